@@ -1,0 +1,35 @@
+"""memberscope: measure how much a classifier memorizes its training data.
+
+The public names load on first use, so that ``import memberscope`` costs nothing and the numpy core never pulls in TensorFlow or MLflow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memberscope.audit import AuditReport, run_audit
+    from memberscope.predictions import Evidence, Predictions, ShadowPredictions
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AuditReport": "memberscope.audit",
+    "Evidence": "memberscope.predictions",
+    "Predictions": "memberscope.predictions",
+    "ShadowPredictions": "memberscope.predictions",
+    "run_audit": "memberscope.audit",
+}
+
+__all__ = ["AuditReport", "Evidence", "Predictions", "ShadowPredictions", "__version__", "run_audit"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'memberscope' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,27 @@
+"""What can go wrong by a user's hand, and the exit code that a script ends with."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: one line that names the parameter, the value and what is allowed.
+
+    Scripts print the line on stderr and exit with `exit_code`; the traceback shows only with ``--verbose``.
+    """
+
+    exit_code = 2
+
+
+class Interrupted(Exception):
+    """The user, or a supervisor, asked the run to stop; what was finished is saved."""
+
+    exit_code = 130
+
+
+def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
+    """Names in `known` that resemble `name`, as a phrase for an error line: ``"; nearest: conv"``, or ``""``."""
+    close = difflib.get_close_matches(name.lower(), sorted(known), n=most, cutoff=0.5)
+    return f"; nearest: {', '.join(close)}" if close else ""
