@@ -1,0 +1,242 @@
+"""Configurations: frozen, keyword-only dataclasses of plain values, one field an option of the command line.
+
+A field declares its default, what it allows and the group under which MLflow shows it; the parser, the checks, the MLproject contract
+and the resolved ``config.json`` all read that one declaration. Standard library only: ``--help`` must stay quick.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from memberscope.errors import UserError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Integer:
+    """A whole number in [low, high], or one of the words in `words`."""
+
+    low: int
+    high: int | None = None
+    words: tuple[str, ...] = ()
+
+    def parse(self, name: str, value: object) -> int | str:
+        """The value as an int (or an allowed word); UserError otherwise."""
+        if isinstance(value, str) and value.strip() in self.words:
+            return value.strip()
+        try:
+            number = int(str(value).strip())
+        except ValueError:
+            raise UserError(f"{name}={value}: not a whole number; allowed: {self.allowed()}") from None
+        if number < self.low or (self.high is not None and number > self.high):
+            raise UserError(f"{name}={value}: out of range; allowed: {self.allowed()}")
+        return number
+
+    def allowed(self) -> str:
+        """What is allowed, in words."""
+        span = f"{self.low} to {self.high}" if self.high is not None else f"{self.low} or more"
+        return " or ".join([f"a whole number, {span}", *self.words])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Real:
+    """A finite number in [low, high], or (low, high] with `open_low`; or one of the words in `words`."""
+
+    low: float
+    high: float
+    open_low: bool = False
+    words: tuple[str, ...] = ()
+
+    def parse(self, name: str, value: object) -> float | str:
+        """The value as a float (or an allowed word); UserError otherwise."""
+        if isinstance(value, str) and value.strip() in self.words:
+            return value.strip()
+        try:
+            number = float(str(value).strip())
+        except ValueError:
+            raise UserError(f"{name}={value}: not a number; allowed: {self.allowed()}") from None
+        below = number <= self.low if self.open_low else number < self.low
+        if not math.isfinite(number) or below or number > self.high:
+            raise UserError(f"{name}={value}: out of range; allowed: {self.allowed()}")
+        return number
+
+    def allowed(self) -> str:
+        """What is allowed, in words."""
+        start = f"above {self.low:g}, at most {self.high:g}" if self.open_low else f"{self.low:g} to {self.high:g}"
+        return " or ".join([f"a number, {start}", *self.words])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One of the given words."""
+
+    words: tuple[str, ...]
+
+    def parse(self, name: str, value: object) -> str:
+        """The value itself; UserError, with the nearest word, otherwise."""
+        word = str(value).strip()
+        if word not in self.words:
+            raise UserError(f"{name}={value}: unknown; allowed: {self.allowed()}{nearest(word, self.words)}")
+        return word
+
+    def allowed(self) -> str:
+        """What is allowed, in words."""
+        return ", ".join(self.words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """Any text; `hint` says what it means. What it may hold is checked where its meaning is known."""
+
+    hint: str
+
+    def parse(self, name: str, value: object) -> str:
+        """The text, stripped."""
+        return str(value).strip()
+
+    def allowed(self) -> str:
+        """What is allowed, in words."""
+        return self.hint
+
+
+Check = Integer | Real | Choice | Text
+
+
+def option(default: Any, *, check: Check, group: str, help: str) -> Any:
+    """A dataclass field that is also an option: its default, its check, the group MLflow shows it under, and its help."""
+    return field(default=default, metadata={"check": check, "group": group, "help": help})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The base of every configuration: checks each field as it is made, and goes to JSON and back."""
+
+    def __post_init__(self) -> None:
+        """Parse and check every field; UserError on the first that is not allowed."""
+        for item in dataclasses.fields(self):
+            check: Check = item.metadata["check"]
+            object.__setattr__(self, item.name, check.parse(item.name, getattr(self, item.name)))
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> Self:
+        """Make one from names and values (text or plain values); an unknown name is a UserError that names the nearest."""
+        known = {item.name for item in dataclasses.fields(cls)}
+        for name in values:
+            if name not in known:
+                raise UserError(f"{name}: unknown parameter; allowed: {', '.join(sorted(known))}{nearest(name, known)}")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, int | float | str]:
+        """Names and plain values, in the order of declaration."""
+        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+
+    def to_json(self) -> str:
+        """A JSON object that `from_json` reads back to an equal configuration."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote; unknown names are rejected."""
+        return cls.from_mapping(json.loads(text))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Config):
+    """Which records, with which labels, on which side."""
+
+    dataset: str = option(
+        "digits",
+        check=Text(hint="digits, cifar10, tfds:NAME, or the path of an .npz with x and y"),
+        group="data",
+        help="data set: digits (embedded), cifar10, tfds:NAME for any TFDS image classification set, or a path to an .npz of x, y",
+    )
+    data_dir: str = option(
+        "", check=Text(hint="a folder"), group="data", help="folder of prepared TFDS data sets; empty: TFDS_DATA_DIR, or TFDS's own"
+    )
+    classes: str = option(
+        "all",
+        check=Text(hint="all, a number of at least 2, or class names separated by commas"),
+        group="data",
+        help="which classes to keep: all, how many, or their names (cat,dog)",
+    )
+    class_choice: str = option(
+        "first",
+        check=Choice(words=("first", "random")),
+        group="data",
+        help="which classes a number keeps: the first (as the case study), or random ones drawn from the seed",
+    )
+    label_noise: float | str = option(
+        "auto",
+        check=Real(low=0.0, high=1.0, words=("auto",)),
+        group="data",
+        help="share of labels replaced at random, the same on every side; auto: 0.2 on digits, 0 elsewhere",
+    )
+    members: int | str = option(
+        "auto", check=Integer(low=10, words=("auto",)), group="data", help="how many records the model trains on"
+    )
+    nonmembers: int | str = option(
+        "auto", check=Integer(low=10, words=("auto",)), group="data", help="how many records it never sees, for the audit"
+    )
+    validation: int | str = option(
+        "auto",
+        check=Integer(low=10, words=("auto", "nonmembers")),
+        group="data",
+        help="how many further records validate the training; nonmembers: the audited non-members do (as the case study did)",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Config):
+    """The architecture."""
+
+    model: str = option("conv", check=Choice(words=("conv", "dense")), group="model", help="architecture")
+    depth: int = option(3, check=Integer(low=1, high=256), group="model", help="how often the unit repeats (conv + pooling, or dense)")
+    width: int = option(64, check=Integer(low=1, high=65536), group="model", help="units of a dense layer")
+    filters: int = option(32, check=Integer(low=1, high=4096), group="model", help="filters of a conv layer")
+    activation: str = option(
+        "relu",
+        check=Choice(words=("relu", "tanh", "sigmoid", "elu", "gelu", "selu", "swish", "linear")),
+        group="model",
+        help="activation of the hidden layers",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Config):
+    """How a model is trained."""
+
+    epochs: int = option(40, check=Integer(low=1, high=100_000), group="train", help="passes over the members")
+    batch_size: int = option(50, check=Integer(low=1, high=1_000_000), group="train", help="records a step")
+    learning_rate: float = option(
+        0.001, check=Real(low=0.0, high=10.0, open_low=True), group="train", help="learning rate of Adam"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig(Config):
+    """Which attacks run on which slices."""
+
+    attacks: str = option(
+        "all",
+        check=Text(hint="all, threshold, trained, or names separated by commas"),
+        group="audit",
+        help="attacks of the final audit: all, threshold, trained, or names separated by commas",
+    )
+    slices: str = option(
+        "auto",
+        check=Text(hint="auto, all, or some of entire, class, correctness, percentile separated by commas"),
+        group="audit",
+        help="slices of the final audit: entire, class, correctness, percentile; all of them; auto: what the engine does quickly",
+    )
+    audit_every: int = option(
+        2, check=Integer(low=1), group="audit", help="a threshold audit every so many epochs, for the curves (epoch 0 included)"
+    )
+
+
+def groups(config: Config) -> dict[str, int | float | str]:
+    """The configuration under dotted names (``train.learning_rate``), as MLflow's params show it."""
+    return {f"{item.metadata['group']}.{item.name}": getattr(config, item.name) for item in dataclasses.fields(config)}

@@ -1,0 +1,136 @@
+"""One type for every data set: records, labels, class names, and a digest of their content."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import seeds
+from memberscope.errors import UserError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How many records on each side. `members` 0: all the rest. `validation` None: the audited non-members validate."""
+
+    members: int
+    nonmembers: int
+    validation: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabeledData:
+    """Records with labels.
+
+    Attributes:
+        name: what the user called it.
+        x: (n, ...) records as they are stored: uint8 images, or float32. Images stay uint8 until a batch is made.
+        y: (n,) int64 labels in 0..classes-1.
+        class_names: one a class.
+        source: where it came from, for people.
+        sizes: the data set's own default sizes, if it has any.
+        label_noise: the share of labels that studies replace unless told otherwise.
+    """
+
+    name: str
+    x: NDArray[Any]
+    y: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    source: str
+    sizes: Sizes | None = None
+    label_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check that the arrays fit each other."""
+        if len(self.x) != len(self.y) or self.y.ndim != 1:
+            raise UserError(f"dataset={self.name}: {len(self.x)} records with labels of shape {self.y.shape}; one label a record is needed")
+        if len(self.y) and not (0 <= self.y.min() and self.y.max() < len(self.class_names)):
+            raise UserError(f"dataset={self.name}: labels from {self.y.min()} to {self.y.max()}, for {len(self.class_names)} classes")
+
+    def __len__(self) -> int:
+        """How many records."""
+        return len(self.y)
+
+    @property
+    def classes(self) -> int:
+        """How many classes."""
+        return len(self.class_names)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one record."""
+        return tuple(self.x.shape[1:])
+
+    @property
+    def scale(self) -> float:
+        """What a record is divided by to lie in [0, 1]: 255 for uint8, else 1."""
+        return 255.0 if self.x.dtype == np.uint8 else 1.0
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all records and labels, with their types and shapes."""
+        sha = hashlib.sha256()
+        for array in (self.x, self.y):
+            sha.update(f"{array.dtype.str}{array.shape}".encode())
+            sha.update(np.ascontiguousarray(array).data)
+        return sha.hexdigest()
+
+    def with_labels(self, y: NDArray[np.int64]) -> LabeledData:
+        """The same records with other labels."""
+        return dataclasses.replace(self, y=y)
+
+    def scaled(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(len(index), ...) float32 records in [0, 1]."""
+        return self.x[index].astype(np.float32) / np.float32(self.scale)
+
+    def choose(self, classes: str, *, choice: str, seed: int) -> LabeledData:
+        """Keep some classes, renumbered in their old order.
+
+        Args:
+            classes: ``"all"``, a number, or names separated by commas.
+            choice: ``"first"`` or ``"random"`` (drawn from the stream ``("classes",)`` of `seed`), for a number.
+            seed: see `choice`.
+
+        Raises:
+            UserError: fewer than two classes, more than there are, or an unknown name (with the nearest).
+        """
+        kept = self._kept(classes, choice=choice, seed=seed)
+        if len(kept) == self.classes:
+            return self
+        renumber = np.full(self.classes, -1, dtype=np.int64)
+        renumber[kept] = np.arange(len(kept))
+        rows = np.flatnonzero(np.isin(self.y, kept))
+        share = len(rows) / len(self)
+        sizes = self.sizes and Sizes(
+            members=round(self.sizes.members * share),
+            nonmembers=round(self.sizes.nonmembers * share),
+            validation=None if self.sizes.validation is None else round(self.sizes.validation * share),
+        )
+        return dataclasses.replace(
+            self, x=self.x[rows], y=renumber[self.y[rows]], class_names=tuple(self.class_names[k] for k in kept), sizes=sizes
+        )
+
+    def _kept(self, classes: str, *, choice: str, seed: int) -> list[int]:
+        if classes == "all":
+            return list(range(self.classes))
+        allowed = f"2 to {self.classes}, or names among {', '.join(self.class_names)}"
+        if classes.lstrip("+-").isdigit():
+            count = int(classes)
+            if not 2 <= count <= self.classes:
+                raise UserError(f"classes={classes}: {self.name} has {self.classes} classes; allowed: {allowed}")
+            if choice == "first":
+                return list(range(count))
+            return sorted(seeds.stream(seed, "classes").choice(self.classes, size=count, replace=False).tolist())
+        names = [part.strip() for part in classes.split(",") if part.strip()]
+        for name in names:
+            if name not in self.class_names:
+                raise UserError(f"classes={classes}: {name!r} is no class; allowed: {allowed}{nearest(name, self.class_names)}")
+        if len(set(names)) < 2:
+            raise UserError(f"classes={classes}: at least two different classes are needed; allowed: {allowed}")
+        return sorted({self.class_names.index(name) for name in names})

@@ -1,0 +1,125 @@
+"""Any image classification set of TensorFlow Datasets, read from disk or downloaded where a network answers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from memberscope.datasets.labeled import LabeledData, Sizes
+from memberscope.errors import UserError, nearest
+
+PROBE_SECONDS = 3.0
+BATCH = 1_000
+
+# A prepared folder may lack the label names; these are the data set's own, in its own order.
+CLASS_NAMES = {
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+}
+
+
+def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
+    """All splits of a TFDS image classification set, pooled in the order of their names: train, then test, then others.
+
+    Args:
+        name: a TFDS name, such as ``cifar10`` or ``mnist:3.0.1``.
+        data_dir: folder of prepared data sets; empty: ``TFDS_DATA_DIR``, or TFDS's own default.
+
+    Raises:
+        UserError: unknown name (with the nearest), not an image classification set, or neither on disk nor to be downloaded
+            (with where it looked and what to set).
+    """
+    os.environ.setdefault("NO_GCE_CHECK", "true")  # Google's client would look for a metadata server for seconds
+    import tensorflow_datasets as tfds
+
+    folder = str(Path(data_dir).expanduser()) if data_dir else None
+    short = name.split(":")[0].split("/")[0]
+    looked = folder or os.environ.get("TFDS_DATA_DIR") or str(Path("~/tensorflow_datasets").expanduser())
+    known = tfds.list_builders(with_community_datasets=False)
+    if short not in known and not (Path(looked) / short).is_dir():
+        raise UserError(f"dataset={name}: unknown to TensorFlow Datasets; allowed: digits, an .npz file, or a TFDS name{nearest(short, known)}")
+    builder = tfds.builder(name, data_dir=folder, try_gcs=False)
+    if not _prepared(builder):
+        _download(builder, name=name, looked=looked)
+    image, label = _features(builder, name)
+    names = [split for split in ("train", "test") if split in builder.info.splits]
+    names += sorted(split for split in builder.info.splits if split not in ("train", "test", "unsupervised", "unlabelled"))
+    xs, ys = [], []
+    decoders = None
+    for split in names:
+        dataset = builder.as_dataset(split=split, shuffle_files=False, decoders=decoders)
+        for batch in tfds.as_numpy(dataset.map(lambda row: (row[image], row[label])).batch(BATCH)):
+            xs.append(batch[0])
+            ys.append(batch[1])
+    x = np.concatenate(xs)
+    y = np.concatenate(ys).astype(np.int64)
+    feature = builder.info.features[label]
+    class_names = tuple(CLASS_NAMES.get(short, feature.names))
+    n_test = int(builder.info.splits["test"].num_examples) if "test" in builder.info.splits else len(y) // 6
+    n_validation = n_test // 2
+    return LabeledData(
+        name=short,
+        x=x,
+        y=y,
+        class_names=class_names,
+        source=f"TensorFlow Datasets {builder.info.full_name}, splits {' + '.join(names)} pooled",
+        sizes=Sizes(members=0, nonmembers=n_test, validation=n_validation),
+    )
+
+
+def _prepared(builder: Any) -> bool:
+    return bool(builder.info.splits) and Path(str(builder.data_path)).is_dir()
+
+
+def _features(builder: Any, name: str) -> tuple[str, str]:
+    from tensorflow_datasets.core import features as kinds
+
+    found: dict[str, list[str]] = {"image": [], "label": []}
+    for key, feature in builder.info.features.items():
+        if isinstance(feature, kinds.ClassLabel):
+            found["label"].append(key)
+        elif isinstance(feature, kinds.Image):
+            found["image"].append(key)
+    image = builder.info.features[found["image"][0]] if found["image"] else None
+    if image is None or not found["label"]:
+        raise UserError(f"dataset={name}: has no image with a class label; allowed: TFDS image classification sets")
+    if None in image.shape:
+        raise UserError(f"dataset={name}: its images differ in size {image.shape}; allowed: sets with images of one size")
+    keys = builder.info.supervised_keys
+    if keys and keys[0] in found["image"] and keys[1] in found["label"]:
+        return str(keys[0]), str(keys[1])
+    return found["image"][0], found["label"][0]
+
+
+def _download(builder: Any, *, name: str, looked: str) -> None:
+    """Download and prepare, once a host answers within seconds: TFDS itself would retry a dead one for minutes."""
+    hosts = sorted({urlsplit(url).hostname or "" for url in getattr(builder, "url_infos", {})} - {""})
+    silent = [host for host in hosts[:1] if not _answers(host)]
+    if silent:
+        raise UserError(
+            f"dataset={name}: not found in {looked}, and {silent[0]} does not answer to download it; "
+            "set --data_dir or TFDS_DATA_DIR to a folder that holds it as TFDS prepares it"
+        )
+    builder.download_and_prepare()
+
+
+def _answers(host: str) -> bool:
+    """Whether a host takes a connection within `PROBE_SECONDS`; name look-up included, which has no time limit of its own."""
+    answered = threading.Event()
+
+    def probe() -> None:
+        try:
+            with socket.create_connection((host, 443), timeout=PROBE_SECONDS):
+                answered.set()
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=probe, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    return answered.is_set()

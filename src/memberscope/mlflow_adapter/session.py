@@ -1,0 +1,148 @@
+"""A study's parent run: adopted from ``mlflow run``, or begun in an experiment of our own; ended by how the study ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from memberscope.errors import Interrupted, UserError
+from memberscope.mlflow_adapter import store
+from memberscope.mlflow_adapter.tracker import MlflowTracker, end_status
+
+EXPERIMENT = "memberscope"
+HOST_TAG, PROCESS_TAG = "memberscope.host", "memberscope.process"
+DESCRIPTION = (
+    "Runs of memberscope: how much a classifier memorizes its training data, measured by membership inference attacks. "
+    "Rows without a parent are studies; open one, or sort by `auc/threshold_loss`, to see which model leaks most. "
+    "Metrics read `figure/attack`; each interval stands beside its figure as `figure_ci_low/attack` and `figure_ci_high/attack`."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """An open parent run.
+
+    Attributes:
+        tracker: the parent's `Tracker`.
+        store: where the runs lie, for people: a path or a server's address.
+        link: the address of the run in the UI, once ``make ui`` (or the server) runs.
+        adopted: whether ``mlflow run`` made the run.
+    """
+
+    tracker: MlflowTracker
+    store: str
+    link: str
+    adopted: bool
+
+
+@contextmanager
+def open_session(study: str, *, name: str) -> Iterator[Session]:
+    """Adopt the run in ``MLFLOW_RUN_ID``, or begin one; end it FINISHED, FAILED or KILLED, with the exit code as a tag.
+
+    Args:
+        study: the entry point, kept as the tag ``memberscope.study``.
+        name: the run's name if it is ours to name.
+
+    Raises:
+        UserError: the store cannot be written, or the server does not answer.
+    """
+    store.prepare_environment()
+    uri = store.tracking_uri()
+    store.check_store(uri)
+    os.environ["MLFLOW_TRACKING_URI"] = uri  # workers inherit it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import mlflow
+    from mlflow.exceptions import MlflowException
+
+    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(uri)
+    adopted = os.environ.get("MLFLOW_RUN_ID")
+    try:
+        client = mlflow.MlflowClient()
+        if adopted:
+            run_id = client.get_run(adopted).info.run_id
+        else:
+            run_id = client.create_run(_experiment(client, uri), run_name=name).info.run_id
+        experiment_id = client.get_run(run_id).info.experiment_id
+        _end_stale_runs(client, experiment_id)
+        client.set_experiment_tag(experiment_id, "mlflow.note.content", DESCRIPTION)
+    except (MlflowException, OSError) as error:
+        raise UserError(f"store {uri}: {str(error).splitlines()[0]}; allowed: a store that MLflow {mlflow.__version__} can use") from None
+    tracker = MlflowTracker(client=client, run_id=run_id, experiment_id=experiment_id)
+    if not adopted or client.get_run(run_id).info.run_name:
+        client.update_run(run_id, name=name)
+    tracker.tags({"memberscope.study": study, "memberscope.kind": "study", HOST_TAG: socket.gethostname(), PROCESS_TAG: _process()})
+    session = Session(
+        tracker=tracker,
+        store=unquote(uri.removeprefix("sqlite:///")),
+        link=_link(uri, experiment_id, run_id),
+        adopted=bool(adopted),
+    )
+    try:
+        yield session
+    except BaseException as error:
+        status, code = end_status(error)
+        tags = {"memberscope.exit_code": str(code)}
+        if isinstance(error, Exception) and not isinstance(error, Interrupted):
+            tags["memberscope.error"] = f"{type(error).__name__}: {error}"[:500]
+        tracker.tags(tags)
+        client.set_terminated(run_id, status)
+        raise
+    tracker.tags({"memberscope.exit_code": "0"})
+    client.set_terminated(run_id, "FINISHED")
+
+
+def _experiment(client: object, uri: str) -> str:
+    """The experiment of a script started by itself: MLflow's own variables, else ours, made with an explicit artifact location."""
+    if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return given
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+    found = client.get_experiment_by_name(name)  # type: ignore[attr-defined]
+    if found:
+        return str(found.experiment_id)
+    location = None
+    if uri.startswith("sqlite:///"):
+        location = (Path(unquote(uri.removeprefix("sqlite:///"))).resolve().parent / "mlruns" / name).as_uri()
+    return str(client.create_experiment(name, artifact_location=location))  # type: ignore[attr-defined]
+
+
+def _process() -> str:
+    """This process, as ``pid:start``; the start tells it from a later process of the same number."""
+    import psutil
+
+    me = psutil.Process()
+    return f"{me.pid}:{me.create_time():.2f}"
+
+
+def _alive(process: str) -> bool:
+    import psutil
+
+    pid, _, start = process.partition(":")
+    try:
+        return abs(psutil.Process(int(pid)).create_time() - float(start)) < 1.0
+    except (psutil.Error, ValueError):
+        return False
+
+
+def _end_stale_runs(client: object, experiment_id: str) -> None:
+    """Mark as KILLED our RUNNING runs whose process is gone on this host: a killed ``mlflow run`` leaves them for ever."""
+    running = client.search_runs(  # type: ignore[attr-defined]
+        [experiment_id], f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = '{socket.gethostname()}'"
+    )
+    for run in running:
+        if not _alive(run.data.tags.get(PROCESS_TAG, "")):
+            client.set_terminated(run.info.run_id, "KILLED")  # type: ignore[attr-defined]
+
+
+def _link(uri: str, experiment_id: str, run_id: str) -> str:
+    base = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    return f"{base}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"

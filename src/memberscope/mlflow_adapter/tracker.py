@@ -1,0 +1,154 @@
+"""The `Tracker` over MLflow: explicit run ids, no global active run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memberscope.errors import Interrupted, UserError
+from memberscope.tracking import DataInput, Plain, check_finite
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+
+BATCH = 1_000  # MLflow's limit of metrics a call
+DIGEST_LENGTH = 36  # MLflow's limit of a digest
+
+
+def end_status(error: BaseException) -> tuple[str, int]:
+    """The run status and exit code that an error ends a run with."""
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        return "KILLED", Interrupted.exit_code
+    return "FAILED", getattr(error, "exit_code", UserError.exit_code if isinstance(error, UserError) else 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlflowTracker:
+    """One MLflow run. See `memberscope.tracking.Tracker` for what each method means."""
+
+    client: MlflowClient
+    run_id: str
+    experiment_id: str
+
+    @contextmanager
+    def child(self, name: str, *, tags: Mapping[str, str] | None = None, description: str = "") -> Iterator[MlflowTracker]:
+        """See `Tracker.child`."""
+        from memberscope.mlflow_adapter.session import HOST_TAG, PROCESS_TAG, _process
+
+        every = {
+            "mlflow.parentRunId": self.run_id,
+            "mlflow.note.content": description,
+            "memberscope.kind": "model",
+            HOST_TAG: socket.gethostname(),
+            PROCESS_TAG: _process(),
+            **(tags or {}),
+        }
+        run = self.client.create_run(self.experiment_id, run_name=name, tags=every)
+        child = MlflowTracker(client=self.client, run_id=run.info.run_id, experiment_id=self.experiment_id)
+        try:
+            yield child
+        except BaseException as error:
+            self.client.set_terminated(child.run_id, end_status(error)[0])
+            raise
+        self.client.set_terminated(child.run_id, "FINISHED")
+
+    def params(self, values: Mapping[str, Plain]) -> None:
+        """See `Tracker.params`."""
+        from mlflow.entities import Param
+
+        self.client.log_batch(self.run_id, params=[Param(name, str(value)) for name, value in values.items()])
+
+    def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
+        """See `Tracker.metrics`."""
+        from mlflow.entities import Metric
+
+        check_finite(values)
+        now = int(time.time() * 1000)
+        entities = [Metric(name, float(value), now, step) for name, value in values.items()]
+        for start in range(0, len(entities), BATCH):
+            self.client.log_batch(self.run_id, metrics=entities[start : start + BATCH])
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """See `Tracker.tags`."""
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(self.run_id, tags=[RunTag(name, value) for name, value in values.items()])
+
+    def describe(self, markdown: str) -> None:
+        """See `Tracker.describe`."""
+        self.client.set_tag(self.run_id, "mlflow.note.content", markdown)
+
+    def figure(self, figure: Figure, path: str) -> None:
+        """See `Tracker.figure`."""
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / Path(path).name
+            figure.savefig(local)
+            self.client.log_artifact(self.run_id, str(local), str(Path(path).parent) if Path(path).parent.name else None)
+
+    def text(self, text: str, path: str) -> None:
+        """See `Tracker.text`."""
+        self.client.log_text(self.run_id, text, path)
+
+    def table(self, frame: pd.DataFrame, path: str) -> None:
+        """See `Tracker.table`."""
+        if path.endswith(".json"):
+            self.client.log_table(self.run_id, frame, path)
+        else:
+            self.client.log_text(self.run_id, frame.to_csv(index=False), path)
+
+    def data(self, data: DataInput) -> None:
+        """See `Tracker.data`. The digest is the first 36 hexadecimal digits of ours: MLflow's own looks at 10,000 numbers only."""
+        import json
+
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        profile = json.dumps({"records": data.shape[0], "shape": list(data.shape[1:]), "classes": data.classes})
+        entity = Dataset(
+            name=f"{data.name}-{data.context}",
+            digest=data.digest[:DIGEST_LENGTH],
+            source_type="code",
+            source=json.dumps({"tags": {"source": data.source}}),
+            schema=None,
+            profile=profile,
+        )
+        self.client.log_inputs(self.run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", data.context)])])
+
+    def keras_model(self, model: Any, *, input_shape: tuple[int, ...], classes: int) -> None:
+        """See `Tracker.keras_model`. Signature and requirements are given: inferring them costs 8 s and would run the model."""
+        import mlflow
+        import numpy as np
+        import tensorflow as tf
+        from mlflow.models import ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        signature = ModelSignature(
+            inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *input_shape))]),
+            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classes))]),
+        )
+        for noisy in ("mlflow.tensorflow", "mlflow.models.model", "mlflow.tracking.fluent", "tensorflow", "absl"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        adopted = os.environ.pop("MLFLOW_RUN_ID", None)  # else start_run would insist on the parent
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                mlflow.start_run(run_id=self.run_id)
+                try:
+                    mlflow.tensorflow.log_model(
+                        model, name="model", signature=signature, pip_requirements=[f"tensorflow=={tf.__version__}"]
+                    )
+                finally:
+                    mlflow.tracking.fluent._active_run_stack.get().pop()
+        finally:
+            if adopted:
+                os.environ["MLFLOW_RUN_ID"] = adopted

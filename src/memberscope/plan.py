@@ -1,0 +1,157 @@
+"""Who is a member of which model. Plain index arithmetic over labels: no images, no training."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import seeds
+from memberscope.datasets.labeled import Sizes
+from memberscope.errors import UserError
+
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The sides of one target model: index arrays into one data set.
+
+    Attributes:
+        members: (n_member,) records the model trains on.
+        nonmembers: (n_nonmember,) records it never sees, which the audit holds against the members.
+        validation: (n_validation,) records that watch the training. Disjoint from both, unless it *is* `nonmembers`.
+        validation_is_nonmembers: whether the audited non-members also watch the training, as in the case study.
+
+    Raises:
+        ValueError: sides overlap, or repeat a record.
+    """
+
+    members: Index
+    nonmembers: Index
+    validation: Index
+    validation_is_nonmembers: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what the plan promises."""
+        sides = [self.members, self.nonmembers]
+        if self.validation_is_nonmembers:
+            if not np.array_equal(self.validation, self.nonmembers):
+                raise ValueError("validation is said to be the non-members, and is not")
+        else:
+            sides.append(self.validation)
+        every = np.concatenate(sides)
+        if len(np.unique(every)) != len(every):
+            raise ValueError("the sides of a plan share records")
+
+    @property
+    def audited(self) -> Index:
+        """Members, then non-members: the records that the audit scores."""
+        return np.concatenate([self.members, self.nonmembers])
+
+    @property
+    def member(self) -> NDArray[np.bool_]:
+        """(n_member + n_nonmember,) ground truth for `audited`."""
+        return np.repeat([True, False], [len(self.members), len(self.nonmembers)])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the three index arrays."""
+        sha = hashlib.sha256()
+        for side in (self.members, self.nonmembers, self.validation):
+            sha.update(len(side).to_bytes(8, "little"))
+            sha.update(np.ascontiguousarray(side, dtype="<i8").tobytes())
+        return sha.hexdigest()
+
+
+def resolve_sizes(
+    *,
+    available: int,
+    members: int | str,
+    nonmembers: int | str,
+    validation: int | str,
+    defaults: Sizes | None = None,
+) -> Sizes:
+    """Turn ``auto`` into numbers.
+
+    Args:
+        available: records in the data set.
+        members, nonmembers: a number or ``"auto"``.
+        validation: a number, ``"auto"`` or ``"nonmembers"``.
+        defaults: the data set's own sizes for ``auto``, in records of this data set; without, a sixth of the records are non-members,
+            half as many validate, and all the rest are members.
+
+    Raises:
+        UserError: the sides need more records than there are, naming the largest number of members that fits.
+    """
+    shared = validation == "nonmembers"
+    n_non = int(nonmembers) if nonmembers != "auto" else (defaults.nonmembers if defaults else available // 6)
+    if shared:
+        n_val = 0
+    elif validation == "auto":
+        n_val = (defaults.validation or 0) if defaults else n_non // 2
+    else:
+        n_val = int(validation)
+    room = available - n_non - n_val
+    if members != "auto":
+        n_mem = int(members)
+    elif defaults and defaults.members:
+        n_mem = defaults.members
+    else:
+        n_mem = room
+    if n_mem > room or n_mem < 1:
+        held = f"{n_non} non-members" + ("" if shared else f" and {n_val} for validation")
+        if room < 1:
+            raise UserError(f"nonmembers={n_non}: more than the data set holds; its {available} records leave none for members")
+        raise UserError(f"members={n_mem}: the data set has {available} records, {held}; allowed: at most {room}")
+    return Sizes(members=n_mem, nonmembers=n_non, validation=None if shared else n_val)
+
+
+def make_plan(labels: NDArray[np.int64], sizes: Sizes, *, seed: int) -> Plan:
+    """Draw the sides at random, balanced by class.
+
+    Every class is spread evenly over a random order of the records, of which members, non-members and validation take consecutive
+    blocks: each side holds each class in proportion, to within two records, and within a class membership is a uniform draw.
+
+    Args:
+        labels: (n,) class of each record.
+        sizes: records a side.
+        seed: the stream ``("split",)`` of this seed decides.
+    """
+    rng = seeds.stream(seed, "split")
+    n = len(labels)
+    order = rng.permutation(n)
+    key = np.empty(n)
+    for label in np.unique(labels):
+        mine = order[labels[order] == label]
+        key[mine] = (np.arange(len(mine)) + rng.random()) / len(mine)
+    order = order[np.argsort(key[order], kind="stable")].astype(np.int64)
+    end_members = sizes.members
+    end_nonmembers = end_members + sizes.nonmembers
+    nonmembers = order[end_members:end_nonmembers]
+    shared = sizes.validation is None
+    validation = nonmembers if shared else order[end_nonmembers : end_nonmembers + (sizes.validation or 0)]
+    return Plan(
+        members=order[:end_members], nonmembers=nonmembers, validation=validation, validation_is_nonmembers=shared
+    )
+
+
+def replace_labels(labels: NDArray[np.int64], plan: Plan, *, share: float, classes: int, seed: int) -> NDArray[np.int64]:
+    """Label noise: on every side, exactly ``round(share * n)`` labels become another class, each other class equally likely.
+
+    The share is the same on members and non-members, so noise changes what there is to memorize and not who is a member.
+
+    Returns:
+        (n,) labels; records outside the plan keep theirs.
+    """
+    noisy = labels.copy()
+    sides = {"members": plan.members, "nonmembers": plan.nonmembers}
+    if not plan.validation_is_nonmembers:
+        sides["validation"] = plan.validation
+    for name, side in sides.items():
+        rng = seeds.stream(seed, "label_noise", name)
+        hit = rng.choice(side, size=round(share * len(side)), replace=False)
+        noisy[hit] = (noisy[hit] + rng.integers(1, classes, size=len(hit))) % classes
+    return noisy

@@ -1,0 +1,161 @@
+"""Figures. Each is a data builder (plain arrays or a frame, saved beside the picture) and a renderer on a given Axes.
+
+Colours are Okabe and Ito's, which readers with any colour vision tell apart; each line has its own marker or dash as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from memberscope.metrics import Roc
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A8A")
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
+LOWEST_RATE = 1e-4
+
+
+def new_figure(rows: int = 1, columns: int = 1, *, width: float = 5.0, height: float = 4.0) -> tuple[Figure, NDArray[Any]]:
+    """A figure and its axes (rows, columns), without pyplot's global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=120)
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+# --- ROC curves ------------------------------------------------------------------------------------------------------
+
+
+def roc_points(curves: Mapping[str, Roc], *, most: int = 400) -> pd.DataFrame:
+    """Points of several ROC curves: columns attack, fpr, tpr, threshold.
+
+    Corners only (points between which the curve is straight are left out), then thinned to about `most` a curve, evenly on the
+    linear and on the logarithmic scale of the false positive rate, so that both drawings keep their shape.
+    """
+    import pandas as pd
+
+    frames = []
+    for name, roc in curves.items():
+        fpr, tpr = np.asarray(roc.fpr), np.asarray(roc.tpr)
+        corner = np.ones(len(fpr), dtype=bool)
+        corner[1:-1] = (np.diff(fpr)[:-1] * np.diff(tpr)[1:]) != (np.diff(tpr)[:-1] * np.diff(fpr)[1:])
+        kept = np.flatnonzero(corner)
+        if len(kept) > most:
+            grid = np.concatenate([np.linspace(0, 1, most // 2), np.geomspace(1 / roc.n_nonmember, 1, most // 2)])
+            kept = np.unique(np.concatenate([[0, len(fpr) - 1], np.searchsorted(fpr, grid, side="right") - 1]))
+        frames.append(pd.DataFrame({"attack": name, "fpr": fpr[kept], "tpr": tpr[kept], "threshold": np.asarray(roc.thresholds)[kept]}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def draw_roc(ax: Axes, points: pd.DataFrame, *, labels: Mapping[str, str] | None = None, log: bool = False) -> Figure:
+    """ROC curves as steps; `log` draws both axes logarithmically, where low false positive rates can be read."""
+    for number, (name, part) in enumerate(points.groupby("attack", sort=False)):
+        fpr, tpr = part["fpr"].to_numpy(), part["tpr"].to_numpy()
+        if log:
+            fpr, tpr = np.maximum(fpr, LOWEST_RATE), np.maximum(tpr, LOWEST_RATE)
+        ax.plot(
+            fpr, tpr, drawstyle="steps-post", label=(labels or {}).get(name, name), linewidth=1.5,
+            color=COLOURS[number % len(COLOURS)], linestyle=LINES[number % len(LINES)],
+        )  # fmt: skip
+    chance = np.geomspace(LOWEST_RATE, 1, 50)
+    ax.plot(chance, chance, color="0.6", linewidth=0.8, label="chance")
+    if log:
+        ax.set(xscale="log", yscale="log", xlim=(LOWEST_RATE, 1), ylim=(LOWEST_RATE, 1))
+    else:
+        ax.set(xlim=(0, 1), ylim=(0, 1))
+    ax.set(xlabel="false positive rate", ylabel="true positive rate")
+    ax.set_aspect("equal")
+    ax.grid(alpha=0.25)
+    return ax.figure  # type: ignore[return-value]
+
+
+def roc_figure(points: pd.DataFrame, *, title: str, labels: Mapping[str, str] | None = None) -> Figure:
+    """The curves twice: linear axes, then logarithmic."""
+    figure, axes = new_figure(1, 2, width=5.2, height=4.9)
+    draw_roc(axes[0, 0], points, labels=labels)
+    draw_roc(axes[0, 1], points, labels=labels, log=True)
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)), fontsize=8, frameon=False)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+# --- by epoch --------------------------------------------------------------------------------------------------------
+
+
+def draw_by_epoch(
+    ax: Axes,
+    frame: pd.DataFrame,
+    columns: Sequence[tuple[str, str]],
+    *,
+    ylabel: str,
+    chance: float | None = None,
+) -> Figure:
+    """Lines over epochs, a colour a model and a dash a column; with several seeds the mean, and each seed thin behind it.
+
+    Args:
+        ax: where to draw.
+        frame: columns model, seed, epoch, and those of `columns`; rows where a column is missing are left out.
+        columns: (column, what the legend calls it); an empty name leaves the model's alone.
+        ylabel: the quantity, with its unit.
+        chance: where to draw the line of no information.
+    """
+    for number, (model, of_model) in enumerate(frame.groupby("model", sort=False)):
+        for dash, (column, name) in enumerate(columns):
+            part = of_model.dropna(subset=[column])
+            style = {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[dash % len(LINES)]}
+            if part["seed"].nunique() > 1:
+                for _, one in part.groupby("seed"):
+                    ax.plot(one["epoch"], one[column], linewidth=0.6, alpha=0.35, **style)
+            mean = part.groupby("epoch")[column].mean()
+            ax.plot(mean.index, mean.to_numpy(), linewidth=1.6, label=f"{model} {name}".strip(), **style)
+    if chance is not None:
+        ax.axhline(chance, color="0.6", linewidth=0.8)
+    ax.set(xlabel="epoch", ylabel=ylabel)
+    ax.grid(alpha=0.25)
+    ax.legend(fontsize=8, frameon=False)
+    return ax.figure  # type: ignore[return-value]
+
+
+def training_figure(history: pd.DataFrame, *, title: str) -> Figure:
+    """Accuracy and loss by epoch, members (train) and validation, as the case study's first figure of each experiment."""
+    figure, axes = new_figure(1, 2, width=5.5)
+    draw_by_epoch(axes[0, 0], history, [("train_accuracy", "train"), ("val_accuracy", "validation")], ylabel="accuracy")
+    draw_by_epoch(axes[0, 1], history, [("train_loss", "train"), ("val_loss", "validation")], ylabel="loss (nats)")
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def leakage_figure(history: pd.DataFrame, *, title: str) -> Figure:
+    """AUC and advantage of the loss threshold by epoch, as the case study's second figure of each experiment."""
+    figure, axes = new_figure(1, 2, width=5.5)
+    draw_by_epoch(axes[0, 0], history, [("auc", "")], ylabel="AUC of the loss threshold", chance=0.5)
+    draw_by_epoch(axes[0, 1], history, [("advantage", "")], ylabel="advantage of the loss threshold", chance=0.0)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def sample_figure(images: NDArray[Any], names: Sequence[str], *, title: str, side: int = 5) -> Figure:
+    """A grid of side x side images, (n, h, w, 1 or 3) uint8 or in [0, 1], with their class names."""
+    figure, axes = new_figure(side, side, width=1.35, height=1.5)
+    for ax, image, name in zip(axes.flat, images, names, strict=False):
+        grey = image.shape[-1] == 1
+        ax.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, interpolation="nearest")
+        ax.set_title(name, fontsize=8)
+    for ax in axes.flat:
+        ax.axis("off")
+    figure.suptitle(title, fontsize=10)
+    return figure

@@ -1,0 +1,61 @@
+"""Progress of long work: a bar on a terminal, plain lines every few seconds elsewhere, each with an estimate of what is left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self, TextIO
+
+LINE_SECONDS = 5.0
+BAR_SECONDS = 0.2
+
+
+class Progress:
+    """Counts units of work towards a total; `advance` is cheap and may be called often.
+
+    Args:
+        total: units in all.
+        label: what is going on.
+        unit: the word for one unit.
+        stream: where to write; stderr unless given.
+    """
+
+    def __init__(self, total: int, label: str, *, unit: str = "step", stream: TextIO | None = None) -> None:
+        """Start counting, and start the clock."""
+        self._total, self._label, self._unit = total, label, unit
+        self._stream = stream if stream is not None else sys.stderr
+        self._bar = self._stream.isatty()
+        self._done = 0
+        self._start = self._shown = time.monotonic()
+        self.note = ""
+
+    def __enter__(self) -> Self:
+        """Nothing to set up."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Show where it ended."""
+        self._show(time.monotonic(), end=True)
+
+    def advance(self, units: int = 1, *, note: str | None = None) -> None:
+        """So many units are done; `note` replaces the words behind the count."""
+        self._done += units
+        if note is not None:
+            self.note = note
+        now = time.monotonic()
+        if now - self._shown >= (BAR_SECONDS if self._bar else LINE_SECONDS):
+            self._show(now)
+
+    def _show(self, now: float, *, end: bool = False) -> None:
+        from tqdm import tqdm
+
+        self._shown = now
+        meter = tqdm.format_meter(
+            self._done, self._total, now - self._start, prefix=self._label, unit=self._unit, postfix=self.note or None,
+            ncols=110 if self._bar else None,
+            bar_format=None if self._bar else "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} {unit}s [{elapsed} gone, {remaining} left]{postfix}",
+        )  # fmt: skip
+        lead = "\r" if self._bar else ""
+        tail = "\n" if end or not self._bar else ""
+        print(f"{lead}{meter}", end=tail, file=self._stream, flush=True)

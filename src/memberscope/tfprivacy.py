@@ -1,0 +1,167 @@
+"""The one adapter to tensorflow_privacy's membership inference attacks.
+
+What goes in is `Predictions`; what comes out is one `TfpResult` an attack and slice, scores oriented our way (higher = more likely a
+member). Names are ours: its THRESHOLD_ATTACK is `threshold_loss`, its LOGISTIC_REGRESSION `trained_lr`, and so on.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import seeds
+from memberscope.predictions import Predictions
+
+TYPES = {
+    "threshold_loss": "THRESHOLD_ATTACK",
+    "threshold_entropy": "THRESHOLD_ENTROPY_ATTACK",
+    "trained_lr": "LOGISTIC_REGRESSION",
+    "trained_mlp": "MULTI_LAYERED_PERCEPTRON",
+    "trained_rf": "RANDOM_FOREST",
+    "trained_knn": "K_NEAREST_NEIGHBORS",
+}
+SLICINGS = ("entire", "class", "correctness", "percentile")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """The model's true figures on members (train) and non-members (test), for tensorflow_privacy's reports; losses in nats."""
+
+    accuracy_train: float
+    accuracy_test: float
+    loss_train: float
+    loss_test: float
+    name: str = "model"
+    epoch: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TfpResult:
+    """One attack on one slice.
+
+    Attributes:
+        attack: our name.
+        slice: our name of the slice.
+        scores_member: (n_member,) membership scores of the slice's members, in the order of the predictions.
+        scores_nonmember: (n_nonmember,) of its non-members.
+        raw: tensorflow_privacy's own `SingleAttackResult`.
+    """
+
+    attack: str
+    slice: str
+    scores_member: NDArray[np.float64]
+    scores_nonmember: NDArray[np.float64]
+    raw: Any
+
+
+def run_attacks(
+    predictions: Predictions,
+    attacks: Sequence[str],
+    slicings: Sequence[str],
+    *,
+    seed: int,
+    metadata: Metadata | None = None,
+    on_attack: Callable[[str], None] = lambda attack: None,
+) -> list[TfpResult]:
+    """Run tensorflow_privacy's `run_attacks`, one attack type after the other.
+
+    Its percentile slices include both ends, so a loss tied at a border is counted in two; its trained attacks drop records of the larger
+    side before folding and score those with the last model. Its random draws come from numpy's global state, which is seeded from the
+    stream ``("tfprivacy", attack)`` and restored.
+
+    Args:
+        predictions: with labels, and logits (with probabilities alone its entropy attack fails); or losses or entropies alone.
+        attacks: names among `TYPES`.
+        slicings: names among `SLICINGS`.
+        seed: of the global draws.
+        metadata: the model's true accuracies and losses.
+        on_attack: called with each attack's name before it runs; what it raises ends the audit there.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module="google.api_core")
+        from tensorflow_privacy.privacy.privacy_tests.membership_inference_attack import (
+            data_structures as structures,
+        )
+        from tensorflow_privacy.privacy.privacy_tests.membership_inference_attack import (
+            membership_inference_attack as mia,
+        )
+
+    data = attack_input(predictions, structures)
+    spec = structures.SlicingSpec(
+        entire_dataset="entire" in slicings,
+        by_class="class" in slicings,
+        by_percentiles="percentile" in slicings,
+        by_classification_correctness="correctness" in slicings,
+    )
+    report = metadata and structures.PrivacyReportMetadata(
+        accuracy_train=metadata.accuracy_train,
+        accuracy_test=metadata.accuracy_test,
+        loss_train=metadata.loss_train,
+        loss_test=metadata.loss_test,
+        model_variant_label=metadata.name,
+        epoch_num=metadata.epoch,
+    )
+    found = []
+    for attack in attacks:
+        on_attack(attack)
+        with _seeded(seeds.integer(seed, "tfprivacy", attack)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # scikit-learn's, about parameters that tensorflow_privacy's own grids hold
+            results = mia.run_attacks(data, spec, [structures.AttackType[TYPES[attack]]], report)
+        for result in results.single_attack_results:
+            found.append(
+                TfpResult(
+                    attack=attack,
+                    slice=_slice_name(result.slice_spec, structures),
+                    scores_member=np.asarray(result.membership_scores_train, dtype=np.float64),
+                    scores_nonmember=np.asarray(result.membership_scores_test, dtype=np.float64),
+                    raw=result,
+                )
+            )
+    return found
+
+
+def attack_input(predictions: Predictions, structures: Any) -> Any:
+    """tensorflow_privacy's `AttackInputData`: members are its train side, non-members its test side, order kept."""
+    sides = {"train": predictions.member, "test": ~predictions.member}
+    sources = {
+        "logits": predictions.logits,
+        "probs": predictions.probs,
+        "loss": predictions.loss_nats,
+        "entropy": predictions.entropy_nats,
+        "labels": predictions.labels,
+    }
+    values = {
+        f"{name}_{side}": np.asarray(array)[mask]
+        for name, array in sources.items()
+        if array is not None
+        for side, mask in sides.items()
+    }
+    return structures.AttackInputData(**values)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """numpy's global state seeded, and put back afterwards; scikit-learn inside tensorflow_privacy draws from it."""
+    state = np.random.get_state()  # noqa: NPY002 - the library offers no other way
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def _slice_name(spec: Any, structures: Any) -> str:
+    if spec.entire_dataset:
+        return "entire"
+    if spec.feature == structures.SlicingFeature.CLASS:
+        return f"class_{spec.value}"
+    if spec.feature == structures.SlicingFeature.CORRECTLY_CLASSIFIED:
+        return "correct" if spec.value else "incorrect"
+    low, high = spec.value
+    return f"loss_p{int(low):02d}_p{int(high):02d}"

@@ -1,0 +1,162 @@
+"""Where results go: the small interface that studies write to, and an implementation in memory.
+
+Studies never import MLflow: they are handed a `Tracker`. `memberscope.mlflow_adapter` has the one over MLflow; `MemoryTracker` serves
+tests and notebooks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+Plain = int | float | str | bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataInput:
+    """One split of a data set, as a run's inputs list it.
+
+    Attributes:
+        name: of the data set.
+        context: ``member``, ``nonmember``, ``validation``, ``shadow`` or ``population``.
+        digest: ours, over all of the split's records and labels.
+        source: where the data came from, for people.
+        shape: (n, ...) of the split.
+        classes: how many.
+    """
+
+    name: str
+    context: str
+    digest: str
+    source: str
+    shape: tuple[int, ...]
+    classes: int
+
+
+class Tracker(Protocol):
+    """One run. Names of metrics and artifacts follow DESIGN: the metric first, the attack last (``auc/threshold_loss``)."""
+
+    def child(self, name: str, *, tags: Mapping[str, str] | None = None, description: str = "") -> Any:
+        """A context manager that yields a `Tracker` for a nested run, ended FINISHED, KILLED or FAILED by how the block ends."""
+
+    def params(self, values: Mapping[str, Plain]) -> None:
+        """Log parameters once."""
+
+    def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
+        """Log figures at a step (an epoch). ValueError if one is NaN or infinite."""
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags."""
+
+    def describe(self, markdown: str) -> None:
+        """Set the run's description."""
+
+    def figure(self, figure: Figure, path: str) -> None:
+        """Save a figure as an artifact and close it."""
+
+    def text(self, text: str, path: str) -> None:
+        """Save text as an artifact."""
+
+    def table(self, frame: pd.DataFrame, path: str) -> None:
+        """Save a table as a CSV artifact; a path that ends in ``.json`` becomes a table that can be compared across runs."""
+
+    def data(self, data: DataInput) -> None:
+        """List a data set among the run's inputs."""
+
+    def keras_model(self, model: Any, *, input_shape: tuple[int, ...], classes: int) -> None:
+        """Save a Keras model with its signature; never with a real record as its example."""
+
+
+def check_finite(values: Mapping[str, float]) -> None:
+    """Raise ValueError, with the name, if a figure is NaN or infinite: MLflow would take it and draw nothing."""
+    for name, value in values.items():
+        if not float("-inf") < value < float("inf"):
+            raise ValueError(f"metric {name} is {value}")
+
+
+@dataclass(kw_only=True)
+class MemoryTracker:
+    """A run kept in memory, with all that was logged to it."""
+
+    name: str = "run"
+    status: str = "RUNNING"
+    description: str = ""
+    logged_params: dict[str, Plain] = field(default_factory=dict)
+    logged_metrics: dict[str, dict[int, float]] = field(default_factory=dict)
+    logged_tags: dict[str, str] = field(default_factory=dict)
+    artifacts: dict[str, Any] = field(default_factory=dict)
+    inputs: list[DataInput] = field(default_factory=list)
+    models: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
+    children: list[MemoryTracker] = field(default_factory=list)
+
+    @contextmanager
+    def child(self, name: str, *, tags: Mapping[str, str] | None = None, description: str = "") -> Iterator[MemoryTracker]:
+        """See `Tracker.child`."""
+        run = MemoryTracker(name=name, description=description, logged_tags=dict(tags or {}))
+        self.children.append(run)
+        try:
+            yield run
+        except BaseException:
+            run.status = "FAILED"
+            raise
+        run.status = "FINISHED"
+
+    def params(self, values: Mapping[str, Plain]) -> None:
+        """See `Tracker.params`; a second value under one name is a ValueError, as in MLflow."""
+        for name, value in values.items():
+            if self.logged_params.setdefault(name, value) != value:
+                raise ValueError(f"param {name} was {self.logged_params[name]}, and cannot become {value}")
+
+    def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
+        """See `Tracker.metrics`."""
+        check_finite(values)
+        for name, value in values.items():
+            self.logged_metrics.setdefault(name, {})[step] = float(value)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """See `Tracker.tags`."""
+        self.logged_tags.update(values)
+
+    def describe(self, markdown: str) -> None:
+        """See `Tracker.describe`."""
+        self.description = markdown
+
+    def figure(self, figure: Figure, path: str) -> None:
+        """See `Tracker.figure`."""
+        from matplotlib import pyplot
+
+        self.artifacts[path] = figure
+        pyplot.close(figure)
+
+    def text(self, text: str, path: str) -> None:
+        """See `Tracker.text`."""
+        self.artifacts[path] = text
+
+    def table(self, frame: pd.DataFrame, path: str) -> None:
+        """See `Tracker.table`."""
+        self.artifacts[path] = frame
+
+    def data(self, data: DataInput) -> None:
+        """See `Tracker.data`."""
+        self.inputs.append(data)
+
+    def keras_model(self, model: Any, *, input_shape: tuple[int, ...], classes: int) -> None:
+        """See `Tracker.keras_model`."""
+        self.models.append((input_shape, classes))
+
+    def latest(self, name: str) -> float:
+        """The figure of a metric at its last step."""
+        steps = self.logged_metrics[name]
+        return steps[max(steps)]
+
+
+def as_json(values: Mapping[str, Any]) -> str:
+    """JSON for an artifact: indented, keys in their order."""
+    return json.dumps(values, indent=2) + "\n"
