@@ -1,0 +1,109 @@
+"""Checks of the arrays that a user hands in: each raises one line naming the array, its fault and what is allowed.
+
+They look at chunks of rows, so that checking a million rows of a hundred float32 numbers needs no second copy of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from memberscope.errors import UserError
+
+Array = NDArray[Any]
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
+
+CHUNK_ELEMENTS = 1 << 20
+SUM_TOLERANCE = 1e-3
+
+
+def row_chunks(rows: int, width: int = 1) -> Iterator[slice]:
+    """Slices that cover `rows` rows of `width` numbers in pieces of about `CHUNK_ELEMENTS` numbers."""
+    step = max(1, CHUNK_ELEMENTS // max(1, width))
+    for start in range(0, rows, step):
+        yield slice(start, min(rows, start + step))
+
+
+def join(names: tuple[str, ...] | list[str]) -> str:
+    """``"a and b"``."""
+    return " and ".join(names)
+
+
+def _first(bad: BoolArray, offset: int) -> str:
+    index = [int(i) for i in np.argwhere(bad)[0]]
+    index[0] += offset
+    return str(index) if len(index) > 1 else str(index[0])
+
+
+def check_finite(name: str, array: Array) -> None:
+    """Raise with the count of NaN and infinite values and the first one's index."""
+    width = int(np.prod(array.shape[1:], dtype=np.int64))
+    count, first = 0, ""
+    for rows in row_chunks(len(array), width):
+        bad = ~np.isfinite(array[rows])
+        if bad.any():
+            first = first or _first(bad, rows.start)
+            count += int(bad.sum())
+    if count:
+        raise UserError(f"{name}: {count} NaN or infinite values, the first at {first}; all must be finite")
+
+
+def check_probs(name: str, probs: Array, *, released: bool) -> None:
+    """Raise unless every row of `probs` (..., classes) is non-negative and, if not `released`, sums to one."""
+    negative, unnormalized, first_negative, first_sum = 0, 0, "", ""
+    width = int(np.prod(probs.shape[1:], dtype=np.int64))
+    for rows in row_chunks(len(probs), width):
+        part = probs[rows]
+        below = part < 0
+        if below.any():
+            first_negative = first_negative or _first(below, rows.start)
+            negative += int(below.sum())
+        total = part.sum(axis=-1, dtype=np.float64)
+        off = total > 1 + SUM_TOLERANCE if released else np.abs(total - 1) > SUM_TOLERANCE
+        if off.any():
+            first_sum = first_sum or f"{total[off][0]:.6g} in row {_first(off, rows.start)}"
+            unnormalized += int(off.sum())
+    if negative:
+        raise UserError(f"{name}: {negative} negative values, the first at {first_negative}; probabilities lie in [0, 1]")
+    if unnormalized and released:
+        raise UserError(f"{name}: {unnormalized} rows sum to more than one, the first to {first_sum}; allowed is at most 1")
+    if unnormalized:
+        raise UserError(
+            f"{name}: {unnormalized} rows do not sum to one, the first to {first_sum}; allowed is 1 within {SUM_TOLERANCE:g}, "
+            "or set released=true for a release that publishes only part of them"
+        )
+
+
+def is_number(array: Array) -> bool:
+    """Real numbers, not booleans, text or complex ones?"""
+    return bool(np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer))
+
+
+def check_classes(name: str, array: Array, *, below: int | None) -> None:
+    """Raise unless `array` holds integers from 0, and under `below` where that is known."""
+    if not np.issubdtype(array.dtype, np.integer):
+        raise UserError(f"{name}: dtype {array.dtype}; allowed are integers, the classes counted from 0")
+    if array.size and array.min() < 0:
+        raise UserError(f"{name}: smallest value {array.min()}; classes are counted from 0")
+    if below is not None and array.size and array.max() >= below:
+        count = int((array >= below).sum())
+        raise UserError(
+            f"{name}: {count} values outside the {below} classes, the largest {array.max()}; allowed is 0 to {below - 1}"
+        )
+
+
+def frozen_view(name: str, value: ArrayLike) -> Array:
+    """A read-only view of `value`; objects and lists of unequal lengths are refused."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise UserError(f"{name}: rows of unequal lengths; allowed is a rectangular array") from None
+    if array.dtype.hasobject:
+        raise UserError(f"{name}: holds Python objects; allowed are plain numbers, booleans or text")
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,379 @@
+"""What a model said of records whose membership is known: the three types that carry an audit, and their files.
+
+Attacks, slices and metrics read these types alone, so a model from anywhere (Keras, PyTorch, a REST service) is audited from
+its predictions. Arrays are checked once, when an object is made, in chunks of rows: a million rows of a hundred float32 logits
+cost no second copy. They are kept as read-only views in the caller's own dtype; signals are computed in float64 later.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self
+
+import numpy as np
+
+from memberscope.checks import Array, BoolArray, check_classes, check_finite, check_probs, frozen_view, is_number, join
+from memberscope.errors import UserError, nearest
+from memberscope.npz import read_npz, write_npz
+
+OUTPUTS = ("logits", "probs", "predicted")
+SUMMARIES = ("loss_nats", "entropy_nats")
+_COLUMN = "column_"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Outputs:
+    """The fields and checks that one model's predictions and many models' share; `_LEAD` names the leading axes."""
+
+    logits: Array | None = None
+    probs: Array | None = None
+    predicted: Array | None = None
+    loss_nats: Array | None = None
+    entropy_nats: Array | None = None
+    labels: Array | None = None
+    member: BoolArray
+    record_ids: Array | None = None
+    released: bool = False
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None and item.name not in ("released", "columns"):
+                object.__setattr__(self, item.name, frozen_view(item.name, value))
+        if not isinstance(self.released, bool | np.bool_):
+            raise UserError(f"released: {self.released!r}; allowed are true and false")
+        if self.released and self.probs is None and self.predicted is None:
+            raise UserError("released: true; allowed only together with probs or predicted")
+        self._check_outputs()
+        self._check_labels()
+        self._check_member()
+        if self.record_ids is not None:
+            self._check_shape("record_ids", self.record_ids, self._records_shape)
+
+    @property
+    def _lead(self) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    @property
+    def form(self) -> str:
+        """What is known of each record: ``"logits"``, ``"probs"``, ``"predicted"`` or ``"summary"`` (loss, entropy or both)."""
+        return next((name for name in OUTPUTS if getattr(self, name) is not None), "summary")
+
+    @property
+    def n_classes(self) -> int | None:
+        """Number of classes: the width of logits or probs, else one more than the largest class seen, else None."""
+        scores = self.logits if self.logits is not None else self.probs
+        if scores is not None:
+            return int(scores.shape[-1])
+        seen = [int(array.max()) for array in (self.labels, self.predicted) if array is not None and array.size]
+        return max(seen) + 1 if seen else None
+
+    @property
+    def _records_shape(self) -> tuple[int, ...]:
+        return self._lead[-1:]
+
+    def __len__(self) -> int:
+        return self._lead[-1]
+
+    @staticmethod
+    def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
+        if array.ndim != len(shape):
+            axes = "one value a record" if len(shape) == 1 else "(models, records)"
+            raise UserError(f"{name}: {array.ndim} axes, shape {array.shape}; allowed is {len(shape)}: {axes}")
+        if array.shape != shape:
+            raise UserError(f"{name}: shape {array.shape}; the other arrays ask for {shape}")
+
+    def _check_outputs(self) -> None:
+        given = [name for name in OUTPUTS + SUMMARIES if getattr(self, name) is not None]
+        if not given:
+            raise UserError(f"predictions: none given; allowed is one of {', '.join(OUTPUTS)}, or {join(SUMMARIES)} alone")
+        if len(given) > 1 and any(name in OUTPUTS for name in given):
+            allowed = f"exactly one of {', '.join(OUTPUTS)}, or {join(SUMMARIES)} alone"
+            raise UserError(f"predictions: {join(given)} together; allowed is {allowed}")
+        lead = self._lead
+        for name in given:
+            array = getattr(self, name)
+            if name in ("logits", "probs"):
+                if array.ndim != len(lead) + 1:
+                    axes = "(records, classes)" if len(lead) == 1 else "(models, records, classes)"
+                    raise UserError(f"{name}: {array.ndim} axes, shape {array.shape}; allowed is {len(lead) + 1}: {axes}")
+                if array.shape[:-1] != lead:
+                    raise UserError(f"{name}: shape {array.shape}; member has shape {lead}, so the leading axes must be {lead}")
+                if array.shape[-1] < 2:
+                    raise UserError(
+                        f"{name}: {array.shape[-1]} classes; allowed are at least 2 (a binary model has two columns)"
+                    )
+            else:
+                self._check_shape(name, array, lead)
+            if name == "predicted":
+                continue
+            if not is_number(array):
+                raise UserError(f"{name}: dtype {array.dtype}; allowed are real numbers")
+            check_finite(name, array)
+            if name == "probs":
+                check_probs(name, array, released=bool(self.released))
+
+    def _check_labels(self) -> None:
+        if self.labels is None:
+            if self.form != "summary":
+                raise UserError("labels: missing; only loss_nats or entropy_nats alone can do without")
+            return
+        self._check_shape("labels", self.labels, self._records_shape)
+        scores = self.logits if self.logits is not None else self.probs
+        check_classes("labels", self.labels, below=None if scores is None else scores.shape[-1])
+        if self.predicted is not None:
+            check_classes("predicted", self.predicted, below=None)
+
+    def _check_member(self) -> None:
+        if self.member.dtype != np.bool_:
+            raise UserError(f"member: dtype {self.member.dtype}; allowed is bool (true = in the training set)")
+        if not self.member.size:
+            raise UserError("member: no records; allowed is at least one member and one non-member")
+
+    def _copy(self, **changes: object) -> Self:
+        """The same object with some fields replaced, unchecked: the parts of what was checked are sound."""
+        clone = object.__new__(type(self))
+        for item in fields(self):
+            object.__setattr__(clone, item.name, changes.get(item.name, getattr(self, item.name)))
+        return clone
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write an uncompressed ``.npz`` at exactly `path`, all or nothing: into a temporary file beside it, then moved."""
+        arrays = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("released", "columns")}
+        arrays["released"] = np.asarray(True) if self.released else None
+        arrays |= {_COLUMN + name: values for name, values in getattr(self, "columns", {}).items()}
+        write_npz(Path(path), {name: array for name, array in arrays.items() if array is not None})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save`, or anyone's ``numpy.savez``, wrote. Nothing in the file is executed.
+
+        Raises:
+            UserError: the file is missing, truncated, no ``.npz``, or holds objects; a key is missing or misspelt; or the
+                arrays do not fit together. The line opens with the path.
+        """
+        return cls.from_arrays(read_npz(Path(path)), source=str(path))
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array], *, source: str) -> Self:
+        """Build from named arrays as a file holds them (`column_NAME` for a user's column); errors open with `source`."""
+        known = {item.name for item in fields(cls)} - {"columns"}
+        has_columns = any(item.name == "columns" for item in fields(cls))
+        values: dict[str, Any] = {}
+        columns: dict[str, Array] = {}
+        for name, array in arrays.items():
+            if name in known:
+                values[name] = array
+            elif has_columns and name.startswith(_COLUMN) and len(name) > len(_COLUMN):
+                columns[name.removeprefix(_COLUMN)] = array
+            else:
+                hint = nearest(name, known)
+                raise UserError(f"{source}: unknown key {name!r}{hint}; allowed are {', '.join(sorted(known))} and column_NAME")
+        if "member" not in values:
+            raise UserError(f"{source}: key member is missing; present are {', '.join(sorted(arrays)) or 'none'}")
+        if "released" in values:
+            released = np.asarray(values["released"])
+            if released.dtype != np.bool_ or released.size != 1:
+                raise UserError(f"{source}: released: dtype {released.dtype}, shape {released.shape}; allowed is one boolean")
+            values["released"] = bool(released.reshape(()))
+        if columns:
+            values["columns"] = columns
+        try:
+            return cls(**values)
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions(_Outputs):
+    """What one model said of n records, and which of them it was trained on.
+
+    Exactly one of `logits`, `probs`, `predicted`; or `loss_nats`, `entropy_nats` or both alone.
+
+    Attributes:
+        logits: (n, classes) floats before the softmax, any shift.
+        probs: (n, classes), each row summing to one within 1e-3 unless `released`.
+        predicted: (n,) ints, the published class where nothing else is.
+        loss_nats: (n,) cross-entropy of the true label, natural logarithm.
+        entropy_nats: (n,) entropy of the prediction, natural logarithm.
+        labels: (n,) ints from 0. May be None only beside `loss_nats` or `entropy_nats`.
+        member: (n,) bool, in this model's training set? Both values must occur.
+        record_ids: (n,) ints or text; records that share one are never split between an attack's training and scoring.
+        inputs: (n, ...), what the model was shown.
+        released: `probs` are what a service publishes (top-N, rounded) and may sum to less than one.
+        columns: name -> (n,) array of a user's own, to slice by.
+
+    Raises:
+        UserError: one line naming the array, what is wrong with it and what is allowed.
+    """
+
+    inputs: Array | None = None
+    columns: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def _lead(self) -> tuple[int, ...]:
+        if self.member.ndim != 1:
+            raise UserError(f"member: {self.member.ndim} axes, shape {self.member.shape}; allowed is 1: one value a record")
+        return self.member.shape
+
+    def __post_init__(self) -> None:  # noqa: D105
+        super().__post_init__()
+        if self.inputs is not None and (self.inputs.ndim < 1 or len(self.inputs) != len(self)):
+            raise UserError(f"inputs: shape {self.inputs.shape}; the first axis must have the {len(self)} records of member")
+        columns = {}
+        for name, values in self.columns.items():
+            columns[name] = frozen_view(f"column {name}", values)
+            self._check_shape(f"column {name}", columns[name], self._lead)
+        object.__setattr__(self, "columns", MappingProxyType(columns))
+
+    def _check_member(self) -> None:
+        super()._check_member()
+        if self.member.all() or not self.member.any():
+            raise UserError(f"member: all {bool(self.member[0])}; allowed is at least one member and one non-member")
+
+    @property
+    def n_member(self) -> int:
+        """Number of members."""
+        return int(self.member.sum())
+
+    @property
+    def n_nonmember(self) -> int:
+        """Number of non-members."""
+        return len(self) - self.n_member
+
+    def select(self, index: Array) -> Predictions:
+        """The records of a boolean mask (n,) or of integer positions, in that order.
+
+        A part may have members only; attacks answer such a part with a skip, not with an error.
+        """
+        names = (*OUTPUTS, *SUMMARIES, "labels", "member", "record_ids", "inputs")
+        changes: dict[str, object] = {}
+        for name in names:
+            array = getattr(self, name)
+            if array is not None:
+                changes[name] = array[index]
+        changes["columns"] = MappingProxyType({name: values[index] for name, values in self.columns.items()})
+        return self._copy(**changes)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ShadowPredictions(_Outputs):
+    """What K models said of one pool of n records, and which of them each was trained on.
+
+    The forms are those of `Predictions` with a leading axis of models: `logits` (n_models, n, classes), `loss_nats`
+    (n_models, n), and so on; `labels` (n,), `record_ids` (n,), `member` (n_models, n) bool. A pool that no model was trained on
+    (all false) is allowed, since offline attacks use it; one on which all were trained is not. In a file, one model's two-axis
+    `Predictions` arrays are read as K = 1.
+    """
+
+    @property
+    def _lead(self) -> tuple[int, ...]:
+        if self.member.ndim != 2:
+            raise UserError(f"member: {self.member.ndim} axes, shape {self.member.shape}; allowed is 2: (models, records)")
+        return self.member.shape
+
+    def _check_member(self) -> None:
+        super()._check_member()
+        if self.member.all():
+            raise UserError("member: all True; shadows need records that they were not trained on")
+
+    @property
+    def n_models(self) -> int:
+        """Number of models, K."""
+        return self._lead[0]
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array], *, source: str) -> Self:
+        """As `Predictions.from_arrays`; `inputs` and columns are left out, a missing model axis is added."""
+        kept = {name: array for name, array in arrays.items() if name != "inputs" and not name.startswith(_COLUMN)}
+        if "member" in kept and kept["member"].ndim == 1:
+            for name in (*OUTPUTS, *SUMMARIES, "member"):
+                if name in kept:
+                    kept[name] = kept[name][None]
+        return super().from_arrays(kept, source=source)
+
+    def model(self, k: int) -> Predictions:
+        """The predictions of model `k`, unchecked: its members may be none."""
+        parts = {name: getattr(self, name)[k] for name in (*OUTPUTS, *SUMMARIES) if getattr(self, name) is not None}
+        clone = object.__new__(Predictions)
+        values: dict[str, Any] = {"columns": MappingProxyType({}), "labels": self.labels, "record_ids": self.record_ids}
+        values |= {"released": self.released, "member": self.member[k], **parts}
+        for item in fields(Predictions):
+            object.__setattr__(clone, item.name, values.get(item.name))
+        return clone
+
+    def select(self, index: Array) -> ShadowPredictions:
+        """The records (not models) of a boolean mask (n,) or of integer positions."""
+        changes: dict[str, object] = {}
+        for name in (*OUTPUTS, *SUMMARIES, "member"):
+            array = getattr(self, name)
+            if array is not None:
+                changes[name] = array[:, index]
+        for name in ("labels", "record_ids"):
+            array = getattr(self, name)
+            if array is not None:
+                changes[name] = array[index]
+        return self._copy(**changes)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evidence:
+    """All that an attack may ask for; everything but the target is optional, and an attack without what it needs is skipped.
+
+    Attributes:
+        target: the audited model's predictions, n records.
+        shadows: models that imitate the target, over their own pool; over the target's own records, in the same order, where
+            both carry equal `record_ids`.
+        population: (1 + n_models) models, the target first, over records that none of them was trained on.
+        augmented: (1 + n_models, n, queries, classes) logits of augmented copies of the target's records, the target first.
+        trajectories: (n, epochs) losses in nats along a (distilled) training.
+        gradients: (n, layers) norms of the loss's gradient.
+        perturbed_labels: (n, queries) ints, the classes published for perturbed copies.
+    """
+
+    target: Predictions
+    shadows: ShadowPredictions | None = None
+    population: ShadowPredictions | None = None
+    augmented: Array | None = None
+    trajectories: Array | None = None
+    gradients: Array | None = None
+    perturbed_labels: Array | None = None
+
+    def __post_init__(self) -> None:  # noqa: D105
+        n = len(self.target)
+        for name, axis in (("augmented", 1), ("trajectories", 0), ("gradients", 0), ("perturbed_labels", 0)):
+            array = getattr(self, name)
+            if array is None:
+                continue
+            array = frozen_view(name, array)
+            if array.ndim <= axis or array.shape[axis] != n:
+                raise UserError(f"{name}: shape {array.shape}; axis {axis} must have the target's {n} records")
+            object.__setattr__(self, name, array)
+        classes = {
+            part.n_classes for part in (self.target, self.shadows) if part is not None and part.form in ("logits", "probs")
+        }
+        if len(classes) > 1:
+            ours, theirs = self.target.n_classes, self.shadows.n_classes if self.shadows is not None else None
+            raise UserError(f"shadows: {theirs} classes; the target has {ours}")
+
+    @property
+    def aligned(self) -> bool:
+        """Do the shadows speak of the target's own records, in the same order?"""
+        if self.shadows is None or self.shadows.record_ids is None or self.target.record_ids is None:
+            return False
+        return np.array_equal(self.shadows.record_ids, self.target.record_ids)
+
+    def select(self, index: Array) -> Evidence:
+        """The evidence on some of the target's records (mask or positions); a pool of the shadows' own stays whole."""
+        parts = {name: getattr(self, name) for name in ("trajectories", "gradients", "perturbed_labels")}
+        return Evidence(
+            target=self.target.select(index),
+            shadows=self.shadows.select(index) if self.shadows is not None and self.aligned else self.shadows,
+            population=self.population,
+            augmented=None if self.augmented is None else self.augmented[:, index],
+            **{name: None if array is None else array[index] for name, array in parts.items()},
+        )

@@ -1,0 +1,157 @@
+"""Slices: the parts of the data that an audit looks at one by one.
+
+| request | slices |
+| --- | --- |
+| ``entire`` | ``entire`` |
+| ``class`` | ``class_0`` .. ``class_{k-1}``; one alone by its own name |
+| ``correctness`` | ``correct``, ``incorrect``; either alone by its own name |
+| ``percentile`` | ``loss_p00_p10`` .. ``loss_p90_p100``; one alone by its own name |
+| ``column:NAME`` | ``NAME:VALUE`` for each value of a user's column |
+| ``all`` | the first four, as far as the predictions allow them |
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import signals
+from memberscope.checks import Array, BoolArray
+from memberscope.errors import UserError, nearest
+from memberscope.predictions import Predictions
+
+MOST_SLICES = 1000
+"""A column with more values than this is refused: it identifies records rather than groups."""
+
+_DECILES = tuple(f"loss_p{10 * k:02d}_p{10 * k + 10}" for k in range(10))
+_OUTCOMES = ("correct", "incorrect")
+_REQUESTS = ("all", "entire", "class", "correctness", "percentile")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Slice:
+    """Some of the records.
+
+    Attributes:
+        name: as in reports: letters, digits and ``_ - . / : space`` only, since trackers allow no others.
+        kind: ``entire``, ``class``, ``correctness``, ``percentile`` or ``column``.
+        index: positions of its records in the predictions, ascending; may be empty.
+        ranked: may it compete for the worst slice? Outcome slices (correctness, percentile) are defined by the very outputs
+            that the attacks read, so they are shown and never ranked.
+    """
+
+    name: str
+    kind: str
+    index: NDArray[np.intp]
+    ranked: bool
+
+    def __len__(self) -> int:  # noqa: D105
+        return len(self.index)
+
+
+def _slice(name: str, kind: str, mask: BoolArray) -> Slice:
+    return Slice(name=name, kind=kind, index=np.flatnonzero(mask), ranked=kind in ("class", "column"))
+
+
+def loss_deciles(losses: Array) -> NDArray[np.int64]:
+    """Decile 0..9 of each loss, (n,): floor(10 * share of records with a strictly smaller loss).
+
+    Each record is in exactly one; equal losses share the decile that the first of them falls in, so many ties leave the
+    deciles after it empty. Without ties all have n/10 records, rounded. (tensorflow_privacy's percentiles are inclusive at
+    both ends and count a tied loss twice.)
+    """
+    smaller = np.searchsorted(np.sort(losses), losses, side="left")
+    return (10 * smaller.astype(np.int64)) // len(losses)
+
+
+def _classes(predictions: Predictions) -> list[Slice]:
+    labels, classes = predictions.labels, predictions.n_classes
+    if labels is None or classes is None:
+        raise UserError("slices: class needs labels")
+    return [_slice(f"class_{k}", "class", labels == k) for k in range(classes)]
+
+
+def _correctness(predictions: Predictions) -> list[Slice]:
+    if signals.missing("correctness", predictions):
+        raise UserError(f"slices: correctness {signals.missing('correctness', predictions)}")
+    right = signals.correctness(predictions) == 1.0
+    return [_slice("correct", "correctness", right), _slice("incorrect", "correctness", ~right)]
+
+
+def _percentiles(predictions: Predictions) -> list[Slice]:
+    if signals.missing("loss_nats", predictions):
+        raise UserError(f"slices: percentile {signals.missing('loss_nats', predictions)}")
+    decile = loss_deciles(signals.loss_nats(predictions))
+    return [_slice(name, "percentile", decile == k) for k, name in enumerate(_DECILES)]
+
+
+def _column(predictions: Predictions, column: str) -> list[Slice]:
+    if column not in predictions.columns:
+        known = ", ".join(sorted(predictions.columns)) or "none: save them as column_NAME"
+        raise UserError(f"slices: column:{column}{nearest(column, predictions.columns)}; columns are {known}")
+    values, groups = np.unique(predictions.columns[column], return_inverse=True)
+    if len(values) > MOST_SLICES:
+        raise UserError(f"slices: column:{column} has {len(values)} values; allowed are at most {MOST_SLICES}")
+    found: list[Slice] = []
+    for k, value in enumerate(values):
+        name = re.sub(r"[^A-Za-z0-9_\-./: ]", "_", f"{column}:{value}")
+        if any(name == other.name for other in found):
+            name = f"{name}_{k}"
+        found.append(_slice(name, "column", groups == k))
+    return found
+
+
+def _available(predictions: Predictions) -> list[str]:
+    """What ``all`` stands for, given what is known."""
+    names = ["entire"]
+    names += ["class"] if predictions.labels is not None else []
+    names += [] if signals.missing("correctness", predictions) else ["correctness"]
+    names += [] if signals.missing("loss_nats", predictions) else ["percentile"]
+    return names
+
+
+def _one(request: str, predictions: Predictions) -> list[Slice]:
+    if request == "entire":
+        return [_slice("entire", "entire", np.ones(len(predictions), dtype=bool))]
+    if request.startswith("column:"):
+        return _column(predictions, request.removeprefix("column:"))
+    for whole, make in (("class", _classes), ("correctness", _correctness), ("percentile", _percentiles)):
+        if request == whole:
+            return make(predictions)
+    if re.fullmatch(r"class_\d+", request):
+        classes = _classes(predictions)
+        number = int(request.removeprefix("class_"))
+        if number >= len(classes):
+            raise UserError(f"slices: {request}; allowed are class_0 to class_{len(classes) - 1}")
+        return [classes[number]]
+    if request in _OUTCOMES:
+        return [part for part in _correctness(predictions) if part.name == request]
+    if request in _DECILES:
+        return [part for part in _percentiles(predictions) if part.name == request]
+    known = [*_REQUESTS, *_OUTCOMES, *_DECILES, "class_0", "column:NAME"]
+    raise UserError(
+        f"slices: {request!r}{nearest(request, known)}; allowed are {', '.join(_REQUESTS)}, one slice's name, column:NAME"
+    )
+
+
+def parse(requests: str | Iterable[str], predictions: Predictions) -> list[Slice]:
+    """The slices that `requests` (names, or one text with commas) ask for, in order, each once.
+
+    Raises:
+        UserError: an unknown request (with the nearest), a class or column that does not exist, or a slicing that these
+            predictions do not allow.
+    """
+    names = requests.split(",") if isinstance(requests, str) else [str(name) for name in requests]
+    names = [name.strip() for name in names if name.strip()]
+    if not names:
+        raise UserError(f"slices: none named; allowed are {', '.join(_REQUESTS)}, one slice's name, column:NAME")
+    found: dict[str, Slice] = {}
+    for name in names:
+        for request in _available(predictions) if name == "all" else [name]:
+            for part in _one(request, predictions):
+                found.setdefault(part.name, part)
+    return list(found.values())
