@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import tempfile
 import time
@@ -85,6 +84,10 @@ class MlflowTracker:
 
         self.client.log_batch(self.run_id, tags=[RunTag(name, value) for name, value in values.items()])
 
+    def rename(self, name: str) -> None:
+        """Give the run another name."""
+        self.client.update_run(self.run_id, name=name)
+
     def describe(self, markdown: str) -> None:
         """See `Tracker.describe`."""
         self.client.set_tag(self.run_id, "mlflow.note.content", markdown)
@@ -129,26 +132,18 @@ class MlflowTracker:
         import mlflow
         import numpy as np
         import tensorflow as tf
-        from mlflow.models import ModelSignature
+        from mlflow.models import Model, ModelSignature
         from mlflow.types import Schema, TensorSpec
 
         signature = ModelSignature(
             inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *input_shape))]),
             outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classes))]),
         )
-        for noisy in ("mlflow.tensorflow", "mlflow.models.model", "mlflow.tracking.fluent", "tensorflow", "absl"):
+        for noisy in ("mlflow.tensorflow", "mlflow.models.model", "mlflow.tracking.fluent", "mlflow.utils.environment", "tensorflow", "absl"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
-        adopted = os.environ.pop("MLFLOW_RUN_ID", None)  # else start_run would insist on the parent
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                mlflow.start_run(run_id=self.run_id)
-                try:
-                    mlflow.tensorflow.log_model(
-                        model, name="model", signature=signature, pip_requirements=[f"tensorflow=={tf.__version__}"]
-                    )
-                finally:
-                    mlflow.tracking.fluent._active_run_stack.get().pop()
-        finally:
-            if adopted:
-                os.environ["MLFLOW_RUN_ID"] = adopted
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Model.log(
+                artifact_path=None, name="model", flavor=mlflow.tensorflow, run_id=self.run_id, model=model, signature=signature,
+                pip_requirements=[f"tensorflow=={tf.__version__}"],
+            )  # fmt: skip

@@ -1,0 +1,64 @@
+# One .venv from the lock; every target makes what it needs. PYTHON: the interpreter that makes the environment.
+PYTHON ?= python3.11
+ifeq (,$(shell command -v $(PYTHON) 2>/dev/null))
+PYTHON := python3
+endif
+VENV := .venv
+BIN := $(VENV)/bin
+EXPERIMENT ?= memberscope
+PORT ?= 5000
+
+# mlflow run --env-manager local needs the environment's python on PATH; an outer virtual environment must not leak in
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+unexport VIRTUAL_ENV PYTHONHOME
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+# MLflow would retry a dead server for minutes
+export MLFLOW_HTTP_REQUEST_MAX_RETRIES ?= 1
+export MLFLOW_HTTP_REQUEST_TIMEOUT ?= 5
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: help setup run test lint ui bench lock clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/.installed  ## the environment, from requirements.lock
+
+# uv installs in seconds what pip takes minutes for; it comes from PyPI into the environment itself
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "memberscope: $$($(PYTHON) --version 2>&1) found; allowed: Python 3.11 (make PYTHON=/path/to/python3.11)" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+run: setup  ## the case study on the embedded data, as an MLflow run (ARGS="-P dataset=cifar10" for parameters)
+	@$(BIN)/python -m memberscope.mlflow_adapter.store
+	@$(BIN)/mlflow run . --experiment-name $(EXPERIMENT) --env-manager local $(ARGS)
+
+test: setup  ## the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup  ## ruff, mypy (strict on src), import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+ui: setup  ## the MLflow UI over the store
+	@echo "open: http://127.0.0.1:$(PORT)/?workflowType=machine_learning"
+	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port $(PORT) --workers 1
+
+bench: setup  ## every benchmark, quickly (ARGS= for full size)
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file $(if $(ARGS),$(ARGS),--quick) || exit 1; done
+
+lock: setup  ## resolve requirements.lock anew from requirements.in
+	@$(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --upgrade \
+	  --custom-compile-command "make lock" requirements.in -o requirements.lock
+
+clean:  ## the environment and caches, not the results
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build

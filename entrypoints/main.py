@@ -1,0 +1,8 @@
+"""Entry point `main` of MLproject."""
+
+import sys
+
+from memberscope.cli import run_study
+
+if __name__ == "__main__":
+    sys.exit(run_study("main", sys.argv[1:]))

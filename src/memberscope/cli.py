@@ -1,0 +1,170 @@
+"""The command line: parse, call the study, map errors to exit codes.
+
+``memberscope STUDY --option value`` does what ``mlflow run . -e STUDY -P option=value`` does, with true exit codes: 0 done, 1 an error of
+ours, 2 a mistake that the user can mend (one line says which), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from memberscope.errors import Interrupted, UserError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """An entry point: where it lives, its configuration's name, and what it does."""
+
+    module: str
+    config: str
+    about: str
+
+
+STUDIES = {
+    "main": Study(
+        module="memberscope.studies.case_study",
+        config="CaseStudy",
+        about="the case study: conv against dense, deep against shallow, all classes against few, over seeds",
+    ),
+    "train": Study(module="memberscope.studies.train", config="TrainStudy", about="one model, trained and audited"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, with exit code 2 from `run_study`."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see --help")
+
+
+def parser_for(name: str) -> argparse.ArgumentParser:
+    """The options of a study: one a field of its configuration, all text (the configuration checks them), and ``--verbose``."""
+    study = STUDIES[name]
+    config = study.configuration()
+    parser = _Parser(prog=f"memberscope {name}", description=study.about, allow_abbrev=False)
+    for item in dataclasses.fields(config):
+        allowed = item.metadata["check"].allowed().replace("%", "%%")
+        text = item.metadata["help"].replace("%", "%%")
+        shown = item.default if item.default != "" else "empty"
+        parser.add_argument(f"--{item.name}", default=item.default, metavar="VALUE", help=f"{text} [{allowed}; default: {shown}]")
+    parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def parse(name: str, arguments: Sequence[str]) -> tuple[Any, bool]:
+    """The study's configuration, and whether to be verbose.
+
+    Raises:
+        UserError: an unknown option (with the nearest), or a value that is not allowed.
+    """
+    parser = parser_for(name)
+    values, unknown = parser.parse_known_args(list(arguments))
+    if unknown:
+        known = [option for action in parser._actions for option in action.option_strings]
+        word = unknown[0].split("=")[0]
+        raise UserError(f"{unknown[0]}: unknown option of {name}{nearest(word, known)}; see memberscope {name} --help")
+    study = STUDIES[name]
+    config = study.configuration()
+    given = vars(values)
+    verbose = given.pop("verbose")
+    return config.from_mapping(given), verbose
+
+
+def run_study(name: str, arguments: Sequence[str]) -> int:
+    """Parse, run and report a study; the exit code."""
+    verbose = "--verbose" in arguments
+    try:
+        return _run(name, arguments)
+    except UserError as error:
+        return _fail(error, error.exit_code, verbose)
+    except Interrupted as error:
+        return _fail(error, error.exit_code, verbose)
+    except Exception as error:
+        return _fail(error, 1, verbose)
+
+
+def _fail(error: Exception, code: int, verbose: bool) -> int:
+    if verbose:
+        import traceback
+
+        traceback.print_exception(error)
+    line = " ".join(str(error).split())
+    kind = "" if isinstance(error, UserError | Interrupted) else f"unexpected {type(error).__name__}: "
+    hint = "" if verbose or code != 1 else " (--verbose shows where)"
+    print(f"memberscope: {kind}{line}{hint}", file=sys.stderr, flush=True)
+    return code
+
+
+def _run(name: str, arguments: Sequence[str]) -> int:
+    from memberscope.interrupt import StopFlag
+
+    _quiet_libraries()
+    with StopFlag() as stop:
+        if os.environ.get("MLFLOW_RUN_ID"):  # mlflow run made the run: even a wrong option must end it FAILED
+            from memberscope.mlflow_adapter import open_session
+
+            with open_session(name, name=_run_name(name, {})) as session:
+                config, _ = parse(name, arguments)
+                session.tracker.rename(_run_name(name, config.to_dict()))
+                return _inside(name, config, session, stop)
+        config, _ = parse(name, arguments)
+        from memberscope.mlflow_adapter import open_session
+
+        with open_session(name, name=_run_name(name, config.to_dict())) as session:
+            return _inside(name, config, session, stop)
+
+
+def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
+    study = importlib.import_module(STUDIES[name].module)
+    result = study.run(config, session.tracker, stop)
+    print(f"\n{result.table}\n\n{result.answer}\n")
+    print(f"store: {session.store}")
+    print(f"open:  {session.link}" + ("" if session.store.startswith("http") else "  (after: make ui)"), flush=True)
+    return 0
+
+
+def _run_name(name: str, values: dict[str, Any]) -> str:
+    """The parent run's name: the entry point, and what it is about."""
+    parts = ["case-study" if name == "main" else name]
+    parts += [str(values[key]) for key in ("dataset", "model") if key in values]
+    parts += [f"d{values['depth']}"] if name == "train" and "depth" in values else []
+    parts += [f"s{values['seed']}"] if name == "train" and "seed" in values else []
+    return "-".join(os.path.basename(part) for part in parts)
+
+
+def _quiet_libraries() -> None:
+    """TensorFlow's start-up lines, and one warning of a Google client library about Python 3.11, say nothing to our users."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.filterwarnings("ignore", category=FutureWarning, message=".*Google will stop supporting.*")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``memberscope STUDY --option value``."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: memberscope STUDY [--option value ...]\n\nstudies:")
+        for name, study in STUDIES.items():
+            print(f"  {name:8} {study.about}")
+        print("\nmemberscope STUDY --help lists a study's options.")
+        return 0 if arguments else 2
+    name = arguments[0]
+    if name == "--version":
+        from memberscope import __version__
+
+        print(__version__)
+        return 0
+    if name not in STUDIES:
+        return _fail(UserError(f"{name}: unknown study; allowed: {', '.join(STUDIES)}{nearest(name, STUDIES)}"), 2, False)
+    return run_study(name, arguments[1:])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

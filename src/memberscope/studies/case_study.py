@@ -1,0 +1,275 @@
+"""Entry point `main`: the case study's three experiments, over seeds.
+
+Four models a seed, since dense depth 3 serves in all three experiments: architecture (conv 3 against dense 3), depth (dense 6 against
+dense 3) and classes (dense 3 on all classes against the first four).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from memberscope import plots
+from memberscope.config import AuditConfig, Choice, DataConfig, Integer, ModelConfig, TrainConfig, groups, option
+from memberscope.datasets import LabeledData, load_dataset
+from memberscope.errors import UserError
+from memberscope.interrupt import StopFlag
+from memberscope.metrics import Verdict, verdicts
+from memberscope.studies import one_model
+from memberscope.studies.result import StudyResult, leakage_table
+from memberscope.tracking import Tracker, as_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from memberscope.studies.one_model import Prepared, Trained
+
+MARGIN = 0.02  # a difference in AUC smaller than this does not matter, for "no difference"
+FIGURE = "auc"  # advantage is biased upward, and the more so the fewer the records: AUC alone can be compared across sizes
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseStudy(DataConfig, TrainConfig, AuditConfig):
+    """Everything that `main` takes."""
+
+    experiments: str = option(
+        "all",
+        check=Choice(words=("all", "architecture", "depth", "classes")),
+        group="study",
+        help="which of the three experiments to run",
+    )
+    depth: int = option(3, check=Integer(low=1, high=256), group="study", help="depth of the models, but for the deep one")
+    deep: int = option(6, check=Integer(low=1, high=256), group="study", help="depth of the deep dense model")
+    few_classes: int = option(4, check=Integer(low=2), group="study", help="classes of the small data set in the classes experiment")
+    seeds: int = option(1, check=Integer(low=1, high=1000), group="study", help="repetitions; each redraws split, initialization and order")
+    seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="study", help="the first seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Role:
+    """One of the four models: its architecture and whether it sees few classes."""
+
+    model: ModelConfig
+    few: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A comparison of two roles: does `first` leak more than `second`?"""
+
+    name: str
+    title: str
+    first: str
+    second: str
+    expected: str
+    published: str
+
+
+EXPERIMENTS = (
+    Experiment(
+        name="architecture", title="Experiment 1: conv against dense", first="conv", second="dense",
+        expected="the conv model memorizes more than the dense one",
+        published="as expected (CIFAR-10, one run each: AUC .560 against .545)",
+    ),
+    Experiment(
+        name="depth", title="Experiment 2: deep against shallow dense", first="deep", second="dense",
+        expected="the deeper dense model, having more parameters, memorizes more",
+        published="inconclusive (CIFAR-10, one run each: AUC .545 and .545)",
+    ),
+    Experiment(
+        name="classes", title="Experiment 3: all classes against few", first="dense", second="few",
+        expected="the model with more classes leaks more, since it publishes more",
+        published="contrary (CIFAR-10, one run each: AUC .545 for ten against .566 for four classes, which had 2/5 of the data)",
+    ),
+)  # fmt: skip
+
+
+def roles(config: CaseStudy) -> dict[str, Role]:
+    """The models by role."""
+    return {
+        "conv": Role(model=ModelConfig(model="conv", depth=config.depth)),
+        "dense": Role(model=ModelConfig(model="dense", depth=config.depth)),
+        "deep": Role(model=ModelConfig(model="dense", depth=config.deep)),
+        "few": Role(model=ModelConfig(model="dense", depth=config.depth), few=True),
+    }
+
+
+def run(config: CaseStudy, tracker: Tracker, stop: StopFlag) -> StudyResult:
+    """Run the experiments; `tracker` is the parent, with a child a model.
+
+    Raises:
+        UserError: before anything trains, for whatever would fail later.
+        Interrupted: what was logged stays.
+    """
+    data = load_dataset(config.dataset, data_dir=config.data_dir)
+    chosen = [item for item in EXPERIMENTS if config.experiments in ("all", item.name)]
+    cast = {role: what for role, what in roles(config).items() if any(role in (item.first, item.second) for item in chosen)}
+    for role in cast.values():
+        part, part_config = _share(data, config, role)
+        one_model.check_before_training(part, part_config, [role.model], config, seed=config.seed)
+    tracker.text(as_json(groups(config)), "study.json")
+    found: dict[str, list[Trained]] = {role: [] for role in cast}
+    prepared: Prepared | None = None
+    for seed in range(config.seed, config.seed + config.seeds):
+        whole: Prepared | None = None
+        small: Prepared | None = None
+        for role, what in cast.items():
+            stop.check()
+            part, part_config = _share(data, config, what)
+            if what.few:
+                small = small or one_model.prepare(part, part_config, seed=seed)
+            else:
+                whole = whole or one_model.prepare(part, part_config, seed=seed, x=prepared.x if prepared and config.classes == "all" else None)
+            prepared = whole or prepared
+            ready = small if what.few else whole
+            assert ready is not None  # noqa: S101 - one of the two was just made
+            setting = one_model.model_setting(what.model, ready.data.classes)
+            serves = [item.name for item in chosen if role in (item.first, item.second)]
+            tags = {"memberscope.setting": setting, "memberscope.seed": str(seed), "memberscope.experiments": ",".join(serves)}
+            tags |= {f"memberscope.experiment.{name}": setting for name in serves}
+            about = one_model.description(ready, what.model, config) + f"\n\nServes in: {', '.join(serves)}."
+            with tracker.child(f"{setting}-s{seed}", tags=tags, description=about) as child:
+                found[role].append(one_model.train_and_audit(ready, what.model, config, config, child, stop, setting=setting))
+    return _conclude(config, chosen, found, tracker)
+
+
+def _share(data: LabeledData, config: CaseStudy, role: Role) -> tuple[LabeledData, DataConfig]:
+    """The data of a role, and its sizes: few classes keep the same share of every side, so they have less data (the case study's)."""
+    part = data.choose(config.classes, choice=config.class_choice, seed=config.seed)
+    values: dict[str, Any] = {item.name: getattr(config, item.name) for item in dataclasses.fields(DataConfig)}
+    values["classes"] = "all"
+    if role.few:
+        if config.few_classes >= part.classes:
+            raise UserError(f"few_classes={config.few_classes}: {part.name} has {part.classes}; allowed: 2 to {part.classes - 1}")
+        few = part.choose(str(config.few_classes), choice=config.class_choice, seed=config.seed)
+        for name in ("members", "nonmembers", "validation"):
+            if isinstance(values[name], int):
+                values[name] = max(10, round(values[name] * len(few) / len(part)))
+        part = few
+    return part, DataConfig(**values)
+
+
+def _conclude(config: CaseStudy, chosen: Sequence[Experiment], found: Mapping[str, list[Trained]], tracker: Tracker) -> StudyResult:
+    models = [model for of_role in found.values() for model in of_role]
+    attack = models[0].report.attacks[0]
+    differences = {
+        item.name: [
+            first.report.cell(attack).figures[FIGURE].value - second.report.cell(attack).figures[FIGURE].value
+            for first, second in zip(found[item.first], found[item.second], strict=True)
+        ]
+        for item in chosen
+    }
+    judged = verdicts(differences, margin=MARGIN)
+    histories = {model.name: model.history.assign(model=model.setting, seed=model.seed) for model in models}
+    for item in chosen:
+        frame = _stack([histories[model.name] for role in (item.first, item.second) for model in found[role]])
+        tracker.figure(plots.training_figure(frame, title=item.title), f"{item.name}/training.png")
+        tracker.figure(plots.leakage_figure(frame, title=f"{item.title}: leakage by epoch"), f"{item.name}/leakage.png")
+        tracker.table(frame, f"{item.name}/by_epoch.csv")
+    table = _comparison(chosen, found, judged, attack)
+    tracker.table(table, "experiments.csv")
+    tracker.table(table, "experiments.json")
+    tracker.table(_per_model(models), "models.json")
+    headlines: dict[str, float] = {}
+    for item in chosen:
+        difference = judged[item.name].difference
+        headlines[f"auc_difference/{item.name}"] = difference.mean
+        if difference.ci_low is not None and difference.ci_high is not None:
+            headlines |= {f"auc_difference_ci_low/{item.name}": difference.ci_low, f"auc_difference_ci_high/{item.name}": difference.ci_high}
+    for of_role in found.values():
+        mean = sum(model.report.cell(attack).figures[FIGURE].value for model in of_role) / len(of_role)
+        headlines[f"auc_mean/{of_role[0].setting}"] = mean
+    tracker.metrics(headlines)
+    tracker.tags({f"memberscope.verdict.{item.name}": outcome(judged[item.name]) for item in chosen})
+    answer = "\n".join(answer_line(item, judged[item.name], found) for item in chosen)
+    tracker.describe(_page(config, chosen, judged, found, attack))
+    return StudyResult(table=leakage_table(models), answer=answer)
+
+
+def outcome(verdict: Verdict) -> str:
+    """A verdict in the case study's words: every experiment expects its first model to leak more."""
+    words = {"increases": "as expected", "decreases": "contrary", "no difference": "contrary (no difference)"}
+    return words.get(verdict.verdict, verdict.verdict)
+
+
+def answer_line(item: Experiment, verdict: Verdict, found: Mapping[str, list[Trained]]) -> str:
+    """One line on one experiment: verdict, mean difference, interval."""
+    difference = verdict.difference
+    names = f"{found[item.first][0].setting} minus {found[item.second][0].setting}"
+    if difference.ci_low is None or difference.ci_high is None:
+        spread = "one seed, so no spread"
+    else:
+        spread = f"95% interval {difference.ci_low:+.3f} to {difference.ci_high:+.3f} over {difference.n_seeds} seeds"
+    reason = f"; {verdict.reason}" if verdict.reason else ""
+    return f"{item.name}: {outcome(verdict)}. AUC {names}: {difference.mean:+.3f} ({spread}{reason})."
+
+
+def _page(
+    config: CaseStudy, chosen: Sequence[Experiment], judged: Mapping[str, Verdict], found: Mapping[str, list[Trained]], attack: str
+) -> str:
+    """The parent run's page."""
+    lines = [
+        f"# The case study on {config.dataset}, {config.seeds} seed{'s' if config.seeds > 1 else ''}",
+        f"Differences are between AUCs of `{attack}` on all records, paired by seed; a verdict needs at least 5 seeds and is adjusted "
+        "over the experiments (Holm). Figures of different attacks are not compared with each other.",
+        "| experiment | the case study expected | it saw | seen here | first minus second |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for item in chosen:
+        lines.append(f"| {item.name} | {item.expected} | {item.published} | **{outcome(judged[item.name])}** | {answer_line(item, judged[item.name], found).split(': ', 2)[-1]} |")
+    if any(item.name == "classes" for item in chosen):
+        lines.append("")
+        lines.append("The few-class model has fewer records as well as fewer classes, as in the case study: this comparison cannot tell the two apart.")
+    if config.validation == "nonmembers":
+        lines.append("")
+        lines.append("The audited non-members also validated the training (`validation=nonmembers`), as in the case study.")
+    head, table = lines[:2], lines[2:]
+    return "\n\n".join(head) + "\n\n" + "\n".join(table) + "\n"
+
+
+def _comparison(
+    chosen: Sequence[Experiment], found: Mapping[str, list[Trained]], judged: Mapping[str, Verdict], attack: str
+) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = []
+    for item in chosen:
+        difference = judged[item.name].difference
+        rows.append(
+            {
+                "experiment": item.name,
+                "first": found[item.first][0].setting,
+                "second": found[item.second][0].setting,
+                "figure": f"{FIGURE}/{attack}",
+                "first_mean": _mean(found[item.first], attack),
+                "second_mean": _mean(found[item.second], attack),
+                "difference": difference.mean,
+                "ci_low": difference.ci_low,
+                "ci_high": difference.ci_high,
+                "seeds": difference.n_seeds,
+                "p_holm": judged[item.name].p_adjusted,
+                "verdict": outcome(judged[item.name]),
+                "expected": item.expected,
+                "published": item.published,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _mean(models: Sequence[Trained], attack: str) -> float:
+    return sum(model.report.cell(attack).figures[FIGURE].value for model in models) / len(models)
+
+
+def _per_model(models: Sequence[Trained]) -> pd.DataFrame:
+    import pandas as pd
+
+    frames = [one_model.headline_table(model.report).assign(model=model.name, **model.summary) for model in models]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _stack(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.concat(frames, ignore_index=True)

@@ -1,0 +1,43 @@
+"""What a study hands back for the terminal: a table, and an answer in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from memberscope.studies.one_model import Trained
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResult:
+    """A table and an answer, as text."""
+
+    table: str
+    answer: str
+
+
+def leakage_table(models: Sequence[Trained]) -> str:
+    """A row a model: accuracies, and AUC with its interval and advantage of each attack that ran on all records; best attack last."""
+    import pandas as pd
+
+    rows = []
+    for model in models:
+        row: dict[str, str] = {
+            "model": model.name,
+            "train": f"{model.summary['train_accuracy']:.3f}",
+            "val": f"{model.summary['val_accuracy']:.3f}",
+        }
+        for cell in model.report.cells:
+            if cell.slice == "entire" and cell.status == "ok":
+                row[f"AUC {cell.attack}"] = f"{cell.figures['auc'].value:.3f}"
+        if "threshold_loss" in model.report.attacks:
+            figures = model.report.cell("threshold_loss").figures
+            row["95% of threshold_loss"] = f"{figures['auc'].ci_low:.3f}-{figures['auc'].ci_high:.3f}"
+            row["advantage"] = f"{figures['advantage'].value:.3f}"
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    renamed = {column: column.replace("AUC ", "").replace("threshold_", "t_").replace("trained_", "") for column in frame.columns}
+    head = "AUC by attack (t_: threshold on that signal; lr, mlp, rf, knn: attack models cross-validated on the target's own outputs)"
+    return f"{head}\n{frame.rename(columns=renamed).to_string(index=False)}"

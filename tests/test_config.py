@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+from memberscope.config import CaseStudyConfig, DataConfig, TrainConfig, TrainStudyConfig, groups
+from memberscope.errors import UserError
+
+
+def test_json_round_trip() -> None:
+    config = CaseStudyConfig(dataset="cifar10", members=500, label_noise=0.1, seeds=3)
+    assert CaseStudyConfig.from_json(config.to_json()) == config
+
+
+def test_text_becomes_numbers() -> None:
+    config = TrainStudyConfig.from_mapping({"epochs": "7", "learning_rate": "1e-2", "members": "auto", "validation": "nonmembers"})
+    assert (config.epochs, config.learning_rate, config.members, config.validation) == (7, 0.01, "auto", "nonmembers")
+
+
+def test_groups_are_dotted() -> None:
+    assert groups(TrainConfig(epochs=3)) == {"train.epochs": 3, "train.batch_size": 50, "train.learning_rate": 0.001}
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ({"epochs": "0"}, ["epochs=0", "1 to"]),
+        ({"epochs": "ten"}, ["epochs=ten", "not a whole number"]),
+        ({"epochs": "2.5"}, ["epochs=2.5", "not a whole number"]),
+        ({"batch_size": "-1"}, ["batch_size=-1", "1 to"]),
+        ({"learning_rate": "nan"}, ["learning_rate=nan", "above 0"]),
+        ({"learning_rate": "0"}, ["learning_rate=0", "above 0"]),
+        ({"learning_rate": "fast"}, ["learning_rate=fast", "not a number"]),
+        ({"label_noise": "1.5"}, ["label_noise=1.5", "0 to 1", "auto"]),
+        ({"members": "3"}, ["members=3", "10 or more", "auto"]),
+        ({"depth": "0"}, ["depth=0", "1 to"]),
+        ({"model": "cnn"}, ["model=cnn", "conv, dense"]),
+        ({"class_choice": "frist"}, ["class_choice=frist", "nearest: first"]),
+        ({"epoch": "4"}, ["epoch: unknown", "nearest: epochs"]),
+    ],
+)
+def test_bad_values_are_named_with_what_is_allowed(values: dict[str, str], parts: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        TrainStudyConfig.from_mapping(values)
+    assert all(part in str(caught.value) for part in parts)
+    assert "\n" not in str(caught.value)
+
+
+def test_frozen() -> None:
+    with pytest.raises(AttributeError):
+        DataConfig().dataset = "other"  # type: ignore[misc]

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+from memberscope.errors import UserError
+from memberscope.models import build_model, largest_depth, summary_text
+
+
+@pytest.mark.parametrize(
+    ("architecture", "depth", "classes", "parameters"),
+    [("conv", 3, 10, 28_298), ("dense", 3, 10, 209_802), ("dense", 6, 10, 222_282), ("dense", 3, 4, 209_412)],
+)
+def test_the_case_studys_parameter_counts(architecture: str, depth: int, classes: int, parameters: int) -> None:
+    model = build_model(architecture, depth=depth, input_shape=(32, 32, 3), classes=classes)
+    assert model.count_params() == parameters
+    assert f"{parameters}" in summary_text(model).replace(",", "")
+
+
+@pytest.mark.parametrize(("side", "most"), [(32, 3), (28, 3), (64, 4), (3, 0), (4, 1), (10, 2)])
+def test_largest_depth_is_the_largest_that_builds(side: int, most: int) -> None:
+    assert largest_depth("conv", (side, side, 1)) == most
+    if most:
+        build_model("conv", depth=most, input_shape=(side, side, 1), classes=2)
+    with pytest.raises(UserError, match=rf"depth={most + 1}: .* {side}x{side}x1 inputs .* 1 to"):
+        build_model("conv", depth=most + 1, input_shape=(side, side, 1), classes=2)
+
+
+def test_seed_decides_the_weights() -> None:
+    def kernels(seed: int) -> list[bytes]:
+        return [w.tobytes() for w in build_model("dense", depth=2, input_shape=(4, 4, 1), classes=3, seed=seed).get_weights()]
+
+    assert kernels(1) == kernels(1)
+    assert kernels(1) != kernels(2)
+    weights = build_model("dense", depth=2, input_shape=(64,), classes=3, seed=1).get_weights()
+    assert not (weights[0] == weights[2]).all(), "each layer has a stream of its own"
+
+
+def test_unknown_architecture() -> None:
+    with pytest.raises(UserError, match="model=desne: .*nearest: dense"):
+        build_model("desne", depth=1, input_shape=(4,), classes=2)
+    with pytest.raises(UserError, match="needs images"):
+        build_model("conv", depth=1, input_shape=(4,), classes=2)
