@@ -1,0 +1,69 @@
+"""Every figure read off attack scores, each with its interval. Higher score = more likely a member. numpy and scipy only."""
+
+from memberscope.metrics.across_seeds import (
+    LEAST_SEEDS,
+    SeedDifference,
+    Verdict,
+    equivalence,
+    holm,
+    paired_seeds,
+    seeds_to_decide,
+    verdict,
+    verdicts,
+)
+from memberscope.metrics.area import auc, partial_auc
+from memberscope.metrics.curve import Roc, roc_curve
+from memberscope.metrics.decision import advantage, advantage_heldout, advantage_tfp, balanced_accuracy, ppv, ppv_max_tfp
+from memberscope.metrics.epsilon import (
+    Adjacency,
+    epsilon_heuristic,
+    epsilon_lower_bound,
+    one_run_epsilon,
+    one_run_p_value,
+)
+from memberscope.metrics.estimate import Estimate, skipped
+from memberscope.metrics.figures import figures, rate_name
+from memberscope.metrics.low_fpr import LOW_BUDGET, fp_budget, roc_band, tpr_at_fpr
+from memberscope.metrics.null import NullControl, null_control
+from memberscope.metrics.paired import Comparison, compare_advantage, compare_auc, compare_tpr
+
+__all__ = [
+    "LEAST_SEEDS",
+    "LOW_BUDGET",
+    "Adjacency",
+    "Comparison",
+    "Estimate",
+    "NullControl",
+    "Roc",
+    "SeedDifference",
+    "Verdict",
+    "advantage",
+    "advantage_heldout",
+    "advantage_tfp",
+    "auc",
+    "balanced_accuracy",
+    "compare_advantage",
+    "compare_auc",
+    "compare_tpr",
+    "epsilon_heuristic",
+    "epsilon_lower_bound",
+    "equivalence",
+    "figures",
+    "fp_budget",
+    "holm",
+    "null_control",
+    "one_run_epsilon",
+    "one_run_p_value",
+    "paired_seeds",
+    "partial_auc",
+    "ppv",
+    "ppv_max_tfp",
+    "rate_name",
+    "roc_band",
+    "roc_curve",
+    "seeds_to_decide",
+    "skipped",
+    "tpr_at_fpr",
+    "verdict",
+    "verdicts",
+]

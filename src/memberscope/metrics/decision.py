@@ -1,0 +1,218 @@
+"""Figures of one decision rule, "a member if the score is at least a threshold": advantage, balanced accuracy, PPV."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from memberscope.metrics.curve import Ranking, Roc, rank, roc_of
+from memberscope.metrics.estimate import Estimate, Ints, check_fraction, skipped, spanning
+from memberscope.metrics.intervals import CROSS_FIT_WIDENING, newcombe_difference, ratio_interval, two_sided_z
+
+_TOO_FEW = "a held-out threshold needs two members and two non-members"
+_OPTIMISTIC = "the largest of many thresholds on the same records: biased upward, so no interval"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """How often members and non-members were called members, at one threshold or pooled over two cross-fitted ones.
+
+    `thresholds` holds the one, or the two: that of the first half, scored on the second, and the reverse.
+    """
+
+    thresholds: tuple[float, ...]
+    true_pos: int
+    false_pos: int
+    n_member: int
+    n_nonmember: int
+
+    @property
+    def widening(self) -> float:
+        """The factor on an interval's z that the correlation of the two halves' errors asks for."""
+        return CROSS_FIT_WIDENING if len(self.thresholds) == 2 else 1.0
+
+
+def decide(ranking: Ranking, threshold: float) -> Decision:
+    """The Decision at a threshold that was not chosen on these records."""
+    true_pos, false_pos = ranking.at_or_above(threshold)
+    return Decision(
+        thresholds=(threshold,),
+        true_pos=true_pos,
+        false_pos=false_pos,
+        n_member=ranking.n_member,
+        n_nonmember=ranking.n_nonmember,
+    )
+
+
+def decide_held_out(ranking: Ranking, halves: tuple[Ints, Ints] | None) -> Decision | None:
+    """The cross-fitted Decision: each half at the threshold of greatest TPR - FPR of the other; None without halves."""
+    if halves is None:
+        return None
+    first_tp, first_fp = halves
+    second_tp, second_fp = ranking.true_pos - first_tp, ranking.false_pos - first_fp
+    at_first, at_second = _best(first_tp, first_fp), _best(second_tp, second_fp)
+    thresholds = np.r_[np.inf, ranking.thresholds]
+    return Decision(
+        thresholds=(float(thresholds[at_first]), float(thresholds[at_second])),
+        true_pos=int(second_tp[at_first] + first_tp[at_second]),
+        false_pos=int(second_fp[at_first] + first_fp[at_second]),
+        n_member=ranking.n_member,
+        n_nonmember=ranking.n_nonmember,
+    )
+
+
+def _best(true_pos: Ints, false_pos: Ints) -> int:
+    # Whole numbers, so that equally good thresholds are equal: the highest of them is taken.
+    return int(np.argmax(true_pos * int(false_pos[-1]) - false_pos * int(true_pos[-1])))
+
+
+def advantage(scores_or_roc: ArrayLike | Roc, member: ArrayLike | None = None) -> Estimate:
+    """The largest TPR - FPR over thresholds, signed (0 at worst: nobody is called a member); Yeom et al. 2018, Definition 4.
+
+    From `scores` (n,) and `member` (n,) bool, or from a Roc. Picked on the records it is measured on, it is above 0 on no
+    signal too (0.2 in the mean with 30 records a side), so it has no interval; `advantage_heldout` has.
+    """
+    roc = _roc(scores_or_roc, member)
+    return Estimate(value=float(np.max(roc.tpr - roc.fpr)), reason=_OPTIMISTIC)
+
+
+def advantage_of(ranking: Ranking) -> Estimate:
+    """`advantage` of a Ranking."""
+    fpr, tpr = ranking.corners
+    return Estimate(value=float(np.max(tpr - fpr)), reason=_OPTIMISTIC)
+
+
+def advantage_tfp(scores_or_roc: ArrayLike | Roc, member: ArrayLike | None = None) -> Estimate:
+    """The largest |TPR - FPR| over thresholds: `RocCurve.get_attacker_advantage` of tensorflow_privacy, to the last digit.
+
+    It credits an attack that is wrong more often than right, and is biased upward more than `advantage`. No interval.
+    """
+    roc = _roc(scores_or_roc, member)
+    return Estimate(value=float(np.max(np.abs(roc.tpr - roc.fpr))), reason=_OPTIMISTIC)
+
+
+def advantage_tfp_of(ranking: Ranking) -> Estimate:
+    """`advantage_tfp` of a Ranking."""
+    fpr, tpr = ranking.corners
+    return Estimate(value=float(np.max(np.abs(tpr - fpr))), reason=_OPTIMISTIC)
+
+
+def _roc(scores_or_roc: ArrayLike | Roc, member: ArrayLike | None) -> Roc:
+    if isinstance(scores_or_roc, Roc):
+        return scores_or_roc
+    if member is None:
+        raise ValueError("member is needed beside scores")
+    return roc_of(rank(scores_or_roc, member))
+
+
+def advantage_heldout(scores: ArrayLike, member: ArrayLike, *, rng: np.random.Generator, confidence: float = 0.95) -> Estimate:
+    """TPR - FPR at thresholds chosen on other records: the advantage that an attacker can count on.
+
+    Members and non-members are halved at random; the threshold of greatest TPR - FPR in each half (the highest of equally
+    good ones) is scored on the other, and the counts are pooled. The estimand is the mean true advantage of the two
+    thresholds: no more than the best threshold's, and 0 or near it on no signal. Interval: Newcombe 1998, method 10, its z
+    widened by `CROSS_FIT_WIDENING` for the correlation of the halves. Skipped with fewer than two records a side;
+    ValueError on bad input.
+    """
+    ranking = rank(scores, member)
+    return advantage_heldout_of(decide_held_out(ranking, ranking.halves(rng)), confidence=confidence)
+
+
+def advantage_heldout_of(decision: Decision | None, *, confidence: float = 0.95) -> Estimate:
+    """TPR - FPR of a Decision with its interval; skipped for None."""
+    check_fraction("confidence", confidence)
+    if decision is None:
+        return skipped(_TOO_FEW)
+    counts = (decision.true_pos, decision.n_member, decision.false_pos, decision.n_nonmember)
+    low, high = newcombe_difference(*counts, two_sided_z(confidence) * decision.widening)
+    value = decision.true_pos / decision.n_member - decision.false_pos / decision.n_nonmember
+    return spanning(value, max(low, -1.0), min(high, 1.0), reason=_at(decision))
+
+
+def balanced_accuracy(
+    scores: ArrayLike,
+    member: ArrayLike,
+    *,
+    threshold: float | None = None,
+    rng: np.random.Generator | None = None,
+    confidence: float = 0.95,
+) -> Estimate:
+    """(share of members called members + share of non-members called non-members) / 2 (Song & Mittal 2021, section 5).
+
+    At `threshold`, which must not come from these records (from shadow models, say); or, without one, at the held-out
+    thresholds of `advantage_heldout`, for which `rng` is needed. It is (1 + TPR - FPR) / 2 and so is its interval. 0.5 on
+    no signal.
+    """
+    ranking = rank(scores, member)
+    if threshold is not None:
+        return balanced_accuracy_of(decide(ranking, _finite(threshold)), confidence=confidence)
+    if rng is None:
+        raise ValueError("balanced_accuracy needs a threshold, or an rng to hold records out for one")
+    return balanced_accuracy_of(decide_held_out(ranking, ranking.halves(rng)), confidence=confidence)
+
+
+def balanced_accuracy_of(decision: Decision | None, *, confidence: float = 0.95) -> Estimate:
+    """The balanced accuracy of a Decision; skipped for None."""
+    difference = advantage_heldout_of(decision, confidence=confidence)
+    if difference.ci_low is None or difference.ci_high is None:
+        return difference
+    return spanning(
+        (1 + difference.value) / 2, (1 + difference.ci_low) / 2, (1 + difference.ci_high) / 2, reason=difference.reason
+    )
+
+
+def ppv(scores: ArrayLike, member: ArrayLike, *, threshold: float, prior: float = 0.5, confidence: float = 0.95) -> Estimate:
+    """The share of those called members who are, where a share `prior` of the people in question are (Jayaraman et al. 2021).
+
+    prior TPR / (prior TPR + (1 - prior) FPR), at a `threshold` that must not come from these records. Interval: Koopman's score
+    interval of FPR / TPR, carried over. Skipped where nobody is called a member; ValueError on bad input.
+    """
+    return ppv_of(decide(rank(scores, member), _finite(threshold)), prior=prior, confidence=confidence)
+
+
+def ppv_of(decision: Decision | None, *, prior: float = 0.5, confidence: float = 0.95) -> Estimate:
+    """The positive predictive value of a Decision; skipped for None."""
+    odds = (1 - check_fraction("prior", prior)) / prior
+    check_fraction("confidence", confidence)
+    if decision is None:
+        return skipped(_TOO_FEW)
+    x0, n0, x1, n1 = decision.true_pos, decision.n_member, decision.false_pos, decision.n_nonmember
+    if x0 + x1 == 0:
+        return skipped(f"nobody is called a member {_at(decision)}")
+    low, high = ratio_interval(x1, n1, x0, n0, two_sided_z(confidence) * decision.widening)
+    value = 1 / (1 + odds * (x1 / n1) / (x0 / n0)) if x0 else 0.0
+    return spanning(value, 1 / (1 + odds * high), 1 / (1 + odds * low), reason=f"prior {prior:g}, {_at(decision)}")
+
+
+def ppv_max_tfp(scores: ArrayLike, member: ArrayLike) -> Estimate:
+    """tensorflow_privacy's PPV: the largest over thresholds, with the prior that the records happen to have. No interval.
+
+    It is 1.0 as soon as the highest score is a member's (`RocCurve.get_ppv`, reproduced with its tolerance of 1e-3 within which
+    a rate counts as 0 and its value n_member / n where both do).
+    """
+    return ppv_max_tfp_of(rank(scores, member))
+
+
+def ppv_max_tfp_of(ranking: Ranking) -> Estimate:
+    """`ppv_max_tfp` of a Ranking."""
+    fpr, tpr = ranking.corners
+    ratio = ranking.n_nonmember / ranking.n_member
+    denominator = tpr + fpr * ratio
+    share = np.divide(tpr, denominator, out=np.zeros_like(denominator), where=denominator != 0)
+    both_zero = np.isclose(tpr, 0.0, atol=1e-3) & np.isclose(fpr, 0.0, atol=1e-3)
+    return Estimate(value=float(np.max(np.where(both_zero, 1 / (1 + ratio), share))), reason=_OPTIMISTIC)
+
+
+def _at(decision: Decision) -> str:
+    if len(decision.thresholds) == 1:
+        return f"at the threshold {decision.thresholds[0]:g}"
+    return "at thresholds {:g} and {:g}, each chosen on the other half".format(*decision.thresholds)
+
+
+def _finite(threshold: float) -> float:
+    if math.isnan(threshold):
+        raise ValueError("threshold is nan")
+    return float(threshold)

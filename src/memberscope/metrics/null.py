@@ -1,0 +1,82 @@
+"""What the AUC would be if membership meant nothing: membership permuted on fixed scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from memberscope.metrics.curve import rank
+from memberscope.metrics.estimate import Bools, Floats, check_scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class NullControl:
+    """The AUCs of permuted membership.
+
+    `mean_auc` is their mean: 0.5 where the suite and the data are sound (away from it where classes differ both in their
+    share of members and in their scores: the labels alone then tell members apart). `draws` (n_draws,) float64 are the
+    AUCs, `auc` is that of the true membership, `p_value` the one-sided (1 + draws at least as high) / (1 + draws).
+    """
+
+    auc: float
+    mean_auc: float
+    draws: Floats
+    p_value: float
+
+
+def null_control(
+    scores: ArrayLike,
+    member: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    rng: np.random.Generator,
+    draws: int = 200,
+) -> NullControl:
+    """Permute membership `draws` times within each class of `labels` (n,), or among all records without labels.
+
+    `scores` (n,) stay as they are and are ranked once. Cross-fitted scores are needed: those of an attack that saw the
+    membership it scores are above the null by memorization alone. ValueError on bad input.
+    """
+    values, truth = check_scores(scores, member)
+    if draws < 1:
+        raise ValueError(f"draws={draws}; at least 1")
+    groups = np.zeros(values.size, dtype=np.int64) if labels is None else np.asarray(labels)
+    if groups.shape != values.shape:
+        raise ValueError(f"labels {groups.shape} and scores {values.shape} must have the same length")
+    ranks = _midranks(values, truth)
+    # In the order of (class, rank), so that the draws do not depend on the order of the records.
+    order = np.lexsort((ranks, groups))
+    ranks, truth, groups = ranks[order], truth[order], groups[order]
+    starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
+    sums = np.zeros(draws)
+    for start, stop in zip(starts, np.r_[starts[1:], values.size], strict=True):
+        sums += _member_rank_sums(ranks[start:stop], int(truth[start:stop].sum()), draws, rng)
+    n_member = int(truth.sum())
+    pairs = n_member * (values.size - n_member)
+    lowest = n_member * (n_member + 1) / 2
+    aucs = (sums - lowest) / pairs
+    observed = float((ranks[truth].sum() - lowest) / pairs)
+    # Sums of halves are exact, so a draw that ties with the truth counts as a tie.
+    p_value = float((1 + np.count_nonzero(aucs >= observed)) / (1 + draws))
+    return NullControl(auc=observed, mean_auc=float(aucs.mean()), draws=aucs, p_value=p_value)
+
+
+def _member_rank_sums(ranks: Floats, n_member: int, draws: int, rng: np.random.Generator) -> Floats:
+    """Sums (draws,) of `n_member` of `ranks` drawn without replacement; the smaller side is drawn."""
+    n, total = ranks.size, float(ranks.sum())
+    fewer = min(n_member, n - n_member)
+    if fewer == 0:
+        return np.full(draws, total if n_member else 0.0)
+    sums = np.array([ranks[rng.choice(n, size=fewer, replace=False, shuffle=False)].sum() for _ in range(draws)])
+    return sums if fewer == n_member else total - sums
+
+
+def _midranks(values: Floats, truth: Bools) -> Floats:
+    """Ranks (n,) from 1 for the lowest score, tied ones sharing their mean."""
+    ranking = rank(values, truth)
+    at_or_above = ranking.true_pos + ranking.false_pos
+    by_block = values.size + 0.5 - (at_or_above[1:] + at_or_above[:-1]) / 2
+    ranks: Floats = by_block[np.searchsorted(-ranking.thresholds, -values, side="left")]
+    return ranks
