@@ -16,4 +16,4 @@ def test_names_and_seeds_give_different_streams() -> None:
 
 
 def test_stream_is_the_same_on_every_machine() -> None:
-    assert seeds.integer(0, "weights", "logits") == 1433087250
+    assert seeds.integer(0, "weights", "logits") == 516023134

@@ -16,25 +16,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from memberscope import config as configs
+from memberscope.config import Config
 from memberscope.errors import Interrupted, UserError, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """An entry point: where it lives, its configuration's name, and what it does."""
+    """An entry point: its module, its configuration's name in `memberscope.config`, and what it does."""
 
     module: str
     config: str
     about: str
 
+    def configuration(self) -> type[Config]:
+        """Its configuration's class."""
+        found: type[Config] = getattr(configs, self.config)
+        return found
+
 
 STUDIES = {
     "main": Study(
         module="memberscope.studies.case_study",
-        config="CaseStudy",
+        config="CaseStudyConfig",
         about="the case study: conv against dense, deep against shallow, all classes against few, over seeds",
     ),
-    "train": Study(module="memberscope.studies.train", config="TrainStudy", about="one model, trained and audited"),
+    "train": Study(module="memberscope.studies.train", config="TrainStudyConfig", about="one model, trained and audited"),
 }
 
 
@@ -71,8 +78,7 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[Any, bool]:
         known = [option for action in parser._actions for option in action.option_strings]
         word = unknown[0].split("=")[0]
         raise UserError(f"{unknown[0]}: unknown option of {name}{nearest(word, known)}; see memberscope {name} --help")
-    study = STUDIES[name]
-    config = study.configuration()
+    config = STUDIES[name].configuration()
     given = vars(values)
     verbose = given.pop("verbose")
     return config.from_mapping(given), verbose

@@ -237,6 +237,30 @@ class AuditConfig(Config):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainStudyConfig(DataConfig, ModelConfig, TrainConfig, AuditConfig):
+    """Everything that `train` takes."""
+
+    seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="study", help="redraws split, label noise, initialization and order")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseStudyConfig(DataConfig, TrainConfig, AuditConfig):
+    """Everything that `main` takes."""
+
+    experiments: str = option(
+        "all",
+        check=Choice(words=("all", "architecture", "depth", "classes")),
+        group="study",
+        help="which of the three experiments to run",
+    )
+    depth: int = option(3, check=Integer(low=1, high=256), group="study", help="depth of the models, but for the deep one")
+    deep: int = option(6, check=Integer(low=1, high=256), group="study", help="depth of the deep dense model")
+    few_classes: int = option(4, check=Integer(low=2), group="study", help="classes of the small data set in the classes experiment")
+    seeds: int = option(1, check=Integer(low=1, high=1000), group="study", help="repetitions; each redraws split, initialization and order")
+    seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="study", help="the first seed")
+
+
 def groups(config: Config) -> dict[str, int | float | str]:
     """The configuration under dotted names (``train.learning_rate``), as MLflow's params show it."""
     return {f"{item.metadata['group']}.{item.name}": getattr(config, item.name) for item in dataclasses.fields(config)}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from memberscope import plots
-from memberscope.config import AuditConfig, Choice, DataConfig, Integer, ModelConfig, TrainConfig, groups, option
+from memberscope.config import CaseStudyConfig, DataConfig, ModelConfig, groups
 from memberscope.datasets import LabeledData, load_dataset
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
@@ -28,23 +28,6 @@ if TYPE_CHECKING:
 
 MARGIN = 0.02  # a difference in AUC smaller than this does not matter, for "no difference"
 FIGURE = "auc"  # advantage is biased upward, and the more so the fewer the records: AUC alone can be compared across sizes
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaseStudy(DataConfig, TrainConfig, AuditConfig):
-    """Everything that `main` takes."""
-
-    experiments: str = option(
-        "all",
-        check=Choice(words=("all", "architecture", "depth", "classes")),
-        group="study",
-        help="which of the three experiments to run",
-    )
-    depth: int = option(3, check=Integer(low=1, high=256), group="study", help="depth of the models, but for the deep one")
-    deep: int = option(6, check=Integer(low=1, high=256), group="study", help="depth of the deep dense model")
-    few_classes: int = option(4, check=Integer(low=2), group="study", help="classes of the small data set in the classes experiment")
-    seeds: int = option(1, check=Integer(low=1, high=1000), group="study", help="repetitions; each redraws split, initialization and order")
-    seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="study", help="the first seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +69,7 @@ EXPERIMENTS = (
 )  # fmt: skip
 
 
-def roles(config: CaseStudy) -> dict[str, Role]:
+def roles(config: CaseStudyConfig) -> dict[str, Role]:
     """The models by role."""
     return {
         "conv": Role(model=ModelConfig(model="conv", depth=config.depth)),
@@ -96,7 +79,7 @@ def roles(config: CaseStudy) -> dict[str, Role]:
     }
 
 
-def run(config: CaseStudy, tracker: Tracker, stop: StopFlag) -> StudyResult:
+def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Run the experiments; `tracker` is the parent, with a child a model.
 
     Raises:
@@ -135,7 +118,7 @@ def run(config: CaseStudy, tracker: Tracker, stop: StopFlag) -> StudyResult:
     return _conclude(config, chosen, found, tracker)
 
 
-def _share(data: LabeledData, config: CaseStudy, role: Role) -> tuple[LabeledData, DataConfig]:
+def _share(data: LabeledData, config: CaseStudyConfig, role: Role) -> tuple[LabeledData, DataConfig]:
     """The data of a role, and its sizes: few classes keep the same share of every side, so they have less data (the case study's)."""
     part = data.choose(config.classes, choice=config.class_choice, seed=config.seed)
     values: dict[str, Any] = {item.name: getattr(config, item.name) for item in dataclasses.fields(DataConfig)}
@@ -151,7 +134,7 @@ def _share(data: LabeledData, config: CaseStudy, role: Role) -> tuple[LabeledDat
     return part, DataConfig(**values)
 
 
-def _conclude(config: CaseStudy, chosen: Sequence[Experiment], found: Mapping[str, list[Trained]], tracker: Tracker) -> StudyResult:
+def _conclude(config: CaseStudyConfig, chosen: Sequence[Experiment], found: Mapping[str, list[Trained]], tracker: Tracker) -> StudyResult:
     models = [model for of_role in found.values() for model in of_role]
     attack = models[0].report.attacks[0]
     differences = {
@@ -198,16 +181,17 @@ def answer_line(item: Experiment, verdict: Verdict, found: Mapping[str, list[Tra
     """One line on one experiment: verdict, mean difference, interval."""
     difference = verdict.difference
     names = f"{found[item.first][0].setting} minus {found[item.second][0].setting}"
-    if difference.ci_low is None or difference.ci_high is None:
-        spread = "one seed, so no spread"
-    else:
-        spread = f"95% interval {difference.ci_low:+.3f} to {difference.ci_high:+.3f} over {difference.n_seeds} seeds"
-    reason = f"; {verdict.reason}" if verdict.reason else ""
-    return f"{item.name}: {outcome(verdict)}. AUC {names}: {difference.mean:+.3f} ({spread}{reason})."
+    parts = []
+    if difference.ci_low is not None and difference.ci_high is not None:
+        parts.append(f"95% interval {difference.ci_low:+.3f} to {difference.ci_high:+.3f} over {difference.n_seeds} seeds")
+    if verdict.reason:
+        parts.append(verdict.reason)
+    spread = "; ".join(parts)
+    return f"{item.name}: {outcome(verdict)}. AUC {names}: {difference.mean:+.3f} ({spread})."
 
 
 def _page(
-    config: CaseStudy, chosen: Sequence[Experiment], judged: Mapping[str, Verdict], found: Mapping[str, list[Trained]], attack: str
+    config: CaseStudyConfig, chosen: Sequence[Experiment], judged: Mapping[str, Verdict], found: Mapping[str, list[Trained]], attack: str
 ) -> str:
     """The parent run's page."""
     lines = [

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from memberscope.config import AuditConfig, DataConfig, Integer, ModelConfig, TrainConfig, groups, option
+from memberscope.config import TrainStudyConfig, groups
 from memberscope.datasets import load_dataset
 from memberscope.interrupt import StopFlag
 from memberscope.studies import one_model
@@ -12,14 +10,7 @@ from memberscope.studies.result import StudyResult, leakage_table
 from memberscope.tracking import Tracker, as_json
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainStudy(DataConfig, ModelConfig, TrainConfig, AuditConfig):
-    """Everything that `train` takes."""
-
-    seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="study", help="redraws split, label noise, initialization and order")
-
-
-def run(config: TrainStudy, tracker: Tracker, stop: StopFlag) -> StudyResult:
+def run(config: TrainStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Train and audit one model in the run that `tracker` stands for."""
     data = load_dataset(config.dataset, data_dir=config.data_dir)
     one_model.check_before_training(data, config, [config], config, seed=config.seed)

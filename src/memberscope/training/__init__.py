@@ -1,7 +1,1 @@
-"""Training: one model (`fit`)."""
-
-from __future__ import annotations
-
-from memberscope.training.fit import fit, predict_logits
-
-__all__ = ["fit", "predict_logits"]
+"""Training: one model (`memberscope.training.fit`)."""
