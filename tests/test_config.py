@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from memberscope.config import CaseStudyConfig, DataConfig, TrainConfig, TrainStudyConfig, groups
 from memberscope.errors import UserError
 
@@ -11,7 +12,9 @@ def test_json_round_trip() -> None:
 
 
 def test_text_becomes_numbers() -> None:
-    config = TrainStudyConfig.from_mapping({"epochs": "7", "learning_rate": "1e-2", "members": "auto", "validation": "nonmembers"})
+    config = TrainStudyConfig.from_mapping(
+        {"epochs": "7", "learning_rate": "1e-2", "members": "auto", "validation": "nonmembers"}
+    )
     assert (config.epochs, config.learning_rate, config.members, config.validation) == (7, 0.01, "auto", "nonmembers")
 
 

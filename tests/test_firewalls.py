@@ -42,7 +42,9 @@ def test_the_block_blocks() -> None:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    done = _run("import memberscope, memberscope.cli, sys; print([m for m in ('numpy', 'scipy', 'sklearn', 'tensorflow', 'mlflow') if m in sys.modules])")
+    done = _run(
+        "import memberscope, memberscope.cli, sys; print([m for m in ('numpy', 'scipy', 'sklearn', 'tensorflow', 'mlflow') if m in sys.modules])"
+    )
     assert done.stdout.strip() == "[]", done.stderr
 
 
@@ -53,7 +55,9 @@ def test_help_is_quick_and_names_every_option(script: str) -> None:
     seconds = []
     for _ in range(3):
         start = time.monotonic()
-        done = subprocess.run([sys.executable, f"entrypoints/{script}", "--help"], capture_output=True, text=True, cwd=ROOT, check=False)
+        done = subprocess.run(
+            [sys.executable, f"entrypoints/{script}", "--help"], capture_output=True, text=True, cwd=ROOT, check=False
+        )
         seconds.append(time.monotonic() - start)
     assert done.returncode == 0, done.stderr
     name = script.removesuffix(".py")

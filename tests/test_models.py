@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from memberscope.errors import UserError
 from memberscope.models import build_model, largest_depth, summary_text
 

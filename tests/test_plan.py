@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from memberscope.datasets.labeled import Sizes
 from memberscope.errors import UserError
 from memberscope.plan import Plan, make_plan, replace_labels, resolve_sizes
@@ -16,7 +17,9 @@ from memberscope.plan import Plan, make_plan, replace_labels, resolve_sizes
     spare=st.integers(0, 40),
     shared=st.booleans(),
 )
-def test_sides_are_disjoint_complete_and_balanced(seed: int, classes: int, sizes: tuple[int, int, int], spare: int, shared: bool) -> None:
+def test_sides_are_disjoint_complete_and_balanced(
+    seed: int, classes: int, sizes: tuple[int, int, int], spare: int, shared: bool
+) -> None:
     n_mem, n_non, n_val = sizes
     n = n_mem + n_non + (0 if shared else n_val) + spare
     labels = np.random.default_rng(seed).integers(0, classes, n)
@@ -74,7 +77,9 @@ def test_label_noise_is_the_same_share_on_every_side() -> None:
 def test_auto_sizes() -> None:
     own = Sizes(members=0, nonmembers=10_000, validation=5_000)
     auto = {"members": "auto", "nonmembers": "auto"}
-    assert resolve_sizes(available=60_000, validation="auto", defaults=own, **auto) == Sizes(members=45_000, nonmembers=10_000, validation=5_000)
+    assert resolve_sizes(available=60_000, validation="auto", defaults=own, **auto) == Sizes(
+        members=45_000, nonmembers=10_000, validation=5_000
+    )
     assert resolve_sizes(available=60_000, validation="nonmembers", defaults=own, **auto) == Sizes(
         members=50_000, nonmembers=10_000, validation=None
     )

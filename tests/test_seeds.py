@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from memberscope import seeds
 
 
@@ -11,7 +12,9 @@ def test_streams_do_not_depend_on_the_order_of_asking() -> None:
 
 
 def test_names_and_seeds_give_different_streams() -> None:
-    draws = [seeds.stream(seed, *names).random() for seed in (0, 1) for names in (("a",), ("b",), ("a", 1), ("a", 11), ("a", 1, 1))]
+    draws = [
+        seeds.stream(seed, *names).random() for seed in (0, 1) for names in (("a",), ("b",), ("a", 1), ("a", 11), ("a", 1, 1))
+    ]
     assert len(set(draws)) == len(draws)
 
 

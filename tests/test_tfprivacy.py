@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from memberscope import metrics, signals, tfprivacy
 from memberscope.predictions import Predictions
 
@@ -24,7 +25,9 @@ def test_threshold_scores_are_ours_in_order_and_polarity() -> None:
     for result in results.values():
         scores = np.concatenate([result.scores_member, result.scores_nonmember])
         assert metrics.auc(scores, target.member).value == pytest.approx(result.raw.get_auc(), abs=1e-12)
-        assert metrics.advantage_tfp(scores, target.member).value == pytest.approx(result.raw.get_attacker_advantage(), abs=1e-12)
+        assert metrics.advantage_tfp(scores, target.member).value == pytest.approx(
+            result.raw.get_attacker_advantage(), abs=1e-12
+        )
 
 
 def test_swapping_sides_gives_one_minus_auc() -> None:

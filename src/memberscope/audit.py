@@ -199,9 +199,7 @@ def run_audit(
     return AuditReport(cells=tuple(cells), engine=engine, seed=seed)
 
 
-def _cell(
-    attack: str, slice: str, member: NDArray[np.float64], nonmember: NDArray[np.float64], *, seed: int
-) -> Cell:
+def _cell(attack: str, slice: str, member: NDArray[np.float64], nonmember: NDArray[np.float64], *, seed: int) -> Cell:
     scores = np.concatenate([member, nonmember])
     truth = np.repeat([True, False], [len(member), len(nonmember)])
     figures = metrics.figures(scores, truth, rng=seeds.stream(seed, "figures", attack, slice))

@@ -61,7 +61,9 @@ def parser_for(name: str) -> argparse.ArgumentParser:
         allowed = item.metadata["check"].allowed().replace("%", "%%")
         text = item.metadata["help"].replace("%", "%%")
         shown = item.default if item.default != "" else "empty"
-        parser.add_argument(f"--{item.name}", default=item.default, metavar="VALUE", help=f"{text} [{allowed}; default: {shown}]")
+        parser.add_argument(
+            f"--{item.name}", default=item.default, metavar="VALUE", help=f"{text} [{allowed}; default: {shown}]"
+        )
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     return parser
 

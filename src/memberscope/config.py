@@ -155,7 +155,10 @@ class DataConfig(Config):
         help="data set: digits (embedded), cifar10, tfds:NAME for any TFDS image classification set, or a path to an .npz of x, y",
     )
     data_dir: str = option(
-        "", check=Text(hint="a folder"), group="data", help="folder of prepared TFDS data sets; empty: TFDS_DATA_DIR, or TFDS's own"
+        "",
+        check=Text(hint="a folder"),
+        group="data",
+        help="folder of prepared TFDS data sets; empty: TFDS_DATA_DIR, or TFDS's own",
     )
     classes: str = option(
         "all",
@@ -194,7 +197,9 @@ class ModelConfig(Config):
     """The architecture."""
 
     model: str = option("conv", check=Choice(words=("conv", "dense")), group="model", help="architecture")
-    depth: int = option(3, check=Integer(low=1, high=256), group="model", help="how often the unit repeats (conv + pooling, or dense)")
+    depth: int = option(
+        3, check=Integer(low=1, high=256), group="model", help="how often the unit repeats (conv + pooling, or dense)"
+    )
     width: int = option(64, check=Integer(low=1, high=65536), group="model", help="units of a dense layer")
     filters: int = option(32, check=Integer(low=1, high=4096), group="model", help="filters of a conv layer")
     activation: str = option(
@@ -241,7 +246,9 @@ class AuditConfig(Config):
 class TrainStudyConfig(DataConfig, ModelConfig, TrainConfig, AuditConfig):
     """Everything that `train` takes."""
 
-    seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="study", help="redraws split, label noise, initialization and order")
+    seed: int = option(
+        0, check=Integer(low=0, high=2**31 - 1), group="study", help="redraws split, label noise, initialization and order"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,8 +263,12 @@ class CaseStudyConfig(DataConfig, TrainConfig, AuditConfig):
     )
     depth: int = option(3, check=Integer(low=1, high=256), group="study", help="depth of the models, but for the deep one")
     deep: int = option(6, check=Integer(low=1, high=256), group="study", help="depth of the deep dense model")
-    few_classes: int = option(4, check=Integer(low=2), group="study", help="classes of the small data set in the classes experiment")
-    seeds: int = option(1, check=Integer(low=1, high=1000), group="study", help="repetitions; each redraws split, initialization and order")
+    few_classes: int = option(
+        4, check=Integer(low=2), group="study", help="classes of the small data set in the classes experiment"
+    )
+    seeds: int = option(
+        1, check=Integer(low=1, high=1000), group="study", help="repetitions; each redraws split, initialization and order"
+    )
     seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="study", help="the first seed")
 
 

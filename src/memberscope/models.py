@@ -27,7 +27,9 @@ def largest_depth(architecture: str, input_shape: tuple[int, ...]) -> int | None
 def check_model(architecture: str, *, depth: int, input_shape: tuple[int, ...]) -> None:
     """Raise UserError for an unknown architecture, or a depth that the input cannot carry (naming the largest that it can)."""
     if architecture not in ARCHITECTURES:
-        raise UserError(f"model={architecture}: unknown; allowed: {', '.join(ARCHITECTURES)}{nearest(architecture, ARCHITECTURES)}")
+        raise UserError(
+            f"model={architecture}: unknown; allowed: {', '.join(ARCHITECTURES)}{nearest(architecture, ARCHITECTURES)}"
+        )
     if architecture == "conv" and len(input_shape) != 3:
         raise UserError(f"model=conv: needs images, and the records have shape {input_shape}; allowed here: dense")
     most = largest_depth(architecture, input_shape)

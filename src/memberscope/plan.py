@@ -133,9 +133,7 @@ def make_plan(labels: NDArray[np.int64], sizes: Sizes, *, seed: int) -> Plan:
     nonmembers = order[end_members:end_nonmembers]
     shared = sizes.validation is None
     validation = nonmembers if shared else order[end_nonmembers : end_nonmembers + (sizes.validation or 0)]
-    return Plan(
-        members=order[:end_members], nonmembers=nonmembers, validation=validation, validation_is_nonmembers=shared
-    )
+    return Plan(members=order[:end_members], nonmembers=nonmembers, validation=validation, validation_is_nonmembers=shared)
 
 
 def replace_labels(labels: NDArray[np.int64], plan: Plan, *, share: float, classes: int, seed: int) -> NDArray[np.int64]:

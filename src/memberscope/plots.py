@@ -53,7 +53,9 @@ def roc_points(curves: Mapping[str, Roc], *, most: int = 400) -> pd.DataFrame:
         if len(kept) > most:
             grid = np.concatenate([np.linspace(0, 1, most // 2), np.geomspace(1 / roc.n_nonmember, 1, most // 2)])
             kept = np.unique(np.concatenate([[0, len(fpr) - 1], np.searchsorted(fpr, grid, side="right") - 1]))
-        frames.append(pd.DataFrame({"attack": name, "fpr": fpr[kept], "tpr": tpr[kept], "threshold": np.asarray(roc.thresholds)[kept]}))
+        frames.append(
+            pd.DataFrame({"attack": name, "fpr": fpr[kept], "tpr": tpr[kept], "threshold": np.asarray(roc.thresholds)[kept]})
+        )
     return pd.concat(frames, ignore_index=True)
 
 

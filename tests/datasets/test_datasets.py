@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from memberscope.datasets import LabeledData, load_dataset
 from memberscope.errors import UserError
 
@@ -45,7 +46,9 @@ def test_scaled_lies_in_zero_to_one() -> None:
     np.testing.assert_allclose(scaled[1].ravel(), np.arange(156, 160) / 255, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("classes", "names"), [("2", ("cat", "dog")), ("dog,cat", ("cat", "dog")), ("frog, dog", ("dog", "frog"))])
+@pytest.mark.parametrize(
+    ("classes", "names"), [("2", ("cat", "dog")), ("dog,cat", ("cat", "dog")), ("frog, dog", ("dog", "frog"))]
+)
 def test_classes_are_chosen_and_renumbered(classes: str, names: tuple[str, ...]) -> None:
     data = _data()
     chosen = data.choose(classes, choice="first", seed=0)
@@ -136,6 +139,7 @@ def test_a_host_that_does_not_answer_costs_seconds() -> None:
 
 def test_text_sets_are_refused(tmp_path: Path) -> None:
     import tensorflow_datasets as tfds
+
     from memberscope.datasets import tfds_images
 
     builder = tfds.builder("imdb_reviews", data_dir=str(tmp_path), try_gcs=False)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from memberscope.interrupt import StopFlag
+from tensorflow import keras
+
 from memberscope.errors import Interrupted
+from memberscope.interrupt import StopFlag
 from memberscope.models import build_model
 from memberscope.training.fit import epoch_order, fit, predict_logits
-from tensorflow import keras
 
 N, BATCH, EPOCHS = 130, 32, 3
 

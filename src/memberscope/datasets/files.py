@@ -28,7 +28,9 @@ def load_file(path: str) -> LabeledData:
         raise UserError(f"dataset={path}: not a readable .npz of plain arrays ({error})") from None
     for key in ("x", "y"):
         if key not in arrays:
-            raise UserError(f"dataset={path}: has no array {key!r}, only {', '.join(sorted(arrays)) or 'nothing'}; needed: x and y")
+            raise UserError(
+                f"dataset={path}: has no array {key!r}, only {', '.join(sorted(arrays)) or 'nothing'}; needed: x and y"
+            )
     x, y = arrays["x"], arrays["y"]
     if not np.issubdtype(y.dtype, np.integer):
         raise UserError(f"dataset={path}: y is {y.dtype}; allowed: integer labels")
@@ -37,5 +39,7 @@ def load_file(path: str) -> LabeledData:
         if not np.isfinite(x).all() or x.min() < 0 or x.max() > 1:
             raise UserError(f"dataset={path}: x reaches from {x.min():g} to {x.max():g}; allowed: uint8, or numbers in [0, 1]")
     count = int(y.max()) + 1 if len(y) else 0
-    names = tuple(str(name) for name in arrays["class_names"]) if "class_names" in arrays else tuple(str(k) for k in range(count))
+    names = (
+        tuple(str(name) for name in arrays["class_names"]) if "class_names" in arrays else tuple(str(k) for k in range(count))
+    )
     return LabeledData(name=Path(path).stem, x=x, y=y.astype(np.int64), class_names=names, source=f"the file {Path(path).name}")

@@ -49,9 +49,13 @@ class LabeledData:
     def __post_init__(self) -> None:
         """Check that the arrays fit each other."""
         if len(self.x) != len(self.y) or self.y.ndim != 1:
-            raise UserError(f"dataset={self.name}: {len(self.x)} records with labels of shape {self.y.shape}; one label a record is needed")
-        if len(self.y) and not (0 <= self.y.min() and self.y.max() < len(self.class_names)):
-            raise UserError(f"dataset={self.name}: labels from {self.y.min()} to {self.y.max()}, for {len(self.class_names)} classes")
+            raise UserError(
+                f"dataset={self.name}: {len(self.x)} records with labels of shape {self.y.shape}; one label a record is needed"
+            )
+        if len(self.y) and not (self.y.min() >= 0 and self.y.max() < len(self.class_names)):
+            raise UserError(
+                f"dataset={self.name}: labels from {self.y.min()} to {self.y.max()}, for {len(self.class_names)} classes"
+            )
 
     def __len__(self) -> int:
         """How many records."""

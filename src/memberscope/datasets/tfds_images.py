@@ -42,7 +42,9 @@ def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
     looked = folder or os.environ.get("TFDS_DATA_DIR") or str(Path("~/tensorflow_datasets").expanduser())
     known = tfds.list_builders(with_community_datasets=False)
     if short not in known and not (Path(looked) / short).is_dir():
-        raise UserError(f"dataset={name}: unknown to TensorFlow Datasets; allowed: digits, an .npz file, or a TFDS name{nearest(short, known)}")
+        raise UserError(
+            f"dataset={name}: unknown to TensorFlow Datasets; allowed: digits, an .npz file, or a TFDS name{nearest(short, known)}"
+        )
     builder = tfds.builder(name, data_dir=folder, try_gcs=False)
     if not _prepared(builder):
         _download(builder, name=name, looked=looked)

@@ -76,11 +76,15 @@ def open_session(study: str, *, name: str) -> Iterator[Session]:
         _end_stale_runs(client, experiment_id)
         client.set_experiment_tag(experiment_id, "mlflow.note.content", DESCRIPTION)
     except (MlflowException, OSError) as error:
-        raise UserError(f"store {uri}: {str(error).splitlines()[0]}; allowed: a store that MLflow {mlflow.__version__} can use") from None
+        raise UserError(
+            f"store {uri}: {str(error).splitlines()[0]}; allowed: a store that MLflow {mlflow.__version__} can use"
+        ) from None
     tracker = MlflowTracker(client=client, run_id=run_id, experiment_id=experiment_id)
     if not adopted or client.get_run(run_id).info.run_name:
         client.update_run(run_id, name=name)
-    tracker.tags({"memberscope.study": study, "memberscope.kind": "study", HOST_TAG: socket.gethostname(), PROCESS_TAG: _process()})
+    tracker.tags(
+        {"memberscope.study": study, "memberscope.kind": "study", HOST_TAG: socket.gethostname(), PROCESS_TAG: _process()}
+    )
     session = Session(
         tracker=tracker,
         store=unquote(uri.removeprefix("sqlite:///")),

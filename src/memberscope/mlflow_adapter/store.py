@@ -67,7 +67,9 @@ def _check_file(uri: str) -> None:
         with path.open("rb") as file:
             head = file.read(16)
         if head and not head.startswith(b"SQLite format 3"):
-            raise UserError(f"store {path.resolve()}: not an SQLite database; allowed: an MLflow store, or a new path in MLFLOW_TRACKING_URI")
+            raise UserError(
+                f"store {path.resolve()}: not an SQLite database; allowed: an MLflow store, or a new path in MLFLOW_TRACKING_URI"
+            )
     if not writable:
         raise UserError(
             f"store {path.resolve()}: cannot be written; allowed: a writable folder and file, or another store in MLFLOW_TRACKING_URI"

@@ -139,7 +139,14 @@ class MlflowTracker:
             inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *input_shape))]),
             outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classes))]),
         )
-        for noisy in ("mlflow.tensorflow", "mlflow.models.model", "mlflow.tracking.fluent", "mlflow.utils.environment", "tensorflow", "absl"):
+        for noisy in (
+            "mlflow.tensorflow",
+            "mlflow.models.model",
+            "mlflow.tracking.fluent",
+            "mlflow.utils.environment",
+            "tensorflow",
+            "absl",
+        ):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

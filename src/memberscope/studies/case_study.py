@@ -104,10 +104,12 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
             if what.few:
                 small = small or one_model.prepare(part, part_config, seed=seed)
             else:
-                whole = whole or one_model.prepare(part, part_config, seed=seed, x=prepared.x if prepared and config.classes == "all" else None)
+                whole = whole or one_model.prepare(
+                    part, part_config, seed=seed, x=prepared.x if prepared and config.classes == "all" else None
+                )
             prepared = whole or prepared
             ready = small if what.few else whole
-            assert ready is not None  # noqa: S101 - one of the two was just made
+            assert ready is not None
             setting = one_model.model_setting(what.model, ready.data.classes)
             serves = [item.name for item in chosen if role in (item.first, item.second)]
             tags = {"memberscope.setting": setting, "memberscope.seed": str(seed), "memberscope.experiments": ",".join(serves)}
@@ -125,7 +127,9 @@ def _share(data: LabeledData, config: CaseStudyConfig, role: Role) -> tuple[Labe
     values["classes"] = "all"
     if role.few:
         if config.few_classes >= part.classes:
-            raise UserError(f"few_classes={config.few_classes}: {part.name} has {part.classes}; allowed: 2 to {part.classes - 1}")
+            raise UserError(
+                f"few_classes={config.few_classes}: {part.name} has {part.classes}; allowed: 2 to {part.classes - 1}"
+            )
         few = part.choose(str(config.few_classes), choice=config.class_choice, seed=config.seed)
         for name in ("members", "nonmembers", "validation"):
             if isinstance(values[name], int):
@@ -134,7 +138,9 @@ def _share(data: LabeledData, config: CaseStudyConfig, role: Role) -> tuple[Labe
     return part, DataConfig(**values)
 
 
-def _conclude(config: CaseStudyConfig, chosen: Sequence[Experiment], found: Mapping[str, list[Trained]], tracker: Tracker) -> StudyResult:
+def _conclude(
+    config: CaseStudyConfig, chosen: Sequence[Experiment], found: Mapping[str, list[Trained]], tracker: Tracker
+) -> StudyResult:
     models = [model for of_role in found.values() for model in of_role]
     attack = models[0].report.attacks[0]
     differences = {
@@ -160,7 +166,10 @@ def _conclude(config: CaseStudyConfig, chosen: Sequence[Experiment], found: Mapp
         difference = judged[item.name].difference
         headlines[f"auc_difference/{item.name}"] = difference.mean
         if difference.ci_low is not None and difference.ci_high is not None:
-            headlines |= {f"auc_difference_ci_low/{item.name}": difference.ci_low, f"auc_difference_ci_high/{item.name}": difference.ci_high}
+            headlines |= {
+                f"auc_difference_ci_low/{item.name}": difference.ci_low,
+                f"auc_difference_ci_high/{item.name}": difference.ci_high,
+            }
     for of_role in found.values():
         mean = sum(model.report.cell(attack).figures[FIGURE].value for model in of_role) / len(of_role)
         headlines[f"auc_mean/{of_role[0].setting}"] = mean
@@ -191,7 +200,11 @@ def answer_line(item: Experiment, verdict: Verdict, found: Mapping[str, list[Tra
 
 
 def _page(
-    config: CaseStudyConfig, chosen: Sequence[Experiment], judged: Mapping[str, Verdict], found: Mapping[str, list[Trained]], attack: str
+    config: CaseStudyConfig,
+    chosen: Sequence[Experiment],
+    judged: Mapping[str, Verdict],
+    found: Mapping[str, list[Trained]],
+    attack: str,
 ) -> str:
     """The parent run's page."""
     lines = [
@@ -202,10 +215,14 @@ def _page(
         "| --- | --- | --- | --- | --- |",
     ]
     for item in chosen:
-        lines.append(f"| {item.name} | {item.expected} | {item.published} | **{outcome(judged[item.name])}** | {answer_line(item, judged[item.name], found).split(': ', 2)[-1]} |")
+        lines.append(
+            f"| {item.name} | {item.expected} | {item.published} | **{outcome(judged[item.name])}** | {answer_line(item, judged[item.name], found).split(': ', 2)[-1]} |"
+        )
     if any(item.name == "classes" for item in chosen):
         lines.append("")
-        lines.append("The few-class model has fewer records as well as fewer classes, as in the case study: this comparison cannot tell the two apart.")
+        lines.append(
+            "The few-class model has fewer records as well as fewer classes, as in the case study: this comparison cannot tell the two apart."
+        )
     if config.validation == "nonmembers":
         lines.append("")
         lines.append("The audited non-members also validated the training (`validation=nonmembers`), as in the case study.")

@@ -73,7 +73,11 @@ def model_setting(model: ModelConfig, classes: int) -> str:
     """The name of a setting, the seed left out: ``conv-d3-c10``; what differs from the defaults is named too."""
     parts = [model.model, f"d{model.depth}", f"c{classes}"]
     default = ModelConfig()
-    parts += [f"{short}{getattr(model, name)}" for short, name in (("w", "width"), ("f", "filters")) if getattr(model, name) != getattr(default, name)]
+    parts += [
+        f"{short}{getattr(model, name)}"
+        for short, name in (("w", "width"), ("f", "filters"))
+        if getattr(model, name) != getattr(default, name)
+    ]
     parts += [model.activation] if model.activation != default.activation else []
     return "-".join(parts)
 
@@ -110,7 +114,9 @@ def sizes_for(data: LabeledData, config: DataConfig) -> Sizes:
     )
 
 
-def check_before_training(data: LabeledData, config: DataConfig, models: list[ModelConfig], train: TrainConfig, *, seed: int) -> None:
+def check_before_training(
+    data: LabeledData, config: DataConfig, models: list[ModelConfig], train: TrainConfig, *, seed: int
+) -> None:
     """Raise UserError for anything that would fail later: classes, sizes, depths, a batch larger than the members."""
     from memberscope.errors import UserError
 
@@ -208,12 +214,12 @@ def epoch_metrics(row: Mapping[str, float]) -> dict[str, float]:
 
 def final_predictions(predict: Any, data: LabeledData, plan: Plan) -> Predictions:
     """What the model says of members and non-members; record ids are positions in the data set."""
-    return Predictions(
-        logits=predict(plan.audited), labels=data.y[plan.audited], member=plan.member, record_ids=plan.audited
-    )
+    return Predictions(logits=predict(plan.audited), labels=data.y[plan.audited], member=plan.member, record_ids=plan.audited)
 
 
-def final_audit(predictions: Predictions, audit: AuditConfig, *, setting: str, seed: int, epoch: int, stop: StopFlag) -> AuditReport:
+def final_audit(
+    predictions: Predictions, audit: AuditConfig, *, setting: str, seed: int, epoch: int, stop: StopFlag
+) -> AuditReport:
     """The attacks of the configuration, with progress by attack."""
     from memberscope.audit import resolve_attacks
     from memberscope.tfprivacy import Metadata
@@ -226,7 +232,12 @@ def final_audit(predictions: Predictions, audit: AuditConfig, *, setting: str, s
     accuracy_train, accuracy_test = (float(correct[side].mean()) for side in sides)
     loss_train, loss_test = (float(loss[side].mean()) for side in sides)
     metadata = Metadata(
-        accuracy_train=accuracy_train, accuracy_test=accuracy_test, loss_train=loss_train, loss_test=loss_test, name=setting, epoch=epoch
+        accuracy_train=accuracy_train,
+        accuracy_test=accuracy_test,
+        loss_train=loss_train,
+        loss_test=loss_test,
+        name=setting,
+        epoch=epoch,
     )
     with Progress(len(names), f"{setting} attacks", unit="attack") as progress:
         begun = 0
@@ -297,7 +308,12 @@ def _log_inputs(
         sha = hashlib.sha256(f"{data.digest}{context}".encode() + np.ascontiguousarray(index, dtype="<i8").tobytes())
         tracker.data(
             DataInput(
-                name=data.name, context=context, digest=sha.hexdigest(), source=data.source, shape=(len(index), *data.shape), classes=data.classes
+                name=data.name,
+                context=context,
+                digest=sha.hexdigest(),
+                source=data.source,
+                shape=(len(index), *data.shape),
+                classes=data.classes,
             )  # fmt: skip
         )
     if len(data.shape) == 3:
@@ -319,7 +335,9 @@ def log_result(trained: Trained, tracker: Tracker, *, epochs: int) -> None:
     """Log the final figures, the attack table, the curves and their points."""
     found = trained.report.headlines()
     tracker.metrics(found, step=epochs)
-    tracker.metrics({name: value for name, value in trained.summary.items() if name in ("gap", "overfit_onset_epoch")}, step=epochs)
+    tracker.metrics(
+        {name: value for name, value in trained.summary.items() if name in ("gap", "overfit_onset_epoch")}, step=epochs
+    )
     frame = trained.report.to_frame()
     tracker.table(frame, "attacks.csv")
     tracker.table(headline_table(trained.report), "attacks.json")
@@ -329,7 +347,9 @@ def log_result(trained: Trained, tracker: Tracker, *, epochs: int) -> None:
         points = plots.roc_points(curves)
         labels = {name: f"{name} (AUC {trained.report.cell(name).figures['auc'].value:.3f})" for name in curves}
         tracker.table(points, "roc.csv")
-        tracker.figure(plots.roc_figure(points, title=f"{trained.name}: membership inference, all records", labels=labels), "roc.png")
+        tracker.figure(
+            plots.roc_figure(points, title=f"{trained.name}: membership inference, all records", labels=labels), "roc.png"
+        )
 
 
 def headline_table(report: AuditReport) -> pd.DataFrame:

@@ -38,6 +38,8 @@ def leakage_table(models: Sequence[Trained]) -> str:
             row["advantage"] = f"{figures['advantage'].value:.3f}"
         rows.append(row)
     frame = pd.DataFrame(rows)
-    renamed = {column: column.replace("AUC ", "").replace("threshold_", "t_").replace("trained_", "") for column in frame.columns}
+    renamed = {
+        column: column.replace("AUC ", "").replace("threshold_", "t_").replace("trained_", "") for column in frame.columns
+    }
     head = "AUC by attack (t_: threshold on that signal; lr, mlp, rf, knn: attack models cross-validated on the target's own outputs)"
     return f"{head}\n{frame.rename(columns=renamed).to_string(index=False)}"

@@ -73,7 +73,9 @@ def fit(
             index = order[start : start + batch_size]
             with tf.GradientTape() as tape:
                 loss = cross_entropy(tf.gather(y, index), model(as_batch(x, index, scale), training=True))
-            optimizer.apply_gradients(zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True))
+            optimizer.apply_gradients(
+                zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
+            )
 
     after_epoch(0)
     stride = CHUNK_STEPS * batch_size
