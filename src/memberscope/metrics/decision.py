@@ -73,7 +73,7 @@ def advantage(scores_or_roc: ArrayLike | Roc, member: ArrayLike | None = None) -
     """The largest TPR - FPR over thresholds, signed (0 at worst: nobody is called a member); Yeom et al. 2018, Definition 4.
 
     From `scores` (n,) and `member` (n,) bool, or from a Roc. Picked on the records it is measured on, it is above 0 on no
-    signal too (0.2 in the mean with 30 records a side), so it has no interval; `advantage_heldout` has.
+    signal too (0.15 in the mean with 30 records a side), so it has no interval; `advantage_heldout` has.
     """
     roc = _roc(scores_or_roc, member)
     return Estimate(value=float(np.max(roc.tpr - roc.fpr)), reason=_OPTIMISTIC)

@@ -126,12 +126,12 @@ def epsilon_lower_bound(
     flips = n if n_flips is None else n_flips
     if flips < n:
         raise ValueError(f"n_flips={flips}; at least the {n} records that are scored")
-    smaller = min(n_member, n - n_member)
-    if flips == n and 2 * betainc(n - smaller, smaller + 1, 0.5) < _NOT_COINS:
-        return skipped(f"{n_member} members of {n} did not come from fair coin flips")
     guesses = default_guesses(n) if n_guesses is None else n_guesses
     if not 2 <= guesses <= n:
         raise ValueError(f"n_guesses={guesses}; allowed: 2 to {n}, the records")
+    smaller = min(n_member, n - n_member)
+    if flips == n and 2 * betainc(n - smaller, smaller + 1, 0.5) < _NOT_COINS:
+        return skipped(f"{n_member} members of {n} did not come from fair coin flips")
     order = np.lexsort((rng.random(n), values))
     each = guesses // 2
     right = int(np.count_nonzero(~truth[order[:each]]) + np.count_nonzero(truth[order[n - each :]]))

@@ -62,7 +62,7 @@ def check_scores(scores: ArrayLike, member: ArrayLike) -> tuple[Floats, Bools]:
     Raises ValueError where the shapes are not (n,) and equal, where `member` is not boolean, where a score is nan or infinite
     (a score of +inf would be called a member at every threshold; clip it), or where a side has no record.
     """
-    values = np.asarray(scores, dtype=np.float64)
+    values = np.asarray(scores, dtype=np.float64) + 0.0  # which makes -0.0, tied with 0.0, print alike
     truth = np.asarray(member)
     if values.ndim != 1 or truth.shape != values.shape:
         raise ValueError(f"scores {values.shape} and member {truth.shape} must both be (n,)")
