@@ -42,9 +42,8 @@ def test_the_block_blocks() -> None:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    done = _run(
-        "import memberscope, memberscope.cli, sys; print([m for m in ('numpy', 'scipy', 'sklearn', 'tensorflow', 'mlflow') if m in sys.modules])"
-    )
+    heavy = ("numpy", "scipy", "sklearn", "tensorflow", "mlflow")
+    done = _run(f"import memberscope, memberscope.cli, sys; print([m for m in {heavy} if m in sys.modules])")
     assert done.stdout.strip() == "[]", done.stderr
 
 

@@ -36,7 +36,7 @@ def test_seed_decides_the_weights() -> None:
 
 
 def test_unknown_architecture() -> None:
-    with pytest.raises(UserError, match="model=desne: .*nearest: dense"):
+    with pytest.raises(UserError, match=r"model=desne: .*nearest: dense"):
         build_model("desne", depth=1, input_shape=(4,), classes=2)
     with pytest.raises(UserError, match="needs images"):
         build_model("conv", depth=1, input_shape=(4,), classes=2)

@@ -115,7 +115,7 @@ def draw_by_epoch(
     for number, (model, of_model) in enumerate(frame.groupby("model", sort=False)):
         for dash, (column, name) in enumerate(columns):
             part = of_model.dropna(subset=[column])
-            style = {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[dash % len(LINES)]}
+            style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[dash % len(LINES)]}
             if part["seed"].nunique() > 1:
                 for _, one in part.groupby("seed"):
                     ax.plot(one["epoch"], one[column], linewidth=0.6, alpha=0.35, **style)

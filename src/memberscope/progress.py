@@ -9,6 +9,7 @@ from typing import Self, TextIO
 
 LINE_SECONDS = 5.0
 BAR_SECONDS = 0.2
+PLAIN = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} {unit}s [{elapsed} gone, {remaining} left]{postfix}"
 
 
 class Progress:
@@ -54,7 +55,7 @@ class Progress:
         meter = tqdm.format_meter(
             self._done, self._total, now - self._start, prefix=self._label, unit=self._unit, postfix=self.note or None,
             ncols=110 if self._bar else None,
-            bar_format=None if self._bar else "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} {unit}s [{elapsed} gone, {remaining} left]{postfix}",
+            bar_format=None if self._bar else PLAIN,
         )  # fmt: skip
         lead = "\r" if self._bar else ""
         tail = "\n" if end or not self._bar else ""

@@ -68,11 +68,8 @@ def open_session(study: str, *, name: str) -> Iterator[Session]:
     adopted = os.environ.get("MLFLOW_RUN_ID")
     try:
         client = mlflow.MlflowClient()
-        if adopted:
-            run_id = client.get_run(adopted).info.run_id
-        else:
-            run_id = client.create_run(_experiment(client, uri), run_name=name).info.run_id
-        experiment_id = client.get_run(run_id).info.experiment_id
+        run = client.get_run(adopted) if adopted else client.create_run(_experiment(client, uri), run_name=name)
+        run_id, experiment_id = run.info.run_id, run.info.experiment_id
         _end_stale_runs(client, experiment_id)
         client.set_experiment_tag(experiment_id, "mlflow.note.content", DESCRIPTION)
     except (MlflowException, OSError) as error:
@@ -80,8 +77,7 @@ def open_session(study: str, *, name: str) -> Iterator[Session]:
             f"store {uri}: {str(error).splitlines()[0]}; allowed: a store that MLflow {mlflow.__version__} can use"
         ) from None
     tracker = MlflowTracker(client=client, run_id=run_id, experiment_id=experiment_id)
-    if not adopted or client.get_run(run_id).info.run_name:
-        client.update_run(run_id, name=name)
+    tracker.rename(name)
     tracker.tags(
         {"memberscope.study": study, "memberscope.kind": "study", HOST_TAG: socket.gethostname(), PROCESS_TAG: _process()}
     )

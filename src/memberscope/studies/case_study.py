@@ -89,9 +89,9 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
     data = load_dataset(config.dataset, data_dir=config.data_dir)
     chosen = [item for item in EXPERIMENTS if config.experiments in ("all", item.name)]
     cast = {role: what for role, what in roles(config).items() if any(role in (item.first, item.second) for item in chosen)}
-    for role in cast.values():
-        part, part_config = _share(data, config, role)
-        one_model.check_before_training(part, part_config, [role.model], config, seed=config.seed)
+    for what in cast.values():
+        part, part_config = _share(data, config, what)
+        one_model.check_before_training(part, part_config, [what.model], config, seed=config.seed)
     tracker.text(as_json(groups(config)), "study.json")
     found: dict[str, list[Trained]] = {role: [] for role in cast}
     prepared: Prepared | None = None
@@ -187,16 +187,21 @@ def outcome(verdict: Verdict) -> str:
 
 
 def answer_line(item: Experiment, verdict: Verdict, found: Mapping[str, list[Trained]]) -> str:
-    """One line on one experiment: verdict, mean difference, interval."""
+    """One line on one experiment: the verdict, then its numbers."""
+    return f"{item.name}: {outcome(verdict)}. {difference_line(item, verdict, found)}."
+
+
+def difference_line(item: Experiment, verdict: Verdict, found: Mapping[str, list[Trained]]) -> str:
+    """Which settings were compared, the mean difference, its interval over seeds, and what a verdict lacks."""
     difference = verdict.difference
-    names = f"{found[item.first][0].setting} minus {found[item.second][0].setting}"
     parts = []
     if difference.ci_low is not None and difference.ci_high is not None:
         parts.append(f"95% interval {difference.ci_low:+.3f} to {difference.ci_high:+.3f} over {difference.n_seeds} seeds")
     if verdict.reason:
         parts.append(verdict.reason)
-    spread = "; ".join(parts)
-    return f"{item.name}: {outcome(verdict)}. AUC {names}: {difference.mean:+.3f} ({spread})."
+    return (
+        f"AUC {found[item.first][0].setting} minus {found[item.second][0].setting}: {difference.mean:+.3f} ({'; '.join(parts)})"
+    )
 
 
 def _page(
@@ -215,13 +220,13 @@ def _page(
         "| --- | --- | --- | --- | --- |",
     ]
     for item in chosen:
-        lines.append(
-            f"| {item.name} | {item.expected} | {item.published} | **{outcome(judged[item.name])}** | {answer_line(item, judged[item.name], found).split(': ', 2)[-1]} |"
-        )
+        seen, numbers = outcome(judged[item.name]), difference_line(item, judged[item.name], found)
+        lines.append(f"| {item.name} | {item.expected} | {item.published} | **{seen}** | {numbers} |")
     if any(item.name == "classes" for item in chosen):
         lines.append("")
         lines.append(
-            "The few-class model has fewer records as well as fewer classes, as in the case study: this comparison cannot tell the two apart."
+            "The few-class model has fewer records as well as fewer classes, as in the case study: "
+            "this comparison cannot tell the two apart."
         )
     if config.validation == "nonmembers":
         lines.append("")

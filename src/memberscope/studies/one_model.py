@@ -314,7 +314,7 @@ def _log_inputs(
                 source=data.source,
                 shape=(len(index), *data.shape),
                 classes=data.classes,
-            )  # fmt: skip
+            )
         )
     if len(data.shape) == 3:
         tracker.figure(sample_of(prepared), "data_sample.png")
@@ -385,7 +385,8 @@ def description(prepared: Prepared, model: ModelConfig, train: TrainConfig) -> s
     ]
     if prepared.noise:
         lines.append(
-            f"**Label noise:** {prepared.noise:.0%} of the labels of every side were replaced at random, so that there is something to memorize."
+            f"**Label noise:** {prepared.noise:.0%} of the labels of every side were replaced at random, "
+            "so that there is something to memorize."
         )
     return "\n\n".join(lines)
 

@@ -25,7 +25,8 @@ PREDICT_BATCH = 2_000
 
 def epoch_order(members: Index, *, seed: int, epoch: int) -> Index:
     """The order in which an epoch (1, 2, ...) visits the members: the stream ``("order", epoch)`` of `seed`."""
-    return members[seeds.stream(seed, "order", epoch).permutation(len(members))]
+    order: Index = members[seeds.stream(seed, "order", epoch).permutation(len(members))]
+    return order
 
 
 def as_batch(x: tf.Tensor, index: tf.Tensor, scale: float) -> tf.Tensor:
@@ -67,7 +68,6 @@ def fit(
     cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     y = tf.constant(labels, dtype=tf.int64)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)], reduce_retracing=True)
     def run_steps(order: tf.Tensor) -> None:
         for start in tf.range(0, tf.shape(order)[0], batch_size):
             index = order[start : start + batch_size]
@@ -77,13 +77,14 @@ def fit(
                 zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
             )
 
+    compiled = tf.function(run_steps, input_signature=[tf.TensorSpec([None], tf.int64)])
     after_epoch(0)
     stride = CHUNK_STEPS * batch_size
     for epoch in range(1, epochs + 1):
         order = epoch_order(members, seed=seed, epoch=epoch)
         for start in range(0, len(order), stride):
             chunk = order[start : start + stride]
-            run_steps(tf.constant(chunk))
+            compiled(tf.constant(chunk))
             between_steps(-(-len(chunk) // batch_size))
         after_epoch(epoch)
 
@@ -91,12 +92,13 @@ def fit(
 def predictor(model: keras.Model, x: tf.Tensor, *, scale: float) -> Callable[[Index], NDArray[np.float32]]:
     """A function from an index (m,) to logits (m, classes) float32, in large batches; traced once."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])
     def forward(index: tf.Tensor) -> Any:
         return model(as_batch(x, index, scale), training=False)
 
+    compiled = tf.function(forward, input_signature=[tf.TensorSpec([None], tf.int64)])
+
     def predict(index: Index) -> NDArray[np.float32]:
-        parts = [forward(tf.constant(index[i : i + PREDICT_BATCH])).numpy() for i in range(0, len(index), PREDICT_BATCH)]
+        parts = [compiled(tf.constant(index[i : i + PREDICT_BATCH])).numpy() for i in range(0, len(index), PREDICT_BATCH)]
         return np.concatenate(parts) if parts else np.empty((0, model.output_shape[-1]), np.float32)
 
     return predict
