@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from memberscope.errors import Interrupted, UserError
-from memberscope.mlflow_adapter import store
+from memberscope.mlflow_adapter import keep_killed, store
 from memberscope.mlflow_adapter.tracker import MlflowTracker, end_status
 
 EXPERIMENT = "memberscope"
@@ -96,6 +96,8 @@ def open_session(study: str, *, name: str) -> Iterator[Session]:
             tags["memberscope.error"] = f"{type(error).__name__}: {error}"[:500]
         tracker.tags(tags)
         client.set_terminated(run_id, status)
+        if adopted and status == "KILLED":
+            keep_killed.watch(run_id)
         raise
     tracker.tags({"memberscope.exit_code": "0"})
     client.set_terminated(run_id, "FINISHED")

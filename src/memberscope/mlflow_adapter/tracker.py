@@ -150,7 +150,9 @@ class MlflowTracker:
             logging.getLogger(noisy).setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            # made here, since Model.log would put it into the process's current experiment instead of the run's
+            logged = self.client.create_logged_model(self.experiment_id, name="model", source_run_id=self.run_id)
             Model.log(
-                artifact_path=None, name="model", flavor=mlflow.tensorflow, run_id=self.run_id, model=model, signature=signature,
-                pip_requirements=[f"tensorflow=={tf.__version__}"],
+                artifact_path=None, flavor=mlflow.tensorflow, run_id=self.run_id, model_id=logged.model_id, model=model,
+                signature=signature, pip_requirements=[f"tensorflow=={tf.__version__}"],
             )  # fmt: skip

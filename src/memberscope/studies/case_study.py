@@ -91,7 +91,7 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
     cast = {role: what for role, what in roles(config).items() if any(role in (item.first, item.second) for item in chosen)}
     for what in cast.values():
         part, part_config = _share(data, config, what)
-        one_model.check_before_training(part, part_config, [what.model], config, seed=config.seed)
+        one_model.check_before_training(part, part_config, [what.model], config, config, seed=config.seed)
     tracker.text(as_json(groups(config)), "study.json")
     found: dict[str, list[Trained]] = {role: [] for role in cast}
     prepared: Prepared | None = None

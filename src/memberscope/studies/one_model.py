@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memberscope import metrics, plots, seeds, signals
-from memberscope.audit import AuditReport, run_audit
+from memberscope.audit import AuditReport, resolve_attacks, resolve_slicings, run_audit
 from memberscope.config import AuditConfig, DataConfig, ModelConfig, TrainConfig
 from memberscope.datasets import LabeledData, Sizes
+from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.models import build_model, check_model, summary_text
 from memberscope.plan import Plan, make_plan, replace_labels, resolve_sizes
@@ -115,11 +116,12 @@ def sizes_for(data: LabeledData, config: DataConfig) -> Sizes:
 
 
 def check_before_training(
-    data: LabeledData, config: DataConfig, models: list[ModelConfig], train: TrainConfig, *, seed: int
+    data: LabeledData, config: DataConfig, models: list[ModelConfig], train: TrainConfig, audit: AuditConfig, *, seed: int
 ) -> None:
-    """Raise UserError for anything that would fail later: classes, sizes, depths, a batch larger than the members."""
-    from memberscope.errors import UserError
-
+    """Raise UserError for anything that would fail later: attacks, classes, sizes, depths, a batch larger than the members."""
+    resolve_attacks(audit.attacks)
+    if audit.slices != "auto":
+        resolve_slicings(audit.slices)
     chosen = data.choose(config.classes, choice=config.class_choice, seed=seed)
     sizes = sizes_for(chosen, config)
     for model in models:
@@ -221,7 +223,6 @@ def final_audit(
     predictions: Predictions, audit: AuditConfig, *, setting: str, seed: int, epoch: int, stop: StopFlag
 ) -> AuditReport:
     """The attacks of the configuration, with progress by attack."""
-    from memberscope.audit import resolve_attacks
     from memberscope.tfprivacy import Metadata
 
     names = resolve_attacks(audit.attacks)

@@ -1,0 +1,160 @@
+"""The tracker and the session over a real MLflow store on SQLite."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from memberscope import plots
+from memberscope.errors import Interrupted, UserError
+from memberscope.mlflow_adapter import session as sessions
+from memberscope.mlflow_adapter import store as stores
+from memberscope.mlflow_adapter.session import open_session
+from memberscope.tracking import DataInput
+
+
+def _runs(parent: str | None = None) -> list[mlflow.entities.Run]:
+    client = mlflow.MlflowClient()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments)
+    return [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent]
+
+
+def test_all_that_a_study_logs_is_there(store: Path) -> None:
+    with (
+        open_session("train", name="train-digits") as session,
+        session.tracker.child("dense-d3-c10-s0", tags={"a": "b"}) as child,
+    ):
+        child.params({"model.depth": 3})
+        child.metrics({f"auc/a{number}": number / 3000 for number in range(2500)}, step=4)
+        child.metrics({"train/loss": 2.0}, step=0)
+        child.metrics({"train/loss": 1.0}, step=1)
+        child.table(pd.DataFrame({"attack": ["x"], "auc": [0.5]}), "attacks.csv")
+        child.table(pd.DataFrame({"attack": ["x"], "auc": [0.5]}), "attacks.json")
+        child.text("hello", "notes/hello.txt")
+        figure, axes = plots.new_figure()
+        axes[0, 0].plot([0, 1])
+        child.figure(figure, "figures/line.png")
+        for context, digest in (("member", "ab" * 32), ("nonmember", "cd" * 32)):
+            child.data(DataInput(name="digits", context=context, digest=digest, source="here", shape=(5, 2), classes=2))
+    (parent,) = _runs()
+    (run,) = _runs(parent.info.run_id)
+    assert (parent.info.status, parent.data.tags["memberscope.exit_code"], parent.info.run_name) == (
+        "FINISHED",
+        "0",
+        "train-digits",
+    )
+    assert (run.info.status, run.info.run_name, run.data.tags["a"]) == ("FINISHED", "dense-d3-c10-s0", "b")
+    assert run.data.params == {"model.depth": "3"}
+    assert run.data.metrics["auc/a1500"] == pytest.approx(0.5)
+    client = mlflow.MlflowClient()
+    assert [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "train/loss")] == [(0, 2.0), (1, 1.0)]
+    paths = {item.path for folder in ("", "notes", "figures") for item in client.list_artifacts(run.info.run_id, folder)}
+    assert {"attacks.csv", "attacks.json", "notes/hello.txt", "figures/line.png"} <= paths
+    table = json.loads(Path(client.download_artifacts(run.info.run_id, "attacks.json")).read_text())
+    assert table == {"columns": ["attack", "auc"], "data": [["x", 0.5]]}
+    inputs = {item.tags[0].value: item.dataset.digest for item in run.inputs.dataset_inputs}
+    assert inputs == {"member": ("ab" * 32)[:36], "nonmember": ("cd" * 32)[:36]}
+
+
+def test_nan_is_refused_before_logging(store: Path) -> None:
+    with open_session("train", name="x") as session, pytest.raises(ValueError, match="auc/x is nan"):
+        session.tracker.metrics({"auc/x": float("nan")})
+
+
+def test_a_model_is_saved_with_its_signature_and_no_example(store: Path) -> None:
+    from memberscope.models import build_model
+
+    model = build_model("conv", depth=1, input_shape=(8, 8, 1), classes=3, seed=1)
+    with open_session("train", name="x") as session:
+        session.tracker.keras_model(model, input_shape=(8, 8, 1), classes=3)
+    loaded = mlflow.pyfunc.load_model(f"runs:/{session.tracker.run_id}/model")
+    x = np.random.default_rng(0).random((5, 8, 8, 1), dtype=np.float32)
+    np.testing.assert_allclose(loaded.predict(x), model(x).numpy(), atol=1e-5)
+    assert loaded.metadata.signature.inputs.inputs[0].shape == (-1, 8, 8, 1)
+    assert loaded.metadata.saved_input_example_info is None
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (UserError("members=9: bad"), "FAILED", "2"),
+        (Interrupted("stopped"), "KILLED", "130"),
+        (RuntimeError("boom"), "FAILED", "1"),
+    ],
+)
+def test_runs_end_by_how_the_study_ends(store: Path, error: Exception, status: str, code: str) -> None:
+    def study() -> None:
+        with open_session("train", name="x") as session, session.tracker.child("c"):
+            raise error
+
+    with pytest.raises(type(error)):
+        study()
+    (parent,) = _runs()
+    (child,) = _runs(parent.info.run_id)
+    assert (parent.info.status, child.info.status, parent.data.tags["memberscope.exit_code"]) == (status, status, code)
+    assert ("memberscope.error" in parent.data.tags) == (status == "FAILED")
+
+
+def test_the_run_of_mlflow_run_is_adopted(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = mlflow.MlflowClient()
+    experiment = client.create_experiment("somebodys")
+    run_id = client.create_run(experiment).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    with open_session("train", name="train-digits") as session, session.tracker.child("c") as child:
+        assert session.adopted
+        assert session.tracker.run_id == run_id
+    assert client.get_run(child.run_id).info.experiment_id == experiment
+    assert client.get_run(run_id).info.run_name == "train-digits"
+    assert client.get_experiment_by_name(sessions.EXPERIMENT) is None
+
+
+def test_runs_whose_process_is_gone_are_ended_and_others_are_not(store: Path) -> None:
+    with open_session("train", name="first") as session:
+        experiment = session.tracker.experiment_id
+        client = mlflow.MlflowClient()
+        here = {sessions.HOST_TAG: socket.gethostname()}
+        gone = client.create_run(experiment, tags={**here, sessions.PROCESS_TAG: "1:5.00"}).info.run_id
+        alive = client.create_run(experiment, tags={**here, sessions.PROCESS_TAG: sessions._process()}).info.run_id
+        elsewhere = client.create_run(experiment, tags={sessions.HOST_TAG: "other", sessions.PROCESS_TAG: "1:5.00"}).info.run_id
+        foreign = client.create_run(experiment).info.run_id
+    with open_session("train", name="second"):
+        pass
+    statuses = [client.get_run(run).info.status for run in (gone, alive, elsewhere, foreign)]
+    assert statuses == ["KILLED", "RUNNING", "RUNNING", "RUNNING"]
+
+
+def test_stores_that_cannot_be_used_are_named_at_once(tmp_path: Path) -> None:
+    text = tmp_path / "notes.db"
+    text.write_text("this is no database at all")
+    for uri, part in (
+        (f"sqlite:///{tmp_path}/none/mlflow.db", "cannot be written"),
+        (f"sqlite:///{tmp_path}", "cannot be written"),
+        (f"sqlite:///{text}", "not an SQLite database"),
+        ("http://127.0.0.1:9", "does not answer"),
+    ):
+        start = time.monotonic()
+        with pytest.raises(UserError, match=part) as caught:
+            stores.check_store(uri)
+        assert time.monotonic() - start < 10
+        assert "\n" not in str(caught.value)
+        assert uri.removeprefix("sqlite:///") in str(caught.value)
+
+
+def test_telemetry_is_off_and_retries_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in stores.QUIET:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    stores.prepare_environment()
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "30", "what the user set stays"

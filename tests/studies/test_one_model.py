@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from memberscope import metrics, signals
+from memberscope.config import AuditConfig, DataConfig, ModelConfig, TrainConfig, TrainStudyConfig
+from memberscope.datasets import load_dataset
+from memberscope.errors import Interrupted, UserError
+from memberscope.interrupt import StopFlag
+from memberscope.studies import one_model, train
+from memberscope.tracking import MemoryTracker
+from sklearn.metrics import auc as area
+
+SMALL = DataConfig(members=120, nonmembers=110, validation=50)
+QUICK = TrainConfig(epochs=4, batch_size=32)
+
+
+def _train(seed: int = 0, data: DataConfig = SMALL, **audit: object) -> tuple[one_model.Trained, MemoryTracker]:
+    tracker = MemoryTracker()
+    prepared = one_model.prepare(load_dataset("digits"), data, seed=seed)
+    settings = AuditConfig(attacks="threshold", **audit)
+    model = ModelConfig(model="dense", depth=1)
+    trained = one_model.train_and_audit(prepared, model, QUICK, settings, tracker, StopFlag(), setting="dense-d1-c10")
+    return trained, tracker
+
+
+@pytest.fixture(scope="module")
+def run() -> tuple[one_model.Trained, MemoryTracker]:
+    return _train()
+
+
+def test_untrained_epoch_is_at_chance(run: tuple[one_model.Trained, MemoryTracker]) -> None:
+    first = run[0].history.iloc[0]
+    assert first["epoch"] == 0
+    assert 0.0 <= first["train_accuracy"] < 0.3, "near one in ten classes"
+    # 120 against 110 records: the standard error of an AUC is 0.038; beyond 3.3 of them once in a thousand
+    assert abs(first["auc"] - 0.5) < 3.3 * 0.038
+
+
+def test_audits_fall_where_they_should_and_always_at_the_end() -> None:
+    trained, tracker = _train(audit_every=3)
+    audited = trained.history.loc[trained.history["auc"].notna(), "epoch"].tolist()
+    assert audited == [0, 3, 4]
+    assert sorted(tracker.logged_metrics["auc/threshold_loss"]) == [0, 3, 4]
+    assert sorted(tracker.logged_metrics["train/accuracy"]) == [0, 1, 2, 3, 4]
+
+
+def test_logged_figures_are_those_of_the_report_and_of_the_predictions(run: tuple[one_model.Trained, MemoryTracker]) -> None:
+    trained, tracker = run
+    target = trained.predictions
+    scores = -signals.loss_nats(target)
+    assert tracker.latest("auc/threshold_loss") == pytest.approx(metrics.auc(scores, target.member).value, abs=1e-6)
+    assert trained.history["auc"].iloc[-1] == pytest.approx(tracker.latest("auc/threshold_loss"), abs=1e-6)
+    for name, value in trained.report.headlines().items():
+        assert tracker.latest(name) == value
+    correct = signals.correctness(target)
+    assert tracker.latest("train/accuracy") == pytest.approx(correct[target.member].mean())
+    frame = tracker.artifacts["attacks.csv"]
+    row = frame[(frame["attack"] == "threshold_entropy") & (frame["slice"] == "entire") & (frame["metric"] == "advantage")]
+    assert row["value"].item() == tracker.latest("advantage/threshold_entropy")
+
+
+def test_what_a_run_holds(run: tuple[one_model.Trained, MemoryTracker]) -> None:
+    trained, tracker = run
+    assert {"config.json", "model_summary.txt", "data_sample.png", "roc.png", "roc.csv", "attacks.csv", "attacks.json"} <= set(
+        tracker.artifacts
+    )
+    assert [data.context for data in tracker.inputs] == ["member", "nonmember", "validation"]
+    assert len({data.digest for data in tracker.inputs}) == 3
+    assert tracker.models == [((32, 32, 1), 10)]
+    assert tracker.logged_params["model.depth"] == 1
+    assert tracker.logged_params["data.label_noise"] == 0.2
+    points = tracker.artifacts["roc.csv"]
+    whole = trained.report.roc("threshold_loss")
+    kept = points[points["attack"] == "threshold_loss"]
+    assert area(kept["fpr"], kept["tpr"]) == pytest.approx(area(whole.fpr, whole.tpr), abs=1e-9)
+
+
+def test_same_seed_same_metrics_other_seed_others(run: tuple[one_model.Trained, MemoryTracker]) -> None:
+    assert _train()[1].logged_metrics == run[1].logged_metrics
+    assert _train(seed=1)[1].logged_metrics != run[1].logged_metrics
+
+
+def test_nonmembers_can_validate_and_the_run_says_so() -> None:
+    trained, tracker = _train(data=DataConfig(members=120, nonmembers=110, validation="nonmembers"))
+    outside = ~trained.predictions.member
+    assert tracker.latest("val/accuracy") == pytest.approx(signals.correctness(trained.predictions)[outside].mean())
+    assert tracker.logged_params["data.validation"] == "nonmembers"
+    prepared = one_model.prepare(load_dataset("digits"), DataConfig(validation="nonmembers"), seed=0)
+    assert "non-members also validated" in one_model.description(prepared, ModelConfig(), QUICK)
+
+
+def test_memorization_of_noisy_labels_is_seen() -> None:
+    data = load_dataset("digits")
+    prepared = one_model.prepare(data, DataConfig(members=200, nonmembers=200, validation=50), seed=0)
+    config = TrainConfig(epochs=60, batch_size=20)
+    trained = one_model.train_and_audit(
+        prepared, ModelConfig(model="dense", depth=1, width=128), config, AuditConfig(attacks="threshold", audit_every=30),
+        MemoryTracker(), StopFlag(), setting="overfit",
+    )  # fmt: skip
+    assert 0.62 < trained.report.cell("threshold_loss").figures["auc"].value < 0.9
+    assert trained.summary["gap"] > 0.1
+    assert 0 < trained.summary["overfit_onset_epoch"] <= 60
+
+
+def test_interrupted_training_raises_and_keeps_what_was_logged() -> None:
+    tracker, stop = MemoryTracker(), StopFlag()
+    original = tracker.metrics
+
+    def stop_at_two(values: dict[str, float], *, step: int = 0) -> None:
+        original(values, step=step)
+        if step == 2:
+            stop.set()
+
+    tracker.metrics = stop_at_two  # type: ignore[method-assign, assignment]
+    prepared = one_model.prepare(load_dataset("digits"), SMALL, seed=0)
+    with pytest.raises(Interrupted):
+        one_model.train_and_audit(
+            prepared, ModelConfig(model="dense"), QUICK, AuditConfig(attacks="threshold"), tracker, stop, setting="x"
+        )
+    assert sorted(tracker.logged_metrics["train/loss"]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("gaps", "onset"),
+    [([0.0, 0.0, 0.0], None), ([0.1, 0.1, 0.1], 0), ([0.0, 0.1, 0.1], 1), ([0.0, 0.1, 0.0, 0.1], 3), ([0.1, 0.1, 0.01], None)],
+)
+def test_overfit_onset_is_from_when_the_gap_stays(gaps: list[float], onset: int | None) -> None:
+    history = pd.DataFrame({"epoch": range(len(gaps)), "train_accuracy": [0.5 + gap for gap in gaps], "val_accuracy": 0.5})
+    assert one_model.overfit_onset(history, 0.02) == onset
+
+
+def test_setting_names_what_differs() -> None:
+    assert one_model.model_setting(ModelConfig(), 10) == "conv-d3-c10"
+    assert one_model.model_setting(ModelConfig(model="dense", width=32, activation="tanh"), 4) == "dense-d3-c4-w32-tanh"
+
+
+@pytest.mark.parametrize(
+    ("values", "part"),
+    [
+        ({"members": "2000"}, "members=2000"),
+        ({"batch_size": "601"}, "batch_size=601: more than the 600 members"),
+        ({"depth": "4"}, "depth=4: a conv model on 32x32x1 inputs can have depth 1 to 3"),
+        ({"classes": "11"}, "classes=11"),
+        ({"classes": "1"}, "classes=1"),
+        ({"dataset": "digts"}, "dataset=digts"),
+    ],
+)
+def test_what_would_fail_later_fails_before_training(values: dict[str, str], part: str) -> None:
+    tracker = MemoryTracker()
+    with pytest.raises(UserError, match=part):
+        train.run(TrainStudyConfig.from_mapping(values), tracker, StopFlag())
+    assert not tracker.logged_metrics
