@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from sklearn.metrics import auc as area
 
 from memberscope import metrics, signals
 from memberscope.config import AuditConfig, DataConfig, ModelConfig, TrainConfig, TrainStudyConfig
@@ -10,7 +11,6 @@ from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
 from memberscope.studies import one_model, train
 from memberscope.tracking import MemoryTracker
-from sklearn.metrics import auc as area
 
 SMALL = DataConfig(members=120, nonmembers=110, validation=50)
 QUICK = TrainConfig(epochs=4, batch_size=32)

@@ -1,0 +1,159 @@
+"""The case study's work, the plain way and ours, in one go: seconds, peak memory, and the figures that come out.
+
+The plain way is a loop of `keras.Model.fit` on float32 images with tensorflow_privacy's threshold attack by class every 2 epochs, as the
+case study's own script has it. Ours is `train_and_audit`: uint8 images until the batch, compiled epochs, the same curves and the same final
+threshold attacks on all slices. Each runs in a process of its own, so that its peak memory is its own.
+
+    python benchmarks/case_study.py            CIFAR-10, all of it, 40 epochs (set TFDS_DATA_DIR, or --data_dir)
+    python benchmarks/case_study.py --quick    digits, fewer epochs, under a minute
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+warnings.filterwarnings("ignore", category=FutureWarning)
+
+TARGET = 1.5
+EVERY = 2
+
+
+def settings(arguments: argparse.Namespace) -> Any:
+    from memberscope.config import CaseStudyConfig
+
+    if arguments.quick:
+        return CaseStudyConfig(epochs=arguments.epochs or 12, validation="nonmembers", attacks="threshold", audit_every=EVERY)
+    return CaseStudyConfig(
+        dataset="cifar10", data_dir=arguments.data_dir, validation="nonmembers", attacks="threshold", audit_every=EVERY,
+        epochs=arguments.epochs or 40,
+    )  # fmt: skip
+
+
+def prepared_roles(config: Any) -> list[tuple[str, Any, Any]]:
+    """(setting, model config, prepared data) of the four models, the same for both ways."""
+    from memberscope.datasets import load_dataset
+    from memberscope.studies import case_study, one_model
+
+    data = load_dataset(config.dataset, data_dir=config.data_dir)
+    found, made = [], {}
+    for role in case_study.roles(config).values():
+        part, part_config = case_study._share(data, config, role)
+        if role.few not in made:
+            made[role.few] = one_model.prepare(part, part_config, seed=config.seed)
+        ready = made[role.few]
+        found.append((one_model.model_setting(role.model, ready.data.classes), role.model, ready))
+    return found
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """`keras.Model.fit`, then predictions of both sides and tensorflow_privacy by class every other epoch."""
+    import numpy as np
+    from memberscope.models import build_model
+    from memberscope.predictions import Predictions
+    from memberscope.tfprivacy import run_attacks
+    from tensorflow import keras
+
+    figures = {}
+    for setting, model_config, ready in prepared_roles(config):
+        data, plan = ready.data, ready.plan
+        x_train, x_test = data.scaled(plan.members), data.scaled(plan.nonmembers)
+        y_train, y_test = data.y[plan.members], data.y[plan.nonmembers]
+        model = build_model(
+            model_config.model, depth=model_config.depth, input_shape=data.shape, classes=data.classes, seed=config.seed
+        )
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.Adam(config.learning_rate), loss, metrics=["accuracy"])
+        for epoch in range(1, config.epochs + 1):
+            history = model.fit(x_train, y_train, batch_size=config.batch_size, validation_data=(x_test, y_test), verbose=0)
+            if epoch % EVERY == 0 or epoch == config.epochs:
+                logits = np.concatenate([model.predict(x, batch_size=config.batch_size, verbose=0) for x in (x_train, x_test)])
+                target = Predictions(logits=logits, labels=np.concatenate([y_train, y_test]), member=plan.member)
+                results = run_attacks(target, ["threshold_loss"], ["entire", "class"], seed=0)
+        whole = results[0].raw
+        figures[setting] = {
+            "train": float(history.history["accuracy"][-1]),
+            "val": float(history.history["val_accuracy"][-1]),
+            "auc": float(whole.get_auc()),
+            "advantage": float(whole.get_attacker_advantage()),
+        }
+    return figures
+
+
+def ours(config: Any) -> dict[str, Any]:
+    """`train_and_audit`, tracked in memory."""
+    from memberscope.interrupt import StopFlag
+    from memberscope.studies import one_model
+    from memberscope.tracking import MemoryTracker
+
+    figures = {}
+    for setting, model_config, ready in prepared_roles(config):
+        trained = one_model.train_and_audit(
+            ready, model_config, config, config, MemoryTracker(), StopFlag(), setting=setting
+        )
+        cell = trained.report.cell("threshold_loss").figures
+        figures[setting] = {
+            "train": trained.summary["train_accuracy"],
+            "val": trained.summary["val_accuracy"],
+            "auc": cell["auc"].value,
+            "advantage": cell["advantage_tfp"].value,
+        }
+    return figures
+
+
+WAYS = {"plain": plain, "ours": ours}
+
+
+def child(way: str, arguments: argparse.Namespace) -> None:
+    config = settings(arguments)
+    import tensorflow_privacy  # noqa: F401 - imports are not what is measured
+    from memberscope.studies import case_study, one_model  # noqa: F401
+
+    start = time.perf_counter()
+    figures = WAYS[way](config)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps({"seconds": seconds, "peak_gib": peak, "figures": figures}))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="digits, few epochs")
+    parser.add_argument("--epochs", type=int, default=0, help="instead of 40 (12 with --quick)")
+    parser.add_argument("--data_dir", default="", help="folder of prepared TFDS data sets")
+    parser.add_argument("--repeat", type=int, default=1, help="take the median of so many runs of each")
+    parser.add_argument("--child", choices=sorted(WAYS), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments.child, arguments)
+        return 0
+    runs: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+    for _ in range(arguments.repeat):
+        for way in WAYS:
+            command = [sys.executable, __file__, "--child", way, "--epochs", str(arguments.epochs), "--data_dir", arguments.data_dir]
+            command += ["--quick"] if arguments.quick else []
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            runs[way].append(json.loads(done.stdout.splitlines()[-1]))
+    median = {way: sorted(run["seconds"] for run in of_way)[len(of_way) // 2] for way, of_way in runs.items()}
+    for way, of_way in runs.items():
+        last = of_way[-1]
+        print(f"{way}: {median[way]:.1f} s, peak memory {max(run['peak_gib'] for run in of_way):.2f} GiB")
+        for setting, figures in last["figures"].items():
+            print(f"  {setting:14}" + "".join(f"  {name} {value:.3f}" for name, value in figures.items()))
+    print(f"peak memory of ours: {max(run['peak_gib'] for run in runs['ours']):.2f} GiB (target: under 4)")
+    print(f"case_study: ratio {median['plain'] / median['ours']:.2f} (target {TARGET})")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
