@@ -18,6 +18,8 @@ export MLFLOW_HTTP_REQUEST_MAX_RETRIES ?= 1
 export MLFLOW_HTTP_REQUEST_TIMEOUT ?= 5
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# the machine's certificates, as pip and git use them
+export UV_SYSTEM_CERTS ?= true
 
 .PHONY: help setup run test lint ui bench lock clean
 
