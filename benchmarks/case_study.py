@@ -59,10 +59,11 @@ def prepared_roles(config: Any) -> list[tuple[str, Any, Any]]:
 def plain(config: Any) -> dict[str, Any]:
     """`keras.Model.fit`, then predictions of both sides and tensorflow_privacy by class every other epoch."""
     import numpy as np
+    from tensorflow import keras
+
     from memberscope.models import build_model
     from memberscope.predictions import Predictions
     from memberscope.tfprivacy import run_attacks
-    from tensorflow import keras
 
     figures = {}
     for setting, model_config, ready in prepared_roles(config):
@@ -98,9 +99,7 @@ def ours(config: Any) -> dict[str, Any]:
 
     figures = {}
     for setting, model_config, ready in prepared_roles(config):
-        trained = one_model.train_and_audit(
-            ready, model_config, config, config, MemoryTracker(), StopFlag(), setting=setting
-        )
+        trained = one_model.train_and_audit(ready, model_config, config, config, MemoryTracker(), StopFlag(), setting=setting)
         cell = trained.report.cell("threshold_loss").figures
         figures[setting] = {
             "train": trained.summary["train_accuracy"],
@@ -117,6 +116,7 @@ WAYS = {"plain": plain, "ours": ours}
 def child(way: str, arguments: argparse.Namespace) -> None:
     config = settings(arguments)
     import tensorflow_privacy  # noqa: F401 - imports are not what is measured
+
     from memberscope.studies import case_study, one_model  # noqa: F401
 
     start = time.perf_counter()
@@ -140,7 +140,16 @@ def main() -> int:
     runs: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     for _ in range(arguments.repeat):
         for way in WAYS:
-            command = [sys.executable, __file__, "--child", way, "--epochs", str(arguments.epochs), "--data_dir", arguments.data_dir]
+            command = [
+                sys.executable,
+                __file__,
+                "--child",
+                way,
+                "--epochs",
+                str(arguments.epochs),
+                "--data_dir",
+                arguments.data_dir,
+            ]
             command += ["--quick"] if arguments.quick else []
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             runs[way].append(json.loads(done.stdout.splitlines()[-1]))
