@@ -72,9 +72,7 @@ def cross_fit(
 
     member, n = predictions.member, len(predictions)
     order = fold_plan.canonical_order(features.values, member, predictions.labels, predictions.record_ids)
-    fold_of = fold_plan.assign(
-        order, member, predictions.labels, predictions.record_ids, folds, seeds.stream(seed, "attacks", "folds")
-    )
+    fold_of = fold_plan.assign(order, member, predictions.record_ids, folds, seeds.stream(seed, "attacks", "folds"))
 
     def one(fold: int) -> tuple[FloatArray, int]:
         part = fold_plan.training_part(

@@ -29,13 +29,13 @@ def canonical_order(content: Array, member: BoolArray, labels: Array | None, rec
     return order
 
 
-def assign(
-    order: Index, member: BoolArray, labels: Array | None, record_ids: Array | None, folds: int, rng: np.random.Generator
-) -> Index:
+def assign(order: Index, member: BoolArray, record_ids: Array | None, folds: int, rng: np.random.Generator) -> Index:
     """The fold of each record, (n,) in [0, `folds`).
 
-    Each fold gets the same number of members and of non-members, give or take one, and within each side the same share of
-    each class; records with one id go to one fold (by the first of them), which may upset the balance by their number.
+    Each fold gets the same number of members and of non-members, give or take one; records with one id go to one fold (by the
+    first of them), which may upset the balance by their number. Folds are not stratified by class within the sides: that would
+    hand every chance imbalance of a class between members and non-members to training part and scored fold alike, and the
+    attack would find it. With 100 records a side of pure noise it gave logistic regression an AUC of 0.53.
     """
     n = len(order)
     if record_ids is None:
@@ -46,14 +46,11 @@ def assign(
         group[order] = order[first][inverse]  # each record's group is the position of the group's first record
     heads = order[group[order] == order]
     heads = rng.permutation(heads)
-    keys = (member[heads],) if labels is None else (labels[heads], member[heads])
-    heads = heads[np.lexsort(keys)]  # stable: by side, then class, then chance
     dealt = np.empty(n, dtype=np.intp)
-    turn = np.concatenate([np.arange(size) for size in np.bincount(member[heads].astype(int), minlength=2)])
-    for side in (False, True):
-        here = member[heads] == side
-        # Deal from opposite ends, so that remainders of the two sides do not pile up in the first folds.
-        dealt[heads[here]] = turn[here] % folds if side else folds - 1 - turn[here] % folds
+    ins, outs = heads[member[heads]], heads[~member[heads]]
+    # Deal from opposite ends, so that the remainders of the two sides do not pile up in the first folds.
+    dealt[ins] = np.arange(len(ins)) % folds
+    dealt[outs] = folds - 1 - np.arange(len(outs)) % folds
     fold_of: Index = dealt[group]
     return fold_of
 

@@ -113,7 +113,7 @@ def privacy_risk(predictions: Predictions, *, seed: int, folds: int = FOLDS, bin
     value = signal.sign * signal(predictions)
     member, labels = predictions.member, predictions.labels
     order = fold_plan.canonical_order(value[:, None], member, labels, predictions.record_ids)
-    fold_of = fold_plan.assign(order, member, labels, predictions.record_ids, folds, seeds.stream(seed, "risk", "folds"))
+    fold_of = fold_plan.assign(order, member, predictions.record_ids, folds, seeds.stream(seed, "risk", "folds"))
     of_class = np.zeros(len(value), dtype=np.intp) if labels is None else labels.astype(np.intp)
     probability = np.empty(len(value))
     for fold in range(folds):
