@@ -1,0 +1,122 @@
+"""What an attack is: a frozen object from evidence to one score a record, or a skip with its reason.
+
+Polarity, for every attack: higher = more likely a member.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.checks import BoolArray, FloatArray
+from memberscope.errors import UserError
+from memberscope.predictions import Evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skip:
+    """An attack that could not be made, and why. A result like any other: reports show it as a row."""
+
+    attack: str
+    family: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AttackScores:
+    """What an attack says of each record of the target, in input order.
+
+    Attributes:
+        attack: the attack's name.
+        family: the attack's family.
+        scores: (n,) float64, finite; higher = more likely a member.
+        decisions: (n,) bool, member or not, for attacks that come with a threshold of their own; else None.
+        folds: (n,) int, for cross-fitted attacks the fold whose attack model, trained on the others, scored the record.
+        notes: what was subsampled, clipped or approximated, for the report.
+    """
+
+    attack: str
+    family: str
+    scores: FloatArray
+    decisions: BoolArray | None = None
+    folds: NDArray[np.intp] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_scored(self) -> int:
+        """Number of scored records: all of the target's."""
+        return len(self.scores)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(ABC):
+    """One attack of the registry.
+
+    Attributes:
+        name: as in reports, ``family_type``.
+        family: ``threshold`` and ``trained`` know the target's own members (a measurement); ``metric`` and ``shadow`` use only
+            what an outside attacker has.
+        needs: fields of `Evidence` without which it is skipped.
+        tfp_name: the tensorflow_privacy attack type that it mirrors (``lr``, ``threshold-entropy``), if any.
+    """
+
+    name: str
+    family: str
+    needs: frozenset[str] = frozenset({"target"})
+    tfp_name: str | None = None
+
+    def missing(self, evidence: Evidence) -> str | None:
+        """Why the attack cannot be made on this evidence, as a phrase; None if it can."""
+        absent = [need for need in sorted(self.needs) if getattr(evidence, need) is None]
+        return f"needs {' and '.join(absent)}" if absent else None
+
+    def score(
+        self, evidence: Evidence, *, seed: int, workers: int | None = None, folds: int | None = None
+    ) -> AttackScores | Skip:
+        """Score every record of the target.
+
+        Args:
+            evidence: what the attacker has; never changed.
+            seed: of every random draw; the same seed gives the same scores, bit for bit, for any number of workers.
+            workers: threads to use; None for all cores that this process may use.
+            folds: parts that a cross-fitted attack makes; None for its own choice. Other attacks ignore it.
+
+        Returns:
+            One finite score a record, or a `Skip` that says what is lacking.
+
+        Raises:
+            UserError: `workers` or `folds` out of range.
+        """
+        if workers is not None and workers < 1:
+            raise UserError(f"workers: {workers}; allowed is 1 or more, or none for all cores")
+        if folds is not None and folds < 2:
+            raise UserError(f"folds: {folds}; allowed is 2 or more")
+        reason = self.missing(evidence)
+        if reason is not None:
+            return self._skip(reason)
+        result = self._score(evidence, seed=seed, workers=workers, folds=folds)
+        if isinstance(result, AttackScores):
+            if result.scores.shape != (len(evidence.target),) or not np.isfinite(result.scores).all():
+                raise RuntimeError(f"{self.name}: gave scores of shape {result.scores.shape} or not finite")
+            result.scores.flags.writeable = False
+        return result
+
+    def _skip(self, reason: str) -> Skip:
+        return Skip(attack=self.name, family=self.family, reason=reason)
+
+    def _scores(
+        self,
+        scores: FloatArray,
+        *,
+        decisions: BoolArray | None = None,
+        folds: NDArray[np.intp] | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> AttackScores:
+        return AttackScores(attack=self.name, family=self.family, scores=scores, decisions=decisions, folds=folds, notes=notes)
+
+    @abstractmethod
+    def _score(self, evidence: Evidence, *, seed: int, workers: int | None, folds: int | None) -> AttackScores | Skip:
+        """The attack itself, on evidence that holds all that it needs."""

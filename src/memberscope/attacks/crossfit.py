@@ -1,0 +1,102 @@
+"""Cross-fitting: every record is scored by exactly one attack model, which never saw it.
+
+Scores are log-odds of models trained on balanced parts, so those of different folds are on one scale and are pooled as they
+are; on CIFAR-10 models the pooled AUC lies within 0.0005 of the mean AUC of the folds. Pooling has one known cost on pure
+noise: of two records in different folds each trains the other's model, with its own label, which pulls their order slightly
+the wrong way (0.4 sqrt(2k)/n for a k-nearest-neighbours model: 0.0006 at n = 10,000), so what bias there is lies below 0.5.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import seeds
+from memberscope.attacks import folds as fold_plan
+from memberscope.attacks.features import Features, fit_scaling
+from memberscope.checks import BoolArray, FloatArray, row_chunks
+from memberscope.predictions import Predictions
+
+Model = Callable[[FloatArray], FloatArray]
+Learner = Callable[[FloatArray, BoolArray, int], Model]
+"""(features (m, d), member (m,), seed) -> model; the model maps (r, d) features to (r,) log-odds of membership."""
+
+FOLDS = 4
+MOST_TRAINING = 20_000
+"""Records a side in one training part; more change the scores little and cost in proportion."""
+_LEAST_A_FOLD = 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CrossFitted:
+    """Scores (n,) of all records, the fold that each was scored in, and what the report should say."""
+
+    scores: FloatArray
+    folds: NDArray[np.intp]
+    notes: tuple[str, ...]
+
+
+def shortage(predictions: Predictions, folds: int) -> str | None:
+    """Why so few records cannot be cross-fitted in `folds` parts, or None."""
+    member, ids = predictions.member, predictions.record_ids
+    sides = []
+    for side in (True, False):
+        here = member == side
+        sides.append(int(here.sum()) if ids is None else len(np.unique(ids[here])))
+    least = _LEAST_A_FOLD * folds
+    if min(sides) >= least:
+        return None
+    asked = f"needs {least} members and {least} non-members to be cross-fitted in {folds} folds"
+    return f"{asked}; there are {sides[0]} and {sides[1]}"
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cross_fit(
+    predictions: Predictions, features: Features, learner: Learner, *, name: str, seed: int, folds: int, workers: int | None
+) -> CrossFitted:
+    """Score every record by a model of `learner` that was trained on the other folds.
+
+    Folds depend on `seed` alone, not on `name`, so that attacks are compared on the same folds. Each fold's task draws from
+    its own stream and runs single-threaded, so the scores do not depend on `workers`.
+    """
+    from joblib import Parallel, delayed
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    member, n = predictions.member, len(predictions)
+    order = fold_plan.canonical_order(features.values, member, predictions.labels, predictions.record_ids)
+    fold_of = fold_plan.assign(order, member, predictions.record_ids, folds, seeds.stream(seed, "attacks", "folds"))
+
+    def one(fold: int) -> tuple[FloatArray, int]:
+        part = fold_plan.training_part(
+            order, fold_of, fold, member, seeds.stream(seed, "attacks", "part", fold), most=MOST_TRAINING
+        )
+        scored = order[fold_of[order] == fold]
+        scaling = fit_scaling(features, part)
+        if not len(part) or not len(scaling.kept):
+            return np.zeros(len(scored)), len(part)
+        model = learner(scaling(features, part), member[part], seeds.integer(seed, "attacks", name, fold))
+        scores = np.empty(len(scored))
+        for rows in row_chunks(len(scored), 64):
+            scores[rows] = model(scaling(features, scored[rows]))
+        return scores, len(part)
+
+    with threadpool_limits(limits=1):
+        done = Parallel(n_jobs=min(workers or available_cores(), folds), backend="threading")(
+            delayed(one)(k) for k in range(folds)
+        )
+    out = np.empty(n)
+    for fold, (scores, _) in enumerate(done):
+        out[order[fold_of[order] == fold]] = scores
+    used = min(size for _, size in done)
+    note = (
+        f"cross-fitted in {folds} folds; each model trained on {used // 2} members and as many non-members of the other folds"
+    )
+    return CrossFitted(scores=out, folds=fold_of, notes=(note,))

@@ -1,0 +1,46 @@
+"""Names, families, aliases, and what an unknown one gets."""
+
+from __future__ import annotations
+
+import pytest
+
+from memberscope.attacks import registry
+from memberscope.errors import UserError
+
+SIX = ["threshold_loss", "threshold_entropy", "trained_lr", "trained_mlp", "trained_rf", "trained_knn"]
+
+
+def _names(request: str | list[str]) -> list[str]:
+    return [attack.name for attack in registry.resolve(request)]
+
+
+def test_groups_and_aliases() -> None:
+    assert _names("all") == list(registry.names())
+    assert set(SIX) <= set(registry.names())
+    assert _names("tfp") == SIX
+    assert _names("threshold") == SIX[:2]
+    assert _names("lr, mlp,rf,knn") == SIX[2:]
+    assert _names(["threshold-entropy", "threshold"]) == ["threshold_entropy", "threshold_loss"]
+    assert [attack.family for attack in registry.resolve("metric")] == ["metric"] * 4
+    assert registry.get("lr") is registry.get("trained_lr")
+
+
+def test_names_are_unique_and_open_with_their_family() -> None:
+    assert len(set(registry.names())) == len(registry.ATTACKS)
+    for attack in registry.ATTACKS:
+        assert attack.name.startswith(attack.family + "_")
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ("trained_fr", "attacks: 'trained_fr'; nearest: trained_.*; allowed are all, tfp, threshold, trained, metric"),
+        ("threshhold", "nearest: threshold"),
+        ("lr,rff", "'rff'; nearest: rf"),
+        ("", "attacks: none named; allowed are all"),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest(request_: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        registry.resolve(request_)
+    assert "\n" not in str(caught.value)
