@@ -1,206 +1,273 @@
 """An audit: attacks on slices, to one tidy table.
 
-Scores are computed once on all records and then sliced, unless an engine refits its attacks on each slice; every row says which. Each
-figure comes from `memberscope.metrics` with its interval, whichever engine made the scores.
+Scores are computed once on all records and then sliced, unless `refit` (or tensorflow_privacy's engine, for its trained attacks) fits an
+attack anew on each slice; every cell says which. Figures come from `memberscope.metrics` with their intervals, whichever engine made the
+scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import metrics, seeds
+from memberscope import slices as slicing
+from memberscope.attacks import registry
+from memberscope.attacks.base import Attack, AttackScores, Skip
+from memberscope.audit_report import AuditReport, Cell
 from memberscope.errors import UserError, nearest
-from memberscope.metrics import Estimate, Roc
-from memberscope.predictions import Evidence, Predictions
+from memberscope.metrics import Estimate
+from memberscope.predictions import Evidence, Predictions, ShadowPredictions
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from memberscope.tfprivacy import Metadata
 
-ENGINES = ("tfp",)
-SIX = ("threshold_loss", "threshold_entropy", "trained_lr", "trained_mlp", "trained_rf", "trained_knn")
-GROUPS = {"all": SIX, "threshold": SIX[:2], "trained": SIX[2:]}
-SLICINGS = ("entire", "class", "correctness", "percentile")
-COLUMNS = (
-    "attack", "family", "slice", "metric", "value", "ci_low", "ci_high", "n_member", "n_nonmember", "status", "reason",
-)  # fmt: skip
-HEADLINES = ("auc", "advantage", "advantage_heldout", "tpr_at_fpr_0_1", "tpr_at_fpr_0_01", "tpr_at_fpr_0_001", "ppv")
+__all__ = ["ENGINES", "AuditReport", "Cell", "run_audit"]
+
+ENGINES = ("fast", "tfp")
+MIN_RECORDS = 20  # on each side of a slice; with fewer, a row that says so
+NULL_DRAWS = 200
+TFP_SLICINGS = ("entire", "class", "correctness", "percentile")
+_DECISIONS = {"metric_correctness": 1.0}  # metric attacks decide at 0, their thresholds fitted elsewhere; this one at 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One attack on one slice.
-
-    Attributes:
-        attack, slice: names.
-        n_member, n_nonmember: records on each side.
-        figures: name -> `Estimate`; empty where the attack was skipped.
-        scores: (n_member + n_nonmember,) membership scores, members first; None where skipped.
-        status, reason: ``ok``, or ``skipped`` and why.
-    """
-
-    attack: str
-    slice: str
-    n_member: int
-    n_nonmember: int
-    figures: Mapping[str, Estimate] = field(default_factory=dict)
-    scores: NDArray[np.float64] | None = None
-    status: str = "ok"
-    reason: str = ""
-
-    @property
-    def family(self) -> str:
-        """What the attack needs: the part of its name before the underscore."""
-        return self.attack.split("_")[0]
-
-    @property
-    def roc(self) -> Roc:
-        """The cell's ROC curve; ValueError where it was skipped."""
-        if self.scores is None:
-            raise ValueError(f"{self.attack} on {self.slice} was skipped: {self.reason}")
-        return metrics.roc_curve(self.scores, np.repeat([True, False], [self.n_member, self.n_nonmember]))
+def check_engine(engine: str) -> None:
+    """Raise UserError for an engine that there is not, with the nearest."""
+    if engine not in ENGINES:
+        raise UserError(f"engine={engine}: unknown; allowed: {', '.join(ENGINES)}{nearest(engine, ENGINES)}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class AuditReport:
-    """What an audit found: one `Cell` an attack and slice."""
-
-    cells: tuple[Cell, ...]
-    engine: str
-    seed: int
-
-    @property
-    def attacks(self) -> tuple[str, ...]:
-        """The attacks, in order."""
-        return tuple(dict.fromkeys(cell.attack for cell in self.cells))
-
-    def cell(self, attack: str, slice: str = "entire") -> Cell:
-        """One cell; KeyError if the audit has none of that name."""
-        for cell in self.cells:
-            if (cell.attack, cell.slice) == (attack, slice):
-                return cell
-        raise KeyError(f"no attack {attack!r} on slice {slice!r} in this report")
-
-    def roc(self, attack: str, slice: str = "entire") -> Roc:
-        """The ROC curve of an attack on a slice."""
-        return self.cell(attack, slice).roc
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a figure, columns `COLUMNS`; a skipped attack is one row with its reason."""
-        import pandas as pd
-
-        rows: list[tuple[Any, ...]] = []
-        for cell in self.cells:
-            sizes = (cell.n_member, cell.n_nonmember)
-            head = (cell.attack, cell.family, cell.slice)
-            if cell.status != "ok":
-                rows.append((*head, "auc", None, None, None, *sizes, cell.status, cell.reason))
-            for name, figure in cell.figures.items():
-                value = None if figure.status == "skipped" else figure.value
-                rows.append((*head, name, value, figure.ci_low, figure.ci_high, *sizes, figure.status, figure.reason))
-        frame = pd.DataFrame(rows, columns=list(COLUMNS))
-        return frame.astype({"value": float, "ci_low": float, "ci_high": float})
-
-    def headlines(self, slice: str = "entire", names: Sequence[str] = HEADLINES) -> dict[str, float]:
-        """The figures of one slice as tracked metrics: ``auc/trained_mlp``, ``auc_ci_low/trained_mlp``, ..."""
-        found: dict[str, float] = {}
-        for cell in self.cells:
-            if cell.slice != slice:
-                continue
-            for name in names:
-                figure = cell.figures.get(name)
-                if figure is None or figure.status == "skipped":
-                    continue
-                found[f"{name}/{cell.attack}"] = figure.value
-                if figure.ci_low is not None and figure.ci_high is not None:
-                    found[f"{name}_ci_low/{cell.attack}"] = figure.ci_low
-                    found[f"{name}_ci_high/{cell.attack}"] = figure.ci_high
-        return found
-
-
-def resolve_attacks(attacks: str | Sequence[str]) -> tuple[str, ...]:
-    """Names of attacks from ``all``, ``threshold``, ``trained``, or names separated by commas.
+def resolve_attacks(attacks: str | Iterable[str], *, engine: str = "fast") -> tuple[str, ...]:
+    """Names of the attacks that a request stands for.
 
     Raises:
-        UserError: an unknown name, with the nearest.
+        UserError: an unknown name (with the nearest), or one that tensorflow_privacy does not have under its engine.
     """
-    asked = attacks.split(",") if isinstance(attacks, str) else attacks
-    found: list[str] = []
-    for name in (part.strip() for part in asked):
-        if name in GROUPS:
-            found += GROUPS[name]
-        elif name in SIX:
-            found.append(name)
-        else:
-            known = (*GROUPS, *SIX)
-            raise UserError(f"attacks={name}: unknown; allowed: {', '.join(known)}{nearest(name, known)}")
-    return tuple(dict.fromkeys(found))
-
-
-def resolve_slicings(slices: str | Sequence[str]) -> tuple[str, ...]:
-    """Slicings from ``all`` or names of `SLICINGS` separated by commas.
-
-    Raises:
-        UserError: an unknown name, with the nearest.
-    """
-    asked = slices.split(",") if isinstance(slices, str) else slices
-    found: list[str] = []
-    for name in (part.strip() for part in asked):
-        if name != "all" and name not in SLICINGS:
-            raise UserError(f"slices={name}: unknown; allowed: all, {', '.join(SLICINGS)}{nearest(name, ('all', *SLICINGS))}")
-        found += SLICINGS if name == "all" else [name]
-    return tuple(dict.fromkeys(found))
+    found = registry.resolve(attacks)
+    if engine == "tfp":
+        ours = [attack for attack in found if attack.tfp_name]
+        if not ours:
+            names = ", ".join(attack.name for attack in registry.resolve("tfp"))
+            raise UserError(f"attacks={attacks}: tensorflow_privacy has none of them; allowed with engine=tfp: {names}")
+        found = tuple(ours)
+    return tuple(attack.name for attack in found)
 
 
 def run_audit(
-    predictions: Predictions | Evidence,
+    target: Predictions | Evidence,
+    shadow: ShadowPredictions | Predictions | None = None,
     *,
-    attacks: str | Sequence[str] = "all",
-    slices: str | Sequence[str] | Mapping[str, Sequence[str]] = ("entire",),
-    engine: str = "tfp",
+    attacks: str | Iterable[str] = "all",
+    slices: str | Sequence[str] | Mapping[str, str] = ("entire",),
+    engine: str = "fast",
     seed: int = 0,
+    refit: bool = False,
+    min_records: int = MIN_RECORDS,
+    prior: float = 0.5,
+    workers: int | None = None,
     metadata: Metadata | None = None,
     on_attack: Callable[[str], None] = lambda attack: None,
 ) -> AuditReport:
-    """Run attacks on a model's predictions.
+    """Run attacks on what a model said of members and non-members.
 
     Args:
-        predictions: what the model said of members and non-members.
-        attacks: see `resolve_attacks`.
-        slices: see `resolve_slicings`; a mapping gives families (``threshold``, ``trained``) slicings of their own.
-        engine: ``tfp``, tensorflow_privacy's own `run_attacks`, which refits trained attacks on each slice.
-        seed: of every random draw; the same seed and inputs give the same report.
+        target: predictions, or evidence with more than the target in it.
+        shadow: predictions of shadow models, for the attacks that need them; a single model's are taken as one shadow.
+        attacks: ``all``, a family, ``tfp``, or names; see `memberscope.attacks.registry.resolve`.
+        slices: ``all``, or requests as `memberscope.slices.parse` takes them; a mapping gives families slices of their own.
+        engine: ``fast``, or ``tfp`` for tensorflow_privacy's own `run_attacks`.
+        seed: of every random draw; the same seed and inputs give the same report, bit for bit, on one machine.
+        refit: fit trained attacks anew on each slice, instead of slicing scores that were fitted on all records.
+        min_records: records that a slice needs on each side.
+        prior: share of members that `ppv` assumes.
+        workers: threads; None for all cores that this process may use.
         metadata: the model's true accuracies and losses, for tensorflow_privacy's reports.
-        on_attack: called with each attack's name before it runs.
+        on_attack: called with each attack's name before it runs; what it raises ends the audit there.
+
+    Returns:
+        The report. An attack that cannot run, or a slice with too few records, is a row with its reason.
 
     Raises:
-        UserError: an unknown attack, slicing or engine.
+        UserError: an unknown attack, slice or engine; fewer than `min_records` members or non-members in all.
     """
-    target = predictions.target if isinstance(predictions, Evidence) else predictions
-    names = resolve_attacks(attacks)
-    if engine not in ENGINES:
-        raise UserError(f"engine={engine}: unknown; allowed: {', '.join(ENGINES)}{nearest(engine, ENGINES)}")
-    by_family = slices if isinstance(slices, Mapping) else {"threshold": slices, "trained": slices}
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for name in names:
-        groups.setdefault(resolve_slicings(by_family[name.split("_")[0]]), []).append(name)
+    evidence = _evidence(target, shadow)
+    check_engine(engine)
+    n_member, n_nonmember = evidence.target.n_member, evidence.target.n_nonmember
+    if min(n_member, n_nonmember) < min_records:
+        raise UserError(
+            f"predictions: {n_member} members and {n_nonmember} non-members; allowed: at least {min_records} on each side"
+        )
+    chosen = registry.resolve(resolve_attacks(attacks, engine=engine))
+    by_family = slices if isinstance(slices, Mapping) else {attack.family: slices for attack in chosen}
+    if engine == "tfp":
+        return _tfp(evidence.target, chosen, by_family, seed=seed, prior=prior, metadata=metadata, on_attack=on_attack)
+    cells: list[Cell] = []
+    scores: dict[str, NDArray[np.float64]] = {}
+    for attack in chosen:
+        on_attack(attack.name)
+        parts = slicing.parse(by_family[attack.family], evidence.target)
+        result = attack.score(evidence, seed=seed, workers=workers)
+        if not isinstance(result, Skip):
+            scores[attack.name] = result.scores
+        for part in parts:
+            cells.append(
+                _fast_cell(
+                    attack,
+                    result,
+                    part,
+                    evidence,
+                    seed=seed,
+                    min_records=min_records,
+                    prior=prior,
+                    workers=workers,
+                    refit=refit and attack.family == "trained",
+                )
+            )
+        cells += _worst(attack.name, parts, cells, min_records=min_records)
+    return AuditReport(cells=tuple(cells), engine=engine, seed=seed, target=evidence.target, whole_scores=scores)
+
+
+def _evidence(target: Predictions | Evidence, shadow: ShadowPredictions | Predictions | None) -> Evidence:
+    if isinstance(shadow, Predictions):
+        arrays = {
+            name: getattr(shadow, name) for name in ("logits", "probs", "predicted", "loss_nats", "entropy_nats", "member")
+        }
+        stacked = {name: array[None] for name, array in arrays.items() if array is not None}
+        shadow = ShadowPredictions(labels=shadow.labels, record_ids=shadow.record_ids, released=shadow.released, **stacked)
+    if isinstance(target, Evidence):
+        if shadow is not None:
+            raise UserError(
+                "shadow: given beside an Evidence; allowed: shadows inside the Evidence, or Predictions with a shadow"
+            )
+        return target
+    return Evidence(target=target, shadows=shadow)
+
+
+def _fast_cell(
+    attack: Attack,
+    result: AttackScores | Skip,
+    part: slicing.Slice,
+    evidence: Evidence,
+    *,
+    seed: int,
+    min_records: int,
+    prior: float,
+    workers: int | None,
+    refit: bool,
+) -> Cell:
+    """One attack on one slice."""
+    member = evidence.target.member[part.index]
+    n_member, n_nonmember = int(member.sum()), int((~member).sum())
+    blank = Cell(
+        attack=attack.name, family=attack.family, slice=part.name, ranked=part.ranked, n_member=n_member, n_nonmember=n_nonmember
+    )  # fmt: skip
+    if isinstance(result, Skip):
+        return replace(blank, status="skipped", reason=result.reason)
+    if min(n_member, n_nonmember) < min_records:
+        few = f"{n_member} members and {n_nonmember} non-members; at least {min_records} of each are needed"
+        return replace(blank, status="skipped", reason=few)
+    scores, notes = result.scores[part.index], list(result.notes)
+    if refit and part.kind != "entire":
+        fitted = attack.score(evidence.select(part.index), seed=seed, workers=workers)
+        if isinstance(fitted, Skip):
+            return replace(blank, status="skipped", reason=fitted.reason)
+        scores, notes = fitted.scores, list(fitted.notes)
+    labels = evidence.target.labels
+    figures = metrics.figures(
+        scores,
+        member,
+        labels=None if labels is None else labels[part.index],
+        rng=seeds.stream(seed, "figures", attack.name, part.name),
+        prior=prior,
+        threshold=_DECISIONS.get(attack.name, 0.0 if attack.family == "metric" else None),
+        null_draws=NULL_DRAWS if part.kind == "entire" else 0,
+    )
+    if attack.family == "trained":
+        notes.append("attack fitted on this slice" if refit else "attack fitted on all records, scores sliced")
+    return replace(blank, figures=figures, scores=scores, member=member, notes=tuple(notes))
+
+
+def _worst(attack: str, parts: Sequence[slicing.Slice], cells: Sequence[Cell], *, min_records: int) -> list[Cell]:
+    """The ranked slice with the highest AUC, its interval widened for the number of slices that competed (Bonferroni)."""
+    ranked = {part.name for part in parts if part.ranked}
+    ready = [cell for cell in cells if cell.attack == attack and cell.slice in ranked and cell.scores is not None]
+    if len(ready) < 2:
+        return []
+    worst = max(ready, key=lambda cell: cell.figures["auc"].value)
+    confidence = 1 - 0.05 / len(ready)
+    assert worst.scores is not None
+    assert worst.member is not None
+    figure = metrics.auc(worst.scores, worst.member, confidence=confidence)
+    reason = f"{worst.slice}: the highest of {len(ready)} slices; interval widened for their number (Bonferroni)"
+    shown = Estimate(value=figure.value, ci_low=figure.ci_low, ci_high=figure.ci_high, status=figure.status, reason=reason)
+    return [
+        Cell(
+            attack=attack,
+            family=worst.family,
+            slice="worst_slice",
+            n_member=worst.n_member,
+            n_nonmember=worst.n_nonmember,
+            figures={"auc": shown},
+            notes=(reason,),
+        )
+    ]
+
+
+def _tfp(
+    target: Predictions,
+    chosen: Sequence[Attack],
+    by_family: Mapping[str, str | Sequence[str]],
+    *,
+    seed: int,
+    prior: float,
+    metadata: Metadata | None,
+    on_attack: Callable[[str], None],
+) -> AuditReport:
+    """tensorflow_privacy's own attacks: its scores, our figures."""
     from memberscope import tfprivacy
 
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for attack in chosen:
+        groups.setdefault(_tfp_slicings(by_family[attack.family]), []).append(attack.name)
     cells: list[Cell] = []
-    for slicings, members in groups.items():
-        for result in tfprivacy.run_attacks(target, members, slicings, seed=seed, metadata=metadata, on_attack=on_attack):
-            cells.append(_cell(result.attack, result.slice, result.scores_member, result.scores_nonmember, seed=seed))
-    return AuditReport(cells=tuple(cells), engine=engine, seed=seed)
+    for slicings, names in groups.items():
+        for result in tfprivacy.run_attacks(target, names, slicings, seed=seed, metadata=metadata, on_attack=on_attack):
+            n_member, n_nonmember = len(result.scores_member), len(result.scores_nonmember)
+            scores = np.concatenate([result.scores_member, result.scores_nonmember])
+            member = np.repeat([True, False], [n_member, n_nonmember])
+            rng = seeds.stream(seed, "figures", result.attack, result.slice)
+            cells.append(
+                Cell(
+                    attack=result.attack,
+                    family=registry.get(result.attack).family,
+                    slice=result.slice,
+                    n_member=n_member,
+                    n_nonmember=n_nonmember,
+                    figures=metrics.figures(scores, member, rng=rng, prior=prior),
+                    scores=scores,
+                    member=member,
+                    notes=("tensorflow_privacy's run_attacks, refitted on each slice",),
+                )
+            )
+    whole: dict[str, NDArray[np.float64]] = {}
+    for cell in cells:
+        if cell.slice == "entire" and cell.scores is not None:
+            placed = np.empty(len(target))
+            placed[target.member], placed[~target.member] = cell.scores[: cell.n_member], cell.scores[cell.n_member :]
+            whole[cell.attack] = placed
+    return AuditReport(cells=tuple(cells), engine="tfp", seed=seed, target=target, whole_scores=whole)
 
 
-def _cell(attack: str, slice: str, member: NDArray[np.float64], nonmember: NDArray[np.float64], *, seed: int) -> Cell:
-    scores = np.concatenate([member, nonmember])
-    truth = np.repeat([True, False], [len(member), len(nonmember)])
-    figures = metrics.figures(scores, truth, rng=seeds.stream(seed, "figures", attack, slice))
-    return Cell(attack=attack, slice=slice, n_member=len(member), n_nonmember=len(nonmember), figures=figures, scores=scores)
+def _tfp_slicings(request: str | Sequence[str]) -> tuple[str, ...]:
+    asked = [part.strip() for part in (request.split(",") if isinstance(request, str) else request)]
+    found: list[str] = []
+    for name in asked:
+        if name != "all" and name not in TFP_SLICINGS:
+            hint = nearest(name, ("all", *TFP_SLICINGS))
+            raise UserError(f"slices={name}: not with engine=tfp; allowed: all, {', '.join(TFP_SLICINGS)}{hint}")
+        found += TFP_SLICINGS if name == "all" else [name]
+    return tuple(dict.fromkeys(found))

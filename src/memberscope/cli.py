@@ -41,6 +41,11 @@ STUDIES = {
         config="CaseStudyConfig",
         about="the case study: conv against dense, deep against shallow, all classes against few, over seeds",
     ),
+    "attack": Study(
+        module="memberscope.studies.attack",
+        config="AttackStudyConfig",
+        about="audit what any model said of members and non-members, from a file",
+    ),
     "train": Study(module="memberscope.studies.train", config="TrainStudyConfig", about="one model, trained and audited"),
 }
 

@@ -179,10 +179,10 @@ class DataConfig(Config):
         help="share of labels replaced at random, the same on every side; auto: 0.2 on digits, 0 elsewhere",
     )
     members: int | str = option(
-        "auto", check=Integer(low=10, words=("auto",)), group="data", help="how many records the model trains on"
+        "auto", check=Integer(low=20, words=("auto",)), group="data", help="how many records the model trains on"
     )
     nonmembers: int | str = option(
-        "auto", check=Integer(low=10, words=("auto",)), group="data", help="how many records it never sees, for the audit"
+        "auto", check=Integer(low=20, words=("auto",)), group="data", help="how many records it never sees, for the audit"
     )
     validation: int | str = option(
         "auto",
@@ -226,16 +226,22 @@ class AuditConfig(Config):
     """Which attacks run on which slices."""
 
     attacks: str = option(
-        "all",
-        check=Text(hint="all, threshold, trained, or names separated by commas"),
+        "tfp",
+        check=Text(hint="all, tfp, threshold, trained, metric, or names separated by commas"),
         group="audit",
-        help="attacks of the final audit: all, threshold, trained, or names separated by commas",
+        help="attacks of the final audit: tfp (the six types of TensorFlow Privacy), all, a family, or names separated by commas",
     )
     slices: str = option(
         "auto",
         check=Text(hint="auto, all, or some of entire, class, correctness, percentile separated by commas"),
         group="audit",
-        help="slices of the final audit: entire, class, correctness, percentile; all of them; auto: what the engine does quickly",
+        help="slices of the final audit; auto: all, but with engine=tfp the entire set alone for trained attacks",
+    )
+    engine: str = option(
+        "fast",
+        check=Choice(words=("fast", "tfp")),
+        group="audit",
+        help="fast: cross-fitted attacks on every core; tfp: TensorFlow Privacy's own run_attacks, minutes to hours",
     )
     audit_every: int = option(
         2, check=Integer(low=1), group="audit", help="a threshold audit every so many epochs, for the curves (epoch 0 included)"
@@ -267,9 +273,65 @@ class CaseStudyConfig(DataConfig, TrainConfig, AuditConfig):
         4, check=Integer(low=2), group="study", help="classes of the small data set in the classes experiment"
     )
     seeds: int = option(
-        1, check=Integer(low=1, high=1000), group="study", help="repetitions; each redraws split, initialization and order"
+        3, check=Integer(low=1, high=1000), group="study", help="repetitions; each redraws split, initialization and order"
     )
     seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="study", help="the first seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackStudyConfig(Config):
+    """Everything that `attack` takes."""
+
+    predictions: str = option(
+        "",
+        check=Text(hint="the path of an .npz"),
+        group="attack",
+        help="what a model said: an .npz with the keys of Predictions",
+    )
+    shadow: str = option(
+        "",
+        check=Text(hint="the path of an .npz, or nothing"),
+        group="attack",
+        help="what shadow models said of records whose membership is known, for the metric attacks; empty: those are skipped",
+    )
+    attacks: str = option(
+        "all",
+        check=Text(hint="all, tfp, threshold, trained, metric, or names separated by commas"),
+        group="attack",
+        help="which attacks: all, tfp (the six types of TensorFlow Privacy), a family, or names separated by commas",
+    )
+    slices: str = option(
+        "all",
+        check=Text(hint="all, or some of entire, class, correctness, percentile, column:NAME separated by commas"),
+        group="attack",
+        help="which parts of the records: all, entire, class, correctness, percentile, column:NAME, or one slice's name",
+    )
+    engine: str = option(
+        "fast",
+        check=Choice(words=("fast", "tfp")),
+        group="attack",
+        help="fast, or tfp for TensorFlow Privacy's own run_attacks",
+    )
+    refit: str = option(
+        "no",
+        check=Choice(words=("no", "yes")),
+        group="attack",
+        help="fit trained attacks anew on each slice instead of slicing scores",
+    )
+    controls: str = option(
+        "auto",
+        check=Choice(words=("auto", "full", "none")),
+        group="attack",
+        help="auto: null and blind controls; full: also refit trained attacks with membership permuted 20 times",
+    )
+    prior: float = option(
+        0.5, check=Real(low=0.0, high=1.0, open_low=True), group="attack", help="share of members that the PPV assumes"
+    )
+    min_records: int = option(20, check=Integer(low=8), group="attack", help="records that a slice needs on each side")
+    top: int = option(
+        25, check=Integer(low=1, high=10_000), group="attack", help="how many of the most exposed records to list"
+    )
+    seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="attack", help="of every random draw")
 
 
 def groups(config: Config) -> dict[str, int | float | str]:

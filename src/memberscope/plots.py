@@ -81,9 +81,70 @@ def draw_roc(ax: Axes, points: pd.DataFrame, *, labels: Mapping[str, str] | None
     return ax.figure  # type: ignore[return-value]
 
 
-def roc_figure(points: pd.DataFrame, *, title: str, labels: Mapping[str, str] | None = None) -> Figure:
-    """The curves twice: linear axes, then logarithmic."""
+def band_points(cell: Any, *, rng: np.random.Generator, points: int = 60, draws: int = 400) -> pd.DataFrame:
+    """The pointwise 95% band of a cell's ROC curve: columns fpr, low, high, at false positive rates even on the logarithmic scale."""
+    import pandas as pd
+
+    from memberscope import metrics
+
+    fpr = np.geomspace(max(LOWEST_RATE, 1 / cell.n_nonmember), 1.0, points)
+    fpr[-1] = 0.999
+    low, high = metrics.roc_band(cell.scores, cell.member, fpr=fpr, rng=rng, draws=draws)
+    return pd.DataFrame({"fpr": fpr, "low": low, "high": high})
+
+
+def draw_band(ax: Axes, band: pd.DataFrame, *, log: bool = False) -> Figure:
+    """A pointwise band behind a ROC curve."""
+    low, high = band["low"].to_numpy(), band["high"].to_numpy()
+    if log:
+        low, high = np.maximum(low, LOWEST_RATE), np.maximum(high, LOWEST_RATE)
+    ax.fill_between(band["fpr"], low, high, color=COLOURS[0], alpha=0.15, linewidth=0, label="95% band of the first, pointwise")
+    return ax.figure  # type: ignore[return-value]
+
+
+def score_figure(scores: NDArray[np.float64], member: NDArray[np.bool_], *, title: str) -> Figure:
+    """Histograms of an attack's scores, members and non-members, each side's area one; outer 0.5% are left out of the range."""
+    figure, axes = new_figure(1, 1, width=5.5)
+    ax = axes[0, 0]
+    low, high = np.quantile(scores, [0.005, 0.995])
+    edges = np.linspace(low, high if high > low else low + 1, 60)
+    for side, name, colour in ((member, "members", COLOURS[1]), (~member, "non-members", COLOURS[0])):
+        ax.hist(
+            scores[side].clip(edges[0], edges[-1]),
+            bins=edges,
+            density=True,
+            histtype="step",
+            color=colour,
+            label=name,
+            linewidth=1.5,
+        )
+    ax.set(xlabel="score (higher = more likely a member)", ylabel="density", title=title)
+    ax.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def dispersion_figure(frame: pd.DataFrame, *, title: str) -> Figure:
+    """Classes as points: dispersion against AUC, with the AUC's interval; columns class, dispersion, auc, ci_low, ci_high."""
+    figure, axes = new_figure(1, 1, width=5.5)
+    ax = axes[0, 0]
+    below, above = frame["auc"] - frame["ci_low"], frame["ci_high"] - frame["auc"]
+    ax.errorbar(frame["dispersion"], frame["auc"], yerr=[below, above], fmt="o", color=COLOURS[0], linewidth=1)
+    for _, row in frame.iterrows():
+        ax.annotate(str(row["class"]), (row["dispersion"], row["auc"]), textcoords="offset points", xytext=(5, 4), fontsize=8)
+    ax.axhline(0.5, color="0.6", linewidth=0.8)
+    ax.set(xlabel="within-class dispersion", ylabel="AUC, 95% interval", title=title)
+    ax.grid(alpha=0.25)
+    return figure
+
+
+def roc_figure(
+    points: pd.DataFrame, *, title: str, labels: Mapping[str, str] | None = None, band: pd.DataFrame | None = None
+) -> Figure:
+    """The curves twice: linear axes, then logarithmic; `band` (see `band_points`) is drawn behind them."""
     figure, axes = new_figure(1, 2, width=5.2, height=4.9)
+    if band is not None:
+        draw_band(axes[0, 0], band)
+        draw_band(axes[0, 1], band, log=True)
     draw_roc(axes[0, 0], points, labels=labels)
     draw_roc(axes[0, 1], points, labels=labels, log=True)
     handles, names = axes[0, 0].get_legend_handles_labels()

@@ -134,7 +134,7 @@ BAD = [
     (["train", "--batch_size=0"], ["batch_size=0", "1 to"]),
     (["train", "--learning_rate=x"], ["learning_rate=x", "not a number"]),
     (["train", "--members=5000"], ["members=5000", "at most 897"]),
-    (["train", "--attacks=mpl"], ["attacks=mpl", "trained_mlp"]),
+    (["train", "--attacks=mpl"], ["attacks: 'mpl'", "nearest: mlp"]),
     (["main", "--few_classes=10"], ["few_classes=10", "2 to 9"]),
     (["main", "--epoch=3"], ["--epoch=3", "nearest: --epochs"]),
     (["mian"], ["mian", "nearest: main"]),

@@ -90,7 +90,7 @@ def test_impossible_studies_fail_before_training() -> None:
     for values, part in (
         ({"few_classes": 10}, "few_classes=10"),
         ({"depth": 4}, "depth=4"),
-        ({"members": 1200}, "members=1200"),
+        ({"members": 1700}, "members=1700"),
     ):
         tracker = MemoryTracker()
         with pytest.raises(UserError, match=part):

@@ -18,6 +18,7 @@ from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.metrics import Verdict, verdicts
 from memberscope.studies import one_model
+from memberscope.studies.audited import headline_table
 from memberscope.studies.result import StudyResult, leakage_table
 from memberscope.tracking import Tracker, as_json
 
@@ -142,7 +143,7 @@ def _conclude(
     config: CaseStudyConfig, chosen: Sequence[Experiment], found: Mapping[str, list[Trained]], tracker: Tracker
 ) -> StudyResult:
     models = [model for of_role in found.values() for model in of_role]
-    attack = models[0].report.attacks[0]
+    attack = models[0].report.whole()[0].attack
     differences = {
         item.name: [
             first.report.cell(attack).figures[FIGURE].value - second.report.cell(attack).figures[FIGURE].value
@@ -271,7 +272,7 @@ def _mean(models: Sequence[Trained], attack: str) -> float:
 def _per_model(models: Sequence[Trained]) -> pd.DataFrame:
     import pandas as pd
 
-    frames = [one_model.headline_table(model.report).assign(model=model.name, **model.summary) for model in models]
+    frames = [headline_table(model.report).assign(model=model.name, **model.summary) for model in models]
     return pd.concat(frames, ignore_index=True)
 
 

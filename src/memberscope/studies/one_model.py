@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memberscope import metrics, plots, seeds, signals
-from memberscope.audit import AuditReport, resolve_attacks, resolve_slicings, run_audit
+from memberscope.audit import AuditReport, resolve_attacks, run_audit
 from memberscope.config import AuditConfig, DataConfig, ModelConfig, TrainConfig
 from memberscope.datasets import LabeledData, Sizes
 from memberscope.errors import UserError
@@ -19,6 +19,7 @@ from memberscope.models import build_model, check_model, summary_text
 from memberscope.plan import Plan, make_plan, replace_labels, resolve_sizes
 from memberscope.predictions import Predictions
 from memberscope.progress import Progress
+from memberscope.studies.audited import attack_progress, finding, headline_table
 from memberscope.tracking import DataInput, Tracker, as_json
 
 if TYPE_CHECKING:
@@ -119,9 +120,7 @@ def check_before_training(
     data: LabeledData, config: DataConfig, models: list[ModelConfig], train: TrainConfig, audit: AuditConfig, *, seed: int
 ) -> None:
     """Raise UserError for anything that would fail later: attacks, classes, sizes, depths, a batch larger than the members."""
-    resolve_attacks(audit.attacks)
-    if audit.slices != "auto":
-        resolve_slicings(audit.slices)
+    resolve_attacks(audit.attacks, engine=audit.engine)
     chosen = data.choose(config.classes, choice=config.class_choice, seed=seed)
     sizes = sizes_for(chosen, config)
     for model in models:
@@ -225,34 +224,27 @@ def final_audit(
     """The attacks of the configuration, with progress by attack."""
     from memberscope.tfprivacy import Metadata
 
-    names = resolve_attacks(audit.attacks)
-    slices = {"threshold": "all", "trained": "entire"} if audit.slices == "auto" else audit.slices
+    names = resolve_attacks(audit.attacks, engine=audit.engine)
     correct = signals.correctness(predictions)
     loss = signals.loss_nats(predictions)
     sides = [predictions.member, ~predictions.member]
     accuracy_train, accuracy_test = (float(correct[side].mean()) for side in sides)
     loss_train, loss_test = (float(loss[side].mean()) for side in sides)
     metadata = Metadata(
-        accuracy_train=accuracy_train,
-        accuracy_test=accuracy_test,
-        loss_train=loss_train,
-        loss_test=loss_test,
-        name=setting,
-        epoch=epoch,
-    )
-    with Progress(len(names), f"{setting} attacks", unit="attack") as progress:
-        begun = 0
-
-        def on_attack(name: str) -> None:
-            nonlocal begun
-            stop.check()
-            progress.advance(min(begun, 1), note=name)
-            begun += 1
-
-        report = run_audit(predictions, attacks=names, slices=slices, seed=seed, metadata=metadata, on_attack=on_attack)
-        progress.advance(1)
+        accuracy_train=accuracy_train, accuracy_test=accuracy_test, loss_train=loss_train, loss_test=loss_test, name=setting, epoch=epoch
+    )  # fmt: skip
+    with attack_progress(names, setting, stop) as on_attack:
+        report = run_audit(
+            predictions, attacks=names, slices=_slices(audit), engine=audit.engine, seed=seed, metadata=metadata, on_attack=on_attack
+        )  # fmt: skip
     stop.check()
     return report
+
+
+def _slices(audit: AuditConfig) -> str | dict[str, str]:
+    if audit.slices != "auto":
+        return audit.slices
+    return {"threshold": "all", "trained": "entire"} if audit.engine == "tfp" else "all"
 
 
 def _history(rows: list[dict[str, float]]) -> pd.DataFrame:
@@ -297,7 +289,8 @@ def _log_inputs(
         "model.architecture": model_config.model, "model.depth": model_config.depth, "model.width": model_config.width,
         "model.filters": model_config.filters, "model.activation": model_config.activation, "model.parameters": model.count_params(),
         "train.epochs": train.epochs, "train.batch_size": train.batch_size, "train.learning_rate": train.learning_rate,
-        "train.optimizer": "adam", "audit.attacks": audit.attacks, "audit.slices": audit.slices, "seed": prepared.seed,
+        "train.optimizer": "adam", "audit.attacks": audit.attacks, "audit.slices": audit.slices,
+        "audit.engine": audit.engine, "seed": prepared.seed,
     }  # fmt: skip
     tracker.params(resolved)
     tracker.text(as_json(resolved), "config.json")
@@ -343,7 +336,7 @@ def log_result(trained: Trained, tracker: Tracker, *, epochs: int) -> None:
     tracker.table(frame, "attacks.csv")
     tracker.table(headline_table(trained.report), "attacks.json")
     tracker.table(trained.history, "history.csv")
-    curves = {cell.attack: cell.roc for cell in trained.report.cells if cell.slice == "entire" and cell.status == "ok"}
+    curves = {cell.attack: cell.roc for cell in trained.report.whole()}
     if curves:
         points = plots.roc_points(curves)
         labels = {name: f"{name} (AUC {trained.report.cell(name).figures['auc'].value:.3f})" for name in curves}
@@ -351,23 +344,6 @@ def log_result(trained: Trained, tracker: Tracker, *, epochs: int) -> None:
         tracker.figure(
             plots.roc_figure(points, title=f"{trained.name}: membership inference, all records", labels=labels), "roc.png"
         )
-
-
-def headline_table(report: AuditReport) -> pd.DataFrame:
-    """A row an attack on the entire data set: the figures that are compared across runs."""
-    import pandas as pd
-
-    rows = []
-    for cell in report.cells:
-        if cell.slice == "entire" and cell.status == "ok":
-            row: dict[str, Any] = {"attack": cell.attack}
-            for name in ("auc", "advantage", "tpr_at_fpr_0_1", "tpr_at_fpr_0_01", "tpr_at_fpr_0_001", "ppv"):
-                figure = cell.figures[name]
-                row[name] = None if figure.status == "skipped" else round(figure.value, 4)
-                if figure.ci_low is not None:
-                    row[f"{name}_ci"] = f"{figure.ci_low:.4f} to {figure.ci_high:.4f}"
-            rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def description(prepared: Prepared, model: ModelConfig, train: TrainConfig) -> str:
@@ -394,15 +370,4 @@ def description(prepared: Prepared, model: ModelConfig, train: TrainConfig) -> s
 
 def plain_words(trained: Trained) -> str:
     """One sentence on what the audit found: the attack named first in the audit speaks, not the best of several."""
-    cell = next((cell for cell in trained.report.cells if cell.slice == "entire" and cell.status == "ok"), None)
-    if cell is None:
-        return f"{trained.name}: no attack could run."
-    figure = cell.figures["auc"]
-    low, high = figure.ci_low, figure.ci_high
-    if low is not None and high is not None and low > 0.5:
-        finding = "tells members from non-members better than chance"
-    elif high is not None and high < 0.5:
-        finding = "ranks non-members above members: look at the split before trusting any figure"
-    else:
-        finding = "cannot be told from chance with this many records"
-    return f"{trained.name}: {cell.attack} {finding} (AUC {figure.value:.3f}, 95% interval {low:.3f} to {high:.3f})."
+    return f"{trained.name}: {finding(trained.report)}"

@@ -29,9 +29,8 @@ def leakage_table(models: Sequence[Trained]) -> str:
             "train": f"{model.summary['train_accuracy']:.3f}",
             "val": f"{model.summary['val_accuracy']:.3f}",
         }
-        for cell in model.report.cells:
-            if cell.slice == "entire" and cell.status == "ok":
-                row[f"AUC {cell.attack}"] = f"{cell.figures['auc'].value:.3f}"
+        for cell in model.report.whole():
+            row[f"AUC {cell.attack}"] = f"{cell.figures['auc'].value:.3f}"
         if "threshold_loss" in model.report.attacks:
             figures = model.report.cell("threshold_loss").figures
             row["95% of threshold_loss"] = f"{figures['auc'].ci_low:.3f}-{figures['auc'].ci_high:.3f}"
@@ -41,5 +40,7 @@ def leakage_table(models: Sequence[Trained]) -> str:
     renamed = {
         column: column.replace("AUC ", "").replace("threshold_", "t_").replace("trained_", "") for column in frame.columns
     }
-    head = "AUC by attack (t_: threshold on that signal; lr, mlp, rf, knn: attack models cross-validated on the target's own outputs)"
+    head = (
+        "AUC by attack (t_: threshold on that signal; lr, mlp, rf, knn: attack models cross-fitted on the target's own outputs)"
+    )
     return f"{head}\n{frame.rename(columns=renamed).to_string(index=False)}"

@@ -1,0 +1,171 @@
+"""What an audit found: cells, one an attack and slice, and the table, curves and comparisons read off them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import metrics
+from memberscope.errors import UserError
+from memberscope.metrics import Comparison, Estimate, Roc
+from memberscope.predictions import Predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "attack", "family", "slice", "metric", "value", "ci_low", "ci_high", "n_member", "n_nonmember", "status", "reason",
+)  # fmt: skip
+HEADLINES = (
+    "auc", "advantage", "advantage_heldout", "balanced_accuracy", "tpr_at_fpr_0_1", "tpr_at_fpr_0_01", "tpr_at_fpr_0_001", "ppv",
+    "epsilon_heuristic",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cell:
+    """One attack on one slice.
+
+    Attributes:
+        attack, family, slice: names.
+        n_member, n_nonmember: records on each side.
+        figures: name -> `Estimate`; empty where the attack was skipped.
+        scores: (n,) membership scores of the slice's records; None where skipped.
+        member: (n,) bool, the truth for `scores`.
+        ranked: may the slice compete for the worst?
+        notes: what was subsampled, sliced or approximated.
+        status, reason: ``ok``, or ``skipped`` and why.
+    """
+
+    attack: str
+    family: str
+    slice: str
+    n_member: int
+    n_nonmember: int
+    figures: Mapping[str, Estimate] = field(default_factory=dict)
+    scores: NDArray[np.float64] | None = None
+    member: NDArray[np.bool_] | None = None
+    ranked: bool = False
+    notes: tuple[str, ...] = ()
+    status: str = "ok"
+    reason: str = ""
+
+    @property
+    def roc(self) -> Roc:
+        """The cell's ROC curve; ValueError where it has no scores."""
+        if self.scores is None or self.member is None:
+            raise ValueError(f"{self.attack} on {self.slice} has no scores: {self.reason or 'they are those of another slice'}")
+        return metrics.roc_curve(self.scores, self.member)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AuditReport:
+    """What an audit found.
+
+    Attributes:
+        cells: one an attack and slice, in the order asked for.
+        engine, seed: how it was made.
+        target: the predictions that were audited.
+        whole_scores: attack -> (n,) scores of all records, in input order; without those that were skipped.
+    """
+
+    cells: tuple[Cell, ...]
+    engine: str
+    seed: int
+    target: Predictions
+    whole_scores: Mapping[str, NDArray[np.float64]]
+
+    @property
+    def attacks(self) -> tuple[str, ...]:
+        """The attacks, in order, skipped ones included."""
+        return tuple(dict.fromkeys(cell.attack for cell in self.cells))
+
+    def whole(self) -> list[Cell]:
+        """The cells of the entire data set that ran."""
+        return [cell for cell in self.cells if cell.slice == "entire" and cell.status == "ok"]
+
+    def cell(self, attack: str, slice: str = "entire") -> Cell:
+        """One cell; KeyError if the report has none of that name."""
+        for cell in self.cells:
+            if (cell.attack, cell.slice) == (attack, slice):
+                return cell
+        raise KeyError(f"no attack {attack!r} on slice {slice!r} in this report")
+
+    def scores(self, attack: str) -> NDArray[np.float64]:
+        """(n,) one score a record, in input order, higher = more likely a member; KeyError if it was skipped or is not there."""
+        return self.whole_scores[attack]
+
+    def roc(self, attack: str, slice: str = "entire") -> Roc:
+        """The ROC curve of an attack on a slice."""
+        return self.cell(attack, slice).roc
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a figure, columns `COLUMNS`; a skipped attack or slice is one row with its reason."""
+        import pandas as pd
+
+        rows: list[tuple[Any, ...]] = []
+        for cell in self.cells:
+            sizes = (cell.n_member, cell.n_nonmember)
+            head = (cell.attack, cell.family, cell.slice)
+            if cell.status != "ok":
+                rows.append((*head, "auc", None, None, None, *sizes, cell.status, cell.reason))
+            for name, figure in cell.figures.items():
+                value = None if figure.status == "skipped" else figure.value
+                rows.append((*head, name, value, figure.ci_low, figure.ci_high, *sizes, figure.status, figure.reason))
+        frame = pd.DataFrame(rows, columns=list(COLUMNS))
+        return frame.astype({"value": float, "ci_low": float, "ci_high": float})
+
+    def headlines(self, names: Sequence[str] = HEADLINES) -> dict[str, float]:
+        """The figures of the entire data set as tracked metrics (``auc/trained_mlp``, ``auc_ci_low/trained_mlp``, ...), and the AUC
+        of the worst slice (``worst_slice_auc/...``).
+        """
+        found: dict[str, float] = {}
+        for cell in self.cells:
+            prefix = {"entire": "", "worst_slice": "worst_slice_"}.get(cell.slice)
+            if prefix is None:
+                continue
+            for name in names:
+                figure = cell.figures.get(name)
+                if figure is None or figure.status == "skipped":
+                    continue
+                ends = {"": figure.value, "_ci_low": figure.ci_low, "_ci_high": figure.ci_high}
+                found |= {f"{prefix}{name}{end}/{cell.attack}": value for end, value in ends.items() if value is not None}
+        return found
+
+    def compare(self, other: AuditReport, *, confidence: float = 0.95) -> dict[str, Comparison]:
+        """For each attack that both reports have, the paired comparison of AUCs on the same records, this report minus `other`.
+
+        It speaks of these two fixed models: what another training of either would give is not in the interval.
+
+        Raises:
+            UserError: the reports are not on the same records with the same members.
+        """
+        ours, theirs = self.target, other.target
+        if ours.record_ids is None or theirs.record_ids is None:
+            raise UserError("compare: record_ids are missing; allowed: two reports whose predictions carry record_ids")
+        place = {record: position for position, record in enumerate(theirs.record_ids.tolist())}
+        missing = [record for record in ours.record_ids.tolist() if record not in place]
+        if missing or len(place) != len(ours):
+            raise UserError(
+                f"compare: {len(missing)} of {len(ours)} records are not in the other report; allowed: the same records"
+            )
+        order = np.array([place[record] for record in ours.record_ids.tolist()])
+        if not np.array_equal(theirs.member[order], ours.member):
+            raise UserError("compare: the reports disagree on who is a member; allowed: models trained on the same members")
+        shared = [attack for attack in self.whole_scores if attack in other.whole_scores]
+        return {
+            attack: metrics.compare_auc(
+                self.whole_scores[attack], other.whole_scores[attack][order], ours.member, confidence=confidence
+            )
+            for attack in shared
+        }
+
+    def to_tfp(self) -> Any:
+        """The report as tensorflow_privacy's `AttackResults`, for its own plots and summaries; only attacks that it knows."""
+        from memberscope import tfprivacy
+
+        return tfprivacy.attack_results(self.cells)

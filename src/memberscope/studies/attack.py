@@ -1,0 +1,252 @@
+"""Entry point `attack`: audit what a model said, from a file; no model, no training, no TensorFlow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from memberscope import metrics, plots, seeds
+from memberscope.attacks import registry, risk
+from memberscope.attacks.base import Skip
+from memberscope.audit import AuditReport, check_engine, resolve_attacks, run_audit
+from memberscope.config import AttackStudyConfig, groups
+from memberscope.errors import UserError
+from memberscope.interrupt import StopFlag
+from memberscope.predictions import Evidence, Predictions, ShadowPredictions
+from memberscope.studies.audited import attack_progress, finding, headline_table
+from memberscope.studies.result import StudyResult
+from memberscope.tracking import Tracker, as_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+THUMBNAILS = 25
+NEURAL, METRIC = "trained_mlp", "metric_modified_entropy"
+
+
+def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
+    """Audit the file and log the report to one run.
+
+    Raises:
+        UserError: before anything is logged, for a file, attack, slice or engine that is not as it should be.
+    """
+    if not config.predictions:
+        raise UserError("predictions=: missing; allowed: the path of an .npz with the keys of Predictions")
+    check_engine(config.engine)
+    names = resolve_attacks(config.attacks, engine=config.engine)
+    target = Predictions.load(config.predictions)
+    shadow = ShadowPredictions.load(config.shadow) if config.shadow else None
+    evidence = Evidence(target=target, shadows=shadow)
+    tracker.text(as_json(groups(config)), "study.json")
+    with attack_progress(names, "audit", stop) as on_attack:
+        report = run_audit(
+            evidence, attacks=names, slices=config.slices, engine=config.engine, seed=config.seed, refit=config.refit == "yes",
+            min_records=config.min_records, prior=config.prior, on_attack=on_attack,
+        )  # fmt: skip
+    stop.check()
+    checks = controls(config, evidence, report, names, stop)
+    log_report(report, tracker, config, checks)
+    table = headline_table(report)
+    return StudyResult(table=table.to_string(index=False), answer="\n".join([finding(report), *checks.values()]))
+
+
+def controls(
+    config: AttackStudyConfig, evidence: Evidence, report: AuditReport, names: tuple[str, ...], stop: StopFlag
+) -> dict[str, str]:
+    """One sentence a control: what it says of the figures."""
+    if config.controls == "none" or not report.whole():
+        return {}
+    from memberscope import controls as room
+
+    first = report.whole()[0]
+    found: dict[str, str] = {}
+    if "null_auc" in first.figures:
+        null, p = first.figures["null_auc"], first.figures["null_p_value"]
+        found["null"] = (
+            f"null control ({null.reason}): AUC {null.value:.3f}, 95% between {null.ci_low:.3f} and {null.ci_high:.3f}; p {p.value:.3g}."
+        )
+    blind = room.blind_control(evidence.target, seed=config.seed)
+    if isinstance(blind, Skip):
+        found["blind"] = f"blind control: skipped, {blind.reason}."
+    else:
+        figure = blind.auc
+        verdict = (
+            "**members and non-members differ by more than membership: no figure here is one of memorization alone**"
+            if blind.differs
+            else "no sign that members and non-members differ by more than membership"
+        )
+        found["blind"] = (
+            f"blind control on the {blind.on}: AUC {figure.value:.3f} (95% {figure.ci_low:.3f} to {figure.ci_high:.3f}); {verdict}."
+        )
+    if config.controls == "full" and config.engine == "fast":
+        for attack in registry.resolve(names):
+            if attack.family == "trained":
+                stop.check()
+                null_refit = room.refitted_null(evidence, attack, seed=config.seed)
+                if not isinstance(null_refit, Skip):
+                    chance = f"mean AUC {null_refit.mean_auc:.3f}; p {null_refit.p_value:.3g}"
+                    found[f"refit_{attack.name}"] = f"{attack.name} refitted on {len(null_refit.draws)} permutations: {chance}."
+    return found
+
+
+def log_report(report: AuditReport, tracker: Tracker, config: AttackStudyConfig, checks: dict[str, str]) -> None:
+    """Everything that the run shows."""
+    target = report.target
+    tracker.tags({"memberscope.kind": "audit", "memberscope.engine": report.engine})
+    tracker.params(
+        {
+            "data.members": target.n_member, "data.nonmembers": target.n_nonmember, "data.classes": target.n_classes or 0,
+            "data.form": target.form,
+        }
+    )  # fmt: skip
+    tracker.metrics(report.headlines())
+    tracker.table(report.to_frame(), "attacks.csv")
+    tracker.table(headline_table(report), "attacks.json")
+    for cell in report.whole():
+        if cell.scores is not None and cell.member is not None:
+            title = f"{cell.attack}: AUC {cell.figures['auc'].value:.3f}"
+            tracker.figure(plots.score_figure(cell.scores, cell.member, title=title), f"scores/{cell.attack}.png")
+    log_curves(report, tracker, seed=config.seed)
+    exposed = log_risk(report, tracker, config)
+    dispersion = log_dispersion(report, tracker, seed=config.seed)
+    text = summary(report, checks, exposed, dispersion)
+    tracker.text(text, "summary.md")
+    tracker.describe(text)
+
+
+def log_curves(report: AuditReport, tracker: Tracker, *, seed: int) -> None:
+    """ROC curves of all attacks, with the band of the first, and the points they draw."""
+    curves = {cell.attack: cell.roc for cell in report.whole()}
+    if not curves:
+        return
+    points = plots.roc_points(curves)
+    band = plots.band_points(report.whole()[0], rng=seeds.stream(seed, "band"))
+    labels = {name: f"{name} (AUC {report.cell(name).figures['auc'].value:.3f})" for name in curves}
+    tracker.table(points, "roc.csv")
+    tracker.table(band, "roc_band.csv")
+    tracker.figure(plots.roc_figure(points, title="membership inference, all records", labels=labels, band=band), "roc.png")
+
+
+def log_risk(report: AuditReport, tracker: Tracker, config: AttackStudyConfig) -> str:
+    """The risk table, the lift of the riskiest records, and thumbnails; one sentence on them."""
+    import pandas as pd
+
+    target = report.target
+    found = risk.privacy_risk(target, seed=config.seed)
+    if isinstance(found, Skip):
+        return f"Privacy risk score: skipped, {found.reason}."
+    rows = risk.most_exposed(found, target, top=config.top)
+    tracker.table(pd.DataFrame(rows), "most_exposed.csv")
+    k = max(1, min(len(target) // 100, 1000))
+    lift = risk.lift(found, target, k=k)
+    inputs = target.inputs
+    if inputs is not None and inputs.ndim == 4 and inputs.shape[-1] in (1, 3):
+        chosen = [row["position"] for row in rows[:THUMBNAILS]]
+        names = [f"{row['label']}: {row['probability']:.2f}" for row in rows[:THUMBNAILS]]
+        images = inputs[chosen] if inputs.dtype == np.uint8 else np.clip(inputs[chosen], 0, 1)
+        tracker.figure(plots.sample_figure(images, names, title="most exposed members (class: risk)"), "most_exposed.png")
+    return (
+        f"Privacy risk score (cross-fitted): of the {k} riskiest records {lift.members} are members, "
+        f"{lift.lift:.2f} times the share among all (95% {lift.lift_low:.2f} to {lift.lift_high:.2f})."
+    )
+
+
+def log_dispersion(report: AuditReport, tracker: Tracker, *, seed: int) -> str:
+    """Within-class dispersion against the first attack's AUC by class; one sentence, or nothing where inputs are not known."""
+    import pandas as pd
+
+    from memberscope import dispersion
+
+    target = report.target
+    if target.inputs is None or target.labels is None or not report.whole():
+        return ""
+    first = report.whole()[0].attack
+    cells = {
+        int(cell.slice.removeprefix("class_")): cell
+        for cell in report.cells
+        if cell.attack == first and cell.slice.startswith("class_") and cell.status == "ok"
+    }
+    by_class = dispersion.class_dispersion(target.inputs, target.labels, seed=seed)
+    shared = [label for label in cells if label in by_class.values]
+    result = dispersion.dispersion_against({label: cells[label].figures["auc"].value for label in shared}, by_class, seed=seed)
+    frame = pd.DataFrame(
+        [
+            {
+                "class": label, "dispersion": by_class.values[label], "auc": cells[label].figures["auc"].value,
+                "ci_low": cells[label].figures["auc"].ci_low, "ci_high": cells[label].figures["auc"].ci_high,
+            }
+            for label in shared
+        ]
+    )  # fmt: skip
+    tracker.table(frame, "dispersion.csv")
+    if result.status != "ok":
+        return f"Class dispersion against AUC: skipped, {result.reason}."
+    tracker.figure(plots.dispersion_figure(frame, title=f"{first} by class"), "dispersion.png")
+    return (
+        f"Class dispersion ({by_class.kind}) against AUC of `{first}` by class: rank correlation {result.correlation:+.2f} over "
+        f"{result.n_classes} classes, permutation p {result.p_value:.3g}. The case study expects it below zero."
+    )
+
+
+def neural_against_metric(report: AuditReport) -> str:
+    """Does a neural attack understate the risk, as Song & Mittal say? A paired test of AUCs on the same records of this model."""
+    scores = report.whole_scores
+    other = METRIC if METRIC in scores else "threshold_loss"
+    if NEURAL not in scores or other not in scores:
+        return ""
+    test = metrics.compare_auc(scores[other], scores[NEURAL], report.target.member)
+    if test.p_value is None or test.p_value > 0.05:
+        found = "for this model neither is shown to be stronger"
+    elif test.difference > 0:
+        found = "for this model the neural attack understates the risk, as they say"
+    else:
+        found = "for this model the neural attack is the stronger one, against their claim"
+    note = "" if other == METRIC else " (without shadows, the loss threshold stands for the metric attacks)"
+    p = "" if test.p_value is None else f", p {test.p_value:.2g}"
+    return (
+        f"Song & Mittal: {found}{note}: AUC `{other}` minus `{NEURAL}` {test.difference:+.4f} "
+        f"(95% {test.ci_low:+.4f} to {test.ci_high:+.4f}{p}; paired, of this one model)."
+    )
+
+
+def low_fpr_against_symmetric(report: AuditReport) -> str:
+    """The attacker who minds false accusations beside the symmetric one."""
+    cells = {cell.attack: cell for cell in report.whole()}
+    if not {"trained_lowfpr", NEURAL} <= set(cells):
+        return ""
+    parts = []
+    for name in ("trained_lowfpr", NEURAL):
+        figure = cells[name].figures["partial_auc_fpr_0_01"]
+        if figure.status == "skipped" or figure.ci_low is None:
+            return ""
+        parts.append(f"`{name}` {figure.value:.4f} (95% {figure.ci_low:.4f} to {figure.ci_high:.4f})")
+    return f"Partial AUC below FPR 0.01, standardized: {parts[0]} against the symmetric {parts[1]}."
+
+
+def summary(report: AuditReport, checks: dict[str, str], exposed: str, dispersion: str) -> str:
+    """The markdown page: what was found and how sure it is, then the controls, then the table."""
+    target = report.target
+    lines = [
+        f"**{finding(report)}**",
+        f"{target.n_member:,} members against {target.n_nonmember:,} non-members, engine `{report.engine}`.",
+    ]
+    worst = [cell for cell in report.cells if cell.slice == "worst_slice"]
+    if worst:
+        figure = worst[0].figures["auc"]
+        lines.append(
+            f"Worst slice by `{worst[0].attack}`: {figure.reason}: AUC {figure.value:.3f} ({figure.ci_low:.3f} to {figure.ci_high:.3f})."
+        )
+    lines += [*checks.values(), neural_against_metric(report), low_fpr_against_symmetric(report), exposed, dispersion]
+    skipped = {cell.attack: cell.reason for cell in report.cells if cell.slice == "entire" and cell.status != "ok"}
+    lines += [f"Skipped: `{attack}`, {reason}." for attack, reason in skipped.items()]
+    lines.append("Figures of different attacks are not to be compared as if they measured one thing; see GLOSSARY.md.")
+    return "\n\n".join(line for line in lines if line) + "\n\n" + _markdown(headline_table(report)) + "\n"
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    def cell(value: Any) -> str:
+        return "" if value is None else str(value)
+
+    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(object).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(cell(value) for value in row) + " |" for row in rows)
