@@ -32,7 +32,7 @@ def _deviation(n_in: int, n_out: int) -> float:
     return float(np.sqrt((n_in + n_out + 1) / (12 * n_in * n_out)))
 
 
-@pytest.mark.parametrize(("n_in", "n_out", "draws"), [(100, 100, 10), (300, 60, 8), (5000, 1000, 2)])
+@pytest.mark.parametrize(("n_in", "n_out", "draws"), [(100, 100, 8), (300, 60, 6), (5000, 1000, 2)])
 def test_a_cross_fitted_forest_finds_nothing_in_noise(n_in: int, n_out: int, draws: int) -> None:
     """The mean AUC stays in a 99.9% band, both ends.
 
@@ -53,11 +53,20 @@ def test_an_in_sample_forest_finds_everything_in_noise() -> None:
     assert roc_auc_score(predictions.member, forest.predict_proba(predictions.logits)[:, 1]) == 1.0
 
 
-@pytest.mark.parametrize("name", ["trained_lr", "trained_mlp", "trained_knn"])
+@pytest.mark.parametrize("name", ["trained_lr", "trained_rf", "trained_knn"])
 def test_a_chance_imbalance_of_classes_is_not_found(name: str) -> None:
-    """Folds stratified by class hand it to training part and scored fold alike: 0.53 for logistic regression, mean of 60."""
-    values = [_auc(name, _noise(100, 100, seed, classes=4), seed) for seed in range(12)]
-    assert abs(np.mean(values) - 0.5) < 3.29 * 1.6 * _deviation(100, 100) / np.sqrt(12)
+    """All that tells records apart is their class, and that tells nothing of membership: 99.9% band, both ends.
+
+    Folds stratified by class hand training part and scored fold the same imbalance: 0.56 to 0.59 here.
+    """
+    values = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 12, 200)
+        logits = np.eye(12)[labels] * labels[:, None] + rng.normal(size=(200, 12)) * 0.02
+        member = rng.permutation(np.arange(200) < 100)
+        values.append(_auc(name, Predictions(logits=logits, labels=labels, member=member), seed))
+    assert abs(np.mean(values) - 0.5) < 3.29 * 1.4 * _deviation(100, 100) / np.sqrt(12)
 
 
 @pytest.mark.parametrize("name", ["trained_lr", "trained_mlp", "trained_rf", "trained_knn", "trained_lowfpr"])
