@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+
 from memberscope import Evidence, Predictions, ShadowPredictions, metrics, run_audit
 from memberscope.attacks import registry
 from memberscope.audit import resolve_attacks

@@ -67,18 +67,7 @@ def controls(
             f"null control ({null.reason}): AUC {null.value:.3f}, 95% between {null.ci_low:.3f} and {null.ci_high:.3f}; p {p.value:.3g}."
         )
     blind = room.blind_control(evidence.target, seed=config.seed)
-    if isinstance(blind, Skip):
-        found["blind"] = f"blind control: skipped, {blind.reason}."
-    else:
-        figure = blind.auc
-        verdict = (
-            "**members and non-members differ by more than membership: no figure here is one of memorization alone**"
-            if blind.differs
-            else "no sign that members and non-members differ by more than membership"
-        )
-        found["blind"] = (
-            f"blind control on the {blind.on}: AUC {figure.value:.3f} (95% {figure.ci_low:.3f} to {figure.ci_high:.3f}); {verdict}."
-        )
+    found["blind"] = f"Blind control: {blind.sentence}."
     if config.controls == "full" and config.engine == "fast":
         for attack in registry.resolve(names):
             if attack.family == "trained":
@@ -168,12 +157,12 @@ def log_dispersion(report: AuditReport, tracker: Tracker, *, seed: int) -> str:
         if cell.attack == first and cell.slice.startswith("class_") and cell.status == "ok"
     }
     by_class = dispersion.class_dispersion(target.inputs, target.labels, seed=seed)
-    shared = [label for label in cells if label in by_class.values]
+    shared = [label for label in cells if label in by_class.by_class]
     result = dispersion.dispersion_against({label: cells[label].figures["auc"].value for label in shared}, by_class, seed=seed)
     frame = pd.DataFrame(
         [
             {
-                "class": label, "dispersion": by_class.values[label], "auc": cells[label].figures["auc"].value,
+                "class": label, "dispersion": by_class.by_class[label], "auc": cells[label].figures["auc"].value,
                 "ci_low": cells[label].figures["auc"].ci_low, "ci_high": cells[label].figures["auc"].ci_high,
             }
             for label in shared

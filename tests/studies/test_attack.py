@@ -1,0 +1,156 @@
+"""The `attack` entry point on files: what it logs, what it says, and what bad files get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memberscope import Predictions, cli, run_audit
+from memberscope.config import AttackStudyConfig
+from memberscope.errors import UserError
+from memberscope.interrupt import StopFlag
+from memberscope.studies import attack
+from memberscope.tracking import MemoryTracker
+
+
+def arrays(n: int = 600, *, shift: float = 1.5, seed: int = 0, images: bool = False) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels, member = rng.integers(0, 5, n), np.arange(n) % 2 == 0
+    logits = rng.normal(size=(n, 5)).astype(np.float32)
+    logits[np.arange(n), labels] += 1 + shift * member
+    found = {"logits": logits, "labels": labels, "member": member, "record_ids": np.arange(n)}
+    if images:
+        found["inputs"] = rng.integers(0, 256, (n, 8, 8, 1), dtype=np.uint8)
+    return found
+
+
+def study(path: Path, **options: object) -> tuple[MemoryTracker, str]:
+    tracker = MemoryTracker()
+    result = attack.run(AttackStudyConfig(predictions=str(path), **options), tracker, StopFlag())
+    return tracker, result.answer
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryTracker, str]:
+    folder = tmp_path_factory.mktemp("attack")
+    np.savez(folder / "target.npz", **arrays(images=True))
+    np.savez(folder / "shadow.npz", **{key: value for key, value in arrays(seed=1).items() if key != "record_ids"})
+    return study(folder / "target.npz", shadow=str(folder / "shadow.npz"))
+
+
+def test_what_the_run_holds(run: tuple[MemoryTracker, str]) -> None:
+    tracker, _ = run
+    expected = {
+        "attacks.csv", "attacks.json", "roc.png", "roc.csv", "roc_band.csv", "summary.md", "most_exposed.csv", "most_exposed.png",
+        "dispersion.csv", "scores/trained_mlp.png", "scores/metric_confidence.png",
+    }  # fmt: skip
+    assert expected <= set(tracker.artifacts)
+    data = arrays()
+    report = run_audit(Predictions(**data), attacks="threshold_loss")
+    assert tracker.latest("auc/threshold_loss") == report.cell("threshold_loss").figures["auc"].value
+    assert {"auc/trained_rf", "tpr_at_fpr_0_01/metric_confidence", "worst_slice_auc/threshold_loss"} <= set(
+        tracker.logged_metrics
+    )
+
+
+def test_the_summary_opens_with_the_finding_and_its_certainty(run: tuple[MemoryTracker, str]) -> None:
+    text = run[0].artifacts["summary.md"]
+    first = text.splitlines()[0]
+    assert "better than chance" in first
+    assert "95% interval" in first
+    for part in (
+        "null control",
+        "Blind control",
+        "Song & Mittal",
+        "riskiest",
+        "Partial AUC below FPR 0.01",
+        "Worst slice",
+        "rank correlation",
+    ):
+        assert part.lower() in text.lower(), part
+    assert run[0].description == text
+
+
+def test_noise_is_not_called_a_leak(tmp_path: Path) -> None:
+    np.savez(tmp_path / "noise.npz", **arrays(shift=0.0, seed=3))
+    _, answer = study(tmp_path / "noise.npz", attacks="threshold_loss")
+    assert "cannot be told from chance" in answer
+
+
+def test_skipped_attacks_are_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "target.npz", **arrays())
+    tracker, _ = study(tmp_path / "target.npz", attacks="threshold_loss,metric_confidence", controls="none")
+    assert "Skipped: `metric_confidence`, needs shadows" in tracker.artifacts["summary.md"]
+
+
+def test_full_controls_refit(tmp_path: Path) -> None:
+    np.savez(tmp_path / "target.npz", **arrays(300))
+    tracker, _ = study(tmp_path / "target.npz", attacks="trained_lr", controls="full", slices="entire")
+    assert "trained_lr refitted on 20 permutations" in tracker.artifacts["summary.md"]
+
+
+def _bad(change: dict[str, object]) -> dict[str, np.ndarray]:
+    values = {**arrays(), **change}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+NAN = arrays()["logits"].copy()
+NAN[7, 2] = np.nan
+NAN[9, 1] = np.inf
+BAD = {
+    "missing member": ({"member": None}, "member is missing"),
+    "misspelt key": ({"member": None, "membr": np.ones(600, bool)}, "nearest: member"),
+    "rank": ({"logits": np.zeros(600)}, "logits: 1 axes"),
+    "nan": ({"logits": NAN}, "2"),
+    "probs": ({"logits": None, "probs": np.full((600, 5), 0.3)}, "released"),
+    "negative": ({"logits": None, "probs": np.tile([1.2, -0.2, 0, 0, 0], (600, 1))}, "negative"),
+    "classes": ({"labels": np.full(600, 5)}, "labels"),
+    "real labels": ({"labels": np.full(600, 0.5)}, "labels"),
+    "real member": ({"member": np.ones(600)}, "allowed is bool"),
+    "one side": ({"member": np.ones(600, bool)}, "at least one member and one non-member"),
+    "lengths": ({"labels": np.zeros(599, int)}, "599"),
+    "object": ({"labels": np.array([{}] * 600, dtype=object)}, "labels"),
+    "too few": ({key: value[:30] for key, value in arrays().items()}, "at least 20"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(BAD))
+def test_bad_files_get_one_line_exit_two_and_nothing_half_written(
+    store: Path, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    change, part = BAD[case]
+    np.savez(store / "bad.npz", **_bad(change))
+    code = cli.main(["attack", "--predictions=bad.npz"])
+    error = capsys.readouterr().err.splitlines()
+    assert code == 2
+    lines = [line for line in error if line.startswith("memberscope: ")]
+    assert len(lines) == 1
+    assert part in lines[0]
+    assert not list(store.rglob("*.png")) + list(store.rglob("attacks.csv"))
+
+
+def test_truncated_missing_and_unnamed_files(tmp_path: Path) -> None:
+    np.savez(tmp_path / "good.npz", **arrays())
+    whole = (tmp_path / "good.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    for path, part in ((tmp_path / "cut.npz", "cut.npz"), (tmp_path / "none.npz", "none.npz")):
+        with pytest.raises(UserError, match=part):
+            study(path)
+    with pytest.raises(UserError, match="predictions=: missing"):
+        attack.run(AttackStudyConfig(), MemoryTracker(), StopFlag())
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"attacks": "trained_lp"}, "nearest: trained_lr"),
+        ({"slices": "class_9"}, "class_0 to class_4"),
+        ({"attacks": "metric", "engine": "tfp"}, "none of them"),
+    ],
+)
+def test_unknown_attacks_and_slices(tmp_path: Path, options: dict[str, str], part: str) -> None:
+    np.savez(tmp_path / "target.npz", **arrays())
+    with pytest.raises(UserError, match=part):
+        study(tmp_path / "target.npz", **options)
