@@ -107,6 +107,24 @@ def test_worst_slice_of_nothing_rarely_excludes_one_half() -> None:
     assert alarms <= 10
 
 
+def test_epsilon_bound_only_with_coin_flips_and_blind_scores() -> None:
+    rng = np.random.default_rng(4)
+    n = 4000
+    labels, member = rng.integers(0, 2, n), rng.random(n) < 0.5
+    # the label is told rightly with probability e^eps / (1 + e^eps), eps = 2, if a member, and wrongly as often if not
+    told = np.where(rng.random(n) < np.exp(2) / (1 + np.exp(2)), member, ~member)
+    logits = np.zeros((n, 2))
+    logits[np.arange(n), labels] = np.where(told, 1.0, -1.0)
+    target = Predictions(logits=logits, labels=labels, member=member)
+    report = run_audit(target, attacks="threshold_loss,trained_lr", slices="entire,correctness", coin_flips=True)
+    bound = report.cell("threshold_loss").figures["epsilon_lower_bound"]
+    # randomized response at eps = 2: above it in at most 5% of runs (this seed is fixed), and not far below with 400 guesses
+    assert 1.3 < bound.value <= 2.0
+    assert report.cell("trained_lr").figures["epsilon_lower_bound"].status == "skipped"
+    without = run_audit(target, attacks="threshold_loss").cell("threshold_loss").figures["epsilon_lower_bound"]
+    assert (without.status, "coin" in without.reason) == ("skipped", True)
+
+
 def test_shadows_reach_the_metric_attacks() -> None:
     target, shadow = made(seed=1), made(seed=2)
     report = run_audit(target, shadow, attacks="metric")

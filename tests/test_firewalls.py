@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 CORE = (
-    "audit", "config", "errors", "interrupt", "metrics", "plan", "plots", "predictions", "progress", "seeds", "signals", "slices",
-    "tracking", "datasets", "studies.result",
+    "attacks.registry", "attacks.risk", "audit", "audit_report", "config", "controls", "datasets", "dispersion", "errors",
+    "interrupt", "metrics", "plan", "plots", "predictions", "progress", "seeds", "signals", "slices", "studies.attack", "tracking",
 )  # fmt: skip
 
 BLOCK = """

@@ -9,13 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from memberscope.audit import AuditReport, run_audit
+    from memberscope.audit import run_audit
+    from memberscope.audit_report import AuditReport
     from memberscope.predictions import Evidence, Predictions, ShadowPredictions
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "AuditReport": "memberscope.audit",
+    "AuditReport": "memberscope.audit_report",
     "Evidence": "memberscope.predictions",
     "Predictions": "memberscope.predictions",
     "ShadowPredictions": "memberscope.predictions",

@@ -68,6 +68,7 @@ def run_audit(
     refit: bool = False,
     min_records: int = MIN_RECORDS,
     prior: float = 0.5,
+    coin_flips: bool = False,
     workers: int | None = None,
     metadata: Metadata | None = None,
     on_attack: Callable[[str], None] = lambda attack: None,
@@ -84,6 +85,8 @@ def run_audit(
         refit: fit trained attacks anew on each slice, instead of slicing scores that were fitted on all records.
         min_records: records that a slice needs on each side.
         prior: share of members that `ppv` assumes.
+        coin_flips: was every audited record made a member by its own fair coin? Only then is `epsilon_lower_bound` given, and only for
+            attacks whose scores are blind to the audited records' membership: not for trained ones, nor for outcome slices.
         workers: threads; None for all cores that this process may use.
         metadata: the model's true accuracies and losses, for tensorflow_privacy's reports.
         on_attack: called with each attack's name before it runs; what it raises ends the audit there.
@@ -124,6 +127,7 @@ def run_audit(
                     min_records=min_records,
                     prior=prior,
                     workers=workers,
+                    coin_flips=coin_flips,
                     refit=refit and attack.family == "trained",
                 )
             )
@@ -157,6 +161,7 @@ def _fast_cell(
     min_records: int,
     prior: float,
     workers: int | None,
+    coin_flips: bool,
     refit: bool,
 ) -> Cell:
     """One attack on one slice."""
@@ -184,6 +189,7 @@ def _fast_cell(
         rng=seeds.stream(seed, "figures", attack.name, part.name),
         prior=prior,
         threshold=_DECISIONS.get(attack.name, 0.0 if attack.family == "metric" else None),
+        coin_flips=coin_flips and attack.family != "trained" and part.kind not in ("correctness", "percentile"),
         null_draws=NULL_DRAWS if part.kind == "entire" else 0,
     )
     if attack.family == "trained":
