@@ -26,7 +26,7 @@ def arrays(n: int = 600, *, shift: float = 1.5, seed: int = 0, images: bool = Fa
     return found
 
 
-PARTS = ("null control", "blind control", "song & mittal", "riskiest", "partial auc below", "worst slice", "rank correlation")
+PARTS = ("null control", "blind control:", "song & mittal", "riskiest", "partial auc below", "worst slice", "rank correlation")
 
 
 def study(path: Path, **options: object) -> tuple[MemoryTracker, str]:
