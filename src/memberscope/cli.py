@@ -126,7 +126,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
 
             with open_session(name, name=_run_name(name, {})) as session:
                 config, _ = parse(name, arguments)
-                session.tracker.rename(_run_name(name, config.to_dict()))
+                session.name(_run_name(name, config.to_dict()))
                 return _inside(name, config, session, stop)
         config, _ = parse(name, arguments)
         from memberscope.mlflow_adapter.session import open_session

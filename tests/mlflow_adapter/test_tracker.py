@@ -113,6 +113,11 @@ def test_the_run_of_mlflow_run_is_adopted(store: Path, monkeypatch: pytest.Monke
         assert session.tracker.run_id == run_id
     assert client.get_run(child.run_id).info.experiment_id == experiment
     assert client.get_run(run_id).info.run_name == "train-digits"
+    named = client.create_run(experiment, run_name="before the release").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", named)
+    with open_session("train", name="train-digits"):
+        pass
+    assert client.get_run(named).info.run_name == "before the release", "what the user named stays"
     assert client.get_experiment_by_name(sessions.EXPERIMENT) is None
 
 

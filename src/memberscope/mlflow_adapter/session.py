@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import warnings
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from memberscope.mlflow_adapter import keep_killed, store
 from memberscope.mlflow_adapter.tracker import MlflowTracker, end_status
 
 EXPERIMENT = "memberscope"
+GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+|")  # MLflow's own: adjective-noun-number
 HOST_TAG, PROCESS_TAG = "memberscope.host", "memberscope.process"
 DESCRIPTION = (
     "Runs of memberscope: how much a classifier memorizes its training data, measured by membership inference attacks. "
@@ -34,12 +36,19 @@ class Session:
         store: where the runs lie, for people: a path or a server's address.
         link: the address of the run in the UI, once ``make ui`` (or the server) runs.
         adopted: whether ``mlflow run`` made the run.
+        nameable: whether the run's name is ours to give: it is new, or has one of MLflow's random names.
     """
 
     tracker: MlflowTracker
     store: str
     link: str
     adopted: bool
+    nameable: bool = True
+
+    def name(self, name: str) -> None:
+        """Name the run, unless ``mlflow run --run-name`` named it."""
+        if self.nameable:
+            self.tracker.rename(name)
 
 
 @contextmanager
@@ -77,7 +86,6 @@ def open_session(study: str, *, name: str) -> Iterator[Session]:
             f"store {uri}: {str(error).splitlines()[0]}; allowed: a store that MLflow {mlflow.__version__} can use"
         ) from None
     tracker = MlflowTracker(client=client, run_id=run_id, experiment_id=experiment_id)
-    tracker.rename(name)
     tracker.tags(
         {"memberscope.study": study, "memberscope.kind": "study", HOST_TAG: socket.gethostname(), PROCESS_TAG: _process()}
     )
@@ -86,7 +94,9 @@ def open_session(study: str, *, name: str) -> Iterator[Session]:
         store=unquote(uri.removeprefix("sqlite:///")),
         link=_link(uri, experiment_id, run_id),
         adopted=bool(adopted),
+        nameable=not adopted or GENERATED_NAME.fullmatch(run.info.run_name or "") is not None,
     )
+    session.name(name)
     try:
         yield session
     except BaseException as error:
