@@ -72,7 +72,7 @@ def test_the_summary_opens_with_the_finding_and_its_certainty(run: tuple[MemoryT
         "Worst slice",
         "rank correlation",
     ):
-        assert part in text.lower(), part
+        assert part.lower() in text.lower(), part
     assert run[0].description == text
 
 
