@@ -9,6 +9,7 @@ from memberscope.attacks import registry
 from memberscope.audit import resolve_attacks
 from memberscope.audit_report import COLUMNS
 from memberscope.errors import UserError
+from memberscope.tfprivacy import Metadata
 
 
 def made(n: int = 800, *, shift: float = 1.0, classes: int = 4, seed: int = 0, ids: bool = True) -> Predictions:
@@ -189,8 +190,10 @@ def test_engines_agree_where_the_attack_is_the_same() -> None:
 
 
 def test_to_tfp_gives_their_own_results() -> None:
-    report = run_audit(made(500), attacks="all", slices="all")
+    metadata = Metadata(accuracy_train=0.9, accuracy_test=0.6, loss_train=0.3, loss_test=1.4)
+    report = run_audit(made(500), attacks="all", slices="entire,class", metadata=metadata)
     theirs = report.to_tfp()
+    assert theirs.privacy_report_metadata.accuracy_test == 0.6
     assert "threshold" in theirs.summary(by_slices=False).lower()
     best = theirs.get_result_with_max_auc()
     assert best.get_auc() == pytest.approx(

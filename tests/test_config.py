@@ -32,7 +32,7 @@ def test_groups_are_dotted() -> None:
         ({"learning_rate": "nan"}, ["learning_rate=nan", "above 0"]),
         ({"learning_rate": "0"}, ["learning_rate=0", "above 0"]),
         ({"learning_rate": "fast"}, ["learning_rate=fast", "not a number"]),
-        ({"label_noise": "1.5"}, ["label_noise=1.5", "0 to 1", "auto"]),
+        ({"label_noise": "1.5"}, ["label_noise=1.5", "at least 0, at most 1", "auto"]),
         ({"members": "3"}, ["members=3", "20 or more", "auto"]),
         ({"depth": "0"}, ["depth=0", "1 to"]),
         ({"model": "cnn"}, ["model=cnn", "conv, dense"]),

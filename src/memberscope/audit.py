@@ -112,7 +112,7 @@ def run_audit(
     scores: dict[str, NDArray[np.float64]] = {}
     for attack in chosen:
         on_attack(attack.name)
-        parts = slicing.parse(by_family[attack.family], evidence.target)
+        parts = slicing.parse(by_family.get(attack.family, "entire"), evidence.target)
         result = attack.score(evidence, seed=seed, workers=workers)
         if not isinstance(result, Skip):
             scores[attack.name] = result.scores
@@ -132,7 +132,9 @@ def run_audit(
                 )
             )
         cells += _worst(attack.name, parts, cells, min_records=min_records)
-    return AuditReport(cells=tuple(cells), engine=engine, seed=seed, target=evidence.target, whole_scores=scores)
+    return AuditReport(
+        cells=tuple(cells), engine=engine, seed=seed, target=evidence.target, whole_scores=scores, metadata=metadata
+    )
 
 
 def _evidence(target: Predictions | Evidence, shadow: ShadowPredictions | Predictions | None) -> Evidence:
@@ -237,10 +239,25 @@ def _tfp(
     from memberscope import tfprivacy
 
     groups: dict[tuple[str, ...], list[str]] = {}
-    for attack in chosen:
-        groups.setdefault(_tfp_slicings(by_family[attack.family]), []).append(attack.name)
     cells: list[Cell] = []
-    for slicings, names in groups.items():
+    available = {part.kind for part in slicing.parse("all", target)}
+    for attack in chosen:
+        if reason := attack.missing(Evidence(target=target)):
+            cells.append(
+                Cell(
+                    attack=attack.name,
+                    family=attack.family,
+                    slice="entire",
+                    n_member=target.n_member,
+                    n_nonmember=target.n_nonmember,
+                    status="skipped",
+                    reason=reason,
+                )
+            )
+            continue
+        groups.setdefault(tfp_slicings(by_family.get(attack.family, "entire")), []).append(attack.name)
+    for asked, names in groups.items():
+        slicings = tuple(name for name in asked if name in available)
         for result in tfprivacy.run_attacks(target, names, slicings, seed=seed, metadata=metadata, on_attack=on_attack):
             n_member, n_nonmember = len(result.scores_member), len(result.scores_nonmember)
             scores = np.concatenate([result.scores_member, result.scores_nonmember])
@@ -265,10 +282,11 @@ def _tfp(
             placed = np.empty(len(target))
             placed[target.member], placed[~target.member] = cell.scores[: cell.n_member], cell.scores[cell.n_member :]
             whole[cell.attack] = placed
-    return AuditReport(cells=tuple(cells), engine="tfp", seed=seed, target=target, whole_scores=whole)
+    return AuditReport(cells=tuple(cells), engine="tfp", seed=seed, target=target, whole_scores=whole, metadata=metadata)
 
 
-def _tfp_slicings(request: str | Sequence[str]) -> tuple[str, ...]:
+def tfp_slicings(request: str | Sequence[str]) -> tuple[str, ...]:
+    """The slicings of tensorflow_privacy that a request stands for; UserError for one that it does not have."""
     asked = [part.strip() for part in (request.split(",") if isinstance(request, str) else request)]
     found: list[str] = []
     for name in asked:

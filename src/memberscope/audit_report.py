@@ -17,6 +17,8 @@ from memberscope.predictions import Predictions
 if TYPE_CHECKING:
     import pandas as pd
 
+    from memberscope.tfprivacy import Metadata
+
 COLUMNS = (
     "attack", "family", "slice", "metric", "value", "ci_low", "ci_high", "n_member", "n_nonmember", "status", "reason",
 )  # fmt: skip
@@ -70,6 +72,7 @@ class AuditReport:
         cells: one an attack and slice, in the order asked for.
         engine, seed: how it was made.
         target: the predictions that were audited.
+        metadata: the model's true accuracies and losses, where they were given; they go with `to_tfp`.
         whole_scores: attack -> (n,) scores of all records, in input order; without those that were skipped.
     """
 
@@ -78,6 +81,7 @@ class AuditReport:
     seed: int
     target: Predictions
     whole_scores: Mapping[str, NDArray[np.float64]]
+    metadata: Metadata | None = None
 
     @property
     def attacks(self) -> tuple[str, ...]:
@@ -168,4 +172,4 @@ class AuditReport:
         """The report as tensorflow_privacy's `AttackResults`, for its own plots and summaries; only attacks that it knows."""
         from memberscope import tfprivacy
 
-        return tfprivacy.attack_results(self.cells)
+        return tfprivacy.attack_results(self.cells, self.metadata)

@@ -44,11 +44,12 @@ class Integer:
 
 @dataclass(frozen=True, kw_only=True)
 class Real:
-    """A finite number in [low, high], or (low, high] with `open_low`; or one of the words in `words`."""
+    """A finite number from low to high, ends excluded where `open_low` or `open_high`; or one of the words in `words`."""
 
     low: float
     high: float
     open_low: bool = False
+    open_high: bool = False
     words: tuple[str, ...] = ()
 
     def parse(self, name: str, value: object) -> float | str:
@@ -60,14 +61,16 @@ class Real:
         except ValueError:
             raise UserError(f"{name}={value}: not a number; allowed: {self.allowed()}") from None
         below = number <= self.low if self.open_low else number < self.low
-        if not math.isfinite(number) or below or number > self.high:
+        above = number >= self.high if self.open_high else number > self.high
+        if not math.isfinite(number) or below or above:
             raise UserError(f"{name}={value}: out of range; allowed: {self.allowed()}")
         return number
 
     def allowed(self) -> str:
         """What is allowed, in words."""
-        start = f"above {self.low:g}, at most {self.high:g}" if self.open_low else f"{self.low:g} to {self.high:g}"
-        return " or ".join([f"a number, {start}", *self.words])
+        start = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
+        end = f"below {self.high:g}" if self.open_high else f"at most {self.high:g}"
+        return " or ".join([f"a number, {start}, {end}", *self.words])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -325,7 +328,16 @@ class AttackStudyConfig(Config):
         help="auto: null and blind controls; full: also refit trained attacks with membership permuted 20 times",
     )
     prior: float = option(
-        0.5, check=Real(low=0.0, high=1.0, open_low=True), group="attack", help="share of members that the PPV assumes"
+        0.5,
+        check=Real(low=0.0, high=1.0, open_low=True, open_high=True),
+        group="attack",
+        help="share of members that the PPV assumes",
+    )
+    coin_flips: str = option(
+        "no",
+        check=Choice(words=("no", "yes")),
+        group="attack",
+        help="was each record made a member by its own fair coin? Only then can epsilon be bounded from one run",
     )
     min_records: int = option(20, check=Integer(low=8), group="attack", help="records that a slice needs on each side")
     top: int = option(

@@ -138,6 +138,22 @@ def _one(request: str, predictions: Predictions) -> list[Slice]:
     )
 
 
+def check_names(requests: str, *, classes: int) -> None:
+    """Check a request before any prediction is there; columns are not known then.
+
+    Raises:
+        UserError: an unknown slice (with the nearest), a class that does not exist, or none named.
+    """
+    names = [name.strip() for name in requests.split(",") if name.strip()]
+    known = [*_REQUESTS, *_OUTCOMES, *_DECILES, *(f"class_{k}" for k in range(classes))]
+    if not names:
+        raise UserError(f"slices: none named; allowed are {', '.join(_REQUESTS)}, or one slice's name")
+    for name in names:
+        if name not in known:
+            allowed = f"{', '.join(_REQUESTS)}, or one slice's name, such as class_0 to class_{classes - 1}"
+            raise UserError(f"slices: {name!r}{nearest(name, known)}; allowed are {allowed}")
+
+
 def parse(requests: str | Iterable[str], predictions: Predictions) -> list[Slice]:
     """The slices that `requests` (names, or one text with commas) ask for, in order, each once.
 

@@ -92,14 +92,7 @@ def run_attacks(
         by_percentiles="percentile" in slicings,
         by_classification_correctness="correctness" in slicings,
     )
-    report = metadata and structures.PrivacyReportMetadata(
-        accuracy_train=metadata.accuracy_train,
-        accuracy_test=metadata.accuracy_test,
-        loss_train=metadata.loss_train,
-        loss_test=metadata.loss_test,
-        model_variant_label=metadata.name,
-        epoch_num=metadata.epoch,
-    )
+    report = _report_metadata(metadata, structures)
     found = []
     for attack in attacks:
         on_attack(attack)
@@ -119,7 +112,7 @@ def run_attacks(
     return found
 
 
-def attack_results(cells: Iterable[Any]) -> Any:
+def attack_results(cells: Iterable[Any], metadata: Metadata | None = None) -> Any:
     """tensorflow_privacy's `AttackResults` from the cells of a report: those of its own six types, on slices that it can name.
 
     Costs about 0.2 s a cell: its epsilon bounds are computed for each.
@@ -144,7 +137,18 @@ def attack_results(cells: Iterable[Any]) -> Any:
                 epsilon_lower_bound_value=_epsilon_bounds(cell, structures),
             )
         )
-    return structures.AttackResults(single_attack_results=found)
+    return structures.AttackResults(single_attack_results=found, privacy_report_metadata=_report_metadata(metadata, structures))
+
+
+def _report_metadata(metadata: Metadata | None, structures: Any) -> Any:
+    return metadata and structures.PrivacyReportMetadata(
+        accuracy_train=metadata.accuracy_train,
+        accuracy_test=metadata.accuracy_test,
+        loss_train=metadata.loss_train,
+        loss_test=metadata.loss_test,
+        model_variant_label=metadata.name,
+        epoch_num=metadata.epoch,
+    )
 
 
 def _epsilon_bounds(cell: Any, structures: Any) -> Any:
@@ -178,9 +182,11 @@ def _library() -> tuple[Any, Any]:
 def attack_input(predictions: Predictions, structures: Any) -> Any:
     """tensorflow_privacy's `AttackInputData`: members are its train side, non-members its test side, order kept."""
     sides = {"train": predictions.member, "test": ~predictions.member}
+    logits = predictions.logits
+    if logits is None and predictions.probs is not None:  # its entropy attack fails on probabilities alone
+        logits = np.log(np.clip(np.asarray(predictions.probs, dtype=np.float64), 1e-30, None))
     sources = {
-        "logits": predictions.logits,
-        "probs": predictions.probs,
+        "logits": logits,
         "loss": predictions.loss_nats,
         "entropy": predictions.entropy_nats,
         "labels": predictions.labels,

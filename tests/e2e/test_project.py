@@ -137,6 +137,11 @@ BAD = [
     (["train", "--attacks=mpl"], ["attacks: 'mpl'", "nearest: mlp"]),
     (["main", "--few_classes=10"], ["few_classes=10", "2 to 9"]),
     (["main", "--epoch=3"], ["--epoch=3", "nearest: --epochs"]),
+    (["train", "--slices=clas"], ["slices: 'clas'", "nearest: class"]),
+    (["train", "--dataset=cifar10:9.9.9"], ["dataset=cifar10:9.9.9", "no such version"]),
+    (["train", "--dataset=tfds:"], ["dataset=", "no name"]),
+    (["attack", "--predictions=none.npz", "--prior=1"], ["prior=1", "below 1"]),
+    (["main", "--deep=2"], ["deep=2", "above depth=3"]),
     (["mian"], ["mian", "nearest: main"]),
 ]
 

@@ -74,6 +74,51 @@ def test_noise_is_not_called_a_leak(tmp_path: Path) -> None:
     assert "cannot be told from chance" in answer
 
 
+def test_compared_decisions_are_paired_and_cover_the_truth() -> None:
+    rng = np.random.default_rng(0)
+    member = np.arange(600) % 3 == 0
+    inside = 0
+    for _ in range(400):
+        shared = rng.random(600)
+        first = np.where(member, shared < 0.70, shared < 0.40)
+        second = np.where(rng.random(600) < 0.2, rng.random(600) < 0.5, first)  # a fifth of its decisions are coin flips
+        difference, low, high, p = attack.compare_decisions(first, second, member)
+        by_hand = sum((first == member)[side].mean() - (second == member)[side].mean() for side in (member, ~member)) / 2
+        assert difference == pytest.approx(by_hand)
+        assert (p < 0.05) == (low > 0 or high < 0)
+        inside += low <= 0.2 * (0.65 - 0.5) <= high
+    # 95% of 400 is 380, sd 4.4: outside 366 to 394 once in a thousand runs
+    assert 366 <= inside <= 394
+    assert attack.compare_decisions(member, member, member) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_inputs_without_dispersion_do_not_end_the_audit(tmp_path: Path) -> None:
+    values = arrays()
+    values["inputs"] = np.full((600, 4), np.nan)
+    np.savez(tmp_path / "nan.npz", **values)
+    tracker, _ = study(tmp_path / "nan.npz", attacks="threshold_loss")
+    assert "Class dispersion against AUC: skipped" in tracker.artifacts["summary.md"]
+
+
+def test_a_request_without_entire_still_has_a_finding(tmp_path: Path) -> None:
+    np.savez(tmp_path / "target.npz", **arrays())
+    _, answer = study(tmp_path / "target.npz", attacks="threshold_loss", slices="class", controls="none")
+    assert "better than chance" in answer
+
+
+@pytest.mark.parametrize("form", ["probs", "predicted", "loss_nats"])
+def test_tensorflow_privacys_engine_takes_what_it_can(tmp_path: Path, form: str) -> None:
+    values = arrays()
+    logits = values.pop("logits").astype(float)
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    own = {"probs": probs, "predicted": probs.argmax(axis=1), "loss_nats": -np.log(probs[np.arange(600), values["labels"]])}
+    target = Predictions(**values, **{form: own[form]})
+    report = run_audit(target, attacks="threshold", slices="all", engine="tfp")
+    status = {cell.attack: cell.status for cell in report.cells if cell.slice == "entire"}
+    expected = {"probs": ("ok", "ok"), "predicted": ("skipped", "skipped"), "loss_nats": ("ok", "skipped")}[form]
+    assert (status["threshold_loss"], status["threshold_entropy"]) == expected
+
+
 def test_skipped_attacks_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "target.npz", **arrays())
     tracker, _ = study(tmp_path / "target.npz", attacks="threshold_loss,metric_confidence", controls="none")

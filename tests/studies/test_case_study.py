@@ -91,6 +91,9 @@ def test_impossible_studies_fail_before_training() -> None:
         ({"few_classes": 10}, "few_classes=10"),
         ({"depth": 4}, "depth=4"),
         ({"members": 1700}, "members=1700"),
+        ({"deep": 3}, "deep=3"),
+        ({"slices": "clas"}, "nearest: class"),
+        ({"attacks": "metric_entropy"}, "need shadow"),
     ):
         tracker = MemoryTracker()
         with pytest.raises(UserError, match=part):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError
+from memberscope.npz import read_npz
 
 
 def load_file(path: str) -> LabeledData:
@@ -19,13 +19,10 @@ def load_file(path: str) -> LabeledData:
     Raises:
         UserError: the file is missing, is no .npz, lacks an array, or holds values that do not fit.
     """
-    if not Path(path).is_file():
-        raise UserError(f"dataset={path}: no such file; allowed: an .npz with arrays x and y")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"dataset={path}: not a readable .npz of plain arrays ({error})") from None
+        arrays = read_npz(Path(path))
+    except UserError as error:
+        raise UserError(f"dataset={error} with arrays x and y") from None
     for key in ("x", "y"):
         if key not in arrays:
             raise UserError(
@@ -34,10 +31,14 @@ def load_file(path: str) -> LabeledData:
     x, y = arrays["x"], arrays["y"]
     if not np.issubdtype(y.dtype, np.integer):
         raise UserError(f"dataset={path}: y is {y.dtype}; allowed: integer labels")
+    if x.ndim < 2 or not len(x) or not (np.issubdtype(x.dtype, np.number) or x.dtype == np.bool_):
+        raise UserError(f"dataset={path}: x is {x.dtype} of shape {x.shape}; allowed: numbers (records, ...)")
     if x.dtype != np.uint8:
         x = x.astype(np.float32)
         if not np.isfinite(x).all() or x.min() < 0 or x.max() > 1:
             raise UserError(f"dataset={path}: x reaches from {x.min():g} to {x.max():g}; allowed: uint8, or numbers in [0, 1]")
+    if y.shape == x.shape[:1] and len(np.unique(y)) < 2:
+        raise UserError(f"dataset={path}: y holds one class; allowed: at least two classes")
     count = int(y.max()) + 1 if len(y) else 0
     names = (
         tuple(str(name) for name in arrays["class_names"]) if "class_names" in arrays else tuple(str(k) for k in range(count))

@@ -39,13 +39,21 @@ def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
 
     folder = str(Path(data_dir).expanduser()) if data_dir else None
     short = name.split(":")[0].split("/")[0]
+    if not short.isidentifier():
+        raise UserError(f"dataset={name}: no name of a data set; allowed: digits, an .npz file, or a TFDS name such as cifar10")
     looked = folder or os.environ.get("TFDS_DATA_DIR") or str(Path("~/tensorflow_datasets").expanduser())
     known = tfds.list_builders(with_community_datasets=False)
     if short not in known and not (Path(looked) / short).is_dir():
         raise UserError(
             f"dataset={name}: unknown to TensorFlow Datasets; allowed: digits, an .npz file, or a TFDS name{nearest(short, known)}"
         )
-    builder = tfds.builder(name, data_dir=folder, try_gcs=False)
+    try:
+        builder = tfds.builder(name, data_dir=folder, try_gcs=False)
+    except (ValueError, AssertionError, LookupError, tfds.core.DatasetNotFoundError) as error:
+        first = str(error).strip().splitlines()[0][:200]
+        raise UserError(
+            f"dataset={name}: no such version or configuration ({first}); allowed: {short}, or one that TFDS has"
+        ) from None
     if not _prepared(builder):
         _download(builder, name=name, looked=looked)
     image, label = _features(builder, name)
@@ -107,7 +115,14 @@ def _download(builder: Any, *, name: str, looked: str) -> None:
             f"dataset={name}: not found in {looked}, and {silent[0]} does not answer to download it; "
             "set --data_dir or TFDS_DATA_DIR to a folder that holds it as TFDS prepares it"
         )
-    builder.download_and_prepare()
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # the download's own errors are many, and none is the user's to read in full
+        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"dataset={name}: not found in {looked}, and could not be downloaded ({first}); "
+            "set --data_dir or TFDS_DATA_DIR to a folder that holds it as TFDS prepares it"
+        ) from None
 
 
 def _answers(host: str) -> bool:

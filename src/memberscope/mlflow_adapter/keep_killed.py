@@ -7,6 +7,7 @@ ended run compares a name with numbers and never holds. So an interrupted script
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -32,8 +33,10 @@ def main(run_id: str, parent: int) -> None:
     import psutil
 
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while psutil.pid_exists(parent) and psutil.Process(parent).status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
-        time.sleep(0.1)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(parent)
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+            time.sleep(0.1)
     client = mlflow.MlflowClient()
     if client.get_run(run_id).info.status != "KILLED":
         client.set_terminated(run_id, "KILLED")

@@ -43,11 +43,11 @@ def check_store(uri: str) -> None:
     if parts.scheme == "sqlite":
         _check_file(uri)
     elif parts.scheme in ("http", "https"):
-        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         try:
+            host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
             with socket.create_connection((host, port), timeout=TIMEOUT_SECONDS):
                 pass
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise UserError(
                 f"MLFLOW_TRACKING_URI={uri}: the tracking server does not answer ({error}); allowed: a server that runs, or no value "
                 "for a local store"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memberscope import metrics, plots, seeds
 from memberscope.attacks import registry, risk
@@ -38,13 +39,13 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     target = Predictions.load(config.predictions)
     shadow = ShadowPredictions.load(config.shadow) if config.shadow else None
     evidence = Evidence(target=target, shadows=shadow)
-    tracker.text(as_json(groups(config)), "study.json")
     with attack_progress(names, "audit", stop) as on_attack:
         report = run_audit(
-            evidence, attacks=names, slices=config.slices, engine=config.engine, seed=config.seed, refit=config.refit == "yes",
-            min_records=config.min_records, prior=config.prior, on_attack=on_attack,
+            evidence, attacks=names, slices=f"entire,{config.slices}", engine=config.engine, seed=config.seed, refit=config.refit == "yes",
+            min_records=config.min_records, prior=config.prior, coin_flips=config.coin_flips == "yes", on_attack=on_attack,
         )  # fmt: skip
     stop.check()
+    tracker.text(as_json(groups(config)), "study.json")
     checks = controls(config, evidence, report, names, stop)
     log_report(report, tracker, config, checks)
     table = headline_table(report)
@@ -133,7 +134,9 @@ def log_risk(report: AuditReport, tracker: Tracker, config: AttackStudyConfig) -
     if inputs is not None and inputs.ndim == 4 and inputs.shape[-1] in (1, 3):
         chosen = [row["position"] for row in rows[:THUMBNAILS]]
         names = [f"{row['label']}: {row['probability']:.2f}" for row in rows[:THUMBNAILS]]
-        images = inputs[chosen] if inputs.dtype == np.uint8 else np.clip(inputs[chosen], 0, 1)
+        images = inputs[chosen]
+        if images.dtype != np.uint8:
+            images = np.clip(images / (255.0 if images.max() > 1 else 1.0), 0, 1)
         tracker.figure(plots.sample_figure(images, names, title="most exposed members (class: risk)"), "most_exposed.png")
     return (
         f"Privacy risk score (cross-fitted): of the {k} riskiest records {lift.members} are members, "
@@ -156,7 +159,10 @@ def log_dispersion(report: AuditReport, tracker: Tracker, *, seed: int) -> str:
         for cell in report.cells
         if cell.attack == first and cell.slice.startswith("class_") and cell.status == "ok"
     }
-    by_class = dispersion.class_dispersion(target.inputs, target.labels, seed=seed)
+    try:
+        by_class = dispersion.class_dispersion(target.inputs, target.labels, seed=seed)
+    except UserError as error:
+        return f"Class dispersion against AUC: skipped, {error}."
     shared = [label for label in cells if label in by_class.by_class]
     result = dispersion.dispersion_against({label: cells[label].figures["auc"].value for label in shared}, by_class, seed=seed)
     frame = pd.DataFrame(
@@ -179,24 +185,60 @@ def log_dispersion(report: AuditReport, tracker: Tracker, *, seed: int) -> str:
 
 
 def neural_against_metric(report: AuditReport) -> str:
-    """Does a neural attack understate the risk, as Song & Mittal say? A paired test of AUCs on the same records of this model."""
+    """Does a neural attack understate the risk, as Song & Mittal say? A paired test on the same records, of this one model.
+
+    With shadows, of their figure: the balanced accuracy of the metric attack's decisions against the perceptron's, whose log-odds come
+    from balanced training parts and decide at 0. Without shadows there is no metric attack with a threshold of its own; then of the AUCs
+    of the loss threshold and the perceptron.
+    """
     scores = report.whole_scores
-    other = METRIC if METRIC in scores else "threshold_loss"
-    if NEURAL not in scores or other not in scores:
+    if NEURAL not in scores:
         return ""
-    test = metrics.compare_auc(scores[other], scores[NEURAL], report.target.member)
-    if test.p_value is None or test.p_value > 0.05:
+    if METRIC in scores:
+        figure, other = "balanced accuracy", METRIC
+        difference, low, high, p = compare_decisions(scores[METRIC] >= 0, scores[NEURAL] >= 0, report.target.member)
+    elif "threshold_loss" in scores:
+        figure, other = "AUC", "threshold_loss"
+        test = metrics.compare_auc(scores[other], scores[NEURAL], report.target.member)
+        difference, low, high, p = test.difference, test.ci_low, test.ci_high, test.p_value
+    else:
+        return ""
+    if p > 0.05:
         found = "for this model neither is shown to be stronger"
-    elif test.difference > 0:
+    elif difference > 0:
         found = "for this model the neural attack understates the risk, as they say"
     else:
         found = "for this model the neural attack is the stronger one, against their claim"
     note = "" if other == METRIC else " (without shadows, the loss threshold stands for the metric attacks)"
-    p = "" if test.p_value is None else f", p {test.p_value:.2g}"
     return (
-        f"Song & Mittal: {found}{note}: AUC `{other}` minus `{NEURAL}` {test.difference:+.4f} "
-        f"(95% {test.ci_low:+.4f} to {test.ci_high:+.4f}{p}; paired, of this one model)."
+        f"Song & Mittal: {found}{note}: {figure} `{other}` minus `{NEURAL}` {difference:+.4f} "
+        f"(95% {low:+.4f} to {high:+.4f}, p {p:.2g}; paired, of this one model)."
     )
+
+
+def compare_decisions(
+    first: NDArray[np.bool_], second: NDArray[np.bool_], member: NDArray[np.bool_]
+) -> tuple[float, float, float, float]:
+    """The paired difference of two rules' balanced accuracies on the same records: value, 95% interval, two-sided p.
+
+    Each record's difference in correctness is averaged over members and over non-members; the two means are independent, so the
+    variance of their half sum is a quarter of the sum of theirs (normal approximation: hundreds of records a side).
+
+    Args:
+        first, second: (n,) called a member?
+        member: (n,) truth; both sides must occur.
+    """
+    from statistics import NormalDist
+
+    gain = (first == member).astype(np.float64) - (second == member)
+    sides = [gain[member], gain[~member]]
+    difference = sum(float(side.mean()) for side in sides) / 2
+    error = float(np.sqrt(sum(side.var(ddof=1) / len(side) for side in sides))) / 2
+    normal = NormalDist()
+    if error == 0.0:
+        return difference, difference, difference, 1.0 if difference == 0 else 0.0
+    z = normal.inv_cdf(0.975)
+    return difference, difference - z * error, difference + z * error, 2 * (1 - normal.cdf(abs(difference) / error))
 
 
 def low_fpr_against_symmetric(report: AuditReport) -> str:

@@ -37,7 +37,7 @@ def headline_table(report: AuditReport) -> pd.DataFrame:
     rows = []
     for cell in report.whole():
         row: dict[str, Any] = {"attack": cell.attack}
-        for name in ("auc", "advantage", "tpr_at_fpr_0_1", "tpr_at_fpr_0_01", "tpr_at_fpr_0_001", "ppv"):
+        for name in ("auc", "advantage", "balanced_accuracy", "tpr_at_fpr_0_1", "tpr_at_fpr_0_01", "tpr_at_fpr_0_001", "ppv"):
             figure = cell.figures[name]
             row[name] = None if figure.status == "skipped" else round(figure.value, 4)
             if figure.ci_low is not None:

@@ -88,6 +88,10 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
         Interrupted: what was logged stays.
     """
     data = load_dataset(config.dataset, data_dir=config.data_dir)
+    if config.experiments in ("all", "depth") and config.deep <= config.depth:
+        raise UserError(
+            f"deep={config.deep}: the deep model must be deeper than the others; allowed: above depth={config.depth}"
+        )
     chosen = [item for item in EXPERIMENTS if config.experiments in ("all", item.name)]
     cast = {role: what for role, what in roles(config).items() if any(role in (item.first, item.second) for item in chosen)}
     for what in cast.values():

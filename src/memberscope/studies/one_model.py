@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memberscope import metrics, plots, seeds, signals
-from memberscope.audit import AuditReport, resolve_attacks, run_audit
+from memberscope.attacks import registry
+from memberscope.audit import AuditReport, resolve_attacks, run_audit, tfp_slicings
 from memberscope.config import AuditConfig, DataConfig, ModelConfig, TrainConfig
 from memberscope.datasets import LabeledData, Sizes
 from memberscope.errors import UserError
@@ -19,6 +20,7 @@ from memberscope.models import build_model, check_model, summary_text
 from memberscope.plan import Plan, make_plan, replace_labels, resolve_sizes
 from memberscope.predictions import Predictions
 from memberscope.progress import Progress
+from memberscope.slices import check_names
 from memberscope.studies.audited import attack_progress, finding, headline_table
 from memberscope.tracking import DataInput, Tracker, as_json
 
@@ -120,9 +122,17 @@ def check_before_training(
     data: LabeledData, config: DataConfig, models: list[ModelConfig], train: TrainConfig, audit: AuditConfig, *, seed: int
 ) -> None:
     """Raise UserError for anything that would fail later: attacks, classes, sizes, depths, a batch larger than the members."""
-    resolve_attacks(audit.attacks, engine=audit.engine)
+    names = resolve_attacks(audit.attacks, engine=audit.engine)
+    if not any(registry.get(name).needs <= {"target"} for name in names):
+        raise UserError(
+            f"attacks={audit.attacks}: all need shadow models; allowed here: all, tfp, threshold, trained, or some of them"
+        )
     chosen = data.choose(config.classes, choice=config.class_choice, seed=seed)
     sizes = sizes_for(chosen, config)
+    if audit.slices != "auto":
+        check_names(audit.slices, classes=chosen.classes)
+        if audit.engine == "tfp":
+            tfp_slicings(audit.slices)
     for model in models:
         check_model(model.model, depth=model.depth, input_shape=data.shape)
     if train.batch_size > sizes.members:
@@ -243,7 +253,7 @@ def final_audit(
 
 def _slices(audit: AuditConfig) -> str | dict[str, str]:
     if audit.slices != "auto":
-        return audit.slices
+        return f"entire,{audit.slices}"  # every summary speaks of all records first
     return {"threshold": "all", "trained": "entire"} if audit.engine == "tfp" else "all"
 
 
@@ -290,7 +300,7 @@ def _log_inputs(
         "model.filters": model_config.filters, "model.activation": model_config.activation, "model.parameters": model.count_params(),
         "train.epochs": train.epochs, "train.batch_size": train.batch_size, "train.learning_rate": train.learning_rate,
         "train.optimizer": "adam", "audit.attacks": audit.attacks, "audit.slices": audit.slices,
-        "audit.engine": audit.engine, "seed": prepared.seed,
+        "audit.engine": audit.engine, "study.seed": prepared.seed,
     }  # fmt: skip
     tracker.params(resolved)
     tracker.text(as_json(resolved), "config.json")
