@@ -95,7 +95,7 @@ def prepare(data: LabeledData, config: DataConfig, *, seed: int, x: Any = None) 
         seed: redraws all of it.
         x: the chosen records as a tensor, if they are there already.
     """
-    import tensorflow as tf
+    from memberscope.training.fit import to_tensor
 
     chosen = data.choose(config.classes, choice=config.class_choice, seed=seed)
     sizes = sizes_for(chosen, config)
@@ -103,7 +103,7 @@ def prepare(data: LabeledData, config: DataConfig, *, seed: int, x: Any = None) 
     noise = chosen.label_noise if config.label_noise == "auto" else float(config.label_noise)
     labels = replace_labels(chosen.y, plan, share=noise, classes=chosen.classes, seed=seed)
     return Prepared(
-        data=chosen.with_labels(labels), x=tf.constant(chosen.x) if x is None else x, plan=plan, noise=noise, seed=seed
+        data=chosen.with_labels(labels), x=to_tensor(chosen.x) if x is None else x, plan=plan, noise=noise, seed=seed
     )
 
 
