@@ -117,7 +117,7 @@ def child(way: str, arguments: argparse.Namespace) -> None:
     config = settings(arguments)
     import tensorflow_privacy  # noqa: F401 - imports are not what is measured
 
-    from memberscope.studies import case_study, one_model  # noqa: F401
+    from memberscope.studies import case_study, one_model  # noqa: F401 - as above
 
     start = time.perf_counter()
     figures = WAYS[way](config)

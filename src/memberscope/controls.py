@@ -131,7 +131,7 @@ def fit_squares(x: FloatArray, member: BoolArray, seed: int) -> Model:
 def fit_trees(x: FloatArray, member: BoolArray, seed: int) -> Model:
     """Forty boosted trees of four leaves, a twentieth of the records or more a leaf: all other differences."""
     from sklearn.ensemble import HistGradientBoostingClassifier
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     trees = HistGradientBoostingClassifier(
         learning_rate=0.05,

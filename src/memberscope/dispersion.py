@@ -94,7 +94,7 @@ def fit_components(x: Array, *, most: int, seed: int) -> Components:
     with no variance are left out, so there may be none. The records are drawn by their content: see `rows_by_digest`.
     """
     from sklearn.utils.extmath import randomized_svd
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     width = math.prod(x.shape[1:])
     fitted = min(len(x), _MOST_FITTED, max(256, _MOST_FITTED_CELLS // max(1, width)))

@@ -73,7 +73,7 @@ def cross_fit(
     its own stream and runs single-threaded, so the scores do not depend on `workers`.
     """
     from joblib import Parallel, delayed
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     member, n = predictions.member, len(predictions)
     order = fold_plan.canonical_order(features.values, member, predictions.labels, predictions.record_ids)

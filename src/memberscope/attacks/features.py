@@ -38,7 +38,8 @@ class Features:
     labels: Array | None
     by_class: tuple[int, ...]
 
-    def __len__(self) -> int:  # noqa: D105
+    def __len__(self) -> int:
+        """Number of records."""
         return len(self.values)
 
 

@@ -11,11 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from memberscope.errors import Interrupted, UserError
 from memberscope.mlflow_adapter import keep_killed, store
 from memberscope.mlflow_adapter.tracker import MlflowTracker, end_status
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 EXPERIMENT = "memberscope"
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+|")  # MLflow's own: adjective-noun-number
@@ -113,18 +117,18 @@ def open_session(study: str, *, name: str) -> Iterator[Session]:
     client.set_terminated(run_id, "FINISHED")
 
 
-def _experiment(client: object, uri: str) -> str:
+def _experiment(client: MlflowClient, uri: str) -> str:
     """The experiment of a script started by itself: MLflow's own variables, else ours, made with an explicit artifact location."""
     if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
         return given
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-    found = client.get_experiment_by_name(name)  # type: ignore[attr-defined]
+    found = client.get_experiment_by_name(name)
     if found:
         return str(found.experiment_id)
     location = None
     if uri.startswith("sqlite:///"):
         location = (Path(unquote(uri.removeprefix("sqlite:///"))).resolve().parent / "mlruns" / name).as_uri()
-    return str(client.create_experiment(name, artifact_location=location))  # type: ignore[attr-defined]
+    return str(client.create_experiment(name, artifact_location=location))
 
 
 def _process() -> str:
@@ -145,14 +149,14 @@ def _alive(process: str) -> bool:
         return False
 
 
-def _end_stale_runs(client: object, experiment_id: str) -> None:
+def _end_stale_runs(client: MlflowClient, experiment_id: str) -> None:
     """Mark as KILLED our RUNNING runs whose process is gone on this host: a killed ``mlflow run`` leaves them for ever."""
-    running = client.search_runs(  # type: ignore[attr-defined]
+    running = client.search_runs(
         [experiment_id], f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = '{socket.gethostname()}'"
     )
     for run in running:
         if not _alive(run.data.tags.get(PROCESS_TAG, "")):
-            client.set_terminated(run.info.run_id, "KILLED")  # type: ignore[attr-defined]
+            client.set_terminated(run.info.run_id, "KILLED")
 
 
 def _link(uri: str, experiment_id: str, run_id: str) -> str:
