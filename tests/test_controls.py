@@ -15,8 +15,9 @@ from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.controls import BlindControl, blind_control, fit_lines, refitted_null
 from memberscope.errors import UserError
+from memberscope.evidence import Evidence
 from memberscope.metrics import Estimate, NullControl
-from memberscope.predictions import Evidence, Predictions
+from memberscope.predictions import Predictions
 
 
 def _predictions(member: np.ndarray, **parts: np.ndarray | None) -> Predictions:

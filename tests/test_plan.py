@@ -65,7 +65,7 @@ def test_overlap_is_refused() -> None:
 def test_label_noise_is_the_same_share_on_every_side() -> None:
     labels = np.arange(1000) % 4
     plan = make_plan(labels, Sizes(members=500, nonmembers=300, validation=100), seed=5)
-    noisy = replace_labels(labels, plan, share=0.2, classes=4, seed=5)
+    noisy = replace_labels(labels, plan.sides, share=0.2, classes=4, seed=5)
     for side in (plan.members, plan.nonmembers, plan.validation):
         assert np.sum(noisy[side] != labels[side]) == round(0.2 * len(side))
     spare = np.setdiff1d(np.arange(1000), np.concatenate([plan.members, plan.nonmembers, plan.validation]))

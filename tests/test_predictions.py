@@ -14,7 +14,8 @@ import pytest
 
 import memberscope
 from memberscope.errors import UserError
-from memberscope.predictions import Evidence, Predictions, ShadowPredictions
+from memberscope.evidence import Evidence
+from memberscope.predictions import Predictions, ShadowPredictions
 
 N, C = 40, 3
 
@@ -241,7 +242,7 @@ def test_evidence_checks_lengths_and_classes_and_selects_what_is_aligned(arrays:
     aligned = ShadowPredictions(logits=logits, labels=arrays["labels"], member=member, record_ids=ids)
     own_pool = ShadowPredictions(logits=logits, labels=arrays["labels"], member=member)
     half = arrays["member"]
-    evidence = Evidence(target=target, shadows=aligned, trajectories=np.zeros((N, 7)), augmented=np.zeros((3, N, 2, C)))
+    evidence = Evidence(target=target, shadows=aligned, gradients=np.zeros((N, 7)), augmented=np.zeros((3, N, 2, C)))
     part = evidence.select(half)
     assert len(part.target) == N // 2
     assert part.shadows is not None
@@ -249,8 +250,8 @@ def test_evidence_checks_lengths_and_classes_and_selects_what_is_aligned(arrays:
     assert part.augmented is not None
     assert part.augmented.shape == (3, N // 2, 2, C)
     assert Evidence(target=target, shadows=own_pool).select(half).shadows is own_pool
-    with pytest.raises(UserError, match=r"trajectories: shape \(3, 7\); axis 0 must have the target's 40 records"):
-        Evidence(target=target, trajectories=np.zeros((3, 7)))
+    with pytest.raises(UserError, match=r"gradients: shape \(3, 7\); axis 0 must have the target's 40 records"):
+        Evidence(target=target, gradients=np.zeros((3, 7)))
     wide = ShadowPredictions(logits=np.zeros((2, N, 5)), labels=arrays["labels"], member=member)
     with pytest.raises(UserError, match="shadows: 5 classes; the target has 3"):
         Evidence(target=target, shadows=wide)

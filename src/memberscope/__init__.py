@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from memberscope.audit import run_audit
     from memberscope.audit_report import AuditReport
-    from memberscope.predictions import Evidence, Predictions, ShadowPredictions
+    from memberscope.evidence import Evidence, Trajectories
+    from memberscope.predictions import Predictions, ShadowPredictions
 
 __version__ = "0.1.0"
 
 _HOME = {
     "AuditReport": "memberscope.audit_report",
-    "Evidence": "memberscope.predictions",
+    "Evidence": "memberscope.evidence",
     "Predictions": "memberscope.predictions",
     "ShadowPredictions": "memberscope.predictions",
+    "Trajectories": "memberscope.evidence",
     "run_audit": "memberscope.audit",
 }
 
-__all__ = ["AuditReport", "Evidence", "Predictions", "ShadowPredictions", "__version__", "run_audit"]
+__all__ = ["AuditReport", "Evidence", "Predictions", "ShadowPredictions", "Trajectories", "__version__", "run_audit"]
 
 
 def __getattr__(name: str) -> Any:

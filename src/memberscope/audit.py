@@ -20,8 +20,9 @@ from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.audit_report import AuditReport, Cell
 from memberscope.errors import UserError, nearest
+from memberscope.evidence import Evidence
 from memberscope.metrics import Estimate
-from memberscope.predictions import Evidence, Predictions, ShadowPredictions
+from memberscope.predictions import Predictions, ShadowPredictions
 
 if TYPE_CHECKING:
     from memberscope.tfprivacy import Metadata

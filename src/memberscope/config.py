@@ -106,7 +106,30 @@ class Text:
         return self.hint
 
 
-Check = Integer | Real | Choice | Text
+@dataclass(frozen=True, kw_only=True)
+class Integers:
+    """Whole numbers in [low, high], separated by commas; or nothing. Kept as text: ``"512,256"``."""
+
+    low: int
+    high: int
+
+    def parse(self, name: str, value: object) -> str:
+        """The numbers with commas between them, spaces gone; UserError otherwise."""
+        text = str(value).strip()
+        if not text:
+            return ""
+        one = Integer(low=self.low, high=self.high)
+        try:
+            return ",".join(str(one.parse(name, part)) for part in text.split(","))
+        except UserError:
+            raise UserError(f"{name}={text}: allowed: {self.allowed()}") from None
+
+    def allowed(self) -> str:
+        """What is allowed, in words."""
+        return f"nothing, or whole numbers from {self.low} to {self.high} separated by commas"
+
+
+Check = Integer | Integers | Real | Choice | Text
 
 
 def option(default: Any, *, check: Check, group: str, help: str) -> Any:
@@ -199,11 +222,17 @@ class DataConfig(Config):
 class ModelConfig(Config):
     """The architecture."""
 
-    model: str = option("conv", check=Choice(words=("conv", "dense")), group="model", help="architecture")
+    model: str = option("conv", check=Choice(words=("conv", "dense", "mlp")), group="model", help="architecture")
     depth: int = option(
         3, check=Integer(low=1, high=256), group="model", help="how often the unit repeats (conv + pooling, or dense)"
     )
     width: int = option(64, check=Integer(low=1, high=65536), group="model", help="units of a dense layer")
+    widths: str = option(
+        "",
+        check=Integers(low=1, high=65536),
+        group="model",
+        help="units of each hidden layer of an mlp, such as 512,256; empty: depth layers of width",
+    )
     filters: int = option(32, check=Integer(low=1, high=4096), group="model", help="filters of a conv layer")
     activation: str = option(
         "relu",
@@ -211,6 +240,11 @@ class ModelConfig(Config):
         group="model",
         help="activation of the hidden layers",
     )
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """`widths` as numbers."""
+        return tuple(int(part) for part in self.widths.split(",") if part)
 
 
 @dataclass(frozen=True, kw_only=True)

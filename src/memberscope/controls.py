@@ -25,10 +25,11 @@ from memberscope.attacks.folds import canonical_order
 from memberscope.checks import Array, BoolArray, FloatArray, is_number, row_chunks
 from memberscope.dispersion import fit_components
 from memberscope.errors import UserError
+from memberscope.evidence import Evidence
 from memberscope.metrics.area import auc_value
 from memberscope.metrics.curve import rank
 from memberscope.metrics.estimate import check_fraction
-from memberscope.predictions import Evidence, Predictions
+from memberscope.predictions import Predictions
 
 MOST_COMPONENTS = 32
 MOST_CLASSES = 128

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from memberscope import seeds
@@ -10,7 +11,7 @@ from memberscope.errors import UserError, nearest
 if TYPE_CHECKING:
     from tensorflow import keras
 
-ARCHITECTURES = ("conv", "dense")
+ARCHITECTURES = ("conv", "dense", "mlp")
 KERNEL = 3  # a conv unit: 3x3 filters without padding, then 2x2 max pooling
 
 
@@ -24,18 +25,29 @@ def largest_depth(architecture: str, input_shape: tuple[int, ...]) -> int | None
     return depth
 
 
-def check_model(architecture: str, *, depth: int, input_shape: tuple[int, ...]) -> None:
-    """Raise UserError for an unknown architecture, or a depth that the input cannot carry (naming the largest that it can)."""
+def check_model(architecture: str, *, depth: int, input_shape: tuple[int, ...], widths: Sequence[int] = ()) -> None:
+    """Raise UserError for an unknown architecture, a depth that the input cannot carry (naming the largest that it can), or widths
+    of anything but an mlp.
+    """
     if architecture not in ARCHITECTURES:
         raise UserError(
             f"model={architecture}: unknown; allowed: {', '.join(ARCHITECTURES)}{nearest(architecture, ARCHITECTURES)}"
         )
     if architecture == "conv" and len(input_shape) != 3:
-        raise UserError(f"model=conv: needs images, and the records have shape {input_shape}; allowed here: dense")
+        raise UserError(f"model=conv: needs images, and the records have shape {input_shape}; allowed here: dense, mlp")
+    if widths and architecture != "mlp":
+        raise UserError(f"widths={','.join(map(str, widths))}: of an mlp only, and model={architecture}; allowed here: nothing")
     most = largest_depth(architecture, input_shape)
     if depth < 1 or (most is not None and depth > most):
         size = "x".join(str(side) for side in input_shape)
         raise UserError(f"depth={depth}: a {architecture} model on {size} inputs can have depth 1 to {most if most else 'any'}")
+
+
+def hidden_widths(architecture: str, *, depth: int, width: int, widths: Sequence[int] = ()) -> tuple[int, ...]:
+    """Units of each dense hidden layer: one of a conv model, depth + 1 of a dense one, depth (or `widths`) of an mlp."""
+    if architecture == "mlp":
+        return tuple(widths) or (width,) * depth
+    return (width,) * (1 if architecture == "conv" else depth + 1)
 
 
 def build_model(
@@ -45,6 +57,7 @@ def build_model(
     input_shape: tuple[int, ...],
     classes: int,
     width: int = 64,
+    widths: Sequence[int] = (),
     filters: int = 32,
     activation: str = "relu",
     seed: int = 0,
@@ -53,14 +66,15 @@ def build_model(
 
     ``conv``: `depth` units of a 3x3 convolution and 2x2 max pooling, then one dense layer. ``dense``: `depth` + 1 dense layers, since
     conv ends in one too (the case study's convention, kept so that parameter counts agree: 28,298 for conv 3 on 32x32x3 and ten classes,
-    209,802 for dense 3, 222,282 for dense 6).
+    209,802 for dense 3, 222,282 for dense 6). ``mlp``, for tables: `depth` hidden layers of `width` units, or one a number in `widths`.
 
     Args:
-        architecture: ``"conv"`` or ``"dense"``.
+        architecture: ``"conv"``, ``"dense"`` or ``"mlp"``.
         depth: number of repeated units, at least 1.
         input_shape: shape of one record.
         classes: number of logits.
         width: units of a dense layer.
+        widths: units of each hidden layer of an mlp; `depth` and `width` then say nothing.
         filters: filters of a convolution.
         activation: of the hidden layers.
         seed: the stream ``("weights", layer)`` of this seed draws each kernel (Glorot uniform); biases start at zero.
@@ -71,7 +85,7 @@ def build_model(
     Raises:
         UserError: see `check_model`.
     """
-    check_model(architecture, depth=depth, input_shape=input_shape)
+    check_model(architecture, depth=depth, input_shape=input_shape, widths=widths)
     from tensorflow import keras
 
     layers = keras.layers
@@ -80,18 +94,17 @@ def build_model(
         return keras.initializers.GlorotUniform(seed=seeds.integer(seed, "weights", layer))
 
     x = inputs = layers.Input(input_shape, name="input")
-    hidden = depth + 1
+    hidden = hidden_widths(architecture, depth=depth, width=width, widths=widths)
     if architecture == "conv":
         for unit in range(1, depth + 1):
             name = f"conv_{unit}"
             x = layers.Conv2D(filters, KERNEL, activation=activation, kernel_initializer=initial(name), name=name)(x)
             x = layers.MaxPooling2D(name=f"pool_{unit}")(x)
-        hidden = 1
     if len(input_shape) > 1:
         x = layers.Flatten(name="flatten")(x)
-    for unit in range(1, hidden + 1):
+    for unit, units in enumerate(hidden, start=1):
         name = f"dense_{unit}"
-        x = layers.Dense(width, activation=activation, kernel_initializer=initial(name), name=name)(x)
+        x = layers.Dense(units, activation=activation, kernel_initializer=initial(name), name=name)(x)
     logits = layers.Dense(classes, kernel_initializer=initial("logits"), name="logits")(x)
     return keras.Model(inputs, logits, name=f"{architecture}_{depth}")
 

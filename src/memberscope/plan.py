@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,12 @@ class Plan:
     def member(self) -> NDArray[np.bool_]:
         """(n_member + n_nonmember,) ground truth for `audited`."""
         return np.repeat([True, False], [len(self.members), len(self.nonmembers)])
+
+    @property
+    def sides(self) -> dict[str, Index]:
+        """Each side by its name, once: validation only where it has records of its own."""
+        sides = {"members": self.members, "nonmembers": self.nonmembers}
+        return sides if self.validation_is_nonmembers else {**sides, "validation": self.validation}
 
     @property
     def digest(self) -> str:
@@ -136,8 +143,10 @@ def make_plan(labels: NDArray[np.int64], sizes: Sizes, *, seed: int) -> Plan:
     return Plan(members=order[:end_members], nonmembers=nonmembers, validation=validation, validation_is_nonmembers=shared)
 
 
-def replace_labels(labels: NDArray[np.int64], plan: Plan, *, share: float, classes: int, seed: int) -> NDArray[np.int64]:
-    """Label noise: on every side, exactly ``round(share * n)`` labels become another class, each other class equally likely.
+def replace_labels(
+    labels: NDArray[np.int64], sides: Mapping[str, Index], *, share: float, classes: int, seed: int
+) -> NDArray[np.int64]:
+    """Label noise: on every side of a plan, exactly ``round(share * n)`` labels become another class, each equally likely.
 
     The share is the same on members and non-members, so noise changes what there is to memorize and not who is a member.
 
@@ -145,9 +154,6 @@ def replace_labels(labels: NDArray[np.int64], plan: Plan, *, share: float, class
         (n,) labels; records outside the plan keep theirs.
     """
     noisy = labels.copy()
-    sides = {"members": plan.members, "nonmembers": plan.nonmembers}
-    if not plan.validation_is_nonmembers:
-        sides["validation"] = plan.validation
     for name, side in sides.items():
         rng = seeds.stream(seed, "label_noise", name)
         hit = rng.choice(side, size=round(share * len(side)), replace=False)

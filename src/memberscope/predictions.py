@@ -1,4 +1,4 @@
-"""What a model said of records whose membership is known: the three types that carry an audit, and their files.
+"""What models said of records whose membership is known: the two types that carry an audit, and their files.
 
 Attacks, slices and metrics read these types alone, so a model from anywhere (Keras, PyTorch, a REST service) is audited from
 its predictions. Arrays are checked once, when an object is made, in chunks of rows: a million rows of a hundred float32 logits
@@ -318,62 +318,3 @@ class ShadowPredictions(_Outputs):
             if array is not None:
                 changes[name] = array[index]
         return self._copy(**changes)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Evidence:
-    """All that an attack may ask for; everything but the target is optional, and an attack without what it needs is skipped.
-
-    Attributes:
-        target: the audited model's predictions, n records.
-        shadows: models that imitate the target, over their own pool; over the target's own records, in the same order, where
-            both carry equal `record_ids`.
-        population: (1 + n_models) models, the target first, over records that none of them was trained on.
-        augmented: (1 + n_models, n, queries, classes) logits of augmented copies of the target's records, the target first.
-        trajectories: (n, epochs) losses in nats along a (distilled) training.
-        gradients: (n, layers) norms of the loss's gradient.
-        perturbed_labels: (n, queries) ints, the classes published for perturbed copies.
-    """
-
-    target: Predictions
-    shadows: ShadowPredictions | None = None
-    population: ShadowPredictions | None = None
-    augmented: Array | None = None
-    trajectories: Array | None = None
-    gradients: Array | None = None
-    perturbed_labels: Array | None = None
-
-    def __post_init__(self) -> None:  # noqa: D105
-        n = len(self.target)
-        for name, axis in (("augmented", 1), ("trajectories", 0), ("gradients", 0), ("perturbed_labels", 0)):
-            array = getattr(self, name)
-            if array is None:
-                continue
-            array = frozen_view(name, array)
-            if array.ndim <= axis or array.shape[axis] != n:
-                raise UserError(f"{name}: shape {array.shape}; axis {axis} must have the target's {n} records")
-            object.__setattr__(self, name, array)
-        classes = {
-            part.n_classes for part in (self.target, self.shadows) if part is not None and part.form in ("logits", "probs")
-        }
-        if len(classes) > 1:
-            ours, theirs = self.target.n_classes, self.shadows.n_classes if self.shadows is not None else None
-            raise UserError(f"shadows: {theirs} classes; the target has {ours}")
-
-    @property
-    def aligned(self) -> bool:
-        """Do the shadows speak of the target's own records, in the same order?"""
-        if self.shadows is None or self.shadows.record_ids is None or self.target.record_ids is None:
-            return False
-        return np.array_equal(self.shadows.record_ids, self.target.record_ids)
-
-    def select(self, index: Array) -> Evidence:
-        """The evidence on some of the target's records (mask or positions); a pool of the shadows' own stays whole."""
-        parts = {name: getattr(self, name) for name in ("trajectories", "gradients", "perturbed_labels")}
-        return Evidence(
-            target=self.target.select(index),
-            shadows=self.shadows.select(index) if self.shadows is not None and self.aligned else self.shadows,
-            population=self.population,
-            augmented=None if self.augmented is None else self.augmented[:, index],
-            **{name: None if array is None else array[index] for name, array in parts.items()},
-        )

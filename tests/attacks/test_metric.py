@@ -11,7 +11,8 @@ from memberscope import signals
 from memberscope.attacks import registry
 from memberscope.attacks.base import AttackScores, Skip
 from memberscope.attacks.metric import best_threshold
-from memberscope.predictions import Evidence, Predictions, ShadowPredictions
+from memberscope.evidence import Evidence
+from memberscope.predictions import Predictions, ShadowPredictions
 
 SIGNALS = {"metric_confidence": "confidence", "metric_entropy": "entropy_nats", "metric_modified_entropy": "modified_entropy"}
 

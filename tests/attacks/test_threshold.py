@@ -9,7 +9,8 @@ import pytest
 
 from memberscope.attacks import registry
 from memberscope.attacks.base import AttackScores, Skip
-from memberscope.predictions import Evidence, Predictions
+from memberscope.evidence import Evidence
+from memberscope.predictions import Predictions
 
 
 def _scores(name: str, **arrays: Any) -> np.ndarray:

@@ -11,7 +11,8 @@ from memberscope.attacks import perceptron, registry
 from memberscope.attacks.base import AttackScores
 from memberscope.attacks.features import extract, fit_scaling
 from memberscope.attacks.trained import fit_low_fpr, fit_neighbours, fit_perceptron, top_weights
-from memberscope.predictions import Evidence, Predictions
+from memberscope.evidence import Evidence
+from memberscope.predictions import Predictions
 
 
 def _auc(name: str, predictions: Predictions, seed: int = 0) -> float:

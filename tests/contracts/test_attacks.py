@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.errors import UserError
-from memberscope.predictions import Evidence, Predictions, ShadowPredictions
+from memberscope.evidence import Evidence, Trajectories
+from memberscope.predictions import Predictions, ShadowPredictions
 
+DROPPED_WITH = {"population": {"population_inputs": None}}
 EVERY = pytest.mark.parametrize("attack", registry.ATTACKS, ids=lambda attack: attack.name)
 
 
@@ -34,23 +37,59 @@ def _logits(member: np.ndarray, labels: np.ndarray, classes: int, gap: float, rn
     return logits
 
 
+def _paired(n: int, pairs: int, rng: np.random.Generator) -> np.ndarray:
+    """(2 * pairs, n) membership: complementary pairs, so that each record is in exactly half of the models."""
+    first = rng.random((pairs, n)) < 0.5
+    return np.stack([first, ~first], axis=1).reshape(2 * pairs, n)
+
+
 def _evidence(
-    n_in: int = 120, n_out: int = 80, *, classes: int = 3, gap: float = 0.5, seed: int = 0, ids: bool = False
+    n_in: int = 120, n_out: int = 80, *, classes: int = 3, gap: float = 0.5, seed: int = 0, ids: bool = True
 ) -> Evidence:
-    """Everything that any attack may ask for, on shuffled records."""
+    """Everything that any attack may ask for, on shuffled records: the shadows know the target's records and a pool of their own."""
     rng = np.random.default_rng(seed)
-    member = rng.permutation(np.arange(n_in + n_out) < n_in)
-    labels = rng.integers(0, classes, len(member))
+    n = n_in + n_out
+    member = rng.permutation(np.arange(n) < n_in)
+    labels = rng.integers(0, classes, n)
+    names = rng.permutation(n)
     target = Predictions(
         logits=_logits(member, labels, classes, gap, rng),
         labels=labels,
         member=member,
-        record_ids=rng.permutation(len(member)) if ids else None,
+        record_ids=names if ids else None,
+        inputs=rng.normal(size=(n, 5)),
     )
     pool = np.arange(40 * classes) % classes
-    trained = rng.permuted(np.tile(np.arange(len(pool)) % 2 == 0, (2, 1)), axis=1)
-    shadows = ShadowPredictions(logits=_logits(trained, pool, classes, gap, rng), labels=pool, member=trained)
-    return Evidence(target=target, shadows=shadows)
+    place = rng.permutation(n)  # the shadows hold the target's records in another order
+    trained = np.concatenate([_paired(n, 2, rng), _paired(len(pool), 2, rng)], axis=1)
+    known = np.concatenate([labels[place], pool])
+    shadows = ShadowPredictions(
+        logits=_logits(trained, known, classes, gap, rng),
+        labels=known,
+        member=trained,
+        record_ids=np.concatenate([names[place], n + np.arange(len(pool))]) if ids else None,
+    )
+    outside = rng.integers(0, classes, 90)
+    nobody = np.zeros((5, 90), dtype=bool)
+    population = ShadowPredictions(logits=_logits(nobody, outside, classes, gap, rng), labels=outside, member=nobody)
+    every = np.concatenate([member[None], trained[:, np.argsort(place)]])
+    copies = np.repeat(every[:, :, None], 2, axis=2)
+    right = rng.random((n, 24)) < np.where(member, 0.5 + 0.5 * np.tanh(gap), 0.5 - 0.5 * np.tanh(gap / 2))[:, None]
+    return Evidence(
+        target=target,
+        shadows=shadows,
+        population=population,
+        population_inputs=rng.normal(size=(90, 5)),
+        augmented=_logits(copies, labels[:, None], classes, gap, rng),
+        trajectories=Trajectories(
+            target=rng.normal(size=(n, 4)) * 0.3 - gap * member[:, None],
+            shadow=rng.normal(size=(150, 4)) * 0.3 - gap * (np.arange(150) % 2)[:, None],
+            shadow_labels=rng.integers(0, classes, 150),
+            shadow_member=np.arange(150) % 2 == 1,
+        ),
+        gradients=np.exp(rng.normal(size=(n, 3)) * 0.3 - gap * member[:, None]),
+        perturbed_labels=np.where(right, labels[:, None], (labels[:, None] + 1) % classes),
+    )
 
 
 def _score(attack: Attack, evidence: Evidence, **options: Any) -> AttackScores:
@@ -61,8 +100,39 @@ def _score(attack: Attack, evidence: Evidence, **options: Any) -> AttackScores:
 
 def _replace(evidence: Evidence, **changes: Any) -> Evidence:
     target = evidence.target
-    fields = {name: getattr(target, name) for name in ("logits", "labels", "member", "record_ids")}
-    return Evidence(target=Predictions(**(fields | changes)), shadows=evidence.shadows)
+    fields = {name: getattr(target, name) for name in ("logits", "labels", "member", "record_ids", "inputs")}
+    return dataclasses.replace(evidence, target=Predictions(**(fields | changes)))
+
+
+def _alike(evidence: Evidence) -> Evidence:
+    """The same evidence with every record of it like every other."""
+    target, shadows, population, paths = evidence.target, evidence.shadows, evidence.population, evidence.trajectories
+    assert shadows is not None
+    assert population is not None
+    assert paths is not None
+    row = np.array([1.0, 0.5, -1.0])
+    n, m, p = len(target), len(shadows), len(population)
+    whole = _replace(evidence, logits=np.tile(row, (n, 1)), labels=np.zeros(n, int), inputs=np.zeros((n, 5)))
+    models, balanced = shadows.n_models, np.repeat([[True], [False]], shadows.n_models // 2, axis=0)
+    return dataclasses.replace(
+        whole,
+        shadows=ShadowPredictions(
+            logits=np.tile(row, (models, m, 1)),
+            labels=np.zeros(m, int),
+            member=np.tile(balanced, m),
+            record_ids=shadows.record_ids,
+        ),
+        population=ShadowPredictions(
+            logits=np.tile(row, (1 + models, p, 1)), labels=np.zeros(p, int), member=np.zeros((1 + models, p), bool)
+        ),
+        population_inputs=np.zeros((p, 5)),
+        augmented=np.tile(row, (1 + models, n, 2, 1)),
+        trajectories=dataclasses.replace(
+            paths, target=np.ones((n, 4)), shadow=np.ones((150, 4)), shadow_labels=np.zeros(150, int)
+        ),
+        gradients=np.ones((n, 3)),
+        perturbed_labels=np.zeros((n, 24), int),
+    )
 
 
 @EVERY
@@ -77,9 +147,7 @@ def test_perfect_separation_gives_one(attack: Attack) -> None:
 
 @EVERY
 def test_identical_predictions_give_one_half(attack: Attack) -> None:
-    evidence = _evidence(gap=0.0)
-    n = len(evidence.target)
-    same = _replace(evidence, logits=np.tile([1.0, 0.5, -1.0], (n, 1)), labels=np.zeros(n, int))
+    same = _alike(_evidence(gap=0.0))
     assert _auc(_score(attack, same).scores, same.target.member) == 0.5
 
 
@@ -96,13 +164,19 @@ def test_no_record_is_missing_and_every_score_is_a_finite_float64(attack: Attack
 
 @EVERY
 def test_no_input_is_changed(attack: Attack) -> None:
-    evidence = _evidence(ids=True)
-    parts = (evidence.target, evidence.shadows)
-    names = ("logits", "labels", "member", "record_ids")
-    before = [None if getattr(part, name) is None else getattr(part, name).copy() for part in parts for name in names]
+    evidence = _evidence()
+    parts = (evidence.target, evidence.shadows, evidence.population, evidence.trajectories, evidence)
+    names = (
+        "logits", "labels", "member", "record_ids", "inputs", "target", "shadow", "shadow_labels", "shadow_member", "augmented",
+        "gradients", "perturbed_labels", "population_inputs",
+    )  # fmt: skip
+    before = [
+        array.copy() if isinstance(array := getattr(part, name, None), np.ndarray) else None for part in parts for name in names
+    ]
     state = np.random.get_state()[1].copy()  # noqa: NPY002 - to see that nothing draws from it
     _score(attack, evidence)
-    after = [getattr(part, name) for part in parts for name in names]
+    after = [getattr(part, name, None) for part in parts for name in names]
+    assert sum(old is not None for old in before) >= 15
     for old, new in zip(before, after, strict=True):
         if old is not None:
             np.testing.assert_array_equal(old, new)
@@ -122,6 +196,9 @@ def test_same_seed_same_scores_for_any_number_of_workers(attack: Attack) -> None
 @pytest.mark.parametrize("ids", [False, True])
 def test_permuting_the_records_permutes_the_scores(attack: Attack, ids: bool) -> None:
     evidence = _evidence(ids=ids)
+    if attack.missing(evidence):
+        assert not ids
+        return  # what calibrates record by record must know which record is which
     order = np.random.default_rng(9).permutation(len(evidence.target))
     whole, moved = _score(attack, evidence).scores, _score(attack, evidence.select(order)).scores
     np.testing.assert_array_equal(whole[order], moved)
@@ -147,15 +224,19 @@ def test_no_signal_gives_one_half(attack: Attack) -> None:
 @EVERY
 def test_what_is_lacking_is_a_skip_with_its_reason(attack: Attack) -> None:
     evidence = _evidence()
+    assert attack.missing(evidence) is None
     bare = Evidence(target=Predictions(entropy_nats=np.arange(9.0), member=np.arange(9) < 4))
     result = attack.score(bare, seed=0)
     if isinstance(result, Skip):
         assert result.reason.startswith("needs ")
         assert (result.attack, result.family) == (attack.name, attack.family)
     without = attack.score(Evidence(target=evidence.target), seed=0, workers=1)
-    assert isinstance(without, Skip) == ("shadows" in attack.needs)
-    if isinstance(without, Skip):
-        assert without.reason == "needs shadows"
+    assert isinstance(without, Skip) == (attack.needs != {"target"})
+    for need in attack.needs - {"target"}:
+        lacking = attack.score(dataclasses.replace(evidence, **{need: None} | DROPPED_WITH.get(need, {})), seed=0, workers=1)
+        assert isinstance(lacking, Skip)
+        assert need in lacking.reason
+        assert lacking.reason.startswith("needs ")
 
 
 @EVERY
@@ -163,7 +244,7 @@ def test_a_part_without_one_side_is_answered(attack: Attack) -> None:
     evidence = _evidence()
     for index in (evidence.target.member, np.flatnonzero(~evidence.target.member)[:1]):
         result = attack.score(evidence.select(index), seed=0, workers=1)
-        if attack.family == "trained":
+        if attack.cross_fitted:
             assert isinstance(result, Skip)
             assert "to be cross-fitted in 4 folds; there are" in result.reason
         else:
@@ -195,7 +276,7 @@ def test_any_shape_and_any_ties_give_all_scores_or_a_reason(
     tied = _replace(evidence, logits=np.round(evidence.target.logits * levels))  # constant at 0 levels, tied at few
     result = attack.score(tied, seed=seed, workers=1)
     if isinstance(result, Skip):
-        assert attack.family == "trained"
+        assert attack.cross_fitted
         assert min(n_in, n_out) < 8
     else:
         assert result.scores.shape == (n_in + n_out,)

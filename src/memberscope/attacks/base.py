@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from memberscope.checks import BoolArray, FloatArray
 from memberscope.errors import UserError
-from memberscope.predictions import Evidence
+from memberscope.evidence import Evidence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +57,10 @@ class Attack(ABC):
 
     Attributes:
         name: as in reports, ``family_type``.
-        family: ``threshold`` and ``trained`` know the target's own members (a measurement); ``metric`` and ``shadow`` use only
-            what an outside attacker has.
+        family: ``threshold``, ``trained`` and ``white_box`` know the target's own members or its weights (a measurement); ``metric``,
+            ``shadow``, ``population`` and ``label_only`` use only what an outside attacker has.
         needs: fields of `Evidence` without which it is skipped.
+        cross_fitted: is it fitted on the target's own records, and so skipped where a side has too few for its folds?
         tfp_name: the tensorflow_privacy attack type that it mirrors (``lr``, ``threshold-entropy``), if any.
     """
 
@@ -67,6 +68,7 @@ class Attack(ABC):
     family: str
     needs: frozenset[str] = frozenset({"target"})
     tfp_name: str | None = None
+    cross_fitted: bool = False
 
     def missing(self, evidence: Evidence) -> str | None:
         """Why the attack cannot be made on this evidence, as a phrase; None if it can."""

@@ -15,7 +15,8 @@ import numpy as np
 from memberscope import signals
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.checks import BoolArray, FloatArray
-from memberscope.predictions import Evidence, Predictions, ShadowPredictions
+from memberscope.evidence import Evidence
+from memberscope.predictions import Predictions, ShadowPredictions
 
 
 def best_threshold(values: FloatArray, member: BoolArray) -> float:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from memberscope import signals
 from memberscope.attacks.base import Attack, AttackScores, Skip
-from memberscope.predictions import Evidence, Predictions
+from memberscope.evidence import Evidence
+from memberscope.predictions import Predictions
 
 
 def entropy_signal(predictions: Predictions) -> str | None:

@@ -20,7 +20,7 @@ from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.attacks.crossfit import FOLDS, Learner, Model, cross_fit, shortage
 from memberscope.attacks.features import extract
 from memberscope.checks import Array, BoolArray, FloatArray
-from memberscope.predictions import Evidence
+from memberscope.evidence import Evidence
 
 RANK_FLOOR = 0.05
 """Where the weights of `fit_low_fpr` level off; 0.02 and 0.2 gave the same partial AUC below FPR 0.01 within 3%."""
@@ -144,6 +144,7 @@ class Trained(Attack):
     """
 
     family: str = "trained"
+    cross_fitted: bool = True
     learner: Learner
     columns: tuple[str, ...] | None = None
     class_means: int = 2

@@ -13,8 +13,9 @@ from memberscope.attacks.base import Skip
 from memberscope.audit import AuditReport, check_engine, resolve_attacks, run_audit
 from memberscope.config import AttackStudyConfig, groups
 from memberscope.errors import UserError
+from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
-from memberscope.predictions import Evidence, Predictions, ShadowPredictions
+from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.studies.audited import attack_progress, finding, headline_table
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json

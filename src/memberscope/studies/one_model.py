@@ -82,6 +82,7 @@ def model_setting(model: ModelConfig, classes: int) -> str:
         for short, name in (("w", "width"), ("f", "filters"))
         if getattr(model, name) != getattr(default, name)
     ]
+    parts += ["w" + "x".join(map(str, model.hidden))] if model.hidden else []
     parts += [model.activation] if model.activation != default.activation else []
     return "-".join(parts)
 
@@ -101,7 +102,7 @@ def prepare(data: LabeledData, config: DataConfig, *, seed: int, x: Any = None) 
     sizes = sizes_for(chosen, config)
     plan = make_plan(chosen.y, sizes, seed=seed)
     noise = chosen.label_noise if config.label_noise == "auto" else float(config.label_noise)
-    labels = replace_labels(chosen.y, plan, share=noise, classes=chosen.classes, seed=seed)
+    labels = replace_labels(chosen.y, plan.sides, share=noise, classes=chosen.classes, seed=seed)
     return Prepared(
         data=chosen.with_labels(labels), x=to_tensor(chosen.x) if x is None else x, plan=plan, noise=noise, seed=seed
     )
@@ -134,7 +135,7 @@ def check_before_training(
         if audit.engine == "tfp":
             tfp_slicings(audit.slices)
     for model in models:
-        check_model(model.model, depth=model.depth, input_shape=data.shape)
+        check_model(model.model, depth=model.depth, input_shape=data.shape, widths=model.hidden)
     if train.batch_size > sizes.members:
         raise UserError(f"batch_size={train.batch_size}: more than the {sizes.members} members; allowed: 1 to {sizes.members}")
 
@@ -159,7 +160,7 @@ def train_and_audit(
     data, plan, seed = prepared.data, prepared.plan, prepared.seed
     model = build_model(
         model_config.model, depth=model_config.depth, input_shape=data.shape, classes=data.classes, width=model_config.width,
-        filters=model_config.filters, activation=model_config.activation, seed=seed,
+        widths=model_config.hidden, filters=model_config.filters, activation=model_config.activation, seed=seed,
     )  # fmt: skip
     _log_inputs(prepared, model, model_config, train, audit, tracker)
     predict = predictor(model, prepared.x, scale=data.scale)
@@ -297,6 +298,7 @@ def _log_inputs(
         "data.label_noise": prepared.noise, "data.members": len(plan.members), "data.nonmembers": len(plan.nonmembers),
         "data.validation": "nonmembers" if plan.validation_is_nonmembers else len(plan.validation), "plan.digest": plan.digest,
         "model.architecture": model_config.model, "model.depth": model_config.depth, "model.width": model_config.width,
+        "model.widths": model_config.widths,
         "model.filters": model_config.filters, "model.activation": model_config.activation, "model.parameters": model.count_params(),
         "train.epochs": train.epochs, "train.batch_size": train.batch_size, "train.learning_rate": train.learning_rate,
         "train.optimizer": "adam", "audit.attacks": audit.attacks, "audit.slices": audit.slices,

@@ -1,0 +1,169 @@
+"""All that an attack may ask for: the target's predictions, and what else an attacker went and got.
+
+Every query to a model is made before an attack runs; an attack is a pure function of this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.checks import Array, BoolArray, check_finite, frozen_view, is_number
+from memberscope.errors import UserError
+from memberscope.predictions import Predictions, ShadowPredictions
+
+Index = NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trajectories:
+    """Losses of each record along a training: of the target's records, and of a shadow model's, whose membership is known.
+
+    Attributes:
+        target: (n, steps) losses in nats of the target's n records, one a step of a (distilled) training, the model itself last.
+        shadow: (m, steps) the same of a shadow model, over records of its own.
+        shadow_labels: (m,) ints, their classes.
+        shadow_member: (m,) bool, was the shadow model trained on them?
+
+    Raises:
+        UserError: shapes that do not fit, values that are not finite, a shadow without members or without non-members.
+    """
+
+    target: Array
+    shadow: Array
+    shadow_labels: Array
+    shadow_member: BoolArray
+
+    def __post_init__(self) -> None:  # noqa: D105
+        for item in fields(self):
+            object.__setattr__(self, item.name, frozen_view(item.name, getattr(self, item.name)))
+        for name in ("target", "shadow"):
+            array = getattr(self, name)
+            if array.ndim != 2 or not is_number(array):
+                raise UserError(f"trajectories: {name} of shape {array.shape}; allowed are real numbers (records, steps)")
+            check_finite(f"trajectories: {name}", array)
+        steps, rows = self.target.shape[1], len(self.shadow)
+        if self.shadow.shape[1] != steps or self.shadow_labels.shape != (rows,) or self.shadow_member.shape != (rows,):
+            shapes = f"{self.shadow.shape}, labels {self.shadow_labels.shape} and members {self.shadow_member.shape}"
+            raise UserError(f"trajectories: shadow {shapes}; allowed is (m, {steps}), (m,) and (m,)")
+        if self.shadow_member.dtype != np.bool_ or self.shadow_member.all() or not self.shadow_member.any():
+            raise UserError("trajectories: shadow_member must be bool, with at least one member and one non-member")
+
+    def __len__(self) -> int:
+        """Number of the target's records."""
+        return len(self.target)
+
+    def select(self, index: Array) -> Trajectories:
+        """Some of the target's records; the shadow's stay."""
+        return replace(self, target=self.target[index])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evidence:
+    """All that an attack may ask for; everything but the target is optional, and an attack without what it needs is skipped.
+
+    Attributes:
+        target: the audited model's predictions, n records.
+        shadows: models that imitate the target, over a pool of records. Where `record_ids` tell that the pool holds the target's own
+            records, `places` says at which positions, and attacks that calibrate record by record can run.
+        population: (1 + n_models) models, the target first, over p records that none of them was trained on.
+        population_inputs: (p, ...) what the models were shown there; the target's own are in `target.inputs`.
+        augmented: (1 + n_models, n, queries, classes) logits of augmented copies of the target's records, the target first.
+        trajectories: losses along (distilled) trainings of the target and of a shadow model.
+        gradients: (n, layers) norms of the loss's gradient by layer, of the target.
+        perturbed_labels: (n, queries) ints, the classes published for perturbed copies of the target's records.
+    """
+
+    target: Predictions
+    shadows: ShadowPredictions | None = None
+    population: ShadowPredictions | None = None
+    population_inputs: Array | None = None
+    augmented: Array | None = None
+    trajectories: Trajectories | None = None
+    gradients: Array | None = None
+    perturbed_labels: Array | None = None
+
+    def __post_init__(self) -> None:  # noqa: D105
+        n = len(self.target)
+        for name, axis in (("augmented", 1), ("gradients", 0), ("perturbed_labels", 0)):
+            array = getattr(self, name)
+            if array is None:
+                continue
+            array = frozen_view(name, array)
+            if array.ndim <= axis or array.shape[axis] != n:
+                raise UserError(f"{name}: shape {array.shape}; axis {axis} must have the target's {n} records")
+            object.__setattr__(self, name, array)
+        if self.trajectories is not None and len(self.trajectories) != n:
+            raise UserError(f"trajectories: {len(self.trajectories)} records; allowed is one row for each of the target's {n}")
+        parts = (self.target, self.shadows, self.population)
+        classes = {part.n_classes for part in parts if part is not None and part.form in ("logits", "probs")}
+        if len(classes) > 1:
+            name, other = next(
+                (name, getattr(self, name))
+                for name in ("shadows", "population")
+                if getattr(self, name) is not None and getattr(self, name).n_classes != self.target.n_classes
+            )
+            raise UserError(f"{name}: {other.n_classes} classes; the target has {self.target.n_classes}")
+        if self.population is not None and self.population.member.any():
+            raise UserError("population: some records are members; allowed are records that no model was trained on")
+        if self.population_inputs is not None:
+            records = len(self.population) if self.population is not None else 0
+            if len(self.population_inputs) != records:
+                raise UserError(f"population_inputs: {len(self.population_inputs)} records; the population has {records}")
+            object.__setattr__(self, "population_inputs", frozen_view("population_inputs", self.population_inputs))
+        for name in ("population", "augmented"):
+            part = getattr(self, name)
+            if (
+                part is not None
+                and self.shadows is not None
+                and len(getattr(part, "member", part)) != 1 + self.shadows.n_models
+            ):
+                count = len(getattr(part, "member", part))
+                raise UserError(f"{name}: {count} models; allowed is the target and the {self.shadows.n_models} shadows")
+
+    @cached_property
+    def places(self) -> Index | None:
+        """(n,) where each of the target's records stands among the shadows' records; None unless all do."""
+        if self.shadows is None or self.shadows.record_ids is None or self.target.record_ids is None:
+            return None
+        ours, theirs = self.target.record_ids, self.shadows.record_ids
+        if np.array_equal(ours, theirs):
+            return np.arange(len(ours), dtype=np.intp)
+        order = np.argsort(theirs, kind="stable")
+        at = np.searchsorted(theirs[order], ours)
+        at = order[np.minimum(at, len(order) - 1)]
+        return at if np.array_equal(theirs[at], ours) else None
+
+    @property
+    def aligned(self) -> bool:
+        """Do the shadows speak of the target's own records, among others perhaps?"""
+        return self.places is not None
+
+    @cached_property
+    def shadow_pool(self) -> ShadowPredictions | None:
+        """The shadows on the records that they learn membership from: those that are not the target's, or all if all are."""
+        if self.shadows is None or self.places is None:
+            return self.shadows
+        own = np.ones(len(self.shadows), dtype=np.bool_)
+        own[self.places] = False
+        return self.shadows.select(own) if own.any() else self.shadows
+
+    def select(self, index: Array) -> Evidence:
+        """The evidence on some of the target's records (mask or positions); a pool of the shadows' own stays whole."""
+        shadows, places = self.shadows, self.places
+        if shadows is not None and places is not None:
+            own = np.setdiff1d(np.arange(len(shadows)), places)
+            shadows = shadows.select(np.concatenate([places[index], own]))
+        parts = {name: getattr(self, name) for name in ("gradients", "perturbed_labels")}
+        return Evidence(
+            target=self.target.select(index),
+            shadows=shadows,
+            population=self.population,
+            population_inputs=self.population_inputs,
+            augmented=None if self.augmented is None else self.augmented[:, index],
+            trajectories=None if self.trajectories is None else self.trajectories.select(index),
+            **{name: None if array is None else array[index] for name, array in parts.items()},
+        )
