@@ -46,6 +46,11 @@ STUDIES = {
         config="AttackStudyConfig",
         about="audit what any model said of members and non-members, from a file",
     ),
+    "shadow": Study(
+        module="memberscope.studies.shadow",
+        config="ShadowStudyConfig",
+        about="shadow models: train a fleet, attack several of its models with the others, audit one with every attack",
+    ),
     "train": Study(module="memberscope.studies.train", config="TrainStudyConfig", about="one model, trained and audited"),
 }
 

@@ -171,8 +171,8 @@ class Config:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig(Config):
-    """Which records, with which labels, on which side."""
+class RecordsConfig(Config):
+    """Which records, with which labels, and how many of them a model trains on."""
 
     dataset: str = option(
         "digits",
@@ -207,6 +207,12 @@ class DataConfig(Config):
     members: int | str = option(
         "auto", check=Integer(low=20, words=("auto",)), group="data", help="how many records the model trains on"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(RecordsConfig):
+    """Records with the sides of one target model."""
+
     nonmembers: int | str = option(
         "auto", check=Integer(low=20, words=("auto",)), group="data", help="how many records it never sees, for the audit"
     )
@@ -313,6 +319,106 @@ class CaseStudyConfig(DataConfig, TrainConfig, AuditConfig):
         3, check=Integer(low=1, high=1000), group="study", help="repetitions; each redraws split, initialization and order"
     )
     seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="study", help="the first seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetConfig(Config):
+    """Where and how many models are trained at once."""
+
+    store: str = option(
+        "models",
+        check=Text(hint="a folder, or none"),
+        group="fleet",
+        help="folder that keeps finished models, so that a rerun trains only what is missing; none: keep nothing",
+    )
+    reuse: str = option(
+        "auto",
+        check=Choice(words=("auto", "force", "no")),
+        group="fleet",
+        help="auto: reuse finished models that are the same in every respect; force: refuse to train any; no: train all anew",
+    )
+    workers: int | str = option(
+        "auto",
+        check=Integer(low=1, high=1024, words=("auto",)),
+        group="fleet",
+        help="processes on this machine; auto: its cores",
+    )
+    scheduler: str = option(
+        "",
+        check=Text(hint="tcp://HOST:PORT of a Dask scheduler, or nothing"),
+        group="fleet",
+        help="address of a Dask scheduler whose workers train the models; empty: this machine",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShadowStudyConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
+    """Everything that `shadow` takes."""
+
+    model: str = option("mlp", check=Choice(words=("conv", "dense", "mlp")), group="model", help="architecture")
+    depth: int = option(2, check=Integer(low=1, high=256), group="model", help="how often the unit repeats")
+    width: int = option(256, check=Integer(low=1, high=65536), group="model", help="units of a dense layer")
+    attacks: str = option(
+        "all",
+        check=Text(hint="all, tfp, a family, or names separated by commas"),
+        group="audit",
+        help="attacks on the first target: all, a family, or names separated by commas",
+    )
+    slices: str = option(
+        "entire,class",
+        check=Text(hint="all, or some of entire, class, correctness, percentile separated by commas"),
+        group="audit",
+        help="which parts of the records the first target is audited on",
+    )
+    shadows: int = option(
+        16, check=Integer(low=0, high=4096), group="shadow", help="shadow models that each target is attacked with"
+    )
+    targets: int = option(
+        8, check=Integer(low=1, high=4096), group="shadow", help="models audited in turn; intervals over them want at least 2"
+    )
+    design: str = option(
+        "half",
+        check=Choice(words=("half", "disjoint")),
+        group="shadow",
+        help="half: every model is trained on half of one pool, in complementary pairs; disjoint: no shadow sees a record of the target's",
+    )
+    coin_flips: str = option(
+        "no",
+        check=Choice(words=("no", "yes")),
+        group="shadow",
+        help="draw each membership by a fair coin of its own instead of half of each class; only then is epsilon bounded",
+    )
+    population: int | str = option(
+        "auto",
+        check=Integer(low=50, words=("auto",)),
+        group="shadow",
+        help="records that no model sees, for RMIA, quantile and trajectory; auto: as many as members, or what is left",
+    )
+    queries: int = option(
+        5,
+        check=Integer(low=1, high=9),
+        group="shadow",
+        help="augmented copies of an image that LiRA asks about, itself included",
+    )
+    perturbed: int = option(
+        24,
+        check=Integer(low=4, high=1000),
+        group="shadow",
+        help="perturbed copies of a record that the label-only attack asks about",
+    )
+    distill_epochs: int = option(
+        20,
+        check=Integer(low=2, high=10_000),
+        group="shadow",
+        help="epochs of the distillation that the trajectory attack watches",
+    )
+    fidelity: str = option(
+        "no",
+        check=Choice(words=("no", "yes")),
+        group="shadow",
+        help="also measure how attacks weaken as shadows resemble the target less: other depth, architecture, data; fewer of them",
+    )
+    seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="study", help="of the plan, the weights and every draw")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,6 +116,17 @@ def resolve_sizes(
     return Sizes(members=n_mem, nonmembers=n_non, validation=None if shared else n_val)
 
 
+def spread(labels: NDArray[np.int64], rng: np.random.Generator) -> Index:
+    """All records in a random order over which every class is spread evenly, so that any block holds each in proportion."""
+    order = rng.permutation(len(labels))
+    key = np.empty(len(labels))
+    for label in np.unique(labels):
+        mine = order[labels[order] == label]
+        key[mine] = (np.arange(len(mine)) + rng.random()) / len(mine)
+    spread: Index = order[np.argsort(key[order], kind="stable")].astype(np.int64)
+    return spread
+
+
 def make_plan(labels: NDArray[np.int64], sizes: Sizes, *, seed: int) -> Plan:
     """Draw the sides at random, balanced by class.
 
@@ -127,14 +138,7 @@ def make_plan(labels: NDArray[np.int64], sizes: Sizes, *, seed: int) -> Plan:
         sizes: records a side.
         seed: the stream ``("split",)`` of this seed decides.
     """
-    rng = seeds.stream(seed, "split")
-    n = len(labels)
-    order = rng.permutation(n)
-    key = np.empty(n)
-    for label in np.unique(labels):
-        mine = order[labels[order] == label]
-        key[mine] = (np.arange(len(mine)) + rng.random()) / len(mine)
-    order = order[np.argsort(key[order], kind="stable")].astype(np.int64)
+    order = spread(labels, seeds.stream(seed, "split"))
     end_members = sizes.members
     end_nonmembers = end_members + sizes.nonmembers
     nonmembers = order[end_members:end_nonmembers]

@@ -208,6 +208,79 @@ def leakage_figure(history: pd.DataFrame, *, title: str) -> Figure:
     return figure
 
 
+# --- many models -----------------------------------------------------------------------------------------------------
+
+
+def draw_band_of_models(ax: Axes, curves: NDArray[Any], *, ylabel: str) -> Figure:
+    """Curves (models, epochs) as their median and the band that holds the central 90% of the models at each epoch."""
+    epochs = np.arange(1, curves.shape[1] + 1)
+    low, middle, high = np.quantile(curves, [0.05, 0.5, 0.95], axis=0)
+    ax.fill_between(epochs, low, high, color=COLOURS[0], alpha=0.2, linewidth=0, label="central 90% of the models")
+    ax.plot(epochs, middle, color=COLOURS[0], linewidth=1.6, label="median")
+    ax.set(xlabel="epoch", ylabel=ylabel)
+    ax.grid(alpha=0.25)
+    ax.legend(fontsize=8, frameon=False)
+    return ax.figure  # type: ignore[return-value]
+
+
+def band_figure(curves: Mapping[str, NDArray[Any]], *, title: str) -> Figure:
+    """Training accuracy and loss of many models by epoch: ``accuracy`` and ``loss``, (models, epochs) each."""
+    figure, axes = new_figure(1, 2, width=5.5)
+    draw_band_of_models(axes[0, 0], curves["accuracy"], ylabel="training accuracy")
+    draw_band_of_models(axes[0, 1], curves["loss"], ylabel="training loss (nats)")
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def by_shadows_figure(means: pd.DataFrame, *, figure: str) -> Figure:
+    """A figure's mean over targets, with its interval, against the number of shadows; attacks without shadows are level lines.
+
+    Args:
+        means: columns attack, shadows, figure, mean, ci_low, ci_high.
+        figure: which of the figures.
+    """
+    drawn, axes = new_figure(1, 1, width=6.5, height=4.5)
+    ax = axes[0, 0]
+    part = means[means["figure"] == figure]
+    for number, (attack, of_attack) in enumerate(part.groupby("attack", sort=False)):
+        style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)]}
+        if (of_attack["shadows"] == 0).all():
+            ax.axhline(of_attack["mean"].iloc[0], label=attack, linewidth=1.2, **style)
+            continue
+        below, above = of_attack["mean"] - of_attack["ci_low"], of_attack["ci_high"] - of_attack["mean"]
+        ax.errorbar(
+            of_attack["shadows"], of_attack["mean"], yerr=[below.fillna(0), above.fillna(0)], label=attack, linewidth=1.4, marker="o",
+            markersize=3, capsize=2, **style,
+        )  # fmt: skip
+    ticks = sorted(set(part["shadows"]) - {0})
+    ax.set(xscale="log", xlabel="shadow models", ylabel=f"{figure}, mean over targets, 95%")
+    ax.set_xticks(ticks, [str(tick) for tick in ticks])
+    ax.minorticks_off()
+    ax.grid(alpha=0.25)
+    ax.legend(fontsize=7, frameon=False, ncols=2)
+    return drawn
+
+
+def fidelity_figure(frame: pd.DataFrame) -> Figure:
+    """Attack strength by kind of shadow, mean over targets with its interval: columns variant, attack, figure, mean, ci_low, ci_high."""
+    pairs = [
+        (attack, figure)
+        for attack, figure in frame[["attack", "figure"]].drop_duplicates().itertuples(index=False)
+        if figure == ("balanced_accuracy" if attack.startswith(("metric", "shadow")) else "tpr_at_fpr_0_01")
+    ]
+    variants = list(dict.fromkeys(frame["variant"]))
+    drawn, axes = new_figure(1, max(1, len(pairs)), width=3.6, height=1.0 + 0.35 * len(variants))
+    for ax, (attack, figure) in zip(axes[0], pairs, strict=False):
+        part = frame[(frame["attack"] == attack) & (frame["figure"] == figure)].set_index("variant").reindex(variants)
+        place = np.arange(len(variants))
+        spread = [(part["mean"] - part["ci_low"]).fillna(0), (part["ci_high"] - part["mean"]).fillna(0)]
+        ax.errorbar(part["mean"], place, xerr=spread, fmt="o", color=COLOURS[0], capsize=2)
+        ax.set(xlabel=figure, title=attack, ylim=(len(variants) - 0.5, -0.5))
+        ax.set_yticks(place, variants if ax is axes[0, 0] else [""] * len(variants))
+        ax.grid(alpha=0.25)
+    return drawn
+
+
 # --- data ------------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ class Tracker(Protocol):
 
     def text(self, text: str, path: str) -> None:
         """Save text as an artifact."""
+
+    def file(self, local: Path, path: str) -> None:
+        """Save a copy of a file as an artifact under `path`: what the UI cannot show (``.npz``) and a program may want."""
 
     def table(self, frame: pd.DataFrame, path: str) -> None:
         """Save a table as a CSV artifact; a path that ends in ``.json`` becomes a table that can be compared across runs."""
@@ -138,6 +142,10 @@ class MemoryTracker:
     def text(self, text: str, path: str) -> None:
         """See `Tracker.text`."""
         self.artifacts[path] = text
+
+    def file(self, local: Path, path: str) -> None:
+        """See `Tracker.file`."""
+        self.artifacts[path] = local.read_bytes()
 
     def table(self, frame: pd.DataFrame, path: str) -> None:
         """See `Tracker.table`."""

@@ -85,6 +85,11 @@ class LabeledData:
             sha.update(np.ascontiguousarray(array).data)
         return sha.hexdigest()
 
+    def part_digest(self, name: str, index: NDArray[np.int64]) -> str:
+        """SHA-256 of a named part: the whole set's digest, the name, and which records."""
+        content = f"{self.digest}{name}".encode() + np.ascontiguousarray(index, dtype="<i8").tobytes()
+        return hashlib.sha256(content).hexdigest()
+
     def with_labels(self, y: NDArray[np.int64]) -> LabeledData:
         """The same records with other labels."""
         return dataclasses.replace(self, y=y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import socket
 import tempfile
 import time
@@ -102,6 +103,14 @@ class MlflowTracker:
     def text(self, text: str, path: str) -> None:
         """See `Tracker.text`."""
         self.client.log_text(self.run_id, text, path)
+
+    def file(self, local: Path, path: str) -> None:
+        """See `Tracker.file`."""
+        folder = str(Path(path).parent) if Path(path).parent.name else None
+        with tempfile.TemporaryDirectory() as temporary:
+            named = Path(temporary) / Path(path).name
+            shutil.copyfile(local, named)
+            self.client.log_artifact(self.run_id, str(named), folder)
 
     def table(self, frame: pd.DataFrame, path: str) -> None:
         """See `Tracker.table`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,12 @@ from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
 from memberscope.predictions import Predictions, ShadowPredictions
-from memberscope.studies.audited import attack_progress, finding, headline_table
+from memberscope.studies.audited import attack_progress, finding, headline_table, markdown
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 THUMBNAILS = 25
 NEURAL, METRIC = "trained_mlp", "metric_modified_entropy"
@@ -273,12 +273,4 @@ def summary(report: AuditReport, checks: dict[str, str], exposed: str, dispersio
     skipped = {cell.attack: cell.reason for cell in report.cells if cell.slice == "entire" and cell.status != "ok"}
     lines += [f"Skipped: `{attack}`, {reason}." for attack, reason in skipped.items()]
     lines.append("Figures of different attacks are not to be compared as if they measured one thing; see GLOSSARY.md.")
-    return "\n\n".join(line for line in lines if line) + "\n\n" + _markdown(headline_table(report)) + "\n"
-
-
-def _markdown(frame: pd.DataFrame) -> str:
-    def cell(value: Any) -> str:
-        return "" if value is None else str(value)
-
-    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(object).to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(cell(value) for value in row) + " |" for row in rows)
+    return "\n\n".join(line for line in lines if line) + "\n\n" + markdown(headline_table(report)) + "\n"

@@ -60,3 +60,13 @@ def finding(report: AuditReport) -> str:
     else:
         found = "cannot be told from chance with this many records"
     return f"{cell.attack} {found} (AUC {figure.value:.3f}, 95% interval {low:.3f} to {high:.3f})."
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A frame as a markdown table; missing values are empty."""
+
+    def cell(value: Any) -> str:
+        return "" if value is None or value != value else str(value)
+
+    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(object).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(cell(value) for value in row) + " |" for row in rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -311,12 +310,11 @@ def _log_inputs(
     if not plan.validation_is_nonmembers:
         splits["validation"] = plan.validation
     for context, index in splits.items():
-        sha = hashlib.sha256(f"{data.digest}{context}".encode() + np.ascontiguousarray(index, dtype="<i8").tobytes())
         tracker.data(
             DataInput(
                 name=data.name,
                 context=context,
-                digest=sha.hexdigest(),
+                digest=data.part_digest(context, index),
                 source=data.source,
                 shape=(len(index), *data.shape),
                 classes=data.classes,

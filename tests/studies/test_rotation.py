@@ -1,0 +1,89 @@
+"""Targets in turn: means over them, numbers of shadows, and the literature's orderings judged at their stated error rate."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from memberscope.studies.rotation import FIGURES, Claim, counts, judge, over_targets, point_figures, sentences
+
+
+def _frame(first: np.ndarray, second: np.ndarray, *, figure: str = "auc") -> pd.DataFrame:
+    """Two attacks over targets: rows as `rotate` gives them, every other figure 0.5."""
+    rows = []
+    for name, shadows, values in (("lira_online", 4, first), ("threshold_loss", 0, second)):
+        for target, value in enumerate(values):
+            rows.append({"target": target, "attack": name, "shadows": shadows} | dict.fromkeys(FIGURES, 0.5) | {figure: value})
+    return pd.DataFrame(rows)
+
+
+CLAIM = Claim(
+    text="first above second", source="nobody", figure="auc", first=("lira_online", None), second=("threshold_loss", 0)
+)
+
+
+def test_numbers_of_shadows_double_up_to_all() -> None:
+    assert counts(64, paired=True) == (2, 4, 8, 16, 32, 64)
+    assert counts(10, paired=True) == (2, 4, 8, 10)
+    assert counts(1, paired=False) == (1,)
+    assert counts(2, paired=True) == (2,)
+
+
+def test_figures_are_those_of_a_closed_form() -> None:
+    rng = np.random.default_rng(0)
+    member = np.arange(40_000) < 20_000
+    found = point_figures(rng.normal(size=40_000) + 1.5 * member, member)
+    assert found["auc"] == pytest.approx(0.8556, abs=0.008)  # Phi(1.5 / sqrt 2)
+    assert found["tpr_at_fpr_0_01"] == pytest.approx(0.2041, abs=0.03)  # Phi(1.5 - 2.3263)
+
+
+def test_means_have_a_t_interval_and_one_target_has_none() -> None:
+    values = np.array([0.6, 0.62, 0.64, 0.7])
+    means = over_targets(_frame(values, values)).set_index(["attack", "figure"]).loc[("lira_online", "auc")]
+    half = 3.1824463 * values.std(ddof=1) / 2
+    assert means["mean"] == pytest.approx(0.64)
+    assert (means["ci_low"], means["ci_high"]) == (pytest.approx(0.64 - half), pytest.approx(0.64 + half))
+    alone = over_targets(_frame(values[:1], values[:1]))
+    assert alone["ci_low"].isna().all()
+
+
+def test_a_clear_difference_is_confirmed_or_refuted_and_a_small_one_undecided() -> None:
+    rng = np.random.default_rng(1)
+    base = 0.6 + 0.01 * rng.normal(size=8)
+    for shift, verdict in ((0.1, "confirmed"), (-0.1, "refuted"), (0.0, "undecided")):
+        noise = 0.01 * rng.normal(size=8)
+        noise -= noise.mean()
+        row = judge(_frame(base + shift + noise, base), [CLAIM]).iloc[0]
+        assert row["verdict"] == verdict
+        assert row["difference"] == pytest.approx(shift, abs=1e-12)
+        assert verdict in sentences(judge(_frame(base + shift + noise, base), [CLAIM]))[0]
+
+
+def test_few_targets_or_a_missing_attack_are_not_tested() -> None:
+    few = judge(_frame(np.full(4, 0.7), np.linspace(0.5, 0.6, 4)), [CLAIM])
+    assert few["verdict"].tolist() == ["not tested"]
+    absent = Claim(text="x", source="y", figure="auc", first=("rmia_online", None), second=("threshold_loss", 0))
+    row = judge(_frame(np.full(8, 0.7), np.full(8, 0.5)), [absent]).iloc[0]
+    assert row["verdict"] == "not tested"
+    assert sentences(judge(_frame(np.full(8, 0.7), np.full(8, 0.5)), [absent])) == ["x (y): **not tested**."]
+
+
+def test_at_least_is_not_refuted_by_a_draw() -> None:
+    claim = Claim(text="x", source="y", figure="auc", first=("lira_online", None), second=("threshold_loss", 0), at_least=True)
+    values = np.linspace(0.5, 0.6, 8)
+    assert judge(_frame(values, values), [claim])["verdict"].tolist() == ["confirmed"]
+    assert judge(_frame(values - 0.05 - 0.001 * np.arange(8), values), [claim])["verdict"].tolist() == ["refuted"]
+
+
+def test_no_difference_is_called_one_in_about_a_twentieth_of_studies() -> None:
+    """Seven true nulls a study, Holm: at least one false verdict in about 5% of 200 studies; 2 to 22 of them fail once in 1,000."""
+    rng = np.random.default_rng(2)
+    stated = [Claim(text=f"{k}", source="nobody", figure="auc", first=(f"a{k}", 4), second=(f"b{k}", 4)) for k in range(7)]
+    names = [f"{side}{k}" for k in range(7) for side in "ab"]
+    frame = pd.DataFrame({"target": np.tile(np.arange(8), 14), "attack": np.repeat(names, 8), "shadows": 4})
+    wrong = 0
+    for _ in range(200):
+        found = judge(frame.assign(auc=0.6 + 0.02 * rng.normal(size=len(frame))), stated)
+        wrong += bool(found["verdict"].isin(["confirmed", "refuted"]).any())
+    assert 2 <= wrong <= 22
