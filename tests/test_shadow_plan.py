@@ -137,7 +137,7 @@ def test_a_broken_promise_is_refused() -> None:
     [
         ({"members": 251}, "members=251: design=half needs 2 x members, and the data set has 500 records; allowed: 10 to 250"),
         ({"design": "disjoint", "members": 126}, "needs 4 x members, and the data set has 500 records; allowed: 10 to 125"),
-        ({"members": 200, "population": 200}, "needs 2 x members and 200 for the population, and the data set has 500 records; allowed: 10 to 150"),
+        ({"members": 200, "population": 200}, "and 200 for the population, and the data set has 500 records; allowed: 10 to 150"),
         ({"population": 490}, "population=490: design=half needs 2 x members and 490"),
         ({"shadows": 0}, "shadows=0: none; allowed: at least 2"),
         ({"shadows": 5}, "shadows=5: odd; design=half trains complementary pairs; allowed: 4 or 6"),

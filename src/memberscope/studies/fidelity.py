@@ -78,7 +78,7 @@ def variants(bench: Bench, recipe: Recipe, *, seed: int) -> list[Variant]:
     noisy = list(queries.perturbations(pool.x, 4, seed=seed))[3]  # the strongest
     found.append(
         Variant(
-            name="noisy records (a tenth of the bits, or 0.2 of the range)",
+            name="noisy records",
             recipe=recipe,
             data=dataclasses.replace(pool, x=noisy),
         )

@@ -207,7 +207,7 @@ def judge(frame: pd.DataFrame, stated: Sequence[Claim]) -> pd.DataFrame:
             if seen.p_value is not None and seen.n_seeds >= metrics.LEAST_SEEDS:
                 tests.append((len(rows), seen.p_value))
         rows.append(row)
-    adjusted = metrics.holm([p for _, p in tests]) if tests else []
+    adjusted = metrics.holm([p for _, p in tests])
     for (place, _), p in zip(tests, adjusted, strict=True):
         row, claim = rows[place], stated[place]
         row["p_holm"] = float(p)

@@ -48,10 +48,9 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     recipe = Recipe.of(config, config)
     recipe.check(data.shape)
     plan = plan_for(data, config)
-    if recipe.batch_size > int(plan.member.sum(axis=1).min()):
-        raise UserError(
-            f"batch_size={recipe.batch_size}: more than the members of a model; allowed: 1 to {int(plan.member.sum(axis=1).min())}"
-        )
+    least = int(plan.member.sum(axis=1).min())
+    if recipe.batch_size > least:
+        raise UserError(f"batch_size={recipe.batch_size}: more than the members of a model; allowed: 1 to {least}")
     noise = data.label_noise if config.label_noise == "auto" else float(config.label_noise)
     sides = {"records": plan.records, "population": plan.population}
     data = data.with_labels(replace_labels(data.y, sides, share=noise, classes=data.classes, seed=config.seed))

@@ -1,0 +1,130 @@
+"""The shadow study on a little of the embedded data: what it logs, what it promises, what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memberscope.attacks import registry
+from memberscope.config import ShadowStudyConfig
+from memberscope.errors import UserError
+from memberscope.interrupt import StopFlag
+from memberscope.studies import shadow
+from memberscope.studies.result import StudyResult
+from memberscope.tracking import MemoryTracker
+
+TINY = {
+    "members": 120, "population": 100, "shadows": 4, "targets": 3, "epochs": 12, "width": 32, "depth": 1, "queries": 2, "perturbed": 4,
+    "distill_epochs": 2,
+}  # fmt: skip
+
+
+def _run(folder: Path, **changes: object) -> tuple[MemoryTracker, StudyResult]:
+    tracker = MemoryTracker()
+    with StopFlag() as stop:
+        result = shadow.run(ShadowStudyConfig(**({**TINY, "store": str(folder)} | changes)), tracker, stop)
+    return tracker, result
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryTracker, StudyResult, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return *_run(folder, fidelity="yes"), folder
+
+
+def test_one_child_for_the_target_and_one_for_all_shadows(done: tuple[MemoryTracker, StudyResult, Path]) -> None:
+    tracker, _, _ = done
+    assert [child.name for child in tracker.children] == ["shadows", "target-0"]
+    shadows, target = tracker.children
+    table = shadows.artifacts["models.csv"]
+    assert len(table) == 6
+    assert table["role"].tolist() == ["target", "shadow", "target", "shadow", "target", "shadow"]
+    assert (table["train_accuracy"] > table["test_accuracy"]).all()
+    assert target.models == [((32, 32, 1), 10)]
+
+
+def test_every_attack_of_the_registry_ran_on_the_target(done: tuple[MemoryTracker, StudyResult, Path]) -> None:
+    _, target = done[0].children
+    frame = target.artifacts["attacks.csv"]
+    whole = frame[frame["slice"] == "entire"]
+    assert set(whole["attack"]) == set(registry.names())
+    skipped = whole[whole["status"] == "skipped"]
+    assert set(skipped["metric"]) <= {"epsilon_lower_bound"}, skipped
+    auc = whole[whole["metric"] == "auc"]
+    assert (auc["ci_low"] < auc["value"]).all()
+    assert (auc["value"] < auc["ci_high"]).all()
+
+
+def test_means_over_targets_by_number_of_shadows(done: tuple[MemoryTracker, StudyResult, Path]) -> None:
+    means = done[0].artifacts["by_shadows.csv"]
+    assert set(means["shadows"]) == {0, 2, 4}
+    assert {"lira_online", "lira_offline", "rmia_online", "rmia_offline", "shadow_shokri", "threshold_loss"} <= set(
+        means["attack"]
+    )
+    assert (means["targets"] == 3).all()
+    assert means["mean"].between(0, 1).all()
+    auc = means[(means["figure"] == "auc") & (means["attack"] == "threshold_loss")]["mean"].item()
+    assert 0.55 < auc < 0.95, "a fifth of the labels are noise, and the models fit them"
+
+
+def test_fidelity_has_the_target_itself_first_and_differences_from_the_same_recipe(
+    done: tuple[MemoryTracker, StudyResult, Path],
+) -> None:
+    frame = done[0].artifacts["fidelity.csv"]
+    assert frame["variant"].iloc[0] == "the target itself"
+    metric = frame[(frame["attack"] == "metric_modified_entropy") & (frame["figure"] == "balanced_accuracy")]
+    by = metric.set_index("variant")["mean"]
+    assert by["the target itself"] >= by["shuffled features"]
+    assert np.isnan(metric.set_index("variant").loc["same recipe, same pool", "difference"])
+
+
+def test_what_the_parent_shows(done: tuple[MemoryTracker, StudyResult, Path]) -> None:
+    tracker, result, _ = done
+    assert {"auc_mean/lira_online", "auc/threshold_loss", "gap"} <= set(tracker.logged_metrics)
+    assert not any(bad in name for name in tracker.logged_metrics for bad in "[]%=@")
+    assert {"plan.npz", "orderings.csv", "auc_by_shadows.png", "study.json", "config.json"} <= set(tracker.artifacts)
+    assert "LiRA" not in result.table
+    assert "The literature's orderings" in tracker.description
+    assert "not tested" in result.answer, "three targets are too few for a verdict"
+
+
+def test_a_rerun_trains_nothing_and_finds_the_same(done: tuple[MemoryTracker, StudyResult, Path]) -> None:
+    tracker, result, folder = done
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.npz")}
+    again, result_again = _run(folder)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.npz")} == before
+    assert result_again.table == result.table
+    assert again.artifacts["targets.csv"].equals(tracker.artifacts["targets.csv"])
+
+
+def test_coin_flips_bound_epsilon_for_attacks_blind_to_the_coins(tmp_path: Path) -> None:
+    tracker, _ = _run(
+        tmp_path, coin_flips="yes", design="disjoint", targets=1, shadows=2, members=60, attacks="lira_offline,trained_lr"
+    )
+    frame = tracker.children[-1].artifacts["attacks.csv"]
+    bound = frame[(frame["metric"] == "epsilon_lower_bound") & (frame["slice"] == "entire")].set_index("attack")
+    assert bound.loc["lira_offline", "status"] != "skipped"
+    assert bound.loc["trained_lr", "status"] == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"members": 5000}, "members=5000: design=half needs 2 x members and 100 for the population, and the data set has 1797 records"),
+        ({"shadows": 5}, "shadows=5: odd"),
+        ({"shadows": 0}, "shadows=0: none"),
+        ({"model": "conv", "depth": 9}, "depth=9"),
+        ({"attacks": "lyra_online"}, "lira_online"),
+        ({"slices": "clas"}, "class"),
+        ({"batch_size": 500}, "batch_size=500: more than the members of a model; allowed: 1 to 120"),
+    ],
+)  # fmt: skip
+def test_what_would_fail_later_is_refused_before_anything_trains(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        _run(tmp_path / "models", **changes)
+    assert message in str(error.value)
+    assert not (tmp_path / "models").exists()
