@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from memberscope.datasets.archives import ARCHIVES
 from memberscope.datasets.labeled import LabeledData, Sizes
 from memberscope.errors import UserError, nearest
 
@@ -45,7 +46,8 @@ def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
     known = tfds.list_builders(with_community_datasets=False)
     if short not in known and not (Path(looked) / short).is_dir():
         raise UserError(
-            f"dataset={name}: unknown to TensorFlow Datasets; allowed: digits, an .npz file, or a TFDS name{nearest(short, known)}"
+            f"dataset={name}: unknown to TensorFlow Datasets; allowed: digits, {', '.join(ARCHIVES)}, an .npz file, or a TFDS name"
+            + nearest(short, {*known, *ARCHIVES})
         )
     try:
         builder = tfds.builder(name, data_dir=folder, try_gcs=False)
