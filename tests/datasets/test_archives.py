@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import tarfile
 from pathlib import Path
@@ -20,7 +21,7 @@ SIZES = Sizes(members=10, nonmembers=10, validation=5)
 def toy(*members: str, bits: int = 5, classes: int = 12, sha256: str | None = None) -> Archive:
     return Archive(
         name="toy", file="toy.tgz", sha256=sha256, members=members, bits=bits, classes=classes, records=7, sizes=SIZES
-    )  # type: ignore[arg-type]
+    )
 
 
 def pack(path: Path, files: dict[str, bytes]) -> Path:
@@ -45,7 +46,7 @@ def random_table(n: int = 200, bits: int = 5, classes: int = 12, seed: int = 0) 
     return rng.random((n, bits)) < 0.3, rng.integers(0, classes, n)
 
 
-@pytest.mark.parametrize("block", [13, 64, 8 << 20])
+@pytest.mark.parametrize("block", [19, 64, 8 << 20])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("quoted", [True, False])
 def test_one_file_of_class_and_bits(
@@ -63,7 +64,7 @@ def test_one_file_of_class_and_bits(
     assert np.array_equal(np.array(by_hand), np.column_stack([table.y + 1, table.x]))
 
 
-@pytest.mark.parametrize("block", [13, 8 << 20])
+@pytest.mark.parametrize("block", [19, 8 << 20])
 @pytest.mark.parametrize("folder", ["texas/100/", "other/", "", "./a/b/"])
 def test_two_files_of_bits_and_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, folder: str) -> None:
     monkeypatch.setattr(archives, "BLOCK", block)
@@ -99,7 +100,7 @@ def test_other_spellings_of_a_row(tmp_path: Path, text: bytes) -> None:
 GOOD = b'"3",0,1,0,1,1\n'
 
 
-@pytest.mark.parametrize("block", [13, 8 << 20])
+@pytest.mark.parametrize("block", [19, 8 << 20])
 @pytest.mark.parametrize(
     ("row", "line"),
     [
@@ -179,6 +180,18 @@ def test_damaged_archives(tmp_path: Path) -> None:
         read_archive(toy("rows"), tmp_path / "none.tgz")
     with pytest.raises(UserError, match="cannot be read"):
         read_archive(toy("rows"), tmp_path)
+
+
+def test_a_bit_flipped_in_an_archive_is_found_by_its_checksum(tmp_path: Path) -> None:
+    """Stored without compression, a bit that turns from 0 to 1 leaves every row well-formed."""
+    plain = pack(tmp_path / "plain.tgz", {"rows": GOOD * 50})
+    stored = gzip.compress(gzip.decompress(plain.read_bytes()), compresslevel=0)
+    path = tmp_path / "toy.tgz"
+    path.write_bytes(stored)
+    assert len(read_archive(toy("rows"), path).y) == 50
+    path.write_bytes(stored.replace(b',0,1,0,1,1\n"3"', b',1,1,0,1,1\n"3"', 1))
+    with pytest.raises(UserError, match=r"truncated or damaged .*CRC"):
+        read_archive(toy("rows"), path)
 
 
 def test_the_digest_is_checked_before_anything_is_read(tmp_path: Path) -> None:

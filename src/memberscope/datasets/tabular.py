@@ -35,7 +35,8 @@ def load_tabular(name: str, *, data_dir: str = "", archive_dir: str = "") -> Lab
         archive_dir: folder that holds the archive as published; empty: see above.
 
     Raises:
-        UserError: a folder that is none; the set is neither prepared, nor on disk, nor to be downloaded; or the archive is damaged or another one.
+        UserError: `data_dir` is a file; the set is neither prepared, nor on disk, nor to be downloaded; or its archive is damaged or
+            another one.
     """
     os.environ.setdefault("NO_GCE_CHECK", "true")  # Google's client would look for a metadata server for seconds
     from memberscope.datasets.tabular_builders import BUILDERS

@@ -84,7 +84,11 @@ class _Bits(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: i
             table = read_archive(published, path)
         except UserError:
             if not self._archive:
-                path.unlink(missing_ok=True)  # TFDS would take the damaged download again next time
+                for cached in (
+                    path,
+                    path.with_name(f"{path.name}.INFO"),
+                ):  # TFDS would take the damaged download again next time
+                    cached.unlink(missing_ok=True)
             raise
         self.info.metadata["archive_sha256"] = table.sha256
         return {"train": self._generate_examples(table)}
