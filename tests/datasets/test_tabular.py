@@ -30,7 +30,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(tfds_images, "_answers", lambda host: False)
+    monkeypatch.setattr(tfds_images, "answers", lambda host: False)
 
 
 def table(name: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -100,7 +100,7 @@ def test_each_is_read_in_order_and_prepared_once(name: str, tmp_path: Path, fold
     assert ("as registered" in data.source, "not verified" in data.source) == (name == "location30", name != "location30")
     assert f"{N} records, and {ARCHIVES[name].records:,} were published" in data.source
     (folder / ARCHIVES[name].file).unlink()
-    again = load(f"tfds:{name}", tmp_path)  # the archive is gone
+    again = load(f"tfds:{name}", tmp_path, folder)  # the archive is gone
     assert (again.digest, again.source) == (data.digest, data.source)
 
 
@@ -182,7 +182,7 @@ def test_where_the_archive_is_looked_for(tmp_path: Path, folder: Path, monkeypat
 
 def test_nothing_to_be_had_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(tfds_images, "_answers", lambda host: bool(asked.append(host)))
+    monkeypatch.setattr(tfds_images, "answers", lambda host: bool(asked.append(host)))
     monkeypatch.setenv("MEMBERSCOPE_ARCHIVE_DIR", str(tmp_path / "empty"))
     with pytest.raises(UserError) as caught:
         load("purchase100", tmp_path)
@@ -224,6 +224,24 @@ def test_a_set_prepared_from_another_archive_is_not_passed_off(tmp_path: Path, f
         load("texas100", tmp_path, folder)
 
 
+def test_of_two_that_prepare_at_once_the_slower_reads_what_the_faster_made(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from memberscope.datasets import tabular_builders
+
+    read, digests = tabular_builders.read_archive, []
+
+    def overtaken(*args: object) -> object:
+        monkeypatch.setattr(tabular_builders, "read_archive", read)
+        digests.append(load("location30", tmp_path, folder).digest)
+        return read(*args)
+
+    monkeypatch.setattr(tabular_builders, "read_archive", overtaken)
+    digests.append(load("location30", tmp_path, folder).digest)
+    assert len(set(digests)) == 1
+    assert [path.name for path in (tmp_path / "prepared/location30").iterdir()] == ["1.0.0"]
+
+
 def test_a_damaged_set_is_one_line(tmp_path: Path, folder: Path) -> None:
     load("location30", tmp_path, folder)
     (record,) = (tmp_path / "prepared").rglob("*.tfrecord*")
@@ -263,7 +281,7 @@ def site(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         monkeypatch.setattr(archives, "HOMEPAGE", f"http://127.0.0.1:{server.server_address[1]}")
-        monkeypatch.setattr(tfds_images, "_answers", lambda host: host == "127.0.0.1")
+        monkeypatch.setattr(tfds_images, "answers", lambda host: host == "127.0.0.1")
         yield root / "raw/master"
         server.shutdown()
         thread.join()

@@ -46,10 +46,14 @@ def load_tabular(name: str, *, data_dir: str = "", archive_dir: str = "") -> Lab
     if asked.exists() and not asked.is_dir():
         raise UserError(f"data_dir={asked}: no folder; allowed: a folder, or one to be made")
     builder = BUILDERS[name](data_dir=asked)
-    if not tfds_images._prepared(builder) and not is_writable(asked):
+    if not tfds_images.is_prepared(builder) and not is_writable(asked):
         builder = BUILDERS[name](data_dir=cache_dir())
     archive = find_archive(published, archive_dir)
-    if not tfds_images._prepared(builder):
+    if not tfds_images.is_prepared(builder):
+        if archive is None and archive_dir:
+            raise UserError(
+                f"archive_dir={archive_dir}: no {published.file} in it; allowed: a folder that holds it as {HOMEPAGE} publishes it"
+            )
         if archive is None:
             _check_host(published, looked=(asked, *_archive_dirs(archive_dir)))
         root = builder.data_dir_root
@@ -81,20 +85,9 @@ def is_writable(folder: Path) -> bool:
 
 
 def find_archive(published: Archive, archive_dir: str = "") -> Path | None:
-    """The archive in `archive_dir`, else in the folder of ``MEMBERSCOPE_ARCHIVE_DIR``, else None.
-
-    Raises:
-        UserError: `archive_dir` is given and has no such file.
-    """
-    for folder in _archive_dirs(archive_dir):
-        path = folder / published.file
-        if path.is_file():
-            return path
-        if archive_dir:
-            raise UserError(
-                f"archive_dir={archive_dir}: no {published.file} in it; allowed: a folder that holds it as {HOMEPAGE} publishes it"
-            )
-    return None
+    """The archive in `archive_dir` or, if that is empty, in the folder of ``MEMBERSCOPE_ARCHIVE_DIR``; None if it is not there."""
+    paths = [folder / published.file for folder in _archive_dirs(archive_dir)]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _archive_dirs(archive_dir: str) -> list[Path]:
@@ -104,7 +97,7 @@ def _archive_dirs(archive_dir: str) -> list[Path]:
 
 def _check_host(published: Archive, *, looked: tuple[Path, ...]) -> None:
     host = urlsplit(published.url).hostname or ""
-    if not tfds_images._answers(host):
+    if not tfds_images.answers(host):
         raise UserError(
             f"dataset={published.name}: not found in {' or '.join(map(str, looked))}, and {host} does not answer to download it; "
             f"set --archive_dir or {ARCHIVE_VARIABLE} to a folder that holds {published.file}"

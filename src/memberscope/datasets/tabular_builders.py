@@ -10,7 +10,6 @@ could be verified, so none is registered for them: the digest of what was read i
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -94,7 +93,7 @@ class _Bits(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: i
         return {"train": self._generate_examples(table)}
 
     def _generate_examples(self, table: Table) -> Iterator[tuple[int, dict[str, Any]]]:
-        with Progress(len(table.y), f"preparing {self.name}", unit="record", stream=sys.stderr) as progress:
+        with Progress(len(table.y), f"preparing {self.name}", unit="record") as progress:
             for row, (features, label) in enumerate(zip(table.x, table.y, strict=True)):
                 yield row, {"features": features, "label": int(label)}
                 if (row + 1) % STEP == 0 or row + 1 == len(table.y):
@@ -106,7 +105,7 @@ class Location30(_Bits):
 
     DESCRIPTION = (
         "5,010 Foursquare users in Bangkok: 446 bits say which regions and which types of places each visited. The 30 classes are "
-        "clusters of these records, found by k-means by the authors."
+        "clusters of these records, found by the authors."
     )
     CITATION = f"{SHOKRI}\n{YANG}"
 
@@ -116,7 +115,7 @@ class Purchase100(_Bits):
 
     DESCRIPTION = (
         "197,324 shoppers of the Acquire Valued Shoppers challenge: 600 bits say which products each bought. The 100 classes are "
-        "clusters of these records, found by k-means by the authors."
+        "clusters of these records, found by the authors."
     )
     CITATION = SHOKRI
 
