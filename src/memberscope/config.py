@@ -176,15 +176,23 @@ class RecordsConfig(Config):
 
     dataset: str = option(
         "digits",
-        check=Text(hint="digits, cifar10, tfds:NAME, or the path of an .npz with x and y"),
+        check=Text(hint="digits, cifar10, location30, purchase100, texas100, tfds:NAME, or the path of an .npz with x and y"),
         group="data",
-        help="data set: digits (embedded), cifar10, tfds:NAME for any TFDS image classification set, or a path to an .npz of x, y",
+        help="data set: digits (embedded), cifar10, a table (location30, purchase100, texas100), tfds:NAME for any TFDS image "
+        "classification set, or a path to an .npz of x, y",
     )
     data_dir: str = option(
         "",
         check=Text(hint="a folder"),
         group="data",
         help="folder of prepared TFDS data sets; empty: TFDS_DATA_DIR, or TFDS's own",
+    )
+    archive_dir: str = option(
+        "",
+        check=Text(hint="a folder, or nothing"),
+        group="data",
+        help="folder that already has the published archive of location30, purchase100 or texas100; "
+        "empty: MEMBERSCOPE_ARCHIVE_DIR, or a download",
     )
     classes: str = option(
         "all",

@@ -125,7 +125,7 @@ def test_absent_tfds_set_says_where_it_looked_within_seconds(tmp_path: Path, mon
     from memberscope.datasets import tfds_images
 
     asked: list[str] = []
-    monkeypatch.setattr(tfds_images, "_answers", lambda host: bool(asked.append(host)))
+    monkeypatch.setattr(tfds_images, "answers", lambda host: bool(asked.append(host)))
     with pytest.raises(UserError) as caught:
         load_dataset("tfds:mnist", data_dir=str(tmp_path))
     assert asked
@@ -136,7 +136,7 @@ def test_a_host_that_does_not_answer_costs_seconds() -> None:
     from memberscope.datasets import tfds_images
 
     start = time.monotonic()
-    assert not tfds_images._answers("host.invalid")
+    assert not tfds_images.answers("host.invalid")
     assert time.monotonic() - start < tfds_images.PROBE_SECONDS + 2
 
 

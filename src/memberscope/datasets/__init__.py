@@ -7,8 +7,13 @@ from memberscope.datasets.labeled import LabeledData, Sizes
 __all__ = ["LabeledData", "Sizes", "load_dataset"]
 
 
-def load_dataset(name: str, *, data_dir: str = "") -> LabeledData:
-    """The data set that a user names: ``digits``, a TFDS name with or without ``tfds:``, or the path of an ``.npz``.
+def load_dataset(name: str, *, data_dir: str = "", archive_dir: str = "") -> LabeledData:
+    """The data set that a user names: ``digits``, a table of `archives`, another TFDS name (``tfds:`` or not), or the path of an ``.npz``.
+
+    Args:
+        name: see above.
+        data_dir: folder of prepared TFDS data sets.
+        archive_dir: folder that has the published archive of ``location30``, ``purchase100`` or ``texas100``; for others it says nothing.
 
     Raises:
         UserError: it is unknown, unreadable or not to be had; the line says what to do.
@@ -21,6 +26,13 @@ def load_dataset(name: str, *, data_dir: str = "") -> LabeledData:
         from memberscope.datasets.files import load_file
 
         return load_file(name)
+    from memberscope.datasets.archives import ARCHIVES
+
+    short = name.removeprefix("tfds:")
+    if short in ARCHIVES:
+        from memberscope.datasets.tabular import load_tabular
+
+        return load_tabular(short, data_dir=data_dir, archive_dir=archive_dir)
     from memberscope.datasets.tfds_images import load_tfds
 
-    return load_tfds(name.removeprefix("tfds:"), data_dir=data_dir)
+    return load_tfds(short, data_dir=data_dir)

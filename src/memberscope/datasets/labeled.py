@@ -30,7 +30,7 @@ class LabeledData:
 
     Attributes:
         name: what the user called it.
-        x: (n, ...) records as they are stored: uint8 images, or float32. Images stay uint8 until a batch is made.
+        x: (n, ...) records as they are stored: uint8 images, bool tables, or float32. They stay so until a batch is made.
         y: (n,) int64 labels in 0..classes-1.
         class_names: one a class.
         source: where it came from, for people.

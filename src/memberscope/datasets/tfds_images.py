@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from memberscope.datasets.archives import ARCHIVES
 from memberscope.datasets.labeled import LabeledData, Sizes
 from memberscope.errors import UserError, nearest
 
@@ -45,7 +46,8 @@ def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
     known = tfds.list_builders(with_community_datasets=False)
     if short not in known and not (Path(looked) / short).is_dir():
         raise UserError(
-            f"dataset={name}: unknown to TensorFlow Datasets; allowed: digits, an .npz file, or a TFDS name{nearest(short, known)}"
+            f"dataset={name}: unknown to TensorFlow Datasets; allowed: digits, {', '.join(ARCHIVES)}, an .npz file, or a TFDS name"
+            + nearest(short, {*known, *ARCHIVES})
         )
     try:
         builder = tfds.builder(name, data_dir=folder, try_gcs=False)
@@ -54,7 +56,7 @@ def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
         raise UserError(
             f"dataset={name}: no such version or configuration ({first}); allowed: {short}, or one that TFDS has"
         ) from None
-    if not _prepared(builder):
+    if not is_prepared(builder):
         _download(builder, name=name, looked=looked)
     image, label = _features(builder, name)
     names = [split for split in ("train", "test") if split in builder.info.splits]
@@ -82,7 +84,8 @@ def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
     )
 
 
-def _prepared(builder: Any) -> bool:
+def is_prepared(builder: Any) -> bool:
+    """Whether a TFDS builder's set lies prepared in its folder."""
     return bool(builder.info.splits) and Path(str(builder.data_path)).is_dir()
 
 
@@ -109,7 +112,7 @@ def _features(builder: Any, name: str) -> tuple[str, str]:
 def _download(builder: Any, *, name: str, looked: str) -> None:
     """Download and prepare, once a host answers within seconds: TFDS itself would retry a dead one for minutes."""
     hosts = sorted({urlsplit(url).hostname or "" for url in getattr(builder, "url_infos", {})} - {""})
-    silent = [host for host in hosts[:1] if not _answers(host)]
+    silent = [host for host in hosts[:1] if not answers(host)]
     if silent:
         raise UserError(
             f"dataset={name}: not found in {looked}, and {silent[0]} does not answer to download it; "
@@ -125,7 +128,7 @@ def _download(builder: Any, *, name: str, looked: str) -> None:
         ) from None
 
 
-def _answers(host: str) -> bool:
+def answers(host: str) -> bool:
     """Whether a host takes a connection within `PROBE_SECONDS`; name look-up included, which has no time limit of its own."""
     answered = threading.Event()
 

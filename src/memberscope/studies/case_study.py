@@ -87,7 +87,7 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
         UserError: before anything trains, for whatever would fail later.
         Interrupted: what was logged stays.
     """
-    data = load_dataset(config.dataset, data_dir=config.data_dir)
+    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir)
     if config.experiments in ("all", "depth") and config.deep <= config.depth:
         raise UserError(
             f"deep={config.deep}: the deep model must be deeper than the others; allowed: above depth={config.depth}"

@@ -12,7 +12,7 @@ from memberscope.tracking import Tracker, as_json
 
 def run(config: TrainStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Train and audit one model in the run that `tracker` stands for."""
-    data = load_dataset(config.dataset, data_dir=config.data_dir)
+    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir)
     one_model.check_before_training(data, config, [config], config, config, seed=config.seed)
     prepared = one_model.prepare(data, config, seed=config.seed)
     setting = one_model.model_setting(config, prepared.data.classes)
