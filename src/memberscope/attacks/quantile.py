@@ -36,7 +36,7 @@ Encoder = Callable[[Array, Array], FloatArray]
 
 def levels_for(records: int) -> tuple[float, ...]:
     """Those of `LEVELS` that a population of so many records can tell."""
-    return tuple(level for level in LEVELS if level in _QUARTILES or min(level, 1 - level) * records >= _BEYOND)
+    return tuple(level for level in LEVELS if level in _QUARTILES or round(min(level, 1 - level) * records, 6) >= _BEYOND)
 
 
 def fit_encoder(inputs: Array, labels: Array, values: FloatArray, *, rng: np.random.Generator, seed: int) -> Encoder:

@@ -18,7 +18,8 @@ from memberscope import seeds, signals
 from memberscope.attacks import transfer
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.attacks.crossfit import Model, available_cores
-from memberscope.checks import FloatArray
+from memberscope.attacks.folds import Index
+from memberscope.checks import BoolArray, FloatArray
 from memberscope.evidence import Evidence
 from memberscope.predictions import Predictions, ShadowPredictions
 
@@ -98,14 +99,26 @@ class Shokri(Attack):
         return self._scores(scores, decisions=scores >= 0.0, notes=tuple(notes))
 
     def _fit(self, pool: ShadowPredictions, c: int | None, *, seed: int, most: int) -> Model | None:
-        """The attack model of class `c`, or of all; None where a side has too few records."""
+        """The attack model of class `c`, or of all; None where a side has too few records.
+
+        That of all is balanced within each class, as far as there are both sides in any: a class that holds members alone would
+        teach it to tell classes apart.
+        """
         assert pool.labels is not None
-        here = np.arange(len(pool)) if c is None else np.flatnonzero(pool.labels == c)
-        member = pool.member[:, here]
         rng = seeds.stream(seed, "attacks", self.name, "all" if c is None else c)
-        drawn = transfer.balanced(member.ravel(), rng, most=most)
-        if len(drawn) < 2 * transfer.LEAST:
+        classes = np.unique(pool.labels) if c is None else np.array([c])
+        parts = [_rows(pool, pool.labels == each, rng, most=max(1, most // len(classes))) for each in classes]
+        drawn = np.concatenate(parts, axis=1)
+        if c is None and drawn.shape[1] < 2 * transfer.LEAST:
+            drawn = _rows(pool, np.ones(len(pool), dtype=np.bool_), rng, most=most)
+        if drawn.shape[1] < 2 * transfer.LEAST:
             return None
-        model, record = np.divmod(drawn, len(here))
-        rows = transfer.rows_of(pool, model, here[record])
+        rows = transfer.rows_of(pool, drawn[0], drawn[1])
         return transfer.fit(posteriors(rows), rows.member, rng)
+
+
+def _rows(pool: ShadowPredictions, wanted: BoolArray, rng: np.random.Generator, *, most: int) -> Index:
+    """(2, m) shadow models and records of the pool, among the records `wanted` (n,): as many members as non-members."""
+    here = np.flatnonzero(wanted)
+    model, record = np.divmod(transfer.balanced(pool.member[:, here].ravel(), rng, most=most), max(1, len(here)))
+    return np.stack([model, here[record]])
