@@ -122,6 +122,10 @@ def test_epsilon_bound_only_with_coin_flips_and_blind_scores() -> None:
     # randomized response at eps = 2: above it in at most 5% of runs (this seed is fixed), and not far below with 400 guesses
     assert 1.3 < bound.value <= 2.0
     assert report.cell("trained_lr").figures["epsilon_lower_bound"].status == "skipped"
+    inside = Evidence(target=target, gradients=np.where(told, 1.0, 2.0)[:, None])
+    other = run_audit(inside, attacks="gradient_norm,label_only_gap", slices="entire", coin_flips=True)
+    assert other.cell("gradient_norm").figures["epsilon_lower_bound"].status == "skipped", "fitted on the audited records"
+    assert 1.3 < other.cell("label_only_gap").figures["epsilon_lower_bound"].value <= 2.0
     without = run_audit(target, attacks="threshold_loss").cell("threshold_loss").figures["epsilon_lower_bound"]
     assert (without.status, "coin" in without.reason) == ("skipped", True)
 
@@ -138,6 +142,44 @@ def test_shadows_reach_the_metric_attacks() -> None:
     stacked = ShadowPredictions(logits=shadow.logits[None], labels=shadow.labels, member=shadow.member[None])
     same = run_audit(Evidence(target=target, shadows=stacked), attacks="metric")
     pd.testing.assert_frame_equal(report.to_frame(), same.to_frame())
+
+
+def test_decisions_of_any_attack_make_its_balanced_accuracy_on_every_slice() -> None:
+    """Whatever the score at which it decides; and one that calls nobody a member is right on all non-members alone."""
+    target, shadow = made(seed=1), made(seed=2)
+    outside = ShadowPredictions(
+        logits=made(100, seed=3).logits[None], labels=made(100, seed=3).labels, member=np.zeros((1, 100), bool)
+    )
+    names = ("metric_correctness", "metric_entropy", "salem_threshold", "label_only_gap")
+    evidence = Evidence(target=target, population=outside)
+    foreign = Evidence(
+        target=target, shadows=ShadowPredictions(logits=shadow.logits[None], labels=shadow.labels, member=shadow.member[None])
+    )
+    for name in (*names, "shadow_shokri"):
+        used = evidence if name == "salem_threshold" else foreign
+        decided = registry.get(name).score(used, seed=0).decisions
+        report = run_audit(used, attacks=name, slices="entire,class")
+        for part in ("entire", "class_1"):
+            here = np.ones(len(target), bool) if part == "entire" else target.labels == 1
+            right = (decided == target.member)[here]
+            ins = target.member[here]
+            balanced = (right[ins].mean() + right[~ins].mean()) / 2
+            assert report.cell(name, part).figures["balanced_accuracy"].value == pytest.approx(balanced)
+    sure = ShadowPredictions(logits=np.full((1, 5, 4), [9.0, 0, 0, 0]), labels=np.zeros(5, int), member=np.zeros((1, 5), bool))
+    nobody = run_audit(Evidence(target=target, population=sure), attacks="salem_threshold").cell("salem_threshold")
+    assert nobody.figures["balanced_accuracy"].value == 0.5
+
+
+def test_gradients_are_fitted_anew_on_slices_when_asked() -> None:
+    target = made(1200)
+    evidence = Evidence(
+        target=target, gradients=np.exp(np.random.default_rng(0).normal(size=(1200, 3)) - target.member[:, None])
+    )
+    whole, refit = (run_audit(evidence, attacks="white_box", slices="entire,class_1", refit=refit) for refit in (False, True))
+    assert "scores sliced" in whole.cell("gradient_norm", "class_1").notes[-1]
+    assert "fitted on this slice" in refit.cell("gradient_norm", "class_1").notes[-1]
+    assert whole.cell("gradient_norm").figures["auc"] == refit.cell("gradient_norm").figures["auc"]
+    assert whole.cell("gradient_norm", "class_1").figures["auc"] != refit.cell("gradient_norm", "class_1").figures["auc"]
 
 
 def test_losses_alone_are_audited() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle  # noqa: TID251 - to see that it is refused
 import subprocess
@@ -253,8 +254,20 @@ def test_evidence_checks_lengths_and_classes_and_selects_what_is_aligned(arrays:
     with pytest.raises(UserError, match=r"gradients: shape \(3, 7\); axis 0 must have the target's 40 records"):
         Evidence(target=target, gradients=np.zeros((3, 7)))
     wide = ShadowPredictions(logits=np.zeros((2, N, 5)), labels=arrays["labels"], member=member)
-    with pytest.raises(UserError, match="shadows: 5 classes; the target has 3"):
-        Evidence(target=target, shadows=wide)
+    assert not Evidence(target=target, shadows=wide).same_classes  # of another data set
+    shared = dataclasses.replace(wide, record_ids=np.arange(N) + N - 1)
+    with pytest.raises(UserError, match="shadows: 5 classes; the target has 3, and some record_ids are in both"):
+        Evidence(target=target, shadows=shared)
+    with pytest.raises(UserError, match="population: 5 classes; the target has 3"):
+        Evidence(target=target, population=dataclasses.replace(wide, member=np.zeros((2, N), bool)))
+    for name, bad, message in (
+        ("gradients", np.full((N, 2), np.nan), "gradients: 80 NaN or infinite values"),
+        ("gradients", np.zeros(N), r"gradients: shape \(40,\); allowed is \(records, columns\)"),
+        ("gradients", np.full((N, 2), "a"), "gradients: dtype <U1; allowed are real numbers"),
+        ("perturbed_labels", np.zeros((N, 2)), "perturbed_labels: dtype float64; allowed are integers"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Evidence(target=target, **{name: bad})
 
 
 def test_the_numpy_core_imports_without_tensorflow_mlflow_or_scikit_learn() -> None:

@@ -33,7 +33,6 @@ ENGINES = ("fast", "tfp")
 MIN_RECORDS = 20  # on each side of a slice; with fewer, a row that says so
 NULL_DRAWS = 200
 TFP_SLICINGS = ("entire", "class", "correctness", "percentile")
-_DECISIONS = {"metric_correctness": 1.0}  # metric attacks decide at 0, their thresholds fitted elsewhere; this one at 1
 
 
 def check_engine(engine: str) -> None:
@@ -83,11 +82,11 @@ def run_audit(
         slices: ``all``, or requests as `memberscope.slices.parse` takes them; a mapping gives families slices of their own.
         engine: ``fast``, or ``tfp`` for tensorflow_privacy's own `run_attacks`.
         seed: of every random draw; the same seed and inputs give the same report, bit for bit, on one machine.
-        refit: fit trained attacks anew on each slice, instead of slicing scores that were fitted on all records.
+        refit: fit cross-fitted attacks anew on each slice, instead of slicing scores that were fitted on all records.
         min_records: records that a slice needs on each side.
         prior: share of members that `ppv` assumes.
         coin_flips: was every audited record made a member by its own fair coin? Only then is `epsilon_lower_bound` given, and only for
-            attacks whose scores are blind to the audited records' membership: not for trained ones, nor for outcome slices.
+            attacks whose scores are blind to the audited records' membership: not for cross-fitted ones, nor for outcome slices.
         workers: threads; None for all cores that this process may use.
         metadata: the model's true accuracies and losses, for tensorflow_privacy's reports.
         on_attack: called with each attack's name before it runs; what it raises ends the audit there.
@@ -129,7 +128,7 @@ def run_audit(
                     prior=prior,
                     workers=workers,
                     coin_flips=coin_flips,
-                    refit=refit and attack.family == "trained",
+                    refit=refit and attack.cross_fitted,
                 )
             )
         cells += _worst(attack.name, parts, cells, min_records=min_records)
@@ -191,13 +190,20 @@ def _fast_cell(
         labels=None if labels is None else labels[part.index],
         rng=seeds.stream(seed, "figures", attack.name, part.name),
         prior=prior,
-        threshold=_DECISIONS.get(attack.name, 0.0 if attack.family == "metric" else None),
-        coin_flips=coin_flips and attack.family != "trained" and part.kind not in ("correctness", "percentile"),
+        threshold=_threshold(result),
+        coin_flips=coin_flips and not attack.cross_fitted and part.kind not in ("correctness", "percentile"),
         null_draws=NULL_DRAWS if part.kind == "entire" else 0,
     )
-    if attack.family == "trained":
+    if attack.cross_fitted:
         notes.append("attack fitted on this slice" if refit else "attack fitted on all records, scores sliced")
     return replace(blank, figures=figures, scores=scores, member=member, notes=tuple(notes))
+
+
+def _threshold(result: AttackScores) -> float | None:
+    """The lowest score that the attack itself calls a member, so that "at least that" repeats its decisions; None without any."""
+    if result.decisions is None:
+        return None
+    return float(result.scores[result.decisions].min(initial=np.inf))
 
 
 def _worst(attack: str, parts: Sequence[slicing.Slice], cells: Sequence[Cell], *, min_records: int) -> list[Cell]:

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.checks import Array, BoolArray, check_finite, frozen_view, is_number
+from memberscope.checks import Array, BoolArray, check_classes, check_finite, frozen_view, is_number
 from memberscope.errors import UserError
 from memberscope.predictions import Predictions, ShadowPredictions
 
@@ -61,6 +61,18 @@ class Trajectories:
         return replace(self, target=self.target[index])
 
 
+def _check_table(name: str, array: Array) -> None:
+    """Raise unless (n, columns) numbers are there: classes in `perturbed_labels`, finite ones in `gradients`."""
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise UserError(f"{name}: shape {array.shape}; allowed is (records, columns) with at least one column")
+    if name == "perturbed_labels":
+        check_classes(name, array, below=None)
+    elif not is_number(array):
+        raise UserError(f"{name}: dtype {array.dtype}; allowed are real numbers")
+    else:
+        check_finite(name, array)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evidence:
     """All that an attack may ask for; everything but the target is optional, and an attack without what it needs is skipped.
@@ -68,7 +80,8 @@ class Evidence:
     Attributes:
         target: the audited model's predictions, n records.
         shadows: models that imitate the target, over a pool of records. Where `record_ids` tell that the pool holds the target's own
-            records, `places` says at which positions, and attacks that calibrate record by record can run.
+            records, `places` says at which positions, and attacks that calibrate record by record can run. Shadows of another data set
+            may have another number of classes; they must not share record_ids with the target.
         population: (1 + n_models) models, the target first, over p records that none of them was trained on.
         population_inputs: (p, ...) what the models were shown there; the target's own are in `target.inputs`.
         augmented: (1 + n_models, n, queries, classes) logits of augmented copies of the target's records, the target first.
@@ -95,18 +108,18 @@ class Evidence:
             array = frozen_view(name, array)
             if array.ndim <= axis or array.shape[axis] != n:
                 raise UserError(f"{name}: shape {array.shape}; axis {axis} must have the target's {n} records")
+            if name != "augmented":
+                _check_table(name, array)
             object.__setattr__(self, name, array)
         if self.trajectories is not None and len(self.trajectories) != n:
             raise UserError(f"trajectories: {len(self.trajectories)} records; allowed is one row for each of the target's {n}")
-        parts = (self.target, self.shadows, self.population)
-        classes = {part.n_classes for part in parts if part is not None and part.form in ("logits", "probs")}
-        if len(classes) > 1:
-            name, other = next(
-                (name, getattr(self, name))
-                for name in ("shadows", "population")
-                if getattr(self, name) is not None and getattr(self, name).n_classes != self.target.n_classes
+        if self.population is not None and not self._same_classes(self.population):
+            raise UserError(f"population: {self.population.n_classes} classes; the target has {self.target.n_classes}")
+        if self.shadows is not None and not self.same_classes and self._share_records:
+            raise UserError(
+                f"shadows: {self.shadows.n_classes} classes; the target has {self.target.n_classes}, and some record_ids are in both; "
+                "allowed: as many classes, or shadows of another data set, with record_ids of its own or none"
             )
-            raise UserError(f"{name}: {other.n_classes} classes; the target has {self.target.n_classes}")
         if self.population is not None and self.population.member.any():
             raise UserError("population: some records are members; allowed are records that no model was trained on")
         if self.population_inputs is not None:
@@ -123,6 +136,22 @@ class Evidence:
             ):
                 count = len(getattr(part, "member", part))
                 raise UserError(f"{name}: {count} models; allowed is the target and the {self.shadows.n_models} shadows")
+
+    def _same_classes(self, part: ShadowPredictions) -> bool:
+        """False only where both say scores by class, and of different numbers of classes."""
+        known = {each.n_classes for each in (self.target, part) if each.form in ("logits", "probs")}
+        return len(known) < 2
+
+    @property
+    def same_classes(self) -> bool:
+        """Have the shadows the target's number of classes? Those of another data set may have another (Salem et al. 2019)."""
+        return self.shadows is None or self._same_classes(self.shadows)
+
+    @property
+    def _share_records(self) -> bool:
+        if self.shadows is None or self.shadows.record_ids is None or self.target.record_ids is None:
+            return False
+        return bool(np.isin(self.target.record_ids, self.shadows.record_ids).any())
 
     @cached_property
     def places(self) -> Index | None:

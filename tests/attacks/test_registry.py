@@ -7,6 +7,12 @@ import pytest
 from memberscope.attacks import registry
 from memberscope.errors import UserError
 
+OWN_NAMES = {
+    "trajectory": "shadow",
+    "salem_threshold": "population",
+    "quantile": "population",
+    "gradient_norm": "white_box",
+}
 SIX = ["threshold_loss", "threshold_entropy", "trained_lr", "trained_mlp", "trained_rf", "trained_knn"]
 
 
@@ -25,10 +31,20 @@ def test_groups_and_aliases() -> None:
     assert registry.get("lr") is registry.get("trained_lr")
 
 
-def test_names_are_unique_and_open_with_their_family() -> None:
+def test_names_are_unique_and_open_with_their_family_or_are_the_fields_own() -> None:
     assert len(set(registry.names())) == len(registry.ATTACKS)
+    own = {name for name, family in OWN_NAMES.items() if registry.get(name).family == family}
+    assert own == set(OWN_NAMES)
     for attack in registry.ATTACKS:
-        assert attack.name.startswith(attack.family + "_")
+        assert attack.name.startswith(attack.family + "_") or attack.name in own
+
+
+def test_families_stand_in_the_order_of_reports() -> None:
+    order = ["threshold", "trained", "metric", "shadow", "population", "label_only", "white_box"]
+    assert list(registry.families()) == order
+    assert [attack.family for attack in registry.ATTACKS] == sorted(
+        (attack.family for attack in registry.ATTACKS), key=order.index
+    )
 
 
 @pytest.mark.parametrize(

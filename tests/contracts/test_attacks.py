@@ -16,6 +16,9 @@ from memberscope.errors import UserError
 from memberscope.evidence import Evidence, Trajectories
 from memberscope.predictions import Predictions, ShadowPredictions
 
+MOST_WRONG = {
+    "salem_threshold": 0.2
+}  # its threshold calls a tenth of the population members by design; others are at most 0.05 wrong
 DROPPED_WITH = {"population": {"population_inputs": None}}
 EVERY = pytest.mark.parametrize("attack", registry.ATTACKS, ids=lambda attack: attack.name)
 
@@ -74,7 +77,7 @@ def _evidence(
     population = ShadowPredictions(logits=_logits(nobody, outside, classes, gap, rng), labels=outside, member=nobody)
     every = np.concatenate([member[None], trained[:, np.argsort(place)]])
     copies = np.repeat(every[:, :, None], 2, axis=2)
-    right = rng.random((n, 24)) < np.where(member, 0.5 + 0.5 * np.tanh(gap), 0.5 - 0.5 * np.tanh(gap / 2))[:, None]
+    right = rng.random((n, 24)) < np.where(member, 0.5 + 0.5 * np.tanh(gap / 4), 0.5 - 0.5 * np.tanh(gap / 8))[:, None]
     return Evidence(
         target=target,
         shadows=shadows,
@@ -82,12 +85,12 @@ def _evidence(
         population_inputs=rng.normal(size=(90, 5)),
         augmented=_logits(copies, labels[:, None], classes, gap, rng),
         trajectories=Trajectories(
-            target=rng.normal(size=(n, 4)) * 0.3 - gap * member[:, None],
-            shadow=rng.normal(size=(150, 4)) * 0.3 - gap * (np.arange(150) % 2)[:, None],
+            target=rng.normal(size=(n, 4)) * 0.6 - gap * member[:, None],
+            shadow=rng.normal(size=(150, 4)) * 0.6 - gap * (np.arange(150) % 2)[:, None],
             shadow_labels=rng.integers(0, classes, 150),
             shadow_member=np.arange(150) % 2 == 1,
         ),
-        gradients=np.exp(rng.normal(size=(n, 3)) * 0.3 - gap * member[:, None]),
+        gradients=np.exp(rng.normal(size=(n, 3)) * 0.6 - gap * member[:, None]),
         perturbed_labels=np.where(right, labels[:, None], (labels[:, None] + 1) % classes),
     )
 
@@ -113,13 +116,16 @@ def _alike(evidence: Evidence) -> Evidence:
     row = np.array([1.0, 0.5, -1.0])
     n, m, p = len(target), len(shadows), len(population)
     whole = _replace(evidence, logits=np.tile(row, (n, 1)), labels=np.zeros(n, int), inputs=np.zeros((n, 5)))
-    models, balanced = shadows.n_models, np.repeat([[True], [False]], shadows.n_models // 2, axis=0)
+    models = shadows.n_models
+    chequered = (
+        np.arange(models)[:, None] + np.arange(m)
+    ) % 2 == 0  # each record in half of the models, each model on half of them
     return dataclasses.replace(
         whole,
         shadows=ShadowPredictions(
             logits=np.tile(row, (models, m, 1)),
             labels=np.zeros(m, int),
-            member=np.tile(balanced, m),
+            member=chequered,
             record_ids=shadows.record_ids,
         ),
         population=ShadowPredictions(
@@ -142,7 +148,8 @@ def test_perfect_separation_gives_one(attack: Attack) -> None:
         result = _score(attack, evidence)
         assert _auc(result.scores, evidence.target.member) >= 0.999
         if result.decisions is not None:
-            assert (result.decisions == evidence.target.member).mean() > 0.95  # a threshold is an observed shadow value
+            wrong = (result.decisions != evidence.target.member).mean()
+            assert wrong < MOST_WRONG.get(attack.name, 0.05)  # a threshold is an observed shadow value
 
 
 @EVERY

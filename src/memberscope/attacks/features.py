@@ -126,3 +126,17 @@ def fit_scaling(features: Features, index: Array) -> Scaling:
         scale=np.where(scale > 0, scale, 1.0),
         kept=kept,
     )
+
+
+def distinct(x: FloatArray) -> tuple[FloatArray, Array, Array]:
+    """Distinct rows of (m, d) in a fixed order, the row that each became (m,), and how many became each.
+
+    What is computed on these and spread by the second is the same for equal rows and in any order of the rows, to the last bit;
+    a matrix product over all rows is not.
+    """
+    order = np.lexsort(x.T)
+    ordered = x[order]
+    new = np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1)])
+    inverse = np.empty(len(x), dtype=np.intp)
+    inverse[order] = np.cumsum(new) - 1
+    return ordered[new], inverse, np.bincount(inverse)

@@ -1,6 +1,7 @@
 """Metric attacks (Song & Mittal, USENIX Security 2021): one threshold a class, fitted on shadow models, applied to the target.
 
-An outside attacker's attacks: no member of the target is known. The threshold of a class is an observed shadow value, a
+An outside attacker's attacks: no member of the target is known, and the thresholds come from the shadows' records that are not the
+target's (`Evidence.shadow_pool`). The threshold of a class is an observed shadow value, a
 record is called a member if its value is at least that, and among equally good thresholds the highest is taken. Good is
 (share of shadow members called members + share of shadow non-members called non-members) / 2. Their figure is the same
 balanced accuracy, of the `decisions`, over the target's records of all classes.
@@ -14,6 +15,7 @@ import numpy as np
 
 from memberscope import signals
 from memberscope.attacks.base import Attack, AttackScores, Skip
+from memberscope.attacks.transfer import classes_lack, pool_lacks
 from memberscope.checks import BoolArray, FloatArray
 from memberscope.evidence import Evidence
 from memberscope.predictions import Predictions, ShadowPredictions
@@ -72,11 +74,7 @@ class MetricThreshold(Attack):
         if absent or evidence.shadows is None:
             return absent
         lacking = signals.missing(self.signal, evidence.shadows.model(0))
-        if lacking:
-            return f"{lacking} of the shadows"
-        if evidence.target.labels is None or evidence.shadows.labels is None:
-            return "needs labels"
-        return None if evidence.shadows.member.any() else "needs shadows with members; no record of theirs is one"
+        return f"{lacking} of the shadows" if lacking else classes_lack(evidence) or pool_lacks(evidence)
 
     def values(self, predictions: Predictions) -> FloatArray:
         """The signal, higher = more likely a member, (n,)."""
@@ -101,7 +99,7 @@ class MetricThreshold(Attack):
 
     def _score(self, evidence: Evidence, *, seed: int, workers: int | None, folds: int | None) -> AttackScores | Skip:
         del seed, workers, folds
-        target, shadows = evidence.target, evidence.shadows
+        target, shadows = evidence.target, evidence.shadow_pool
         assert shadows is not None
         assert target.labels is not None
         classes = max(target.n_classes or 0, shadows.n_classes or 0)

@@ -5,12 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from memberscope.attacks.base import Attack
+from memberscope.attacks.gradient import GradientNorm
+from memberscope.attacks.label_only import LABEL_ONLY
 from memberscope.attacks.metric import METRIC
+from memberscope.attacks.quantile import Quantile
+from memberscope.attacks.salem import Salem, SalemThreshold
+from memberscope.attacks.shokri import Shokri
 from memberscope.attacks.threshold import ThresholdEntropy, ThresholdLoss
 from memberscope.attacks.trained import TRAINED
+from memberscope.attacks.trajectory import Trajectory
 from memberscope.errors import UserError, nearest
 
-ATTACKS: tuple[Attack, ...] = (ThresholdLoss(), ThresholdEntropy(), *TRAINED, *METRIC)
+ATTACKS: tuple[Attack, ...] = (
+    *(ThresholdLoss(), ThresholdEntropy()),
+    *TRAINED,
+    *METRIC,
+    *(Shokri(), Salem()),
+    Trajectory(),
+    *(SalemThreshold(), Quantile()),
+    *LABEL_ONLY,
+    GradientNorm(),
+)
 
 
 def names() -> tuple[str, ...]:

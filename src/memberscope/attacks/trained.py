@@ -18,8 +18,8 @@ import numpy as np
 from memberscope.attacks import perceptron
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.attacks.crossfit import FOLDS, Learner, Model, cross_fit, shortage
-from memberscope.attacks.features import extract
-from memberscope.checks import Array, BoolArray, FloatArray
+from memberscope.attacks.features import distinct, extract
+from memberscope.checks import BoolArray, FloatArray
 from memberscope.evidence import Evidence
 
 RANK_FLOOR = 0.05
@@ -104,14 +104,14 @@ def fit_neighbours(x: FloatArray, member: BoolArray, seed: int) -> Model:
     from scipy.spatial import cKDTree
 
     del seed
-    points, inverse, counts = _merge(x)
+    points, inverse, counts = distinct(x)
     members = np.bincount(inverse, weights=member, minlength=len(points))
     k = max(1, round(2.5 * np.sqrt(len(x))))
     asked = np.arange(1, min(k, len(points)) + 1)
     tree = cKDTree(points)
 
     def model(rows: FloatArray) -> FloatArray:
-        queries, where, _ = _merge(rows)
+        queries, where, _ = distinct(rows)
         _, found = tree.query(queries, k=asked)
         before = np.cumsum(counts[found], axis=1) - counts[found]
         within = before < k
@@ -121,16 +121,6 @@ def fit_neighbours(x: FloatArray, member: BoolArray, seed: int) -> Model:
         return odds[where]
 
     return model
-
-
-def _merge(x: FloatArray) -> tuple[FloatArray, Array, Array]:
-    """Distinct rows of (m, d), the row that each became (m,), and how many became each."""
-    order = np.lexsort(x.T)
-    ordered = x[order]
-    new = np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1)])
-    inverse = np.empty(len(x), dtype=np.intp)
-    inverse[order] = np.cumsum(new) - 1
-    return ordered[new], inverse, np.bincount(inverse)
 
 
 @dataclass(frozen=True, kw_only=True)
