@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from memberscope.attacks.base import Attack
+from memberscope.attacks.lira import LIRA
 from memberscope.attacks.metric import METRIC
+from memberscope.attacks.rmia import RMIA
 from memberscope.attacks.threshold import ThresholdEntropy, ThresholdLoss
 from memberscope.attacks.trained import TRAINED
 from memberscope.errors import UserError, nearest
 
-ATTACKS: tuple[Attack, ...] = (ThresholdLoss(), ThresholdEntropy(), *TRAINED, *METRIC)
+ATTACKS: tuple[Attack, ...] = (
+    ThresholdLoss(),
+    ThresholdEntropy(),
+    *TRAINED,
+    *METRIC,
+    *LIRA,
+    *RMIA,
+)
 
 
 def names() -> tuple[str, ...]:
