@@ -318,3 +318,15 @@ class ShadowPredictions(_Outputs):
             if array is not None:
                 changes[name] = array[index]
         return self._copy(**changes)
+
+    def models(self, index: Array | slice) -> ShadowPredictions:
+        """Some of the models (not records): a boolean mask (n_models,), integer positions in that order, or a slice.
+
+        Raises:
+            UserError: none is left.
+        """
+        names = (*OUTPUTS, *SUMMARIES, "member")
+        chosen = self._copy(**{name: getattr(self, name)[index] for name in names if getattr(self, name) is not None})
+        if not chosen.n_models:
+            raise UserError(f"models: none chosen of {self.n_models}; allowed is at least one")
+        return chosen

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from memberscope.attacks.base import Attack
 from memberscope.attacks.gradient import GradientNorm
 from memberscope.attacks.label_only import LABEL_ONLY
+from memberscope.attacks.lira import LIRA
 from memberscope.attacks.metric import METRIC
 from memberscope.attacks.quantile import Quantile
+from memberscope.attacks.rmia import RMIA
 from memberscope.attacks.salem import Salem, SalemThreshold
 from memberscope.attacks.shokri import Shokri
 from memberscope.attacks.threshold import ThresholdEntropy, ThresholdLoss
@@ -21,6 +23,8 @@ ATTACKS: tuple[Attack, ...] = (
     *TRAINED,
     *METRIC,
     *(Shokri(), Salem()),
+    *LIRA,
+    *RMIA,
     Trajectory(),
     *(SalemThreshold(), Quantile()),
     *LABEL_ONLY,

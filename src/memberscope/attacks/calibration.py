@@ -1,0 +1,106 @@
+"""What attacks that compare the target with shadow models record by record have in common: both, read at the same records.
+
+Signals are read one model at a time, so that no float64 copy of all models' logits is ever held: what stays is one number a
+model, record and query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from memberscope import signals
+from memberscope.checks import Array, BoolArray, FloatArray, check_finite
+from memberscope.errors import UserError
+from memberscope.evidence import Evidence
+from memberscope.predictions import Predictions, ShadowPredictions
+
+Read = Callable[[Predictions], FloatArray]
+
+
+def lacking(evidence: Evidence) -> str | None:
+    """Why target and shadows cannot be compared record by record, as a phrase; None if they can."""
+    if evidence.shadows is None:
+        return "needs shadows"
+    if evidence.places is None:
+        return "needs shadows that know the target's records (record_ids of both)"
+    reason = signals.missing("loss_nats", evidence.target)
+    if reason:
+        return reason
+    reason = signals.missing("loss_nats", evidence.shadows.model(0))
+    return f"{reason} of the shadows" if reason else None
+
+
+def membership(evidence: Evidence) -> BoolArray:
+    """(n_models, n) which shadows were trained on which of the target's records."""
+    assert evidence.shadows is not None
+    return evidence.shadows.member[:, evidence.places]
+
+
+def _each(models: ShadowPredictions, places: Array | None) -> Iterator[Predictions]:
+    """Every model's predictions at `places` of its records, copied only where those are not all records in their order."""
+    whole = places is None or np.array_equal(places, np.arange(len(models)))
+    for k in range(models.n_models):
+        one = models.model(k)
+        yield one if places is None or whole else one.select(places)
+
+
+def of_each(models: ShadowPredictions, read: Read, places: Array | None = None) -> FloatArray:
+    """(n_models, n) a signal of every model, at `places` of the models' records or at all."""
+    out = np.empty((models.n_models, len(models) if places is None else len(places)))
+    for row, one in zip(out, _each(models, places), strict=True):
+        row[:] = read(one)
+    return out
+
+
+def scaled_logit(predictions: Predictions) -> FloatArray:
+    """log(p / (1 - p)) of the true label's probability p, (n,) in nats (Carlini et al. 2022, section VI.A).
+
+    From logits or probabilities as `signals.scaled_logit`; from losses alone with p = exp(-loss), its complement clipped from below at
+    `signals.PROB_FLOOR`, since a loss of 0 stands for any p that rounds to 1.
+    """
+    if predictions.loss_nats is None:
+        return signals.scaled_logit(predictions)
+    loss = predictions.loss_nats.astype(np.float64)
+    phi: FloatArray = -loss - np.log(np.maximum(-np.expm1(-loss), signals.PROB_FLOOR))
+    return phi
+
+
+def log_prob(predictions: Predictions) -> FloatArray:
+    """Logarithm of the true label's probability, (n,)."""
+    return 0.0 - signals.loss_nats(predictions)
+
+
+def scaled_logits(evidence: Evidence) -> tuple[FloatArray, FloatArray]:
+    """The scaled logits of the target, (n, queries), and of its shadows, (n_models, n, queries).
+
+    The queries are those of ``augmented`` where it is given and the labels are known; else the records themselves, one query.
+    """
+    shadows, labels = evidence.shadows, evidence.target.labels
+    assert shadows is not None
+    if evidence.augmented is None or labels is None:
+        return scaled_logit(evidence.target)[:, None], of_each(shadows, scaled_logit, evidence.places)[:, :, None]
+    if evidence.augmented.ndim != 4:
+        raise UserError(f"augmented: shape {evidence.augmented.shape}; allowed is (1 + models, records, queries, classes)")
+    models, n, queries, classes = evidence.augmented.shape
+    out = np.empty((models, n, queries))
+    repeated = np.repeat(labels, queries)
+    for k, logits in enumerate(evidence.augmented):
+        check_finite(f"augmented, model {k}", logits)
+        flat = logits.reshape(1, n * queries, classes)
+        one = ShadowPredictions(logits=flat, labels=repeated, member=np.zeros((1, n * queries), dtype=np.bool_)).model(0)
+        out[k] = signals.scaled_logit(one).reshape(n, queries)
+    return out[0], out[1:]
+
+
+def clip_notes(evidence: Evidence) -> tuple[str, ...]:
+    """How many probabilities were too small to be read as they stood, of the target and of all shadows at its records."""
+    shadows = evidence.shadows
+    assert shadows is not None
+    ours = signals.clipped(evidence.target)
+    theirs = 0 if shadows.probs is None else sum(signals.clipped(one) for one in _each(shadows, evidence.places))
+    if not ours + theirs:
+        return ()
+    floor = f"{signals.PROB_FLOOR:g}"
+    return (f"{ours} true-class probabilities of the target and {theirs} of the shadows below {floor} were raised to it",)
