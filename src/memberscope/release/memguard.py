@@ -40,9 +40,7 @@ DISTORTION_WEIGHTS = tuple(10.0**k for k in range(-1, 6))
 UNDECIDED = 1e-5
 """Log-odds within this of 0 need no noise."""
 
-HIDDEN, EPOCHS, BATCH, RIDGE, MOST_RECORDS = 32, 40, 128, 1e-3, 20_000
-LOG_FLOOR = 1e-4
-"""Added to confidences before their logarithm is shown to the classifier."""
+HIDDEN, EPOCHS, BATCH, RIDGE, MOST_RECORDS = 32, 60, 128, 1e-3, 20_000
 QUANTUM = 1e-4
 """Log-confidences that agree to this are one record's to the hash: the last bits of a prediction depend on its batch."""
 
@@ -51,12 +49,17 @@ QUANTUM = 1e-4
 class Defence:
     """The defender's classifier of members against non-members: one hidden layer of rectified units on sorted confidences.
 
+    All confidences share one scale, as in the paper, where they are fed as they are: a classifier of logarithms, or of inputs scaled
+    one by one, is undecided after changes to tiny confidences that another classifier does not even see, and the noise then fools
+    nobody else.
+
     Attributes:
-        w1: (classes, hidden) weights on standardized log(p + `LOG_FLOOR`), the largest confidence first.
+        w1: (classes, hidden) weights, those of the largest confidence first.
         b1: (hidden,).
         w2: (hidden,).
         b2: the last bias.
-        centre, scale: (classes,) of the standardization.
+        centre: (classes,), taken from the sorted confidences.
+        scale: one number, by which they are divided.
     """
 
     w1: FloatArray
@@ -64,22 +67,23 @@ class Defence:
     w2: FloatArray
     b2: float
     centre: FloatArray
-    scale: FloatArray
+    scale: float
 
     def odds(self, probs: FloatArray) -> FloatArray:
         """Log-odds of membership h, (r,), of confidences (r, classes)."""
-        return self.odds_and_slope(probs)[0]
+        ranked = -np.sort(-probs, axis=1)
+        odds: FloatArray = np.maximum((ranked - self.centre) / self.scale @ self.w1 + self.b1, 0.0) @ self.w2 + self.b2
+        return odds
 
     def odds_and_slope(self, probs: FloatArray) -> tuple[FloatArray, FloatArray]:
         """h (r,), and its gradient (r, classes) with respect to logits whose softmax is `probs`."""
         order = np.argsort(-probs, axis=1, kind="stable")
         ranked = np.take_along_axis(probs, order, axis=1)
-        hidden = (np.log(ranked + LOG_FLOOR) - self.centre) / self.scale @ self.w1 + self.b1
+        hidden = (ranked - self.centre) / self.scale @ self.w1 + self.b1
         odds: FloatArray = np.maximum(hidden, 0.0) @ self.w2 + self.b2
-        by_log = (hidden > 0) * self.w2 @ self.w1.T / self.scale  # dh / d log(p + floor), in ranked order
-        by_prob = np.empty_like(probs)
-        np.put_along_axis(by_prob, order, by_log / (ranked + LOG_FLOOR), axis=1)
-        return odds, _through_softmax(probs, by_prob)
+        slope = np.empty_like(probs)
+        np.put_along_axis(slope, order, ((hidden > 0) * self.w2) @ self.w1.T / self.scale, axis=1)
+        return odds, _through_softmax(probs, slope)
 
 
 def _through_softmax(probs: FloatArray, slope: FloatArray) -> FloatArray:
@@ -102,9 +106,8 @@ def fit_defence(probs: FloatArray, member: BoolArray, *, seed: int) -> Defence:
         raise UserError(f"memguard: {len(sides[0])} members and {len(sides[1])} non-members known; allowed: 10 or more of each")
     rng = seeds.stream(seed, "release", "defence")
     rows = np.concatenate([rng.permutation(side)[:used] for side in sides])
-    ranked = np.log(-np.sort(-probs[rows], axis=1) + LOG_FLOOR)
-    centre, scale = ranked.mean(axis=0), ranked.std(axis=0)
-    scale = np.where(scale > 0, scale, 1.0)
+    ranked = -np.sort(-probs[rows], axis=1)
+    centre, scale = ranked.mean(axis=0), float(ranked.std(axis=0).max()) or 1.0
     network = MLPClassifier(
         (HIDDEN,), alpha=RIDGE, batch_size=min(BATCH, len(rows)), random_state=seeds.integer(seed, "release", "defence")
     )
