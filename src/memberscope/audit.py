@@ -36,6 +36,11 @@ TFP_SLICINGS = ("entire", "class", "correctness", "percentile")
 _DECISIONS = {"metric_correctness": 1.0}  # metric attacks decide at 0, their thresholds fitted elsewhere; this one at 1
 
 
+def own_threshold(attack: str, family: str) -> float | None:
+    """The threshold that an attack comes with, fitted on other records; None where one must be held out of these."""
+    return _DECISIONS.get(attack, 0.0 if family == "metric" else None)
+
+
 def check_engine(engine: str) -> None:
     """Raise UserError for an engine that there is not, with the nearest."""
     if engine not in ENGINES:
@@ -191,7 +196,7 @@ def _fast_cell(
         labels=None if labels is None else labels[part.index],
         rng=seeds.stream(seed, "figures", attack.name, part.name),
         prior=prior,
-        threshold=_DECISIONS.get(attack.name, 0.0 if attack.family == "metric" else None),
+        threshold=own_threshold(attack.name, attack.family),
         coin_flips=coin_flips and attack.family != "trained" and part.kind not in ("correctness", "percentile"),
         null_draws=NULL_DRAWS if part.kind == "entire" else 0,
     )
