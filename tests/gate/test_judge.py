@@ -34,7 +34,7 @@ def audited(n: int, *, shift: float, attacks: str = "threshold_loss,trained_mlp"
 
 
 def test_trips_on_an_overfitted_model() -> None:
-    result = judge(audited(1000, shift=1.0), RULES)
+    result = judge(audited(3000, shift=3.0), RULES)
     assert (result.outcome, result.exit_code, result.records) == ("trip", 3, None)
     assert result.reason.startswith("3 of 3 figures above the limit: trained_mlp.entire.auc is 0.")
     assert all(row.p_above <= 0.05 and row.p_within == 1 for row in result.rows)
@@ -130,6 +130,16 @@ def test_an_epsilon_can_trip_and_never_pass() -> None:
     assert "more records alone need not decide it" in result.reason
 
 
+def test_more_figures_than_a_bootstrap_can_be_adjusted_for_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memberscope.gate.intervals._PARTIAL_DRAWS", 100)  # no p-value under 0.02: two such figures at most
+    report = audited(200, shift=0.0, attacks="threshold_loss")
+    rules = parse_rules(";".join(f"any.entire.partial_auc_fpr_0_01 > {limit}" for limit in (0.9, 0.91, 0.92)))
+    result = judge(report, rules)
+    assert result.outcome == "undecided"
+    assert {row.reason for row in result.rows} == {"too many figures for its bootstrap to be adjusted for; match fewer"}
+    assert judge(report, rules[:2]).outcome == "pass"
+
+
 # --- skips
 
 
@@ -205,9 +215,9 @@ def simulated(aucs: Sequence[float], n: int, seed: int) -> AuditReport:
     return AuditReport(cells=tuple(cells), engine="fast", seed=seed, target=target, whole_scores={})
 
 
-def rate(aucs: Sequence[float], n: int, outcome: str, rule: str = "any.entire.auc > 0.55") -> int:
-    rules = parse_rules(rule)
-    return sum(judge(simulated(aucs, n, seed), rules).outcome == outcome for seed in range(SIMULATIONS))
+def rate(aucs: Sequence[float], n: int, outcome: str, *, simulations: int = SIMULATIONS) -> int:
+    rules = parse_rules("any.entire.auc > 0.55")
+    return sum(judge(simulated(aucs, n, seed), rules).outcome == outcome for seed in range(simulations))
 
 
 def most(probability: float) -> int:
@@ -226,22 +236,26 @@ def test_one_figure_just_above_its_limit_passes_falsely_in_one_of_forty() -> Non
 
 
 def test_it_decides_when_there_is_enough_to_decide_by() -> None:
-    """Power, from the normal approximation of the AUC's error (0.0165 at 400 a side near 0.6): bands with both ends."""
-    tripped = rate([0.63, 0.5, 0.5], 400, "trip") / SIMULATIONS
-    passed = rate([0.47] * 3, 400, "pass") / SIMULATIONS
-    assert 0.97 < tripped <= 1.0
-    assert 0.95 < passed <= 1.0
-    undecided = rate([0.55], 400, "undecided") / SIMULATIONS
-    assert 0.9 < undecided < 0.99
+    """Power by the normal approximation, with the AUC's error of Hanley & McNeil (0.0196 at 0.63, 0.0203 at 0.46; 400 a side).
+
+    One of three at 0.63 clears Holm's first step, z = 2.39, with probability 0.955; three at 0.46 all clear z = 1.96 with
+    0.978. Bands of 3.3 standard errors of 100 simulations.
+    """
+    assert 88 <= rate([0.63, 0.5, 0.5], 400, "trip", simulations=100) <= 100
+    assert 93 <= rate([0.46] * 3, 400, "pass", simulations=100) <= 100
+    assert 88 <= rate([0.55], 400, "undecided", simulations=100) <= 100
 
 
 def test_the_number_of_records_decides_about_half_of_the_time() -> None:
-    """An interval of the predicted size just reaches the limit if the figure stays: true figures decide on either side of it."""
-    first = judge(simulated([0.60], 100, 2), parse_rules("any.entire.auc > 0.5"))
-    value = first.rows[0].value
-    if first.judged == "undecided" and value is not None and first.records is not None:
-        rules, n = parse_rules("any.entire.auc > 0.5"), first.records // 2
-        decided = sum(judge(simulated([value], n, seed), rules).judged == "trip" for seed in range(200))
-        assert 70 <= decided <= 130
-    else:
-        pytest.fail(f"the first draw was decided: {first.reason}")
+    """An interval of the predicted size just reaches the limit where the figure stays: the truth being there, draws fall on either
+    side of it. (The estimate has two digits, which moves 0.5 by up to 0.05 here.)
+    """
+    drawn = (simulated([0.56], 100, seed) for seed in range(50))
+    rules = parse_rules("any.entire.auc > 0.5")
+    first = next(
+        result for result in (judge(report, rules) for report in drawn) if result.records and result.rows[0].value > 0.54
+    )
+    (row,) = first.rows
+    assert row.records == first.records
+    decided = sum(judge(simulated([row.value], row.records // 2, seed), rules).judged == "trip" for seed in range(150))
+    assert 50 <= decided <= 100

@@ -77,7 +77,7 @@ class Defence:
 
     def odds_and_slope(self, probs: FloatArray) -> tuple[FloatArray, FloatArray]:
         """h (r,), and its gradient (r, classes) with respect to logits whose softmax is `probs`."""
-        order = np.argsort(-probs, axis=1, kind="stable")
+        order = np.argsort(-probs, axis=1)
         ranked = np.take_along_axis(probs, order, axis=1)
         hidden = (ranked - self.centre) / self.scale @ self.w1 + self.b1
         odds: FloatArray = np.maximum(hidden, 0.0) @ self.w2 + self.b2
