@@ -12,8 +12,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 CORE = (
-    "attacks.registry", "attacks.risk", "audit", "audit_report", "config", "controls", "datasets", "dispersion", "errors",
-    "interrupt", "metrics", "plan", "plots", "predictions", "progress", "seeds", "signals", "slices", "studies.attack", "tracking",
+    "attacks.registry", "attacks.risk", "audit", "audit_report", "config", "controls", "datasets", "dispersion", "errors", "gate",
+    "interrupt", "metrics", "plan", "plots", "predictions", "progress", "release", "seeds", "signals", "slices", "studies.attack",
+    "tracking",
 )  # fmt: skip
 
 BLOCK = """

@@ -38,6 +38,7 @@ class Cell:
         figures: name -> `Estimate`; empty where the attack was skipped.
         scores: (n,) membership scores of the slice's records; None where skipped.
         member: (n,) bool, the truth for `scores`.
+        threshold: the score from which on the attack itself calls a record a member; None where it has no threshold of its own.
         ranked: may the slice compete for the worst?
         notes: what was subsampled, sliced or approximated.
         status, reason: ``ok``, or ``skipped`` and why.
@@ -51,6 +52,7 @@ class Cell:
     figures: Mapping[str, Estimate] = field(default_factory=dict)
     scores: NDArray[np.float64] | None = None
     member: NDArray[np.bool_] | None = None
+    threshold: float | None = None
     ranked: bool = False
     notes: tuple[str, ...] = ()
     status: str = "ok"

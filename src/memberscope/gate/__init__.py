@@ -1,0 +1,11 @@
+"""The gate: may this model ship? Rules over the intervals of an audit report.
+
+>>> rules = parse_rules("trained_mlp.entire.auc > 0.55; any.entire.tpr_at_fpr_0_001 > 0.01")
+>>> [str(rule) for rule in rules]
+['trained_mlp.entire.auc > 0.55', 'any.entire.tpr_at_fpr_0_001 > 0.01']
+"""
+
+from memberscope.gate.judge import ALPHA, UNDECIDED, GateResult, Row, judge
+from memberscope.gate.rules import ANY, METRICS, Rule, parse_rules
+
+__all__ = ["ALPHA", "ANY", "METRICS", "UNDECIDED", "GateResult", "Row", "Rule", "judge", "parse_rules"]

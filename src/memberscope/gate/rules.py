@@ -1,0 +1,161 @@
+"""The gate's rules: ``ATTACK.SLICE.METRIC > NUMBER``, with semicolons between them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NoReturn
+
+from memberscope.attacks import registry
+from memberscope.errors import UserError, nearest
+
+ANY = "any"
+METRICS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "auc": (0.0, 1.0),
+        "partial_auc_fpr_0_01": (0.0, 1.0),
+        "advantage_heldout": (-1.0, 1.0),
+        "balanced_accuracy": (0.0, 1.0),
+        "tpr_at_fpr_0_1": (0.0, 1.0),
+        "tpr_at_fpr_0_01": (0.0, 1.0),
+        "tpr_at_fpr_0_001": (0.0, 1.0),
+        "epsilon_heuristic": (0.0, math.inf),
+        "epsilon_lower_bound": (0.0, math.inf),
+    }
+)
+"""Figures that a rule may name, and where its limit may lie."""
+
+_REFUSED = {
+    "advantage": "has no interval (a maximum over thresholds); allowed instead: advantage_heldout, auc",
+    "advantage_tfp": "has no interval (a maximum over thresholds); allowed instead: advantage_heldout, auc",
+    "ppv_max_tfp": "has no interval (a maximum over thresholds); allowed instead: balanced_accuracy, tpr_at_fpr_0_001",
+    "ppv": "depends on a prior that a rule does not state; allowed instead: balanced_accuracy, tpr_at_fpr_0_001",
+    "null_auc": "is a control and no figure of the model; allowed instead: auc",
+    "null_p_value": "is a control and no figure of the model; allowed instead: auc",
+}
+_SLICES = (ANY, "entire", "correct", "incorrect", *(f"loss_p{10 * k:02d}_p{10 * k + 10}" for k in range(10)))
+_FORM = "ATTACK.SLICE.METRIC > NUMBER"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """Trips where a figure is above `limit`.
+
+    Attributes:
+        attack: a name, or ``any``.
+        slice: a name, or ``any``: the entire data set, the classes and a user's columns, as far as the report has them.
+        metric: one of `METRICS`.
+        limit: in the metric's unit; rates are fractions.
+    """
+
+    attack: str
+    slice: str
+    metric: str
+    limit: float
+
+    def __str__(self) -> str:
+        """The rule as `parse_rules` reads it."""
+        return f"{self.attack}.{self.slice}.{self.metric} > {repr(self.limit).removesuffix('.0')}"
+
+
+def parse_rules(text: str, *, attacks: Iterable[str] | None = None, classes: int | None = None) -> tuple[Rule, ...]:
+    """The rules of a text, each once, in order.
+
+    Args:
+        text: ``ATTACK.SLICE.METRIC > NUMBER``, with semicolons between rules. Only ``>`` is known: a rule says what must not be.
+        attacks: those that will be run, where that is known; a rule on another is refused.
+        classes: their number, where that is known; a rule on a class beyond is refused.
+
+    Raises:
+        UserError: one line that gives the column (from 1, in the whole text), what stands there, what is expected, and the nearest
+            names; for a figure without an interval, the alternatives.
+    """
+    ran = None if attacks is None else tuple(attacks)
+    rules: list[Rule] = []
+    start = 0
+    for part in text.split(";"):
+        if part.strip():
+            rules.append(_rule(part, start, ran, classes))
+        start += len(part) + 1
+    if not rules:
+        raise UserError(f"fail_if: no rule in {text!r}; expected {_FORM}")
+    return tuple(dict.fromkeys(rules))
+
+
+def _fail(column: int, message: str) -> NoReturn:
+    raise UserError(f"fail_if: column {column + 1}: {message}")
+
+
+def _rule(part: str, start: int, ran: tuple[str, ...] | None, classes: int | None) -> Rule:
+    """One rule, which begins at `start` of the text."""
+    operator = re.search(r"[<>=!]+", part)
+    path = part[: operator.start()] if operator else part
+    at = start + len(path) - len(path.lstrip())
+    end = start + len(path.rstrip())
+    path = path.strip()
+    first, last = path.find("."), path.rfind(".")
+    if first < 0:
+        _fail(end if path else at, f"expected {_FORM}; there is {f'no slice after {path!r}' if path else 'no attack'}")
+    if first == last:
+        _fail(end, f"expected .METRIC after {path!r}, as in {_FORM}")
+    attack, part_name, metric = path[:first], path[first + 1 : last], path[last + 1 :]
+    _check_attack(attack, at, ran)
+    _check_slice(part_name, at + first + 1, classes)
+    _check_metric(metric, at + last + 1)
+    if operator is None:
+        _fail(end, f"expected > and a number after {path!r}")
+    if operator.group() != ">":
+        _fail(start + operator.start(), f"{operator.group()!r}; expected > (a rule trips above its limit)")
+    return Rule(attack=attack, slice=part_name, metric=metric, limit=_limit(part, operator.end(), start, metric))
+
+
+def _check_attack(name: str, column: int, ran: tuple[str, ...] | None) -> None:
+    known = registry.names()
+    if name == ANY or (name in known and (ran is None or name in ran)):
+        return
+    if name in known:
+        _fail(column, f"attack {name!r} is not run; expected one of {', '.join(ran or ())}, or {ANY}")
+    _fail(column, f"{name!r} is no attack{nearest(name, [*known, ANY])}; expected {ANY} or one of {', '.join(known)}")
+
+
+def _check_slice(name: str, column: int, classes: int | None) -> None:
+    if name == "worst_slice":
+        _fail(column, f"worst_slice is picked by its own figure; expected {ANY}, which judges every slice, or a slice's name")
+    number = re.fullmatch(r"class_(\d+)", name)
+    if number is not None:
+        if classes is not None and int(number.group(1)) >= classes:
+            _fail(column, f"slice {name!r}; there are {classes} classes: expected class_0 to class_{classes - 1}")
+        return
+    if name not in _SLICES and not re.fullmatch(r"[^:]+:.+", name):
+        known = [*_SLICES, "class_0"]
+        _fail(
+            column,
+            f"{name!r} is no slice{nearest(name, known)}; expected {', '.join(known)} (or another class), or COLUMN:VALUE",
+        )
+
+
+def _check_metric(name: str, column: int) -> None:
+    if name in METRICS:
+        return
+    if name in _REFUSED:
+        _fail(column, f"{name} {_REFUSED[name]}")
+    _fail(column, f"{name!r} is no figure with an interval{nearest(name, METRICS)}; expected one of {', '.join(METRICS)}")
+
+
+def _limit(part: str, after: int, start: int, metric: str) -> float:
+    text = part[after:].strip()
+    column = start + after + len(part[after:]) - len(part[after:].lstrip())
+    if not text:
+        _fail(start + after, "expected a number after >")
+    low, high = METRICS[metric]
+    span = f"at least {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
+    try:
+        limit = float(text)
+    except ValueError:
+        _fail(column, f"{text!r} is no number; expected a limit for {metric}, {span}")
+    if not (math.isfinite(limit) and low <= limit <= high):
+        _fail(column, f"{text} is out of range; expected a limit for {metric}, {span} (rates are fractions)")
+    return limit + 0.0

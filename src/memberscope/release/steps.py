@@ -1,0 +1,234 @@
+"""The steps of a release that need no training: temperature, rounding, fewer classes, the label alone.
+
+The label of a record is the first largest class of what the model said. Every step keeps it, strictly: after a step no other
+class has as high a confidence, so no reader's rule for ties can move it. Where a step makes a tie, the label keeps its value and
+the others take the largest value below it that the step can publish.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from memberscope.checks import Array, FloatArray
+from memberscope.config import Integer, Real
+from memberscope.errors import UserError
+from memberscope.signals import PROB_FLOOR
+
+_TENS: FloatArray = np.array([float(f"1e{m}") for m in range(64)])
+_PLACES = Integer(low=1, high=12)
+"""Beyond twelve digits a float64 has too few left for a grid to mean anything."""
+
+
+@dataclass(frozen=True)
+class Step(ABC):
+    """One step of a release.
+
+    Attributes:
+        name: as in a release's text.
+        rank: steps come in the order of their ranks: what reads logits, what reads whole confidences, what cuts them, the label.
+    """
+
+    name: ClassVar[str]
+    rank: ClassVar[int]
+
+    @property
+    @abstractmethod
+    def text(self) -> str:
+        """The step as `parse_release` reads it."""
+
+    @property
+    def unfitted(self) -> bool:
+        """Must it learn something before it can be taken?"""
+        return False
+
+    def check(self, classes: int) -> None:
+        """Raise UserError where a model of so many classes cannot be released like this."""
+        del classes
+
+    def fitted(self, probs: FloatArray, label: Array, member: Array, *, seed: int) -> Step:
+        """The step after it has learned what it must from the defender's own records; most learn nothing."""
+        del probs, label, member, seed
+        return self
+
+
+@dataclass(frozen=True)
+class Confidences(Step):
+    """A step from confidences to confidences."""
+
+    @abstractmethod
+    def __call__(self, probs: FloatArray, label: Array, *, key: bytes) -> FloatArray:
+        """The confidences (r, classes) that are published for `probs` (r, classes), whose largest is at `label` (r,).
+
+        A new array; `key` keys the hash that a step draws its randomness from.
+        """
+
+
+@dataclass(frozen=True)
+class Temperature(Step):
+    """Logits divided by `value` before the softmax (Guo et al. 2017, Eq. 9; as a mitigation Shokri et al. 2017, section VIII).
+
+    Above 1 the confidences grow alike. It hides nothing that an attacker who knows the value cannot undo; what it does is to move
+    confidences away from what a rounding after it cuts, or toward it.
+    """
+
+    name: ClassVar[str] = "temperature"
+    rank: ClassVar[int] = 0
+    value: float
+
+    def __post_init__(self) -> None:  # noqa: D105
+        limits = Real(low=0.0, high=1e6, open_low=True)
+        object.__setattr__(self, "value", limits.parse("release: temperature", self.value))
+
+    @property
+    def text(self) -> str:
+        """``temperature=2``."""
+        return f"temperature={plain(self.value)}"
+
+
+@dataclass(frozen=True)
+class Decimals(Confidences):
+    """Confidences rounded down to `places` decimals, as Shokri et al. 2017 (section VIII) coarsen them.
+
+    Down, not to the nearest: what is published never sums to more than one. A label whose confidence would round to 0 is
+    published as one unit of the last place.
+    """
+
+    name: ClassVar[str] = "decimals"
+    rank: ClassVar[int] = 2
+    places: int
+
+    def __post_init__(self) -> None:  # noqa: D105
+        object.__setattr__(self, "places", _PLACES.parse("release: decimals", self.places))
+
+    @property
+    def text(self) -> str:
+        """``decimals=2``."""
+        return f"decimals={self.places}"
+
+    def __call__(self, probs: FloatArray, label: Array, *, key: bytes) -> FloatArray:
+        """Rounded down; classes tied with the label one unit lower."""
+        del key
+        places = np.full(probs.shape, self.places)
+        units = _units(probs, places)
+        rows = np.arange(len(probs))
+        top = np.maximum(units[rows, label], 1.0)
+        units = np.minimum(units, top[:, None] - 1.0)
+        units[rows, label] = top
+        out: FloatArray = units / _TENS[places]
+        return out
+
+
+@dataclass(frozen=True)
+class Digits(Confidences):
+    """Confidences rounded down to `places` significant digits; those below `signals.PROB_FLOOR` are published as 0."""
+
+    name: ClassVar[str] = "digits"
+    rank: ClassVar[int] = 2
+    places: int
+
+    def __post_init__(self) -> None:  # noqa: D105
+        object.__setattr__(self, "places", _PLACES.parse("release: digits", self.places))
+
+    @property
+    def text(self) -> str:
+        """``digits=2``."""
+        return f"digits={self.places}"
+
+    def __call__(self, probs: FloatArray, label: Array, *, key: bytes) -> FloatArray:
+        """Rounded down; classes tied with the label at the next lower number of as many digits."""
+        del key
+        smallest = _TENS[self.places - 1]
+        leading = smallest / _TENS[self.places - 1 :]  # 1, 0.1, 0.01, ...: where the numbers of one decade begin
+        position = np.searchsorted(-leading, -np.maximum(probs, PROB_FLOOR))
+        places = position + self.places - 1
+        units = _units(probs, places)
+        out = np.where(probs < PROB_FLOOR, 0.0, units / _TENS[places])
+        rows = np.arange(len(probs))
+        unit, place, top = units[rows, label], places[rows, label], out[rows, label]
+        first = unit <= smallest  # 0.10 is followed downward by 0.099
+        below = np.where(first, (10 * smallest - 1) / _TENS[place + 1], (unit - 1) / _TENS[place])
+        out = np.where(out >= top[:, None], np.where(top > 0, below, 0.0)[:, None], out)
+        out[rows, label] = top
+        return out
+
+
+def _units(probs: FloatArray, places: Array) -> FloatArray:
+    """The largest whole numbers k with k / 10^places <= probs, whatever the product of the two is in floating point."""
+    ten = _TENS[places]
+    units: FloatArray = np.floor(probs * ten)
+    units -= units / ten > probs
+    units += (units + 1) / ten <= probs
+    return units
+
+
+@dataclass(frozen=True)
+class Top(Confidences):
+    """The `n` largest confidences; the others 0, or with `spread` each the mean of the others, which keeps the sum.
+
+    Restricting the vector to its top classes is Shokri et al. 2017, section VIII. Of equal confidences the lower class is kept.
+    """
+
+    name: ClassVar[str] = "top"
+    rank: ClassVar[int] = 2
+    n: int
+    spread: bool = False
+
+    def __post_init__(self) -> None:  # noqa: D105
+        if not isinstance(self.spread, bool):
+            raise UserError(f"release: top: spread={self.spread!r}; allowed are true and false")
+        object.__setattr__(self, "n", Integer(low=1).parse(f"release: {'top_spread' if self.spread else 'top'}", self.n))
+
+    @property
+    def text(self) -> str:
+        """``top=3`` or ``top_spread=3``."""
+        return f"top_spread={self.n}" if self.spread else f"top={self.n}"
+
+    def check(self, classes: int) -> None:
+        """There must be so many classes."""
+        if self.n > classes:
+            raise UserError(f"release: {self.text}: the model has {classes} classes; allowed: 1 to {classes}")
+
+    def __call__(self, probs: FloatArray, label: Array, *, key: bytes) -> FloatArray:
+        """The largest kept as they are."""
+        del key
+        if self.n == probs.shape[1]:
+            return probs.copy()
+        order = np.argsort(-probs, axis=1, kind="stable")
+        out = probs.copy()
+        left_out = order[:, self.n :]
+        mean = np.take_along_axis(probs, left_out, axis=1).mean(axis=1, keepdims=True)
+        np.put_along_axis(out, left_out, np.broadcast_to(mean, left_out.shape) if self.spread else 0.0, axis=1)
+        return settle(out, label)
+
+
+@dataclass(frozen=True)
+class LabelOnly(Step):
+    """The label and nothing else."""
+
+    name: ClassVar[str] = "label_only"
+    rank: ClassVar[int] = 3
+
+    @property
+    def text(self) -> str:
+        """``label_only``."""
+        return "label_only"
+
+
+def plain(value: float) -> str:
+    """The shortest text that reads back as `value`."""
+    return repr(float(value)).removesuffix(".0")
+
+
+def settle(probs: FloatArray, label: Array) -> FloatArray:
+    """`probs` (r, classes) with every other class strictly below the label's: by the least that a float64 can be lower.
+
+    Softmax and averages tie classes whose logits were apart; then the first of them would become the label.
+    """
+    top = probs[np.arange(len(probs)), label]
+    out = np.minimum(probs, np.where(top > 0, np.nextafter(top, 0.0), 0.0)[:, None])
+    out[np.arange(len(probs)), label] = top
+    return out

@@ -1,0 +1,2 @@
+class Store:
+    def __init__(s, folder, reuse="auto"): pass
