@@ -125,7 +125,7 @@ def test_wide_inputs_are_reduced_by_what_the_population_shows_alone() -> None:
         population_inputs=images(evidence.population_inputs),
     )
     result = _score(wide)
-    assert "at most 32 principal components" in result.notes[0]
+    assert "given 300 inputs as 32 principal components and the class" in result.notes[0]
     order = rng.permutation(600)[:250]
     np.testing.assert_allclose(_score(wide.select(order)).scores, result.scores[order], rtol=0, atol=1e-9)
     limit, member = norm.cdf(1 / np.sqrt(2)), wide.target.member

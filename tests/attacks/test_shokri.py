@@ -101,7 +101,8 @@ def test_the_targets_own_records_among_the_shadows_teach_nothing() -> None:
     shadows = evidence.shadows
     assert shadows is not None
     assert evidence.aligned
-    logits = shadows.logits.copy()  # type: ignore[union-attr] - the evidence above has logits
+    assert shadows.logits is not None
+    logits = shadows.logits.copy()
     logits[:, :200] = np.random.default_rng(1).normal(size=logits[:, :200].shape) * 50
     changed = dataclasses.replace(evidence, shadows=dataclasses.replace(shadows, logits=logits))
     for name in ("shadow_shokri", "shadow_salem", "metric_confidence"):

@@ -1,7 +1,7 @@
 """Gradients of the loss, seen from inside (after Nasr et al., S&P 2019).
 
 Training drives the gradient of a member's loss toward zero. Nasr et al. feed whole gradients, activations and the loss to a
-network trained on known members (their "stand-alone, supervised" attacker, section III); the norm by layer is most of what such an
+network trained on known members (their stand-alone, supervised attacker); the norm by layer is most of what such an
 attacker finds and fits any model. It needs the weights and knows members: a measurement, cross-fitted like the trained attacks.
 """
 

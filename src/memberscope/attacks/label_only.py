@@ -19,7 +19,7 @@ from memberscope.evidence import Evidence
 class LabelOnlyRobust(Attack):
     """Share of a record's copies, itself among them, that the model gives the true label (Choquette-Choo et al., ICML 2021).
 
-    Members lie further from the decision boundary, so that more of their augmented or noisy copies stay right (their section 3). They
+    Members lie further from the decision boundary, so that more of their augmented or noisy copies stay right. They
     choose a threshold on shadow models; here every threshold is tried, there is no decision, and records with as many right copies tie.
     """
 

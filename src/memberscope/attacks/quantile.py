@@ -39,14 +39,22 @@ def levels_for(records: int) -> tuple[float, ...]:
     return tuple(level for level in LEVELS if level in _QUARTILES or round(min(level, 1 - level) * records, 6) >= _BEYOND)
 
 
-def fit_encoder(inputs: Array, labels: Array, values: FloatArray, *, rng: np.random.Generator, seed: int) -> Encoder:
+def fit_encoder(
+    inputs: Array, labels: Array, values: FloatArray, *, rng: np.random.Generator, seed: int
+) -> tuple[Encoder, str]:
     """Learn, on the population alone, what stands for a record: its inputs, or their principal components, and its class.
 
-    The class enters as the mean of `values` (p,) over the class, shrunk toward that of all by 10 records' weight.
+    Inputs are not rescaled. The class enters as the mean of `values` (p,) over the class, shrunk toward that of all by 10 records'
+    weight.
+
+    Returns:
+        The encoder, and what the report should say of it.
     """
     flat = inputs.reshape(len(inputs), -1)
     kept = np.flatnonzero((flat != flat[:1]).any(axis=0))
-    project = _columns(kept) if len(kept) <= WIDE else _components(flat, kept, rng=rng, seed=seed)
+    wide = len(kept) > WIDE
+    project = _components(flat, kept, rng=rng, seed=seed) if wide else _columns(kept)
+    note = f"{len(kept)} inputs as {min(COMPONENTS, len(inputs))} principal components" if wide else f"{len(kept)} inputs"
     classes = int(labels.max()) + 1
     count = np.bincount(labels, minlength=classes) + _PRIOR_RECORDS
     means = (np.bincount(labels, weights=values, minlength=classes) + _PRIOR_RECORDS * values.mean()) / count
@@ -58,7 +66,7 @@ def fit_encoder(inputs: Array, labels: Array, values: FloatArray, *, rng: np.ran
         parts = [project(flat_rows[part]) for part in row_chunks(len(rows), flat_rows.shape[1])]
         return np.column_stack([np.concatenate(parts), level])
 
-    return encode
+    return encode, note
 
 
 def _columns(kept: Array) -> Callable[[Array], FloatArray]:
@@ -144,21 +152,24 @@ class Quantile(Attack):
             outside, labels, inputs = outside[drawn], labels[drawn], inputs[drawn]
         levels = levels_for(len(outside))
         with threadpool_limits(limits=1):
-            encode = fit_encoder(inputs, labels, outside, rng=rng, seed=number)
+            encode, shown = fit_encoder(inputs, labels, outside, rng=rng, seed=number)
             quantiles = _fit_predict(
                 encode(inputs, labels), outside, encode(target.inputs, target.labels), levels, seed=number, workers=workers
             )
         spread = float(outside.std())
         scores = position(signals.scaled_logit(target), quantiles, levels, least_scale=0.05 * spread if spread > 0 else 1.0)
-        reduced = "" if inputs[0].size <= WIDE else f", inputs as at most {COMPONENTS} principal components"
-        shown = ", ".join(f"{level:g}" for level in levels)
-        return self._scores(scores, notes=(f"quantiles {shown} from {len(outside)} records of the population{reduced}",))
+        listed = ", ".join(f"{level:g}" for level in levels)
+        note = f"quantiles {listed} of {len(outside)} records of the population given {shown} and the class"
+        return self._scores(scores, notes=(note,))
 
 
 def _fit_predict(
     x: FloatArray, values: FloatArray, rows: FloatArray, levels: tuple[float, ...], *, seed: int, workers: int | None
 ) -> FloatArray:
-    """Quantiles of `values` (p,) given `x` (p, d), at `rows` (n, d): (n, levels)."""
+    """Quantiles of `values` (p,) given `x` (p, d), at `rows` (n, d): (n, levels).
+
+    Half or twice the trees, or half the leaves, moved the AUC on simulated populations of 500 and 2,000 by less than its own spread.
+    """
     from joblib import Parallel, delayed
     from sklearn.ensemble import HistGradientBoostingRegressor
 

@@ -15,13 +15,12 @@ import numpy as np
 from memberscope import seeds, signals
 from memberscope.attacks import transfer
 from memberscope.attacks.base import Attack, AttackScores, Skip
+from memberscope.attacks.crossfit import MOST_TRAINING
 from memberscope.checks import FloatArray
 from memberscope.evidence import Evidence
 from memberscope.predictions import Predictions
 
 LARGEST = 3
-MOST_TRAINING = 20_000
-"""Records a side of the attack model's training part."""
 _TINY = 1e-300
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from memberscope import seeds, signals
 from memberscope.attacks import transfer
 from memberscope.attacks.base import Attack, AttackScores, Skip
-from memberscope.attacks.crossfit import Model, available_cores
+from memberscope.attacks.crossfit import MOST_TRAINING, Model, available_cores
 from memberscope.attacks.folds import Index
 from memberscope.checks import BoolArray, FloatArray
 from memberscope.evidence import Evidence
@@ -26,7 +26,7 @@ from memberscope.predictions import Predictions, ShadowPredictions
 POSTERIORS = 10
 """How many of the largest posteriors an attack classifier sees."""
 MOST_A_CLASS, MOST_IN_ALL = 2_000, 50_000
-"""Shadow records on a side that train the classifier of one class, and those of all classes together."""
+"""Shadow records a side that train the classifier of one class, and those of all classes together."""
 
 
 def posteriors(predictions: Predictions) -> FloatArray:
@@ -89,7 +89,7 @@ class Shokri(Attack):
                     scores[target.labels == c] = part
             if borrowed:
                 here = np.isin(target.labels, borrowed)
-                model = self._fit(pool, None, seed=seed, most=MOST_IN_ALL)
+                model = self._fit(pool, None, seed=seed, most=MOST_TRAINING)
                 assert model is not None
                 scores[here] = model(values[here])
         notes = [f"one attack model a class from {pool.n_models} shadow models, on up to {most} records a side"]

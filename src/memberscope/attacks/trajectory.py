@@ -2,7 +2,7 @@
 
 A model's loss on a record as training goes on tells more than its last value. The attacker, who sees only the last model, distils it
 and takes the losses of the distilled models, one an epoch, and the target's own as the last; the same of a shadow model, whose members
-are known, trains the attack model (their section 4). Who distils what is `training`'s business: this reads `Evidence.trajectories`.
+are known, trains the attack model. Who distils what is `training`'s business: this reads `Evidence.trajectories`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import numpy as np
 from memberscope import seeds
 from memberscope.attacks import transfer
 from memberscope.attacks.base import Attack, AttackScores, Skip
+from memberscope.attacks.crossfit import MOST_TRAINING
 from memberscope.checks import Array, FloatArray
 from memberscope.evidence import Evidence
 
-MOST_TRAINING = 20_000
-"""Records a side of the attack model's training part."""
 _TINY = 1e-12
 
 
