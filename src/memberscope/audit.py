@@ -196,9 +196,7 @@ def _fast_cell(
     )
     if attack.cross_fitted:
         notes.append("attack fitted on this slice" if refit else "attack fitted on all records, scores sliced")
-    return replace(
-        blank, figures=figures, scores=scores, member=member, threshold=_threshold(result), notes=tuple(notes)
-    )
+    return replace(blank, figures=figures, scores=scores, member=member, threshold=_threshold(result), notes=tuple(notes))
 
 
 def _threshold(result: AttackScores) -> float | None:

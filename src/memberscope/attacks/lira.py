@@ -222,15 +222,15 @@ class Lira(Attack):
 
     def _notes(self, member: BoolArray, *, queries: int) -> tuple[str, ...]:
         ins = member.sum(axis=0)
-        sides = {"with": ins, "without": len(member) - ins} if self.online else {"without": len(member) - ins}
-        counts = " and ".join(f"{np.median(count):g} {side}" for side, count in sides.items())
+        sides = {"IN": ins, "OUT": len(member) - ins} if self.online else {"OUT": len(member) - ins}
+        counts = ", ".join(f"{np.median(count):g} {side}" for side, count in sides.items())
         chosen = chosen_variance(self.variance, member, online=self.online).replace("_", "-")
-        several = f", {queries} queries" if queries > 1 else ""
-        notes = [f"{chosen} variance; shadow models of a record, median: {counts} it{several}"]
+        several = f"; {queries} queries" if queries > 1 else ""
+        notes = [f"{chosen} variance; shadow models a record, median: {counts}{several}"]
         bare = int(np.any([count == 0 for count in sides.values()], axis=0).sum())
         if bare:
-            names = " or ".join(sides)
-            notes.append(f"{bare} records have no shadow model {names} them, and took the average over the others")
+            lack = " or ".join(f"an {side} model" for side in sides)
+            notes.append(f"{bare} records without {lack} took the average over the others in its place")
         return tuple(notes)
 
 

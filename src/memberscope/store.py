@@ -1,2 +1,0 @@
-class Store:
-    def __init__(s, folder, reuse="auto"): pass
