@@ -420,6 +420,12 @@ class ShadowStudyConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
         group="shadow",
         help="epochs of the distillation that the trajectory attack watches",
     )
+    shadow_data: str = option(
+        "real",
+        check=Text(hint="real, noisy, marginal, junk, hill_climb, gan, or the path of an .npz with x and y"),
+        group="shadow",
+        help="what shadows are trained on; other than real: design=disjoint, the pool made (against the first target) or read",
+    )
     fidelity: str = option(
         "no",
         check=Choice(words=("no", "yes")),
@@ -427,6 +433,71 @@ class ShadowStudyConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
         help="also measure how attacks weaken as shadows resemble the target less: other depth, architecture, data; fewer of them",
     )
     seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="study", help="of the plan, the weights and every draw")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisConfig(Config):
+    """How synthetic records are made."""
+
+    conf_min: float = option(
+        0.8,
+        check=Real(low=0.0, high=1.0, open_high=True),
+        group="synthesis",
+        help="confidence of the target from which a climbed record may be taken",
+    )
+    rej_max: int = option(5, check=Integer(low=0), group="synthesis", help="rejections in a row before fewer features change at a time")
+    k_max: int = option(
+        0, check=Integer(low=0), group="synthesis", help="features that change at a time at first; 0: half of them (a quarter of a grid's)"
+    )
+    iter_max: int = option(1000, check=Integer(low=1), group="synthesis", help="proposals before a climb gives up")
+    attempts: int = option(3, check=Integer(low=1), group="synthesis", help="climbs that a record may take")
+    budget: int = option(0, check=Integer(low=0), group="synthesis", help="queries allowed in all; 0: no limit")
+    ones: float = option(
+        0.5, check=Real(low=0.0, high=1.0, open_high=True), group="synthesis", help="share of ones in the bits that a climb starts from"
+    )
+    basis: str = option(
+        "grid",
+        check=Choice(words=("grid", "pixel")),
+        group="synthesis",
+        help="what a climb over images changes: a coarse grid that is refined, or pixels (the published way)",
+    )
+    copies: int = option(
+        1, check=Integer(low=1, high=64), group="synthesis", help="noisy copies of an image that the target is asked about; grid only"
+    )
+    ink: float = option(
+        0.0, check=Real(low=0.0, high=1000.0), group="synthesis", help="what distance from a plain image costs a climb, nats; grid only"
+    )
+    noise_share: float = option(
+        0.1, check=Real(low=0.0, high=1.0), group="synthesis", help="share of features that method=noisy gets wrong"
+    )
+    gan_epochs: int = option(200, check=Integer(low=8, high=100_000), group="synthesis", help="epochs of the GAN, over climbed records")
+    release: str = option(
+        "none",
+        check=Text(hint="none, or steps such as top=3,digits=2 (see docs/release.md)"),
+        group="synthesis",
+        help="what the target publishes instead of its confidences",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesizeConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig, SynthesisConfig):
+    """Everything that `synthesize` takes."""
+
+    model: str = option("mlp", check=Choice(words=("conv", "dense", "mlp")), group="model", help="architecture")
+    depth: int = option(2, check=Integer(low=1, high=256), group="model", help="how often the unit repeats")
+    width: int = option(256, check=Integer(low=1, high=65536), group="model", help="units of a dense layer")
+    method: str = option(
+        "hill_climb",
+        check=Text(hint="all, or some of noisy, marginal, junk, hill_climb, gan separated by commas"),
+        group="synthesis",
+        help="how records are made; several, separated by commas, or all, are compared",
+    )
+    records: int = option(1000, check=Integer(low=20, high=1_000_000), group="synthesis", help="how many records to make")
+    fleets: int = option(
+        5, check=Integer(low=0, high=1000), group="synthesis", help="fleets to measure transfer with, each with a target of its own; 0: none"
+    )
+    shadows: int = option(8, check=Integer(low=1, high=4096), group="synthesis", help="shadow models in a fleet")
+    seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="study", help="of the first fleet")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -281,6 +281,26 @@ def fidelity_figure(frame: pd.DataFrame) -> Figure:
     return drawn
 
 
+def transfer_figure(summary: pd.DataFrame, *, attack: str) -> Figure:
+    """Balanced accuracy on the target, and the realised false positive rate, by shadow data: means over fleets with their intervals."""
+    part = summary[summary["attack"] == attack]
+    if not len(part):
+        part = summary
+    place = np.arange(len(part))
+    drawn, axes = new_figure(1, 2, width=4.6, height=1.2 + 0.4 * len(part))
+    for ax, figure, promise in ((axes[0, 0], "balanced_accuracy", None), (axes[0, 1], "fpr_at_promise_0_1", 0.1)):
+        spread = [(part[figure] - part[f"{figure}_ci_low"]).fillna(0), (part[f"{figure}_ci_high"] - part[figure]).fillna(0)]
+        ax.errorbar(part[figure], place, xerr=spread, fmt="o", color=COLOURS[0], capsize=2)
+        if promise is not None:
+            ax.axvline(promise, color="0.6", linewidth=0.8)
+        ax.set(ylim=(len(part) - 0.5, -0.5))
+        ax.set_yticks(place, part["method"] if ax is axes[0, 0] else [""] * len(part))
+        ax.grid(alpha=0.25)
+    axes[0, 0].set_xlabel("balanced accuracy on the target, 95%")
+    axes[0, 1].set_xlabel("false positive rate where 0.1 was promised, 95%")
+    return drawn
+
+
 # --- data ------------------------------------------------------------------------------------------------------------
 
 

@@ -89,6 +89,32 @@ class ShadowPlan:
             return models[models // 2 != target // 2]
         return np.setdiff1d(models, self.targets)
 
+    def with_pool(self, pool: Index, labels: NDArray[np.int64], *, seed: int) -> ShadowPlan:
+        """The same targets and population, with shadows that are trained on halves of other records.
+
+        Args:
+            pool: (m,) positions of the new pool, none of them the targets' or the population's.
+            labels: (n,) class of each record of the data set.
+            seed: the stream ``("shadow_plan", "pool")`` draws the halves.
+
+        Raises:
+            UserError: a plan of design ``half``, or a pool of fewer than 20 records.
+        """
+        if self.design != "disjoint":
+            raise UserError(f"design={self.design}: shadows have no pool of their own; allowed here: disjoint")
+        if len(pool) < 2 * LEAST_HALF:
+            raise UserError(f"shadow_data: {len(pool)} records; allowed: at least {2 * LEAST_HALF}")
+        rng = seeds.stream(seed, "shadow_plan", "pool")
+        own = self.audited
+        member = np.zeros((self.n_models, len(own) + len(pool)), dtype=np.bool_)
+        member[:, : len(own)] = self.member[:, own]
+        for shadow in np.setdiff1d(np.arange(self.n_models), self.targets):
+            member[shadow, len(own) :] = _half(labels[pool], self.coin_flips, rng)
+        return ShadowPlan(
+            design=self.design, records=np.concatenate([self.records[own], pool]), block=np.arange(member.shape[1]) < len(own),
+            member=member, targets=self.targets, population=self.population, coin_flips=self.coin_flips,
+        )  # fmt: skip
+
     def members(self, model: int) -> Index:
         """Positions in the data set of what `model` is trained on, in ascending order of `records`."""
         return self.records[self.member[model]]

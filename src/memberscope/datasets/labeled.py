@@ -90,6 +90,30 @@ class LabeledData:
         content = f"{self.digest}{name}".encode() + np.ascontiguousarray(index, dtype="<i8").tobytes()
         return hashlib.sha256(content).hexdigest()
 
+    def extended(self, x: NDArray[Any], y: NDArray[np.int64], *, source: str) -> LabeledData:
+        """These records, then others of the same shape: floats in [0, 1], which become what these are stored as.
+
+        Args:
+            x: (m, ...) records in [0, 1].
+            y: (m,) their labels.
+            source: where they came from, for people.
+
+        Raises:
+            UserError: another shape, or labels of classes that there are not.
+        """
+        if x.shape[1:] != self.shape:
+            raise UserError(f"shadow_data: records of shape {x.shape[1:]}; those of {self.name} have {self.shape}")
+        if len(y) and not 0 <= int(y.min()) <= int(y.max()) < self.classes:
+            raise UserError(f"shadow_data: labels {y.min()} to {y.max()}; {self.name} has the classes 0 to {self.classes - 1}")
+        if self.x.dtype == np.uint8:
+            x = np.round(x * 255.0)
+        elif self.x.dtype == np.bool_:
+            x = x >= 0.5
+        return dataclasses.replace(
+            self, x=np.concatenate([self.x, x.astype(self.x.dtype)]), y=np.concatenate([self.y, y.astype(np.int64)]),
+            source=f"{self.source}; with {len(x)} records {source}",
+        )  # fmt: skip
+
     def with_labels(self, y: NDArray[np.int64]) -> LabeledData:
         """The same records with other labels."""
         return dataclasses.replace(self, y=y)

@@ -20,6 +20,7 @@ from memberscope.slices import check_names
 from memberscope.studies import rotation
 from memberscope.studies.attack import log_curves
 from memberscope.studies.audited import attack_progress, finding, headline_table, markdown
+from memberscope.studies.fleets import train
 from memberscope.studies.result import StudyResult
 from memberscope.studies.shadow_evidence import Bench, ask, ask_more
 from memberscope.tracking import DataInput, Tracker, as_json
@@ -82,29 +83,6 @@ def plan_for(data: LabeledData, config: ShadowStudyConfig) -> ShadowPlan:
 def model_seeds(plan: ShadowPlan, seed: int) -> list[int]:
     """The seed of each model's weights and order."""
     return [seeds.integer(seed, "model", model) for model in range(plan.n_models)]
-
-
-def train(
-    data: LabeledData, members: Sequence[Index], recipe: Recipe, model_seeds: Sequence[int], config: ShadowStudyConfig, stop: StopFlag,
-    *, label: str = "shadows",
-) -> Fleet:  # fmt: skip
-    """A fleet, from the store as far as it has it."""
-    from memberscope.store import Store
-    from memberscope.training.fleet import train_fleet
-
-    store = None if config.store in ("", "none") else Store(Path(config.store), reuse=config.reuse)
-    workers = None if config.workers == "auto" else int(config.workers)
-    return train_fleet(
-        data,
-        members,
-        recipe,
-        seeds=model_seeds,
-        store=store,
-        workers=workers,
-        scheduler=config.scheduler,
-        label=label,
-        stop=stop,
-    )
 
 
 def log_plan(

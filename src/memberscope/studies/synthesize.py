@@ -1,0 +1,355 @@
+"""Entry point `synthesize`: make shadow data from a model, say how good it is, and measure how well its shadows transfer to the target."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import metrics, plots, seeds
+from memberscope.attacks import registry
+from memberscope.attacks.base import Skip
+from memberscope.config import SynthesizeConfig, groups
+from memberscope.datasets import LabeledData, load_dataset
+from memberscope.errors import UserError
+from memberscope.evidence import Evidence
+from memberscope.interrupt import StopFlag
+from memberscope.npz import write_npz
+from memberscope.plan import replace_labels
+from memberscope.predictions import Predictions, ShadowPredictions
+from memberscope.release import Release, parse_release
+from memberscope.release.apply import release_evidence
+from memberscope.shadow_plan import ShadowPlan, make_shadow_plan
+from memberscope.signals import modified_entropy
+from memberscope.studies.audited import markdown
+from memberscope.studies.fleets import open_store, train
+from memberscope.studies.result import StudyResult
+from memberscope.studies.synthetic_sets import Query, SyntheticSet, make_set, parse_methods, published
+from memberscope.synthesis.transfer import decide_by_shadows, transfer
+from memberscope.tracking import Tracker, as_json
+from memberscope.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from memberscope.training.fleet import Fleet
+
+THRESHOLD = "modified_entropy"  # one threshold for all classes, on minus the modified entropy
+ATTACKS = (THRESHOLD, "metric_modified_entropy", "shadow_shokri")
+FIGURES = ("balanced_accuracy", "fpr", "fpr_at_promise_0_1", "fpr_at_promise_0_01", "tpr_at_promise_0_1", "tpr_at_promise_0_01", "auc")
+REAL, JUNK = "real", "junk"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trial:
+    """One fleet's target and what an attacker can get hold of.
+
+    Attributes:
+        number: of the fleet, from 0.
+        data: labels after noise.
+        plan: design disjoint, one target: its records, the real pool of the attacker who has one, and records that nobody has.
+        fleet: the target alone.
+        query: what the target publishes.
+    """
+
+    number: int
+    data: LabeledData
+    plan: ShadowPlan
+    fleet: Fleet
+    query: Query
+
+    @property
+    def pool(self) -> NDArray[np.int64]:
+        """Positions of the real records that shadows may be trained on."""
+        return self.plan.records[~self.plan.block]
+
+
+def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
+    """Run the study: the sets of the first fleet's target as artifacts with their cards, then transfer over all fleets.
+
+    Raises:
+        UserError: before anything trains, for whatever would fail later; or a set that could not be made at all, what was made being kept.
+    """
+    methods = parse_methods(config.method)
+    release = parse_release(config.release)
+    if release.label_only and {"hill_climb", "gan"} & set(methods):
+        raise UserError(f"release={config.release}: the climb needs confidences; allowed with labels only: noisy, marginal, junk")
+    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir).choose(
+        config.classes, choice=config.class_choice, seed=config.seed
+    )
+    recipe = Recipe.of(config, config)
+    recipe.check(data.shape)
+    release.check(data.classes)
+    plan_for(data, config, config.seed)
+    tracker.text(as_json(groups(config)), "study.json")
+    rows: list[dict[str, Any]] = []
+    cards: list[dict[str, Any]] = []
+    for number in range(max(1, config.fleets)):
+        stop.check()
+        trial = begin(data, recipe, release, config, number, stop)
+        sets = {method: _make(method, trial, config, stop) for method in methods}
+        if number == 0:
+            cards = [log_set(made, trial, config, tracker) for made in sets.values()]
+        if config.fleets:
+            rows += transfer_rows(trial, sets, recipe, release, config, stop)
+            tracker.table(_frame(rows), "fleets.csv")
+    return conclude(config, methods, cards, _frame(rows), tracker)
+
+
+def plan_for(data: LabeledData, config: SynthesizeConfig, seed: int) -> ShadowPlan:
+    """Targets' records, a real pool of as many, and what is left of them for the card; ``members=auto`` leaves a fifth."""
+    usual, largest = (data.sizes.members if data.sizes else 0), len(data) // 5
+    members = (min(usual, largest) if usual else largest) if config.members == "auto" else int(config.members)
+    return make_shadow_plan(
+        data.y, design="disjoint", members=members, population="auto", shadows=config.shadows, targets=1, coin_flips=False, seed=seed
+    )
+
+
+def begin(data: LabeledData, recipe: Recipe, release: Release, config: SynthesizeConfig, number: int, stop: StopFlag) -> Trial:
+    """Split, replace labels, train the target."""
+    seed = config.seed + number
+    plan = plan_for(data, config, seed)
+    noise = data.label_noise if config.label_noise == "auto" else float(config.label_noise)
+    sides = {"records": plan.records, "population": plan.population}
+    noisy = data.with_labels(replace_labels(data.y, sides, share=noise, classes=data.classes, seed=seed))
+    fleet = train(noisy, [plan.members(0)], recipe, [seeds.integer(seed, "target")], config, stop, label=f"target {number}")
+    if release.unfitted:
+        said = fleet.logits(noisy.x[plan.records[plan.audited]])[0]
+        known = Predictions(logits=said, labels=noisy.y[plan.records[plan.audited]], member=plan.member[0][plan.audited])
+        release = release.fit(known, seed=seed)
+    return Trial(number=number, data=noisy, plan=plan, fleet=fleet, query=published(fleet, 0, release, seed=seed))
+
+
+def _make(method: str, trial: Trial, config: SynthesizeConfig, stop: StopFlag) -> SyntheticSet:
+    seed = config.seed + trial.number
+    store = open_store(config)
+    name = f"{trial.plan.digest[:12]}-{seeds.integer(seed, config.to_json()):08x}.npz"
+    resume = None if store is None else Path(config.store) / "climbs" / name
+    return make_set(
+        method, config, records=config.records, query=trial.query, real=trial.data, pool=trial.pool, seed=seed, stop=stop, resume=resume
+    )
+
+
+def log_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker: Tracker) -> dict[str, Any]:
+    """The set as ``.npz``, its card, its figure and how each class fared; the card's row for the comparison."""
+    import pandas as pd
+
+    from memberscope.synthesis.card import make_card
+    from memberscope.synthesis.figures import synthetic_figure
+
+    folder = f"{made.method}/"
+    data, plan = trial.data, trial.plan
+    if made.by_class:
+        tracker.table(pd.DataFrame(list(made.by_class)), f"{folder}by_class.csv")
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "records.npz"
+        write_npz(path, {"x": made.x, "y": made.y, "class_names": np.array(data.class_names)})
+        tracker.file(path, f"{folder}records.npz")
+    missing = [one for one in made.by_class if one["asked"] and not one["reached"]]
+    if missing:
+        names = ", ".join(f"{data.class_names[one['label']]} ({one['best_confidence']:.3g})" for one in missing)
+        raise UserError(
+            f"conf_min={config.conf_min:g}: not reached by any record of {len(missing)} of {data.classes} classes (best confidence): {names}; "
+            f"{len(made.y)} records of the others are kept in {folder}records.npz; allowed: a lower conf_min, a larger iter_max or budget"
+        )
+    outside = plan.population if len(plan.population) >= 20 else trial.pool
+    card = make_card(
+        made.x, made.y, method=made.method, classes=data.classes, queries=made.queries, query=trial.query, real=data.scaled(outside),
+        seed=config.seed,
+    )  # fmt: skip
+    tracker.table(pd.DataFrame(card.rows()), f"{folder}card.csv")
+    tracker.text(as_json(card.to_dict()), f"{folder}card.json")
+    figure = synthetic_figure(
+        made.x, made.y, method=made.method, class_names=data.class_names, real=data.scaled(outside)
+    )
+    if figure is not None:
+        tracker.figure(figure, f"{folder}records.png")
+    row: dict[str, Any] = {"method": made.method}
+    row |= {str(one["figure"]): _with_interval(one) for one in card.rows()}
+    return row | {"notes": "; ".join(made.notes)}
+
+
+def _with_interval(row: Mapping[str, Any]) -> str:
+    if row["value"] is None:
+        return ""
+    text = f"{row['value']:.4g}"
+    return text if row["ci_low"] is None else f"{text} ({row['ci_low']:.3f} to {row['ci_high']:.3f})"
+
+
+def transfer_rows(
+    trial: Trial, sets: Mapping[str, SyntheticSet], recipe: Recipe, release: Release, config: SynthesizeConfig, stop: StopFlag
+) -> list[dict[str, Any]]:
+    """Train a fleet of shadows on each set, on real records and on junk, as many of each, and attack the target with each.
+
+    Shadows are as large as the target: each is trained on half of twice as many records as the target's members, fewer where the set has
+    fewer. They publish what the target publishes.
+    """
+    data, plan, seed = trial.data, trial.plan, config.seed + trial.number
+    block = plan.records[plan.audited]
+    target = Predictions(
+        logits=trial.fleet.logits(data.x[block])[0], labels=data.y[block], member=plan.member[0][plan.audited], record_ids=block
+    )
+    if JUNK not in sets:
+        sets = {**sets, JUNK: make_set(
+            JUNK, config, records=len(trial.pool), query=trial.query, real=data, pool=trial.pool, seed=seed, stop=stop
+        )}  # fmt: skip
+    pools = {REAL: (data, trial.pool)}
+    for method, made in sets.items():
+        take = seeds.stream(seed, "synthetic", method).permutation(len(made.y))[: len(trial.pool)]
+        whole = data.extended(made.x[take], made.y[take], source=f"made by {method}")
+        pools[method] = (whole, np.arange(len(data), len(data) + len(take)))
+    rows = []
+    for method, (whole, pool) in pools.items():
+        stop.check()
+        extended = plan.with_pool(pool, whole.y, seed=seed)
+        shadows = extended.shadows_of(0)
+        model_seeds = [seeds.integer(seed, "shadow", int(model)) for model in shadows]
+        label = f"fleet {trial.number}, {method}"
+        fleet = train(whole, [extended.members(int(model)) for model in shadows], recipe, model_seeds, config, stop, label=label)
+        said = ShadowPredictions(
+            logits=fleet.logits(whole.x[pool]), labels=whole.y[pool], member=extended.member[shadows][:, ~extended.block]
+        )
+        evidence = release_evidence(Evidence(target=target, shadows=said), release, seed=seed) if config.release != "none" else None
+        rows += _attack(evidence or Evidence(target=target, shadows=said), trial.number, method, seed=seed)
+    return rows
+
+
+def _attack(evidence: Evidence, number: int, method: str, *, seed: int) -> list[dict[str, Any]]:
+    """Each attack's figures on the target, its threshold fixed on the shadows."""
+    target, shadows = evidence.target, evidence.shadows
+    assert shadows is not None
+    rows: list[dict[str, Any]] = []
+    head = {"fleet": number, "method": method}
+    if target.form in ("logits", "probs"):
+        scores = -modified_entropy(target)
+        on_shadows = np.concatenate([-modified_entropy(shadows.model(k)) for k in range(shadows.n_models)])
+        decided = decide_by_shadows(on_shadows, shadows.member.ravel(), scores, target.member)
+        auc = metrics.auc(scores, target.member).value
+        rows.append({**head, "attack": THRESHOLD, **decided.to_dict(), "auc": auc})
+    for name in ATTACKS[1:]:
+        result = registry.get(name).score(evidence, seed=seed)
+        if isinstance(result, Skip):
+            continue
+        called = result.decisions if result.decisions is not None else result.scores >= 0
+        fpr, tpr = float(called[~target.member].mean()), float(called[target.member].mean())
+        auc = metrics.auc(result.scores, target.member).value
+        rows.append({**head, "attack": name, "balanced_accuracy": (1 + tpr - fpr) / 2, "fpr": fpr, "auc": auc})
+    return rows
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(rows).reindex(columns=["fleet", "method", "attack", *FIGURES])
+
+
+def summarize(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row a method and attack: means over fleets with t intervals, and transfer of the balanced accuracy with Fieller's.
+
+    Columns method, attack, fleets, each of `FIGURES` with ``_ci_low`` and ``_ci_high``, transfer, transfer_ci_low, transfer_ci_high,
+    transfer_status, gain over junk with its interval.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for attack, part in frame.groupby("attack", sort=False):
+        by = {method: rows_of.set_index("fleet") for method, rows_of in part.groupby("method", sort=False)}
+        for method, seen in by.items():
+            row: dict[str, Any] = {"method": method, "attack": attack, "fleets": len(seen)}
+            for figure in FIGURES:
+                values = seen[figure].dropna().to_numpy()
+                if len(values):
+                    mean = metrics.paired_seeds(values)
+                    row |= {figure: mean.mean, f"{figure}_ci_low": mean.ci_low, f"{figure}_ci_high": mean.ci_high}
+            if method not in (REAL, JUNK) and {REAL, JUNK} <= set(by):
+                got = transfer(*(by[one]["balanced_accuracy"].to_numpy() for one in (method, JUNK, REAL)))
+                row |= {
+                    "transfer": got.value, "transfer_ci_low": got.ci_low, "transfer_ci_high": got.ci_high, "transfer_status": got.status,
+                    "gain": got.gain.value, "gain_ci_low": got.gain.ci_low, "gain_ci_high": got.gain.ci_high,
+                }  # fmt: skip
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def beats(frame: pd.DataFrame, first: str, second: str, *, attack: str = THRESHOLD) -> metrics.SeedDifference | None:
+    """The paired difference of two methods' balanced accuracies over fleets; None where one is missing."""
+    part = frame[frame["attack"] == attack].pivot(index="fleet", columns="method", values="balanced_accuracy")
+    if not {first, second} <= set(part.columns):
+        return None
+    return metrics.paired_seeds((part[first] - part[second]).to_numpy())
+
+
+def sentences(frame: pd.DataFrame, methods: tuple[str, ...]) -> list[str]:
+    """One line a method: against junk, and against marginals where they were measured."""
+    lines = []
+    for method in methods:
+        for other in (JUNK, "marginal"):
+            found = None if method == other else beats(frame, method, other)
+            if found is None:
+                continue
+            line = f"{method} minus {other}: balanced accuracy {found.mean:+.4f}"
+            if found.ci_low is not None and found.ci_high is not None:
+                word = "above" if found.ci_low > 0 else "below" if found.ci_high < 0 else "not told apart"
+                line += f" (95% {found.ci_low:+.4f} to {found.ci_high:+.4f} over {found.n_seeds} fleets): {word}"
+            lines.append(line + ".")
+    return lines
+
+
+def conclude(
+    config: SynthesizeConfig, methods: tuple[str, ...], cards: list[dict[str, Any]], frame: pd.DataFrame, tracker: Tracker
+) -> StudyResult:
+    """The comparison of cards, the transfer table, the page, and what the terminal shows."""
+    import pandas as pd
+
+    card_frame = pd.DataFrame(cards).T
+    card_frame.columns = pd.Index(card_frame.loc["method"])
+    card_frame = card_frame.drop(index="method").rename_axis("figure").reset_index()
+    tracker.table(card_frame, "cards.csv")
+    tracker.table(card_frame.astype(str), "cards.json")
+    tracker.tags({"memberscope.methods": ",".join(methods)})
+    parts = [f"# Shadow data for {config.dataset}", "## How good are the records?\n\n" + markdown(card_frame)]
+    table, lines = card_frame, []
+    if len(frame):
+        summary = summarize(frame)
+        lines = sentences(frame, methods)
+        tracker.table(summary, "transfer.csv")
+        table = shown(summary)
+        tracker.table(table.fillna(""), "transfer.json")
+        for row in summary.to_dict("records"):
+            names = [name for name in ("balanced_accuracy", "fpr", "transfer") if row.get(name) is not None and row[name] == row[name]]
+            tracker.metrics({f"{name}_{row['method']}/{row['attack']}": float(row[name]) for name in names})
+        tracker.figure(plots.transfer_figure(summary, attack=THRESHOLD), "transfer.png")
+        parts += [
+            "## How well do their shadows transfer?\n\n" + markdown(table),
+            f"Means over {config.fleets} fleets, each with a target of its own; the threshold is fixed on the shadows and used on the target. "
+            "Transfer is (method - junk) / (real - junk) of the balanced accuracy.",
+            *lines,
+        ]
+    tracker.describe("\n\n".join(parts) + "\n")
+    return StudyResult(table=table.to_string(index=False), answer="\n".join(lines) or "records made; no fleets were trained (fleets=0).")
+
+
+def shown(summary: pd.DataFrame) -> pd.DataFrame:
+    """The table for people: figures with their intervals as text."""
+    import pandas as pd
+
+    def text(row: Mapping[str, Any], name: str, digits: int = 3) -> str:
+        value, low, high = (row.get(key) for key in (name, f"{name}_ci_low", f"{name}_ci_high"))
+        if value is None or value != value:
+            status = row.get(f"{name}_status")
+            return str(status) if isinstance(status, str) else ""
+        interval = "" if low is None or low != low else f" ({low:.{digits}f} to {high:.{digits}f})"
+        return f"{value:.{digits}f}{interval}"
+
+    names = ("balanced_accuracy", "fpr", "fpr_at_promise_0_1", "fpr_at_promise_0_01", "auc", "transfer", "gain")
+    return pd.DataFrame(
+        [
+            {"method": row["method"], "attack": row["attack"], **{name: text(row, name) for name in names}}
+            for row in summary.to_dict("records")
+        ]
+    )
