@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memberscope.checks import Array, check_finite, check_probs
 from memberscope.errors import UserError

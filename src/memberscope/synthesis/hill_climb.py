@@ -268,7 +268,7 @@ class HillClimb:
             return None
         return Smoothing(
             shape, copies=config.copies, noise=config.noise, shift=config.shift, coarse=grids_for(min(shape[:2]))[-1],
-            low=config.low, high=config.high, seed=seed,
+            low=config.low, high=config.high, background=config.background, seed=seed,
         )  # fmt: skip
 
     def _result(self, ledger: Ledger, queries: int, shape: tuple[int, ...]) -> Climbed:

@@ -145,7 +145,8 @@ class GridMoves:
 def grids_for(side: int) -> tuple[int, ...]:
     """Nodes a side, coarse to fine: 4, 8, ... up to a quarter of the image's side, and at least one grid."""
     grids = tuple(2**power for power in range(2, max(3, int(math.log2(max(side, 4) / 4)) + 1)))
-    return tuple(grid for grid in grids if grid <= side) or (side,)
+    grids = tuple(grid for grid in grids if grid <= side) or (side,)
+    return (*grids, grids[-1])
 
 
 class Smoothing:
@@ -156,7 +157,17 @@ class Smoothing:
     """
 
     def __init__(
-        self, shape: tuple[int, ...], *, copies: int, noise: float, shift: int, coarse: int, low: float, high: float, seed: int
+        self,
+        shape: tuple[int, ...],
+        *,
+        copies: int,
+        noise: float,
+        shift: int,
+        coarse: int,
+        low: float,
+        high: float,
+        background: float,
+        seed: int,
     ) -> None:
         """`noise` is the deviation, of the range of a pixel; `shift` the largest shift in pixels each way."""
         rng = seeds.stream(seed, "synthesis", "smoothing")
@@ -169,11 +180,19 @@ class Smoothing:
             flat = rng.normal(size=(shape[2], coarse, coarse))
             field = white if copy % 2 else np.moveaxis(rows @ flat @ columns, 0, 2)
             self._noise[copy] = noise * (high - low) * field
+        # a window of half the side, anywhere, hides the background's colour
+        sides = np.array([max(1, shape[0] // 2), max(1, shape[1] // 2)])
+        self._windows = [
+            (slice(top, top + sides[0]), slice(left, left + sides[1]))
+            for top, left in rng.integers(0, np.array(shape[:2]) - sides + 1, size=(copies, 2))
+        ]
+        self._background = np.float32(background)
 
     def copy(self, x: Records, number: int) -> Records:
         """Copy `number` of the images `x` (n, height, width, channels)."""
         if number == 0:
             return x
         moved = np.roll(x, self._shifts[number], axis=(1, 2))
+        moved[:, *self._windows[number]] = self._background
         moved += self._noise[number]
         return np.clip(moved, self._low, self._high, out=moved)
