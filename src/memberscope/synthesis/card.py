@@ -218,4 +218,7 @@ def two_sample(synthetic: Array, real: Array, *, seed: int, confidence: float = 
         record_ids=group.reshape(-1),
         inputs=both,
     )
-    return blind_control(predictions, seed=seed, confidence=confidence).auc
+    auc = blind_control(predictions, seed=seed, confidence=confidence).auc
+    if auc.status == "skipped":
+        return skipped(f"too few different records to cross-fit a classifier: {len(np.unique(group))} among {2 * size}")
+    return auc
