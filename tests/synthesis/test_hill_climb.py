@@ -109,7 +109,7 @@ def test_records_are_taken_with_their_confidence() -> None:
     assert low <= 4000 <= high
 
 
-@pytest.mark.parametrize("budget", [1, 79, 80, 1000, 1003])
+@pytest.mark.parametrize("budget", [1, 79, 80, 700, 703])
 @pytest.mark.parametrize("parallel", [7, 5000])
 def test_a_budget_is_never_exceeded_and_what_was_found_is_kept(budget: int, parallel: int) -> None:
     target = Toy(sharp=1.5)
@@ -121,25 +121,25 @@ def test_a_budget_is_never_exceeded_and_what_was_found_is_kept(budget: int, para
 
 
 def test_the_records_do_not_depend_on_how_many_climb_at_once() -> None:
-    found = [climb(Toy(sharp=1.5), parallel=parallel, attempts=3, iter_max=60) for parallel in (1, 13, 80, 5000)]
+    found = [climb(Toy(sharp=1.5), records=40, parallel=parallel, attempts=3, iter_max=60) for parallel in (1, 13, 5000)]
     for other in found[1:]:
         assert np.array_equal(found[0].x, other.x)
         assert found[0].rows() == other.rows()
-    assert not np.array_equal(found[0].x, climb(Toy(sharp=1.5), seed=1, attempts=3, iter_max=60).x)
+    assert not np.array_equal(found[0].x, climb(Toy(sharp=1.5), seed=1, records=40, attempts=3, iter_max=60).x)
 
 
 @pytest.mark.parametrize("kind", ["binary", "real", "image"])
 def test_climbs_continue_after_an_interruption_to_the_same_result(kind: str, tmp_path: Path) -> None:
     shape = (8, 5, 1) if kind == "image" else (D,)
-    extra = {"copies": 3, "noise": 0.1, "shift": 1, "ink": 0.1} if kind == "image" else {}
-    settings = config(kind=kind, parallel=20, conf_min=0.6, **extra)
+    extra = {"copies": 3, "noise": 0.1, "shift": 1, "ink": 0.1, "iter_max": 60} if kind == "image" else {}
+    settings = config(**{"kind": kind, "records": 20, "parallel": 8, "conf_min": 0.6, **extra})
     whole = HillClimb(settings).run(Toy(sharp=1.5), shape=shape, seed=5)
     path, asked = tmp_path / "climbs.npz", 0
     for stops in range(1000):
         flag, target = StopFlag(), Toy(sharp=1.5)
 
         def stop_after(found: int, queries: int, flag: StopFlag = flag, target: Toy = target) -> None:
-            if target.calls >= 41:
+            if target.calls >= 8:
                 flag.set()
 
         try:
@@ -148,7 +148,7 @@ def test_climbs_continue_after_an_interruption_to_the_same_result(kind: str, tmp
             break
         except Interrupted:
             asked += target.records
-    assert stops >= 2
+    assert stops >= 1
     assert np.array_equal(whole.x, parts.x)
     assert np.array_equal(whole.confidence, parts.confidence)
     assert whole.rows() == parts.rows()
@@ -185,7 +185,9 @@ def test_what_cannot_be_reached_is_reported_by_class() -> None:
     assert (lacking.asked, lacking.reached, lacking.failed) == (20, 0, 40)
     assert 0.25 < lacking.best_confidence <= 0.3
     assert "iter_max" in lacking.reason
-    with pytest.raises(UserError, match=r"no record of 1 of 4 classes: 2 \(best confidence 0\.\d+\).*60 records of the others are kept"):
+    with pytest.raises(
+        UserError, match=r"no record of 1 of 4 classes: 2 \(best confidence 0\.\d+\).*60 records of the others are kept"
+    ):
         found.require()
 
 
@@ -254,7 +256,7 @@ def test_ink_buys_plainer_images_and_copies_are_counted() -> None:
         p = 1 / (1 + np.exp(-20 * (x[:, 4:12, 4:12].mean(axis=(1, 2, 3)).astype(np.float64) - 0.2)))
         return np.stack([p, 1 - p], axis=1)
 
-    settings: dict = {"kind": "image", "classes": 2, "records": 10, "conf_min": 0.4, "shape": (16, 16, 1), "rej_max": 10}
+    settings: dict = {"kind": "image", "classes": 2, "records": 10, "conf_min": 0.4, "shape": (16, 16, 1), "iter_max": 3000}
     free, priced = climb(dim, **settings), climb(dim, ink=2.0, **settings)
     bright = [one.x[one.y == 0].mean() for one in (free, priced)]
     assert bright[1] < bright[0]
