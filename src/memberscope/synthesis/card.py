@@ -1,0 +1,224 @@
+"""The card of a synthetic set: does the target agree with it, how varied is it, how far from real records, what did it cost.
+
+None of it says what the set is worth to an attack (`memberscope.synthesis.transfer` does); it says why.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import seeds
+from memberscope.checks import Array
+from memberscope.controls import blind_control
+from memberscope.errors import UserError
+from memberscope.metrics.estimate import Estimate, skipped, spanning
+from memberscope.metrics.intervals import two_sided_z, wilson
+from memberscope.predictions import Predictions
+
+MOST_RECORDS = 2_000  # of a set are compared among themselves, and with as many real ones
+_BLOCK = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diversity:
+    """How far records are from their nearest neighbour in the same set.
+
+    Attributes:
+        median, p05: of the distances, root mean square a feature (for bits: the square root of the share that differs).
+        duplicates: share of records that have an exact copy in the set.
+        compared: records that were compared, a random part of a large set.
+    """
+
+    median: float
+    p05: float
+    duplicates: float
+    compared: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What is known of a synthetic set of n records.
+
+    Attributes:
+        method: how it was made.
+        records, classes: how many, of how many classes.
+        class_counts: records of each class.
+        confidence: mean probability that the target gives to the record's label; skipped where it publishes labels only.
+        agreement: share of records that the target gives their label.
+        diversity: within the set.
+        diversity_real: within as many held-out real records.
+        c2st: AUC of a classifier that tells synthetic from held-out real records, each scored by a model that saw neither it nor its
+            copies (Lopez-Paz & Oquab 2017, with AUC for accuracy): 0.5 where it cannot, 1 where each is told. The classifier is that of
+            the blind control (boosted trees and logistic regression on principal components, see `controls.blind_control`), without
+            labels; a set that it cannot tell may still differ.
+        queries: what the set cost the target's owner; `queries_per_record` over its records.
+    """
+
+    method: str
+    records: int
+    classes: int
+    class_counts: tuple[int, ...]
+    confidence: Estimate
+    agreement: Estimate
+    diversity: Diversity
+    diversity_real: Diversity | None
+    c2st: Estimate
+    queries: int
+
+    @property
+    def queries_per_record(self) -> float:
+        """Queries spent on each record, on average."""
+        return self.queries / self.records
+
+    def rows(self) -> list[dict[str, str | float | None]]:
+        """One row a figure, columns figure, value, ci_low, ci_high, note: for a table."""
+        rows: list[dict[str, str | float | None]] = []
+
+        def add(figure: str, value: float | None, low: float | None = None, high: float | None = None, note: str = "") -> None:
+            rows.append({"figure": figure, "value": value, "ci_low": low, "ci_high": high, "note": note})
+
+        add("records", self.records, note=self.method)
+        add("classes_present", sum(count > 0 for count in self.class_counts), note=f"of {self.classes}")
+        add("fewest_of_a_class", min(self.class_counts))
+        for name in ("confidence", "agreement", "c2st"):
+            one: Estimate = getattr(self, name)
+            given = one.status != "skipped"
+            add(name, one.value if given else None, one.ci_low, one.ci_high, one.reason)
+        for name, part in (("", self.diversity), ("_real", self.diversity_real)):
+            if part is not None:
+                note = f"{part.compared} records compared"
+                add(f"nearest_neighbour_median{name}", part.median, note=note)
+                add(f"nearest_neighbour_p05{name}", part.p05, note=note)
+                add(f"duplicates{name}", part.duplicates, note=note)
+        add("queries", self.queries)
+        add("queries_per_record", self.queries_per_record)
+        return rows
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values, for JSON: the figures by name, and the class counts."""
+        return {
+            "method": self.method,
+            "class_counts": list(self.class_counts),
+            "figures": {str(r.pop("figure")): r for r in self.rows()},
+        }
+
+
+def make_card(
+    x: Array,
+    y: NDArray[np.int64],
+    *,
+    method: str,
+    classes: int,
+    queries: int,
+    query: Callable[[NDArray[np.float32]], Array] | None,
+    real: Array | None,
+    seed: int,
+    confidence: float = 0.95,
+) -> Card:
+    """The card of a set.
+
+    Args:
+        x, y: (n, ...) records and (n,) labels.
+        method: how it was made, for people.
+        classes: of the target.
+        queries: that it cost.
+        query: the target: (m, ...) float32 -> (m, classes) probabilities, or (m,) labels; None: what it says of the set stays unknown.
+            These queries are the auditor's and not counted.
+        real: (r, ...) real records that the set was not made from; None: the distance to them stays unknown.
+        seed: of the random parts of large sets and of the classifier.
+        confidence: of the intervals.
+
+    Raises:
+        UserError: an empty set; real records of another shape.
+    """
+    if not len(x):
+        raise UserError(f"records=0: a set of {method} without records has no card; allowed: 1 or more")
+    if real is not None and real.shape[1:] != x.shape[1:]:
+        raise UserError(f"real: records of shape {real.shape[1:]}, the synthetic ones {x.shape[1:]}; they must be the same")
+    rng = seeds.stream(seed, "synthesis", "card")
+    sure, agrees = _of_target(x, y, query, confidence)
+    size = min(MOST_RECORDS, len(x), MOST_RECORDS if real is None else len(real))
+    ours = _flat(x[np.sort(rng.permutation(len(x))[:size])])
+    theirs = None if real is None else _flat(real[np.sort(rng.permutation(len(real))[:size])])
+    return Card(
+        method=method,
+        records=len(x),
+        classes=classes,
+        class_counts=tuple(int(count) for count in np.bincount(y, minlength=classes)),
+        confidence=sure,
+        agreement=agrees,
+        diversity=diversity(ours),
+        diversity_real=None if theirs is None else diversity(theirs),
+        c2st=skipped("no real records to compare with")
+        if theirs is None
+        else two_sample(ours, theirs, seed=seed, confidence=confidence),
+        queries=queries,
+    )
+
+
+def _flat(x: Array) -> NDArray[np.float32]:
+    return np.asarray(x, dtype=np.float32).reshape(len(x), -1)
+
+
+def _of_target(
+    x: Array, y: NDArray[np.int64], query: Callable[[NDArray[np.float32]], Array] | None, confidence: float
+) -> tuple[Estimate, Estimate]:
+    if query is None:
+        return skipped("the target was not asked"), skipped("the target was not asked")
+    z, n = two_sided_z(confidence), len(x)
+    parts = [np.asarray(query(np.asarray(x[i : i + MOST_RECORDS], dtype=np.float32))) for i in range(0, n, MOST_RECORDS)]
+    answer = np.concatenate(parts)
+    label = answer.argmax(axis=1) if answer.ndim == 2 else answer
+    right = int((label == y).sum())
+    agrees = spanning(right / n, *wilson(right, n, z))
+    if answer.ndim == 1:
+        return skipped("the target publishes labels only"), agrees
+    p = answer[np.arange(n), y].astype(np.float64)
+    half = z * float(p.std()) / math.sqrt(n)
+    return spanning(float(p.mean()), max(0.0, float(p.mean()) - half), min(1.0, float(p.mean()) + half)), agrees
+
+
+def diversity(x: Array) -> Diversity:
+    """Nearest-neighbour distances within `x` (n, ...), all pairs; with one record they are 0."""
+    flat = _flat(x).astype(np.float64)
+    flat -= flat.mean(axis=0)  # smaller numbers lose fewer digits in the difference of squares below
+    n, d = flat.shape
+    square = (flat**2).sum(axis=1)
+    nearest = np.zeros(n)
+    for start in range(0, n if n > 1 else 0, _BLOCK):
+        rows = np.arange(start, min(n, start + _BLOCK))
+        distance = square[rows, None] + square - 2 * flat[rows] @ flat.T
+        distance[np.arange(len(rows)), rows] = np.inf
+        nearest[rows] = np.sqrt(np.maximum(distance.min(axis=1), 0.0) / d)
+    _, inverse, counts = np.unique(_flat(x), axis=0, return_inverse=True, return_counts=True)
+    copied = counts[inverse.reshape(-1)] > 1
+    nearest[copied] = 0.0
+    return Diversity(
+        median=float(np.median(nearest)), p05=float(np.quantile(nearest, 0.05)), duplicates=float(copied.mean()), compared=n
+    )
+
+
+def two_sample(synthetic: Array, real: Array, *, seed: int, confidence: float = 0.95) -> Estimate:
+    """The classifier two-sample test of as many synthetic as real records: cross-fitted AUC with its interval.
+
+    Exact copies, within a set or across, are kept together in one fold: one in the training part would give the other away.
+    Skipped with fewer records than can be cross-fitted.
+    """
+    size = min(len(synthetic), len(real))
+    both = np.concatenate([_flat(synthetic)[:size], _flat(real)[:size]])
+    _, group = np.unique(both, axis=0, return_inverse=True)
+    predictions = Predictions(
+        loss_nats=np.zeros(2 * size),  # of the target's outputs the control reads nothing
+        member=np.arange(2 * size) < size,
+        record_ids=group.reshape(-1),
+        inputs=both,
+    )
+    auc = blind_control(predictions, seed=seed, confidence=confidence).auc
+    if auc.status == "skipped":
+        return skipped(f"too few different records to cross-fit a classifier: {len(np.unique(group))} among {2 * size}")
+    return auc

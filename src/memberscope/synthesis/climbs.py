@@ -1,0 +1,215 @@
+"""The state of many climbs at once, one step of Algorithm 1 (Shokri et al. 2017) for all of them, and its file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.checks import Array
+from memberscope.errors import UserError
+from memberscope.npz import read_npz, write_npz
+from memberscope.synthesis.draws import Draws, Index, Words, start
+from memberscope.synthesis.moves import Moves, Records
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ask = Callable[[Records, Index], tuple[Floats, Bools, Floats]]
+"""From records (n, d) and the class of each (n,): its confidence, whether no class has more, and what the climb compares, (n,) each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """The constants of the algorithm, as `hill_climb.HillClimbConfig` has them; `first_k` is that of each level."""
+
+    first_k: tuple[int, ...]
+    k_min: int
+    conf_min: float
+    rej_max: int
+    iter_max: int
+    attempts: int
+    copies: int
+
+
+@dataclass(kw_only=True)
+class Ledger:
+    """What was found of r records and what it cost, for each of the classes.
+
+    Attributes:
+        x: (r, d) the records found, 0 where `done` is false.
+        confidence: (r,) of each.
+        done, gave_up: (r,) found; all attempts used up.
+        queries, failed, best: (classes,) queries made, climbs that failed, the highest confidence seen.
+    """
+
+    x: Records
+    confidence: Floats
+    done: Bools
+    gave_up: Bools
+    queries: NDArray[np.int64]
+    failed: NDArray[np.int64]
+    best: Floats
+
+    @classmethod
+    def empty(cls, records: int, width: int, classes: int) -> Ledger:
+        """Nothing found, nothing asked."""
+        return cls(
+            x=np.zeros((records, width), np.float32), confidence=np.zeros(records), done=np.zeros(records, np.bool_),
+            gave_up=np.zeros(records, np.bool_), queries=np.zeros(classes, np.int64), failed=np.zeros(classes, np.int64),
+            best=np.zeros(classes),
+        )  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class Rows:
+    """The climbs under way, the first `Climbs.active` rows of each array.
+
+    Attributes:
+        x: (m, d) the record accepted last, x*; during a step, the proposal.
+        objective: (m,) what was accepted with it, y*_c; minus infinity before the first query.
+        record, attempt: (m,) which record a climb is for, and for the how manieth time.
+        iteration, rejections, k, level: (m,) proposals made, rejected in a row, features changed at once, refinements.
+        state: (m,) of the sequences of random numbers.
+    """
+
+    x: Records
+    objective: Floats
+    record: Index
+    attempt: Index
+    iteration: Index
+    rejections: Index
+    k: Index
+    level: Index
+    state: Words
+
+    @classmethod
+    def empty(cls, m: int, width: int) -> Rows:
+        """Room for m climbs."""
+        whole = [np.zeros(m, np.intp) for _ in range(6)]
+        return cls(
+            x=np.zeros((m, width), np.float32), objective=np.full(m, -np.inf), record=whole[0], attempt=whole[1], iteration=whole[2],
+            rejections=whole[3], k=whole[4], level=whole[5], state=np.zeros(m, np.uint64),
+        )  # fmt: skip
+
+    def move(self, source: Index, destination: Index) -> None:
+        """Copy rows onto others."""
+        for item in fields(self):
+            array = getattr(self, item.name)
+            array[destination] = array[source]
+
+
+class Climbs:
+    """Up to `parallel` climbs for `records` records, record s of class s modulo `classes`."""
+
+    def __init__(self, moves: Moves, rules: Rules, *, width: int, records: int, classes: int, parallel: int, seed: int) -> None:
+        """The first climbs stand at their random records; nothing is asked yet."""
+        self._moves, self._rules, self._seed, self._classes = moves, rules, seed, classes
+        self.ledger = Ledger.empty(records, width, classes)
+        self.active, self._next, self.queries = 0, 0, 0
+        capacity = min(parallel, records)
+        self._rows = Rows.empty(capacity, width)
+        self._draws = Draws(self._rows.state)
+        self._open(np.arange(capacity))
+        self.active = capacity
+
+    def _open(self, rows: Index) -> None:
+        """Begin the next records' climbs in `rows`."""
+        self._rows.record[rows] = np.arange(self._next, self._next + len(rows))
+        self._rows.attempt[rows] = 0
+        self._next += len(rows)
+        self._begin(rows)
+
+    def _begin(self, rows: Index) -> None:
+        """Lines 2 to 5."""
+        at = self._rows
+        at.state[rows] = start(self._seed, at.record[rows], at.attempt[rows])
+        at.objective[rows] = -np.inf
+        at.iteration[rows] = at.rejections[rows] = at.level[rows] = 0
+        at.k[rows] = self._rules.first_k[0]
+        self._moves.begin(at.x, self._draws, rows)
+
+    def step(self, ask: Ask, room: int) -> None:
+        """Lines 6 to 25 for the first `room` climbs, once; `room` times the copies are the queries that it costs."""
+        at, rules, ledger = self._rows, self._rules, self.ledger
+        rows = np.arange(min(room, self.active))
+        label = at.record[rows] % self._classes
+        undo = self._moves.propose(
+            at.x, self._draws, rows[at.iteration[rows] > 0], at.k, at.level
+        )  # line 24 of the last iteration
+        confidence, top, objective = ask(at.x[: len(rows)], label)  # line 7
+        self.queries += len(rows) * rules.copies
+        ledger.queries += np.bincount(label, minlength=self._classes) * rules.copies
+        np.maximum.at(ledger.best, label, confidence)
+        at.iteration[rows] += 1
+        better = objective >= at.objective[rows]  # line 8
+        last = at.level[rows] == self._moves.levels - 1
+        sampled = rows[better & last & (confidence > rules.conf_min) & top]  # line 9
+        taken = sampled[self._draws.chance(sampled) < confidence[sampled]]  # line 10
+        at.objective[rows[better]] = objective[better]  # line 15
+        at.rejections[rows] = np.where(better, 0, at.rejections[rows] + 1)  # lines 16 and 18
+        self._narrow(rows[at.rejections[rows] > rules.rej_max])
+        rejected = np.zeros(len(at.k), np.bool_)
+        rejected[rows] = ~better
+        undo(rejected)  # all others: line 14
+        found = at.record[taken]
+        ledger.x[found], ledger.confidence[found], ledger.done[found] = at.x[taken], confidence[taken], True  # line 11
+        self._close(rows, taken)
+
+    def _narrow(self, rows: Index) -> None:
+        """Lines 20 and 21; where k is at its least already, the next level instead."""
+        at, rules = self._rows, self._rules
+        refine = (at.k[rows] <= rules.k_min) & (at.level[rows] < self._moves.levels - 1)
+        finer, coarser = rows[refine], rows[~refine]
+        at.level[finer] += 1
+        at.k[finer] = np.asarray(rules.first_k)[at.level[finer]]
+        at.k[coarser] = np.maximum(rules.k_min, -(-at.k[coarser] // 2))
+        at.rejections[rows] = 0
+
+    def _close(self, rows: Index, taken: Index) -> None:
+        """End the climbs that returned a record or failed (line 26); begin others in their place, or close ranks."""
+        at, rules, ledger = self._rows, self._rules, self.ledger
+        over = np.setdiff1d(rows[at.iteration[rows] >= rules.iter_max], taken, assume_unique=True)
+        ledger.failed += np.bincount(at.record[over] % self._classes, minlength=self._classes)
+        again = over[at.attempt[over] + 1 < rules.attempts]
+        at.attempt[again] += 1
+        self._begin(again)
+        lost = np.setdiff1d(over, again, assume_unique=True)
+        ledger.gave_up[at.record[lost]] = True
+        free = np.union1d(taken, lost)
+        reused = free[: len(ledger.done) - self._next]
+        self._open(reused)
+        holes = free[len(reused) :]
+        left = self.active - len(holes)
+        self._rows.move(np.setdiff1d(np.arange(left, self.active), holes), holes[holes < left])
+        self.active = left
+
+    def save(self, path: Path, signature: str) -> None:
+        """Write all of it, with the `signature` of what is climbed."""
+        arrays: dict[str, Array] = {f"row_{i.name}": getattr(self._rows, i.name)[: self.active] for i in fields(Rows)}
+        arrays |= {f"ledger_{i.name}": getattr(self.ledger, i.name) for i in fields(Ledger)}
+        arrays["ledger_x"] = self.ledger.x[self.ledger.done]
+        arrays |= {"counts": np.array([self._next, self.queries]), "signature": np.array(signature)}
+        write_npz(path, arrays)
+
+    def load(self, path: Path, signature: str) -> None:
+        """Go on from what `save` wrote.
+
+        Raises:
+            UserError: the file is no such state, or one of other climbs.
+        """
+        arrays = read_npz(path)
+        if "signature" not in arrays or str(arrays["signature"]) != signature:
+            raise UserError(
+                f"{path}: the state of other climbs; allowed: that of the same configuration, shape and seed, or no file"
+            )
+        self._next, self.queries = (int(value) for value in arrays["counts"])
+        for item in fields(Ledger):
+            if item.name != "x":
+                setattr(self.ledger, item.name, arrays[f"ledger_{item.name}"])
+        self.ledger.x[self.ledger.done] = arrays["ledger_x"]
+        self.active = len(arrays["row_k"])
+        for item in fields(Rows):
+            getattr(self._rows, item.name)[: self.active] = arrays[f"row_{item.name}"]

@@ -1,0 +1,88 @@
+"""Random numbers for thousands of climbs at once, each from a sequence of its own.
+
+A climb's numbers depend on the seed and on its own name (class, record, attempt) alone: not on how many climbs run beside it, nor on
+their order, nor on where the work was interrupted. numpy's generators would do so at the price of a Python call a climb and step;
+SplitMix64 (Steele, Lea & Flood 2014, figure 17) is a counter and a hash, so that one array operation serves all climbs. The keys that
+the sequences start from come from the seed tree.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import seeds
+
+Words = NDArray[np.uint64]
+Index = NDArray[np.intp]
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_FEW = 32  # up to here, Floyd's method compares each feature with those before it; above, features are ranked by random keys
+
+
+def _hash(z: Words) -> Words:
+    """The finalizer of SplitMix64, in place."""
+    z ^= z >> np.uint64(30)
+    z *= np.uint64(0xBF58476D1CE4E5B9)
+    z ^= z >> np.uint64(27)
+    z *= np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return z
+
+
+def start(seed: int, *names: NDArray[Any]) -> Words:
+    """Where the sequences begin, (m,): one for each row of the integer arrays `names` (m,), which together name a climb."""
+    state = np.full(names[0].shape, seeds.stream(seed, "synthesis", "hill_climb").integers(2**64, dtype=np.uint64))
+    for name in names:
+        state = _hash(state + _GAMMA * (name.astype(np.uint64) + np.uint64(1)))
+    return state
+
+
+class Draws:
+    """The sequences of m climbs; `state` (m,) uint64 is all there is to save.
+
+    Every method takes `rows` (r,), the climbs that draw, and moves those on and no others.
+    """
+
+    def __init__(self, state: Words) -> None:
+        """Sequences that stand at `state`."""
+        self.state = state
+
+    def words(self, rows: Index, count: int) -> Words:
+        """(r, count) uniform 64-bit words."""
+        steps = np.arange(1, count + 1, dtype=np.uint64) * _GAMMA
+        out = _hash(self.state[rows][:, None] + steps)
+        self.state[rows] += steps[-1]
+        return out
+
+    def uniform(self, rows: Index, count: int) -> NDArray[np.float32]:
+        """(r, count) float32 in [0, 1), multiples of 2**-24."""
+        return (self.words(rows, count) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+
+    def chance(self, rows: Index) -> NDArray[np.float64]:
+        """(r,) float64 in [0, 1), multiples of 2**-53."""
+        return (self.words(rows, 1)[:, 0] >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+    def normal(self, rows: Index, count: int) -> NDArray[np.float32]:
+        """(r, count) float32 standard normal (Box & Muller 1958)."""
+        radius = np.sqrt(-2.0 * np.log1p(-self.uniform(rows, count)))
+        out: NDArray[np.float32] = radius * np.cos(np.float32(2 * np.pi) * self.uniform(rows, count))
+        return out
+
+    def subset(self, rows: Index, k: int, of: int) -> Index:
+        """(r, k) different features of `of`, every subset as likely as any other (but for 2**-32: words are scaled, not redrawn)."""
+        if k >= of:
+            return np.broadcast_to(np.arange(of), (len(rows), of)).copy()
+        if k > _FEW:
+            keys = self.words(rows, -(-of // 2)).view(np.uint32)[:, :of]
+            chosen: Index = np.argpartition(keys, k - 1, axis=1)[:, :k]
+            return chosen
+        # Floyd's method: draw from the first of - k + 1, + 2, ...; what was drawn before gives way to the newest.
+        bounds = np.arange(of - k + 1, of + 1, dtype=np.uint64)
+        drawn = (((self.words(rows, k) >> np.uint64(32)) * bounds) >> np.uint64(32)).astype(np.intp)
+        for column in range(1, k):
+            taken = (drawn[:, :column] == drawn[:, column, None]).any(axis=1)
+            drawn[taken, column] = of - k + column
+        return drawn

@@ -1,0 +1,298 @@
+"""A class-conditional GAN small enough for a CPU: more records like the seeds, be they climbed or a small real sample.
+
+For tables two perceptrons; for images of 32x32 a generator of two transposed convolutions and a discriminator of two strided ones, after
+DCGAN (Radford, Metz & Chintala 2016) without batch normalization, which small batches upset. Both are told the class (Mirza & Osindero
+2014). Bits are drawn from the generator's probabilities in training too, so that the discriminator compares bits with bits; the gradient
+passes straight through the draw (Bengio, Léonard & Courville 2013, section 4).
+
+Against collapse the discriminator also sees how much its batch varies (Karras et al. 2018, section 3), and collapse is measured: every
+few epochs samples are compared with the seeds by the distance to the nearest neighbour of the same class. Where that falls under a
+`COLLAPSED` share of the seeds' own, training stops; the last weights that were sound are taken, or if those came too early, all
+begins again from other weights, `RESTARTS` times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from tensorflow import keras
+
+from memberscope import seeds
+from memberscope.checks import Array
+from memberscope.errors import UserError
+from memberscope.interrupt import StopFlag
+from memberscope.synthesis.card import diversity
+
+Kind = Literal["binary", "real", "image"]
+
+LEAST_SEEDS = 8  # a class: fewer tell the discriminator nothing but themselves
+LATENT = 64
+WIDTH = 256
+FILTERS = 32
+COLLAPSED = 0.25
+RESTARTS = 2
+CHECKS = 8  # in a training
+CHECK_RECORDS = 32  # a class
+
+
+@dataclass(frozen=True, kw_only=True)
+class GanCheck:
+    """One look for collapse: after how many epochs, and nearest-neighbour distance within a class over that of the seeds, by class."""
+
+    start: int
+    epoch: int
+    spread: tuple[float, ...]
+
+    @property
+    def collapsed(self) -> bool:
+        """Is the mean over classes under `COLLAPSED`?"""
+        return float(np.mean(self.spread)) < COLLAPSED
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gan:
+    """A trained generator.
+
+    Attributes:
+        kind, classes, shape: of its records.
+        epochs: of the training whose weights it has.
+        starts: trainings begun, 1 unless one collapsed.
+        checks: all looks for collapse.
+        collapsed: did the last start collapse too? Its records are then given all the same, and the card will show it.
+    """
+
+    model: keras.Model
+    kind: Kind
+    classes: int
+    shape: tuple[int, ...]
+    epochs: int
+    starts: int
+    checks: tuple[GanCheck, ...]
+    collapsed: bool
+
+    def sample(self, n_per_class: int, *, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """(classes * n_per_class, ...) records in [0, 1], bits for tables of bits, and their labels, classes in turn."""
+        y = np.arange(self.classes * n_per_class, dtype=np.int64) % self.classes
+        out = []
+        for part, first in enumerate(range(0, len(y), 1000)):
+            label = y[first : first + 1000]
+            latent, chance = _noise(seeds.integer(seed, "synthesis", "gan", "sample"), part, len(label), self.shape)
+            mean = self.model([latent, tf.one_hot(label, self.classes)], training=False)
+            out.append((tf.cast(chance < mean, tf.float32) if self.kind == "binary" else mean).numpy())
+        return np.concatenate(out) if out else np.empty((0, *self.shape), np.float32), y
+
+
+def train_gan(
+    x: Array,
+    y: NDArray[np.int64],
+    *,
+    kind: Kind,
+    classes: int,
+    epochs: int,
+    seed: int,
+    batch_size: int = 64,
+    learning_rate: float = 2e-4,
+    stop: StopFlag | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Gan:
+    """Train on seeds; the same seed gives the same generator on one machine.
+
+    Args:
+        x: (n, ...) seeds in [0, 1]; bits where `kind` is ``binary``, (n, 32, 32, 1 or 3) where it is ``image``.
+        y: (n,) their classes.
+        kind: of the features.
+        classes: every one needs `LEAST_SEEDS` seeds.
+        epochs: passes over the seeds, every class drawn as often as the others.
+        seed: of weights, batches and noise.
+        batch_size: records a step.
+        learning_rate: of Adam, for both sides.
+        stop: looked at after every epoch.
+        progress: told the number of epochs just done.
+
+    Raises:
+        UserError: too few seeds (which classes), values outside [0, 1], images of another size.
+        Interrupted: `stop` was set.
+    """
+    shape = tuple(int(side) for side in x.shape[1:])
+    x = np.asarray(x, dtype=np.float32)
+    _check(x, y, kind, classes)
+    at = max(1, epochs // CHECKS)
+    own = _spread_of(x, y, classes, seeds.stream(seed, "synthesis", "gan", "seeds"))
+    checks: list[GanCheck] = []
+    for begun in range(RESTARTS + 1):
+        pair = _Pair(shape, kind, classes, seeds.integer(seed, "synthesis", "gan", begun), learning_rate)
+        sound: tuple[int, list[Array]] | None = None
+        for epoch in range(1, epochs + 1):
+            pair.epoch(*_batches(x, y, classes, batch_size, seeds.stream(seed, "synthesis", "gan", begun, epoch)))
+            if stop is not None:
+                stop.check()
+            if progress is not None:
+                progress(1)
+            if epoch % at and epoch != epochs:
+                continue
+            check = GanCheck(start=begun, epoch=epoch, spread=_spread(pair, own, kind, classes, shape, seed))
+            checks.append(check)
+            if check.collapsed and epoch >= epochs // 4:
+                break
+            if not check.collapsed:
+                sound = (epoch, pair.generator.get_weights())
+        enough = sound is not None and sound[0] >= epochs // 2
+        if enough or begun == RESTARTS:
+            if sound is not None:
+                pair.generator.set_weights(sound[1])
+            return Gan(
+                model=pair.generator, kind=kind, classes=classes, shape=shape, epochs=epoch if sound is None else sound[0],
+                starts=begun + 1, checks=tuple(checks), collapsed=not enough,
+            )  # fmt: skip
+    raise AssertionError  # the last start returns
+
+
+def _check(x: Array, y: NDArray[np.int64], kind: Kind, classes: int) -> None:
+    counts = np.bincount(y, minlength=classes)
+    if len(y) != len(x) or len(counts) > classes:
+        raise UserError(f"y: {len(y)} labels up to {len(counts) - 1} for {len(x)} seeds of {classes} classes; they must fit")
+    few = np.flatnonzero(counts < LEAST_SEEDS)
+    if len(few):
+        names = ", ".join(f"{c} ({counts[c]})" for c in few[:10]) + (", ..." if len(few) > 10 else "")
+        raise UserError(f"seeds: a GAN needs {LEAST_SEEDS} of every class; too few of {len(few)} of {classes} classes: {names}")
+    if not np.isfinite(x).all() or x.min() < 0 or x.max() > 1:
+        raise UserError(f"seeds: values from {x.min():g} to {x.max():g}; allowed: 0 to 1")
+    if kind == "image" and (x.ndim != 4 or x.shape[1] % 4 or x.shape[2] % 4):
+        raise UserError(
+            f"seeds: records of shape {x.shape[1:]}; allowed: images whose sides are multiples of 4, such as 32x32x3"
+        )
+    if kind == "binary" and not np.isin(x, (0.0, 1.0)).all():
+        raise UserError("seeds: other values than 0 and 1; allowed: bits, or kind=real")
+
+
+def _batches(
+    x: Array, y: NDArray[np.int64], classes: int, size: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """(steps, size, ...) records and (steps, size) labels, as many as the seeds are; every class as likely as the others."""
+    steps = max(1, len(x) // size)
+    label = rng.integers(0, classes, size=steps * size)
+    order, counts = np.argsort(y, kind="stable"), np.bincount(y, minlength=classes)
+    first = np.cumsum(counts) - counts
+    index = order[first[label] + (rng.random(len(label)) * counts[label]).astype(np.int64)]
+    return x[index].reshape(steps, size, *x.shape[1:]), label.reshape(steps, size)
+
+
+def _noise(seed: int, step: Any, size: Any, shape: tuple[int, ...]) -> tuple[tf.Tensor, tf.Tensor]:
+    key = tf.stack([tf.cast(seed, tf.int32), tf.cast(step, tf.int32)])
+    latent = tf.random.stateless_normal([size, LATENT], key)
+    return latent, tf.random.stateless_uniform([size, *shape], key + tf.constant([0, 1 << 20]))
+
+
+def _spread_of(x: Array, y: NDArray[np.int64], classes: int, rng: np.random.Generator) -> list[float]:
+    """Mean nearest-neighbour distance within each class, over at most `CHECK_RECORDS` of its records."""
+    out = []
+    for label in range(classes):
+        rows = np.flatnonzero(y == label)
+        part = diversity(x[rng.permutation(rows)[:CHECK_RECORDS]])
+        out.append(part.median)
+    return out
+
+
+def _spread(pair: _Pair, own: list[float], kind: Kind, classes: int, shape: tuple[int, ...], seed: int) -> tuple[float, ...]:
+    gan = Gan(model=pair.generator, kind=kind, classes=classes, shape=shape, epochs=0, starts=0, checks=(), collapsed=False)
+    drawn = _spread_of(*gan.sample(CHECK_RECORDS, seed=seed), classes, seeds.stream(seed, "synthesis", "gan", "check"))
+    return tuple(ours / theirs if theirs > 0 else 1.0 for ours, theirs in zip(drawn, own, strict=True))
+
+
+class _Pair:
+    """A generator and a discriminator, and one epoch of their contest."""
+
+    def __init__(self, shape: tuple[int, ...], kind: Kind, classes: int, seed: int, learning_rate: float) -> None:
+        self._shape, self._kind, self._classes, self._seed = shape, kind, classes, seed
+        self.generator = _generator(shape, kind, classes, seed)
+        self.discriminator = _discriminator(shape, kind, classes, seed)
+        self._optimizers = [keras.optimizers.Adam(learning_rate, beta_1=0.5) for _ in range(2)]
+        for optimizer, model in zip(self._optimizers, (self.generator, self.discriminator), strict=True):
+            optimizer.build(model.trainable_variables)
+        self._steps = tf.Variable(0, dtype=tf.int32)
+        self._run = tf.function(self._steps_of)
+
+    def epoch(self, x: NDArray[np.float32], y: NDArray[np.int64]) -> None:
+        """One step a batch."""
+        self._run(tf.constant(x), tf.constant(y))
+
+    def _steps_of(self, x: tf.Tensor, y: tf.Tensor) -> None:
+        for step in tf.range(tf.shape(x)[0]):
+            self._step(x[step], tf.one_hot(y[step], self._classes))
+            self._steps.assign_add(1)
+
+    def _step(self, real: tf.Tensor, label: tf.Tensor) -> None:
+        """The non-saturating loss (Goodfellow et al. 2014, section 3), real records called 0.9 (Salimans et al. 2016, section 3.4)."""
+        loss = keras.losses.BinaryCrossentropy(from_logits=True)
+        latent, chance = _noise(self._seed, self._steps, tf.shape(real)[0], self._shape)
+        with tf.GradientTape() as for_generator, tf.GradientTape() as for_discriminator:
+            mean = self.generator([latent, label], training=True)
+            fake = mean + tf.stop_gradient(tf.cast(chance < mean, tf.float32) - mean) if self._kind == "binary" else mean
+            of_real = self.discriminator([real, label], training=True)
+            of_fake = self.discriminator([fake, label], training=True)
+            loss_d = loss(tf.fill(tf.shape(of_real), 0.9), of_real) + loss(tf.zeros_like(of_fake), of_fake)
+            loss_g = loss(tf.ones_like(of_fake), of_fake)
+        for tape, model, value, optimizer in (
+            (for_generator, self.generator, loss_g, self._optimizers[0]),
+            (for_discriminator, self.discriminator, loss_d, self._optimizers[1]),
+        ):
+            optimizer.apply_gradients(
+                zip(tape.gradient(value, model.trainable_variables), model.trainable_variables, strict=True)
+            )
+
+
+def _layers(seed: int, side: str) -> Callable[..., Any]:
+    """A layer factory whose initial weights come from the seed tree by the layer's name."""
+
+    def make(kind: str, name: str, *args: Any, **options: Any) -> Any:
+        initial = keras.initializers.GlorotUniform(seed=seeds.integer(seed, side, name))
+        return getattr(keras.layers, kind)(*args, name=name, kernel_initializer=initial, **options)
+
+    return make
+
+
+def _generator(shape: tuple[int, ...], kind: Kind, classes: int, seed: int) -> keras.Model:
+    """(n, latent), (n, classes) -> (n, *shape) in [0, 1]: pixels, or the probability of each bit."""
+    make = _layers(seed, "generator")
+    latent, label = keras.layers.Input((LATENT,)), keras.layers.Input((classes,))
+    h = keras.layers.Concatenate()([latent, label])
+    if kind == "image":
+        height, width, channels = shape
+        h = make("Dense", "base", height // 4 * (width // 4) * 2 * FILTERS, activation="relu")(h)
+        h = keras.layers.Reshape((height // 4, width // 4, 2 * FILTERS))(h)
+        h = make("Conv2DTranspose", "up_1", FILTERS, 4, strides=2, padding="same", activation="relu")(h)
+        out = make("Conv2DTranspose", "up_2", channels, 4, strides=2, padding="same", activation="sigmoid")(h)
+    else:
+        h = make("Dense", "hidden_1", WIDTH, activation="relu")(h)
+        h = make("Dense", "hidden_2", WIDTH, activation="relu")(h)
+        out = keras.layers.Reshape(shape)(make("Dense", "out", int(np.prod(shape)), activation="sigmoid")(h))
+    return keras.Model([latent, label], out)
+
+
+def _discriminator(shape: tuple[int, ...], kind: Kind, classes: int, seed: int) -> keras.Model:
+    """(n, *shape), (n, classes) -> (n, 1) logits of being real."""
+    make, leaky = _layers(seed, "discriminator"), keras.layers.LeakyReLU
+    record, label = keras.layers.Input(shape), keras.layers.Input((classes,))
+    h = record
+    if kind == "image":
+        h = leaky(0.2)(make("Conv2D", "down_1", FILTERS, 4, strides=2, padding="same")(h))
+        h = leaky(0.2)(make("Conv2D", "down_2", 2 * FILTERS, 4, strides=2, padding="same")(h))
+    h = keras.layers.Flatten()(h)
+    variety = keras.layers.Lambda(_batch_variety, name="variety")(h)
+    h = keras.layers.Concatenate()([h, label, variety])
+    h = leaky(0.2)(make("Dense", "hidden_1", WIDTH)(h))
+    # the class also scales what the record shows, so that a record of another class can be told (Miyato & Koyama 2018)
+    gate = make("Dense", "gate", WIDTH, use_bias=False)(label)
+    h = keras.layers.Concatenate()([h, keras.layers.Multiply()([h, gate])])
+    return keras.Model([record, label], make("Dense", "out", 1)(h))
+
+
+def _batch_variety(h: tf.Tensor) -> tf.Tensor:
+    """(n, 1): the mean over features of their deviation over the batch."""
+    deviation = tf.reduce_mean(tf.sqrt(tf.math.reduce_variance(h, axis=0) + 1e-8))
+    return tf.fill([tf.shape(h)[0], 1], deviation)
