@@ -51,6 +51,11 @@ STUDIES = {
         config="ShadowStudyConfig",
         about="shadow models: train a fleet, attack several of its models with the others, audit one with every attack",
     ),
+    "synthesize": Study(
+        module="memberscope.studies.synthesize",
+        config="SynthesizeConfig",
+        about="shadow data from the model itself: climb, GAN and baselines, and how well their shadows transfer",
+    ),
     "train": Study(module="memberscope.studies.train", config="TrainStudyConfig", about="one model, trained and audited"),
 }
 
@@ -170,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: memberscope STUDY [--option value ...]\n\nstudies:")
         for name, study in STUDIES.items():
-            print(f"  {name:8} {study.about}")
+            print(f"  {name:10} {study.about}")
         print("\nmemberscope STUDY --help lists a study's options.")
         return 0 if arguments else 2
     name = arguments[0]

@@ -445,15 +445,23 @@ class SynthesisConfig(Config):
         group="synthesis",
         help="confidence of the target from which a climbed record may be taken",
     )
-    rej_max: int = option(5, check=Integer(low=0), group="synthesis", help="rejections in a row before fewer features change at a time")
+    rej_max: int = option(
+        5, check=Integer(low=0), group="synthesis", help="rejections in a row before fewer features change at a time"
+    )
     k_max: int = option(
-        0, check=Integer(low=0), group="synthesis", help="features that change at a time at first; 0: half of them (a quarter of a grid's)"
+        0,
+        check=Integer(low=0),
+        group="synthesis",
+        help="features that change at a time at first; 0: half of them (a quarter of a grid's)",
     )
     iter_max: int = option(1000, check=Integer(low=1), group="synthesis", help="proposals before a climb gives up")
     attempts: int = option(3, check=Integer(low=1), group="synthesis", help="climbs that a record may take")
     budget: int = option(0, check=Integer(low=0), group="synthesis", help="queries allowed in all; 0: no limit")
     ones: float = option(
-        0.5, check=Real(low=0.0, high=1.0, open_high=True), group="synthesis", help="share of ones in the bits that a climb starts from"
+        0.5,
+        check=Real(low=0.0, high=1.0, open_high=True),
+        group="synthesis",
+        help="share of ones in the bits that a climb starts from",
     )
     basis: str = option(
         "grid",
@@ -462,15 +470,23 @@ class SynthesisConfig(Config):
         help="what a climb over images changes: a coarse grid that is refined, or pixels (the published way)",
     )
     copies: int = option(
-        1, check=Integer(low=1, high=64), group="synthesis", help="noisy copies of an image that the target is asked about; grid only"
+        1,
+        check=Integer(low=1, high=64),
+        group="synthesis",
+        help="noisy copies of an image that the target is asked about; grid only",
     )
     ink: float = option(
-        0.0, check=Real(low=0.0, high=1000.0), group="synthesis", help="what distance from a plain image costs a climb, nats; grid only"
+        0.0,
+        check=Real(low=0.0, high=1000.0),
+        group="synthesis",
+        help="what distance from a plain image costs a climb, nats; grid only",
     )
     noise_share: float = option(
         0.1, check=Real(low=0.0, high=1.0), group="synthesis", help="share of features that method=noisy gets wrong"
     )
-    gan_epochs: int = option(200, check=Integer(low=8, high=100_000), group="synthesis", help="epochs of the GAN, over climbed records")
+    gan_epochs: int = option(
+        200, check=Integer(low=8, high=100_000), group="synthesis", help="epochs of the GAN, over climbed records"
+    )
     release: str = option(
         "none",
         check=Text(hint="none, or steps such as top=3,digits=2 (see docs/release.md)"),
@@ -494,7 +510,10 @@ class SynthesizeConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig, Syn
     )
     records: int = option(1000, check=Integer(low=20, high=1_000_000), group="synthesis", help="how many records to make")
     fleets: int = option(
-        5, check=Integer(low=0, high=1000), group="synthesis", help="fleets to measure transfer with, each with a target of its own; 0: none"
+        5,
+        check=Integer(low=0, high=1000),
+        group="synthesis",
+        help="fleets to measure transfer with, a target each; 0: none",
     )
     shadows: int = option(8, check=Integer(low=1, high=4096), group="synthesis", help="shadow models in a fleet")
     seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="study", help="of the first fleet")

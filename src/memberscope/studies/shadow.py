@@ -6,15 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from memberscope import plots, seeds, signals
 from memberscope.attacks import registry
 from memberscope.audit import AuditReport, resolve_attacks, run_audit
-from memberscope.config import ShadowStudyConfig, groups
+from memberscope.config import ShadowStudyConfig, SynthesisConfig, groups
 from memberscope.datasets import LabeledData, load_dataset
-from memberscope.errors import UserError
+from memberscope.errors import UserError, nearest
 from memberscope.interrupt import StopFlag
 from memberscope.plan import Index, replace_labels
 from memberscope.predictions import Predictions
+from memberscope.release import parse_release
 from memberscope.shadow_plan import ShadowPlan, make_shadow_plan
 from memberscope.slices import check_names
 from memberscope.studies import rotation
@@ -23,6 +26,7 @@ from memberscope.studies.audited import attack_progress, finding, headline_table
 from memberscope.studies.fleets import train
 from memberscope.studies.result import StudyResult
 from memberscope.studies.shadow_evidence import Bench, ask, ask_more
+from memberscope.studies.synthetic_sets import METHODS, make_set, published
 from memberscope.tracking import DataInput, Tracker, as_json
 from memberscope.training.recipe import Recipe
 
@@ -42,6 +46,7 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
         Interrupted: what was trained stays in the store, what was logged in the run.
     """
     names = resolve_attacks(config.attacks)
+    check_shadow_data(config)
     data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir).choose(
         config.classes, choice=config.class_choice, seed=config.seed
     )
@@ -55,6 +60,8 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     noise = data.label_noise if config.label_noise == "auto" else float(config.label_noise)
     sides = {"records": plan.records, "population": plan.population}
     data = data.with_labels(replace_labels(data.y, sides, share=noise, classes=data.classes, seed=config.seed))
+    if config.shadow_data != "real":
+        data, plan = with_made_pool(data, plan, recipe, config, stop)
     log_plan(data, plan, recipe, noise, config, tracker)
     fleet = train(
         data, [plan.members(model) for model in range(plan.n_models)], recipe, model_seeds(plan, config.seed), config, stop
@@ -78,6 +85,53 @@ def plan_for(data: LabeledData, config: ShadowStudyConfig) -> ShadowPlan:
         data.y, design=config.design, members=members, population=config.population, shadows=config.shadows, targets=config.targets,
         coin_flips=config.coin_flips == "yes", seed=config.seed,
     )  # fmt: skip
+
+
+def check_shadow_data(config: ShadowStudyConfig) -> None:
+    """Raise UserError for shadow data that there is not, or a design that has no room for it."""
+    if config.shadow_data == "real":
+        return
+    if not config.shadow_data.endswith(".npz") and config.shadow_data not in METHODS:
+        hint = nearest(config.shadow_data, ("real", *METHODS))
+        raise UserError(
+            f"shadow_data={config.shadow_data}: unknown; allowed: real, {', '.join(METHODS)}, or an .npz file{hint}"
+        )
+    if config.design != "disjoint":
+        raise UserError(
+            f"design={config.design}: shadow_data={config.shadow_data} gives shadows a pool of their own; allowed: disjoint"
+        )
+
+
+def with_made_pool(
+    data: LabeledData, plan: ShadowPlan, recipe: Recipe, config: ShadowStudyConfig, stop: StopFlag
+) -> tuple[LabeledData, ShadowPlan]:
+    """The data with made records behind the real ones, and the plan with them as the shadows' pool.
+
+    The records are as many as the real pool had, made against the first target as `synthesize` makes them at its defaults, or read.
+    """
+    pool = plan.records[~plan.block]
+    if config.shadow_data.endswith(".npz"):
+        made = load_dataset(config.shadow_data)
+        x, y, source = made.scaled(np.arange(len(made))), made.y, made.source
+    else:
+        target = int(plan.targets[0])
+        own = train(
+            data, [plan.members(target)], recipe, [model_seeds(plan, config.seed)[target]], config, stop, label="first target"
+        )
+        query = published(own, 0, parse_release("none"), seed=config.seed)
+        made_set = make_set(
+            config.shadow_data,
+            SynthesisConfig(),
+            records=len(pool),
+            query=query,
+            real=data,
+            pool=pool,
+            seed=config.seed,
+            stop=stop,
+        )
+        x, y, source = made_set.x, made_set.y, f"made by {config.shadow_data}"
+    whole = data.extended(x, y, source=source)
+    return whole, plan.with_pool(np.arange(len(data), len(whole)), whole.y, seed=config.seed)
 
 
 def model_seeds(plan: ShadowPlan, seed: int) -> list[int]:

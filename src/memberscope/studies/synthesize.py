@@ -41,7 +41,15 @@ if TYPE_CHECKING:
 
 THRESHOLD = "modified_entropy"  # one threshold for all classes, on minus the modified entropy
 ATTACKS = (THRESHOLD, "metric_modified_entropy", "shadow_shokri")
-FIGURES = ("balanced_accuracy", "fpr", "fpr_at_promise_0_1", "fpr_at_promise_0_01", "tpr_at_promise_0_1", "tpr_at_promise_0_01", "auc")
+FIGURES = (
+    "balanced_accuracy",
+    "fpr",
+    "fpr_at_promise_0_1",
+    "fpr_at_promise_0_01",
+    "tpr_at_promise_0_1",
+    "tpr_at_promise_0_01",
+    "auc",
+)
 REAL, JUNK = "real", "junk"
 
 
@@ -78,7 +86,9 @@ def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     methods = parse_methods(config.method)
     release = parse_release(config.release)
     if release.label_only and {"hill_climb", "gan"} & set(methods):
-        raise UserError(f"release={config.release}: the climb needs confidences; allowed with labels only: noisy, marginal, junk")
+        raise UserError(
+            f"release={config.release}: the climb needs confidences; allowed with labels only: noisy, marginal, junk"
+        )
     data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir).choose(
         config.classes, choice=config.class_choice, seed=config.seed
     )
@@ -106,7 +116,14 @@ def plan_for(data: LabeledData, config: SynthesizeConfig, seed: int) -> ShadowPl
     usual, largest = (data.sizes.members if data.sizes else 0), len(data) // 5
     members = (min(usual, largest) if usual else largest) if config.members == "auto" else int(config.members)
     return make_shadow_plan(
-        data.y, design="disjoint", members=members, population="auto", shadows=config.shadows, targets=1, coin_flips=False, seed=seed
+        data.y,
+        design="disjoint",
+        members=members,
+        population="auto",
+        shadows=config.shadows,
+        targets=1,
+        coin_flips=False,
+        seed=seed,
     )
 
 
@@ -131,7 +148,15 @@ def _make(method: str, trial: Trial, config: SynthesizeConfig, stop: StopFlag) -
     name = f"{trial.plan.digest[:12]}-{seeds.integer(seed, config.to_json()):08x}.npz"
     resume = None if store is None else Path(config.store) / "climbs" / name
     return make_set(
-        method, config, records=config.records, query=trial.query, real=trial.data, pool=trial.pool, seed=seed, stop=stop, resume=resume
+        method,
+        config,
+        records=config.records,
+        query=trial.query,
+        real=trial.data,
+        pool=trial.pool,
+        seed=seed,
+        stop=stop,
+        resume=resume,
     )
 
 
@@ -154,7 +179,7 @@ def log_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker:
     if missing:
         names = ", ".join(f"{data.class_names[one['label']]} ({one['best_confidence']:.3g})" for one in missing)
         raise UserError(
-            f"conf_min={config.conf_min:g}: not reached by any record of {len(missing)} of {data.classes} classes (best confidence): {names}; "
+            f"conf_min={config.conf_min:g}: not reached in {len(missing)} of {data.classes} classes (best confidence): {names}; "
             f"{len(made.y)} records of the others are kept in {folder}records.npz; allowed: a lower conf_min, a larger iter_max or budget"
         )
     outside = plan.population if len(plan.population) >= 20 else trial.pool
@@ -164,9 +189,7 @@ def log_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker:
     )  # fmt: skip
     tracker.table(pd.DataFrame(card.rows()), f"{folder}card.csv")
     tracker.text(as_json(card.to_dict()), f"{folder}card.json")
-    figure = synthetic_figure(
-        made.x, made.y, method=made.method, class_names=data.class_names, real=data.scaled(outside)
-    )
+    figure = synthetic_figure(made.x, made.y, method=made.method, class_names=data.class_names, real=data.scaled(outside))
     if figure is not None:
         tracker.figure(figure, f"{folder}records.png")
     row: dict[str, Any] = {"method": made.method}
@@ -210,11 +233,15 @@ def transfer_rows(
         shadows = extended.shadows_of(0)
         model_seeds = [seeds.integer(seed, "shadow", int(model)) for model in shadows]
         label = f"fleet {trial.number}, {method}"
-        fleet = train(whole, [extended.members(int(model)) for model in shadows], recipe, model_seeds, config, stop, label=label)
+        fleet = train(
+            whole, [extended.members(int(model)) for model in shadows], recipe, model_seeds, config, stop, label=label
+        )
         said = ShadowPredictions(
             logits=fleet.logits(whole.x[pool]), labels=whole.y[pool], member=extended.member[shadows][:, ~extended.block]
         )
-        evidence = release_evidence(Evidence(target=target, shadows=said), release, seed=seed) if config.release != "none" else None
+        evidence = (
+            release_evidence(Evidence(target=target, shadows=said), release, seed=seed) if config.release != "none" else None
+        )
         rows += _attack(evidence or Evidence(target=target, shadows=said), trial.number, method, seed=seed)
     return rows
 
@@ -276,7 +303,7 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def beats(frame: pd.DataFrame, first: str, second: str, *, attack: str = THRESHOLD) -> metrics.SeedDifference | None:
+def beats(frame: pd.DataFrame, first: str, second: str, *, attack: str) -> metrics.SeedDifference | None:
     """The paired difference of two methods' balanced accuracies over fleets; None where one is missing."""
     part = frame[frame["attack"] == attack].pivot(index="fleet", columns="method", values="balanced_accuracy")
     if not {first, second} <= set(part.columns):
@@ -285,18 +312,19 @@ def beats(frame: pd.DataFrame, first: str, second: str, *, attack: str = THRESHO
 
 
 def sentences(frame: pd.DataFrame, methods: tuple[str, ...]) -> list[str]:
-    """One line a method: against junk, and against marginals where they were measured."""
+    """A line a method and attack: against junk, and against marginals where they were measured."""
     lines = []
-    for method in methods:
-        for other in (JUNK, "marginal"):
-            found = None if method == other else beats(frame, method, other)
-            if found is None:
-                continue
-            line = f"{method} minus {other}: balanced accuracy {found.mean:+.4f}"
-            if found.ci_low is not None and found.ci_high is not None:
-                word = "above" if found.ci_low > 0 else "below" if found.ci_high < 0 else "not told apart"
-                line += f" (95% {found.ci_low:+.4f} to {found.ci_high:+.4f} over {found.n_seeds} fleets): {word}"
-            lines.append(line + ".")
+    for attack in frame["attack"].unique():
+        for method in methods:
+            for other in (JUNK, "marginal"):
+                found = None if method == other else beats(frame, method, other, attack=attack)
+                if found is None:
+                    continue
+                line = f"{attack}, {method} minus {other}: balanced accuracy {found.mean:+.4f}"
+                if found.ci_low is not None and found.ci_high is not None:
+                    word = "above" if found.ci_low > 0 else "below" if found.ci_high < 0 else "not told apart"
+                    line += f" (95% {found.ci_low:+.4f} to {found.ci_high:+.4f} over {found.n_seeds} fleets): {word}"
+                lines.append(line + ".")
     return lines
 
 
@@ -321,17 +349,23 @@ def conclude(
         table = shown(summary)
         tracker.table(table.fillna(""), "transfer.json")
         for row in summary.to_dict("records"):
-            names = [name for name in ("balanced_accuracy", "fpr", "transfer") if row.get(name) is not None and row[name] == row[name]]
+            names = [
+                name
+                for name in ("balanced_accuracy", "fpr", "transfer")
+                if row.get(name) is not None and row[name] == row[name]
+            ]
             tracker.metrics({f"{name}_{row['method']}/{row['attack']}": float(row[name]) for name in names})
         tracker.figure(plots.transfer_figure(summary, attack=THRESHOLD), "transfer.png")
         parts += [
             "## How well do their shadows transfer?\n\n" + markdown(table),
-            f"Means over {config.fleets} fleets, each with a target of its own; the threshold is fixed on the shadows and used on the target. "
+            f"Means over {config.fleets} fleets, a target each; the threshold is fixed on the shadows and used on the target. "
             "Transfer is (method - junk) / (real - junk) of the balanced accuracy.",
             *lines,
         ]
     tracker.describe("\n\n".join(parts) + "\n")
-    return StudyResult(table=table.to_string(index=False), answer="\n".join(lines) or "records made; no fleets were trained (fleets=0).")
+    return StudyResult(
+        table=table.to_string(index=False), answer="\n".join(lines) or "records made; no fleets were trained (fleets=0)."
+    )
 
 
 def shown(summary: pd.DataFrame) -> pd.DataFrame:

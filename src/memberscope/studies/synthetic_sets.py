@@ -111,7 +111,9 @@ def make_set(
     if method == "noisy":
         chosen = pool[np.arange(records) % len(pool)]
         x, y = baselines.noisy(real.scaled(chosen), real.y[chosen], binary=binary, share=config.noise_share, seed=seed)
-        return SyntheticSet(method=method, x=x, y=y, notes=(f"{config.noise_share:g} of the features of real records are wrong",))
+        return SyntheticSet(
+            method=method, x=x, y=y, notes=(f"{config.noise_share:g} of the features of real records are wrong",)
+        )
     if method == "marginal":
         x, y = baselines.marginals(real.scaled(pool), query, records=records, seed=seed)
         return SyntheticSet(method=method, x=x, y=y, queries=20 * records, notes=("labels are the target's",))
@@ -170,4 +172,6 @@ def _augment(
         f"trained on {len(climbed.y)} climbed records; {gan.starts} starts, {gan.epochs} epochs"
         + ("; collapsed: see the card's diversity" if gan.collapsed else ""),
     )
-    return SyntheticSet(method="gan", x=x[:records], y=y[:records], queries=climbed.queries, by_class=climbed.by_class, notes=notes)
+    return SyntheticSet(
+        method="gan", x=x[:records], y=y[:records], queries=climbed.queries, by_class=climbed.by_class, notes=notes
+    )

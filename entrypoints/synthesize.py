@@ -1,0 +1,8 @@
+"""Entry point `synthesize` of MLproject."""
+
+import sys
+
+from memberscope.cli import run_study
+
+if __name__ == "__main__":
+    sys.exit(run_study("synthesize", sys.argv[1:]))
