@@ -1,14 +1,15 @@
 """Differentially private SGD (Abadi et al. 2016, Algorithm 1) as the accountant assumes it, at about the cost of plain training.
 
-Each step, every member is in the batch by its own coin of probability q = batch_size / members (Poisson sampling; the size of a batch varies
-and may be zero), per-example gradients are clipped and summed (`memberscope.training.clipping`), Gaussian noise is added once to the sum,
-also of an empty batch, and the sum is divided by the *expected* batch size. Dividing by the actual one would need an analysis of its own.
+Each step, every member is in the batch by its own coin of probability q = batch_size / members (Poisson sampling; the size of a
+batch varies and may be zero), per-example gradients are clipped and summed (`memberscope.training.clipping`), Gaussian noise is
+added once to the sum, also of an empty batch, and the sum is divided by the *expected* batch size. Dividing by the actual one
+would need an analysis of its own.
 
-A batch is padded with masked records to a multiple of `PAD_TO`, under one trace with a symbolic length: no batch is truncated, so the
-sampling is exactly what is accounted for, and none is empty, for which not every kernel is written.
+A batch is padded with masked records to a multiple of `PAD_TO`, under one trace with a symbolic length: no batch is truncated,
+so the sampling is exactly what is accounted for, and none is empty, for which not every kernel is written.
 
-The noise is float32 from TensorFlow's seeded counter-based stream: reproducible, as all else here, and not the secure sampler that a
-deployment against an adversary who knows the seed, or studies floating-point gaps (Mironov 2012), would need.
+The noise is float32 from TensorFlow's seeded counter-based stream: reproducible, as all else here, and not the secure sampler
+that a deployment against an adversary who knows the seed, or studies floating-point gaps (Mironov 2012), would need.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from memberscope.errors import UserError
 from memberscope.training.accounting import PrivacyPlan, plan_privacy
 from memberscope.training.clipping import Clipping, clipped_sum
 from memberscope.training.fit import CHUNK_STEPS, as_batch
+from memberscope.training.noise import normal
 
 if TYPE_CHECKING:
     from memberscope.plan import Index
@@ -109,7 +111,7 @@ def fit_private(
         batch_size: expected records a step, at most n_member.
         learning_rate: of the optimizer.
         clip_norm: the norm C that no example's gradient exceeds.
-        seed: the streams ``("poisson", epoch)`` draw the batches, ``("noise", variable)`` and the step's number the noise.
+        seed: the streams ``("poisson", epoch)`` draw the batches, ``("noise",)`` and the step's number the noise.
         after_epoch: called with 0 before training, then with each epoch's number once it is done.
         between_steps: called with the number of steps just done, every `CHUNK_STEPS`; what it raises ends the training there.
         noise_multiplier: standard deviation of the noise in units of C (0: clipping alone, epsilon inf); or
@@ -129,18 +131,17 @@ def fit_private(
         members=len(members), epochs=epochs, batch_size=batch_size, noise_multiplier=noise_multiplier,
         target_epsilon=target_epsilon, delta=delta,
     )  # fmt: skip
-    gradient_sum, way, reason = clipped_sum(model, clipping, clip_norm)
+    gradient, way, reason = clipped_sum(model, clipping, clip_norm, divided_by=batch_size)
     update = _update(optimizer, model.trainable_variables, learning_rate)
-    noisy = _noise(model.trainable_variables, privacy.noise_multiplier * clip_norm, seed)
+    noisy = _noise(model.trainable_variables, privacy.noise_multiplier * clip_norm / batch_size, seed)
     y = tf.constant(labels, dtype=tf.int64)
 
     def run_steps(flat: tf.Tensor, offsets: tf.Tensor, done: tf.Tensor) -> None:
         for step in tf.range(tf.shape(offsets)[0] - 1):
             index = flat[offsets[step] : offsets[step + 1]]
             mask, index = tf.cast(index >= 0, tf.float32), tf.maximum(index, 0)
-            sums = gradient_sum(as_batch(x, index, scale), tf.gather(y, index), mask)
             number = done + step + 1
-            update([total / batch_size for total in noisy(sums, number)], number)
+            update(noisy(gradient(as_batch(x, index, scale), tf.gather(y, index), mask), number), number)
 
     vector = tf.TensorSpec([None], tf.int64)
     compiled = tf.function(run_steps, input_signature=[vector, vector, tf.TensorSpec([], tf.int32)])
@@ -161,23 +162,24 @@ def fit_private(
     return training
 
 
-def _noise(variables: list[tf.Variable], deviation: float, seed: int) -> Callable[[list[tf.Tensor], tf.Tensor], list[tf.Tensor]]:
-    """Adds N(0, deviation^2) to each coordinate: the stream is keyed by variable and step, so that no number is used twice."""
-    keys = [seeds.integer(seed, "noise", number) for number in range(len(variables))]
+def _noise(
+    variables: list[tf.Variable], deviation: float, seed: int
+) -> Callable[[list[tf.Tensor], tf.Tensor], list[tf.Tensor]]:
+    """Adds N(0, deviation^2) to each coordinate: one draw a step over all variables end to end, so that no number is used twice."""
+    sizes = [variable.shape.num_elements() for variable in variables]
+    key = seeds.integer(seed, "noise")
 
-    def noisy(sums: list[tf.Tensor], step: tf.Tensor) -> list[tf.Tensor]:
+    def noisy(gradients: list[tf.Tensor], step: tf.Tensor) -> list[tf.Tensor]:
         if deviation == 0:
-            return sums
-        return [
-            total + tf.random.stateless_normal(variable.shape, tf.stack([tf.constant(key, tf.int32), step]), stddev=deviation)
-            for total, variable, key in zip(sums, variables, keys, strict=True)
-        ]
+            return gradients
+        pieces = tf.split(deviation * normal(sum(sizes), key, step), sizes)
+        return [gradient + tf.reshape(piece, gradient.shape) for gradient, piece in zip(gradients, pieces, strict=True)]
 
     return noisy
 
 
 def _update(optimizer: OptimizerName, variables: list[tf.Variable], learning_rate: float) -> Update:
-    """SGD or Adam (Kingma & Ba 2015, as Keras has it) by TensorFlow's fused kernels: private steps are small, and this is a third of one."""
+    """SGD or Adam (Kingma & Ba 2015, as Keras has it) by TensorFlow's fused kernels."""
     if optimizer not in OPTIMIZERS:
         raise UserError(f"optimizer={optimizer}: unknown; allowed: {', '.join(OPTIMIZERS)}")
     if optimizer == "sgd":
