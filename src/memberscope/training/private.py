@@ -172,7 +172,7 @@ def _noise(
     def noisy(gradients: list[tf.Tensor], step: tf.Tensor) -> list[tf.Tensor]:
         if deviation == 0:
             return gradients
-        pieces = tf.split(deviation * normal(sum(sizes), key, step), sizes)
+        pieces = tf.split(normal(sum(sizes), key, step, deviation=deviation), sizes)
         return [gradient + tf.reshape(piece, gradient.shape) for gradient, piece in zip(gradients, pieces, strict=True)]
 
     return noisy
