@@ -1,0 +1,115 @@
+"""Epsilon against closed forms and published figures; calibration meets its target; bad input is named."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from memberscope.errors import UserError
+from memberscope.training.accounting import default_delta, epsilon, epsilon_by_epoch, noise_for_epsilon, plan_privacy
+
+
+def _gaussian_delta(eps: float, mu: float) -> float:
+    """Balle & Wang 2018, Theorem 8, for sensitivity mu times the noise."""
+    return float(norm.cdf(mu / 2 - eps / mu) - math.exp(eps) * norm.cdf(-mu / 2 - eps / mu))
+
+
+def _sampled_gaussian_delta(eps: float, noise: float, q: float) -> float:
+    """One step, removal: E over N(0, s) of (1 - q + q e^(loss) - e^eps)+, by the threshold on the coordinate."""
+    at = noise**2 * math.log((math.exp(eps) - 1 + q) / q) + 0.5
+    return float(q * norm.sf((at - 1) / noise) - (math.exp(eps) - 1 + q) * norm.sf(at / noise))
+
+
+@pytest.mark.parametrize(("noise", "steps", "delta"), [(4.0, 1, 1e-5), (3.0, 10, 1e-5), (30.0, 100, 1e-6), (1.0, 4, 1e-3)])
+def test_full_batches_are_the_gaussian_mechanism(noise: float, steps: int, delta: float) -> None:
+    """Sampled with probability 1, steps compose to one Gaussian mechanism of noise / sqrt(steps)."""
+    exact = brentq(lambda eps: _gaussian_delta(eps, math.sqrt(steps) / noise) - delta, 0, 60)
+    found = epsilon(noise, sampling_probability=1.0, steps=steps, delta=delta)
+    assert exact - 1e-6 <= found <= exact * 1.02  # never below the truth, hardly above
+
+
+@pytest.mark.parametrize(("noise", "q", "delta"), [(1.0, 0.01, 1e-5), (0.6, 0.1, 1e-4), (5.0, 0.2, 1e-3)])
+def test_one_sampled_step_in_closed_form(noise: float, q: float, delta: float) -> None:
+    exact = brentq(lambda eps: _sampled_gaussian_delta(eps, noise, q) - delta, 1e-9, 60)
+    found = epsilon(noise, sampling_probability=q, steps=1, delta=delta)
+    assert exact - 1e-6 <= found <= exact * 1.02 + 1e-3
+
+
+def test_published_figures() -> None:
+    """Opacus' golden Renyi figure; dp_accounting's golden delta at three steps; Abadi et al. 2016 as a ceiling."""
+    assert epsilon(1.5, sampling_probability=0.04, steps=2250, delta=1e-5, accountant="rdp") == pytest.approx(
+        7.32911117143, abs=1e-6
+    )
+    assert epsilon(0.5, sampling_probability=0.2, steps=3, delta=0.15594) == pytest.approx(1.0, abs=2e-3)
+    # their moments accountant: 1.26 at q = 0.01, noise 4, 10,000 steps (section 5.1); later accountants are tighter
+    renyi = epsilon(4.0, sampling_probability=0.01, steps=10_000, delta=1e-5, accountant="rdp")
+    tight = epsilon(4.0, sampling_probability=0.01, steps=10_000, delta=1e-5)
+    assert 0.9 < tight < renyi < 1.26
+    # the tutorial of tensorflow_privacy: 2.92 at noise 1.12, batches of 256 of 60,000, 60 epochs, by an older conversion
+    assert 2.0 < epsilon(1.12, sampling_probability=256 / 60_000, steps=14_062, delta=1e-5) < 2.92
+    # Opacus' calibration to epsilon 8
+    found = noise_for_epsilon(8.0, sampling_probability=0.04, steps=2250, delta=1e-5, accountant="rdp")
+    assert found == pytest.approx(1.416, rel=2e-3)
+
+
+def test_epsilon_grows_with_epochs_and_sampling_and_falls_with_noise() -> None:
+    by_epoch = epsilon_by_epoch(1.0, sampling_probability=0.05, steps_per_epoch=20, epochs=5, delta=1e-4)
+    assert len(by_epoch) == 5
+    assert all(np.diff(by_epoch) > 0)
+    assert by_epoch[-1] == pytest.approx(epsilon(1.0, sampling_probability=0.05, steps=100, delta=1e-4), rel=1e-3)
+    settings = [{"noise": 2.0, "q": 0.05}, {"noise": 1.0, "q": 0.05}, {"noise": 1.0, "q": 0.1}]
+    grows = [epsilon(s["noise"], sampling_probability=s["q"], steps=100, delta=1e-4) for s in settings]
+    assert all(np.diff(grows) > 0)
+
+
+@pytest.mark.parametrize("target", [0.05, 1.0, 8.0])
+def test_noise_for_a_target_meets_it_closely_from_below(target: float) -> None:
+    plan = plan_privacy(members=1000, epochs=10, batch_size=50, target_epsilon=target)
+    assert plan.delta == default_delta(1000) == pytest.approx(1000**-1.1)
+    assert plan.sampling_probability == 0.05
+    assert (plan.steps_per_epoch, plan.steps) == (20, 200)
+    assert 0.98 * target < plan.epsilon <= target
+    less = epsilon(plan.noise_multiplier * 0.99, sampling_probability=0.05, steps=200, delta=plan.delta)
+    assert less > target
+
+
+def test_without_noise_nothing_is_promised() -> None:
+    assert plan_privacy(members=10, epochs=2, batch_size=5, noise_multiplier=0.0).epsilons == (math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"noise_multiplier": 1.0, "target_epsilon": 1.0}, "both given"),
+        ({}, "neither given"),
+        ({"target_epsilon": 0.0}, "target_epsilon=0: no noise reaches it"),
+        ({"target_epsilon": -1.0}, "no noise reaches it"),
+        ({"target_epsilon": float("nan")}, "no noise reaches it"),
+        ({"target_epsilon": 1e-5, "delta": 1e-12}, "no noise reaches it"),
+        ({"target_epsilon": 1e9}, "met by less noise"),
+        ({"noise_multiplier": -1.0}, "noise_multiplier=-1: allowed is 0 or more"),
+        ({"noise_multiplier": float("inf")}, "noise_multiplier=inf"),
+        ({"noise_multiplier": 1.0, "batch_size": 101}, "batch_size=101: there are 100 members"),
+        ({"noise_multiplier": 1.0, "batch_size": 0}, "batch_size=0"),
+        ({"noise_multiplier": 1.0, "delta": 1.0}, "delta=1: allowed"),
+        ({"noise_multiplier": 1.0, "epochs": 0}, "epochs=0"),
+        ({"noise_multiplier": 1.0, "accountant": "gdp"}, "accountant=gdp: unknown"),
+    ],
+)
+def test_bad_input_gets_one_line(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        plan_privacy(**{"members": 100, "epochs": 2, "batch_size": 10, **changes})
+    assert "\n" not in str(caught.value)
+
+
+def test_importing_costs_neither_tensorflow_nor_dp_accounting() -> None:
+    code = (
+        "import memberscope.training.accounting, sys; print([m for m in ('tensorflow', 'dp_accounting') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
