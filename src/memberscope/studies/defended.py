@@ -1,0 +1,294 @@
+"""Models trained under a mitigation, and all that the audit asks of them; kept in a file, so that a study goes on where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import queries, seeds
+from memberscope.config import MitigateConfig
+from memberscope.datasets import LabeledData
+from memberscope.errors import UserError
+from memberscope.interrupt import StopFlag
+from memberscope.npz import read_npz, write_npz
+from memberscope.plan import Index
+from memberscope.progress import Progress
+from memberscope.shadow_plan import ShadowPlan
+from memberscope.studies.fleets import train
+from memberscope.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from tensorflow import keras
+
+FORMAT = 1  # of what is kept: a change of training code that changes figures raises it
+TARGET = 0
+
+
+class Asked(Protocol):
+    """Models that answer: a fleet, or a list of Keras models."""
+
+    def logits(self, x: NDArray[Any], models: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """(models, m, classes) of records as they are stored."""
+
+    def model(self, k: int) -> keras.Model:
+        """One of them."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Defended:
+    """What models trained under one mitigation said.
+
+    Attributes:
+        logits: (k, n, classes) of the plan's records: the target, then its shadows, if they were trained.
+        population: (k, p, classes).
+        reference: (r, classes) of the target on the defender's own reference records.
+        perturbed: (n, copies) classes of the target on perturbed copies.
+        seconds: of training, a model.
+        epsilon, delta, noise_multiplier: of DP-SGD; NaN elsewhere.
+        epsilons: (epochs,) by epoch; empty elsewhere.
+        epochs: that were trained.
+    """
+
+    logits: NDArray[np.float32]
+    population: NDArray[np.float32]
+    reference: NDArray[np.float32]
+    perturbed: NDArray[np.int64]
+    seconds: float
+    epsilon: float
+    delta: float
+    noise_multiplier: float
+    epsilons: NDArray[np.float64]
+    epochs: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bench:
+    """One seed's data, plan and the records outside it, in three parts: for the population, validation, and the defender's reference."""
+
+    data: LabeledData
+    plan: ShadowPlan
+    population: Index
+    validation: Index
+    reference: Index
+    seed: int
+
+
+def models_of(plan: ShadowPlan, *, shadows: bool) -> list[int]:
+    """The models to train: the target, and its shadows if wanted; never its twin."""
+    return [TARGET, *(plan.shadows_of(TARGET).tolist() if shadows else [])]
+
+
+def defend(
+    training: str, bench: Bench, recipe: Recipe, config: MitigateConfig, stop: StopFlag, *, shadows: bool
+) -> Defended:
+    """Train under a mitigation and ask; or read what an earlier run of the same settings kept.
+
+    Args:
+        training: ``undefended`` or one of `memberscope.studies.ladder.TRAINING`.
+        bench: the seed's data and plan.
+        recipe: of the undefended model.
+        config: the mitigations' settings.
+        stop: checked between steps.
+        shadows: train shadows alike?
+    """
+    path = kept_at(training, bench, recipe, config, shadows=shadows)
+    if path is not None and config.reuse != "no" and (kept := _read(path)) is not None:
+        return kept
+    if config.reuse == "force":
+        raise UserError(f"reuse=force: {training} of seed {bench.seed} is not in the store={config.store}; allowed: auto or no")
+    models = models_of(bench.plan, shadows=shadows)
+    start = time.perf_counter()
+    asked, private, epochs = _train(training, models, bench, recipe, config, stop)
+    seconds = (time.perf_counter() - start) / len(models)
+    found = _ask(asked, private, bench, config, stop, seconds=seconds, epochs=epochs)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = {item.name: np.asarray(getattr(found, item.name)) for item in fields(found)}
+        write_npz(path, values)
+    return found
+
+
+def kept_at(training: str, bench: Bench, recipe: Recipe, config: MitigateConfig, *, shadows: bool) -> Path | None:
+    """The file that keeps a rung: its name is a digest of all that its content depends on. None where nothing is kept."""
+    if config.store in ("", "none"):
+        return None
+    names = {
+        "l2": ("l2",), "dropout": ("dropout",), "label_smoothing": ("label_smoothing",), "adversarial": ("strength",),
+        "adversarial_tuned": ("strength",),
+        "dp": ("target_epsilon", "noise_multiplier", "delta", "clip_norm", "private_batch_size", "private_learning_rate", "private_epochs"),
+    }.get(training, ())  # fmt: skip
+    content = {
+        "format": FORMAT, "training": training, "data": bench.data.digest, "plan": bench.plan.digest, "recipe": recipe.to_dict(),
+        "seed": bench.seed, "shadows": shadows, "perturbed": config.perturbed, "settings": {name: getattr(config, name) for name in names},
+        "parts": [hashlib.sha256(part.tobytes()).hexdigest() for part in (bench.population, bench.validation, bench.reference)],
+    }  # fmt: skip
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return Path(config.store) / "mitigate" / f"{training}-s{bench.seed}-{digest[:16]}.npz"
+
+
+def _read(path: Path) -> Defended | None:
+    """What is kept, or None where there is nothing sound."""
+    if not path.exists():
+        return None
+    try:
+        arrays = read_npz(path)
+        plain = {name: arrays[name].item() for name in ("seconds", "epsilon", "delta", "noise_multiplier", "epochs")}
+        return Defended(**{**arrays, **plain})
+    except (UserError, KeyError, TypeError, ValueError):
+        return None  # damaged or of another make: it is trained anew
+
+
+def _train(
+    training: str, models: Sequence[int], bench: Bench, recipe: Recipe, config: MitigateConfig, stop: StopFlag
+) -> tuple[Asked, Any, int]:
+    """The trained models, the privacy plan of DP-SGD, and the epochs."""
+    changes: dict[str, Any] = {
+        "l2": {"l2": config.l2}, "dropout": {"dropout": config.dropout}, "label_smoothing": {"label_smoothing": config.label_smoothing},
+        "fewer_epochs": {"epochs": max(1, recipe.epochs // 4)},
+    }.get(training, {})  # fmt: skip
+    if training == "early_stopping":
+        changes = {"epochs": best_epoch(bench, recipe, stop)}
+    if training in ("adversarial", "adversarial_tuned", "dp"):
+        return _loop(training, models, bench, recipe, config, stop)
+    changed = dataclasses.replace(recipe, **changes)
+    members = [bench.plan.members(model) for model in models]
+    fleet = train(bench.data, members, changed, _seeds(models, bench), config, stop, label=f"{training}, seed {bench.seed}")
+    return fleet, None, changed.epochs
+
+
+def _seeds(models: Sequence[int], bench: Bench) -> list[int]:
+    return [seeds.integer(bench.seed, "model", model) for model in models]
+
+
+def best_epoch(bench: Bench, recipe: Recipe, stop: StopFlag) -> int:
+    """The epoch of least loss on the validation records, seen on one training of the target; shadows stop there as well."""
+    from memberscope.predictions import Predictions
+    from memberscope.signals import loss_nats
+    from memberscope.training.fit import fit, predictor, to_tensor
+
+    data, seed = bench.data, _seeds([TARGET], bench)[0]
+    model = recipe.build(input_shape=data.shape, classes=data.classes, seed=seed)
+    x, losses = to_tensor(data.x), []
+    predict = predictor(model, x, scale=data.scale)
+    labels, nobody = data.y[bench.validation], np.arange(len(bench.validation)) < 1
+
+    def after_epoch(epoch: int) -> None:
+        stop.check()
+        losses.append(float(loss_nats(Predictions(logits=predict(bench.validation), labels=labels, member=nobody)).mean()))
+
+    fit(
+        model, x, data.y, bench.plan.members(TARGET), scale=data.scale, epochs=recipe.epochs, batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate, seed=seed, after_epoch=after_epoch, between_steps=lambda steps: stop.check(),
+    )  # fmt: skip
+    return max(1, int(np.argmin(losses)))
+
+
+class _Models:
+    """Keras models that answer as a fleet does."""
+
+    def __init__(self, models: list[keras.Model], data: LabeledData) -> None:
+        self._models, self._scale = models, data.scale
+
+    def model(self, k: int) -> keras.Model:
+        return self._models[k]
+
+    def logits(self, x: NDArray[Any], models: Sequence[int] | None = None) -> NDArray[np.float32]:
+        from memberscope.training.fit import predict_logits, to_tensor
+
+        tensor, everyone = to_tensor(x), np.arange(len(x), dtype=np.int64)
+        chosen = range(len(self._models)) if models is None else models
+        return np.stack([predict_logits(self._models[k], tensor, everyone, scale=self._scale) for k in chosen])
+
+
+def _loop(
+    training: str, models: Sequence[int], bench: Bench, recipe: Recipe, config: MitigateConfig, stop: StopFlag
+) -> tuple[Asked, Any, int]:
+    from memberscope.training.fit import to_tensor
+
+    data, plan, x = bench.data, bench.plan, to_tensor(bench.data.x)
+    start: Asked | None = None
+    epochs = recipe.epochs
+    if training == "adversarial_tuned":
+        members = [plan.members(model) for model in models]
+        start = train(data, members, recipe, _seeds(models, bench), config, stop, label=f"undefended, seed {bench.seed}")
+        epochs = max(1, recipe.epochs // 4)
+    if training == "dp" and config.private_epochs != "auto":
+        epochs = int(config.private_epochs)
+    done: list[keras.Model] = []
+    private: Any = None
+    with Progress(epochs * len(models), f"{training}, seed {bench.seed}", unit="epoch") as progress:
+
+        def after_epoch(epoch: int) -> None:
+            stop.check()
+            progress.advance(int(epoch > 0))
+
+        for place, (model, seed) in enumerate(zip(models, _seeds(models, bench), strict=True)):
+            net = (
+                recipe.build(input_shape=data.shape, classes=data.classes, seed=seed) if start is None else start.model(place)
+            )
+            common = {
+                "scale": data.scale, "epochs": epochs, "seed": seed, "after_epoch": after_epoch, "between_steps": lambda s: stop.check(),
+            }  # fmt: skip
+            if training == "dp":
+                training_record = _private(net, x, data, plan.members(model), config, common)
+                private = private or training_record.privacy
+            else:
+                _adversarial(net, x, data, plan.members(model), bench.reference, recipe, config, common, tuned=start is not None)
+            done.append(net)
+    return _Models(done, data), private, epochs
+
+
+def _private(
+    net: keras.Model, x: Any, data: LabeledData, members: Index, config: MitigateConfig, common: dict[str, Any]
+) -> Any:
+    from memberscope.training.private import fit_private
+
+    def number(value: float | str) -> float | None:
+        return None if value in ("none", "auto") else float(value)
+
+    return fit_private(
+        net, x, data.y, members, batch_size=config.private_batch_size, learning_rate=config.private_learning_rate,
+        clip_norm=config.clip_norm, noise_multiplier=number(config.noise_multiplier), target_epsilon=number(config.target_epsilon),
+        delta=number(config.delta), **common,
+    )  # fmt: skip
+
+
+def _adversarial(
+    net: keras.Model, x: Any, data: LabeledData, members: Index, reference: Index, recipe: Recipe, config: MitigateConfig,
+    common: dict[str, Any], *, tuned: bool,
+) -> None:  # fmt: skip
+    from memberscope.training.adversarial import fit_adversarial
+
+    fit_adversarial(
+        net, x, data.y, members, reference, strength=config.strength, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate,
+        warm_up_steps=200 if tuned else 0, **common,
+    )  # fmt: skip
+
+
+def _ask(
+    asked: Asked, private: Any, bench: Bench, config: MitigateConfig, stop: StopFlag, *, seconds: float, epochs: int
+) -> Defended:
+    data, x = bench.data, bench.data.x[bench.plan.records]
+    said = np.empty((len(x), config.perturbed), dtype=np.int64)
+    for number, copy in enumerate(queries.perturbations(x, config.perturbed, seed=bench.seed)):
+        stop.check()
+        said[:, number] = asked.logits(copy, models=[0])[0].argmax(axis=1)
+    nan = float("nan")
+    return Defended(
+        logits=asked.logits(x), population=asked.logits(data.x[bench.population]),
+        reference=asked.logits(data.x[bench.reference], models=[0])[0], perturbed=said, seconds=seconds,
+        epsilon=private.epsilon if private else nan, delta=private.delta if private else nan,
+        noise_multiplier=private.noise_multiplier if private else nan,
+        epsilons=np.asarray(private.epsilons if private else (), dtype=np.float64), epochs=epochs,
+    )  # fmt: skip
+
+

@@ -1,0 +1,121 @@
+"""The mitigation ladder: each rung is a way of training and a way of publishing, with the attack that judges it named before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memberscope.config import MitigateConfig
+from memberscope.errors import UserError, nearest
+from memberscope.release import parse_release
+
+UNDEFENDED = "undefended"
+RELEASE = ("digits", "top", "temperature", "memguard", "label_only")
+RECIPE = ("l2", "dropout", "label_smoothing", "fewer_epochs", "early_stopping")
+LOOPED = ("adversarial", "adversarial_tuned", "dp")  # trained by a loop of their own, one model after another
+TRAINING = (*RECIPE, *LOOPED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One mitigation.
+
+    Attributes:
+        name: of the rung.
+        training: how the models are trained: ``undefended``, or one of `TRAINING`.
+        release: what they publish, as `memberscope.release.parse_release` reads it.
+        shadows: are shadows trained and released alike?
+        primary: the attack that judges it.
+        about: one line for the run's page.
+    """
+
+    name: str
+    training: str
+    release: str
+    shadows: bool
+    primary: str
+    about: str
+
+
+def parse_ladder(text: str) -> tuple[str, ...]:
+    """Names of the rungs that a request stands for, the undefended model first.
+
+    Raises:
+        UserError: an unknown rung, with the nearest.
+    """
+    groups = {"all": (*RELEASE, *TRAINING), "release": RELEASE, "training": TRAINING}
+    found: list[str] = []
+    for part in (piece.strip() for piece in text.split(",")):
+        if part and part not in (UNDEFENDED, *groups, *groups["all"]):
+            allowed = f"all, release, training, {', '.join(groups['all'])}"
+            raise UserError(f"ladder={part}: unknown; allowed: {allowed}{nearest(part, (*groups, *groups['all']))}")
+        found += groups.get(part, (part,) if part else ())
+    return tuple(dict.fromkeys([UNDEFENDED, *found]))
+
+
+def rungs(config: MitigateConfig) -> tuple[Rung, ...]:
+    """The rungs that a configuration asks for.
+
+    Raises:
+        UserError: see `parse_ladder`; shadows that do not come in pairs; epsilon and noise both given, or neither.
+    """
+    if config.shadows % 2:
+        raise UserError(f"shadows={config.shadows}: odd; models are trained in complementary pairs; allowed: 0 or an even number")
+    names = parse_ladder(config.ladder)
+    chosen = _names("shadow_rungs", config.shadow_rungs)
+    if "dp" in names and (config.target_epsilon == "none") == (config.noise_multiplier == "none"):
+        given = "both given" if config.target_epsilon != "none" else "neither given"
+        raise UserError(
+            f"target_epsilon={config.target_epsilon}, noise_multiplier={config.noise_multiplier}: {given}; allowed: exactly one, the other none"
+        )
+    return tuple(_rung(name, config, chosen) for name in names)
+
+
+def _names(option: str, text: str) -> frozenset[str]:
+    known = (UNDEFENDED, *TRAINING)
+    if text == "all":
+        return frozenset(known)
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    for name in found:
+        if name not in known:
+            raise UserError(f"{option}={name}: unknown; allowed: all, {', '.join(known)}{nearest(name, known)}")
+    return frozenset(found)
+
+
+def _rung(name: str, config: MitigateConfig, with_shadows: frozenset[str]) -> Rung:
+    published = {
+        "digits": f"digits={config.digits}", "top": f"top={config.top}", "temperature": f"temperature={config.temperature:g}",
+        "memguard": f"memguard={config.memguard:g}", "label_only": "label_only",
+    }  # fmt: skip
+    epsilon = f"epsilon {config.target_epsilon}" if config.target_epsilon != "none" else f"noise {config.noise_multiplier}"
+    about = {
+        UNDEFENDED: "plain training, confidences published as they are",
+        "digits": f"confidences rounded down to {config.digits} significant digit(s)",
+        "top": f"only the {config.top} largest confidences",
+        "temperature": f"logits divided by {config.temperature:g}",
+        "memguard": f"MemGuard (Jia et al. 2019), expected distortion at most {config.memguard:g}",
+        "label_only": "the class and nothing else",
+        "l2": f"L2 penalty {config.l2:g} on the kernels",
+        "dropout": f"dropout {config.dropout:g} after each hidden dense layer",
+        "label_smoothing": f"label smoothing {config.label_smoothing:g}",
+        "fewer_epochs": f"{max(1, config.epochs // 4)} epochs instead of {config.epochs}",
+        "early_stopping": "stopped at the epoch of least loss on records that are never audited",
+        "adversarial": f"adversarial regularization (Nasr et al. 2018), strength {config.strength:g}, from scratch",
+        "adversarial_tuned": f"the same as fine-tuning of the trained model, for {max(1, config.epochs // 4)} epochs",
+        "dp": f"DP-SGD, {epsilon}, clip norm {config.clip_norm:g}",
+    }
+    training = name if name in TRAINING else UNDEFENDED
+    shadows = config.shadows > 0 and training in with_shadows
+    if name == "label_only":
+        primary = config.primary_labels
+    else:
+        primary = config.primary if shadows else config.primary_without_shadows
+    return Rung(
+        name=name, training=training, release=published.get(name, "none"), shadows=shadows, primary=primary, about=about[name]
+    )
+
+
+def check_releases(ladder: Sequence[Rung], *, classes: int) -> None:
+    """Raise UserError for a release that a model of so many classes cannot make."""
+    for rung in ladder:
+        parse_release(rung.release).check(classes)
