@@ -3,12 +3,13 @@
     python benchmarks/dp.py            10,000 records (2,500 for the convolutional model); some minutes
     python benchmarks/dp.py --quick    2,000 and 1,000 records; under a minute
 
-Plain is `memberscope.training.fit.fit`, itself quicker than `keras.Model.fit`. Ours is `fit_private`: Poisson batches, clipping, noise, and
-Adam by a fused kernel. tensorflow_privacy runs as its users run it: batches of one size through `keras.Model.fit`, its vectorized optimizer
-and its `DPModel` with fast clipping (whose batches and noise are not what an accountant of Poisson sampling assumes; it is timed all the
-same), for the dense model only: its layer registry knows no convolution, and a step of the convolutional model took it 0.7 s, and its
-vectorized optimizer 2 s, where plain training took 9 ms. The ways take turns, each epoch is timed, epochs that trace are left out, and the least
-time of each counts: what it costs when nothing else disturbs it. Random images of CIFAR-10's shape: time does not depend on the pixels.
+Plain is `memberscope.training.fit.fit`, itself quicker than `keras.Model.fit`. Ours is `fit_private`: Poisson batches,
+clipping, noise, and Adam by a fused kernel. tensorflow_privacy runs as its users run it: batches of one size through
+`keras.Model.fit`, its vectorized optimizer and its `DPModel` with fast clipping (whose batches and noise are not what an
+accountant of Poisson sampling assumes; it is timed all the same), for the dense model only: its layer registry knows no
+convolution, and a step of the convolutional model took it 0.7 s, and its vectorized optimizer 2 s, where plain training took 9
+ms. The ways take turns, each epoch is timed, epochs that trace are left out, and the least time of each counts: what it costs
+when nothing else disturbs it. Random images of CIFAR-10's shape: time does not depend on the pixels.
 """
 
 from __future__ import annotations

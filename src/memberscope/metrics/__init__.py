@@ -12,6 +12,7 @@ from memberscope.metrics.across_seeds import (
     verdicts,
 )
 from memberscope.metrics.area import auc, partial_auc
+from memberscope.metrics.calibration import expected_calibration_error
 from memberscope.metrics.curve import Roc, roc_curve
 from memberscope.metrics.decision import advantage, advantage_heldout, advantage_tfp, balanced_accuracy, ppv, ppv_max_tfp
 from memberscope.metrics.epsilon import (
@@ -48,6 +49,7 @@ __all__ = [
     "epsilon_heuristic",
     "epsilon_lower_bound",
     "equivalence",
+    "expected_calibration_error",
     "figures",
     "fp_budget",
     "holm",

@@ -198,7 +198,8 @@ def fit_adversarial(
 def _pairs(members: Index, reference: Index, batch_size: int, steps: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """(steps, 2, batch_size) records: members, reference, each drawn with replacement."""
     sides = [side[rng.integers(0, len(side), (steps, batch_size))] for side in (members, reference)]
-    return np.stack(sides, axis=1).astype(np.int64)
+    pairs: NDArray[np.int64] = np.stack(sides, axis=1)
+    return pairs
 
 
 def _check(
