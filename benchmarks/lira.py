@@ -1,4 +1,4 @@
-"""LiRA's scores from the same scaled logits, tensorflow_privacy's `compute_score_lira` and ours, in one go: seconds, ratio, largest difference.
+"""LiRA's scores from the same scaled logits, by tensorflow_privacy's `compute_score_lira` and ours: seconds, ratio, largest difference.
 
     python benchmarks/lira.py            20,000 records, 32 shadow models, 10 classes; about a minute
     python benchmarks/lira.py --quick    4,000 records; about twenty seconds, most of them TensorFlow's import

@@ -46,6 +46,11 @@ STUDIES = {
         config="AttackStudyConfig",
         about="audit what any model said of members and non-members, from a file",
     ),
+    "mitigate": Study(
+        module="memberscope.studies.mitigate",
+        config="MitigateConfig",
+        about="what each defence buys and costs, at release and in training, against an attacker who knows of it",
+    ),
     "shadow": Study(
         module="memberscope.studies.shadow",
         config="ShadowStudyConfig",

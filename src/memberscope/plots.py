@@ -301,6 +301,44 @@ def transfer_figure(summary: pd.DataFrame, *, attack: str) -> Figure:
     return drawn
 
 
+def pareto_figure(table: pd.DataFrame, front: Sequence[str]) -> Figure:
+    """Accuracy on non-members against the AUC of each rung's primary attack, means over seeds; the rungs of `front` are joined.
+
+    Args:
+        table: columns rung, val/accuracy, auc, each with ``_ci_low`` and ``_ci_high``.
+        front: rungs that none beats in both.
+    """
+    drawn, axes = new_figure(1, 1, width=6.5, height=5.0)
+    ax = axes[0, 0]
+    part = table.dropna(subset=["auc"])
+    spread = {
+        name: [
+            (part[name] - part[f"{name}_ci_low"]).astype(float).fillna(0),
+            (part[f"{name}_ci_high"] - part[name]).astype(float).fillna(0),
+        ]
+        for name in ("auc", "val/accuracy")
+    }
+    ax.errorbar(
+        part["auc"],
+        part["val/accuracy"],
+        xerr=spread["auc"],
+        yerr=spread["val/accuracy"],
+        fmt="o",
+        color=COLOURS[0],
+        linewidth=0.8,
+        capsize=2,
+    )
+    for row in part.to_dict("records"):
+        ax.annotate(row["rung"], (row["auc"], row["val/accuracy"]), textcoords="offset points", xytext=(5, 4), fontsize=8)
+    joined = part[part["rung"].isin(list(front))].sort_values("auc")
+    ax.plot(joined["auc"], joined["val/accuracy"], color=COLOURS[1], linewidth=1, linestyle="--", label="not beaten in both")
+    ax.axvline(0.5, color="0.6", linewidth=0.8)
+    ax.set(xlabel="AUC of the primary attack (0.5 = chance), 95% over seeds", ylabel="accuracy on non-members, 95%")
+    ax.grid(alpha=0.25)
+    ax.legend(fontsize=8, frameon=False)
+    return drawn
+
+
 # --- data ------------------------------------------------------------------------------------------------------------
 
 

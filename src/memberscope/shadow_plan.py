@@ -84,10 +84,8 @@ class ShadowPlan:
 
     def shadows_of(self, target: int) -> Rows:
         """The models that serve as shadows when `target` is audited: all but itself and its twin, or those of the shadows' pool."""
-        models = np.arange(self.n_models)
-        if self.design == "half":
-            return models[models // 2 != target // 2]
-        return np.setdiff1d(models, self.targets)
+        models: Rows = np.arange(self.n_models)
+        return models[models // 2 != target // 2] if self.design == "half" else np.setdiff1d(models, self.targets)
 
     def with_pool(self, pool: Index, labels: NDArray[np.int64], *, seed: int) -> ShadowPlan:
         """The same targets and population, with shadows that are trained on halves of other records.
@@ -117,7 +115,8 @@ class ShadowPlan:
 
     def members(self, model: int) -> Index:
         """Positions in the data set of what `model` is trained on, in ascending order of `records`."""
-        return self.records[self.member[model]]
+        chosen: Index = self.records[self.member[model]]
+        return chosen
 
     @property
     def digest(self) -> str:
@@ -248,5 +247,5 @@ def _half(labels: NDArray[np.int64], coin_flips: bool, rng: np.random.Generator)
 
 def _spread_targets(targets: int, models: int) -> Rows:
     """Models to audit, from as many different pairs as there are: first one of each pair, then the twins."""
-    order = np.concatenate([np.arange(0, models, 2), np.arange(1, models, 2)])
+    order: Rows = np.concatenate([np.arange(0, models, 2), np.arange(1, models, 2)])
     return order[:targets]

@@ -135,7 +135,7 @@ def test_climbs_continue_after_an_interruption_to_the_same_result(kind: str, tmp
     settings = config(**{"kind": kind, "records": 20, "parallel": 8, "conf_min": 0.6, **extra})
     whole = HillClimb(settings).run(Toy(sharp=1.5), shape=shape, seed=5)
     path, asked = tmp_path / "climbs.npz", 0
-    for stops in range(1000):
+    for stops in range(1000):  # noqa: B007 - read after the loop
         flag, target = StopFlag(), Toy(sharp=1.5)
 
         def stop_after(found: int, queries: int, flag: StopFlag = flag, target: Toy = target) -> None:

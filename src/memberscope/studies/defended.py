@@ -87,9 +87,7 @@ def models_of(plan: ShadowPlan, *, shadows: bool) -> list[int]:
     return [TARGET, *(plan.shadows_of(TARGET).tolist() if shadows else [])]
 
 
-def defend(
-    training: str, bench: Bench, recipe: Recipe, config: MitigateConfig, stop: StopFlag, *, shadows: bool
-) -> Defended:
+def defend(training: str, bench: Bench, recipe: Recipe, config: MitigateConfig, stop: StopFlag, *, shadows: bool) -> Defended:
     """Train under a mitigation and ask; or read what an earlier run of the same settings kept.
 
     Args:
@@ -151,10 +149,11 @@ def _train(
     training: str, models: Sequence[int], bench: Bench, recipe: Recipe, config: MitigateConfig, stop: StopFlag
 ) -> tuple[Asked, Any, int]:
     """The trained models, the privacy plan of DP-SGD, and the epochs."""
-    changes: dict[str, Any] = {
+    by_rung: dict[str, dict[str, Any]] = {
         "l2": {"l2": config.l2}, "dropout": {"dropout": config.dropout}, "label_smoothing": {"label_smoothing": config.label_smoothing},
         "fewer_epochs": {"epochs": max(1, recipe.epochs // 4)},
-    }.get(training, {})  # fmt: skip
+    }  # fmt: skip
+    changes = by_rung.get(training, {})
     if training == "early_stopping":
         changes = {"epochs": best_epoch(bench, recipe, stop)}
     if training in ("adversarial", "adversarial_tuned", "dp"):
@@ -232,9 +231,7 @@ def _loop(
             progress.advance(int(epoch > 0))
 
         for place, (model, seed) in enumerate(zip(models, _seeds(models, bench), strict=True)):
-            net = (
-                recipe.build(input_shape=data.shape, classes=data.classes, seed=seed) if start is None else start.model(place)
-            )
+            net = recipe.build(input_shape=data.shape, classes=data.classes, seed=seed) if start is None else start.model(place)
             common = {
                 "scale": data.scale, "epochs": epochs, "seed": seed, "after_epoch": after_epoch, "between_steps": lambda s: stop.check(),
             }  # fmt: skip
@@ -242,7 +239,9 @@ def _loop(
                 training_record = _private(net, x, data, plan.members(model), config, common)
                 private = private or training_record.privacy
             else:
-                _adversarial(net, x, data, plan.members(model), bench.reference, recipe, config, common, tuned=start is not None)
+                _adversarial(
+                    net, x, data, plan.members(model), bench.reference, recipe, config, common, tuned=start is not None
+                )
             done.append(net)
     return _Models(done, data), private, epochs
 
@@ -290,5 +289,3 @@ def _ask(
         noise_multiplier=private.noise_multiplier if private else nan,
         epsilons=np.asarray(private.epsilons if private else (), dtype=np.float64), epochs=epochs,
     )  # fmt: skip
-
-

@@ -60,13 +60,15 @@ def rungs(config: MitigateConfig) -> tuple[Rung, ...]:
         UserError: see `parse_ladder`; shadows that do not come in pairs; epsilon and noise both given, or neither.
     """
     if config.shadows % 2:
-        raise UserError(f"shadows={config.shadows}: odd; models are trained in complementary pairs; allowed: 0 or an even number")
+        raise UserError(
+            f"shadows={config.shadows}: odd; models are trained in complementary pairs; allowed: 0 or an even number"
+        )
     names = parse_ladder(config.ladder)
     chosen = _names("shadow_rungs", config.shadow_rungs)
     if "dp" in names and (config.target_epsilon == "none") == (config.noise_multiplier == "none"):
         given = "both given" if config.target_epsilon != "none" else "neither given"
         raise UserError(
-            f"target_epsilon={config.target_epsilon}, noise_multiplier={config.noise_multiplier}: {given}; allowed: exactly one, the other none"
+            f"target_epsilon={config.target_epsilon}, noise_multiplier={config.noise_multiplier}: {given}; allowed: one, the other none"
         )
     return tuple(_rung(name, config, chosen) for name in names)
 
@@ -106,10 +108,8 @@ def _rung(name: str, config: MitigateConfig, with_shadows: frozenset[str]) -> Ru
     }
     training = name if name in TRAINING else UNDEFENDED
     shadows = config.shadows > 0 and training in with_shadows
-    if name == "label_only":
-        primary = config.primary_labels
-    else:
-        primary = config.primary if shadows else config.primary_without_shadows
+    with_confidences = config.primary if shadows else config.primary_without_shadows
+    primary = config.primary_labels if name == "label_only" else with_confidences
     return Rung(
         name=name, training=training, release=published.get(name, "none"), shadows=shadows, primary=primary, about=about[name]
     )

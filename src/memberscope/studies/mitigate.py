@@ -1,0 +1,384 @@
+"""Entry point `mitigate`: what each defence buys and costs, against an attacker who knows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import metrics, plots, seeds, signals
+from memberscope.attacks import registry
+from memberscope.audit import AuditReport, run_audit
+from memberscope.config import MitigateConfig, groups
+from memberscope.datasets import LabeledData, load_dataset
+from memberscope.errors import UserError
+from memberscope.evidence import Evidence
+from memberscope.interrupt import StopFlag
+from memberscope.plan import replace_labels
+from memberscope.predictions import Predictions, ShadowPredictions
+from memberscope.progress import Progress
+from memberscope.release import parse_release
+from memberscope.release.apply import release_evidence
+from memberscope.shadow_plan import make_shadow_plan
+from memberscope.studies.audited import markdown
+from memberscope.studies.defended import TARGET, Bench, Defended, defend
+from memberscope.studies.ladder import UNDEFENDED, Rung, check_releases, rungs
+from memberscope.studies.result import StudyResult
+from memberscope.tracking import Tracker, as_json
+from memberscope.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ATTACKS = (
+    "threshold_loss", "trained_lr", "trained_mlp", "metric_correctness", "metric_entropy", "metric_modified_entropy", "shadow_shokri",
+    "lira_online", "lira_offline", "rmia_online", "label_only_gap", "label_only_robust",
+)  # fmt: skip
+CHANGED = ("auc", "advantage_heldout", "tpr_at_fpr_0_01")
+LEAST_PART = 50  # records of the population, of validation, and of the defender's reference
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Climb:
+    """One rung at one seed: the audit of what is published, and the utility."""
+
+    rung: Rung
+    seed: int
+    report: AuditReport
+    utility: Mapping[str, float]
+    defended: Defended
+
+
+def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
+    """Run the ladder; `tracker` is the parent, with a child a rung.
+
+    Raises:
+        UserError: before anything trains, for whatever would fail later.
+        Interrupted: rungs that were trained stay in the store.
+    """
+    ladder = rungs(config)
+    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir).choose(
+        config.classes, choice=config.class_choice, seed=config.seed
+    )
+    recipe = Recipe.of(config, config)
+    recipe.check(data.shape)
+    check_releases(ladder, classes=data.classes)
+    names = attack_names(ladder)
+    bench = prepare(data, config, config.seed)
+    check_batches(bench, recipe, config, ladder)
+    tracker.text(as_json(groups(config)), "study.json")
+    climbs: dict[str, list[Climb]] = {rung.name: [] for rung in ladder}
+    with Progress(len(ladder) * config.seeds, "ladder", unit="rung") as progress:
+        for seed in range(config.seed, config.seed + config.seeds):
+            bench = prepare(data, config, seed)
+            trained: dict[str, Defended] = {}
+            for rung in ladder:
+                stop.check()
+                if rung.training not in trained:
+                    trained[rung.training] = defend(rung.training, bench, recipe, config, stop, shadows=rung.shadows)
+                climbs[rung.name].append(climb(rung, trained[rung.training], bench, names, config))
+                progress.advance(note=f"{rung.name}, seed {seed}")
+    return conclude(config, ladder, climbs, tracker)
+
+
+def attack_names(ladder: Sequence[Rung]) -> tuple[str, ...]:
+    """The attacks of every rung: `ATTACKS` and what the rungs are judged by."""
+    primary = [registry.get(rung.primary).name for rung in ladder]
+    return tuple(dict.fromkeys([*ATTACKS, *primary]))
+
+
+def check_batches(bench: Bench, recipe: Recipe, config: MitigateConfig, ladder: Sequence[Rung]) -> None:
+    """Raise UserError for a batch larger than a model's members."""
+    least = int(bench.plan.member.sum(axis=1).min())
+    for name, size in (("batch_size", recipe.batch_size), ("private_batch_size", config.private_batch_size)):
+        if size > least and (name == "batch_size" or any(rung.training == "dp" for rung in ladder)):
+            raise UserError(f"{name}={size}: more than the members of a model; allowed: 1 to {least}")
+
+
+def prepare(data: LabeledData, config: MitigateConfig, seed: int) -> Bench:
+    """The seed's plan (design half), labels after noise, and what is outside the plan in three parts."""
+    usual, largest = (data.sizes.members if data.sizes else 0), len(data) // 4
+    members = (min(usual, largest) if usual else largest) if config.members == "auto" else int(config.members)
+    plan = make_shadow_plan(
+        data.y, design="half", members=members, population="auto", shadows=max(2, config.shadows), targets=1,
+        coin_flips=config.coin_flips == "yes", seed=seed,
+    )  # fmt: skip
+    outside = np.setdiff1d(np.arange(len(data)), plan.records)
+    parts = np.array_split(seeds.stream(seed, "mitigate", "outside").permutation(outside), 3)
+    if min(len(part) for part in parts) < LEAST_PART:
+        most = (len(data) - 3 * LEAST_PART) // 2
+        raise UserError(
+            f"members={members}: twice as many are drawn on, and {len(outside)} of {len(data)} records are left for population, "
+            f"validation and reference, {LEAST_PART} each; allowed: at most {most}"
+        )
+    noise = data.label_noise if config.label_noise == "auto" else float(config.label_noise)
+    sides = {"records": plan.records, "outside": outside}
+    noisy = data.with_labels(replace_labels(data.y, sides, share=noise, classes=data.classes, seed=seed))
+    return Bench(data=noisy, plan=plan, population=parts[0], validation=parts[1], reference=parts[2], seed=seed)
+
+
+def climb(rung: Rung, defended: Defended, bench: Bench, names: Sequence[str], config: MitigateConfig) -> Climb:
+    """Release what the models said, audit it, and measure what is left of its use."""
+    plan, data = bench.plan, bench.data
+    labels, ids = data.y[plan.records], plan.records
+    whole = Predictions(logits=defended.logits[TARGET], labels=labels, member=plan.member[TARGET], record_ids=ids)
+    rows = plan.shadows_of(TARGET) if rung.shadows else np.empty(0, dtype=np.intp)
+    models = 1 + len(rows)
+    evidence = Evidence(
+        target=whole,
+        shadows=ShadowPredictions(logits=defended.logits[1:models], labels=labels, member=plan.member[rows], record_ids=ids)
+        if len(rows)
+        else None,
+        population=ShadowPredictions(
+            logits=defended.population[:models], labels=data.y[bench.population],
+            member=np.zeros((models, len(bench.population)), dtype=np.bool_),
+        ),
+        perturbed_labels=defended.perturbed,
+    )  # fmt: skip
+    release = parse_release(rung.release)
+    if release.unfitted:
+        release = release.fit(defence_data(defended, bench), seed=bench.seed)
+    if release.steps:
+        evidence = release_evidence(evidence, release, seed=bench.seed)
+    report = run_audit(evidence, attacks=names, slices=("entire",), seed=bench.seed, coin_flips=plan.coin_flips)
+    return Climb(rung=rung, seed=bench.seed, report=report, utility=utility(evidence.target), defended=defended)
+
+
+def defence_data(defended: Defended, bench: Bench) -> Predictions:
+    """What MemGuard's classifier learns from: the members, and the reference records, which are never audited."""
+    member = bench.plan.member[TARGET]
+    inside = bench.plan.records[member]
+    return Predictions(
+        logits=np.concatenate([defended.logits[TARGET][member], defended.reference]),
+        labels=bench.data.y[np.concatenate([inside, bench.reference])],
+        member=np.arange(len(inside) + len(bench.reference)) < len(inside),
+    )
+
+
+def utility(target: Predictions) -> dict[str, float]:
+    """Accuracy on members and non-members; of the non-members' confidences the loss in nats and the expected calibration error."""
+    outside = ~target.member
+    right = signals.correctness(target)
+    found = {"train/accuracy": float(right[target.member].mean()), "val/accuracy": float(right[outside].mean())}
+    if target.form in ("logits", "probs"):
+        found["val/loss"] = float(signals.loss_nats(target)[outside].mean())
+        found["val/ece"] = calibration_error(target, outside)
+    return found
+
+
+def calibration_error(target: Predictions, outside: NDArray[np.bool_]) -> float:
+    """The expected calibration error of what is published; rows that sum to less than one are scaled up to it."""
+    assert target.labels is not None
+    if target.logits is not None:
+        shifted = target.logits[outside].astype(np.float64)
+        probs = np.exp(shifted - shifted.max(axis=1, keepdims=True))
+    else:
+        assert target.probs is not None
+        probs = target.probs[outside].astype(np.float64)
+    probs = probs / probs.sum(axis=1, keepdims=True)
+    return metrics.expected_calibration_error(probs, target.labels[outside], rng=seeds.stream(0, "ece"), draws=1).value
+
+
+def figure_of(one: Climb, attack: str, figure: str) -> float | None:
+    """A figure of a rung's audit; None where the attack was skipped."""
+    cell = one.report.cell(attack)
+    estimate = cell.figures.get(figure)
+    return None if estimate is None or estimate.status == "skipped" else float(estimate.value)
+
+
+def ladder_frame(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> pd.DataFrame:
+    """A row a rung and seed: utility, each changed figure of its primary attack and of the same attack on the undefended model."""
+    import pandas as pd
+
+    rows = []
+    for rung in ladder:
+        for one, plain in zip(climbs[rung.name], climbs[UNDEFENDED], strict=True):
+            row: dict[str, Any] = {"rung": rung.name, "seed": one.seed, "primary": rung.primary, **one.utility}
+            for figure in CHANGED:
+                row[figure] = figure_of(one, rung.primary, figure)
+                row[f"undefended_{figure}"] = figure_of(plain, rung.primary, figure)
+            bound = one.report.cell(rung.primary).figures.get("epsilon_lower_bound")
+            row["epsilon_lower_bound"] = None if bound is None or bound.status == "skipped" else bound.value
+            row["epsilon"], row["delta"] = one.defended.epsilon, one.defended.delta
+            row["seconds"] = one.defended.seconds
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def judge(frame: pd.DataFrame, *, margin: float) -> dict[str, dict[str, metrics.Verdict]]:
+    """For each changed figure, the verdict on each rung's per-seed change from the undefended model; Holm over the rungs."""
+    found: dict[str, dict[str, metrics.Verdict]] = {}
+    for figure in CHANGED:
+        changes: dict[str, list[float]] = {}
+        for rung, part in frame.groupby("rung", sort=False):
+            change = (part[figure] - part[f"undefended_{figure}"]).dropna()
+            if rung != UNDEFENDED and len(change):
+                changes[str(rung)] = change.tolist()
+        found[figure] = metrics.verdicts(changes, margin=margin) if changes else {}
+    return found
+
+
+def table_of(frame: pd.DataFrame, judged: Mapping[str, Mapping[str, metrics.Verdict]]) -> pd.DataFrame:
+    """The ladder table: a row a rung; means over seeds with t intervals, changes with verdicts."""
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for rung, part in frame.groupby("rung", sort=False):
+        row: dict[str, Any] = {"rung": rung, "primary": part["primary"].iloc[0], "seeds": len(part)}
+        for name in ("train/accuracy", "val/accuracy", "val/loss", "val/ece", *CHANGED, "seconds"):
+            values = part[name].dropna().to_numpy(dtype=float) if name in part else np.empty(0)
+            if len(values):
+                seen = metrics.paired_seeds(values)
+                row |= {name: seen.mean, f"{name}_ci_low": seen.ci_low, f"{name}_ci_high": seen.ci_high}
+        for figure in CHANGED:
+            verdict = judged.get(figure, {}).get(str(rung))
+            if verdict is not None:
+                change = verdict.difference
+                row |= {
+                    f"{figure}_change": change.mean,
+                    f"{figure}_change_ci_low": change.ci_low,
+                    f"{figure}_change_ci_high": change.ci_high,
+                }
+                row |= {f"{figure}_verdict": verdict.verdict}
+        row["epsilon"] = part["epsilon"].max()
+        row["epsilon_lower_bound"] = part["epsilon_lower_bound"].max()
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The ladder table for people: figures with intervals as text."""
+    import pandas as pd
+
+    def text(row: Mapping[str, Any], name: str, *, signed: bool = False) -> str:
+        value, low, high = (row.get(key) for key in (name, f"{name}_ci_low", f"{name}_ci_high"))
+        if value is None or value != value:
+            return ""
+        form = "+.3f" if signed else ".3f"
+        return f"{value:{form}}" + ("" if low is None or low != low else f" ({low:{form}} to {high:{form}})")
+
+    rows = []
+    for row in table.to_dict("records"):
+        shown_row = {
+            "rung": row["rung"],
+            "accuracy": text(row, "val/accuracy"),
+            "loss": text(row, "val/loss"),
+            "ECE": text(row, "val/ece"),
+        }
+        shown_row |= {"primary attack": row["primary"], "AUC": text(row, "auc"), "advantage": text(row, "advantage_heldout")}
+        shown_row |= {"TPR at FPR 0.01": text(row, "tpr_at_fpr_0_01"), "AUC change": text(row, "auc_change", signed=True)}
+        shown_row |= {"verdict": row.get("auc_verdict") if isinstance(row.get("auc_verdict"), str) else ""}
+        bound = row["epsilon_lower_bound"]
+        shown_row["epsilon"] = "" if row["epsilon"] != row["epsilon"] else f"{row['epsilon']:.2f}"
+        shown_row["epsilon at least"] = "" if bound is None or bound != bound else f"{bound:.2f}"
+        shown_row["seconds"] = f"{row['seconds']:.1f}"
+        rows.append(shown_row)
+    return pd.DataFrame(rows)
+
+
+def pareto(table: pd.DataFrame) -> list[str]:
+    """Rungs that no other beats in both accuracy and AUC of its primary attack, among those judged by the same attack as most."""
+    part = table.dropna(subset=["auc"])
+    common = part["primary"].mode().iloc[0] if len(part) else ""
+    part = part[part["primary"] == common]
+    front = []
+    for row in part.to_dict("records"):
+        better = (part["val/accuracy"] >= row["val/accuracy"]) & (part["auc"] <= row["auc"])
+        strictly = (part["val/accuracy"] > row["val/accuracy"]) | (part["auc"] < row["auc"])
+        if not (better & strictly).any():
+            front.append(str(row["rung"]))
+    return front
+
+
+def conclude(
+    config: MitigateConfig, ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]], tracker: Tracker
+) -> StudyResult:
+    """A child a rung, the ladder table, the plot, the page."""
+    frame = ladder_frame(ladder, climbs)
+    judged = judge(frame, margin=config.margin)
+    table = table_of(frame, judged)
+    for rung in ladder:
+        log_rung(rung, climbs[rung.name], table, tracker)
+    front = pareto(table)
+    people = shown(table)
+    tracker.table(frame, "by_seed.csv")
+    tracker.table(table, "ladder.csv")
+    tracker.table(people, "ladder.json")
+    tracker.figure(plots.pareto_figure(table, front), "utility_privacy.png")
+    plain = table.set_index("rung").loc[UNDEFENDED]
+    tracker.metrics(
+        {f"{name}/undefended": float(plain[name]) for name in ("auc", "val/accuracy") if plain[name] == plain[name]}
+    )
+    tracker.tags({f"memberscope.verdict.{rung}": verdict.verdict for rung, verdict in judged["auc"].items()})
+    lines = [sentence(rung, judged) for rung in ladder if rung.name in judged["auc"]]
+    notes = skipped_lines(ladder, climbs)
+    tracker.describe(page(config, ladder, people, front, lines, notes))
+    return StudyResult(table=people.to_string(index=False), answer="\n".join([*lines, *notes]))
+
+
+def log_rung(rung: Rung, seen: Sequence[Climb], table: pd.DataFrame, tracker: Tracker) -> None:
+    """A rung's child run: every attack at every seed, the mean figures, epsilon by epoch."""
+    import pandas as pd
+
+    tags = {"memberscope.kind": "mitigation", "memberscope.rung": rung.name, "memberscope.primary": rung.primary}
+    with tracker.child(rung.name, tags=tags, description=f"{rung.about}. Judged by `{rung.primary}`.") as child:
+        child.params({"mitigate.rung": rung.name, "mitigate.training": rung.training, "mitigate.release": rung.release})
+        frames = [one.report.to_frame().assign(seed=one.seed) for one in seen]
+        child.table(pd.concat(frames, ignore_index=True), "attacks.csv")
+        for one in seen:
+            child.metrics({**one.report.headlines(), **one.utility}, step=one.seed)
+        for epoch, epsilon in enumerate(seen[0].defended.epsilons.tolist(), start=1):
+            if np.isfinite(epsilon):
+                child.metrics({"epsilon": epsilon}, step=epoch)
+        row = table.set_index("rung").loc[rung.name]
+        means = {f"{name}_mean/{rung.primary}": row[name] for name in CHANGED} | {"accuracy_mean": row["val/accuracy"]}
+        child.metrics({name: float(value) for name, value in means.items() if value == value and value is not None})
+
+
+def sentence(rung: Rung, judged: Mapping[str, Mapping[str, metrics.Verdict]]) -> str:
+    """One line: what the rung does to its primary attack's AUC."""
+    verdict = judged["auc"][rung.name]
+    change = verdict.difference
+    line = f"{rung.name}: AUC of {rung.primary} {verdict.verdict} ({change.mean:+.3f}"
+    if change.ci_low is not None and change.ci_high is not None:
+        line += f", 95% {change.ci_low:+.3f} to {change.ci_high:+.3f} over {change.n_seeds} seeds"
+    return line + (f"; {verdict.reason})." if verdict.reason else ").")
+
+
+def skipped_lines(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> list[str]:
+    """Attacks that a rung's release leaves nothing for, and why."""
+    lines = []
+    for rung in ladder:
+        cells = climbs[rung.name][0].report.cells
+        missing = {cell.attack: cell.reason for cell in cells if cell.status != "ok"}
+        if missing:
+            reasons = dict.fromkeys(missing.values())
+            text = "; ".join(f"{', '.join(a for a, r in missing.items() if r == reason)}: {reason}" for reason in reasons)
+            lines.append(f"Skipped on {rung.name}: {text}.")
+    return lines
+
+
+def page(
+    config: MitigateConfig,
+    ladder: Sequence[Rung],
+    people: pd.DataFrame,
+    front: Sequence[str],
+    lines: Sequence[str],
+    notes: Sequence[str],
+) -> str:
+    """The parent run's page."""
+    parts = [
+        f"# Mitigations on {config.dataset}, {config.seeds} seed{'s' if config.seeds > 1 else ''}",
+        "Figures are of each rung's primary attack, named before anything ran; every attack sees only what is published, and shadows are "
+        f"trained and released as the target is. Verdicts: per-seed changes from the undefended model, Holm over the rungs, margin "
+        f"{config.margin:g}; at least 5 seeds.",
+        markdown(people),
+        f"Not beaten in both accuracy and AUC (by their means): {', '.join(front)}.",
+        "\n".join(f"- {line}" for line in lines),
+        "\n".join(f"- **{rung.name}**: {rung.about}." for rung in ladder),
+        "\n".join(f"- {line}" for line in notes),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
