@@ -140,6 +140,7 @@ def _naive(target: np.ndarray, shadows: np.ndarray, member: np.ndarray, *, onlin
     both = [i for i in range(n) if mean[True, i] is not None and mean[False, i] is not None]
     shift = np.mean([mean[True, i] - mean[False, i] for i in both], axis=0)
     known = np.array([mean[False, i] for i in range(n) if mean[False, i] is not None])
+    counts = (~member).sum(axis=0)
     scores = np.zeros(n)
     for i in range(n):
         for q in range(queries):
@@ -151,7 +152,8 @@ def _naive(target: np.ndarray, shadows: np.ndarray, member: np.ndarray, *, onlin
             elif outs is not None:
                 term = (target[i, q] - outs[q]) / sd(False, i, q)
             else:
-                term = (target[i, q] - known[:, q].mean()) / np.sqrt(pooled[False] + known[:, q].var())
+                levels = max(known[:, q].var() - pooled[False] * np.mean([1 / m for m in counts if m]), 0.0)
+                term = (target[i, q] - known[:, q].mean()) / np.sqrt(pooled[False] + levels)
             scores[i] += term / queries
     return scores
 
@@ -161,7 +163,8 @@ def _naive(target: np.ndarray, shadows: np.ndarray, member: np.ndarray, *, onlin
 @pytest.mark.parametrize("models", [4, 9])
 def test_it_is_the_naive_loop_with_and_without_sides_missing(variance: str, online: bool, models: int) -> None:
     rng = np.random.default_rng(models)
-    target, shadows = rng.normal(size=(60, 2)), rng.normal(size=(models, 60, 2)) * [1.0, 2.0]
+    level = 3 * rng.normal(size=(60, 2))
+    target, shadows = level + rng.normal(size=(60, 2)), level + rng.normal(size=(models, 60, 2)) * [1.0, 2.0]
     member = rng.random((models, 60)) < 0.5
     bare = member.all(axis=0) | ~member.any(axis=0)
     assert bare.any() == (models == 4)
@@ -220,6 +223,18 @@ def test_one_shadow_is_enough_and_says_which_records_lack_a_side(attack: Lira) -
     assert any(
         note.startswith(f"{bare} records have no shadow model with") or f"{bare} records" in note for note in result.notes
     )
+
+
+@pytest.mark.parametrize("scale", [0.1, 7.0])
+def test_with_one_shadow_records_with_and_without_an_out_model_are_on_one_scale(scale: float) -> None:
+    """No lift: z has deviation sqrt(1 + 1/1) about one OUT model, and 1 among those of other records, in any unit; bands of 4%."""
+    rng = np.random.default_rng(0)
+    level = rng.normal(0.0, 2.0, 20_000)
+    member = rng.random((1, 20_000)) < 0.5
+    target, shadow = (scale * (level + rng.normal(size=20_000)) for _ in range(2))
+    scores = lira_scores(target[:, None], shadow[None, :, None], member, online=False)
+    assert abs(scores[~member[0]].std() / np.sqrt(2) - 1) < 0.04
+    assert abs(scores[member[0]].std() - 1) < 0.04
 
 
 def test_offline_looks_at_out_models_only() -> None:

@@ -163,6 +163,11 @@ def test_ties_are_ordered_by_the_ratio_and_then_gamma_and_the_population_leave_t
         np.testing.assert_array_equal(np.argsort(other), order)
 
 
+def test_a_ratio_of_exactly_gamma_counts() -> None:
+    scores = rmia_scores(np.array([-1.0, 0.0, 1.0]), np.array([0.0, 1.0]), gamma=1.0, ties="keep")
+    np.testing.assert_array_equal(scores, [0.0, 0.5, 1.0])
+
+
 def test_extreme_ratios_keep_apart() -> None:
     record = np.array([-700.0, -699.0, 0.0, 45.0, 46.0, 600.0])
     for population in (np.zeros(1), np.linspace(-2, 2, 100_000)):

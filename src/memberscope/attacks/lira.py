@@ -21,8 +21,9 @@ Offline, z is averaged over the queries: the one-sided test that looks in the di
 **Records that lack a side** are scored on the same scale, from what is known of the others, and counted in the notes. Online, a
 missing mean is the other side's, moved by the mean shift over the records that have both sides (where none has, by the
 difference between all IN and all OUT values). Offline, a record without an OUT model is tested against the OUT models of all
-other records: their mean and, as its variance, that within records plus that between them. tensorflow_privacy puts the mean
-over records there and keeps the variance within.
+other records: their mean and, as its variance, that within records plus that between their levels. tensorflow_privacy puts the mean
+over records there and keeps the variance within. Where no record has two OUT models, the variance within is half of that between
+the target and them.
 """
 
 from __future__ import annotations
@@ -71,10 +72,8 @@ class _Side:
 
     def pooled(self) -> float:
         """Mean squared deviation over the records that have two models or more, and queries; 0.0 if none has."""
-        several = self.count[:, 0] > 1
-        if not several.any():
-            return 0.0
-        return _total(self.squares[several]) / (int(self.count[several].sum()) * self.squares.shape[1])
+        models = int(self.count[self.count > 1].sum())  # one model, or none, adds nothing to the squares
+        return _total(self.squares) / (models * self.squares.shape[1]) if models else 0.0
 
     def variance(self, pooled: float, *, per_record: bool) -> FloatArray | float:
         """`pooled`, or (n, queries), with `pooled` for records that have fewer than two models."""
@@ -87,19 +86,25 @@ class _Side:
 def _side(phi: FloatArray, used: BoolArray) -> _Side:
     """The moments over those models of (n_models, n, queries) `phi` that (n_models, n) `used` names, in two passes, model by model."""
     count = used.sum(axis=0)[:, None]
-    total = np.zeros(phi.shape[1:])
-    for values, these in zip(phi, used, strict=True):
-        total += values * these[:, None]
+    weights = used[:, :, None].astype(np.float64)
+    total, squares, part = (np.zeros(phi.shape[1:]) for _ in range(3))
+    for values, weight in zip(phi, weights, strict=True):
+        total += np.multiply(values, weight, out=part)
     mean = total / np.maximum(count, 1)
-    squares = np.zeros(phi.shape[1:])
-    for values, these in zip(phi, used, strict=True):
-        deviation = (values - mean) * these[:, None]
-        squares += np.square(deviation, out=deviation)
+    for values, weight in zip(phi, weights, strict=True):
+        np.subtract(values, mean, out=part)
+        part *= weight
+        squares += np.square(part, out=part)
     return _Side(count=count, mean=mean, squares=squares)
 
 
 def _column_means(values: FloatArray) -> FloatArray:
     return np.array([_total(column) / len(column) for column in values.T])
+
+
+def _spread(values: FloatArray) -> float:
+    """Mean squared deviation of (m, queries) from the mean of each query."""
+    return _total(np.square(values - _column_means(values))) / values.size
 
 
 def _shift(ins: _Side, outs: _Side) -> FloatArray:
@@ -168,13 +173,14 @@ def lira_scores(
 
 def _one_sided(target: FloatArray, outs: _Side, *, per_record: bool) -> FloatArray:
     """(n,) z of the target's (n, queries) values among the OUT models', averaged over the queries."""
-    pooled = outs.pooled() or 1.0
     mean: FloatArray = outs.mean
+    pooled = outs.pooled() or 0.5 * _spread((target - mean)[outs.known]) or 1.0
     variance = np.broadcast_to(outs.variance(pooled, per_record=per_record), mean.shape)
     if not outs.known.all():
         known = outs.mean[outs.known]
         center = _column_means(known)
-        between = _column_means(np.square(known - center))
+        noise = pooled * _total(1.0 / outs.count[outs.known]) / len(known)  # of the means themselves
+        between = np.maximum(_column_means(np.square(known - center)) - noise, 0.0)
         mean = np.where(outs.count > 0, mean, center)
         variance = np.where(outs.count > 0, variance, pooled + between)
     scores: FloatArray = ((target - mean) / np.sqrt(variance)).mean(axis=1)
