@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,18 +29,10 @@ from memberscope.training.recipe import Recipe
 if TYPE_CHECKING:
     from tensorflow import keras
 
+    from memberscope.training.fleet import Fleet
+
 FORMAT = 1  # of what is kept: a change of training code that changes figures raises it
 TARGET = 0
-
-
-class Asked(Protocol):
-    """Models that answer: a fleet, or a list of Keras models."""
-
-    def logits(self, x: NDArray[Any], models: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """(models, m, classes) of records as they are stored."""
-
-    def model(self, k: int) -> keras.Model:
-        """One of them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -147,7 +139,7 @@ def _read(path: Path) -> Defended | None:
 
 def _train(
     training: str, models: Sequence[int], bench: Bench, recipe: Recipe, config: MitigateConfig, stop: StopFlag
-) -> tuple[Asked, Any, int]:
+) -> tuple[Fleet, Any, int]:
     """The trained models, the privacy plan of DP-SGD, and the epochs."""
     by_rung: dict[str, dict[str, Any]] = {
         "l2": {"l2": config.l2}, "dropout": {"dropout": config.dropout}, "label_smoothing": {"label_smoothing": config.label_smoothing},
@@ -191,30 +183,14 @@ def best_epoch(bench: Bench, recipe: Recipe, stop: StopFlag) -> int:
     return max(1, int(np.argmin(losses)))
 
 
-class _Models:
-    """Keras models that answer as a fleet does."""
-
-    def __init__(self, models: list[keras.Model], data: LabeledData) -> None:
-        self._models, self._scale = models, data.scale
-
-    def model(self, k: int) -> keras.Model:
-        return self._models[k]
-
-    def logits(self, x: NDArray[Any], models: Sequence[int] | None = None) -> NDArray[np.float32]:
-        from memberscope.training.fit import predict_logits, to_tensor
-
-        tensor, everyone = to_tensor(x), np.arange(len(x), dtype=np.int64)
-        chosen = range(len(self._models)) if models is None else models
-        return np.stack([predict_logits(self._models[k], tensor, everyone, scale=self._scale) for k in chosen])
-
-
 def _loop(
     training: str, models: Sequence[int], bench: Bench, recipe: Recipe, config: MitigateConfig, stop: StopFlag
-) -> tuple[Asked, Any, int]:
+) -> tuple[Fleet, Any, int]:
     from memberscope.training.fit import to_tensor
+    from memberscope.training.fleet import Fleet
 
     data, plan, x = bench.data, bench.plan, to_tensor(bench.data.x)
-    start: Asked | None = None
+    start: Fleet | None = None
     epochs = recipe.epochs
     if training == "adversarial_tuned":
         members = [plan.members(model) for model in models]
@@ -243,7 +219,11 @@ def _loop(
                     net, x, data, plan.members(model), bench.reference, recipe, config, common, tuned=start is not None
                 )
             done.append(net)
-    return _Models(done, data), private, epochs
+    fleet = Fleet(
+        recipe=recipe, classes=data.classes, input_shape=data.shape, weights=[net.get_weights() for net in done], curves={}, reused=0,
+        trained=len(done),
+    )  # fmt: skip
+    return fleet, private, epochs
 
 
 def _private(
@@ -274,7 +254,7 @@ def _adversarial(
 
 
 def _ask(
-    asked: Asked, private: Any, bench: Bench, config: MitigateConfig, stop: StopFlag, *, seconds: float, epochs: int
+    asked: Fleet, private: Any, bench: Bench, config: MitigateConfig, stop: StopFlag, *, seconds: float, epochs: int
 ) -> Defended:
     data, x = bench.data, bench.data.x[bench.plan.records]
     said = np.empty((len(x), config.perturbed), dtype=np.int64)

@@ -1,0 +1,145 @@
+"""The mitigation ladder on a little of the embedded data: what it measures, how it judges, that it goes on where it stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from memberscope.config import MitigateConfig
+from memberscope.errors import UserError
+from memberscope.interrupt import StopFlag
+from memberscope.studies import mitigate
+from memberscope.studies.ladder import RELEASE, TRAINING, UNDEFENDED, parse_ladder, rungs
+from memberscope.studies.result import StudyResult
+from memberscope.tracking import MemoryTracker
+
+TINY = {
+    "members": 150, "shadows": 2, "seeds": 1, "epochs": 15, "width": 32, "depth": 1, "perturbed": 4, "private_batch_size": 50,
+    "private_epochs": 2, "coin_flips": "no",
+}  # fmt: skip
+
+
+def _run(folder: Path, **changes: object) -> tuple[MemoryTracker, StudyResult]:
+    tracker = MemoryTracker()
+    with StopFlag() as stop:
+        result = mitigate.run(MitigateConfig(**({**TINY, "store": str(folder)} | changes)), tracker, stop)
+    return tracker, result
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryTracker, StudyResult, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return *_run(folder, ladder="release,l2,dp", l2=0.03, coin_flips="yes"), folder
+
+
+def _table(done: tuple[MemoryTracker, StudyResult, Path]) -> pd.DataFrame:
+    return done[0].artifacts["ladder.csv"].set_index("rung")
+
+
+def test_a_child_a_rung_and_the_undefended_model_first(done: tuple[MemoryTracker, StudyResult, Path]) -> None:
+    assert [child.name for child in done[0].children] == [UNDEFENDED, *RELEASE, "l2", "dp"]
+    assert done[0].children[0].logged_tags["memberscope.primary"] == "rmia_online"
+    assert done[0].children[RELEASE.index("label_only") + 1].logged_tags["memberscope.primary"] == "label_only_robust"
+
+
+def test_releases_keep_accuracy_and_the_gap_attack_where_they_were(done: tuple[MemoryTracker, StudyResult, Path]) -> None:
+    table = _table(done)
+    plain = done[0].children[0].artifacts["attacks.csv"].set_index(["attack", "metric"])
+    for child in done[0].children[1 : 1 + len(RELEASE)]:
+        assert table.loc[child.name, "val/accuracy"] == table.loc[UNDEFENDED, "val/accuracy"]
+        released = child.artifacts["attacks.csv"].set_index(["attack", "metric"])
+        for metric in ("auc", "balanced_accuracy"):
+            here, there = (frame.loc[("label_only_gap", metric), "value"] for frame in (released, plain))
+            assert here == there
+    assert np.isnan(table.loc["label_only", "val/loss"])
+
+
+def test_what_a_release_leaves_nothing_for_is_skipped_with_its_reason(done: tuple[MemoryTracker, StudyResult, Path]) -> None:
+    assert "Skipped on label_only: " in done[1].answer
+    frame = done[0].children[RELEASE.index("label_only") + 1].artifacts["attacks.csv"]
+    skipped = frame[(frame["status"] == "skipped") & (frame["metric"] == "auc")]
+    assert {"threshold_loss", "lira_online", "rmia_online"} <= set(skipped["attack"])
+    assert skipped["reason"].str.startswith("needs ").all()
+
+
+def test_l2_and_private_training_lower_the_primary_attack(done: tuple[MemoryTracker, StudyResult, Path]) -> None:
+    """A fifth of the labels are noise that the undefended model fits; a strong penalty and DP-SGD cannot."""
+    auc = _table(done)["auc"]
+    assert 0.65 < auc[UNDEFENDED] < 0.98
+    assert 0.42 < auc["l2"] < auc[UNDEFENDED] - 0.05
+    assert 0.40 < auc["dp"] < 0.60
+
+
+def test_the_promised_epsilon_stands_above_the_measured_bound(done: tuple[MemoryTracker, StudyResult, Path]) -> None:
+    row = _table(done).loc["dp"]
+    assert row["epsilon"] == pytest.approx(1.0, abs=0.02)
+    assert 0.0 <= row["epsilon_lower_bound"] <= row["epsilon"]
+    by_epoch = done[0].children[-1].logged_metrics["epsilon"]
+    assert by_epoch[1] < by_epoch[2] == pytest.approx(row["epsilon"])
+
+
+def test_one_seed_gives_no_verdict(done: tuple[MemoryTracker, StudyResult, Path]) -> None:
+    assert set(_table(done)["auc_verdict"].dropna()) == {"not assessed"}
+
+
+def test_a_rerun_trains_nothing(done: tuple[MemoryTracker, StudyResult, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise AssertionError("nothing is left to train")
+
+    monkeypatch.setattr("memberscope.studies.defended._train", refuse)
+    _, again = _run(done[2], ladder="release,l2,dp", l2=0.03, coin_flips="yes")
+    assert again.table == done[1].table
+
+
+def test_a_damaged_file_is_trained_anew(done: tuple[MemoryTracker, StudyResult, Path], tmp_path: Path) -> None:
+    first, _ = _run(tmp_path, ladder="undefended")
+    (kept,) = (tmp_path / "mitigate").glob("undefended-*.npz")
+    kept.write_bytes(kept.read_bytes()[:5000])
+    again, _ = _run(tmp_path, ladder="undefended")
+    for name in ("auc", "val/accuracy"):
+        assert first.artifacts["ladder.csv"][name].equals(again.artifacts["ladder.csv"][name])
+
+
+def test_seeds_give_verdicts_and_no_shadows_the_other_primary_attack(tmp_path: Path) -> None:
+    tracker, result = _run(tmp_path, ladder="fewer_epochs,early_stopping", shadows=0, seeds=5, epochs=12, members=120)
+    table = tracker.artifacts["ladder.csv"].set_index("rung")
+    assert (table["primary"] == "trained_mlp").all()
+    assert table.loc["fewer_epochs", "auc_verdict"] in ("decreases", "inconclusive", "no difference")
+    assert table.loc["fewer_epochs", "auc_change_ci_low"] < table.loc["fewer_epochs", "auc_change"]
+    assert "over 5 seeds" in result.answer
+
+
+def test_ladders_by_name() -> None:
+    assert parse_ladder("all") == (UNDEFENDED, *RELEASE, *TRAINING)
+    assert parse_ladder("l2") == (UNDEFENDED, "l2")
+    assert parse_ladder("release, l2,l2") == (UNDEFENDED, *RELEASE, "l2")
+    with_some = rungs(MitigateConfig(ladder="l2,dp", shadow_rungs="undefended,dp"))
+    assert [(rung.shadows, rung.primary) for rung in with_some] == [
+        (True, "rmia_online"), (False, "trained_mlp"), (True, "rmia_online"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ladder": "l3"}, "ladder=l3: unknown"),
+        ({"shadows": 3}, "shadows=3: odd"),
+        ({"top": 11}, "top"),
+        ({"noise_multiplier": 1.0}, "target_epsilon=1.0, noise_multiplier=1.0: both given"),
+        ({"target_epsilon": "none"}, "neither given"),
+        ({"private_batch_size": 400}, "private_batch_size=400: more than the members of a model"),
+        ({"members": 900}, "allowed: at most 823"),
+        ({"primary": "rmia_onlin"}, "rmia_online"),
+        ({"shadow_rungs": "l2,digits"}, "shadow_rungs=digits"),
+    ],
+)
+def test_what_would_fail_later_is_refused_before_anything_trains(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        _run(tmp_path / "models", **changes)
+    assert message in str(error.value)
+    assert not (tmp_path / "models").exists()
