@@ -47,12 +47,11 @@ class Moves(Protocol):
         ...
 
 
-def groups(rows: Index, *keys: Index) -> list[tuple[Index, tuple[int, ...]]]:
-    """`rows` split by their values in `keys`, each (n,)."""
-    table = np.stack([key[rows] for key in keys], axis=1)
-    values, which = np.unique(table, axis=0, return_inverse=True)
-    which = which.reshape(-1)
-    return [(rows[which == i], tuple(int(v) for v in value)) for i, value in enumerate(values)]
+def groups(rows: Index, k: Index, level: Index | None = None) -> list[tuple[Index, int, int]]:
+    """`rows` split by k and level, both (n,) over all climbs: (rows, k, level) each."""
+    base = int(k[rows].max(initial=0)) + 1
+    key = k[rows] if level is None else k[rows] + base * level[rows]
+    return [(rows[key == value], int(value % base), int(value // base)) for value in np.flatnonzero(np.bincount(key))]
 
 
 class FeatureMoves:
@@ -78,7 +77,7 @@ class FeatureMoves:
         """Flip, or redraw, k different features."""
         flat = x.reshape(-1)
         done: list[tuple[Index, Index, Records]] = []
-        for group, (count,) in groups(rows, k):
+        for group, count, _ in groups(rows, k):
             at = draws.subset(group, count, self._d)
             at += group[:, None] * self._d
             old = flat[at]
@@ -126,7 +125,7 @@ class GridMoves:
         """Add normal steps at k different nodes, spread over their pixels, and clip to the bounds."""
         before = x[rows]
         scale = np.float32(STEP) * (self._high - self._low)
-        for group, (count, at_level) in groups(rows, k, level):
+        for group, count, at_level in groups(rows, k, level):
             nodes, channels = self._grids[at_level], self._shape[2]
             steps = np.zeros((len(group), self.size(at_level)), np.float32)
             at = draws.subset(group, count, steps.shape[1])
