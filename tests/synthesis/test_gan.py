@@ -21,28 +21,27 @@ def blocks(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def test_a_table_is_learned_by_class_and_varies() -> None:
     x, y = blocks(400)
-    trained = gan.train_gan(x, y, kind="binary", classes=2, epochs=60, seed=0, learning_rate=1e-3)
+    trained = gan.train_gan(x, y, kind="binary", classes=2, epochs=40, seed=0, learning_rate=1e-3)
     drawn, label = trained.sample(200, seed=1)
     assert drawn.shape == (400, 12)
     assert np.bincount(label).tolist() == [200, 200]
     assert set(np.unique(drawn)) == {0.0, 1.0}
     for c in (0, 1):
         own, other = drawn[label == c][:, c * 6 : c * 6 + 6].mean(), drawn[label == c][:, 6 - c * 6 : 12 - c * 6].mean()
-        assert 0.75 < own < 0.99
-        assert 0.01 < other < 0.25
+        assert 0.75 < own < 0.97
+        assert 0.03 < other < 0.25
     assert len(np.unique(drawn, axis=0)) > 40
     assert not trained.collapsed
-    assert trained.checks[-1].epoch == 60
+    assert trained.checks[-1].epoch == 40
     assert all(len(check.spread) == 2 for check in trained.checks)
 
 
 def test_the_same_seed_draws_the_same() -> None:
     x, y = blocks(64)
-    first, again, other = (
-        gan.train_gan(x, y, kind="binary", classes=2, epochs=2, seed=seed).sample(5, seed=3)[0] for seed in (0, 0, 1)
-    )
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
+    first, again = (gan.train_gan(x, y, kind="real", classes=2, epochs=2, seed=0) for _ in range(2))
+    assert np.array_equal(first.sample(5, seed=3)[0], again.sample(5, seed=3)[0])
+    assert not np.array_equal(first.sample(5, seed=3)[0], first.sample(5, seed=4)[0])
+    assert first.checks == again.checks
 
 
 def test_images_have_their_shape() -> None:

@@ -134,8 +134,8 @@ def test_climbs_continue_after_an_interruption_to_the_same_result(kind: str, tmp
     extra = {"copies": 3, "noise": 0.1, "shift": 1, "ink": 0.1, "iter_max": 60} if kind == "image" else {}
     settings = config(**{"kind": kind, "records": 20, "parallel": 8, "conf_min": 0.6, **extra})
     whole = HillClimb(settings).run(Toy(sharp=1.5), shape=shape, seed=5)
-    path, asked = tmp_path / "climbs.npz", 0
-    for stops in range(1000):  # noqa: B007 - read after the loop
+    path, asked, stops = tmp_path / "climbs.npz", 0, 0
+    for _ in range(1000):
         flag, target = StopFlag(), Toy(sharp=1.5)
 
         def stop_after(found: int, queries: int, flag: StopFlag = flag, target: Toy = target) -> None:
@@ -148,6 +148,7 @@ def test_climbs_continue_after_an_interruption_to_the_same_result(kind: str, tmp
             break
         except Interrupted:
             asked += target.records
+            stops += 1
     assert stops >= 1
     assert np.array_equal(whole.x, parts.x)
     assert np.array_equal(whole.confidence, parts.confidence)

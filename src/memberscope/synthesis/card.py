@@ -29,11 +29,12 @@ class Diversity:
     """How far records are from their nearest neighbour in the same set.
 
     Attributes:
-        median, p05: of the distances, root mean square a feature (for bits: the square root of the share that differs).
+        mean, median, p05: of the distances, root mean square a feature (for bits: the square root of the share that differs).
         duplicates: share of records that have an exact copy in the set.
         compared: records that were compared, a random part of a large set.
     """
 
+    mean: float
     median: float
     p05: float
     duplicates: float
@@ -199,7 +200,11 @@ def diversity(x: Array) -> Diversity:
     copied = counts[inverse.reshape(-1)] > 1
     nearest[copied] = 0.0
     return Diversity(
-        median=float(np.median(nearest)), p05=float(np.quantile(nearest, 0.05)), duplicates=float(copied.mean()), compared=n
+        mean=float(nearest.mean()),
+        median=float(np.median(nearest)),
+        p05=float(np.quantile(nearest, 0.05)),
+        duplicates=float(copied.mean()),
+        compared=n,
     )
 
 

@@ -19,7 +19,6 @@ Words = NDArray[np.uint64]
 Index = NDArray[np.intp]
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_FEW = 32  # up to here, Floyd's method compares each feature with those before it; above, features are ranked by random keys
 
 
 def _hash(z: Words) -> Words:
@@ -75,14 +74,12 @@ class Draws:
         """(r, k) different features of `of`, every subset as likely as any other (but for 2**-32: words are scaled, not redrawn)."""
         if k >= of:
             return np.broadcast_to(np.arange(of), (len(rows), of)).copy()
-        if k > _FEW:
-            keys = self.words(rows, -(-of // 2)).view(np.uint32)[:, :of]
-            chosen: Index = np.argpartition(keys, k - 1, axis=1)[:, :k]
-            return chosen
         # Floyd's method: draw from the first of - k + 1, + 2, ...; what was drawn before gives way to the newest.
         bounds = np.arange(of - k + 1, of + 1, dtype=np.uint64)
-        drawn = (((self.words(rows, k) >> np.uint64(32)) * bounds) >> np.uint64(32)).astype(np.intp)
-        for column in range(1, k):
-            taken = (drawn[:, :column] == drawn[:, column, None]).any(axis=1)
-            drawn[taken, column] = of - k + column
-        return drawn
+        drawn = (((self.words(rows, k) >> np.uint64(32)) * bounds) >> np.uint64(32)).astype(np.intp).T.copy()
+        taken = np.zeros(len(rows) * of, np.bool_)
+        first = np.arange(len(rows)) * of
+        for newest, column in enumerate(drawn, start=of - k):
+            column[taken[first + column]] = newest
+            taken[first + column] = True
+        return drawn.T.copy()

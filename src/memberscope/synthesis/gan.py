@@ -3,12 +3,13 @@
 For tables two perceptrons; for images of 32x32 a generator of two transposed convolutions and a discriminator of two strided ones, after
 DCGAN (Radford, Metz & Chintala 2016) without batch normalization, which small batches upset. Both are told the class (Mirza & Osindero
 2014). Bits are drawn from the generator's probabilities in training too, so that the discriminator compares bits with bits; the gradient
-passes straight through the draw (Bengio, Léonard & Courville 2013, section 4).
+is that of the draw's smooth relaxation (binary concrete: Maddison, Mnih & Teh 2017, appendix B; Jang, Gu & Poole 2017).
 
-Against collapse the discriminator also sees how much its batch varies (Karras et al. 2018, section 3), and collapse is measured: every
-few epochs samples are compared with the seeds by the distance to the nearest neighbour of the same class. Where that falls under a
-`COLLAPSED` share of the seeds' own, training stops; the last weights that were sound are taken, or if those came too early, all
-begins again from other weights, `RESTARTS` times.
+Against collapse the discriminator judges `PACK` records of a class at a time (PacGAN: Lin et al. 2018), so that sameness shows, and its
+slope at real records is held down (R1: Mescheder, Geiger & Nowozin 2018, section 4.1). Without the two, every start on a table of
+twelve bits collapsed; with them none did. And collapse is measured: every few epochs samples are compared with the seeds by the distance
+to the nearest neighbour of the same class. Where that falls under a `COLLAPSED` share of the seeds' own, training stops; the last weights
+that were sound are taken, or if those came too early, all begins again from other weights, `RESTARTS` times.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ LEAST_SEEDS = 8  # a class: fewer tell the discriminator nothing but themselves
 LATENT = 64
 WIDTH = 256
 FILTERS = 32
+PACK = 4
+TEMPERATURE = 0.5
+SLOPE_WEIGHT = 1.0
 COLLAPSED = 0.25
 RESTARTS = 2
 CHECKS = 8  # in a training
@@ -173,13 +177,15 @@ def _check(x: Array, y: NDArray[np.int64], kind: Kind, classes: int) -> None:
 def _batches(
     x: Array, y: NDArray[np.int64], classes: int, size: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """(steps, size, ...) records and (steps, size) labels, as many as the seeds are; every class as likely as the others."""
-    steps = max(1, len(x) // size)
-    label = rng.integers(0, classes, size=steps * size)
+    """(steps, packs, PACK, ...) records and (steps, packs) labels, as many as the seeds are; every class as likely as the others."""
+    packs = max(1, size // PACK)
+    steps = max(1, len(x) // (packs * PACK))
+    label = rng.integers(0, classes, size=steps * packs)
     order, counts = np.argsort(y, kind="stable"), np.bincount(y, minlength=classes)
     first = np.cumsum(counts) - counts
-    index = order[first[label] + (rng.random(len(label)) * counts[label]).astype(np.int64)]
-    return x[index].reshape(steps, size, *x.shape[1:]), label.reshape(steps, size)
+    within = (rng.random((len(label), PACK)) * counts[label][:, None]).astype(np.int64)
+    index = order[first[label][:, None] + within]
+    return x[index].reshape(steps, packs, PACK, *x.shape[1:]), label.reshape(steps, packs)
 
 
 def _noise(seed: int, step: Any, size: Any, shape: tuple[int, ...]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -194,7 +200,7 @@ def _spread_of(x: Array, y: NDArray[np.int64], classes: int, rng: np.random.Gene
     for label in range(classes):
         rows = np.flatnonzero(y == label)
         part = diversity(x[rng.permutation(rows)[:CHECK_RECORDS]])
-        out.append(part.median)
+        out.append(part.mean)
     return out
 
 
@@ -226,16 +232,30 @@ class _Pair:
             self._step(x[step], tf.one_hot(y[step], self._classes))
             self._steps.assign_add(1)
 
+    def _fake(self, label: tf.Tensor) -> tf.Tensor:
+        """(packs, PACK, *shape) for labels (packs, classes)."""
+        packs = tf.shape(label)[0]
+        each = tf.repeat(label, PACK, axis=0)
+        latent, chance = _noise(self._seed, self._steps, packs * PACK, self._shape)
+        out = self.generator([latent, each], training=True)
+        if self._kind == "binary":
+            mean, u = (tf.clip_by_value(part, 1e-6, 1 - 1e-6) for part in (out, 1.0 - chance))
+            soft = tf.sigmoid((tf.math.log(mean / (1 - mean)) + tf.math.log(u / (1 - u))) / TEMPERATURE)
+            out = soft + tf.stop_gradient(tf.round(soft) - soft)
+        return tf.reshape(out, tf.concat([[packs, PACK], tf.constant(self._shape)], axis=0))
+
     def _step(self, real: tf.Tensor, label: tf.Tensor) -> None:
-        """The non-saturating loss (Goodfellow et al. 2014, section 3), real records called 0.9 (Salimans et al. 2016, section 3.4)."""
+        """The non-saturating loss (Goodfellow et al. 2014, section 3) with the penalty R1."""
         loss = keras.losses.BinaryCrossentropy(from_logits=True)
-        latent, chance = _noise(self._seed, self._steps, tf.shape(real)[0], self._shape)
         with tf.GradientTape() as for_generator, tf.GradientTape() as for_discriminator:
-            mean = self.generator([latent, label], training=True)
-            fake = mean + tf.stop_gradient(tf.cast(chance < mean, tf.float32) - mean) if self._kind == "binary" else mean
-            of_real = self.discriminator([real, label], training=True)
+            fake = self._fake(label)
+            with tf.GradientTape() as at_real:
+                at_real.watch(real)
+                of_real = self.discriminator([real, label], training=True)
+            slope = tf.reshape(at_real.gradient(of_real, real), [tf.shape(real)[0], -1])
             of_fake = self.discriminator([fake, label], training=True)
-            loss_d = loss(tf.fill(tf.shape(of_real), 0.9), of_real) + loss(tf.zeros_like(of_fake), of_fake)
+            loss_d = loss(tf.ones_like(of_real), of_real) + loss(tf.zeros_like(of_fake), of_fake)
+            loss_d += SLOPE_WEIGHT / 2 * tf.reduce_mean(tf.reduce_sum(slope**2, axis=1))
             loss_g = loss(tf.ones_like(of_fake), of_fake)
         for tape, model, value, optimizer in (
             (for_generator, self.generator, loss_g, self._optimizers[0]),
@@ -275,24 +295,17 @@ def _generator(shape: tuple[int, ...], kind: Kind, classes: int, seed: int) -> k
 
 
 def _discriminator(shape: tuple[int, ...], kind: Kind, classes: int, seed: int) -> keras.Model:
-    """(n, *shape), (n, classes) -> (n, 1) logits of being real."""
+    """(n, PACK, *shape), (n, classes) -> (n, 1) logits of being real."""
     make, leaky = _layers(seed, "discriminator"), keras.layers.LeakyReLU
-    record, label = keras.layers.Input(shape), keras.layers.Input((classes,))
+    record, label = keras.layers.Input((PACK, *shape)), keras.layers.Input((classes,))
     h = record
     if kind == "image":
+        h = keras.layers.Reshape((*shape[:2], PACK * shape[2]))(keras.layers.Permute((2, 3, 1, 4))(h))
         h = leaky(0.2)(make("Conv2D", "down_1", FILTERS, 4, strides=2, padding="same")(h))
         h = leaky(0.2)(make("Conv2D", "down_2", 2 * FILTERS, 4, strides=2, padding="same")(h))
     h = keras.layers.Flatten()(h)
-    variety = keras.layers.Lambda(_batch_variety, name="variety")(h)
-    h = keras.layers.Concatenate()([h, label, variety])
-    h = leaky(0.2)(make("Dense", "hidden_1", WIDTH)(h))
+    h = leaky(0.2)(make("Dense", "hidden_1", WIDTH)(keras.layers.Concatenate()([h, label])))
     # the class also scales what the record shows, so that a record of another class can be told (Miyato & Koyama 2018)
     gate = make("Dense", "gate", WIDTH, use_bias=False)(label)
-    h = keras.layers.Concatenate()([h, keras.layers.Multiply()([h, gate])])
+    h = leaky(0.2)(make("Dense", "hidden_2", WIDTH)(keras.layers.Concatenate()([h, keras.layers.Multiply()([h, gate])])))
     return keras.Model([record, label], make("Dense", "out", 1)(h))
-
-
-def _batch_variety(h: tf.Tensor) -> tf.Tensor:
-    """(n, 1): the mean over features of their deviation over the batch."""
-    deviation = tf.reduce_mean(tf.sqrt(tf.math.reduce_variance(h, axis=0) + 1e-8))
-    return tf.fill([tf.shape(h)[0], 1], deviation)

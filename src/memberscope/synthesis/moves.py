@@ -4,9 +4,10 @@
 bilinear interpolation: a low-frequency basis, refined as the climb goes on. A climb over pixels finds noise that the target takes for
 a class, since each pixel by itself tells next to nothing; over a coarse grid there is no such noise to find.
 
-`Smoothing` goes further: it has the target judge a record by several noisy, shifted copies of itself. What noise can undo then earns
-nothing, and what is left to climb is what the class looks like (randomized smoothing, Cohen, Rosenfeld & Kolter 2019, section 3; that
-gradients of smoothed models look like classes is Kaur, Cohen & Lipton 2019). Each copy is a query and is counted as one.
+`Smoothing` goes further: it has the target judge a record by several copies of itself, noisy, shifted, each with a window hidden. What
+noise can undo then earns nothing, and what is left to climb is what the class looks like (randomized smoothing, Cohen, Rosenfeld & Kolter
+2019, section 3; that gradients of smoothed models look like classes is Kaur, Cohen & Lipton 2019). The windows ask for more than the one
+stroke by which a class is told (cutout, DeVries & Taylor 2017, turned on the attack). Each copy is a query and is counted as one.
 """
 
 from __future__ import annotations
@@ -47,12 +48,11 @@ class Moves(Protocol):
         ...
 
 
-def groups(rows: Index, *keys: Index) -> list[tuple[Index, tuple[int, ...]]]:
-    """`rows` split by their values in `keys`, each (n,)."""
-    table = np.stack([key[rows] for key in keys], axis=1)
-    values, which = np.unique(table, axis=0, return_inverse=True)
-    which = which.reshape(-1)
-    return [(rows[which == i], tuple(int(v) for v in value)) for i, value in enumerate(values)]
+def groups(rows: Index, k: Index, level: Index | None = None) -> list[tuple[Index, int, int]]:
+    """`rows` split by k and level, both (n,) over all climbs: (rows, k, level) each."""
+    base = int(k[rows].max(initial=0)) + 1
+    key = k[rows] if level is None else k[rows] + base * level[rows]
+    return [(rows[key == value], int(value % base), int(value // base)) for value in np.flatnonzero(np.bincount(key))]
 
 
 class FeatureMoves:
@@ -78,7 +78,7 @@ class FeatureMoves:
         """Flip, or redraw, k different features."""
         flat = x.reshape(-1)
         done: list[tuple[Index, Index, Records]] = []
-        for group, (count,) in groups(rows, k):
+        for group, count, _ in groups(rows, k):
             at = draws.subset(group, count, self._d)
             at += group[:, None] * self._d
             old = flat[at]
@@ -126,7 +126,7 @@ class GridMoves:
         """Add normal steps at k different nodes, spread over their pixels, and clip to the bounds."""
         before = x[rows]
         scale = np.float32(STEP) * (self._high - self._low)
-        for group, (count, at_level) in groups(rows, k, level):
+        for group, count, at_level in groups(rows, k, level):
             nodes, channels = self._grids[at_level], self._shape[2]
             steps = np.zeros((len(group), self.size(at_level)), np.float32)
             at = draws.subset(group, count, steps.shape[1])
@@ -150,10 +150,11 @@ def grids_for(side: int) -> tuple[int, ...]:
 
 
 class Smoothing:
-    """Copies of images by which the target judges each: the first as it is, the others shifted and under fixed normal noise.
+    """Copies of images by which the target judges each: the first as it is, the others shifted, with a window of half the image's sides
+    painted in the background's colour, under normal noise.
 
-    Half of the noise is white, half as coarse as the `coarse` x `coarse` grid. Noise and shifts are drawn once, from the seed: every
-    proposal faces the same ones, or a lucky draw would be kept for good.
+    The noise of every other copy is white, that of the rest as coarse as the `coarse` x `coarse` grid. Noise, shifts and windows are drawn
+    once, from the seed: every proposal faces the same ones, or a lucky draw would be kept for good.
     """
 
     def __init__(
@@ -180,7 +181,6 @@ class Smoothing:
             flat = rng.normal(size=(shape[2], coarse, coarse))
             field = white if copy % 2 else np.moveaxis(rows @ flat @ columns, 0, 2)
             self._noise[copy] = noise * (high - low) * field
-        # a window of half the side, anywhere, hides the background's colour
         sides = np.array([max(1, shape[0] // 2), max(1, shape[1] // 2)])
         self._windows = [
             (slice(top, top + sides[0]), slice(left, left + sides[1]))
