@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 CORE = (
     "attacks.registry", "attacks.risk", "audit", "audit_report", "config", "controls", "datasets", "dispersion", "errors",
-    "interrupt", "metrics", "plan", "plots", "predictions", "progress", "seeds", "signals", "slices", "studies.attack", "tracking",
+    "interrupt", "metrics", "plan", "plots", "predictions", "progress", "seeds", "signals", "slices", "store", "studies.attack", "tracking",
+    "training.fleet",
 )  # fmt: skip
 
 BLOCK = """
