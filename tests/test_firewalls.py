@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = (
     "attacks.registry", "attacks.risk", "audit", "audit_report", "config", "controls", "datasets", "dispersion", "errors",
     "gate", "interrupt", "metrics", "plan", "plots", "predictions", "progress", "release", "seeds", "signals", "slices",
-    "studies.attack", "synthesis.baselines", "synthesis.card", "synthesis.figures", "synthesis.hill_climb",
-    "synthesis.transfer", "tracking",
+    "store", "studies.attack", "synthesis.baselines", "synthesis.card", "synthesis.figures", "synthesis.hill_climb",
+    "synthesis.transfer", "tracking", "training.fleet",
 )  # fmt: skip
 
 BLOCK = """

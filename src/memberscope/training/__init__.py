@@ -1,1 +1,1 @@
-"""Training: one model (`memberscope.training.fit`)."""
+"""Training: one model (`fit`), many (`fleet`)."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tensorflow import keras
 
 from memberscope import seeds
+from memberscope.training.trained import Curves
 
 if TYPE_CHECKING:
     from memberscope.plan import Index
@@ -52,7 +53,10 @@ def fit(
     seed: int,
     after_epoch: Callable[[int], None],
     between_steps: Callable[[int], None],
-) -> None:
+    l2: float = 0.0,
+    label_smoothing: float = 0.0,
+    dropout: float = 0.0,
+) -> Curves:
     """Train `model` in place with Adam on cross-entropy, the loss averaged over each batch (the last may be smaller).
 
     Args:
@@ -67,31 +71,80 @@ def fit(
         seed: the streams ``("order", epoch)`` decide the order.
         after_epoch: called with 0 before training, then with each epoch's number once it is done.
         between_steps: called with the number of steps just done, every `CHUNK_STEPS`; what it raises ends the training there.
+        l2: penalty on the loss, `l2` times the sum of squared kernels.
+        label_smoothing: share of each label spread evenly over all classes.
+        dropout: share of each dense hidden layer's outputs set to zero, the rest scaled up; the stream ``("dropout", layer)`` of `seed`
+            and the step's number decide which.
+
+    Returns:
+        The training loss and accuracy seen during each epoch.
     """
     optimizer = keras.optimizers.Adam(learning_rate)
     optimizer.build(model.trainable_variables)
-    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    cross_entropy = _cross_entropy(label_smoothing, classes=model.output_shape[-1])
+    forward = _with_dropout(model, dropout, seed=seed) if dropout else lambda batch, step: model(batch, training=True)
+    kernels = [variable for variable in model.trainable_variables if "kernel" in variable.name] if l2 else []
     y = tf.constant(labels, dtype=tf.int64)
 
-    def run_steps(order: tf.Tensor) -> None:
+    def run_steps(order: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        seen = tf.zeros(2)  # sums over records: loss, hits
         for start in tf.range(0, tf.shape(order)[0], batch_size):
             index = order[start : start + batch_size]
+            step += 1
             with tf.GradientTape() as tape:
-                loss = cross_entropy(tf.gather(y, index), model(as_batch(x, index, scale), training=True))
+                logits = forward(as_batch(x, index, scale), step)
+                wanted = tf.gather(y, index)
+                loss = data_loss = cross_entropy(wanted, logits)
+                if kernels:
+                    loss += l2 * tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in kernels])
             optimizer.apply_gradients(
                 zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
             )
+            hits = tf.math.count_nonzero(tf.equal(tf.argmax(logits, axis=-1), wanted), dtype=tf.float32)
+            seen += tf.stack([data_loss * tf.cast(tf.size(index), tf.float32), hits])
+        return seen
 
-    compiled = tf.function(run_steps, input_signature=[tf.TensorSpec([None], tf.int64)])
+    compiled = tf.function(run_steps, input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int32)])
     after_epoch(0)
     stride = CHUNK_STEPS * batch_size
+    step, means = 0, []
     for epoch in range(1, epochs + 1):
         order = epoch_order(members, seed=seed, epoch=epoch)
+        seen = np.zeros(2)
         for start in range(0, len(order), stride):
             chunk = order[start : start + stride]
-            compiled(tf.constant(chunk))
-            between_steps(-(-len(chunk) // batch_size))
+            seen += compiled(tf.constant(chunk), step).numpy()
+            done = -(-len(chunk) // batch_size)
+            step += done
+            between_steps(done)
+        means.append(seen / len(order))
         after_epoch(epoch)
+    loss, accuracy = np.array(means).reshape(-1, 2).T
+    return Curves(loss=loss, accuracy=accuracy)
+
+
+def _cross_entropy(smoothing: float, *, classes: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Mean cross-entropy of labels (n,) and logits (n, classes)."""
+    if not smoothing:
+        sparse: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        return sparse
+    smooth = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+    return lambda labels, logits: smooth(tf.one_hot(labels, classes), logits)
+
+
+def _with_dropout(model: keras.Model, rate: float, *, seed: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """The model's forward pass, layer after layer, with dropout behind each dense hidden layer."""
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    keys = {layer.name: seeds.integer(seed, "dropout", layer.name) for layer in layers if layer.name.startswith("dense_")}
+
+    def forward(out: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        for layer in layers:
+            out = layer(out, training=True)
+            if layer.name in keys:
+                out = tf.nn.experimental.stateless_dropout(out, rate, seed=tf.stack([keys[layer.name], step]))
+        return out
+
+    return forward
 
 
 def predictor(model: keras.Model, x: tf.Tensor, *, scale: float) -> Callable[[Index], NDArray[np.float32]]:

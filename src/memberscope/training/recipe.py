@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from memberscope.config import ModelConfig, TrainConfig
-from memberscope.models import build_model, check_model
+from memberscope.errors import UserError
+from memberscope.models import build_model, check_model, hidden_widths
 
 if TYPE_CHECKING:
     from tensorflow import keras
@@ -23,6 +25,9 @@ class Recipe:
         epochs: passes over the members.
         batch_size: records a step; the last batch of an epoch may be smaller.
         learning_rate: of Adam.
+        l2: penalty on the loss, `l2` times the sum of squared kernels (biases are free).
+        label_smoothing: share of each label spread evenly over all classes.
+        dropout: share of each dense hidden layer's outputs set to zero while training.
     """
 
     model: str = "conv"
@@ -34,6 +39,9 @@ class Recipe:
     epochs: int = 40
     batch_size: int = 50
     learning_rate: float = 0.001
+    l2: float = 0.0
+    label_smoothing: float = 0.0
+    dropout: float = 0.0
 
     @classmethod
     def of(cls, model: ModelConfig, train: TrainConfig) -> Self:
@@ -44,7 +52,12 @@ class Recipe:
         )  # fmt: skip
 
     def check(self, input_shape: Sequence[int]) -> None:
-        """Raise UserError for an architecture that the inputs cannot carry."""
+        """Raise UserError for an architecture that the inputs cannot carry, or a share outside its range."""
+        if self.l2 < 0:
+            raise UserError(f"l2={self.l2:g}: negative; allowed: 0 or more")
+        for name in ("label_smoothing", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name):g}: no share; allowed: 0 up to, not including, 1")
         check_model(self.model, depth=self.depth, input_shape=tuple(input_shape), widths=self.widths)
 
     def build(self, *, input_shape: Sequence[int], classes: int, seed: int) -> keras.Model:
@@ -53,6 +66,16 @@ class Recipe:
             self.model, depth=self.depth, input_shape=tuple(input_shape), classes=classes, width=self.width, widths=self.widths,
             filters=self.filters, activation=self.activation, seed=seed,
         )  # fmt: skip
+
+    @property
+    def batched(self) -> bool:
+        """Whether models of this recipe train many at a time: all but convolutions, which gain nothing by it on a CPU, and dropout."""
+        return self.model in ("dense", "mlp") and not self.dropout
+
+    def layer_sizes(self, *, input_shape: Sequence[int], classes: int) -> tuple[int, ...]:
+        """Features of a record, units of each hidden layer, classes: what a dense model's kernels join."""
+        hidden = hidden_widths(self.model, depth=self.depth, width=self.width, widths=self.widths)
+        return (math.prod(input_shape), *hidden, classes)
 
     def to_dict(self) -> dict[str, object]:
         """Names and plain values, for JSON and signatures."""

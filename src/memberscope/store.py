@@ -1,0 +1,175 @@
+"""A folder of finished models: each under the signature of all that decides its bytes, so that nothing changed is ever reused.
+
+A file is named by the SHA-256 of the facts (data, index set, recipe, seed, versions). A split, a label or a library that changed gives
+another name; a file that is cut short, damaged or foreign is found by the checksum inside it and computed again, with a warning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memberscope.checks import Array
+from memberscope.errors import UserError
+from memberscope.npz import read_npz, write_npz
+
+FORMAT = 1  # of the files, and of the training code: raise it when either would give other bytes for the same facts
+REUSE = ("auto", "force", "no")
+_SIGNATURE, _CHECKSUM = "signature", "checksum"
+
+Facts = Mapping[str, Any]  # plain values, as JSON holds them
+
+
+def signature(facts: Facts) -> str:
+    """SHA-256 of the facts as JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def versions() -> dict[str, object]:
+    """The versions that a trained model's bytes may depend on: TensorFlow, Keras, numpy, and our own format."""
+    from importlib.metadata import version
+
+    return {"format": FORMAT, **{f"version.{name}": version(name) for name in ("tensorflow", "keras", "numpy")}}
+
+
+def digest(array: Array) -> str:
+    """SHA-256 of one array: type, shape and content."""
+    sha = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()
+
+
+class Store:
+    """Arrays by signature in one folder, which is made when something is first written.
+
+    Args:
+        folder: where.
+        reuse: ``"auto"``: what has the same signature is used. ``"no"``: nothing is. ``"force"``: the folder must have been made with the
+            same facts, else `plan` raises; what is missing of them is still computed.
+
+    Raises:
+        UserError: another word for `reuse`.
+    """
+
+    def __init__(self, folder: str | Path, *, reuse: str = "auto") -> None:
+        """Touch nothing yet."""
+        if reuse not in REUSE:
+            raise UserError(f"reuse={reuse}: unknown; allowed: {', '.join(REUSE)}")
+        self.folder, self.reuse = Path(folder), reuse
+
+    def plan(self, label: str, common: Facts, each: Sequence[Facts]) -> list[str]:
+        """Announce what is to be stored: writes ``LABEL.json`` for people, and for ``reuse="force"`` to compare with.
+
+        Args:
+            label: names the collection in this folder, such as ``shadows``.
+            common: facts that all models share.
+            each: facts of each model.
+
+        Returns:
+            The signature of each model.
+
+        Raises:
+            UserError: under ``force``, no such collection, or one with other facts: the line names the first few that differ; or the
+                folder cannot be written.
+        """
+        found = {"common": dict(common), "models": [dict(facts) for facts in each]}
+        wanted = json.loads(json.dumps(found))
+        path = self.folder / f"{label}.json"
+        if self.reuse == "force":
+            self._compare(path, wanted)
+        else:
+            self._write_manifest(path, wanted)
+        return [signature({**common, **facts}) for facts in each]
+
+    def _write_manifest(self, path: Path, content: object) -> None:
+        temporary = path.with_suffix(".json.tmp")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+            temporary.replace(path)
+        except OSError as error:
+            raise self._unwritable(error.strerror or str(error)) from None
+
+    def _compare(self, path: Path, wanted: dict[str, Any]) -> None:
+        try:
+            there = json.loads(path.read_text())
+            common, models = dict(there["common"]), [dict(facts) for facts in there["models"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(
+                f"reuse=force: {path} is no record of finished models; allowed: a folder that such a run has written, or reuse=auto"
+            ) from None
+        differ = _differences(common, wanted["common"])
+        if len(models) < len(wanted["models"]):
+            differ.append(f"it holds {len(models)} models, not {len(wanted['models'])}")
+        for k, (old, new) in enumerate(zip(models, wanted["models"], strict=False)):
+            differ += [f"model {k}: {line}" for line in _differences(old, new)]
+        if differ:
+            more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+            raise UserError(
+                f"reuse=force: {self.folder} was made otherwise: {'; '.join(differ[:3])}{more}; "
+                "allowed: the same settings, or reuse=auto to train what differs"
+            )
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.npz"
+
+    def load(self, name: str) -> dict[str, Array] | None:
+        """The arrays under a signature; None if there are none, or if the file is not what was written (with a warning)."""
+        path = self._path(name)
+        if self.reuse == "no" or not path.exists():
+            return None
+        try:
+            arrays = read_npz(path)
+            inside = arrays.pop(_SIGNATURE, np.array("")).item(), arrays.pop(_CHECKSUM, np.array("")).item()
+        except (UserError, ValueError) as error:
+            fault = str(error)
+        else:
+            if inside == (name, _checksum(arrays)):
+                return arrays
+            fault = "it belongs to something else" if inside[0] != name else "its content does not fit its checksum"
+        warnings.warn(f"{path} is not used and will be computed again: {fault}", stacklevel=3)
+        return None
+
+    def save(self, name: str, arrays: Mapping[str, Array]) -> None:
+        """Write arrays under a signature, whole or not at all.
+
+        Raises:
+            UserError: the disk is full, or the folder cannot be written; what was stored before stays usable.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_npz(self._path(name), {**arrays, _SIGNATURE: np.array(name), _CHECKSUM: np.array(_checksum(arrays))})
+        except UserError as error:
+            cause = error.__context__
+            raise self._unwritable((cause.strerror if isinstance(cause, OSError) else None) or str(error)) from None
+        except OSError as error:
+            raise self._unwritable(error.strerror or str(error)) from None
+
+    def _unwritable(self, why: str) -> UserError:
+        return UserError(
+            f"store={self.folder}: cannot be written ({why}); what was finished is kept and the next run continues from it; "
+            "allowed: a folder with free space"
+        )
+
+
+def _checksum(arrays: Mapping[str, Array]) -> str:
+    return signature({name: digest(np.asarray(array)) for name, array in arrays.items()})
+
+
+def _differences(old: Facts, new: Facts) -> list[str]:
+    """``["seed was 1, is 2"]``; long texts (digests) only as "other"."""
+    lines: list[str] = []
+    for name in sorted({*old, *new}):
+        before, now = old.get(name), new.get(name)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            lines += _differences(before, now)
+        elif before != now:
+            long = max(len(str(before)), len(str(now))) > 40
+            lines.append(f"other {name}" if long else f"{name} was {before}, is {now}")
+    return lines

@@ -1,0 +1,112 @@
+"""The pieces that a fleet's work falls into: a group of batched models, or one model; each can run anywhere and gives the same bytes.
+
+Groups are fixed by position, so which models train together depends neither on how many there are in all nor on which are finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.plan import Index
+from memberscope.training.recipe import Recipe
+from memberscope.training.trained import TrainedModel
+
+if TYPE_CHECKING:
+    from memberscope.training.batched import Program
+
+GROUP = 8  # models a batched program: the cost of a step is flat from 4 to 32; more would only lose more when killed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """Models trained in one piece: their positions in the fleet, index sets and seeds."""
+
+    positions: tuple[int, ...]
+    members: tuple[Index, ...]
+    seeds: tuple[int, ...]
+
+    def steps(self, recipe: Recipe) -> int:
+        """Model steps in all."""
+        return recipe.epochs * sum(-(-len(index) // recipe.batch_size) for index in self.members)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What all units of a fleet share.
+
+    Attributes:
+        recipe: how each model is made.
+        x, y: all records (n, ...) and their labels (n,) int64.
+        scale: what a record is divided by to lie in [0, 1].
+        classes: number of logits.
+    """
+
+    recipe: Recipe
+    x: NDArray[Any]
+    y: NDArray[np.int64]
+    scale: float
+    classes: int
+
+
+def split(recipe: Recipe, members: Sequence[Index], seeds: Sequence[int]) -> list[Unit]:
+    """The units of a fleet: `GROUP` consecutive models each where they train batched, else one."""
+    size = GROUP if recipe.batched else 1
+    return [
+        Unit(
+            positions=tuple(range(start, min(start + size, len(members)))),
+            members=tuple(members[start : start + size]),
+            seeds=tuple(int(seed) for seed in seeds[start : start + size]),
+        )
+        for start in range(0, len(members), size)
+    ]
+
+
+def program(work: Work, models: int) -> Program:
+    """The compiled training of `models` models at once."""
+    import tensorflow as tf
+
+    from memberscope.training.batched import Program
+    from memberscope.training.fit import to_tensor
+
+    labels = tf.constant(work.y, tf.int32)
+    return Program(work.recipe, models=models, x=to_tensor(work.x), y=labels, scale=work.scale, classes=work.classes)
+
+
+def train_unit(unit: Unit, work: Work, between_steps: Callable[[int], None]) -> list[TrainedModel]:
+    """Train the models of a unit; `between_steps` is called with the number of model steps just done, and may raise."""
+    if work.recipe.batched:
+        return program(work, len(unit.members)).train(unit.members, unit.seeds, between_steps)
+    return list(_one_by_one(unit, work, between_steps))
+
+
+def _one_by_one(unit: Unit, work: Work, between_steps: Callable[[int], None]) -> Iterator[TrainedModel]:
+    from memberscope.training.fit import fit, to_tensor
+
+    recipe, x = work.recipe, to_tensor(work.x)
+    for index, seed in zip(unit.members, unit.seeds, strict=True):
+        model = recipe.build(input_shape=work.x.shape[1:], classes=work.classes, seed=seed)
+        curves = fit(
+            model, x, work.y, index, scale=work.scale, epochs=recipe.epochs, batch_size=recipe.batch_size,
+            learning_rate=recipe.learning_rate, seed=seed, after_epoch=lambda epoch: None, between_steps=between_steps, l2=recipe.l2,
+            label_smoothing=recipe.label_smoothing, dropout=recipe.dropout,
+        )  # fmt: skip
+        yield TrainedModel(weights=model.get_weights(), curves=curves)
+
+
+def one_thread() -> None:
+    """Hold TensorFlow to one thread in a process made for training: several such processes share the cores without contending for them,
+    and sums come out in one order. Without effect where TensorFlow has started already.
+    """
+    import contextlib
+
+    import tensorflow as tf
+
+    tf.get_logger().setLevel("ERROR")  # it warns of a program traced anew for each model, which is what is meant here
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
