@@ -117,13 +117,14 @@ class HillClimbConfig:
 
     @classmethod
     def images(cls, *, classes: int, records: int, **changes: Any) -> HillClimbConfig:
-        """What gave recognizable digits: twelve copies under strong noise, long patience, a slight price on ink; any value may be changed.
+        """What gave the most class-like digits: twelve copies under strong noise, long patience, a price on ink; any value may be changed.
 
         Confidence is then the mean over the copies, of which few classes bring more than half: hence the low `conf_min`. It takes some
-        5,000 queries a record, where the published climb over pixels takes 130 and finds noise.
+        5,000 queries a record, where the published climb over pixels takes 130 and finds noise. What comes out is what the target tells a
+        class by, not more: of its ten classes a conv model gave 0, 1, 6, 7 and 8 whole, of 2, 4, 5 and 9 the telling parts, of 3 a stroke.
         """
         settings: dict[str, Any] = {
-            "kind": "image", "copies": 12, "noise": 0.5, "ink": 0.1, "conf_min": 0.3, "rej_max": 8, "iter_max": 1000,
+            "kind": "image", "copies": 12, "noise": 0.5, "ink": 0.5, "conf_min": 0.3, "rej_max": 8, "iter_max": 1000,
         }  # fmt: skip
         return cls(classes=classes, records=records, **{**settings, **changes})
 
