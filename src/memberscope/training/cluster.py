@@ -17,6 +17,7 @@ from memberscope.training.trained import TrainedModel
 from memberscope.training.units import Unit, Work, one_thread, train_unit
 
 CONNECT_SECONDS = 8
+WORKER_SECONDS = 30  # a cluster that restarts its workers needs some seconds for it
 RETRIES = 2  # of a task that raised; a task whose worker died is given out anew by Dask itself
 ROUNDS = 3  # so often the records are sent again after every worker that held them was lost
 
@@ -52,7 +53,7 @@ def on_cluster(
                 continue
             except OSError as error:
                 raise UserError(
-                    f"scheduler={scheduler}: lost ({error}); what was finished is kept; allowed: a running scheduler"
+                    f"scheduler={scheduler}: lost ({error}); what was finished is kept; allowed: a running scheduler with workers"
                 ) from None
         raise UserError(
             f"scheduler={scheduler}: all its workers were lost {ROUNDS} times; what was finished is kept; allowed: a cluster whose "
@@ -82,6 +83,7 @@ def _round(client: Any, work: Work, units: Sequence[Unit], check: Callable[[], N
 
     wait: Any = distributed.wait
 
+    client.wait_for_workers(1, timeout=WORKER_SECONDS)
     x, y = client.scatter([work.x, work.y], broadcast=True, hash=True)
     running = {
         client.submit(work_on, unit, x, y, work.recipe, work.scale, work.classes, retries=RETRIES, pure=False): unit
@@ -91,7 +93,8 @@ def _round(client: Any, work: Work, units: Sequence[Unit], check: Callable[[], N
         while running:
             check()
             try:
-                done = wait(list(running), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done
+                with client.as_current():
+                    done = wait(list(running), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done
             except TimeoutError:
                 continue
             for future in done:

@@ -139,26 +139,12 @@ def train_fleet(
     found = {k: model for k, name in enumerate(names) if store and (model := _from_store(store, name)) is not None}
     reused = len(found)
     missing = [unit for unit in units if not all(k in found for k in unit.positions)]
-    lock = threading.Lock()
-    with Progress(sum(unit.steps(recipe) for unit in missing), label) as progress:
-
-        def advance(steps: int) -> None:
-            with lock:
-                progress.advance(steps)
-
-        def check() -> None:
-            if stop is not None:
-                stop.check()
-
-        check()
-        if scheduler:
-            finished = cluster.on_cluster(work, missing, scheduler=scheduler, advance=advance, check=check)
-        elif recipe.batched:
-            finished = local.in_threads(work, missing, advance=advance, check=check)
-        else:
-            finished = local.in_processes(work, missing, workers=workers or local.cores(), advance=advance, check=check)
+    if missing:
+        finished = _train(
+            work, missing, workers=workers or local.cores(), scheduler=scheduler, label=label, stop=stop or StopFlag()
+        )
         with closing(finished):
-            for unit, trained in finished if missing else ():
+            for unit, trained in finished:
                 for k, model in zip(unit.positions, trained, strict=True):
                     if k not in found:  # one whose group was incomplete is there already, with the same bytes
                         if store:
@@ -170,6 +156,24 @@ def train_fleet(
         curves={name: np.array([getattr(model.curves, name) for model in models]) for name in ("loss", "accuracy")},
         reused=reused, trained=len(models) - reused,
     )  # fmt: skip
+
+
+def _train(work: Work, units: Sequence[Unit], *, workers: int, scheduler: str, label: str, stop: StopFlag) -> local.Finished:
+    """Each unit as it is finished, by whichever way is asked for, with progress."""
+    stop.check()
+    lock = threading.Lock()
+    with Progress(sum(unit.steps(work.recipe) for unit in units), label) as progress:
+
+        def advance(steps: int) -> None:
+            with lock:
+                progress.advance(steps)
+
+        if scheduler:
+            yield from cluster.on_cluster(work, units, scheduler=scheduler, advance=advance, check=stop.check)
+        elif work.recipe.batched:
+            yield from local.in_threads(work, units, advance=advance, check=stop.check)
+        else:
+            yield from local.in_processes(work, units, workers=workers, advance=advance, check=stop.check)
 
 
 def _check(data: LabeledData, members: Sequence[Index], recipe: Recipe, seeds: Sequence[int], workers: int | None) -> None:
