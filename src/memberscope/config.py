@@ -439,14 +439,17 @@ class ShadowStudyConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
 class SynthesisConfig(Config):
     """How synthetic records are made."""
 
-    conf_min: float = option(
-        0.8,
-        check=Real(low=0.0, high=1.0, open_high=True),
+    conf_min: float | str = option(
+        "auto",
+        check=Real(low=0.0, high=1.0, open_high=True, words=("auto",)),
         group="synthesis",
-        help="confidence of the target from which a climbed record may be taken",
+        help="confidence of the target from which a climbed record may be taken; auto: 0.8, or 0.3 over the copies of an image",
     )
-    rej_max: int = option(
-        5, check=Integer(low=0), group="synthesis", help="rejections in a row before fewer features change at a time"
+    rej_max: int | str = option(
+        "auto",
+        check=Integer(low=0, words=("auto",)),
+        group="synthesis",
+        help="rejections in a row before fewer features change at a time; auto: 5, or 8 over copies",
     )
     k_max: int = option(
         0,
@@ -469,17 +472,17 @@ class SynthesisConfig(Config):
         group="synthesis",
         help="what a climb over images changes: a coarse grid that is refined, or pixels (the published way)",
     )
-    copies: int = option(
-        1,
-        check=Integer(low=1, high=64),
+    copies: int | str = option(
+        "auto",
+        check=Integer(low=1, high=64, words=("auto",)),
         group="synthesis",
-        help="noisy copies of an image that the target is asked about; grid only",
+        help="noisy copies of an image that the target is asked about, basis=grid only; auto: 12 there",
     )
-    ink: float = option(
-        0.0,
-        check=Real(low=0.0, high=1000.0),
+    ink: float | str = option(
+        "auto",
+        check=Real(low=0.0, high=1000.0, words=("auto",)),
         group="synthesis",
-        help="what distance from a plain image costs a climb, nats; grid only",
+        help="what distance from a plain image costs a climb in nats, basis=grid only; auto: 0.5 there",
     )
     noise_share: float = option(
         0.1, check=Real(low=0.0, high=1.0), group="synthesis", help="share of features that method=noisy gets wrong"

@@ -318,7 +318,8 @@ def conclude(
     tracker.tags({"memberscope.setting": f"{config.model}-d{config.depth}"})
     lines = rotation.sentences(judged)
     table = over_targets_table(means)
-    tracker.describe(page(bench, report, table, lines, fidelity))
+    tracker.text(page(bench, report, table, lines, fidelity), "summary.md")
+    tracker.describe(page(bench, report, table, lines, None))  # the store takes 8,000 characters
     skipped = skips(report)
     answer = [finding(report), *(line.replace("**", "") for line in lines), *skipped]
     shown = headline_table(report)[["attack", "auc", "auc_ci", "tpr_at_fpr_0_01", "tpr_at_fpr_0_01_ci"]]

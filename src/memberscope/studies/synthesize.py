@@ -179,7 +179,7 @@ def log_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker:
     if missing:
         names = ", ".join(f"{data.class_names[one['label']]} ({one['best_confidence']:.3g})" for one in missing)
         raise UserError(
-            f"conf_min={config.conf_min:g}: not reached in {len(missing)} of {data.classes} classes (best confidence): {names}; "
+            f"conf_min={config.conf_min}: not reached in {len(missing)} of {data.classes} classes (best confidence): {names}; "
             f"{len(made.y)} records of the others are kept in {folder}records.npz; allowed: a lower conf_min, a larger iter_max or budget"
         )
     outside = plan.population if len(plan.population) >= 20 else trial.pool

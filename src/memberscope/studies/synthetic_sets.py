@@ -19,6 +19,7 @@ from memberscope.progress import Progress
 from memberscope.release import Release
 
 if TYPE_CHECKING:
+    from memberscope.synthesis.hill_climb import HillClimbConfig
     from memberscope.training.fleet import Fleet
 
 METHODS = ("noisy", "marginal", "junk", "hill_climb", "gan")
@@ -124,20 +125,34 @@ def make_set(
     return climbed if method == "hill_climb" else _augment(climbed, config, kind, records, real, seed, stop)
 
 
+def climb_config(
+    config: SynthesisConfig, kind: Literal["binary", "image", "real"], *, classes: int, records: int
+) -> HillClimbConfig:
+    """The climb that a configuration asks for; ``auto`` takes the published values, or over an image's grid those that gave digits."""
+    from memberscope.synthesis.hill_climb import HillClimbConfig
+
+    grid = kind == "image" and config.basis == "grid"
+    given = {name: getattr(config, name) for name in ("conf_min", "rej_max", *(("copies", "ink") if grid else ()))}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value != "auto"}
+    changes |= {
+        "k_max": config.k_max,
+        "iter_max": config.iter_max,
+        "attempts": config.attempts,
+        "budget": config.budget or None,
+    }
+    if grid:
+        return HillClimbConfig.images(classes=classes, records=records, **changes)
+    basis: Literal["grid", "pixel"] = "pixel" if kind == "image" else "grid"
+    return HillClimbConfig(kind=kind, classes=classes, records=records, ones=config.ones, basis=basis, **changes)
+
+
 def _climb(
     config: SynthesisConfig, kind: Literal["binary", "image", "real"], *, records: int, query: Query, real: LabeledData, seed: int,
     stop: StopFlag, resume: Path | None,
 ) -> SyntheticSet:  # fmt: skip
-    from memberscope.synthesis.hill_climb import HillClimb, HillClimbConfig
+    from memberscope.synthesis.hill_climb import HillClimb
 
-    grid = kind == "image" and config.basis == "grid"
-    climb = HillClimb(
-        HillClimbConfig(
-            kind=kind, classes=real.classes, records=records, conf_min=config.conf_min, rej_max=config.rej_max, k_max=config.k_max,
-            iter_max=config.iter_max, attempts=config.attempts, budget=config.budget or None, ones=config.ones,
-            basis="grid" if grid or kind != "image" else "pixel", copies=config.copies if grid else 1, ink=config.ink if grid else 0.0,
-        )
-    )  # fmt: skip
+    climb = HillClimb(climb_config(config, kind, classes=real.classes, records=records))
     if resume is not None:
         resume.parent.mkdir(parents=True, exist_ok=True)
     with Progress(records, "climbing", unit="record") as progress:
