@@ -17,7 +17,7 @@ from memberscope.studies.result import StudyResult
 from memberscope.tracking import MemoryTracker
 
 TINY = {
-    "members": 150, "shadows": 2, "seeds": 1, "epochs": 15, "width": 32, "depth": 1, "perturbed": 4, "private_batch_size": 50,
+    "members": 200, "shadows": 4, "seeds": 1, "epochs": 30, "width": 64, "depth": 1, "perturbed": 4, "private_batch_size": 50,
     "private_epochs": 2, "coin_flips": "no",
 }  # fmt: skip
 
@@ -32,7 +32,7 @@ def _run(folder: Path, **changes: object) -> tuple[MemoryTracker, StudyResult]:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryTracker, StudyResult, Path]:
     folder = tmp_path_factory.mktemp("models")
-    return *_run(folder, ladder="release,l2,dp", l2=0.03, coin_flips="yes"), folder
+    return *_run(folder, ladder="release,l2,dp", l2=0.1, coin_flips="yes"), folder
 
 
 def _table(done: tuple[MemoryTracker, StudyResult, Path]) -> pd.DataFrame:
@@ -69,7 +69,7 @@ def test_l2_and_private_training_lower_the_primary_attack(done: tuple[MemoryTrac
     """A fifth of the labels are noise that the undefended model fits; a strong penalty and DP-SGD cannot."""
     auc = _table(done)["auc"]
     assert 0.65 < auc[UNDEFENDED] < 0.98
-    assert 0.42 < auc["l2"] < auc[UNDEFENDED] - 0.05
+    assert 0.6 < auc["l2"] < auc[UNDEFENDED] - 0.02
     assert 0.40 < auc["dp"] < 0.60
 
 
@@ -90,7 +90,7 @@ def test_a_rerun_trains_nothing(done: tuple[MemoryTracker, StudyResult, Path], m
         raise AssertionError("nothing is left to train")
 
     monkeypatch.setattr("memberscope.studies.defended._train", refuse)
-    _, again = _run(done[2], ladder="release,l2,dp", l2=0.03, coin_flips="yes")
+    _, again = _run(done[2], ladder="release,l2,dp", l2=0.1, coin_flips="yes")
     assert again.table == done[1].table
 
 

@@ -38,7 +38,7 @@ ATTACKS = (
     "lira_online", "lira_offline", "rmia_online", "label_only_gap", "label_only_robust",
 )  # fmt: skip
 CHANGED = ("auc", "advantage_heldout", "tpr_at_fpr_0_01")
-LEAST_PART = 50  # records of the population, of validation, and of the defender's reference
+LEAST_PART = 50  # records of the population, of validation, and of the defender's reference, each
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,17 +103,11 @@ def prepare(data: LabeledData, config: MitigateConfig, seed: int) -> Bench:
     usual, largest = (data.sizes.members if data.sizes else 0), len(data) // 4
     members = (min(usual, largest) if usual else largest) if config.members == "auto" else int(config.members)
     plan = make_shadow_plan(
-        data.y, design="half", members=members, population="auto", shadows=max(2, config.shadows), targets=1,
+        data.y, design="half", members=members, population=3 * LEAST_PART, shadows=max(2, config.shadows), targets=1,
         coin_flips=config.coin_flips == "yes", seed=seed,
     )  # fmt: skip
     outside = np.setdiff1d(np.arange(len(data)), plan.records)
     parts = np.array_split(seeds.stream(seed, "mitigate", "outside").permutation(outside), 3)
-    if min(len(part) for part in parts) < LEAST_PART:
-        most = (len(data) - 3 * LEAST_PART) // 2
-        raise UserError(
-            f"members={members}: twice as many are drawn on, and {len(outside)} of {len(data)} records are left for population, "
-            f"validation and reference, {LEAST_PART} each; allowed: at most {most}"
-        )
     noise = data.label_noise if config.label_noise == "auto" else float(config.label_noise)
     sides = {"records": plan.records, "outside": outside}
     noisy = data.with_labels(replace_labels(data.y, sides, share=noise, classes=data.classes, seed=seed))

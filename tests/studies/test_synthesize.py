@@ -1,0 +1,150 @@
+"""Shadow data made from a model, its card, and how well its shadows transfer: on a little of the embedded data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from memberscope.config import ShadowStudyConfig, SynthesizeConfig
+from memberscope.errors import UserError
+from memberscope.interrupt import StopFlag
+from memberscope.studies import shadow, synthesize
+from memberscope.studies.result import StudyResult
+from memberscope.tracking import MemoryTracker
+
+CLASSES, BITS = 4, 40
+TINY = {"members": 120, "shadows": 2, "epochs": 20, "width": 32, "depth": 1, "batch_size": 20}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bits whose frequencies tell four classes apart."""
+    rng = np.random.default_rng(0)
+    y = np.arange(800) % CLASSES
+    frequency = rng.random((CLASSES, BITS)) * 0.5
+    x = (rng.random((800, BITS)) < frequency[y]).astype(np.float32)
+    path = tmp_path_factory.mktemp("data") / "bits.npz"
+    np.savez(path, x=x, y=y)
+    return path
+
+
+def _run(dataset: Path, folder: Path, **changes: object) -> tuple[MemoryTracker, StudyResult]:
+    tracker = MemoryTracker()
+    config = SynthesizeConfig(**({**TINY, "dataset": str(dataset), "store": str(folder), "records": 240} | changes))
+    with StopFlag() as stop:
+        return tracker, synthesize.run(config, tracker, stop)
+
+
+@pytest.fixture(scope="module")
+def done(table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryTracker, StudyResult]:
+    return _run(table, tmp_path_factory.mktemp("models"), method="hill_climb,marginal", fleets=5)
+
+
+def test_the_records_are_a_data_set_with_a_card(done: tuple[MemoryTracker, StudyResult], tmp_path: Path) -> None:
+    tracker, _ = done
+    path = tmp_path / "records.npz"
+    path.write_bytes(tracker.artifacts["hill_climb/records.npz"])
+    with np.load(path) as made:
+        assert made["x"].shape == (240, BITS)
+        assert np.bincount(made["y"]).tolist() == [60] * CLASSES
+        assert set(np.unique(made["x"])) <= {0.0, 1.0}
+    card = tracker.artifacts["hill_climb/card.csv"].set_index("figure")["value"]
+    assert card["agreement"] == 1.0
+    assert card["confidence"] > 0.8
+    assert card["queries"] == tracker.artifacts["hill_climb/by_class.csv"]["queries"].sum()
+    assert {"hill_climb/records.png", "marginal/card.json", "cards.csv", "transfer.png"} <= set(tracker.artifacts)
+
+
+def test_transfer_is_measured_against_real_records_and_junk_over_fleets(done: tuple[MemoryTracker, StudyResult]) -> None:
+    tracker, result = done
+    rows = tracker.artifacts["fleets.csv"]
+    assert set(rows["method"]) == {"real", "junk", "hill_climb", "marginal"}
+    assert set(rows["fleet"]) == set(range(5))
+    table = tracker.artifacts["transfer.csv"].set_index(["method", "attack"])
+    for method in ("hill_climb", "marginal"):
+        row = table.loc[(method, "shadow_shokri")]
+        assert row["transfer_status"] in ("ok", "undefined")
+        assert row["gain_ci_low"] < row["gain"] < row["gain_ci_high"]
+    assert pd.isna(table.loc[("real", "shadow_shokri"), "transfer"])
+    assert "hill_climb minus junk: balanced accuracy" in result.answer
+
+
+def test_same_seed_same_records(table: Path, tmp_path: Path) -> None:
+    once, _ = _run(table, tmp_path / "a", method="hill_climb", fleets=0, records=40)
+    again, _ = _run(table, tmp_path / "b", method="hill_climb", fleets=0, records=40)
+    assert once.artifacts["hill_climb/records.npz"] == again.artifacts["hill_climb/records.npz"]
+
+
+def test_a_rounded_release_can_be_climbed(table: Path, tmp_path: Path) -> None:
+    tracker, _ = _run(table, tmp_path, method="hill_climb", fleets=0, records=40, release="top=2,digits=2")
+    assert tracker.artifacts["hill_climb/card.csv"].set_index("figure")["value"]["records"] == 40
+
+
+def test_shadows_can_be_trained_on_made_records(table: Path, tmp_path: Path) -> None:
+    tracker = MemoryTracker()
+    config = ShadowStudyConfig(
+        **TINY, dataset=str(table), store=str(tmp_path), design="disjoint", shadow_data="hill_climb", targets=1, population=60,
+        attacks="shadow,threshold", distill_epochs=2, perturbed=4,
+    )  # fmt: skip
+    with StopFlag() as stop:
+        shadow.run(config, tracker, stop)
+    models = tracker.children[0].artifacts["models.csv"]
+    assert models["role"].tolist() == ["target", "shadow", "shadow"]
+    frame = tracker.children[1].artifacts["attacks.csv"]
+    ran = frame[(frame["metric"] == "auc") & (frame["slice"] == "entire") & (frame["status"] == "ok")]
+    assert {"shadow_shokri", "shadow_salem", "lira_offline", "rmia_offline"} <= set(ran["attack"])
+    assert "made by hill_climb" in tracker.inputs[0].source
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "hill_clim"}, "method=hill_clim: unknown"),
+        ({"method": "hill_climb", "release": "label_only"}, "release=label_only: the climb needs confidences"),
+        ({"release": "top=9"}, "top"),
+        ({"method": "gan", "records": 24, "fleets": 0}, "a GAN needs 8 of every class"),
+        ({"method": "hill_climb", "fleets": 0, "iter_max": 1, "attempts": 1, "conf_min": 0.999999}, "not reached in"),
+        ({"members": 400}, "members=400: design=disjoint needs 4 x members"),
+    ],
+)
+def test_what_cannot_be_made_gets_one_line(table: Path, tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        _run(table, tmp_path, **changes)
+    assert message in str(error.value)
+
+
+def test_what_was_found_is_kept_where_a_class_was_not_reached(table: Path, tmp_path: Path) -> None:
+    tracker = MemoryTracker()
+    config = SynthesizeConfig(
+        **TINY,
+        dataset=str(table),
+        store=str(tmp_path),
+        method="hill_climb",
+        fleets=0,
+        records=400,
+        iter_max=4,
+        attempts=1,
+        conf_min=0.97,
+    )
+    with pytest.raises(UserError, match=r"are kept in hill_climb/records\.npz"), StopFlag() as stop:
+        synthesize.run(config, tracker, stop)
+    assert len(tracker.artifacts["hill_climb/records.npz"]) > 200
+    assert len(tracker.artifacts["hill_climb/by_class.csv"]) == CLASSES
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shadow_data": "hill_clim", "design": "disjoint"}, "shadow_data=hill_clim: unknown"),
+        ({"shadow_data": "junk"}, "design=half: shadow_data=junk gives shadows a pool of their own"),
+    ],
+)
+def test_shadow_data_that_there_is_not_or_has_no_room(
+    table: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError) as error, StopFlag() as stop:
+        shadow.run(ShadowStudyConfig(**TINY, dataset=str(table), store=str(tmp_path), **changes), MemoryTracker(), stop)
+    assert message in str(error.value)
