@@ -108,7 +108,11 @@ def measure(bench: Bench, recipe: Recipe, train: Train, *, seed: int, workers: i
 
 
 def own_shadow(bench: Bench) -> dict[int, Evidence]:
-    """Each target as its own, only shadow: its attacker knows who the members are."""
+    """Each target as its own, only shadow: its attacker knows who the members are.
+
+    The shadow carries no record ids: an attack that compares a record with itself under a model whose membership it knows would be told
+    the answer.
+    """
     found = {}
     for target in bench.plan.targets.tolist():
         evidence = bench.evidence(target)
