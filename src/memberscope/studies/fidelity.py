@@ -118,9 +118,7 @@ def own_shadow(bench: Bench) -> dict[int, Evidence]:
         evidence = bench.evidence(target)
         own = evidence.target
         assert own.logits is not None
-        shadow = ShadowPredictions(
-            logits=own.logits[None], labels=own.labels, member=own.member[None], record_ids=own.record_ids
-        )
+        shadow = ShadowPredictions(logits=own.logits[None], labels=own.labels, member=own.member[None])
         found[target] = Evidence(target=own, shadows=shadow)
     return found
 
