@@ -1,0 +1,196 @@
+"""Fleets of models against a loop of `keras.Model.fit`, side by side in one run: seconds, ratio, GFLOP/s beside a plain matrix product's.
+
+    python benchmarks/fleet.py            64 MLPs, 16 dense models, 4 conv models; some minutes
+    python benchmarks/fleet.py --quick    the same 64 MLPs; the others on fewer records; under a minute on an idle machine
+
+The peer builds, compiles and fits one model after another, with nothing changed from Keras's defaults, on float32 records. Some of its
+models are timed, and the median is taken times their number: they are all alike. Ours is `train_fleet`, all of it, without a store: tracing,
+worker processes and their start are counted, as tracing is for each of Keras's models. Importing TensorFlow is counted on neither side, but
+for the worker processes of the conv case. The MLP is that of Shokri et al. 2017 for this data, one hidden layer of 128; `--wide` adds one of
+512,256, whose products alone leave less to win. Both sides use both cores, so anything else that runs beside them costs ours more.
+
+Location-30 is read from the folder in MEMBERSCOPE_ARCHIVE_DIR, CIFAR-10 from that in TFDS_DATA_DIR; without them, random records of the
+same shape take their place: the speed does not depend on values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import os
+import statistics
+import sys
+import tarfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+warnings.filterwarnings("ignore", category=FutureWarning)
+
+TARGET = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """So many models of a recipe, each on so many members; `timed` of Keras's are run; `target` is the ratio asked for."""
+
+    name: str
+    recipe: Any
+    models: int
+    members: int
+    timed: int
+    repeat: int
+    target: float | None
+
+
+def location() -> Any:
+    """5,010 records of 446 bits in 30 classes."""
+    from memberscope.datasets import LabeledData
+
+    archive = Path(os.environ.get("MEMBERSCOPE_ARCHIVE_DIR", "")) / "dataset_location.tgz"
+    if os.environ.get("MEMBERSCOPE_ARCHIVE_DIR") and archive.exists():
+        with tarfile.open(archive) as tar:
+            inside = next(member for member in tar.getmembers() if member.isfile() and member.name.endswith("bangkok"))
+            text = tar.extractfile(inside).read().decode().replace('"', "")
+        table = np.loadtxt(io.StringIO(text), delimiter=",", dtype=np.int64)
+        x, y, name = table[:, 1:].astype(np.float32), table[:, 0] - 1, "location30"
+    else:
+        rng = np.random.default_rng(0)
+        x, y, name = (rng.random((5_010, 446)) < 0.2).astype(np.float32), rng.integers(0, 30, 5_010), "random bits"
+    return LabeledData(name=name, x=x, y=y, class_names=tuple(map(str, range(30))), source="")
+
+
+def cifar() -> Any:
+    """50,000 or 60,000 images."""
+    from memberscope.datasets import LabeledData, load_dataset
+
+    if os.environ.get("TFDS_DATA_DIR"):
+        return load_dataset("cifar10")
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (50_000, 32, 32, 3), dtype=np.uint8)
+    return LabeledData(
+        name="random pixels", x=x, y=rng.integers(0, 10, len(x)), class_names=tuple(map(str, range(10))), source=""
+    )
+
+
+def product_gflops() -> float:
+    """The machine's limit as TensorFlow reaches it: a product of two matrices of 2,048, the best of ten."""
+    import tensorflow as tf
+
+    side = 2_048
+    a, best = tf.random.stateless_normal((side, side), seed=(0, 0)), float("inf")
+    multiply = tf.function(lambda a: tf.reduce_max(a @ a))
+    multiply(a).numpy()
+    for _ in range(10):
+        start = time.perf_counter()
+        multiply(a).numpy()
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best / 1e9
+
+
+def dense_flops(case: Case, data: Any) -> float:
+    """Multiplications and additions of all products: forward, by the kernels, and by the inputs of all layers but the first."""
+    sizes = case.recipe.layer_sizes(input_shape=data.shape, classes=data.classes)
+    kernels = [a * b for a, b in itertools.pairwise(sizes)]
+    return 2.0 * case.models * case.recipe.epochs * case.members * (2 * sum(kernels) + sum(kernels[1:]))
+
+
+def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    found = work()
+    return time.perf_counter() - start, found
+
+
+def keras_fit(case: Case, data: Any, index: np.ndarray, seed: int) -> float:
+    """One model the plain way; its accuracy at the end."""
+    from tensorflow import keras
+
+    recipe = case.recipe
+    model = recipe.build(input_shape=data.shape, classes=data.classes, seed=seed)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(recipe.learning_rate), loss, metrics=["accuracy"])
+    history = model.fit(data.scaled(index), data.y[index], batch_size=recipe.batch_size, epochs=recipe.epochs, verbose=0)
+    return float(history.history["accuracy"][-1])
+
+
+def compare(case: Case, data: Any, limit: float) -> float:
+    """Run both, print a line, return the ratio."""
+    from memberscope.training.fleet import train_fleet
+
+    members = [np.random.default_rng(k).permutation(len(data))[: case.members] for k in range(case.models)]
+    theirs, ours, accuracies = [], [], []
+    for k in range(max(case.timed, case.repeat)):  # in turns, so that a busy minute of the machine falls on both
+        if k < case.timed:
+            took, accuracy = seconds(lambda k=k: keras_fit(case, data, members[k], k))
+            theirs.append(took)
+            accuracies.append(accuracy)
+        if k < case.repeat:
+            took, fleet = seconds(lambda: train_fleet(data, members, case.recipe, seeds=range(case.models), label=case.name))
+            ours.append(took)
+    plain, fast = case.models * statistics.median(theirs), statistics.median(ours)
+    flops = (
+        f", {dense_flops(case, data) / fast / 1e9:.0f} GFLOP/s beside {limit:.0f} of a plain product"
+        if case.recipe.batched
+        else ""
+    )
+    target = f" (target {case.target:g})" if case.target else ""
+    last = fleet.curves["accuracy"][:, -1]
+    print(
+        f"{case.name}: {case.models} models on {case.members} records of {data.name}, {case.recipe.epochs} epochs of batch "
+        f"{case.recipe.batch_size}: keras.Model.fit {plain:.1f} s ({len(theirs)} timed), fleet {fast:.1f} s (median of {len(ours)}), "
+        f"ratio {plain / fast:.1f}{target}{flops}; train accuracy {np.mean(accuracies):.3f} and {last.mean():.3f}",
+        flush=True,
+    )  # fmt: skip
+    return plain / fast
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer records for dense and conv")
+    parser.add_argument("--wide", action="store_true", help="also an MLP of 512,256")
+    parser.add_argument("--only", default="", help="mlp, dense or conv alone")
+    arguments = parser.parse_args()
+    from memberscope.training.recipe import Recipe
+
+    quick = arguments.quick
+    mlp = Case(
+        name="mlp", recipe=Recipe(model="mlp", widths=(128,), epochs=40), models=64, members=1_000, timed=3 if quick else 7,
+        repeat=1 if quick else 3, target=TARGET,
+    )  # fmt: skip
+    wide = Case(
+        name="wide mlp", recipe=Recipe(model="mlp", widths=(512, 256), epochs=40), models=64, members=1_000, timed=3, repeat=1,
+        target=None,
+    )  # fmt: skip
+    dense = Case(
+        name="dense", recipe=Recipe(model="dense", depth=3, epochs=2 if quick else 3), models=16, members=2_500 if quick else 25_000,
+        timed=2 if quick else 3, repeat=1, target=8,
+    )  # fmt: skip
+    conv = Case(
+        name="conv", recipe=Recipe(model="conv", depth=3, epochs=2 if quick else 3), models=2 if quick else 4,
+        members=2_500 if quick else 10_000, timed=1 if quick else 2, repeat=1, target=1.6,
+    )  # fmt: skip
+    seconds(
+        lambda: keras_fit(mlp, location(), np.arange(100), 0)
+    )  # what TensorFlow does once in a process is not what is measured
+    limit = product_gflops()
+    print(f"a plain product of matrices: {limit:.0f} GFLOP/s")
+    ratio = 0.0
+    for case, load in ((conv, cifar), (dense, cifar), (wide, location), (mlp, location)):
+        if (case is wide and not arguments.wide) or (arguments.only and case.name != arguments.only):
+            continue
+        found = compare(case, load(), limit)
+        ratio = found if case is mlp else ratio
+    print(f"fleet: ratio {ratio:.1f} (target {TARGET})")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
