@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import os
+import platform
 import re
+import shlex
 import socket
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "memberscope"
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+|")  # MLflow's own: adjective-noun-number
+LIBRARIES = ("memberscope", "numpy", "scipy", "scikit-learn", "tensorflow", "tensorflow-privacy", "mlflow")
 HOST_TAG, PROCESS_TAG = "memberscope.host", "memberscope.process"
 DESCRIPTION = (
     "Runs of memberscope: how much a classifier memorizes its training data, measured by membership inference attacks. "
@@ -93,6 +100,7 @@ def open_session(study: str, *, name: str) -> Iterator[Session]:
     tracker.tags(
         {"memberscope.study": study, "memberscope.kind": "study", HOST_TAG: socket.gethostname(), PROCESS_TAG: _process()}
     )
+    tracker.tags({"memberscope.command": _command(study), "memberscope.versions": _versions()})
     session = Session(
         tracker=tracker,
         store=unquote(uri.removeprefix("sqlite:///")),
@@ -129,6 +137,22 @@ def _experiment(client: MlflowClient, uri: str) -> str:
     if uri.startswith("sqlite:///"):
         location = (Path(unquote(uri.removeprefix("sqlite:///"))).resolve().parent / "mlruns" / name).as_uri()
     return str(client.create_experiment(name, artifact_location=location))
+
+
+def _command(study: str) -> str:
+    """The command line that would do this again, cut to what a tag holds."""
+    words = sys.argv[1:]
+    words = words[1:] if words[:1] == [study] else words
+    return shlex.join(["memberscope", study, *words])[:5000]
+
+
+def _versions() -> str:
+    """Python's and the libraries' versions as JSON, without importing them."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return json.dumps(found)
 
 
 def _process() -> str:
