@@ -107,6 +107,8 @@ def read_output(raw: Any, labels: Array, *, asked: str = "auto", classes: Sequen
         return _labels(array, labels, why, classes)
     if array.ndim == 1 and (array.dtype.kind not in "fiub" or whole_numbers(array) is not None):
         raise UserError(f"output={asked}: the model returns labels, such as {array[0]!r}; allowed: auto, labels")
+    if asked == "logits" and array.ndim == 2 and _sums_to_one(array):
+        raise UserError("output=logits: the rows are non-negative and sum to one: probabilities; allowed: auto, probs")
     scores = array.astype(np.float64) if array.dtype.kind != "f" else array
     if scores.ndim == 1:
         scores = np.stack([1 - scores if asked == "probs" else np.zeros_like(scores), scores], axis=1)
@@ -160,13 +162,17 @@ def _squeezed(array: Array) -> Array:
     return array
 
 
+def _sums_to_one(array: Array) -> bool:
+    return float(array.min()) >= 0 and bool(np.abs(array.sum(axis=1, dtype=np.float64) - 1).max() <= SUM_TOLERANCE)
+
+
 def _recognized(array: Array, labels: Array) -> tuple[str, str]:
     """The form that the values have, and what was seen; see `read_output`."""
     if array.ndim == 1:
         return _recognized_column(array, labels)
     low, high = float(array.min()), float(array.max())
     total = array.sum(axis=1, dtype=np.float64)
-    if low >= 0 and np.abs(total - 1).max() <= SUM_TOLERANCE:
+    if _sums_to_one(array):
         if set(np.unique(array[:1000]).tolist()) <= {0.0, 1.0} and set(np.unique(array).tolist()) <= {0.0, 1.0}:
             return "labels", f"each row of {array.shape[1]} holds a single 1: labels, one-hot"
         return "probs", f"{array.shape[1]} non-negative columns whose rows sum to one"

@@ -126,6 +126,7 @@ def _pair(first: KeptRun, second: KeptRun, seed: int) -> Pair:
                         ci_low=test.ci_low, ci_high=test.ci_high, p_value=test.p_value, note=test.reason,
                     )
                 )  # fmt: skip
+    rows.sort(key=lambda row: row.metric)  # AUCs first; attacks stay in their order
     return Pair(first=first, second=second, paired=True, why=why, rows=tuple(rows))
 
 

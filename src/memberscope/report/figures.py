@@ -71,10 +71,7 @@ def by_epoch(run: KeptRun, history: pd.DataFrame) -> bytes:
     columns = [("train_accuracy", "members"), ("val_accuracy", "validation")]
     plots.draw_by_epoch(axes[0, 0], frame, columns, ylabel="accuracy")
     if leaked:
-        plots.draw_by_epoch(axes[0, 1], frame, [("auc", "")], ylabel="AUC of the loss threshold", chance=0.5)
-        legend = axes[0, 1].get_legend()
-        if legend is not None:
-            legend.remove()
+        plots.draw_by_epoch(axes[0, 1], frame, [("auc", "loss threshold")], ylabel="AUC", chance=0.5)
     return svg(drawing)
 
 

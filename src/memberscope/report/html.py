@@ -53,19 +53,27 @@ def paragraph(text: str) -> Markup:
     return tag("p", spans(text))
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Content]], *, caption: str = "", words: int = 1) -> Markup:
-    """A table whose first `words` columns are text and the others figures, set to the right."""
+def table(head: Sequence[str], rows: Iterable[Sequence[Content]], *, words: int = 1, narrow: bool = False) -> Markup:
+    """A table whose first `words` columns are text and the others figures, set to the right; as wide as the page unless `narrow`."""
     kinds = ["word" if place < words else "figure" for place in range(len(head))]
     headings = joined(tag("th", name, class_=kind, scope="col") for name, kind in zip(head, kinds, strict=True))
     body = joined(tag("tr", *(tag("td", cell, class_=kind) for cell, kind in zip(row, kinds, strict=True))) for row in rows)
-    above = tag("caption", spans(caption)) if caption else ""
-    return tag("div", tag("table", above, tag("thead", tag("tr", headings)), tag("tbody", body)), class_="scroll")
+    return tag(
+        "div",
+        tag("table", tag("thead", tag("tr", headings)), tag("tbody", body)),
+        class_="scroll narrow" if narrow else "scroll",
+    )
 
 
 def pairs(rows: Iterable[tuple[str, Content]]) -> Markup:
     """Names and what they stand for, in two columns."""
     inside = joined(tag("tr", tag("th", name, scope="row"), tag("td", value)) for name, value in rows)
     return tag("table", tag("tbody", inside), class_="pairs")
+
+
+def listing(rows: Iterable[tuple[str, Content]]) -> Markup:
+    """Short names and values in as many columns as fit."""
+    return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in rows), class_="listing")
 
 
 def image(content: bytes, kind: str, *, alt: str, caption: str = "", class_: str = "") -> Markup:

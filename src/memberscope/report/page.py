@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from memberscope import __version__
 from memberscope.errors import UserError
@@ -10,7 +11,7 @@ from memberscope.metrics.paired import NOTE
 from memberscope.report import facts, sections
 from memberscope.report.compare import Pair, compare_runs
 from memberscope.report.html import Content, Markup, escaped, joined, pairs, paragraph, section, table, tag
-from memberscope.report.sections import number, with_interval
+from memberscope.report.sections import minus, number, with_interval
 from memberscope.report.style import STYLE
 from memberscope.tracking import KeptRun
 
@@ -51,7 +52,7 @@ def render_page(runs: Sequence[KeptRun], *, title: str = "", seed: int = 0) -> s
     Raises:
         UserError: no run holds an audit.
     """
-    shown = facts.audited(list(runs))
+    shown = _told_apart(facts.audited(list(runs)))
     if not shown:
         names = ", ".join(run.name for run in runs)
         raise UserError(
@@ -76,6 +77,12 @@ def render_page(runs: Sequence[KeptRun], *, title: str = "", seed: int = 0) -> s
         ]
     )
     return f'<!DOCTYPE html>\n<html lang="en"><head>{escaped(head)}</head>\n<body>{escaped(tag("main", *body))}</body></html>\n'
+
+
+def _told_apart(runs: Sequence[KeptRun]) -> list[KeptRun]:
+    """Runs that share a name get the start of their id behind it."""
+    names = [run.name for run in runs]
+    return [replace(run, name=f"{run.name} ({run.id[:8]})") if names.count(run.name) > 1 else run for run in runs]
 
 
 def _title(runs: Sequence[KeptRun], shown: Sequence[KeptRun]) -> str:
@@ -118,7 +125,10 @@ def _overview(shown: Sequence[KeptRun]) -> Markup:
             ]
         )  # fmt: skip
     head = ["run", "finding", "attack", "AUC", "TPR at FPR 0.01", "members / non-members"]
-    note = "Each run is judged by the attack that stands first in its audit, not by the best of several."
+    note = (
+        "Each run is judged by the attack that stands first in its audit, not by the best of several. An asterisk marks fewer than ten false "
+        "positives."
+    )
     return section("Overview", table(head, rows, words=3), tag("p", note, class_="note"), anchor="overview")
 
 
@@ -167,8 +177,8 @@ def _rows(pair: Pair) -> Markup:
     for row in pair.rows:
         weak = tag("span", " *", class_="low", title=row.note) if row.note else ""
         cells: list[Content] = [
-            row.attack, names[row.metric], number(row.first), joined([number(row.second), weak]), f"{row.difference:+.3f}",
-            f"{row.ci_low:+.3f} to {row.ci_high:+.3f}",
+            row.attack, names[row.metric], number(row.first), joined([number(row.second), weak]), minus(f"{row.difference:+.3f}"),
+            minus(f"{row.ci_low:+.3f} to {row.ci_high:+.3f}"),
         ]  # fmt: skip
         rows.append([*cells, *([_p(row.p_holm)] if pair.paired else [])])
     return table(head, rows, words=2)

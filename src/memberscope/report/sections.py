@@ -7,7 +7,7 @@ import math
 
 from memberscope.report import facts, figures
 from memberscope.report.facts import Figure
-from memberscope.report.html import Content, Markup, image, joined, pairs, paragraph, section, spans, table, tag
+from memberscope.report.html import Content, Markup, image, joined, listing, pairs, paragraph, section, spans, table, tag
 from memberscope.tracking import KeptRun
 
 WORST, THUMBNAILS_KB = 10, 1500
@@ -27,7 +27,12 @@ COLUMNS = (
 
 def number(value: float | None, digits: int = 3) -> str:
     """A figure, or a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "–" if value is None else minus(f"{value:.{digits}f}")
+
+
+def minus(text: str) -> str:
+    """A figure with a minus sign where there was a hyphen."""
+    return text.replace("-", "−")
 
 
 def with_interval(found: Figure, digits: int = 3) -> Markup:
@@ -205,9 +210,15 @@ def worst_classes(run: KeptRun, anchor: str) -> Markup:
         alt="AUC by class with intervals", caption=" ".join(words), class_="small",
     )  # fmt: skip
     body = table(
-        ["class", "AUC", "members", "non-members"],
-        [[named[part], with_interval(found), f"{inside:,}", f"{outside:,}"] for part, found, inside, outside in rows[:WORST]],
-    )
+        ["class", "AUC", "95% interval", "members", "non-members"],
+        [
+            [
+                named[part], number(found.value), f"{number(found.ci_low)} to {number(found.ci_high)}", f"{inside:,}", f"{outside:,}",
+            ]
+            for part, found, inside, outside in rows[:WORST]
+        ],
+        narrow=True,
+    )  # fmt: skip
     return section("Worst classes", drawing, body, anchor=f"{anchor}-classes", level=3)
 
 
@@ -248,7 +259,12 @@ def exposed(run: KeptRun, anchor: str) -> Markup:
         else ""
     )
     return section(
-        "Most exposed records", paragraph(text), drawing, table(head, rows, words=0), anchor=f"{anchor}-exposed", level=3
+        "Most exposed records",
+        paragraph(text),
+        drawing,
+        table(head, rows, words=0, narrow=True),
+        anchor=f"{anchor}-exposed",
+        level=3,
     )
 
 
@@ -292,7 +308,7 @@ def done(run: KeptRun, anchor: str) -> Markup:
     configured = [(name, tag("code", value)) for name, value in settings.items()]
     parts: list[Content] = [pairs([row for row in rows if row[1]])]
     if configured:
-        parts += [tag("h4", "Configuration"), pairs(configured)]
+        parts += [tag("h4", "Configuration"), listing(configured)]
     return section("What was done", *parts, anchor=f"{anchor}-done", level=3)
 
 

@@ -37,7 +37,7 @@ nav a:hover { text-decoration: underline; }
 .scroll { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; font-size: .88rem; line-height: 1.4; }
 .scroll > table { min-width: 100%; }
-caption { caption-side: top; text-align: left; color: var(--soft); padding-bottom: .4rem; }
+.scroll.narrow > table { min-width: 28rem; }
 th, td { padding: .36rem .7rem .36rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 thead th { border-bottom: 2px solid var(--ink); font-weight: 600; vertical-align: bottom; }
 td.figure, th.figure { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; padding-left: .5rem;
@@ -47,6 +47,12 @@ td .span { color: var(--soft); font-size: .92em; }
 td .low { color: var(--soft); }
 table.pairs th { font-weight: 500; color: var(--soft); white-space: nowrap; padding-right: 1.4rem; }
 table.pairs td { overflow-wrap: anywhere; }
+dl.listing { columns: 18rem; column-gap: 2rem; font-size: .85rem; margin: .5rem 0; }
+dl.listing div { display: flex; gap: .8rem; justify-content: space-between; border-bottom: 1px solid var(--line); padding: .18rem 0;
+  break-inside: avoid; }
+dl.listing dt { color: var(--soft); white-space: nowrap; }
+dl.listing dd { margin: 0; text-align: right; min-width: 0; overflow-wrap: anywhere; }
+h4 { font-size: .95rem; margin: 1rem 0 .3rem; }
 figure { margin: 1rem 0; break-inside: avoid; }
 figure img { max-width: 100%; height: auto; display: block; }
 figure.small img { max-width: 34rem; width: 100%; }
@@ -59,7 +65,7 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
   main { max-width: none; padding: 0; }
   nav { display: none; }
   h1 { font-size: 18pt; } h2 { font-size: 13.5pt; margin-top: 1.6rem; } h3 { font-size: 11pt; }
-  h2, h3, caption { break-after: avoid; }
+  h2, h3 { break-after: avoid; }
   tr, .tile, figure { break-inside: avoid; }
   thead { display: table-header-group; }
   .scroll { overflow: visible; }
