@@ -140,14 +140,14 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         if os.environ.get("MLFLOW_RUN_ID"):  # mlflow run made the run: even a wrong option must end it FAILED
             from memberscope.mlflow_adapter.session import open_session
 
-            with open_session(name, name=_run_name(name, {})) as session:
+            with open_session(name, name=_run_name(name, {}), arguments=arguments) as session:
                 config, _ = parse(name, arguments)
                 session.name(_run_name(name, config.to_dict()))
                 return _inside(name, config, session, stop)
         config, _ = parse(name, arguments)
         from memberscope.mlflow_adapter.session import open_session
 
-        with open_session(name, name=_run_name(name, config.to_dict())) as session:
+        with open_session(name, name=_run_name(name, config.to_dict()), arguments=arguments) as session:
             return _inside(name, config, session, stop)
 
 

@@ -15,14 +15,19 @@ from memberscope.errors import UserError
 def frame(n: int = 40, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     words = np.array(["red", "green", "blue"])[rng.integers(0, 3, n)]
-    return pd.DataFrame({"age": rng.integers(18, 90, n), "income": rng.normal(size=n), "colour": words, "label": rng.integers(0, 2, n)})
+    return pd.DataFrame(
+        {"age": rng.integers(18, 90, n), "income": rng.normal(size=n), "colour": words, "label": rng.integers(0, 2, n)}
+    )
 
 
 def test_one_record_is_the_same_in_every_kind_of_file(tmp_path: Path) -> None:
     table = frame()
     table.to_csv(tmp_path / "a.csv", index=False)
     table.astype({"age": float}).iloc[::-1].to_parquet(tmp_path / "b.parquet", index=False)
-    ours, theirs = (read_records(name, str(tmp_path / file), label="label") for name, file in (("members", "a.csv"), ("nonmembers", "b.parquet")))
+    ours, theirs = (
+        read_records(name, str(tmp_path / file), label="label")
+        for name, file in (("members", "a.csv"), ("nonmembers", "b.parquet"))
+    )
     assert ours.columns == ("age", "income", "colour")
     a, b = record_ids(ours, theirs)
     np.testing.assert_array_equal(a, b[::-1])

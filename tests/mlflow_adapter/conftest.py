@@ -31,7 +31,13 @@ class Laboratory:
 
     def log(self, flavour: Any, model: Any, *, signature: Any = None, **options: Any) -> str:
         """Log a model to a run of its own; its address."""
-        for noisy in ("mlflow.models.model", "mlflow.utils.environment", "mlflow.sklearn", "mlflow.tensorflow", "mlflow.utils.requirements_utils"):
+        for noisy in (
+            "mlflow.models.model",
+            "mlflow.utils.environment",
+            "mlflow.sklearn",
+            "mlflow.tensorflow",
+            "mlflow.utils.requirements_utils",
+        ):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -36,7 +36,9 @@ def registered() -> Iterator[None]:
 def evaluate(*arguments: Any, run: str | None = None, **options: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow's own, of pandas and of missing signatures
-        with mlflow.start_run(run_id=run, experiment_id=None if run else mlflow.get_experiment_by_name("memberscope").experiment_id):
+        with mlflow.start_run(
+            run_id=run, experiment_id=None if run else mlflow.get_experiment_by_name("memberscope").experiment_id
+        ):
             return mlflow.models.evaluate(*arguments, model_type="classifier", **options)
 
 
@@ -86,7 +88,9 @@ def test_static_predictions_give_what_the_audit_gives(laboratory: Any) -> None:
         data=frame, targets="label", predictions="said", evaluators=["memberscope"],
         evaluator_config={"memberscope": {"member": member, "record_ids": np.arange(300), **ASK}},
     )  # fmt: skip
-    expected = run_audit(Predictions(probs=probs, labels=labels, member=member, record_ids=np.arange(300)), attacks="threshold_loss")
+    expected = run_audit(
+        Predictions(probs=probs, labels=labels, member=member, record_ids=np.arange(300)), attacks="threshold_loss"
+    )
     assert result.metrics["auc/threshold_loss"] == expected.cell("threshold_loss").figures["auc"].value
 
 

@@ -21,7 +21,9 @@ def last_run(laboratory: Any) -> mlflow.entities.Run:
     return client.search_runs(experiments, order_by=["attributes.start_time DESC"], max_results=1)[0]
 
 
-def test_a_registered_scikit_learn_model_is_asked_for_probabilities(laboratory: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_registered_scikit_learn_model_is_asked_for_probabilities(
+    laboratory: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     laboratory.forest(registered_model_name="churn")
     assert cli.main(["audit", "--model_uri=models:/churn/1", *FILES]) == 0
     said = capsys.readouterr().out
@@ -37,12 +39,21 @@ def test_a_registered_scikit_learn_model_is_asked_for_probabilities(laboratory: 
     assert set(digests) == {"member", "nonmember"}
     assert digests["member"].digest != digests["nonmember"].digest
     client = mlflow.MlflowClient(laboratory.uri)
-    assert {"scores.npz", "controls.json", "attacks.csv", "summary.md"} <= {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert {"scores.npz", "controls.json", "attacks.csv", "summary.md"} <= {
+        item.path for item in client.list_artifacts(run.info.run_id)
+    }
 
 
 def test_labels_only_when_they_are_asked_for_and_said_so(laboratory: Any, capsys: pytest.CaptureFixture[str]) -> None:
     uri = laboratory.forest()
-    words = [*FILES[:2], "--attacks=trained_lr", "--controls=none", f"--model_uri={uri}", "--output=labels", "--predict_batch=77"]
+    words = [
+        *FILES[:2],
+        "--attacks=trained_lr",
+        "--controls=none",
+        f"--model_uri={uri}",
+        "--output=labels",
+        "--predict_batch=77",
+    ]
     assert cli.main(["audit", *words]) == 0
     assert "output read as **labels only**" in capsys.readouterr().out
     assert last_run(laboratory).data.params["model.output"] == "predicted"

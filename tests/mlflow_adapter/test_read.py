@@ -26,7 +26,11 @@ def _audit(laboratory: Any, seed: int) -> str:
     _predictions(laboratory.folder / f"said{seed}.npz", seed=seed)
     words = [f"--predictions=said{seed}.npz", "--attacks=threshold", "--slices=class"]
     assert cli.main(["attack", *words]) == 0
-    return mlflow.MlflowClient().search_runs([_experiment()], order_by=["attributes.start_time DESC"], max_results=1)[0].info.run_id
+    return (
+        mlflow.MlflowClient()
+        .search_runs([_experiment()], order_by=["attributes.start_time DESC"], max_results=1)[0]
+        .info.run_id
+    )
 
 
 def _experiment() -> str:

@@ -205,7 +205,9 @@ def test_why_records_do_not_match() -> None:
     assert "no ids" in match(scores(None), scores([1, 2, 3, 4]))[1]
     assert "different data sets" in match(scores([1, 2, 3, 4], source="x"), scores([1, 2, 3, 4], source="y"))[1]
     assert "several records" in match(scores([1, 1, 3, 4]), scores([1, 1, 3, 4]))[1]
-    assert "2 of 4 are members in one run only" in match(scores([1, 2, 3, 4]), scores([1, 2, 3, 4], truth=member[[0, 2, 1, 3]]))[1]
+    assert (
+        "2 of 4 are members in one run only" in match(scores([1, 2, 3, 4]), scores([1, 2, 3, 4], truth=member[[0, 2, 1, 3]]))[1]
+    )
     order, _ = match(scores([1, 1, 3, 4], source="content"), scores([1, 1, 4, 3], source="content"))
     assert order is not None
     assert order.tolist() == [0, 1, 3, 2]

@@ -10,9 +10,8 @@ import platform
 import re
 import shlex
 import socket
-import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -63,12 +62,13 @@ class Session:
 
 
 @contextmanager
-def open_session(study: str, *, name: str) -> Iterator[Session]:
+def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Iterator[Session]:
     """Adopt the run in ``MLFLOW_RUN_ID``, or begin one; end it FINISHED, FAILED or KILLED, with the exit code as a tag.
 
     Args:
         study: the entry point, kept as the tag ``memberscope.study``.
         name: the run's name if it is ours to name.
+        arguments: of the command line, kept as the tag ``memberscope.command``.
 
     Raises:
         UserError: the store cannot be written, or the server does not answer.
@@ -100,7 +100,9 @@ def open_session(study: str, *, name: str) -> Iterator[Session]:
     tracker.tags(
         {"memberscope.study": study, "memberscope.kind": "study", HOST_TAG: socket.gethostname(), PROCESS_TAG: _process()}
     )
-    tracker.tags({"memberscope.command": _command(study), "memberscope.versions": _versions()})
+    tracker.tags(
+        {"memberscope.command": shlex.join(["memberscope", study, *arguments])[:5000], "memberscope.versions": _versions()}
+    )
     session = Session(
         tracker=tracker,
         store=unquote(uri.removeprefix("sqlite:///")),
@@ -137,13 +139,6 @@ def _experiment(client: MlflowClient, uri: str) -> str:
     if uri.startswith("sqlite:///"):
         location = (Path(unquote(uri.removeprefix("sqlite:///"))).resolve().parent / "mlruns" / name).as_uri()
     return str(client.create_experiment(name, artifact_location=location))
-
-
-def _command(study: str) -> str:
-    """The command line that would do this again, cut to what a tag holds."""
-    words = sys.argv[1:]
-    words = words[1:] if words[:1] == [study] else words
-    return shlex.join(["memberscope", study, *words])[:5000]
 
 
 def _versions() -> str:
