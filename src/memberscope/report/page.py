@@ -126,8 +126,8 @@ def _overview(shown: Sequence[KeptRun]) -> Markup:
         )  # fmt: skip
     head = ["run", "finding", "attack", "AUC", "TPR at FPR 0.01", "members / non-members"]
     note = (
-        "Each run is judged by the attack that stands first in its audit, not by the best of several. An asterisk marks fewer than ten false "
-        "positives."
+        "Each run is judged by the attack that stands first in its audit, not by the best of several. An asterisk marks fewer than ten "
+        "false positives."
     )
     return section("Overview", table(head, rows, words=3), tag("p", note, class_="note"), anchor="overview")
 

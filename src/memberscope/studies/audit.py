@@ -41,6 +41,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     model = tracker.load_model(config.model_uri, prefer_labels=config.output == "labels")
     reading, done = ask(model, members, nonmembers, config, stop)
     target = predictions(reading, members, nonmembers, np.concatenate(ids))
+    check_rules(config, names, classes=target.n_classes)
     evidence = Evidence(target=target)
     with attack_progress(names, "audit", stop) as on_attack:
         report = run_audit(
@@ -158,12 +159,12 @@ def log_inputs(
         )  # fmt: skip
 
 
-def check_rules(config: AuditModelConfig, names: tuple[str, ...]) -> None:
-    """Raise UserError, before anything runs, for a rule that does not parse."""
+def check_rules(config: AuditModelConfig, names: tuple[str, ...], classes: int | None = None) -> None:
+    """Raise UserError, before any attack runs, for a rule that does not parse, or names an attack or class that there is not."""
     if config.fail_if:
         from memberscope.gate import parse_rules
 
-        parse_rules(config.fail_if, attacks=names)
+        parse_rules(config.fail_if, attacks=names, classes=classes)
 
 
 def gate(report: AuditReport, config: AuditModelConfig, tracker: Tracker) -> GateError | None:
