@@ -1,7 +1,7 @@
 """The command line: parse, call the study, map errors to exit codes.
 
 ``memberscope STUDY --option value`` does what ``mlflow run . -e STUDY -P option=value`` does, with true exit codes: 0 done, 1 an error of
-ours, 2 a mistake that the user can mend (one line says which), 130 interrupted.
+ours, 2 a mistake that the user can mend (one line says which), 3 a gate that tripped, 4 one that cannot decide, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import importlib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from typing import Any, NoReturn
 
 from memberscope import config as configs
 from memberscope.config import Config
-from memberscope.errors import Interrupted, UserError, nearest
+from memberscope.errors import GateError, Interrupted, UserError, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,16 @@ STUDIES = {
         module="memberscope.studies.mitigate",
         config="MitigateConfig",
         about="what each defence buys and costs, at release and in training, against an attacker who knows of it",
+    ),
+    "audit": Study(
+        module="memberscope.studies.audit",
+        config="AuditModelConfig",
+        about="audit any model that MLflow can load, on files of its members and of non-members",
+    ),
+    "report": Study(
+        module="memberscope.studies.report",
+        config="ReportStudyConfig",
+        about="one self-contained HTML page from one run or several, compared where their records are the same",
     ),
     "shadow": Study(
         module="memberscope.studies.shadow",
@@ -113,7 +124,7 @@ def run_study(name: str, arguments: Sequence[str]) -> int:
         return _run(name, arguments)
     except UserError as error:
         return _fail(error, error.exit_code, verbose)
-    except Interrupted as error:
+    except (Interrupted, GateError) as error:
         return _fail(error, error.exit_code, verbose)
     except Exception as error:
         return _fail(error, 1, verbose)
@@ -125,7 +136,7 @@ def _fail(error: Exception, code: int, verbose: bool) -> int:
 
         traceback.print_exception(error)
     line = " ".join(str(error).split())
-    kind = "" if isinstance(error, UserError | Interrupted) else f"unexpected {type(error).__name__}: "
+    kind = "" if isinstance(error, UserError | Interrupted | GateError) else f"unexpected {type(error).__name__}: "
     hint = "" if verbose or code != 1 else " (--verbose shows where)"
     print(f"memberscope: {kind}{line}{hint}", file=sys.stderr, flush=True)
     return code
@@ -139,14 +150,14 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         if os.environ.get("MLFLOW_RUN_ID"):  # mlflow run made the run: even a wrong option must end it FAILED
             from memberscope.mlflow_adapter.session import open_session
 
-            with open_session(name, name=_run_name(name, {})) as session:
+            with open_session(name, name=_run_name(name, {}), arguments=arguments) as session:
                 config, _ = parse(name, arguments)
                 session.name(_run_name(name, config.to_dict()))
                 return _inside(name, config, session, stop)
         config, _ = parse(name, arguments)
         from memberscope.mlflow_adapter.session import open_session
 
-        with open_session(name, name=_run_name(name, config.to_dict())) as session:
+        with open_session(name, name=_run_name(name, config.to_dict()), arguments=arguments) as session:
             return _inside(name, config, session, stop)
 
 
@@ -156,6 +167,8 @@ def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
     print(f"\n{result.table}\n\n{result.answer}\n")
     print(f"store: {session.store}")
     print(f"open:  {session.link}" + ("" if session.store.startswith("http") else "  (after: make ui)"), flush=True)
+    if result.gate is not None:
+        raise result.gate
     return 0
 
 
@@ -164,6 +177,7 @@ def _run_name(name: str, values: dict[str, Any]) -> str:
     parts = ["case-study" if name == "main" else name]
     parts += [str(values[key]) for key in ("dataset", "model") if key in values]
     parts += [f"d{values['depth']}"] if name == "train" and "depth" in values else []
+    parts += [re.sub(r"[^\w.@-]+", "-", values["model_uri"].split(":/")[-1]).strip("-")] if values.get("model_uri") else []
     parts += [f"s{values['seed']}"] if name == "train" and "seed" in values else []
     return "-".join(os.path.basename(part) for part in parts)
 

@@ -21,6 +21,22 @@ class Interrupted(Exception):
     exit_code = 130
 
 
+class GateError(Exception):
+    """The gate did not pass: the run ends FAILED with this reason, after all that was computed is kept and shown."""
+
+    exit_code = 3
+
+
+class GateTripped(GateError):
+    """A figure is above its limit."""
+
+
+class GateUndecided(GateError):
+    """The records are too few to tell; never a pass."""
+
+    exit_code = 4
+
+
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
     """Names in `known` that resemble `name`, as a phrase for an error line: ``"; nearest: conv"``, or ``""``."""
     close = difflib.get_close_matches(name.lower(), sorted(known), n=most, cutoff=0.5)

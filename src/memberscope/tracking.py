@@ -7,15 +7,19 @@ tests and notebooks.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from memberscope.errors import UserError
+from memberscope.kept_scores import KeptScores
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 Plain = int | float | str | bool
 
@@ -39,6 +43,56 @@ class DataInput:
     source: str
     shape: tuple[int, ...]
     classes: int
+
+
+class LoadedModel(Protocol):
+    """A model from elsewhere, ready to be asked."""
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What is known of it, for params and people: ``uri``, ``flavour``, ``method``, ``uuid``, ...."""
+
+    @property
+    def classes(self) -> Sequence[Any] | None:
+        """The label that each column of its scores stands for; None where it does not say."""
+
+    def prepare(self, x: NDArray[Any] | pd.DataFrame, *, name: str) -> tuple[Any, str]:
+        """Records as the model's signature wants them, and what was done to that end; UserError, naming columns, if they do not fit."""
+
+    def predict(self, x: Any) -> Any:
+        """The raw output for prepared records; UserError if the model fails on them."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KeptRun:
+    """A run as it was kept.
+
+    Attributes:
+        id, name, status: as MLflow has them.
+        started: when, for people.
+        tags, params: as logged.
+        metrics: name -> (step, value) in order of step.
+        tables: path -> frame of each CSV artifact at the top.
+        texts: path -> text of each ``.json`` and ``.md`` artifact at the top.
+        images: path -> bytes of each PNG artifact at the top.
+        scores: the records' scores, if they were kept.
+        inputs: the data sets that it lists.
+        children: its nested runs, oldest first.
+    """
+
+    id: str
+    name: str
+    status: str = "FINISHED"
+    started: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, bytes] = field(default_factory=dict)
+    scores: KeptScores | None = None
+    inputs: Sequence[DataInput] = ()
+    children: Sequence[KeptRun] = ()
 
 
 class Tracker(Protocol):
@@ -77,6 +131,12 @@ class Tracker(Protocol):
     def keras_model(self, model: Any, *, input_shape: tuple[int, ...], classes: int) -> None:
         """Save a Keras model with its signature; never with a real record as its example."""
 
+    def load_model(self, uri: str, *, prefer_labels: bool = False) -> LoadedModel:
+        """Load a model that was logged, which runs its code. UserError if the address does not resolve or its libraries are absent."""
+
+    def read_run(self, name: str) -> KeptRun:
+        """Read back a run, by id or name, with its children. UserError if there is none, or several of that name."""
+
 
 def check_finite(values: Mapping[str, float]) -> None:
     """Raise ValueError, with the name, if a figure is NaN or infinite: MLflow would take it and draw nothing."""
@@ -99,6 +159,8 @@ class MemoryTracker:
     inputs: list[DataInput] = field(default_factory=list)
     models: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
     children: list[MemoryTracker] = field(default_factory=list)
+    loadable: dict[str, LoadedModel] = field(default_factory=dict)
+    kept: dict[str, KeptRun] = field(default_factory=dict)
 
     @contextmanager
     def child(self, name: str, *, tags: Mapping[str, str] | None = None, description: str = "") -> Iterator[MemoryTracker]:
@@ -158,6 +220,18 @@ class MemoryTracker:
     def keras_model(self, model: Any, *, input_shape: tuple[int, ...], classes: int) -> None:
         """See `Tracker.keras_model`."""
         self.models.append((input_shape, classes))
+
+    def load_model(self, uri: str, *, prefer_labels: bool = False) -> LoadedModel:
+        """See `Tracker.load_model`: what a test put into `loadable`."""
+        if uri not in self.loadable:
+            raise UserError(f"model_uri={uri}: does not resolve")
+        return self.loadable[uri]
+
+    def read_run(self, name: str) -> KeptRun:
+        """See `Tracker.read_run`: what a test put into `kept`."""
+        if name not in self.kept:
+            raise UserError(f"runs={name}: there is no such run")
+        return self.kept[name]
 
     def latest(self, name: str) -> float:
         """The figure of a metric at its last step."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import os
+import platform
 import re
+import shlex
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "memberscope"
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+|")  # MLflow's own: adjective-noun-number
+LIBRARIES = ("memberscope", "numpy", "scipy", "scikit-learn", "tensorflow", "tensorflow-privacy", "mlflow")
 HOST_TAG, PROCESS_TAG = "memberscope.host", "memberscope.process"
 DESCRIPTION = (
     "Runs of memberscope: how much a classifier memorizes its training data, measured by membership inference attacks. "
@@ -56,12 +62,13 @@ class Session:
 
 
 @contextmanager
-def open_session(study: str, *, name: str) -> Iterator[Session]:
+def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Iterator[Session]:
     """Adopt the run in ``MLFLOW_RUN_ID``, or begin one; end it FINISHED, FAILED or KILLED, with the exit code as a tag.
 
     Args:
         study: the entry point, kept as the tag ``memberscope.study``.
         name: the run's name if it is ours to name.
+        arguments: of the command line, kept as the tag ``memberscope.command``.
 
     Raises:
         UserError: the store cannot be written, or the server does not answer.
@@ -92,6 +99,9 @@ def open_session(study: str, *, name: str) -> Iterator[Session]:
     tracker = MlflowTracker(client=client, run_id=run_id, experiment_id=experiment_id)
     tracker.tags(
         {"memberscope.study": study, "memberscope.kind": "study", HOST_TAG: socket.gethostname(), PROCESS_TAG: _process()}
+    )
+    tracker.tags(
+        {"memberscope.command": shlex.join(["memberscope", study, *arguments])[:5000], "memberscope.versions": _versions()}
     )
     session = Session(
         tracker=tracker,
@@ -129,6 +139,15 @@ def _experiment(client: MlflowClient, uri: str) -> str:
     if uri.startswith("sqlite:///"):
         location = (Path(unquote(uri.removeprefix("sqlite:///"))).resolve().parent / "mlruns" / name).as_uri()
     return str(client.create_experiment(name, artifact_location=location))
+
+
+def _versions() -> str:
+    """Python's and the libraries' versions as JSON, without importing them."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return json.dumps(found)
 
 
 def _process() -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memberscope.errors import Interrupted, UserError
-from memberscope.tracking import DataInput, Plain, check_finite
+from memberscope.tracking import DataInput, KeptRun, LoadedModel, Plain, check_finite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,6 +135,18 @@ class MlflowTracker:
             profile=profile,
         )
         self.client.log_inputs(self.run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", data.context)])])
+
+    def load_model(self, uri: str, *, prefer_labels: bool = False) -> LoadedModel:
+        """See `Tracker.load_model`."""
+        from memberscope.mlflow_adapter.models import load_model
+
+        return load_model(uri, prefer_labels=prefer_labels)
+
+    def read_run(self, name: str) -> KeptRun:
+        """See `Tracker.read_run`: in the run's own experiment first, then in the others."""
+        from memberscope.mlflow_adapter.read import read_run
+
+        return read_run(self.client, name, experiment_id=self.experiment_id)
 
     def keras_model(self, model: Any, *, input_shape: tuple[int, ...], classes: int) -> None:
         """See `Tracker.keras_model`. Signature and requirements are given: inferring them costs 8 s and would run the model."""

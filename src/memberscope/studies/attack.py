@@ -11,12 +11,12 @@ from memberscope import metrics, plots, seeds
 from memberscope.attacks import registry, risk
 from memberscope.attacks.base import Skip
 from memberscope.audit import AuditReport, check_engine, resolve_attacks, run_audit
-from memberscope.config import AttackStudyConfig, groups
+from memberscope.config import AttackOptionsConfig, AttackStudyConfig, groups
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
 from memberscope.predictions import Predictions, ShadowPredictions
-from memberscope.studies.audited import attack_progress, finding, headline_table, markdown
+from memberscope.studies.audited import attack_progress, finding, headline_table, keep_scores, markdown
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
 
@@ -54,7 +54,7 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
 
 
 def controls(
-    config: AttackStudyConfig, evidence: Evidence, report: AuditReport, names: tuple[str, ...], stop: StopFlag
+    config: AttackOptionsConfig, evidence: Evidence, report: AuditReport, names: tuple[str, ...], stop: StopFlag
 ) -> dict[str, str]:
     """One sentence a control: what it says of the figures."""
     if config.controls == "none" or not report.whole():
@@ -81,8 +81,10 @@ def controls(
     return found
 
 
-def log_report(report: AuditReport, tracker: Tracker, config: AttackStudyConfig, checks: dict[str, str]) -> None:
-    """Everything that the run shows."""
+def log_report(
+    report: AuditReport, tracker: Tracker, config: AttackOptionsConfig, checks: dict[str, str], *, source: str = "given"
+) -> None:
+    """Everything that the run shows; `source` says what its record ids count (see `memberscope.kept_scores`)."""
     target = report.target
     tracker.tags({"memberscope.kind": "audit", "memberscope.engine": report.engine})
     tracker.params(
@@ -94,12 +96,14 @@ def log_report(report: AuditReport, tracker: Tracker, config: AttackStudyConfig,
     tracker.metrics(report.headlines())
     tracker.table(report.to_frame(), "attacks.csv")
     tracker.table(headline_table(report), "attacks.json")
+    keep_scores(report, tracker, source=source)
+    tracker.text(as_json(checks), "controls.json")
     for cell in report.whole():
         if cell.scores is not None and cell.member is not None:
             title = f"{cell.attack}: AUC {cell.figures['auc'].value:.3f}"
             tracker.figure(plots.score_figure(cell.scores, cell.member, title=title), f"scores/{cell.attack}.png")
     log_curves(report, tracker, seed=config.seed)
-    exposed = log_risk(report, tracker, config)
+    exposed = log_risk(report, tracker, seed=config.seed, top=config.top)
     dispersion = log_dispersion(report, tracker, seed=config.seed)
     text = summary(report, checks, exposed, dispersion)
     tracker.text(text, "summary.md")
@@ -119,15 +123,15 @@ def log_curves(report: AuditReport, tracker: Tracker, *, seed: int) -> None:
     tracker.figure(plots.roc_figure(points, title="membership inference, all records", labels=labels, band=band), "roc.png")
 
 
-def log_risk(report: AuditReport, tracker: Tracker, config: AttackStudyConfig) -> str:
+def log_risk(report: AuditReport, tracker: Tracker, *, seed: int, top: int) -> str:
     """The risk table, the lift of the riskiest records, and thumbnails; one sentence on them."""
     import pandas as pd
 
     target = report.target
-    found = risk.privacy_risk(target, seed=config.seed)
+    found = risk.privacy_risk(target, seed=seed)
     if isinstance(found, Skip):
         return f"Privacy risk score: skipped, {found.reason}."
-    rows = risk.most_exposed(found, target, top=config.top)
+    rows = risk.most_exposed(found, target, top=top)
     tracker.table(pd.DataFrame(rows), "most_exposed.csv")
     k = max(1, min(len(target) // 100, 1000))
     lift = risk.lift(found, target, k=k)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memberscope import kept_scores
 from memberscope.audit import AuditReport
 from memberscope.interrupt import StopFlag
 from memberscope.progress import Progress
+from memberscope.tracking import Tracker
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +32,15 @@ def attack_progress(names: Sequence[str], label: str, stop: StopFlag) -> Iterato
 
         yield on_attack
         progress.advance(1)
+
+
+def keep_scores(report: AuditReport, tracker: Tracker, *, source: str) -> None:
+    """Keep every attack's scores as ranks beside the run, so that it can be compared with others record by record later."""
+    if report.whole_scores:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / kept_scores.FILE
+            kept_scores.KeptScores.of(report.target, report.whole_scores, source=source).save(path)
+            tracker.file(path, kept_scores.FILE)
 
 
 def headline_table(report: AuditReport) -> pd.DataFrame:

@@ -20,13 +20,15 @@ from memberscope.plan import Plan, make_plan, replace_labels, resolve_sizes
 from memberscope.predictions import Predictions
 from memberscope.progress import Progress
 from memberscope.slices import check_names
-from memberscope.studies.audited import attack_progress, finding, headline_table
+from memberscope.studies.attack import log_risk
+from memberscope.studies.audited import attack_progress, finding, headline_table, keep_scores
 from memberscope.tracking import DataInput, Tracker, as_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+EXPOSED = 25  # how many of the most exposed members a run lists
 ONSET_MARGIN = 0.02  # train accuracy this far above validation accuracy, from some epoch on, is called overfitting
 
 
@@ -189,7 +191,7 @@ def train_and_audit(
         name=f"{setting}-s{seed}", setting=setting, seed=seed, history=history, report=report,
         summary=_summary(history, model.count_params()), predictions=predictions,
     )  # fmt: skip
-    log_result(trained, tracker, epochs=train.epochs)
+    log_result(trained, tracker, epochs=train.epochs, source=data.digest)
     tracker.keras_model(model, input_shape=data.shape, classes=data.classes)
     return trained
 
@@ -335,8 +337,8 @@ def sample_of(prepared: Prepared) -> Any:
     )
 
 
-def log_result(trained: Trained, tracker: Tracker, *, epochs: int) -> None:
-    """Log the final figures, the attack table, the curves and their points."""
+def log_result(trained: Trained, tracker: Tracker, *, epochs: int, source: str) -> None:
+    """Log the final figures, the attack table, the records' scores, the curves and their points; `source` is the data set's digest."""
     found = trained.report.headlines()
     tracker.metrics(found, step=epochs)
     tracker.metrics(
@@ -345,6 +347,8 @@ def log_result(trained: Trained, tracker: Tracker, *, epochs: int) -> None:
     frame = trained.report.to_frame()
     tracker.table(frame, "attacks.csv")
     tracker.table(headline_table(trained.report), "attacks.json")
+    keep_scores(trained.report, tracker, source=source)
+    log_risk(trained.report, tracker, seed=trained.seed, top=EXPOSED)
     tracker.table(trained.history, "history.csv")
     curves = {cell.attack: cell.roc for cell in trained.report.whole()}
     if curves:

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from memberscope.errors import GateError
+
 if TYPE_CHECKING:
     from memberscope.studies.one_model import Trained
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyResult:
-    """A table and an answer, as text."""
+    """A table and an answer, as text; and the gate's error, raised once these are shown, if it did not pass."""
 
     table: str
     answer: str
+    gate: GateError | None = None
 
 
 def leakage_table(models: Sequence[Trained]) -> str:

@@ -1,0 +1,175 @@
+"""Membership inference beside accuracy: the ``memberscope`` evaluator of ``mlflow.models.evaluate``.
+
+>>> mlflow.models.evaluate(
+...     model_uri, frame, targets="label", model_type="classifier",
+...     evaluators=["default", "memberscope"], evaluator_config={"memberscope": {"member": was_trained_on}},
+... )  # doctest: +SKIP
+
+MLflow finds it through the entry point group ``mlflow.model_evaluator`` once the project is installed. Its configuration:
+
+``member``
+    (n,) booleans, one a record of the evaluated data: was it in the training set?
+``record_ids``
+    (n,) numbers or text, to pair this audit with another; left out, records are known by their content.
+``output``, ``allow_overlap``, and what `memberscope.config.AttackOptionsConfig` takes (``attacks``, ``slices``, ``seed``, ...)
+    as in the entry point `audit`; ``attacks`` and ``slices`` are ``tfp`` and ``entire,class`` unless given.
+
+With ``model=None`` the data's predictions are audited as they stand. MLflow's evaluation data are tables or (n, k) arrays: images go
+through the entry point `audit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from mlflow.models.evaluation.base import EvaluationResult, ModelEvaluator
+
+from memberscope import outputs
+from memberscope.audit import check_engine, resolve_attacks, run_audit
+from memberscope.config import AttackOptionsConfig, AuditModelConfig
+from memberscope.datasets import records as sides
+from memberscope.datasets.records import Records
+from memberscope.errors import UserError, nearest
+from memberscope.evidence import Evidence
+from memberscope.interrupt import StopFlag
+from memberscope.mlflow_adapter.guest import GuestTracker
+from memberscope.mlflow_adapter.models import wrap
+from memberscope.studies import attack
+from memberscope.studies.audit import accuracy_line, how_asked
+
+NAME = "memberscope"
+DEFAULTS: Mapping[str, object] = {"attacks": "tfp", "slices": "entire,class"}
+_OWN = ("member", "record_ids", "output", "allow_overlap")
+
+
+class MembershipEvaluator(ModelEvaluator):
+    """The plugin; see the module."""
+
+    name = NAME
+
+    @classmethod
+    def can_evaluate(cls, *, model_type: str | None, evaluator_config: dict[str, Any] | None, **kwargs: Any) -> bool:
+        """Classifiers, once anything is configured: without membership there is nothing to infer."""
+        return bool(evaluator_config) and model_type in (None, "classifier")
+
+    def evaluate(
+        self,
+        *,
+        model_type: str | None,
+        dataset: Any,
+        run_id: str,
+        evaluator_config: dict[str, Any] | None,
+        model: Any = None,
+        extra_metrics: Any = None,
+        custom_artifacts: Any = None,
+        predictions: str | None = None,
+        **kwargs: Any,
+    ) -> EvaluationResult:
+        """Audit the data set and log the report to the run: metrics under the names of `audit`, artifacts in ``memberscope/``.
+
+        Raises:
+            UserError: the configuration, the records or the output do not fit; nothing is logged then.
+        """
+        own, options = options_of(evaluator_config or {})
+        check_engine(options.engine)
+        names = resolve_attacks(options.attacks, engine=options.engine)
+        records, member = _records(dataset, own)
+        ids, overlap = _identities(records, member, own)
+        reading, asked = _asked(dataset, model, records, own, predictions)
+        inputs = records.numbers()
+        target = reading.predictions(member=member, record_ids=ids, inputs=inputs if inputs.shape[-1] else None)
+        evidence = Evidence(target=target)
+        report = run_audit(
+            evidence, attacks=names, slices=f"entire,{options.slices}", engine=options.engine, seed=options.seed,
+            refit=options.refit == "yes", min_records=options.min_records, prior=options.prior, coin_flips=options.coin_flips == "yes",
+        )  # fmt: skip
+        checks = {"asked": asked, "accuracy": accuracy_line(target)} | ({"overlap": f"Overlap: {overlap}."} if overlap else {})
+        checks |= attack.controls(options, evidence, report, names, StopFlag())
+        tracker = GuestTracker.in_run(run_id)
+        attack.log_report(report, tracker, options, checks, source="given" if own.get("record_ids") is not None else "content")
+        found: EvaluationResult = EvaluationResult(  # type: ignore[no-untyped-call]  # MLflow's own has no types
+            metrics=dict(tracker.sent), artifacts=tracker.artifacts()
+        )
+        return found
+
+
+def options_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], AttackOptionsConfig]:
+    """Our own part of a configuration, and the audit's; UserError for an unknown name or a value that is not allowed."""
+    known = {*_OWN, *AttackOptionsConfig.__dataclass_fields__}
+    for name in config:
+        if name not in known:
+            raise UserError(f"evaluator_config: {name!r}; allowed: {', '.join(sorted(known))}{nearest(str(name), known)}")
+    if "member" not in config:
+        raise UserError(
+            "evaluator_config: member is missing; allowed: one boolean a record, true for those in the training set"
+        )
+    own = {name: config[name] for name in _OWN if name in config}
+    AuditModelConfig(output=own.get("output", "auto"), allow_overlap=own.get("allow_overlap", "no"))
+    return own, AttackOptionsConfig.from_mapping(
+        {**DEFAULTS, **{key: value for key, value in config.items() if key not in _OWN}}
+    )
+
+
+def _records(dataset: Any, own: Mapping[str, Any]) -> tuple[Records, Any]:
+    """The evaluated records, and which were members."""
+    if dataset.labels_data is None:
+        raise UserError("targets: missing; allowed: the labels' column, or an array of them")
+    labels = sides.plain_labels(dataset.labels_data)
+    features = dataset.features_data
+    if isinstance(features, np.ndarray) and features.ndim != 2:
+        features = features.reshape(len(labels), -1)
+    if not isinstance(features, np.ndarray):
+        features = features.rename(columns=str)
+    member = np.asarray(own["member"])
+    if member.dtype.kind in "iu" and set(np.unique(member).tolist()) <= {0, 1}:
+        member = member.astype(bool)
+    if member.dtype != np.bool_ or member.shape != (len(labels),):
+        raise UserError(
+            f"evaluator_config: member is {member.dtype} of shape {member.shape}; allowed: {len(labels)} booleans, one a record"
+        )
+    if member.all() or not member.any():
+        raise UserError(f"evaluator_config: member is {bool(member[0])} throughout; allowed: some members and some non-members")
+    return Records(x=features, y=labels, name="data", path="the evaluated data"), member
+
+
+def _identities(records: Records, member: Any, own: Mapping[str, Any]) -> tuple[Any, str]:
+    """One id a record, and what is to be said of records on both sides; None where only predictions are known."""
+    if own.get("record_ids") is not None:
+        return np.asarray(own["record_ids"]), ""
+    if not (records.x.shape[1] if records.x.ndim > 1 else 0):
+        return None, ""
+    parts = [Records(x=records.x[side], y=records.y[side], name="data", path=records.path) for side in (member, ~member)]
+    hashed = sides.record_ids(*parts)
+    overlap = sides.check_apart(*hashed, allowed=own.get("allow_overlap") == "yes")
+    ids = np.empty(len(member), dtype=np.int64)
+    ids[member], ids[~member] = hashed
+    return ids, overlap
+
+
+def _asked(
+    dataset: Any, model: Any, records: Records, own: Mapping[str, Any], column: str | None
+) -> tuple[outputs.Reading, str]:
+    """What the model says of the records, or what the data say it said."""
+    output = own.get("output", "auto")
+    if model is None:
+        if dataset.predictions_data is None:
+            raise UserError("predictions: missing; allowed: the column of a model's outputs where model=None")
+        reading = outputs.read_output(dataset.predictions_data, records.y, asked=output)
+        form = {"predicted": "labels only"}.get(reading.form, reading.form)
+        return reading, f"Static predictions read as **{form}**: {reading.why}."
+    facts = {"flavour": _flavour(model)}
+    ready = wrap(model, facts=facts, prefer_labels=output == "labels")
+    prepared, done = ready.prepare(records.x, name="data")
+    raw = ready.predict(prepared)
+    if column is not None and hasattr(raw, "columns") and column in raw.columns:
+        raw = raw[column]
+    reading = outputs.read_output(raw, records.y, asked=output, classes=ready.classes)
+    return reading, how_asked(ready, reading, done)
+
+
+def _flavour(model: Any) -> str:
+    metadata = getattr(model, "metadata", None)
+    flavours = [] if metadata is None else [name for name in metadata.flavors if name != "python_function"]
+    return flavours[0] if flavours else "python_function"

@@ -1,0 +1,190 @@
+"""Any model that MLflow can load, ready to be asked. Loading a model runs its code: load only what you would run.
+
+MLflow's common interface calls a scikit-learn model's ``predict``, which returns labels. The model beneath has ``predict_proba``, so that
+is asked where there is one (of scikit-learn and what follows it: XGBoost's and LightGBM's classifiers, pipelines, searches).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from memberscope.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+ALLOWED = "models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN_ID/PATH, or the path of a logged model"
+
+
+def load_model(uri: str, *, prefer_labels: bool = False) -> Model:
+    """Load the model at an address of MLflow's.
+
+    Args:
+        uri: see `ALLOWED`.
+        prefer_labels: ask MLflow's ``predict`` even where the model has ``predict_proba``.
+
+    Raises:
+        UserError: the address does not resolve, the model does not load here, or a library that it needs is absent.
+    """
+    from mlflow import pyfunc
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import get_model_info
+
+    if not uri:
+        raise UserError(f"model_uri=: missing; allowed: {ALLOWED}")
+    try:
+        info = get_model_info(uri)
+    except (MlflowException, OSError, ValueError) as error:
+        raise UserError(f"model_uri={uri}: does not resolve ({_line(error)}); allowed: {ALLOWED}") from None
+    if "python_function" not in info.flavors:
+        raise UserError(
+            f"model_uri={uri}: has flavours {', '.join(info.flavors)}; allowed: a model with the python_function flavour"
+        )
+    flavour = next((name for name in info.flavors if name != "python_function"), "python_function")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = pyfunc.load_model(uri)
+    except ModuleNotFoundError as error:
+        raise UserError(f"model_uri={uri}: a {flavour} model that needs {error.name}, which is not installed here") from None
+    except Exception as error:  # a foreign model's own code: whatever it raises, the user's line is the same
+        raise UserError(f"model_uri={uri}: does not load ({type(error).__name__}: {_line(error)})") from error
+    facts = {"uri": uri, "flavour": flavour, "uuid": str(info.model_uuid or ""), "run_id": str(info.run_id or "")}
+    return wrap(loaded, facts={name: value for name, value in facts.items() if value}, prefer_labels=prefer_labels)
+
+
+def wrap(loaded: Any, *, facts: Mapping[str, str], prefer_labels: bool = False) -> Model:
+    """A loaded ``PyFuncModel``, asked through the better of its two doors."""
+    native = _native(loaded)
+    classes = getattr(native, "classes_", None)
+    listed = None if classes is None else list(classes)
+    metadata = getattr(loaded, "metadata", None)
+    schema = metadata.get_input_schema() if metadata is not None else None
+    if not prefer_labels and listed is not None and hasattr(native, "predict_proba"):
+        return Model(ask=native.predict_proba, schema=schema, classes=listed, facts={**facts, "method": "predict_proba"})
+    return Model(ask=loaded.predict, schema=schema, classes=listed, facts={**facts, "method": "predict"})
+
+
+def _native(loaded: Any) -> Any:
+    """The model beneath MLflow's wrapper, or None where a flavour does not show it."""
+    try:
+        return loaded.get_raw_model()
+    except (AttributeError, NotImplementedError):
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model to be asked; see `memberscope.tracking.LoadedModel`.
+
+    Attributes:
+        ask: takes prepared records.
+        schema: the input schema of its signature; None without one.
+        classes: labels of the columns, where the model says.
+        facts: what is known of it.
+    """
+
+    ask: Any
+    schema: Any
+    classes: Sequence[Any] | None
+    facts: Mapping[str, str]
+
+    def prepare(self, x: NDArray[Any] | pd.DataFrame, *, name: str) -> tuple[Any, str]:
+        """Records as the signature wants them, and what was done to that end (or nothing).
+
+        Tables: columns chosen and put in the signature's order, numbers cast to its types. Arrays: cast to its type; for a signature of
+        columns, named in its order. Without a signature records go as they are.
+
+        Raises:
+            UserError: columns that are missing, of text where numbers are asked for, or shapes that differ.
+        """
+        if self.schema is None:
+            return x, ""
+        if self.schema.is_tensor_spec():
+            return self._tensor(x, name)
+        return self._columns(x, name)
+
+    def _tensor(self, x: NDArray[Any] | pd.DataFrame, name: str) -> tuple[Any, str]:
+        specs = self.schema.inputs
+        if len(specs) != 1:
+            asked = ", ".join(str(spec.name) for spec in specs)
+            raise UserError(
+                f"model_uri={self.facts.get('uri', '')}: takes {len(specs)} tensors ({asked}); allowed: a model of one input"
+            )
+        spec, notes = specs[0], []
+        if not isinstance(x, np.ndarray):
+            text = [str(column) for column in x.columns if x[column].dtype.kind not in "fiub"]
+            if text:
+                raise UserError(
+                    f"{name}: columns {', '.join(text[:8])} hold text, and the model's signature asks for a tensor of {spec.type}"
+                )
+            x = x.to_numpy()
+            notes.append("columns of the table taken in its order")
+        wanted = tuple(spec.shape)
+        if len(wanted) != x.ndim or any(
+            ours != theirs for ours, theirs in zip(x.shape[1:], wanted[1:], strict=True) if theirs != -1
+        ):
+            raise UserError(f"{name}: records of shape {x.shape[1:]}; the model's signature asks for {wanted[1:]}")
+        if x.dtype != spec.type:
+            notes.append(f"{x.dtype} cast to {spec.type}, values unchanged")
+            x = x.astype(spec.type)
+        return ({spec.name: x} if spec.name else x), "; ".join(notes)
+
+    def _columns(self, x: NDArray[Any] | pd.DataFrame, name: str) -> tuple[Any, str]:
+        import pandas as pd
+
+        specs = list(self.schema.inputs)
+        names = [str(spec.name) if spec.name is not None else str(place) for place, spec in enumerate(specs)]
+        notes = []
+        if isinstance(x, np.ndarray):
+            if x.ndim != 2 or x.shape[1] != len(specs):
+                raise UserError(
+                    f"{name}: records of shape {x.shape[1:]}; the model's signature asks for {len(specs)} columns: {_few(names)}"
+                )
+            x = pd.DataFrame(x, columns=names)
+            notes.append("columns of the array named in the signature's order")
+        missing = [name for name, spec in zip(names, specs, strict=True) if name not in x.columns and spec.required]
+        if missing:
+            hint = nearest(missing[0], map(str, x.columns))
+            raise UserError(
+                f"{name}: lacks {len(missing)} of the {len(names)} columns of the model's signature: {_few(missing)}{hint}"
+            )
+        extra = [str(column) for column in x.columns if column not in names]
+        if extra:
+            notes.append(f"columns that the model does not take left out: {_few(extra)}")
+        frame = x[[column for column in names if column in x.columns]].copy()
+        for column, spec in zip(names, specs, strict=True):
+            if column not in frame.columns:
+                continue
+            wanted = np.dtype(spec.type.to_pandas())
+            if wanted.kind in "fiu" and frame[column].dtype.kind not in "fiub":
+                raise UserError(f"{name}: column {column} holds text; the model's signature asks for {spec.type.name}")
+            if wanted.kind == "f" and frame[column].dtype != wanted:
+                frame[column] = frame[column].astype(wanted)
+        return frame, "; ".join(notes)
+
+    def predict(self, x: Any) -> Any:
+        """The raw output for prepared records; UserError, with the model's own words, if it fails on them."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return self.ask(x)
+        except Exception as error:  # a foreign model's own code: whatever it raises, the user's line is the same
+            raise UserError(
+                f"model_uri={self.facts.get('uri', '')}: the model fails on these records ({type(error).__name__}: {_line(error)})"
+            ) from error
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f", and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

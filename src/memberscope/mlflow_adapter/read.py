@@ -1,0 +1,152 @@
+"""Runs read back, as `KeptRun`: what they logged, and those of their artifacts that a report shows."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memberscope.errors import UserError
+from memberscope.kept_scores import FILE, KeptScores
+from memberscope.mlflow_adapter.guest import FOLDER
+from memberscope.tracking import DataInput, KeptRun
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+TABLES = (
+    "attacks.csv",
+    "roc.csv",
+    "roc_band.csv",
+    "history.csv",
+    "most_exposed.csv",
+    "experiments.csv",
+    "orderings.csv",
+    "gate.csv",
+)
+TEXTS = ("study.json", "config.json", "controls.json", "summary.md")
+IMAGES = ("most_exposed.png",)
+BY_EPOCH = re.compile(r"(train|val)/.+|(auc|advantage)/threshold_loss")
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def read_run(client: MlflowClient, name: str, *, experiment_id: str) -> KeptRun:
+    """The run of an id or a name, with its children.
+
+    Args:
+        client: of the store.
+        name: an id of 32 hexadecimal digits, or a run's name.
+        experiment_id: where a name is looked for first; then in all others.
+
+    Raises:
+        UserError: there is none, or several of that name (their ids are listed).
+    """
+    return _kept(client, _found(client, name, experiment_id))
+
+
+def _found(client: MlflowClient, name: str, experiment_id: str) -> Run:
+    from mlflow.exceptions import MlflowException
+
+    if RUN_ID.fullmatch(name):
+        try:
+            return client.get_run(name)
+        except MlflowException:
+            raise UserError(
+                f"runs={name}: there is no run of that id in this store; allowed: ids and names of its runs"
+            ) from None
+    quote = '"' if "'" in name else "'"
+    query = f"attributes.run_name = {quote}{name}{quote}"
+    everywhere = [found.experiment_id for found in client.search_experiments()]
+    for place in ([experiment_id], everywhere):
+        runs = client.search_runs(place, query, max_results=20)
+        if len(runs) == 1:
+            return runs[0]
+        if runs:
+            listed = ", ".join(f"{run.info.run_id} ({_when(run)})" for run in runs[:5])
+            raise UserError(f"runs={name}: {len(runs)} runs have that name; allowed: the id of one: {listed}")
+    raise UserError(f"runs={name}: there is no run of that name in this store; allowed: ids and names of its runs")
+
+
+def _kept(client: MlflowClient, run: Run) -> KeptRun:
+    run_id = run.info.run_id
+    children = client.search_runs(
+        [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", order_by=["attributes.start_time ASC"]
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        files = _files(client, run_id, Path(folder))
+        return KeptRun(
+            id=run_id,
+            name=run.info.run_name or run_id,
+            status=run.info.status,
+            started=_when(run),
+            tags=dict(run.data.tags),
+            params=dict(run.data.params),
+            metrics=_metrics(client, run),
+            tables={name: frame for name in TABLES if name in files and (frame := _table(files[name])) is not None},
+            texts={name: files[name].read_text(encoding="utf-8") for name in TEXTS if name in files},
+            images={name: files[name].read_bytes() for name in IMAGES if name in files},
+            scores=KeptScores.load(files[FILE]) if FILE in files else None,
+            inputs=tuple(_inputs(run)),
+            children=tuple(_kept(client, child) for child in children),
+        )
+
+
+def _files(client: MlflowClient, run_id: str, folder: Path) -> dict[str, Path]:
+    """Local copies of the artifacts that are read, from the top or from our folder in another's run."""
+    wanted = {*TABLES, *TEXTS, *IMAGES, FILE}
+    found: dict[str, Path] = {}
+    top = client.list_artifacts(run_id)
+    ours = client.list_artifacts(run_id, FOLDER) if any(item.is_dir and item.path == FOLDER for item in top) else []
+    for item in [*ours, *top]:
+        name = item.path.removeprefix(f"{FOLDER}/")
+        if not item.is_dir and name in wanted:
+            found[name] = Path(client.download_artifacts(run_id, item.path, str(folder)))
+    return found
+
+
+def _table(path: Path) -> Any:
+    import pandas as pd
+
+    text = path.read_text(encoding="utf-8")
+    return pd.read_csv(io.StringIO(text)) if text.strip() else None
+
+
+def _metrics(client: MlflowClient, run: Run) -> Mapping[str, tuple[tuple[int, float], ...]]:
+    """Last figures, and the whole history of those that are followed by epoch."""
+    found: dict[str, tuple[tuple[int, float], ...]] = {}
+    for name, value in run.data.metrics.items():
+        if BY_EPOCH.fullmatch(name):
+            points = {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
+            found[name] = tuple(sorted(points.items()))
+        else:
+            found[name] = ((0, value),)
+    return found
+
+
+def _inputs(run: Run) -> list[DataInput]:
+    found = []
+    for given in run.inputs.dataset_inputs if run.inputs else []:
+        context = next((tag.value for tag in given.tags if tag.key == "mlflow.data.context"), "")
+        try:
+            profile = json.loads(given.dataset.profile or "{}")
+            source = json.loads(given.dataset.source or "{}").get("tags", {}).get("source", "")
+        except (ValueError, AttributeError):
+            profile, source = {}, ""
+        shape = (profile.get("records", 0), *profile.get("shape", ()))
+        found.append(
+            DataInput(
+                name=given.dataset.name.removesuffix(f"-{context}"), context=context, digest=given.dataset.digest, source=source,
+                shape=shape, classes=profile.get("classes", 0),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _when(run: Run) -> str:
+    return datetime.fromtimestamp(run.info.start_time / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,151 @@
+"""Runs against one another: paired where the records are the same, and what can still be said where they are not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import metrics, seeds
+from memberscope.kept_scores import KeptScores
+from memberscope.report import facts
+from memberscope.tracking import KeptRun
+
+FPR = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One figure of one attack, in two runs.
+
+    Attributes:
+        attack, metric: what is compared.
+        first, second: the figures.
+        difference, ci_low, ci_high: second minus first, with its 95% interval by itself.
+        p_value: two-sided, of the paired test; None where the records differ.
+        p_holm: adjusted over all paired tests of the page; None likewise.
+        note: why a row is weak.
+    """
+
+    attack: str
+    metric: str
+    first: float
+    second: float
+    difference: float
+    ci_low: float
+    ci_high: float
+    p_value: float | None = None
+    p_holm: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two runs.
+
+    Attributes:
+        first, second: the runs.
+        paired: are they on the same records with the same members?
+        why: what was found on the way to that answer.
+        rows: the comparisons.
+    """
+
+    first: KeptRun
+    second: KeptRun
+    paired: bool
+    why: str
+    rows: tuple[Row, ...]
+
+
+def compare_runs(runs: Sequence[KeptRun], *, seed: int) -> list[Pair]:
+    """Every run against the first; p-values adjusted over all of them (Holm).
+
+    Against one reference, not all against all: the order in which the user names the runs says which question is asked.
+    """
+    pairs = [_pair(runs[0], other, seed) for other in runs[1:]]
+    tested = [(k, n) for k, pair in enumerate(pairs) for n, row in enumerate(pair.rows) if row.p_value is not None]
+    values = [pairs[k].rows[n].p_value for k, n in tested]
+    adjusted = metrics.holm([value for value in values if value is not None])
+    by_place = dict(zip(tested, map(float, adjusted), strict=True))
+    return [
+        replace(pair, rows=tuple(replace(row, p_holm=by_place.get((k, n))) for n, row in enumerate(pair.rows)))
+        for k, pair in enumerate(pairs)
+    ]
+
+
+def match(first: KeptScores | None, second: KeptScores | None) -> tuple[NDArray[np.int64] | None, str]:
+    """Where the first's records stand in the second, and what was found; None for the places where they are not the same records.
+
+    The same: each record of either is in the other, and both agree on who is a member. Records that are known by their content may occur
+    several times, since copies get equal scores; other ids must be unique.
+    """
+    if first is None or second is None:
+        return None, "scores of single records were not kept with both runs"
+    if first.record_ids is None or second.record_ids is None:
+        return None, "the records have no ids, so that they cannot be matched"
+    if first.source != second.source:
+        return None, "the record ids count different data sets"
+    ids, others = first.record_ids, second.record_ids
+    if ids.dtype.kind != others.dtype.kind:
+        return None, "the record ids are of different kinds"
+    if first.source != "content" and (len(np.unique(ids)) != len(ids) or len(np.unique(others)) != len(others)):
+        return None, "some record ids stand for several records, so that they cannot be matched one to one"
+    shared = int(np.isin(ids, others).sum())
+    here, there = np.lexsort((first.member, ids)), np.lexsort((second.member, others))
+    if len(ids) != len(others) or not np.array_equal(ids[here], others[there]):
+        return None, f"{shared:,} of the {len(ids):,} records of the first are among the {len(others):,} of the second"
+    differ = int((first.member[here] != second.member[there]).sum())
+    if differ:
+        return None, f"the records are the same, but {differ:,} of {len(ids):,} are members in one run only"
+    order = np.empty(len(ids), dtype=np.int64)
+    order[here] = there
+    return order, f"the same {len(ids):,} records with the same members"
+
+
+def _pair(first: KeptRun, second: KeptRun, seed: int) -> Pair:
+    order, why = match(first.scores, second.scores)
+    if order is None or first.scores is None or second.scores is None:
+        return Pair(first=first, second=second, paired=False, why=why, rows=tuple(_unpaired(first, second)))
+    rows: list[Row] = []
+    member = first.scores.member
+    for attack in [name for name in first.scores.ranks if name in second.scores.ranks]:
+        a, b = second.scores.ranks[attack][order].astype(np.float64), first.scores.ranks[attack].astype(np.float64)
+        rng = seeds.stream(seed, "report", first.id, second.id, attack)
+        found = {
+            "auc": metrics.compare_auc(a, b, member),
+            "tpr_at_fpr_0_01": metrics.compare_tpr(a, b, member, fpr=FPR, rng=rng),
+        }
+        for metric, test in found.items():
+            if test.status != "skipped":
+                rows.append(
+                    Row(
+                        attack=attack, metric=metric, first=test.value_b, second=test.value_a, difference=test.difference,
+                        ci_low=test.ci_low, ci_high=test.ci_high, p_value=test.p_value, note=test.reason,
+                    )
+                )  # fmt: skip
+    rows.sort(key=lambda row: row.metric)  # AUCs first; attacks stay in their order
+    return Pair(first=first, second=second, paired=True, why=why, rows=tuple(rows))
+
+
+def _unpaired(first: KeptRun, second: KeptRun) -> list[Row]:
+    """AUCs side by side: the interval of the difference from those of the two figures, as if independent (MOVER, Zou & Donner 2008)."""
+    rows: list[Row] = []
+    shared = [name for name in facts.attacks(first) if name in facts.attacks(second)]
+    for attack in shared:
+        a, b = facts.figure(second, attack, "auc"), facts.figure(first, attack, "auc")
+        ends = (a.value, a.ci_low, a.ci_high, b.value, b.ci_low, b.ci_high)
+        if any(end is None for end in ends):
+            continue
+        value_a, low_a, high_a, value_b, low_b, high_b = (float(end or 0.0) for end in ends)
+        difference = value_a - value_b
+        rows.append(
+            Row(
+                attack=attack, metric="auc", first=value_b, second=value_a, difference=difference,
+                ci_low=difference - math.hypot(value_a - low_a, high_b - value_b),
+                ci_high=difference + math.hypot(high_a - value_a, value_b - low_b),
+            )
+        )  # fmt: skip
+    return rows

@@ -1,0 +1,94 @@
+"""The page's figures as SVG, each drawn from tables that the run kept."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from memberscope import plots, seeds
+from memberscope.report import facts
+from memberscope.report.facts import Figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure as Drawing
+
+    from memberscope.tracking import KeptRun
+
+MOST_CURVES = 8  # as many as there are colours
+_FONTS = ["DejaVu Sans", "Liberation Sans", "Arial", "sans-serif"]
+
+
+def svg(drawing: Drawing) -> bytes:
+    """A drawing as SVG, the same bytes each time: no date, no random names; letters as outlines, so that it prints anywhere alike."""
+    import matplotlib
+
+    file = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "memberscope", "svg.fonttype": "path", "font.sans-serif": _FONTS}):
+        drawing.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return file.getvalue()
+
+
+def roc(run: KeptRun, names: Sequence[str]) -> bytes:
+    """ROC curves of attacks on all records, logarithmic axes large, linear ones beside, the band of the first behind."""
+    points = run.tables["roc.csv"]
+    shown = list(names)[:MOST_CURVES]
+    part = points[points["attack"].isin(shown)]
+    labels = {}
+    for name in shown:
+        auc = facts.figure(run, name, "auc").value
+        labels[name] = f"{name} ({auc:.3f})" if auc is not None else name
+    drawing, axes = plots.new_figure(1, 2, width=5.2, height=4.7)
+    band = _band(run, shown[0])
+    for ax, log in ((axes[0, 0], True), (axes[0, 1], False)):
+        if band is not None and len(band):
+            plots.draw_band(ax, band, log=log)
+        plots.draw_roc(ax, part, labels=labels, log=log)
+    handles, texts = axes[0, 0].get_legend_handles_labels()
+    drawing.legend(handles, texts, loc="outside lower center", ncols=min(3, len(texts)), fontsize=8, frameon=False)
+    return svg(drawing)
+
+
+def _band(run: KeptRun, attack: str) -> pd.DataFrame | None:
+    """The band that the run kept, or one drawn from its kept scores; None without either."""
+    band = run.tables.get("roc_band.csv")
+    if band is not None or run.scores is None or attack not in run.scores.ranks:
+        return band
+    member, ranks = run.scores.member, run.scores.ranks[attack].astype(np.float64)
+    cell = SimpleNamespace(scores=ranks, member=member, n_nonmember=int((~member).sum()))
+    return plots.band_points(cell, rng=seeds.stream(0, "report", "band"))
+
+
+def by_epoch(run: KeptRun, history: pd.DataFrame) -> bytes:
+    """Accuracy of members and others, and the AUC of the loss threshold, by epoch."""
+    frame = history.assign(model="", seed=0)
+    leaked = "auc" in frame.columns and frame["auc"].notna().any()
+    drawing, axes = plots.new_figure(1, 2 if leaked else 1, width=5.2, height=3.3)
+    columns = [("train_accuracy", "members"), ("val_accuracy", "validation")]
+    plots.draw_by_epoch(axes[0, 0], frame, columns, ylabel="accuracy")
+    if leaked:
+        plots.draw_by_epoch(axes[0, 1], frame, [("auc", "loss threshold")], ylabel="AUC", chance=0.5)
+    return svg(drawing)
+
+
+def intervals(rows: Sequence[tuple[str, Figure]], *, xlabel: str, chance: float) -> bytes:
+    """Figures with their intervals, one a row, the first on top."""
+    drawing, axes = plots.new_figure(1, 1, width=6.6, height=0.9 + 0.27 * len(rows))
+    ax = axes[0, 0]
+    for place, (_, found) in enumerate(rows):
+        value = found.value or 0.0
+        low, high = (value if end is None else end for end in (found.ci_low, found.ci_high))
+        ax.plot([low, high], [place, place], color=plots.COLOURS[0], linewidth=1.6)
+        ax.plot([value], [place], "o", color=plots.COLOURS[0], markersize=4.5)
+    ax.axvline(chance, color="0.6", linewidth=0.8)
+    ax.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=9)
+    ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
+    ax.grid(axis="x", alpha=0.25)
+    for side in ("top", "right", "left"):
+        ax.spines[side].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    return svg(drawing)

@@ -1,0 +1,328 @@
+"""The sections that one run fills."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from memberscope.report import facts, figures
+from memberscope.report.facts import Figure
+from memberscope.report.html import Content, Markup, image, joined, listing, pairs, paragraph, section, spans, table, tag
+from memberscope.tracking import KeptRun
+
+WORST, THUMBNAILS_KB = 10, 1500
+FAMILIES = {
+    "threshold": "a threshold on one signal, members known",
+    "trained": "an attack model trained on the target's own members (cross-fitted)",
+    "metric": "class-wise thresholds from shadow models",
+    "shadow": "attack models trained on shadow models",
+    "lira": "likelihood ratios over shadow models",
+    "rmia": "pairwise likelihood ratios",
+}
+COLUMNS = (
+    ("auc", "AUC"), ("advantage_heldout", "advantage"), ("tpr_at_fpr_0_1", "TPR at 0.1"), ("tpr_at_fpr_0_01", "at 0.01"),
+    ("tpr_at_fpr_0_001", "at 0.001"), ("epsilon_heuristic", "ε at least"),
+)  # fmt: skip
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure, or a dash where there is none."""
+    return "–" if value is None else minus(f"{value:.{digits}f}")
+
+
+def minus(text: str) -> str:
+    """A figure with a minus sign where there was a hyphen."""
+    return text.replace("-", "−")
+
+
+def with_interval(found: Figure, digits: int = 3) -> Markup:
+    """A figure above its interval."""
+    if found.value is None:
+        return spans("–")
+    low, high = found.ci_low, found.ci_high
+    span = (
+        tag("span", f"{number(low, digits)} to {number(high, digits)}", class_="span")
+        if low is not None and high is not None
+        else ""
+    )
+    weak = tag("span", " *", class_="low", title=found.reason) if found.status == "low_power" else ""
+    return joined([number(found.value, digits), weak, Markup("<br>") if span else "", span])
+
+
+def finding(run: KeptRun) -> Markup:
+    """The plain-words finding, coloured by what the interval says."""
+    told, lines = facts.plain_words(run)
+    names = facts.attacks(run)
+    kind = facts.verdict(facts.figure(run, names[0], "auc")) if names else "none"
+    return tag("div", tag("p", told, class_="verdict"), *map(paragraph, lines), class_=f"finding {kind}")
+
+
+def tiles(run: KeptRun) -> Markup:
+    """The headline figures of the first attack."""
+    names = facts.attacks(run)
+    if not names:
+        return Markup("")
+    first = names[0]
+    shown: list[tuple[str, str, str]] = []
+    rate = facts.finest_rate(run, first)
+    rated = f"TPR at FPR {rate.removeprefix('tpr_at_fpr_').replace('_', '.')}"
+    for metric, name in (("auc", "AUC"), ("advantage_heldout", "advantage"), (rate, rated)):
+        found = facts.figure(run, first, metric)
+        if found.value is not None:
+            span = f"95%: {number(found.ci_low)} to {number(found.ci_high)}" if found.ci_low is not None else ""
+            shown.append((f"{name}, {first}", number(found.value), span))
+    members, nonmembers = facts.sizes(run)
+    shown.append(("records audited", f"{members + nonmembers:,}", f"{members:,} members, {nonmembers:,} non-members"))
+    history = facts.history(run)
+    if history is not None:
+        last = history.iloc[-1]
+        spread = f"{last['train_accuracy']:.3f} on members, {last['val_accuracy']:.3f} on validation"
+        shown.append(("accuracy gap", f"{last['train_accuracy'] - last['val_accuracy']:.3f}", spread))
+    inside = [
+        tag(
+            "div",
+            tag("span", name, class_="name"),
+            tag("span", value, class_="value"),
+            tag("span", span, class_="span"),
+            class_="tile",
+        )
+        for name, value, span in shown
+    ]
+    return tag("div", *inside, class_="tiles")
+
+
+def asked(run: KeptRun, anchor: str) -> Markup:
+    """What was asked, of which model, on which records."""
+    settings, params = facts.settings(run), run.params
+
+    def of(*names: str) -> str:
+        return next((str(found) for name in names if (found := params.get(name) or settings.get(name))), "")
+
+    members, nonmembers = facts.sizes(run)
+    model = of("model.uri") or " ".join(
+        part
+        for part in (of("model.architecture", "model.model"), f"depth {of('model.depth')}" if of("model.depth") else "")
+        if part
+    )
+    trained = (
+        f"{of('train.epochs')} epochs, batch {of('train.batch_size')}, learning rate {of('train.learning_rate')}"
+        if of("train.epochs")
+        else ""
+    )
+    data = " and ".join(dict.fromkeys(part.name for part in run.inputs if part.context in ("member", "nonmember")))
+    output = of("model.output", "data.form")
+    seen = of("model.output_seen")
+    rows: list[tuple[str, Content]] = [
+        ("question", "Can someone who sees only what the model says tell which records it was trained on?"),
+        ("model", model or "known by its predictions only"),
+        ("training", trained),
+        ("data", data or of("data.name", "attack.predictions")),
+        (
+            "label noise",
+            f"{float(noise):.0%} of the labels replaced at random"
+            if (noise := of("data.label_noise")) not in ("", "0", "0.0")
+            else "",
+        ),
+        ("records", f"{members:,} members (trained on) and {nonmembers:,} non-members (never seen)"),
+        ("what the model says", f"{output}{f': {seen}' if seen else ''}"),
+        ("attacks", ", ".join(facts.attacks(run))),
+        ("not run", "; ".join(f"{attack} ({reason})" for attack, reason in facts.skipped(run))),
+    ]
+    return section("What was asked", pairs([row for row in rows if row[1]]), anchor=f"{anchor}-asked", level=3)
+
+
+def memorization(run: KeptRun, anchor: str) -> Markup:
+    """Memorization by epoch; nothing for a model that was not trained here."""
+    history = facts.history(run)
+    if history is None:
+        return Markup("")
+    onset = run.metrics.get("overfit_onset_epoch", ())
+    words = f" Accuracy on members stays more than 0.02 above validation from epoch {onset[-1][1]:.0f} on." if onset else ""
+    drawing = image(
+        figures.by_epoch(run, history), "svg+xml", alt="accuracy and AUC by epoch",
+        caption=f"Left: accuracy on members and on validation records. Right: how well the loss tells members from non-members.{words}",
+    )  # fmt: skip
+    return section("Memorization by epoch", drawing, anchor=f"{anchor}-epochs", level=3)
+
+
+def curves(run: KeptRun, anchor: str) -> Markup:
+    """ROC curves, logarithmic axes first."""
+    names = facts.attacks(run)
+    if "roc.csv" not in run.tables or not names:
+        return Markup("")
+    left = len(names) - figures.MOST_CURVES
+    more = f" The first {figures.MOST_CURVES} of {len(names)} attacks are drawn." if left > 0 else ""
+    banded = "roc_band.csv" in run.tables or run.scores is not None
+    band = " The shaded band is the first attack's, 95% at each point." if banded else ""
+    drawing = image(
+        figures.roc(run, names), "svg+xml", alt="ROC curves on logarithmic and linear axes",
+        caption="Share of members found against share of non-members accused, AUC in brackets. On the left, logarithmic axes: what "
+        f"matters to a person is the lower left, where hardly anyone is accused wrongly.{band}{more}",
+    )  # fmt: skip
+    return section("ROC curves", drawing, anchor=f"{anchor}-roc", level=3)
+
+
+def attack_table(run: KeptRun, anchor: str) -> Markup:
+    """Every attack on all records."""
+    rows: list[list[Content]] = []
+    low_power = False
+    for attack in facts.attacks(run):
+        found = [facts.figure(run, attack, metric) for metric, _ in COLUMNS]
+        low_power |= any(one.status == "low_power" for one in found)
+        p = facts.figure(run, attack, "null_p_value").value
+        rows.append(
+            [attack, facts.family(run, attack), *map(with_interval, found[:-1]), number(found[-1].value, 2), number(p, 3)]
+        )
+    if not rows:
+        return Markup("")
+    seen = dict.fromkeys(str(row[1]) for row in rows)
+    words = "; ".join(f"`{name}`: {FAMILIES[name]}" for name in seen if name in FAMILIES)
+    note = " An asterisk marks figures that rest on fewer than ten false positives." if low_power else ""
+    body = table(["attack", "family", *(name for _, name in COLUMNS), "p"], rows, words=2)
+    text = (
+        f"95% intervals beneath; TPR at false positive rates of 0.1, 0.01 and 0.001; p by permuting membership. Families differ in what "
+        f"the attacker knows ({words}): figures are compared within a family, and the best of several is not a fair figure of any.{note}"
+    )
+    return section("Attacks", body, tag("p", spans(text), class_="note"), anchor=f"{anchor}-attacks", level=3)
+
+
+def worst_classes(run: KeptRun, anchor: str) -> Markup:
+    """The classes (and a user's slices) that leak most, by the first attack."""
+    names = facts.attacks(run)
+    rows = facts.classes(run, names[0]) if names else []
+    if len(rows) < 2:
+        return Markup("")
+    known = facts.class_names(run)
+    named = {
+        part: f"{part} ({known[part]})" if known.get(part, part.removeprefix("class_")) != part.removeprefix("class_") else part
+        for part, *_ in rows
+    }
+    worst = facts.figure(run, names[0], "auc", "worst_slice")
+    which = f"the {WORST} highest of {len(rows)}" if len(rows) > WORST else "highest first"
+    words = [f"AUC of `{names[0]}` by class, {which}; 95% intervals, each by itself."]
+    if worst.value is not None:
+        words.append(
+            f"Corrected for having picked the highest of {len(rows)} (Bonferroni), `{rows[0][0]}` has AUC {number(worst.value)} "
+            f"({number(worst.ci_low)} to {number(worst.ci_high)})."
+        )
+    drawing = image(
+        figures.intervals([(named[part], found) for part, found, *_ in rows[:WORST]], xlabel="AUC, 95% interval", chance=0.5), "svg+xml",
+        alt="AUC by class with intervals", caption=" ".join(words), class_="small",
+    )  # fmt: skip
+    body = table(
+        ["class", "AUC", "95% interval", "members", "non-members"],
+        [
+            [
+                named[part], number(found.value), f"{number(found.ci_low)} to {number(found.ci_high)}", f"{inside:,}", f"{outside:,}",
+            ]
+            for part, found, inside, outside in rows[:WORST]
+        ],
+        narrow=True,
+    )  # fmt: skip
+    return section("Worst classes", drawing, body, anchor=f"{anchor}-classes", level=3)
+
+
+def exposed(run: KeptRun, anchor: str) -> Markup:
+    """The most exposed records, and thumbnails where they are images."""
+    frame = run.tables.get("most_exposed.csv")
+    if frame is None or not len(frame):
+        return Markup("")
+    known = facts.class_names(run)
+    signal = next(
+        (name for name in frame.columns if name not in ("rank", "position", "record_id", "label", "member", "probability")),
+        None,
+    )
+    by_content = run.scores is not None and run.scores.source == "content"
+    rows = [
+        [
+            str(int(row["rank"])), str(int(row["position"])) if by_content else _whole(row.get("record_id", row["position"])),
+            _label(row.get("label"), known), number(float(row["probability"])), number(float(row[signal]), 4) if signal else "",
+        ]
+        for _, row in frame.head(25).iterrows()
+    ]  # fmt: skip
+    head = ["rank", "row of members" if by_content else "record", "class", "P(member)", (signal or "").replace("_", " ")]
+    text = (
+        f"Members that stand out most: their probability of membership given {(signal or 'what is known').replace('_', ' ')} and class, at "
+        "equal priors, counted on other folds (Song & Mittal 2021). The rank is among all audited records."
+        + (" Rows count from 0." if by_content else "")
+    )
+    picture = run.images.get("most_exposed.png")
+    drawing = (
+        image(
+            picture,
+            "png",
+            alt="the most exposed members",
+            caption="The most exposed members, class and probability above each.",
+            class_="small",
+        )
+        if picture and len(picture) < THUMBNAILS_KB * 1024
+        else ""
+    )
+    return section(
+        "Most exposed records",
+        paragraph(text),
+        drawing,
+        table(head, rows, words=0, narrow=True),
+        anchor=f"{anchor}-exposed",
+        level=3,
+    )
+
+
+def checks(run: KeptRun, anchor: str) -> Markup:
+    """What the controls said, and the gate."""
+    found = facts.controls(run)
+    parts: list[Content] = [paragraph(text[:1].upper() + text[1:]) for text in found.values()]
+    gate = run.tables.get("gate.csv")
+    if gate is not None and len(gate):
+        outcome = run.tags.get("memberscope.gate", "")
+        parts.append(paragraph(f"**Gate: {outcome}.** {run.tags.get('memberscope.gate_reason', '')}"))
+        rows = [
+            [str(row["rule"]), str(row["attack"]), str(row["slice"]), number(_maybe(row["value"])), str(row["verdict"])]
+            for _, row in gate.iterrows()
+        ]
+        parts.append(table(["rule", "attack", "slice", "value", "verdict"], rows, words=3))
+    return section("Controls", *parts, anchor=f"{anchor}-controls", level=3) if parts else Markup("")
+
+
+def done(run: KeptRun, anchor: str) -> Markup:
+    """What was done: enough to do it again."""
+    try:
+        versions = json.loads(run.tags.get("memberscope.versions", "{}"))
+    except ValueError:
+        versions = {}
+    settings = facts.settings(run)
+    seed = next((value for name, value in settings.items() if name.endswith(".seed")), run.params.get("study.seed", ""))
+    rows: list[tuple[str, Content]] = [
+        ("run", run.id), ("status", run.status), ("started", run.started), ("seed", seed),
+        ("command", tag("code", run.tags["memberscope.command"]) if "memberscope.command" in run.tags else ""),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+        ("code", run.tags.get("mlflow.source.git.commit", "")),
+    ]  # fmt: skip
+    rows += [
+        (
+            f"{part.context} data",
+            joined([f"{part.name}, shape {' × '.join(map(str, part.shape))}, digest ", tag("code", part.digest)]),
+        )
+        for part in run.inputs
+    ]
+    configured = [(name, tag("code", value)) for name, value in settings.items()]
+    parts: list[Content] = [pairs([row for row in rows if row[1]])]
+    if configured:
+        parts += [tag("h4", "Configuration"), listing(configured)]
+    return section("What was done", *parts, anchor=f"{anchor}-done", level=3)
+
+
+def _label(value: object, known: object) -> str:
+    text = _whole(value)
+    names = known if isinstance(known, dict) else {}
+    return f"{text} ({names[f'class_{text}']})" if names.get(f"class_{text}", text) != text else text
+
+
+def _whole(value: object) -> str:
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _maybe(value: float) -> float | None:
+    return None if value is None or math.isnan(value) else float(value)

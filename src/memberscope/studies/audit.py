@@ -1,0 +1,181 @@
+"""Entry point `audit`: any model that MLflow can load, on files of its members and of records that it never saw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from memberscope import outputs, signals
+from memberscope.audit import AuditReport, check_engine, resolve_attacks, run_audit
+from memberscope.checks import Array
+from memberscope.config import AuditModelConfig, groups
+from memberscope.datasets import records as sides
+from memberscope.datasets.records import Records
+from memberscope.errors import GateError, GateTripped, GateUndecided, UserError
+from memberscope.evidence import Evidence
+from memberscope.interrupt import StopFlag
+from memberscope.predictions import Predictions
+from memberscope.progress import Progress
+from memberscope.studies import attack
+from memberscope.studies.audited import attack_progress, finding, headline_table
+from memberscope.studies.result import StudyResult
+from memberscope.tracking import DataInput, LoadedModel, Tracker, as_json
+
+
+def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
+    """Ask the model about both files, attack what it said, and log the report to one run.
+
+    Raises:
+        UserError: before anything is logged: a model or file that does not fit, records on both sides, a rule that does not parse.
+        Interrupted: what was logged stays.
+    """
+    check_engine(config.engine)
+    names = resolve_attacks(config.attacks, engine=config.engine)
+    check_rules(config, names)
+    members, nonmembers = (
+        sides.read_records(name, getattr(config, name), label=config.label) for name in ("members", "nonmembers")
+    )
+    ids = sides.record_ids(members, nonmembers)
+    overlap = sides.check_apart(*ids, allowed=config.allow_overlap == "yes")
+    model = tracker.load_model(config.model_uri, prefer_labels=config.output == "labels")
+    reading, done = ask(model, members, nonmembers, config, stop)
+    target = predictions(reading, members, nonmembers, np.concatenate(ids))
+    check_rules(config, names, classes=target.n_classes)
+    evidence = Evidence(target=target)
+    with attack_progress(names, "audit", stop) as on_attack:
+        report = run_audit(
+            evidence, attacks=names, slices=f"entire,{config.slices}", engine=config.engine, seed=config.seed, refit=config.refit == "yes",
+            min_records=config.min_records, prior=config.prior, coin_flips=config.coin_flips == "yes", on_attack=on_attack,
+        )  # fmt: skip
+    stop.check()
+    asked = how_asked(model, reading, done)
+    notes = {"asked": asked, "accuracy": accuracy_line(target)}
+    if overlap:
+        notes["overlap"] = f"Overlap: {overlap}."
+    log_inputs(config, model, reading, (members, nonmembers), ids, tracker)
+    checks = notes | attack.controls(config, evidence, report, names, stop)
+    attack.log_report(report, tracker, config, checks, source="content")
+    stopped = gate(report, config, tracker)
+    lines = [finding(report), *checks.values()] + ([f"Gate: {stopped}"] if stopped is not None else [])
+    return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
+
+
+def ask(
+    model: LoadedModel, members: Records, nonmembers: Records, config: AuditModelConfig, stop: StopFlag
+) -> tuple[outputs.Reading, str]:
+    """What the model says of members, then of non-members; and what was done to the records so that it took them.
+
+    Raises:
+        UserError: the records do not fit the signature, the model fails on them, or its output is neither labels nor scores.
+    """
+    if members.y.dtype.kind != nonmembers.y.dtype.kind and "U" in (members.y.dtype.kind, nonmembers.y.dtype.kind):
+        raise UserError(
+            f"nonmembers={nonmembers.path}: labels such as {nonmembers.y[0]!r}, members' such as {members.y[0]!r}; allowed: alike"
+        )
+    ready = [(side, *model.prepare(side.x, name=f"{side.name}={side.path}")) for side in (members, nonmembers)]
+    parts: list[Array] = []
+    with Progress(len(members) + len(nonmembers), "predictions", unit="record") as progress:
+        for side, prepared, _ in ready:
+            for start in range(0, len(side), config.predict_batch):
+                stop.check()
+                rows = slice(start, min(start + config.predict_batch, len(side)))
+                said = outputs.as_array(model.predict(_rows(prepared, rows)))
+                if not said.ndim or len(said) != rows.stop - rows.start:
+                    raise UserError(
+                        f"output: shape {said.shape} for {rows.stop - rows.start} records; allowed: a row of scores, or a label, a record"
+                    )
+                parts.append(said)
+                progress.advance(len(said))
+    labels = np.concatenate([members.y, nonmembers.y])
+    return outputs.read_output(np.concatenate(parts), labels, asked=config.output, classes=model.classes), ready[0][2]
+
+
+def _rows(prepared: Any, rows: slice) -> Any:
+    if isinstance(prepared, dict):
+        return {name: values[rows] for name, values in prepared.items()}
+    return prepared.iloc[rows] if hasattr(prepared, "iloc") else prepared[rows]
+
+
+def predictions(reading: outputs.Reading, members: Records, nonmembers: Records, ids: Array) -> Predictions:
+    """What the model said as `Predictions`: members first, so that a position below their number is a row of their file."""
+    inputs = np.concatenate([members.numbers(nonmembers), nonmembers.numbers(members)])
+    return reading.predictions(member=np.arange(len(ids)) < len(members), record_ids=ids, inputs=inputs)
+
+
+def how_asked(model: LoadedModel, reading: outputs.Reading, done: str) -> str:
+    """How the model was asked and its output read: said always, since labels taken for scores would go unnoticed."""
+    form = {"predicted": "labels only"}.get(reading.form, reading.form)
+    method, flavour = model.facts.get("method", "predict"), model.facts.get("flavour", "a model")
+    text = f"Asked through `{method}` ({flavour}); output read as **{form}**: {reading.why}."
+    return f"{text} Records: {done}." if done else text
+
+
+def accuracy_line(target: Predictions) -> str:
+    """Accuracy on both sides, which tells at once whether the records are what the model was made for."""
+    right = signals.correctness(target)
+    inside, outside = float(right[target.member].mean()), float(right[~target.member].mean())
+    text = f"Accuracy: {inside:.3f} on members, {outside:.3f} on non-members."
+    chance = np.bincount(target.labels).max() / len(target) if target.labels is not None else 0.0
+    if inside <= chance:
+        text += (
+            " No better on members than always naming the commonest class: look at the scale and order of the records, and at the labels, "
+            "before trusting any figure."
+        )
+    return text
+
+
+def log_inputs(
+    config: AuditModelConfig,
+    model: LoadedModel,
+    reading: outputs.Reading,
+    files: tuple[Records, Records],
+    ids: tuple[Array, Array],
+    tracker: Tracker,
+) -> None:
+    """The model, the files with their digests, and how the output was read."""
+    tracker.text(as_json(groups(config)), "study.json")
+    facts = {f"model.{name}": value for name, value in model.facts.items()}
+    if model.classes is not None:
+        facts["data.class_names"] = ",".join(map(str, model.classes))
+    tracker.params(
+        {
+            **facts,
+            "model.output": reading.form,
+            "model.output_seen": reading.why,
+            "attack.seed": config.seed,
+            "attack.engine": config.engine,
+        }
+    )
+    tracker.tags({"memberscope.model": model.facts.get("uri", "")})
+    for context, side, numbers in zip(("member", "nonmember"), files, ids, strict=True):
+        name = side.path.replace("\\", "/").rsplit("/", 1)[-1]
+        shape = side.x.shape if isinstance(side.x, np.ndarray) else tuple(side.x.shape)
+        tracker.data(
+            DataInput(
+                name=name, context=context, digest=sides.digest(numbers), source=f"the file {name}", shape=shape,
+                classes=int(reading.labels.max()) + 1,
+            )
+        )  # fmt: skip
+
+
+def check_rules(config: AuditModelConfig, names: tuple[str, ...], classes: int | None = None) -> None:
+    """Raise UserError, before any attack runs, for a rule that does not parse, or names an attack or class that there is not."""
+    if config.fail_if:
+        from memberscope.gate import parse_rules
+
+        parse_rules(config.fail_if, attacks=names, classes=classes)
+
+
+def gate(report: AuditReport, config: AuditModelConfig, tracker: Tracker) -> GateError | None:
+    """Judge the report by the rules, if there are any, log the verdicts, and hand back the error to end with unless they pass."""
+    if not config.fail_if:
+        return None
+    from memberscope.gate import judge, parse_rules
+
+    result = judge(report, parse_rules(config.fail_if), undecided=config.undecided)
+    tracker.table(result.to_frame(), "gate.csv")
+    tracker.tags({"memberscope.gate": result.outcome, "memberscope.gate_reason": result.reason[:500]})
+    if result.outcome == "pass":
+        return None
+    return {"trip": GateTripped, "undecided": GateUndecided}[result.outcome](result.reason)

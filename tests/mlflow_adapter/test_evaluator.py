@@ -1,0 +1,130 @@
+"""The plugin of `mlflow.models.evaluate`: found by name, beside MLflow's own, on models and on static predictions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tomllib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.models.evaluation.evaluator_registry import ModelEvaluatorRegistry, _model_evaluation_registry
+
+from memberscope import Predictions, run_audit
+from memberscope.errors import UserError
+from memberscope.mlflow_adapter.evaluator import MembershipEvaluator
+
+ROOT = Path(__file__).resolve().parents[2]
+ASK = {"attacks": "threshold_loss", "slices": "entire", "controls": "none"}
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    """As the entry point registers it, whether or not this checkout is installed."""
+    before = dict(_model_evaluation_registry._registry)
+    _model_evaluation_registry.register("memberscope", MembershipEvaluator)
+    yield
+    _model_evaluation_registry._registry.clear()
+    _model_evaluation_registry._registry.update(before)
+
+
+def evaluate(*arguments: Any, run: str | None = None, **options: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's own, of pandas and of missing signatures
+        with mlflow.start_run(
+            run_id=run, experiment_id=None if run else mlflow.get_experiment_by_name("memberscope").experiment_id
+        ):
+            return mlflow.models.evaluate(*arguments, model_type="classifier", **options)
+
+
+def both(laboratory: Any) -> tuple[pd.DataFrame, np.ndarray]:
+    frame = pd.concat([laboratory.inside, laboratory.outside], ignore_index=True)
+    order = np.random.default_rng(0).permutation(len(frame))
+    return frame.iloc[order].reset_index(drop=True), (np.arange(800) < 400)[order]
+
+
+def test_the_declared_entry_point_is_the_evaluator() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["mlflow.model_evaluator"]
+    point = importlib.metadata.EntryPoint(name="memberscope", value=declared["memberscope"], group="mlflow.model_evaluator")
+    registry = ModelEvaluatorRegistry()
+    registry.register(point.name, point.load())
+    assert isinstance(registry.get_evaluator("memberscope"), MembershipEvaluator)
+
+
+def test_a_model_is_audited_beside_its_accuracy(laboratory: Any) -> None:
+    frame, member = both(laboratory)
+    result = evaluate(
+        laboratory.forest(), frame, targets="label", evaluators=["default", "memberscope"],
+        evaluator_config={"default": {"log_explainer": False, "log_model_explainability": False}, "memberscope": {"member": member, **ASK}},
+    )  # fmt: skip
+    assert "accuracy_score" in result.metrics
+    assert result.metrics["auc/threshold_loss"] > 0.7
+    run = mlflow.last_active_run()
+    assert run.data.metrics["auc_ci_low/threshold_loss"] == result.metrics["auc_ci_low/threshold_loss"]
+    assert run.data.tags["memberscope.data.form"] == "probs", "predict_proba, not MLflow's labels"
+    assert "mlflow.note.content" not in run.data.tags, "the run's description is its owner's"
+    assert "output read as **probs**" in result.artifacts["memberscope/summary.md"].content
+    assert "threshold_loss" in set(result.artifacts["memberscope/attacks.csv"].content["attack"])
+    again = evaluate(
+        laboratory.forest(), frame, targets="label", evaluators="memberscope", run=run.info.run_id,
+        evaluator_config={"member": ~member, **ASK},
+    )  # fmt: skip
+    assert again.metrics["auc/threshold_loss"] == pytest.approx(1 - result.metrics["auc/threshold_loss"])
+
+
+def test_static_predictions_give_what_the_audit_gives(laboratory: Any) -> None:
+    rng = np.random.default_rng(0)
+    labels, member = rng.integers(0, 3, 300), np.arange(300) % 2 == 0
+    logits = rng.normal(size=(300, 3))
+    logits[np.arange(300), labels] += 1 + member
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    frame = pd.DataFrame({"label": labels, "said": list(probs)})
+    result = evaluate(
+        data=frame, targets="label", predictions="said", evaluators=["memberscope"],
+        evaluator_config={"memberscope": {"member": member, "record_ids": np.arange(300), **ASK}},
+    )  # fmt: skip
+    expected = run_audit(
+        Predictions(probs=probs, labels=labels, member=member, record_ids=np.arange(300)), attacks="threshold_loss"
+    )
+    assert result.metrics["auc/threshold_loss"] == expected.cell("threshold_loss").figures["auc"].value
+
+
+def test_without_membership_it_keeps_out_of_the_way() -> None:
+    assert not MembershipEvaluator.can_evaluate(model_type="classifier", evaluator_config={})
+    assert not MembershipEvaluator.can_evaluate(model_type="regressor", evaluator_config={"member": [True]})
+    assert MembershipEvaluator.can_evaluate(model_type="classifier", evaluator_config={"member": [True]})
+
+
+@pytest.mark.parametrize(
+    ("config", "part"),
+    [
+        ({"membr": 1}, "'membr'.*nearest: member"),
+        ({"attacks": "tfp"}, "member is missing"),
+        ({"member": np.ones(7, bool)}, "800 booleans"),
+        ({"member": np.ones(800, bool)}, "True throughout"),
+        ({"member": np.arange(800) < 400, "attacks": "mpl"}, "'mpl'"),
+        ({"member": np.arange(800) < 400, "output": "softmax"}, "output=softmax"),
+    ],
+)
+def test_bad_configurations_get_one_line_and_log_nothing(laboratory: Any, config: dict[str, Any], part: str) -> None:
+    frame, _ = both(laboratory)
+    frame["said"] = frame["label"]
+    with pytest.raises(UserError, match=part):
+        evaluate(data=frame, targets="label", predictions="said", evaluators="memberscope", evaluator_config=config)
+    assert not mlflow.last_active_run().data.metrics
+
+
+def test_records_on_both_sides_are_refused_unless_allowed(laboratory: Any) -> None:
+    frame = pd.concat([laboratory.inside, laboratory.inside.iloc[:30]], ignore_index=True).assign(said="stay")
+    member = np.arange(430) < 400
+    options = {"data": frame, "targets": "label", "predictions": "said", "evaluators": "memberscope"}
+    ask = {**ASK, "attacks": "trained_lr", "member": member}
+    with pytest.raises(UserError, match="30 of 400 members are also non-members"):
+        evaluate(**options, evaluator_config=ask)
+    result = evaluate(**options, evaluator_config={**ask, "allow_overlap": "yes"})
+    assert "drawn toward chance" in result.artifacts["memberscope/summary.md"].content

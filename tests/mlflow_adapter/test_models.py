@@ -1,0 +1,176 @@
+"""The entry point `audit` with real models of three frameworks, in a real store; and what does not fit."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from memberscope import cli
+
+FILES = ["--members=members.csv", "--nonmembers=nonmembers.parquet", "--attacks=threshold_loss", "--controls=none"]
+
+
+def last_run(laboratory: Any) -> mlflow.entities.Run:
+    client = mlflow.MlflowClient(laboratory.uri)
+    experiments = [client.get_experiment_by_name("memberscope").experiment_id]
+    return client.search_runs(experiments, order_by=["attributes.start_time DESC"], max_results=1)[0]
+
+
+def test_a_registered_scikit_learn_model_is_asked_for_probabilities(
+    laboratory: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    laboratory.forest(registered_model_name="churn")
+    assert cli.main(["audit", "--model_uri=models:/churn/1", *FILES]) == 0
+    said = capsys.readouterr().out
+    run = last_run(laboratory)
+    assert "Asked through `predict_proba` (sklearn); output read as **probs**" in said
+    assert "Accuracy: 0.99" in said
+    assert run.info.run_name == "audit-churn-1"
+    assert run.data.params["model.output"] == "probs"
+    assert run.data.params["model.method"] == "predict_proba"
+    assert run.data.params["data.class_names"] == "churn,stay"
+    assert run.data.metrics["auc_ci_low/threshold_loss"] > 0.6
+    digests = {item.tags[0].value: item.dataset for item in run.inputs.dataset_inputs}
+    assert set(digests) == {"member", "nonmember"}
+    assert digests["member"].digest != digests["nonmember"].digest
+    client = mlflow.MlflowClient(laboratory.uri)
+    assert {"scores.npz", "controls.json", "attacks.csv", "summary.md"} <= {
+        item.path for item in client.list_artifacts(run.info.run_id)
+    }
+
+
+def test_labels_only_when_they_are_asked_for_and_said_so(laboratory: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    uri = laboratory.forest()
+    words = [
+        *FILES[:2],
+        "--attacks=trained_lr",
+        "--controls=none",
+        f"--model_uri={uri}",
+        "--output=labels",
+        "--predict_batch=77",
+    ]
+    assert cli.main(["audit", *words]) == 0
+    assert "output read as **labels only**" in capsys.readouterr().out
+    assert last_run(laboratory).data.params["model.output"] == "predicted"
+
+
+def test_a_tensorflow_model_of_images(laboratory: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    import mlflow.tensorflow
+    import tensorflow as tf
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (120, 4, 4, 1), dtype=np.uint8), rng.integers(0, 3, 120)
+    np.savez("in.npz", x=x[:60], y=y[:60])
+    np.savez("out.npz", x=x[60:], y=y[60:])
+    weights = tf.keras.initializers.GlorotUniform(seed=0)
+    layers = [tf.keras.layers.Flatten(input_shape=(4, 4, 1)), tf.keras.layers.Dense(3, kernel_initializer=weights)]
+    model = tf.keras.Sequential(layers)
+    signature = ModelSignature(inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 4, 4, 1))]))
+    uri = laboratory.log(mlflow.tensorflow, model, signature=signature)
+    assert cli.main(["audit", f"--model_uri={uri}", "--members=in.npz", "--nonmembers=out.npz", *FILES[2:]]) == 0
+    said = capsys.readouterr().out
+    assert "(tensorflow); output read as **logits**: 3 columns" in said
+    assert "uint8 cast to float32, values unchanged" in said
+    logits = x.reshape(120, 16).astype(np.float32) @ model.layers[1].get_weights()[0]
+    accuracy = float((logits[:60].argmax(axis=1) == y[:60]).mean())
+    assert f"Accuracy: {accuracy:.3f} on members" in said
+    assert cli.main(["audit", f"--model_uri={uri}", *FILES]) == 2
+    assert "records of shape (8,); the model's signature asks for (4, 4, 1)" in capsys.readouterr().err
+
+
+def test_a_pytorch_model(laboratory: Any, columns: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    torch = pytest.importorskip("torch", reason="needs PyTorch, which the project does not depend on: pip install torch")
+    import mlflow.pytorch
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    for name, side in (("in", laboratory.inside), ("out", laboratory.outside)):
+        y = (side["label"] == "stay").to_numpy().astype(np.int64)
+        np.savez(f"{name}_torch.npz", x=side[columns].to_numpy(np.float32), y=y)
+    signature = ModelSignature(inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 8))]))
+    uri = laboratory.log(mlflow.pytorch, torch.nn.Linear(8, 2), signature=signature)
+    assert cli.main(["audit", f"--model_uri={uri}", "--members=in_torch.npz", "--nonmembers=out_torch.npz", *FILES[2:]]) == 0
+    assert "(pytorch); output read as **logits**: 2 columns" in capsys.readouterr().out
+
+
+def test_what_does_not_fit_gets_one_line_and_exit_code_two(
+    laboratory: Any, columns: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = laboratory.forest()
+    laboratory.inside.rename(columns={"f3": "g3"}).to_csv("renamed.csv", index=False)
+    laboratory.outside.rename(columns={"f3": "g3"}).to_csv("renamed_out.csv", index=False)
+    laboratory.inside.assign(f3="a").to_csv("text.csv", index=False)
+    laboratory.outside.assign(f3="a").to_csv("text_out.csv", index=False)
+    shared = pd.concat([laboratory.outside, laboratory.inside.iloc[5:8]])
+    shared.to_csv("shared.csv", index=False)
+    inside = ["--members=members.csv"]
+    cases = {
+        "does not resolve": ["--model_uri=models:/nobody/1", *FILES[:2]],
+        "does not resolve (": ["--model_uri=runs:/0123456789abcdef0123456789abcdef/model", *FILES[:2]],
+        "model_uri=: missing": FILES[:2],
+        "lacks 1 of the 8 columns of the model's signature: f3; nearest: g3": [f"--model_uri={uri}", "--members=renamed.csv",
+                                                                              "--nonmembers=renamed_out.csv"],
+        "column f3 holds text; the model's signature asks for double": [f"--model_uri={uri}", "--members=text.csv",
+                                                                        "--nonmembers=text_out.csv"],
+        "3 of 400 members are also non-members (row, counted from 0, of members and of nonmembers: 5 is 400, 6 is 401, 7 is 402)": [
+            f"--model_uri={uri}", *inside, "--nonmembers=shared.csv"],
+        "nonmembers=none.csv: no such file": [f"--model_uri={uri}", *inside, "--nonmembers=none.csv"],
+        "label=lable: no column of members.csv": [f"--model_uri={uri}", *FILES[:2], "--label=lable"],
+        "output=logits: the rows are non-negative and sum to one": [f"--model_uri={uri}", *FILES[:2], "--output=logits"],
+        "attacks: 'mpl'": [f"--model_uri={uri}", *FILES[:2], "--attacks=mpl"],
+    }  # fmt: skip
+    for part, words in cases.items():
+        assert cli.main(["audit", *words]) == 2, part
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("memberscope: ")]
+        assert len(lines) == 1
+        assert part in lines[0]
+        run = last_run(laboratory)
+        assert (run.info.status, run.data.tags["memberscope.exit_code"]) == ("FAILED", "2")
+        assert not run.data.metrics, "nothing half done"
+    assert cli.main(["audit", f"--model_uri={uri}", *inside, "--nonmembers=shared.csv", "--allow_overlap=yes", *FILES[2:]]) == 0
+    assert "drawn toward chance" in capsys.readouterr().out
+
+
+def test_a_regression_is_no_classifier(laboratory: Any, columns: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    import mlflow.sklearn
+    from sklearn.linear_model import LinearRegression
+
+    for name, side in (("in", laboratory.inside), ("out", laboratory.outside)):
+        np.savez(f"{name}3.npz", x=side[columns].to_numpy(), y=np.arange(400) % 3)
+    model = LinearRegression().fit(laboratory.inside[columns].to_numpy(), np.arange(400.0))
+    uri = laboratory.log(mlflow.sklearn, model, serialization_format="cloudpickle")
+    assert cli.main(["audit", f"--model_uri={uri}", "--members=in3.npz", "--nonmembers=out3.npz"]) == 2
+    assert "neither labels nor scores" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("memberscope.gate") is None, reason="the gate is not there")
+@pytest.mark.parametrize(
+    ("rule", "undecided", "code"),
+    [
+        ("threshold_loss.entire.auc > 0.55", "report", 3),
+        ("threshold_loss.entire.auc > 0.999", "report", 0),
+        ("threshold_loss.entire.tpr_at_fpr_0_001 > 0.01", "report", 4),
+        ("threshold_loss.entire.tpr_at_fpr_0_001 > 0.01", "pass", 0),
+    ],
+)
+def test_the_gate_ends_the_run_after_all_is_kept(
+    laboratory: Any, capsys: pytest.CaptureFixture[str], rule: str, undecided: str, code: int
+) -> None:
+    uri = laboratory.forest()
+    assert cli.main(["audit", f"--model_uri={uri}", *FILES, f"--fail_if={rule}", f"--undecided={undecided}"]) == code
+    run = last_run(laboratory)
+    assert run.info.status == ("FINISHED" if code == 0 else "FAILED")
+    assert run.data.tags["memberscope.exit_code"] == str(code)
+    assert "auc/threshold_loss" in run.data.metrics
+    shown = capsys.readouterr()
+    assert "AUC" in shown.out or "auc" in shown.out
+    if code:
+        assert rule.split(" >")[0] in run.data.tags["memberscope.error"]
+        assert rule.split(" >")[0] in shown.err

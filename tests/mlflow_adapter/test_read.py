@@ -1,0 +1,90 @@
+"""Runs read back as they were logged, and the entry point `report` over them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+
+from memberscope import cli
+from memberscope.errors import UserError
+from memberscope.mlflow_adapter.read import read_run
+
+
+def _predictions(path: Path, *, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels, member = np.arange(400) % 3, np.arange(400) < 200
+    logits = rng.normal(size=(400, 3))
+    logits[np.arange(400), labels] += 1 + member
+    np.savez(path, logits=logits, labels=labels, member=member, record_ids=np.arange(400))
+
+
+def _audit(laboratory: Any, seed: int) -> str:
+    _predictions(laboratory.folder / f"said{seed}.npz", seed=seed)
+    words = [f"--predictions=said{seed}.npz", "--attacks=threshold", "--slices=class"]
+    assert cli.main(["attack", *words]) == 0
+    return (
+        mlflow.MlflowClient()
+        .search_runs([_experiment()], order_by=["attributes.start_time DESC"], max_results=1)[0]
+        .info.run_id
+    )
+
+
+def _experiment() -> str:
+    return str(mlflow.get_experiment_by_name("memberscope").experiment_id)
+
+
+def test_runs_come_back_and_become_one_page(laboratory: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = _audit(laboratory, 0), _audit(laboratory, 1)
+    client = mlflow.MlflowClient()
+    kept = read_run(client, first, experiment_id=_experiment())
+    assert {"attacks.csv", "roc.csv", "roc_band.csv", "most_exposed.csv"} <= set(kept.tables)
+    assert kept.scores is not None
+    assert set(kept.scores.ranks) == {"threshold_loss", "threshold_entropy"}
+    assert kept.metrics["auc/threshold_loss"][-1][1] == client.get_run(first).data.metrics["auc/threshold_loss"]
+    assert kept.tags["memberscope.command"] == "memberscope attack --predictions=said0.npz --attacks=threshold --slices=class"
+    assert '"numpy": "1.26.4"' in kept.tags["memberscope.versions"]
+    client.update_run(second, name="the second")
+
+    capsys.readouterr()
+    assert cli.main(["report", f"--runs={first}, the second", "--page=both.html"]) == 0
+    said = capsys.readouterr().out
+    assert "both.html" in said
+    page = (laboratory.folder / "both.html").read_text()
+    assert "the same 400 records with the same members" in page
+    assert "memberscope attack --predictions=said0.npz" in page
+    run = client.search_runs([_experiment()], order_by=["attributes.start_time DESC"], max_results=1)[0]
+    assert run.data.tags["memberscope.reported"] == f"{first},{second}"
+    logged = Path(client.download_artifacts(run.info.run_id, "report.html"))
+    assert logged.read_text() == page
+
+    for words, part in (
+        (["--runs="], "runs=: missing"),
+        (["--runs=nobody"], "no run of that name"),
+        ([f"--runs={'0' * 32}"], "no run of that id"),
+        ([f"--runs={run.info.run_id}"], "none holds an audit"),
+        ([f"--runs={first}", "--page=nowhere/x.html"], "page=nowhere/x.html: cannot be written"),
+        ([f"--runs={first}", "--page=x.pdf"], "page=x.pdf: allowed"),
+    ):
+        assert cli.main(["report", *words]) == 2
+        assert part in capsys.readouterr().err
+    client.update_run(first, name="the second")
+    with pytest.raises(UserError, match="2 runs have that name; allowed: the id of one"):
+        read_run(client, "the second", experiment_id=_experiment())
+
+
+def test_what_was_trained_is_read_by_epoch_and_children_with_their_parent(laboratory: Any) -> None:
+    client = mlflow.MlflowClient()
+    parent = client.create_run(_experiment(), run_name="a study").info.run_id
+    child = client.create_run(_experiment(), run_name="a model", tags={"mlflow.parentRunId": parent}).info.run_id
+    for epoch in (1, 0, 2):
+        client.log_metric(child, "train/accuracy", epoch / 2, step=epoch)
+    client.log_text(child, "attack,slice\n", "attacks.csv")
+    client.log_text(child, "", "roc.csv")
+    kept = read_run(client, "a study", experiment_id=_experiment())
+    assert [run.name for run in kept.children] == ["a model"]
+    assert kept.children[0].metrics["train/accuracy"] == ((0, 0.0), (1, 0.5), (2, 1.0))
+    assert set(kept.children[0].tables) == {"attacks.csv"}

@@ -1,0 +1,242 @@
+"""The page: complete, escaped, self-contained; comparisons paired exactly where the records are the same."""
+
+from __future__ import annotations
+
+import io
+import re
+import zlib
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from memberscope import Predictions, metrics, plots, run_audit, seeds
+from memberscope.audit import AuditReport
+from memberscope.errors import UserError
+from memberscope.kept_scores import KeptScores
+from memberscope.report import facts, render_page
+from memberscope.report.compare import compare_runs, match
+from memberscope.tracking import DataInput, KeptRun, as_json
+
+EVIL = '<script>alert("1")</script>&\'"'
+VOID = {"meta", "img", "br"}
+
+
+def report(*, shift: float = 1.0, seed: int = 0, n: int = 1200, ids: int = 0) -> AuditReport:
+    rng = np.random.default_rng(seed)
+    labels, member = np.arange(n) % 4, np.arange(n) < n // 2
+    logits = rng.normal(size=(n, 4))
+    logits[np.arange(n), labels] += 1 + shift * member
+    target = Predictions(logits=logits, labels=labels, member=member, record_ids=np.arange(n) + ids)
+    return run_audit(target, attacks="threshold,metric_confidence", slices="all")
+
+
+def kept(found: AuditReport, *, name: str = "one", source: str = "given", **changes: object) -> KeptRun:
+    curves = {cell.attack: cell.roc for cell in found.whole()}
+    tables = {
+        "attacks.csv": pd.read_csv(io.StringIO(found.to_frame().to_csv(index=False))),
+        "roc.csv": plots.roc_points(curves),
+        "most_exposed.csv": pd.DataFrame({"rank": [1], "position": [7], "record_id": [7], "label": [2], "member": [True],
+                                          "probability": [0.9], "modified_entropy": [0.01]}),
+        "history.csv": pd.DataFrame({"epoch": [0, 1, 2], "train_accuracy": [0.2, 0.6, 0.9], "train_loss": [2.0, 1.0, 0.5],
+                                     "val_accuracy": [0.2, 0.5, 0.6], "val_loss": [2.0, 1.5, 1.4], "auc": [0.5, np.nan, 0.6],
+                                     "advantage": [0.0, np.nan, 0.2]}),
+    }  # fmt: skip
+    run = KeptRun(
+        id=f"{zlib.crc32(name.encode()):032x}", name=name, started="2026-01-02 03:04 UTC", tables=tables,
+        tags={"memberscope.command": f"memberscope attack --predictions={EVIL}", "memberscope.versions": '{"python": "3.11.7"}'},
+        params={"data.class_names": "cat,dog,eel,fox"},
+        texts={"study.json": as_json({"attack.seed": 3, "attack.note": EVIL}), "controls.json": as_json({"null": "null control: fine."})},
+        scores=KeptScores.of(found.target, found.whole_scores, source=source),
+        inputs=(DataInput(name=EVIL, context="member", digest="abc123", source="s", shape=(600, 8), classes=4),),
+    )  # fmt: skip
+    return replace(run, **changes)
+
+
+@pytest.fixture(scope="module")
+def leaky() -> AuditReport:
+    return report()
+
+
+class _Page(HTMLParser):
+    """Checks that tags nest, and collects text and addresses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.addresses: list[str] = []
+        self.tags: set[str] = set()
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text.append(data)
+
+
+def read(page: str) -> _Page:
+    parser = _Page()
+    parser.feed(page)
+    parser.close()
+    assert not parser.open
+    return parser
+
+
+def test_everything_that_was_asked_for_is_on_the_page(leaky: AuditReport) -> None:
+    page = read(render_page([kept(leaky)]))
+    text = " ".join(page.text)
+    for heading in (
+        "What was asked", "Memorization by epoch", "ROC curves", "Attacks", "Worst classes", "Most exposed records", "Controls",
+        "What was done", "How to read this",
+    ):  # fmt: skip
+        assert heading in text, heading
+    auc = leaky.cell("threshold_loss").figures["auc"]
+    assert f"{auc.value:.3f}" in text
+    assert f"{auc.ci_low:.3f} to {auc.ci_high:.3f}" in text
+    assert f"picks the member in {auc.value:.1%} of cases" in text
+    assert "The model gives away" in text
+    assert "needs shadows" in text, "a skipped attack is a result"
+    for part in ("abc123", "python 3.11.7", "2026-01-02", "cat", "Null control: fine."):
+        assert part in text, part
+
+
+def test_the_page_is_self_contained_and_escaped(leaky: AuditReport) -> None:
+    html = render_page([kept(leaky), kept(report(seed=1), name=EVIL)], title=EVIL)
+    page = read(html)
+    assert "script" not in page.tags
+    assert EVIL in "".join(page.text)
+    assert "<script" not in html
+    assert all(address.startswith(("data:image/", "#")) for address in page.addresses)
+    assert not re.search(r"https?://|@import|url\(", re.sub(r"data:image/[^\"]+", "", html))
+    assert {address[1:] for address in page.addresses if address.startswith("#")} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_the_same_runs_give_the_same_page(leaky: AuditReport) -> None:
+    runs = [kept(leaky), kept(report(seed=1), name="two")]
+    assert render_page(runs, seed=3) == render_page(runs, seed=3)
+
+
+def test_noise_is_not_called_a_leak_nor_safe() -> None:
+    told, lines = facts.plain_words(kept(report(shift=0.0, seed=5)))
+    assert "cannot be told from non-members better than by chance" in told
+    assert "not proof of safety" in lines[-1]
+
+
+def test_the_lowest_rate_told_is_one_that_the_records_can_measure(leaky: AuditReport) -> None:
+    assert facts.finest_rate(kept(leaky), "threshold_loss") == "tpr_at_fpr_0_1"  # 600 non-members allow 6 at 0.01
+    assert facts.finest_rate(kept(report(n=4000)), "threshold_loss") == "tpr_at_fpr_0_01"
+
+
+def test_same_records_are_paired_in_whatever_order(leaky: AuditReport) -> None:
+    other = report(shift=0.6, seed=1)
+    second = kept(other, name="two")
+    assert second.scores is not None
+    order = seeds.stream(0, "shuffle").permutation(1200)
+    shuffled = KeptScores(
+        member=second.scores.member[order], ranks={name: ranks[order] for name, ranks in second.scores.ranks.items()},
+        record_ids=np.arange(1200)[order],
+    )  # fmt: skip
+    (pair,) = compare_runs([kept(leaky), replace(second, scores=shuffled)], seed=0)
+    assert pair.paired
+    assert "the same 1,200 records" in pair.why
+    expected = metrics.compare_auc(other.scores("threshold_loss"), leaky.scores("threshold_loss"), leaky.target.member)
+    row = next(row for row in pair.rows if (row.attack, row.metric) == ("threshold_loss", "auc"))
+    assert row.difference == pytest.approx(expected.difference, abs=1e-12)
+    assert row.p_value == pytest.approx(expected.p_value)
+    tested = [row.p_value for row in pair.rows]
+    np.testing.assert_allclose([row.p_holm for row in pair.rows], metrics.holm(tested))
+
+
+def test_different_records_say_what_can_still_be_said(leaky: AuditReport) -> None:
+    other = report(shift=0.2, seed=2, ids=1000)
+    runs = [kept(leaky), kept(other, name="two")]
+    (pair,) = compare_runs(runs, seed=0)
+    assert not pair.paired
+    assert "200 of the 1,200 records of the first are among the 1,200 of the second" in pair.why
+    a, b = other.cell("threshold_loss").figures["auc"], leaky.cell("threshold_loss").figures["auc"]
+    row = next(row for row in pair.rows if row.attack == "threshold_loss")
+    assert row.p_value is None
+    assert row.difference == pytest.approx(a.value - b.value)
+    assert row.ci_low == pytest.approx(row.difference - np.hypot(a.value - a.ci_low, b.ci_high - b.value))
+    assert "No paired test can be made" in render_page(runs)
+
+
+def test_intervals_of_unpaired_differences_cover_the_truth() -> None:
+    """Two models on records of their own, AUC Phi(d / sqrt 2) each; 200 draws, misses beyond 22 in less than 1 of 1,000 runs at 5%."""
+    from scipy.stats import norm
+
+    rng = np.random.default_rng(1)
+    truth = float(norm.cdf(1.0 / np.sqrt(2)) - norm.cdf(0.5 / np.sqrt(2)))
+    missed = 0
+    member = np.arange(300) < 150
+    for _ in range(200):
+        runs = []
+        for name, apart in (("one", 0.5), ("two", 1.0)):
+            auc = metrics.auc(rng.normal(size=300) + apart * member, member)
+            line = {"attack": "a", "family": "f", "slice": "entire", "metric": "auc", "value": auc.value, "ci_low": auc.ci_low,
+                    "ci_high": auc.ci_high, "n_member": 150, "n_nonmember": 150, "status": "ok", "reason": ""}  # fmt: skip
+            runs.append(KeptRun(id=name, name=name, tables={"attacks.csv": pd.DataFrame([line])}))
+        (row,) = compare_runs(runs, seed=0)[0].rows
+        missed += not row.ci_low <= truth <= row.ci_high
+    assert 1 <= missed <= 22
+
+
+def test_why_records_do_not_match() -> None:
+    member = np.array([True, True, False, False])
+    ranks = {"a": np.arange(4, dtype=np.int32)}
+
+    def scores(ids: list[int] | None, *, source: str = "given", truth: np.ndarray = member) -> KeptScores:
+        return KeptScores(member=truth, ranks=ranks, record_ids=None if ids is None else np.array(ids), source=source)
+
+    assert "not kept" in match(None, scores([1, 2, 3, 4]))[1]
+    assert "no ids" in match(scores(None), scores([1, 2, 3, 4]))[1]
+    assert "different data sets" in match(scores([1, 2, 3, 4], source="x"), scores([1, 2, 3, 4], source="y"))[1]
+    assert "several records" in match(scores([1, 1, 3, 4]), scores([1, 1, 3, 4]))[1]
+    assert (
+        "2 of 4 are members in one run only" in match(scores([1, 2, 3, 4]), scores([1, 2, 3, 4], truth=member[[0, 2, 1, 3]]))[1]
+    )
+    order, _ = match(scores([1, 1, 3, 4], source="content"), scores([1, 1, 4, 3], source="content"))
+    assert order is not None
+    assert order.tolist() == [0, 1, 3, 2]
+
+
+def test_a_study_stands_for_its_models_and_shows_its_verdicts(leaky: AuditReport) -> None:
+    children = (kept(leaky, name="dense"), kept(report(seed=1), name="conv"))
+    verdict = pd.DataFrame(
+        [{"experiment": "architecture", "first": "conv", "second": "dense", "verdict": "as expected", "difference": 0.02, "ci_low": 0.01,
+          "ci_high": 0.03, "seeds": 5, "p_holm": 0.01}]
+    )  # fmt: skip
+    study = KeptRun(id="0" * 32, name="case-study", children=children, tables={"experiments.csv": verdict})
+    page = read(render_page([study]))
+    text = " ".join(page.text)
+    assert "Settings compared over seeds" in text
+    assert "as expected" in text
+    assert {"dense", "conv"} <= set(page.text)
+
+
+def test_runs_that_share_a_name_are_told_apart_and_none_without_audit_pass(leaky: AuditReport) -> None:
+    first, second = kept(leaky), replace(kept(leaky), id="f" * 32)
+    assert "one (ffffffff)" in render_page([first, second])
+    with pytest.raises(UserError, match="none holds an audit"):
+        render_page([KeptRun(id="1", name="empty")])
+
+
+def test_curves_by_epoch_can_come_from_metrics() -> None:
+    steps = {"train/accuracy": [(0, 0.1), (1, 0.5)], "val/accuracy": [(0, 0.1), (1, 0.4)], "auc/threshold_loss": [(1, 0.6)]}
+    found = facts.history(KeptRun(id="1", name="killed", metrics=steps))
+    assert found is not None
+    assert found["train_accuracy"].tolist() == [0.1, 0.5]
+    assert np.isnan(found["auc"].iloc[0])
