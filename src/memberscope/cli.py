@@ -51,6 +51,11 @@ STUDIES = {
         config="ShadowStudyConfig",
         about="shadow models: train a fleet, attack several of its models with the others, audit one with every attack",
     ),
+    "sweep": Study(
+        module="memberscope.studies.sweep",
+        config="SweepStudyConfig",
+        about="hyperparameters against privacy: a grid under controls, or a search, over seeds and workers, with its verdicts",
+    ),
     "train": Study(module="memberscope.studies.train", config="TrainStudyConfig", about="one model, trained and audited"),
 }
 

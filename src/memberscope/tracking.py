@@ -44,6 +44,13 @@ class DataInput:
 class Tracker(Protocol):
     """One run. Names of metrics and artifacts follow DESIGN: the metric first, the attack last (``auc/threshold_loss``)."""
 
+    @property
+    def address(self) -> str:
+        """How another process finds this run; plain text."""
+
+    def settle(self, address: str, status: str, *, adopt: bool = False) -> None:
+        """End a run of another process, which may be gone, as ``FINISHED`` or ``KILLED``; `adopt` makes it a child of this run."""
+
     def child(self, name: str, *, tags: Mapping[str, str] | None = None, description: str = "") -> Any:
         """A context manager that yields a `Tracker` for a nested run, ended FINISHED, KILLED or FAILED by how the block ends."""
 
@@ -99,6 +106,17 @@ class MemoryTracker:
     inputs: list[DataInput] = field(default_factory=list)
     models: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
     children: list[MemoryTracker] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        """See `Tracker.address`; it means something in this process alone."""
+        return f"memory:{id(self)}"
+
+    def settle(self, address: str, status: str, *, adopt: bool = False) -> None:
+        """See `Tracker.settle`; finds runs among this one's children."""
+        for run in self.children:
+            if run.address == address:
+                run.status = status
 
     @contextmanager
     def child(self, name: str, *, tags: Mapping[str, str] | None = None, description: str = "") -> Iterator[MemoryTracker]:

@@ -80,10 +80,14 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """One value of a factor: the cell that has it, and the epoch at which that cell is read (None: the last)."""
+    """One value of a factor: the cells that have it, averaged, and the epoch at which they are read (None: the last).
+
+    A built-in grid has one cell a level. In a product of factors the cells of a level go through the values of all others, in an order that
+    every level of the factor shares.
+    """
 
     value: LevelValue
-    cell: str
+    cells: tuple[str, ...]
     epoch: int | None = None
 
 
@@ -138,7 +142,8 @@ class Grid:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
         comparisons = [
-            Comparison(**{**item, "levels": tuple(Level(**level) for level in item["levels"])}) for item in values["comparisons"]
+            Comparison(**{**item, "levels": tuple(Level(**{**level, "cells": tuple(level["cells"])}) for level in item["levels"])})
+            for item in values["comparisons"]
         ]
         cells = {name: Cell.from_dict(cell) for name, cell in values["cells"].items()}
         return cls(name=values["name"], cells=cells, comparisons=tuple(comparisons), notes=values["notes"])
@@ -169,7 +174,7 @@ class Builder:
     ) -> tuple[Level, ...]:
         """Add a comparison of a cell a level."""
         short = control.replace("_", "-")
-        levels = tuple(Level(value=value, cell=self.cell(f"{short}-{value}", cell)) for value, cell in cells.items())
+        levels = tuple(Level(value=value, cells=(self.cell(f"{short}-{value}", cell),)) for value, cell in cells.items())
         self.add(Comparison(factor=factor, control=control, levels=levels, matched=matched), note=note)
         return levels
 

@@ -355,7 +355,7 @@ def _epochs(builder: Builder, base: Base, controls: tuple[str, ...], levels: tup
     for model in _architectures(base):
         recipe = dataclasses.replace(base.recipe, model=model, widths=(), epochs=marks[-1])
         name = builder.cell(model, Cell(recipe=recipe, part=base.whole, look_every=apart))
-        found = tuple(Level(value=mark, cell=name, epoch=mark) for mark in marks)
+        found = tuple(Level(value=mark, cells=(name,), epoch=mark) for mark in marks)
         builder.add(
             Comparison(factor="epochs", control=f"{model}_one_training", levels=found), note=CONTROLS["epochs"]["one_training"]
         )
