@@ -157,7 +157,8 @@ def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
 def _run_name(name: str, values: dict[str, Any]) -> str:
     """The parent run's name: the entry point, and what it is about."""
     parts = ["case-study" if name == "main" else name]
-    parts += [str(values[key]) for key in ("dataset", "model") if key in values]
+    keys = ("grid", "dataset") if name == "sweep" else ("dataset", "model")
+    parts += [str(values[key]) for key in keys if key in values]
     parts += [f"d{values['depth']}"] if name == "train" and "depth" in values else []
     parts += [f"s{values['seed']}"] if name == "train" and "seed" in values else []
     return "-".join(os.path.basename(part) for part in parts)
