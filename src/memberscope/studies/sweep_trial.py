@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +25,7 @@ from memberscope.sweeps.matching import parameter_count
 from memberscope.sweeps.records import Selection, select
 from memberscope.tracking import DataInput, Tracker, as_json
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Predict = Callable[[Index], Any]
+Predict = Callable[[Index], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,8 @@ class Outcome:
             train_loss, gap, parameters; and ``tuning_...`` for the objectives, if half of the audited records were set apart for tuning.
         history: by audited epoch; see `look`.
         report: the final audit, on the records that tuning did not touch.
-        model: the Keras model.
+        model: makes the Keras model.
+        seconds: of training, a model trained with others having its share of the time.
     """
 
     seed: int
@@ -46,13 +48,19 @@ class Outcome:
     figures: Mapping[str, float]
     history: Sequence[Mapping[str, float]]
     report: AuditReport
-    model: Any
+    model: Callable[[], Any]
+    seconds: float
+
+
+def together(cell: Cell) -> bool:
+    """Whether seeds of a cell train in one batched program: dense layers alone, and nothing to look at on the way."""
+    return cell.recipe.model in ("dense", "mlp") and not cell.look_every and not cell.noise_multiplier
 
 
 def run_cell(
     data: LabeledData, x: Any, cell: Cell, chosen_seeds: Sequence[int], *, attacks: str, tuning: bool, stop: StopFlag
 ) -> Iterator[Outcome]:
-    """Train and audit a cell for each seed, one after the other.
+    """Train and audit a cell for each seed, in their order; several that can are trained together.
 
     Args:
         data: all records.
@@ -66,11 +74,33 @@ def run_cell(
     Raises:
         Interrupted: `stop` was set.
     """
+    selections = {seed: select(data, cell.part, seed=seed) for seed in chosen_seeds}
+    many = together(cell) and len(selections) > 1
+    for trained in _fleet(data, cell, selections, stop) if many else _one_by_one(data, x, cell, selections, stop):
+        stop.check()
+        yield audited(trained, selections[trained.seed], cell, attacks=attacks, tuning=tuning)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trained:
+    """A model before its audit: how to ask it, how to have it, and what was seen of it by epoch."""
+
+    seed: int
+    predict: Predict
+    model: Callable[[], Any]
+    history: Sequence[Mapping[str, float]]
+    seconds: float
+
+
+def _one_by_one(
+    data: LabeledData, x: Any, cell: Cell, selections: Mapping[int, Selection], stop: StopFlag
+) -> Iterator[_Trained]:
     from memberscope.training.fit import fit, predictor
 
-    for seed in chosen_seeds:
-        selection = select(data, cell.part, seed=seed)
-        recipe, view = cell.recipe, selection.data
+    recipe = cell.recipe
+    for seed, selection in selections.items():
+        start = time.perf_counter()
+        view = selection.data
         model = recipe.build(input_shape=data.shape, classes=view.classes, seed=seed)
         predict = predictor(model, x, scale=data.scale)
         history: list[dict[str, float]] = []
@@ -80,14 +110,44 @@ def run_cell(
             seed: int = seed,
         ) -> None:  # fmt: skip
             stop.check()
-            if epoch == cell.recipe.epochs or (epoch and cell.look_every and epoch % cell.look_every == 0):
+            if epoch == recipe.epochs or (epoch and cell.look_every and epoch % cell.look_every == 0):
                 history.append(look(predict, selection, epoch=epoch, seed=seed))
 
         fit(
             model, x, view.y, selection.plan.members, scale=data.scale, epochs=recipe.epochs, batch_size=recipe.batch_size,
             learning_rate=recipe.learning_rate, seed=seed, after_epoch=after_epoch, between_steps=lambda done: stop.check(),
         )  # fmt: skip
-        yield audited(predict, selection, cell, history, model, attacks=attacks, tuning=tuning, seed=seed)
+        seconds = time.perf_counter() - start
+        yield _Trained(seed=seed, predict=predict, model=partial(_same, model), history=history, seconds=seconds)
+
+
+def _same(model: Any) -> Any:
+    return model
+
+
+def _fleet(data: LabeledData, cell: Cell, selections: Mapping[int, Selection], stop: StopFlag) -> Iterator[_Trained]:
+    """All seeds in one batched program. Each has labels of its own, so the fleet's records are the members of all, one after the other."""
+    from memberscope.training.fleet import train_fleet
+
+    start = time.perf_counter()
+    every = list(selections.values())
+    ends = np.cumsum([0, *(len(selection.plan.members) for selection in every)])
+    members = dataclasses.replace(
+        every[0].data,
+        x=np.concatenate([data.x[selection.plan.members] for selection in every]),
+        y=np.concatenate([selection.data.y[selection.plan.members] for selection in every]),
+    )
+    places = [np.arange(first, last) for first, last in pairwise(ends)]
+    label = f"{len(every)} models together"
+    fleet = train_fleet(members, places, cell.recipe, seeds=list(selections), workers=1, label=label, stop=stop)
+    seconds = (time.perf_counter() - start) / len(every)
+    for k, (seed, selection) in enumerate(selections.items()):
+
+        def predict(index: Index, *, k: int = k) -> Any:
+            return fleet.logits(data.x[index], models=[k])[0]
+
+        row = look(predict, selection, epoch=cell.recipe.epochs, seed=seed)
+        yield _Trained(seed=seed, predict=predict, model=partial(fleet.model, k), history=[row], seconds=seconds)
 
 
 def look(predict: Predict, selection: Selection, *, epoch: int, seed: int) -> dict[str, float]:
@@ -122,11 +182,9 @@ def halves(selection: Selection) -> tuple[Index, Index]:
     return np.concatenate([side[::2] for side in sides]), np.concatenate([side[1::2] for side in sides])
 
 
-def audited(
-    predict: Predict, selection: Selection, cell: Cell, history: Sequence[Mapping[str, float]], model: Any, *, attacks: str,
-    tuning: bool, seed: int,
-) -> Outcome:  # fmt: skip
+def audited(trained: _Trained, selection: Selection, cell: Cell, *, attacks: str, tuning: bool) -> Outcome:
     """The final audit and the trial's figures."""
+    predict, seed = trained.predict, trained.seed
     figures: dict[str, float] = {}
     final = np.arange(len(selection.audited))
     if tuning:
@@ -134,7 +192,7 @@ def audited(
         report = run_audit(_ask(predict, selection, held), attacks=attacks, seed=seed)
         figures |= {f"tuning_{name}": value for name, value in _of_first(report).items()}
     report = run_audit(_ask(predict, selection, final), attacks=attacks, seed=seed)
-    last = history[-1]
+    last = trained.history[-1]
     figures |= _of_first(report)
     figures |= {name: last[name] for name in ("train_accuracy", "train_loss")}
     if "val_accuracy" in last:
@@ -142,7 +200,10 @@ def audited(
     figures["parameters"] = float(
         parameter_count(cell.recipe, input_shape=selection.data.shape, classes=selection.data.classes)
     )
-    return Outcome(seed=seed, selection=selection, figures=figures, history=history, report=report, model=model)
+    return Outcome(
+        seed=seed, selection=selection, figures=figures, history=trained.history, report=report, model=trained.model,
+        seconds=trained.seconds,
+    )  # fmt: skip
 
 
 def _of_first(report: AuditReport) -> dict[str, float]:
@@ -176,7 +237,7 @@ def log_outcome(outcome: Outcome, cell: Cell, name: str, tracker: Tracker, *, at
     one_model.log_result(trained, tracker, epochs=cell.recipe.epochs)
     tracker.metrics({key: value for key, value in outcome.figures.items() if key.startswith("tuning_")})
     if log_model:
-        tracker.keras_model(outcome.model, input_shape=data.shape, classes=data.classes)
+        tracker.keras_model(outcome.model(), input_shape=data.shape, classes=data.classes)
 
 
 def run_params(outcome: Outcome, cell: Cell, attacks: str) -> dict[str, Any]:

@@ -7,24 +7,28 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from memberscope.datasets import LabeledData
 from memberscope.errors import Interrupted
 from memberscope.interrupt import StopFlag
-from memberscope.studies.sweep_trial import Outcome, log_outcome, run_cell
+from memberscope.studies.sweep_trial import Outcome, log_outcome, run_cell, together
 from memberscope.sweeps import storage as storages
 from memberscope.sweeps.answer import ADVANTAGE
 from memberscope.sweeps.cells import Cell, Grid
-from memberscope.sweeps.ledger import CELL, SEED, Claim, Ledger, SignsOfLife
+from memberscope.sweeps.ledger import CELL, RUN, SEED, Claim, Ledger, SignsOfLife
 from memberscope.sweeps.prepared import load_data
 from memberscope.sweeps.search import Search
 from memberscope.tracking import Tracker
 
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
 POLL_SECONDS = 0.5
+MOST_TOGETHER = 8  # seeds of one cell that are trained in one program
 
 
 class TakenOver(Interrupted):
@@ -96,15 +100,15 @@ def work(
     while True:
         stop.check()
         ledger.revive()
-        claims = ledger.claim()
+        claims = ledger.claim(most=MOST_TOGETHER, like=worker.alike)
         if not claims:
             if not ledger.trials("RUNNING", "WAITING"):
                 return done
             time.sleep(POLL_SECONDS)
             continue
         with SignsOfLife(ledger, claims, every=job.heartbeat, watch=watch):
-            for claim in claims:
-                done += worker.run(claim)
+            for closed in worker.run(claims):
+                done += closed
                 on_done()
 
 
@@ -119,25 +123,51 @@ class _Worker:
         self.grid = Grid.from_dict(space["grid"]) if "grid" in space else None
         self.search = Search.from_dict(space["search"]) if "search" in space else None
 
-    def run(self, claim: Claim) -> bool:
-        """One trial; whether it was closed with figures. A trial that fails says why on stderr and in the study, and the sweep goes on."""
-        if claim.attrs.get("run"):  # an earlier try of the same trial, whose worker died or was asked to stop
-            self.tracker.settle(str(claim.attrs["run"]), "KILLED")
-        try:
-            self._run_grid(claim) if self.search is None else self._run_point(claim, self.search)
-        except TakenOver:
-            return False
-        except Interrupted:
-            self.ledger.give_back([claim])
-            raise
-        except Exception as error:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
-            self.ledger.fail(claim, reason)
-            print(f"memberscope: trial {claim.number} failed: {reason}", file=sys.stderr, flush=True)
-            return False
-        return True
+    def alike(self, first: FrozenTrial, other: FrozenTrial) -> bool:
+        """Whether two waiting trials are seeds of one cell that trains together."""
+        return self.grid is not None and first.params[CELL] == other.params[CELL] and together(self.grid.cells[first.params[CELL]])
 
-    def _run_grid(self, claim: Claim) -> None:
+    def run(self, claims: Sequence[Claim]) -> Iterator[bool]:
+        """One claim after the other; whether each was closed with figures.
+
+        A trial that fails says why on stderr and in the study, and the others go on.
+        """
+        waiting = list(claims)
+        outcomes: Iterator[list[Outcome]] | None = None
+        while waiting:
+            claim = waiting[0]
+            try:
+                if claim.attrs.get(RUN):  # an earlier try of the same trial, whose worker died or was asked to stop
+                    self.tracker.settle(str(claim.attrs[RUN]), "KILLED")
+                if self.search is not None:
+                    self._point(claim, self.search)
+                else:
+                    outcomes = outcomes or self._cell(waiting)
+                    self._seed(claim, outcomes)
+                yield True
+            except TakenOver:
+                yield False
+            except Interrupted:
+                self.ledger.give_back(waiting)
+                raise
+            except Exception as error:
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+                self.ledger.fail(claim, reason)
+                print(f"memberscope: trial {claim.number} failed: {reason}", file=sys.stderr, flush=True)
+                outcomes = None  # the training may be what failed: the others begin anew
+                yield False
+            del waiting[0]
+
+    def _cell(self, claims: Sequence[Claim]) -> Iterator[list[Outcome]]:
+        """The outcomes of claims of one cell, in their order; trained as they are asked for."""
+        assert self.grid is not None
+        cell = self.grid.cells[str(claims[0].params[CELL])]
+        of_claims = [int(claim.params[SEED]) for claim in claims]
+        for outcome in run_cell(self.data, self.x, cell, of_claims, attacks=self.attacks, tuning=False, stop=self.stop):
+            yield [outcome]
+
+    def _seed(self, claim: Claim, outcomes: Iterator[list[Outcome]]) -> None:
+        """A grid's trial."""
         assert self.grid is not None
         name, seed = str(claim.params[CELL]), int(claim.params[SEED])
         serves = [
@@ -145,36 +175,36 @@ class _Worker:
         ]
         tags = {"memberscope.setting": name, "memberscope.seed": str(seed), "memberscope.serves": ", ".join(serves[:40])}
         about = f"Trial {claim.number} of the study `{self.job.study}`: cell `{name}`, seed {seed}. Serves in {', '.join(serves[:40])}."
-        self._trial(claim, f"{name}-s{seed}", self.grid.cells[name], [seed], tags, about)
+        self._trial(claim, f"{name}-s{seed}", self.grid.cells[name], outcomes, tags, about)
 
-    def _run_point(self, claim: Claim, search: Search) -> None:
+    def _point(self, claim: Claim, search: Search) -> None:
+        """A search's trial: a point, trained for every seed."""
         values = search.ask(self.ledger.sample(claim))
+        cell, of_point = search.cell(values), range(search.seed, search.seed + search.seeds)
         text = ", ".join(f"{key}={value}" for key, value in values.items())
         about = f"Trial {claim.number} of the study `{self.job.study}`: {text}. Figures are means over {search.seeds} seeds."
-        seeds = range(search.seed, search.seed + search.seeds)
-        self._trial(claim, f"trial-{claim.number}", search.cell(values), list(seeds), {"memberscope.point": text}, about)
+
+        def outcomes() -> Iterator[list[Outcome]]:
+            yield list(run_cell(self.data, self.x, cell, of_point, attacks=self.attacks, tuning=True, stop=self.stop))
+
+        self._trial(claim, f"trial-{claim.number}", cell, outcomes(), {"memberscope.point": text}, about)
 
     def _trial(
-        self, claim: Claim, name: str, cell: Cell, seeds: Sequence[int], tags: Mapping[str, str], about: str
+        self, claim: Claim, name: str, cell: Cell, outcomes: Iterator[list[Outcome]], tags: Mapping[str, str], about: str
     ) -> None:  # fmt: skip
         """Train, audit and log; the study is told first and the run ends FINISHED after, so no trial has two runs that say so."""
         tags = {**tags, "memberscope.sweep": self.job.study, "memberscope.trial": str(claim.number)}
         with self.tracker.child(name, tags=tags, description=about) as child:
-            self.ledger.note(claim, run=child.address)
+            self.ledger.note(claim, **{RUN: child.address})
+            found = next(outcomes)
             start = time.perf_counter()
-            outcomes = list(
-                run_cell(
-                    self.data, self.x, cell, seeds, attacks=self.attacks, tuning=self.search is not None, stop=self.stop
-                )
-            )
-            trained = time.perf_counter()
-            log_outcome(outcomes[0], cell, name, child, attacks=self.attacks, log_model=self.job.log_models)
-            figures = mean_figures(outcomes)
-            if len(outcomes) > 1:
+            log_outcome(found[0], cell, name, child, attacks=self.attacks, log_model=self.job.log_models)
+            figures = mean_figures(found)
+            if len(found) > 1:
                 child.metrics({f"mean_{key}": value for key, value in figures.items()}, step=cell.recipe.epochs)
-            seconds = {"train": trained - start, "track": time.perf_counter() - trained}
+            seconds = {"train": sum(one.seconds for one in found), "track": time.perf_counter() - start}
             child.metrics({f"seconds/{key}": value for key, value in seconds.items()})
-            result = {"figures": figures, "history": [dict(row) for row in outcomes[0].history], "seconds": seconds}
+            result = {"figures": figures, "history": [dict(row) for row in found[0].history], "seconds": seconds}
             values = [figures[ADVANTAGE]] if self.search is None else self.search.values(figures)
             if not self.ledger.complete(claim, result, values):
                 raise TakenOver(f"trial {claim.number} was given to another worker")
