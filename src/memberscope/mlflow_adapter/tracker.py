@@ -183,7 +183,9 @@ class MlflowTracker:
         self.client.log_inputs(self.run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", data.context)])])
 
     def keras_model(self, model: Any, *, input_shape: tuple[int, ...], classes: int) -> None:
-        """See `Tracker.keras_model`. Signature and requirements are given: inferring them costs 8 s and would run the model."""
+        """See `Tracker.keras_model`. Signature and requirements are given: inferring them costs 8 s and would run the model. One HDF5
+        file is written in 0.05 s, TensorFlow's SavedModel, which traces every layer, in 0.4 s or more.
+        """
         import mlflow
         import numpy as np
         import tensorflow as tf
@@ -210,4 +212,5 @@ class MlflowTracker:
             Model.log(
                 artifact_path=None, flavor=mlflow.tensorflow, run_id=self.run_id, model_id=logged.model_id, model=model,
                 signature=signature, pip_requirements=[f"tensorflow=={tf.__version__}"],
+                keras_model_kwargs={"save_format": "h5"},
             )  # fmt: skip
