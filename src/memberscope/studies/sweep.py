@@ -58,6 +58,18 @@ def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     storage = storages.open_storage(url, heartbeat=config.heartbeat)
     directions = plan.directions if isinstance(plan, Search) else ("minimize",)
     ledger = Ledger(study=storages.open_study(storage, name, space, directions=directions), storage=storage)
+    try:
+        return _go_on(plan, ledger, url, space, data, config, tracker, stop)
+    finally:
+        ledger.close()
+
+
+def _go_on(
+    plan: Grid | Search, ledger: Ledger, url: str, space: Mapping[str, Any], data: LabeledData, config: SweepStudyConfig,
+    tracker: Tracker, stop: StopFlag,
+) -> StudyResult:  # fmt: skip
+    """Enqueue what is missing, run what waits, tell the answer."""
+    name, folder = ledger.study.study_name, Path(config.folder)
     seeds = range(config.seed, config.seed + config.seeds)
     if isinstance(plan, Search):
         ledger.enqueue_points(config.trials)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -314,9 +316,7 @@ def importances(ledger: Ledger, search: Search) -> pd.DataFrame:
     for place, name in enumerate(search.objectives):
         try:
             with quiet():
-                found = optuna.importance.get_param_importances(
-                    ledger.study, target=lambda trial, place=place: trial.values[place]
-                )
+                found = optuna.importance.get_param_importances(ledger.study, target=_low_is_good(search, place))
         except (ValueError, RuntimeError) as error:
             rows.append({"objective": name, "factor": None, "importance": None, "reason": " ".join(str(error).split())})
             continue
@@ -332,25 +332,32 @@ def search_figures(ledger: Ledger, search: Search) -> dict[str, Any]:
     from memberscope.sweeps.storage import quiet
 
     matplotlib.use("Agg")
+    even = "Attempting to set identical low and high"  # Optuna's bars where every importance is 0
     plots = optuna.visualization.matplotlib
     found: dict[str, Any] = {}
     if len(ledger.trials("COMPLETE")) < 2:
         return found
-    with quiet():
+    with quiet(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=even)
         for place, name in enumerate(search.objectives):
 
             def target(trial: Any, place: int = place) -> float:
                 return float(trial.values[place])
 
-            try:
-                found[f"importances_{name}.png"] = _figure_of(plots.plot_param_importances(ledger.study, target=target, target_name=name))
-            except (ValueError, RuntimeError):
-                pass  # the table of importances says why
+            with contextlib.suppress(ValueError, RuntimeError):  # the table of importances says why
+                drawn = plots.plot_param_importances(ledger.study, target=_low_is_good(search, place), target_name=name)
+                found[f"importances_{name}.png"] = _figure_of(drawn)
             found[f"slice_{name}.png"] = _figure_of(plots.plot_slice(ledger.study, target=target, target_name=name))
         if len(search.objectives) in (2, 3):
             front = plots.plot_pareto_front(ledger.study, target_names=list(search.objectives))
             found["pareto.png"] = _figure_of(front)
     return found
+
+
+def _low_is_good(search: Search, place: int) -> Callable[[Any], float]:
+    """An objective, turned so that low is good: Optuna's importances (PED-ANOVA) are for reaching low values, whatever the direction."""
+    sign = -1.0 if search.directions[place] == "maximize" else 1.0
+    return lambda trial: sign * float(trial.values[place])
 
 
 def _figure_of(axes: Any) -> Any:

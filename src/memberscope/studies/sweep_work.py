@@ -90,10 +90,20 @@ def work(
     Raises:
         Interrupted: `stop` was set.
     """
-    from memberscope.training.fit import to_tensor
-
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each model is traced anew, which TensorFlow warns of
     ledger, space = open_ledger(job)
+    try:
+        return _until_done(job, ledger, space, tracker, stop, watch, on_done)
+    finally:
+        ledger.close()
+
+
+def _until_done(
+    job: Job, ledger: Ledger, space: Mapping[str, Any], tracker: Tracker, stop: StopFlag, watch: Callable[[], None],
+    on_done: Callable[[], None],
+) -> int:  # fmt: skip
+    from memberscope.training.fit import to_tensor
+
     data = load_data(Path(job.data))
     worker = _Worker(job, ledger, space, data, to_tensor(data.x), tracker, stop)
     done = 0

@@ -47,6 +47,11 @@ class Ledger:
     study: Study
     storage: RDBStorage
 
+    def close(self) -> None:
+        """Give the storage's connections of this thread back."""
+        self.storage.remove_session()
+        self.storage.engine.dispose()
+
     def trials(self, *states: str) -> list[FrozenTrial]:
         """Trials in some states (``COMPLETE``, ``RUNNING``, ``WAITING``, ``FAIL``), by number; all without any."""
         from optuna.trial import TrialState
@@ -204,3 +209,4 @@ class SignsOfLife:
                     self._ledger.storage.record_heartbeat(claim.id)
                 except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError):
                     break  # a busy or absent storage is asked again at the next sign; the grace period allows for it
+        self._ledger.storage.remove_session()  # sessions are a thread's own
