@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.samplers import BaseSampler
     from optuna.storages import RDBStorage
+    from sqlalchemy.engine import Engine
 
 DATABASE = "studies.db"
 SPACE = "space"  # the study attribute that holds what its trials are made of
@@ -76,7 +77,7 @@ def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
     connect = {"timeout": SQLITE_PATIENCE_SECONDS} if url.startswith("sqlite") else {"connect_timeout": TIMEOUT_SECONDS}
     with quiet():
         try:
-            return RDBStorage(
+            storage = RDBStorage(
                 url,
                 engine_kwargs={"connect_args": connect},
                 heartbeat_interval=heartbeat,
@@ -88,6 +89,29 @@ def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
             raise UserError(
                 f"storage={shown(url)}: cannot be used ({first}); allowed: an address that SQLAlchemy and a driver of this environment reach"
             ) from None
+    if url.startswith("sqlite"):
+        _serialize(storage.engine)
+    return storage
+
+
+def _serialize(engine: Engine) -> None:
+    """Make every transaction of an SQLite engine take the write lock as it begins.
+
+    Optuna reads a trial's state with SELECT ... FOR UPDATE and then sets it. SQLite has no FOR UPDATE, and Python's driver begins no
+    transaction before the first write, so two workers may both read *waiting* and both claim the trial (seen with three threads: one trial
+    claimed three times). The remedy is SQLAlchemy's own for this driver: begin by hand.
+    """
+    import sqlalchemy
+
+    @sqlalchemy.event.listens_for(engine, "connect")
+    def on_connect(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself
+
+    @sqlalchemy.event.listens_for(engine, "begin")
+    def on_begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()  # connections made before have none of it
 
 
 def _check_reachable(url: str) -> None:
