@@ -562,9 +562,7 @@ class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig):
         group="audit",
         help="a difference in a rate smaller than this does not matter, for the verdict no difference",
     )
-    log_models: str = option(
-        "yes", check=Choice(words=("yes", "no")), group="audit", help="save each trial's model in its run"
-    )
+    log_models: str = option("yes", check=Choice(words=("yes", "no")), group="audit", help="save each trial's model in its run")
     workers: int | str = option(
         "auto",
         check=Integer(low=1, high=1024, words=("auto",)),

@@ -47,10 +47,14 @@ def test_a_grid_ends_with_its_runs_tables_figures_and_verdicts(run: Run) -> None
     verdicts = tracker.artifacts["verdicts.csv"]
     assert set(verdicts["verdict"]) == {"inconclusive"}, "two seeds decide nothing"
     assert list(verdicts["control"]) == ["merged", "natural"] * 2
-    assert {"effects.png", "classes/levels.png", "classes/heat.png", "results.csv", "results.json", "answer.md"} <= set(tracker.artifacts)
+    assert {"effects.png", "classes/levels.png", "classes/heat.png", "results.csv", "results.json", "answer.md"} <= set(
+        tracker.artifacts
+    )
     rows = tracker.artifacts["results.csv"]
     one = rows[(rows["control"] == "natural") & (rows["level"] == 4) & (rows["seed"] == 1)].iloc[0]
-    logged = next(child for child in tracker.children if child.name == "natural-4-s1").latest("advantage_heldout/threshold_loss")
+    logged = next(child for child in tracker.children if child.name == "natural-4-s1").latest(
+        "advantage_heldout/threshold_loss"
+    )
     assert one["advantage_heldout"] == logged
     assert "inconclusive" in result.answer
     same, second = run(grid="classes", controls="merged,natural", levels="4,10")
@@ -73,6 +77,13 @@ def test_size_ends_with_a_law_or_with_the_reason_for_none(run: Run) -> None:
     result, tracker = run(grid="size", levels="40,80,160")
     assert "scaling of tpr_minus_fpr_at_fpr_0_1" in result.answer
     assert "size/scaling.png" in tracker.artifacts
+
+
+def test_privacy_trains_with_noise(run: Run) -> None:
+    _, tracker = run(grid="privacy", controls="noise", seeds=1)
+    final = [child.latest("train/loss") for child in tracker.children]
+    assert [child.logged_params["train.noise_multiplier"] for child in tracker.children] == [0.0, 0.5, 1.0, 2.0]
+    assert len(set(final)) == 4
 
 
 def test_a_search_for_two_objectives_ends_with_a_front_judged_on_other_records(run: Run, tmp_path: Path) -> None:
@@ -134,7 +145,9 @@ def test_seeds_trained_together_are_those_trained_alone() -> None:
     assert len({round(one.figures["train_loss"], 4) for one in many}) == 3
 
 
-def test_a_trial_that_fails_is_told_and_tried_anew(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_trial_that_fails_is_told_and_tried_anew(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     values = {"grid": "width", "levels": "4,8", "model": "dense"}
     true = sweep_work.log_outcome
 

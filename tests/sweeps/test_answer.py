@@ -116,7 +116,12 @@ def test_only_the_last_level_of_an_ordered_factor_and_every_word_is_a_headline()
     assert list(frame["level"]) == [2, 4] * 3
     assert frame["difference"].to_numpy() == pytest.approx([item.means[0] - item.means[1] for item in found])
     words = _grid(values=("dense", "mlp", "conv"))
-    named = [Result(cell=f"{c}-{v}", seed=s, figures={"f": 0.1 * s}) for c in CONTROLS for v in ("dense", "mlp", "conv") for s in range(5)]
+    named = [
+        Result(cell=f"{c}-{v}", seed=s, figures={"f": 0.1 * s})
+        for c in CONTROLS
+        for v in ("dense", "mlp", "conv")
+        for s in range(5)
+    ]
     assert all(item.headline for item in effects(words, named, ("f",), margin=0.02))
 
 
@@ -130,7 +135,9 @@ def test_a_seed_that_lacks_a_level_is_left_out_of_all_levels() -> None:
 
 def test_matched_levels_are_read_at_the_loss_that_all_reach() -> None:
     def result(cell: str, losses: Sequence[float], figures: Sequence[float]) -> Result:
-        history = [{"epoch": k, "train_loss": loss, "f": figure} for k, (loss, figure) in enumerate(zip(losses, figures, strict=True))]
+        history = [
+            {"epoch": k, "train_loss": loss, "f": figure} for k, (loss, figure) in enumerate(zip(losses, figures, strict=True))
+        ]
         return Result(cell=cell, seed=0, figures={"f": figures[-1]}, history=history)
 
     results = [
@@ -146,14 +153,21 @@ def test_matched_levels_are_read_at_the_loss_that_all_reach() -> None:
 def test_levels_by_epoch_and_levels_of_many_cells() -> None:
     history = [{"epoch": 2, "f": 0.1}, {"epoch": 4, "f": 0.3}]
     results = [Result(cell=name, seed=0, figures={"f": value}, history=history) for name, value in (("a", 1.0), ("b", 3.0))]
-    by_epoch = Comparison(factor="epochs", control="x", levels=(Level(value=2, cells=("a",), epoch=2), Level(value=4, cells=("a",), epoch=4)))
+    by_epoch = Comparison(
+        factor="epochs", control="x", levels=(Level(value=2, cells=("a",), epoch=2), Level(value=4, cells=("a",), epoch=4))
+    )
     assert level_values(by_epoch, results, "f") == {2: {0: 0.1}, 4: {0: 0.3}}
-    averaged = Comparison(factor="width", control="y", levels=(Level(value=8, cells=("a", "b")), Level(value=9, cells=("b", "b"))))
+    averaged = Comparison(
+        factor="width", control="y", levels=(Level(value=8, cells=("a", "b")), Level(value=9, cells=("b", "b")))
+    )
     assert level_values(averaged, results, "f") == {8: {0: 2.0}, 9: {0: 3.0}}
     grid = Grid(name="g", cells={name: Cell(recipe=Recipe(), part=PART) for name in "ab"}, comparisons=(by_epoch, averaged))
     assert list(results_frame(grid, results)["f"]) == [0.1, 0.3, 1.0, 3.0, 3.0, 3.0]
 
 
-@pytest.mark.parametrize(("records", "name"), [(60, "tpr_at_fpr_0_1"), (120, "tpr_at_fpr_0_1"), (1000, "tpr_at_fpr_0_01"), (10_000, "tpr_at_fpr_0_001")])
+@pytest.mark.parametrize(
+    ("records", "name"),
+    [(60, "tpr_at_fpr_0_1"), (120, "tpr_at_fpr_0_1"), (1000, "tpr_at_fpr_0_01"), (10_000, "tpr_at_fpr_0_001")],
+)
 def test_the_low_rate_allows_ten_false_positives(records: int, name: str) -> None:
     assert low_name(records) == name

@@ -12,12 +12,13 @@ import pytest
 from memberscope.config import SweepStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
+from memberscope.sweeps.base import CONTROLS
 from memberscope.sweeps.cells import Cell, Comparison, Grid
-from memberscope.sweeps.grids import CONTROLS, class_levels, make_grid
+from memberscope.sweeps.grids import class_levels, make_grid
 from memberscope.sweeps.matching import parameter_count
 
 Make = Callable[..., SweepStudyConfig]
-NAMES = ("depth", "width", "architecture", "classes", "size", "epochs")
+NAMES = ("depth", "width", "architecture", "classes", "size", "epochs", "privacy")
 
 
 def _cells(grid: Grid, control: str) -> dict[object, Cell]:
@@ -48,7 +49,9 @@ def test_classes_under_their_controls(data: LabeledData, config: Make) -> None:
     assert {cell.part.members for cell in every["merged"].values()} == {120}
     assert [cell.part.members for cell in every["natural"].values()] == [40, 80, 120]
     assert {cell.part.members for cell in every["equal_total"].values()} == {40}
-    steps = [math.ceil(cell.part.members / cell.recipe.batch_size) * cell.recipe.epochs for cell in every["equal_steps"].values()]
+    steps = [
+        math.ceil(cell.part.members / cell.recipe.batch_size) * cell.recipe.epochs for cell in every["equal_steps"].values()
+    ]
     assert steps == [72, 72, 72]
     assert [cell.part.treatment for cell in every["equal_head"].values()] == ["head", "head", "kept"]
     for control, cells in every.items():
@@ -99,6 +102,15 @@ def test_sizes_are_nested_up_to_all_that_is_left(data: LabeledData, config: Make
     assert {cell.part.audited_members for cell in cells.values()} == {250}
 
 
+def test_privacy_varies_one_of_noise_clip_and_batch(data: LabeledData, config: Make) -> None:
+    grid = _grid(data, config(grid="privacy"))
+    noise, clip, batch = (_cells(grid, control) for control in ("noise", "clip", "batch"))
+    assert [cell.noise_multiplier for cell in noise.values()] == [0.0, 0.5, 1.0, 2.0]
+    assert {(cell.clip, cell.recipe.batch_size) for cell in noise.values()} == {(1.0, 10)}
+    assert {cell.noise_multiplier for cell in clip.values()} == {1.0}
+    assert [cell.recipe.batch_size for cell in batch.values()] == [25, 50, 100]
+
+
 def test_epochs_are_read_off_one_training(data: LabeledData, config: Make) -> None:
     (dense, _conv) = _grid(data, config(grid="epochs")).comparisons
     assert isinstance(dense, Comparison)
@@ -110,7 +122,10 @@ def test_epochs_are_read_off_one_training(data: LabeledData, config: Make) -> No
     [
         ({"grid": "classes", "levels": "2,7"}, "classes=7: toy has 6 classes; allowed: 2 to 6"),
         ({"grid": "classes", "levels": "1,2"}, "classes=1: toy has 6 classes"),
-        ({"grid": "depth", "model": "conv", "levels": "1,2,9"}, "depth=9: a conv model on 32x32x1 inputs can have depth 1 to 3"),
+        (
+            {"grid": "depth", "model": "conv", "levels": "1,2,9"},
+            "depth=9: a conv model on 32x32x1 inputs can have depth 1 to 3",
+        ),
         ({"grid": "classes", "controls": "natral"}, "controls=natral: not one of grid=classes; .*nearest: natural"),
         ({"grid": "size", "levels": "100,4000"}, "members=4000: 6 classes of toy may hold 360 records"),
         ({"grid": "classes", "batch_size": 64}, "batch_size=64: more than the 40 members of cell natural-2"),

@@ -130,7 +130,7 @@ def test_another_space_under_one_name_is_refused_with_the_difference(open_ledger
     ("url", "line"),
     [
         ("sqlite:////no/such/folder/studies.db", "cannot be written"),
-        ("postgresql://someone:secret@127.0.0.1:1/nothing", r"storage=postgresql\+psycopg://someone:\*\*\*@127.0.0.1:1/nothing: does not answer"),
+        ("postgresql://someone:secret@127.0.0.1:1/nothing", r"psycopg://someone:\*\*\*@127.0.0.1:1/nothing: does not answer"),
         ("gopher://host/thing", "unknown kind 'gopher'"),
     ],
 )  # fmt: skip

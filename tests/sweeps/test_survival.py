@@ -41,9 +41,7 @@ def _start(store: Path, **changes: str) -> subprocess.Popen[str]:
 
 
 def _workers(sweep: subprocess.Popen[str]) -> list[psutil.Process]:
-    return [
-        child for child in psutil.Process(sweep.pid).children() if any("sweep_worker" in word for word in child.cmdline())
-    ]
+    return [child for child in psutil.Process(sweep.pid).children() if any("sweep_worker" in word for word in child.cmdline())]
 
 
 def _wait(sweep: subprocess.Popen[str], ready: Callable[[], bool]) -> None:

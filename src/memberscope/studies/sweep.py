@@ -20,7 +20,7 @@ from memberscope.datasets import LabeledData, load_dataset
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.progress import Progress
-from memberscope.studies import sweep_answer
+from memberscope.studies import sweep_answer, sweep_front
 from memberscope.studies.result import StudyResult
 from memberscope.studies.sweep_work import Job, work
 from memberscope.sweeps import storage as storages
@@ -87,14 +87,18 @@ def _go_on(
         train(job, ledger, config, tracker, stop)
     settle(ledger, tracker, adopt=waiting > 0)
     conclusion = sweep_answer.Conclusion(config=config, ledger=ledger, name=name, storage=storages.shown(url), data=data)
-    return conclusion.of_search(plan, tracker) if isinstance(plan, Search) else conclusion.of_grid(plan, seeds, tracker)
+    if isinstance(plan, Search):
+        return sweep_front.of_search(conclusion, plan, tracker)
+    return conclusion.of_grid(plan, seeds, tracker)
 
 
 def check_attacks(request: str) -> None:
     """Raise UserError unless the attacks exist and the first needs nothing but the target: it gives each trial its figures."""
     names = resolve_attacks(request)
     if not registry.get(names[0]).needs <= {"target"}:
-        raise UserError(f"attacks={request}: {names[0]}, the first, needs shadow models; allowed first: threshold_loss and others without")
+        raise UserError(
+            f"attacks={request}: {names[0]}, the first, needs shadow models; allowed first: threshold_loss and others without"
+        )
 
 
 def plan_of(data: LabeledData, config: SweepStudyConfig) -> Grid | Search:
@@ -107,7 +111,9 @@ def plan_of(data: LabeledData, config: SweepStudyConfig) -> Grid | Search:
     base = base_cell(data, config)
     check_corners(data, base, factors)
     if min(base.part.audited_members, base.part.audited_nonmembers) < 2 * FEWEST:
-        raise UserError(f"members={base.part.members}: a search halves the audited records; allowed: at least {2 * FEWEST} on each side")
+        raise UserError(
+            f"members={base.part.members}: a search halves the audited records; allowed: at least {2 * FEWEST} on each side"
+        )
     return Search(
         factors=factors, base=base, objectives=read_objectives(config.objectives), kind=config.sampler, seeds=config.seeds, seed=config.seed
     )  # fmt: skip

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from memberscope.config import SweepStudyConfig
 from memberscope.datasets import LabeledData
@@ -18,7 +16,6 @@ from memberscope.sweeps import answer, figures, scaling
 from memberscope.sweeps.answer import ADVANTAGE, Effect, Result
 from memberscope.sweeps.cells import Comparison, Grid
 from memberscope.sweeps.ledger import CELL, ERROR, RESULT, RUN, SEED, Ledger
-from memberscope.sweeps.search import Search
 from memberscope.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -68,29 +65,39 @@ class Conclusion:
         if not found:
             lines.append("no comparison has a finished trial of every level for one seed yet")
         tracker.metrics(headline_metrics(found))
-        tracker.tags({f"memberscope.verdict.{effect.control}.{effect.figure}"[:250]: effect.verdict.verdict for effect in found if effect.headline and ordered(grid, effect)})
+        tracker.tags(
+            {
+                f"memberscope.verdict.{effect.control}.{effect.figure}"[:250]: effect.verdict.verdict
+                for effect in found
+                if effect.headline and ordered(grid, effect)
+            }
+        )
         tracker.describe(self._page(grid, found, lines, len(results)))
         tracker.text("\n".join(lines) + "\n", "answer.md")
         if missing:
-            raise RuntimeError(f"{len(missing)} trials are missing ({', '.join(missing[:5])}): {self._reasons()}; the next start tries them anew")
+            raise RuntimeError(
+                f"{len(missing)} trials are missing ({', '.join(missing[:5])}): {self.reasons()}; the next start tries them anew"
+            )
         table = answer.effects_frame([effect for effect in found if effect.headline])
         text = table[SHOWN].round(3).to_string(index=False) if len(table) else "no effects"
-        return StudyResult(table=f"{self._head(len(results))}\n{text}", answer="\n".join(lines))
+        return StudyResult(table=f"{self.head(len(results))}\n{text}", answer="\n".join(lines))
 
-    def _head(self, trials: int) -> str:
+    def head(self, trials: int) -> str:
+        """Which study this is, with how many trials, and where."""
         return f"study {self.name}: {trials} trials, {self.config.seeds} seed{'s' if self.config.seeds > 1 else ''}, in {self.storage}"
 
-    def _reasons(self) -> str:
+    def reasons(self) -> str:
+        """Why trials are missing: the last one's error."""
         failed = [trial.user_attrs[ERROR] for trial in self.ledger.trials("FAIL") if ERROR in trial.user_attrs]
         return str(failed[-1]) if failed else "their workers died"
 
     def _log_tables(self, grid: Grid, results: Sequence[Result], found: Sequence[Effect], tracker: Tracker) -> None:
         rows = answer.results_frame(grid, results)
         tracker.table(rows, "results.csv")
-        tracker.table(_compact(rows), "results.json")
+        tracker.table(compact(rows), "results.json")
         frame = answer.effects_frame(found)
         tracker.table(frame, "verdicts.csv")
-        tracker.table(_compact(frame), "verdicts.json")
+        tracker.table(compact(frame), "verdicts.json")
 
     def _log_figures(
         self, grid: Grid, results: Sequence[Result], found: Sequence[Effect], names: Sequence[str], tracker: Tracker
@@ -114,7 +121,9 @@ class Conclusion:
             title = f"{factor} on {self.data.name}, {self.config.seeds} seeds"
             tracker.figure(figures.levels_figure(points, xlabel=factor, title=title), f"{factor}/levels.png")
             if len(mine) > 1:
-                heat = figures.heat_figure(points[ADVANTAGE], xlabel=factor, ylabel="control", title=f"{ADVANTAGE}, mean over seeds")
+                heat = figures.heat_figure(
+                    points[ADVANTAGE], xlabel=factor, ylabel="control", title=f"{ADVANTAGE}, mean over seeds"
+                )
                 tracker.figure(heat, f"{factor}/heat.png")
             for item in mine:
                 if item.matched:
@@ -134,12 +143,12 @@ class Conclusion:
             return
         frame = pd.DataFrame(rows)
         tracker.table(frame, f"{item.factor}/{item.control}.csv")
-        drawn = figures.matched_figure(frame, matched=item.matched, figure=ADVANTAGE, title=f"{item.control}: leakage as training goes on")
+        drawn = figures.matched_figure(
+            frame, matched=item.matched, figure=ADVANTAGE, title=f"{item.control}: leakage as training goes on"
+        )
         tracker.figure(drawn, f"{item.factor}/{item.control}.png")
 
-    def _log_scaling(
-        self, grid: Grid, results: Sequence[Result], low: str, rate: float, tracker: Tracker
-    ) -> list[str]:
+    def _log_scaling(self, grid: Grid, results: Sequence[Result], low: str, rate: float, tracker: Tracker) -> list[str]:
         """The power law of TPR - FPR at the fixed FPR by size, where the grid varies it."""
         lines = []
         for item in grid.comparisons:
@@ -161,13 +170,18 @@ class Conclusion:
                 "the same, were all members audited": growing,
             }
             name = f"{low.replace('tpr', 'tpr_minus_fpr')}"
-            tracker.figure(figures.scaling_figure(above, law, null, ylabel=f"TPR - FPR at FPR {rate:g}"), f"{item.factor}/scaling.png")
+            tracker.figure(
+                figures.scaling_figure(above, law, null, ylabel=f"TPR - FPR at FPR {rate:g}"), f"{item.factor}/scaling.png"
+            )
             if law.beta is None:
                 lines.append(f"scaling of {name}: none fitted, {law.reason}")
             else:
                 low_end, high_end = law.beta.ci_low, law.beta.ci_high
-                interval = f", 95% interval {low_end:+.2f} to {high_end:+.2f}" if low_end is not None and high_end is not None else ""
-                lines.append(f"scaling of {name}: {law.c:.3f} (S / {law.sizes[0]})^beta with beta {law.beta.mean:+.2f}{interval}, {law.beta.n_seeds} seeds")
+                interval = (
+                    f", 95% interval {low_end:+.2f} to {high_end:+.2f}" if low_end is not None and high_end is not None else ""
+                )
+                fitted = f"{law.c:.3f} (S / {law.sizes[0]})^beta with beta {law.beta.mean:+.2f}{interval}"
+                lines.append(f"scaling of {name}: {fitted}, {law.beta.n_seeds} seeds")
                 tracker.metrics({"scaling_beta": law.beta.mean})
         return lines
 
@@ -175,10 +189,10 @@ class Conclusion:
         first = next(iter(grid.cells.values())).part
         about = [
             f"# {grid.name} on {self.data.name}",
-            f"{trials} trials: {len(grid.cells)} cells, {self.config.seeds} seeds. Every cell is audited on {first.audited_members} members and "
-            f"{first.audited_nonmembers} non-members by `{self.config.attacks}`. Study `{self.name}` in `{self.storage}`.",
-            f"Differences are paired by seed; 95% t intervals; verdicts need at least {LEAST_SEEDS} seeds and are adjusted over the rows of a "
-            f"figure (Holm); *no difference* is an equivalence test at ±{self.config.margin:g}.",
+            f"{trials} trials: {len(grid.cells)} cells, {self.config.seeds} seeds. Every cell is audited on {first.audited_members} "
+            f"members and {first.audited_nonmembers} non-members by `{self.config.attacks}`. Study `{self.name}` in `{self.storage}`.",
+            f"Differences are paired by seed; 95% t intervals; verdicts need at least {LEAST_SEEDS} seeds and are adjusted over the rows "
+            f"of a figure (Holm); *no difference* is an equivalence test at ±{self.config.margin:g}.",
         ]
         rows = [
             {
@@ -195,34 +209,6 @@ class Conclusion:
         notes = ["## What each control holds constant", "\n".join(f"- `{name}`: {note}" for name, note in grid.notes.items())]
         extra = ["\n".join(f"- {line}" for line in lines if line.startswith("scaling"))]
         return "\n\n".join(part for part in [*about, *table, *extra, *notes] if part) + "\n"
-
-    def of_search(self, search: Search, tracker: Tracker) -> StudyResult:
-        """Log and tell what a search found: the best points, judged again on records that the search did not touch."""
-        frame = points_frame(self.ledger, search)
-        if not len(frame):
-            raise RuntimeError(f"no trial is finished: {self._reasons()}; the next start tries them anew")
-        tracker.table(frame, "results.csv")
-        tracker.table(_compact(frame), "results.json")
-        best = frame[frame["best"]]
-        for path, figure in search_figures(self.ledger, search).items():
-            tracker.figure(figure, path)
-        weights = importances(self.ledger, search)
-        tracker.table(weights, "importances.csv")
-        names = [factor.name for factor in search.factors]
-        final = [name for name in (ADVANTAGE, "auc", "accuracy", "train_accuracy") if name in frame]
-        shown = best[["trial", *names, *final]]
-        lines = [point_sentence(row, search, names, final) for row in best.to_dict("records")]
-        lines.append(
-            "A search changes all factors at once: it finds settings and assesses no factor's effect; sampler=grid does. "
-            "Figures after 'final' are of records that the search did not touch."
-        )
-        if len(search.objectives) == 1:
-            tracker.metrics({f"best_{name}": float(best.iloc[0][name]) for name in final})
-        tracker.text("\n".join(lines) + "\n", "answer.md")
-        about = f"# Search of {self.config.space or 'a space'} on {self.data.name}\n\n{len(frame)} trials by {search.kind}, {search.seeds} seeds each; "
-        about += f"objectives: {', '.join(search.objectives)}. Study `{self.name}` in `{self.storage}`.\n\n{markdown(shown.round(4))}\n\n"
-        tracker.describe(about + "\n".join(f"- {line}" for line in lines) + "\n")
-        return StudyResult(table=f"{self._head(len(frame))}\n{shown.round(4).to_string(index=False)}", answer="\n".join(lines))
 
 
 def finished(ledger: Ledger) -> list[Result]:
@@ -265,7 +251,7 @@ def _plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_\-. /]", "_", text)
 
 
-def _compact(frame: pd.DataFrame) -> pd.DataFrame:
+def compact(frame: pd.DataFrame) -> pd.DataFrame:
     """Rounded, with None for what is missing: a table that the UI shows."""
     rounded = frame.round(4)
     return rounded.astype(object).where(rounded.notna(), None)
@@ -276,92 +262,3 @@ def _interval(effect: Effect) -> str:
     if difference.ci_low is None or difference.ci_high is None:
         return f"{difference.mean:+.3f}"
     return f"{difference.mean:+.3f} ({difference.ci_low:+.3f} to {difference.ci_high:+.3f})"
-
-
-def points_frame(ledger: Ledger, search: Search) -> pd.DataFrame:
-    """A row a finished point: trial, its values, its objectives (tuning), its final figures, and whether it is (Pareto-)best."""
-    import pandas as pd
-
-    best = {trial.number for trial in ledger.study.best_trials} if ledger.trials("COMPLETE") else set()
-    if len(search.objectives) == 1 and best:
-        best = {ledger.study.best_trial.number}
-    rows = [
-        {
-            "trial": trial.number, "best": trial.number in best, **trial.params,
-            **{f"objective_{name}": value for name, value in zip(search.objectives, trial.values or [], strict=True)},
-            **{name: value for name, value in trial.user_attrs[RESULT]["figures"].items() if not name.startswith("tuning_")},
-        }
-        for trial in ledger.trials("COMPLETE")
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def point_sentence(row: Mapping[str, Any], search: Search, names: Sequence[str], final: Sequence[str]) -> str:
-    """One line on a best point."""
-    place = ", ".join(f"{name}={row[name]:.4g}" if isinstance(row[name], float) else f"{name}={row[name]}" for name in names)
-    tuned = ", ".join(f"{name} {row[f'objective_{name}']:.3f}" for name in search.objectives)
-    settled = ", ".join(f"{name} {row[name]:.3f}" for name in final)
-    kind = "on the Pareto front" if len(search.objectives) > 1 else "best"
-    return f"trial {row['trial']} is {kind}: {place}; tuned on {tuned}; final: {settled}"
-
-
-def importances(ledger: Ledger, search: Search) -> pd.DataFrame:
-    """Optuna's importance of each factor for each objective; a row says why where there is none."""
-    import optuna
-    import pandas as pd
-
-    from memberscope.sweeps.storage import quiet
-
-    rows: list[dict[str, Any]] = []
-    for place, name in enumerate(search.objectives):
-        try:
-            with quiet():
-                found = optuna.importance.get_param_importances(ledger.study, target=_low_is_good(search, place))
-        except (ValueError, RuntimeError) as error:
-            rows.append({"objective": name, "factor": None, "importance": None, "reason": " ".join(str(error).split())})
-            continue
-        rows += [{"objective": name, "factor": factor, "importance": value, "reason": ""} for factor, value in found.items()]
-    return pd.DataFrame(rows)
-
-
-def search_figures(ledger: Ledger, search: Search) -> dict[str, Any]:
-    """Optuna's own plots: importances and slices an objective, the Pareto front of two or three."""
-    import matplotlib
-    import optuna
-
-    from memberscope.sweeps.storage import quiet
-
-    matplotlib.use("Agg")
-    even = "Attempting to set identical low and high"  # Optuna's bars where every importance is 0
-    plots = optuna.visualization.matplotlib
-    found: dict[str, Any] = {}
-    if len(ledger.trials("COMPLETE")) < 2:
-        return found
-    with quiet(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=even)
-        for place, name in enumerate(search.objectives):
-
-            def target(trial: Any, place: int = place) -> float:
-                return float(trial.values[place])
-
-            with contextlib.suppress(ValueError, RuntimeError):  # the table of importances says why
-                drawn = plots.plot_param_importances(ledger.study, target=_low_is_good(search, place), target_name=name)
-                found[f"importances_{name}.png"] = _figure_of(drawn)
-            found[f"slice_{name}.png"] = _figure_of(plots.plot_slice(ledger.study, target=target, target_name=name))
-        if len(search.objectives) in (2, 3):
-            front = plots.plot_pareto_front(ledger.study, target_names=list(search.objectives))
-            found["pareto.png"] = _figure_of(front)
-    return found
-
-
-def _low_is_good(search: Search, place: int) -> Callable[[Any], float]:
-    """An objective, turned so that low is good: Optuna's importances (PED-ANOVA) are for reaching low values, whatever the direction."""
-    sign = -1.0 if search.directions[place] == "maximize" else 1.0
-    return lambda trial: sign * float(trial.values[place])
-
-
-def _figure_of(axes: Any) -> Any:
-    import numpy as np
-
-    return np.ravel(axes)[0].figure if not hasattr(axes, "figure") else axes.figure
-

@@ -54,7 +54,7 @@ class Outcome:
 
 def together(cell: Cell) -> bool:
     """Whether seeds of a cell train in one batched program: dense layers alone, and nothing to look at on the way."""
-    return cell.recipe.model in ("dense", "mlp") and not cell.look_every and not cell.noise_multiplier
+    return cell.recipe.model in ("dense", "mlp") and not cell.look_every and not cell.clip
 
 
 def run_cell(
@@ -113,10 +113,18 @@ def _one_by_one(
             if epoch == recipe.epochs or (epoch and cell.look_every and epoch % cell.look_every == 0):
                 history.append(look(predict, selection, epoch=epoch, seed=seed))
 
-        fit(
-            model, x, view.y, selection.plan.members, scale=data.scale, epochs=recipe.epochs, batch_size=recipe.batch_size,
-            learning_rate=recipe.learning_rate, seed=seed, after_epoch=after_epoch, between_steps=lambda done: stop.check(),
-        )  # fmt: skip
+        common: dict[str, Any] = {
+            "scale": data.scale, "epochs": recipe.epochs, "batch_size": recipe.batch_size, "learning_rate": recipe.learning_rate,
+            "seed": seed, "after_epoch": after_epoch, "between_steps": lambda done: stop.check(),
+        }  # fmt: skip
+        if cell.clip:
+            from memberscope.training.private import fit_private
+
+            fit_private(
+                model, x, view.y, selection.plan.members, clip_norm=cell.clip, noise_multiplier=cell.noise_multiplier, **common
+            )
+        else:
+            fit(model, x, view.y, selection.plan.members, **common)
         seconds = time.perf_counter() - start
         yield _Trained(seed=seed, predict=predict, model=partial(_same, model), history=history, seconds=seconds)
 
@@ -252,5 +260,6 @@ def run_params(outcome: Outcome, cell: Cell, attacks: str) -> dict[str, Any]:
         "model.architecture": recipe.model, "model.depth": recipe.depth, "model.width": recipe.width,
         "model.widths": ",".join(map(str, recipe.widths)), "model.filters": recipe.filters, "model.activation": recipe.activation,
         "model.parameters": int(outcome.figures["parameters"]), "train.epochs": recipe.epochs, "train.batch_size": recipe.batch_size,
-        "train.learning_rate": recipe.learning_rate, "train.optimizer": "adam", "audit.attacks": attacks, "study.seed": outcome.seed,
+        "train.learning_rate": recipe.learning_rate, "train.optimizer": "adam",
+        "train.noise_multiplier": cell.noise_multiplier, "train.clip_norm": cell.clip, "audit.attacks": attacks, "study.seed": outcome.seed,
     }  # fmt: skip

@@ -135,7 +135,9 @@ class _Worker:
 
     def alike(self, first: FrozenTrial, other: FrozenTrial) -> bool:
         """Whether two waiting trials are seeds of one cell that trains together."""
-        return self.grid is not None and first.params[CELL] == other.params[CELL] and together(self.grid.cells[first.params[CELL]])
+        return (
+            self.grid is not None and first.params[CELL] == other.params[CELL] and together(self.grid.cells[first.params[CELL]])
+        )
 
     def run(self, claims: Sequence[Claim]) -> Iterator[bool]:
         """One claim after the other; whether each was closed with figures.

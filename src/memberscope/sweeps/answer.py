@@ -55,7 +55,8 @@ class Effect:
         factor, control: see `Comparison`.
         figure: which.
         level, against: the two values.
-        headline: whether this is the factor's effect: the last against the first of an ordered factor, each against the first otherwise.
+        headline: whether this is the factor's effect: the last against the first of an ordered factor, each against the
+            first otherwise.
         means: the mean figure over seeds at `level` and at `against`.
         verdict: on the paired differences; Holm over the headlines of a figure, or over the levels of one comparison.
         differences: seed -> difference.
@@ -110,8 +111,8 @@ def _read(result: Result, level: Level, matched: str, at: float, figure: str) ->
 def effects(grid: Grid, results: Sequence[Result], figures: Sequence[str], *, margin: float) -> list[Effect]:
     """Every level against the first of its comparison, in every figure.
 
-    Holm goes over the headlines of all comparisons of the grid, a figure at a time: these are the answer. The other levels are adjusted within
-    their comparison and show the way between.
+    Holm goes over the headlines of all comparisons of the grid, a figure at a time: these are the answer. The other levels are adjusted
+    within their comparison and show the way between.
     """
     found: list[Effect] = []
     for figure in figures:
@@ -151,9 +152,7 @@ def _headline(comparison: Comparison, level: Level) -> bool:
     return not comparison.ordered or level == comparison.levels[-1]
 
 
-def _judge(
-    family: Mapping[tuple[str, LevelValue], list[float]], margin: float
-) -> dict[tuple[str, LevelValue], Verdict]:
+def _judge(family: Mapping[tuple[str, LevelValue], list[float]], margin: float) -> dict[tuple[str, LevelValue], Verdict]:
     names = {str(number): key for number, key in enumerate(family)}
     judged = verdicts({name: family[key] for name, key in names.items()}, margin=margin)
     return {names[name]: verdict for name, verdict in judged.items()}
@@ -205,7 +204,7 @@ def effects_frame(found: Sequence[Effect]) -> pd.DataFrame:
 
 
 def results_frame(grid: Grid, results: Sequence[Result]) -> pd.DataFrame:
-    """A row a comparison, level and seed: the level's cells, and every figure of the first of them; what is matched or by epoch is read there."""
+    """A row a comparison, level, cell and seed with every figure, read at the level's epoch; those matched add no cells."""
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
@@ -215,8 +214,9 @@ def results_frame(grid: Grid, results: Sequence[Result]) -> pd.DataFrame:
             continue
         for level in item.levels:
             for cell in level.cells:
+                head = {"factor": item.factor, "control": item.control, "level": level.value, "cell": cell}
                 rows += [
-                    {"factor": item.factor, "control": item.control, "level": level.value, "cell": cell, "seed": seed, **_row(result, level)}
+                    {**head, "seed": seed, **_row(result, level)}
                     for (name, seed), result in sorted(index.items())
                     if name == cell
                 ]  # fmt: skip

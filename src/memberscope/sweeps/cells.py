@@ -57,8 +57,8 @@ class Cell:
         recipe: architecture and training.
         part: the records.
         look_every: audit by epoch, every so many epochs; 0: at the end alone.
-        noise_multiplier: of DP-SGD; 0: no privacy.
-        clip: the norm that DP-SGD clips each record's gradient to.
+        noise_multiplier: of DP-SGD, where `clip` says that it trains; 0: clipping alone, which promises nothing.
+        clip: the norm that DP-SGD clips each record's gradient to; 0: no DP-SGD.
     """
 
     recipe: Recipe
@@ -99,7 +99,7 @@ class Comparison:
         factor: what is varied.
         control: what is held constant, as the grid names it.
         levels: in order.
-        matched: figures are read off the curves by epoch where this curve, ``train_loss`` or ``train_accuracy``, is equal; empty: at the end.
+        matched: figures are read off the curves by epoch where this one, ``train_loss`` or ``train_accuracy``, is equal; empty: at the end.
     """
 
     factor: str
@@ -142,7 +142,9 @@ class Grid:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
         comparisons = [
-            Comparison(**{**item, "levels": tuple(Level(**{**level, "cells": tuple(level["cells"])}) for level in item["levels"])})
+            Comparison(
+                **{**item, "levels": tuple(Level(**{**level, "cells": tuple(level["cells"])}) for level in item["levels"])}
+            )
             for item in values["comparisons"]
         ]
         cells = {name: Cell.from_dict(cell) for name, cell in values["cells"].items()}

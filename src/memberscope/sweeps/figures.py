@@ -31,9 +31,7 @@ def level_points(values: Mapping[str, Values]) -> pd.DataFrame:
         for level, by_seed in by_level.items():
             if by_seed:
                 found = paired_seeds(list(by_seed.values()))
-                rows.append(
-                    {"control": control, "level": level, "mean": found.mean, "ci_low": found.ci_low, "ci_high": found.ci_high, "seeds": found.n_seeds}
-                )  # fmt: skip
+                rows.append((control, level, found.mean, found.ci_low, found.ci_high, found.n_seeds))
     return pd.DataFrame(rows, columns=["control", "level", "mean", "ci_low", "ci_high", "seeds"])
 
 
@@ -44,7 +42,10 @@ def draw_levels(ax: Axes, points: pd.DataFrame, *, xlabel: str, ylabel: str) -> 
     for number, (control, part) in enumerate(points.groupby("control", sort=False)):
         x = part["level"].astype(float).to_numpy() if ordered else np.array([levels.index(level) for level in part["level"]])
         mean = part["mean"].astype(float).to_numpy()
-        spread = [mean - part["ci_low"].astype(float).fillna(part["mean"]), part["ci_high"].astype(float).fillna(part["mean"]) - mean]
+        spread = [
+            mean - part["ci_low"].astype(float).fillna(part["mean"]),
+            part["ci_high"].astype(float).fillna(part["mean"]) - mean,
+        ]
         ax.errorbar(
             x, mean, yerr=spread, label=str(control), marker="o", markersize=3, capsize=2, linewidth=1.4,
             color=COLOURS[number % len(COLOURS)], linestyle=LINES[number % len(LINES)],
@@ -76,13 +77,17 @@ def draw_effects(ax: Axes, effects: Sequence[Effect], *, margin: float) -> Figur
     ax.axvline(0.0, color="0.6", linewidth=0.8)
     for row, effect in enumerate(effects):
         difference = effect.verdict.difference
-        colour = {"increases": COLOURS[1], "decreases": COLOURS[0], "no difference": COLOURS[2]}.get(effect.verdict.verdict, "0.4")
+        colour = {"increases": COLOURS[1], "decreases": COLOURS[0], "no difference": COLOURS[2]}.get(
+            effect.verdict.verdict, "0.4"
+        )
         each = list(effect.differences.values())
         ax.plot(each, [row + 0.15] * len(each), "|", color=colour, alpha=0.5)
-        if difference.ci_low is not None:
+        if difference.ci_low is not None and difference.ci_high is not None:
             ax.plot([difference.ci_low, difference.ci_high], [row, row], color=colour, linewidth=1.6)
         ax.plot(difference.mean, row, "o", color=colour, markersize=5)
-        ax.annotate(effect.verdict.verdict, (1.01, row), xycoords=("axes fraction", "data"), fontsize=7, va="center", color=colour)
+        ax.annotate(
+            effect.verdict.verdict, (1.01, row), xycoords=("axes fraction", "data"), fontsize=7, va="center", color=colour
+        )
     ax.set_yticks(range(len(names)), names, fontsize=7)
     ax.set(ylim=(len(names) - 0.5, -0.5), xlabel="difference, 95% interval over seeds (shaded: the margin)")
     return ax.figure  # type: ignore[return-value]  # not of a SubFigure
@@ -122,7 +127,9 @@ def heat_figure(points: pd.DataFrame, *, xlabel: str, ylabel: str, title: str) -
     return figure
 
 
-def scaling_figure(by_level: Mapping[int, Mapping[int, float]], law: PowerLaw, null: Mapping[str, Any], *, ylabel: str) -> Figure:
+def scaling_figure(
+    by_level: Mapping[int, Mapping[int, float]], law: PowerLaw, null: Mapping[str, Any], *, ylabel: str
+) -> Figure:
     """A figure by the number of members, each seed a point, the fitted law, and the figure that no signal shows.
 
     Args:

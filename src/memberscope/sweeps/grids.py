@@ -8,15 +8,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from memberscope.config import SweepStudyConfig
-from memberscope.datasets.labeled import LabeledData, Sizes
+from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError, nearest
 from memberscope.models import largest_depth
-from memberscope.plan import resolve_sizes
+from memberscope.sweeps.base import CONTROLS, Base, base_of
 from memberscope.sweeps.cells import Builder, Cell, Comparison, Grid, Level, LevelValue, Part
 from memberscope.sweeps.matching import match_parameters, parameter_count
 from memberscope.sweeps.records import fewest_records
@@ -27,84 +27,10 @@ CONV_DEPTHS = (1, 2, 3)
 WIDTHS = (16, 32, 64, 128, 256)
 FILTERS = (8, 16, 32, 64)
 FEWEST = 20  # records that a side needs
+NOISE = (0.0, 0.5, 1.0, 2.0)
+CLIPS = (0.3, 1.0, 3.0)
+BATCHES = (25, 50, 100)
 UNBALANCED = 1.5  # the largest class has this many times the records of the smallest
-
-CONTROLS = {
-    "depth": {
-        "fixed_width": "every layer has the same width, so deeper models have more parameters",
-        "fixed_parameters": "widths are solved so that parameter counts agree within 2%",
-        "equal_loss": "the models of fixed width, each read at the epoch where it reaches the training loss that all reach",
-    },
-    "width": {"fixed_depth": "the depth is the same, so wider models have more parameters"},
-    "architecture": {
-        "matched_depth": "the depth is the same; parameter counts differ",
-        "matched_parameters": "widths are solved so that parameter counts agree within 2% of the dense model's",
-        "equal_accuracy": "the models of equal depth, each read at the epoch where it reaches the training accuracy that all reach",
-    },
-    "classes": {
-        "merged": "the same records; labels are coarsened into so many superclasses, so nothing but the classes changes",
-        "natural": "fewer classes have less data, as in the case study",
-        "equal_total": "the same number of members whatever the classes",
-        "equal_steps": "fewer classes have less data, and more epochs for as many optimizer steps",
-        "equal_head": "fewer classes have less data, but the model keeps all logits",
-        "equal_per_class": "each class has the same number of members",
-    },
-    "size": {"fixed_audit": "the same records are audited whatever the number of members, which are nested"},
-    "epochs": {"one_training": "one training a seed, audited as it goes on"},
-    "privacy": {
-        "noise": "the noise of DP-SGD grows at a fixed clip and batch",
-        "clip": "the clip of DP-SGD grows at a fixed noise multiplier",
-        "batch": "the batch of DP-SGD grows at a fixed noise multiplier and clip",
-    },
-}  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Base:
-    """What every cell of a grid starts from."""
-
-    data: LabeledData
-    recipe: Recipe
-    sizes: Sizes
-    noise: float
-    choice: str
-    look_every: int
-
-    @property
-    def validation(self) -> int:
-        """Records that watch the training."""
-        return self.sizes.validation or 0
-
-    @property
-    def whole(self) -> Part:
-        """All classes and all records that the sizes name."""
-        return Part(
-            classes=self.data.classes, choice=self.choice, members=self.sizes.members, nonmembers=self.sizes.nonmembers,
-            validation=self.validation, audited_members=self.sizes.members, audited_nonmembers=self.sizes.nonmembers,
-            label_noise=self.noise,
-        )  # fmt: skip
-
-    def shares(self, room: int) -> tuple[int, int, int]:
-        """Members, non-members and validation in the base's proportions, out of `room` records."""
-        every = self.sizes.members + self.sizes.nonmembers + self.validation
-        room = min(room, every)
-        return (
-            self.sizes.members * room // every,
-            self.sizes.nonmembers * room // every,
-            self.validation * room // every,
-        )
-
-
-def base_of(data: LabeledData, config: SweepStudyConfig) -> Base:
-    """The base that a configuration asks for; UserError where its sizes do not fit."""
-    sizes = resolve_sizes(
-        available=len(data), members=config.members, nonmembers=config.nonmembers, validation=config.validation, defaults=data.sizes
-    )  # fmt: skip
-    noise = data.label_noise if config.label_noise == "auto" else float(config.label_noise)
-    return Base(
-        data=data, recipe=Recipe.of(config, config), sizes=sizes, noise=noise, choice=config.class_choice,
-        look_every=config.audit_every,
-    )  # fmt: skip
 
 
 def make_grid(name: str, data: LabeledData, config: SweepStudyConfig) -> Grid:
@@ -186,8 +112,8 @@ def check(grid: Grid, data: LabeledData) -> None:
             )
         if min(part.audited_members, part.audited_nonmembers) < FEWEST:
             raise UserError(
-                f"members={part.members}: {part.audited_members} members and {part.audited_nonmembers} non-members are left to audit in cell "
-                f"{name} of grid={grid.name}; allowed: at least {FEWEST} on each side"
+                f"members={part.members}: {part.audited_members} members and {part.audited_nonmembers} non-members are left to audit in "
+                f"cell {name} of grid={grid.name}; allowed: at least {FEWEST} on each side"
             )
         if recipe.batch_size > part.members:
             raise UserError(
@@ -205,7 +131,8 @@ def _counted(data: LabeledData, per_class: int) -> np.ndarray[tuple[int], np.dty
 
 
 def _recipes(base: Base, model: str, field: str, values: Sequence[int]) -> dict[LevelValue, Recipe]:
-    return {value: dataclasses.replace(base.recipe, model=model, widths=(), **{field: value}) for value in values}
+    changes: list[dict[str, Any]] = [{"model": model, "widths": (), field: value} for value in values]
+    return {value: dataclasses.replace(base.recipe, **change) for value, change in zip(values, changes, strict=True)}
 
 
 def _cells(base: Base, recipes: Mapping[LevelValue, Recipe], *, look: bool = False) -> dict[LevelValue, Cell]:
@@ -226,7 +153,9 @@ def _depth(builder: Builder, base: Base, controls: tuple[str, ...], levels: tupl
     look = "equal_loss" in wanted
     for model in _architectures(base) if not levels else (base.recipe.model,):
         most = largest_depth(model, shape) or 0
-        depths = levels or tuple(depth for depth in (CONV_DEPTHS if model == "conv" else DENSE_DEPTHS) if not most or depth <= most)
+        depths = levels or tuple(
+            depth for depth in (CONV_DEPTHS if model == "conv" else DENSE_DEPTHS) if not most or depth <= most
+        )
         if len(depths) < 2:
             continue
         fixed = _recipes(base, model, "depth", depths)
@@ -241,7 +170,9 @@ def _depth(builder: Builder, base: Base, controls: tuple[str, ...], levels: tupl
                 value: recipe if recipe == middle else match_parameters(recipe, target, input_shape=shape, classes=classes)
                 for value, recipe in fixed.items()
             }
-            builder.compare("depth", f"{model}_fixed_parameters", _cells(base, matched, look=look), note=notes["fixed_parameters"])
+            builder.compare(
+                "depth", f"{model}_fixed_parameters", _cells(base, matched, look=look), note=notes["fixed_parameters"]
+            )
         if look:
             cells = _cells(base, fixed, look=True)
             builder.compare("depth", f"{model}_equal_loss", cells, note=notes["equal_loss"], matched="train_loss")
@@ -262,9 +193,7 @@ def _architecture(builder: Builder, base: Base, controls: tuple[str, ...], level
     shape, classes = base.data.shape, base.data.classes
     names = ("dense", "mlp", *(model for model in _architectures(base) if model == "conv"))
     look = "equal_accuracy" in wanted
-    plain: dict[LevelValue, Recipe] = {
-        model: dataclasses.replace(base.recipe, model=model, widths=()) for model in names
-    }
+    plain: dict[LevelValue, Recipe] = {model: dataclasses.replace(base.recipe, model=model, widths=()) for model in names}
     for recipe in plain.values():
         recipe.check(shape)
     if "matched_depth" in wanted:
@@ -275,7 +204,9 @@ def _architecture(builder: Builder, base: Base, controls: tuple[str, ...], level
             model: recipe if model == "dense" else match_parameters(recipe, target, input_shape=shape, classes=classes)
             for model, recipe in plain.items()
         }
-        builder.compare("architecture", "matched_parameters", _cells(base, matched, look=look), note=notes["matched_parameters"])
+        builder.compare(
+            "architecture", "matched_parameters", _cells(base, matched, look=look), note=notes["matched_parameters"]
+        )
     if look:
         cells = _cells(base, plain, look=True)
         builder.compare("architecture", "equal_accuracy", cells, note=notes["equal_accuracy"], matched="train_accuracy")
@@ -337,7 +268,9 @@ def _size(builder: Builder, base: Base, controls: tuple[str, ...], levels: tuple
     usual = [250 * 2**step for step in range(20) if 250 * 2**step < most]
     sizes = levels or (*usual, most)
     if len(sizes) < 2:
-        raise UserError(f"grid=size: {base.data.name} leaves {most} records for members; allowed: a data set that leaves more than 250")
+        raise UserError(
+            f"grid=size: {base.data.name} leaves {most} records for members; allowed: a data set that leaves more than 250"
+        )
     parts = {size: dataclasses.replace(base.whole, members=size, audited_members=min(size, sizes[0])) for size in sizes}
     cells: dict[LevelValue, Cell] = {size: Cell(recipe=base.recipe, part=part) for size, part in parts.items()}
     builder.compare("size", "fixed_audit", cells, note=CONTROLS["size"]["fixed_audit"])
@@ -362,4 +295,19 @@ def _epochs(builder: Builder, base: Base, controls: tuple[str, ...], levels: tup
 
 
 def _privacy(builder: Builder, base: Base, controls: tuple[str, ...], levels: tuple[int, ...]) -> None:
-    raise UserError("grid=privacy: not yet; allowed: depth, width, architecture, classes, size, epochs")
+    if levels:
+        raise UserError(f"levels={','.join(map(str, levels))}: grid=privacy has its own; allowed: auto")
+    notes = CONTROLS["privacy"]
+    usual = Cell(recipe=base.recipe, part=base.whole, noise_multiplier=1.0, clip=1.0)
+    batches = [size for size in BATCHES if size <= base.sizes.members]
+    cells: dict[str, tuple[str, dict[LevelValue, Cell]]] = {
+        "noise": ("noise_multiplier", {noise: dataclasses.replace(usual, noise_multiplier=noise) for noise in NOISE}),
+        "clip": ("clip", {clip: dataclasses.replace(usual, clip=clip) for clip in CLIPS}),
+        "batch": (
+            "batch_size",
+            {size: dataclasses.replace(usual, recipe=dataclasses.replace(base.recipe, batch_size=size)) for size in batches},
+        ),
+    }
+    for control in controls or tuple(notes):
+        factor, of_control = cells[control]
+        builder.compare(factor, control, of_control, note=notes[control])

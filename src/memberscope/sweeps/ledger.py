@@ -101,7 +101,9 @@ class Ledger:
         with quiet():
             optuna.storages.fail_stale_trials(self.study)
 
-    def claim(self, *, most: int = 1, like: Callable[[FrozenTrial, FrozenTrial], bool] = lambda first, other: False) -> list[Claim]:
+    def claim(
+        self, *, most: int = 1, like: Callable[[FrozenTrial, FrozenTrial], bool] = lambda first, other: False
+    ) -> list[Claim]:
         """Claim the first waiting trial, and up to `most` - 1 further ones that are `like` it; none where none waits.
 
         The sign of life goes before the claim: a worker that dies between the two leaves a trial that waits, never one that runs for ever.
@@ -182,7 +184,9 @@ class SignsOfLife:
         watch: called with each sign; a worker looks here whether its parent is there.
     """
 
-    def __init__(self, ledger: Ledger, claims: Sequence[Claim], *, every: float, watch: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, ledger: Ledger, claims: Sequence[Claim], *, every: float, watch: Callable[[], None] = lambda: None
+    ) -> None:
         """A thread that has not begun."""
         self._ledger, self._claims, self._every, self._watch = ledger, list(claims), every, watch
         self._ended = threading.Event()

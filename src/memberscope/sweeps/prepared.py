@@ -28,7 +28,12 @@ def save_data(data: LabeledData, folder: Path) -> Path:
         made.mkdir()
         for name, array in zip(NAMES, (data.x, data.y), strict=True):
             np.save(made / name, array, allow_pickle=False)
-        about = {"name": data.name, "class_names": list(data.class_names), "source": data.source, "label_noise": data.label_noise}
+        about = {
+            "name": data.name,
+            "class_names": list(data.class_names),
+            "source": data.source,
+            "label_noise": data.label_noise,
+        }
         (made / "about.json").write_text(json.dumps(about))
         try:
             os.rename(made, target)

@@ -73,13 +73,16 @@ def select(data: LabeledData, part: Part, *, seed: int) -> Selection:
     needed = part.members + part.nonmembers + part.validation
     if needed > len(rows):
         raise UserError(
-            f"members={part.members}: {len(kept)} classes of {data.name} hold {len(rows)} records; allowed: at most "
-            f"{max(0, len(rows) - part.nonmembers - part.validation)} beside {part.nonmembers} non-members and {part.validation} for validation"
+            f"members={part.members}: {len(kept)} classes of {data.name} hold {len(rows)} records; allowed: "
+            f"at most {max(0, len(rows) - part.nonmembers - part.validation)} beside "
+            f"{part.nonmembers} non-members and {part.validation} to validate"
         )
     order = rows[spread(data.y[rows], seeds.stream(seed, "split"))]
     start = part.nonmembers + part.validation
     plan = Plan(
-        nonmembers=order[: part.nonmembers], validation=order[part.nonmembers : start], members=order[start : start + part.members]
+        nonmembers=order[: part.nonmembers],
+        validation=order[part.nonmembers : start],
+        members=order[start : start + part.members],
     )
     renumber = np.zeros(data.classes, dtype=np.int64)
     if part.treatment == "merged":

@@ -39,7 +39,8 @@ class PowerLaw:
 def fit_power(sizes: Sequence[int], figures: Sequence[float]) -> tuple[float, float]:
     """(c, beta) of c * (S / S_first)^beta by nonlinear least squares on the figures themselves, as they may be negative.
 
-    For a given beta the best c is linear, so one bounded search over beta in [-3, 3] finds both (variable projection, Golub & Pereyra 1973).
+    For a given beta the best c is linear, so a bounded search over beta in [-3, 3] finds both
+    (variable projection, Golub & Pereyra 1973).
     """
     from scipy.optimize import minimize_scalar
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from memberscope import seeds
 from memberscope.errors import UserError, nearest
@@ -16,7 +16,13 @@ from memberscope.sweeps.space import Factor, with_values
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-OBJECTIVES = {"accuracy": "maximize", "advantage_heldout": "minimize", "auc": "minimize", "tpr_at_low_fpr": "minimize"}
+Direction = Literal["minimize", "maximize"]
+OBJECTIVES: dict[str, Direction] = {
+    "accuracy": "maximize",
+    "advantage_heldout": "minimize",
+    "auc": "minimize",
+    "tpr_at_low_fpr": "minimize",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +46,7 @@ class Search:
     seed: int
 
     @property
-    def directions(self) -> tuple[str, ...]:
+    def directions(self) -> tuple[Direction, ...]:
         """``maximize`` or ``minimize``, one an objective."""
         return tuple(OBJECTIVES[name] for name in self.objectives)
 

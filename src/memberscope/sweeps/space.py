@@ -20,8 +20,9 @@ from typing import Any
 from memberscope.config import Integer, Real, SweepStudyConfig
 from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError, nearest
+from memberscope.sweeps.base import base_of
 from memberscope.sweeps.cells import Builder, Cell, Comparison, Grid, Level
-from memberscope.sweeps.grids import base_of, check, equal_audits
+from memberscope.sweeps.grids import check, equal_audits
 
 TRAINING = ("model", "depth", "width", "filters", "activation", "epochs", "batch_size", "learning_rate")
 RECORDS = ("members", "label_noise")
@@ -69,7 +70,9 @@ def read_space(path: str) -> tuple[Factor, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"space={path}: cannot be read ({error}); allowed: the path of a YAML file") from None
     except yaml.YAMLError as error:
-        raise UserError(f"space={path}: not YAML ({' '.join(str(error).split())[:150]}); allowed: factors: with lists or ranges") from None
+        raise UserError(
+            f"space={path}: not YAML ({' '.join(str(error).split())[:150]}); allowed: factors: with lists or ranges"
+        ) from None
     if not isinstance(content, dict):
         raise UserError(f"space={path}: holds no mapping; allowed: factors: with lists or ranges")
     for key in content:
@@ -112,7 +115,9 @@ def _factor(path: str, name: str, given: Any) -> Factor:
     if "auto" in (low, high) or not isinstance(log, bool):
         raise UserError(f"space={path}: {name}={given}: allowed: numbers for low and high, true or false for log")
     if not low < high:
-        raise UserError(f"space={path}: {name}: the range is reversed or empty, low={low} and high={high}; allowed: low below high")
+        raise UserError(
+            f"space={path}: {name}: the range is reversed or empty, low={low} and high={high}; allowed: low below high"
+        )
     if log and not low > 0:
         raise UserError(f"space={path}: {name}: low={low} on a logarithmic scale; allowed: above 0")
     return Factor(name=name, low=low, high=high, log=log, whole=isinstance(rule, Integer))
@@ -158,7 +163,9 @@ def space_grid(data: LabeledData, config: SweepStudyConfig, factors: tuple[Facto
     for factor in factors:
         count *= len(factor.values)
     if count > MOST_CELLS:
-        raise UserError(f"space: {count:,} cells; allowed: at most {MOST_CELLS:,} (sampler=random or tpe takes samples of more)")
+        raise UserError(
+            f"space: {count:,} cells; allowed: at most {MOST_CELLS:,} (sampler=random or tpe takes samples of more)"
+        )
     base, builder = base_cell(data, config), Builder("space")
     named: list[tuple[str, Mapping[str, Any]]] = []
     for values in _product(factors):
@@ -181,5 +188,3 @@ def space_grid(data: LabeledData, config: SweepStudyConfig, factors: tuple[Facto
 def _product(factors: tuple[Factor, ...]) -> list[dict[str, Any]]:
     names = [factor.name for factor in factors]
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*(factor.ends() for factor in factors))]
-
-

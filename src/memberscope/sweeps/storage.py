@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from memberscope.errors import UserError
@@ -55,7 +55,9 @@ def quiet() -> Iterator[None]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes")  # it says what we turn values around for
+        warnings.filterwarnings(
+            "ignore", message="PedAnovaImportanceEvaluator computes"
+        )  # it says what we turn values around for
         yield
 
 
@@ -87,7 +89,7 @@ def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
         except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, ValueError) as error:
             first = " ".join(str(error).split())[:200]
             raise UserError(
-                f"storage={shown(url)}: cannot be used ({first}); allowed: an address that SQLAlchemy and a driver of this environment reach"
+                f"storage={shown(url)}: cannot be used ({first}); allowed: an address that SQLAlchemy reaches with a driver installed here"
             ) from None
     if url.startswith("sqlite"):
         _serialize(storage.engine)
@@ -141,7 +143,7 @@ def open_study(
     name: str,
     space: Mapping[str, Any],
     *,
-    directions: Sequence[str],
+    directions: Sequence[Literal["minimize", "maximize"]],
     sampler: BaseSampler | None = None,
 ) -> Study:
     """The study of that name, made if it is not there.
