@@ -72,6 +72,11 @@ STUDIES = {
         config="SynthesizeConfig",
         about="shadow data from the model itself: climb, GAN and baselines, and how well their shadows transfer",
     ),
+    "sweep": Study(
+        module="memberscope.studies.sweep",
+        config="SweepStudyConfig",
+        about="hyperparameters against privacy: a grid under controls, or a search, over seeds and workers, with its verdicts",
+    ),
     "train": Study(module="memberscope.studies.train", config="TrainStudyConfig", about="one model, trained and audited"),
 }
 
@@ -175,7 +180,8 @@ def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
 def _run_name(name: str, values: dict[str, Any]) -> str:
     """The parent run's name: the entry point, and what it is about."""
     parts = ["case-study" if name == "main" else name]
-    parts += [str(values[key]) for key in ("dataset", "model") if key in values]
+    keys = ("grid", "dataset") if name == "sweep" else ("dataset", "model")
+    parts += [str(values[key]) for key in keys if key in values]
     parts += [f"d{values['depth']}"] if name == "train" and "depth" in values else []
     parts += [re.sub(r"[^\w.@-]+", "-", values["model_uri"].split(":/")[-1]).strip("-")] if values.get("model_uri") else []
     parts += [f"s{values['seed']}"] if name == "train" and "seed" in values else []

@@ -98,6 +98,13 @@ class KeptRun:
 class Tracker(Protocol):
     """One run. Names of metrics and artifacts follow DESIGN: the metric first, the attack last (``auc/threshold_loss``)."""
 
+    @property
+    def address(self) -> str:
+        """How another process finds this run; plain text."""
+
+    def settle(self, address: str, status: str, *, adopt: bool = False) -> None:
+        """End a run of another process, which may be gone, as ``FINISHED`` or ``KILLED``; `adopt` makes it a child of this run."""
+
     def child(self, name: str, *, tags: Mapping[str, str] | None = None, description: str = "") -> Any:
         """A context manager that yields a `Tracker` for a nested run, ended FINISHED, KILLED or FAILED by how the block ends."""
 
@@ -161,6 +168,17 @@ class MemoryTracker:
     children: list[MemoryTracker] = field(default_factory=list)
     loadable: dict[str, LoadedModel] = field(default_factory=dict)
     kept: dict[str, KeptRun] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        """See `Tracker.address`; it means something in this process alone."""
+        return f"memory:{id(self)}"
+
+    def settle(self, address: str, status: str, *, adopt: bool = False) -> None:
+        """See `Tracker.settle`; finds runs among this one's children."""
+        for run in self.children:
+            if run.address == address:
+                run.status = status
 
     @contextmanager
     def child(self, name: str, *, tags: Mapping[str, str] | None = None, description: str = "") -> Iterator[MemoryTracker]:

@@ -1,0 +1,38 @@
+"""A worker process of a sweep: ``python -m memberscope.sweep_worker JOB.json``. It ends by itself once its parent is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from memberscope.errors import Interrupted, UserError
+from memberscope.interrupt import StopFlag
+
+
+def main(path: str) -> int:
+    """Do the job that a file describes: ``job`` for `memberscope.studies.sweep_work`, ``tracker`` and ``parent`` (a process id)."""
+    from memberscope.cli import _quiet_libraries
+    from memberscope.mlflow_adapter.tracker import reopen
+    from memberscope.studies.sweep_work import Job, work
+
+    _quiet_libraries()
+    told = json.loads(Path(path).read_text())
+    with StopFlag() as stop:
+
+        def watch() -> None:
+            if os.getppid() != told["parent"]:
+                stop.set()
+
+        try:
+            work(Job.from_json(json.dumps(told["job"])), reopen(told["tracker"]), stop, watch=watch)
+        except (Interrupted, UserError) as error:
+            if isinstance(error, UserError):
+                print(f"memberscope: {error}", file=sys.stderr, flush=True)
+            return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1]))

@@ -1,0 +1,88 @@
+"""What every cell of a grid starts from, and the names of the controls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memberscope.config import SweepStudyConfig
+from memberscope.datasets.labeled import LabeledData, Sizes
+from memberscope.plan import resolve_sizes
+from memberscope.sweeps.cells import Part
+from memberscope.training.recipe import Recipe
+
+CONTROLS = {
+    "depth": {
+        "fixed_width": "every layer has the same width, so deeper models have more parameters",
+        "fixed_parameters": "widths are solved so that parameter counts agree within 2%",
+        "equal_loss": "the models of fixed width, each read at the epoch where it reaches the training loss that all reach",
+    },
+    "width": {"fixed_depth": "the depth is the same, so wider models have more parameters"},
+    "architecture": {
+        "matched_depth": "the depth is the same; parameter counts differ",
+        "matched_parameters": "widths are solved so that parameter counts agree within 2% of the dense model's",
+        "equal_accuracy": "the models of equal depth, each read at the epoch where it reaches the training accuracy that all reach",
+    },
+    "classes": {
+        "merged": "the same records; labels are coarsened into so many superclasses, so nothing but the classes changes",
+        "natural": "fewer classes have less data, as in the case study",
+        "equal_total": "the same number of members whatever the classes",
+        "equal_steps": "fewer classes have less data, and more epochs for as many optimizer steps",
+        "equal_head": "fewer classes have less data, but the model keeps all logits",
+        "equal_per_class": "each class has the same number of members",
+    },
+    "size": {"fixed_audit": "the same records are audited whatever the number of members, which are nested"},
+    "epochs": {"one_training": "one training a seed, audited as it goes on"},
+    "privacy": {
+        "noise": "the noise of DP-SGD grows at a fixed clip and batch",
+        "clip": "the clip of DP-SGD grows at a fixed noise multiplier",
+        "batch": "the batch of DP-SGD grows at a fixed noise multiplier and clip",
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """What every cell of a grid starts from."""
+
+    data: LabeledData
+    recipe: Recipe
+    sizes: Sizes
+    noise: float
+    choice: str
+    look_every: int
+
+    @property
+    def validation(self) -> int:
+        """Records that watch the training."""
+        return self.sizes.validation or 0
+
+    @property
+    def whole(self) -> Part:
+        """All classes and all records that the sizes name."""
+        return Part(
+            classes=self.data.classes, choice=self.choice, members=self.sizes.members, nonmembers=self.sizes.nonmembers,
+            validation=self.validation, audited_members=self.sizes.members, audited_nonmembers=self.sizes.nonmembers,
+            label_noise=self.noise,
+        )  # fmt: skip
+
+    def shares(self, room: int) -> tuple[int, int, int]:
+        """Members, non-members and validation in the base's proportions, out of `room` records."""
+        every = self.sizes.members + self.sizes.nonmembers + self.validation
+        room = min(room, every)
+        return (
+            self.sizes.members * room // every,
+            self.sizes.nonmembers * room // every,
+            self.validation * room // every,
+        )
+
+
+def base_of(data: LabeledData, config: SweepStudyConfig) -> Base:
+    """The base that a configuration asks for; UserError where its sizes do not fit."""
+    sizes = resolve_sizes(
+        available=len(data), members=config.members, nonmembers=config.nonmembers, validation=config.validation, defaults=data.sizes
+    )  # fmt: skip
+    noise = data.label_noise if config.label_noise == "auto" else float(config.label_noise)
+    return Base(
+        data=data, recipe=Recipe.of(config, config), sizes=sizes, noise=noise, choice=config.class_choice,
+        look_every=config.audit_every,
+    )  # fmt: skip

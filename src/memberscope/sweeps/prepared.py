@@ -1,0 +1,52 @@
+"""The data set of a sweep, written once and mapped into every worker's memory, so that all of them share one copy."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from memberscope.datasets.labeled import LabeledData
+
+NAMES = ("x.npy", "y.npy")
+
+
+def save_data(data: LabeledData, folder: Path) -> Path:
+    """Write the records, labels and names under `folder`, in a folder named by their digest, unless it is there; that folder.
+
+    The folder appears in one step, so that two sweeps that prepare the same set at once agree.
+    """
+    target = folder / data.digest[:16]
+    if (target / "about.json").is_file():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        made = Path(temporary) / "data"
+        made.mkdir()
+        for name, array in zip(NAMES, (data.x, data.y), strict=True):
+            np.save(made / name, array, allow_pickle=False)
+        about = {
+            "name": data.name,
+            "class_names": list(data.class_names),
+            "source": data.source,
+            "label_noise": data.label_noise,
+        }
+        (made / "about.json").write_text(json.dumps(about))
+        try:
+            os.rename(made, target)
+        except OSError:
+            if not (target / "about.json").is_file():
+                raise
+    return target
+
+
+def load_data(folder: Path) -> LabeledData:
+    """What `save_data` wrote, the arrays mapped and read-only."""
+    about = json.loads((folder / "about.json").read_text())
+    x, y = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in NAMES)
+    return LabeledData(
+        name=about["name"], x=x, y=y, class_names=tuple(about["class_names"]), source=about["source"], label_noise=about["label_noise"]
+    )  # fmt: skip

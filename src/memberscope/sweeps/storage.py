@@ -1,0 +1,207 @@
+"""Where a study is kept: any storage that Optuna reaches through SQLAlchemy, SQLite unless another is named.
+
+Only such storages have heartbeats, and with them notice a killed worker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from memberscope.errors import UserError
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.samplers import BaseSampler
+    from optuna.storages import RDBStorage
+    from sqlalchemy.engine import Engine
+
+DATABASE = "studies.db"
+SPACE = "space"  # the study attribute that holds what its trials are made of
+TIMEOUT_SECONDS = 5
+SQLITE_PATIENCE_SECONDS = 60  # how long a writer waits for the others
+GRACE_HEARTBEATS = 3  # after so many missed heartbeats a trial's worker is taken for dead
+MOST_RETRIES = 3  # a trial whose workers died so often is given up
+PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
+DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}  # what this project installs
+
+
+def storage_url(storage: str, folder: Path) -> str:
+    """The address that a configuration means: SQLite in `folder` for an empty one; a bare ``postgresql://`` gets its driver."""
+    if not storage:
+        return f"sqlite:///{(folder / DATABASE).resolve()}"
+    scheme, mark, rest = storage.partition("://")
+    return f"{DRIVERS.get(scheme, scheme)}{mark}{rest}"
+
+
+def shown(url: str) -> str:
+    """The address without its password, for people."""
+    parts = urlsplit(url)
+    return url.replace(f":{parts.password}@", ":***@") if parts.password else url
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Optuna announces each experimental feature (heartbeats among them) and each trial; nothing here can answer that."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings(
+            "ignore", message="PedAnovaImportanceEvaluator computes"
+        )  # it says what we turn values around for
+        yield
+
+
+def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
+    """The storage at an address, its tables made where they are missing.
+
+    Args:
+        url: see `storage_url`.
+        heartbeat: seconds between two signs of life of a trial's worker.
+
+    Raises:
+        UserError: within seconds, if it cannot be reached, written or understood.
+    """
+    import sqlalchemy
+    from optuna.exceptions import StorageInternalError
+    from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+
+    _check_reachable(url)
+    connect = {"timeout": SQLITE_PATIENCE_SECONDS} if url.startswith("sqlite") else {"connect_timeout": TIMEOUT_SECONDS}
+    with quiet():
+        try:
+            storage = RDBStorage(
+                url,
+                engine_kwargs={"connect_args": connect},
+                heartbeat_interval=heartbeat,
+                grace_period=GRACE_HEARTBEATS * heartbeat,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MOST_RETRIES),
+            )
+        except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, ValueError) as error:
+            first = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"storage={shown(url)}: cannot be used ({first}); allowed: an address that SQLAlchemy reaches with a driver installed here"
+            ) from None
+    if url.startswith("sqlite"):
+        _serialize(storage.engine)
+    return storage
+
+
+def _serialize(engine: Engine) -> None:
+    """Make every transaction of an SQLite engine take the write lock as it begins.
+
+    Optuna reads a trial's state with SELECT ... FOR UPDATE and then sets it. SQLite has no FOR UPDATE, and Python's driver begins no
+    transaction before the first write, so two workers may both read *waiting* and both claim the trial (seen with three threads: one trial
+    claimed three times). The remedy is SQLAlchemy's own for this driver: begin by hand.
+    """
+    import sqlalchemy
+
+    @sqlalchemy.event.listens_for(engine, "connect")
+    def on_connect(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself
+
+    @sqlalchemy.event.listens_for(engine, "begin")
+    def on_begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()  # connections made before have none of it
+
+
+def _check_reachable(url: str) -> None:
+    parts = urlsplit(url)
+    scheme = parts.scheme.split("+")[0]
+    if scheme == "sqlite":
+        path = Path(url.partition(":///")[2])
+        folder = path.parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+            raise UserError(f"storage={url}: cannot be written; allowed: a file in a folder that exists and can be written")
+        return
+    if scheme not in PORTS:
+        raise UserError(
+            f"storage={shown(url)}: unknown kind {scheme!r}; allowed: sqlite:///FILE, postgresql://HOST/DATABASE, mysql://HOST/DATABASE"
+        )
+    try:
+        host, port = parts.hostname or "", parts.port or PORTS[scheme]
+        if host:  # without one, a socket of this machine, which answers or not at once
+            with socket.create_connection((host, port), timeout=TIMEOUT_SECONDS):
+                pass
+    except (OSError, ValueError) as error:
+        raise UserError(f"storage={shown(url)}: does not answer ({error}); allowed: a server that runs") from None
+
+
+def open_study(
+    storage: RDBStorage,
+    name: str,
+    space: Mapping[str, Any],
+    *,
+    directions: Sequence[Literal["minimize", "maximize"]],
+    sampler: BaseSampler | None = None,
+) -> Study:
+    """The study of that name, made if it is not there.
+
+    Args:
+        storage: see `open_storage`.
+        name: of the study.
+        space: all that its trials are made of, as plain nested values; kept with the study, and held against it when it goes on.
+        directions: ``maximize`` or ``minimize``, one an objective.
+        sampler: of a search.
+
+    Raises:
+        UserError: there is a study of that name with another space; the line names the first difference.
+    """
+    import optuna
+
+    with quiet():
+        try:
+            study = optuna.create_study(study_name=name, storage=storage, directions=list(directions), sampler=sampler)
+        except optuna.exceptions.DuplicatedStudyError:
+            study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
+    text = json.dumps(space, sort_keys=True)
+    kept = study.user_attrs.get(SPACE)
+    if kept is None:  # new, or its maker died between two statements
+        study.set_user_attr(SPACE, text)
+    elif kept != text:
+        raise UserError(
+            f"study={name}: the storage holds a study of that name with another space: {difference(json.loads(kept), json.loads(text))}; "
+            "allowed: the same space, or another name"
+        )
+    return study
+
+
+def load_study(storage: RDBStorage, name: str, *, sampler: BaseSampler | None = None) -> Study:
+    """A study that is there."""
+    import optuna
+
+    with quiet():
+        return optuna.load_study(study_name=name, storage=storage, sampler=sampler)
+
+
+def difference(theirs: Any, ours: Any) -> str:
+    """The first leaf in which two nested plain values differ, in words: ``cells.merged-2.recipe.epochs is 40 there and 20 here``."""
+    left, right = dict(_leaves(theirs)), dict(_leaves(ours))
+    for key in [*right, *left]:
+        if left.get(key) != right.get(key):
+            there, here = (str(side[key]) if key in side else "missing" for side in (left, right))
+            return f"{key} is {there} there and {here} here"
+    return "nothing differs"
+
+
+def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    items: list[tuple[str, Any]] = []
+    if isinstance(value, Mapping):
+        items = [(str(key), item) for key, item in value.items()]
+    elif isinstance(value, list):
+        items = [(str(number), item) for number, item in enumerate(value)]
+    if not items:
+        yield prefix, value
+    for key, item in items:
+        yield from _leaves(item, f"{prefix}.{key}" if prefix else key)

@@ -1,0 +1,148 @@
+"""The queue of trials: claimed once, closed once, given back, revived; the space of a study held against the one that is asked for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memberscope.errors import UserError
+from memberscope.sweeps import storage as storages
+from memberscope.sweeps.ledger import Ledger, SignsOfLife, trial_key
+
+SPACE = {"grid": {"cells": {"a": {"epochs": 4}}}}
+
+
+@pytest.fixture
+def open_ledger(tmp_path: Path) -> Callable[..., Ledger]:
+    def opened(space: Any = SPACE, heartbeat: int = 60) -> Ledger:
+        storage = storages.open_storage(storages.storage_url("", tmp_path), heartbeat=heartbeat)
+        return Ledger(study=storages.open_study(storage, "s", space, directions=["minimize"]), storage=storage)
+
+    return opened
+
+
+def test_every_cell_and_seed_waits_once_however_often_it_is_enqueued(open_ledger: Callable[..., Ledger]) -> None:
+    ledger = open_ledger()
+    assert ledger.enqueue_cells(["a", "b"], range(2)) == 4
+    assert ledger.enqueue_cells(["a", "b"], range(3)) == 2
+    assert open_ledger().enqueue_cells(["a", "b"], range(3)) == 0
+    keys = [trial_key(trial) for trial in ledger.trials("WAITING")]
+    assert sorted(keys) == [(cell, seed) for cell in "ab" for seed in range(3)]
+
+
+def test_racing_claims_share_the_queue_without_overlap(open_ledger: Callable[..., Ledger]) -> None:
+    open_ledger().enqueue_cells(["a", "b", "c"], range(4))
+    won: list[int] = []
+    start = threading.Barrier(3)
+
+    def claim_all() -> None:
+        ledger = open_ledger()
+        start.wait()
+        while claims := ledger.claim():
+            won.extend(claim.number for claim in claims)
+
+    threads = [threading.Thread(target=claim_all) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Counter(won) == Counter(range(12))
+
+
+def test_a_group_is_of_one_cell(open_ledger: Callable[..., Ledger]) -> None:
+    ledger = open_ledger()
+    ledger.enqueue_cells(["a", "b"], range(3))
+    claims = ledger.claim(most=5, like=lambda first, other: first.params["cell"] == other.params["cell"])
+    assert [(claim.params["cell"], claim.params["seed"]) for claim in claims] == [("a", 0), ("a", 1), ("a", 2)]
+
+
+def test_a_closed_trial_is_closed_once(open_ledger: Callable[..., Ledger]) -> None:
+    ledger = open_ledger()
+    ledger.enqueue_cells(["a"], [0])
+    (claim,) = ledger.claim()
+    assert ledger.complete(claim, {"auc": 0.5}, [0.1])
+    assert not ledger.complete(claim, {"auc": 0.6}, [0.2])
+    (trial,) = ledger.trials()
+    assert (trial.user_attrs["result"], trial.value) == ({"auc": 0.5}, 0.1)
+    assert ledger.enqueue_cells(["a"], [0]) == 0
+
+
+def test_what_is_given_back_waits_again_with_its_attributes(open_ledger: Callable[..., Ledger]) -> None:
+    ledger = open_ledger()
+    ledger.enqueue_cells(["a"], [0])
+    claims = ledger.claim()
+    ledger.note(claims[0], run="address")
+    ledger.give_back(claims)
+    assert not ledger.complete(claims[0], {}, [0.0])
+    (again,) = ledger.claim()
+    assert (again.number, again.params["cell"], again.attrs["run"]) == (1, "a", "address")
+
+
+def test_a_failed_trial_is_enqueued_anew(open_ledger: Callable[..., Ledger]) -> None:
+    ledger = open_ledger()
+    ledger.enqueue_cells(["a"], [0])
+    ledger.fail(ledger.claim()[0], "broken")
+    assert ledger.enqueue_cells(["a"], [0]) == 1
+
+
+def test_a_silent_worker_loses_its_trial_and_a_speaking_one_keeps_it(open_ledger: Callable[..., Ledger]) -> None:
+    ledger = open_ledger(heartbeat=1)
+    ledger.enqueue_cells(["a", "b"], [0])
+    silent, speaking = ledger.claim()[0], ledger.claim()[0]
+    with SignsOfLife(ledger, [speaking], every=0.5):
+        deadline = time.monotonic() + 20
+        while not ledger.trials("WAITING") and time.monotonic() < deadline:
+            time.sleep(0.3)
+            ledger.revive()
+        (again,) = ledger.claim()
+        assert (again.params["cell"], again.number) == ("a", 2)
+        assert not ledger.complete(silent, {}, [0.0])
+        assert ledger.complete(speaking, {}, [0.0])
+
+
+def test_points_are_counted_exactly(open_ledger: Callable[..., Ledger]) -> None:
+    ledger = open_ledger()
+    assert ledger.enqueue_points(3) == 3
+    (claim,) = ledger.claim()
+    trial = ledger.sample(claim)
+    depth = trial.suggest_int("depth", 1, 4)
+    assert ledger.complete(claim, {}, [1.0])
+    assert ledger.enqueue_points(3) == 0
+    assert ledger.enqueue_points(4) == 1
+    assert ledger.trials("COMPLETE")[0].params == {"depth": depth}
+
+
+def test_another_space_under_one_name_is_refused_with_the_difference(open_ledger: Callable[..., Ledger]) -> None:
+    open_ledger()
+    with pytest.raises(UserError, match=r"study=s: .*grid\.cells\.a\.epochs is 4 there and 5 here"):
+        open_ledger(space={"grid": {"cells": {"a": {"epochs": 5}}}})
+    with pytest.raises(UserError, match=r"grid\.cells\.b\.epochs is missing there and 4 here"):
+        open_ledger(space={"grid": {"cells": {"a": {"epochs": 4}, "b": {"epochs": 4}}}})
+
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [
+        ("sqlite:////no/such/folder/studies.db", "cannot be written"),
+        ("postgresql://someone:secret@127.0.0.1:1/nothing", r"psycopg://someone:\*\*\*@127.0.0.1:1/nothing: does not answer"),
+        ("gopher://host/thing", "unknown kind 'gopher'"),
+    ],
+)  # fmt: skip
+def test_an_unreachable_storage_is_one_line_within_seconds(url: str, line: str, tmp_path: Path) -> None:
+    start = time.monotonic()
+    with pytest.raises(UserError, match=line) as caught:
+        storages.open_storage(storages.storage_url(url, tmp_path), heartbeat=60)
+    assert "secret" not in str(caught.value)
+    assert time.monotonic() - start < 8
+
+
+def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / storages.DATABASE).write_text("no database, but long enough to be taken for one" * 40)
+    with pytest.raises(UserError, match="cannot be used"):
+        storages.open_storage(storages.storage_url("", tmp_path), heartbeat=60)

@@ -1,0 +1,130 @@
+"""A sweep's study in a real PostgreSQL server that the test starts: claims race, a silent worker's trial is taken up, a space is held."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from memberscope.errors import UserError
+from memberscope.sweeps import storage as storages
+from memberscope.sweeps.ledger import Ledger
+
+INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) if Path("/usr/lib/postgresql").is_dir() else []
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(not INSTALLED, reason="needs a PostgreSQL server under /usr/lib/postgresql: apt-get install postgresql"),
+]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of its own; PostgreSQL refuses to run as root, so there it runs as the user postgres."""
+    programs, port = INSTALLED[-1].parent, _free_port()
+    as_user: list[str] = []
+    folder = tmp_path_factory.mktemp("postgres")
+    if os.geteuid() == 0:
+        as_user = ["runuser", "-u", "postgres", "--"]
+        shutil.chown(folder, "postgres")
+        for parent in [folder, *folder.parents]:
+            if parent != Path("/tmp") and Path("/tmp") in parent.parents:
+                parent.chmod(parent.stat().st_mode | 0o011)  # the way there is open to that user
+
+    def call(program: str, *words: str) -> None:
+        done = subprocess.run(
+            [*as_user, str(programs / program), *words], cwd="/", capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    place = str(folder / "data")
+    call("initdb", "-D", place, "-U", "sweeper", "--auth=trust", "--no-sync")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    call("pg_ctl", "-D", place, "-l", str(folder / "log"), "-w", "-o", options, "start")
+    try:
+        yield f"postgresql://sweeper@127.0.0.1:{port}/postgres"
+    finally:
+        call("pg_ctl", "-D", place, "-m", "immediate", "stop")
+
+
+OPENED: list[Ledger] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Connections are given back: an open one at the end is a warning, and so an error."""
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
+def _ledger(url: str, name: str, *, heartbeat: int = 60, epochs: int = 4) -> Ledger:
+    storage = storages.open_storage(storages.storage_url(url, Path()), heartbeat=heartbeat)
+    try:
+        study = storages.open_study(storage, name, {"epochs": epochs}, directions=["minimize"])
+    except UserError:
+        storage.remove_session()
+        storage.engine.dispose()
+        raise
+    OPENED.append(Ledger(study=study, storage=storage))
+    return OPENED[-1]
+
+
+def test_workers_share_the_queue_and_close_each_trial_once(url: str) -> None:
+    _ledger(url, "race").enqueue_cells(["a", "b"], range(5))
+    ledgers = [_ledger(url, "race") for _ in range(4)]
+    closed: list[int] = []
+    start = threading.Barrier(len(ledgers))
+
+    def work(ledger: Ledger) -> None:
+        start.wait()
+        while claims := ledger.claim():
+            closed.extend(claim.number for claim in claims if ledger.complete(claim, {"figures": {}}, [0.0]))
+        ledger.close()
+
+    threads = [threading.Thread(target=work, args=(ledger,)) for ledger in ledgers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Counter(closed) == Counter(range(10))
+    assert _ledger(url, "race").enqueue_cells(["a", "b"], range(5)) == 0
+
+
+def test_a_silent_worker_loses_its_trial(url: str) -> None:
+    ledger = _ledger(url, "silent", heartbeat=1)
+    ledger.enqueue_cells(["a"], [0])
+    (lost,) = ledger.claim()
+    deadline = time.monotonic() + 30
+    while not ledger.trials("WAITING") and time.monotonic() < deadline:
+        time.sleep(0.3)
+        ledger.revive()
+    (again,) = ledger.claim()
+    assert again.params["cell"] == "a"
+    assert ledger.complete(again, {}, [0.0])
+    assert not ledger.complete(lost, {}, [0.0])
+
+
+def test_another_space_is_refused(url: str) -> None:
+    _ledger(url, "space")
+    with pytest.raises(UserError, match="epochs is 4 there and 5 here"):
+        _ledger(url, "space", epochs=5)
+
+
+def test_a_database_that_is_not_there_is_one_line(url: str) -> None:
+    with pytest.raises(UserError, match="cannot be used") as caught:
+        _ledger(url.replace("/postgres", "/nothing", 1).replace("//nothing", "//postgres"), "x")
+    assert "\n" not in str(caught.value)
