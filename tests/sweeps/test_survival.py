@@ -45,7 +45,7 @@ def _workers(sweep: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def _wait(sweep: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 400
     while not ready():
         assert sweep.poll() is None, sweep.communicate()[1][-3000:]
         assert time.monotonic() < deadline, "the sweep makes no progress"
@@ -81,8 +81,8 @@ def test_killed_workers_and_a_killed_sweep_lose_nothing_and_repeat_nothing(store
     kept = {trial_key(trial): trial.number for trial in ledger.trials("COMPLETE")}
     assert 0 < len(kept) < len(GRID)
 
-    again = _start(store)
-    out, err = again.communicate(timeout=240)
+    again = _start(store, workers="1")
+    out, err = again.communicate(timeout=400)
     assert again.returncode == 0, err[-3000:]
     done = ledger.trials("COMPLETE")
     assert sorted(trial_key(trial) for trial in done) == GRID

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from memberscope.sweeps.cells import LevelValue
     from memberscope.sweeps.scaling import PowerLaw
 
+CHANCE = {"auc": 0.5, "tpr_at_fpr_0_1": 0.1, "tpr_at_fpr_0_01": 0.01, "tpr_at_fpr_0_001": 0.001}
 Values = Mapping["LevelValue", Mapping[int, float]]
 
 
@@ -35,7 +36,7 @@ def level_points(values: Mapping[str, Values]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["control", "level", "mean", "ci_low", "ci_high", "seeds"])
 
 
-def draw_levels(ax: Axes, points: pd.DataFrame, *, xlabel: str, ylabel: str) -> Figure:
+def draw_levels(ax: Axes, points: pd.DataFrame, *, xlabel: str, ylabel: str, chance: float = 0.0) -> Figure:
     """A line a control over the levels of a factor, with the t interval over seeds; words are drawn at even distances."""
     ordered = all(not isinstance(level, str) for level in points["level"])
     levels = sorted(set(points["level"])) if ordered else list(dict.fromkeys(points["level"]))
@@ -54,7 +55,7 @@ def draw_levels(ax: Axes, points: pd.DataFrame, *, xlabel: str, ylabel: str) -> 
         ax.set_xscale("log")
         ax.minorticks_off()
     ax.set_xticks(levels if ordered else range(len(levels)), [str(level) for level in levels])
-    ax.axhline(0.0, color="0.6", linewidth=0.8)
+    ax.axhline(chance, color="0.6", linewidth=0.8)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.grid(alpha=0.25)
     ax.legend(fontsize=7, frameon=False)
@@ -65,7 +66,7 @@ def levels_figure(points: Mapping[str, pd.DataFrame], *, xlabel: str, title: str
     """A panel a figure of `level_points`."""
     figure, axes = new_figure(1, len(points), width=5.2)
     for ax, (name, part) in zip(axes[0], points.items(), strict=True):
-        draw_levels(ax, part, xlabel=xlabel, ylabel=f"{name}, mean over seeds, 95%")
+        draw_levels(ax, part, xlabel=xlabel, ylabel=f"{name}, mean over seeds, 95%", chance=CHANCE.get(name, 0.0))
     figure.suptitle(title, fontsize=10)
     return figure
 
