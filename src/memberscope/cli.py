@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
+import logging
 import os
 import re
 import sys
@@ -192,6 +193,8 @@ def _quiet_libraries() -> None:
     """TensorFlow's start-up lines, and one warning of a Google client library about Python 3.11, say nothing to our users."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*Google will stop supporting.*")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:You are using a Python version:FutureWarning")  # in worker processes
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of each program that is traced anew
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
