@@ -627,6 +627,12 @@ class MitigateConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
         group="mitigate",
         help="norm that no example's gradient exceeds in DP-SGD",
     )
+    clipping: str = option(
+        "auto",
+        check=Choice(words=("auto", "fast", "per_example")),
+        group="mitigate",
+        help="how DP-SGD clips: fast, from saved activations; per_example; auto: fast where every layer allows it",
+    )
     private_batch_size: int = option(250, check=Integer(low=1), group="mitigate", help="expected batch of DP-SGD")
     private_learning_rate: float = option(
         0.005, check=Real(low=0.0, high=10.0, open_low=True), group="mitigate", help="learning rate of DP-SGD's Adam"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +144,26 @@ def test_what_would_fail_later_is_refused_before_anything_trains(
         _run(tmp_path / "models", **changes)
     assert message in str(error.value)
     assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.needs_data
+def test_private_training_brings_location30_to_chance_at_a_stated_cost(tmp_path: Path) -> None:
+    """Epsilon 1: the primary attack within 3.3 standard errors (0.013) and 0.01 of one half, and accuracy well below."""
+    if not os.environ.get("MEMBERSCOPE_ARCHIVE_DIR"):
+        pytest.skip(
+            "needs the archive of Location-30: set MEMBERSCOPE_ARCHIVE_DIR to the folder that holds dataset_location.tgz"
+        )
+    tracker, _ = _run(
+        tmp_path,
+        dataset="location30",
+        members=1000,
+        ladder="dp",
+        epochs=30,
+        width=128,
+        private_batch_size=250,
+        private_epochs=10,
+    )
+    table = tracker.artifacts["ladder.csv"].set_index("rung")
+    assert 0.85 < table.loc[UNDEFENDED, "auc"] < 0.99
+    assert abs(table.loc["dp", "auc"] - 0.5) < 3.3 * 0.013 + 0.01
+    assert 0.03 < table.loc["dp", "val/accuracy"] < table.loc[UNDEFENDED, "val/accuracy"] - 0.1

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from memberscope.training.recipe import Recipe
 if TYPE_CHECKING:
     from tensorflow import keras
 
+    from memberscope.training.clipping import Clipping
     from memberscope.training.fleet import Fleet
 
 FORMAT = 1  # of what is kept: a change of training code that changes figures raises it
@@ -114,7 +115,7 @@ def kept_at(training: str, bench: Bench, recipe: Recipe, config: MitigateConfig,
     names = {
         "l2": ("l2",), "dropout": ("dropout",), "label_smoothing": ("label_smoothing",), "adversarial": ("strength",),
         "adversarial_tuned": ("strength",),
-        "dp": ("target_epsilon", "noise_multiplier", "delta", "clip_norm", "private_batch_size", "private_learning_rate", "private_epochs"),
+        "dp": ("target_epsilon", "noise_multiplier", "delta", "clip_norm", "clipping", "private_batch_size", "private_learning_rate", "private_epochs"),
     }.get(training, ())  # fmt: skip
     content = {
         "format": FORMAT, "training": training, "data": bench.data.digest, "plan": bench.plan.digest, "recipe": recipe.to_dict(),
@@ -237,7 +238,7 @@ def _private(
     return fit_private(
         net, x, data.y, members, batch_size=config.private_batch_size, learning_rate=config.private_learning_rate,
         clip_norm=config.clip_norm, noise_multiplier=number(config.noise_multiplier), target_epsilon=number(config.target_epsilon),
-        delta=number(config.delta), **common,
+        delta=number(config.delta), clipping=cast("Clipping", config.clipping), **common,
     )  # fmt: skip
 
 
