@@ -3,12 +3,12 @@
     python benchmarks/fleet.py            64 MLPs, 16 dense models, 4 conv models; some minutes
     python benchmarks/fleet.py --quick    the same 64 MLPs; the others on fewer records; under a minute on an idle machine
 
-The peer builds, compiles and fits one model after another, with nothing changed from Keras's defaults, on float32 records. Some of
-its models are timed, and the median is taken times their number: they are all alike. Ours is `train_fleet`, all of it, without a
-store: tracing, worker processes and their start are counted, as tracing is for each of Keras's models. Importing TensorFlow is counted
-on neither side, but for the worker processes of the conv case. The MLP is that of Shokri et al. 2017 for this data, one hidden layer of
-128; `--wide` adds one of 512,256, whose products alone leave less to win. Both sides use both cores, so anything else that runs beside
-them costs ours more.
+The peer builds, compiles and fits one model after another, with nothing changed from Keras's defaults, on float32 records. Some of its
+models are timed, and the median is taken times their number: they are all alike. Ours is `train_fleet`, all of it, without a store:
+tracing, worker processes and their start are counted, as tracing is for each of Keras's models. Importing TensorFlow is counted on neither
+side, but for the worker processes of the conv case. The MLP is that of Shokri et al. 2017 for this data, one hidden layer of 128; `--wide`
+adds one of 512,256, whose products alone leave less to win. Ours keeps both cores busy, Keras hardly more than one: on a machine with other
+work to do, the ratio comes out lower.
 
 Location-30 is read from the folder in MEMBERSCOPE_ARCHIVE_DIR, CIFAR-10 from that in TFDS_DATA_DIR; without them, random records of the
 same shape take their place: the speed does not depend on values.

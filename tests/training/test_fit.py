@@ -10,7 +10,8 @@ from tensorflow import keras
 from memberscope.errors import Interrupted
 from memberscope.interrupt import StopFlag
 from memberscope.models import build_model
-from memberscope.training.fit import epoch_order, fit, predict_logits
+from memberscope.training.fit import _with_dropout, epoch_order, fit, predict_logits
+from memberscope.training.trained import Curves
 
 N, BATCH, EPOCHS = 130, 32, 3
 
@@ -20,27 +21,68 @@ def _data() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rng.integers(0, 256, (N, 8, 8, 1), dtype=np.uint8), rng.integers(0, 3, N), rng.permutation(N)[:110]
 
 
-def _fit(model: keras.Model, **changes: object) -> None:
+def _fit(model: keras.Model, **changes: object) -> Curves:
     x, y, members = _data()
     settings = {
         "scale": 255.0, "epochs": EPOCHS, "batch_size": BATCH, "learning_rate": 0.01, "seed": 7,
         "after_epoch": lambda epoch: None, "between_steps": lambda steps: None, **changes,
     }  # fmt: skip
-    fit(model, tf.constant(x), y, members, **settings)
+    return fit(model, tf.constant(x), y, members, **settings)
 
 
-@pytest.mark.parametrize("architecture", ["conv", "dense"])
-def test_weights_equal_those_of_keras_fit_with_partial_batches(architecture: str) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "l2", "smoothing"),
+    [("conv", 0.0, 0.0), ("dense", 0.0, 0.0), ("conv", 0.02, 0.2)],
+    ids=["conv", "dense", "penalized"],
+)
+def test_weights_and_curves_equal_those_of_keras_fit_with_partial_batches(
+    architecture: str, l2: float, smoothing: float
+) -> None:
     x, y, members = _data()
     ours = build_model(architecture, depth=1, input_shape=(8, 8, 1), classes=3, seed=4)
     theirs = build_model(architecture, depth=1, input_shape=(8, 8, 1), classes=3, seed=4)
-    _fit(ours)
-    theirs.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    curves = _fit(ours, l2=l2, label_smoothing=smoothing)
+    for layer in theirs.layers:
+        if l2 and hasattr(layer, "kernel"):
+            theirs.add_loss(lambda kernel=layer.kernel: l2 * tf.reduce_sum(kernel**2))
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+    theirs.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
     for epoch in range(1, EPOCHS + 1):
         order = epoch_order(members, seed=7, epoch=epoch)
-        theirs.fit(x[order].astype(np.float32) / 255, y[order], batch_size=BATCH, shuffle=False, verbose=0)
+        batches = x[order].astype(np.float32) / 255, np.eye(3)[y[order]]
+        history = theirs.fit(*batches, batch_size=BATCH, shuffle=False, verbose=0).history
+        assert curves.accuracy[epoch - 1] == pytest.approx(history["accuracy"][0], abs=1e-6)
+        if not l2:  # Keras counts the penalty in, ours does not
+            assert curves.loss[epoch - 1] == pytest.approx(history["loss"][0], rel=1e-5)
     for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_dropout_is_a_stream_of_the_seed_and_keeps_the_mean() -> None:
+    x = tf.ones((4_000, 8, 8, 1))
+    model = build_model("dense", depth=1, input_shape=(8, 8, 1), classes=3, width=32, activation="linear", seed=1)
+    once, again, later, other = (
+        _with_dropout(model, 0.3, seed=seed)(x, tf.constant(step)).numpy() for seed, step in ((0, 1), (0, 1), (0, 2), (9, 1))
+    )
+    np.testing.assert_array_equal(once, again)
+    assert not np.array_equal(once, later)
+    assert not np.array_equal(once, other)
+    # the layers are linear, so the mean over masks is the undropped output; beyond 4 standard errors in less than one of a thousand runs
+    plain, error = model(x).numpy()[0], once.std(axis=0) / np.sqrt(len(once))
+    assert np.all(np.abs(once.mean(axis=0) - plain) < 4 * error)
+    assert np.all(error > 0)
+
+
+def test_dropout_slows_the_fit_and_is_off_by_default() -> None:
+    def trained(**changes: object) -> tuple[list[np.ndarray], Curves]:
+        model = build_model("dense", depth=1, input_shape=(8, 8, 1), classes=3, seed=4)
+        curves = _fit(model, epochs=12, **changes)
+        return model.get_weights(), curves
+
+    (plain, fast), (off, _), (dropped, slow) = trained(), trained(dropout=0.0), trained(dropout=0.5)
+    assert all(np.array_equal(a, b) for a, b in zip(plain, off, strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(plain[::2], dropped[::2], strict=True))
+    assert fast.loss[-1] < slow.loss[-1]
 
 
 def test_same_seed_same_weights_other_seed_others() -> None:

@@ -115,7 +115,10 @@ def kept_at(training: str, bench: Bench, recipe: Recipe, config: MitigateConfig,
     names = {
         "l2": ("l2",), "dropout": ("dropout",), "label_smoothing": ("label_smoothing",), "adversarial": ("strength",),
         "adversarial_tuned": ("strength",),
-        "dp": ("target_epsilon", "noise_multiplier", "delta", "clip_norm", "clipping", "private_batch_size", "private_learning_rate", "private_epochs"),
+        "dp": (
+            "target_epsilon", "noise_multiplier", "delta", "clip_norm", "clipping", "private_batch_size", "private_learning_rate",
+            "private_epochs",
+        ),
     }.get(training, ())  # fmt: skip
     content = {
         "format": FORMAT, "training": training, "data": bench.data.digest, "plan": bench.plan.digest, "recipe": recipe.to_dict(),
