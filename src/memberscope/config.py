@@ -833,7 +833,7 @@ class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig):
         "",
         check=Text(hint="the path of a YAML file, or nothing"),
         group="sweep",
-        help="a space of your own instead of a grid: see docs/sweeps.md",
+        help="a space of your own instead of a grid: see docs/howto/sweep.md",
     )
     controls: str = option(
         "auto",
