@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from memberscope.studies.rotation import FIGURES, Claim, counts, judge, over_targets, point_figures, sentences
+from memberscope.studies.rotation import FIGURES, Claim, claims, counts, judge, over_targets, point_figures, sentences
 
 
 def _frame(first: np.ndarray, second: np.ndarray, *, figure: str = "auc") -> pd.DataFrame:
@@ -74,6 +74,27 @@ def test_at_least_is_not_refuted_by_a_draw() -> None:
     values = np.linspace(0.5, 0.6, 8)
     assert judge(_frame(values, values), [claim])["verdict"].tolist() == ["confirmed"]
     assert judge(_frame(values - 0.05 - 0.001 * np.arange(8), values), [claim])["verdict"].tolist() == ["refuted"]
+
+
+def test_at_least_is_held_to_the_adjusted_level_like_any_claim() -> None:
+    """An interval just above 0 confirms it alone (p = 0.04), and not as one of seven (0.28)."""
+    claim = Claim(text="x", source="y", figure="auc", first=("lira_online", None), second=("threshold_loss", 0), at_least=True)
+    values, noise = np.linspace(0.5, 0.6, 8), 0.01 * np.random.default_rng(3).normal(size=8)
+    noise -= noise.mean()
+    base = values + noise + 2.5 * noise.std(ddof=1) / np.sqrt(8)
+    alone = judge(_frame(base, values), [claim]).iloc[0]
+    assert 0.03 < alone["p_holm"] < 0.05
+    assert alone["verdict"] == "confirmed"
+    others = judge(_frame(base, values), [claim] * 7)
+    assert (others["ci_low"] > 0).all()
+    assert set(others["verdict"]) == {"undecided"}
+
+
+def test_one_reference_is_one_shadow_where_they_do_not_come_in_pairs() -> None:
+    for paired, count in ((True, 2), (False, 1)):
+        one = [claim for claim in claims(paired=paired) if "one reference" in claim.text]
+        assert len(one) == 2
+        assert all(claim.first[1] == claim.second[1] == count for claim in one)
 
 
 def test_no_difference_is_called_one_in_about_a_twentieth_of_studies() -> None:

@@ -54,7 +54,11 @@ class Variant:
 
 
 def variants(bench: Bench, recipe: Recipe, *, seed: int) -> list[Variant]:
-    """What to try: fewer shadows, other depths, another width, another architecture, other records, noisy records, random records."""
+    """What to try: fewer shadows, other depths, another width, another architecture; other, noisy and shuffled records.
+
+    Records that replace the pool are as many as the pool's (other records may be fewer, and their name says how many), so that shadows
+    have as many members as the target; of a disjoint plan they come from the shadows' own pool, never from the targets' records.
+    """
     data, plan = bench.data, bench.plan
     found = [Variant(name=BASE, recipe=recipe), Variant(name="two shadows", recipe=recipe, shadows=2)]
     plain = dataclasses.replace(recipe, widths=())
@@ -70,11 +74,14 @@ def variants(bench: Bench, recipe: Recipe, *, seed: int) -> list[Variant]:
     found.append(Variant(name=f"{other} instead of {recipe.activation}", recipe=dataclasses.replace(recipe, activation=other)))
     if recipe.model == "conv":
         found.append(Variant(name="dense instead of conv", recipe=dataclasses.replace(plain, model="dense")))
+    own = plan.records if plan.design == "half" else plan.records[~plan.block]  # what shadows of the same pool are drawn from
     outside = np.setdiff1d(np.arange(len(data)), plan.records)
     if len(outside) >= 40:
+        # As many as the pool holds, where there are as many: otherwise the variant would be of larger shadows, too.
+        outside = seeds.stream(seed, "fidelity", "outside").permutation(outside)[: len(own)]
         part = dataclasses.replace(data, x=data.x[outside], y=data.y[outside])
         found.append(Variant(name=f"other records ({len(outside)})", recipe=recipe, data=part))
-    pool = dataclasses.replace(data, x=data.x[plan.records], y=data.y[plan.records])
+    pool = dataclasses.replace(data, x=data.x[own], y=data.y[own])
     noisy = list(queries.perturbations(pool.x, 4, seed=seed))[3]  # the strongest
     found.append(
         Variant(
@@ -132,7 +139,7 @@ def _shadows(bench: Bench, variant: Variant, train: Train, *, seed: int) -> Call
         model_seeds = [seeds.integer(seed, "fidelity", variant.name, model) for model in shadows]
         fleet = train(bench.data, [plan.members(model) for model in shadows], variant.recipe, model_seeds, variant.name)
         logits = fleet.logits(bench.data.x[plan.records])
-        population = fleet.logits(bench.data.x[plan.population])
+        population = fleet.logits(bench.data.x[plan.population])  # empty where every record is in the plan
 
         def on_pool(count: int) -> dict[int, Evidence]:
             found = {}
@@ -141,14 +148,14 @@ def _shadows(bench: Bench, variant: Variant, train: Train, *, seed: int) -> Call
                 rows = [place for place, model in enumerate(shadows) if model in allowed][:count]
                 evidence = bench.evidence(target, [shadows[place] for place in rows])
                 assert evidence.shadows is not None
-                assert evidence.population is not None
+                outside = evidence.population and dataclasses.replace(
+                    evidence.population, logits=np.concatenate([bench.population[[target]], population[rows]])
+                )
                 found[target] = dataclasses.replace(
                     evidence,
                     augmented=None,
                     shadows=dataclasses.replace(evidence.shadows, logits=logits[rows]),
-                    population=dataclasses.replace(
-                        evidence.population, logits=np.concatenate([bench.population[[target]], population[rows]])
-                    ),
+                    population=outside,
                 )
             return found
 

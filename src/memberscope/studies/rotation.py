@@ -145,8 +145,13 @@ class Claim:
     at_least: bool = False
 
 
-def claims() -> tuple[Claim, ...]:
-    """What the literature expects of the attacks here."""
+def claims(*, paired: bool = True) -> tuple[Claim, ...]:
+    """What the literature expects of the attacks here.
+
+    Args:
+        paired: do shadows come in complementary pairs? Then one pair has one reference for each record; else one shadow is.
+    """
+    one_each = ONE_PAIR if paired else 1
     low = "tpr_at_fpr_0_01"
     loss = ("threshold_loss", 0)
     lira, rmia = "Carlini et al. 2022", "Zarifzadeh et al. 2024"
@@ -159,8 +164,8 @@ def claims() -> tuple[Claim, ...]:
             text="RMIA with one reference a record above LiRA with one",
             source=rmia,
             figure=figure,
-            first=("rmia_offline", ONE_PAIR),
-            second=("lira_offline", ONE_PAIR),
+            first=("rmia_offline", one_each),
+            second=("lira_offline", one_each),
         )
         for figure in ("auc", low)
     ]
@@ -180,9 +185,8 @@ def judge(frame: pd.DataFrame, stated: Sequence[Claim]) -> pd.DataFrame:
 
     Returns:
         Columns claim, source, figure, first, second (means), difference, ci_low, ci_high, p_holm, targets, verdict. The verdict is
-        *confirmed* or *refuted* where the adjusted two-sided p-value is at most 0.05 (an ``at_least`` claim is confirmed by an interval
-        that does not lie below 0 at its upper end and excludes a loss: lower end at or above 0), else *undecided*; *not tested* where an
-        attack is missing or there are fewer than five targets.
+        *confirmed* or *refuted* where the adjusted two-sided p-value is at most 0.05, else *undecided* (an ``at_least`` claim is confirmed
+        by equality on every target, too); *not tested* where an attack is missing or there are fewer than five targets.
     """
     import pandas as pd
 
@@ -221,7 +225,7 @@ def judge(frame: pd.DataFrame, stated: Sequence[Claim]) -> pd.DataFrame:
 def _verdict(row: Mapping[str, Any], *, at_least: bool) -> str:
     if row["p_holm"] <= 0.05:
         return "confirmed" if row["difference"] > 0 else "refuted"
-    return "confirmed" if at_least and row["ci_low"] >= 0 else "undecided"
+    return "confirmed" if at_least and row["ci_low"] == row["ci_high"] == 0 else "undecided"
 
 
 def sentences(judged: pd.DataFrame) -> list[str]:

@@ -58,7 +58,8 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     if recipe.batch_size > least:
         raise UserError(f"batch_size={recipe.batch_size}: more than the members of a model; allowed: 1 to {least}")
     noise = data.label_noise if config.label_noise == "auto" else float(config.label_noise)
-    sides = {"records": plan.records, "population": plan.population}
+    rest = np.setdiff1d(np.arange(len(data)), np.concatenate([plan.records, plan.population]))
+    sides = {"records": plan.records, "population": plan.population, "rest": rest}  # of the rest `fidelity` trains shadows
     data = data.with_labels(replace_labels(data.y, sides, share=noise, classes=data.classes, seed=config.seed))
     if config.shadow_data != "real":
         data, plan = with_made_pool(data, plan, recipe, config, stop)
@@ -253,7 +254,7 @@ def rotate_targets(
         frame = rotation.rotate(bench, attacks, seed=config.seed, on_target=on_target)
         progress.advance()
     means = rotation.over_targets(frame)
-    judged = rotation.judge(frame, rotation.claims())
+    judged = rotation.judge(frame, rotation.claims(paired=bench.plan.design == "half"))
     tracker.table(frame, "targets.csv")
     tracker.table(means, "by_shadows.csv")
     tracker.table(judged, "orderings.csv")

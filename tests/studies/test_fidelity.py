@@ -1,0 +1,82 @@
+"""Variants of shadows differ in what their name says and in nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memberscope.datasets import LabeledData
+from memberscope.shadow_plan import make_shadow_plan
+from memberscope.studies import fidelity
+from memberscope.studies.shadow_evidence import Bench
+from memberscope.training.recipe import Recipe
+
+CLASSES = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class FakeFleet:
+    """Stands for models that were trained: random logits of whatever is asked."""
+
+    models: int
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        return np.random.default_rng(len(x)).normal(size=(self.models, len(x), CLASSES)).astype(np.float32)
+
+
+def _recipe() -> Recipe:
+    from memberscope.config import ShadowStudyConfig
+
+    config = ShadowStudyConfig(width=64)
+    return Recipe.of(config, config)
+
+
+def _bench(*, design: str, population: int | str = "auto", n: int = 600, members: int = 60) -> Bench:
+    rng = np.random.default_rng(0)
+    x = np.arange(n, dtype=np.float32)[:, None] / n + np.zeros((1, 30), dtype=np.float32)  # a record tells its own number
+    data = LabeledData(name="numbers", x=x, y=rng.integers(0, CLASSES, n), class_names=tuple("abcd"), source="a test")
+    plan = make_shadow_plan(
+        data.y, design=design, members=members, population=population, shadows=4, targets=2, coin_flips=False, seed=0
+    )
+    fleet: Any = FakeFleet(plan.n_models)
+    return Bench(
+        data=data, plan=plan, fleet=fleet, logits=fleet.logits(x[plan.records]), population=fleet.logits(x[plan.population])
+    )
+
+
+@pytest.mark.parametrize("design", ["half", "disjoint"])
+def test_every_variant_has_shadows_as_large_as_the_target(design: str) -> None:
+    bench = _bench(design=design)
+    seen: dict[str, set[int]] = {}
+
+    def train(data: LabeledData, members: Sequence[Any], recipe: Recipe, seeds: Sequence[int], name: str) -> Any:
+        seen[name] = {len(index) for index in members}
+        return FakeFleet(len(members))
+
+    fidelity.measure(bench, _recipe(), train, seed=0)
+    assert {"noisy records", "shuffled features", "other records (120)"} <= set(seen)
+    assert set().union(*seen.values()) == {60}
+
+
+def test_no_variant_of_a_disjoint_plan_is_trained_on_the_targets_records() -> None:
+    bench = _bench(design="disjoint")
+    targets = bench.data.x[bench.plan.records[bench.plan.audited], 0]
+    for variant in fidelity.variants(bench, _recipe(), seed=0):
+        if variant.data is not None and variant.name != "noisy records":
+            assert not np.isin(variant.data.x[:, 0], targets).any(), variant.name
+    noisy = next(variant.data for variant in fidelity.variants(bench, _recipe(), seed=0) if variant.name == "noisy records")
+    assert noisy is not None
+    assert np.array_equal(noisy.y, bench.data.y[bench.plan.records[~bench.plan.block]])
+
+
+def test_a_plan_without_a_population_is_measured_too() -> None:
+    bench = _bench(design="half", n=240, members=120)
+    assert not len(bench.plan.population)
+    frame = fidelity.measure(bench, _recipe(), lambda data, members, *rest: FakeFleet(len(members)), seed=0)  # type: ignore[arg-type, return-value]
+    attacks = set(frame[frame["variant"] == fidelity.BASE]["attack"])
+    assert "lira_offline" in attacks
+    assert "rmia_offline" not in attacks
