@@ -69,6 +69,7 @@ def run_audit(
     min_records: int = MIN_RECORDS,
     prior: float = 0.5,
     coin_flips: bool = False,
+    delta: float = 1e-5,
     workers: int | None = None,
     metadata: Metadata | None = None,
     on_attack: Callable[[str], None] = lambda attack: None,
@@ -87,6 +88,7 @@ def run_audit(
         prior: share of members that `ppv` assumes.
         coin_flips: was every audited record made a member by its own fair coin? Only then is `epsilon_lower_bound` given, and only for
             attacks whose scores are blind to the audited records' membership: not for cross-fitted ones, nor for outcome slices.
+        delta: of `epsilon_lower_bound`; where an epsilon was promised, that promise's.
         workers: threads; None for all cores that this process may use.
         metadata: the model's true accuracies and losses, for tensorflow_privacy's reports.
         on_attack: called with each attack's name before it runs; what it raises ends the audit there.
@@ -128,6 +130,7 @@ def run_audit(
                     prior=prior,
                     workers=workers,
                     coin_flips=coin_flips,
+                    delta=delta,
                     refit=refit and attack.cross_fitted,
                 )
             )
@@ -164,6 +167,7 @@ def _fast_cell(
     prior: float,
     workers: int | None,
     coin_flips: bool,
+    delta: float,
     refit: bool,
 ) -> Cell:
     """One attack on one slice."""
@@ -192,6 +196,7 @@ def _fast_cell(
         prior=prior,
         threshold=_threshold(result),
         coin_flips=coin_flips and not attack.cross_fitted and part.kind not in ("correctness", "percentile"),
+        delta=delta,
         null_draws=NULL_DRAWS if part.kind == "entire" else 0,
     )
     if attack.cross_fitted:

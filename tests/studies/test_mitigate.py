@@ -82,6 +82,28 @@ def test_the_promised_epsilon_stands_above_the_measured_bound(done: tuple[Memory
     assert by_epoch[1] < by_epoch[2] == pytest.approx(row["epsilon"])
 
 
+def test_the_bound_stands_at_the_delta_of_the_promise(done: tuple[MemoryTracker, StudyResult, Path]) -> None:
+    """An epsilon at delta 1e-5 may be above the one that was promised at members^-1.1, and contradicts nothing."""
+    delta = _table(done)["delta"]
+    members = delta["dp"] ** (-1 / 1.1)
+    assert members == pytest.approx(round(members), abs=1e-6)
+    assert 150 < members < 250
+    for child, at in ((done[0].children[-1], delta["dp"]), (done[0].children[0], 1e-5)):
+        frame = child.artifacts["attacks.csv"].set_index(["attack", "metric"])
+        assert f"at delta {at:g}, add/remove" in frame.loc[("rmia_online", "epsilon_lower_bound"), "reason"]
+
+
+def test_labels_alone_are_judged_against_what_they_took_from_the_attacker(
+    done: tuple[MemoryTracker, StudyResult, Path],
+) -> None:
+    """The same attack on labels does as well on either model: that change is 0 by construction, and says nothing."""
+    table = _table(done)
+    assert table.loc["label_only", "against"] == "rmia_online"
+    change = table.loc["label_only", "auc"] - table.loc[UNDEFENDED, "auc"]
+    assert table.loc["label_only", "auc_change"] == pytest.approx(change)
+    assert (table.drop("label_only")["against"] == table.drop("label_only")["primary"]).all()
+
+
 def test_one_seed_gives_no_verdict(done: tuple[MemoryTracker, StudyResult, Path]) -> None:
     assert set(_table(done)["auc_verdict"].dropna()) == {"not assessed"}
 
@@ -132,9 +154,14 @@ def test_ladders_by_name() -> None:
         ({"noise_multiplier": 1.0}, "target_epsilon=1.0, noise_multiplier=1.0: both given"),
         ({"target_epsilon": "none"}, "neither given"),
         ({"private_batch_size": 400}, "private_batch_size=400: more than the members of a model"),
-        ({"members": 900}, "allowed: at most 823"),
+        ({"members": 900}, "allowed: 10 to 823"),
         ({"primary": "rmia_onlin"}, "rmia_online"),
         ({"shadow_rungs": "l2,digits"}, "shadow_rungs=digits"),
+        ({"shadow_rungs": "l2"}, "shadow_rungs=l2: changes are counted from the undefended model"),
+        ({"primary": "quantile"}, "primary attack quantile of rung undefended: needs population_inputs"),
+        ({"shadows": 0, "primary_without_shadows": "lira_offline"}, "lira_offline of rung undefended: needs shadows"),
+        ({"primary_labels": "threshold_loss"}, "threshold_loss of rung label_only: needs"),
+        ({"target_epsilon": 1e-6, "delta": 1e-9}, "target_epsilon=1e-06: no noise reaches it"),
     ],
 )
 def test_what_would_fail_later_is_refused_before_anything_trains(

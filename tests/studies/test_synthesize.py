@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.studies import shadow, synthesize
 from memberscope.studies.result import StudyResult
+from memberscope.studies.transfer_answer import sentences
 from memberscope.tracking import MemoryTracker
 
 CLASSES, BITS = 4, 40
@@ -72,6 +74,65 @@ def test_transfer_is_measured_against_real_records_and_junk_over_fleets(done: tu
     assert "hill_climb minus junk: balanced accuracy" in result.answer
 
 
+def test_real_records_and_junk_are_as_many_as_the_records_made(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """80 records are made where the pool holds 240: what differs between shadows is then their data and not their number."""
+    sizes: dict[str, set[int]] = {}
+    whole = synthesize.train
+
+    def watched(data: Any, members: Any, *rest: Any, label: str) -> Any:
+        sizes[label] = {len(index) for index in members}
+        return whole(data, members, *rest, label=label)
+
+    monkeypatch.setattr(synthesize, "train", watched)
+    _run(table, tmp_path, method="noisy,marginal", fleets=1, records=80)
+    for label in ("real", "junk", "noisy", "marginal"):
+        assert sizes[f"fleet 0, {label}"] == {40}
+
+
+def test_the_releases_defence_knows_no_record_that_is_audited_as_a_non_member(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    whole = synthesize.defender_knows
+
+    def watched(data: Any, plan: Any, fleet: Any) -> Any:
+        known = whole(data, plan, fleet)
+        seen.append((plan, data, known))
+        return known
+
+    monkeypatch.setattr(synthesize, "defender_knows", watched)
+    _run(table, tmp_path, method="junk", fleets=0, records=80, release="memguard=0.5")
+    ((plan, data, known),) = seen
+    assert known.member.sum() == plan.member[0].sum()
+    assert np.array_equal(known.labels[~known.member], data.y[plan.population])
+
+
+def test_fewer_than_five_fleets_are_not_assessed_and_holm_goes_over_all_lines() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=8)
+    noise -= noise.mean()
+    slight = 2.6 * noise.std(ddof=1) / np.sqrt(8)  # p = 0.035 alone, 0.14 of four
+
+    def frame(fleets: int, methods: dict[str, float]) -> pd.DataFrame:
+        rows = [
+            {"fleet": fleet, "method": method, "attack": "a", "balanced_accuracy": value}
+            for method, shift in methods.items()
+            for fleet, value in enumerate(0.7 + shift + (0.0 if method in ("junk", "real") else 1.0) * noise[:fleets])
+        ]
+        return pd.DataFrame(rows)
+
+    alone = sentences(frame(8, {"real": 0.0, "junk": 0.0, "noisy": slight}), ("noisy",))
+    assert len(alone) == 1
+    assert ": above (Holm" in alone[0]
+    names = ("noisy", "hill_climb", "gan", "junk", "noisier")
+    several = sentences(frame(8, {"real": 0.0, "junk": 0.0} | dict.fromkeys([n for n in names if n != "junk"], slight)), names)
+    assert len(several) == 4
+    assert all("not told apart" in line for line in several)
+    assert "not assessed" in sentences(frame(4, {"real": 0.0, "junk": 0.0, "noisy": 0.2}), ("noisy",))[0]
+
+
 def test_same_seed_same_records(table: Path, tmp_path: Path) -> None:
     once, _ = _run(table, tmp_path / "a", method="hill_climb", fleets=0, records=40)
     again, _ = _run(table, tmp_path / "b", method="hill_climb", fleets=0, records=40)
@@ -105,6 +166,8 @@ def test_shadows_can_be_trained_on_made_records(table: Path, tmp_path: Path) -> 
         ({"method": "hill_clim"}, "method=hill_clim: unknown"),
         ({"method": "hill_climb", "release": "label_only"}, "release=label_only: the climb needs confidences"),
         ({"release": "top=9"}, "top"),
+        ({"method": "junk", "release": "label_only"}, "labels leave the attacks of transfer nothing"),
+        ({"release": "memguard=0.5", "members": 200}, "leaves 0 records for the defence of release=memguard=0.5"),
         ({"method": "gan", "records": 24, "fleets": 0}, "a GAN needs 8 of every class"),
         ({"method": "hill_climb", "fleets": 0, "iter_max": 1, "attempts": 1, "conf_min": 0.999999}, "not reached in"),
         ({"members": 400}, "members=400: design=disjoint needs 4 x members"),

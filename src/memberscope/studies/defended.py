@@ -230,13 +230,27 @@ def _loop(
     return fleet, private, epochs
 
 
+def number(value: float | str) -> float | None:
+    """A setting as a number; None for ``none`` and ``auto``."""
+    return None if value in ("none", "auto") else float(value)
+
+
+def check_promise(bench: Bench, recipe: Recipe, config: MitigateConfig) -> None:
+    """Raise UserError, before anything trains, for an epsilon that no noise reaches."""
+    from memberscope.training.accounting import plan_privacy
+
+    epochs = recipe.epochs if config.private_epochs == "auto" else int(config.private_epochs)
+    members = len(bench.plan.members(TARGET))
+    plan_privacy(
+        members=members, epochs=epochs, batch_size=config.private_batch_size, noise_multiplier=number(config.noise_multiplier),
+        target_epsilon=number(config.target_epsilon), delta=number(config.delta),
+    )  # fmt: skip
+
+
 def _private(
     net: keras.Model, x: Any, data: LabeledData, members: Index, config: MitigateConfig, common: dict[str, Any]
 ) -> Any:
     from memberscope.training.private import fit_private
-
-    def number(value: float | str) -> float | None:
-        return None if value in ("none", "auto") else float(value)
 
     return fit_private(
         net, x, data.y, members, batch_size=config.private_batch_size, learning_rate=config.private_learning_rate,

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from memberscope.attacks import registry
 from memberscope.config import MitigateConfig
 from memberscope.errors import UserError, nearest
+from memberscope.evidence import Evidence
+from memberscope.predictions import Predictions
 from memberscope.release import parse_release
 
 UNDEFENDED = "undefended"
@@ -14,6 +19,11 @@ RELEASE = ("digits", "top", "temperature", "memguard", "label_only")
 RECIPE = ("l2", "dropout", "label_smoothing", "fewer_epochs", "early_stopping")
 LOOPED = ("adversarial", "adversarial_tuned", "dp")  # trained by a loop of their own, one model after another
 TRAINING = (*RECIPE, *LOOPED)
+ASKED = frozenset({"target", "population", "perturbed_labels"})  # of every rung's models, beside the shadows of some
+_LABELS = Evidence(
+    target=Predictions(predicted=np.arange(2), labels=np.arange(2), member=np.array([True, False])),
+    perturbed_labels=np.zeros((2, 1), dtype=np.int64),
+)  # two records of a model that publishes labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +36,8 @@ class Rung:
         release: what they publish, as `memberscope.release.parse_release` reads it.
         shadows: are shadows trained and released alike?
         primary: the attack that judges it.
+        against: the attack on the undefended model from which its change is counted: the same one, but for a release that leaves
+            nothing for the attack that judges the undefended model, which an attacker would have used there.
         about: one line for the run's page.
     """
 
@@ -34,6 +46,7 @@ class Rung:
     release: str
     shadows: bool
     primary: str
+    against: str
     about: str
 
 
@@ -57,7 +70,8 @@ def rungs(config: MitigateConfig) -> tuple[Rung, ...]:
     """The rungs that a configuration asks for.
 
     Raises:
-        UserError: see `parse_ladder`; shadows that do not come in pairs; epsilon and noise both given, or neither.
+        UserError: see `parse_ladder`; shadows that do not come in pairs, or of other models than the undefended one alone; epsilon
+            and noise both given, or neither.
     """
     if config.shadows % 2:
         raise UserError(
@@ -69,6 +83,11 @@ def rungs(config: MitigateConfig) -> tuple[Rung, ...]:
         given = "both given" if config.target_epsilon != "none" else "neither given"
         raise UserError(
             f"target_epsilon={config.target_epsilon}, noise_multiplier={config.noise_multiplier}: {given}; allowed: one, the other none"
+        )
+    if config.shadows and chosen and UNDEFENDED not in chosen:
+        raise UserError(
+            f"shadow_rungs={config.shadow_rungs}: changes are counted from the undefended model, attacked alike; "
+            f"allowed: {UNDEFENDED} and others, or nothing"
         )
     return tuple(_rung(name, config, chosen) for name in names)
 
@@ -111,8 +130,23 @@ def _rung(name: str, config: MitigateConfig, with_shadows: frozenset[str]) -> Ru
     with_confidences = config.primary if shadows else config.primary_without_shadows
     primary = config.primary_labels if name == "label_only" else with_confidences
     return Rung(
-        name=name, training=training, release=published.get(name, "none"), shadows=shadows, primary=primary, about=about[name]
-    )
+        name=name, training=training, release=published.get(name, "none"), shadows=shadows, primary=primary,
+        against=with_confidences if name == "label_only" else primary, about=about[name],
+    )  # fmt: skip
+
+
+def check_attacks(ladder: Sequence[Rung]) -> None:
+    """Raise UserError for a rung whose attack could not be made on it: what this study asks of models is not all there is."""
+    for rung in ladder:
+        attack = registry.get(rung.primary)
+        lacking = attack.needs - ASKED - ({"shadows"} if rung.shadows else set())
+        reason = f"needs {' and '.join(sorted(lacking))}" if lacking else None
+        if rung.name == "label_only" and not lacking:
+            reason = attack.missing(_LABELS)
+        if reason:
+            raise UserError(
+                f"primary attack {rung.primary} of rung {rung.name}: {reason}, and the rung has none; allowed: another attack"
+            )
 
 
 def check_releases(ladder: Sequence[Rung], *, classes: int) -> None:

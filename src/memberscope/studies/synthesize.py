@@ -30,7 +30,8 @@ from memberscope.studies.audited import markdown
 from memberscope.studies.fleets import open_store, train
 from memberscope.studies.result import StudyResult
 from memberscope.studies.synthetic_sets import Query, SyntheticSet, make_set, parse_methods, published
-from memberscope.synthesis.transfer import decide_by_shadows, transfer
+from memberscope.studies.transfer_answer import FIGURES, JUNK, REAL, sentences, shown, summarize
+from memberscope.synthesis.transfer import decide_by_shadows
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.recipe import Recipe
 
@@ -41,16 +42,7 @@ if TYPE_CHECKING:
 
 THRESHOLD = "modified_entropy"  # one threshold for all classes, on minus the modified entropy
 ATTACKS = (THRESHOLD, "metric_modified_entropy", "shadow_shokri")
-FIGURES = (
-    "balanced_accuracy",
-    "fpr",
-    "fpr_at_promise_0_1",
-    "fpr_at_promise_0_01",
-    "tpr_at_promise_0_1",
-    "tpr_at_promise_0_01",
-    "auc",
-)
-REAL, JUNK = "real", "junk"
+LEAST_KNOWN = 10  # non-members that a release's defence is fitted on
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,7 +87,16 @@ def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     recipe = Recipe.of(config, config)
     recipe.check(data.shape)
     release.check(data.classes)
-    plan_for(data, config, config.seed)
+    plan = plan_for(data, config, config.seed)
+    if release.unfitted and len(plan.population) < LEAST_KNOWN:
+        raise UserError(
+            f"members={config.members}: leaves {len(plan.population)} records for the defence of release={config.release} to know as "
+            f"non-members; allowed: members that leave {LEAST_KNOWN}"
+        )
+    if release.label_only and config.fleets:
+        raise UserError(
+            f"release={config.release}: labels leave the attacks of transfer nothing; allowed: fleets=0, or confidences"
+        )
     tracker.text(as_json(groups(config)), "study.json")
     rows: list[dict[str, Any]] = []
     cards: list[dict[str, Any]] = []
@@ -136,16 +137,21 @@ def begin(data: LabeledData, recipe: Recipe, release: Release, config: Synthesiz
     noisy = data.with_labels(replace_labels(data.y, sides, share=noise, classes=data.classes, seed=seed))
     fleet = train(noisy, [plan.members(0)], recipe, [seeds.integer(seed, "target")], config, stop, label=f"target {number}")
     if release.unfitted:
-        said = fleet.logits(noisy.x[plan.records[plan.audited]])[0]
-        known = Predictions(logits=said, labels=noisy.y[plan.records[plan.audited]], member=plan.member[0][plan.audited])
-        release = release.fit(known, seed=seed)
+        release = release.fit(defender_knows(noisy, plan, fleet), seed=seed)
     return Trial(number=number, data=noisy, plan=plan, fleet=fleet, query=published(fleet, 0, release, seed=seed))
+
+
+def defender_knows(data: LabeledData, plan: ShadowPlan, fleet: Fleet) -> Predictions:
+    """What a release's defence is fitted on: the members, and records that nobody trained on or audits."""
+    inside = plan.members(0)
+    index = np.concatenate([inside, plan.population])
+    return Predictions(logits=fleet.logits(data.x[index])[0], labels=data.y[index], member=np.arange(len(index)) < len(inside))
 
 
 def _make(method: str, trial: Trial, config: SynthesizeConfig, stop: StopFlag) -> SyntheticSet:
     seed = config.seed + trial.number
     store = open_store(config)
-    name = f"{trial.plan.digest[:12]}-{seeds.integer(seed, config.to_json()):08x}.npz"
+    name = f"{trial.data.digest[:12]}-{trial.plan.digest[:12]}-{seeds.integer(seed, config.to_json()):08x}.npz"
     resume = None if store is None else Path(config.store) / "climbs" / name
     return make_set(
         method,
@@ -209,21 +215,23 @@ def transfer_rows(
 ) -> list[dict[str, Any]]:
     """Train a fleet of shadows on each set, on real records and on junk, as many of each, and attack the target with each.
 
-    Shadows are as large as the target: each is trained on half of twice as many records as the target's members, fewer where the set has
-    fewer. They publish what the target publishes.
+    Each shadow is trained on half of twice as many records as the target's members, or of `records` where those are fewer: of real
+    records and junk as many as of those that are made, so that only what they are differs. A set that fell short has fewer. They
+    publish what the target publishes.
     """
     data, plan, seed = trial.data, trial.plan, config.seed + trial.number
     block = plan.records[plan.audited]
     target = Predictions(
         logits=trial.fleet.logits(data.x[block])[0], labels=data.y[block], member=plan.member[0][plan.audited], record_ids=block
     )
+    size = min(len(trial.pool), config.records)
     if JUNK not in sets:
         sets = {**sets, JUNK: make_set(
-            JUNK, config, records=len(trial.pool), query=trial.query, real=data, pool=trial.pool, seed=seed, stop=stop
+            JUNK, config, records=size, query=trial.query, real=data, pool=trial.pool, seed=seed, stop=stop
         )}  # fmt: skip
-    pools = {REAL: (data, trial.pool)}
+    pools = {REAL: (data, trial.pool[:size])}  # the pool's order spreads every class evenly
     for method, made in sets.items():
-        take = seeds.stream(seed, "synthetic", method).permutation(len(made.y))[: len(trial.pool)]
+        take = seeds.stream(seed, "synthetic", method).permutation(len(made.y))[:size]
         whole = data.extended(made.x[take], made.y[take], source=f"made by {method}")
         pools[method] = (whole, np.arange(len(data), len(data) + len(take)))
     rows = []
@@ -275,59 +283,6 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows).reindex(columns=["fleet", "method", "attack", *FIGURES])
 
 
-def summarize(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a method and attack: means over fleets with t intervals, and transfer of the balanced accuracy with Fieller's.
-
-    Columns method, attack, fleets, each of `FIGURES` with ``_ci_low`` and ``_ci_high``, transfer, transfer_ci_low, transfer_ci_high,
-    transfer_status, gain over junk with its interval.
-    """
-    import pandas as pd
-
-    rows: list[dict[str, Any]] = []
-    for attack, part in frame.groupby("attack", sort=False):
-        by = {method: rows_of.set_index("fleet") for method, rows_of in part.groupby("method", sort=False)}
-        for method, seen in by.items():
-            row: dict[str, Any] = {"method": method, "attack": attack, "fleets": len(seen)}
-            for figure in FIGURES:
-                values = seen[figure].dropna().to_numpy()
-                if len(values):
-                    mean = metrics.paired_seeds(values)
-                    row |= {figure: mean.mean, f"{figure}_ci_low": mean.ci_low, f"{figure}_ci_high": mean.ci_high}
-            if method not in (REAL, JUNK) and {REAL, JUNK} <= set(by):
-                got = transfer(*(by[one]["balanced_accuracy"].to_numpy() for one in (method, JUNK, REAL)))
-                row |= {
-                    "transfer": got.value, "transfer_ci_low": got.ci_low, "transfer_ci_high": got.ci_high, "transfer_status": got.status,
-                    "gain": got.gain.value, "gain_ci_low": got.gain.ci_low, "gain_ci_high": got.gain.ci_high,
-                }  # fmt: skip
-            rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def beats(frame: pd.DataFrame, first: str, second: str, *, attack: str) -> metrics.SeedDifference | None:
-    """The paired difference of two methods' balanced accuracies over fleets; None where one is missing."""
-    part = frame[frame["attack"] == attack].pivot(index="fleet", columns="method", values="balanced_accuracy")
-    if not {first, second} <= set(part.columns):
-        return None
-    return metrics.paired_seeds((part[first] - part[second]).to_numpy())
-
-
-def sentences(frame: pd.DataFrame, methods: tuple[str, ...]) -> list[str]:
-    """A line a method and attack: against junk, and against marginals where they were measured."""
-    lines = []
-    for attack in frame["attack"].unique():
-        for method in methods:
-            for other in (JUNK, "marginal"):
-                found = None if method == other else beats(frame, method, other, attack=attack)
-                if found is None:
-                    continue
-                line = f"{attack}, {method} minus {other}: balanced accuracy {found.mean:+.4f}"
-                if found.ci_low is not None and found.ci_high is not None:
-                    word = "above" if found.ci_low > 0 else "below" if found.ci_high < 0 else "not told apart"
-                    line += f" (95% {found.ci_low:+.4f} to {found.ci_high:+.4f} over {found.n_seeds} fleets): {word}"
-                lines.append(line + ".")
-    return lines
-
-
 def conclude(
     config: SynthesizeConfig, methods: tuple[str, ...], cards: list[dict[str, Any]], frame: pd.DataFrame, tracker: Tracker
 ) -> StudyResult:
@@ -359,31 +314,11 @@ def conclude(
         parts += [
             "## How well do their shadows transfer?\n\n" + markdown(table),
             f"Means over {config.fleets} fleets, a target each; the threshold is fixed on the shadows and used on the target. "
-            "Transfer is (method - junk) / (real - junk) of the balanced accuracy.",
-            *lines,
+            "Transfer is (method - junk) / (real - junk) of the balanced accuracy. Real records and junk are as many as those made, at "
+            "most twice the target's members.",
+            "\n".join(f"- {line}" for line in lines),
         ]
     tracker.describe("\n\n".join(parts) + "\n")
     return StudyResult(
         table=table.to_string(index=False), answer="\n".join(lines) or "records made; no fleets were trained (fleets=0)."
-    )
-
-
-def shown(summary: pd.DataFrame) -> pd.DataFrame:
-    """The table for people: figures with their intervals as text."""
-    import pandas as pd
-
-    def text(row: Mapping[str, Any], name: str, digits: int = 3) -> str:
-        value, low, high = (row.get(key) for key in (name, f"{name}_ci_low", f"{name}_ci_high"))
-        if value is None or value != value:
-            status = row.get(f"{name}_status")
-            return str(status) if isinstance(status, str) else ""
-        interval = "" if low is None or low != low else f" ({low:.{digits}f} to {high:.{digits}f})"
-        return f"{value:.{digits}f}{interval}"
-
-    names = ("balanced_accuracy", "fpr", "fpr_at_promise_0_1", "fpr_at_promise_0_01", "auc", "transfer", "gain")
-    return pd.DataFrame(
-        [
-            {"method": row["method"], "attack": row["attack"], **{name: text(row, name) for name in names}}
-            for row in summary.to_dict("records")
-        ]
     )
