@@ -1,0 +1,101 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Vary one thing, and read the runs back
+#
+# How does memorization move with the number of classes, with everything else held constant? The case study's third experiment
+# changed two things at once: four classes, and two fifths of the data. A grid with **controls** takes them apart:
+#
+# - `natural`: fewer classes, and with them fewer records, as in the case study;
+# - `merged`: all records, with classes joined, so that only the number of classes changes.
+#
+# The sweep below is tiny (two seeds, some seconds a model). [The results](../docs/results) and [the
+# how-to](../docs/howto/vary_one_thing.md) have the real ones.
+
+# %%
+# %matplotlib inline
+import os
+import tempfile
+
+import mlflow
+import pandas as pd
+from matplotlib import pyplot as plt
+
+from memberscope.cli import main
+
+folder = tempfile.mkdtemp()
+os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")  # without this line: your own store
+mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+
+# %% [markdown]
+# The same words as on a terminal (`memberscope sweep --grid classes ...`); 0 says that all went well. Started again, a sweep goes
+# on where it was; complete, it prints its answer.
+
+# %%
+exit_code = main(
+    [
+        "sweep", "--grid", "classes", "--controls", "natural,merged", "--levels", "4,10", "--seeds", "2", "--epochs", "12",
+        "--members", "200", "--nonmembers", "200", "--validation", "60", "--depth", "2", "--audit_every", "4",
+        "--workers", "1", "--log_models", "no", "--folder", f"{folder}/sweeps",
+    ]
+)  # fmt: skip
+print("exit code", exit_code)
+
+# %% [markdown]
+# *Inconclusive* is the honest word for two seeds. Five make a verdict possible.
+#
+# ## Into pandas
+#
+# Every run is in MLflow: one a trained model, below one for the sweep. `search_runs` gives a frame with a column a parameter
+# (`params.model.depth`), metric (`metrics.auc/threshold_loss`: the metric first, the attack last) and tag.
+
+# %%
+runs = mlflow.search_runs(search_all_experiments=True)
+models = runs[runs["tags.memberscope.kind"] == "model"].rename(columns=lambda name: name.removeprefix("metrics."))
+columns = ["tags.mlflow.runName", "train/accuracy", "val/accuracy", "auc/threshold_loss", "auc_ci_low/threshold_loss"]
+models[columns].sort_values("auc/threshold_loss", ascending=False).round(3)
+
+# %% [markdown]
+# A setting is compared with another over seeds, never by one run each. Here each setting's mean, and how far its seeds lie apart:
+
+# %%
+models["setting"] = models["tags.mlflow.runName"].str.replace(r"-s\d+$", "", regex=True)
+models.groupby("setting")["auc/threshold_loss"].agg(["mean", "min", "max", "count"]).round(3)
+
+# %% [markdown]
+# Curves by epoch are metrics with steps:
+
+# %%
+client = mlflow.MlflowClient()
+for run_id, name in models[["run_id", "tags.mlflow.runName"]].itertuples(index=False):
+    points = client.get_metric_history(run_id, "auc/threshold_loss")
+    plt.plot([point.step for point in points], [point.value for point in points], marker="o", label=name)
+plt.xlabel("epoch")
+plt.ylabel("AUC of the loss threshold")
+plt.axhline(0.5, color="0.6", linewidth=0.8)
+plt.legend(fontsize=7)
+plt.show()
+
+# %% [markdown]
+# What the sweep concluded is in the parent run: a table of verdicts, each with its difference, interval and adjusted p-value.
+
+# %%
+parent = runs[runs["tags.memberscope.study"] == "sweep"].iloc[0]
+path = mlflow.artifacts.download_artifacts(run_id=parent["run_id"], artifact_path="verdicts.csv", dst_path=folder)
+pd.read_csv(path).round(3)
+
+# %% [markdown]
+# Tables that are logged as `attacks.json` can be compared across runs in the UI, and loaded for many runs at once:
+
+# %%
+client.load_table(parent["experiment_id"], "attacks.json", run_ids=list(models["run_id"]), extra_columns=["run_id"]).head()
