@@ -16,6 +16,8 @@ CORE = (
     "gate", "interrupt", "metrics", "plan", "plots", "predictions", "progress", "release", "seeds", "signals", "slices",
     "store", "studies.attack", "synthesis.baselines", "synthesis.card", "synthesis.figures", "synthesis.hill_climb",
     "synthesis.transfer", "tracking", "training.fleet",
+    "evidence", "queries", "shadow_plan", "studies.defended", "studies.fidelity", "studies.ladder", "studies.mitigate",
+    "studies.rotation", "studies.shadow", "studies.shadow_evidence", "studies.synthesize", "studies.synthetic_sets",
 )  # fmt: skip
 
 BLOCK = """

@@ -130,6 +130,35 @@ def test_a_broken_promise_is_refused() -> None:
         dataclasses.replace(plan, member=member)
     with pytest.raises(ValueError, match="repeat a record"):
         dataclasses.replace(plan, population=plan.records[:3])
+    with pytest.raises(ValueError, match="must be different models of it"):
+        dataclasses.replace(plan, targets=np.array([0, plan.n_models]))
+    with pytest.raises(ValueError, match="must be bool"):
+        dataclasses.replace(plan, member=plan.member.astype(np.int64))
+    with pytest.raises(ValueError, match="design quarter"):
+        dataclasses.replace(plan, design="quarter")
+    plan = _plan()
+    with pytest.raises(ValueError, match="all of its records"):
+        dataclasses.replace(plan, block=~plan.block)
+
+
+def test_a_pool_of_other_records_changes_the_shadows_and_nothing_else() -> None:
+    plan = _plan(design="disjoint", members=50, targets=2, population=100)
+    labels = np.concatenate([_labels(500), np.arange(60) % 5])
+    other = plan.with_pool(np.arange(500, 560), labels, seed=1)
+    for target in plan.targets:
+        np.testing.assert_array_equal(other.members(int(target)), plan.members(int(target)))
+    for shadow in other.shadows_of(0):
+        index = other.members(int(shadow))
+        assert index.min() >= 500
+        assert len(index) == 30
+        assert np.bincount(labels[index], minlength=5).tolist() == [6] * 5
+    np.testing.assert_array_equal(other.population, plan.population)
+    with pytest.raises(ValueError, match="repeat a record"):
+        plan.with_pool(plan.population[:30], labels, seed=1)
+    with pytest.raises(UserError, match="shadow_data: 19 records; allowed: at least 20"):
+        plan.with_pool(np.arange(500, 519), labels, seed=1)
+    with pytest.raises(UserError, match="design=half: shadows have no pool"):
+        _plan().with_pool(np.arange(500, 560), labels, seed=1)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import seeds
+from memberscope.checks import row_chunks
 
 Records = NDArray[Any]
 SHIFTS = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))
@@ -64,14 +65,19 @@ def perturbations(x: Records, copies: int, *, seed: int) -> Iterator[Records]:
     Yields:
         `copies` arrays like `x`.
     """
-    binary = is_binary(x)
+    binary, width = is_binary(x), int(np.prod(x.shape[1:]))
     for copy in range(copies):
-        rng = seeds.stream(seed, "perturb", copy)
-        if binary:
-            flip = rng.random(x.shape, dtype=np.float32) < BIT_RATES[copy % len(BIT_RATES)]
-            yield np.where(flip, 1 - x.astype(np.int8), x).astype(x.dtype)
-            continue
-        top = 255.0 if x.dtype == np.uint8 else 1.0
-        noise = rng.standard_normal(x.shape, dtype=np.float32) * np.float32(top * NOISE_SCALES[copy % len(NOISE_SCALES)])
-        moved = np.clip(x.astype(np.float32) + noise, 0.0, top)
-        yield (np.round(moved) if x.dtype == np.uint8 else moved).astype(x.dtype)
+        rng, out = seeds.stream(seed, "perturb", copy), np.empty_like(x)
+        for rows in row_chunks(len(x), width):  # no float copy of all images at once
+            out[rows] = _perturbed(x[rows], copy, rng, binary=binary)
+        yield out
+
+
+def _perturbed(x: Records, copy: int, rng: np.random.Generator, *, binary: bool) -> Records:
+    if binary:
+        flip = rng.random(x.shape, dtype=np.float32) < BIT_RATES[copy % len(BIT_RATES)]
+        return np.where(flip, 1 - x.astype(np.int8), x).astype(x.dtype)
+    top = 255.0 if x.dtype == np.uint8 else 1.0
+    noise = rng.standard_normal(x.shape, dtype=np.float32) * np.float32(top * NOISE_SCALES[copy % len(NOISE_SCALES)])
+    moved = np.clip(x.astype(np.float32) + noise, 0.0, top)
+    return (np.round(moved) if x.dtype == np.uint8 else moved).astype(x.dtype)

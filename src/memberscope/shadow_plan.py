@@ -58,12 +58,23 @@ class ShadowPlan:
 
     def __post_init__(self) -> None:
         """Check what the design promises."""
+        if self.design not in DESIGNS:
+            raise ValueError(f"design {self.design}; there are {', '.join(DESIGNS)}")
+        if self.member.dtype != np.bool_ or self.block.dtype != np.bool_:
+            raise ValueError("member and block of a shadow plan must be bool")
+        if (
+            not (0 < len(np.unique(self.targets)) == len(self.targets))
+            or not np.isin(self.targets, np.arange(len(self.member))).all()
+        ):
+            raise ValueError("targets of a shadow plan must be different models of it, at least one")
         every = np.concatenate([self.records, self.population])
         if len(np.unique(every)) != len(every):
             raise ValueError("the records and the population of a shadow plan repeat a record")
         if self.member.shape != (len(self.member), len(self.records)) or self.block.shape != self.records.shape:
             raise ValueError("membership does not fit the records")
         if self.design == "half":
+            if not self.block.all():
+                raise ValueError("the block of a half plan is all of its records")
             if len(self.member) % 2 or not (self.member[0::2] ^ self.member[1::2]).all():
                 raise ValueError("models 2i and 2i+1 of a half plan must be complementary")
         else:

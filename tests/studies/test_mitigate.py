@@ -12,7 +12,7 @@ import pytest
 from memberscope.config import MitigateConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
-from memberscope.studies import mitigate
+from memberscope.studies import defended, mitigate
 from memberscope.studies.ladder import RELEASE, TRAINING, UNDEFENDED, parse_ladder, rungs
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import MemoryTracker
@@ -124,6 +124,29 @@ def test_a_damaged_file_is_trained_anew(done: tuple[MemoryTracker, StudyResult, 
     again, _ = _run(tmp_path, ladder="undefended")
     for name in ("auc", "val/accuracy"):
         assert first.artifacts["ladder.csv"][name].equals(again.artifacts["ladder.csv"][name])
+
+
+def test_what_is_kept_is_named_by_all_that_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from memberscope.datasets import load_dataset
+    from memberscope.training.recipe import Recipe
+
+    def name(training: str, **changes: object) -> str:
+        config = MitigateConfig(**({**TINY, "store": "kept"} | changes))
+        bench = mitigate.prepare(data, config, config.seed)
+        return str(defended.kept_at(training, bench, Recipe.of(config, config), config, shadows=True))
+
+    data = load_dataset("digits", data_dir="", archive_dir="")
+    for training, changes in (
+        ("undefended", {"learning_rate": 0.01}), ("undefended", {"shadows": 6}), ("undefended", {"seed": 1}),
+        ("undefended", {"label_noise": 0.0}), ("undefended", {"perturbed": 5}), ("undefended", {"coin_flips": "yes"}),
+        ("l2", {"l2": 0.5}), ("adversarial", {"strength": 1.0}), ("dp", {"private_learning_rate": 0.1}), ("dp", {"clip_norm": 0.5}),
+    ):  # fmt: skip
+        assert name(training) != name(training, **changes), changes
+        assert name(training) == name(training)
+    assert name("undefended") == name("undefended", l2=0.5, margin=0.1, workers=1)
+    before = name("undefended")
+    monkeypatch.setattr(defended, "versions", lambda: {"tensorflow": "9"})
+    assert name("undefended") != before
 
 
 def test_seeds_give_verdicts_and_no_shadows_the_other_primary_attack(tmp_path: Path) -> None:

@@ -198,6 +198,21 @@ def test_what_was_found_is_kept_where_a_class_was_not_reached(table: Path, tmp_p
     assert len(tracker.artifacts["hill_climb/by_class.csv"]) == CLASSES
 
 
+def test_a_file_for_shadows_may_not_hold_the_targets_records(table: Path, tmp_path: Path) -> None:
+    config = ShadowStudyConfig(
+        **TINY,
+        dataset=str(table),
+        store=str(tmp_path / "models"),
+        design="disjoint",
+        shadow_data=str(table),
+        targets=1,
+        population=60,
+    )
+    with pytest.raises(UserError, match=r"300 of its 800 records are the targets' or the population's"), StopFlag() as stop:
+        shadow.run(config, MemoryTracker(), stop)
+    assert not (tmp_path / "models").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

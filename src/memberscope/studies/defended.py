@@ -23,6 +23,7 @@ from memberscope.npz import read_npz, write_npz
 from memberscope.plan import Index
 from memberscope.progress import Progress
 from memberscope.shadow_plan import ShadowPlan
+from memberscope.store import versions
 from memberscope.studies.fleets import train
 from memberscope.training.recipe import Recipe
 
@@ -123,6 +124,7 @@ def kept_at(training: str, bench: Bench, recipe: Recipe, config: MitigateConfig,
     content = {
         "format": FORMAT, "training": training, "data": bench.data.digest, "plan": bench.plan.digest, "recipe": recipe.to_dict(),
         "seed": bench.seed, "shadows": shadows, "perturbed": config.perturbed, "settings": {name: getattr(config, name) for name in names},
+        "versions": versions(),
         "parts": [hashlib.sha256(part.tobytes()).hexdigest() for part in (bench.population, bench.validation, bench.reference)],
     }  # fmt: skip
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

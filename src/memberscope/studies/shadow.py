@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memberscope import plots, seeds, signals
 from memberscope.attacks import registry
@@ -42,7 +43,7 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     """Run the study; `tracker` is the parent, with one child for the audited target and one for all shadows.
 
     Raises:
-        UserError: before anything trains, for whatever would fail later.
+        UserError: before anything trains, for whatever would fail later (but for records that could not be made against the target).
         Interrupted: what was trained stays in the store, what was logged in the run.
     """
     names = resolve_attacks(config.attacks)
@@ -132,7 +133,22 @@ def with_made_pool(
         )
         x, y, source = made_set.x, made_set.y, f"made by {config.shadow_data}"
     whole = data.extended(x, y, source=source)
+    if config.shadow_data.endswith(".npz"):
+        check_apart(
+            whole.x[len(data) :], whole.x[np.concatenate([plan.records[plan.block], plan.population])], config.shadow_data
+        )
     return whole, plan.with_pool(np.arange(len(data), len(whole)), whole.y, seed=config.seed)
+
+
+def check_apart(pool: NDArray[Any], ours: NDArray[Any], path: str) -> None:
+    """Raise UserError where a file for the shadows holds records of the targets' or of the population, number for number."""
+    known = {np.ascontiguousarray(row).tobytes() for row in ours}
+    shared = sum(np.ascontiguousarray(row).tobytes() in known for row in pool)
+    if shared:
+        raise UserError(
+            f"shadow_data={path}: {shared} of its {len(pool)} records are the targets' or the population's, which no shadow of "
+            "design=disjoint may see; allowed: a file without them"
+        )
 
 
 def model_seeds(plan: ShadowPlan, seed: int) -> list[int]:
