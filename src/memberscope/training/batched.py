@@ -180,7 +180,8 @@ class Program:
         values = [variable.read_value() for variable in self._values]
         kernels, biases = values[::2], values[1::2]
         x = tf.gather(self._x, index)  # (models, batch, features)
-        x = x if self._scale == 1.0 and x.dtype == tf.float32 else tf.cast(x, tf.float32) / self._scale
+        x = tf.cast(x, tf.float32)
+        x = x if self._scale == 1.0 else x / self._scale
         inputs, raw, out = [x], [], x
         for layer, (kernel, bias) in enumerate(zip(kernels, biases, strict=True)):
             raw.append(tf.matmul(out, kernel) + bias)  # (models, batch, units)
