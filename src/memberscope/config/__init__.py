@@ -1,0 +1,53 @@
+"""Configurations: frozen, keyword-only dataclasses of plain values, one field an option of the command line.
+
+A field declares its default, what it allows and the group under which MLflow shows it; the parser, the checks, the MLproject contract
+and the resolved ``config.json`` all read that one declaration. Standard library only: ``--help`` must stay quick.
+"""
+
+from __future__ import annotations
+
+from memberscope.config.audits import (
+    AttackOptionsConfig,
+    AttackStudyConfig,
+    AuditModelConfig,
+    ModelFilesConfig,
+    PredictionFilesConfig,
+    ReportStudyConfig,
+)
+from memberscope.config.base import Config, groups, option
+from memberscope.config.checks import Check, Choice, Integer, Integers, Real, Text
+from memberscope.config.mitigation import MitigateConfig
+from memberscope.config.outside import ShadowStudyConfig, SynthesisConfig, SynthesizeConfig
+from memberscope.config.shared import AuditConfig, DataConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
+from memberscope.config.training import CaseStudyConfig, SweepStudyConfig, TrainStudyConfig
+
+__all__ = [
+    "AttackOptionsConfig",
+    "AttackStudyConfig",
+    "AuditConfig",
+    "AuditModelConfig",
+    "CaseStudyConfig",
+    "Check",
+    "Choice",
+    "Config",
+    "DataConfig",
+    "FleetConfig",
+    "Integer",
+    "Integers",
+    "MitigateConfig",
+    "ModelConfig",
+    "ModelFilesConfig",
+    "PredictionFilesConfig",
+    "Real",
+    "RecordsConfig",
+    "ReportStudyConfig",
+    "ShadowStudyConfig",
+    "SweepStudyConfig",
+    "SynthesisConfig",
+    "SynthesizeConfig",
+    "Text",
+    "TrainConfig",
+    "TrainStudyConfig",
+    "groups",
+    "option",
+]
