@@ -124,6 +124,8 @@ def test_a_damaged_file_is_trained_anew(done: tuple[MemoryTracker, StudyResult, 
     again, _ = _run(tmp_path, ladder="undefended")
     for name in ("auc", "val/accuracy"):
         assert first.artifacts["ladder.csv"][name].equals(again.artifacts["ladder.csv"][name])
+    assert float(first.artifacts["ladder.json"]["seconds"].item()) > 0
+    assert again.artifacts["ladder.json"]["seconds"].tolist() == [""], "the models themselves came from the store, in no time"
 
 
 def test_what_is_kept_is_named_by_all_that_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,6 +158,7 @@ def test_shadows_can_be_trained_on_made_records(table: Path, tmp_path: Path) -> 
     ran = frame[(frame["metric"] == "auc") & (frame["slice"] == "entire") & (frame["status"] == "ok")]
     assert {"shadow_shokri", "shadow_salem", "lira_offline", "rmia_offline"} <= set(ran["attack"])
     assert "made by hill_climb" in tracker.inputs[0].source
+    assert len(list((tmp_path / "climbs").glob("*.npz"))) == 1, "a climb that is stopped goes on from here"
 
 
 @pytest.mark.parametrize(

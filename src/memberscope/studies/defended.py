@@ -46,7 +46,7 @@ class Defended:
         population: (k, p, classes).
         reference: (r, classes) of the target on the defender's own reference records.
         perturbed: (n, copies) classes of the target on perturbed copies.
-        seconds: of training, a model.
+        seconds: of training, a model; NaN where some came from the store. Fine-tuning counts without what it starts from.
         epsilon, delta, noise_multiplier: of DP-SGD; NaN elsewhere.
         epsilons: (epochs,) by epoch; empty elsewhere.
         epochs: that were trained.
@@ -100,7 +100,7 @@ def defend(training: str, bench: Bench, recipe: Recipe, config: MitigateConfig, 
     models = models_of(bench.plan, shadows=shadows)
     start = time.perf_counter()
     asked, private, epochs = _train(training, models, bench, recipe, config, stop)
-    seconds = (time.perf_counter() - start) / len(models)
+    seconds = (time.perf_counter() - start) / len(models) if not asked.reused else float("nan")  # reading is not training
     found = _ask(asked, private, bench, config, stop, seconds=seconds, epochs=epochs)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)

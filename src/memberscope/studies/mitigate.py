@@ -286,7 +286,8 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
         shown_row["epsilon"] = "" if row["epsilon"] != row["epsilon"] else f"{row['epsilon']:.2f}"
         shown_row["delta"] = "" if row["delta"] != row["delta"] else f"{row['delta']:.1e}"
         shown_row["epsilon at least"] = "" if bound is None or bound != bound else f"{bound:.2f}"
-        shown_row["seconds"] = f"{row['seconds']:.1f}"
+        seconds = row.get("seconds")
+        shown_row["seconds"] = "" if seconds is None or seconds != seconds else f"{seconds:.1f}"
         rows.append(shown_row)
     return pd.DataFrame(rows)
 

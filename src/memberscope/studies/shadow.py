@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from memberscope.slices import check_names
 from memberscope.studies import rotation
 from memberscope.studies.attack import log_curves
 from memberscope.studies.audited import attack_progress, finding, headline_table, markdown
-from memberscope.studies.fleets import train
+from memberscope.studies.fleets import open_store, train
 from memberscope.studies.result import StudyResult
 from memberscope.studies.shadow_evidence import Bench, ask, ask_more
 from memberscope.studies.synthetic_sets import METHODS, make_set, published
@@ -130,14 +131,23 @@ def with_made_pool(
             pool=pool,
             seed=config.seed,
             stop=stop,
+            resume=climbs_at(data, plan, recipe, config),
         )
-        x, y, source = made_set.x, made_set.y, f"made by {config.shadow_data}"
+        x, y, source = made_set.x, made_set.y, "; ".join([f"made by {config.shadow_data}", *made_set.notes])
     whole = data.extended(x, y, source=source)
     if config.shadow_data.endswith(".npz"):
         check_apart(
             whole.x[len(data) :], whole.x[np.concatenate([plan.records[plan.block], plan.population])], config.shadow_data
         )
     return whole, plan.with_pool(np.arange(len(data), len(whole)), whole.y, seed=config.seed)
+
+
+def climbs_at(data: LabeledData, plan: ShadowPlan, recipe: Recipe, config: ShadowStudyConfig) -> Path | None:
+    """Where climbs keep their state, named by what makes the target that they ask; None where nothing is kept."""
+    if open_store(config) is None:
+        return None
+    makes = json.dumps({"recipe": recipe.to_dict(), "seed": config.seed}, sort_keys=True)
+    return Path(config.store) / "climbs" / f"{data.digest[:12]}-{plan.digest[:12]}-{seeds.integer(config.seed, makes):08x}.npz"
 
 
 def check_apart(pool: NDArray[Any], ours: NDArray[Any], path: str) -> None:
