@@ -47,19 +47,13 @@ pets = np.flatnonzero(np.isin(digits.y, (*CAT, LARGE, SMALL)))
 is_dog = np.isin(digits.y, (LARGE, SMALL)).astype(np.int64)
 seen = pets[(digits.y[pets] != SMALL) & (np.arange(len(pets)) % 2 == 0)]  # every other cat and large dog
 x = to_tensor(digits.x)
+model = build_model("dense", depth=2, input_shape=digits.shape, classes=2, seed=0)
+fit(
+    model, x, is_dog, seen, scale=digits.scale, epochs=10, batch_size=50, learning_rate=0.001, seed=0,
+    after_epoch=lambda epoch: None, between_steps=lambda steps: None,
+)  # fmt: skip
+ask = predictor(model, x, scale=digits.scale)  # logits by index
 
-
-def train_pets(epochs: int):
-    """A dense model trained for so many epochs on the cats and large dogs; hands back what asks it for logits."""
-    model = build_model("dense", depth=2, input_shape=digits.shape, classes=2, seed=0)
-    fit(
-        model, x, is_dog, seen, scale=digits.scale, epochs=epochs, batch_size=50, learning_rate=0.001, seed=0,
-        after_epoch=lambda epoch: None, between_steps=lambda steps: None,
-    )  # fmt: skip
-    return predictor(model, x, scale=digits.scale)
-
-
-ask = train_pets(epochs=10)
 kinds = {
     "cats and large dogs it was shown": seen,
     "cats it was not shown": np.setdiff1d(pets[is_dog[pets] == 0], seen),

@@ -1,0 +1,226 @@
+"""The MLflow UI over a real store, in a real browser: what a reader opens is there, under the names that DESIGN promises.
+
+``MEMBERSCOPE_SCREENSHOTS=docs/images/ui python -m pytest tests/browser`` keeps what was seen, for the documentation.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import mlflow
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+ARGUMENTS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+# MLflow 3.17.2's own: it asks for a user where no accounts are kept, and its layout says this of itself
+ITS_OWN = ("users/current", "Failed to load resource: the server responded with a status of 404", "ResizeObserver loop")
+SECONDS = 60_000  # of patience for a page, in ms: the machine may be shared
+EXPERIMENT = "1"
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(not CHROMIUM, reason="needs the program chromium (Debian: apt-get install chromium)"),
+]
+
+
+@dataclass(kw_only=True)
+class Site:
+    """A server over a store, and the runs in it."""
+
+    base: str
+    parent: Any
+    models: list[Any]
+
+
+@dataclass(kw_only=True)
+class Screen:
+    """A page of the browser, and the complaints that were heard."""
+
+    page: Any
+    site: Site
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self, path: str) -> None:
+        self.page.goto(f"{self.site.base}/#/{path}", timeout=SECONDS)
+
+    def keep(self, name: str) -> None:
+        folder = os.environ.get("MEMBERSCOPE_SCREENSHOTS")
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+def _environment(store: Path) -> dict[str, str]:
+    return {
+        **os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{store}/mlflow.db", "PYTHONPATH": str(ROOT / "src"),
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    store = tmp_path_factory.mktemp("store")
+    tiny = {"experiments": "depth", "seeds": "2", "epochs": "10", "members": "200", "nonmembers": "200", "validation": "60"}
+    study = ["main", "--attacks=threshold", "--slices=entire", *(f"--{name}={value}" for name, value in tiny.items())]
+    command = [sys.executable, "-m", "memberscope.cli", *study]
+    subprocess.run(command, cwd=store, env=_environment(store), capture_output=True, check=True)
+    client = mlflow.MlflowClient(f"sqlite:///{store}/mlflow.db")
+    runs = client.search_runs([EXPERIMENT])
+    models = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    (parent,) = (run for run in runs if run not in models)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [
+        "ui",
+        "--backend-store-uri",
+        f"sqlite:///{store}/mlflow.db",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    with (store / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            [str(BIN / "mlflow"), *words], cwd=store, env=_environment(store), stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        _wait(f"http://127.0.0.1:{port}/health", server, store / "server.log")
+        yield Site(base=f"http://127.0.0.1:{port}", parent=parent, models=models)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+
+
+def _wait(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert server.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.3)
+    raise AssertionError(f"no answer: {log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def screen(browser: Any, site: Site) -> Iterator[Screen]:
+    page = browser.new_page(viewport={"width": 1400, "height": 800})
+    page.set_default_timeout(SECONDS)
+    found = Screen(page=page, site=site)
+
+    def heard(text: str) -> None:
+        if not any(known in text for known in ITS_OWN):
+            found.complaints.append(text)
+
+    page.on("console", lambda message: heard(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: heard(str(error)))
+    page.on("response", lambda answer: heard(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
+    yield found
+    page.close()
+    assert found.complaints == [], "errors in the browser's console"
+
+
+def _without_assistant(page: Any) -> None:
+    close = page.get_by_role("button", name="Close", exact=True)
+    close.wait_for()
+    close.click()
+    close.wait_for(state="hidden")
+
+
+def test_the_runs_table_shows_the_study_and_its_models_by_leakage(screen: Screen, site: Site) -> None:
+    page = screen.page
+    order = quote("metrics.`auc/threshold_loss`")
+    screen.open(f"experiments/{EXPERIMENT}/runs?workflowType=machine_learning&orderByKey={order}&orderByAsc=false")
+    page.get_by_role("link", name=site.parent.info.run_name).wait_for()
+    _without_assistant(page)
+    assert "how much a classifier memorizes" in page.inner_text("body"), "the experiment says what it is about"
+    page.get_by_text("Expand rows").click()
+    for run in site.models:
+        page.get_by_role("link", name=run.info.run_name).wait_for()
+    names = [run.info.run_name for run in site.models]
+    by_place = sorted(names, key=lambda name: page.get_by_role("link", name=name).bounding_box()["y"])
+    by_leakage = sorted(site.models, key=lambda run: -run.data.metrics["auc/threshold_loss"])
+    assert by_place == [run.info.run_name for run in by_leakage], "sorted by the metric's name, the leakiest first"
+    screen.keep("runs")
+
+
+def test_a_study_page_says_what_was_found(screen: Screen, site: Site) -> None:
+    page = screen.page
+    screen.open(f"experiments/{EXPERIMENT}/runs/{site.parent.info.run_id}?workflowType=machine_learning")
+    page.get_by_text("the case study expected").first.wait_for()
+    _without_assistant(page)
+    page.get_by_text("Show more").first.click()
+    text = page.inner_text("body")
+    assert "inconclusive" in text
+    assert "a verdict needs at least 5 seeds" in text
+    screen.keep("study")
+
+
+def test_metrics_of_a_model_group_by_figure(screen: Screen, site: Site) -> None:
+    page, run = screen.page, site.models[0]
+    screen.open(f"experiments/{EXPERIMENT}/runs/{run.info.run_id}/model-metrics?workflowType=machine_learning")
+    page.get_by_text("auc_ci_low", exact=True).wait_for()
+    _without_assistant(page)
+    text = page.inner_text("body")
+    sections: dict[str, int] = {}
+    for name in run.data.metrics:
+        if "/" in name:
+            section = name.rsplit("/", 1)[0]
+            sections[section] = sections.get(section, 0) + 1
+    assert {"auc", "advantage", "tpr_at_fpr_0_001", "train", "val"} <= set(sections)
+    missing = [section for section, count in sections.items() if f"\n{section}\n({count})\n" not in text]
+    assert missing == [], "a section a figure, with a chart an attack"
+    screen.keep("metrics")
+
+
+def test_runs_compare_by_parallel_coordinates_on_the_logged_names(screen: Screen, site: Site) -> None:
+    page = screen.page
+    runs = ",".join(f'"{run.info.run_id}"' for run in site.models)
+    screen.open(f'compare-runs?runs=[{runs}]&experiments=["{EXPERIMENT}"]&workflowType=machine_learning')
+    page.get_by_text("Clear All").click()
+    _without_assistant(page)
+    wanted = {0: ["model.depth", "study.seed"], 1: ["gap", "auc/threshold_loss"]}
+    for box, names in wanted.items():
+        for name in names:
+            page.get_by_role("combobox").nth(box).click()
+            page.keyboard.type(name)
+            page.keyboard.press("Enter")
+        page.keyboard.press("Escape")
+    page.wait_for_function("document.querySelectorAll('.axis-title').length === 4")
+    titles = page.evaluate("[...document.querySelectorAll('.axis-title')].map(title => title.textContent)")
+    assert sorted(titles) == sorted(name for names in wanted.values() for name in names)
+    ticks = page.evaluate("[...document.querySelectorAll('.axis .tick')].map(tick => Number(tick.textContent))")
+    assert {3.0, 6.0} <= set(ticks), "depth is a number on an axis of its own, not a word"
+    screen.keep("compare")
