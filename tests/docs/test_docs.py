@@ -1,0 +1,73 @@
+"""What the documentation tells a reader to do exists: options, values, links; its Python runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from memberscope import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "GLOSSARY.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
+PYTHON = [ROOT / "README.md", *sorted((ROOT / "docs" / "howto").glob("*.md"))]
+
+
+def _name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def _commands(text: str) -> list[list[str]]:
+    """Every ``memberscope STUDY ...`` and ``mlflow run . ...`` of a page, as `memberscope`'s words; lines that end in \\ go on."""
+    joined = re.sub(r"\\\n\s*", " ", text)
+    found = []
+    for line in re.findall(r"^    (?:.* )?((?:memberscope|mlflow run) [^#\n]*)", joined, flags=re.MULTILINE):
+        found.append(line)
+    found += re.findall(r"`(memberscope [a-z]+ [^`]*|mlflow run \. -e [^`]*)`", joined)
+    return [words for line in found if (words := _words(line)) and words[0] in cli.STUDIES]
+
+
+def _words(line: str) -> list[str]:
+    words = shlex.split(line, comments=True)
+    if words[0] == "memberscope":
+        return words[1:]
+    study = words[words.index("-e") + 1] if "-e" in words else "main"
+    given = [words[place + 1] for place, word in enumerate(words[:-1]) if word == "-P"]
+    return [study, *(f"--{pair}" for pair in given)]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=_name)
+def test_commands_have_options_and_values_that_exist(page: Path) -> None:
+    for study, *options in _commands(page.read_text()):
+        if "--help" in options or "..." in " ".join(options):
+            continue
+        cli.parse(study, options)  # UserError: an unknown option, or a value that is not allowed
+
+
+def test_the_readme_has_every_study() -> None:
+    shown = {words[0] for words in _commands((ROOT / "README.md").read_text())}
+    text = (ROOT / "README.md").read_text()
+    assert all(study in shown or f"`memberscope {study}`" in text for study in cli.STUDIES)
+
+
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=_name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+    broken = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert broken == []
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("page", PYTHON, ids=_name)
+def test_python_on_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    if not blocks:
+        pytest.skip("a page without Python")
+    code = f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r})\n" + "\n".join(blocks)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
