@@ -20,7 +20,7 @@
 # - `merged`: all records, with classes joined, so that only the number of classes changes.
 #
 # The sweep below is tiny (two seeds, some seconds a model). [The results](../docs/results) and [the
-# how-to](../docs/howto/vary_one_thing.md) have the real ones.
+# how-to](../docs/howto/sweep.md) have the real ones.
 
 # %%
 # %matplotlib inline

@@ -1,0 +1,93 @@
+"""What an audit costs as a function of its size, measured and fitted: the table in docs/scale.md. About two minutes of one core.
+
+python docs/scale.py
+
+Costs are processor seconds, so that other work on the machine moves them little. A line, a + b x, is fitted by least squares to each
+series; its largest miss is printed beside it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from memberscope import AuditReport, Evidence, Predictions, ShadowPredictions, run_audit
+
+CLASSES = 10
+POPULATION = 2_000
+
+
+def predictions(records: int, *, classes: int = CLASSES) -> Predictions:
+    """What a leaking model might say: labels a little clearer on members."""
+    rng = np.random.default_rng(0)
+    labels, member = rng.integers(0, classes, records), np.arange(records) < records // 2
+    logits = rng.normal(size=(records, classes)).astype(np.float32)
+    logits[np.arange(records), labels] += np.where(member, 3.0, 2.0)
+    return Predictions(logits=logits, labels=labels, member=member, record_ids=np.arange(records))
+
+
+def with_shadows(records: int, shadows: int) -> Evidence:
+    """The same target beside shadows of which each saw half of the records."""
+    target, rng = predictions(records), np.random.default_rng(1)
+    half = np.argsort(rng.random((shadows // 2, records)), axis=1) < records // 2
+    member = np.concatenate([half, ~half])
+    logits = rng.normal(size=(shadows, records, CLASSES)).astype(np.float32)
+    logits[:, np.arange(records), target.labels] += np.where(member, 3.0, 2.0)
+    others = rng.integers(0, CLASSES, POPULATION)
+    outside = rng.normal(size=(1 + shadows, POPULATION, CLASSES)).astype(np.float32)
+    outside[:, np.arange(POPULATION), others] += 2.0
+    return Evidence(
+        target=target,
+        shadows=ShadowPredictions(logits=logits, labels=target.labels, member=member, record_ids=target.record_ids),
+        population=ShadowPredictions(logits=outside, labels=others, member=np.zeros((1 + shadows, POPULATION), dtype=np.bool_)),
+    )
+
+
+def seconds(call: Callable[[], AuditReport]) -> float:
+    """Processor seconds of an audit; an attack that was skipped would cost nothing, and is an error here."""
+    start = time.process_time()
+    report = call()
+    spent = time.process_time() - start
+    for cell in report.cells:
+        if cell.status != "ok":
+            raise RuntimeError(f"{cell.attack} did not run: {cell.reason}")
+    return spent
+
+
+def fit(what: str, unit: str, sizes: Sequence[int], found: Sequence[float]) -> None:
+    """Print a series and its line."""
+    slope, constant = np.polyfit(sizes, found, 1)
+    miss = max(abs(constant + slope * size - cost) / cost for size, cost in zip(sizes, found, strict=True))
+    series = ", ".join(f"{size:,}: {cost:.2f}" for size, cost in zip(sizes, found, strict=True))
+    print(f"| {what} | {series} | {constant:.2f} + {slope * 1e5:.2f} a 100,000 {unit} | {miss:.0%} |", flush=True)
+
+
+def main() -> None:
+    """Measure all series."""
+    run_audit(predictions(2_000), attacks="tfp", slices=("entire",))  # imports are not counted
+    run_audit(with_shadows(500, 4), attacks="lira_online,rmia_online", slices=("entire",))
+    print("| what | measured, processor s | fit, s | largest miss |\n| --- | --- | --- | --- |")
+    sizes = (60_000, 120_000, 240_000)  # trained attacks learn from at most 20,000 records: from here on only scoring grows
+    for attacks in ("threshold_loss", "trained_lr", "trained_mlp", "trained_rf", "trained_knn"):
+        found = [
+            seconds(lambda n=n, attacks=attacks: run_audit(predictions(n), attacks=attacks, slices=("entire",))) for n in sizes
+        ]
+        fit(f"`{attacks}`", "records", sizes, found)
+    pairs = ((5_000, 16), (10_000, 32), (20_000, 64))
+    products = [records * shadows for records, shadows in pairs]
+    for attack in ("lira_online", "rmia_online"):
+        found = [
+            seconds(lambda pair=pair, attack=attack: run_audit(with_shadows(*pair), attacks=attack, slices=("entire",)))
+            for pair in pairs
+        ]
+        fit(f"`{attack}`", "records x shadows", products, found)
+
+
+if __name__ == "__main__":
+    main()
