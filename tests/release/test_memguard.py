@@ -186,6 +186,16 @@ def test_shadows_get_defences_and_keys_of_their_own(fitted: Release) -> None:
     out = release_evidence(Evidence(target=shadow, shadows=twice), fitted)
     np.testing.assert_array_equal(out.target.probs, apply(shadow, fitted).probs)
     np.testing.assert_array_equal(out.shadows.probs, given.probs)
+    population = ShadowPredictions(
+        logits=np.stack([shadow.logits] * 3), labels=shadow.labels, member=np.zeros((3, 400), dtype=np.bool_)
+    )
+    each = release_evidence(
+        Evidence(target=shadow, shadows=twice, population=population), fitted, shadow_release=parse_release("memguard=0.2")
+    )
+    np.testing.assert_array_equal(each.target.probs, out.target.probs)
+    np.testing.assert_array_equal(each.shadows.probs, own.probs)
+    np.testing.assert_array_equal(each.population.probs[0], out.target.probs)
+    np.testing.assert_array_equal(each.population.probs[1], own.probs[0])
 
 
 def test_bad_input() -> None:

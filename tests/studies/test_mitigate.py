@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -126,6 +127,22 @@ def test_a_damaged_file_is_trained_anew(done: tuple[MemoryTracker, StudyResult, 
         assert first.artifacts["ladder.csv"][name].equals(again.artifacts["ladder.csv"][name])
     assert float(first.artifacts["ladder.json"]["seconds"].item()) > 0
     assert again.artifacts["ladder.json"]["seconds"].tolist() == [""], "the models themselves came from the store, in no time"
+
+
+def test_shadows_have_defences_of_their_own_and_not_the_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The target's MemGuard learned from the target's members: an attacker who had it would have been told of them."""
+    given = []
+    whole = mitigate.release_evidence
+
+    def watched(evidence: Any, release: Any, *, shadow_release: Any, seed: int) -> Any:
+        given.append((release, shadow_release))
+        return whole(evidence, release, shadow_release=shadow_release, seed=seed)
+
+    monkeypatch.setattr(mitigate, "release_evidence", watched)
+    _run(tmp_path, ladder="memguard", shadows=2, epochs=5)
+    ((of_target, of_shadows),) = given
+    assert not of_target.unfitted
+    assert of_shadows.unfitted
 
 
 def test_what_is_kept_is_named_by_all_that_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:

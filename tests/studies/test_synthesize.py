@@ -103,7 +103,8 @@ def test_the_releases_defence_knows_no_record_that_is_audited_as_a_non_member(
         return known
 
     monkeypatch.setattr(synthesize, "defender_knows", watched)
-    _run(table, tmp_path, method="junk", fleets=0, records=80, release="memguard=0.5")
+    tracker, _ = _run(table, tmp_path, method="junk", fleets=1, records=80, release="memguard=0.5")
+    assert set(tracker.artifacts["fleets.csv"]["method"]) == {"real", "junk"}
     ((plan, data, known),) = seen
     assert known.member.sum() == plan.member[0].sum()
     assert np.array_equal(known.labels[~known.member], data.y[plan.population])

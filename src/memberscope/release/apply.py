@@ -36,18 +36,25 @@ def apply(outputs: Outputs, release: Release, *, seed: int = 0) -> Outputs:
     return _with(outputs, _stacked(outputs, own, _shadow_keys(outputs.n_models, seed)))
 
 
-def release_evidence(evidence: Evidence, release: Release, *, seed: int = 0) -> Evidence:
+def release_evidence(evidence: Evidence, release: Release, *, shadow_release: Release | None = None, seed: int = 0) -> Evidence:
     """All that an attacker has of models that publish through `release`.
 
     Target, shadows and population are released as `apply` has it, each model by one and the same release throughout. Augmented
     queries become the logarithms of what is published, and are gone where that is labels. Trajectories and gradients are gone:
     gradients are never published, and trajectories must be made anew from what is. Perturbed labels stay, since every release
     keeps them.
+
+    Args:
+        evidence: what all models say.
+        release: the target's; fitted, if it must be.
+        shadow_release: the shadows'; `release` unless given. Where that was fitted, it should be: the target's defence learned from
+            the target's members, and no attacker has it. Unfitted, each shadow gets one of its own, as `apply` has it.
+        seed: keys the noise.
     """
     shadows, population, augmented = evidence.shadows, evidence.population, evidence.augmented
     releases, keys = [release], [noise_key(seed)]
     if shadows is not None:
-        releases += _shadow_releases(shadows, release, seed=seed)
+        releases += _shadow_releases(shadows, release if shadow_release is None else shadow_release, seed=seed)
         keys += _shadow_keys(shadows.n_models, seed)
     target = _with(evidence.target, _publish(evidence.target, release, keys[0]))
     if population is not None:

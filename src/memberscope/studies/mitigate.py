@@ -135,11 +135,10 @@ def climb(rung: Rung, defended: Defended, bench: Bench, names: Sequence[str], co
         ),
         perturbed_labels=defended.perturbed,
     )  # fmt: skip
-    release = parse_release(rung.release)
-    if release.unfitted:
-        release = release.fit(defence_data(defended, bench), seed=bench.seed)
+    asked = parse_release(rung.release)
+    release = asked.fit(defence_data(defended, bench), seed=bench.seed) if asked.unfitted else asked
     if release.steps:
-        evidence = release_evidence(evidence, release, seed=bench.seed)
+        evidence = release_evidence(evidence, release, shadow_release=asked, seed=bench.seed)
     # Where an epsilon was promised, the bound stands at its delta: at a smaller one it may exceed the promise and contradict nothing.
     delta = defended.delta if np.isfinite(defended.delta) else 1e-5
     report = run_audit(evidence, attacks=names, slices=("entire",), seed=bench.seed, coin_flips=plan.coin_flips, delta=delta)

@@ -55,6 +55,7 @@ class Trial:
         plan: design disjoint, one target: its records, the real pool of the attacker who has one, and records that nobody has.
         fleet: the target alone.
         query: what the target publishes.
+        release: through which it does: fitted, where it must be.
     """
 
     number: int
@@ -62,6 +63,7 @@ class Trial:
     plan: ShadowPlan
     fleet: Fleet
     query: Query
+    release: Release
 
     @property
     def pool(self) -> NDArray[np.int64]:
@@ -138,7 +140,8 @@ def begin(data: LabeledData, recipe: Recipe, release: Release, config: Synthesiz
     fleet = train(noisy, [plan.members(0)], recipe, [seeds.integer(seed, "target")], config, stop, label=f"target {number}")
     if release.unfitted:
         release = release.fit(defender_knows(noisy, plan, fleet), seed=seed)
-    return Trial(number=number, data=noisy, plan=plan, fleet=fleet, query=published(fleet, 0, release, seed=seed))
+    query = published(fleet, 0, release, seed=seed)
+    return Trial(number=number, data=noisy, plan=plan, fleet=fleet, query=query, release=release)
 
 
 def defender_knows(data: LabeledData, plan: ShadowPlan, fleet: Fleet) -> Predictions:
@@ -215,6 +218,8 @@ def transfer_rows(
 ) -> list[dict[str, Any]]:
     """Train a fleet of shadows on each set, on real records and on junk, as many of each, and attack the target with each.
 
+    `release` is the one asked for, before any defence was fitted: each shadow gets a defence of its own.
+
     Each shadow is trained on half of twice as many records as the target's members, or of `records` where those are fewer: of real
     records and junk as many as of those that are made, so that only what they are differs. A set that fell short has fewer. They
     publish what the target publishes.
@@ -248,7 +253,9 @@ def transfer_rows(
             logits=fleet.logits(whole.x[pool]), labels=whole.y[pool], member=extended.member[shadows][:, ~extended.block]
         )
         evidence = (
-            release_evidence(Evidence(target=target, shadows=said), release, seed=seed) if config.release != "none" else None
+            release_evidence(Evidence(target=target, shadows=said), trial.release, shadow_release=release, seed=seed)
+            if config.release != "none"
+            else None
         )
         rows += _attack(evidence or Evidence(target=target, shadows=said), trial.number, method, seed=seed)
     return rows
