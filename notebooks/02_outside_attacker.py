@@ -113,6 +113,6 @@ made.artifacts["cards.csv"]
 
 # %% [markdown]
 # What made data are worth shows in the decisions of an attack whose threshold was set on the shadows, not in its AUC. With
-# `fleets=5` the study trains shadows on each set and measures that: see [the transfer on
-# Location-30](../docs/results/synthesis.md). On images climbed records carry little; on tables of yes and no they go a third of the
-# way to real data. `memberscope shadow --shadow_data hill_climb --design disjoint` runs every attack with shadows on such data.
+# `fleets=5` the study trains shadows on each set and measures that ([results](../docs/results/synthesis.md)): on tables of yes and no
+# (Location-30) shadows on climbed records go a third of the way to real data; on these digits they do not get past junk.
+# `memberscope shadow --shadow_data hill_climb --design disjoint` runs every attack with shadows on such data.
