@@ -37,7 +37,8 @@ class Trajectories:
     shadow_labels: Array
     shadow_member: BoolArray
 
-    def __post_init__(self) -> None:  # noqa: D105
+    def __post_init__(self) -> None:
+        """Check the fields against each other."""
         for item in fields(self):
             object.__setattr__(self, item.name, frozen_view(item.name, getattr(self, item.name)))
         for name in ("target", "shadow"):
@@ -99,7 +100,8 @@ class Evidence:
     gradients: Array | None = None
     perturbed_labels: Array | None = None
 
-    def __post_init__(self) -> None:  # noqa: D105
+    def __post_init__(self) -> None:
+        """Check the fields against each other."""
         n = len(self.target)
         for name, axis in (("augmented", 1), ("gradients", 0), ("perturbed_labels", 0)):
             array = getattr(self, name)

@@ -209,7 +209,8 @@ class Lira(Attack):
     online: bool
     variance: str = "auto"
 
-    def __post_init__(self) -> None:  # noqa: D105
+    def __post_init__(self) -> None:
+        """Check the fields against each other."""
         if self.variance not in VARIANCES:
             raise UserError(f"variance: {self.variance!r}; allowed are {', '.join(VARIANCES)}")
 

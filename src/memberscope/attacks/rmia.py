@@ -110,7 +110,8 @@ class Rmia(Attack):
     a: float = 0.3
     ties: str = "ratio"
 
-    def __post_init__(self) -> None:  # noqa: D105
+    def __post_init__(self) -> None:
+        """Check the fields against each other."""
         if not (self.gamma > 0.0 and math.isfinite(self.gamma)):
             raise UserError(f"gamma: {self.gamma}; allowed are numbers above 0")
         if not 0.0 < self.a <= 1.0:
