@@ -28,8 +28,6 @@ from memberscope.studies.fleets import train
 from memberscope.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from tensorflow import keras
-
     from memberscope.training.clipping import Clipping
     from memberscope.training.fleet import Fleet
 
@@ -204,7 +202,7 @@ def _loop(
         epochs = max(1, recipe.epochs // 4)
     if training == "dp" and config.private_epochs != "auto":
         epochs = int(config.private_epochs)
-    done: list[keras.Model] = []
+    done: list[Any] = []
     private: Any = None
     with Progress(epochs * len(models), f"{training}, seed {bench.seed}", unit="epoch") as progress:
 
@@ -249,9 +247,7 @@ def check_promise(bench: Bench, recipe: Recipe, config: MitigateConfig) -> None:
     )  # fmt: skip
 
 
-def _private(
-    net: keras.Model, x: Any, data: LabeledData, members: Index, config: MitigateConfig, common: dict[str, Any]
-) -> Any:
+def _private(net: Any, x: Any, data: LabeledData, members: Index, config: MitigateConfig, common: dict[str, Any]) -> Any:
     from memberscope.training.private import fit_private
 
     return fit_private(
@@ -262,7 +258,7 @@ def _private(
 
 
 def _adversarial(
-    net: keras.Model, x: Any, data: LabeledData, members: Index, reference: Index, recipe: Recipe, config: MitigateConfig,
+    net: Any, x: Any, data: LabeledData, members: Index, reference: Index, recipe: Recipe, config: MitigateConfig,
     common: dict[str, Any], *, tuned: bool,
 ) -> None:  # fmt: skip
     from memberscope.training.adversarial import fit_adversarial
