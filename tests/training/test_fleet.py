@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from memberscope.training import cluster, local
 from memberscope.training.fleet import Fleet, train_fleet
 from memberscope.training.recipe import Recipe
 from memberscope.training.trained import Curves, TrainedModel
-from memberscope.training.units import GROUP, split
+from memberscope.training.units import GROUP, group_size, split
 
 ROOT = Path(__file__).resolve().parents[2]
 RNG = np.random.default_rng(0)
@@ -86,9 +87,39 @@ def test_logits_are_those_of_each_model(undisturbed: tuple[Fleet, Path], records
 
 
 def test_groups_do_not_depend_on_how_many_there_are() -> None:
-    few, many = (split(DENSE, _members(k), range(k)) for k in (2 * GROUP, K))
+    few, many = (split(DENSE, _members(k), range(k), input_shape=(8, 8, 1), classes=4) for k in (2 * GROUP, K))
     assert [unit.positions for unit in few] == [unit.positions for unit in many[:2]]
-    assert [unit.positions for unit in split(CONV, _members(2), range(2))] == [(0,), (1,)]
+    assert [unit.positions for unit in split(CONV, _members(2), range(2), input_shape=(32, 32, 3), classes=10)] == [(0,), (1,)]
+
+
+def test_groups_are_smaller_for_larger_models() -> None:
+    sizes = [
+        group_size(Recipe(model="mlp", widths=(width,)), input_shape=(446,), classes=30) for width in (8, 128, 256, 512, 4_096)
+    ]
+    assert sizes == [
+        GROUP,
+        4,
+        2,
+        2,
+        2,
+    ]  # 16 bytes a weight, (447 w + 30 (w + 1)) weights, of 4 MiB
+    assert group_size(DENSE, input_shape=(8, 8, 1), classes=3) == GROUP
+    assert group_size(CONV, input_shape=(8, 8, 1), classes=3) == 1
+    assert group_size(dataclasses.replace(DENSE, dropout=0.5), input_shape=(8, 8, 1), classes=3) == 1
+
+
+def test_a_thread_each_holds_kernels_to_one_thread_unless_tensorflow_has_started() -> None:
+    code = (
+        "from memberscope.training.recipe import Recipe; from memberscope.training.units import a_thread_each, cores\n"
+        "{first}"
+        "a_thread_each(Recipe(model='mlp'))\n"
+        "import tensorflow as tf; threading = tf.config.threading\n"
+        "print(threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads() >= 2)"
+    )
+    starts = "import tensorflow as tf; tf.constant(0)\n"
+    for first, wanted in (("", "1 True"), (starts, "0 False"), ("a_thread_each(Recipe(model='conv'))\n" + starts, "0 False")):
+        found = subprocess.run([sys.executable, "-c", code.format(first=first)], capture_output=True, text=True, check=True)
+        assert found.stdout.split("\n")[0] == wanted
 
 
 @pytest.mark.parametrize(

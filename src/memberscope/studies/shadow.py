@@ -31,6 +31,7 @@ from memberscope.studies.shadow_evidence import Bench, ask, ask_more
 from memberscope.studies.synthetic_sets import METHODS, make_set, published
 from memberscope.tracking import DataInput, Tracker, as_json
 from memberscope.training.recipe import Recipe
+from memberscope.training.units import a_thread_each
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,11 +50,12 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     """
     names = resolve_attacks(config.attacks)
     check_shadow_data(config)
+    recipe = Recipe.of(config, config)
+    a_thread_each(recipe)
     data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir).choose(
         config.classes, choice=config.class_choice, seed=config.seed
     )
     check_names(f"entire,{config.slices}", classes=data.classes)
-    recipe = Recipe.of(config, config)
     recipe.check(data.shape)
     plan = plan_for(data, config)
     least = int(plan.member.sum(axis=1).min())

@@ -181,10 +181,10 @@ class Program:
         kernels, biases = values[::2], values[1::2]
         x = tf.gather(self._x, index)  # (models, batch, features)
         x = tf.cast(x, tf.float32)
-        x = x if self._scale == 1.0 else x / self._scale
         inputs, raw, out = [x], [], x
         for layer, (kernel, bias) in enumerate(zip(kernels, biases, strict=True)):
-            raw.append(tf.matmul(out, kernel) + bias)  # (models, batch, units)
+            product = tf.matmul(out, kernel)  # (models, batch, units)
+            raw.append((product if layer else self._scaled(product)) + bias)
             if layer < len(kernels) - 1:
                 out = self._activation(raw[-1])
                 inputs.append(out)
@@ -193,24 +193,28 @@ class Program:
         delta = error * weight[..., None]
         gradients: list[tf.Tensor] = []
         for layer in reversed(range(len(kernels))):
-            product = tf.matmul(inputs[layer], delta, transpose_a=True)
+            product = tf.matmul(inputs[layer], delta if layer else self._scaled(delta), transpose_a=True)
             penalty = 2.0 * self.recipe.l2 * kernels[layer] if self.recipe.l2 else None
             gradients[:0] = [product if penalty is None else product + penalty, tf.reduce_sum(delta, axis=1, keepdims=True)]
             if layer:  # nothing asks for the gradient by the records
                 delta = tf.matmul(delta, kernels[layer], transpose_b=True)
                 delta = self._through_activation(raw[layer - 1], delta)
+        powers = {"beta1_power": tf.pow(BETA_1, number), "beta2_power": tf.pow(BETA_2, number)}
         with tf.control_dependencies(gradients):  # else the kernel would copy weights that a product still reads
             updates = [
                 tf.raw_ops.ResourceApplyAdam(
-                    var=value.handle, m=first.handle, v=second.handle, beta1_power=tf.pow(BETA_1, number),
-                    beta2_power=tf.pow(BETA_2, number), lr=self.recipe.learning_rate, beta1=BETA_1, beta2=BETA_2, epsilon=EPSILON,
-                    grad=gradient,
+                    var=value.handle, m=first.handle, v=second.handle, lr=self.recipe.learning_rate, beta1=BETA_1, beta2=BETA_2,
+                    epsilon=EPSILON, grad=gradient, **powers,
                 )
                 for value, first, second, gradient in zip(self._values, self._first, self._second, gradients, strict=True)
             ]  # fmt: skip
         hit = tf.cast(tf.equal(tf.argmax(raw[-1], axis=-1, output_type=tf.int32), y), tf.float32)
         with tf.control_dependencies(updates):
             return tf.reduce_sum(loss * weight, axis=1), tf.reduce_sum(hit * weight, axis=1)
+
+    def _scaled(self, values: tf.Tensor) -> tf.Tensor:
+        """Divided by the records' scale: cheaper on what a product gives or takes for the units than on the records themselves."""
+        return values if self._scale == 1.0 else values * (1.0 / self._scale)
 
     def _cross_entropy(self, logits: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Loss (models, batch) of each record and its gradient by the logits, from the one kernel that computes both."""

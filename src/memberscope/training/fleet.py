@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,12 @@ from memberscope.store import Store, digest, versions
 from memberscope.training import cluster, local
 from memberscope.training.recipe import Recipe
 from memberscope.training.trained import Curves, TrainedModel
-from memberscope.training.units import Unit, Work, split
+from memberscope.training.units import Unit, Work, cores, split
 
 if TYPE_CHECKING:
     from tensorflow import keras
 
-LOGIT_RECORDS, LOGIT_MODELS = 2_000, 16  # how much of a batched forward pass is in memory at a time
+LOGIT_RECORDS, LOGIT_MODELS = 2_000, 16  # how much of a batched forward pass a thread holds at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +81,16 @@ class Fleet:
 
         from memberscope.training.batched import forward
 
-        for first in range(0, len(chosen), LOGIT_MODELS):
-            weights = [self.weights[k] for k in chosen[first : first + LOGIT_MODELS]]
-            for start in range(0, len(x), LOGIT_RECORDS):
-                rows = x[start : start + LOGIT_RECORDS].reshape(len(x[start : start + LOGIT_RECORDS]), -1)
-                batch = tf.cast(tf.constant(rows), tf.float32) / (255.0 if x.dtype == np.uint8 else 1.0)
+        def some(start: int) -> None:
+            rows = x[start : start + LOGIT_RECORDS].reshape(len(x[start : start + LOGIT_RECORDS]), -1)
+            batch = tf.cast(tf.constant(rows), tf.float32) / (255.0 if x.dtype == np.uint8 else 1.0)
+            for first in range(0, len(chosen), LOGIT_MODELS):
+                weights = [self.weights[k] for k in chosen[first : first + LOGIT_MODELS]]
                 found = forward(weights, batch, activation=self.recipe.activation).numpy()
                 out[first : first + len(weights), start : start + len(rows)] = found
+
+        with ThreadPoolExecutor(max_workers=cores()) as pool:
+            list(pool.map(some, range(0, len(x), LOGIT_RECORDS)))  # raises what any of them raised
 
     def _logits_singly(self, x: NDArray[Any], chosen: Sequence[int], out: NDArray[np.float32]) -> None:
         from memberscope.training.fit import predictor, to_tensor
@@ -134,15 +138,13 @@ def train_fleet(
     """
     _check(data, members, recipe, seeds, workers)
     work = Work(recipe=recipe, x=data.x, y=data.y, scale=data.scale, classes=data.classes)
-    units = split(recipe, members, seeds)
+    units = split(recipe, members, seeds, input_shape=data.shape, classes=data.classes)
     names = store.plan(label, *_facts(data, recipe, units)) if store else []
     found = {k: model for k, name in enumerate(names) if store and (model := _from_store(store, name)) is not None}
     reused = len(found)
     missing = [unit for unit in units if not all(k in found for k in unit.positions)]
     if missing:
-        finished = _train(
-            work, missing, workers=workers or local.cores(), scheduler=scheduler, label=label, stop=stop or StopFlag()
-        )
+        finished = _train(work, missing, workers=workers or cores(), scheduler=scheduler, label=label, stop=stop or StopFlag())
         with closing(finished):
             for unit, trained in finished:
                 for k, model in zip(unit.positions, trained, strict=True):

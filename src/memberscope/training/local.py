@@ -20,7 +20,7 @@ import numpy as np
 from memberscope.errors import Interrupted, UserError
 from memberscope.training.recipe import Recipe
 from memberscope.training.trained import TrainedModel
-from memberscope.training.units import Unit, Work, one_thread, program, train_unit
+from memberscope.training.units import Unit, Work, cores, one_thread, program, train_unit
 
 if TYPE_CHECKING:
     from memberscope.training.batched import Program
@@ -29,11 +29,6 @@ DEATHS = 3  # so many workers may die over a unit before it is given up
 POLL_SECONDS = 0.2  # between two looks at the stop flag
 
 Finished = Generator[tuple[Unit, list[TrainedModel]], None, None]
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_threads(work: Work, units: Sequence[Unit], *, advance: Callable[[int], None], check: Callable[[], None]) -> Finished:
