@@ -128,3 +128,44 @@ def test_what_would_fail_later_is_refused_before_anything_trains(
         _run(tmp_path / "models", **changes)
     assert message in str(error.value)
     assert not (tmp_path / "models").exists()
+
+
+def test_a_shadow_of_another_data_set_attacks_the_first_target_too(tmp_path: Path) -> None:
+    """Salem et al.'s adversary 2: other inputs, another number of classes."""
+    rng = np.random.default_rng(0)
+    centres, y = rng.random((4, 20)), rng.integers(0, 4, 600)
+    x = np.clip(centres[y] + rng.normal(0, 0.3, (600, 20)), 0, 1).astype(np.float32)
+    np.savez(tmp_path / "other.npz", x=x, y=np.where(rng.random(600) < 0.2, rng.integers(0, 4, 600), y))
+    options = {
+        "store": str(tmp_path / "models"),
+        "attacks": "shadow_salem,threshold_loss",
+        "epochs": 60,
+        "batch_size": 20,
+        "width": 128,
+    }
+    tracker, result = _run(tmp_path, **options, other_data=str(tmp_path / "other.npz"))
+    frame = tracker.artifacts["other_data.csv"]
+    auc = frame[(frame["metric"] == "auc") & (frame["attack"] == "shadow_salem")].iloc[0]
+    assert auc["status"] == "ok"
+    assert auc["n_member"] == auc["n_nonmember"] == 120
+    assert auc["ci_low"] > 0.5, "an overfitted shadow tells an overfitted target's members, whatever both were trained on"
+    assert tracker.logged_metrics["auc/shadow_salem_other_data"][0] == pytest.approx(auc["value"])
+    assert "another data set" in result.table
+
+
+@pytest.mark.parametrize(
+    ("records", "named", "words"),
+    [
+        (300, "digits", "other_data=digits: the target's own data set"),
+        (30, "", "30 records; allowed: at least 100"),
+        (300, "cifar11", "cifar11"),
+    ],
+)
+def test_another_data_set_that_will_not_do_is_refused_before_training(
+    tmp_path: Path, records: int, named: str, words: str
+) -> None:
+    path = tmp_path / "other.npz"
+    np.savez(path, x=np.zeros((records, 5), np.float32), y=np.arange(records) % 3)
+    with pytest.raises(UserError, match=words):
+        _run(tmp_path / "models", other_data=named or str(path))
+    assert not (tmp_path / "models").exists()

@@ -108,18 +108,41 @@ def test_groups_are_smaller_for_larger_models() -> None:
     assert group_size(dataclasses.replace(DENSE, dropout=0.5), input_shape=(8, 8, 1), classes=3) == 1
 
 
-def test_a_thread_each_holds_kernels_to_one_thread_unless_tensorflow_has_started() -> None:
+def test_a_thread_each_is_for_a_process_where_tensorflow_has_not_started() -> None:
     code = (
-        "from memberscope.training.recipe import Recipe; from memberscope.training.units import a_thread_each, cores\n"
-        "{first}"
-        "a_thread_each(Recipe(model='mlp'))\n"
-        "import tensorflow as tf; threading = tf.config.threading\n"
-        "print(threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads() >= 2)"
+        "from memberscope.training.units import a_thread_each, has_a_thread_each\n{first}"
+        "a_thread_each(); print(has_a_thread_each())"
     )
-    starts = "import tensorflow as tf; tf.constant(0)\n"
-    for first, wanted in (("", "1 True"), (starts, "0 False"), ("a_thread_each(Recipe(model='conv'))\n" + starts, "0 False")):
+    for first, wanted in (("", "True"), ("import tensorflow as tf; tf.constant(0)\n", "False")):
         found = subprocess.run([sys.executable, "-c", code.format(first=first)], capture_output=True, text=True, check=True)
-        assert found.stdout.split("\n")[0] == wanted
+        assert found.stdout.strip() == wanted
+
+
+THREADS = """
+import sys
+sys.path.insert(0, {here!r})
+from memberscope.training.units import a_thread_each
+from memberscope.training import local
+a_thread_each()
+local.in_processes = None  # not to be called
+from test_fleet import CONV, DATA, _fleet
+from memberscope.store import Store
+import numpy as np
+fleet = _fleet(3, CONV, store=Store({folder!r}))
+np.save({folder!r} + "/logits.npy", fleet.logits(DATA.x, models=[2, 0, 1]))
+"""
+
+
+def test_conv_models_in_threads_come_out_as_those_of_processes(tmp_path: Path) -> None:
+    """Byte for byte: both keep to one thread a kernel."""
+    code = THREADS.format(here=str(Path(__file__).parent), folder=str(tmp_path))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    fleet = _fleet(3, CONV, workers=2)
+    threads = _fleet(3, CONV, store=Store(tmp_path, reuse="force"))
+    assert (threads.reused, threads.trained) == (3, 0)
+    assert _same(fleet, threads)
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), fleet.logits(DATA.x, models=[2, 0, 1]), atol=1e-6)
 
 
 @pytest.mark.parametrize(

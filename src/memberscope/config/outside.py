@@ -76,6 +76,12 @@ class ShadowStudyConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
         group="shadow",
         help="what shadows are trained on; other than real: design=disjoint, the pool made (against the first target) or read",
     )
+    other_data: str = option(
+        "",
+        check=Text(hint="the name or path of another data set, or nothing"),
+        group="shadow",
+        help="another data set, whose shadow attacks the first target too (Salem et al. 2019, adversary 2); empty: none",
+    )
     fidelity: str = option(
         "no",
         check=Choice(words=("no", "yes")),
@@ -161,7 +167,12 @@ class SynthesizeConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig, Syn
         group="synthesis",
         help="how records are made; several, separated by commas, or all, are compared",
     )
-    records: int = option(1000, check=Integer(low=20, high=1_000_000), group="synthesis", help="how many records to make")
+    records: int | str = option(
+        "auto",
+        check=Integer(low=20, high=1_000_000, words=("auto",)),
+        group="synthesis",
+        help="how many records to make; auto: as many as the real ones that an attacker who has some would have",
+    )
     fleets: int = option(
         5,
         check=Integer(low=0, high=1000),

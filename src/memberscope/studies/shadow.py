@@ -22,7 +22,7 @@ from memberscope.predictions import Predictions
 from memberscope.release import parse_release
 from memberscope.shadow_plan import ShadowPlan, make_shadow_plan
 from memberscope.slices import check_names
-from memberscope.studies import rotation
+from memberscope.studies import other_data, rotation
 from memberscope.studies.attack import log_curves
 from memberscope.studies.audited import attack_progress, finding, headline_table, markdown
 from memberscope.studies.fleets import open_store, train
@@ -51,13 +51,13 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     names = resolve_attacks(config.attacks)
     check_shadow_data(config)
     recipe = Recipe.of(config, config)
-    a_thread_each(recipe)
+    a_thread_each()
     data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir).choose(
         config.classes, choice=config.class_choice, seed=config.seed
     )
     check_names(f"entire,{config.slices}", classes=data.classes)
     recipe.check(data.shape)
-    plan = plan_for(data, config)
+    plan, other = plan_for(data, config), other_data.load(config, recipe)
     least = int(plan.member.sum(axis=1).min())
     if recipe.batch_size > least:
         raise UserError(f"batch_size={recipe.batch_size}: more than the members of a model; allowed: 1 to {least}")
@@ -75,9 +75,10 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     log_shadows(bench, tracker)
     report = audit_first(bench, recipe, names, config, tracker, stop)
     rotated = rotation.rotated_attacks(names)
+    elsewhere = audit_from_elsewhere(report, other, recipe, config, tracker, stop) if other else None
     means, judged = rotate_targets(bench, rotated, config, tracker, stop)
     fidelity = measure_fidelity(bench, recipe, config, tracker, stop) if config.fidelity == "yes" else None
-    return conclude(config, bench, report, means, judged, fidelity, tracker)
+    return conclude(config, bench, report, elsewhere, means, judged, fidelity, tracker)
 
 
 def plan_for(data: LabeledData, config: ShadowStudyConfig) -> ShadowPlan:
@@ -260,6 +261,16 @@ def audit_first(
     return report
 
 
+def audit_from_elsewhere(
+    report: AuditReport, other: LabeledData, recipe: Recipe, config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
+) -> AuditReport:
+    """The first target once more, from a shadow of another data set; metrics end in ``_other_data``."""
+    found = other_data.audit(report.target, other, recipe, config, stop)
+    tracker.metrics({f"{name}_other_data": value for name, value in found.headlines().items()})
+    tracker.table(found.to_frame(), "other_data.csv")
+    return found
+
+
 def accuracies(target: Predictions) -> dict[str, float]:
     """Accuracy on members and on non-members, and their gap."""
     right = signals.correctness(target)
@@ -337,8 +348,8 @@ def over_targets_table(means: pd.DataFrame) -> pd.DataFrame:
 
 
 def conclude(
-    config: ShadowStudyConfig, bench: Bench, report: AuditReport, means: pd.DataFrame, judged: pd.DataFrame,
-    fidelity: pd.DataFrame | None, tracker: Tracker,
+    config: ShadowStudyConfig, bench: Bench, report: AuditReport, elsewhere: AuditReport | None, means: pd.DataFrame,
+    judged: pd.DataFrame, fidelity: pd.DataFrame | None, tracker: Tracker,
 ) -> StudyResult:  # fmt: skip
     """Headlines onto the parent, its page, and what the terminal shows."""
     tracker.metrics(report.headlines())
@@ -346,13 +357,18 @@ def conclude(
     tracker.metrics(accuracies(report.target))
     tracker.tags({"memberscope.setting": f"{config.model}-d{config.depth}"})
     lines = rotation.sentences(judged)
+    from_elsewhere = (
+        f"## One shadow of another data set, {config.other_data}\n\n{markdown(headline_table(elsewhere))}" if elsewhere else ""
+    )
     table = over_targets_table(means)
-    tracker.text(page(bench, report, table, lines, fidelity), "summary.md")
-    tracker.describe(page(bench, report, table, lines, None))  # the store takes 8,000 characters
+    tracker.text(page(bench, report, table, lines, fidelity, from_elsewhere), "summary.md")
+    tracker.describe(page(bench, report, table, lines, None, from_elsewhere))  # the store takes 8,000 characters
     skipped = skips(report)
     answer = [finding(report), *(line.replace("**", "") for line in lines), *skipped]
     shown = headline_table(report)[["attack", "auc", "auc_ci", "tpr_at_fpr_0_01", "tpr_at_fpr_0_01_ci"]]
     text = f"one target, {len(report.target):,} records\n{shown.to_string(index=False)}"
+    if elsewhere:
+        text += f"\n\none shadow of another data set, {config.other_data}\n{headline_table(elsewhere)[list(shown)].to_string(index=False)}"
     text += f"\n\nmean over {len(bench.plan.targets)} targets (95% t interval)\n{table.to_string(index=False)}"
     return StudyResult(table=text, answer="\n".join(answer))
 
@@ -365,7 +381,14 @@ def skips(report: AuditReport) -> list[str]:
     return [f"Skipped: {attack}, {reason}." for attack, reason in missing.items()]
 
 
-def page(bench: Bench, report: AuditReport, table: pd.DataFrame, lines: Sequence[str], fidelity: pd.DataFrame | None) -> str:
+def page(
+    bench: Bench,
+    report: AuditReport,
+    table: pd.DataFrame,
+    lines: Sequence[str],
+    fidelity: pd.DataFrame | None,
+    from_elsewhere: str,
+) -> str:
     """The parent run's page."""
     plan, data = bench.plan, bench.data
     coins = "each membership by a fair coin" if plan.coin_flips else "half of each class"
@@ -379,6 +402,7 @@ def page(bench: Bench, report: AuditReport, table: pd.DataFrame, lines: Sequence
         "## The literature's orderings\n\n" + "\n".join(f"- {line}" for line in lines),
         "## One target, every attack\n\n" + markdown(headline_table(report)),
         *skips(report),
+        *filter(None, [from_elsewhere]),
     ]
     if fidelity is not None:
         parts.append("## How faithful must a shadow be?\n\n" + markdown(fidelity.round(4)))

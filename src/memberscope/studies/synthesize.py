@@ -102,16 +102,22 @@ def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     tracker.text(as_json(groups(config)), "study.json")
     rows: list[dict[str, Any]] = []
     cards: list[dict[str, Any]] = []
+    short: list[str] = []
     for number in range(max(1, config.fleets)):
         stop.check()
         trial = begin(data, recipe, release, config, number, stop)
         sets = {method: _make(method, trial, config, stop) for method in methods}
         if number == 0:
+            lacking = [check for made in sets.values() if (check := keep_set(made, trial, config, tracker))]
+            if lacking:
+                raise UserError("; ".join(lacking) + "; allowed: a lower conf_min, a larger iter_max or budget")
             cards = [log_set(made, trial, config, tracker) for made in sets.values()]
+        else:
+            short += [f"Fleet {number}, {made.method}: {names}." for made in sets.values() if (names := unreached(made, data))]
         if config.fleets:
             rows += transfer_rows(trial, sets, recipe, release, config, stop)
             tracker.table(_frame(rows), "fleets.csv")
-    return conclude(config, methods, cards, _frame(rows), tracker)
+    return conclude(config, methods, cards, _frame(rows), short, tracker)
 
 
 def plan_for(data: LabeledData, config: SynthesizeConfig, seed: int) -> ShadowPlan:
@@ -151,6 +157,11 @@ def defender_knows(data: LabeledData, plan: ShadowPlan, fleet: Fleet) -> Predict
     return Predictions(logits=fleet.logits(data.x[index])[0], labels=data.y[index], member=np.arange(len(index)) < len(inside))
 
 
+def wanted(trial: Trial, config: SynthesizeConfig) -> int:
+    """How many records to make."""
+    return len(trial.pool) if config.records == "auto" else int(config.records)
+
+
 def _make(method: str, trial: Trial, config: SynthesizeConfig, stop: StopFlag) -> SyntheticSet:
     seed = config.seed + trial.number
     store = open_store(config)
@@ -159,7 +170,7 @@ def _make(method: str, trial: Trial, config: SynthesizeConfig, stop: StopFlag) -
     return make_set(
         method,
         config,
-        records=config.records,
+        records=wanted(trial, config),
         query=trial.query,
         real=trial.data,
         pool=trial.pool,
@@ -169,8 +180,34 @@ def _make(method: str, trial: Trial, config: SynthesizeConfig, stop: StopFlag) -
     )
 
 
+def unreached(made: SyntheticSet, data: LabeledData) -> str:
+    """The classes that no climb reached, with the best confidence seen in each; empty if there are none."""
+    missing = [one for one in made.by_class if one["asked"] and not one["reached"]]
+    names = ", ".join(f"{data.class_names[one['label']]} ({one['best_confidence']:.3g})" for one in missing)
+    return f"not reached in {len(missing)} of {data.classes} classes (best confidence): {names}" if missing else ""
+
+
+def keep_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker: Tracker) -> str:
+    """The set as ``.npz`` and how each class fared, as artifacts; what it lacks, in words, or nothing."""
+    import pandas as pd
+
+    folder = f"{made.method}/"
+    if made.by_class:
+        tracker.table(pd.DataFrame(list(made.by_class)), f"{folder}by_class.csv")
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "records.npz"
+        write_npz(path, {"x": made.x, "y": made.y, "class_names": np.array(trial.data.class_names)})
+        tracker.file(path, f"{folder}records.npz")
+    names = unreached(made, trial.data)
+    return (
+        f"conf_min={config.conf_min}: {names}; {len(made.y)} records of the others are kept in {folder}records.npz"
+        if names
+        else ""
+    )
+
+
 def log_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker: Tracker) -> dict[str, Any]:
-    """The set as ``.npz``, its card, its figure and how each class fared; the card's row for the comparison."""
+    """The set's card and its figure; the card's row for the comparison."""
     import pandas as pd
 
     from memberscope.synthesis.card import make_card
@@ -178,19 +215,6 @@ def log_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker:
 
     folder = f"{made.method}/"
     data, plan = trial.data, trial.plan
-    if made.by_class:
-        tracker.table(pd.DataFrame(list(made.by_class)), f"{folder}by_class.csv")
-    with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary) / "records.npz"
-        write_npz(path, {"x": made.x, "y": made.y, "class_names": np.array(data.class_names)})
-        tracker.file(path, f"{folder}records.npz")
-    missing = [one for one in made.by_class if one["asked"] and not one["reached"]]
-    if missing:
-        names = ", ".join(f"{data.class_names[one['label']]} ({one['best_confidence']:.3g})" for one in missing)
-        raise UserError(
-            f"conf_min={config.conf_min}: not reached in {len(missing)} of {data.classes} classes (best confidence): {names}; "
-            f"{len(made.y)} records of the others are kept in {folder}records.npz; allowed: a lower conf_min, a larger iter_max or budget"
-        )
     outside = plan.population if len(plan.population) >= 20 else trial.pool
     card = make_card(
         made.x, made.y, method=made.method, classes=data.classes, queries=made.queries, query=trial.query, real=data.scaled(outside),
@@ -229,7 +253,7 @@ def transfer_rows(
     target = Predictions(
         logits=trial.fleet.logits(data.x[block])[0], labels=data.y[block], member=plan.member[0][plan.audited], record_ids=block
     )
-    size = min(len(trial.pool), config.records)
+    size = min(len(trial.pool), wanted(trial, config))
     if JUNK not in sets:
         sets = {**sets, JUNK: make_set(
             JUNK, config, records=size, query=trial.query, real=data, pool=trial.pool, seed=seed, stop=stop
@@ -291,7 +315,12 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def conclude(
-    config: SynthesizeConfig, methods: tuple[str, ...], cards: list[dict[str, Any]], frame: pd.DataFrame, tracker: Tracker
+    config: SynthesizeConfig,
+    methods: tuple[str, ...],
+    cards: list[dict[str, Any]],
+    frame: pd.DataFrame,
+    short: list[str],
+    tracker: Tracker,
 ) -> StudyResult:
     """The comparison of cards, the transfer table, the page, and what the terminal shows."""
     import pandas as pd
@@ -306,7 +335,7 @@ def conclude(
     table, lines = card_frame, []
     if len(frame):
         summary = summarize(frame)
-        lines = sentences(frame, methods)
+        lines = sentences(frame, methods) + short
         tracker.table(summary, "transfer.csv")
         table = shown(summary)
         tracker.table(table.fillna(""), "transfer.json")

@@ -79,48 +79,84 @@ def fit(
     Returns:
         The training loss and accuracy seen during each epoch.
     """
-    optimizer = keras.optimizers.Adam(learning_rate)
-    optimizer.build(model.trainable_variables)
-    cross_entropy = _cross_entropy(label_smoothing, classes=model.output_shape[-1])
-    forward = _with_dropout(model, dropout, seed=seed) if dropout else lambda batch, step: model(batch, training=True)
-    kernels = [variable for variable in model.trainable_variables if "kernel" in variable.name] if l2 else []
-    y = tf.constant(labels, dtype=tf.int64)
+    trainer = Trainer(
+        model, x, labels, scale=scale, batch_size=batch_size, learning_rate=learning_rate, l2=l2, label_smoothing=label_smoothing,
+        dropout=dropout,
+    )  # fmt: skip
+    return trainer.run(members, epochs=epochs, seed=seed, after_epoch=after_epoch, between_steps=between_steps)
 
-    def run_steps(order: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        seen = tf.zeros(2)  # sums over records: loss, hits
-        for start in tf.range(0, tf.shape(order)[0], batch_size):
-            index = order[start : start + batch_size]
-            step += 1
-            with tf.GradientTape() as tape:
-                logits = forward(as_batch(x, index, scale), step)
-                wanted = tf.gather(y, index)
-                loss = data_loss = cross_entropy(wanted, logits)
-                if kernels:
-                    loss += l2 * tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in kernels])
-            optimizer.apply_gradients(
-                zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
-            )
-            hits = tf.math.count_nonzero(tf.equal(tf.argmax(logits, axis=-1), wanted), dtype=tf.float32)
-            seen += tf.stack([data_loss * tf.cast(tf.size(index), tf.float32), hits])
-        return seen
 
-    compiled = tf.function(run_steps, input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int32)])
-    after_epoch(0)
-    stride = CHUNK_STEPS * batch_size
-    step, means = 0, []
-    for epoch in range(1, epochs + 1):
-        order = epoch_order(members, seed=seed, epoch=epoch)
-        seen = np.zeros(2)
-        for start in range(0, len(order), stride):
-            chunk = order[start : start + stride]
-            seen += compiled(tf.constant(chunk), step).numpy()
-            done = -(-len(chunk) // batch_size)
-            step += done
-            between_steps(done)
-        means.append(seen / len(order))
-        after_epoch(epoch)
-    loss, accuracy = np.array(means).reshape(-1, 2).T
-    return Curves(loss=loss, accuracy=accuracy)
+class Trainer:
+    """The compiled training of one model: made once, then run for one set of weights, members and seed after another.
+
+    Not safe for two threads at once: the model's variables are the state of the training.
+    """
+
+    def __init__(
+        self, model: keras.Model, x: tf.Tensor, labels: NDArray[np.int64], *, scale: float, batch_size: int, learning_rate: float,
+        l2: float = 0.0, label_smoothing: float = 0.0, dropout: float = 0.0,
+    ) -> None:  # fmt: skip
+        """Nothing is traced yet; for the arguments see `fit`."""
+        self.model, self._batch = model, batch_size
+        self._optimizer = keras.optimizers.Adam(learning_rate)
+        self._optimizer.build(model.trainable_variables)
+        self._dropped = [layer.name for layer in model.layers if layer.name.startswith("dense_")] if dropout else []
+        cross_entropy = _cross_entropy(label_smoothing, classes=model.output_shape[-1])
+        forward = _with_dropout(model, dropout) if dropout else lambda batch, step, keys: model(batch, training=True)
+        kernels = [variable for variable in model.trainable_variables if "kernel" in variable.name] if l2 else []
+        y, optimizer = tf.constant(labels, dtype=tf.int64), self._optimizer
+
+        def run_steps(order: tf.Tensor, step: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+            seen = tf.zeros(2)  # sums over records: loss, hits
+            for start in tf.range(0, tf.shape(order)[0], batch_size):
+                index = order[start : start + batch_size]
+                step += 1
+                with tf.GradientTape() as tape:
+                    logits = forward(as_batch(x, index, scale), step, keys)
+                    wanted = tf.gather(y, index)
+                    loss = data_loss = cross_entropy(wanted, logits)
+                    if kernels:
+                        loss += l2 * tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in kernels])
+                optimizer.apply_gradients(
+                    zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
+                )
+                hits = tf.math.count_nonzero(tf.equal(tf.argmax(logits, axis=-1), wanted), dtype=tf.float32)
+                seen += tf.stack([data_loss * tf.cast(tf.size(index), tf.float32), hits])
+            return seen
+
+        spec = tf.TensorSpec
+        self._compiled = tf.function(
+            run_steps, input_signature=[spec([None], tf.int64), spec([], tf.int32), spec([len(self._dropped)], tf.int32)]
+        )
+
+    def run(
+        self, members: Index, *, epochs: int, seed: int, after_epoch: Callable[[int], None], between_steps: Callable[[int], None]
+    ) -> Curves:  # fmt: skip
+        """Train the model from the weights that it has, with an optimizer that has seen nothing; for the arguments see `fit`."""
+        for variable in (self._optimizer.iterations, *_moments(self._optimizer)):
+            variable.assign(tf.zeros_like(variable))
+        keys = tf.constant([seeds.integer(seed, "dropout", name) for name in self._dropped], tf.int32)
+        after_epoch(0)
+        stride = CHUNK_STEPS * self._batch
+        step, means = 0, []
+        for epoch in range(1, epochs + 1):
+            order = epoch_order(members, seed=seed, epoch=epoch)
+            seen = np.zeros(2)
+            for start in range(0, len(order), stride):
+                chunk = order[start : start + stride]
+                seen += self._compiled(tf.constant(chunk), step, keys).numpy()
+                done = -(-len(chunk) // self._batch)
+                step += done
+                between_steps(done)
+            means.append(seen / len(order))
+            after_epoch(epoch)
+        loss, accuracy = np.array(means).reshape(-1, 2).T
+        return Curves(loss=loss, accuracy=accuracy)
+
+
+def _moments(optimizer: keras.optimizers.Adam) -> list[tf.Variable]:
+    """Adam's running means of gradients and of their squares."""
+    return [variable for variable in optimizer.variables if variable.shape.rank]
 
 
 def _cross_entropy(smoothing: float, *, classes: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
@@ -132,16 +168,16 @@ def _cross_entropy(smoothing: float, *, classes: int) -> Callable[[tf.Tensor, tf
     return lambda labels, logits: smooth(tf.one_hot(labels, classes), logits)
 
 
-def _with_dropout(model: keras.Model, rate: float, *, seed: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """The model's forward pass, layer after layer, with dropout behind each dense hidden layer."""
+def _with_dropout(model: keras.Model, rate: float) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+    """The model's forward pass of a batch at a step, with dropout behind each dense hidden layer, for each of which `keys` has a seed."""
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    keys = {layer.name: seeds.integer(seed, "dropout", layer.name) for layer in layers if layer.name.startswith("dense_")}
+    places = {name: place for place, name in enumerate(layer.name for layer in layers if layer.name.startswith("dense_"))}
 
-    def forward(out: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+    def forward(out: tf.Tensor, step: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
         for layer in layers:
             out = layer(out, training=True)
-            if layer.name in keys:
-                out = tf.nn.experimental.stateless_dropout(out, rate, seed=tf.stack([keys[layer.name], step]))
+            if layer.name in places:
+                out = tf.nn.experimental.stateless_dropout(out, rate, seed=tf.stack([keys[places[layer.name]], step]))
         return out
 
     return forward

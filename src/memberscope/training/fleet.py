@@ -21,7 +21,7 @@ from memberscope.store import Store, digest, versions
 from memberscope.training import cluster, local
 from memberscope.training.recipe import Recipe
 from memberscope.training.trained import Curves, TrainedModel
-from memberscope.training.units import Unit, Work, cores, split
+from memberscope.training.units import Unit, Work, cores, has_a_thread_each, split
 
 if TYPE_CHECKING:
     from tensorflow import keras
@@ -95,12 +95,18 @@ class Fleet:
     def _logits_singly(self, x: NDArray[Any], chosen: Sequence[int], out: NDArray[np.float32]) -> None:
         from memberscope.training.fit import predictor, to_tensor
 
-        model = self.model(chosen[0])
-        predict = predictor(model, to_tensor(x), scale=255.0 if x.dtype == np.uint8 else 1.0)
-        every = np.arange(len(x))
-        for row, k in enumerate(chosen):
-            model.set_weights(self.weights[k])
-            out[row] = predict(every)
+        every, tensor, threads = np.arange(len(x)), to_tensor(x), cores() if has_a_thread_each() else 1
+
+        def some(rows: NDArray[np.intp]) -> None:
+            model = self.model(chosen[rows[0]])
+            predict = predictor(model, tensor, scale=255.0 if x.dtype == np.uint8 else 1.0)
+            for row in rows:
+                model.set_weights(self.weights[chosen[row]])
+                out[row] = predict(every)
+
+        shares = [share for share in np.array_split(np.arange(len(chosen)), threads) if len(share)]
+        with ThreadPoolExecutor(max_workers=threads) as pool:
+            list(pool.map(some, shares))
 
 
 def train_fleet(
@@ -117,8 +123,9 @@ def train_fleet(
 ) -> Fleet:
     """Train K models, or take from the store those that are finished.
 
-    Dense models train many at a time in one program (`memberscope.training.batched`), the rest one by one in worker processes. A unit of
-    work is stored as soon as it is finished, so that a run that was stopped or killed goes on from there and ends with the same bytes.
+    Dense models train many at a time in one program (`memberscope.training.batched`), the rest one by one in worker processes, or in
+    threads where the program has called `memberscope.training.units.a_thread_each`. A unit of work is stored as soon as it is finished,
+    so that a run that was stopped or killed goes on from there and ends with the same bytes.
 
     Args:
         data: all records, labels final.
@@ -126,7 +133,7 @@ def train_fleet(
         recipe: how each model is made.
         seeds: K seeds; each draws a model's initial weights and the order of its records.
         store: where finished models are kept; None keeps nothing.
-        workers: processes on this machine for what is not batched; None: as many as cores.
+        workers: processes on this machine for what is not batched; None: as many as cores, or threads.
         scheduler: ``tcp://HOST:PORT`` of a Dask scheduler whose workers do it all; empty: this machine.
         label: for the progress bar and the store's record.
         stop: looked at between steps.
@@ -144,7 +151,7 @@ def train_fleet(
     reused = len(found)
     missing = [unit for unit in units if not all(k in found for k in unit.positions)]
     if missing:
-        finished = _train(work, missing, workers=workers or cores(), scheduler=scheduler, label=label, stop=stop or StopFlag())
+        finished = _train(work, missing, workers=workers, scheduler=scheduler, label=label, stop=stop or StopFlag())
         with closing(finished):
             for unit, trained in finished:
                 for k, model in zip(unit.positions, trained, strict=True):
@@ -160,7 +167,9 @@ def train_fleet(
     )  # fmt: skip
 
 
-def _train(work: Work, units: Sequence[Unit], *, workers: int, scheduler: str, label: str, stop: StopFlag) -> local.Finished:
+def _train(
+    work: Work, units: Sequence[Unit], *, workers: int | None, scheduler: str, label: str, stop: StopFlag
+) -> local.Finished:
     """Each unit as it is finished, by whichever way is asked for, with progress."""
     stop.check()
     lock = threading.Lock()
@@ -172,10 +181,10 @@ def _train(work: Work, units: Sequence[Unit], *, workers: int, scheduler: str, l
 
         if scheduler:
             yield from cluster.on_cluster(work, units, scheduler=scheduler, advance=advance, check=stop.check)
-        elif work.recipe.batched:
+        elif work.recipe.batched or (workers is None and has_a_thread_each()):
             yield from local.in_threads(work, units, advance=advance, check=stop.check)
         else:
-            yield from local.in_processes(work, units, workers=workers, advance=advance, check=stop.check)
+            yield from local.in_processes(work, units, workers=workers or cores(), advance=advance, check=stop.check)
 
 
 def _check(data: LabeledData, members: Sequence[Index], recipe: Recipe, seeds: Sequence[int], workers: int | None) -> None:

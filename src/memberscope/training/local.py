@@ -1,4 +1,4 @@
-"""A fleet's units on this machine: batched groups in threads, since TensorFlow leaves Python's lock; single models in processes."""
+"""A fleet's units on this machine: in threads, since TensorFlow leaves Python's lock, or single models in processes of their own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import numpy as np
 from memberscope.errors import Interrupted, UserError
 from memberscope.training.recipe import Recipe
 from memberscope.training.trained import TrainedModel
-from memberscope.training.units import Unit, Work, cores, one_thread, program, train_unit
+from memberscope.training.units import Single, Unit, Work, cores, one_thread, program
 
 if TYPE_CHECKING:
     from memberscope.training.batched import Program
@@ -32,11 +32,14 @@ Finished = Generator[tuple[Unit, list[TrainedModel]], None, None]
 
 
 def in_threads(work: Work, units: Sequence[Unit], *, advance: Callable[[int], None], check: Callable[[], None]) -> Finished:
-    """Train batched groups, as many at a time as there are cores; yields each as it is finished.
+    """Train as many units at a time as there are cores; yields each as it is finished.
 
     While one group's program waits for a small kernel, another's keeps the cores busy.
     """
-    idle: dict[int, list[Program]] = {}
+    from memberscope.training.fit import to_tensor
+
+    x = to_tensor(work.x)
+    idle: dict[int, list[Program | Single]] = {}
     lock, ended = threading.Lock(), threading.Event()
 
     def between_steps(steps: int) -> None:
@@ -49,7 +52,7 @@ def in_threads(work: Work, units: Sequence[Unit], *, advance: Callable[[int], No
         models = len(unit.members)
         with lock:
             ready = idle.setdefault(models, [])
-            own = ready.pop() if ready else program(work, models)
+            own = ready.pop() if ready else program(work, models, x)
         trained = own.train(unit.members, unit.seeds, between_steps)
         with lock:
             ready.append(own)
@@ -84,6 +87,12 @@ def _open(folder: Folder) -> Work:
     )  # fmt: skip
 
 
+@lru_cache(maxsize=1)
+def _compiled(folder: Folder, models: int) -> Program | Single:
+    """Made once for all units that this process is given."""
+    return program(_open(folder), models)
+
+
 def start_worker() -> None:
     """What a worker process does first: leave Ctrl-C to its parent, and keep to one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -92,7 +101,7 @@ def start_worker() -> None:
 
 def work_on(unit: Unit, folder: Folder) -> list[TrainedModel]:
     """Train a unit in a worker process."""
-    return train_unit(unit, _open(folder), lambda steps: None)
+    return _compiled(folder, len(unit.members)).train(unit.members, unit.seeds, lambda steps: None)
 
 
 def in_processes(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,9 @@ from memberscope.training.recipe import Recipe
 from memberscope.training.trained import TrainedModel
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+    from tensorflow import keras
+
     from memberscope.training.batched import Program
 
 GROUP = 8  # models a batched program at most: more would only lose more when killed
@@ -80,53 +83,79 @@ def split(
     ]
 
 
-def program(work: Work, models: int) -> Program:
-    """The compiled training of `models` models at once."""
+def program(work: Work, models: int, x: tf.Tensor | None = None) -> Program | Single:
+    """The compiled training of `models` models at once, or of one at a time where they do not train batched.
+
+    `x`: the work's records, where several programs are to share them.
+    """
     import tensorflow as tf
 
     from memberscope.training.batched import Program
     from memberscope.training.fit import to_tensor
 
+    x = to_tensor(work.x) if x is None else x
+    if not work.recipe.batched:
+        return Single(work, x)
     labels = tf.constant(work.y, tf.int32)
-    return Program(work.recipe, models=models, x=to_tensor(work.x), y=labels, scale=work.scale, classes=work.classes)
+    return Program(work.recipe, models=models, x=x, y=labels, scale=work.scale, classes=work.classes)
+
+
+class Single:
+    """The compiled training of one model at a time, as `Program` is that of several; not safe for two threads at once either."""
+
+    def __init__(self, work: Work, x: tf.Tensor) -> None:
+        """Build the model; `x` are the work's records."""
+        from memberscope.training.fit import Trainer
+
+        recipe, self._work = work.recipe, work
+        self._trainer = Trainer(
+            self._build(0), x, work.y, scale=work.scale, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate,
+            l2=recipe.l2, label_smoothing=recipe.label_smoothing, dropout=recipe.dropout,
+        )  # fmt: skip
+
+    def _build(self, seed: int) -> keras.Model:
+        return self._work.recipe.build(input_shape=self._work.x.shape[1:], classes=self._work.classes, seed=seed)
+
+    def train(
+        self, members: Sequence[Index], seeds_of: Sequence[int], between_steps: Callable[[int], None]
+    ) -> list[TrainedModel]:
+        """Train one model after another, each from its initial weights; for the arguments see `Program.train`."""
+        trained = []
+        for index, seed in zip(members, seeds_of, strict=True):
+            self._trainer.model.set_weights(self._build(seed).get_weights())
+            curves = self._trainer.run(
+                index, epochs=self._work.recipe.epochs, seed=seed, after_epoch=lambda epoch: None, between_steps=between_steps
+            )
+            trained.append(TrainedModel(weights=self._trainer.model.get_weights(), curves=curves))
+        return trained
 
 
 def train_unit(unit: Unit, work: Work, between_steps: Callable[[int], None]) -> list[TrainedModel]:
     """Train the models of a unit; `between_steps` is called with the number of model steps just done, and may raise."""
-    if work.recipe.batched:
-        return program(work, len(unit.members)).train(unit.members, unit.seeds, between_steps)
-    return list(_one_by_one(unit, work, between_steps))
+    return program(work, len(unit.members)).train(unit.members, unit.seeds, between_steps)
 
 
-def _one_by_one(unit: Unit, work: Work, between_steps: Callable[[int], None]) -> Iterator[TrainedModel]:
-    from memberscope.training.fit import fit, to_tensor
+def a_thread_each() -> None:
+    """For a program about to train a fleet: where its parts train side by side, let no kernel of one spread over the others' cores.
 
-    recipe, x = work.recipe, to_tensor(work.x)
-    for index, seed in zip(unit.members, unit.seeds, strict=True):
-        model = recipe.build(input_shape=work.x.shape[1:], classes=work.classes, seed=seed)
-        curves = fit(
-            model, x, work.y, index, scale=work.scale, epochs=recipe.epochs, batch_size=recipe.batch_size,
-            learning_rate=recipe.learning_rate, seed=seed, after_epoch=lambda epoch: None, between_steps=between_steps, l2=recipe.l2,
-            label_smoothing=recipe.label_smoothing, dropout=recipe.dropout,
-        )  # fmt: skip
-        yield TrainedModel(weights=model.get_weights(), curves=curves)
-
-
-def a_thread_each(recipe: Recipe) -> None:
-    """For a program about to train a fleet: where groups train side by side, let no kernel of one spread over the others' cores.
-
-    Measured on two cores: a fifth less time than with TensorFlow's own threads. It holds for the whole process, so it is for the program
-    to call, not for `train_fleet`. Without effect for models that train in processes of their own, or where TensorFlow has started already.
+    Measured on two cores: a fifth less time for groups than with TensorFlow's own threads; and single models, which else train in processes
+    of their own, can train in threads, without the seconds that such processes need to start. It holds for the whole process, so it is
+    for the program to call, not for `train_fleet`. Without effect where TensorFlow has started already.
     """
     import contextlib
 
-    if not recipe.batched:
-        return
     import tensorflow as tf
 
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(max(2, cores()))
+
+
+def has_a_thread_each() -> bool:
+    """Was TensorFlow in this process held to a thread a kernel?"""
+    import tensorflow as tf
+
+    return bool(tf.config.threading.get_intra_op_parallelism_threads() == 1)
 
 
 def cores() -> int:
