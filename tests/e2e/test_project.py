@@ -8,60 +8,27 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-import mlflow
 import pytest
 
 from memberscope import cli
 
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
 pytestmark = pytest.mark.e2e
 
 TINY = {"members": "150", "nonmembers": "150", "validation": "60", "epochs": "2", "attacks": "threshold"}
 
 
-def _environment(store: Path) -> dict[str, str]:
-    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": f"sqlite:///{store}/mlflow.db", "PYTHONPATH": str(ROOT / "src")}
-
-
-def _project(entry: str, values: dict[str, str]) -> list[str]:
-    command = [str(BIN / "mlflow"), "run", str(ROOT), "-e", entry, "--env-manager", "local", "--experiment-name", "e2e"]
-    for name, value in values.items():
-        command += ["-P", f"{name}={value}"]
-    return command
-
-
-def _mlflow_run(store: Path, entry: str, values: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        _project(entry, values), cwd=store, env=_environment(store), capture_output=True, text=True, check=False
-    )
-
-
-def _script(store: Path, *words: str, **changes: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "memberscope.cli", *words]
-    environment = {**_environment(store), **changes}
-    return subprocess.run(command, cwd=store, env=environment, capture_output=True, text=True, check=False)
-
-
-def _runs(store: Path) -> tuple[list[mlflow.entities.Run], list[mlflow.entities.Run]]:
-    client = mlflow.MlflowClient(f"sqlite:///{store}/mlflow.db")
-    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    return parents, [run for run in runs if "mlflow.parentRunId" in run.data.tags]
-
-
-def test_case_study_through_mlflow_run(store: Path) -> None:
-    done = _mlflow_run(store, "main", {**TINY, "seeds": "1"})
+def test_case_study_through_mlflow_run(store: Path, project: Any) -> None:
+    done = project.mlflow_run("main", {**TINY, "seeds": "1"})
     assert done.returncode == 0, done.stderr[-3000:]
-    (parent,), children = _runs(store)
+    (parent,), children = project.runs()
     assert parent.info.status == "FINISHED"
     assert parent.info.run_name == "case-study-digits"
     assert sorted(child.info.run_name for child in children) == [
         "conv-d3-c10-s0", "dense-d3-c10-s0", "dense-d3-c4-s0", "dense-d6-c10-s0",
     ]  # fmt: skip
-    client = mlflow.MlflowClient(f"sqlite:///{store}/mlflow.db")
+    client = project.client
     for child in children:
         assert child.info.status == "FINISHED"
         assert child.info.experiment_id == parent.info.experiment_id
@@ -81,27 +48,27 @@ def test_case_study_through_mlflow_run(store: Path) -> None:
     assert "dense-d6-c10-s0" in done.stdout
 
 
-def test_bad_parameter_through_mlflow_run_fails_the_run_with_one_line(store: Path) -> None:
-    done = _mlflow_run(store, "train", {"epochs": "many"})
+def test_bad_parameter_through_mlflow_run_fails_the_run_with_one_line(project: Any) -> None:
+    done = project.mlflow_run("train", {"epochs": "many"})
     assert done.returncode == 1, "mlflow run returns 1 for any exit code of ours"
     lines = [line for line in done.stderr.splitlines() if line.startswith("memberscope:")]
     assert lines == ["memberscope: epochs=many: not a whole number; allowed: a whole number, 1 to 100000"]
-    (run,), _ = _runs(store)
+    (run,), _ = project.runs()
     assert (run.info.status, run.data.tags["memberscope.exit_code"]) == ("FAILED", "2")
     assert "epochs=many" in run.data.tags["memberscope.error"]
 
 
 @pytest.mark.parametrize("through", ["mlflow", "script"])
-def test_ctrl_c_kills_the_run_and_leaves_nothing_in_the_way(store: Path, through: str) -> None:
+def test_ctrl_c_kills_the_run_and_leaves_nothing_in_the_way(store: Path, project: Any, through: str) -> None:
     values = {"epochs": "100000", "attacks": "threshold", "model": "dense"}
     if through == "mlflow":
-        command = _project("train", values)
+        command = project.command("train", values)
     else:
         command = [sys.executable, "-m", "memberscope.cli", "train", *(f"--{name}={value}" for name, value in values.items())]
     log = store / "log.txt"
     with log.open("w") as out:
         process = subprocess.Popen(
-            command, cwd=store, env=_environment(store), stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            command, cwd=store, env=project.environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
         )
         deadline = time.monotonic() + 120
         while "steps [" not in log.read_text() and time.monotonic() < deadline:
@@ -110,10 +77,10 @@ def test_ctrl_c_kills_the_run_and_leaves_nothing_in_the_way(store: Path, through
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
         code = process.wait(timeout=60)
     deadline = time.monotonic() + 60  # mlflow run writes FAILED over it, and is put right once it is gone
-    while (run := _runs(store)[0][0]).info.status != "KILLED" and time.monotonic() < deadline:
+    while (run := project.runs()[0][0]).info.status != "KILLED" and time.monotonic() < deadline:
         time.sleep(0.5)
     time.sleep(2)
-    run = _runs(store)[0][0]
+    run = project.runs()[0][0]
     assert run.info.status == "KILLED", log.read_text()[-2000:]
     assert run.data.tags["memberscope.exit_code"] == "130"
     assert "train/loss" in run.data.metrics, "what was finished stays"
@@ -121,7 +88,7 @@ def test_ctrl_c_kills_the_run_and_leaves_nothing_in_the_way(store: Path, through
         assert code == 130
         assert "Traceback" not in log.read_text()
         assert log.read_text().splitlines()[-1].startswith("memberscope: stopped by SIGINT")
-        again = _script(store, "train", "--epochs=1", "--attacks=threshold", "--model=dense")
+        again = project.script("train", "--epochs=1", "--attacks=threshold", "--model=dense")
         assert again.returncode == 0, again.stderr
 
 
@@ -148,7 +115,7 @@ BAD = [
 
 @pytest.mark.parametrize(("words", "parts"), BAD, ids=lambda value: " ".join(value)[:40])
 def test_mistakes_get_one_line_and_exit_code_two(
-    store: Path, capsys: pytest.CaptureFixture[str], words: list[str], parts: list[str]
+    store: Path, project: Any, capsys: pytest.CaptureFixture[str], words: list[str], parts: list[str]
 ) -> None:
     code = cli.main(words)
     error = capsys.readouterr().err
@@ -157,12 +124,12 @@ def test_mistakes_get_one_line_and_exit_code_two(
     assert error.startswith("memberscope: ")
     assert all(part in error for part in parts), error
     if (store / "mlflow.db").exists():
-        assert all(run.info.status == "FAILED" for run in _runs(store)[0])
+        assert all(run.info.status == "FAILED" for run in project.runs()[0])
 
 
-def test_a_mistake_in_a_process_of_its_own(store: Path) -> None:
+def test_a_mistake_in_a_process_of_its_own(project: Any) -> None:
     start = time.monotonic()
-    done = _script(store, "train", "--dataset=cifar10", "--data_dir=nowhere")
+    done = project.script("train", "--dataset=cifar10", "--data_dir=nowhere")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1, done.stderr
     assert "nowhere" in done.stderr
@@ -170,17 +137,17 @@ def test_a_mistake_in_a_process_of_its_own(store: Path) -> None:
     assert time.monotonic() - start < 40
 
 
-def test_verbose_shows_where(store: Path) -> None:
-    done = _script(store, "train", "--classes=11", "--verbose")
+def test_verbose_shows_where(project: Any) -> None:
+    done = project.script("train", "--classes=11", "--verbose")
     assert done.returncode == 2
     assert "Traceback" in done.stderr
 
 
-def test_dead_tracking_server_and_unwritable_store(store: Path) -> None:
+def test_dead_tracking_server_and_unwritable_store(store: Path, project: Any) -> None:
     for uri, part in (("http://127.0.0.1:9", "does not answer"), (f"sqlite:///{store}/none/mlflow.db", "cannot be written")):
         start = time.monotonic()
         for words in (["-m", "memberscope.cli", "train"], ["-m", "memberscope.mlflow_adapter.store"]):
-            environment = {**_environment(store), "MLFLOW_TRACKING_URI": uri}
+            environment = {**project.environment, "MLFLOW_TRACKING_URI": uri}
             done = subprocess.run(
                 [sys.executable, *words], env=environment, cwd=store, capture_output=True, text=True, check=False
             )

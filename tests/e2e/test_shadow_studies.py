@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
+from typing import Any
 
-import mlflow
 import pytest
 
 from memberscope import cli
 
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
 pytestmark = pytest.mark.e2e
 
 TINY = {
@@ -23,30 +18,15 @@ TINY = {
 }  # fmt: skip
 
 
-def _environment(store: Path) -> dict[str, str]:
-    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": f"sqlite:///{store}/mlflow.db", "PYTHONPATH": str(ROOT / "src")}
-
-
-def _script(store: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "memberscope.cli", *words]
-    return subprocess.run(command, cwd=store, env=_environment(store), capture_output=True, text=True, check=False)
-
-
-def test_shadow_through_mlflow_run(store: Path) -> None:
-    command = [str(BIN / "mlflow"), "run", str(ROOT), "-e", "shadow", "--env-manager", "local", "--experiment-name", "e2e"]
-    for name, value in {**TINY, "store": str(store / "models")}.items():
-        command += ["-P", f"{name}={value}"]
-    done = subprocess.run(command, cwd=store, env=_environment(store), capture_output=True, text=True, check=False)
+def test_shadow_through_mlflow_run(store: Path, project: Any) -> None:
+    done = project.mlflow_run("shadow", {**TINY, "store": str(store / "models")})
     assert done.returncode == 0, done.stderr[-3000:]
-    client = mlflow.MlflowClient(f"sqlite:///{store}/mlflow.db")
-    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    children = {run.info.run_name: run for run in runs if "mlflow.parentRunId" in run.data.tags}
+    (parent,), runs = project.runs()
+    children = {run.info.run_name: run for run in runs}
     assert set(children) == {"shadows", "target-0"}
-    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {run.info.status for run in (parent, *runs)} == {"FINISHED"}
     assert {"auc_mean/lira_online", "auc/threshold_loss", "auc_ci_low/threshold_loss"} <= set(parent.data.metrics)
-    files = {item.path for item in client.list_artifacts(parent.info.run_id)}
+    files = {item.path for item in project.client.list_artifacts(parent.info.run_id)}
     assert {"plan.npz", "by_shadows.csv", "orderings.csv", "auc_by_shadows.png", "summary.md"} <= files
     assert "mean over 2 targets" in done.stdout
     assert len(list((store / "models").rglob("*.npz"))) >= 4
@@ -70,9 +50,9 @@ def test_a_mistake_gets_one_line_and_exit_code_2(
     assert not (store / "models").exists()
 
 
-def test_an_unreachable_scheduler_is_told_within_seconds(store: Path) -> None:
+def test_an_unreachable_scheduler_is_told_within_seconds(project: Any) -> None:
     start = time.monotonic()
-    done = _script(store, "shadow", "--scheduler=tcp://127.0.0.1:9", *(f"--{name}={value}" for name, value in TINY.items()))
+    done = project.script("shadow", "--scheduler=tcp://127.0.0.1:9", *(f"--{name}={value}" for name, value in TINY.items()))
     assert done.returncode == 2, done.stderr[-2000:]
     assert "memberscope: scheduler=tcp://127.0.0.1:9" in done.stderr
     assert time.monotonic() - start < 60, "ten seconds, and what TensorFlow and MLflow take to start on a busy machine"

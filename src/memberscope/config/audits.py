@@ -80,13 +80,28 @@ class AttackOptionsConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackStudyConfig(AttackOptionsConfig, PredictionFilesConfig):
+class GateConfig(Config):
+    """The gate at the end of an audit."""
+
+    fail_if: str = option(
+        "",
+        check=Text(hint="rules such as any.entire.auc > 0.55, separated by semicolons; or nothing"),
+        group="gate",
+        help="rules that the figures must not break: exit 3 if one surely does, 4 if it cannot be told",
+    )
+    undecided: str = option(
+        "report", check=Choice(words=("report", "pass", "fail")), group="gate", help="what an undecided gate counts as"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackStudyConfig(GateConfig, AttackOptionsConfig, PredictionFilesConfig):
     """Everything that `attack` takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFilesConfig(Config):
-    """A logged model, files of its records, and the gate."""
+    """A logged model and files of its records."""
 
     model_uri: str = option(
         "",
@@ -122,19 +137,10 @@ class ModelFilesConfig(Config):
         help="what the model returns; auto: predict_proba where it has one, else decided from the values, and said",
     )
     predict_batch: int = option(1024, check=Integer(low=1), group="model", help="records that the model is asked about at once")
-    fail_if: str = option(
-        "",
-        check=Text(hint="rules such as any.entire.auc > 0.55, separated by semicolons; or nothing"),
-        group="gate",
-        help="rules that the figures must not break: exit 3 if one surely does, 4 if it cannot be told",
-    )
-    undecided: str = option(
-        "report", check=Choice(words=("report", "pass", "fail")), group="gate", help="what an undecided gate counts as"
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditModelConfig(AttackOptionsConfig, ModelFilesConfig):
+class AuditModelConfig(GateConfig, AttackOptionsConfig, ModelFilesConfig):
     """Everything that `audit` takes."""
 
 

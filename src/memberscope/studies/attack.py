@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,12 +14,10 @@ from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
 from memberscope.predictions import Predictions, ShadowPredictions
+from memberscope.studies import gated
 from memberscope.studies.audited import attack_progress, finding, headline_table, keep_scores, markdown
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
-
-if TYPE_CHECKING:
-    pass
 
 THUMBNAILS = 25
 NEURAL, METRIC = "trained_mlp", "metric_modified_entropy"
@@ -37,7 +33,9 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
         raise UserError("predictions=: missing; allowed: the path of an .npz with the keys of Predictions")
     check_engine(config.engine)
     names = resolve_attacks(config.attacks, engine=config.engine)
+    gated.check_rules(config, names)
     target = Predictions.load(config.predictions)
+    gated.check_rules(config, names, classes=target.n_classes)
     shadow = ShadowPredictions.load(config.shadow) if config.shadow else None
     evidence = Evidence(target=target, shadows=shadow)
     with attack_progress(names, "audit", stop) as on_attack:
@@ -49,8 +47,9 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     tracker.text(as_json(groups(config)), "study.json")
     checks = controls(config, evidence, report, names, stop)
     log_report(report, tracker, config, checks)
-    table = headline_table(report)
-    return StudyResult(table=table.to_string(index=False), answer="\n".join([finding(report), *checks.values()]))
+    stopped = gated.gate(report, config, tracker)
+    lines = [finding(report), *checks.values(), *gated.sentences(config, stopped)]
+    return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
 
 
 def controls(

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 
 from memberscope import outputs, signals
-from memberscope.audit import AuditReport, check_engine, resolve_attacks, run_audit
+from memberscope.audit import check_engine, resolve_attacks, run_audit
 from memberscope.checks import Array
 from memberscope.config import AuditModelConfig, groups
 from memberscope.datasets import records as sides
 from memberscope.datasets.records import Records
-from memberscope.errors import GateError, GateTripped, GateUndecided, UserError
+from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
 from memberscope.predictions import Predictions
 from memberscope.progress import Progress
-from memberscope.studies import attack
+from memberscope.studies import attack, gated
 from memberscope.studies.audited import attack_progress, finding, headline_table
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import DataInput, LoadedModel, Tracker, as_json
@@ -32,7 +32,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     """
     check_engine(config.engine)
     names = resolve_attacks(config.attacks, engine=config.engine)
-    check_rules(config, names)
+    gated.check_rules(config, names)
     members, nonmembers = (
         sides.read_records(name, getattr(config, name), label=config.label) for name in ("members", "nonmembers")
     )
@@ -41,7 +41,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     model = tracker.load_model(config.model_uri, prefer_labels=config.output == "labels")
     reading, done = ask(model, members, nonmembers, config, stop)
     target = predictions(reading, members, nonmembers, np.concatenate(ids))
-    check_rules(config, names, classes=target.n_classes)
+    gated.check_rules(config, names, classes=target.n_classes)
     evidence = Evidence(target=target)
     with attack_progress(names, "audit", stop) as on_attack:
         report = run_audit(
@@ -56,8 +56,8 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     log_inputs(config, model, reading, (members, nonmembers), ids, tracker)
     checks = notes | attack.controls(config, evidence, report, names, stop)
     attack.log_report(report, tracker, config, checks, source="content")
-    stopped = gate(report, config, tracker)
-    lines = [finding(report), *checks.values()] + ([f"Gate: {stopped}"] if stopped is not None else [])
+    stopped = gated.gate(report, config, tracker)
+    lines = [finding(report), *checks.values(), *gated.sentences(config, stopped)]
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
 
 
@@ -157,25 +157,3 @@ def log_inputs(
                 classes=int(reading.labels.max()) + 1,
             )
         )  # fmt: skip
-
-
-def check_rules(config: AuditModelConfig, names: tuple[str, ...], classes: int | None = None) -> None:
-    """Raise UserError, before any attack runs, for a rule that does not parse, or names an attack or class that there is not."""
-    if config.fail_if:
-        from memberscope.gate import parse_rules
-
-        parse_rules(config.fail_if, attacks=names, classes=classes)
-
-
-def gate(report: AuditReport, config: AuditModelConfig, tracker: Tracker) -> GateError | None:
-    """Judge the report by the rules, if there are any, log the verdicts, and hand back the error to end with unless they pass."""
-    if not config.fail_if:
-        return None
-    from memberscope.gate import judge, parse_rules
-
-    result = judge(report, parse_rules(config.fail_if), undecided=config.undecided)
-    tracker.table(result.to_frame(), "gate.csv")
-    tracker.tags({"memberscope.gate": result.outcome, "memberscope.gate_reason": result.reason[:500]})
-    if result.outcome == "pass":
-        return None
-    return {"trip": GateTripped, "undecided": GateUndecided}[result.outcome](result.reason)
