@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -128,3 +129,50 @@ def test_a_database_that_is_not_there_is_one_line(url: str) -> None:
     with pytest.raises(UserError, match="cannot be used") as caught:
         _ledger(url.replace("/postgres", "/nothing", 1).replace("//nothing", "//postgres"), "x")
     assert "\n" not in str(caught.value)
+
+
+def _mlflow_store(url: str) -> None:
+    """MLflow's tables in the database, made in a process of its own: it keeps connections."""
+    code = "import mlflow, sys; mlflow.set_tracking_uri(sys.argv[1]); mlflow.create_experiment('there')"
+    subprocess.run(
+        [sys.executable, "-c", code, storages.storage_url(url, Path())], check=True, capture_output=True, timeout=300
+    )
+
+
+def _execute(url: str, statement: str) -> None:
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def test_a_sweep_by_two_workers_in_the_database_that_mlflow_keeps_its_runs_in(url: str, tmp_path: Path) -> None:
+    """One database for both: MLflow's tables first, Optuna's in a schema of their own; without one, a line says how."""
+    _execute(url, "CREATE DATABASE shared")
+    both = f"{url.rpartition('/')[0]}/shared"
+    _mlflow_store(both)
+    with pytest.raises(UserError, match=r"MLflow keeps its runs there.*CREATE SCHEMA optuna"):
+        _ledger(both, "x")
+    _execute(both, "CREATE SCHEMA optuna")
+    root = Path(__file__).resolve().parents[2]
+    words = {
+        "dataset": "digits", "grid": "width", "levels": "8,16", "members": 100, "nonmembers": 100, "validation": 60,
+        "epochs": 3, "seeds": 2, "workers": 2, "batch_size": 20, "log_models": "no", "folder": tmp_path,
+        "storage": f"{both}?options=-csearch_path%3Doptuna",
+    }  # fmt: skip
+    environment = {
+        **os.environ, "PYTHONPATH": str(root / "src"), "MLFLOW_TRACKING_URI": storages.storage_url(both, Path()),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "memberscope.cli", "sweep", *(f"--{name}={value}" for name, value in words.items())]
+    for again in (False, True):
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=600)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "4 trials, 2 seeds" in done.stdout
+        import psycopg
+
+        with psycopg.connect(both) as connection:
+            states = connection.execute("SELECT state, count(*) FROM optuna.trials GROUP BY state").fetchall()
+            runs = connection.execute("SELECT count(*) FROM runs WHERE status = 'FINISHED'").fetchone()
+        assert states == [("COMPLETE", 4)], "each once, whoever did it"
+        assert runs == (6 if again else 5,), "a run a trial and one a study; the second study only prints the answer"

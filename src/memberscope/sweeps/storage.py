@@ -76,6 +76,11 @@ def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 
     _check_reachable(url)
+    if not url.startswith("sqlite") and _keeps_mlflow(url):
+        raise UserError(
+            f"storage={shown(url)}: MLflow keeps its runs there, and both number their tables in one place; allowed: a schema of "
+            f"its own in that database (CREATE SCHEMA optuna, then {shown(url)}?options=-csearch_path%3Doptuna), or another one"
+        )
     connect = {"timeout": SQLITE_PATIENCE_SECONDS} if url.startswith("sqlite") else {"connect_timeout": TIMEOUT_SECONDS}
     with quiet():
         try:
@@ -94,6 +99,20 @@ def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
     if url.startswith("sqlite"):
         _serialize(storage.engine)
     return storage
+
+
+def _keeps_mlflow(url: str) -> bool:
+    """Are MLflow's tables where Optuna's would go?"""
+    import sqlalchemy
+
+    try:
+        engine = sqlalchemy.create_engine(url)
+        try:
+            return {"alembic_version", "experiments", "runs"} <= set(sqlalchemy.inspect(engine).get_table_names())
+        finally:
+            engine.dispose()
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError):
+        return False
 
 
 def _serialize(engine: Engine) -> None:
