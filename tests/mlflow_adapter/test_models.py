@@ -95,7 +95,7 @@ def test_a_pytorch_model(laboratory: Any, columns: list[str], capsys: pytest.Cap
         y = (side["label"] == "stay").to_numpy().astype(np.int64)
         np.savez(f"{name}_torch.npz", x=side[columns].to_numpy(np.float32), y=y)
     signature = ModelSignature(inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 8))]))
-    uri = laboratory.log(mlflow.pytorch, torch.nn.Linear(8, 2), signature=signature)
+    uri = laboratory.log(mlflow.pytorch, torch.nn.Linear(8, 2), signature=signature, serialization_format="pickle")
     assert cli.main(["audit", f"--model_uri={uri}", "--members=in_torch.npz", "--nonmembers=out_torch.npz", *FILES[2:]]) == 0
     assert "(pytorch); output read as **logits**: 2 columns" in capsys.readouterr().out
 
