@@ -172,7 +172,8 @@ def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
     result = study.run(config, session.tracker, stop)
     print(f"\n{result.table}\n\n{result.answer}\n")
     print(f"store: {session.store}")
-    print(f"open:  {session.link}" + ("" if session.store.startswith("http") else "  (after: make ui)"), flush=True)
+    print(f"open:  {session.link}" + ("" if session.store.startswith("http") else "  (after: make ui)"))
+    print(f"runs:  {session.all_runs}", flush=True)
     if result.gate is not None:
         raise result.gate
     return 0

@@ -181,6 +181,25 @@ def test_the_runs_table_shows_the_study_and_its_models_by_leakage(screen: Screen
     screen.keep("runs")
 
 
+def test_the_shared_view_opens_with_the_leakiest_first_and_its_figures(screen: Screen, site: Site) -> None:
+    """An undocumented tag of the experiment: a new MLflow that reads it otherwise fails here."""
+    from memberscope.mlflow_adapter import view
+
+    page = screen.page
+    page.goto(view.link(site.base, EXPERIMENT), timeout=SECONDS)
+    page.get_by_role("link", name=site.parent.info.run_name).wait_for()
+    _without_assistant(page)
+    for column in ("auc/threshold_loss", "auc_ci_low/threshold_loss", "tpr_at_fpr_0_01/threshold_loss"):
+        page.get_by_role("columnheader").filter(has_text=column).first.wait_for()
+    page.get_by_text("Expand rows").click()
+    names = [run.info.run_name for run in site.models]
+    for name in names:
+        page.get_by_role("link", name=name).wait_for()
+    by_place = sorted(names, key=lambda name: page.get_by_role("link", name=name).bounding_box()["y"])
+    assert by_place == [run.info.run_name for run in sorted(site.models, key=lambda run: -run.data.metrics[view.LEAKAGE])]
+    screen.keep("view")
+
+
 def test_a_study_page_says_what_was_found(screen: Screen, site: Site) -> None:
     page = screen.page
     screen.open(f"experiments/{EXPERIMENT}/runs/{site.parent.info.run_id}?workflowType=machine_learning")

@@ -109,6 +109,15 @@ def test_one_seed_gives_no_verdict(done: tuple[MemoryTracker, StudyResult, Path]
     assert set(_table(done)["auc_verdict"].dropna()) == {"not assessed"}
 
 
+def test_one_seeds_figures_keep_the_interval_of_their_audit(done: tuple[MemoryTracker, StudyResult, Path]) -> None:
+    table = _table(done)
+    audit = done[0].children[0].artifacts["attacks.csv"].set_index(["attack", "metric"]).loc[("rmia_online", "auc")]
+    row = table.loc[UNDEFENDED]
+    assert (row["auc"], row["auc_ci_low"], row["auc_ci_high"]) == (audit["value"], audit["ci_low"], audit["ci_high"])
+    assert row["auc_ci_low"] < row["auc"] < row["auc_ci_high"]
+    assert pd.isna(row["val/accuracy_ci_low"]), "no interval over seeds"
+
+
 def test_a_rerun_trains_nothing(done: tuple[MemoryTracker, StudyResult, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **options: object) -> None:
         raise AssertionError("nothing is left to train")

@@ -43,6 +43,7 @@ def test_one_child_for_the_target_and_one_for_all_shadows(done: tuple[MemoryTrac
     assert table["role"].tolist() == ["target", "shadow", "target", "shadow", "target", "shadow"]
     assert (table["train_accuracy"] > table["test_accuracy"]).all()
     assert target.models == [((32, 32, 1), 10)]
+    assert "scores.npz" in target.artifacts, "so that a report can compare it record by record"
 
 
 def test_every_attack_of_the_registry_ran_on_the_target(done: tuple[MemoryTracker, StudyResult, Path]) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from memberscope.errors import Interrupted, UserError
-from memberscope.mlflow_adapter import keep_killed, store
+from memberscope.mlflow_adapter import keep_killed, store, view
 from memberscope.mlflow_adapter.tracker import MlflowTracker, end_status
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Session:
         tracker: the parent's `Tracker`.
         store: where the runs lie, for people: a path or a server's address.
         link: the address of the run in the UI, once ``make ui`` (or the server) runs.
+        all_runs: the address of all runs there, the leakiest first.
         adopted: whether ``mlflow run`` made the run.
         nameable: whether the run's name is ours to give: it is new, or has one of MLflow's random names.
     """
@@ -52,6 +53,7 @@ class Session:
     tracker: MlflowTracker
     store: str
     link: str
+    all_runs: str
     adopted: bool
     nameable: bool = True
 
@@ -92,6 +94,7 @@ def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Ite
         run_id, experiment_id = run.info.run_id, run.info.experiment_id
         _end_stale_runs(client, experiment_id)
         client.set_experiment_tag(experiment_id, "mlflow.note.content", DESCRIPTION)
+        client.set_experiment_tag(experiment_id, view.TAG, view.state())
     except (MlflowException, OSError) as error:
         raise UserError(
             f"store {uri}: {str(error).splitlines()[0]}; allowed: a store that MLflow {mlflow.__version__} can use"
@@ -107,6 +110,7 @@ def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Ite
         tracker=tracker,
         store=unquote(uri.removeprefix("sqlite:///")),
         link=_link(uri, experiment_id, run_id),
+        all_runs=view.link(_base(uri), experiment_id),
         adopted=bool(adopted),
         nameable=not adopted or GENERATED_NAME.fullmatch(run.info.run_name or "") is not None,
     )
@@ -178,6 +182,9 @@ def _end_stale_runs(client: MlflowClient, experiment_id: str) -> None:
             client.set_terminated(run.info.run_id, "KILLED")
 
 
+def _base(uri: str) -> str:
+    return uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+
+
 def _link(uri: str, experiment_id: str, run_id: str) -> str:
-    base = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
-    return f"{base}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+    return f"{_base(uri)}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"

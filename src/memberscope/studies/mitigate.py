@@ -180,11 +180,16 @@ def calibration_error(target: Predictions, outside: NDArray[np.bool_]) -> float:
     return metrics.expected_calibration_error(probs, target.labels[outside], rng=seeds.stream(0, "ece"), draws=1).value
 
 
+def estimate_of(one: Climb, attack: str, figure: str) -> metrics.Estimate | None:
+    """A figure of a rung's audit, with its interval over the records; None where the attack was skipped."""
+    estimate = one.report.cell(attack).figures.get(figure)
+    return None if estimate is None or estimate.status == "skipped" else estimate
+
+
 def figure_of(one: Climb, attack: str, figure: str) -> float | None:
-    """A figure of a rung's audit; None where the attack was skipped."""
-    cell = one.report.cell(attack)
-    estimate = cell.figures.get(figure)
-    return None if estimate is None or estimate.status == "skipped" else float(estimate.value)
+    """The value of such a figure."""
+    estimate = estimate_of(one, attack, figure)
+    return None if estimate is None else float(estimate.value)
 
 
 def ladder_frame(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> pd.DataFrame:
@@ -202,7 +207,9 @@ def ladder_frame(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> p
                 **one.utility,
             }
             for figure in CHANGED:
-                row[figure] = figure_of(one, rung.primary, figure)
+                own = estimate_of(one, rung.primary, figure)
+                row[figure] = None if own is None else float(own.value)
+                row |= {f"{figure}_{end}": None if own is None else getattr(own, end) for end in ("ci_low", "ci_high")}
                 row[f"undefended_{figure}"] = figure_of(plain, rung.against, figure)
             bound = one.report.cell(rung.primary).figures.get("epsilon_lower_bound")
             row["epsilon_lower_bound"] = None if bound is None or bound.status == "skipped" else bound.value
@@ -226,7 +233,10 @@ def judge(frame: pd.DataFrame, *, margin: float) -> dict[str, dict[str, metrics.
 
 
 def table_of(frame: pd.DataFrame, judged: Mapping[str, Mapping[str, metrics.Verdict]]) -> pd.DataFrame:
-    """The ladder table: a row a rung; means over seeds with t intervals, changes with verdicts."""
+    """The ladder table: a row a rung; means over seeds with t intervals, changes with verdicts.
+
+    Of one seed there is no interval over seeds: a figure of its audit keeps the one over its records.
+    """
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
@@ -243,6 +253,8 @@ def table_of(frame: pd.DataFrame, judged: Mapping[str, Mapping[str, metrics.Verd
             if len(values):
                 seen = metrics.paired_seeds(values)
                 row |= {name: seen.mean, f"{name}_ci_low": seen.ci_low, f"{name}_ci_high": seen.ci_high}
+        if len(part) == 1:
+            row |= {f"{figure}_{end}": part[f"{figure}_{end}"].iloc[0] for figure in CHANGED for end in ("ci_low", "ci_high")}
         for figure in CHANGED:
             verdict = judged.get(figure, {}).get(str(rung))
             if verdict is not None:

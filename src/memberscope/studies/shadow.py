@@ -24,7 +24,7 @@ from memberscope.shadow_plan import ShadowPlan, make_shadow_plan
 from memberscope.slices import check_names
 from memberscope.studies import other_data, rotation
 from memberscope.studies.attack import log_curves
-from memberscope.studies.audited import attack_progress, finding, headline_table, markdown
+from memberscope.studies.audited import attack_progress, finding, headline_table, keep_scores, markdown
 from memberscope.studies.fleets import open_store, train
 from memberscope.studies.result import StudyResult
 from memberscope.studies.shadow_evidence import Bench, ask, ask_more
@@ -256,6 +256,7 @@ def audit_first(
         child.metrics(accuracies(evidence.target))
         child.table(report.to_frame(), "attacks.csv")
         child.table(headline_table(report), "attacks.json")
+        keep_scores(report, child, source=bench.data.digest)
         log_curves(report, child, seed=config.seed)
         child.keras_model(bench.fleet.model(target), input_shape=bench.data.shape, classes=bench.data.classes)
     return report
