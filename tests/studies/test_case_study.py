@@ -92,6 +92,10 @@ def test_impossible_studies_fail_before_training() -> None:
         ({"depth": 4}, "depth=4"),
         ({"members": 1700}, "members=1700"),
         ({"deep": 3}, "deep=3"),
+        (
+            {"experiments": "classes", "few_classes": 2, "members": 200, "batch_size": 50},
+            "few_classes=2 .with its share of the records.: batch",
+        ),
         ({"slices": "clas"}, "nearest: class"),
         ({"attacks": "metric_entropy"}, "need shadow"),
     ):

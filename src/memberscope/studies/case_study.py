@@ -94,9 +94,19 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
         )
     chosen = [item for item in EXPERIMENTS if config.experiments in ("all", item.name)]
     cast = {role: what for role, what in roles(config).items() if any(role in (item.first, item.second) for item in chosen)}
+    if len(data.shape) == 1 and any(what.model.model == "conv" for what in cast.values()):
+        raise UserError(
+            f"experiments={config.experiments}: one of its models is conv, which needs images, and the records of {data.name} have shape "
+            f"{data.shape}; allowed here: depth, classes"
+        )
     for what in cast.values():
         part, part_config = _share(data, config, what)
-        one_model.check_before_training(part, part_config, [what.model], config, config, seed=config.seed)
+        try:
+            one_model.check_before_training(part, part_config, [what.model], config, config, seed=config.seed)
+        except UserError as error:
+            if not what.few:
+                raise
+            raise UserError(f"few_classes={config.few_classes} (with its share of the records): {error}") from None
     tracker.text(as_json(groups(config)), "study.json")
     found: dict[str, list[Trained]] = {role: [] for role in cast}
     prepared: Prepared | None = None
