@@ -97,10 +97,12 @@ def main() -> int:
     parser.add_argument(
         "--archive_dir", default=os.environ.get("MEMBERSCOPE_ARCHIVE_DIR", ""), help="folder with Location-30's archive"
     )
+    parser.add_argument("--only", default="", choices=("", "digits", "location30"), help="one of them alone")
     arguments = parser.parse_args()
     common = {"epochs": EPOCHS, "batch_size": 50, "depth": 3, "attacks": "threshold_loss"}
     sets = ["digits"] if arguments.quick or not arguments.archive_dir else ["digits", "location30"]
-    if not arguments.quick and len(sets) == 1:
+    sets = [name for name in sets if arguments.only in ("", name)]
+    if not arguments.quick and not arguments.archive_dir:
         print("location30: left out; set --archive_dir or MEMBERSCOPE_ARCHIVE_DIR to the folder that has its archive")
     ratios = []
     for dataset in sets:
