@@ -39,11 +39,11 @@ def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
 
 
 def _dtype(file: IO[bytes]) -> np.dtype[Any]:
-    version = npy.read_magic(file)  # type: ignore[no-untyped-call]
+    version = npy.read_magic(file)  # type: ignore[no-untyped-call]  # numpy's own has no types
     if version == (1, 0):
-        return npy.read_array_header_1_0(file)[2]  # type: ignore[no-untyped-call,no-any-return]
+        return npy.read_array_header_1_0(file)[2]  # type: ignore[no-untyped-call,no-any-return]  # as above
     if version == (2, 0):
-        return npy.read_array_header_2_0(file)[2]  # type: ignore[no-untyped-call,no-any-return]
+        return npy.read_array_header_2_0(file)[2]  # type: ignore[no-untyped-call,no-any-return]  # as above
     raise ValueError(f"array format {version}")
 
 
@@ -70,7 +70,7 @@ def read_npz(path: Path) -> dict[str, Array]:
                     if _dtype(stream).hasobject:
                         raise UserError(f"{path}: {name} holds Python objects (a pickle); allowed are plain numbers and text")
                 with archive.open(member) as stream:
-                    arrays[name] = npy.read_array(stream, allow_pickle=False)  # type: ignore[no-untyped-call]
+                    arrays[name] = npy.read_array(stream, allow_pickle=False)  # type: ignore[no-untyped-call]  # numpy's own has no types
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, OSError) as error:
         raise UserError(f"{path}: truncated or damaged ({error}); write it again") from None
     return arrays

@@ -13,7 +13,6 @@ that takes the scores as given is too narrow by as much where there is little si
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +23,7 @@ from memberscope import seeds
 from memberscope.attacks import folds as fold_plan
 from memberscope.attacks.features import Features, fit_scaling
 from memberscope.checks import BoolArray, FloatArray, row_chunks
+from memberscope.cores import cores
 from memberscope.predictions import Predictions
 
 Model = Callable[[FloatArray], FloatArray]
@@ -59,11 +59,6 @@ def shortage(predictions: Predictions, folds: int) -> str | None:
     return f"{asked}; there are {sides[0]} and {sides[1]}"
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def cross_fit(
     predictions: Predictions, features: Features, learner: Learner, *, name: str, seed: int, folds: int, workers: int | None
 ) -> CrossFitted:
@@ -94,9 +89,7 @@ def cross_fit(
         return scores, len(part)
 
     with threadpool_limits(limits=1):
-        done = Parallel(n_jobs=min(workers or available_cores(), folds), backend="threading")(
-            delayed(one)(k) for k in range(folds)
-        )
+        done = Parallel(n_jobs=min(workers or cores(), folds), backend="threading")(delayed(one)(k) for k in range(folds))
     out = np.empty(n)
     for fold, (scores, _) in enumerate(done):
         out[order[fold_of[order] == fold]] = scores

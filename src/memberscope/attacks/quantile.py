@@ -15,8 +15,8 @@ import numpy as np
 
 from memberscope import seeds, signals
 from memberscope.attacks.base import Attack, AttackScores, Skip
-from memberscope.attacks.crossfit import available_cores
 from memberscope.checks import Array, FloatArray, row_chunks
+from memberscope.cores import cores
 from memberscope.evidence import Evidence
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
@@ -181,9 +181,7 @@ def _fit_predict(
         )  # fmt: skip
         return np.asarray(trees.fit(x, values).predict(rows), dtype=np.float64)
 
-    done = Parallel(n_jobs=min(workers or available_cores(), len(levels)), backend="threading")(
-        delayed(one)(level) for level in levels
-    )
+    done = Parallel(n_jobs=min(workers or cores(), len(levels)), backend="threading")(delayed(one)(level) for level in levels)
     return np.column_stack(done)
 
 

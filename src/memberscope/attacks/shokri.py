@@ -17,9 +17,10 @@ import numpy as np
 from memberscope import seeds, signals
 from memberscope.attacks import transfer
 from memberscope.attacks.base import Attack, AttackScores, Skip
-from memberscope.attacks.crossfit import MOST_TRAINING, Model, available_cores
+from memberscope.attacks.crossfit import MOST_TRAINING, Model
 from memberscope.attacks.folds import Index
 from memberscope.checks import BoolArray, FloatArray
+from memberscope.cores import cores
 from memberscope.evidence import Evidence
 from memberscope.predictions import Predictions, ShadowPredictions
 
@@ -79,7 +80,7 @@ class Shokri(Attack):
             return None if model is None else model(values[target.labels == c])
 
         with threadpool_limits(limits=1):
-            done = Parallel(n_jobs=min(workers or available_cores(), len(classes)), backend="threading")(
+            done = Parallel(n_jobs=min(workers or cores(), len(classes)), backend="threading")(
                 delayed(one)(int(c)) for c in classes
             )
             scores = np.empty(len(target))

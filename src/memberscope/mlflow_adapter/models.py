@@ -75,7 +75,7 @@ def _native(loaded: Any) -> Any:
     """The model beneath MLflow's wrapper, or None where a flavour does not show it."""
     try:
         return loaded.get_raw_model()
-    except (AttributeError, NotImplementedError):
+    except (AttributeError, NotImplementedError):  # an older wrapper has no such method, a flavour may not implement it
         return None
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from memberscope.attacks import registry
 from memberscope.audit import resolve_attacks
 from memberscope.config import SweepStudyConfig, groups
+from memberscope.cores import cores
 from memberscope.datasets import LabeledData, load_dataset
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
@@ -25,7 +26,7 @@ from memberscope.studies.result import StudyResult
 from memberscope.studies.sweep_work import Job, work
 from memberscope.sweeps import storage as storages
 from memberscope.sweeps.cells import Grid
-from memberscope.sweeps.crew import cores, run_crew
+from memberscope.sweeps.crew import run_crew
 from memberscope.sweeps.grids import FEWEST, make_grid
 from memberscope.sweeps.ledger import Ledger
 from memberscope.sweeps.prepared import save_data

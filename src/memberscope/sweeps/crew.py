@@ -9,17 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from memberscope.cores import cores
 from memberscope.interrupt import StopFlag
 
 MODULE = "memberscope.sweep_worker"
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 30.0  # for a worker to give its trial back
 REPLACEMENTS = 3  # a worker's place is filled so often again
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def thread_environment(workers: int) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope.cores import cores
 from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
@@ -21,7 +22,7 @@ from memberscope.store import Store, digest, versions
 from memberscope.training import cluster, local
 from memberscope.training.recipe import Recipe
 from memberscope.training.trained import Curves, TrainedModel
-from memberscope.training.units import Unit, Work, cores, has_a_thread_each, split
+from memberscope.training.units import Unit, Work, has_a_thread_each, split
 
 if TYPE_CHECKING:
     from tensorflow import keras

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from memberscope.cores import cores
 from memberscope.errors import Interrupted, UserError
 from memberscope.training.recipe import Recipe
 from memberscope.training.trained import TrainedModel
-from memberscope.training.units import Single, Unit, Work, cores, one_thread, program
+from memberscope.training.units import Single, Unit, Work, one_thread, program
 
 if TYPE_CHECKING:
     from memberscope.training.batched import Program

@@ -6,7 +6,6 @@ Groups are fixed by position, so which models train together depends neither on 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope.cores import cores
 from memberscope.plan import Index
 from memberscope.training.recipe import Recipe
 from memberscope.training.trained import TrainedModel
@@ -156,11 +156,6 @@ def has_a_thread_each() -> bool:
     import tensorflow as tf
 
     return bool(tf.config.threading.get_intra_op_parallelism_threads() == 1)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def one_thread() -> None:
