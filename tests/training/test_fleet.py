@@ -288,6 +288,18 @@ def test_conv_models_train_in_processes_as_one_would_alone() -> None:
         np.testing.assert_allclose(fleet.logits(DATA.x)[k], model(DATA.x.astype(np.float32) / 255).numpy(), atol=1e-4)
 
 
+def test_a_fleet_asked_again_builds_no_further_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A climb asks thousands of times; each type of record has a program of its own, and all keep to the weights that are asked for."""
+    fleet, built = _fleet(2, CONV, workers=1), []
+    model = Fleet.model
+    monkeypatch.setattr(Fleet, "model", lambda fleet, k: built.append(k) or model(fleet, k))
+    first, real = fleet.logits(DATA.x), DATA.x.astype(np.float32) / 255
+    for models in ([1], [0], [0], [1, 0]):
+        np.testing.assert_array_equal(fleet.logits(DATA.x[:7], models=models), first[models, :7])
+        np.testing.assert_allclose(fleet.logits(real, models=models), first[models], atol=1e-5)
+    assert len(built) == 2  # of bytes and of real numbers, in one thread
+
+
 def _quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers without TensorFlow: what happens to them is the test's own, sent to them by value."""
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from memberscope.plan import Index
 from memberscope.progress import Progress
 from memberscope.store import Store, digest, versions
 from memberscope.training import cluster, local
+from memberscope.training.forward import ForwardPasses
 from memberscope.training.recipe import Recipe
 from memberscope.training.trained import Curves, TrainedModel
 from memberscope.training.units import Unit, Work, has_a_thread_each, split
@@ -49,6 +50,7 @@ class Fleet:
     curves: Mapping[str, NDArray[np.float64]]
     reused: int
     trained: int
+    _passes: ForwardPasses = field(default_factory=ForwardPasses, init=False, repr=False, compare=False)
 
     @property
     def n_models(self) -> int:
@@ -94,16 +96,12 @@ class Fleet:
             list(pool.map(some, range(0, len(x), LOGIT_RECORDS)))  # raises what any of them raised
 
     def _logits_singly(self, x: NDArray[Any], chosen: Sequence[int], out: NDArray[np.float32]) -> None:
-        from memberscope.training.fit import predictor, to_tensor
-
-        every, tensor, threads = np.arange(len(x)), to_tensor(x), cores() if has_a_thread_each() else 1
+        threads = cores() if has_a_thread_each() else 1
 
         def some(rows: NDArray[np.intp]) -> None:
-            model = self.model(chosen[rows[0]])
-            predict = predictor(model, tensor, scale=255.0 if x.dtype == np.uint8 else 1.0)
-            for row in rows:
-                model.set_weights(self.weights[chosen[row]])
-                out[row] = predict(every)
+            with self._passes.lend(lambda: self.model(0), x.dtype) as say:
+                for row in rows:
+                    out[row] = say(self.weights[chosen[row]], x)
 
         shares = [share for share in np.array_split(np.arange(len(chosen)), threads) if len(share)]
         with ThreadPoolExecutor(max_workers=threads) as pool:
