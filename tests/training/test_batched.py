@@ -11,6 +11,7 @@ from memberscope.training import batched
 from memberscope.training.batched import Program, initial_weights
 from memberscope.training.fit import epoch_order
 from memberscope.training.recipe import Recipe
+from memberscope.training.records import DenseRecords, SparseRecords, records_of
 from memberscope.training.trained import TrainedModel
 
 N, CLASSES, SHAPE = 150, 3, (8, 8, 1)
@@ -28,11 +29,13 @@ def _recipe(**changes: object) -> Recipe:
 
 def _train(recipe: Recipe, members: list[np.ndarray] = MEMBERS, x: np.ndarray = X) -> list[TrainedModel]:
     scale = 255.0 if x.dtype == np.uint8 else 1.0
-    program = Program(recipe, models=len(members), x=tf.constant(x), y=tf.constant(Y, tf.int32), scale=scale, classes=CLASSES)
+    program = Program(recipe, models=len(members), x=records_of(x), y=tf.constant(Y, tf.int32), scale=scale, classes=CLASSES)
     return program.train(members, SEEDS[: len(members)], lambda steps: None)
 
 
-def _keras(recipe: Recipe, members: np.ndarray, seed: int) -> tuple[list[np.ndarray], list[float], list[float]]:
+def _keras(
+    recipe: Recipe, members: np.ndarray, seed: int, records: np.ndarray = X
+) -> tuple[list[np.ndarray], list[float], list[float]]:
     """`keras.Model.fit` on the same order: weights, and its own running accuracy and loss by epoch."""
     model = recipe.build(input_shape=SHAPE, classes=CLASSES, seed=seed)
     if recipe.l2:
@@ -47,7 +50,7 @@ def _keras(recipe: Recipe, members: np.ndarray, seed: int) -> tuple[list[np.ndar
     accuracy, losses = [], []
     for epoch in range(1, recipe.epochs + 1):
         order = epoch_order(members, seed=seed, epoch=epoch)
-        x, y = X[order].astype(np.float32) / 255, np.eye(CLASSES)[Y[order]]
+        x, y = records[order].astype(np.float32) / (255 if records.dtype == np.uint8 else 1), np.eye(CLASSES)[Y[order]]
         history = model.fit(x, y, batch_size=recipe.batch_size, shuffle=False, verbose=0).history
         accuracy += history["accuracy"]
         losses += history["loss"]
@@ -73,6 +76,39 @@ def test_weights_and_curves_equal_those_of_keras_fit(changes: dict[str, object])
         np.testing.assert_allclose(model.curves.accuracy, accuracy, atol=1e-6)
         if not recipe.l2:  # Keras counts the penalty in, ours does not
             np.testing.assert_allclose(model.curves.loss, loss, rtol=1e-5)
+
+
+def test_records_of_mostly_zeros_train_as_those_of_keras_fit() -> None:
+    """Through products that skip the zeros; a record without any entry among them."""
+    x = np.where(RNG.random((N, *SHAPE)) < 0.1, X, 0).astype(np.float32) / 255
+    x[MEMBERS[1][0]] = 0
+    recipe = _recipe(l2=0.001)
+    assert isinstance(records_of(x), SparseRecords)
+    model, (weights, accuracy, _) = _train(recipe, x=x)[1], _keras(recipe, MEMBERS[1], SEEDS[1], x)
+    for ours, theirs in zip(model.weights, weights, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    np.testing.assert_allclose(model.curves.accuracy, accuracy, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_products_without_zeros_equal_those_of_matrices(share: float) -> None:
+    models, batch, features, units, steps = 3, 5, 64, 7, 4
+    x = np.where(RNG.random((N, features)) < share, RNG.normal(size=(N, features)), 0).astype(np.float32)
+    index = RNG.integers(0, N, (steps, models, batch))
+    kernel, delta = (tf.constant(RNG.normal(size=(models, rows, units)), tf.float32) for rows in (features, batch))
+    records = SparseRecords(x)
+    fed = [tf.constant(part) for part in records.feed(index)]
+    for step in range(steps):
+        found = records.batch(tf.constant(index[step]), fed, tf.constant(step))
+        wanted = x[index[step]]
+        np.testing.assert_allclose(found.times(kernel), wanted @ kernel.numpy(), atol=1e-5)
+        np.testing.assert_allclose(found.transposed_times(delta), wanted.transpose(0, 2, 1) @ delta.numpy(), atol=1e-5)
+
+
+def test_dense_records_are_kept_whole() -> None:
+    assert isinstance(records_of(X), DenseRecords)
+    assert isinstance(records_of(np.ones((4, 3), np.float32)), DenseRecords)
+    assert isinstance(records_of(np.eye(20, dtype=np.float32)), SparseRecords)
 
 
 @pytest.mark.parametrize("model", ["dense", "mlp"])
@@ -104,7 +140,7 @@ def test_stops_between_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_program_starts_afresh_with_each_group() -> None:
-    program = Program(_recipe(), models=2, x=tf.constant(X), y=tf.constant(Y, tf.int32), scale=255.0, classes=CLASSES)
+    program = Program(_recipe(), models=2, x=records_of(X), y=tf.constant(Y, tf.int32), scale=255.0, classes=CLASSES)
     steps: list[int] = []
     first, other, again = (program.train(MEMBERS[:2], pair, steps.append)[0] for pair in ((3, 4), (8, 9), (3, 4)))
     assert _same(first, again)

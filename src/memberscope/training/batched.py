@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from memberscope import seeds
 from memberscope.plan import Index
 from memberscope.training.fit import epoch_order
 from memberscope.training.recipe import Recipe
+from memberscope.training.records import Batch, DenseBatch, Records
 from memberscope.training.trained import Curves, TrainedModel, Weights
 
 CHUNK_STEPS = 100  # steps between two looks at the stop flag and the progress bar
@@ -89,21 +91,20 @@ class Program:
     Not safe for two threads at once: its variables are the state of the group in training.
     """
 
-    def __init__(self, recipe: Recipe, *, models: int, x: tf.Tensor, y: tf.Tensor, scale: float, classes: int) -> None:
+    def __init__(self, recipe: Recipe, *, models: int, x: Records, y: tf.Tensor, scale: float, classes: int) -> None:
         """Make the variables.
 
         Args:
             recipe: of a batchable model.
             models: how many train together.
-            x: (n, ...) all records.
+            x: all records.
             y: (n,) int32 labels.
             scale: what a record is divided by to lie in [0, 1].
             classes: number of logits.
         """
         self.recipe, self.models, self._classes, self._scale = recipe, models, classes, scale
-        self._x, self._y = tf.reshape(x, (tf.shape(x)[0], -1)), y
-        self._input_shape = tuple(x.shape[1:])
-        sizes = recipe.layer_sizes(input_shape=self._input_shape, classes=classes)
+        self._x, self._y = x, y
+        sizes = recipe.layer_sizes(input_shape=x.shape, classes=classes)
         shapes = [shape for a, b in itertools.pairwise(sizes) for shape in ((models, a, b), (models, 1, b))]  # kernels, biases
         self._values, self._first, self._second = (
             [tf.Variable(tf.zeros(shape), trainable=False) for shape in shapes] for _ in range(3)
@@ -113,7 +114,8 @@ class Program:
         self._run = tf.function(
             self._steps, autograph=False,
             input_signature=[
-                spec([None, models, recipe.batch_size], tf.int64), spec([None, models, recipe.batch_size], tf.float32), spec([], tf.int32)
+                spec([None, models, recipe.batch_size], tf.int64), spec([None, models, recipe.batch_size], tf.float32), spec([], tf.int32),
+                x.signature,
             ],
         )  # fmt: skip
 
@@ -132,9 +134,7 @@ class Program:
             Orders(index, seed=seed, epochs=recipe.epochs, batch_size=recipe.batch_size)
             for index, seed in zip(members, seeds_of, strict=True)
         ]
-        self._begin(
-            [initial_weights(recipe, input_shape=self._input_shape, classes=self._classes, seed=seed) for seed in seeds_of]
-        )
+        self._begin([initial_weights(recipe, input_shape=self._x.shape, classes=self._classes, seed=seed) for seed in seeds_of])
         kept: dict[int, Weights] = {}
         seen: list[NDArray[np.float32]] = []
         for start, stop in chunks(sorted({order.steps for order in orders})):
@@ -142,7 +142,8 @@ class Program:
             weight = np.zeros(index.shape, np.float32)
             for k, order in enumerate(orders):
                 order.fill(start, index[:, k], weight[:, k])
-            seen.append(self._run(index, weight, start).numpy())  # (2, steps, models)
+            with in_one_thread():
+                seen.append(self._run(index, weight, start, self._x.feed(index)).numpy())  # (2, steps, models)
             kept |= {k: self._copy(k) for k, order in enumerate(orders) if order.steps == stop}
             between_steps(sum(min(stop, order.steps) - min(start, order.steps) for order in orders))
         loss, accuracy = np.concatenate(seen, axis=1)
@@ -160,12 +161,13 @@ class Program:
     def _copy(self, k: int) -> Weights:
         return [value[k].numpy() if i % 2 == 0 else value[k, 0].numpy() for i, value in enumerate(self._values)]
 
-    def _steps(self, index: tf.Tensor, weight: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+    def _steps(self, index: tf.Tensor, weight: tf.Tensor, start: tf.Tensor, fed: Sequence[tf.Tensor]) -> tf.Tensor:
         """Steps start + 1, start + 2, ... with batches `index` (steps, models, batch); loss and accuracy (2, steps, models)."""
         steps = tf.shape(index)[0]
 
         def body(i: tf.Tensor, losses: tf.TensorArray, hits: tf.TensorArray) -> tuple[Any, ...]:
-            loss, hit = self._step(index[i], weight[i], tf.cast(start + i + 1, tf.float32))
+            x = self._x.batch(index[i], fed, i)
+            loss, hit = self._step(x, index[i], weight[i], tf.cast(start + i + 1, tf.float32))
             return i + 1, losses.write(i, loss), hits.write(i, hit)
 
         _, losses, hits = tf.while_loop(
@@ -175,25 +177,23 @@ class Program:
         )  # fmt: skip
         return tf.stack([losses.stack(), hits.stack()])
 
-    def _step(self, index: tf.Tensor, weight: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _step(self, x: Batch, index: tf.Tensor, weight: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """One step of Adam for all models: (models,) mean loss and accuracy of their batches before it."""
         values = [variable.read_value() for variable in self._values]
         kernels, biases = values[::2], values[1::2]
-        x = tf.gather(self._x, index)  # (models, batch, features)
-        x = tf.cast(x, tf.float32)
-        inputs, raw, out = [x], [], x
+        inputs: list[Batch] = [x]
+        raw = []
         for layer, (kernel, bias) in enumerate(zip(kernels, biases, strict=True)):
-            product = tf.matmul(out, kernel)  # (models, batch, units)
+            product = inputs[-1].times(kernel)  # (models, batch, units)
             raw.append((product if layer else self._scaled(product)) + bias)
             if layer < len(kernels) - 1:
-                out = self._activation(raw[-1])
-                inputs.append(out)
+                inputs.append(DenseBatch(self._activation(raw[-1])))
         y = tf.gather(self._y, index)
         loss, error = self._cross_entropy(raw[-1], y)
         delta = error * weight[..., None]
         gradients: list[tf.Tensor] = []
         for layer in reversed(range(len(kernels))):
-            product = tf.matmul(inputs[layer], delta if layer else self._scaled(delta), transpose_a=True)
+            product = inputs[layer].transposed_times(delta if layer else self._scaled(delta))
             penalty = 2.0 * self.recipe.l2 * kernels[layer] if self.recipe.l2 else None
             gradients[:0] = [product if penalty is None else product + penalty, tf.reduce_sum(delta, axis=1, keepdims=True)]
             if layer:  # nothing asks for the gradient by the records
@@ -231,6 +231,18 @@ class Program:
             tape.watch(raw)
             out = self._activation(raw)
         return tape.gradient(out, raw, output_gradients=delta)
+
+
+def in_one_thread() -> AbstractContextManager[None]:
+    """A program called in it starts its kernels one after another in the calling thread.
+
+    Its steps are chains of a hundred small kernels: handing each to a pool of threads costs more than the few that could run side by side
+    would gain, and the cores have other groups to train. TensorFlow has no public name for it.
+    """
+    from tensorflow.python.eager import context
+
+    chosen: AbstractContextManager[None] = context.function_executor_type("SINGLE_THREADED_EXECUTOR")
+    return chosen
 
 
 def chunks(ends: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -21,7 +21,7 @@ from memberscope.cores import cores
 from memberscope.errors import Interrupted, UserError
 from memberscope.training.recipe import Recipe
 from memberscope.training.trained import TrainedModel
-from memberscope.training.units import Single, Unit, Work, one_thread, program
+from memberscope.training.units import Single, Unit, Work, one_thread, program, shared_records
 
 if TYPE_CHECKING:
     from memberscope.training.batched import Program
@@ -37,9 +37,7 @@ def in_threads(work: Work, units: Sequence[Unit], *, advance: Callable[[int], No
 
     While one group's program waits for a small kernel, another's keeps the cores busy.
     """
-    from memberscope.training.fit import to_tensor
-
-    x = to_tensor(work.x)
+    x = shared_records(work)
     idle: dict[int, list[Program | Single]] = {}
     lock, ended = threading.Lock(), threading.Event()
 
@@ -91,7 +89,8 @@ def _open(folder: Folder) -> Work:
 @lru_cache(maxsize=1)
 def _compiled(folder: Folder, models: int) -> Program | Single:
     """Made once for all units that this process is given."""
-    return program(_open(folder), models)
+    work = _open(folder)
+    return program(work, models, shared_records(work))
 
 
 def start_worker() -> None:

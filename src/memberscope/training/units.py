@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tensorflow import keras
 
     from memberscope.training.batched import Program
+    from memberscope.training.records import Records
 
 GROUP = 8  # models a batched program at most: more would only lose more when killed
 STATE_BYTES = 4 << 20  # of a group's weights, moments and gradients: beyond what caches hold, Adam waits for memory
@@ -83,17 +84,20 @@ def split(
     ]
 
 
-def program(work: Work, models: int, x: tf.Tensor | None = None) -> Program | Single:
-    """The compiled training of `models` models at once, or of one at a time where they do not train batched.
+def shared_records(work: Work) -> Records | tf.Tensor:
+    """The work's records as all its programs take them: made once for those of one process."""
+    from memberscope.training.fit import to_tensor
+    from memberscope.training.records import records_of
 
-    `x`: the work's records, where several programs are to share them.
-    """
+    return records_of(work.x) if work.recipe.batched else to_tensor(work.x)
+
+
+def program(work: Work, models: int, x: Records | tf.Tensor) -> Program | Single:
+    """The compiled training of `models` models at once, or of one at a time where they do not train batched; `x`: `shared_records`."""
     import tensorflow as tf
 
     from memberscope.training.batched import Program
-    from memberscope.training.fit import to_tensor
 
-    x = to_tensor(work.x) if x is None else x
     if not work.recipe.batched:
         return Single(work, x)
     labels = tf.constant(work.y, tf.int32)
@@ -132,7 +136,7 @@ class Single:
 
 def train_unit(unit: Unit, work: Work, between_steps: Callable[[int], None]) -> list[TrainedModel]:
     """Train the models of a unit; `between_steps` is called with the number of model steps just done, and may raise."""
-    return program(work, len(unit.members)).train(unit.members, unit.seeds, between_steps)
+    return program(work, len(unit.members), shared_records(work)).train(unit.members, unit.seeds, between_steps)
 
 
 def a_thread_each() -> None:
