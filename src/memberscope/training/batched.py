@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from memberscope import seeds
 from memberscope.plan import Index
 from memberscope.training.fit import epoch_order
 from memberscope.training.recipe import Recipe
-from memberscope.training.records import Batch, DenseBatch, Records
+from memberscope.training.records import Batch, DenseBatch, Records, SparseRecords
 from memberscope.training.trained import Curves, TrainedModel, Weights
 
 CHUNK_STEPS = 100  # steps between two looks at the stop flag and the progress bar
@@ -142,7 +142,7 @@ class Program:
             weight = np.zeros(index.shape, np.float32)
             for k, order in enumerate(orders):
                 order.fill(start, index[:, k], weight[:, k])
-            with in_one_thread():
+            with in_one_thread() if isinstance(self._x, SparseRecords) else nullcontext():
                 seen.append(self._run(index, weight, start, self._x.feed(index)).numpy())  # (2, steps, models)
             kept |= {k: self._copy(k) for k, order in enumerate(orders) if order.steps == stop}
             between_steps(sum(min(stop, order.steps) - min(start, order.steps) for order in orders))
@@ -236,8 +236,9 @@ class Program:
 def in_one_thread() -> AbstractContextManager[None]:
     """A program called in it starts its kernels one after another in the calling thread.
 
-    Its steps are chains of a hundred small kernels: handing each to a pool of threads costs more than the few that could run side by side
-    would gain, and the cores have other groups to train. TensorFlow has no public name for it.
+    A step over sparse records is a chain of a hundred small kernels: handing each to a pool of threads costs more than the few that could
+    run side by side would gain, and the cores have other groups to train. Large dense products lose by it, though: in such a program
+    TensorFlow does not take those of oneDNN. It has no public name for it.
     """
     from tensorflow.python.eager import context
 
