@@ -218,7 +218,7 @@ def log_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker:
     outside = plan.population if len(plan.population) >= 20 else trial.pool
     card = make_card(
         made.x, made.y, method=made.method, classes=data.classes, queries=made.queries, query=trial.query, real=data.scaled(outside),
-        seed=config.seed,
+        real_labels=data.y[outside], seed=config.seed,
     )  # fmt: skip
     tracker.table(pd.DataFrame(card.rows()), f"{folder}card.csv")
     tracker.text(as_json(card.to_dict()), f"{folder}card.json")

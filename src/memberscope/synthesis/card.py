@@ -57,6 +57,9 @@ class Card:
             copies (Lopez-Paz & Oquab 2017, with AUC for accuracy): 0.5 where it cannot, 1 where each is told. The classifier is that of
             the blind control (boosted trees and logistic regression on principal components, see `controls.blind_control`), without
             labels; a set that it cannot tell may still differ.
+        recognized: share of records to which a classifier that knows real records alone gives their label: a judge that is not the target.
+            It is a support vector machine trained on one half of the held-out real records; skipped without their labels.
+        recognized_real: the same share of the other half.
         queries: what the set cost the target's owner; `queries_per_record` over its records.
     """
 
@@ -69,6 +72,8 @@ class Card:
     diversity: Diversity
     diversity_real: Diversity | None
     c2st: Estimate
+    recognized: Estimate
+    recognized_real: Estimate
     queries: int
 
     @property
@@ -86,7 +91,7 @@ class Card:
         add("records", self.records, note=self.method)
         add("classes_present", sum(count > 0 for count in self.class_counts), note=f"of {self.classes}")
         add("fewest_of_a_class", min(self.class_counts))
-        for name in ("confidence", "agreement", "c2st"):
+        for name in ("confidence", "agreement", "c2st", "recognized", "recognized_real"):
             one: Estimate = getattr(self, name)
             given = one.status != "skipped"
             add(name, one.value if given else None, one.ci_low, one.ci_high, one.reason)
@@ -118,6 +123,7 @@ def make_card(
     queries: int,
     query: Callable[[NDArray[np.float32]], Array] | None,
     real: Array | None,
+    real_labels: NDArray[np.int64] | None = None,
     seed: int,
     confidence: float = 0.95,
 ) -> Card:
@@ -131,6 +137,7 @@ def make_card(
         query: the target: (m, ...) float32 -> (m, classes) probabilities, or (m,) labels; None: what it says of the set stays unknown.
             These queries are the auditor's and not counted.
         real: (r, ...) real records that the set was not made from; None: the distance to them stays unknown.
+        real_labels: (r,) theirs; None: whether the set would be recognized stays unknown.
         seed: of the random parts of large sets and of the classifier.
         confidence: of the intervals.
 
@@ -142,6 +149,8 @@ def make_card(
     if real is not None and real.shape[1:] != x.shape[1:]:
         raise UserError(f"real: records of shape {real.shape[1:]}, the synthetic ones {x.shape[1:]}; they must be the same")
     rng = seeds.stream(seed, "synthesis", "card")
+    known = None if real is None or real_labels is None else (real, real_labels)
+    recognized, recognized_real = recognition(x, y, known, seed=seed, confidence=confidence)
     sure, agrees = _of_target(x, y, query, confidence)
     size = min(MOST_RECORDS, len(x), MOST_RECORDS if real is None else len(real))
     ours = _flat(x[np.sort(rng.permutation(len(x))[:size])])
@@ -158,8 +167,34 @@ def make_card(
         c2st=skipped("no real records to compare with")
         if theirs is None
         else two_sample(ours, theirs, seed=seed, confidence=confidence),
+        recognized=recognized,
+        recognized_real=recognized_real,
         queries=queries,
     )
+
+
+def recognition(
+    x: Array, y: NDArray[np.int64], known: tuple[Array, NDArray[np.int64]] | None, *, seed: int, confidence: float = 0.95
+) -> tuple[Estimate, Estimate]:
+    """Shares of records `x` (n, ...), and of real ones it never saw, to which a classifier of real records gives their label `y` (n,).
+
+    `known` are the real records (r, ...) and labels (r,), at most `MOST_RECORDS` of which are used: every other one to train on.
+    """
+    if known is None:
+        return skipped("no real records with labels"), skipped("no real records with labels")
+    from sklearn.svm import SVC
+
+    order = seeds.stream(seed, "synthesis", "judge").permutation(len(known[0]))[:MOST_RECORDS]
+    real, labels = _flat(known[0][order]), known[1][order]
+    if len(np.unique(labels[::2])) < 2 or len(order) < 2:
+        why = f"real records of fewer than two classes among {len(order)}"
+        return skipped(why), skipped(why)
+    judge = SVC(C=10.0).fit(real[::2], labels[::2])
+    z, shares = two_sided_z(confidence), []
+    for records, own in ((_flat(x[:MOST_RECORDS]), y[:MOST_RECORDS]), (real[1::2], labels[1::2])):
+        right = int((judge.predict(records) == own).sum())
+        shares.append(spanning(right / len(own), *wilson(right, len(own), z)))
+    return shares[0], shares[1]
 
 
 def _flat(x: Array) -> NDArray[np.float32]:

@@ -76,7 +76,11 @@ class Fleet:
         chosen = range(self.n_models) if models is None else models
         out = np.empty((len(chosen), len(x), self.classes), np.float32)
         if len(x):
-            (self._logits_batched if self.recipe.model in ("dense", "mlp") else self._logits_singly)(x, chosen, out)
+            many = (
+                len(chosen) > 1 or len(x) > LOGIT_RECORDS
+            )  # else one compiled program answers, a climb's questions among them
+            batched = many and self.recipe.model in ("dense", "mlp")
+            (self._logits_batched if batched else self._logits_singly)(x, chosen, out)
         return out
 
     def _logits_batched(self, x: NDArray[Any], chosen: Sequence[int], out: NDArray[np.float32]) -> None:
