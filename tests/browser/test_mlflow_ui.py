@@ -76,8 +76,12 @@ def _environment(store: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    store = tmp_path_factory.mktemp("store")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def site(store: Path) -> Iterator[Site]:
     tiny = {"experiments": "depth", "seeds": "2", "epochs": "10", "members": "200", "nonmembers": "200", "validation": "60"}
     study = ["main", "--attacks=threshold", "--slices=entire", *(f"--{name}={value}" for name, value in tiny.items())]
     command = [sys.executable, "-m", "memberscope.cli", *study]
@@ -248,3 +252,23 @@ def test_runs_compare_by_parallel_coordinates_on_the_logged_names(screen: Screen
     ticks = page.evaluate("[...document.querySelectorAll('.axis .tick')].map(tick => Number(tick.textContent))")
     assert {3.0, 6.0} <= set(ticks), "depth is a number on an axis of its own, not a word"
     screen.keep("compare")
+
+
+def test_a_report_is_read_inside_the_ui(screen: Screen, site: Site, store: Path) -> None:
+    """The artifact's frame shows the whole page, its pictures drawn, and the frame's sandbox finds nothing to complain about."""
+    names = [run.info.run_name for run in site.models[:2]]
+    command = [sys.executable, "-m", "memberscope.cli", "report", "--runs", ",".join(names), "--page", "none"]
+    subprocess.run(command, cwd=store, env=_environment(store), capture_output=True, check=True)
+    client = mlflow.MlflowClient(f"sqlite:///{store}/mlflow.db")
+    (report,) = client.search_runs([EXPERIMENT], filter_string="tags.`memberscope.kind` = 'report'")
+    screen.open(f"experiments/{EXPERIMENT}/runs/{report.info.run_id}/artifacts/report.html?workflowType=machine_learning")
+    frame = screen.page.frame_locator("iframe").first
+    for name in names:
+        frame.get_by_text(name).first.wait_for()
+    _without_assistant(screen.page)
+    assert "ROC" in frame.locator("body").inner_text()
+    pictures = frame.locator("img")
+    assert pictures.count() >= 2
+    drawn = "image => image.complete && image.naturalWidth > 0"
+    assert all(pictures.nth(i).evaluate(drawn) for i in range(pictures.count()))
+    screen.keep("report")

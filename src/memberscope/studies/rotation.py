@@ -229,14 +229,19 @@ def _verdict(row: Mapping[str, Any], *, at_least: bool) -> str:
 
 
 def sentences(judged: pd.DataFrame) -> list[str]:
-    """One line a claim, for people."""
-    lines = []
+    """One line a claim, for people; those whose attacks did not run share the last."""
+    lines, absent = [], 0
     for row in judged.to_dict("records"):
+        if row["targets"] != row["targets"]:  # NaN
+            absent += 1
+            continue
         numbers = ""
-        if row["targets"] == row["targets"] and row["ci_low"] is not None:  # not NaN
+        if row["ci_low"] is not None:
             numbers = (
                 f": {row['figure']} {row['first']:.4f} against {row['second']:.4f}, difference {row['difference']:+.4f} "
                 f"(95% {row['ci_low']:+.4f} to {row['ci_high']:+.4f} over {row['targets']:.0f} targets)"
             )
         lines.append(f"{row['claim']} ({row['source']}): **{row['verdict']}**{numbers}.")
+    if absent:
+        lines.append(f"{absent} of the literature's {len(judged)} orderings: **not tested**, since their attacks did not run.")
     return lines
