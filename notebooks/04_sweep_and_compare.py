@@ -95,6 +95,17 @@ path = mlflow.artifacts.download_artifacts(run_id=parent["run_id"], artifact_pat
 pd.read_csv(path).round(3)
 
 # %% [markdown]
+# And as a picture: each difference with its interval, beside the margin within which *no difference* would be a verdict. The pictures of
+# real sweeps, with five to twenty seeds, are in [the results](../docs/results/sweeps.md).
+
+# %%
+picture = mlflow.artifacts.download_artifacts(run_id=parent["run_id"], artifact_path="effects.png", dst_path=folder)
+plt.figure(figsize=(9, 6))
+plt.imshow(plt.imread(picture))
+plt.axis("off")
+plt.show()
+
+# %% [markdown]
 # Tables that are logged as `attacks.json` can be compared across runs in the UI, and loaded for many runs at once:
 
 # %%

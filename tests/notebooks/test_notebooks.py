@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
-SHOWN = {"01_case_study": 5, "02_outside_attacker": 5, "03_mitigations": 1, "04_sweep_and_compare": 1}  # figures
+SHOWN = {"01_case_study": 5, "02_outside_attacker": 5, "03_mitigations": 1, "04_sweep_and_compare": 2}  # figures
 
 
 def _executed(source: Path, out: Path) -> Any:
