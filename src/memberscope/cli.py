@@ -172,11 +172,18 @@ def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
     result = study.run(config, session.tracker, stop)
     print(f"\n{result.table}\n\n{result.answer}\n")
     print(f"store: {session.store}")
-    print(f"open:  {session.link}" + ("" if session.store.startswith("http") else "  (after: make ui)"))
+    print(f"open:  {session.link}" + ("" if session.store.startswith("http") else f"  (after: {_server(session.store)})"))
     print(f"runs:  {session.all_runs}", flush=True)
     if result.gate is not None:
         raise result.gate
     return 0
+
+
+def _server(store: str) -> str:
+    """What starts a server over the store: the Makefile's own word where it lies beside it."""
+    if os.path.basename(store) == "mlflow.db" and os.path.isfile(os.path.join(os.path.dirname(store), "Makefile")):
+        return "make ui"
+    return f"mlflow ui --backend-store-uri sqlite:///{store}" if os.path.isfile(store) else "mlflow ui over that store"
 
 
 def _run_name(name: str, values: dict[str, Any]) -> str:

@@ -115,6 +115,7 @@ def test_what_does_not_fit_gets_one_line_and_exit_code_two(
         "does not resolve": ["--model_uri=models:/nobody/1", *FILES[:2]],
         "does not resolve (": ["--model_uri=runs:/0123456789abcdef0123456789abcdef/model", *FILES[:2]],
         "model_uri=: missing": FILES[:2],
+        "not an address of a model": ["--model_uri=http://127.0.0.1:9/x", *FILES[:2]],
         "lacks 1 of the 8 columns of the model's signature: f3; nearest: g3": [f"--model_uri={uri}", "--members=renamed.csv",
                                                                               "--nonmembers=renamed_out.csv"],
         "column f3 holds text; the model's signature asks for double": [f"--model_uri={uri}", "--members=text.csv",
@@ -174,3 +175,17 @@ def test_the_gate_ends_the_run_after_all_is_kept(
     if code:
         assert rule.split(" >")[0] in run.data.tags["memberscope.error"]
         assert rule.split(" >")[0] in shown.err
+
+
+def test_missing_numbers_are_told_not_passed_over() -> None:
+    from memberscope import Predictions
+    from memberscope.studies.audit import missing_line
+
+    x = np.arange(12.0).reshape(4, 3)
+    member = np.arange(4) < 2
+    whole = Predictions(probs=np.full((4, 2), 0.5), labels=np.zeros(4, int), member=member, inputs=x)
+    assert missing_line(whole) == ""
+    holes = x.copy()
+    holes[1, :2] = holes[3, 0] = np.nan
+    told = missing_line(Predictions(probs=np.full((4, 2), 0.5), labels=np.zeros(4, int), member=member, inputs=holes))
+    assert told.startswith("Missing: 3 numbers in 2 records.")

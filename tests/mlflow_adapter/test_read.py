@@ -72,6 +72,11 @@ def test_runs_come_back_and_become_one_page(laboratory: Any, capsys: pytest.Capt
         assert cli.main(["report", *words]) == 2
         assert part in capsys.readouterr().err
     client.update_run(first, name="the second")
+    vain = client.create_run(_experiment(), run_name="once only").info.run_id
+    client.set_terminated(vain, "FAILED")
+    good = client.create_run(_experiment(), run_name="once only").info.run_id
+    client.set_terminated(good)
+    assert read_run(client, "once only", experiment_id=_experiment()).id == good, "one that failed does not stand in its way"
     with pytest.raises(UserError, match="2 runs have that name; allowed: the id of one"):
         read_run(client, "the second", experiment_id=_experiment())
 

@@ -14,6 +14,7 @@ import pytest
 
 from memberscope import Predictions, metrics, plots, run_audit, seeds
 from memberscope.audit import AuditReport
+from memberscope.controls import DIFFERENT
 from memberscope.errors import UserError
 from memberscope.kept_scores import KeptScores
 from memberscope.report import facts, render_page
@@ -133,6 +134,21 @@ def test_noise_is_not_called_a_leak_nor_safe() -> None:
     told, lines = facts.plain_words(kept(report(shift=0.0, seed=5)))
     assert "cannot be told from non-members better than by chance" in told
     assert "not proof of safety" in lines[-1]
+
+
+def test_a_finding_is_in_doubt_where_the_records_differ_without_the_model(leaky: AuditReport) -> None:
+    """And a page for others says so first of all, not below under the controls."""
+    sure, unsure = (
+        kept(leaky, texts={"controls.json": as_json({"blind": f"Blind control: {text}."})}) for text in ("no sign", DIFFERENT)
+    )
+    assert facts.judged(sure) == "leaks"
+    assert facts.judged(unsure) == "doubt"
+    told, lines = facts.plain_words(unsure)
+    assert "gives away" not in told
+    assert DIFFERENT in lines[0]
+    html = render_page([unsure, replace(sure, id="1" * 32, name="two")])
+    assert html.index("in doubt: see its controls") < html.index(DIFFERENT) < html.index(">Controls<")
+    assert "gives away" in facts.plain_words(sure)[0]
 
 
 def test_the_lowest_rate_told_is_one_that_the_records_can_measure(leaky: AuditReport) -> None:

@@ -49,14 +49,17 @@ class Records:
         return None if isinstance(self.x, np.ndarray) else tuple(map(str, self.x.columns))
 
     def numbers(self, others: Records | None = None) -> NDArray[Any]:
-        """The features as numbers, for controls: a frame's text columns become codes of their sorted values, here and in `others`."""
+        """The features as numbers, for controls: a frame's text columns become codes of their sorted values, here and in `others`.
+
+        Missing numbers stay NaN.
+        """
         if isinstance(self.x, np.ndarray):
             return self.x
         columns = []
         for name in self.x.columns:
             column = self.x[name]
             if column.dtype.kind in "fiub":
-                columns.append(np.nan_to_num(column.to_numpy(dtype=np.float64)))
+                columns.append(column.to_numpy(dtype=np.float64))
                 continue
             seen = {str(value) for side in (self, others or self) for value in side.x[name].tolist()}
             place = {value: number for number, value in enumerate(sorted(seen))}

@@ -45,7 +45,7 @@ def read_run(client: MlflowClient, name: str, *, experiment_id: str) -> KeptRun:
         experiment_id: where a name is looked for first; then in all others.
 
     Raises:
-        UserError: there is none, or several of that name (their ids are listed).
+        UserError: there is none, or several of that name (their ids are listed); of those that finished, where any did.
     """
     return _kept(client, _found(client, name, experiment_id))
 
@@ -65,11 +65,12 @@ def _found(client: MlflowClient, name: str, experiment_id: str) -> Run:
     everywhere = [found.experiment_id for found in client.search_experiments()]
     for place in ([experiment_id], everywhere):
         runs = client.search_runs(place, query, max_results=20)
-        if len(runs) == 1:
-            return runs[0]
+        whole = [run for run in runs if run.info.status == "FINISHED"]  # a name is often tried in vain first
+        if len(whole or runs) == 1:
+            return (whole or runs)[0]
         if runs:
-            listed = ", ".join(f"{run.info.run_id} ({_when(run)})" for run in runs[:5])
-            raise UserError(f"runs={name}: {len(runs)} runs have that name; allowed: the id of one: {listed}")
+            listed = ", ".join(f"{run.info.run_id} ({_when(run)}, {run.info.status})" for run in (whole or runs)[:5])
+            raise UserError(f"runs={name}: {len(whole or runs)} runs have that name; allowed: the id of one: {listed}")
     raise UserError(f"runs={name}: there is no run of that name in this store; allowed: ids and names of its runs")
 
 

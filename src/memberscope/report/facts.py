@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from memberscope.controls import DIFFERENT
 from memberscope.tracking import KeptRun
 
 if TYPE_CHECKING:
@@ -105,6 +106,19 @@ def verdict(auc: Figure) -> str:
     return "leaks" if auc.ci_low > 0.5 else "odd" if auc.ci_high < 0.5 else "quiet"
 
 
+def judged(run: KeptRun) -> str:
+    """The `verdict` on the first attack, or ``doubt`` where that leaks and the blind control says that the two sides differ anyhow."""
+    names = attacks(run)
+    found = verdict(figure(run, names[0], "auc")) if names else "none"
+    return "doubt" if found == "leaks" and doubt(run) else found
+
+
+def doubt(run: KeptRun) -> str:
+    """What the blind control said, where it puts every other figure in doubt; else nothing."""
+    said = controls(run).get("blind", "")
+    return said if DIFFERENT in said else ""
+
+
 def plain_words(run: KeptRun) -> tuple[str, list[str]]:
     """The finding of the first attack (not of the best of several), and what its figures mean in words."""
     names = attacks(run)
@@ -115,11 +129,12 @@ def plain_words(run: KeptRun) -> tuple[str, list[str]]:
     auc = figure(run, attack, "auc")
     told = {
         "leaks": "The model gives away which records it was trained on.",
+        "doubt": "Members are told from non-members, but the two differ without the model, too: how much is its doing is open.",
         "quiet": "With these records, members cannot be told from non-members better than by chance.",
         "odd": "Non-members look more like members than members do: look at how the records were split before trusting any figure.",
         "none": "There is no interval to judge by.",
-    }[verdict(auc)]
-    lines = []
+    }[judged(run)]
+    lines = [doubt(run)] if doubt(run) else []
     if auc.value is not None:
         lines.append(
             f"Shown one member and one non-member, the attack `{attack}` picks the member in {auc.value:.1%} of cases; a coin picks it in "

@@ -20,7 +20,10 @@ READING = (
         "AUC",
         "the share of pairs of one member and one non-member that an attack puts in the right order: 0.5 is a coin, 1 is certainty",
     ),
-    ("advantage", "true positive rate minus false positive rate, at a threshold chosen on the other half of the records"),
+    (
+        "advantage (held out)",
+        "true positive rate minus false positive rate, at a threshold chosen on the other half of the records",
+    ),
     (
         "TPR at FPR 0.001",
         "of the members, how many an attack finds while it accuses at most one non-member in a thousand. An average such as AUC can look "
@@ -109,7 +112,13 @@ def _contents(shown: Sequence[KeptRun], anchors: Sequence[str]) -> Markup:
 
 def _overview(shown: Sequence[KeptRun]) -> Markup:
     rows: list[list[Content]] = []
-    words = {"leaks": "leaks", "quiet": "not told from chance", "odd": "look at the split", "none": "–"}
+    words = {
+        "leaks": "leaks",
+        "doubt": "in doubt: see its controls",
+        "quiet": "not told from chance",
+        "odd": "look at the split",
+        "none": "–",
+    }
     for run in shown:
         names = facts.attacks(run)
         if not names:
@@ -120,7 +129,7 @@ def _overview(shown: Sequence[KeptRun]) -> Markup:
         auc = facts.figure(run, first, "auc")
         rows.append(
             [
-                run.name, words[facts.verdict(auc)], first, with_interval(auc),
+                run.name, words[facts.judged(run)], first, with_interval(auc),
                 with_interval(facts.figure(run, first, "tpr_at_fpr_0_01")), f"{members:,} / {nonmembers:,}",
             ]
         )  # fmt: skip

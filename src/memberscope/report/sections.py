@@ -20,7 +20,7 @@ FAMILIES = {
     "rmia": "pairwise likelihood ratios",
 }
 COLUMNS = (
-    ("auc", "AUC"), ("advantage_heldout", "advantage"), ("tpr_at_fpr_0_1", "TPR at 0.1"), ("tpr_at_fpr_0_01", "at 0.01"),
+    ("auc", "AUC"), ("advantage_heldout", "advantage (held out)"), ("tpr_at_fpr_0_1", "TPR at 0.1"), ("tpr_at_fpr_0_01", "at 0.01"),
     ("tpr_at_fpr_0_001", "at 0.001"), ("epsilon_heuristic", "ε at least"),
 )  # fmt: skip
 
@@ -52,9 +52,7 @@ def with_interval(found: Figure, digits: int = 3) -> Markup:
 def finding(run: KeptRun) -> Markup:
     """The plain-words finding, coloured by what the interval says."""
     told, lines = facts.plain_words(run)
-    names = facts.attacks(run)
-    kind = facts.verdict(facts.figure(run, names[0], "auc")) if names else "none"
-    return tag("div", tag("p", told, class_="verdict"), *map(paragraph, lines), class_=f"finding {kind}")
+    return tag("div", tag("p", told, class_="verdict"), *map(paragraph, lines), class_=f"finding {facts.judged(run)}")
 
 
 def tiles(run: KeptRun) -> Markup:
@@ -66,7 +64,7 @@ def tiles(run: KeptRun) -> Markup:
     shown: list[tuple[str, str, str]] = []
     rate = facts.finest_rate(run, first)
     rated = f"TPR at FPR {rate.removeprefix('tpr_at_fpr_').replace('_', '.')}"
-    for metric, name in (("auc", "AUC"), ("advantage_heldout", "advantage"), (rate, rated)):
+    for metric, name in (("auc", "AUC"), ("advantage_heldout", "advantage (held out)"), (rate, rated)):
         found = facts.figure(run, first, metric)
         if found.value is not None:
             span = f"95%: {number(found.ci_low)} to {number(found.ci_high)}" if found.ci_low is not None else ""

@@ -26,7 +26,7 @@ nav a:hover { text-decoration: underline; }
   background: var(--faint); break-inside: avoid; }
 .finding.leaks { border-left-color: var(--red); }
 .finding.quiet { border-left-color: var(--blue); }
-.finding.odd { border-left-color: #a06a00; }
+.finding.odd, .finding.doubt { border-left-color: #a06a00; }
 .finding p { margin: .35rem 0; max-width: none; }
 .finding .verdict { font-size: 1.12rem; font-weight: 600; }
 .tiles { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1rem 0; }

@@ -51,6 +51,8 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     stop.check()
     asked = how_asked(model, reading, done)
     notes = {"asked": asked, "accuracy": accuracy_line(target)}
+    if missing := missing_line(target):
+        notes["missing"] = missing
     if overlap:
         notes["overlap"] = f"Overlap: {overlap}."
     log_inputs(config, model, reading, (members, nonmembers), ids, tracker)
@@ -109,6 +111,20 @@ def how_asked(model: LoadedModel, reading: outputs.Reading, done: str) -> str:
     method, flavour = model.facts.get("method", "predict"), model.facts.get("flavour", "a model")
     text = f"Asked through `{method}` ({flavour}); output read as **{form}**: {reading.why}."
     return f"{text} Records: {done}." if done else text
+
+
+def missing_line(target: Predictions) -> str:
+    """How many numbers of the records are missing, and what was done about it; nothing where none is."""
+    values = target.inputs
+    if values is None or values.dtype.kind != "f":
+        return ""
+    lacking = ~np.isfinite(values).reshape(len(values), -1)
+    if not lacking.any():
+        return ""
+    return (
+        f"Missing: {lacking.sum()} numbers in {lacking.any(axis=1).sum()} records. The model was given them as they are; the blind control "
+        "takes each as its column's mean, and how many a record lacks as a hint."
+    )
 
 
 def accuracy_line(target: Predictions) -> str:
