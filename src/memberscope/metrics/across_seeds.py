@@ -125,7 +125,7 @@ def verdict(
     if difference.p_value is None or p is None:
         word, reason = "not assessed", "one seed; at least 5 are needed"
     elif n < LEAST_SEEDS:
-        word, reason = "inconclusive", f"{n} seeds; at least {LEAST_SEEDS} are needed for a verdict"
+        word, reason = "inconclusive", f"at least {LEAST_SEEDS} seeds are needed for a verdict"
     elif p <= miss:
         word = "increases" if difference.mean > 0 else "decreases"
     elif shown_small <= miss:

@@ -177,7 +177,7 @@ def train_and_audit(
             row = look(predict, data, plan, epoch=epoch, audited=epoch % audit.audit_every == 0 or epoch == train.epochs)
             rows.append(row)
             tracker.metrics(epoch_metrics(row), step=epoch)
-            progress.advance(0, note=f"train {row['train_accuracy']:.3f} validation {row['val_accuracy']:.3f}")
+            progress.advance(0, note=f"accuracy: train {row['train_accuracy']:.3f}, validation {row['val_accuracy']:.3f}")
             stop.check()
 
         fit(
