@@ -12,6 +12,7 @@ import importlib
 import logging
 import os
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -181,9 +182,16 @@ def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
 
 def _server(store: str) -> str:
     """What starts a server over the store: the Makefile's own word where it lies beside it."""
-    if os.path.basename(store) == "mlflow.db" and os.path.isfile(os.path.join(os.path.dirname(store), "Makefile")):
+    beside = os.path.dirname(store)
+    if os.path.basename(store) == "mlflow.db" and all(
+        os.path.isfile(os.path.join(beside, name)) for name in ("Makefile", "MLproject")
+    ):
         return "make ui"
-    return f"mlflow ui --backend-store-uri sqlite:///{store}" if os.path.isfile(store) else "mlflow ui over that store"
+    return (
+        f"mlflow ui --backend-store-uri {shlex.quote('sqlite:///' + store)}"
+        if os.path.isfile(store)
+        else "mlflow ui over that store"
+    )
 
 
 def _run_name(name: str, values: dict[str, Any]) -> str:

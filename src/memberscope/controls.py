@@ -38,9 +38,8 @@ _MOST_STEPS = 50
 _TINY = 1e-30
 
 
-DIFFERENT = (
-    "members and non-members differ by more than membership"  # how the blind control says that other figures are in doubt
-)
+# how the blind control says that all other figures are in doubt
+DIFFERENT = "members and non-members differ by more than membership"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

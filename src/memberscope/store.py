@@ -19,7 +19,7 @@ from memberscope.checks import Array
 from memberscope.errors import UserError
 from memberscope.npz import read_npz, write_npz
 
-FORMAT = 1  # of the files, and of the training code: raise it when either would give other bytes for the same facts
+FORMAT = 2  # of the files, and of the training code: raise it when either would give other bytes for the same facts
 REUSE = ("auto", "force", "no")
 _SIGNATURE, _CHECKSUM = "signature", "checksum"
 

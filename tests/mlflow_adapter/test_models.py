@@ -188,4 +188,4 @@ def test_missing_numbers_are_told_not_passed_over() -> None:
     holes = x.copy()
     holes[1, :2] = holes[3, 0] = np.nan
     told = missing_line(Predictions(probs=np.full((4, 2), 0.5), labels=np.zeros(4, int), member=member, inputs=holes))
-    assert told.startswith("Missing: 3 numbers in 2 records.")
+    assert told.startswith("Missing: 3 numbers, absent or infinite, in 2 records.")

@@ -93,3 +93,16 @@ def test_what_was_trained_is_read_by_epoch_and_children_with_their_parent(labora
     assert [run.name for run in kept.children] == ["a model"]
     assert kept.children[0].metrics["train/accuracy"] == ((0, 0.0), (1, 0.5), (2, 1.0))
     assert set(kept.children[0].tables) == {"attacks.csv"}
+
+
+def test_the_word_for_a_server_fits_the_store(tmp_path: Path) -> None:
+    store = tmp_path / "my runs" / "mlflow.db"
+    store.parent.mkdir()
+    store.touch()
+    told = cli._server(str(store))
+    assert told == f"mlflow ui --backend-store-uri 'sqlite:///{store}'"
+    (store.parent / "Makefile").touch()
+    assert cli._server(str(store)) == told, "a Makefile of anyone's"
+    (store.parent / "MLproject").touch()
+    assert cli._server(str(store)) == "make ui"
+    assert "over that store" in cli._server("postgresql://127.0.0.1/memberscope")

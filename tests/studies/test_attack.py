@@ -194,3 +194,12 @@ def test_unknown_attacks_and_slices(tmp_path: Path, options: dict[str, str], par
     np.savez(tmp_path / "target.npz", **arrays())
     with pytest.raises(UserError, match=part):
         study(tmp_path / "target.npz", **options)
+
+
+def test_gaps_take_their_columns_mean() -> None:
+    from memberscope.studies.attack import without_gaps
+
+    x = np.array([[1.0, np.nan], [3.0, 4.0], [np.inf, 6.0]])
+    np.testing.assert_array_equal(without_gaps(x), [[1, 5], [3, 4], [2, 6]])
+    whole = x[1:2]
+    assert without_gaps(whole) is whole

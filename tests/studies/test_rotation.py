@@ -67,7 +67,10 @@ def test_few_targets_or_a_missing_attack_are_not_tested() -> None:
     row = judge(_frame(np.full(8, 0.7), np.full(8, 0.5)), [absent]).iloc[0]
     assert row["verdict"] == "not tested"
     (line,) = sentences(judge(_frame(np.full(8, 0.7), np.full(8, 0.5)), [absent]))
-    assert line == "1 of the literature's 1 orderings: **not tested**, since their attacks did not run."
+    assert (
+        line
+        == "1 of the literature's 1 orderings: **not tested**, since their attacks did not run with the shadows that they name."
+    )
 
 
 def test_at_least_is_not_refuted_by_a_draw() -> None:

@@ -290,6 +290,7 @@ def test_conv_models_train_in_processes_as_one_would_alone() -> None:
 
 def test_a_fleet_asked_again_builds_no_further_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """A climb asks thousands of times; each type of record has a program of its own, and all keep to the weights that are asked for."""
+    monkeypatch.setattr("memberscope.training.fleet.has_a_thread_each", lambda: False)
     fleet, built = _fleet(2, CONV, workers=1), []
     model = Fleet.model
     monkeypatch.setattr(Fleet, "model", lambda fleet, k: built.append(k) or model(fleet, k))

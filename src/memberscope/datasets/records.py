@@ -59,7 +59,7 @@ class Records:
         for name in self.x.columns:
             column = self.x[name]
             if column.dtype.kind in "fiub":
-                columns.append(column.to_numpy(dtype=np.float64))
+                columns.append(column.to_numpy(dtype=np.float64, na_value=np.nan))
                 continue
             seen = {str(value) for side in (self, others or self) for value in side.x[name].tolist()}
             place = {value: number for number, value in enumerate(sorted(seen))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
 import tempfile
@@ -63,14 +64,14 @@ def _found(client: MlflowClient, name: str, experiment_id: str) -> Run:
     quote = '"' if "'" in name else "'"
     query = f"attributes.run_name = {quote}{name}{quote}"
     everywhere = [found.experiment_id for found in client.search_experiments()]
-    for place in ([experiment_id], everywhere):
-        runs = client.search_runs(place, query, max_results=20)
-        whole = [run for run in runs if run.info.status == "FINISHED"]  # a name is often tried in vain first
-        if len(whole or runs) == 1:
-            return (whole or runs)[0]
+    finished = " and attributes.status = 'FINISHED'"  # first: a name is often tried in vain before
+    for wanted, place in itertools.product((query + finished, query), ([experiment_id], everywhere)):
+        runs = client.search_runs(place, wanted, max_results=20)
+        if len(runs) == 1:
+            return runs[0]
         if runs:
-            listed = ", ".join(f"{run.info.run_id} ({_when(run)}, {run.info.status})" for run in (whole or runs)[:5])
-            raise UserError(f"runs={name}: {len(whole or runs)} runs have that name; allowed: the id of one: {listed}")
+            listed = ", ".join(f"{run.info.run_id} ({_when(run)}, {run.info.status})" for run in runs[:5])
+            raise UserError(f"runs={name}: {len(runs)} runs have that name; allowed: the id of one: {listed}")
     raise UserError(f"runs={name}: there is no run of that name in this store; allowed: ids and names of its runs")
 
 

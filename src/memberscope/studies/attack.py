@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -148,6 +150,16 @@ def log_risk(report: AuditReport, tracker: Tracker, *, seed: int, top: int) -> s
     )
 
 
+def without_gaps(inputs: NDArray[Any]) -> NDArray[Any]:
+    """Inputs (n, ...) whose missing or infinite numbers are their column's mean, as the blind control takes them."""
+    if inputs.dtype.kind != "f" or np.isfinite(inputs).all():
+        return inputs
+    known = np.isfinite(inputs)
+    totals = np.where(known, inputs, 0.0).sum(axis=0, dtype=np.float64)
+    filled: NDArray[Any] = np.where(known, inputs, totals / np.maximum(known.sum(axis=0), 1))
+    return filled
+
+
 def log_dispersion(report: AuditReport, tracker: Tracker, *, seed: int) -> str:
     """Within-class dispersion against the first attack's AUC by class; one sentence, or nothing where inputs are not known."""
     import pandas as pd
@@ -164,7 +176,7 @@ def log_dispersion(report: AuditReport, tracker: Tracker, *, seed: int) -> str:
         if cell.attack == first and cell.slice.startswith("class_") and cell.status == "ok"
     }
     try:
-        by_class = dispersion.class_dispersion(target.inputs, target.labels, seed=seed)
+        by_class = dispersion.class_dispersion(without_gaps(target.inputs), target.labels, seed=seed)
     except UserError as error:
         return f"Class dispersion against AUC: skipped, {error}."
     shared = [label for label in cells if label in by_class.by_class]

@@ -121,9 +121,10 @@ def missing_line(target: Predictions) -> str:
     lacking = ~np.isfinite(values).reshape(len(values), -1)
     if not lacking.any():
         return ""
+    found = f"{lacking.sum()} numbers, absent or infinite, in {lacking.any(axis=1).sum()} records"
     return (
-        f"Missing: {lacking.sum()} numbers in {lacking.any(axis=1).sum()} records. The model was given them as they are; the blind control "
-        "takes each as its column's mean, and how many a record lacks as a hint."
+        f"Missing: {found}. The model was given them as they are; the blind control takes each as its column's mean, and how many a record "
+        "lacks as a hint."
     )
 
 

@@ -236,12 +236,13 @@ def sentences(judged: pd.DataFrame) -> list[str]:
             absent += 1
             continue
         numbers = ""
-        if row["ci_low"] is not None:
+        if row["ci_low"] == row["ci_low"] and row["ci_low"] is not None:
             numbers = (
                 f": {row['figure']} {row['first']:.4f} against {row['second']:.4f}, difference {row['difference']:+.4f} "
                 f"(95% {row['ci_low']:+.4f} to {row['ci_high']:+.4f} over {row['targets']:.0f} targets)"
             )
         lines.append(f"{row['claim']} ({row['source']}): **{row['verdict']}**{numbers}.")
     if absent:
-        lines.append(f"{absent} of the literature's {len(judged)} orderings: **not tested**, since their attacks did not run.")
+        why = "since their attacks did not run with the shadows that they name"
+        lines.append(f"{absent} of the literature's {len(judged)} orderings: **not tested**, {why}.")
     return lines

@@ -215,10 +215,11 @@ def log_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker:
 
     folder = f"{made.method}/"
     data, plan = trial.data, trial.plan
-    outside = plan.population if len(plan.population) >= 20 else trial.pool
+    pool = trial.pool
+    outside = plan.population if len(plan.population) >= 20 else pool
     card = make_card(
         made.x, made.y, method=made.method, classes=data.classes, queries=made.queries, query=trial.query, real=data.scaled(outside),
-        real_labels=data.y[outside], seed=config.seed,
+        real_labels=None if outside is pool else data.y[outside], seed=config.seed,
     )  # fmt: skip
     tracker.table(pd.DataFrame(card.rows()), f"{folder}card.csv")
     tracker.text(as_json(card.to_dict()), f"{folder}card.json")
@@ -233,7 +234,7 @@ def log_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker:
 def _with_interval(row: Mapping[str, Any]) -> str:
     if row["value"] is None:
         return ""
-    text = f"{row['value']:.4g}"
+    text = f"{row['value']:.0f}" if float(row["value"]).is_integer() else f"{row['value']:.4g}"
     return text if row["ci_low"] is None else f"{text} ({row['ci_low']:.3f} to {row['ci_high']:.3f})"
 
 

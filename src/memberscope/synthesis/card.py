@@ -178,7 +178,8 @@ def recognition(
 ) -> tuple[Estimate, Estimate]:
     """Shares of records `x` (n, ...), and of real ones it never saw, to which a classifier of real records gives their label `y` (n,).
 
-    `known` are the real records (r, ...) and labels (r,), at most `MOST_RECORDS` of which are used: every other one to train on.
+    `known` are the real records (r, ...), none of which the set was made from, and their labels (r,): a random `MOST_RECORDS` at most are
+    used, every other one to train on. As many of the set are judged. Labels that are wrong by design are learned with the rest.
     """
     if known is None:
         return skipped("no real records with labels"), skipped("no real records with labels")
@@ -186,12 +187,13 @@ def recognition(
 
     order = seeds.stream(seed, "synthesis", "judge").permutation(len(known[0]))[:MOST_RECORDS]
     real, labels = _flat(known[0][order]), known[1][order]
-    if len(np.unique(labels[::2])) < 2 or len(order) < 2:
+    if len(np.unique(labels[::2])) < 2:
         why = f"real records of fewer than two classes among {len(order)}"
         return skipped(why), skipped(why)
     judge = SVC(C=10.0).fit(real[::2], labels[::2])
     z, shares = two_sided_z(confidence), []
-    for records, own in ((_flat(x[:MOST_RECORDS]), y[:MOST_RECORDS]), (real[1::2], labels[1::2])):
+    some = seeds.stream(seed, "synthesis", "judged").permutation(len(x))[:MOST_RECORDS]  # a set need not be in random order
+    for records, own in ((_flat(x[some]), y[some]), (real[1::2], labels[1::2])):
         right = int((judge.predict(records) == own).sum())
         shares.append(spanning(right / len(own), *wilson(right, len(own), z)))
     return shares[0], shares[1]

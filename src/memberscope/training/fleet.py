@@ -71,7 +71,7 @@ class Fleet:
             models: which, in this order; all if None.
 
         Returns:
-            (len(models), m, classes) float32 logits.
+            (len(models), m, classes) float32 logits. Their last digits may depend on how many records and models are asked for at once.
         """
         chosen = range(self.n_models) if models is None else models
         out = np.empty((len(chosen), len(x), self.classes), np.float32)

@@ -85,7 +85,7 @@ def split(
 
 
 def shared_records(work: Work) -> Records | tf.Tensor:
-    """The work's records as all its programs take them: made once for those of one process."""
+    """The work's records as all its programs take them: made once for those of one process on this machine, once a unit on a cluster."""
     from memberscope.training.fit import to_tensor
     from memberscope.training.records import records_of
 
