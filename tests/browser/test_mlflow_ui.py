@@ -20,7 +20,10 @@ from typing import Any
 from urllib.parse import quote
 
 import mlflow
+import numpy as np
 import pytest
+
+from memberscope import Predictions
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -252,6 +255,34 @@ def test_runs_compare_by_parallel_coordinates_on_the_logged_names(screen: Screen
     ticks = page.evaluate("[...document.querySelectorAll('.axis .tick')].map(tick => Number(tick.textContent))")
     assert {3.0, 6.0} <= set(ticks), "depth is a number on an axis of its own, not a word"
     screen.keep("compare")
+
+
+def test_the_report_of_sixty_thousand_records_is_small_and_opens_without_errors(browser: Any, tmp_path: Path) -> None:
+    """With every slice, curves, and pictures of the most exposed records; from a file, as it is handed on."""
+    rng, n = np.random.default_rng(0), 60_000
+    labels, member = rng.integers(0, 10, n), np.arange(n) < n // 2
+    logits = rng.normal(size=(n, 10)).astype(np.float32)
+    logits[np.arange(n), labels] += 1 + member
+    images = np.repeat(rng.integers(0, 256, (n, 4, 4, 3), dtype=np.uint8), 8, axis=1).repeat(8, axis=2)
+    Predictions(logits=logits, labels=labels, member=member, inputs=images).save(tmp_path / "said.npz")
+    for words in (
+        ["attack", "--predictions", "said.npz", "--attacks", "threshold,trained_lr", "--slices", "all", "--controls", "none"],
+        ["report", "--runs", "attack", "--page", "page.html"],
+    ):
+        command = [sys.executable, "-m", "memberscope.cli", *words]
+        done = subprocess.run(command, cwd=tmp_path, env=_environment(tmp_path), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert 50_000 < (tmp_path / "page.html").stat().st_size < 5_000_000
+    page, complaints = browser.new_page(), []
+    page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: None if request.url.startswith(("file:", "data:")) else complaints.append(request.url))
+    page.goto(f"file://{tmp_path}/page.html", timeout=SECONDS)
+    text = page.inner_text("body")
+    assert "30,000 members" in text
+    assert page.locator("img").count() >= 2
+    page.close()
+    assert complaints == []
 
 
 def test_a_report_is_read_inside_the_ui(screen: Screen, site: Site, store: Path) -> None:
