@@ -13,10 +13,11 @@ from scipy import stats
 
 from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, AttackScores, Skip
-from memberscope.controls import BlindControl, blind_control, fit_lines, refitted_null
+from memberscope.controls import DIFFERENT, BlindControl, blind_control, fit_lines, refitted_null
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.metrics import Estimate, NullControl
+from memberscope.metrics.estimate import spanning
 from memberscope.predictions import Predictions
 
 
@@ -287,3 +288,12 @@ def test_refitted_null_hands_on_a_skip_and_refuses_no_draws() -> None:
     assert found.attack == "trained_lr"
     with pytest.raises(UserError, match="draws: 0"):
         refitted_null(few, registry.get("trained_lr"), seed=0, draws=0)
+
+
+@pytest.mark.parametrize(("low", "high", "differs"), [(0.508, 0.641, True), (0.49, 0.62, False), (0.3, 0.45, False)])
+def test_the_sentence_that_a_report_looks_for_is_said_exactly_where_the_sides_differ(
+    low: float, high: float, differs: bool
+) -> None:
+    control = BlindControl(on="inputs", auc=spanning((low + high) / 2, low, high))
+    assert control.differs is differs
+    assert control.sentence.startswith(DIFFERENT) is differs

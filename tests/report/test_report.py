@@ -14,9 +14,10 @@ import pytest
 
 from memberscope import Predictions, metrics, plots, run_audit, seeds
 from memberscope.audit import AuditReport
-from memberscope.controls import DIFFERENT
+from memberscope.controls import DIFFERENT, BlindControl
 from memberscope.errors import UserError
 from memberscope.kept_scores import KeptScores
+from memberscope.metrics.estimate import spanning
 from memberscope.report import facts, render_page
 from memberscope.report.compare import compare_runs, match
 from memberscope.tracking import DataInput, KeptRun, as_json
@@ -138,9 +139,8 @@ def test_noise_is_not_called_a_leak_nor_safe() -> None:
 
 def test_a_finding_is_in_doubt_where_the_records_differ_without_the_model(leaky: AuditReport) -> None:
     """And a page for others says so first of all, not below under the controls."""
-    sure, unsure = (
-        kept(leaky, texts={"controls.json": as_json({"blind": f"Blind control: {text}."})}) for text in ("no sign", DIFFERENT)
-    )
+    said = [BlindControl(on="inputs", auc=spanning(0.55, low, 0.6)).sentence for low in (0.49, 0.51)]
+    sure, unsure = (kept(leaky, texts={"controls.json": as_json({"blind": f"Blind control: {text}."})}) for text in said)
     assert facts.judged(sure) == "leaks"
     assert facts.judged(unsure) == "doubt"
     told, lines = facts.plain_words(unsure)

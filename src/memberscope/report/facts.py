@@ -116,7 +116,7 @@ def judged(run: KeptRun) -> str:
 def doubt(run: KeptRun) -> str:
     """What the blind control said, where it puts every other figure in doubt; else nothing."""
     said = controls(run).get("blind", "")
-    return said if DIFFERENT in said else ""
+    return said if said.removeprefix("Blind control: ").startswith(DIFFERENT) else ""
 
 
 def plain_words(run: KeptRun) -> tuple[str, list[str]]:
