@@ -37,7 +37,7 @@ from memberscope.interrupt import StopFlag
 from memberscope.mlflow_adapter.guest import GuestTracker
 from memberscope.mlflow_adapter.models import wrap
 from memberscope.studies import attack
-from memberscope.studies.audit import accuracy_line, how_asked, missing_line
+from memberscope.studies.audit import how_asked, what_to_know
 
 NAME = "memberscope"
 DEFAULTS: Mapping[str, object] = {"attacks": "tfp", "slices": "entire,class"}
@@ -85,9 +85,7 @@ class MembershipEvaluator(ModelEvaluator):
             evidence, attacks=names, slices=f"entire,{options.slices}", engine=options.engine, seed=options.seed,
             refit=options.refit == "yes", min_records=options.min_records, prior=options.prior, coin_flips=options.coin_flips == "yes",
         )  # fmt: skip
-        checks = {"asked": asked, "accuracy": accuracy_line(target)} | ({"overlap": f"Overlap: {overlap}."} if overlap else {})
-        if missing := missing_line(target):
-            checks["missing"] = missing
+        checks = what_to_know(asked, target, overlap)
         checks |= attack.controls(options, evidence, report, names, StopFlag())
         tracker = GuestTracker.in_run(run_id)
         attack.log_report(report, tracker, options, checks, source="given" if own.get("record_ids") is not None else "content")

@@ -41,9 +41,7 @@ def load_model(uri: str, *, prefer_labels: bool = False) -> Model:
     try:
         info = get_model_info(uri)
     except (MlflowException, OSError, ValueError) as error:
-        if (
-            "://" in uri and isinstance(error, ValueError) and "unpack" in str(error)
-        ):  # what MLflow says of an address that it cannot split
+        if "values to unpack" in str(error):  # what comes of an address that MLflow cannot split
             raise UserError(f"model_uri={uri}: not an address of a model; allowed: {ALLOWED}") from None
         raise UserError(f"model_uri={uri}: does not resolve ({_line(error)}); allowed: {ALLOWED}") from None
     if "python_function" not in info.flavors:

@@ -50,11 +50,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         )  # fmt: skip
     stop.check()
     asked = how_asked(model, reading, done)
-    notes = {"asked": asked, "accuracy": accuracy_line(target)}
-    if missing := missing_line(target):
-        notes["missing"] = missing
-    if overlap:
-        notes["overlap"] = f"Overlap: {overlap}."
+    notes = what_to_know(asked, target, overlap)
     log_inputs(config, model, reading, (members, nonmembers), ids, tracker)
     checks = notes | attack.controls(config, evidence, report, names, stop)
     attack.log_report(report, tracker, config, checks, source="content")
@@ -111,6 +107,15 @@ def how_asked(model: LoadedModel, reading: outputs.Reading, done: str) -> str:
     method, flavour = model.facts.get("method", "predict"), model.facts.get("flavour", "a model")
     text = f"Asked through `{method}` ({flavour}); output read as **{form}**: {reading.why}."
     return f"{text} Records: {done}." if done else text
+
+
+def what_to_know(asked: str, target: Predictions, overlap: str) -> dict[str, str]:
+    """What a reader must know before any figure: a sentence each, those with nothing to say left out."""
+    notes = {
+        "asked": asked, "accuracy": accuracy_line(target), "missing": missing_line(target),
+        "overlap": f"Overlap: {overlap}." if overlap else "",
+    }  # fmt: skip
+    return {name: text for name, text in notes.items() if text}
 
 
 def missing_line(target: Predictions) -> str:
