@@ -10,7 +10,8 @@ from scipy.stats import norm
 
 from memberscope.attacks import calibration, registry
 from memberscope.attacks.base import AttackScores, Skip
-from memberscope.attacks.lira import PER_RECORD_FROM, VARIANCES, Lira, chosen_variance, lira_scores
+from memberscope.attacks.lira import VARIANCES, Lira, lira_scores
+from memberscope.attacks.lira_settings import PER_RECORD_FROM, chosen_variance
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.predictions import Predictions, ShadowPredictions

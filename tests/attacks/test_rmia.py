@@ -9,7 +9,8 @@ import pytest
 
 from memberscope.attacks import calibration, registry
 from memberscope.attacks.base import AttackScores, Skip
-from memberscope.attacks.rmia import Rmia, log_reference, rmia_scores
+from memberscope.attacks.rmia import Rmia, rmia_scores
+from memberscope.attacks.rmia_settings import log_reference
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.predictions import Predictions, ShadowPredictions
@@ -87,11 +88,12 @@ def _naive(evidence: Evidence, *, online: bool, gamma: float, a: float) -> np.nd
 def test_it_is_the_naive_double_loop(attack: Rmia, models: int, gamma: float, a: float) -> None:
     rng = np.random.default_rng(models)
     evidence = _evidence(rng.random((1 + models, 50)) < 0.5, 1.0, rng, outsiders=40)
-    plain = dataclasses.replace(attack, gamma=gamma, a=a, ties="keep")
+    attack = dataclasses.replace(attack, gamma=gamma, a=a, temperature=1.0)
+    plain = dataclasses.replace(attack, ties="keep")
     expected = _naive(evidence, online=attack.online, gamma=gamma, a=a)
     assert 0.1 < expected.mean() < 0.9
     np.testing.assert_allclose(_scores(plain, evidence), expected, rtol=0, atol=1e-12)
-    fine = _scores(dataclasses.replace(attack, gamma=gamma, a=a), evidence)
+    fine = _scores(attack, evidence)
     np.testing.assert_array_equal(np.floor(fine * 41), np.round(expected * 40))  # the count, and something below 1
 
 
@@ -125,7 +127,8 @@ def test_one_reference_model_is_enough(attack: Rmia) -> None:
     result = attack.score(evidence, seed=0)
     assert isinstance(result, AttackScores)
     assert _auc(result.scores, member[0]) > _auc(calibration.log_prob(evidence.target), member[0]) + 0.015
-    assert result.notes[0] == "1 reference models, 200 records of a population, gamma 2, a 0.3"
+    assert result.notes[0].startswith("1 reference models, 200 records of a population, gamma 2, temperature ")
+    assert result.notes[0].endswith("(from the shadows' means: none can stand in for the target)")
     if attack.online:
         assert (
             f"{int((~member[1]).sum())} records have no IN model, and took its probability from the line of a" in result.notes

@@ -38,7 +38,7 @@ def membership(evidence: Evidence) -> BoolArray:
     return evidence.shadows.member[:, evidence.places]
 
 
-def _each(models: ShadowPredictions, places: Array | None) -> Iterator[Predictions]:
+def each(models: ShadowPredictions, places: Array | None) -> Iterator[Predictions]:
     """Every model's predictions at `places` of its records, copied only where those are not all records in their order."""
     whole = places is None or np.array_equal(places, np.arange(len(models)))
     for k in range(models.n_models):
@@ -49,7 +49,7 @@ def _each(models: ShadowPredictions, places: Array | None) -> Iterator[Predictio
 def of_each(models: ShadowPredictions, read: Read, places: Array | None = None) -> FloatArray:
     """(n_models, n) a signal of every model, at `places` of the models' records or at all."""
     out = np.empty((models.n_models, len(models) if places is None else len(places)))
-    for row, one in zip(out, _each(models, places), strict=True):
+    for row, one in zip(out, each(models, places), strict=True):
         row[:] = read(one)
     return out
 
@@ -67,9 +67,53 @@ def scaled_logit(predictions: Predictions) -> FloatArray:
     return phi
 
 
-def log_prob(predictions: Predictions) -> FloatArray:
-    """Logarithm of the true label's probability, (n,)."""
-    return 0.0 - signals.loss_nats(predictions)
+def log_prob(predictions: Predictions, temperature: float = 1.0) -> FloatArray:
+    """Logarithm of the true label's probability, (n,), after the logits were divided by `temperature`.
+
+    From losses alone, of which the other classes are not known, the log-odds log(p / (1 - p)) are divided instead.
+    """
+    if temperature == 1.0:
+        return 0.0 - signals.loss_nats(predictions)
+    if predictions.loss_nats is not None:
+        return 0.0 - np.logaddexp(0.0, -scaled_logit(predictions) / temperature)
+    return log_prob_of_margins(margins(predictions), temperature)
+
+
+def margins(predictions: Predictions) -> FloatArray:
+    """(n, classes) log-odds of every class against the true one, -inf for the true one itself; from losses alone (n, 1), of the rest.
+
+    Probabilities below `signals.PROB_FLOOR` are raised to it; a class that a partial release left out counts for nothing.
+    """
+    if predictions.loss_nats is not None:
+        return -scaled_logit(predictions)[:, None]
+    labels = np.asarray(predictions.labels).astype(np.intp)[:, None]
+    if predictions.logits is not None:
+        logs = predictions.logits.astype(np.float64)
+    else:
+        assert predictions.probs is not None
+        probs = predictions.probs.astype(np.float64)
+        logs = np.log(np.maximum(probs, signals.PROB_FLOOR))
+        if predictions.released:
+            absent = probs <= 0.0
+            np.put_along_axis(absent, labels, False, axis=1)
+            logs[absent] = -np.inf
+    logs -= np.take_along_axis(logs, labels, axis=1)
+    np.put_along_axis(logs, labels, -np.inf, axis=1)
+    return logs
+
+
+def _log_sum(values: FloatArray) -> FloatArray:
+    """Stable logarithm of the sum of exp over the last axis; -inf where all are."""
+    top = values.max(axis=-1)
+    safe = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore"):
+        total: FloatArray = safe + np.log(np.exp(values - safe[..., None]).sum(axis=-1))
+    return total
+
+
+def log_prob_of_margins(heights: FloatArray, temperature: float) -> FloatArray:
+    """`log_prob` from `margins`: (..., classes) -> (...)."""
+    return 0.0 - np.logaddexp(0.0, _log_sum(heights / temperature))
 
 
 def scaled_logits(evidence: Evidence) -> tuple[FloatArray, FloatArray]:
@@ -99,7 +143,7 @@ def clip_notes(evidence: Evidence) -> tuple[str, ...]:
     shadows = evidence.shadows
     assert shadows is not None
     ours = signals.clipped(evidence.target)
-    theirs = 0 if shadows.probs is None else sum(signals.clipped(one) for one in _each(shadows, evidence.places))
+    theirs = 0 if shadows.probs is None else sum(signals.clipped(one) for one in each(shadows, evidence.places))
     if not ours + theirs:
         return ()
     floor = f"{signals.PROB_FLOOR:g}"

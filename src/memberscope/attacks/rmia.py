@@ -13,11 +13,16 @@ wherever a record lacks a side: online for records without an IN model, and so f
 (a plain mean there would be of another kind than the records'); and, solved for p_out and clipped to [0, 1], for records without an OUT
 model (the authors' code does the same for one reference model, without the clip, and then meets negative probabilities).
 
-**gamma and a** are 2 and 0.3, the paper's for CIFAR-10. (The authors' present code counts LR > 1.) Since one population serves all
-records, the share is a rising function of p(x | target) / p(x) alone: gamma and the population decide how finely the ranking is
-resolved, and never its direction. The share takes at most z + 1 values, and a ratio gamma times the population's largest ties
-with all above it: thousands of records at the top, and nothing to tell at a low FPR. By default, therefore, ties are ordered by
-that ratio (``ties="ratio"``), which makes the ranking that of the ratio itself; ``ties="keep"`` gives the share as it stands.
+**Temperature and a** are chosen for the models at hand by attacking some of the shadows with the others, never with the target, its twin or
+their labels: see `memberscope.attacks.rmia_settings`. The paper's tables rest on settings of this kind too (their Appendix B.2 chooses `a`
+on a reference model; their code divides logits by 2); no fixed pair of values is near the best on all of a perceptron that fits every
+member, a network that hardly overfits and a random forest.
+
+**gamma** is 2, the paper's for CIFAR-10. (The authors' present code counts LR > 1.) Since one population serves all records, the share is
+a rising function of p(x | target) / p(x) alone: gamma and the population decide how finely the ranking is resolved, and never its
+direction. The share takes at most z + 1 values, and a ratio gamma times the population's largest ties with all above it: thousands of
+records at the top, and nothing to tell at a low FPR. By default, therefore, ties are ordered by that ratio (``ties="ratio"``), which
+makes the ranking that of the ratio itself; ``ties="keep"`` gives the share as it stands.
 
 All ratios are differences of logarithms, and the count is a search in the sorted population: O((n + z) log z). Records are read
 as they are; the paper's majority vote over augmented queries is not made.
@@ -33,42 +38,13 @@ import numpy as np
 from memberscope import signals
 from memberscope.attacks import calibration
 from memberscope.attacks.base import Attack, AttackScores, Skip
-from memberscope.checks import Array, BoolArray, FloatArray
+from memberscope.attacks.rmia_settings import RmiaSettings, choose, log_reference
+from memberscope.checks import BoolArray, FloatArray
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
+from memberscope.predictions import Predictions
 
 TIES = ("ratio", "keep")
-_SMALLEST = float(np.finfo(np.float64).tiny)
-
-
-def _mean_prob(log_p: FloatArray, used: BoolArray) -> tuple[FloatArray, Array]:
-    """Mean of exp over those of (n_models, n) that `used` names, (n,), 0 where there is none; and how many there are."""
-    total = np.zeros(log_p.shape[1])
-    for values, these in zip(log_p, used, strict=True):
-        total += np.exp(values) * these
-    count = used.sum(axis=0)
-    return total / np.maximum(count, 1), count
-
-
-def log_reference(log_p: FloatArray, member: BoolArray, *, online: bool, a: float = 0.3) -> FloatArray:
-    """log p(x), (n,), from what the reference models give the true labels.
-
-    Args:
-        log_p: (n_models, n) log-probabilities of the true labels.
-        member: (n_models, n) which model was trained on which record.
-        online: use the IN models; else they serve only where a record has no OUT model.
-        a: slope of the line between the two sides' means, in (0, 1].
-    """
-    out, n_out = _mean_prob(log_p, ~member)
-    bare = n_out == 0
-    if online or bare.any():
-        inside, n_in = _mean_prob(log_p, member)
-        out = np.where(bare, np.clip((inside - (1.0 - a)) / a, 0.0, 1.0), out)
-    line = a * out + (1.0 - a)
-    if online:
-        line = np.where(n_in > 0, inside, line)
-    log_mean: FloatArray = np.log(np.maximum(0.5 * (line + out), _SMALLEST))
-    return log_mean
 
 
 def rmia_scores(record: FloatArray, population: FloatArray, *, gamma: float = 2.0, ties: str = "ratio") -> FloatArray:
@@ -99,7 +75,8 @@ class Rmia(Attack):
     Attributes:
         online: use the shadows that were trained on a record, too.
         gamma: by how much a record must beat another, above 0.
-        a: slope of the line from a record's OUT to its IN probability, in (0, 1].
+        temperature: of the softmax, above 0; None to choose it on the shadows.
+        a: slope of the line from a record's OUT to its IN probability, in (0, 1]; None to choose it on the shadows.
         ties: ``ratio`` or ``keep``.
     """
 
@@ -107,15 +84,20 @@ class Rmia(Attack):
     needs: frozenset[str] = frozenset({"target", "shadows", "population"})
     online: bool
     gamma: float = 2.0
-    a: float = 0.3
+    temperature: float | None = None
+    a: float | None = None
     ties: str = "ratio"
 
     def __post_init__(self) -> None:
         """Check the fields against each other."""
         if not (self.gamma > 0.0 and math.isfinite(self.gamma)):
             raise UserError(f"gamma: {self.gamma}; allowed are numbers above 0")
-        if not 0.0 < self.a <= 1.0:
-            raise UserError(f"a: {self.a}; allowed is above 0 and at most 1")
+        if self.temperature is not None and not (self.temperature > 0.0 and math.isfinite(self.temperature)):
+            raise UserError(
+                f"temperature: {self.temperature}; allowed are numbers above 0, or none to choose it on the shadows"
+            )
+        if self.a is not None and not 0.0 < self.a <= 1.0:
+            raise UserError(f"a: {self.a}; allowed is above 0 and at most 1, or none to choose it on the shadows")
         if self.ties not in TIES:
             raise UserError(f"ties: {self.ties!r}; allowed are {', '.join(TIES)}")
 
@@ -136,16 +118,23 @@ class Rmia(Attack):
         shadows, population = evidence.shadows, evidence.population
         assert shadows is not None
         assert population is not None
-        member = calibration.membership(evidence)
-        ours = calibration.of_each(shadows, calibration.log_prob, evidence.places)
-        record = calibration.log_prob(evidence.target) - log_reference(ours, member, online=self.online, a=self.a)
-        outside = calibration.of_each(population, calibration.log_prob)
-        calibrated = outside[0] - log_reference(outside[1:], population.member[1:], online=self.online, a=self.a)
-        scores = rmia_scores(record, calibrated, gamma=self.gamma, ties=self.ties)
-        return self._scores(scores, notes=self._notes(member, len(calibrated)) + calibration.clip_notes(evidence))
+        others = population.models(slice(1, None))
+        made = choose(shadows, others, online=self.online, temperature=self.temperature, a=self.a)
 
-    def _notes(self, member: BoolArray, z: int) -> tuple[str, ...]:
-        notes = [f"{len(member)} reference models, {z} records of a population, gamma {self.gamma:g}, a {self.a:g}"]
+        def read(predictions: Predictions) -> FloatArray:
+            return calibration.log_prob(predictions, made.temperature)
+
+        member = calibration.membership(evidence)
+        ours = calibration.of_each(shadows, read, evidence.places)
+        record = read(evidence.target) - log_reference(ours, member, online=self.online, a=made.a)
+        outside = calibration.of_each(others, read)
+        calibrated = read(population.model(0)) - log_reference(outside, others.member, online=self.online, a=made.a)
+        scores = rmia_scores(record, calibrated, gamma=self.gamma, ties=self.ties)
+        return self._scores(scores, notes=self._notes(member, len(calibrated), made) + calibration.clip_notes(evidence))
+
+    def _notes(self, member: BoolArray, z: int, made: RmiaSettings) -> tuple[str, ...]:
+        settings = f"temperature {made.temperature:.3g}, a {made.a:.3g} ({made.how})"
+        notes = [f"{len(member)} reference models, {z} records of a population, gamma {self.gamma:g}, {settings}"]
         ins = member.sum(axis=0)
         for side, count, wanted in (("IN", ins, self.online), ("OUT", len(member) - ins, True)):
             bare = int((count == 0).sum())

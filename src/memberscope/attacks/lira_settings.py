@@ -1,0 +1,82 @@
+"""The variance and the smoothing of `memberscope.attacks.lira`, chosen by attacking some shadows with the others.
+
+With one model on a side nothing can stand in for the target. The variance is then ``levels`` (online), and the smoothing a usual one:
+0.1 where probabilities of 0 or 1 are common, as forests give them; elsewhere 0.001 online, and none offline.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memberscope.attacks import likelihood, tuning
+from memberscope.checks import BoolArray, FloatArray
+
+PER_RECORD_FROM = 30
+"""Models on each side from which a variance a record is usual: the paper's 64 shadows (section VI.B) are 32 a side, and of 64
+in complementary pairs, less the target and its twin, 31 are left."""
+SMOOTHINGS = (0.0, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.2)
+_CERTAIN = 36.0  # a scaled logit from which p rounds to 1 in float64
+_OFTEN = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiraSettings:
+    """What a LiRA is made with, and how it was found.
+
+    Attributes:
+        variance: ``per_record``, ``global``, ``shared`` or ``levels``.
+        smoothing: s in [0, 1).
+        how: for the report.
+    """
+
+    variance: str
+    smoothing: float
+    how: str
+
+
+def chosen_variance(variance: str, member: BoolArray, *, online: bool) -> str:
+    """What ``auto`` comes to for this (n_models, n) membership where nothing can be tried: ``per_record`` if half of the records have
+    enough models a side, ``levels`` (online) where no record has two on one of the sides, else ``global``.
+    """
+    if variance != "auto":
+        return variance
+    ins = member.sum(axis=0)
+    counts = (ins, len(member) - ins) if online else (len(member) - ins,)
+    if online and any(count.max() == 1 for count in counts):
+        return "levels"
+    return "per_record" if all(np.median(count) >= PER_RECORD_FROM for count in counts) else "global"
+
+
+def choose(shadows: FloatArray, member: BoolArray, *, online: bool) -> LiraSettings:
+    """The settings that attack stand-ins best, or the usual ones where none can stand in.
+
+    Args:
+        shadows: (n_models, n, queries) scaled logits of the shadows; never the target's.
+        member: (n_models, n) which of them was trained on which record.
+        online: the variant that is tuned.
+    """
+    levels = shadows[:, :, 0]
+    records = tuning.sample(levels, max(1000, tuning.RECORDS // shadows.shape[2]))
+    phi, known = shadows[:, records], member[:, records]
+    stands = tuning.stand_ins(known, phi[:, :, 0])
+    if not stands:
+        certain = bool((np.abs(levels) > _CERTAIN).mean() > _OFTEN)
+        usual = 0.1 if certain else 1e-3 if online else 0.0
+        return LiraSettings(
+            variance=chosen_variance("auto", member, online=online),
+            smoothing=usual,
+            how="usual: none can stand in for the target",
+        )
+    smoothed = {smoothing: likelihood.smooth(phi, smoothing) for smoothing in SMOOTHINGS}
+    made = likelihood.two_sided if online else likelihood.one_sided
+    variances = ("global", "per_record", "shared", "levels") if online else ("global", "per_record")
+
+    def attack(setting: tuple[str, float], stand: tuning.StandIn) -> FloatArray:
+        variance, smoothing = setting
+        values = smoothed[smoothing][:, stand.records]
+        return made(values[stand.model], values[stand.references], known[stand.references][:, stand.records], variance=variance)
+
+    (variance, smoothing), _ = tuning.best([(v, s) for s in SMOOTHINGS for v in variances], stands, attack)
+    return LiraSettings(variance=variance, smoothing=smoothing, how=f"chosen on {len(stands)} shadows attacked by the others")

@@ -1,0 +1,186 @@
+"""The temperature and the slope `a` of `memberscope.attacks.rmia`, chosen by attacking some shadows with the others.
+
+**Temperature.** Dividing the logits by a temperature before the softmax keeps the probabilities of a model that fits its members away
+from 1, where their ratios have no room. The grid is in units of the *gap*, the median difference between a record's two largest
+log-probabilities over the shadows: a release that divides all logits by a constant divides the gap by it too, and so changes nothing. Half
+of the gap was near the best on every fleet that was measured (see docs/results/corrections.md), and is used where nothing can be tried.
+
+**a.** The slope of the line from a record's OUT to its IN probability (offline). Where it cannot be tried, it is taken from the shadows'
+means over all records that they were (IN) and were not (OUT) trained on: a = (1 - p_in) / (1 - p_out).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memberscope.attacks import calibration, tuning
+from memberscope.checks import Array, BoolArray, FloatArray
+from memberscope.predictions import ShadowPredictions
+
+OCTAVES = (-2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5)  # binary logarithms of temperature / gap
+FINER = 0.25
+USUAL = -1.0
+PAPERS_SLOPE = 0.3
+SLOPES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+_MOST_NUMBERS = 24_000_000  # log-odds of all shadows that are held at once
+_SMALLEST = float(np.finfo(np.float64).tiny)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RmiaSettings:
+    """What an RMIA is made with, and how it was found.
+
+    Attributes:
+        temperature: of the softmax, above 0.
+        a: the slope, in (0, 1].
+        how: for the report.
+    """
+
+    temperature: float
+    a: float
+    how: str
+
+
+def mean_prob(log_p: FloatArray, used: BoolArray) -> tuple[FloatArray, Array]:
+    """Mean of exp over those of (n_models, n) that `used` names, (n,), 0 where there is none; and how many there are."""
+    total = np.zeros(log_p.shape[1])
+    for values, these in zip(log_p, used, strict=True):
+        total += np.exp(values) * these
+    count = used.sum(axis=0)
+    return total / np.maximum(count, 1), count
+
+
+def log_reference(log_p: FloatArray, member: BoolArray, *, online: bool, a: float = 0.3) -> FloatArray:
+    """log p(x), (n,), from what the reference models give the true labels.
+
+    Args:
+        log_p: (n_models, n) log-probabilities of the true labels.
+        member: (n_models, n) which model was trained on which record.
+        online: use the IN models; else they serve only where a record has no OUT model.
+        a: slope of the line between the two sides' means, in (0, 1].
+    """
+    out, n_out = mean_prob(log_p, ~member)
+    bare = n_out == 0
+    if online or bare.any():
+        inside, n_in = mean_prob(log_p, member)
+        out = np.where(bare, np.clip((inside - (1.0 - a)) / a, 0.0, 1.0), out)
+    line = a * out + (1.0 - a)
+    if online:
+        line = np.where(n_in > 0, inside, line)
+    log_mean: FloatArray = np.log(np.maximum(0.5 * (line + out), _SMALLEST))
+    return log_mean
+
+
+class _Bench:
+    """The shadows' log-odds at the records that stand-ins are judged on, and their log-probabilities at a temperature."""
+
+    def __init__(self, shadows: ShadowPredictions, population: ShadowPredictions) -> None:
+        levels = calibration.of_each(shadows, calibration.scaled_logit)
+        one = np.arange(1)
+        width, theirs = (calibration.margins(models.model(0).select(one)).shape[1] for models in (shadows, population))
+        most = max(1000, min(tuning.RECORDS, _MOST_NUMBERS // (width * shadows.n_models)))
+        inside = tuning.sample(levels, most)
+        outside = np.arange(min(len(population), most) if theirs == width else 0)
+        self.member = shadows.member[:, inside]
+        self.levels = levels[:, inside]
+        self.outside = len(outside)
+        self.heights = np.stack(
+            [
+                np.concatenate([calibration.margins(ours), calibration.margins(theirs)]).astype(np.float32)
+                for ours, theirs in zip(calibration.each(shadows, inside), calibration.each(population, outside), strict=True)
+            ]
+        )  # (n_models, m + outside, classes)
+        self.known = np.concatenate([self.member, np.zeros((len(self.member), self.outside), dtype=np.bool_)], axis=1)
+        self._at: dict[float, FloatArray] = {}
+
+    def gap(self) -> float:
+        """Median difference between a record's two largest log-probabilities; 1.0 where that is nothing."""
+        heights = self.heights[:, : self.member.shape[1]]
+        ordered = np.sort(heights, axis=-1)
+        first = ordered[..., -1]
+        second = ordered[..., -2] if ordered.shape[-1] > 1 else np.full_like(first, -np.inf)
+        gap = float(np.median(np.where(first > 0, first - np.maximum(second, 0.0), -first)))
+        return gap if np.isfinite(gap) and gap > 0.0 else 1.0
+
+    def log_p(self, temperature: float) -> FloatArray:
+        """(n_models, m + outside)."""
+        if temperature not in self._at:
+            self._at[temperature] = np.stack(
+                [calibration.log_prob_of_margins(one.astype(np.float64), temperature) for one in self.heights]
+            )
+        return self._at[temperature]
+
+    def slope(self, temperature: float) -> float:
+        """(1 - p_in) / (1 - p_out) from the means over all shadows and records, in [0.05, 1]; the paper's 0.3 where no shadow
+        was trained on any record.
+        """
+        probs = np.exp(self.log_p(temperature)[:, : self.member.shape[1]])
+        if not self.member.any():
+            return PAPERS_SLOPE
+        inside, outside = float(probs[self.member].mean()), float(probs[~self.member].mean())
+        return round(float(np.clip((1.0 - inside) / max(1.0 - outside, 1e-12), 0.05, 1.0)), 3)
+
+    def scores(self, setting: tuple[float, float], stand: tuning.StandIn, *, online: bool) -> FloatArray:
+        """The log-ratios of a stand-in's records: they rank as its scores do."""
+        log_p = self.log_p(setting[0])[:, stand.records]
+        known = self.known[stand.references][:, stand.records]
+        ratios: FloatArray = log_p[stand.model] - log_reference(log_p[stand.references], known, online=online, a=setting[1])
+        return ratios
+
+
+def choose(
+    shadows: ShadowPredictions,
+    population: ShadowPredictions,
+    *,
+    online: bool,
+    temperature: float | None,
+    a: float | None,
+) -> RmiaSettings:
+    """The settings that attack stand-ins best, or the usual ones where there are none.
+
+    Args:
+        shadows: the reference models over their pool; never the target.
+        population: the same models over records that none was trained on.
+        online: the variant that is tuned.
+        temperature: given beforehand; None to choose.
+        a: likewise.
+    """
+    if temperature is not None and a is not None:
+        return RmiaSettings(temperature=temperature, a=a, how="as given")
+    bench = _Bench(shadows, population)
+    gap = bench.gap()
+    stands, by_line, how = tuning.stand_ins(bench.member, bench.levels), not online, "attacked by the others"
+    if (
+        not stands
+    ):  # one reference tells a record's OUT side alone: the offline attack is tried, and lends its temperature online
+        stands = tuning.stand_ins_by_population(bench.member, bench.levels, bench.outside)
+        by_line, how = True, "told from the population by the others"
+
+    def slopes(of: float, grid: tuple[float, ...]) -> tuple[float, ...]:
+        return (a,) if a is not None else grid if by_line else (bench.slope(of),)
+
+    def settings(octaves: tuple[float, ...], grid: tuple[float, ...]) -> list[tuple[float, float]]:
+        temperatures = [gap * 2.0**octave for octave in octaves] if temperature is None else [temperature]
+        return [(of, slope) for of in temperatures for slope in slopes(of, grid)]
+
+    if not stands:
+        of = gap * 2.0**USUAL if temperature is None else temperature
+        return RmiaSettings(
+            temperature=of,
+            a=bench.slope(of) if a is None else a,
+            how="from the shadows' means: none can stand in for the target",
+        )
+
+    def attack(setting: tuple[float, float], stand: tuning.StandIn) -> FloatArray:
+        return bench.scores(setting, stand, online=not by_line)
+
+    first, reached = tuning.best(settings(OCTAVES, SLOPES), stands, attack)
+    octave = float(np.log2(first[0] / gap))
+    around = tuple(float(s) for s in np.unique(np.clip(first[1] + np.array([-0.1, -0.05, 0.0, 0.05, 0.1]), 0.05, 1.0)))
+    second, improved = tuning.best(settings((octave - FINER, octave, octave + FINER), around), stands, attack)
+    of, slope = second if improved > reached else first
+    if online and by_line and a is None:
+        slope = bench.slope(of)
+    return RmiaSettings(temperature=of, a=slope, how=f"chosen on {len(stands)} shadows {how}")
