@@ -61,6 +61,7 @@ class Attack(ABC):
             ``shadow``, ``population`` and ``label_only`` use only what an outside attacker has.
         needs: fields of `Evidence` without which it is skipped.
         cross_fitted: is it fitted on the target's own records, and so skipped where a side has too few for its folds?
+        reads_copies: does it read ``augmented`` copies of the records where there are some?
         tfp_name: the tensorflow_privacy attack type that it mirrors (``lr``, ``threshold-entropy``), if any.
     """
 
@@ -69,6 +70,7 @@ class Attack(ABC):
     needs: frozenset[str] = frozenset({"target"})
     tfp_name: str | None = None
     cross_fitted: bool = False
+    reads_copies: bool = False
 
     def missing(self, evidence: Evidence) -> str | None:
         """Why the attack cannot be made on this evidence, as a phrase; None if it can."""

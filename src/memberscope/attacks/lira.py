@@ -119,6 +119,7 @@ class Lira(Attack):
 
     family: str = "shadow"
     needs: frozenset[str] = frozenset({"target", "shadows"})
+    reads_copies: bool = True
     online: bool
     variance: str = "auto"
     smoothing: float | None = None

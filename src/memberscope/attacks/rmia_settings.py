@@ -19,7 +19,7 @@ from memberscope.attacks import calibration, tuning
 from memberscope.checks import Array, BoolArray, FloatArray
 from memberscope.predictions import ShadowPredictions
 
-OCTAVES = (-2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5)  # binary logarithms of temperature / gap
+OCTAVES = (-2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)  # binary logarithms of temperature / gap
 FINER = 0.25
 USUAL = -1.0
 PAPERS_SLOPE = 0.3

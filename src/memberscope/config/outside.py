@@ -53,10 +53,10 @@ class ShadowStudyConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
         help="records that no model sees, for RMIA, quantile and trajectory; auto: as many as members, or what is left",
     )
     queries: int = option(
-        5,
+        1,
         check=Integer(low=1, high=9),
         group="shadow",
-        help="augmented copies of an image that LiRA asks about, itself included",
+        help="copies of an image, shifted but for the first, that LiRA asks about; more than 1 for models trained with such copies",
     )
     perturbed: int = option(
         24,

@@ -22,10 +22,12 @@ from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.progress import Progress
 from memberscope.release import parse_release
 from memberscope.release.apply import release_evidence
+from memberscope.release.undo import undo
 from memberscope.shadow_plan import make_shadow_plan
 from memberscope.studies.audited import markdown
 from memberscope.studies.defended import TARGET, Bench, Defended, check_promise, defend
 from memberscope.studies.ladder import UNDEFENDED, Rung, check_attacks, check_releases, rungs
+from memberscope.studies.ladder_verdicts import DISAGREE, AttackChange, attack_changes, changes_table, opposed
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.recipe import Recipe
@@ -137,12 +139,14 @@ def climb(rung: Rung, defended: Defended, bench: Bench, names: Sequence[str], co
     )  # fmt: skip
     asked = parse_release(rung.release)
     release = asked.fit(defence_data(defended, bench), seed=bench.seed) if asked.unfitted else asked
+    published = whole
     if release.steps:
         evidence = release_evidence(evidence, release, shadow_release=asked, seed=bench.seed)
+        published, evidence = evidence.target, undo(evidence, release)
     # Where an epsilon was promised, the bound stands at its delta: at a smaller one it may exceed the promise and contradict nothing.
     delta = defended.delta if np.isfinite(defended.delta) else 1e-5
     report = run_audit(evidence, attacks=names, slices=("entire",), seed=bench.seed, coin_flips=plan.coin_flips, delta=delta)
-    return Climb(rung=rung, seed=bench.seed, report=report, utility=utility(evidence.target), defended=defended)
+    return Climb(rung=rung, seed=bench.seed, report=report, utility=utility(published), defended=defended)
 
 
 def defence_data(defended: Defended, bench: Bench) -> Predictions:
@@ -217,6 +221,20 @@ def ladder_frame(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> p
             row["seconds"] = one.defended.seconds
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def attack_frame(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> pd.DataFrame:
+    """Columns rung, seed, attack, auc: a row for each attack that could be made on a rung at a seed."""
+    import pandas as pd
+
+    rows = [
+        (rung.name, one.seed, cell.attack, figure_of(one, cell.attack, "auc"))
+        for rung in ladder
+        for one in climbs[rung.name]
+        for cell in one.report.whole()
+        if cell.status == "ok"
+    ]
+    return pd.DataFrame(rows, columns=["rung", "seed", "attack", "auc"]).dropna()
 
 
 def judge(frame: pd.DataFrame, *, margin: float) -> dict[str, dict[str, metrics.Verdict]]:
@@ -323,7 +341,11 @@ def conclude(
     """A child a rung, the ladder table, the plot, the page."""
     frame = ladder_frame(ladder, climbs)
     judged = judge(frame, margin=config.margin)
+    changes = attack_changes(attack_frame(ladder, climbs), undefended=UNDEFENDED)
+    disagreeing = opposed(changes, judged["auc"])
     table = table_of(frame, judged)
+    if disagreeing:
+        table.loc[table["rung"].isin(disagreeing), "auc_verdict"] = DISAGREE
     for rung in ladder:
         log_rung(rung, climbs[rung.name], table, tracker)
     front = pareto(table)
@@ -331,13 +353,17 @@ def conclude(
     tracker.table(frame, "by_seed.csv")
     tracker.table(table, "ladder.csv")
     tracker.table(people, "ladder.json")
+    every = changes_table(changes)
+    tracker.table(every, "attack_changes.csv")
+    tracker.table(every.astype(object).where(every.notna(), None), "attack_changes.json")
     tracker.figure(plots.pareto_figure(table, front), "utility_privacy.png")
     plain = table.set_index("rung").loc[UNDEFENDED]
     tracker.metrics(
         {f"{name}/undefended": float(plain[name]) for name in ("auc", "val/accuracy") if plain[name] == plain[name]}
     )
-    tracker.tags({f"memberscope.verdict.{rung}": verdict.verdict for rung, verdict in judged["auc"].items()})
-    lines = [sentence(rung, judged) for rung in ladder if rung.name in judged["auc"]]
+    verdicts = {rung: DISAGREE if rung in disagreeing else verdict.verdict for rung, verdict in judged["auc"].items()}
+    tracker.tags({f"memberscope.verdict.{rung}": verdict for rung, verdict in verdicts.items()})
+    lines = [sentence(rung, judged, disagreeing.get(rung.name, ())) for rung in ladder if rung.name in judged["auc"]]
     notes = skipped_lines(ladder, climbs)
     tracker.describe(page(config, ladder, people, front, lines, notes))
     return StudyResult(table=people.to_string(index=False), answer="\n".join([*lines, *notes]))
@@ -362,9 +388,13 @@ def log_rung(rung: Rung, seen: Sequence[Climb], table: pd.DataFrame, tracker: Tr
         child.metrics({name: float(value) for name, value in means.items() if value == value and value is not None})
 
 
-def sentence(rung: Rung, judged: Mapping[str, Mapping[str, metrics.Verdict]]) -> str:
-    """One line: what the rung does to its primary attack's AUC."""
+def sentence(rung: Rung, judged: Mapping[str, Mapping[str, metrics.Verdict]], disagreeing: Sequence[AttackChange] = ()) -> str:
+    """One line: what the rung does to its primary attack's AUC, or what each attack shows where they disagree."""
     verdict = judged["auc"][rung.name]
+    if disagreeing:
+        shown = ", ".join(f"{one.attack} {one.change.mean:+.3f}" for one in disagreeing)
+        primary = f"primary {rung.primary} {verdict.difference.mean:+.3f}"
+        return f"{rung.name}: {DISAGREE} ({shown}; each shown at 95%, Holm over the attacks); {primary}."
     change = verdict.difference
     against = "" if rung.against == rung.primary else f" from that of {rung.against} on the undefended model"
     line = f"{rung.name}: AUC of {rung.primary} {verdict.verdict}{against} ({change.mean:+.3f}"
@@ -397,10 +427,12 @@ def page(
     """The parent run's page."""
     parts = [
         f"# Mitigations on {config.dataset}, {config.seeds} seed{'s' if config.seeds > 1 else ''}",
-        "Figures are of each rung's primary attack, named before anything ran; every attack sees only what is published, and shadows are "
-        "trained and released as the target is. Changes are from the same attack on the undefended model, paired by seed; for labels only, "
-        "from the attack that judges the undefended model, for which labels leave nothing. Verdicts: Holm over the rungs, margin "
-        f"{config.margin:g}; at least 5 seeds.",
+        "Figures are of each rung's primary attack, named before anything ran; every attack sees only what is published, and shadows "
+        "are trained and released as the target is. A release that can be inverted (a temperature) is inverted by the attacker. "
+        "Changes are from the same attack on the undefended model, paired by seed; for labels only, from the attack that judges the "
+        "undefended model, for which labels leave nothing. Verdicts: Holm over the rungs, margin "
+        f"{config.margin:g}; at least 5 seeds. Every attack's change is in `attack_changes.csv`; where two attacks are shown to change "
+        f"with opposite signs, the rung has no verdict (*{DISAGREE}*).",
         markdown(people),
         f"Not beaten in both accuracy and AUC (by their means): {', '.join(front)}.",
         "\n".join(f"- {line}" for line in lines),

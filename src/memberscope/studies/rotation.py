@@ -30,6 +30,7 @@ FIGURES = ("auc", *(f"tpr_at_fpr_{metrics.rate_name(rate)}" for rate in RATES))
 ROTATED = {"target", "shadows", "population", "augmented"}
 ONE_PAIR = 2  # shadows of which each record has exactly one that was not trained on it
 COMPARED = 16  # shadows at which the two variances of LiRA are compared
+ONE_QUERY = "[one query]"  # beside an attack that asks about copies of a record: the same attack on the record alone
 
 
 def point_figures(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> dict[str, float]:
@@ -100,8 +101,12 @@ def rotate(
             made: dict[str, Attack] = {attack.name: attack for attack in (attacks if count else [loss])}
             if count == COMPARED and "lira_online" in made:
                 made |= variances()
-            for name, attack in made.items():
-                result = attack.score(evidence, seed=seed, workers=workers)
+            turns = [(name, attack, evidence) for name, attack in made.items()]
+            if evidence.augmented is not None:
+                alone = dataclasses.replace(evidence, augmented=None)
+                turns += [(f"{name}{ONE_QUERY}", attack, alone) for name, attack in made.items() if attack.reads_copies]
+            for name, attack, given in turns:
+                result = attack.score(given, seed=seed, workers=workers)
                 if not isinstance(result, Skip):
                     rows.append(
                         {"target": target, "attack": name, "shadows": count}
@@ -145,12 +150,14 @@ class Claim:
     at_least: bool = False
 
 
-def claims(*, paired: bool = True) -> tuple[Claim, ...]:
-    """What the literature expects of the attacks here.
+def claims(*, paired: bool = True, copies: bool = False) -> tuple[Claim, ...]:
+    """What the literature expects of the attacks here; attacks that are compared with each other ask the same queries.
 
     Args:
         paired: do shadows come in complementary pairs? Then one pair has one reference for each record; else one shadow is.
+        copies: did LiRA ask about several copies of each record? Beside RMIA it is then taken with one.
     """
+    alone = ONE_QUERY if copies else ""
     one_each = ONE_PAIR if paired else 1
     low = "tpr_at_fpr_0_01"
     loss = ("threshold_loss", 0)
@@ -165,7 +172,7 @@ def claims(*, paired: bool = True) -> tuple[Claim, ...]:
             source=rmia,
             figure=figure,
             first=("rmia_offline", one_each),
-            second=("lira_offline", one_each),
+            second=(f"lira_offline{alone}", one_each),
         )
         for figure in ("auc", low)
     ]

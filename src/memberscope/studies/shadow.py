@@ -294,7 +294,7 @@ def rotate_targets(
         frame = rotation.rotate(bench, attacks, seed=config.seed, on_target=on_target)
         progress.advance()
     means = rotation.over_targets(frame)
-    judged = rotation.judge(frame, rotation.claims(paired=bench.plan.design == "half"))
+    judged = rotation.judge(frame, rotation.claims(paired=bench.plan.design == "half", copies=bench.augmented is not None))
     tracker.table(frame, "targets.csv")
     tracker.table(means, "by_shadows.csv")
     tracker.table(judged, "orderings.csv")

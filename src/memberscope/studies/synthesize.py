@@ -24,6 +24,7 @@ from memberscope.plan import replace_labels
 from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.release import Release, parse_release
 from memberscope.release.apply import release_evidence
+from memberscope.release.undo import undo
 from memberscope.shadow_plan import ShadowPlan, make_shadow_plan
 from memberscope.signals import modified_entropy
 from memberscope.studies.audited import markdown
@@ -278,7 +279,10 @@ def transfer_rows(
             logits=fleet.logits(whole.x[pool]), labels=whole.y[pool], member=extended.member[shadows][:, ~extended.block]
         )
         evidence = (
-            release_evidence(Evidence(target=target, shadows=said), trial.release, shadow_release=release, seed=seed)
+            undo(
+                release_evidence(Evidence(target=target, shadows=said), trial.release, shadow_release=release, seed=seed),
+                trial.release,
+            )
             if config.release != "none"
             else None
         )

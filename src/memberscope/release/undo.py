@@ -1,0 +1,56 @@
+"""What an attacker who knows the release makes of what it publishes: steps that can be inverted are.
+
+A verdict on a release should not rest on an attacker who could undo it and does not. A temperature is such a step: every confidence is
+published, and the logits follow from their logarithms up to a shift.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+
+from memberscope.evidence import Evidence
+from memberscope.predictions import Predictions, ShadowPredictions
+from memberscope.release.pipeline import Release
+from memberscope.release.steps import Temperature
+from memberscope.signals import PROB_FLOOR
+
+Outputs = TypeVar("Outputs", Predictions, ShadowPredictions)
+
+
+def temperature_of(release: Release) -> float | None:
+    """By what a release divides the logits if that is all it does; None if it does nothing, or more."""
+    values = [step.value for step in release.steps if isinstance(step, Temperature)]
+    return math.prod(values) if values and len(values) == len(release.steps) else None
+
+
+def undo(evidence: Evidence, release: Release) -> Evidence:
+    """The evidence as the models gave it before the release, where the release can be inverted; else the evidence as it is.
+
+    Confidences become logits again, exactly but for rounding and for those that were published as 0.
+
+    Args:
+        evidence: what `memberscope.release.apply.release_evidence` returned.
+        release: the target's; the shadows' is taken to be the same.
+    """
+    temperature = temperature_of(release)
+    if temperature is None:
+        return evidence
+    shadows, population, augmented = evidence.shadows, evidence.population, evidence.augmented
+    return replace(
+        evidence,
+        target=_logits(evidence.target, temperature),
+        shadows=None if shadows is None else _logits(shadows, temperature),
+        population=None if population is None else _logits(population, temperature),
+        augmented=None if augmented is None else augmented * temperature,
+    )
+
+
+def _logits(outputs: Outputs, temperature: float) -> Outputs:
+    if outputs.probs is None:
+        return outputs
+    logits = np.log(np.maximum(outputs.probs, PROB_FLOOR)) * temperature
+    return replace(outputs, logits=logits, probs=None, released=False)

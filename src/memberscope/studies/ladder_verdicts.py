@@ -1,0 +1,100 @@
+"""Verdicts on the rungs of a mitigation ladder, from every attack's change.
+
+A rung is judged by an attack that was named beforehand. Where other attacks show the contrary, the rung has no verdict but that attacks
+disagree: an attack can lose, or gain, for reasons of its own, and a defence is no better than its strongest attacker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from memberscope import metrics
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DISAGREE = "attacks disagree"
+_MISS = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackChange:
+    """What a rung does to one attack's AUC, over seeds.
+
+    Attributes:
+        rung: its name.
+        attack: its name.
+        undefended: mean AUC on the undefended model.
+        value: mean AUC on the rung.
+        change: per-seed differences, summarized.
+        p_holm: two-sided, Holm over the rung's attacks; None with one seed.
+    """
+
+    rung: str
+    attack: str
+    undefended: float
+    value: float
+    change: metrics.SeedDifference
+    p_holm: float | None
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the change is shown at 95% (Holm) over enough seeds, else 0."""
+        shown = self.p_holm is not None and self.p_holm <= _MISS and self.change.n_seeds >= metrics.LEAST_SEEDS
+        return (1 if self.change.mean > 0 else -1) if shown else 0
+
+
+def attack_changes(frame: pd.DataFrame, *, undefended: str) -> list[AttackChange]:
+    """Every attack's change on every rung, paired by seed.
+
+    Args:
+        frame: columns rung, seed, attack, auc: a row for each attack that could be made.
+        undefended: the rung from which changes are counted.
+    """
+    plain = frame[frame["rung"] == undefended].set_index(["attack", "seed"])["auc"]
+    found: list[AttackChange] = []
+    for rung, part in frame[frame["rung"] != undefended].groupby("rung", sort=False):
+        rows = []
+        for attack, own in part.groupby("attack", sort=False):
+            values = own.set_index(["attack", "seed"])["auc"]
+            shared = values.index.intersection(plain.index)
+            if len(shared):
+                change = metrics.paired_seeds((values[shared] - plain[shared]).to_numpy())
+                rows.append((str(attack), float(plain[shared].mean()), float(values[shared].mean()), change))
+        tested = [change.p_value for *_, change in rows if change.p_value is not None]
+        adjusted = iter(metrics.holm(tested).tolist())
+        for attack_name, before, after, change in rows:
+            p = None if change.p_value is None else next(adjusted)
+            found.append(
+                AttackChange(rung=str(rung), attack=attack_name, undefended=before, value=after, change=change, p_holm=p)
+            )
+    return found
+
+
+def opposed(changes: list[AttackChange], verdicts: Mapping[str, metrics.Verdict]) -> dict[str, tuple[AttackChange, ...]]:
+    """For each rung whose attacks disagree, those that do: all with a shown change where both signs occur.
+
+    A rung's verdict counts as a change of its primary attack; attacks that show nothing contradict nothing.
+    """
+    found: dict[str, tuple[AttackChange, ...]] = {}
+    for rung, verdict in verdicts.items():
+        shown = tuple(change for change in changes if change.rung == rung and change.sign)
+        signs = {change.sign for change in shown} | {{"increases": 1, "decreases": -1}.get(verdict.verdict, 0)} - {0}
+        if {1, -1} <= signs:
+            found[rung] = shown
+    return found
+
+
+def changes_table(changes: list[AttackChange]) -> pd.DataFrame:
+    """A row a rung and attack: undefended, auc, change with its interval, p_holm."""
+    import pandas as pd
+
+    columns = ["rung", "attack", "undefended", "auc", "change", "ci_low", "ci_high", "p_holm", "seeds"]
+    rows = [
+        (one.rung, one.attack, one.undefended, one.value, one.change.mean, one.change.ci_low, one.change.ci_high, one.p_holm,
+         one.change.n_seeds)
+        for one in changes
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
