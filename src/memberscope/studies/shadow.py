@@ -70,6 +70,7 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
         data, plan = with_made_pool(data, plan, recipe, config, stop)
     log_plan(data, plan, recipe, noise, config, tracker)
     said = log_reading(data, tracker)
+    said += [f"{config.other_data}: {line}" for line in duplicates.notes(other, {})] if other else []
     fleet = train(
         data, [plan.members(model) for model in range(plan.n_models)], recipe, model_seeds(plan, config.seed), config, stop
     )
@@ -119,8 +120,9 @@ def with_made_pool(
     """
     pool = plan.records[~plan.block]
     if config.shadow_data.endswith(".npz"):
-        made = load_dataset(config.shadow_data)
-        x, y, source = made.scaled(np.arange(len(made))), made.y, made.source
+        made = load_dataset(config.shadow_data, duplicates=config.duplicates)
+        duplicates.check_each_once(made)
+        x, y, source = made.scaled(np.arange(len(made))), made.y, "; ".join([made.source, *made.notes])
     else:
         target = int(plan.targets[0])
         own = train(
