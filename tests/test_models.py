@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from memberscope.errors import UserError
-from memberscope.models import build_model, largest_depth, summary_text
+from memberscope.models import build_model, check_model, largest_depth, summary_text
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,17 @@ def test_unknown_architecture() -> None:
         build_model("desne", depth=1, input_shape=(4,), classes=2)
     with pytest.raises(UserError, match="needs images"):
         build_model("conv", depth=1, input_shape=(4,), classes=2)
+
+
+def test_images_of_another_layout_are_told_what_to_do() -> None:
+    with pytest.raises(
+        UserError, match=r"shape \(28, 28\); allowed here: dense, mlp, or images with a channel axis: x\[\.\.\., None\]"
+    ) as caught:
+        check_model("conv", depth=1, input_shape=(28, 28))
+    assert "(28, 28, 1)" in str(caught.value)
+    check_model("conv", depth=1, input_shape=(28, 28, 1))
+    check_model("dense", depth=1, input_shape=(28, 28))
+    with pytest.raises(UserError, match=r"depth 1 to 1; if the first axis holds the channels.*np\.moveaxis\(x, 1, -1\)"):
+        check_model("conv", depth=2, input_shape=(4, 32, 32))
+    with pytest.raises(UserError, match=r"8x8x3 inputs can have depth 1 to 1$"):
+        check_model("conv", depth=3, input_shape=(8, 8, 3))

@@ -19,6 +19,7 @@ from memberscope import slices as slicing
 from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.audit_report import AuditReport, Cell
+from memberscope.distinct import distinct_records
 from memberscope.errors import UserError, nearest
 from memberscope.evidence import Evidence
 from memberscope.metrics import Estimate
@@ -72,6 +73,7 @@ def run_audit(
     delta: float = 1e-5,
     workers: int | None = None,
     metadata: Metadata | None = None,
+    duplicates: str = "drop",
     on_attack: Callable[[str], None] = lambda attack: None,
 ) -> AuditReport:
     """Run attacks on what a model said of members and non-members.
@@ -91,25 +93,32 @@ def run_audit(
         delta: of `epsilon_lower_bound`; where an epsilon was promised, that promise's.
         workers: threads; None for all cores that this process may use.
         metadata: the model's true accuracies and losses, for tensorflow_privacy's reports.
+        duplicates: what is done about exact copies of a record on its side, where ids or inputs tell them: ``drop`` counts each record
+            once, ``keep`` counts every copy, ``refuse`` raises. See `memberscope.distinct`.
         on_attack: called with each attack's name before it runs; what it raises ends the audit there.
 
     Returns:
-        The report. An attack that cannot run, or a slice with too few records, is a row with its reason.
+        The report, on distinct records: its `distinct` says what was found. An attack that cannot run, or a slice with too few records, is
+        a row with its reason.
 
     Raises:
-        UserError: an unknown attack, slice or engine; fewer than `min_records` members or non-members in all.
+        UserError: an unknown attack, slice or engine; fewer than `min_records` distinct members or non-members in all; copies
+            under ``duplicates=refuse``.
     """
-    evidence = _evidence(target, shadow)
     check_engine(engine)
+    distinct = distinct_records(_evidence(target, shadow), duplicates=duplicates)
+    evidence = distinct.evidence
     n_member, n_nonmember = evidence.target.n_member, evidence.target.n_nonmember
     if min(n_member, n_nonmember) < min_records:
+        once = f" once {distinct.copies} copies are left out" if distinct.dropped else ""
         raise UserError(
-            f"predictions: {n_member} members and {n_nonmember} non-members; allowed: at least {min_records} on each side"
+            f"predictions: {n_member} members and {n_nonmember} non-members{once}; allowed: at least {min_records} on each side"
         )
     chosen = registry.resolve(resolve_attacks(attacks, engine=engine))
     by_family = slices if isinstance(slices, Mapping) else {attack.family: slices for attack in chosen}
     if engine == "tfp":
-        return _tfp(evidence.target, chosen, by_family, seed=seed, prior=prior, metadata=metadata, on_attack=on_attack)
+        found = _tfp(evidence.target, chosen, by_family, seed=seed, prior=prior, metadata=metadata, on_attack=on_attack)
+        return replace(found, distinct=distinct)
     cells: list[Cell] = []
     scores: dict[str, NDArray[np.float64]] = {}
     for attack in chosen:
@@ -136,8 +145,8 @@ def run_audit(
             )
         cells += _worst(attack.name, parts, cells, min_records=min_records)
     return AuditReport(
-        cells=tuple(cells), engine=engine, seed=seed, target=evidence.target, whole_scores=scores, metadata=metadata
-    )
+        cells=tuple(cells), engine=engine, seed=seed, target=evidence.target, whole_scores=scores, metadata=metadata, distinct=distinct
+    )  # fmt: skip
 
 
 def _evidence(target: Predictions | Evidence, shadow: ShadowPredictions | Predictions | None) -> Evidence:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import metrics
+from memberscope.distinct import Distinct
 from memberscope.errors import UserError
 from memberscope.metrics import Comparison, Estimate, Roc
 from memberscope.predictions import Predictions
@@ -73,9 +74,10 @@ class AuditReport:
     Attributes:
         cells: one an attack and slice, in the order asked for.
         engine, seed: how it was made.
-        target: the predictions that were audited.
+        target: the predictions that were audited: each record once, where ids or inputs told of copies.
         metadata: the model's true accuracies and losses, where they were given; they go with `to_tfp`.
-        whole_scores: attack -> (n,) scores of all records, in input order; without those that were skipped.
+        whole_scores: attack -> (n,) scores of the records of `target`, in input order; without those that were skipped.
+        distinct: which of the records that were given these are, and what copies there were; None for a report made by hand.
     """
 
     cells: tuple[Cell, ...]
@@ -84,6 +86,7 @@ class AuditReport:
     target: Predictions
     whole_scores: Mapping[str, NDArray[np.float64]]
     metadata: Metadata | None = None
+    distinct: Distinct | None = None
 
     @property
     def attacks(self) -> tuple[str, ...]:
@@ -102,7 +105,7 @@ class AuditReport:
         raise KeyError(f"no attack {attack!r} on slice {slice!r} in this report")
 
     def scores(self, attack: str) -> NDArray[np.float64]:
-        """(n,) one score a record, in input order, higher = more likely a member; KeyError if it was skipped or is not there."""
+        """(n,) one score a record of `target`, higher = more likely a member; KeyError if the attack was skipped or is not there."""
         return self.whole_scores[attack]
 
     def roc(self, attack: str, slice: str = "entire") -> Roc:
@@ -141,6 +144,11 @@ class AuditReport:
                 ends = {"": figure.value, "_ci_low": figure.ci_low, "_ci_high": figure.ci_high}
                 found |= {f"{prefix}{name}{end}/{cell.attack}": value for end, value in ends.items() if value is not None}
         return found
+
+    @property
+    def positions(self) -> NDArray[np.intp]:
+        """(n,) where the records of `target` stand in the predictions that were given."""
+        return np.arange(len(self.target), dtype=np.intp) if self.distinct is None else self.distinct.positions
 
     def compare(self, other: AuditReport, *, confidence: float = 0.95) -> dict[str, Comparison]:
         """For each attack that both reports have, the paired comparison of AUCs on the same records, this report minus `other`.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tensorflow import keras
 
 ARCHITECTURES = ("conv", "dense", "mlp")
+CHANNELS = (1, 3, 4)  # of images
 KERNEL = 3  # a conv unit: 3x3 filters without padding, then 2x2 max pooling
 
 
@@ -34,13 +35,21 @@ def check_model(architecture: str, *, depth: int, input_shape: tuple[int, ...], 
             f"model={architecture}: unknown; allowed: {', '.join(ARCHITECTURES)}{nearest(architecture, ARCHITECTURES)}"
         )
     if architecture == "conv" and len(input_shape) != 3:
-        raise UserError(f"model=conv: needs images, and the records have shape {input_shape}; allowed here: dense, mlp")
+        hint = f", or images with a channel axis: x[..., None] has records of shape {(*input_shape, 1)}"
+        raise UserError(
+            f"model=conv: needs images, and the records have shape {input_shape}; allowed here: dense, mlp"
+            + (hint if len(input_shape) == 2 else "")
+        )
     if widths and architecture != "mlp":
         raise UserError(f"widths={','.join(map(str, widths))}: of an mlp only, and model={architecture}; allowed here: nothing")
     most = largest_depth(architecture, input_shape)
     if depth < 1 or (most is not None and depth > most):
         size = "x".join(str(side) for side in input_shape)
-        raise UserError(f"depth={depth}: a {architecture} model on {size} inputs can have depth 1 to {most if most else 'any'}")
+        channels_first = len(input_shape) == 3 and input_shape[0] in CHANNELS and input_shape[2] not in CHANNELS
+        hint = "; if the first axis holds the channels, it must be the last: np.moveaxis(x, 1, -1)" if channels_first else ""
+        raise UserError(
+            f"depth={depth}: a {architecture} model on {size} inputs can have depth 1 to {most if most else 'any'}{hint}"
+        )
 
 
 def hidden_widths(architecture: str, *, depth: int, width: int, widths: Sequence[int] = ()) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from memberscope import cli
+from memberscope.errors import UserError
 
 FILES = ["--members=members.csv", "--nonmembers=nonmembers.parquet", "--attacks=threshold_loss", "--controls=none"]
 
@@ -98,6 +99,53 @@ def test_a_pytorch_model(laboratory: Any, columns: list[str], capsys: pytest.Cap
     uri = laboratory.log(mlflow.pytorch, torch.nn.Linear(8, 2), signature=signature, serialization_format="pickle")
     assert cli.main(["audit", f"--model_uri={uri}", "--members=in_torch.npz", "--nonmembers=out_torch.npz", *FILES[2:]]) == 0
     assert "(pytorch); output read as **logits**: 2 columns" in capsys.readouterr().out
+
+
+def test_thirty_copies_of_each_row_are_one_record_to_an_audit_and_its_gate(
+    laboratory: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = laboratory.forest()
+    for name, side in (("some", laboratory.inside), ("others", laboratory.outside)):
+        side.iloc[:40].to_csv(f"{name}.csv", index=False)
+        pd.concat([side.iloc[:40]] * 30).to_csv(f"{name}_30.csv", index=False)
+
+    def ask(suffix: str, *options: str) -> tuple[int, str, Any]:
+        words = [f"--model_uri={uri}", f"--members=some{suffix}.csv", f"--nonmembers=others{suffix}.csv", *FILES[2:]]
+        rule = "--fail_if=threshold_loss.entire.auc > 0.77"
+        code = cli.main(["audit", *words, "--attacks=threshold_loss", rule, *options])
+        return code, "".join(capsys.readouterr()), last_run(laboratory)
+
+    (one, text, first), (many, said, second) = ask(""), ask("_30")
+    assert one == many == 4
+    shared = [name for name in first.data.metrics if "threshold_loss" in name]
+    assert {"auc_ci_low/threshold_loss", "advantage_heldout_ci_high/threshold_loss"} <= set(shared)
+    assert {name: second.data.metrics[name] for name in shared} == {name: first.data.metrics[name] for name in shared}
+    assert "Copies:" not in text
+    assert "Copies: 2,320 of 2,400 records are exact copies of another on their side; each record counts once" in said
+    assert (first.data.params["data.copies"], second.data.params["data.copies"]) == ("0", "2320")
+    naive, said, _ = ask("_30", "--duplicates=keep")
+    assert naive == 3, "counted thirty times, the same records trip the gate"
+    assert "duplicates=keep counts every copy" in said
+    refused, said, run = ask("_30", "--duplicates=refuse")
+    assert (refused, run.data.metrics) == (2, {})
+    assert "duplicates=refuse: 1,160 of 1,200 members and 1,160 of 1,200 nonmembers are exact copies of another" in said
+
+
+def test_images_without_a_channel_axis_get_one_where_the_signature_asks_for_it() -> None:
+    from mlflow.types import Schema, TensorSpec
+
+    from memberscope.mlflow_adapter.models import Model
+
+    def prepared(*shape: int) -> tuple[Any, str]:
+        schema = Schema([TensorSpec(np.dtype(np.float32), (-1, *shape))])
+        model = Model(ask=None, schema=schema, classes=None, facts={})
+        return model.prepare(np.zeros((3, 28, 28), np.float32), name="members=a.npz")
+
+    x, done = prepared(28, 28, 1)
+    assert (x.shape, done) == ((3, 28, 28, 1), "a channel axis added to images that had none")
+    assert prepared(28, 28)[0].shape == (3, 28, 28)
+    with pytest.raises(UserError, match=r"members=a.npz: records of shape \(28, 28\); .* asks for \(28, 28, 3\)"):
+        prepared(28, 28, 3)
 
 
 def test_what_does_not_fit_gets_one_line_and_exit_code_two(

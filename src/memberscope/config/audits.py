@@ -72,6 +72,13 @@ class AttackOptionsConfig(Config):
         group="attack",
         help="was each record made a member by its own fair coin? Only then can epsilon be bounded from one run",
     )
+    duplicates: str = option(
+        "drop",
+        check=Choice(words=("drop", "keep", "refuse")),
+        group="attack",
+        help="exact copies of a record on its side, where ids or inputs tell them: drop (each record counts once), keep (every copy "
+        "counts), or refuse",
+    )
     min_records: int = option(20, check=Integer(low=8), group="attack", help="records that a slice needs on each side")
     top: int = option(
         25, check=Integer(low=1, high=10_000), group="attack", help="how many of the most exposed records to list"

@@ -32,6 +32,13 @@ class RecordsConfig(Config):
         help="folder that already has the published archive of location30, purchase100 or texas100; "
         "empty: MEMBERSCOPE_ARCHIVE_DIR, or a download",
     )
+    duplicates: str = option(
+        "drop",
+        check=Choice(words=("drop", "keep", "refuse")),
+        group="data",
+        help="exact copies of a record, features and label: drop (each record counts once), keep (they are split as records of their own), "
+        "or refuse",
+    )
     classes: str = option(
         "all",
         check=Text(hint="all, a number of at least 2, or class names separated by commas"),

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from memberscope.datasets.duplicates import settle_copies
 from memberscope.datasets.labeled import LabeledData, Sizes
 
 __all__ = ["LabeledData", "Sizes", "load_dataset"]
 
 
-def load_dataset(name: str, *, data_dir: str = "", archive_dir: str = "") -> LabeledData:
+def load_dataset(name: str, *, data_dir: str = "", archive_dir: str = "", duplicates: str = "drop") -> LabeledData:
     """The data set that a user names: ``digits``, a table of `archives`, another TFDS name (``tfds:`` or not), or the path of an ``.npz``.
+
+    Exact copies of a record are dropped unless `duplicates` says otherwise; its `notes` tell.
 
     Args:
         name: see above.
         data_dir: folder of prepared TFDS data sets.
         archive_dir: folder that has the published archive of ``location30``, ``purchase100`` or ``texas100``; for others it says nothing.
+        duplicates: what is done about exact copies, of features and label: ``drop``, ``keep`` or ``refuse``.
 
     Raises:
-        UserError: it is unknown, unreadable or not to be had; the line says what to do.
+        UserError: it is unknown, unreadable or not to be had, or holds copies under ``refuse``; the line says what to do.
     """
+    return settle_copies(_read(name, data_dir=data_dir, archive_dir=archive_dir), duplicates=duplicates)
+
+
+def _read(name: str, *, data_dir: str, archive_dir: str) -> LabeledData:
     if name == "digits":
         from memberscope.datasets.digits import load_digits
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memberscope.datasets.labeled import LabeledData
+from memberscope.datasets.values import as_stored
 from memberscope.errors import UserError
 from memberscope.npz import read_npz
 
+MOST_PLAIN = 1_000  # labels below this are classes counted from 0, whether all of them occur or not; above, codes
+
 
 def load_file(path: str) -> LabeledData:
-    """Read ``x`` (n, ...) and ``y`` (n,) integer labels, and ``class_names`` if the file has them. Never executes what it reads.
+    """Read ``x`` (n, ...) and ``y`` (n,) labels, and ``class_names`` if the file has them. Never executes what it reads.
 
-    uint8 is taken for images in 0..255; other numbers are kept as float32 and must lie in [0, 1].
+    uint8 is taken for images in 0..255; other numbers are kept as float32 and lie in [0, 1], or are scaled where their scale is known
+    (see `memberscope.datasets.values`). Labels may be words, or codes of any size.
 
     Raises:
         UserError: the file is missing, is no .npz, lacks an array, or holds values that do not fit.
@@ -29,18 +35,28 @@ def load_file(path: str) -> LabeledData:
                 f"dataset={path}: has no array {key!r}, only {', '.join(sorted(arrays)) or 'nothing'}; needed: x and y"
             )
     x, y = arrays["x"], arrays["y"]
-    if not np.issubdtype(y.dtype, np.integer):
-        raise UserError(f"dataset={path}: y is {y.dtype}; allowed: integer labels")
-    if x.ndim < 2 or not len(x) or not (np.issubdtype(x.dtype, np.number) or x.dtype == np.bool_):
+    if x.ndim < 2 or not len(x) or x.dtype.kind not in "fiub":
         raise UserError(f"dataset={path}: x is {x.dtype} of shape {x.shape}; allowed: numbers (records, ...)")
-    if x.dtype != np.uint8:
-        x = x.astype(np.float32)
-        if not np.isfinite(x).all() or x.min() < 0 or x.max() > 1:
-            raise UserError(f"dataset={path}: x reaches from {x.min():g} to {x.max():g}; allowed: uint8, or numbers in [0, 1]")
+    x, note = as_stored(x, where=f"dataset={path}: x")
     if y.shape == x.shape[:1] and len(np.unique(y)) < 2:
         raise UserError(f"dataset={path}: y holds one class; allowed: at least two classes")
-    count = int(y.max()) + 1 if len(y) else 0
-    names = (
-        tuple(str(name) for name in arrays["class_names"]) if "class_names" in arrays else tuple(str(k) for k in range(count))
+    y, names = _classes(y, arrays.get("class_names"), path)
+    return LabeledData(
+        name=Path(path).stem, x=x, y=y, class_names=names, source=f"the file {Path(path).name}", notes=(note,) if note else ()
     )
-    return LabeledData(name=Path(path).stem, x=x, y=y.astype(np.int64), class_names=names, source=f"the file {Path(path).name}")
+
+
+def _classes(y: NDArray[Any], names: NDArray[Any] | None, path: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Labels from 0, and a name a class: words and codes become the places of their sorted values, and those the names."""
+    if y.dtype.kind not in "iubU":
+        raise UserError(f"dataset={path}: y is {y.dtype}; allowed: integer labels, or text")
+    if names is not None:
+        if y.dtype.kind == "U":
+            raise UserError(
+                f"dataset={path}: y is text and class_names are given; allowed: text alone, or integers with class_names"
+            )
+        return y.astype(np.int64), tuple(str(name) for name in names)
+    if y.dtype.kind == "U" or (y.size and y.min() >= 0 and y.max() >= max(len(y), MOST_PLAIN)):
+        values, place = np.unique(y, return_inverse=True)
+        return place.reshape(y.shape).astype(np.int64), tuple(str(value) for value in values)
+    return y.astype(np.int64), tuple(str(k) for k in range(int(y.max()) + 1 if y.size else 0))

@@ -36,6 +36,9 @@ class LabeledData:
         source: where it came from, for people.
         sizes: the data set's own default sizes, if it has any.
         label_noise: the share of labels that studies replace unless told otherwise.
+        notes: what was done to the records as they were read, or left out, and a reader must know: clauses, for people.
+        copies: how many exact copies of records the set held when it was read (see `memberscope.datasets.duplicates`).
+        same: (n,) numbers that exact copies share; None where there are none, or none were kept.
     """
 
     name: str
@@ -45,6 +48,9 @@ class LabeledData:
     source: str
     sizes: Sizes | None = None
     label_noise: float = 0.0
+    notes: tuple[str, ...] = ()
+    copies: int = 0
+    same: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         """Check that the arrays fit each other."""
@@ -53,9 +59,13 @@ class LabeledData:
                 f"dataset={self.name}: {len(self.x)} records with labels of shape {self.y.shape}; one label a record is needed"
             )
         if len(self.y) and not (self.y.min() >= 0 and self.y.max() < len(self.class_names)):
+            advice = ": leave out records without a label, and count classes from 0" if self.y.min() < 0 else ""
             raise UserError(
-                f"dataset={self.name}: labels from {self.y.min()} to {self.y.max()}, for {len(self.class_names)} classes"
+                f"dataset={self.name}: labels from {self.y.min()} to {self.y.max()}, for {len(self.class_names)} classes; allowed: "
+                f"0 to {len(self.class_names) - 1}{advice}"
             )
+        if self.same is not None and self.same.shape != self.y.shape:
+            raise ValueError(f"{self.same.shape} numbers of copies for {len(self.y)} records")
 
     def __len__(self) -> int:
         """How many records."""
@@ -111,7 +121,7 @@ class LabeledData:
             x = x >= 0.5
         return dataclasses.replace(
             self, x=np.concatenate([self.x, x.astype(self.x.dtype)]), y=np.concatenate([self.y, y.astype(np.int64)]),
-            source=f"{self.source}; with {len(x)} records {source}",
+            source=f"{self.source}; with {len(x)} records {source}", same=None,
         )  # fmt: skip
 
     def with_labels(self, y: NDArray[np.int64]) -> LabeledData:
@@ -146,8 +156,13 @@ class LabeledData:
             validation=None if self.sizes.validation is None else round(self.sizes.validation * share),
         )
         return dataclasses.replace(
-            self, x=self.x[rows], y=renumber[self.y[rows]], class_names=tuple(self.class_names[k] for k in kept), sizes=sizes
-        )
+            self, x=self.x[rows], y=renumber[self.y[rows]], class_names=tuple(self.class_names[k] for k in kept), sizes=sizes,
+            same=None if self.same is None else self.same[rows],
+        )  # fmt: skip
+
+    def record_ids(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(len(index),) what each record is known by: its position, or where copies were kept a number that they share."""
+        return index if self.same is None else self.same[index]
 
     def _kept(self, classes: str, *, choice: str, seed: int) -> list[int]:
         if classes == "all":

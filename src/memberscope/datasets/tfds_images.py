@@ -10,9 +10,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+from numpy.typing import NDArray
 
+from memberscope.copies import first_copies
 from memberscope.datasets.archives import ARCHIVES
 from memberscope.datasets.labeled import LabeledData, Sizes
+from memberscope.datasets.values import as_stored
 from memberscope.errors import UserError, nearest
 
 PROBE_SECONDS = 3.0
@@ -26,6 +29,8 @@ CLASS_NAMES = {
 
 def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
     """All splits of a TFDS image classification set, pooled in the order of their names: train, then test, then others.
+
+    Records without a label (-1) are left out, and a record of one split that is in an earlier one, too, counts once; `notes` tell.
 
     Args:
         name: a TFDS name, such as ``cifar10`` or ``mnist:3.0.1``.
@@ -61,27 +66,70 @@ def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
     image, label = _features(builder, name)
     names = [split for split in ("train", "test") if split in builder.info.splits]
     names += sorted(split for split in builder.info.splits if split not in ("train", "test", "unsupervised", "unlabelled"))
-    xs, ys = [], []
-    decoders = None
-    for split in names:
-        dataset = builder.as_dataset(split=split, shuffle_files=False, decoders=decoders)
-        for batch in tfds.as_numpy(dataset.map(lambda row: (row[image], row[label])).batch(BATCH)):
-            xs.append(batch[0])
-            ys.append(batch[1])
-    x = np.concatenate(xs)
-    y = np.concatenate(ys).astype(np.int64)
+    x, y, split_of = _pooled(builder, names, image=image, label=label)
+    kept, left_out, copies = _each_once(x, y, split_of, names)
+    if not len(kept):
+        raise UserError(f"dataset={name}: none of its records has a label; allowed: sets with labels from 0")
+    split_of, y = split_of[kept], y[kept]
+    x, scaled = as_stored(x[kept], where=f"dataset={name}: {image}")
     feature = builder.info.features[label]
     class_names = tuple(CLASS_NAMES.get(short, feature.names))
-    n_test = int(builder.info.splits["test"].num_examples) if "test" in builder.info.splits else len(y) // 6
-    n_validation = n_test // 2
+    n_test = int((split_of == names.index("test")).sum()) if "test" in names else 0
+    n_test = n_test or len(y) // 6
+    pooled = [split for place, split in enumerate(names) if (split_of == place).any()]
     return LabeledData(
         name=short,
         x=x,
         y=y,
         class_names=class_names,
-        source=f"TensorFlow Datasets {builder.info.full_name}, splits {' + '.join(names)} pooled",
-        sizes=Sizes(members=0, nonmembers=n_test, validation=n_validation),
+        source=f"TensorFlow Datasets {builder.info.full_name}, splits {' + '.join(pooled)} pooled",
+        sizes=Sizes(members=0, nonmembers=n_test, validation=n_test // 2),
+        notes=(*left_out, *([scaled] if scaled else [])),
+        copies=copies,
     )
+
+
+def _pooled(
+    builder: Any, names: list[str], *, image: str, label: str
+) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
+    """The images and labels of all splits, and which of them each record is of."""
+    import tensorflow_datasets as tfds
+
+    xs, ys, split_of = [], [], []
+    for place, split in enumerate(names):
+        dataset = builder.as_dataset(split=split, shuffle_files=False)
+        for batch in tfds.as_numpy(dataset.map(lambda row: (row[image], row[label])).batch(BATCH)):
+            xs.append(batch[0])
+            ys.append(batch[1])
+            split_of.append(np.full(len(batch[1]), place, dtype=np.int64))
+    return np.concatenate(xs), np.concatenate(ys).astype(np.int64), np.concatenate(split_of)
+
+
+def _each_once(
+    x: NDArray[Any], y: NDArray[np.int64], split_of: NDArray[np.int64], names: list[str]
+) -> tuple[NDArray[np.intp], list[str], int]:
+    """Positions of the records that have a label and are in no earlier split; what was left out, for people; and how many copies.
+
+    Some sets have splits that are parts of others (omniglot's ``small1`` is one of ``train``): pooled as they are, a record would be there
+    twice, and a copy of a member could become a non-member.
+    """
+    notes = []
+    labelled = np.flatnonzero(y >= 0)
+    for place, split in enumerate(names):
+        lacking = int((y[split_of == place] < 0).sum())
+        if lacking:
+            notes.append(
+                f"{lacking:,} of {int((split_of == place).sum()):,} records of {split} have no label and were left out"
+            )
+    first = labelled[first_copies(x[labelled], y[labelled])]
+    again = split_of[first] != split_of[labelled]
+    for place, split in enumerate(names):
+        here = split_of[labelled] == place
+        copies = int((again & here).sum())
+        if copies:
+            known = " + ".join(names[k] for k in np.unique(split_of[first[again & here]]))
+            notes.append(f"{copies:,} of {int(here.sum()):,} records of {split} are records of {known}, too, and count once")
+    return labelled[~again], notes, int(again.sum())
 
 
 def is_prepared(builder: Any) -> bool:

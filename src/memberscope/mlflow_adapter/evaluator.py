@@ -31,6 +31,7 @@ from memberscope.audit import check_engine, resolve_attacks, run_audit
 from memberscope.config import AttackOptionsConfig, AuditModelConfig
 from memberscope.datasets import records as sides
 from memberscope.datasets.records import Records
+from memberscope.distinct import refuse_copies
 from memberscope.errors import UserError, nearest
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
@@ -77,6 +78,8 @@ class MembershipEvaluator(ModelEvaluator):
         names = resolve_attacks(options.attacks, engine=options.engine)
         records, member = _records(dataset, own)
         ids, overlap = _identities(records, member, own)
+        if ids is not None:
+            refuse_copies({"members": ids[member], "nonmembers": ids[~member]}, duplicates=options.duplicates)
         reading, asked = _asked(dataset, model, records, own, predictions)
         inputs = records.numbers()
         target = reading.predictions(member=member, record_ids=ids, inputs=inputs if inputs.shape[-1] else None)
@@ -84,9 +87,11 @@ class MembershipEvaluator(ModelEvaluator):
         report = run_audit(
             evidence, attacks=names, slices=f"entire,{options.slices}", engine=options.engine, seed=options.seed,
             refit=options.refit == "yes", min_records=options.min_records, prior=options.prior, coin_flips=options.coin_flips == "yes",
+            duplicates=options.duplicates,
         )  # fmt: skip
-        checks = what_to_know(asked, target, overlap)
-        checks |= attack.controls(options, evidence, report, names, StopFlag())
+        checks = what_to_know(asked, report.target, overlap)
+        checks |= attack.said_of_copies(report, overlap=not overlap)
+        checks |= attack.controls(options, attack.distinct(report, evidence), report, names, StopFlag())
         tracker = GuestTracker.in_run(run_id)
         attack.log_report(report, tracker, options, checks, source="given" if own.get("record_ids") is not None else "content")
         found: EvaluationResult = EvaluationResult(  # type: ignore[no-untyped-call]  # MLflow's own has no types

@@ -129,6 +129,9 @@ class Model:
             x = x.to_numpy()
             notes.append("columns of the table taken in its order")
         wanted = tuple(spec.shape)
+        if len(wanted) == x.ndim + 1 > 3 and wanted[-1] in (1, -1):
+            x = x[..., None]
+            notes.append("a channel axis added to images that had none")
         if len(wanted) != x.ndim or any(
             ours != theirs for ours, theirs in zip(x.shape[1:], wanted[1:], strict=True) if theirs != -1
         ):

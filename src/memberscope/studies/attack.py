@@ -43,15 +43,30 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     with attack_progress(names, "audit", stop) as on_attack:
         report = run_audit(
             evidence, attacks=names, slices=f"entire,{config.slices}", engine=config.engine, seed=config.seed, refit=config.refit == "yes",
-            min_records=config.min_records, prior=config.prior, coin_flips=config.coin_flips == "yes", on_attack=on_attack,
+            min_records=config.min_records, prior=config.prior, coin_flips=config.coin_flips == "yes", duplicates=config.duplicates,
+            on_attack=on_attack,
         )  # fmt: skip
     stop.check()
     tracker.text(as_json(groups(config)), "study.json")
-    checks = controls(config, evidence, report, names, stop)
+    checks = said_of_copies(report) | controls(config, distinct(report, evidence), report, names, stop)
     log_report(report, tracker, config, checks)
     stopped = gated.gate(report, config, tracker)
     lines = [finding(report), *checks.values(), *gated.sentences(config, stopped)]
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
+
+
+def distinct(report: AuditReport, evidence: Evidence) -> Evidence:
+    """The evidence on the records that the report is about: each once."""
+    return evidence if report.distinct is None else report.distinct.evidence
+
+
+def said_of_copies(report: AuditReport, *, overlap: bool = True) -> dict[str, str]:
+    """A sentence on exact copies on one side and, if asked for, one on records that are on both; those with nothing to say left out."""
+    found = report.distinct
+    if found is None:
+        return {}
+    lines = {"copies": found.copies_line, "overlap": found.overlap_line if overlap else ""}
+    return {name: line for name, line in lines.items() if line}
 
 
 def controls(
@@ -91,7 +106,7 @@ def log_report(
     tracker.params(
         {
             "data.members": target.n_member, "data.nonmembers": target.n_nonmember, "data.classes": target.n_classes or 0,
-            "data.form": target.form,
+            "data.form": target.form, **({} if report.distinct is None else report.distinct.facts),
         }
     )  # fmt: skip
     tracker.metrics(report.headlines())
@@ -133,7 +148,8 @@ def log_risk(report: AuditReport, tracker: Tracker, *, seed: int, top: int) -> s
     if isinstance(found, Skip):
         return f"Privacy risk score: skipped, {found.reason}."
     rows = risk.most_exposed(found, target, top=top)
-    tracker.table(pd.DataFrame(rows), "most_exposed.csv")
+    given = [row | {"position": int(report.positions[row["position"]])} for row in rows]
+    tracker.table(pd.DataFrame(given), "most_exposed.csv")
     k = max(1, min(len(target) // 100, 1000))
     lift = risk.lift(found, target, k=k)
     inputs = target.inputs

@@ -12,6 +12,7 @@ from memberscope.checks import Array
 from memberscope.config import AuditModelConfig, groups
 from memberscope.datasets import records as sides
 from memberscope.datasets.records import Records
+from memberscope.distinct import refuse_copies
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
@@ -38,6 +39,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     )
     ids = sides.record_ids(members, nonmembers)
     overlap = sides.check_apart(*ids, allowed=config.allow_overlap == "yes")
+    refuse_copies({"members": ids[0], "nonmembers": ids[1]}, duplicates=config.duplicates)
     model = tracker.load_model(config.model_uri, prefer_labels=config.output == "labels")
     reading, done = ask(model, members, nonmembers, config, stop)
     target = predictions(reading, members, nonmembers, np.concatenate(ids))
@@ -46,13 +48,15 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     with attack_progress(names, "audit", stop) as on_attack:
         report = run_audit(
             evidence, attacks=names, slices=f"entire,{config.slices}", engine=config.engine, seed=config.seed, refit=config.refit == "yes",
-            min_records=config.min_records, prior=config.prior, coin_flips=config.coin_flips == "yes", on_attack=on_attack,
+            min_records=config.min_records, prior=config.prior, coin_flips=config.coin_flips == "yes",
+            duplicates="keep" if config.duplicates == "keep" else "drop", on_attack=on_attack,  # refused ones were refused above
         )  # fmt: skip
     stop.check()
     asked = how_asked(model, reading, done)
-    notes = what_to_know(asked, target, overlap)
+    notes = what_to_know(asked, report.target, overlap)
     log_inputs(config, model, reading, (members, nonmembers), ids, tracker)
-    checks = notes | attack.controls(config, evidence, report, names, stop)
+    checks = notes | attack.said_of_copies(report, overlap=False)
+    checks |= attack.controls(config, attack.distinct(report, evidence), report, names, stop)
     attack.log_report(report, tracker, config, checks, source="content")
     stopped = gated.gate(report, config, tracker)
     lines = [finding(report), *checks.values(), *gated.sentences(config, stopped)]

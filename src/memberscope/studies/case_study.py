@@ -19,6 +19,7 @@ from memberscope.interrupt import StopFlag
 from memberscope.metrics import Verdict, verdicts
 from memberscope.studies import one_model
 from memberscope.studies.audited import headline_table
+from memberscope.studies.reading import log_reading, with_reading
 from memberscope.studies.result import StudyResult, leakage_table
 from memberscope.tracking import Tracker, as_json
 
@@ -87,7 +88,7 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
         UserError: before anything trains, for whatever would fail later.
         Interrupted: what was logged stays.
     """
-    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir)
+    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates)
     if config.experiments in ("all", "depth") and config.deep <= config.depth:
         raise UserError(
             f"deep={config.deep}: the deep model must be deeper than the others; allowed: above depth={config.depth}"
@@ -108,6 +109,7 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
                 raise
             raise UserError(f"few_classes={config.few_classes} (with its share of the records): {error}") from None
     tracker.text(as_json(groups(config)), "study.json")
+    said = log_reading(data, tracker)
     found: dict[str, list[Trained]] = {role: [] for role in cast}
     prepared: Prepared | None = None
     for seed in range(config.seed, config.seed + config.seeds):
@@ -132,7 +134,7 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
             about = one_model.description(ready, what.model, config) + f"\n\nServes in: {', '.join(serves)}."
             with tracker.child(f"{setting}-s{seed}", tags=tags, description=about) as child:
                 found[role].append(one_model.train_and_audit(ready, what.model, config, config, child, stop, setting=setting))
-    return _conclude(config, chosen, found, tracker)
+    return with_reading(_conclude(config, chosen, found, tracker), said)
 
 
 def _share(data: LabeledData, config: CaseStudyConfig, role: Role) -> tuple[LabeledData, DataConfig]:

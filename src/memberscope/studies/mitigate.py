@@ -13,7 +13,7 @@ from memberscope import metrics, plots, seeds, signals
 from memberscope.attacks import registry
 from memberscope.audit import AuditReport, run_audit
 from memberscope.config import MitigateConfig, groups
-from memberscope.datasets import LabeledData, load_dataset
+from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
@@ -28,6 +28,7 @@ from memberscope.studies.audited import markdown
 from memberscope.studies.defended import TARGET, Bench, Defended, check_promise, defend
 from memberscope.studies.ladder import UNDEFENDED, Rung, check_attacks, check_releases, rungs
 from memberscope.studies.ladder_verdicts import DISAGREE, AttackChange, attack_changes, changes_table, opposed
+from memberscope.studies.reading import log_reading, with_reading
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.recipe import Recipe
@@ -62,9 +63,9 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
         Interrupted: rungs that were trained stay in the store.
     """
     ladder = rungs(config)
-    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir).choose(
-        config.classes, choice=config.class_choice, seed=config.seed
-    )
+    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates)
+    duplicates.check_each_once(data)
+    data = data.choose(config.classes, choice=config.class_choice, seed=config.seed)
     recipe = Recipe.of(config, config)
     recipe.check(data.shape)
     check_releases(ladder, classes=data.classes)
@@ -75,6 +76,7 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
     if any(rung.training == "dp" for rung in ladder):
         check_promise(prepare(data, config, config.seed), recipe, config)
     tracker.text(as_json(groups(config)), "study.json")
+    said = log_reading(data, tracker)
     climbs: dict[str, list[Climb]] = {rung.name: [] for rung in ladder}
     with Progress(len(ladder) * config.seeds, "ladder", unit="rung") as progress:
         for seed in range(config.seed, config.seed + config.seeds):
@@ -86,7 +88,7 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
                     trained[rung.training] = defend(rung.training, bench, recipe, config, stop, shadows=rung.shadows)
                 climbs[rung.name].append(climb(rung, trained[rung.training], bench, names, config))
                 progress.advance(note=f"{rung.name}, seed {seed}")
-    return conclude(config, ladder, climbs, tracker)
+    return with_reading(conclude(config, ladder, climbs, tracker), said)
 
 
 def attack_names(ladder: Sequence[Rung]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from memberscope import metrics, plots, seeds, signals
 from memberscope.attacks import registry
 from memberscope.audit import AuditReport, resolve_attacks, run_audit, tfp_slicings
 from memberscope.config import AuditConfig, DataConfig, ModelConfig, TrainConfig
-from memberscope.datasets import LabeledData, Sizes
+from memberscope.datasets import LabeledData, Sizes, duplicates
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.models import build_model, check_model, summary_text
@@ -226,8 +226,9 @@ def epoch_metrics(row: Mapping[str, float]) -> dict[str, float]:
 
 
 def final_predictions(predict: Any, data: LabeledData, plan: Plan) -> Predictions:
-    """What the model says of members and non-members; record ids are positions in the data set."""
-    return Predictions(logits=predict(plan.audited), labels=data.y[plan.audited], member=plan.member, record_ids=plan.audited)
+    """What the model says of members and non-members; record ids are positions in the data set, or numbers that copies share."""
+    index = plan.audited
+    return Predictions(logits=predict(index), labels=data.y[index], member=plan.member, record_ids=data.record_ids(index))
 
 
 def final_audit(
@@ -303,7 +304,7 @@ def _log_inputs(
         "model.filters": model_config.filters, "model.activation": model_config.activation, "model.parameters": model.count_params(),
         "train.epochs": train.epochs, "train.batch_size": train.batch_size, "train.learning_rate": train.learning_rate,
         "train.optimizer": "adam", "audit.attacks": audit.attacks, "audit.slices": audit.slices,
-        "audit.engine": audit.engine, "study.seed": prepared.seed,
+        "audit.engine": audit.engine, "study.seed": prepared.seed, **duplicates.facts(data, plan.sides),
     }  # fmt: skip
     tracker.params(resolved)
     tracker.text(as_json(resolved), "config.json")
@@ -373,6 +374,7 @@ def description(prepared: Prepared, model: ModelConfig, train: TrainConfig) -> s
             else f"{len(plan.validation):,} further records for validation, which the audit never sees."
         ),
         f"Source: {data.source}.",
+        *duplicates.notes(data, plan.sides),
     ]
     if prepared.noise:
         lines.append(

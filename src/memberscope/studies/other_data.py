@@ -34,7 +34,9 @@ def load(config: ShadowStudyConfig, recipe: Recipe) -> LabeledData | None:
         return None
     if config.other_data == config.dataset:
         raise UserError(f"other_data={config.other_data}: the target's own data set; allowed: another one, or nothing")
-    data = load_dataset(config.other_data, data_dir=config.data_dir, archive_dir=config.archive_dir)
+    data = load_dataset(
+        config.other_data, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates
+    )
     recipe.check(data.shape)
     least = max(LEAST, 2 * recipe.batch_size)
     if len(data) < least:

@@ -14,7 +14,7 @@ from memberscope import plots, seeds, signals
 from memberscope.attacks import registry
 from memberscope.audit import AuditReport, resolve_attacks, run_audit
 from memberscope.config import ShadowStudyConfig, SynthesisConfig, groups
-from memberscope.datasets import LabeledData, load_dataset
+from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError, nearest
 from memberscope.interrupt import StopFlag
 from memberscope.plan import Index, replace_labels
@@ -26,6 +26,7 @@ from memberscope.studies import other_data, rotation
 from memberscope.studies.attack import log_curves
 from memberscope.studies.audited import attack_progress, finding, headline_table, keep_scores, markdown
 from memberscope.studies.fleets import open_store, train
+from memberscope.studies.reading import log_reading, with_reading
 from memberscope.studies.result import StudyResult
 from memberscope.studies.shadow_evidence import Bench, ask, ask_more
 from memberscope.studies.synthetic_sets import METHODS, make_set, published
@@ -52,9 +53,9 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     check_shadow_data(config)
     recipe = Recipe.of(config, config)
     a_thread_each()
-    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir).choose(
-        config.classes, choice=config.class_choice, seed=config.seed
-    )
+    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates)
+    duplicates.check_each_once(data)
+    data = data.choose(config.classes, choice=config.class_choice, seed=config.seed)
     check_names(f"entire,{config.slices}", classes=data.classes)
     recipe.check(data.shape)
     plan, other = plan_for(data, config), other_data.load(config, recipe)
@@ -68,6 +69,8 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     if config.shadow_data != "real":
         data, plan = with_made_pool(data, plan, recipe, config, stop)
     log_plan(data, plan, recipe, noise, config, tracker)
+    said = log_reading(data, tracker)
+    said += [f"{config.other_data}: {line}" for line in duplicates.notes(other, {})] if other else []
     fleet = train(
         data, [plan.members(model) for model in range(plan.n_models)], recipe, model_seeds(plan, config.seed), config, stop
     )
@@ -78,7 +81,7 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     elsewhere = audit_from_elsewhere(report, other, recipe, config, tracker, stop) if other else None
     means, judged = rotate_targets(bench, rotated, config, tracker, stop)
     fidelity = measure_fidelity(bench, recipe, config, tracker, stop) if config.fidelity == "yes" else None
-    return conclude(config, bench, report, elsewhere, means, judged, fidelity, tracker)
+    return with_reading(conclude(config, bench, report, elsewhere, means, judged, fidelity, tracker), said)
 
 
 def plan_for(data: LabeledData, config: ShadowStudyConfig) -> ShadowPlan:
@@ -117,8 +120,9 @@ def with_made_pool(
     """
     pool = plan.records[~plan.block]
     if config.shadow_data.endswith(".npz"):
-        made = load_dataset(config.shadow_data)
-        x, y, source = made.scaled(np.arange(len(made))), made.y, made.source
+        made = load_dataset(config.shadow_data, duplicates=config.duplicates)
+        duplicates.check_each_once(made)
+        x, y, source = made.scaled(np.arange(len(made))), made.y, "; ".join([made.source, *made.notes])
     else:
         target = int(plan.targets[0])
         own = train(

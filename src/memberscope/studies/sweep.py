@@ -22,6 +22,7 @@ from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.progress import Progress
 from memberscope.studies import sweep_answer, sweep_front
+from memberscope.studies.reading import log_reading, with_reading
 from memberscope.studies.result import StudyResult
 from memberscope.studies.sweep_work import Job, work
 from memberscope.sweeps import storage as storages
@@ -46,9 +47,8 @@ def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         RuntimeError: some trials failed; the answer is given for the others, and the next start tries them anew.
     """
     check_attacks(config.attacks)
-    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir).choose(
-        config.classes, choice=config.class_choice, seed=config.seed
-    )
+    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates)
+    data = data.choose(config.classes, choice=config.class_choice, seed=config.seed)
     plan = plan_of(data, config)
     folder = Path(config.folder)
     if not config.storage:
@@ -78,6 +78,7 @@ def _go_on(
         ledger.enqueue_cells(list(plan.cells), seeds)
     tracker.text(as_json(groups(config)), "study.json")
     tracker.text(as_json(space), "space.json")
+    said = log_reading(data, tracker)
     tracker.tags({"memberscope.sweep": name, "memberscope.storage": storages.shown(url)})
     waiting = len(ledger.trials("WAITING", "RUNNING"))
     if waiting:
@@ -89,8 +90,8 @@ def _go_on(
     settle(ledger, tracker, adopt=waiting > 0)
     conclusion = sweep_answer.Conclusion(config=config, ledger=ledger, name=name, storage=storages.shown(url), data=data)
     if isinstance(plan, Search):
-        return sweep_front.of_search(conclusion, plan, tracker)
-    return conclusion.of_grid(plan, seeds, tracker)
+        return with_reading(sweep_front.of_search(conclusion, plan, tracker), said)
+    return with_reading(conclusion.of_grid(plan, seeds, tracker), said)
 
 
 def check_attacks(request: str) -> None:

@@ -144,6 +144,7 @@ def _fleet(data: LabeledData, cell: Cell, selections: Mapping[int, Selection], s
         every[0].data,
         x=np.concatenate([data.x[selection.plan.members] for selection in every]),
         y=np.concatenate([selection.data.y[selection.plan.members] for selection in every]),
+        same=None,
     )
     places = [np.arange(first, last) for first, last in pairwise(ends)]
     label = f"{len(every)} models together"
@@ -181,7 +182,10 @@ def look(predict: Predict, selection: Selection, *, epoch: int, seed: int) -> di
 
 def _ask(predict: Predict, selection: Selection, at: Index) -> Predictions:
     index = selection.audited[at]
-    return Predictions(logits=predict(index), labels=selection.data.y[index], member=selection.member[at], record_ids=index)
+    data = selection.data
+    return Predictions(
+        logits=predict(index), labels=data.y[index], member=selection.member[at], record_ids=data.record_ids(index)
+    )  # fmt: skip
 
 
 def halves(selection: Selection) -> tuple[Index, Index]:

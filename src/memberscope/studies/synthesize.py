@@ -15,7 +15,7 @@ from memberscope import metrics, plots, seeds
 from memberscope.attacks import registry
 from memberscope.attacks.base import Skip
 from memberscope.config import SynthesizeConfig, groups
-from memberscope.datasets import LabeledData, load_dataset
+from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
@@ -29,6 +29,7 @@ from memberscope.shadow_plan import ShadowPlan, make_shadow_plan
 from memberscope.signals import modified_entropy
 from memberscope.studies.audited import markdown
 from memberscope.studies.fleets import open_store, train
+from memberscope.studies.reading import log_reading, with_reading
 from memberscope.studies.result import StudyResult
 from memberscope.studies.synthetic_sets import Query, SyntheticSet, make_set, parse_methods, published
 from memberscope.studies.transfer_answer import FIGURES, JUNK, REAL, sentences, shown, summarize
@@ -84,9 +85,9 @@ def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         raise UserError(
             f"release={config.release}: the climb needs confidences; allowed with labels only: noisy, marginal, junk"
         )
-    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir).choose(
-        config.classes, choice=config.class_choice, seed=config.seed
-    )
+    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates)
+    duplicates.check_each_once(data)
+    data = data.choose(config.classes, choice=config.class_choice, seed=config.seed)
     recipe = Recipe.of(config, config)
     recipe.check(data.shape)
     release.check(data.classes)
@@ -101,6 +102,7 @@ def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
             f"release={config.release}: labels leave the attacks of transfer nothing; allowed: fleets=0, or confidences"
         )
     tracker.text(as_json(groups(config)), "study.json")
+    said = log_reading(data, tracker)
     rows: list[dict[str, Any]] = []
     cards: list[dict[str, Any]] = []
     short: list[str] = []
@@ -118,7 +120,7 @@ def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         if config.fleets:
             rows += transfer_rows(trial, sets, recipe, release, config, stop)
             tracker.table(_frame(rows), "fleets.csv")
-    return conclude(config, methods, cards, _frame(rows), short, tracker)
+    return with_reading(conclude(config, methods, cards, _frame(rows), short, tracker), said)
 
 
 def plan_for(data: LabeledData, config: SynthesizeConfig, seed: int) -> ShadowPlan:

@@ -12,6 +12,7 @@ import numpy as np
 from memberscope.datasets.labeled import LabeledData
 
 NAMES = ("x.npy", "y.npy")
+SAME = "same.npy"  # only where copies were kept
 
 
 def save_data(data: LabeledData, folder: Path) -> Path:
@@ -28,11 +29,15 @@ def save_data(data: LabeledData, folder: Path) -> Path:
         made.mkdir()
         for name, array in zip(NAMES, (data.x, data.y), strict=True):
             np.save(made / name, array, allow_pickle=False)
+        if data.same is not None:
+            np.save(made / SAME, data.same, allow_pickle=False)
         about = {
             "name": data.name,
             "class_names": list(data.class_names),
             "source": data.source,
             "label_noise": data.label_noise,
+            "notes": list(data.notes),
+            "copies": data.copies,
         }
         (made / "about.json").write_text(json.dumps(about))
         try:
@@ -48,5 +53,7 @@ def load_data(folder: Path) -> LabeledData:
     about = json.loads((folder / "about.json").read_text())
     x, y = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in NAMES)
     return LabeledData(
-        name=about["name"], x=x, y=y, class_names=tuple(about["class_names"]), source=about["source"], label_noise=about["label_noise"]
+        name=about["name"], x=x, y=y, class_names=tuple(about["class_names"]), source=about["source"], label_noise=about["label_noise"],
+        notes=tuple(about.get("notes", ())), copies=about.get("copies", 0),
+        same=np.load(folder / SAME, allow_pickle=False) if (folder / SAME).is_file() else None,
     )  # fmt: skip

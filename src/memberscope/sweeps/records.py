@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,7 +97,7 @@ def select(data: LabeledData, part: Part, *, seed: int) -> Selection:
         labels, names = kept[labels], data.class_names
     audited = np.concatenate([plan.members[: part.audited_members], plan.nonmembers[: part.audited_nonmembers]])
     member = np.repeat([True, False], [part.audited_members, part.audited_nonmembers])
-    view = LabeledData(name=data.name, x=data.x, y=labels, class_names=names, source=data.source, label_noise=part.label_noise)
+    view = dataclasses.replace(data, y=labels, class_names=names, label_noise=part.label_noise, sizes=None)
     return Selection(data=view, plan=plan, audited=audited, member=member)
 
 

@@ -1,0 +1,59 @@
+"""Numbers of records as models take them: 8-bit images, bits, or float32 in [0, 1]. What is stored otherwise is scaled, and said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import UserError
+
+BYTE = 255
+
+
+def as_stored(x: NDArray[Any], *, where: str) -> tuple[NDArray[Any], str]:
+    """Records as models take them, and what was done to them (nothing, where nothing was).
+
+    Booleans and 8-bit integers stay, but for 8-bit integers that are 0 and 1 throughout: those are bits, and a 255th of a bit would be next
+    to nothing. Floats in [0, 1] become float32. Images of other integers are divided by the largest number of as many bits as their largest
+    value has: 4,095 for a 12-bit scan in 16-bit integers, 65,535 for one that uses all 16. Whole floats in 0..255 are 8-bit images.
+
+    Args:
+        x: (n, ...) booleans, integers or floats, at least one record; an image has two axes or more.
+        where: opens the error, such as ``dataset=own.npz: x``.
+
+    Raises:
+        UserError: other kinds of numbers, missing or infinite ones, and values whose scale is not known.
+    """
+    kind = x.dtype.kind
+    if kind not in "fiub":
+        raise UserError(f"{where} is {x.dtype} of shape {x.shape}; allowed: numbers (records, ...)")
+    if kind == "b":
+        return x, ""
+    low, high = x.min(), x.max()
+    if x.dtype == np.uint8:
+        return (x.astype(np.bool_), "8-bit integers that are 0 and 1 throughout were taken as bits") if high == 1 else (x, "")
+    if not np.isfinite([low, high]).all():
+        raise UserError(f"{where} holds missing or infinite numbers; allowed: uint8, or numbers in [0, 1]")
+    if low >= 0 and high <= 1:
+        return x.astype(np.float32), ""
+    image = x.ndim > 2
+    if not image or low < 0:
+        raise UserError(f"{where} reaches from {low:g} to {high:g}; allowed: uint8, or numbers in [0, 1]")
+    if high <= BYTE and (kind in "iu" or bool((x == np.round(x)).all())):
+        return x.astype(
+            np.uint8
+        ), f"{x.dtype} images of whole numbers from {low:g} to {high:g} were divided by 255, as 8-bit images are"
+    if kind == "f":
+        raise UserError(
+            f"{where} reaches from {low:g} to {high:g}; allowed: uint8, or numbers in [0, 1]: divide by the largest value that a pixel can "
+            "have, 255 for 8-bit images"
+        )
+    bits = int(high).bit_length()
+    top = 2**bits - 1
+    scaled: NDArray[np.float32] = (x / np.float64(top)).astype(np.float32)
+    return (
+        scaled,
+        f"{x.dtype} images with values from {low} to {high} were divided by {top:,}, the largest number of {bits} bits",
+    )

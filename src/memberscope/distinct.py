@@ -1,0 +1,198 @@
+"""Each audited record once: exact copies of a record are no further evidence.
+
+A record that stands in a file thirty times is one record: thirty copies of it would narrow every interval by the square root of thirty and
+turn an undecided gate into a verdict. So copies on one side are left out before any attack runs, and g copies of every record give the
+figures, the intervals and the gate of one.
+
+Two records are copies where they have the same id, or the same inputs and label, and the model gave them the same outputs. Without ids and
+inputs nothing is known: equal outputs alone do not make two records one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from memberscope.checks import Array, BoolArray
+from memberscope.copies import DUPLICATES, Index, first_copies
+from memberscope.errors import UserError, nearest
+from memberscope.evidence import Evidence
+from memberscope.predictions import OUTPUTS, SUMMARIES, Predictions
+
+CLOSE = 1e-3
+"""Outputs of copies may differ by rounding, since a model computes a record a little differently at another place in a batch."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Distinct:
+    """The evidence with each record once, and what there was before.
+
+    Attributes:
+        evidence: what is audited.
+        positions: (m,) where its records stand in the evidence that was given, ascending.
+        n_given: records that were given.
+        copies: how many of them are copies of an earlier record on their side.
+        dropped: were they left out of `evidence`?
+        unlike: records that share the id, or the inputs and the label, of an earlier record on their side, and yet not its outputs or not
+            its label. They are no copies, and stay.
+        both_sides: members that are among the non-members, too. They stay.
+        told_by: ``record_ids``, ``inputs``, or both: what tells copies; empty where nothing does.
+    """
+
+    evidence: Evidence
+    positions: Index
+    n_given: int
+    copies: int
+    dropped: bool
+    unlike: int
+    both_sides: int
+    told_by: tuple[str, ...]
+
+    @property
+    def copies_line(self) -> str:
+        """What to say of copies on one side; nothing where there are none."""
+        parts = []
+        target = self.evidence.target
+        if self.copies:
+            found = f"{self.copies:,} of {self.n_given:,} records are exact copies of another on their side"
+            sides = f"{target.n_member:,} members and {target.n_nonmember:,} non-members"
+            if self.dropped:
+                parts.append(f"{found}; each record counts once, which leaves {sides}")
+            else:
+                parts.append(
+                    f"{found}, and duplicates=keep counts every copy as a record of its own: intervals are narrower than the distinct "
+                    "records allow"
+                )
+        if self.unlike:
+            parts.append(
+                f"{self.unlike:,} records have the same {_by(self.told_by)} as another on their side, but another label or other outputs: "
+                "they count as records of their own"
+            )
+        return f"Copies: {'. '.join(parts)}." if parts else ""
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """What was counted, as tracked params; nothing where neither ids nor inputs tell."""
+        return {"data.copies": self.copies, "data.on_both_sides": self.both_sides} if self.told_by else {}
+
+    @property
+    def overlap_line(self) -> str:
+        """What to say of records on both sides; nothing where there are none."""
+        if not self.both_sides:
+            return ""
+        return (
+            f"Overlap: {self.both_sides:,} members are also non-members, with the same {_by(self.told_by)}; every figure is drawn toward "
+            "chance by them."
+        )
+
+
+def check_duplicates(duplicates: str) -> None:
+    """Raise UserError for a word that says nothing about copies, with the nearest that does."""
+    if duplicates not in DUPLICATES:
+        hint = nearest(duplicates, DUPLICATES)
+        raise UserError(f"duplicates={duplicates}: unknown; allowed: {', '.join(DUPLICATES)}{hint}")
+
+
+def refuse_copies(ids: Mapping[str, Array], *, duplicates: str) -> None:
+    """Raise UserError under ``duplicates=refuse`` where records are known and a side has one several times, before any model is asked.
+
+    Args:
+        ids: side -> (n,) one id a record.
+        duplicates: as in the configuration.
+    """
+    if duplicates != "refuse":
+        return
+    found = [f"{len(side) - len(np.unique(side)):,} of {len(side):,} {name}" for name, side in ids.items()]
+    if any(len(np.unique(side)) < len(side) for side in ids.values()):
+        raise UserError(f"duplicates=refuse: {' and '.join(found)} are exact copies of another; {_INSTEAD}")
+
+
+_INSTEAD = "allowed: each record once, or duplicates=drop (each counts once) or keep (every copy counts)"
+
+
+def distinct_records(evidence: Evidence, *, duplicates: str = "drop") -> Distinct:
+    """Find exact copies, and leave out all but the first of each record on its side.
+
+    Args:
+        evidence: what was given; never changed.
+        duplicates: ``drop``; ``keep``: find them, and leave none out; ``refuse``: raise where there are any, on one side or across.
+
+    Raises:
+        UserError: another word, or copies under ``refuse``.
+    """
+    check_duplicates(duplicates)
+    target = evidence.target
+    n = len(target)
+    own: Index = np.arange(n, dtype=np.intp)
+    links, unlike, both = [own], np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+    told_by = tuple(name for name in ("record_ids", "inputs") if (array := getattr(target, name)) is not None and array.size)
+    for name in told_by:
+        same = first_copies(getattr(target, name), *_labels(target, name))
+        first = first_copies(same, target.member)
+        alike = _alike(target, first)
+        unlike |= ~alike
+        links.append(np.where(alike, first, own))
+        if not alike.all():  # an id that stands for several records, each of which may have copies
+            links.append(first_copies(same, target.member, *_answers(target)))
+        both |= target.member & np.isin(same, same[~target.member])
+    heads = _heads(links)
+    copies, across = int((heads != own).sum()), int(both.sum())
+    if duplicates == "refuse" and (copies or across):
+        where = f"{copies:,} of {n:,} records are exact copies of another on their side, and {across:,} members are also non-members"
+        raise UserError(f"duplicates=refuse: {where}; {_INSTEAD}")
+    dropped = duplicates == "drop" and copies > 0
+    positions = np.flatnonzero(heads == own) if dropped else own
+    return Distinct(
+        evidence=evidence.select(positions) if dropped else evidence, positions=positions, n_given=n, copies=copies, dropped=dropped,
+        unlike=int((unlike & (heads == own)).sum()), both_sides=across, told_by=told_by,
+    )  # fmt: skip
+
+
+def _labels(target: Predictions, name: str) -> tuple[Array, ...]:
+    """What beside a record's inputs makes it that record: its label. An id is enough by itself."""
+    return () if name == "record_ids" or target.labels is None else (target.labels,)
+
+
+def _answers(target: Predictions) -> tuple[Array, ...]:
+    arrays = (getattr(target, name) for name in ("labels", *OUTPUTS, *SUMMARIES))
+    return tuple(array for array in arrays if array is not None)
+
+
+def _alike(target: Predictions, first: Index) -> BoolArray:
+    """(n,) whether each record has the label and the outputs of record `first`, rounding aside."""
+    later = np.flatnonzero(first != np.arange(len(first)))
+    same = np.ones(len(first), dtype=bool)
+    for array in _answers(target) if len(later) else ():
+        ours, theirs = array[later], array[first[later]]
+        if array.dtype.kind == "f":
+            ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
+            close = np.abs(ours - theirs) <= CLOSE * (1.0 + np.abs(theirs))
+        else:
+            close = ours == theirs
+        same[later] &= close.reshape(len(later), -1).all(axis=1)
+    return same
+
+
+def _heads(links: list[Index]) -> Index:
+    """(n,) the first record of all those that any of `links` joins, directly or through others."""
+    n = len(links[0])
+    several = [link for link in links if (link != links[0]).any()]
+    if len(several) < 2:
+        return several[0] if several else links[0]
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    rows, columns = np.tile(np.arange(n), len(several)), np.concatenate(several)
+    _, part = connected_components(
+        coo_matrix((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(n, n)), directed=False
+    )
+    _, index, inverse = np.unique(part, return_index=True, return_inverse=True)
+    heads: Index = index[inverse].astype(np.intp)
+    return heads
+
+
+def _by(told_by: tuple[str, ...]) -> str:
+    words = {"record_ids": "id", "inputs": "inputs and label"}
+    return " or the same ".join(words[name] for name in told_by)
