@@ -58,7 +58,7 @@ def test_an_in_sample_forest_finds_everything_in_noise() -> None:
 def test_a_chance_imbalance_of_classes_is_not_found(name: str) -> None:
     """All that tells records apart is their class, and that tells nothing of membership: 99.9% band, both ends.
 
-    Folds stratified by class hand training part and scored fold the same imbalance: 0.56 to 0.59 here.
+    Folds stratified by class, with training parts that are not, hand both the same imbalance: 0.56 to 0.59 here.
     """
     values = []
     for seed in range(12):
@@ -235,7 +235,7 @@ def test_notes_tell_how_many_records_trained_each_model() -> None:
     result = registry.get("lr").score(Evidence(target=_noise(200, 40, 0)), seed=0, folds=5)
     assert isinstance(result, AttackScores)
     assert result.notes == (
-        "cross-fitted in 5 folds; each model trained on 32 members and as many non-members of the other folds",
+        "cross-fitted in 5 folds; each model trained on at least 32 members and as many non-members of the same classes",
     )
     assert result.folds is not None
     np.testing.assert_array_equal(np.bincount(result.folds), [48] * 5)

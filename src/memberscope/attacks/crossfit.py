@@ -72,29 +72,41 @@ def cross_fit(
 
     member, n = predictions.member, len(predictions)
     order = fold_plan.canonical_order(features.values, member, predictions.labels, predictions.record_ids)
-    fold_of = fold_plan.assign(order, member, predictions.record_ids, folds, seeds.stream(seed, "attacks", "folds"))
+    labels, ids = predictions.labels, predictions.record_ids
+    fold_of = fold_plan.assign(order, member, labels, ids, folds, seeds.stream(seed, "attacks", "folds"))
 
-    def one(fold: int) -> tuple[FloatArray, int]:
-        part = fold_plan.training_part(
-            order, fold_of, fold, member, seeds.stream(seed, "attacks", "part", fold), most=MOST_TRAINING
+    def one(fold: int) -> tuple[FloatArray, fold_plan.TrainingPart]:
+        drawn = fold_plan.training_part(
+            order, fold_of, fold, member, labels, seeds.stream(seed, "attacks", "part", fold), most=MOST_TRAINING
         )
-        scored = order[fold_of[order] == fold]
-        scaling = fit_scaling(features, part)
-        if not len(part) or not len(scaling.kept):
-            return np.zeros(len(scored)), len(part)
+        part, scored = drawn.index, order[fold_of[order] == fold]
+        scaling = fit_scaling(features, part) if len(part) else None
+        if scaling is None or not len(scaling.kept):
+            return np.zeros(len(scored)), drawn
         model = learner(scaling(features, part), member[part], seeds.integer(seed, "attacks", name, fold))
         scores = np.empty(len(scored))
         for rows in row_chunks(len(scored), 64):
             scores[rows] = model(scaling(features, scored[rows]))
-        return scores, len(part)
+        return scores, drawn
 
     with threadpool_limits(limits=1):
         done = Parallel(n_jobs=min(workers or cores(), folds), backend="threading")(delayed(one)(k) for k in range(folds))
     out = np.empty(n)
     for fold, (scores, _) in enumerate(done):
         out[order[fold_of[order] == fold]] = scores
-    used = min(size for _, size in done)
-    note = (
-        f"cross-fitted in {folds} folds; each model trained on {used // 2} members and as many non-members of the other folds"
+    parts = [drawn for _, drawn in done]
+    fewest = min(len(drawn.index) for drawn in parts) // 2
+    counts = f"at least {fewest} members and as many non-members"
+    if labels is not None and all(drawn.within_class for drawn in parts):
+        return CrossFitted(
+            scores=out,
+            folds=fold_of,
+            notes=(f"cross-fitted in {folds} folds; each model trained on {counts} of the same classes",),
+        )
+    note = f"cross-fitted in {folds} folds; each model trained on {counts}"
+    doubt = (
+        "labels are unknown: if members were drawn stratified by class, the AUC is pulled below 0.5"
+        if labels is None
+        else "members and non-members have hardly a class in common: the attack may tell classes apart instead of membership"
     )
-    return CrossFitted(scores=out, folds=fold_of, notes=(note,))
+    return CrossFitted(scores=out, folds=fold_of, notes=(note, doubt))
