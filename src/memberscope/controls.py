@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, ndtr, ndtri
+from scipy.special import ndtr, ndtri
 from scipy.stats import chi2_contingency
 
 from memberscope import metrics, seeds
@@ -23,6 +23,7 @@ from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.attacks.crossfit import FOLDS, Model, cross_fit, shortage
 from memberscope.attacks.features import Features, extract
 from memberscope.attacks.folds import assign, canonical_order
+from memberscope.attacks.logistic import fit_logistic
 from memberscope.checks import Array, BoolArray, FloatArray, is_number, row_chunks
 from memberscope.dispersion import fit_components
 from memberscope.errors import UserError
@@ -37,7 +38,6 @@ MOST_CLASSES = 128
 CLASSES_DIFFER = 0.01
 """The level of the test whether members and non-members hold classes in other shares; what is added to the control's false alarms."""
 _LEAST_WEIGHT = 0.02
-_MOST_STEPS = 50
 _TINY = 1e-30
 
 
@@ -94,38 +94,6 @@ class BlindControl:
         return f"no sign that members and non-members differ by more than membership ({found})"
 
 
-def fit_lines(x: FloatArray, member: BoolArray, seed: int) -> Model:
-    """Logistic regression with a unit ridge, by Newton's method with halved steps; no draw is made.
-
-    On noise the loss is so flat that scikit-learn's line search may give up with a warning: here a step that no longer
-    lowers the loss is the end.
-    """
-    del seed
-    design = np.column_stack([np.ones(len(x)), x])
-    ridge = np.r_[1e-9, np.ones(x.shape[1])]
-    weights = np.zeros(design.shape[1])
-
-    def loss(w: FloatArray) -> float:
-        odds = design @ w
-        return float(np.logaddexp(0.0, np.where(member, -odds, odds)).sum() + 0.5 * ridge @ w**2)
-
-    now = loss(weights)
-    for _ in range(_MOST_STEPS):
-        p = expit(design @ weights)
-        gradient = design.T @ (p - member) + ridge * weights
-        step = np.linalg.solve((design.T * (p * (1 - p))) @ design + np.diag(ridge), gradient)
-        size, after = 1.0, loss(weights - step)
-        while after >= now and size > 1e-3:
-            size /= 2
-            after = loss(weights - size * step)
-        if after >= now:
-            break
-        weights, gain, now = weights - size * step, now - after, after
-        if gain < 1e-9 * now:
-            break
-    return lambda rows: weights[0] + rows @ weights[1:]
-
-
 def fit_squares(x: FloatArray, member: BoolArray, seed: int) -> Model:
     """Logistic regression on the columns and their squares: differences in location and in spread."""
     many = ~((x == x.min(axis=0)) | (x == x.max(axis=0))).all(axis=0)  # the square of an indicator says nothing new
@@ -133,7 +101,7 @@ def fit_squares(x: FloatArray, member: BoolArray, seed: int) -> Model:
     def widen(rows: FloatArray) -> FloatArray:
         return np.concatenate([rows, (rows[:, many] ** 2 - 1.0) / math.sqrt(2.0)], axis=1)
 
-    model = fit_lines(widen(x), member, seed)
+    model = fit_logistic(widen(x), member, seed)
     return lambda rows: model(widen(rows))
 
 
