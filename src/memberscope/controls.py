@@ -328,7 +328,7 @@ def refitted_null(
 
     Returns:
         The observed AUC, the mean of the draws (0.5 where the attack is sound; a little under it at a few hundred records,
-        see `attacks.crossfit`), the draws (draws,) and the one-sided p-value (1 + draws at least as high) / (1 + draws). The
+        see `memberscope.attacks.crossfit`), the draws (draws,) and the one-sided p-value (1 + draws at least as high) / (1 + draws). The
         `Skip` of an attack that cannot be made.
 
     Raises:
