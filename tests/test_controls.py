@@ -13,7 +13,7 @@ from scipy import stats
 
 from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, AttackScores, Skip
-from memberscope.controls import DIFFERENT, BlindControl, blind_control, fit_lines, refitted_null
+from memberscope.controls import DIFFERENT, BlindControl, blind_control, refitted_null
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.metrics import Estimate, NullControl
@@ -46,17 +46,16 @@ def test_blind_control_is_at_one_half_where_only_membership_differs(seed: int) -
 
 @pytest.mark.parametrize("classes", [2, 10, 100])
 def test_blind_control_raises_few_false_alarms(classes: int) -> None:
-    """Labels alone; the interval's upper side is aimed at 2.5%, and 5% is what is promised."""
+    """Labels alone: they count where a test at 1% finds other shares, and only then can there be an alarm."""
     trials, n, alarms, z = 150, 400, 0, []
     for trial in range(trials):
         rng = np.random.default_rng(trial)
         found = blind_control(_predictions(_sides(n, rng), labels=rng.integers(0, classes, n)), seed=trial, workers=1)
         alarms += found.differs
         z.append((found.auc.value - 0.5) / _standard_error(n))
-    assert alarms <= stats.binom.ppf(0.999, trials, 0.05)
-    assert -0.8 < np.mean(z) < 0.5  # cross-fitting pulls below 0.5 if anywhere
-    if classes > 2:
-        assert 1.1 < np.std(z) < 1.75  # twice the variance of given scores, hence the widened interval
+    assert alarms <= stats.binom.ppf(0.999, trials, 0.01)
+    assert np.mean(np.array(z) == 0.0) > 0.9
+    assert abs(np.mean(z)) < 0.15
 
 
 def _shifted(rng: np.random.Generator, x: np.ndarray, member: np.ndarray) -> None:
@@ -98,30 +97,49 @@ def test_blind_control_sees_other_shares_of_classes_in_labels_alone() -> None:
     assert "from labels alone" in found.sentence
 
 
-def test_blind_control_does_not_alarm_at_a_stratified_split() -> None:
-    """The sides are then more alike than chance has it, and a cross-fitted rule falls below one half."""
-    member, labels = np.tile(np.arange(600) < 500, 10), np.repeat(np.arange(10), 600)
-    found = blind_control(_predictions(member, labels=labels), seed=0)
-    assert 0.44 < found.auc.value < 0.5
+@pytest.mark.parametrize("copies", [1, 5])
+def test_labels_say_nothing_after_a_stratified_split(copies: int) -> None:
+    """Whatever a class has too many of in the training part it has too few of in the scored fold; copies of a record are one record."""
+    member, labels, ids = np.tile(np.arange(60) < 50, 10), np.repeat(np.arange(10), 60), np.arange(600)
+    every = np.repeat(np.arange(600), copies)
+    found = blind_control(_predictions(member[every], labels=labels[every], record_ids=ids[every]), seed=0)
+    assert found.auc.value == 0.5
     assert not found.differs
+
+
+def test_copies_of_a_record_do_not_make_classes_differ() -> None:
+    """Ten copies of each of 300 records, whose classes were drawn at random, would reject like shares nearly always."""
+    differ = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        member, labels, ids = _sides(300, rng), rng.integers(0, 6, 300), np.arange(300)
+        every = np.repeat(np.arange(300), 10)
+        found = blind_control(_predictions(member[every], labels=labels[every], record_ids=ids[every]), seed=seed)
+        differ += found.auc.value != 0.5
+    assert differ <= 3  # four or more in one of a thousand runs even at a level of 0.03
+
+
+def test_a_stratified_split_hides_no_difference_of_the_inputs() -> None:
+    """Inputs that tell the class, and one column of ten shifted by 0.4 among the members: at best Phi(0.4 / sqrt 2) = 0.611.
+
+    A classifier that learns the shares of classes along with it has 0.55 on average and finds one of the three.
+    """
+    found = []
+    for seed in range(3):
+        rng, classes, n = np.random.default_rng(seed), 60, 1200
+        labels, member = np.arange(n) % classes, (np.arange(n) // classes) % 2 == 0
+        x = rng.normal(size=(n, 10))
+        x[:, 0] = labels + 0.1 * rng.normal(size=n)
+        x[member, 3] += 0.4
+        found.append(blind_control(_predictions(member, inputs=x, labels=labels), seed=seed))
+    assert all(control.differs for control in found)
+    assert 0.57 < np.mean([control.auc.value for control in found]) < 0.65
 
 
 def test_more_alike_than_chance_is_said() -> None:
     below = BlindControl(on="labels", auc=Estimate(value=0.45, ci_low=0.41, ci_high=0.49))
     assert below.sentence.startswith("members and non-members are more alike than random draws")
     assert not below.differs
-
-
-@pytest.mark.parametrize("gap", [0.0, 1.0, 50.0])
-def test_logistic_regression_is_scikit_learns(gap: float) -> None:
-    """From noise to perfect separation, where only the ridge keeps the weights finite."""
-    from sklearn.linear_model import LogisticRegression
-
-    rng = np.random.default_rng(0)
-    member = rng.random(400) < 0.3
-    x = rng.normal(size=(400, 4)) + gap * member[:, None]
-    expected = LogisticRegression(C=1.0, solver="newton-cholesky", tol=1e-8).fit(x, member).decision_function(x)
-    np.testing.assert_allclose(fit_lines(x, member, 0)(x), expected, rtol=1e-3, atol=1e-3)
 
 
 def _images(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -200,8 +218,8 @@ def test_blind_control_says_what_it_cannot_read() -> None:
 
 def test_rare_classes_are_put_together() -> None:
     rng, n = np.random.default_rng(8), 1000
-    found = blind_control(_predictions(_sides(n, rng), labels=np.arange(n) % 200), seed=0)
-    assert found.notes[1] == "labels: the 128 most frequent classes; 72 rarer ones count as one"
+    found = blind_control(_predictions(_sides(n, rng), inputs=rng.normal(size=(n, 2)), labels=np.arange(n) % 200), seed=0)
+    assert found.notes[0] == "labels: the 128 most frequent classes; 72 rarer ones count as one"
 
 
 def _logits(rng: np.random.Generator, member: np.ndarray, labels: np.ndarray, gap: float) -> np.ndarray:

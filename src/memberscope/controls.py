@@ -15,13 +15,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, ndtr, ndtri
+from scipy.special import ndtr, ndtri
+from scipy.stats import chi2_contingency
 
 from memberscope import metrics, seeds
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.attacks.crossfit import FOLDS, Model, cross_fit, shortage
 from memberscope.attacks.features import Features, extract
-from memberscope.attacks.folds import canonical_order
+from memberscope.attacks.folds import assign, canonical_order
+from memberscope.attacks.logistic import fit_logistic
 from memberscope.checks import Array, BoolArray, FloatArray, is_number, row_chunks
 from memberscope.dispersion import fit_components
 from memberscope.errors import UserError
@@ -33,8 +35,9 @@ from memberscope.predictions import Predictions
 
 MOST_COMPONENTS = 32
 MOST_CLASSES = 128
+CLASSES_DIFFER = 0.01
+"""The level of the test whether members and non-members hold classes in other shares; what is added to the control's false alarms."""
 _LEAST_WEIGHT = 0.02
-_MOST_STEPS = 50
 _TINY = 1e-30
 
 
@@ -73,7 +76,8 @@ class BlindControl:
         """Does the interval lie above 0.5: do members and non-members differ by more than membership?
 
         Below 0.5 is no such sign. A cross-fitted classifier falls there where the two sides are more alike than random draws
-        would be, as after a split stratified by class: a class with too many members in one fold has too few in the others.
+        would be, as after a split that was stratified by something in the inputs: what has too many members in one fold has too
+        few in the others. (A split stratified by class is not such a one: see `class_odds`.)
         """
         return self.auc.ci_low is not None and self.auc.ci_low > 0.5
 
@@ -86,40 +90,8 @@ class BlindControl:
         if self.differs:
             return f"{DIFFERENT}: a classifier without the model has {found}"
         if self.auc.ci_high is not None and self.auc.ci_high < 0.5:
-            return f"members and non-members are more alike than random draws, as after a split stratified by class ({found})"
+            return f"members and non-members are more alike than random draws, as after a stratified split ({found})"
         return f"no sign that members and non-members differ by more than membership ({found})"
-
-
-def fit_lines(x: FloatArray, member: BoolArray, seed: int) -> Model:
-    """Logistic regression with a unit ridge, by Newton's method with halved steps; no draw is made.
-
-    On noise the loss is so flat that scikit-learn's line search may give up with a warning: here a step that no longer
-    lowers the loss is the end.
-    """
-    del seed
-    design = np.column_stack([np.ones(len(x)), x])
-    ridge = np.r_[1e-9, np.ones(x.shape[1])]
-    weights = np.zeros(design.shape[1])
-
-    def loss(w: FloatArray) -> float:
-        odds = design @ w
-        return float(np.logaddexp(0.0, np.where(member, -odds, odds)).sum() + 0.5 * ridge @ w**2)
-
-    now = loss(weights)
-    for _ in range(_MOST_STEPS):
-        p = expit(design @ weights)
-        gradient = design.T @ (p - member) + ridge * weights
-        step = np.linalg.solve((design.T * (p * (1 - p))) @ design + np.diag(ridge), gradient)
-        size, after = 1.0, loss(weights - step)
-        while after >= now and size > 1e-3:
-            size /= 2
-            after = loss(weights - size * step)
-        if after >= now:
-            break
-        weights, gain, now = weights - size * step, now - after, after
-        if gain < 1e-9 * now:
-            break
-    return lambda rows: weights[0] + rows @ weights[1:]
 
 
 def fit_squares(x: FloatArray, member: BoolArray, seed: int) -> Model:
@@ -129,7 +101,7 @@ def fit_squares(x: FloatArray, member: BoolArray, seed: int) -> Model:
     def widen(rows: FloatArray) -> FloatArray:
         return np.concatenate([rows, (rows[:, many] ** 2 - 1.0) / math.sqrt(2.0)], axis=1)
 
-    model = fit_lines(widen(x), member, seed)
+    model = fit_logistic(widen(x), member, seed)
     return lambda rows: model(widen(rows))
 
 
@@ -182,10 +154,12 @@ def blind_control(predictions: Predictions, *, seed: int, confidence: float = 0.
 
     Cross-fitted on the folds of the trained attacks, so the figure holds for records that the classifier never saw. Inputs
     wider than 32 numbers become 32 principal components, fitted without membership, and the logarithm of the energy that these
-    leave out; labels become indicators of the 128 most frequent classes. Numbers that are missing or infinite count as the
+    leave out; beside inputs, labels become indicators of the 128 most frequent classes. Numbers that are missing or infinite count as the
     column's mean, and their number in the record becomes a column, since records may differ in what they lack.
 
-    Labels alone are told by logistic regression. A split stratified by class gives it an AUC a little below 0.5.
+    The classifier of the inputs learns what differs within a class, from as many members as non-members of each. To its log-odds
+    those of the class itself are added (`class_odds`), where the sides hold classes in shares further apart than chance has it.
+    Labels alone are told by these only: 0.5 where they are not.
 
     Args:
         predictions: of n records; of the model's outputs nothing is read.
@@ -220,18 +194,69 @@ def blind_control(predictions: Predictions, *, seed: int, confidence: float = 0.
     if on == "inputs" and inputs is not None:
         for part in (_missing(inputs), _input_columns(inputs, seeds.integer(seed, "controls", "blind"))):
             columns, names, notes = [*columns, part[0]], names + part[1], notes + part[2]
+    scores, known = np.zeros(len(predictions)), np.empty((len(predictions), 0))
+    if on == "inputs":
+        if predictions.labels is not None:
+            indicators, classes, more = _indicators(predictions.labels)
+            columns, names, notes = [*columns, indicators], names + classes, notes + more
+        known = np.concatenate(columns, axis=1)
+        features = Features(values=known, names=tuple(names), labels=None, by_class=())
+        fitted = cross_fit(predictions, features, fit_blind, name="blind", seed=seed, folds=FOLDS, workers=workers)
+        scores += fitted.scores
+        notes += fitted.notes
     if predictions.labels is not None:
-        indicators, classes, more = _indicators(predictions.labels)
-        columns, names, notes = [*columns, indicators], names + classes, notes + more
-    features = Features(values=np.concatenate(columns, axis=1), names=tuple(names), labels=None, by_class=())
-    learner = fit_blind if on == "inputs" else fit_lines
-    fitted = cross_fit(predictions, features, learner, name="blind", seed=seed, folds=FOLDS, workers=workers)
-    fitted.scores.flags.writeable = False
+        scores += class_odds(predictions, known, seed=seed)
+    scores.flags.writeable = False
     check_fraction("confidence", confidence)
     widened = 2 * float(ndtr(math.sqrt(2) * float(ndtri(0.5 + confidence / 2)))) - 1
-    auc = metrics.auc(fitted.scores, predictions.member, confidence=widened)
+    auc = metrics.auc(scores, predictions.member, confidence=widened)
     notes.append("interval: DeLong's, times sqrt(2) for scores that were fitted to the records that they rank")
-    return BlindControl(on=on, auc=auc, scores=fitted.scores, notes=(*notes, *fitted.notes))
+    return BlindControl(on=on, auc=auc, scores=scores, notes=tuple(notes))
+
+
+def class_odds(predictions: Predictions, columns: FloatArray, *, seed: int) -> FloatArray:
+    """Log-odds of membership by class alone, (n,), cross-fitted; 0 where the sides hold classes in like shares.
+
+    They count only where a chi-squared test on the other folds rejects like shares at `CLASSES_DIFFER`. After a split stratified by
+    class it never does; log-odds that count in any case would be the reverse of those in the scored fold there, and hide a
+    difference of the inputs. Folds are drawn without a look at classes: where membership was drawn at random, what chance gives
+    a class on the other folds then says nothing of the scored one. Two records are added to each class on either side, in
+    proportion to the side's size.
+
+    Args:
+        predictions: of n records; of records with one id and one class, one is counted.
+        columns: (n, w) what else is known of the records, so that their order decides nothing.
+        seed: of the folds.
+    """
+    member, labels, ids = predictions.member, predictions.labels, predictions.record_ids
+    assert labels is not None
+    order = canonical_order(columns, member, labels, ids)
+    fold_of = assign(order, member, None, ids, FOLDS, seeds.stream(seed, "controls", "classes"))
+    classes, code = np.unique(labels, return_inverse=True)
+    counted = np.arange(len(member))
+    if ids is not None:
+        group = np.unique(ids, return_inverse=True)[1]
+        counted = np.unique(np.column_stack([group, code, member]), axis=0, return_index=True)[1]
+    odds = np.zeros(len(member))
+    for fold in range(FOLDS):
+        others = counted[fold_of[counted] != fold]
+        sides = others[member[others]], others[~member[others]]
+        table = np.stack([np.bincount(code[side], minlength=len(classes)) for side in sides])
+        if _like_shares(table):
+            continue
+        share = table.sum(axis=1, keepdims=True) / table.sum()
+        smoothed = np.log(table / share + 2.0)
+        scored = fold_of == fold
+        odds[scored] = (smoothed[0] - smoothed[1])[code[scored]]
+    return odds
+
+
+def _like_shares(table: NDArray[np.intp]) -> bool:
+    """May the two rows of counts (2, classes) have one distribution, at the level `CLASSES_DIFFER`?"""
+    seen = table[:, table.any(axis=0)]
+    if seen.shape[1] < 2 or not seen.any(axis=1).all():
+        return True
+    return bool(chi2_contingency(seen, correction=False).pvalue >= CLASSES_DIFFER)
 
 
 _Columns = tuple[FloatArray, list[str], list[str]]
@@ -303,7 +328,7 @@ def refitted_null(
 
     Returns:
         The observed AUC, the mean of the draws (0.5 where the attack is sound; a little under it at a few hundred records,
-        see `attacks.crossfit`), the draws (draws,) and the one-sided p-value (1 + draws at least as high) / (1 + draws). The
+        see `memberscope.attacks.crossfit`), the draws (draws,) and the one-sided p-value (1 + draws at least as high) / (1 + draws). The
         `Skip` of an attack that cannot be made.
 
     Raises:

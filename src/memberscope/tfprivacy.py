@@ -1,7 +1,11 @@
 """The one adapter to tensorflow_privacy's membership inference attacks.
 
 What goes in is `Predictions`; what comes out is one `TfpResult` an attack and slice, scores oriented our way (higher = more likely a
-member). Names are ours: its THRESHOLD_ATTACK is `threshold_loss`, its LOGISTIC_REGRESSION `trained_lr`, and so on.
+member). The attacks are its own, unchanged, and so are their faults: its trained attacks can learn how many members a class has in
+their training part. After a split stratified by class, on a model that tells little but the class, they therefore rank members
+below non-members; ours do not (`memberscope.attacks.folds`).
+
+Names are ours: its THRESHOLD_ATTACK is `threshold_loss`, its LOGISTIC_REGRESSION `trained_lr`, and so on.
 """
 
 from __future__ import annotations

@@ -3,35 +3,93 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memberscope.attacks import folds as fold_plan
+from memberscope.attacks import registry
+from memberscope.attacks.base import AttackScores
 from memberscope.attacks.crossfit import FOLDS, cross_fit, shortage
 from memberscope.attacks.features import Features
+from memberscope.evidence import Evidence
 from memberscope.predictions import Predictions
 
 SHAPES = {"n_in": st.integers(8, 60), "n_out": st.integers(8, 60), "folds": st.integers(2, 5), "seed": st.integers(0, 10**6)}
 
 
 @settings(deadline=None, max_examples=50)
-@given(**SHAPES)
-def test_folds_part_the_records_and_balance_both_sides(n_in: int, n_out: int, folds: int, seed: int) -> None:
+@given(**SHAPES, classes=st.one_of(st.none(), st.integers(1, 12)))
+def test_folds_part_the_records_and_balance_both_sides_and_each_class(
+    n_in: int, n_out: int, folds: int, seed: int, classes: int | None
+) -> None:
     rng = np.random.default_rng(seed)
     member = rng.permutation(np.arange(n_in + n_out) < n_in)
-    order = fold_plan.canonical_order(rng.normal(size=(len(member), 2)), member, None, None)
+    labels = None if classes is None else rng.integers(0, classes, len(member)) * 10**9  # codes, not positions
+    order = fold_plan.canonical_order(rng.normal(size=(len(member), 2)), member, labels, None)
     np.testing.assert_array_equal(np.sort(order), np.arange(len(member)))
-    fold_of = fold_plan.assign(order, member, None, folds, rng)
+    fold_of = fold_plan.assign(order, member, labels, None, folds, rng)
+    of_one = np.zeros(len(member), dtype=int) if labels is None else labels
     for side in (True, False):
-        sizes = np.bincount(fold_of[member == side], minlength=folds)
-        assert sizes.max() - sizes.min() <= 1
+        assert np.ptp(np.bincount(fold_of[member == side], minlength=folds)) <= 1
+        for label in np.unique(of_one):
+            # Evenly dealt; the last round of the non-members starts elsewhere and may add one to a fold.
+            assert np.ptp(np.bincount(fold_of[(member == side) & (of_one == label)], minlength=folds)) <= (1 if side else 2)
     assert np.ptp(np.bincount(fold_of, minlength=folds)) <= 1
     for fold in range(folds):
-        part = fold_plan.training_part(order, fold_of, fold, member, rng, most=10**6)
-        assert len(np.unique(part)) == len(part)
-        assert (fold_of[part] != fold).all()
-        others = min((member & (fold_of != fold)).sum(), (~member & (fold_of != fold)).sum())
-        assert member[part].sum() == (~member[part]).sum() == others  # the smaller side whole, the larger subsampled
+        part = fold_plan.training_part(order, fold_of, fold, member, labels, rng, most=10**6)
+        index = part.index
+        assert len(np.unique(index)) == len(index)
+        assert (fold_of[index] != fold).all()
+        ins, outs = member & (fold_of != fold), ~member & (fold_of != fold)
+        if part.within_class:
+            for label in np.unique(of_one):  # the smaller side of each class whole, the larger subsampled
+                here = of_one == label
+                counts = [int((side & here)[index].sum()) for side in (member, ~member)]
+                assert counts == [min((ins & here).sum(), (outs & here).sum())] * 2
+        else:
+            assert member[index].sum() == (~member[index]).sum() == min(ins.sum(), outs.sum())
+        assert part.within_class or labels is None or len(np.unique(labels)) > 1
+
+
+@pytest.mark.parametrize(
+    ("n_in", "n_out", "classes"), [(100, 100, 100), (60, 60, 7), (500, 100, 10), (12, 12, 12), (1000, 50, 25)]
+)
+def test_after_a_stratified_split_no_pair_of_one_class_is_lost(n_in: int, n_out: int, classes: int) -> None:
+    """Members and non-members of a class are dealt to the same folds: at least 0.9 of the smaller side's records are trained on."""
+    member = np.repeat([True, False], [n_in, n_out])
+    labels = np.concatenate([np.arange(n_in) % classes, np.arange(n_out) % classes])
+    rng = np.random.default_rng(0)
+    order = fold_plan.canonical_order(rng.normal(size=(len(member), 1)), member, labels, None)
+    fold_of = fold_plan.assign(order, member, labels, None, 4, rng)
+    for fold in range(4):
+        part = fold_plan.training_part(order, fold_of, fold, member, labels, rng, most=10**6)
+        assert part.within_class
+        assert len(part.index) // 2 >= 0.9 * min((member & (fold_of != fold)).sum(), (~member & (fold_of != fold)).sum())
+
+
+def test_at_most_so_many_pairs_are_kept_and_they_stay_pairs() -> None:
+    rng = np.random.default_rng(0)
+    member, labels = rng.random(4000) < 0.6, rng.integers(0, 9, 4000)
+    order = fold_plan.canonical_order(rng.normal(size=(4000, 1)), member, labels, None)
+    fold_of = fold_plan.assign(order, member, labels, None, 4, rng)
+    index = fold_plan.training_part(order, fold_of, 0, member, labels, rng, most=300).index
+    assert len(index) == 600
+    np.testing.assert_array_equal(*(np.bincount(labels[index[member[index] == side]], minlength=9) for side in (True, False)))
+
+
+def test_sides_without_a_common_class_are_balanced_as_wholes_and_it_is_said() -> None:
+    rng = np.random.default_rng(0)
+    member = np.arange(200) < 120
+    labels = np.where(member, np.arange(200) % 3, 3 + np.arange(200) % 3)
+    predictions = Predictions(logits=rng.normal(size=(200, 6)), labels=labels, member=member)
+    result = registry.get("trained_lr").score(Evidence(target=predictions), seed=0)
+    assert isinstance(result, AttackScores)
+    assert "each model trained on at least 60 members and as many non-members" in result.notes[0]
+    assert result.notes[1].startswith("members and non-members have hardly a class in common")
+    unknown = registry.get("trained_lr").score(Evidence(target=Predictions(loss_nats=rng.random(200), member=member)), seed=0)
+    assert isinstance(unknown, AttackScores)
+    assert unknown.notes[1].startswith("labels are unknown")
 
 
 @settings(deadline=None, max_examples=50)
@@ -39,9 +97,9 @@ def test_folds_part_the_records_and_balance_both_sides(n_in: int, n_out: int, fo
 def test_records_with_one_id_share_a_fold(n_in: int, n_out: int, folds: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     member = rng.permutation(np.arange(n_in + n_out) < n_in)
-    ids = rng.integers(0, len(member) // 3, len(member))
-    order = fold_plan.canonical_order(rng.normal(size=(len(member), 2)), member, None, ids)
-    fold_of = fold_plan.assign(order, member, ids, folds, rng)
+    ids, labels = rng.integers(0, len(member) // 3, len(member)), rng.integers(0, 4, len(member))
+    order = fold_plan.canonical_order(rng.normal(size=(len(member), 2)), member, labels, ids)
+    fold_of = fold_plan.assign(order, member, labels, ids, folds, rng)
     assert all(len(np.unique(fold_of[ids == i])) == 1 for i in np.unique(ids))
 
 

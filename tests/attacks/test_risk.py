@@ -42,6 +42,36 @@ def test_on_noise_the_risk_is_one_half_where_in_sample_it_is_not() -> None:
     assert np.mean(theirs) > 0.57
 
 
+@pytest.mark.parametrize("share", [0.5, 0.8])
+@pytest.mark.parametrize("stratified", [True, False])
+def test_a_class_is_no_risk_however_members_were_drawn(stratified: bool, share: float) -> None:
+    """Losses that tell the class alone: mean of 12 draws within 99.9% of one half, both ends.
+
+    Counts that know how many members a class has among the others have 0.26 and 0.32 after a stratified split.
+    """
+    values = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        labels = np.arange(300) % 12
+        place = np.concatenate([rng.permutation(25) for _ in range(12)]).reshape(12, 25).T.ravel() / 25
+        member = place < share if stratified else rng.random(300) < share
+        predictions = Predictions(loss_nats=rng.gamma(1.0, size=12)[labels], labels=labels, member=member)
+        values.append(roc_auc_score(member, _risk(predictions, seed=seed).probability))
+    deviation = np.sqrt(301 / (12 * 300**2 * share * (1 - share)))
+    assert abs(np.mean(values) - 0.5) < 3.29 * deviation / np.sqrt(12)
+
+
+def test_sides_without_a_common_class_are_told_apart_by_the_signal_alone() -> None:
+    rng = np.random.default_rng(0)
+    member = np.arange(400) < 200
+    labels = np.where(member, 0, 1)
+    loss = rng.gamma(2.0, size=400) * np.where(member, 0.4, 1.0)
+    apart = _risk(Predictions(loss_nats=loss, labels=labels, member=member))
+    without = roc_auc_score(member, _risk(Predictions(loss_nats=loss, labels=np.zeros(400, int), member=member)).probability)
+    assert roc_auc_score(member, apart.probability) == pytest.approx(without, abs=0.03)
+    assert without > 0.7
+
+
 def test_the_probability_is_calibrated_at_equal_priors() -> None:
     rng = np.random.default_rng(0)
     n = 20_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,20 @@ def _logits(member: np.ndarray, labels: np.ndarray, classes: int, gap: float, rn
     at = np.broadcast_to(labels, member.shape)
     np.put_along_axis(logits, at[..., None], np.take_along_axis(logits, at[..., None], -1) + height[..., None], axis=-1)
     return logits
+
+
+def _drawn(design: str, labels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """(n,) who is a member: by coin flips; stratified by class, as good as any share allows; or `share` of each class, whole numbers."""
+    n = len(labels)
+    if design == "coin flips":
+        return rng.random(n) < share
+    order, place = rng.permutation(n), np.empty(n)
+    for label in np.unique(labels):
+        here = order[labels[order] == label]
+        place[here] = (np.arange(len(here)) + (rng.random() if design == "stratified" else 0.5)) / len(here)
+    if design == "balanced":
+        return place < share
+    return np.isin(np.arange(n), np.argsort(place, kind="stable")[: round(share * n)])
 
 
 def _paired(n: int, pairs: int, rng: np.random.Generator) -> np.ndarray:
@@ -226,6 +241,91 @@ def test_no_signal_gives_one_half(attack: Attack) -> None:
         values.append(_auc(_score(attack, evidence, seed=seed).scores, evidence.target.member))
     band = 3.29 * 1.6 * np.sqrt((150 + 100 + 1) / (12 * 150 * 100)) / np.sqrt(6)
     assert 0.5 - band < np.mean(values) < 0.5 + band
+
+
+UNINFORMATIVE = ("class frequencies", "majority class", "collapsed", "class alone", "class and noise")
+
+
+def _uninformative(kind: str, classes: int, rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+    """labels -> logits of a model that knows nothing of its members: all that it can tell is the class."""
+    frequencies = np.log(rng.dirichlet(np.full(classes, 5.0)))
+    row = {
+        "class frequencies": frequencies,
+        "majority class": np.where(frequencies == frequencies.max(), 6.0, 0.0),
+        "collapsed": rng.normal(size=classes),
+    }.get(kind)
+    table = np.tile(row, (classes, 1)) if row is not None else rng.normal(size=(classes, classes)) * 2
+    noise = 0.1 if kind == "class and noise" else 0.0
+    return lambda labels: table[labels] + noise * rng.normal(size=(*np.shape(labels), classes))
+
+
+def _saying_nothing(kind: str, design: str, *, classes: int, n: int, share: float, seed: int) -> Evidence:
+    """Everything that any attack may ask for, of models of one kind, with members of the target and of shadows drawn by one design."""
+    rng = np.random.default_rng(seed)
+    say = _uninformative(kind, classes, rng)
+    labels, pool = rng.integers(0, classes, n), rng.integers(0, classes, 120)
+    known = np.concatenate([labels, pool])
+    shadows = ShadowPredictions(
+        logits=np.stack([say(known)] * 4) if kind != "class and noise" else np.stack([say(known) for _ in range(4)]),
+        labels=known,
+        member=np.stack([half for _ in range(2) for one in [_drawn(design, known, 0.5, rng)] for half in (one, ~one)]),
+        record_ids=np.arange(n + 120),
+    )
+    outside = rng.integers(0, classes, 90)
+    of_class = rng.normal(size=(classes, 4))
+    paths = rng.integers(0, classes, 150)
+    return Evidence(
+        target=Predictions(
+            logits=say(labels),
+            labels=labels,
+            member=_drawn(design, labels, share, rng),
+            record_ids=np.arange(n),
+            inputs=of_class[labels] + rng.normal(size=(n, 4)),
+        ),
+        shadows=shadows,
+        population=ShadowPredictions(
+            logits=np.stack([say(outside) for _ in range(5)]), labels=outside, member=np.zeros((5, 90), dtype=bool)
+        ),
+        population_inputs=of_class[outside] + rng.normal(size=(90, 4)),
+        augmented=np.stack([np.stack([say(labels)] * 2, axis=1) for _ in range(5)]),
+        trajectories=Trajectories(
+            target=of_class[labels],
+            shadow=of_class[paths],
+            shadow_labels=paths,
+            shadow_member=_drawn(design, paths, 0.5, rng),
+        ),
+        gradients=np.exp(of_class[labels][:, :3]),
+        perturbed_labels=np.where(rng.random((n, 24)) < 0.7, labels[:, None], (labels[:, None] + 1) % classes),
+    )
+
+
+@EVERY
+@pytest.mark.parametrize(
+    ("design", "classes", "share"),
+    [
+        ("coin flips", 10, 0.5),
+        ("coin flips", 60, 0.75),
+        ("stratified", 10, 0.5),
+        ("stratified", 60, 0.75),
+        ("balanced", 10, 0.75),
+    ],
+)
+def test_models_that_say_nothing_are_at_one_half_however_members_were_drawn(
+    attack: Attack, design: str, classes: int, share: float
+) -> None:
+    """Mean over two draws of each kind of model, in a 99.9% band.
+
+    On outputs that tell the class alone, scores know nothing of chance in the scored fold, so the AUC varies as Mann and Whitney's at
+    most; on those with noise up to 1.6 times as much, as in the test above: 1.15 times for the five kinds together. An attack that
+    can learn how many members a class has in its training part is at 0.37 to 0.48 after a stratified or balanced split; or, with
+    folds that are stratified, above 0.5 after coin flips.
+    """
+    values, n = [], 300
+    for number, kind in enumerate(2 * UNINFORMATIVE):
+        evidence = _saying_nothing(kind, design, classes=classes, n=n, share=share, seed=number)
+        values.append(_auc(_score(attack, evidence, seed=number).scores, evidence.target.member))
+    deviation = np.sqrt((n + 1) / (12 * n * share * n * (1 - share)))
+    assert abs(np.mean(values) - 0.5) < 3.29 * 1.15 * deviation / np.sqrt(len(values))
 
 
 @EVERY

@@ -80,16 +80,27 @@ class Lift:
 
 
 def _posterior(bins: Array, labels: Array, member: Array, part: Array, scored: Array, n_bins: int) -> FloatArray:
-    """P(member | bin, class) at equal priors for `scored`, counted on `part`; thin classes lean on all classes together."""
+    """P(member | bin, class) at equal priors for `scored`, counted on `part`; thin classes lean on all classes together.
+
+    In each class, the records of the larger side together weigh as much as those of the smaller, so that the shares that classes
+    have of the two sides say nothing (see `folds`). A class that only one side has takes the rates of all classes; where the
+    sides have no class in common, classes are not told apart at all.
+    """
     classes = int(labels.max()) + 1
+    tables = [
+        np.bincount(labels[here] * n_bins + bins[here], minlength=classes * n_bins).reshape(classes, n_bins).astype(np.float64)
+        for here in (part[member[part]], part[~member[part]])
+    ]
+    sizes = [table.sum(axis=1, keepdims=True) for table in tables]
+    shared = np.minimum(*sizes)
+    if not shared.any():
+        return _posterior(bins, np.zeros_like(labels), member, part, scored, n_bins)
     rates = []
-    for side in (True, False):
-        here = part[member[part] == side]
-        overall = np.bincount(bins[here], minlength=n_bins) + 0.5
+    for table, size in zip(tables, sizes, strict=True):
+        table *= np.divide(shared, size, out=np.zeros_like(size), where=size > 0)
+        overall = table.sum(axis=0) + 0.5
         overall /= overall.sum()
-        table = np.bincount(labels[here] * n_bins + bins[here], minlength=classes * n_bins).reshape(classes, n_bins)
-        size = table.sum(axis=1, keepdims=True)
-        rates.append((table + _PRIOR_RECORDS * overall) / (size + _PRIOR_RECORDS))
+        rates.append((table + _PRIOR_RECORDS * overall) / (shared + _PRIOR_RECORDS))
     ins, outs = (rate[labels[scored], bins[scored]] for rate in rates)
     probability: FloatArray = ins / (ins + outs)
     return probability
@@ -113,7 +124,7 @@ def privacy_risk(predictions: Predictions, *, seed: int, folds: int = FOLDS, bin
     value = signal.sign * signal(predictions)
     member, labels = predictions.member, predictions.labels
     order = fold_plan.canonical_order(value[:, None], member, labels, predictions.record_ids)
-    fold_of = fold_plan.assign(order, member, predictions.record_ids, folds, seeds.stream(seed, "risk", "folds"))
+    fold_of = fold_plan.assign(order, member, labels, predictions.record_ids, folds, seeds.stream(seed, "risk", "folds"))
     of_class = np.zeros(len(value), dtype=np.intp) if labels is None else labels.astype(np.intp)
     probability = np.empty(len(value))
     for fold in range(folds):

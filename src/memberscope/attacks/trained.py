@@ -19,6 +19,7 @@ from memberscope.attacks import perceptron
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.attacks.crossfit import FOLDS, Learner, Model, cross_fit, shortage
 from memberscope.attacks.features import distinct, extract
+from memberscope.attacks.logistic import fit_logistic
 from memberscope.checks import BoolArray, FloatArray
 from memberscope.evidence import Evidence
 
@@ -31,15 +32,6 @@ def _log_odds(probability: FloatArray, records: int) -> FloatArray:
     shrunk = (probability * records + 0.5) / (records + 1.0)
     odds: FloatArray = np.log(shrunk / (1.0 - shrunk))
     return odds
-
-
-def fit_logistic(x: FloatArray, member: BoolArray, seed: int) -> Model:
-    """Logistic regression with a unit ridge on the standardized features; no draw is made."""
-    from sklearn.linear_model import LogisticRegression
-
-    del seed
-    fitted = LogisticRegression(C=1.0, solver="newton-cholesky", tol=1e-6).fit(x, member)
-    return lambda rows: np.asarray(fitted.decision_function(rows), dtype=np.float64)
 
 
 def fit_perceptron(x: FloatArray, member: BoolArray, seed: int) -> Model:
