@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from memberscope.training.clipping import Clipping
     from memberscope.training.fleet import Fleet
 
-FORMAT = 1  # of what is kept: a change of training code that changes figures raises it
+FORMAT = 2  # of what is kept: a change of training code or of queries that changes figures raises it
 TARGET = 0
 
 
