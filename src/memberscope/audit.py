@@ -206,6 +206,13 @@ def _fast_cell(
         promise=promise,
         null_draws=NULL_DRAWS if part.kind == "entire" else 0,
     )
+    if coin_flips and not coins:
+        why = (
+            "the attack was fitted on the audited records' membership"
+            if attack.cross_fitted
+            else "the slice was made by outcomes"
+        )
+        figures["epsilon_lower_bound"] = metrics.skipped(f"{why}, which the coins must not have decided")
     if attack.cross_fitted:
         notes.append("attack fitted on this slice" if refit else "attack fitted on all records, scores sliced")
     return replace(

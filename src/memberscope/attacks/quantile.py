@@ -125,14 +125,14 @@ class ClassMeans:
         """Of scores (p,) of records with these labels (p,)."""
         classes, place = np.unique(labels, return_inverse=True)
         return cls(
-            classes=classes, total=np.bincount(place, weights=values), count=np.bincount(place).astype(np.float64),
+            classes=classes, total=np.bincount(place, weights=values).astype(np.float64), count=np.bincount(place).astype(np.float64),
             overall=float(values.mean()),
         )  # fmt: skip
 
     def expected(self, labels: Array, own: FloatArray | None = None) -> FloatArray:
         """(n,) for records with these labels; without each record's `own` score, where it is one of the population's."""
         place, known = self.places(labels)
-        count = np.where(known, self.count[place], 0.0) - (own is not None)
+        count: FloatArray = np.where(known, self.count[place], 0.0) - (own is not None)
         total = np.where(known, self.total[place], 0.0) - (0.0 if own is None else own)
         expected: FloatArray = (total + _PRIOR_RECORDS * self.overall) / (count + _PRIOR_RECORDS)
         return expected
@@ -147,7 +147,7 @@ class ClassMeans:
         place, known = self.places(labels)
         if len(self.classes) > MOST_CLASSES:
             return np.empty((len(labels), 0))
-        return ((place[:, None] == np.arange(len(self.classes))) & known[:, None]).astype(np.float64)
+        return np.asarray((place[:, None] == np.arange(len(self.classes))) & known[:, None], dtype=np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)

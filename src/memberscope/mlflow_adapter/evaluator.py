@@ -84,6 +84,7 @@ class MembershipEvaluator(ModelEvaluator):
         report = run_audit(
             evidence, attacks=names, slices=f"entire,{options.slices}", engine=options.engine, seed=options.seed,
             refit=options.refit == "yes", min_records=options.min_records, prior=options.prior, coin_flips=options.coin_flips == "yes",
+            delta=options.delta, promise=options.promise,
         )  # fmt: skip
         checks = what_to_know(asked, target, overlap)
         checks |= attack.controls(options, evidence, report, names, StopFlag())

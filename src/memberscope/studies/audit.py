@@ -46,7 +46,8 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     with attack_progress(names, "audit", stop) as on_attack:
         report = run_audit(
             evidence, attacks=names, slices=f"entire,{config.slices}", engine=config.engine, seed=config.seed, refit=config.refit == "yes",
-            min_records=config.min_records, prior=config.prior, coin_flips=config.coin_flips == "yes", on_attack=on_attack,
+            min_records=config.min_records, prior=config.prior, coin_flips=config.coin_flips == "yes",
+            delta=config.delta, promise=config.promise, on_attack=on_attack,
         )  # fmt: skip
     stop.check()
     asked = how_asked(model, reading, done)
