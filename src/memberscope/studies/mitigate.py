@@ -235,7 +235,7 @@ def ladder_frame(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> p
             for figure in BOUND:
                 row[figure] = figure_of(one, rung.primary, figure)
             row["epsilon"] = one.defended.epsilon
-            row["delta"] = None if cell.one_run is None else cell.one_run.delta
+            row["delta"] = one.defended.delta if cell.one_run is None else cell.one_run.delta
             row["seconds"] = one.defended.seconds
             rows.append(row)
     return pd.DataFrame(rows)
