@@ -121,7 +121,18 @@ def test_epsilon_bound_only_with_coin_flips_and_blind_scores() -> None:
     bound = report.cell("threshold_loss").figures["epsilon_lower_bound"]
     # randomized response at eps = 2: above it in at most 5% of runs (this seed is fixed), and not far below with 400 guesses
     assert 1.3 < bound.value <= 2.0
-    assert report.cell("trained_lr").figures["epsilon_lower_bound"].status == "skipped"
+    blocked = report.cell("trained_lr").figures["epsilon_lower_bound"]
+    assert blocked.status == "skipped"
+    assert "fitted on the audited records' membership" in blocked.reason, "the coins were fair"
+    assert "made by outcomes" in report.cell("threshold_loss", "correct").figures["epsilon_lower_bound"].reason
+    table = report.to_frame().set_index(["attack", "slice", "metric"])["value"]
+    assert table["threshold_loss", "entire", "epsilon_lower_bound_ceiling"] == metrics.one_run_epsilon(
+        n, 400, 400, delta=1e-5, confidence=0.95
+    )
+    assert (
+        report.headlines()["epsilon_lower_bound_ceiling/threshold_loss"]
+        > report.headlines()["epsilon_lower_bound/threshold_loss"]
+    )
     inside = Evidence(target=target, gradients=np.where(told, 1.0, 2.0)[:, None])
     other = run_audit(inside, attacks="gradient_norm,label_only_gap", slices="entire", coin_flips=True)
     assert other.cell("gradient_norm").figures["epsilon_lower_bound"].status == "skipped", "fitted on the audited records"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from memberscope.config import CaseStudyConfig, DataConfig, TrainConfig, TrainStudyConfig, groups
+from memberscope.config import AuditModelConfig, CaseStudyConfig, DataConfig, TrainConfig, TrainStudyConfig, groups
 from memberscope.errors import UserError
 
 
@@ -50,3 +50,16 @@ def test_bad_values_are_named_with_what_is_allowed(values: dict[str, str], parts
 def test_frozen() -> None:
     with pytest.raises(AttributeError):
         DataConfig().dataset = "other"  # type: ignore[misc]
+
+
+def test_a_promise_without_coins_is_refused_before_anything_is_asked() -> None:
+    with pytest.raises(UserError) as refused:
+        AuditModelConfig(promised_epsilon="4")
+    assert str(refused.value) == (
+        "promised_epsilon=4: coin_flips=no, so that no bound is given; allowed: none, or coin_flips=yes"
+    )
+    assert AuditModelConfig(promised_epsilon="4", coin_flips="yes", delta="0.001").promise == 4.0
+    assert AuditModelConfig().promise is None
+    for name, value in (("delta", "1"), ("promised_epsilon", "-1")):
+        with pytest.raises(UserError, match=f"{name}={value}: out of range"):
+            AuditModelConfig(coin_flips="yes", **{name: value})

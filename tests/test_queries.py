@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from memberscope import checks, seeds
-from memberscope.queries import BIT_RATES, NOISE_SCALES, augmentations, is_binary, is_image, perturbations, shifted
+from memberscope.queries import BIT_RATES, NOISE_SCALES, augmentations, is_binary, is_image, perturbations, perturbed, shifted
 
 
 def _images(n: int = 40) -> np.ndarray:
@@ -58,12 +58,28 @@ def test_noise_has_the_stated_scale_and_stays_in_the_range(dtype: type, top: flo
     x = np.full((100, 10, 10, 1), 0.5 * top).astype(dtype)
     for number, copy in enumerate(perturbations(x, 4, seed=0)):
         assert copy.dtype == dtype
-        if number < 3:  # the strongest is clipped at 2.5 deviations
-            assert np.std(copy.astype(np.float64) - x) / top == pytest.approx(NOISE_SCALES[number], rel=0.05)
+        drawn = np.clip(np.random.default_rng(5).normal(0.5, NOISE_SCALES[number], 100_000), 0, 1)  # clipped as the copies are
+        assert np.std(copy.astype(np.float64) - x) / top == pytest.approx(drawn.std(), rel=0.05)
     edge = np.zeros((10, 10, 10, 1), dtype=dtype)
     edge[0, 0, 0, 0] = top
     for copy in perturbations(edge, 4, seed=0):
         assert 0 <= copy.min() <= copy.max() <= top
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_numbers_of_any_range_move_in_their_own_units(dtype: type) -> None:
+    """An age, an income and a standardized score, not in [0, 1]: noise goes by each feature's range and ends at its ends."""
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.integers(18, 90, 2000), rng.integers(10_000, 200_000, 2000), rng.normal(size=2000) * 3]).astype(
+        dtype
+    )
+    for copy in perturbations(x, 4, seed=0):
+        assert copy.dtype == dtype
+        assert (copy.min(axis=0) >= x.min(axis=0)).all()
+        assert (copy.max(axis=0) <= x.max(axis=0)).all()
+    faint = perturbed(x, bit_rate=0.5, noise_scale=0.02, rng=np.random.default_rng(1)).astype(np.float64) - x
+    np.testing.assert_allclose(faint[:, :2].std(axis=0) / np.ptp(x, axis=0)[:2], 0.02, rtol=0.1)
+    assert (perturbed(x * 0, bit_rate=0.1, noise_scale=0.1, rng=rng) != 0).mean() == pytest.approx(0.1, abs=0.01), "bits"
 
 
 def test_pieces_change_nothing_and_the_seed_decides(monkeypatch: pytest.MonkeyPatch) -> None:

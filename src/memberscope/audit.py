@@ -71,6 +71,7 @@ def run_audit(
     prior: float = 0.5,
     coin_flips: bool = False,
     delta: float = 1e-5,
+    promise: float | None = None,
     workers: int | None = None,
     metadata: Metadata | None = None,
     duplicates: str = "drop",
@@ -91,6 +92,8 @@ def run_audit(
         coin_flips: was every audited record made a member by its own fair coin? Only then is `epsilon_lower_bound` given, and only for
             attacks whose scores are blind to the audited records' membership: not for cross-fitted ones, nor for outcome slices.
         delta: of `epsilon_lower_bound`; where an epsilon was promised, that promise's.
+        promise: the epsilon that training promised, if it did: `epsilon_lower_bound` then takes so many guesses that it can exceed it, or
+            says that these records cannot.
         workers: threads; None for all cores that this process may use.
         metadata: the model's true accuracies and losses, for tensorflow_privacy's reports.
         duplicates: what is done about exact copies of a record on its side, where ids or inputs tell them: ``drop`` counts each record
@@ -140,6 +143,7 @@ def run_audit(
                     workers=workers,
                     coin_flips=coin_flips,
                     delta=delta,
+                    promise=promise,
                     refit=refit and attack.cross_fitted,
                 )
             )
@@ -177,6 +181,7 @@ def _fast_cell(
     workers: int | None,
     coin_flips: bool,
     delta: float,
+    promise: float | None,
     refit: bool,
 ) -> Cell:
     """One attack on one slice."""
@@ -197,6 +202,7 @@ def _fast_cell(
             return replace(blank, status="skipped", reason=fitted.reason)
         scores, notes = fitted.scores, list(fitted.notes)
     labels = evidence.target.labels
+    coins = coin_flips and not attack.cross_fitted and part.kind not in ("correctness", "percentile")
     figures = metrics.figures(
         scores,
         member,
@@ -204,13 +210,29 @@ def _fast_cell(
         rng=seeds.stream(seed, "figures", attack.name, part.name),
         prior=prior,
         threshold=_threshold(result),
-        coin_flips=coin_flips and not attack.cross_fitted and part.kind not in ("correctness", "percentile"),
+        coin_flips=coins,
         delta=delta,
+        promise=promise,
         null_draws=NULL_DRAWS if part.kind == "entire" else 0,
     )
+    if coin_flips and not coins:
+        why = (
+            "the attack was fitted on the audited records' membership"
+            if attack.cross_fitted
+            else "the slice was made by outcomes"
+        )
+        figures["epsilon_lower_bound"] = metrics.skipped(f"{why}, which the coins must not have decided")
     if attack.cross_fitted:
         notes.append("attack fitted on this slice" if refit else "attack fitted on all records, scores sliced")
-    return replace(blank, figures=figures, scores=scores, member=member, threshold=_threshold(result), notes=tuple(notes))
+    return replace(
+        blank,
+        figures=figures,
+        scores=scores,
+        member=member,
+        threshold=_threshold(result),
+        one_run=metrics.plan_one_run(len(scores), delta=delta, promise=promise) if coins else None,
+        notes=tuple(notes),
+    )
 
 
 def _threshold(result: AttackScores) -> float | None:

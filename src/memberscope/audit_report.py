@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from memberscope import metrics
 from memberscope.distinct import Distinct
 from memberscope.errors import UserError
-from memberscope.metrics import Comparison, Estimate, Roc
+from memberscope.metrics import Comparison, Estimate, OneRun, Roc
 from memberscope.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ COLUMNS = (
 )  # fmt: skip
 HEADLINES = (
     "auc", "advantage", "advantage_heldout", "balanced_accuracy", "tpr_at_fpr_0_1", "tpr_at_fpr_0_01", "tpr_at_fpr_0_001", "ppv",
-    "epsilon_heuristic",
+    "epsilon_heuristic", "epsilon_heuristic_ceiling", "epsilon_lower_bound", "epsilon_lower_bound_ceiling",
 )  # fmt: skip
 
 
@@ -40,6 +40,7 @@ class Cell:
         scores: (n,) membership scores of the slice's records; None where skipped.
         member: (n,) bool, the truth for `scores`.
         threshold: the score from which on the attack itself calls a record a member; None where it has no threshold of its own.
+        one_run: what the test behind `epsilon_lower_bound` fixed beforehand; None where that bound was not asked for.
         ranked: may the slice compete for the worst?
         notes: what was subsampled, sliced or approximated.
         status, reason: ``ok``, or ``skipped`` and why.
@@ -54,6 +55,7 @@ class Cell:
     scores: NDArray[np.float64] | None = None
     member: NDArray[np.bool_] | None = None
     threshold: float | None = None
+    one_run: OneRun | None = None
     ranked: bool = False
     notes: tuple[str, ...] = ()
     status: str = "ok"

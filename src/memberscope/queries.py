@@ -15,8 +15,9 @@ from memberscope.checks import row_chunks
 
 Records = NDArray[Any]
 SHIFTS = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))
-BIT_RATES = (0.01, 0.02, 0.05, 0.1)
-NOISE_SCALES = (0.02, 0.05, 0.1, 0.2)
+BIT_RATES = (0.02, 0.05, 0.1, 0.25)
+NOISE_SCALES = (0.02, 0.1, 0.4, 1.2)
+"""Under the weakest most labels begin to change; under the strongest hardly one stays, so that few records tie at the top."""
 
 
 def is_image(x: Records) -> bool:
@@ -54,30 +55,47 @@ def augmentations(x: Records, queries: int) -> Iterator[Records]:
 def perturbations(x: Records, copies: int, *, seed: int) -> Iterator[Records]:
     """Random copies at four strengths in turn (Choquette-Choo et al. 2021, section 4, robustness to random noise).
 
-    Bits are flipped with probability 0.01, 0.02, 0.05 and 0.1; other numbers get Gaussian noise of 0.02, 0.05, 0.1 and 0.2 of the
-    range of their type (255, or 1) and are clipped to it.
+    Bits are flipped with the probabilities `BIT_RATES`; other numbers get Gaussian noise of `NOISE_SCALES` times their range, see
+    `perturbed`.
 
     Args:
-        x: (n, ...) records: bool, uint8, or floats in [0, 1].
+        x: (n, ...) records: bool, whole numbers or floats.
         copies: how many arrays.
         seed: the streams ``("perturb", copy)`` draw them.
 
     Yields:
         `copies` arrays like `x`.
     """
-    binary, width = is_binary(x), int(np.prod(x.shape[1:]))
     for copy in range(copies):
-        rng, out = seeds.stream(seed, "perturb", copy), np.empty_like(x)
-        for rows in row_chunks(len(x), width):  # no float copy of all images at once
-            out[rows] = _perturbed(x[rows], copy, rng, binary=binary)
-        yield out
+        strength = copy % len(BIT_RATES)
+        yield perturbed(
+            x, bit_rate=BIT_RATES[strength], noise_scale=NOISE_SCALES[strength], rng=seeds.stream(seed, "perturb", copy)
+        )
 
 
-def _perturbed(x: Records, copy: int, rng: np.random.Generator, *, binary: bool) -> Records:
-    if binary:
-        flip = rng.random(x.shape, dtype=np.float32) < BIT_RATES[copy % len(BIT_RATES)]
-        return np.where(flip, 1 - x.astype(np.int8), x).astype(x.dtype)
-    top = 255.0 if x.dtype == np.uint8 else 1.0
-    noise = rng.standard_normal(x.shape, dtype=np.float32) * np.float32(top * NOISE_SCALES[copy % len(NOISE_SCALES)])
-    moved = np.clip(x.astype(np.float32) + noise, 0.0, top)
-    return (np.round(moved) if x.dtype == np.uint8 else moved).astype(x.dtype)
+def perturbed(x: Records, *, bit_rate: float, noise_scale: float, rng: np.random.Generator) -> Records:
+    """One random copy: bits flipped with probability `bit_rate`, or Gaussian noise of `noise_scale` times the numbers' range.
+
+    The range is 255 for bytes, 1 for floats in [0, 1], and else each feature's own among `x`; copies are clipped to it.
+    """
+    binary, width, out = is_binary(x), int(np.prod(x.shape[1:])), np.empty_like(x)
+    low, high = (0.0, 1.0) if binary else _range(x)
+    for rows in row_chunks(len(x), width):  # no float copy of all images at once
+        part = x[rows]
+        if binary:
+            flip = rng.random(part.shape, dtype=np.float32) < bit_rate
+            out[rows] = np.where(flip, 1 - part.astype(np.int8), part).astype(x.dtype)
+            continue
+        noise = rng.standard_normal(part.shape, dtype=np.float32) * np.asarray((high - low) * noise_scale, dtype=np.float32)
+        moved = np.clip(part.astype(np.float32) + noise, low, high)
+        out[rows] = (np.round(moved) if x.dtype.kind in "iu" else moved).astype(x.dtype)
+    return out
+
+
+def _range(x: Records) -> tuple[Any, Any]:
+    """Smallest and largest value that a copy may have, of all features or of each."""
+    if x.dtype == np.uint8:
+        return 0.0, 255.0
+    if x.dtype.kind == "f" and bool(((x >= 0) & (x <= 1)).all()):
+        return 0.0, 1.0
+    return x.min(axis=0).astype(np.float32), x.max(axis=0).astype(np.float32)

@@ -104,6 +104,36 @@ def test_the_one_run_bound_is_the_reports() -> None:
     assert result.outcome == "trip"
 
 
+def test_the_one_run_bound_is_judged_at_the_reports_own_delta_and_guesses() -> None:
+    """At its delta 1e-5 and 200 guesses the gate would trip where the report's own bound, at another delta, is below the limit."""
+    report = run_audit(made(2000, shift=6.0), attacks="threshold_loss", coin_flips=True, delta=0.001, promise=1.0)
+    cell = report.cell("threshold_loss")
+    assert figure(cell, "epsilon_lower_bound", seed=0).at(0.95) == cell.figures["epsilon_lower_bound"]
+    assert cell.figures["epsilon_lower_bound"].value < 3
+    assert judge(report, parse_rules("any.entire.epsilon_lower_bound > 3")).outcome == "undecided"
+    assert judge(report, parse_rules("any.entire.epsilon_lower_bound > 1")).outcome == "trip"
+
+
+@pytest.mark.parametrize("metric", ["epsilon_lower_bound", "epsilon_heuristic"])
+def test_a_limit_above_the_ceiling_cannot_trip_and_says_so(metric: str) -> None:
+    report = run_audit(made(400, shift=8.0), attacks="threshold_loss", coin_flips=True)
+    cell = report.cell("threshold_loss")
+    ceiling = cell.figures[f"{metric}_ceiling"].value
+    assert cell.figures[metric].value == pytest.approx(ceiling, rel=0.2), "all but told apart"
+    below, above = (
+        judge(report, parse_rules(f"any.entire.{metric} > {limit:.3f}")).rows[0] for limit in (0.5 * ceiling, ceiling)
+    )
+    assert (below.verdict, below.can_trip) == ("trip", True)
+    assert below.ceiling == ceiling
+    assert (above.verdict, above.can_trip) == ("undecided", False)
+    assert "no outcome could trip it" in above.reason
+    result = judge(report, parse_rules(f"any.entire.{metric} > {ceiling:.3f}"))
+    assert "here cannot trip" in result.reason
+    assert f"of at most {ceiling:.3g}" in result.reason
+    frame = result.to_frame()
+    assert (frame["ceiling"].iloc[0], bool(frame["can_trip"].iloc[0])) == (ceiling, False)
+
+
 @pytest.mark.parametrize("metric", ["auc", "advantage_heldout", "balanced_accuracy", "tpr_at_fpr_0_1", "tpr_at_fpr_0_001"])
 def test_p_values_are_where_the_interval_clears_the_limit(metric: str) -> None:
     report = audited(600, shift=0.8, attacks="threshold_loss")

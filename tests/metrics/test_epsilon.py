@@ -56,6 +56,98 @@ def test_one_run_epsilon_in_closed_form() -> None:
     assert metrics.one_run_epsilon(200, 200, 100, delta=0.0, confidence=0.95) == 0.0
 
 
+@pytest.mark.parametrize(
+    ("m", "r", "delta"), [(12, 12, 0.0), (40, 20, 0.0), (300, 60, 1e-6), (800, 100, 400**-1.1), (200, 60, 1e-3)]
+)
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+def test_no_outcome_gives_more_than_the_ceiling(m: int, r: int, delta: float, confidence: float) -> None:
+    """The ceiling against Theorem 5.2 term by term, and the bound of every number of right guesses below it, in order."""
+    ceiling = metrics.plan_one_run(m, n_guesses=r, delta=delta).ceiling(confidence)
+    bounds = [metrics.one_run_epsilon(m, r, v, delta=delta, confidence=confidence) for v in range(r + 1)]
+    assert bounds == sorted(bounds)
+    assert bounds[-1] == ceiling
+    at_zero = brute_p_value(m, r, r, 0.0, delta)
+    if at_zero >= 1 - confidence:
+        assert ceiling == 0
+    else:
+        assert brute_p_value(m, r, r, ceiling, delta) == pytest.approx(1 - confidence, rel=1e-4)
+
+
+def test_ceilings_in_closed_form_and_of_a_known_ladder() -> None:
+    """At delta 0 all of r right is q^r = 0.05; 800 coins and 100 guesses at delta 400^-1.1 cannot refute an epsilon of 1."""
+    q = 0.05 ** (1 / 60)
+    assert metrics.plan_one_run(600, delta=0.0, n_guesses=60).ceiling(0.95) == pytest.approx(math.log(q / (1 - q)))
+    for coins, guesses, delta, known in ((800, 100, 400**-1.1, 0.649), (800, 100, 1e-5, 3.47), (2000, 200, 1e-5, 4.14)):
+        assert metrics.plan_one_run(coins, n_guesses=guesses, delta=delta).ceiling(0.95) == pytest.approx(known, abs=0.005)
+
+
+@pytest.mark.parametrize("delta", [0.0, 1e-5, 400**-1.1, 0.01])
+@pytest.mark.parametrize("n", [50, 801, 2000])
+@pytest.mark.parametrize("promise", [0.1, 1.0, 4.0, 8.0])
+def test_guesses_are_as_few_as_reach_above_the_promise_or_all(n: int, delta: float, promise: float) -> None:
+    plan, usual = metrics.plan_one_run(n, delta=delta, promise=promise), metrics.plan_one_run(n, delta=delta)
+    all_of_them = metrics.plan_one_run(n, delta=delta, n_guesses=n)
+    assert usual.n_guesses <= plan.n_guesses <= all_of_them.n_guesses == n // 2 * 2
+    if all_of_them.ceiling(0.95) <= promise + 1:
+        assert plan.n_guesses == all_of_them.n_guesses
+        assert plan.cannot_refute(0.95) == (all_of_them.ceiling(0.95) <= promise)
+    else:
+        assert plan.ceiling(0.95) > promise + 1 - 1e-6
+        assert not plan.cannot_refute(0.95)
+        if plan.n_guesses > usual.n_guesses:
+            fewer = metrics.plan_one_run(n, delta=delta, n_guesses=plan.n_guesses - 2)
+            assert fewer.ceiling(0.95) <= promise + 1 + 1e-6
+
+
+def test_the_guesses_do_not_depend_on_the_outcome_and_an_audit_that_cannot_fail_says_so() -> None:
+    rng = np.random.default_rng(0)
+    scores, member = randomized_response(1.0, 800, rng)
+    reasons = []
+    for given in (scores, np.zeros(800), member.astype(float)):
+        found = metrics.epsilon_lower_bound(given, member, rng=np.random.default_rng(1), delta=400**-1.1, promise=1.0)
+        reasons.append(found.reason)
+        assert found.status == "ok"
+        assert "at most 2" in found.reason
+    used = {reason.split(" of ")[1].split(" guesses right")[0] for reason in reasons}
+    assert len(used) == 1, "as many guesses, whatever was scored"
+    assert metrics.epsilon_lower_bound(member.astype(float), member, rng=rng, delta=400**-1.1, promise=1.0).value > 1
+    blunt = metrics.epsilon_lower_bound(member.astype(float), member, rng=rng, delta=400**-1.1, promise=4.0)
+    assert blunt.status == "low_power"
+    assert "so that it cannot refute the promised epsilon 4" in blunt.reason
+    assert 2.5 < blunt.value < 3.15, "below the promise even with every record told apart"
+    nothing = metrics.epsilon_lower_bound(member.astype(float), member, rng=rng, delta=0.05)
+    assert (nothing.value, nothing.status) == (0.0, "low_power")
+    assert "cannot refute anything" in nothing.reason
+    with pytest.raises(ValueError, match="promise=-1"):
+        metrics.plan_one_run(800, delta=1e-5, promise=-1.0)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1.0])
+def test_guesses_chosen_by_the_promise_keep_the_false_alarms(epsilon: float, within) -> None:  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng(7)
+    bounds = [
+        metrics.epsilon_lower_bound(*randomized_response(epsilon, 800, rng), rng=rng, delta=1e-9, promise=1.0).value
+        for _ in range(300)
+    ]
+    within(int((np.array(bounds) > epsilon).sum()), 300, at_most=0.05)
+
+
+def test_figures_hold_the_ceiling_beside_either_bound(gaussian) -> None:  # type: ignore[no-untyped-def]
+    scores, member = gaussian(1.0, 300, 500, np.random.default_rng(0))
+    found = metrics.figures(scores, member, rng=np.random.default_rng(0))
+    assert "epsilon_lower_bound_ceiling" not in found, "no bound, no ceiling"
+    # 150 of 150 and 0 of 250, or 250 of 250 and 0 of 150, at 97.5% each: low = .025^(1/n), high = 1 - .025^(1/n).
+    low, high = 0.025 ** (1 / 150), 1 - 0.025 ** (1 / 250)
+    other = math.log(0.025 ** (1 / 250) / (1 - 0.025 ** (1 / 150)))
+    assert found["epsilon_heuristic_ceiling"].value == pytest.approx(max(math.log(low / high), other))
+    best = metrics.epsilon_heuristic(member.astype(float), member, rng=np.random.default_rng(0))
+    assert best.value == pytest.approx(found["epsilon_heuristic_ceiling"].value, rel=0.2)
+    assert best.value <= found["epsilon_heuristic_ceiling"].value
+    coins = np.arange(800) < 400
+    found = metrics.figures(coins * 1.0, coins, rng=np.random.default_rng(0), coin_flips=True, delta=400**-1.1, promise=1.0)
+    assert found["epsilon_lower_bound"].value == found["epsilon_lower_bound_ceiling"].value > 1
+
+
 def randomized_response(epsilon: float, n: int, rng: np.random.Generator, delta: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Each record's membership told truly with probability e^eps / (1 + e^eps), and in the clear (score 2, -1) with `delta`."""
     member = rng.random(n) < 0.5

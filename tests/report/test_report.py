@@ -18,7 +18,7 @@ from memberscope.controls import DIFFERENT, BlindControl
 from memberscope.errors import UserError
 from memberscope.kept_scores import KeptScores
 from memberscope.metrics.estimate import spanning
-from memberscope.report import facts, render_page
+from memberscope.report import facts, render_page, sections
 from memberscope.report.compare import compare_runs, match
 from memberscope.tracking import DataInput, KeptRun, as_json
 
@@ -256,3 +256,28 @@ def test_curves_by_epoch_can_come_from_metrics() -> None:
     assert found is not None
     assert found["train_accuracy"].tolist() == [0.1, 0.5]
     assert np.isnan(found["auc"].iloc[0])
+
+
+def test_bounds_of_epsilon_stand_over_their_ceilings() -> None:
+    """800 coins at delta 400^-1.1 cannot refute a promise of 4: a dagger, and the note that says what it means."""
+    rng = np.random.default_rng(0)
+    labels, member = rng.integers(0, 4, 800), np.arange(800) % 2 == 0
+    logits = rng.normal(size=(800, 4))
+    logits[np.arange(800), labels] += 6 * member
+    told = run_audit(
+        Predictions(logits=logits, labels=labels, member=member),
+        attacks="threshold_loss",
+        coin_flips=True,
+        delta=400**-1.1,
+        promise=4.0,
+    )
+    page = str(sections.attack_table(kept(told), "one"))
+    for metric in ("epsilon_heuristic", "epsilon_lower_bound"):
+        figures = told.cell("threshold_loss").figures
+        assert f"of at most {figures[f'{metric}_ceiling'].value:.2f}" in page
+    assert "†" in page
+    assert "such an audit cannot fail" in page
+    plain = str(sections.attack_table(kept(run_audit(told.target, attacks="threshold_loss")), "one"))
+    assert "one-run test" not in plain
+    assert "cannot fail" not in plain
+    assert plain.count("of at most") == 1

@@ -12,15 +12,47 @@ import numpy as np
 from memberscope import signals
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.attacks.metric import MetricCorrectness
+from memberscope.checks import Array, BoolArray, FloatArray
 from memberscope.evidence import Evidence
+
+WEIGHT_POWER = 4
+PRIOR_RECORDS = 10.0
+
+
+def robustness(right: BoolArray, labels: Array) -> FloatArray:
+    """How much better a record's copies keep the true label than those of its class do, (n,), higher for members.
+
+    A copy counts by the share of all records that it leaves right, to the power `WEIGHT_POWER`: what a faint perturbation changes
+    says most, and strong ones, which change nearly all, order the records that no faint one changes. From the weighted share of a
+    record's right copies that of its class is taken, shrunk toward all records' by `PRIOR_RECORDS` records' weight: without it a
+    class to which a model sends whatever it does not know looks like members.
+
+    Args:
+        right: (n, copies), did that copy of the record get the record's label?
+        labels: (n,) classes.
+    """
+    n, classes = len(right), np.unique(labels, return_inverse=True)[1]
+    in_class = np.stack([np.bincount(classes, weights=column) for column in right.T], axis=1)  # whole numbers, in any order
+    everywhere = in_class.sum(axis=0) / n
+    weights = everywhere**WEIGHT_POWER
+    total = float(weights.sum())
+    if total == 0:
+        return np.zeros(n)
+    count = np.bincount(classes)[:, None]
+    expected = (in_class + PRIOR_RECORDS * everywhere) / (count + PRIOR_RECORDS)
+    score: FloatArray = ((right - expected[classes]) * weights).sum(axis=1) / total
+    return score
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelOnlyRobust(Attack):
-    """Share of a record's copies, itself among them, that the model gives the true label (Choquette-Choo et al., ICML 2021).
+    """How many of a record's copies, itself among them, get the true label (Choquette-Choo et al., ICML 2021), see `robustness`.
 
-    Members lie further from the decision boundary, so that more of their augmented or noisy copies stay right. They
-    choose a threshold on shadow models; here every threshold is tried, there is no decision, and records with as many right copies tie.
+    Members lie further from the decision boundary, so that more of their augmented or noisy copies stay right. The paper counts
+    copies of one strength and chooses strength and threshold on shadow models. Here copies of several strengths are weighed, each record
+    is held against its class, every threshold is tried, and there is no decision. The weights and the classes' shares come from all
+    records that are asked about, whoever was a member. On perceptrons that fit Location-30, 24 copies give AUC .915 and a TPR of .15
+    at an FPR of .01 so; their plain count, at flip rates of .01 to .1, gives .885 and .000, since 6.5% of the non-members tie at the top.
     """
 
     name: str = "label_only_robust"
@@ -36,9 +68,9 @@ class LabelOnlyRobust(Attack):
         copies, labels = evidence.perturbed_labels, evidence.target.labels
         assert copies is not None
         assert labels is not None
-        kept = (copies == labels[:, None]).sum(axis=1) + signals.correctness(evidence.target)
-        scores = np.asarray(kept / (copies.shape[1] + 1), dtype=np.float64)
-        return self._scores(scores, notes=(f"{copies.shape[1]} perturbed copies a record and the record itself",))
+        right = np.column_stack([signals.correctness(evidence.target) > 0, copies == labels[:, None]])
+        note = f"{copies.shape[1]} perturbed copies a record and the record itself, against the shares of its class"
+        return self._scores(robustness(right, labels), notes=(note,))
 
 
 LABEL_ONLY = (MetricCorrectness(name="label_only_gap", family="label_only"), LabelOnlyRobust())

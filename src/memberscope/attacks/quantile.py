@@ -1,9 +1,10 @@
 """Bertran et al., NeurIPS 2023 ("Scalable Membership Inference Attacks via Quantile Regression"): no shadow model at all.
 
-A record is suspect if the target is surer of its label than of nearly all records *like it* that nobody trained on. Quantile
-regressions of the target's score on a population's inputs say how sure the target would be. The paper fits one regression for each false
-positive rate, or the mean and deviation of a Gaussian, by a network on the inputs. Here several quantiles are fitted by
-gradient-boosted trees, and a record's score is where it stands among them, so that one score serves every rate.
+A record is suspect if the target is surer of its label than of nearly all records *like it* that nobody trained on. A regression of the
+target's score on a population's inputs says how sure the target would be. The paper fits one regression for each false positive
+rate, or, in one go, the mean and deviation of a Gaussian by a network on the inputs; that is what is done here, so that one score, the
+standardized residual, serves every rate. What a record is told by is its class, how sure the target is of that class on average, and its
+inputs or their principal components.
 """
 
 from __future__ import annotations
@@ -14,105 +15,147 @@ from dataclasses import dataclass
 import numpy as np
 
 from memberscope import seeds, signals
+from memberscope.attacks import gaussian_head
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.checks import Array, FloatArray, row_chunks
-from memberscope.cores import cores
 from memberscope.evidence import Evidence
+from memberscope.predictions import Predictions
 
-LEVELS = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
-_QUARTILES = (0.25, 0.5, 0.75)
-_BEYOND = 10
-"""A level is fitted where the population has so many records beyond it; the quartiles always."""
-_IN_LEAF = 5
-"""Records beyond the level that a leaf holds on average, at least."""
 WIDE, COMPONENTS = 64, 32
 """Inputs with more numbers than `WIDE` are reduced to `COMPONENTS` principal components of the population."""
 MOST_POPULATION, MOST_FOR_COMPONENTS = 20_000, 5_000
-_PRIOR_RECORDS = 10.0
+MOST_CLASSES = 100
+"""With more classes a record's class enters by its mean score alone, and not by a column of its own."""
+LEAST_FOR_NETWORK = 40
+"""A smaller population tells no more than the mean of each class and one deviation for all."""
+FARTHEST = 6.0
+"""Robust deviations from the median beyond which the population's scores are not followed: a forest says a probability of 0."""
+_PRIOR_RECORDS = 2.0
+_DIGITS = 9  # of a score: equal records tie, wherever they stand in a matrix product
 
-Encoder = Callable[[Array, Array], FloatArray]
-"""(inputs (r, ...), labels (r,)) -> features (r, d)."""
+Encoder = Callable[[Array], FloatArray]
+"""Inputs (r, ...) -> features (r, d)."""
 
 
-def levels_for(records: int) -> tuple[float, ...]:
-    """Those of `LEVELS` that a population of so many records can tell."""
-    return tuple(level for level in LEVELS if level in _QUARTILES or round(min(level, 1 - level) * records, 6) >= _BEYOND)
+def scores_of(predictions: Predictions) -> tuple[FloatArray, ...]:
+    """What is regressed, each (n,), higher for members: margin and scaled logit; the scaled logit alone from losses.
+
+    The paper's score is the margin of the true logit over the largest other one. Neither is the better for all models: on Location-30 the
+    margin has the higher AUC for perceptrons and logistic regressions, the scaled logit for random forests and boosted trees.
+    """
+    if predictions.form == "summary":
+        assert predictions.loss_nats is not None
+        loss = np.clip(predictions.loss_nats.astype(np.float64), signals.PROB_FLOOR, None)
+        return (-loss - np.log(-np.expm1(-loss)),)
+    return signals.margin(predictions), signals.scaled_logit(predictions)
 
 
-def fit_encoder(
-    inputs: Array, labels: Array, values: FloatArray, *, rng: np.random.Generator, seed: int
-) -> tuple[Encoder, str]:
-    """Learn, on the population alone, what stands for a record: its inputs, or their principal components, and its class.
+def _lacking(predictions: Predictions) -> str | None:
+    if predictions.form == "summary" and predictions.loss_nats is not None:
+        return None
+    return signals.missing("margin", predictions)
 
-    Inputs are not rescaled. The class enters as the mean of `values` (p,) over the class, shrunk toward that of all by 10 records'
-    weight.
+
+def fit_encoder(inputs: Array, *, rng: np.random.Generator, seed: int) -> tuple[Encoder, str]:
+    """Learn, on the population alone, what stands for a record's inputs: the standardized numbers, or principal components of many.
+
+    Rows of length about one come out, longer for a larger population: a network takes its inputs the more into account the larger they are,
+    and of few records it could only learn by heart what they say.
 
     Returns:
         The encoder, and what the report should say of it.
     """
     flat = inputs.reshape(len(inputs), -1)
     kept = np.flatnonzero((flat != flat[:1]).any(axis=0))
+    length = float(np.clip(2.0 * np.sqrt(len(inputs) / 1000), 0.5, 2.0))
+    if not len(kept):
+        return lambda rows: np.empty((len(rows), 0)), "no inputs"
     wide = len(kept) > WIDE
-    project = _components(flat, kept, rng=rng, seed=seed) if wide else _columns(kept)
-    note = f"{len(kept)} inputs as {min(COMPONENTS, len(inputs))} principal components" if wide else f"{len(kept)} inputs"
-    classes = int(labels.max()) + 1
-    count = np.bincount(labels, minlength=classes) + _PRIOR_RECORDS
-    means = (np.bincount(labels, weights=values, minlength=classes) + _PRIOR_RECORDS * values.mean()) / count
-
-    def encode(rows: Array, classes_of: Array) -> FloatArray:
-        flat_rows = rows.reshape(len(rows), -1)
-        known = np.where(classes_of < classes, classes_of, 0)
-        level = np.where(classes_of < classes, means[known], values.mean())
-        parts = [project(flat_rows[part]) for part in row_chunks(len(rows), flat_rows.shape[1])]
-        return np.column_stack([np.concatenate(parts), level])
-
-    return encode, note
+    raw = _components(flat, kept, image=inputs.ndim > 2, rng=rng, seed=seed) if wide else _columns(flat, kept)
+    own = _by_chunks(raw, flat)
+    scale = length / max(float(np.sqrt((own**2).sum(axis=1).mean())), 1e-12)
+    note = f"{len(kept)} inputs as {own.shape[1]} principal components" if wide else f"{len(kept)} inputs"
+    return lambda rows: scale * _by_chunks(raw, rows.reshape(len(rows), -1)), note
 
 
-def _columns(kept: Array) -> Callable[[Array], FloatArray]:
-    """The inputs themselves, without those that are constant over the population."""
-    return lambda rows: rows[:, kept].astype(np.float64)
+def _by_chunks(project: Encoder, flat: Array) -> FloatArray:
+    return np.concatenate([project(flat[part]) for part in row_chunks(len(flat), flat.shape[1])])
 
 
-def _components(flat: Array, kept: Array, *, rng: np.random.Generator, seed: int) -> Callable[[Array], FloatArray]:
-    """Projection on the first principal components of (p, d) inputs, from at most `MOST_FOR_COMPONENTS` of them."""
+def _columns(flat: Array, kept: Array) -> Encoder:
+    """The inputs themselves, standardized, without those that are constant over the population."""
+    own = flat[:, kept].astype(np.float64)
+    centre, scale = own.mean(axis=0), np.maximum(own.std(axis=0), 1e-300)
+    return lambda rows: (rows[:, kept] - centre) / scale
+
+
+def _components(flat: Array, kept: Array, *, image: bool, rng: np.random.Generator, seed: int) -> Encoder:
+    """Projection on the first principal components of (p, d) inputs, from at most `MOST_FOR_COMPONENTS` of them.
+
+    Features of a table are put into the units of their range, those of an image already share one.
+    """
     from sklearn.decomposition import PCA
 
     drawn = flat if len(flat) <= MOST_FOR_COMPONENTS else flat[rng.choice(len(flat), MOST_FOR_COMPONENTS, replace=False)]
-    fitted = PCA(min(COMPONENTS, len(drawn)), svd_solver="randomized", random_state=seed).fit(drawn[:, kept].astype(np.float32))
+    part = drawn[:, kept].astype(np.float64)
+    span = np.ones(len(kept)) if image else part.max(axis=0) - part.min(axis=0)
+    span = np.where(span > 0, span, 1.0)
+    fitted = PCA(min(COMPONENTS, len(drawn)), svd_solver="randomized", random_state=seed).fit((part / span).astype(np.float32))
     axes, centre = fitted.components_.T.astype(np.float64), fitted.mean_.astype(np.float64)
-    return lambda rows: (rows[:, kept] - centre) @ axes
+    return lambda rows: (rows[:, kept] / span - centre) @ axes
 
 
-def position(values: FloatArray, quantiles: FloatArray, levels: tuple[float, ...], *, least_scale: float) -> FloatArray:
-    """Where each of (n,) values stands among its (n, levels) quantiles, in standard normal units; increasing in the value.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClassMeans:
+    """The mean score of each class of a population, shrunk toward that of all by `_PRIOR_RECORDS` records' weight.
 
-    Linear between quantiles, from the normal deviate of one level to that of the next. Beyond the outer ones it goes on by the
-    record's own scale: the distance from its median to the outer quantile over that level's deviate, at least `least_scale`. Where the
-    population's scores are normal given the inputs this is the standardized residual, the paper's Gaussian variant.
-    Crossed quantiles are sorted (Chernozhukov et al. 2010).
+    Attributes:
+        classes: (c,) labels, sorted.
+        total, count: (c,) of the scores.
+        overall: the mean of all.
     """
-    from scipy.stats import norm
 
-    q = np.sort(quantiles, axis=1)
-    z = norm.ppf(levels)
-    middle = q[:, levels.index(0.5)]
-    below = np.maximum((middle - q[:, 0]) / -z[0], least_scale)
-    above = np.maximum((q[:, -1] - middle) / z[-1], least_scale)
-    width = np.diff(q, axis=1)
-    flat = width <= 0
-    part = np.clip((values[:, None] - q[:, :-1]) / np.where(flat, 1.0, width), 0.0, 1.0)
-    part = np.where(flat, values[:, None] > q[:, :-1], part)
-    score: FloatArray = z[0] + (part * np.diff(z)).sum(axis=1)
-    score += np.minimum(values - q[:, 0], 0.0) / below + np.maximum(values - q[:, -1], 0.0) / above
-    return score
+    classes: Array
+    total: FloatArray
+    count: FloatArray
+    overall: float
+
+    @classmethod
+    def of(cls, labels: Array, values: FloatArray) -> ClassMeans:
+        """Of scores (p,) of records with these labels (p,)."""
+        classes, place = np.unique(labels, return_inverse=True)
+        return cls(
+            classes=classes, total=np.bincount(place, weights=values).astype(np.float64), count=np.bincount(place).astype(np.float64),
+            overall=float(values.mean()),
+        )  # fmt: skip
+
+    def expected(self, labels: Array, own: FloatArray | None = None) -> FloatArray:
+        """(n,) for records with these labels; without each record's `own` score, where it is one of the population's."""
+        place, known = self.places(labels)
+        count: FloatArray = np.where(known, self.count[place], 0.0) - (own is not None)
+        total = np.where(known, self.total[place], 0.0) - (0.0 if own is None else own)
+        expected: FloatArray = (total + _PRIOR_RECORDS * self.overall) / (count + _PRIOR_RECORDS)
+        return expected
+
+    def places(self, labels: Array) -> tuple[Array, Array]:
+        """Where each label stands among `classes`, and whether it does."""
+        place = np.minimum(np.searchsorted(self.classes, labels), len(self.classes) - 1)
+        return place, self.classes[place] == labels
+
+    def columns(self, labels: Array) -> FloatArray:
+        """(n, classes) one column a class; none where there are more than `MOST_CLASSES`."""
+        place, known = self.places(labels)
+        if len(self.classes) > MOST_CLASSES:
+            return np.empty((len(labels), 0))
+        return np.asarray((place[:, None] == np.arange(len(self.classes))) & known[:, None], dtype=np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantile(Attack):
-    """The scaled logit of the true label, against its quantiles given inputs and label on the population.
+    """The target's score of the true label, standardized by what the population lets expect given inputs and label.
 
-    The score z says: of records like this one that nobody trained on, a share of about Phi(-z) would score higher.
+    The score z says: of records like this one that nobody trained on, a share of about Phi(-z) would score higher. It is the mean of the
+    residuals of `scores_of`.
     """
 
     name: str = "quantile"
@@ -120,12 +163,15 @@ class Quantile(Attack):
     needs: frozenset[str] = frozenset({"target", "population", "population_inputs"})
 
     def missing(self, evidence: Evidence) -> str | None:
-        """Posteriors and inputs, numbers of one shape, of the target's records and of the population's."""
-        absent = super().missing(evidence) or signals.missing("scaled_logit", evidence.target)
+        """Posteriors or losses, and inputs, numbers of one shape, of the target's records and of the population's."""
+        absent = super().missing(evidence) or _lacking(evidence.target)
         if absent or evidence.population is None or evidence.population_inputs is None:
             return absent
-        if lacking := signals.missing("scaled_logit", evidence.population.model(0)):
+        outside = evidence.population.model(0)
+        if lacking := _lacking(outside):
             return f"{lacking} of the population"
+        if (outside.form == "summary") != (evidence.target.form == "summary"):
+            return f"needs {evidence.target.form} of the population, as of the target's records"
         ours, theirs = evidence.target.inputs, evidence.population_inputs
         if ours is None:
             return "needs target.inputs, what the model was shown of the target's records"
@@ -138,51 +184,47 @@ class Quantile(Attack):
     def _score(self, evidence: Evidence, *, seed: int, workers: int | None, folds: int | None) -> AttackScores | Skip:
         from threadpoolctl import threadpool_limits
 
-        del folds
+        del workers, folds
         target, population, inputs = evidence.target, evidence.population, evidence.population_inputs
         assert population is not None
         assert inputs is not None
         assert target.inputs is not None
-        assert target.labels is not None
-        assert population.labels is not None
-        rng, number = seeds.stream(seed, "attacks", self.name), seeds.integer(seed, "attacks", self.name, "trees")
-        outside, labels = signals.scaled_logit(population.model(0)), population.labels
+        rng, number = seeds.stream(seed, "attacks", self.name), seeds.integer(seed, "attacks", self.name, "components")
+        outside = population.model(0)
+        drawn = np.arange(len(outside))
         if len(outside) > MOST_POPULATION:
             drawn = rng.choice(len(outside), MOST_POPULATION, replace=False)
-            outside, labels, inputs = outside[drawn], labels[drawn], inputs[drawn]
-        levels = levels_for(len(outside))
+        labeled = target.labels is not None and outside.labels is not None
+        ours = target.labels if labeled and target.labels is not None else np.zeros(len(target), dtype=np.int64)
+        theirs = outside.labels[drawn] if labeled and outside.labels is not None else np.zeros(len(drawn), dtype=np.int64)
         with threadpool_limits(limits=1):
-            encode, shown = fit_encoder(inputs, labels, outside, rng=rng, seed=number)
-            quantiles = _fit_predict(
-                encode(inputs, labels), outside, encode(target.inputs, target.labels), levels, seed=number, workers=workers
-            )
-        spread = float(outside.std())
-        scores = position(signals.scaled_logit(target), quantiles, levels, least_scale=0.05 * spread if spread > 0 else 1.0)
-        listed = ", ".join(f"{level:g}" for level in levels)
-        note = f"quantiles {listed} of {len(outside)} records of the population given {shown} and the class"
-        return self._scores(scores, notes=(note,))
+            encode, shown = fit_encoder(inputs[drawn], rng=rng, seed=number)
+            x, rows = encode(inputs[drawn]), encode(target.inputs)
+            residuals = [
+                _residual(x, theirs, values[drawn], rows, ours, scores, rng)
+                for values, scores in zip(scores_of(outside), scores_of(target), strict=True)
+            ]
+        scores = np.round(np.mean(residuals, axis=0), _DIGITS)
+        network = "mean and deviation" if len(drawn) >= LEAST_FOR_NETWORK else "mean by class"
+        given = f"{shown} and the class" if labeled else shown
+        return self._scores(scores, notes=(f"{network} from {len(drawn)} records of the population given {given}",))
 
 
-def _fit_predict(
-    x: FloatArray, values: FloatArray, rows: FloatArray, levels: tuple[float, ...], *, seed: int, workers: int | None
-) -> FloatArray:
-    """Quantiles of `values` (p,) given `x` (p, d), at `rows` (n, d): (n, levels).
-
-    Half or twice the trees, or half the leaves, moved the AUC on simulated populations of 500 and 2,000 by less than its own spread.
-    """
-    from joblib import Parallel, delayed
-    from sklearn.ensemble import HistGradientBoostingRegressor
-
-    def one(level: float) -> FloatArray:
-        leaf = max(20, int(np.ceil(_IN_LEAF / min(level, 1 - level))))
-        trees = HistGradientBoostingRegressor(
-            loss="quantile", quantile=level, max_iter=100, learning_rate=0.1, max_leaf_nodes=8, min_samples_leaf=leaf,
-            early_stopping=False, random_state=seed,
-        )  # fmt: skip
-        return np.asarray(trees.fit(x, values).predict(rows), dtype=np.float64)
-
-    done = Parallel(n_jobs=min(workers or cores(), len(levels)), backend="threading")(delayed(one)(level) for level in levels)
-    return np.column_stack(done)
+def _residual(
+    x: FloatArray, labels: Array, values: FloatArray, rows: FloatArray, classes: Array, scores: FloatArray, rng: np.random.Generator
+) -> FloatArray:  # fmt: skip
+    """Standardized residuals of scores (n,) at features `rows` (n, d), by what `values` (p,) at `x` (p, d) let expect."""
+    centre = float(np.median(values))
+    quarter, three = np.quantile(values, (0.25, 0.75))
+    scale = float(three - quarter) / 1.349 or float(values.std()) or 1.0
+    known = np.clip((values - centre) / scale, -FARTHEST, FARTHEST)
+    asked = (scores - centre) / scale
+    means = ClassMeans.of(labels, known)
+    left, expected = means.expected(labels, own=known), means.expected(classes)
+    if len(values) < LEAST_FOR_NETWORK:
+        return np.asarray((asked - expected) / max(float((known - left).std()), 0.05))
+    net = gaussian_head.fit(np.column_stack([x, means.columns(labels), left]), known, rng)
+    return net.residual(np.column_stack([rows, means.columns(classes), expected]), asked)
 
 
 def _finite(array: Array) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from memberscope.config.base import Config, option
 from memberscope.config.checks import Choice, Integer, Real, Text
+from memberscope.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +80,36 @@ class AttackOptionsConfig(Config):
         help="exact copies of a record on its side, where ids or inputs tell them: drop (each record counts once), keep (every copy "
         "counts), or refuse",
     )
+    promised_epsilon: float | str = option(
+        "none",
+        check=Real(low=0.0, high=1e6, words=("none",)),
+        group="attack",
+        help="epsilon that training promised, for coin_flips=yes: as many guesses are made as it takes to refute it; or none",
+    )
+    delta: float = option(
+        1e-5,
+        check=Real(low=0.0, high=1.0, open_high=True),
+        group="attack",
+        help="delta of the bound of epsilon; where an epsilon was promised, that promise's",
+    )
     min_records: int = option(20, check=Integer(low=8), group="attack", help="records that a slice needs on each side")
     top: int = option(
         25, check=Integer(low=1, high=10_000), group="attack", help="how many of the most exposed records to list"
     )
     seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="attack", help="of every random draw")
+
+    def __post_init__(self) -> None:
+        """Check every field, and that a promise is one that can be held against a bound; UserError otherwise."""
+        super().__post_init__()
+        if self.promise is not None and self.coin_flips == "no":
+            raise UserError(
+                f"promised_epsilon={self.promised_epsilon:g}: coin_flips=no, so that no bound is given; allowed: none, or coin_flips=yes"
+            )
+
+    @property
+    def promise(self) -> float | None:
+        """The promised epsilon; None where none was given."""
+        return None if self.promised_epsilon == "none" else float(self.promised_epsilon)
 
 
 @dataclass(frozen=True, kw_only=True)

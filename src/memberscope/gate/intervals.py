@@ -14,7 +14,7 @@ from memberscope.metrics import Estimate
 from memberscope.metrics.area import auc_of, partial_auc_of
 from memberscope.metrics.curve import rank
 from memberscope.metrics.decision import advantage_heldout_of, balanced_accuracy_of, decide, decide_held_out
-from memberscope.metrics.epsilon import epsilon_heuristic_of
+from memberscope.metrics.epsilon import epsilon_heuristic_ceiling, epsilon_heuristic_of
 from memberscope.metrics.low_fpr import tpr_at_fpr_of
 
 _RATES = {"tpr_at_fpr_0_1": 0.1, "tpr_at_fpr_0_01": 0.01, "tpr_at_fpr_0_001": 0.001}
@@ -32,12 +32,14 @@ class Figure:
         least_miss: the smallest 1 - confidence that it can be asked at, and so its smallest p-value: two draws, where it is drawn.
         rate: the false positive rate that it stands at, if it does.
         one_sided: is it a lower bound at that confidence, and not an interval with half of the miss at either end?
+        ceiling: confidence -> the largest value that so many records can give such a bound; None where it is no bound.
     """
 
     at: Callable[[float], Estimate]
     least_miss: float = _LEAST_MISS
     rate: float | None = None
     one_sided: bool = False
+    ceiling: Callable[[float], float] | None = None
 
     def p_above(self, limit: float) -> float:
         """The smallest two-sided 1 - confidence at which the interval lies above `limit`; 1 if it never does."""
@@ -98,16 +100,26 @@ def figure(cell: Cell, metric: str, *, seed: int) -> Figure:
 
         return Figure(at=partial, least_miss=2 / _PARTIAL_DRAWS, rate=0.01)
     if metric == "epsilon_lower_bound":
-        state = for_epsilon.bit_generator.state
+        state, plan = for_epsilon.bit_generator.state, cell.one_run
+        if plan is None:
+            raise ValueError(f"{cell.attack} on {cell.slice} has no one-run test")
 
         def one_run(confidence: float) -> Estimate:
             for_epsilon.bit_generator.state = state
-            return metrics.epsilon_lower_bound(scores, member, rng=for_epsilon, confidence=confidence)
+            return metrics.epsilon_lower_bound(
+                scores, member, rng=for_epsilon, n_flips=plan.n_flips, n_guesses=plan.n_guesses, delta=plan.delta, promise=plan.promise,
+                confidence=confidence,
+            )  # fmt: skip
 
-        return Figure(at=one_run, one_sided=True)
+        return Figure(at=one_run, one_sided=True, ceiling=plan.ceiling)
     halves = ranking.halves(for_halves)
     if metric == "epsilon_heuristic":
-        return Figure(at=lambda confidence: epsilon_heuristic_of(ranking, halves, confidence=confidence), one_sided=True)
+        held_out = cell.n_member - cell.n_member // 2, cell.n_nonmember - cell.n_nonmember // 2
+        return Figure(
+            at=lambda confidence: epsilon_heuristic_of(ranking, halves, confidence=confidence),
+            one_sided=True,
+            ceiling=lambda confidence: epsilon_heuristic_ceiling(*held_out, confidence=confidence),
+        )
     decision = decide_held_out(ranking, halves)
     if metric == "advantage_heldout":
         return Figure(at=lambda confidence: advantage_heldout_of(decision, confidence=confidence))

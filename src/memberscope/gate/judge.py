@@ -53,6 +53,8 @@ class Row:
         attack, slice: the cell.
         value: the figure; None where it could not be judged.
         ci_low, ci_high: its 95% interval, by itself; the verdict goes by the adjusted p-value. None where there is no such end.
+        ceiling: the largest value that so many records can give a bound of epsilon at that confidence; None for other figures.
+        can_trip: could any outcome trip the rule? Not where the ceiling of a bound lies at or below the limit.
         p_above, p_within: Holm-adjusted p-values for being above the limit, and at or below it.
         verdict: ``trip``, ``pass``, ``undecided``, or ``ignored``: skipped, where ``any`` has others on the same slice.
         records: about how many records, in all, would decide it; None where it is decided or no number would.
@@ -65,6 +67,8 @@ class Row:
     value: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
+    ceiling: float | None = None
+    can_trip: bool = True
     p_above: float = 1.0
     p_within: float = 1.0
     verdict: str = "undecided"
@@ -131,7 +135,7 @@ class GateResult:
         """One line a row, for a table artifact."""
         import pandas as pd
 
-        columns = ("ci_low", "ci_high", "p_above", "p_within", "verdict", "records", "reason")
+        columns = ("ci_low", "ci_high", "ceiling", "can_trip", "p_above", "p_within", "verdict", "records", "reason")
         lines = [
             {
                 "rule": str(row.rule),
@@ -144,7 +148,7 @@ class GateResult:
             | {name: getattr(row, name) for name in columns}
             for row in self.rows
         ]
-        numbers = ("value", "ci_low", "ci_high", "records")
+        numbers = ("value", "ci_low", "ci_high", "ceiling", "records")
         return pd.DataFrame(lines).astype(dict.fromkeys(numbers, float))
 
 
@@ -220,16 +224,23 @@ def _judged(row: Row, cell: Cell, known: Figure, p_above: float, p_within: float
     shown = cell.figures[row.rule.metric]
     verdict = "trip" if p_above <= ALPHA else "pass" if p_within <= ALPHA else "undecided"
     crowded = known.least_miss > miss and verdict == "undecided"
+    reason = "too many figures for its bootstrap to be adjusted for; match fewer" if crowded else shown.reason
+    ceiling = None if known.ceiling is None else known.ceiling(0.95)
+    can_trip = known.ceiling is None or known.ceiling(1 - ALPHA / 2) > row.rule.limit
+    if not can_trip:
+        reason = f"no outcome could trip it, since the bound of so many records cannot be above the limit; {reason}"
     return replace(
         row,
         value=shown.value,
         ci_low=shown.ci_low,
         ci_high=shown.ci_high,
+        ceiling=ceiling,
         p_above=p_above,
         p_within=p_within,
         verdict=verdict,
         records=_records(row.rule.limit, cell, known, miss) if verdict == "undecided" and not crowded else None,
-        reason="too many figures for its bootstrap to be adjusted for; match fewer" if crowded else shown.reason,
+        can_trip=can_trip,
+        reason=reason,
     )
 
 
@@ -269,7 +280,10 @@ def _told(row: Row) -> str:
     if row.value is None:
         return f"{row.name}: {row.reason}"
     low, high = (math.nan if end is None else end for end in (row.ci_low, row.ci_high))
-    ends = f" ({low:.3g} to {high:.3g})" if row.ci_high is not None else " (a lower bound, which never passes)"
+    ends = f" ({low:.3g} to {high:.3g})"
+    if row.ci_high is None:
+        most = "" if row.ceiling is None else f" of at most {row.ceiling:.3g}"
+        ends = f" (a lower bound, which never passes{'' if row.can_trip else ' and here cannot trip'}){most}"
     return f"{row.name} is {row.value:.3g}{ends}, limit {row.rule.limit:g}"
 
 

@@ -17,10 +17,13 @@ from memberscope.metrics.curve import Roc, roc_curve
 from memberscope.metrics.decision import advantage, advantage_heldout, advantage_tfp, balanced_accuracy, ppv, ppv_max_tfp
 from memberscope.metrics.epsilon import (
     Adjacency,
+    OneRun,
     epsilon_heuristic,
+    epsilon_heuristic_ceiling,
     epsilon_lower_bound,
     one_run_epsilon,
     one_run_p_value,
+    plan_one_run,
 )
 from memberscope.metrics.estimate import Estimate, skipped
 from memberscope.metrics.figures import figures, rate_name
@@ -35,6 +38,7 @@ __all__ = [
     "Comparison",
     "Estimate",
     "NullControl",
+    "OneRun",
     "Roc",
     "SeedDifference",
     "Verdict",
@@ -47,6 +51,7 @@ __all__ = [
     "compare_auc",
     "compare_tpr",
     "epsilon_heuristic",
+    "epsilon_heuristic_ceiling",
     "epsilon_lower_bound",
     "equivalence",
     "expected_calibration_error",
@@ -58,6 +63,7 @@ __all__ = [
     "one_run_p_value",
     "paired_seeds",
     "partial_auc",
+    "plan_one_run",
     "ppv",
     "ppv_max_tfp",
     "rate_name",

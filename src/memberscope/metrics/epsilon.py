@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,10 @@ Adjacency = Literal["add_remove", "replace"]
 # Guesses of the one-run test where the caller names none: this share of the records, but no fewer than this many (or all).
 GUESS_SHARE = 0.1
 LEAST_GUESSES = 100
+
+# Where an epsilon is promised, the guesses are so many that all of them right would show this much more. At a small delta about three
+# wrong guesses then still refute the promise; with a ceiling right at the promise, a single one would save it.
+HEADROOM = 1.0
 
 # Coin flips this unlikely (both tails together) are not coin flips.
 _NOT_COINS = 1e-6
@@ -41,10 +46,28 @@ def epsilon_heuristic(
 
     A heuristic, because records of one training run are not independent trials of it, and because non-members that were not
     drawn by coin flips may differ from members by more than membership. `value` is the bound, and so is `ci_low`; nothing
-    bounds epsilon from above. Skipped with fewer than two records a side; ValueError on bad input.
+    bounds epsilon from above; `epsilon_heuristic_ceiling` says how large it can be at all. Skipped with fewer than two records
+    a side; ValueError on bad input.
     """
     ranking = rank(scores, member)
     return epsilon_heuristic_of(ranking, ranking.halves(rng), delta=delta, confidence=confidence)
+
+
+def epsilon_heuristic_ceiling(n_member: int, n_nonmember: int, *, delta: float = 0.0, confidence: float = 0.95) -> float:
+    """The largest `epsilon_heuristic` that so many records in the half that is not used to choose the threshold can give.
+
+    That is its value where the threshold puts all of one side above all of the other, by the better of the two inequalities.
+    """
+    miss = (1 - check_fraction("confidence", confidence)) / 2
+    sides = ((n_member, n_nonmember), (n_nonmember, n_member))
+    return max(_log_ratio(hits, hits, 0, others, delta, miss) for hits, others in sides)
+
+
+def _log_ratio(hits: int, of_hits: int, alarms: int, of_alarms: int, delta: float, miss: float) -> float:
+    """log((high - delta) / low), at least 0, of Clopper-Pearson's lower end of `hits` and upper end of `alarms`."""
+    high = clopper_pearson_low(hits, of_hits, miss)
+    low = clopper_pearson_high(alarms, of_alarms, miss)
+    return max(0.0, math.log((high - delta) / low)) if high > delta else 0.0
 
 
 def epsilon_heuristic_of(
@@ -64,14 +87,13 @@ def epsilon_heuristic_of(
     tp, fp = ranking.true_pos - tp, ranking.false_pos - fp
     n_member, n_nonmember, hits, alarms = int(tp[-1]), int(fp[-1]), int(tp[at]), int(fp[at])
     if calls_members:
-        high_rate = clopper_pearson_low(hits, n_member, miss)
-        low_rate = clopper_pearson_high(alarms, n_nonmember, miss)
+        value = _log_ratio(hits, n_member, alarms, n_nonmember, delta, miss)
     else:
-        high_rate = clopper_pearson_low(n_nonmember - alarms, n_nonmember, miss)
-        low_rate = clopper_pearson_high(n_member - hits, n_member, miss)
-    value = max(0.0, math.log((high_rate - delta) / low_rate)) if high_rate > delta else 0.0
+        value = _log_ratio(n_nonmember - alarms, n_nonmember, n_member - hits, n_member, delta, miss)
     used = "TPR over FPR" if calls_members else "TNR over FNR"
-    return Estimate(value=value, ci_low=value, reason=f"a {confidence:.0%} lower bound at delta {delta:g} from {used}")
+    ceiling = epsilon_heuristic_ceiling(n_member, n_nonmember, delta=delta, confidence=confidence)
+    reason = f"a {confidence:.0%} lower bound at delta {delta:g} from {used}; at most {ceiling:.3g} with so many records"
+    return Estimate(value=value, ci_low=value, reason=reason)
 
 
 def _wilson_bounds(hits: Ints, alarms: Ints, delta: float, z: float) -> Floats:
@@ -97,6 +119,7 @@ def epsilon_lower_bound(
     n_guesses: int | None = None,
     n_flips: int | None = None,
     delta: float = 1e-5,
+    promise: float | None = None,
     confidence: float = 0.95,
     adjacency: Adjacency = "add_remove",
 ) -> Estimate:
@@ -109,9 +132,12 @@ def epsilon_lower_bound(
     Theorem 5.2; `one_run_p_value`), and the bound is the largest epsilon up to which every epsilon is rejected.
 
     The `n_guesses` // 2 highest scores are guessed to be members and as many lowest to be non-members, the rest abstained
-    from. Without `n_guesses` it is a tenth of the records, at least 100 (or all): fixed beforehand, never the best of
-    several. Ties at the edge are broken by `rng`, blind to the truth. `n_flips` is the number of coins, where more were
-    flipped than are scored here; `delta` at 1e-5 by default.
+    from. Without `n_guesses` it is as `plan_one_run` fixes it beforehand, from the number of records and the promised epsilon
+    alone; it is never the best of several. Ties at the edge are broken by `rng`, blind to the truth. `n_flips` is the number of
+    coins, where more were flipped than are scored here; `delta` at 1e-5 by default.
+
+    No outcome gives more than a ceiling, that of guesses which are all right (`OneRun.ceiling`). Where it does not lie above the
+    `promise`, the audit cannot fail: the status is "low_power", and the reason says so.
 
     `adjacency` says whose epsilon it is and changes no number. "add_remove": a coin decided whether the record was in the
     training set. "replace": a coin decided which of two records of a pair was, `scores` compare the two and `member` says
@@ -123,25 +149,86 @@ def epsilon_lower_bound(
         raise ValueError(f"adjacency={adjacency!r}; allowed: add_remove, replace")
     miss = 1 - check_fraction("confidence", confidence)
     n, n_member = values.size, int(truth.sum())
-    flips = n if n_flips is None else n_flips
-    if flips < n:
-        raise ValueError(f"n_flips={flips}; at least the {n} records that are scored")
-    guesses = default_guesses(n) if n_guesses is None else n_guesses
-    if not 2 <= guesses <= n:
-        raise ValueError(f"n_guesses={guesses}; allowed: 2 to {n}, the records")
+    plan = plan_one_run(n, n_flips=n_flips, n_guesses=n_guesses, delta=delta, promise=promise, confidence=confidence)
+    flips = plan.n_flips
     smaller = min(n_member, n - n_member)
     if flips == n and 2 * betainc(n - smaller, smaller + 1, 0.5) < _NOT_COINS:
         return skipped(f"{n_member} members of {n} did not come from fair coin flips")
     order = np.lexsort((rng.random(n), values))
-    each = guesses // 2
+    each = plan.n_guesses // 2
     right = int(np.count_nonzero(~truth[order[:each]]) + np.count_nonzero(truth[order[n - each :]]))
-    value = one_run_epsilon(flips, 2 * each, right, delta=delta, confidence=1 - miss)
-    return Estimate(
-        value=value,
-        ci_low=value,
-        reason=f"a {confidence:.0%} lower bound at delta {delta:g}, {adjacency.replace('_', '/')} adjacency; "
-        f"{right} of {2 * each} guesses right, of {flips} coin flips",
+    value = one_run_epsilon(flips, plan.n_guesses, right, delta=delta, confidence=1 - miss)
+    ceiling = plan.ceiling(confidence)
+    reason = (
+        f"a {confidence:.0%} lower bound at delta {delta:g}, {adjacency.replace('_', '/')} adjacency; "
+        f"{right} of {plan.n_guesses} guesses right, of {flips} coin flips; at most {ceiling:.3g} if all were right"
     )
+    blunt = plan.cannot_refute(confidence)
+    if blunt:
+        reason += f", so that it cannot refute {'anything' if promise is None else f'the promised epsilon {promise:g}'}"
+    return Estimate(value=value, ci_low=value, status="low_power" if blunt else "ok", reason=reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneRun:
+    """What a one-run test fixes before an outcome is seen.
+
+    Attributes:
+        n_flips: coins.
+        n_guesses: an even number, at most that.
+        delta: of (epsilon, delta)-privacy.
+        promise: the epsilon that was promised; None where none was.
+    """
+
+    n_flips: int
+    n_guesses: int
+    delta: float
+    promise: float | None = None
+
+    def ceiling(self, confidence: float) -> float:
+        """The largest bound that any outcome gives: that of guesses which are all right."""
+        return one_run_epsilon(self.n_flips, self.n_guesses, self.n_guesses, delta=self.delta, confidence=confidence)
+
+    def cannot_refute(self, confidence: float) -> bool:
+        """Does no outcome give a bound above the promise (above 0, without one)?"""
+        return self.ceiling(confidence) <= (self.promise or 0.0)
+
+
+def plan_one_run(
+    n: int,
+    *,
+    n_flips: int | None = None,
+    n_guesses: int | None = None,
+    delta: float,
+    promise: float | None = None,
+    confidence: float = 0.95,
+) -> OneRun:
+    """The one-run test of `n` scored records; nothing in it depends on what was guessed right.
+
+    Without `n_guesses`: `default_guesses`, and with a `promise` as many more as it takes for a ceiling `HEADROOM` above it; where
+    all records do not reach that, all of them. ValueError for numbers that do not fit.
+    """
+    flips = n if n_flips is None else n_flips
+    if flips < n:
+        raise ValueError(f"n_flips={flips}; at least the {n} records that are scored")
+    if promise is not None and not promise >= 0:
+        raise ValueError(f"promise={promise}; a promised epsilon is at least 0")
+    guesses = default_guesses(n) if n_guesses is None else n_guesses
+    if not 2 <= guesses <= n:
+        raise ValueError(f"n_guesses={guesses}; allowed: 2 to {n}, the records")
+    fewest, most = guesses // 2, n // 2  # on either side
+    if n_guesses is None and promise is not None and math.isfinite(promise):
+        aim = promise + HEADROOM
+
+        def reached(each: int) -> bool:
+            return one_run_p_value(flips, 2 * each, 2 * each, epsilon=aim, delta=delta) < 1 - confidence
+
+        if not reached(fewest):
+            low, fewest = fewest, most
+            while fewest - low > 1 and reached(most):
+                middle = (low + fewest) // 2
+                low, fewest = (low, middle) if reached(middle) else (middle, fewest)
+    return OneRun(n_flips=flips, n_guesses=2 * fewest, delta=delta, promise=promise)
 
 
 def default_guesses(n: int) -> int:
@@ -180,6 +267,8 @@ def one_run_epsilon(n_flips: int, n_guesses: int, n_right: int, *, delta: float,
 
     The p-value need not increase in epsilon throughout once delta > 0, so the first crossing is sought, not any: a bound
     above the true epsilon then means that the true epsilon was rejected, whatever the p-value does beyond.
+
+    It increases in `n_right` (from a confidence of one half on), so that all guesses right give the most that there can be.
     """
     miss = 1 - confidence
 
@@ -189,12 +278,12 @@ def one_run_epsilon(n_flips: int, n_guesses: int, n_right: int, *, delta: float,
     if n_right == 0 or accepted(0.0):
         return 0.0
     # At delta = 0 the crossing is in closed form, and no delta moves it up.
-    ceiling = float(logit(betaincinv(n_right, n_guesses - n_right + 1, miss)))
+    highest = float(logit(betaincinv(n_right, n_guesses - n_right + 1, miss)))
     if delta == 0:
-        return max(0.0, ceiling)
-    grid = np.linspace(0.0, ceiling, 65)[1:]
-    high = next((float(epsilon) for epsilon in grid if accepted(float(epsilon))), ceiling)
-    low = high - ceiling / 64
+        return max(0.0, highest)
+    grid = np.linspace(0.0, highest, 65)[1:]
+    high = next((float(epsilon) for epsilon in grid if accepted(float(epsilon))), highest)
+    low = high - highest / 64
     while high - low > 1e-9 * max(1.0, high):
         middle = (low + high) / 2
         low, high = (low, middle) if accepted(middle) else (middle, high)

@@ -19,7 +19,13 @@ from memberscope.metrics.decision import (
     ppv_max_tfp_of,
     ppv_of,
 )
-from memberscope.metrics.epsilon import Adjacency, epsilon_heuristic_of, epsilon_lower_bound
+from memberscope.metrics.epsilon import (
+    Adjacency,
+    epsilon_heuristic_ceiling,
+    epsilon_heuristic_of,
+    epsilon_lower_bound,
+    plan_one_run,
+)
 from memberscope.metrics.estimate import Estimate, skipped
 from memberscope.metrics.low_fpr import LOW_BUDGET, budget_reason, fp_budget, tpr_at_fpr_of
 from memberscope.metrics.null import null_control
@@ -41,19 +47,21 @@ def figures(
     n_flips: int | None = None,
     adjacency: Adjacency = "add_remove",
     delta: float = 1e-5,
+    promise: float | None = None,
     null_draws: int = 0,
 ) -> dict[str, Estimate]:
     """All figures of `scores` (n,), higher = more likely a member, against `member` (n,) bool, by their public names.
 
     auc, advantage, advantage_tfp, advantage_heldout, balanced_accuracy, tpr_at_fpr_* and fp_budget_* for each of
-    `fpr_targets`, partial_auc_fpr_0_01, ppv, ppv_max_tfp, epsilon_heuristic, epsilon_lower_bound; with `null_draws` > 0
-    also null_auc (mean and central range of permuted AUCs, within the classes of `labels` (n,)) and null_p_value. Each is
-    what the function of its name says.
+    `fpr_targets`, partial_auc_fpr_0_01, ppv, ppv_max_tfp, epsilon_heuristic, epsilon_lower_bound, and for either bound that is
+    given its ceiling, the largest value that so many records allow (epsilon_heuristic_ceiling, epsilon_lower_bound_ceiling);
+    with `null_draws` > 0 also null_auc (mean and central range of permuted AUCs, within the classes of `labels` (n,)) and
+    null_p_value. Each is what the function of its name says.
 
     `threshold` is that of balanced_accuracy and ppv, from other records; without one they stand at the held-out thresholds
     of advantage_heldout. `prior` is the share of members that ppv assumes. `coin_flips` vouches for what
     `epsilon_lower_bound` asks for, scores blind to these records' membership included; otherwise that figure is skipped. It
-    alone uses `delta`, `n_flips` and `adjacency`; epsilon_heuristic stands at delta 0.
+    alone uses `delta`, `promise`, `n_flips` and `adjacency`; epsilon_heuristic stands at delta 0.
 
     Each figure draws from a stream of its own spawned from `rng`, so that the same `rng` gives the same figures, record
     order aside, whatever else is asked for. ValueError on bad input and where a side is empty; a figure that cannot be
@@ -79,12 +87,28 @@ def figures(
     out["ppv"] = ppv_of(stated, prior=prior, confidence=confidence)
     out["ppv_max_tfp"] = ppv_max_tfp_of(ranking)
     out["epsilon_heuristic"] = epsilon_heuristic_of(ranking, halves, confidence=confidence)
+    if halves is not None:
+        left = [int(side[-1]) - int(half[-1]) for side, half in zip((ranking.true_pos, ranking.false_pos), halves, strict=True)]
+        out["epsilon_heuristic_ceiling"] = Estimate(
+            value=epsilon_heuristic_ceiling(*left, confidence=confidence),
+            reason="what epsilon_heuristic would be without an error",
+        )
     if not coin_flips:
         out["epsilon_lower_bound"] = skipped(NO_COINS)
     else:
-        out["epsilon_lower_bound"] = epsilon_lower_bound(
-            scores, member, rng=for_epsilon, n_flips=n_flips, delta=delta, confidence=confidence, adjacency=adjacency
+        plan = plan_one_run(
+            ranking.n_member + ranking.n_nonmember, n_flips=n_flips, delta=delta, promise=promise, confidence=confidence
         )
+        bound = epsilon_lower_bound(
+            scores, member, rng=for_epsilon, n_guesses=plan.n_guesses, n_flips=n_flips, delta=delta, promise=promise,
+            confidence=confidence, adjacency=adjacency,
+        )  # fmt: skip
+        out["epsilon_lower_bound"] = bound
+        if bound.status != "skipped":
+            out["epsilon_lower_bound_ceiling"] = Estimate(
+                value=plan.ceiling(confidence),
+                reason=f"what epsilon_lower_bound would be with all {plan.n_guesses} guesses right",
+            )
     if null_draws > 0:
         control = null_control(scores, member, labels, rng=for_null, draws=null_draws)
         low, high = np.quantile(control.draws, (0.5 - confidence / 2, 0.5 + confidence / 2))

@@ -88,6 +88,7 @@ class MembershipEvaluator(ModelEvaluator):
             evidence, attacks=names, slices=f"entire,{options.slices}", engine=options.engine, seed=options.seed,
             refit=options.refit == "yes", min_records=options.min_records, prior=options.prior, coin_flips=options.coin_flips == "yes",
             duplicates=options.duplicates,
+            delta=options.delta, promise=options.promise,
         )  # fmt: skip
         checks = what_to_know(asked, report.target, overlap)
         checks |= attack.said_of_copies(report, overlap=not overlap)

@@ -21,8 +21,9 @@ FAMILIES = {
 }
 COLUMNS = (
     ("auc", "AUC"), ("advantage_heldout", "advantage (held out)"), ("tpr_at_fpr_0_1", "TPR at 0.1"), ("tpr_at_fpr_0_01", "at 0.01"),
-    ("tpr_at_fpr_0_001", "at 0.001"), ("epsilon_heuristic", "ε at least"),
+    ("tpr_at_fpr_0_001", "at 0.001"),
 )  # fmt: skip
+BOUNDS = (("epsilon_heuristic", "ε at least"), ("epsilon_lower_bound", "ε at least, one-run test"))
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -160,23 +161,42 @@ def curves(run: KeptRun, anchor: str) -> Markup:
     return section("ROC curves", drawing, anchor=f"{anchor}-roc", level=3)
 
 
+def with_ceiling(bound: Figure, ceiling: Figure) -> Markup:
+    """A lower bound above the largest value that it could have."""
+    if bound.value is None or ceiling.value is None:
+        return spans(number(bound.value, 2))
+    most = tag("span", f"of at most {number(ceiling.value, 2)}", class_="span")
+    weak = tag("span", " †", class_="low", title=bound.reason) if bound.status == "low_power" else ""
+    return joined([number(bound.value, 2), weak, Markup("<br>"), most])
+
+
 def attack_table(run: KeptRun, anchor: str) -> Markup:
     """Every attack on all records."""
     rows: list[list[Content]] = []
-    low_power = False
+    low_power = blunt = False
+    bounds = [name for name, _ in BOUNDS if any(facts.figure(run, a, name).value is not None for a in facts.attacks(run))]
     for attack in facts.attacks(run):
         found = [facts.figure(run, attack, metric) for metric, _ in COLUMNS]
         low_power |= any(one.status == "low_power" for one in found)
         p = facts.figure(run, attack, "null_p_value").value
-        rows.append(
-            [attack, facts.family(run, attack), *map(with_interval, found[:-1]), number(found[-1].value, 2), number(p, 3)]
-        )
+        ends = [(facts.figure(run, attack, name), facts.figure(run, attack, f"{name}_ceiling")) for name in bounds]
+        blunt |= any(bound.status == "low_power" for bound, _ in ends)
+        last = [with_ceiling(*pair) for pair in ends]
+        rows.append([attack, facts.family(run, attack), *map(with_interval, found), *last, number(p, 3)])
     if not rows:
         return Markup("")
     seen = dict.fromkeys(str(row[1]) for row in rows)
     words = "; ".join(f"`{name}`: {FAMILIES[name]}" for name in seen if name in FAMILIES)
     note = " An asterisk marks figures that rest on fewer than ten false positives." if low_power else ""
-    body = table(["attack", "family", *(name for _, name in COLUMNS), "p"], rows, words=2)
+    if bounds:
+        note += (
+            " ε is a 95% lower bound from this attack's success; beneath it stands the most that so many records could have shown, had the "
+            "attack made no error: a small bound under a small ceiling says little."
+        )
+    if blunt:
+        note += " A dagger marks a ceiling that is not above the promised ε (or 0): such an audit cannot fail."
+    named = [name for metric, name in BOUNDS if metric in bounds]
+    body = table(["attack", "family", *(name for _, name in COLUMNS), *named, "p"], rows, words=2)
     text = (
         f"95% intervals beneath; TPR at false positive rates of 0.1, 0.01 and 0.001; p by permuting membership. Families differ in what "
         f"the attacker knows ({words}): figures are compared within a family, and the best of several is not a fair figure of any.{note}"

@@ -44,7 +44,7 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
         report = run_audit(
             evidence, attacks=names, slices=f"entire,{config.slices}", engine=config.engine, seed=config.seed, refit=config.refit == "yes",
             min_records=config.min_records, prior=config.prior, coin_flips=config.coin_flips == "yes", duplicates=config.duplicates,
-            on_attack=on_attack,
+            delta=config.delta, promise=config.promise, on_attack=on_attack,
         )  # fmt: skip
     stop.check()
     tracker.text(as_json(groups(config)), "study.json")

@@ -49,7 +49,8 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         report = run_audit(
             evidence, attacks=names, slices=f"entire,{config.slices}", engine=config.engine, seed=config.seed, refit=config.refit == "yes",
             min_records=config.min_records, prior=config.prior, coin_flips=config.coin_flips == "yes",
-            duplicates="keep" if config.duplicates == "keep" else "drop", on_attack=on_attack,  # refused ones were refused above
+            duplicates="keep" if config.duplicates == "keep" else "drop",  # refused ones were refused above
+            delta=config.delta, promise=config.promise, on_attack=on_attack,
         )  # fmt: skip
     stop.check()
     asked = how_asked(model, reading, done)

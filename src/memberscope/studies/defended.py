@@ -28,10 +28,11 @@ from memberscope.studies.fleets import train
 from memberscope.training.recipe import Recipe
 
 if TYPE_CHECKING:
+    from memberscope.training.accounting import PrivacyPlan
     from memberscope.training.clipping import Clipping
     from memberscope.training.fleet import Fleet
 
-FORMAT = 1  # of what is kept: a change of training code that changes figures raises it
+FORMAT = 2  # of what is kept: a change of training code or of queries that changes figures raises it
 TARGET = 0
 
 
@@ -235,15 +236,19 @@ def number(value: float | str) -> float | None:
     return None if value in ("none", "auto") else float(value)
 
 
-def check_promise(bench: Bench, recipe: Recipe, config: MitigateConfig) -> None:
-    """Raise UserError, before anything trains, for an epsilon that no noise reaches."""
-    from memberscope.training.accounting import plan_privacy
+def promised(bench: Bench, recipe: Recipe, config: MitigateConfig) -> PrivacyPlan:
+    """What DP-SGD will promise for the target; UserError, before anything trains, for an epsilon that no noise reaches.
+
+    ``delta=auto`` goes by the members that a model has on average, not by the coins of one seed: one delta for all seeds.
+    """
+    from memberscope.training.accounting import default_delta, plan_privacy
 
     epochs = recipe.epochs if config.private_epochs == "auto" else int(config.private_epochs)
-    members = len(bench.plan.members(TARGET))
-    plan_privacy(
-        members=members, epochs=epochs, batch_size=config.private_batch_size, noise_multiplier=number(config.noise_multiplier),
-        target_epsilon=number(config.target_epsilon), delta=number(config.delta),
+    delta = number(config.delta)
+    return plan_privacy(
+        members=len(bench.plan.members(TARGET)), epochs=epochs, batch_size=config.private_batch_size,
+        noise_multiplier=number(config.noise_multiplier), target_epsilon=number(config.target_epsilon),
+        delta=default_delta(len(bench.plan.records) // 2) if delta is None else delta,
     )  # fmt: skip
 
 

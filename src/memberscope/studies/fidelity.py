@@ -82,7 +82,7 @@ def variants(bench: Bench, recipe: Recipe, *, seed: int) -> list[Variant]:
         part = dataclasses.replace(data, x=data.x[outside], y=data.y[outside])
         found.append(Variant(name=f"other records ({len(outside)})", recipe=recipe, data=part))
     pool = dataclasses.replace(data, x=data.x[own], y=data.y[own])
-    noisy = list(queries.perturbations(pool.x, 4, seed=seed))[3]  # the strongest
+    noisy = queries.perturbed(pool.x, bit_rate=0.1, noise_scale=0.2, rng=seeds.stream(seed, "perturb", 3))
     found.append(
         Variant(
             name="noisy records",

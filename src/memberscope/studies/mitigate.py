@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from memberscope.release.apply import release_evidence
 from memberscope.release.undo import undo
 from memberscope.shadow_plan import make_shadow_plan
 from memberscope.studies.audited import markdown
-from memberscope.studies.defended import TARGET, Bench, Defended, check_promise, defend
+from memberscope.studies.defended import TARGET, Bench, Defended, defend, number, promised
 from memberscope.studies.ladder import UNDEFENDED, Rung, check_attacks, check_releases, rungs
 from memberscope.studies.ladder_verdicts import DISAGREE, AttackChange, attack_changes, changes_table, opposed
 from memberscope.studies.reading import log_reading, with_reading
@@ -41,6 +41,7 @@ ATTACKS = (
     "lira_online", "lira_offline", "rmia_online", "label_only_gap", "label_only_robust",
 )  # fmt: skip
 CHANGED = ("auc", "advantage_heldout", "tpr_at_fpr_0_01")
+BOUND = ("epsilon_lower_bound", "epsilon_lower_bound_ceiling")
 LEAST_PART = 50  # records of the population, of validation, and of the defender's reference, each
 
 
@@ -53,6 +54,19 @@ class Climb:
     report: AuditReport
     utility: Mapping[str, float]
     defended: Defended
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """What all rungs' bounds of epsilon are held against.
+
+    Attributes:
+        delta: of every bound in the ladder, that of DP-SGD's promise where a rung makes one.
+        epsilon: that DP-SGD promises; None where no rung does, or none that is finite.
+    """
+
+    delta: float = 1e-5
+    epsilon: float | None = None
 
 
 def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
@@ -73,8 +87,11 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
     check_attacks(ladder)
     for seed in range(config.seed, config.seed + config.seeds):
         check_batches(prepare(data, config, seed), recipe, config, ladder)
+    promise = Promise() if number(config.delta) is None else Promise(delta=float(config.delta))
     if any(rung.training == "dp" for rung in ladder):
-        check_promise(prepare(data, config, config.seed), recipe, config)
+        private = promised(prepare(data, config, config.seed), recipe, config)
+        promise = Promise(delta=private.delta, epsilon=private.epsilon if np.isfinite(private.epsilon) else None)
+        config = replace(config, delta=private.delta)
     tracker.text(as_json(groups(config)), "study.json")
     said = log_reading(data, tracker)
     climbs: dict[str, list[Climb]] = {rung.name: [] for rung in ladder}
@@ -86,7 +103,7 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
                 stop.check()
                 if rung.training not in trained:
                     trained[rung.training] = defend(rung.training, bench, recipe, config, stop, shadows=rung.shadows)
-                climbs[rung.name].append(climb(rung, trained[rung.training], bench, names, config))
+                climbs[rung.name].append(climb(rung, trained[rung.training], bench, names, promise))
                 progress.advance(note=f"{rung.name}, seed {seed}")
     return with_reading(conclude(config, ladder, climbs, tracker), said)
 
@@ -121,7 +138,7 @@ def prepare(data: LabeledData, config: MitigateConfig, seed: int) -> Bench:
     return Bench(data=noisy, plan=plan, population=parts[0], validation=parts[1], reference=parts[2], seed=seed)
 
 
-def climb(rung: Rung, defended: Defended, bench: Bench, names: Sequence[str], config: MitigateConfig) -> Climb:
+def climb(rung: Rung, defended: Defended, bench: Bench, names: Sequence[str], promise: Promise) -> Climb:
     """Release what the models said, audit it, and measure what is left of its use."""
     plan, data = bench.plan, bench.data
     labels, ids = data.y[plan.records], plan.records
@@ -145,9 +162,12 @@ def climb(rung: Rung, defended: Defended, bench: Bench, names: Sequence[str], co
     if release.steps:
         evidence = release_evidence(evidence, release, shadow_release=asked, seed=bench.seed)
         published, evidence = evidence.target, undo(evidence, release)
-    # Where an epsilon was promised, the bound stands at its delta: at a smaller one it may exceed the promise and contradict nothing.
-    delta = defended.delta if np.isfinite(defended.delta) else 1e-5
-    report = run_audit(evidence, attacks=names, slices=("entire",), seed=bench.seed, coin_flips=plan.coin_flips, delta=delta)
+    # All rungs' bounds stand at the promise's delta: at a smaller one a bound may exceed the promise and contradict nothing, and bounds
+    # at different deltas cannot be compared.
+    report = run_audit(
+        evidence, attacks=names, slices=("entire",), seed=bench.seed, coin_flips=plan.coin_flips, delta=promise.delta,
+        promise=promise.epsilon,
+    )  # fmt: skip
     return Climb(rung=rung, seed=bench.seed, report=report, utility=utility(published), defended=defended)
 
 
@@ -217,9 +237,11 @@ def ladder_frame(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> p
                 row[figure] = None if own is None else float(own.value)
                 row |= {f"{figure}_{end}": None if own is None else getattr(own, end) for end in ("ci_low", "ci_high")}
                 row[f"undefended_{figure}"] = figure_of(plain, rung.against, figure)
-            bound = one.report.cell(rung.primary).figures.get("epsilon_lower_bound")
-            row["epsilon_lower_bound"] = None if bound is None or bound.status == "skipped" else bound.value
-            row["epsilon"], row["delta"] = one.defended.epsilon, one.defended.delta
+            cell = one.report.cell(rung.primary)
+            for figure in BOUND:
+                row[figure] = figure_of(one, rung.primary, figure)
+            row["epsilon"] = one.defended.epsilon
+            row["delta"] = one.defended.delta if cell.one_run is None else cell.one_run.delta
             row["seconds"] = one.defended.seconds
             rows.append(row)
     return pd.DataFrame(rows)
@@ -267,7 +289,7 @@ def table_of(frame: pd.DataFrame, judged: Mapping[str, Mapping[str, metrics.Verd
             "against": part["against"].iloc[0],
             "seeds": len(part),
         }
-        row["delta"] = part["delta"].max()
+        row["delta"] = part["delta"].iloc[0]
         for name in ("train/accuracy", "val/accuracy", "val/loss", "val/ece", *CHANGED, "seconds"):
             values = part[name].dropna().to_numpy(dtype=float) if name in part else np.empty(0)
             if len(values):
@@ -286,7 +308,7 @@ def table_of(frame: pd.DataFrame, judged: Mapping[str, Mapping[str, metrics.Verd
                 }
                 row |= {f"{figure}_verdict": verdict.verdict}
         row["epsilon"] = part["epsilon"].max()
-        row["epsilon_lower_bound"] = part["epsilon_lower_bound"].iloc[0]  # the first seed's: the best of several is no bound
+        row |= {figure: part[figure].iloc[0] for figure in BOUND}  # the first seed's: the best of several is no bound
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -313,10 +335,10 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
         shown_row |= {"primary attack": row["primary"], "AUC": text(row, "auc"), "advantage": text(row, "advantage_heldout")}
         shown_row |= {"TPR at FPR 0.01": text(row, "tpr_at_fpr_0_01"), "AUC change": text(row, "auc_change", signed=True)}
         shown_row |= {"verdict": row.get("auc_verdict") if isinstance(row.get("auc_verdict"), str) else ""}
-        bound = row["epsilon_lower_bound"]
+        bound, ceiling = (row[figure] for figure in BOUND)
         shown_row["epsilon"] = "" if row["epsilon"] != row["epsilon"] else f"{row['epsilon']:.2f}"
         shown_row["delta"] = "" if row["delta"] != row["delta"] else f"{row['delta']:.1e}"
-        shown_row["epsilon at least"] = "" if bound is None or bound != bound else f"{bound:.2f}"
+        shown_row["epsilon at least"] = "" if bound is None or bound != bound else f"{bound:.2f} of at most {ceiling:.2f}"
         seconds = row.get("seconds")
         shown_row["seconds"] = "" if seconds is None or seconds != seconds else f"{seconds:.1f}"
         rows.append(shown_row)
@@ -366,7 +388,7 @@ def conclude(
     verdicts = {rung: DISAGREE if rung in disagreeing else verdict.verdict for rung, verdict in judged["auc"].items()}
     tracker.tags({f"memberscope.verdict.{rung}": verdict for rung, verdict in verdicts.items()})
     lines = [sentence(rung, judged, disagreeing.get(rung.name, ())) for rung in ladder if rung.name in judged["auc"]]
-    notes = skipped_lines(ladder, climbs)
+    notes = [*bound_lines(ladder, climbs), *skipped_lines(ladder, climbs)]
     tracker.describe(page(config, ladder, people, front, lines, notes))
     return StudyResult(table=people.to_string(index=False), answer="\n".join([*lines, *notes]))
 
@@ -403,6 +425,24 @@ def sentence(rung: Rung, judged: Mapping[str, Mapping[str, metrics.Verdict]], di
     if change.ci_low is not None and change.ci_high is not None:
         line += f", 95% {change.ci_low:+.3f} to {change.ci_high:+.3f} over {change.n_seeds} seeds"
     return line + (f"; {verdict.reason})." if verdict.reason else ").")
+
+
+def bound_lines(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> list[str]:
+    """What a reader must know of the bounds of epsilon: their delta, how large they can be, and whether they could refute the promise."""
+    first = [climbs[rung.name][0].report.cell(rung.primary) for rung in ladder]
+    plan = next((cell.one_run for cell in first if cell.one_run is not None), None)
+    if plan is None:
+        return []
+    ceiling = plan.ceiling(0.95)
+    line = (
+        f"Bounds of epsilon: 95%, of the first seed, at delta {plan.delta:.2g}, from {plan.n_guesses} guesses of {plan.n_flips} coin "
+        f"flips, a number fixed before any outcome; all guesses right would give {ceiling:.2f}, and nothing gives more."
+    )
+    if plan.promise is not None and plan.cannot_refute(0.95):
+        line += f" That is not above the promised epsilon {plan.promise:.2g}: this audit cannot fail, and shows nothing of the promise."
+    elif plan.promise is not None:
+        line += f" That is above the promised epsilon {plan.promise:.2g}, which this audit could therefore refute."
+    return [line]
 
 
 def skipped_lines(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> list[str]:

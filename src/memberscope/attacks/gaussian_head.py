@@ -1,0 +1,123 @@
+"""Small networks that say, of each record, which score to expect and how far it strays: a normal distribution's mean and deviation.
+
+One batched numpy program trains all networks together, as `memberscope.attacks.perceptron` does; that one tells two classes apart,
+this one predicts two numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memberscope.checks import FloatArray
+
+NETWORKS, HIDDEN, BATCH = 8, 64, 128
+RATE, DECAY = 3e-3, 1e-2
+PATIENCE, MOST_EPOCHS, HELD_OUT = 5, 100, 0.1
+TEMPER = 0.5
+"""Power of the variance by which a record's gradient is weighted: of plain likelihood, 0, records hard to predict would be given up."""
+MOST_LOG = 4.0
+"""Bound on the logarithm of a deviation, in the units of the targets."""
+_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GaussianHeads:
+    """`NETWORKS` networks with one hidden layer of rectified units and two outputs, mean and log deviation.
+
+    Attributes:
+        w1: (networks, inputs, hidden).
+        b1: (networks, 1, hidden).
+        w2: (networks, hidden, 2).
+        b2: (networks, 1, 2).
+    """
+
+    w1: FloatArray
+    b1: FloatArray
+    w2: FloatArray
+    b2: FloatArray
+
+    def residual(self, x: FloatArray, values: FloatArray) -> FloatArray:
+        """Mean over the networks of (value - mean) / deviation, (r,), for features (r, inputs) and values (r,)."""
+        mean, log_deviation = _split(_forward(self, x[None])[1])
+        residual: FloatArray = ((values - mean) * np.exp(-log_deviation)).mean(axis=0)
+        return residual
+
+
+def _forward(p: GaussianHeads, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Hidden activations (networks, r, hidden) and outputs (networks, r, 2)."""
+    hidden = np.maximum(x @ p.w1 + p.b1, 0.0)
+    return hidden, hidden @ p.w2 + p.b2
+
+
+def _split(out: FloatArray) -> tuple[FloatArray, FloatArray]:
+    return out[..., 0], np.clip(out[..., 1], -MOST_LOG, MOST_LOG)
+
+
+def _loss(out: FloatArray, values: FloatArray) -> FloatArray:
+    """Negative log-likelihood of each network, (networks,), but for a constant."""
+    mean, log_deviation = _split(out)
+    loss: FloatArray = (log_deviation + 0.5 * ((values - mean) * np.exp(-log_deviation)) ** 2).mean(axis=-1)
+    return loss
+
+
+def _gradients(p: GaussianHeads, x: FloatArray, values: FloatArray) -> tuple[FloatArray, ...]:
+    """Of the mean loss, each record's weighted by its deviation to the power 2 `TEMPER` (Seitzer et al., ICLR 2022), and the decay."""
+    hidden, out = _forward(p, x)
+    mean, log_deviation = _split(out)
+    z = (values - mean) * np.exp(-log_deviation)
+    slope = np.stack([-z * np.exp(-log_deviation), np.where(np.abs(out[..., 1]) < MOST_LOG, 1.0 - z * z, 0.0)], axis=-1)
+    slope *= np.exp(2.0 * TEMPER * log_deviation)[..., None] / x.shape[1]
+    back = (slope @ p.w2.transpose(0, 2, 1)) * (hidden > 0)
+    return (
+        x.transpose(0, 2, 1) @ back + DECAY * p.w1,
+        back.sum(axis=1, keepdims=True),
+        hidden.transpose(0, 2, 1) @ slope + DECAY * p.w2,
+        slope.sum(axis=1, keepdims=True),
+    )
+
+
+def fit(x: FloatArray, values: FloatArray, rng: np.random.Generator) -> GaussianHeads:
+    """Train on features (m, inputs) and values (m,), by Adam, each network on nine tenths of its own drawing.
+
+    A network keeps the weights of its best epoch on the rest; training ends when none has improved for `PATIENCE` epochs.
+    """
+    m, inputs = x.shape
+    held = max(2, round(HELD_OUT * m))
+    drawn = np.stack([rng.permutation(m) for _ in range(NETWORKS)])
+    aside, used = drawn[:, :held], drawn[:, held:]
+    weights = [
+        rng.normal(size=(NETWORKS, inputs, HIDDEN)) * np.sqrt(2.0 / inputs),
+        np.zeros((NETWORKS, 1, HIDDEN)),
+        rng.normal(size=(NETWORKS, HIDDEN, 2)) * 0.1 * np.sqrt(1.0 / HIDDEN),
+        np.zeros((NETWORKS, 1, 2)),
+    ]
+    first = [np.zeros_like(w) for w in weights]
+    second = [np.zeros_like(w) for w in weights]
+    best = [w.copy() for w in weights]
+    best_loss = np.full(NETWORKS, np.inf)
+    since = np.zeros(NETWORKS, dtype=int)
+    step = 0
+    net = GaussianHeads(w1=weights[0], b1=weights[1], w2=weights[2], b2=weights[3])
+    for _ in range(MOST_EPOCHS):
+        used = rng.permuted(used, axis=1)
+        for start in range(0, used.shape[1], BATCH):
+            rows = used[:, start : start + BATCH]
+            step += 1
+            rate = RATE * np.sqrt(1.0 - _BETA2**step) / (1.0 - _BETA1**step)
+            for w, a, b, g in zip(weights, first, second, _gradients(net, x[rows], values[rows]), strict=True):
+                a *= _BETA1
+                a += (1.0 - _BETA1) * g
+                b *= _BETA2
+                b += (1.0 - _BETA2) * g * g
+                w -= rate * a / (np.sqrt(b) + _EPSILON)
+        loss = _loss(_forward(net, x[aside])[1], values[aside])
+        better = loss < best_loss - 1e-4
+        best_loss = np.where(better, loss, best_loss)
+        since = np.where(better, 0, since + 1)
+        for kept, w in zip(best, weights, strict=True):
+            kept[better] = w[better]
+        if (since >= PATIENCE).all():
+            break
+    return GaussianHeads(w1=best[0], b1=best[1], w2=best[2], b2=best[3])
