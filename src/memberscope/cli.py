@@ -155,9 +155,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     _quiet_libraries()
     with StopFlag() as stop:
         if os.environ.get("MLFLOW_RUN_ID"):  # mlflow run made the run: even a wrong option must end it FAILED
+            from memberscope.mlflow_adapter.owner import Watch
             from memberscope.mlflow_adapter.session import open_session
 
-            with open_session(name, name=_run_name(name, {}), arguments=arguments) as session:
+            with open_session(name, name=_run_name(name, {}), arguments=arguments) as session, Watch(session.owner, stop):
                 config, _ = parse(name, arguments)
                 session.name(_run_name(name, config.to_dict()))
                 return _inside(name, config, session, stop)
