@@ -198,6 +198,8 @@ def _server(store: str) -> str:
 def _run_name(name: str, values: dict[str, Any]) -> str:
     """The parent run's name: the entry point, and what it is about."""
     parts = ["case-study" if name == "main" else name]
+    if values.get("space"):
+        values = {**values, "grid": os.path.splitext(os.path.basename(values["space"]))[0]}
     keys = ("grid", "dataset") if name == "sweep" else ("dataset", "model")
     parts += [str(values[key]) for key in keys if key in values]
     parts += [f"d{values['depth']}"] if name == "train" and "depth" in values else []
