@@ -13,9 +13,6 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport VIRTUAL_ENV PYTHONHOME
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
-# MLflow would retry a dead server for minutes
-export MLFLOW_HTTP_REQUEST_MAX_RETRIES ?= 1
-export MLFLOW_HTTP_REQUEST_TIMEOUT ?= 5
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # the machine's certificates, as pip and git use them
@@ -39,7 +36,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 run: setup  ## the case study on the embedded data, as an MLflow run (ARGS="-P dataset=cifar10" for parameters)
-	@$(BIN)/python -m memberscope.mlflow_adapter.store
+	@$(BIN)/python -m memberscope.mlflow_adapter.store $(EXPERIMENT)
 	@$(BIN)/mlflow run . --experiment-name $(EXPERIMENT) --env-manager local $(ARGS)
 
 test: setup  ## the tests
@@ -52,7 +49,7 @@ lint: setup  ## ruff, mypy (strict on src), import-linter
 	@$(BIN)/lint-imports
 
 ui: setup  ## the MLflow UI over the store
-	@echo "open: http://127.0.0.1:$(PORT)/?workflowType=machine_learning"
+	@echo "open: http://127.0.0.1:$(PORT)/#/?workflowType=machine_learning"
 	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port $(PORT) --workers 1
 
 bench: setup  ## every benchmark, quickly (ARGS= for full size)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 
@@ -34,3 +35,33 @@ def test_a_bar_on_a_terminal() -> None:
     assert stream.getvalue().startswith("\r")
     assert stream.getvalue().endswith("\n")
     assert "100%" in stream.getvalue()
+
+
+def test_long_units_show_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.05)
+    stream, quiet = io.StringIO(), io.StringIO()
+    with (
+        progress.Progress(70, "sweep", unit="trial", stream=stream, alive=True) as bar,
+        progress.Progress(1, "x", stream=quiet),
+    ):
+        bar.note = "2 workers are starting"
+        deadline = time.monotonic() + 20
+        while stream.getvalue().count("\n") < 3 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert quiet.getvalue() == "", "inner bars speak when something is done"
+    lines = stream.getvalue().splitlines()
+    assert len(lines) >= 4
+    assert all(line.startswith("sweep:   0% 0/70 trials") and "2 workers are starting" in line for line in lines)
+
+
+def test_what_takes_long_before_the_first_unit_is_said_and_what_is_quick_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    with progress.Waiting("reading digits", stream=stream):
+        pass
+    assert stream.getvalue() == ""
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.05)
+    with progress.Waiting("reading digits", stream=stream):
+        deadline = time.monotonic() + 20
+        while stream.getvalue().count("\n") < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert stream.getvalue().splitlines()[0] == "reading digits [0 s gone]"

@@ -22,6 +22,7 @@ from memberscope.audit_report import AuditReport, Cell
 from memberscope.distinct import distinct_records
 from memberscope.errors import UserError, nearest
 from memberscope.evidence import Evidence
+from memberscope.installed import require
 from memberscope.metrics import Estimate
 from memberscope.predictions import Predictions, ShadowPredictions
 
@@ -37,9 +38,11 @@ TFP_SLICINGS = ("entire", "class", "correctness", "percentile")
 
 
 def check_engine(engine: str) -> None:
-    """Raise UserError for an engine that there is not, with the nearest."""
+    """Raise UserError for an engine that there is not, with the nearest, or one whose library is not installed."""
     if engine not in ENGINES:
         raise UserError(f"engine={engine}: unknown; allowed: {', '.join(ENGINES)}{nearest(engine, ENGINES)}")
+    if engine == "tfp":
+        require("tensorflow", "tensorflow_privacy", by="engine=tfp", instead="engine=fast")
 
 
 def resolve_attacks(attacks: str | Iterable[str], *, engine: str = "fast") -> tuple[str, ...]:

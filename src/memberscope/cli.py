@@ -22,15 +22,17 @@ from typing import Any, NoReturn
 from memberscope import config as configs
 from memberscope.config import Config
 from memberscope.errors import GateError, Interrupted, UserError, nearest
+from memberscope.installed import absence_told, require
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """An entry point: its module, its configuration's name in `memberscope.config`, and what it does."""
+    """An entry point: its module, its configuration's name in `memberscope.config`, what it does, and which libraries it needs."""
 
     module: str
     config: str
     about: str
+    needs: tuple[str, ...] = ()
 
     def configuration(self) -> type[Config]:
         """Its configuration's class."""
@@ -43,6 +45,7 @@ STUDIES = {
         module="memberscope.studies.case_study",
         config="CaseStudyConfig",
         about="the case study: conv against dense, deep against shallow, all classes against few, over seeds",
+        needs=("tensorflow",),
     ),
     "attack": Study(
         module="memberscope.studies.attack",
@@ -53,6 +56,7 @@ STUDIES = {
         module="memberscope.studies.mitigate",
         config="MitigateConfig",
         about="what each defence buys and costs, at release and in training, against an attacker who knows of it",
+        needs=("tensorflow",),
     ),
     "audit": Study(
         module="memberscope.studies.audit",
@@ -68,18 +72,26 @@ STUDIES = {
         module="memberscope.studies.shadow",
         config="ShadowStudyConfig",
         about="shadow models: train a fleet, attack several of its models with the others, audit one with every attack",
+        needs=("tensorflow",),
     ),
     "synthesize": Study(
         module="memberscope.studies.synthesize",
         config="SynthesizeConfig",
         about="shadow data from the model itself: climb, GAN and baselines, and how well their shadows transfer",
+        needs=("tensorflow",),
     ),
     "sweep": Study(
         module="memberscope.studies.sweep",
         config="SweepStudyConfig",
         about="hyperparameters against privacy: a grid under controls, or a search, over seeds and workers, with its verdicts",
+        needs=("tensorflow", "optuna"),
     ),
-    "train": Study(module="memberscope.studies.train", config="TrainStudyConfig", about="one model, trained and audited"),
+    "train": Study(
+        module="memberscope.studies.train",
+        config="TrainStudyConfig",
+        about="one model, trained and audited",
+        needs=("tensorflow",),
+    ),
 }
 
 
@@ -155,13 +167,16 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     _quiet_libraries()
     with StopFlag() as stop:
         if os.environ.get("MLFLOW_RUN_ID"):  # mlflow run made the run: even a wrong option must end it FAILED
+            from memberscope.mlflow_adapter.owner import Watch
             from memberscope.mlflow_adapter.session import open_session
 
-            with open_session(name, name=_run_name(name, {}), arguments=arguments) as session:
+            with open_session(name, name=_run_name(name, {}), arguments=arguments) as session, Watch(session.owner, stop):
                 config, _ = parse(name, arguments)
+                require(*STUDIES[name].needs, by=name)
                 session.name(_run_name(name, config.to_dict()))
                 return _inside(name, config, session, stop)
         config, _ = parse(name, arguments)
+        require("mlflow", *STUDIES[name].needs, by=name)
         from memberscope.mlflow_adapter.session import open_session
 
         with open_session(name, name=_run_name(name, config.to_dict()), arguments=arguments) as session:
@@ -169,8 +184,9 @@ def _run(name: str, arguments: Sequence[str]) -> int:
 
 
 def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
-    study = importlib.import_module(STUDIES[name].module)
-    result = study.run(config, session.tracker, stop)
+    with absence_told(name):
+        study = importlib.import_module(STUDIES[name].module)
+        result = study.run(config, session.tracker, stop)
     print(f"\n{result.table}\n\n{result.answer}\n")
     print(f"store: {session.store}")
     print(f"open:  {session.link}" + ("" if session.store.startswith("http") else f"  (after: {_server(session.store)})"))
@@ -197,6 +213,8 @@ def _server(store: str) -> str:
 def _run_name(name: str, values: dict[str, Any]) -> str:
     """The parent run's name: the entry point, and what it is about."""
     parts = ["case-study" if name == "main" else name]
+    if values.get("space"):
+        values = {**values, "grid": os.path.splitext(os.path.basename(values["space"]))[0]}
     keys = ("grid", "dataset") if name == "sweep" else ("dataset", "model")
     parts += [str(values[key]) for key in keys if key in values]
     parts += [f"d{values['depth']}"] if name == "train" and "depth" in values else []

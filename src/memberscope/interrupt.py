@@ -40,9 +40,11 @@ class StopFlag:
             self.received = signal.Signals(number).name
             self._event.set()
 
-    def set(self) -> None:
-        """Ask for a stop by hand."""
-        self._event.set()
+    def set(self, cause: str = "request") -> None:
+        """Ask for a stop by hand; `cause` is what the message says it was stopped by."""
+        if not self._event.is_set():
+            self.received = cause
+            self._event.set()
 
     @property
     def requested(self) -> bool:

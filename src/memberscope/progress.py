@@ -1,8 +1,12 @@
-"""Progress of long work: a bar on a terminal, plain lines every few seconds elsewhere, each with an estimate of what is left."""
+"""Progress of long work: a bar on a terminal, plain lines every few seconds elsewhere, each with an estimate of what is left.
+
+Where units take long, both can be shown again and again although none was finished, so that work does not look like a standstill.
+"""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from types import TracebackType
 from typing import Self, TextIO
@@ -20,33 +24,51 @@ class Progress:
         label: what is going on.
         unit: the word for one unit.
         stream: where to write; stderr unless given.
+        alive: show a line every few seconds even if no unit was finished; for the outermost of several.
     """
 
-    def __init__(self, total: int, label: str, *, unit: str = "step", stream: TextIO | None = None) -> None:
+    def __init__(
+        self, total: int, label: str, *, unit: str = "step", stream: TextIO | None = None, alive: bool = False
+    ) -> None:
         """Start counting, and start the clock."""
         self._total, self._label, self._unit = total, label, unit
         self._stream = stream if stream is not None else sys.stderr
         self._bar = self._stream.isatty()
         self._done = 0
         self._start = self._shown = time.monotonic()
+        self._lock, self._ended = threading.RLock(), threading.Event()
+        self._life = threading.Thread(target=self._show_life, daemon=True) if alive else None
         self.note = ""
 
     def __enter__(self) -> Self:
-        """Nothing to set up."""
+        """Begin to show signs of life, where they are asked for."""
+        if self._life is not None:
+            self._life.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Show where it ended."""
+        self._ended.set()
+        if self._life is not None:
+            self._life.join()
         self._show(time.monotonic(), end=True)
 
     def advance(self, units: int = 1, *, note: str | None = None) -> None:
         """So many units are done; `note` replaces the words behind the count."""
-        self._done += units
-        if note is not None:
-            self.note = note
-        now = time.monotonic()
-        if now - self._shown >= (BAR_SECONDS if self._bar else LINE_SECONDS):
-            self._show(now)
+        with self._lock:
+            self._done += units
+            if note is not None:
+                self.note = note
+            now = time.monotonic()
+            if now - self._shown >= (BAR_SECONDS if self._bar else LINE_SECONDS):
+                self._show(now)
+
+    def _show_life(self) -> None:
+        while not self._ended.wait(LINE_SECONDS):
+            with self._lock:
+                now = time.monotonic()
+                if now - self._shown >= LINE_SECONDS:
+                    self._show(now)
 
     def _show(self, now: float, *, end: bool = False) -> None:
         from tqdm import tqdm
@@ -60,3 +82,33 @@ class Progress:
         lead = "\r" if self._bar else ""
         tail = "\n" if end or not self._bar else ""
         print(f"{lead}{meter}", end=tail, file=self._stream, flush=True)
+
+
+class Waiting:
+    """While entered, a line every few seconds says what is going on and since when; nothing is said of what is over sooner.
+
+    Args:
+        label: what is going on.
+        stream: where to write; stderr unless given.
+    """
+
+    def __init__(self, label: str, *, stream: TextIO | None = None) -> None:
+        """Nothing is said yet."""
+        self._label, self._stream = label, stream if stream is not None else sys.stderr
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """End."""
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        start = time.monotonic()
+        while not self._ended.wait(LINE_SECONDS):
+            print(f"{self._label} [{time.monotonic() - start:.0f} s gone]", file=self._stream, flush=True)

@@ -16,6 +16,7 @@ def main(path: str) -> int:
     from memberscope.cli import _quiet_libraries
     from memberscope.mlflow_adapter.tracker import reopen
     from memberscope.studies.sweep_work import Job, work
+    from memberscope.sweeps.crew import READY
 
     _quiet_libraries()
     told = json.loads(Path(path).read_text())
@@ -26,7 +27,10 @@ def main(path: str) -> int:
                 stop.set()
 
         try:
-            work(Job.from_json(json.dumps(told["job"])), reopen(told["tracker"]), stop, watch=watch)
+            tracker = reopen(told["tracker"])
+            work(
+                Job.from_json(json.dumps(told["job"])), tracker, stop, watch=watch, on_ready=Path(path).with_suffix(READY).touch
+            )
         except (Interrupted, UserError) as error:
             if isinstance(error, UserError):
                 print(f"memberscope: {error}", file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -92,6 +93,35 @@ def test_ctrl_c_kills_the_run_and_leaves_nothing_in_the_way(store: Path, project
         assert again.returncode == 0, again.stderr
 
 
+def test_a_terminated_mlflow_run_ends_its_script_and_the_run(store: Path, project: Any) -> None:
+    """A scheduler, or a person with `kill`, ends `mlflow run` alone; the script is not told and notices by itself."""
+    values = {"epochs": "100000", "attacks": "threshold", "model": "dense"}
+    log = store / "log.txt"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            project.command("train", values), cwd=store, env=project.environment, stdout=out, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 240
+        while "steps [" not in log.read_text() and time.monotonic() < deadline:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        deadline = time.monotonic() + 120
+        while "memberscope: stopped by the end of mlflow run" not in log.read_text() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        while (run := project.runs()[0][0]).info.status == "RUNNING" and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert run.info.status == "KILLED", log.read_text()[-2000:]
+        assert run.data.tags["memberscope.exit_code"] == "130"
+        assert "train/loss" in run.data.metrics, "what was finished stays"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 BAD = [
     (["train", "--dataset=cifer10"], ["dataset=cifer10", "nearest: ", "cifar10"]),
     (["train", "--dataset=cifar10", "--data_dir=nowhere"], ["dataset=cifar10", "nowhere", "TFDS_DATA_DIR"]),
@@ -124,7 +154,7 @@ def test_mistakes_get_one_line_and_exit_code_two(
     assert error.startswith("memberscope: ")
     assert all(part in error for part in parts), error
     if (store / "mlflow.db").exists():
-        assert all(run.info.status == "FAILED" for run in project.runs()[0])
+        assert project.runs() == ([], []), "a mistake leaves no run under a name that another will have"
 
 
 def test_a_mistake_in_a_process_of_its_own(project: Any) -> None:

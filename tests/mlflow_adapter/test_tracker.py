@@ -110,6 +110,7 @@ def test_the_run_of_mlflow_run_is_adopted(store: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
     with open_session("train", name="train-digits") as session, session.tracker.child("c") as child:
         assert session.adopted
+        assert session.tracker.is_there
         assert session.tracker.run_id == run_id
     assert client.get_run(child.run_id).info.experiment_id == experiment
     assert client.get_run(run_id).info.run_name == "train-digits"
@@ -119,6 +120,69 @@ def test_the_run_of_mlflow_run_is_adopted(store: Path, monkeypatch: pytest.Monke
         pass
     assert client.get_run(named).info.run_name == "before the release", "what the user named stays"
     assert client.get_experiment_by_name(sessions.EXPERIMENT) is None
+
+
+@pytest.mark.parametrize("error", [UserError("members=9: bad"), Interrupted("stopped")])
+def test_what_ends_before_anything_is_logged_leaves_no_run(store: Path, error: Exception) -> None:
+    def study() -> None:
+        with open_session("train", name="x") as session:
+            session.name("train-digits")
+            assert repr(session.tracker) == "PendingTracker(name='train-digits', is_there=False)"
+            raise error
+
+    with pytest.raises(type(error)):
+        study()
+    assert _runs() == []
+
+
+def test_an_unexpected_end_is_on_record_even_if_nothing_was_logged(store: Path) -> None:
+    def study() -> None:
+        with open_session("train", name="x", arguments=["--seed=1"]) as session:
+            session.name("train-digits")
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError):
+        study()
+    (run,) = _runs()
+    assert (run.info.status, run.info.run_name, run.data.tags["memberscope.command"]) == (
+        "FAILED",
+        "train-digits",
+        "memberscope train --seed=1",
+    )
+
+
+def test_a_deleted_experiment_is_to_be_restored_or_another_to_be_named(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_session("train", name="x") as session:
+        session.tracker.tags({"a": "b"})
+    client, gone = mlflow.MlflowClient(), session.tracker.experiment_id
+    client.delete_experiment(gone)
+
+    def said(**changes: str) -> str:
+        with monkeypatch.context() as patch:
+            for name, value in changes.items():
+                patch.setenv(name, value)
+            with pytest.raises(UserError) as caught, open_session("train", name="x"):
+                pass
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    advice = f"was deleted; allowed: restore it (mlflow experiments restore --experiment-id {gone}), or name another"
+    assert said().startswith(f"experiment memberscope: {advice}")
+    assert said(MLFLOW_EXPERIMENT_NAME="memberscope").startswith(f"experiment memberscope: {advice}")
+    assert said(MLFLOW_EXPERIMENT_ID=gone).startswith(f"MLFLOW_EXPERIMENT_ID={gone}: {advice}")
+    assert said(MLFLOW_RUN_ID=session.tracker.run_id).startswith(
+        f"MLFLOW_RUN_ID={session.tracker.run_id}: that run was deleted"
+    )
+    assert said(MLFLOW_EXPERIMENT_ID="99").startswith("MLFLOW_EXPERIMENT_ID=99: there is no experiment of that id")
+    assert said(MLFLOW_EXPERIMENT_ID="mine").startswith("MLFLOW_EXPERIMENT_ID=mine: there is no experiment of that id")
+    assert said(MLFLOW_RUN_ID="0" * 32).startswith(f"MLFLOW_RUN_ID={'0' * 32}: there is no run of that id")
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_EXPERIMENT_NAME", "another")
+        with open_session("train", name="x") as other:
+            other.tracker.tags({"a": "b"})
+    client.restore_experiment(gone)
+    with open_session("train", name="x") as again:
+        assert again.tracker.experiment_id == gone
 
 
 def test_runs_whose_process_is_gone_are_ended_and_others_are_not(store: Path) -> None:
@@ -151,15 +215,3 @@ def test_stores_that_cannot_be_used_are_named_at_once(tmp_path: Path) -> None:
         assert time.monotonic() - start < 10
         assert "\n" not in str(caught.value)
         assert uri.removeprefix("sqlite:///") in str(caught.value)
-
-
-def test_telemetry_is_off_and_retries_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    for name in stores.QUIET:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    stores.prepare_environment()
-    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
-    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
-    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "30", "what the user set stays"

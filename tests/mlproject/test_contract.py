@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from memberscope.cli import STUDIES, parse
+from memberscope.cli import STUDIES, _run_name, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
@@ -47,3 +47,13 @@ def test_environment_file_reads_the_lock() -> None:
     assert not (ROOT / "uv.lock").exists(), "mlflow would run uv sync instead of reading conda.yaml"
     assert {"pip": ["-r requirements.lock", "-e ."]} in conda["dependencies"]
     assert "python=3.11" in conda["dependencies"]
+
+
+def test_a_sweep_is_named_after_what_it_sweeps() -> None:
+    def named(*words: str) -> str:
+        return _run_name("sweep", parse("sweep", words)[0].to_dict())
+
+    assert named() == "sweep-classes-digits"
+    assert named("--grid=depth") == "sweep-depth-digits"
+    assert named("--space=spaces/wide and deep.yaml", "--dataset=cifar10") == "sweep-wide and deep-cifar10"
+    assert named("--space=mine.v2.yml", "--dataset=/data/x.npz") == "sweep-mine.v2-x.npz"

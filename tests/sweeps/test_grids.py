@@ -42,6 +42,24 @@ def test_every_cell_is_audited_on_equally_many_records_and_goes_to_json_and_back
     assert {item.control for item in grid.comparisons} == set(grid.notes)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_are_what_the_cells_differ_in(name: str, data: LabeledData, config: Make) -> None:
+    grid = _grid(data, config(grid=name, members=100, levels="60,100" if name == "size" else "auto"))
+    settings = grid.settings()
+    assert list(settings) == list(grid.cells)
+    assert len({tuple(of_cell) for of_cell in settings.values()}) == 1, "every cell has a value of each"
+    for key in next(iter(settings.values())):
+        assert len(grid.cells) == 1 or len({of_cell[key] for of_cell in settings.values()}) > 1, f"{key} is the same everywhere"
+    shown = {
+        "depth": {"depth"}, "width": {"width"}, "architecture": {"model"}, "classes": {"classes", "treatment"}, "size": {"members"},
+        "epochs": {"model"}, "privacy": {"noise_multiplier"},
+    }  # fmt: skip
+    assert shown[name] <= set(next(iter(settings.values())))
+    for cell, of_cell in settings.items():
+        assert of_cell.get("depth", grid.cells[cell].recipe.depth) == grid.cells[cell].recipe.depth
+        assert of_cell.get("classes", grid.cells[cell].part.classes) == grid.cells[cell].part.classes
+
+
 def test_classes_under_their_controls(data: LabeledData, config: Make) -> None:
     grid = _grid(data, config(grid="classes"))
     every = {control: _cells(grid, control) for control in ("merged", "natural", "equal_total", "equal_steps", "equal_head")}

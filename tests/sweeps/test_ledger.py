@@ -13,31 +13,37 @@ import pytest
 
 from memberscope.errors import UserError
 from memberscope.sweeps import storage as storages
-from memberscope.sweeps.ledger import Ledger, SignsOfLife, trial_key
+from memberscope.sweeps.ledger import CELL, SEED, Ledger, SignsOfLife, claim_key, trial_key
 
 SPACE = {"grid": {"cells": {"a": {"epochs": 4}}}}
+
+
+def _settings(*names: str) -> dict[str, dict[str, int | float | str]]:
+    return {name: {"width": 8 + place, "model": f"model-{name}"} for place, name in enumerate(names)}
 
 
 @pytest.fixture
 def open_ledger(tmp_path: Path) -> Callable[..., Ledger]:
     def opened(space: Any = SPACE, heartbeat: int = 60) -> Ledger:
         storage = storages.open_storage(storages.storage_url("", tmp_path), heartbeat=heartbeat)
-        return Ledger(study=storages.open_study(storage, "s", space, directions=["minimize"]), storage=storage)
+        return Ledger(
+            study=storages.open_study(storage, "s", space, directions=["minimize"], objectives=["leak"]), storage=storage
+        )
 
     return opened
 
 
 def test_every_cell_and_seed_waits_once_however_often_it_is_enqueued(open_ledger: Callable[..., Ledger]) -> None:
     ledger = open_ledger()
-    assert ledger.enqueue_cells(["a", "b"], range(2)) == 4
-    assert ledger.enqueue_cells(["a", "b"], range(3)) == 2
-    assert open_ledger().enqueue_cells(["a", "b"], range(3)) == 0
+    assert ledger.enqueue_cells(_settings("a", "b"), range(2)) == 4
+    assert ledger.enqueue_cells(_settings("a", "b"), range(3)) == 2
+    assert open_ledger().enqueue_cells(_settings("a", "b"), range(3)) == 0
     keys = [trial_key(trial) for trial in ledger.trials("WAITING")]
     assert sorted(keys) == [(cell, seed) for cell in "ab" for seed in range(3)]
 
 
 def test_racing_claims_share_the_queue_without_overlap(open_ledger: Callable[..., Ledger]) -> None:
-    open_ledger().enqueue_cells(["a", "b", "c"], range(4))
+    open_ledger().enqueue_cells(_settings("a", "b", "c"), range(4))
     won: list[int] = []
     start = threading.Barrier(3)
 
@@ -57,43 +63,43 @@ def test_racing_claims_share_the_queue_without_overlap(open_ledger: Callable[...
 
 def test_a_group_is_of_one_cell(open_ledger: Callable[..., Ledger]) -> None:
     ledger = open_ledger()
-    ledger.enqueue_cells(["a", "b"], range(3))
-    claims = ledger.claim(most=5, like=lambda first, other: first.params["cell"] == other.params["cell"])
-    assert [(claim.params["cell"], claim.params["seed"]) for claim in claims] == [("a", 0), ("a", 1), ("a", 2)]
+    ledger.enqueue_cells(_settings("a", "b"), range(3))
+    claims = ledger.claim(most=5, like=lambda first, other: trial_key(first)[0] == trial_key(other)[0])
+    assert [claim_key(claim) for claim in claims] == [("a", 0), ("a", 1), ("a", 2)]
 
 
 def test_a_closed_trial_is_closed_once(open_ledger: Callable[..., Ledger]) -> None:
     ledger = open_ledger()
-    ledger.enqueue_cells(["a"], [0])
+    ledger.enqueue_cells(_settings("a"), [0])
     (claim,) = ledger.claim()
     assert ledger.complete(claim, {"auc": 0.5}, [0.1])
     assert not ledger.complete(claim, {"auc": 0.6}, [0.2])
     (trial,) = ledger.trials()
     assert (trial.user_attrs["result"], trial.value) == ({"auc": 0.5}, 0.1)
-    assert ledger.enqueue_cells(["a"], [0]) == 0
+    assert ledger.enqueue_cells(_settings("a"), [0]) == 0
 
 
 def test_what_is_given_back_waits_again_with_its_attributes(open_ledger: Callable[..., Ledger]) -> None:
     ledger = open_ledger()
-    ledger.enqueue_cells(["a"], [0])
+    ledger.enqueue_cells(_settings("a"), [0])
     claims = ledger.claim()
     ledger.note(claims[0], run="address")
     ledger.give_back(claims)
     assert not ledger.complete(claims[0], {}, [0.0])
     (again,) = ledger.claim()
-    assert (again.number, again.params["cell"], again.attrs["run"]) == (1, "a", "address")
+    assert (again.number, again.attrs["cell"], again.attrs["run"]) == (1, "a", "address")
 
 
 def test_a_failed_trial_is_enqueued_anew(open_ledger: Callable[..., Ledger]) -> None:
     ledger = open_ledger()
-    ledger.enqueue_cells(["a"], [0])
+    ledger.enqueue_cells(_settings("a"), [0])
     ledger.fail(ledger.claim()[0], "broken")
-    assert ledger.enqueue_cells(["a"], [0]) == 1
+    assert ledger.enqueue_cells(_settings("a"), [0]) == 1
 
 
 def test_a_silent_worker_loses_its_trial_and_a_speaking_one_keeps_it(open_ledger: Callable[..., Ledger]) -> None:
     ledger = open_ledger(heartbeat=1)
-    ledger.enqueue_cells(["a", "b"], [0])
+    ledger.enqueue_cells(_settings("a", "b"), [0])
     silent, speaking = ledger.claim()[0], ledger.claim()[0]
     with SignsOfLife(ledger, [speaking], every=0.5):
         deadline = time.monotonic() + 20
@@ -101,9 +107,57 @@ def test_a_silent_worker_loses_its_trial_and_a_speaking_one_keeps_it(open_ledger
             time.sleep(0.3)
             ledger.revive()
         (again,) = ledger.claim()
-        assert (again.params["cell"], again.number) == ("a", 2)
+        assert (again.attrs["cell"], again.number) == ("a", 2)
         assert not ledger.complete(silent, {}, [0.0])
         assert ledger.complete(speaking, {}, [0.0])
+
+
+def test_optunas_own_views_show_factors_and_the_name_of_the_objective(open_ledger: Callable[..., Ledger]) -> None:
+    import optuna
+
+    ledger = open_ledger()
+    settings = {
+        "dense-1": {"model": "dense", "depth": 1, "learning_rate": 0.001, "widths": "8"},
+        "conv-4": {"model": "conv", "depth": 4, "learning_rate": 0.01, "widths": ""},
+    }
+    assert ledger.enqueue_cells(settings, range(2)) == 4
+    for value, claim in enumerate(ledger.claim(most=4, like=lambda first, other: True)):
+        assert ledger.complete(claim, {}, [float(value)])
+    assert [trial_key(trial) for trial in ledger.trials("COMPLETE")] == [(cell, seed) for cell in settings for seed in (0, 1)]
+    study = storages.load_study(ledger.storage, "s")
+    frame = study.trials_dataframe(attrs=("value", "params"))
+    assert list(frame.columns) == [
+        "value_leak",
+        "params_depth",
+        "params_learning_rate",
+        "params_model",
+        "params_seed",
+        "params_widths",
+    ]
+    assert list(frame["params_depth"]) == [1, 1, 4, 4]
+    assert list(frame["params_model"]) == ["dense", "dense", "conv", "conv"]
+    with storages.quiet():
+        axes = optuna.visualization.matplotlib.plot_parallel_coordinate(study, target_name="leak")
+    labels = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert labels == ["leak", "depth", "learning_rate", "model", "seed", "widths"]
+
+
+def test_a_study_begun_with_names_of_cells_alone_goes_on(open_ledger: Callable[..., Ledger]) -> None:
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    ledger = open_ledger()
+    old = {CELL: CategoricalDistribution(("a", "b")), SEED: IntDistribution(0, 2**31 - 1)}
+    for cell, seed in (("a", 0), ("a", 1)):
+        ledger._add_waiting({CELL: cell, SEED: seed}, old)
+    (claim,) = ledger.claim()
+    assert claim_key(claim) == ("a", 0)
+    assert ledger.complete(claim, {"auc": 0.5}, [0.1])
+    assert ledger.enqueue_cells(_settings("a", "b"), range(2)) == 2, "what is done or waits is not asked for again"
+    waiting = [trial_key(trial) for trial in ledger.trials("WAITING")]
+    assert waiting == [("a", 1), ("b", 0), ("b", 1)]
+    claims = ledger.claim(most=3, like=lambda first, other: True)
+    ledger.give_back(claims)
+    assert [trial_key(trial) for trial in ledger.trials("WAITING")] == waiting
 
 
 def test_points_are_counted_exactly(open_ledger: Callable[..., Ledger]) -> None:

@@ -85,7 +85,7 @@ def _ledger(url: str, name: str, *, heartbeat: int = 60, epochs: int = 4) -> Led
 
 
 def test_workers_share_the_queue_and_close_each_trial_once(url: str) -> None:
-    _ledger(url, "race").enqueue_cells(["a", "b"], range(5))
+    _ledger(url, "race").enqueue_cells({"a": {"width": 8}, "b": {"width": 16}}, range(5))
     ledgers = [_ledger(url, "race") for _ in range(4)]
     closed: list[int] = []
     start = threading.Barrier(len(ledgers))
@@ -102,19 +102,19 @@ def test_workers_share_the_queue_and_close_each_trial_once(url: str) -> None:
     for thread in threads:
         thread.join()
     assert Counter(closed) == Counter(range(10))
-    assert _ledger(url, "race").enqueue_cells(["a", "b"], range(5)) == 0
+    assert _ledger(url, "race").enqueue_cells({"a": {"width": 8}, "b": {"width": 16}}, range(5)) == 0
 
 
 def test_a_silent_worker_loses_its_trial(url: str) -> None:
     ledger = _ledger(url, "silent", heartbeat=1)
-    ledger.enqueue_cells(["a"], [0])
+    ledger.enqueue_cells({"a": {"width": 8}}, [0])
     (lost,) = ledger.claim()
     deadline = time.monotonic() + 30
     while not ledger.trials("WAITING") and time.monotonic() < deadline:
         time.sleep(0.3)
         ledger.revive()
     (again,) = ledger.claim()
-    assert again.params["cell"] == "a"
+    assert again.attrs["cell"] == "a"
     assert ledger.complete(again, {}, [0.0])
     assert not ledger.complete(lost, {}, [0.0])
 

@@ -17,6 +17,7 @@ from memberscope.datasets import tfds_images
 from memberscope.datasets.archives import ARCHIVES, HOMEPAGE, Archive, file_digest
 from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError
+from memberscope.installed import require
 
 ARCHIVE_VARIABLE = "MEMBERSCOPE_ARCHIVE_DIR"
 WRITE_BITS = 0o222
@@ -38,6 +39,7 @@ def load_tabular(name: str, *, data_dir: str = "", archive_dir: str = "") -> Lab
         UserError: `data_dir` is a file; the set is neither prepared, nor on disk, nor to be downloaded; or its archive is damaged or
             another one.
     """
+    require("tensorflow_datasets", "tensorflow", by=f"dataset={name}", instead="digits, or an .npz file")
     os.environ.setdefault("NO_GCE_CHECK", "true")  # Google's client would look for a metadata server for seconds
     from memberscope.datasets.tabular_builders import BUILDERS
 

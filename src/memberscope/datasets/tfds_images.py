@@ -17,6 +17,7 @@ from memberscope.datasets.archives import ARCHIVES
 from memberscope.datasets.labeled import LabeledData, Sizes
 from memberscope.datasets.values import as_stored
 from memberscope.errors import UserError, nearest
+from memberscope.installed import require
 
 PROBE_SECONDS = 3.0
 BATCH = 1_000
@@ -40,6 +41,7 @@ def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
         UserError: unknown name (with the nearest), not an image classification set, or neither on disk nor to be downloaded
             (with where it looked and what to set).
     """
+    require("tensorflow_datasets", "tensorflow", by=f"dataset={name}", instead="digits, or an .npz file")
     os.environ.setdefault("NO_GCE_CHECK", "true")  # Google's client would look for a metadata server for seconds
     import tensorflow_datasets as tfds
 

@@ -8,7 +8,6 @@ ended run compares a name with numbers and never holds. So an interrupted script
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 import time
@@ -16,10 +15,10 @@ import time
 PATIENCE_SECONDS = 60.0
 
 
-def watch(run_id: str) -> None:
-    """Start the watcher, in a session of its own so that no signal to our group reaches it."""
+def watch(run_id: str, owner: int) -> None:
+    """Start the watcher, in a session of its own so that no signal to our group reaches it; `owner` is the id of ``mlflow run``."""
     subprocess.Popen(
-        [sys.executable, "-m", __name__, run_id, str(os.getppid())],
+        [sys.executable, "-m", __name__, run_id, str(owner)],
         start_new_session=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -32,10 +31,12 @@ def main(run_id: str, parent: int) -> None:
     import mlflow
     import psutil
 
+    from memberscope.mlflow_adapter.owner import is_alive
+
     deadline = time.monotonic() + PATIENCE_SECONDS
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(parent)
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+        while is_alive(process) and time.monotonic() < deadline:
             time.sleep(0.1)
     client = mlflow.MlflowClient()
     if client.get_run(run_id).info.status != "KILLED":

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import platform
 import re
 import shlex
 import socket
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from memberscope.errors import Interrupted, UserError
 from memberscope.mlflow_adapter import keep_killed, store, view
-from memberscope.mlflow_adapter.tracker import MlflowTracker, end_status
+from memberscope.mlflow_adapter.owner import find_owner
+from memberscope.mlflow_adapter.tracker import MlflowTracker, PendingTracker, end_status
 
 if TYPE_CHECKING:
+    import psutil
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 EXPERIMENT = "memberscope"
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+|")  # MLflow's own: adjective-noun-number
 LIBRARIES = ("memberscope", "numpy", "scipy", "scikit-learn", "tensorflow", "tensorflow-privacy", "mlflow")
+NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for an id of nothing, and for no id
 HOST_TAG, PROCESS_TAG = "memberscope.host", "memberscope.process"
 DESCRIPTION = (
     "Runs of memberscope: how much a classifier memorizes its training data, measured by membership inference attacks. "
@@ -44,18 +45,27 @@ class Session:
     Attributes:
         tracker: the parent's `Tracker`.
         store: where the runs lie, for people: a path or a server's address.
-        link: the address of the run in the UI, once ``make ui`` (or the server) runs.
+        base: the address of the UI, once ``make ui`` (or the server) runs.
         all_runs: the address of all runs there, the leakiest first.
         adopted: whether ``mlflow run`` made the run.
+        owner: the process that did, where it is known.
         nameable: whether the run's name is ours to give: it is new, or has one of MLflow's random names.
     """
 
     tracker: MlflowTracker
     store: str
-    link: str
+    base: str
     all_runs: str
     adopted: bool
+    owner: psutil.Process | None = None
     nameable: bool = True
+
+    @property
+    def link(self) -> str:
+        """The address of the run in the UI."""
+        return (
+            f"{self.base}/#/experiments/{self.tracker.experiment_id}/runs/{self.tracker.run_id}?workflowType=machine_learning"
+        )
 
     def name(self, name: str) -> None:
         """Name the run, unless ``mlflow run --run-name`` named it."""
@@ -67,82 +77,112 @@ class Session:
 def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Iterator[Session]:
     """Adopt the run in ``MLFLOW_RUN_ID``, or begin one; end it FINISHED, FAILED or KILLED, with the exit code as a tag.
 
+    A run of our own is made when the first thing is logged to it: a mistake that is found before leaves none.
+
     Args:
         study: the entry point, kept as the tag ``memberscope.study``.
         name: the run's name if it is ours to name.
         arguments: of the command line, kept as the tag ``memberscope.command``.
 
     Raises:
-        UserError: the store cannot be written, or the server does not answer.
+        UserError: the store cannot be written, the server does not answer, or the run or experiment that MLflow's variables name is
+            deleted or absent.
     """
-    store.prepare_environment()
     uri = store.tracking_uri()
     store.check_store(uri)
-    os.environ["MLFLOW_TRACKING_URI"] = uri  # workers inherit it
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        import mlflow
+    client = store.connect(uri)
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
-    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    mlflow.set_tracking_uri(uri)
+    tags = {
+        "memberscope.study": study,
+        "memberscope.kind": "study",
+        HOST_TAG: socket.gethostname(),
+        PROCESS_TAG: _process(),
+        "memberscope.command": shlex.join(["memberscope", study, *arguments])[:5000],
+        "memberscope.versions": _versions(),
+    }
     adopted = os.environ.get("MLFLOW_RUN_ID")
     try:
-        client = mlflow.MlflowClient()
-        run = client.get_run(adopted) if adopted else client.create_run(_experiment(client, uri), run_name=name)
-        run_id, experiment_id = run.info.run_id, run.info.experiment_id
+        run = _adopted_run(client, adopted) if adopted else None
+        experiment_id = run.info.experiment_id if run else _experiment(client, uri)
         _end_stale_runs(client, experiment_id)
         client.set_experiment_tag(experiment_id, "mlflow.note.content", DESCRIPTION)
         client.set_experiment_tag(experiment_id, view.TAG, view.state())
-    except (MlflowException, OSError) as error:
-        raise UserError(
-            f"store {uri}: {str(error).splitlines()[0]}; allowed: a store that MLflow {mlflow.__version__} can use"
-        ) from None
-    tracker = MlflowTracker(client=client, run_id=run_id, experiment_id=experiment_id)
-    tracker.tags(
-        {"memberscope.study": study, "memberscope.kind": "study", HOST_TAG: socket.gethostname(), PROCESS_TAG: _process()}
-    )
-    tracker.tags(
-        {"memberscope.command": shlex.join(["memberscope", study, *arguments])[:5000], "memberscope.versions": _versions()}
-    )
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise store.unusable(uri, error) from None
+    tracker: MlflowTracker
+    if run:
+        tracker = MlflowTracker(client=client, run_id=run.info.run_id, experiment_id=experiment_id)
+        tracker.tags(tags)
+    else:
+        tracker = PendingTracker(client=client, experiment_id=experiment_id, name=name, first_tags=tags)
     session = Session(
         tracker=tracker,
         store=unquote(uri.removeprefix("sqlite:///")),
-        link=_link(uri, experiment_id, run_id),
+        base=_base(uri),
         all_runs=view.link(_base(uri), experiment_id),
         adopted=bool(adopted),
-        nameable=not adopted or GENERATED_NAME.fullmatch(run.info.run_name or "") is not None,
+        owner=find_owner() if adopted else None,
+        nameable=run is None or GENERATED_NAME.fullmatch(run.info.run_name or "") is not None,
     )
-    session.name(name)
+    if run:
+        session.name(name)
     try:
         yield session
     except BaseException as error:
+        if isinstance(error, UserError | Interrupted) and not tracker.is_there:
+            raise  # nothing was logged: there is no run to end
         status, code = end_status(error)
-        tags = {"memberscope.exit_code": str(code)}
+        end_tags = {"memberscope.exit_code": str(code)}
         if isinstance(error, Exception) and not isinstance(error, Interrupted):
-            tags["memberscope.error"] = f"{type(error).__name__}: {error}"[:500]
-        tracker.tags(tags)
-        client.set_terminated(run_id, status)
+            end_tags["memberscope.error"] = f"{type(error).__name__}: {error}"[:500]
+        tracker.tags(end_tags)
+        client.set_terminated(tracker.run_id, status)
         if adopted and status == "KILLED":
-            keep_killed.watch(run_id)
+            keep_killed.watch(tracker.run_id, session.owner.pid if session.owner else os.getppid())
         raise
     tracker.tags({"memberscope.exit_code": "0"})
-    client.set_terminated(run_id, "FINISHED")
+    client.set_terminated(tracker.run_id, "FINISHED")
+
+
+def _adopted_run(client: MlflowClient, run_id: str) -> Run:
+    """The run that MLflow, or a person, gave us to log to; UserError unless it and its experiment are there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in NOT_THERE:
+            raise
+        raise UserError(
+            f"MLFLOW_RUN_ID={run_id}: there is no run of that id in this store; allowed: the id of one, or no value"
+        ) from None
+    if run.info.lifecycle_stage != "active":
+        raise UserError(
+            f"MLFLOW_RUN_ID={run_id}: that run was deleted; allowed: restore it (mlflow runs restore --run-id {run_id}), or name another"
+        )
+    store.check_active(client.get_experiment(run.info.experiment_id), given=f"the experiment of MLFLOW_RUN_ID={run_id}")
+    return run
 
 
 def _experiment(client: MlflowClient, uri: str) -> str:
-    """The experiment of a script started by itself: MLflow's own variables, else ours, made with an explicit artifact location."""
-    if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
-        return given
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-    found = client.get_experiment_by_name(name)
-    if found:
-        return str(found.experiment_id)
-    location = None
-    if uri.startswith("sqlite:///"):
-        location = (Path(unquote(uri.removeprefix("sqlite:///"))).resolve().parent / "mlruns" / name).as_uri()
-    return str(client.create_experiment(name, artifact_location=location))
+    """The experiment of a script started by itself: MLflow's own variables, else ours."""
+    from mlflow.exceptions import MlflowException
+
+    given = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if not given:
+        return store.experiment_id(client, uri, os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT)
+    try:
+        found = client.get_experiment(given)
+    except MlflowException as error:
+        if error.error_code not in NOT_THERE:
+            raise
+        raise UserError(
+            f"MLFLOW_EXPERIMENT_ID={given}: there is no experiment of that id in this store; allowed: the id of one, or no value"
+        ) from None
+    store.check_active(found, given=f"MLFLOW_EXPERIMENT_ID={given}")
+    return given
 
 
 def _versions() -> str:
@@ -184,7 +224,3 @@ def _end_stale_runs(client: MlflowClient, experiment_id: str) -> None:
 
 def _base(uri: str) -> str:
     return uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
-
-
-def _link(uri: str, experiment_id: str, run_id: str) -> str:
-    return f"{_base(uri)}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"

@@ -1,34 +1,48 @@
 """Which store, and whether it can be used: checked before any work, since MLflow retries a dead one for minutes.
 
-Run as a program it checks and says nothing, or prints one line and exits 2: ``python -m memberscope.mlflow_adapter.store``.
+Run as a program it checks, makes the tables of a new store, and says nothing, or prints one line and exits 2:
+``python -m memberscope.mlflow_adapter.store [EXPERIMENT]``. With an experiment's name it makes that, too, unless it is there.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+import ssl
 import sys
+import urllib.error
+import urllib.request
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from memberscope.errors import UserError
+from memberscope.sweeps.storage import PORTS, shown
+from memberscope.turns import turn
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 DEFAULT_STORE = "mlflow.db"
-TIMEOUT_SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0  # of the first look whether a server is there, and of nothing else
+LOOKS = 2
+HEALTH = "/health"  # a path of MLflow's server; any answer at all will do, as proxies and hosted servers have their own
+ABSENT = (502, 503, 504)  # a proxy's way of saying that nobody is behind it
 
 # What MLflow reads when it is imported or asked; set before, unless the user set it.
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 
 def prepare_environment() -> None:
-    """Switch MLflow's telemetry off and its retries down, where the user has not decided."""
+    """Switch MLflow's telemetry off, where the user has not decided; its patience with a slow server stays its own."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
 
@@ -43,20 +57,115 @@ def check_store(uri: str) -> None:
     parts = urlsplit(uri)
     if parts.scheme == "sqlite":
         _check_file(uri)
-    elif parts.scheme in ("http", "https"):
+    elif (scheme := parts.scheme.split("+")[0]) in PORTS:
         try:
-            host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-            with socket.create_connection((host, port), timeout=TIMEOUT_SECONDS):
-                pass
+            if parts.hostname:  # without one, a socket of this machine, which answers or not at once
+                with socket.create_connection((parts.hostname, parts.port or PORTS[scheme]), timeout=TIMEOUT_SECONDS):
+                    pass
         except (OSError, ValueError) as error:
             raise UserError(
-                f"MLFLOW_TRACKING_URI={uri}: the tracking server does not answer ({error}); allowed: a server that runs, or no value "
+                f"MLFLOW_TRACKING_URI={shown(uri)}: the database does not answer ({error}); allowed: a database that runs, or no value "
                 "for a local store"
             ) from None
+    elif parts.scheme in ("http", "https"):
+        for look in range(1, LOOKS + 1):
+            missing = _look(uri)
+            if not missing:
+                return
+            if look == LOOKS:
+                raise UserError(
+                    f"MLFLOW_TRACKING_URI={shown(uri)}: the tracking server does not answer ({missing}); allowed: a server that runs, "
+                    "or no value for a local store"
+                )
+
+
+def _look(uri: str) -> str:
+    """Why the server cannot be there; empty if it answers, whatever it says."""
+    try:
+        with urllib.request.urlopen(uri.rstrip("/") + HEALTH, timeout=TIMEOUT_SECONDS):
+            return ""
+    except urllib.error.HTTPError as error:
+        return f"{error.code} {error.reason}" if error.code in ABSENT else ""
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, ssl.SSLError):  # somebody is there; which certificates to trust is MLflow's to settle
+            return ""
+        return str(error.reason)
+    except (OSError, ValueError) as error:
+        return str(error)
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of the store; of several processes that begin with a new database at once, one makes the tables and the others wait.
+
+    Raises:
+        UserError: MLflow cannot use the store.
+    """
+    prepare_environment()
+    os.environ["MLFLOW_TRACKING_URI"] = uri  # workers inherit it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import mlflow
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(uri)
+    if uri.startswith(("http:", "https:")):  # the server has its tables
+        return mlflow.MlflowClient()
+    try:
+        with turn(str(_file(uri).resolve()) if uri.startswith("sqlite") else uri):
+            return mlflow.MlflowClient()  # makes the tables where they are missing
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise unusable(uri, error) from None
+
+
+def unusable(uri: str, error: Exception) -> UserError:
+    """What to tell of a store that MLflow cannot use."""
+    import mlflow
+
+    first = next(iter(str(error).splitlines()), type(error).__name__)
+    return UserError(f"store {shown(uri)}: {first}; allowed: a store that MLflow {mlflow.__version__} can use")
+
+
+def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
+    """The id of the experiment of that name, made with an explicit artifact location unless it is there.
+
+    Raises:
+        UserError: it was deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        location = None
+        if uri.startswith("sqlite:///"):
+            location = (_file(uri).resolve().parent / "mlruns" / name).as_uri()
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException:  # another process may have made it since we looked
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    check_active(found, given=f"experiment {name}")
+    return str(found.experiment_id)
+
+
+def check_active(experiment: Experiment, *, given: str) -> None:
+    """Raise UserError if the experiment, which was named as `given`, is deleted."""
+    if experiment.lifecycle_stage != "active":
+        raise UserError(
+            f"{given}: was deleted; allowed: restore it (mlflow experiments restore --experiment-id {experiment.experiment_id}), or name "
+            "another in MLFLOW_EXPERIMENT_NAME (mlflow run: --experiment-name)"
+        )
+
+
+def _file(uri: str) -> Path:
+    return Path(unquote(uri.removeprefix("sqlite:///")))
 
 
 def _check_file(uri: str) -> None:
-    path = Path(unquote(uri.removeprefix("sqlite:///")))
+    path = _file(uri)
     if str(path) in ("", ":memory:"):
         return
     folder = path.resolve().parent
@@ -77,10 +186,14 @@ def _check_file(uri: str) -> None:
         )
 
 
-def main() -> int:
-    """Check the store that would be used."""
+def main(arguments: list[str]) -> int:
+    """Check the store that would be used, and make what it lacks: its tables and, where one is named, the experiment."""
+    uri = tracking_uri()
     try:
-        check_store(tracking_uri())
+        check_store(uri)
+        client = connect(uri)
+        for name in arguments:
+            experiment_id(client, uri, name)
     except UserError as error:
         print(f"memberscope: {error}", file=sys.stderr)
         return error.exit_code
@@ -88,4 +201,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,11 @@ class MlflowTracker:
     client: MlflowClient
     run_id: str
     experiment_id: str
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the run was made."""
+        return True
 
     @property
     def address(self) -> str:
@@ -226,3 +232,41 @@ class MlflowTracker:
                 signature=signature, pip_requirements=[f"tensorflow=={tf.__version__}"],
                 keras_model_kwargs={"save_format": "h5"},
             )  # fmt: skip
+
+
+class PendingTracker(MlflowTracker):
+    """A run that is made when the first thing is logged to it; what is only read makes none.
+
+    Args:
+        client: of the store.
+        experiment_id: where the run will be.
+        name: of the run.
+        first_tags: with which it is made.
+    """
+
+    def __init__(self, *, client: MlflowClient, experiment_id: str, name: str, first_tags: Mapping[str, str]) -> None:
+        """Nothing is made yet."""
+        for attribute, value in (("client", client), ("experiment_id", experiment_id), ("_name", name), ("_tags", first_tags)):
+            object.__setattr__(self, attribute, value)  # the class is frozen
+
+    def __repr__(self) -> str:
+        """To be shown makes no run either."""
+        return f"{type(self).__name__}(name={self._name!r}, is_there={self.is_there})"  # type: ignore[attr-defined]
+
+    @cached_property
+    def run_id(self) -> str:
+        """The run's id; the run is made when it is first asked for."""
+        made = self.client.create_run(self.experiment_id, run_name=self._name, tags=dict(self._tags))  # type: ignore[attr-defined]
+        return str(made.info.run_id)
+
+    @property
+    def is_there(self) -> bool:
+        """See `MlflowTracker.is_there`."""
+        return "run_id" in self.__dict__
+
+    def rename(self, name: str) -> None:
+        """Give the run another name, or the name that it will have."""
+        if self.is_there:
+            super().rename(name)
+        else:
+            object.__setattr__(self, "_name", name)

@@ -10,7 +10,7 @@ import numpy as np
 
 from memberscope import metrics, plots, seeds, signals
 from memberscope.attacks import registry
-from memberscope.audit import AuditReport, resolve_attacks, run_audit, tfp_slicings
+from memberscope.audit import AuditReport, check_engine, resolve_attacks, run_audit, tfp_slicings
 from memberscope.config import AuditConfig, DataConfig, ModelConfig, TrainConfig
 from memberscope.datasets import LabeledData, Sizes, duplicates
 from memberscope.errors import UserError
@@ -124,6 +124,7 @@ def check_before_training(
     data: LabeledData, config: DataConfig, models: list[ModelConfig], train: TrainConfig, audit: AuditConfig, *, seed: int
 ) -> None:
     """Raise UserError for anything that would fail later: attacks, classes, sizes, depths, a batch larger than the members."""
+    check_engine(audit.engine)
     names = resolve_attacks(audit.attacks, engine=audit.engine)
     if not any(registry.get(name).needs <= {"target"} for name in names):
         raise UserError(

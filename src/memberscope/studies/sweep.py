@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memberscope.attacks import registry
 from memberscope.audit import resolve_attacks
@@ -20,21 +20,26 @@ from memberscope.cores import cores
 from memberscope.datasets import LabeledData, load_dataset
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
-from memberscope.progress import Progress
+from memberscope.progress import Progress, Waiting
 from memberscope.studies import sweep_answer, sweep_front
 from memberscope.studies.reading import log_reading, with_reading
 from memberscope.studies.result import StudyResult
 from memberscope.studies.sweep_work import Job, work
 from memberscope.sweeps import storage as storages
+from memberscope.sweeps.answer import ADVANTAGE
 from memberscope.sweeps.cells import Grid
 from memberscope.sweeps.crew import run_crew
 from memberscope.sweeps.grids import FEWEST, make_grid
-from memberscope.sweeps.ledger import Ledger
+from memberscope.sweeps.ledger import SEED, Ledger, trial_key
 from memberscope.sweeps.prepared import save_data
 from memberscope.sweeps.search import Search, read_objectives
 from memberscope.sweeps.space import base_cell, check_corners, read_space, space_grid
 from memberscope.tracking import Tracker, as_json
 
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+SHOWN = 3  # trials that the progress names
 ROUNDS = 3  # a trial whose worker died as another put it back may find nobody left; so often the workers are begun again
 
 
@@ -47,18 +52,24 @@ def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         RuntimeError: some trials failed; the answer is given for the others, and the next start tries them anew.
     """
     check_attacks(config.attacks)
-    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates)
-    data = data.choose(config.classes, choice=config.class_choice, seed=config.seed)
-    plan = plan_of(data, config)
+    with Waiting(f"sweep: reading {config.dataset} and laying out the trials"):
+        data = load_dataset(
+            config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates
+        )
+        data = data.choose(config.classes, choice=config.class_choice, seed=config.seed)
+        plan = plan_of(data, config)
     folder = Path(config.folder)
     if not config.storage:
         make_folder(folder)
     url = storages.storage_url(config.storage, folder)
     space = space_of(plan, data, config)
     name = config.study if config.study != "auto" else study_name(space, config)
-    storage = storages.open_storage(url, heartbeat=config.heartbeat)
     directions = plan.directions if isinstance(plan, Search) else ("minimize",)
-    ledger = Ledger(study=storages.open_study(storage, name, space, directions=directions), storage=storage)
+    objectives = plan.objectives if isinstance(plan, Search) else (ADVANTAGE,)
+    with Waiting(f"sweep: opening the study {name} in {storages.shown(url)}"):
+        storage = storages.open_storage(url, heartbeat=config.heartbeat)
+        study = storages.open_study(storage, name, space, directions=directions, objectives=objectives)
+    ledger = Ledger(study=study, storage=storage)
     try:
         return _go_on(plan, ledger, url, space, data, config, tracker, stop)
     finally:
@@ -72,10 +83,11 @@ def _go_on(
     """Enqueue what is missing, run what waits, tell the answer."""
     name, folder = ledger.study.study_name, Path(config.folder)
     seeds = range(config.seed, config.seed + config.seeds)
-    if isinstance(plan, Search):
-        ledger.enqueue_points(config.trials)
-    else:
-        ledger.enqueue_cells(list(plan.cells), seeds)
+    with Waiting(f"sweep: queueing the trials of {name}"):
+        if isinstance(plan, Search):
+            ledger.enqueue_points(config.trials)
+        else:
+            ledger.enqueue_cells(plan.settings(), seeds)
     tracker.text(as_json(groups(config)), "study.json")
     tracker.text(as_json(space), "space.json")
     said = log_reading(data, tracker)
@@ -87,11 +99,12 @@ def _go_on(
             log_models=config.log_models == "yes",
         )  # fmt: skip
         train(job, ledger, config, tracker, stop)
-    settle(ledger, tracker, adopt=waiting > 0)
-    conclusion = sweep_answer.Conclusion(config=config, ledger=ledger, name=name, storage=storages.shown(url), data=data)
-    if isinstance(plan, Search):
-        return with_reading(sweep_front.of_search(conclusion, plan, tracker), said)
-    return with_reading(conclusion.of_grid(plan, seeds, tracker), said)
+    with Waiting(f"sweep: drawing conclusions from {name}"):
+        settle(ledger, tracker, adopt=waiting > 0)
+        conclusion = sweep_answer.Conclusion(config=config, ledger=ledger, name=name, storage=storages.shown(url), data=data)
+        if isinstance(plan, Search):
+            return with_reading(sweep_front.of_search(conclusion, plan, tracker), said)
+        return with_reading(conclusion.of_grid(plan, seeds, tracker), said)
 
 
 def check_attacks(request: str) -> None:
@@ -153,16 +166,17 @@ def train(job: Job, ledger: Ledger, config: SweepStudyConfig, tracker: Tracker, 
     open_trials = len(ledger.trials("WAITING", "RUNNING"))
     done = len(ledger.trials("COMPLETE"))
     workers = min(cores() if config.workers == "auto" else int(config.workers), open_trials)
-    with Progress(open_trials, job.study, unit="trial") as progress:
+    with Progress(open_trials, job.study, unit="trial", alive=True) as progress:
+        progress.note = f"{workers} workers are starting" if workers > 1 else "training is starting"
 
-        def look() -> None:
+        def look(starting: int = 0) -> None:
             nonlocal done
             now = len(ledger.trials("COMPLETE"))
-            progress.advance(now - done)
+            progress.advance(now - done, note=at_work(ledger, starting=starting, workers=workers))
             done = now
 
         if workers == 1:
-            work(job, tracker, stop, on_done=look)
+            work(job, tracker, stop, on_claim=look, on_done=look)
             return
         for _ in range(ROUNDS):
             with tempfile.TemporaryDirectory() as folder:
@@ -170,6 +184,23 @@ def train(job: Job, ledger: Ledger, config: SweepStudyConfig, tracker: Tracker, 
             look()
             if not ledger.trials("WAITING", "RUNNING"):
                 return
+
+
+def at_work(ledger: Ledger, *, starting: int, workers: int) -> str:
+    """What a sweep is doing, for its progress: which trials are being trained, and how many workers are yet to start."""
+    running = [trial_name(trial) for trial in ledger.trials("RUNNING")]
+    more = f" and {len(running) - SHOWN} more" if len(running) > SHOWN else ""
+    what = f"training {', '.join(running[:SHOWN])}{more}" if running else ""
+    waited = f"{starting} of {workers} workers {'is' if starting == 1 else 'are'} starting" if starting else ""
+    return "; ".join(part for part in (what, waited) if part) or "between trials"
+
+
+def trial_name(trial: FrozenTrial) -> str:
+    """A grid's cell and seed, as its run is named; of a search, the trial's number."""
+    if SEED not in trial.params:
+        return f"trial-{trial.number}"
+    cell, seed = trial_key(trial)
+    return f"{cell}-s{seed}"
 
 
 def job_files(job: Job, workers: int, folder: Path, tracker: Tracker) -> list[Path]:

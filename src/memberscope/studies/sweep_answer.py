@@ -15,7 +15,7 @@ from memberscope.studies.result import StudyResult
 from memberscope.sweeps import answer, figures, scaling
 from memberscope.sweeps.answer import ADVANTAGE, Effect, Result
 from memberscope.sweeps.cells import Comparison, Grid
-from memberscope.sweeps.ledger import CELL, ERROR, RESULT, RUN, SEED, Ledger
+from memberscope.sweeps.ledger import ERROR, RESULT, RUN, Ledger, trial_key
 from memberscope.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def finished(ledger: Ledger) -> list[Result]:
     """A grid's finished trials, each cell and seed once: should two ever be there, the first."""
     found: dict[tuple[str, int], Result] = {}
     for trial in ledger.trials("COMPLETE"):
-        cell, seed = str(trial.params[CELL]), int(trial.params[SEED])
+        cell, seed = trial_key(trial)
         kept = trial.user_attrs[RESULT]
         found.setdefault(
             (cell, seed),

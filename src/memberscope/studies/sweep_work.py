@@ -19,7 +19,7 @@ from memberscope.studies.sweep_trial import Outcome, log_outcome, run_cell, toge
 from memberscope.sweeps import storage as storages
 from memberscope.sweeps.answer import ADVANTAGE
 from memberscope.sweeps.cells import Cell, Grid
-from memberscope.sweeps.ledger import CELL, RUN, SEED, Claim, Ledger, SignsOfLife
+from memberscope.sweeps.ledger import RUN, Claim, Ledger, SignsOfLife, claim_key, trial_key
 from memberscope.sweeps.prepared import load_data
 from memberscope.sweeps.search import Search
 from memberscope.tracking import Tracker
@@ -76,6 +76,7 @@ def open_ledger(job: Job) -> tuple[Ledger, Mapping[str, Any]]:
 
 def work(
     job: Job, tracker: Tracker, stop: StopFlag, *, watch: Callable[[], None] = lambda: None,
+    on_ready: Callable[[], None] = lambda: None, on_claim: Callable[[], None] = lambda: None,
     on_done: Callable[[], None] = lambda: None,
 ) -> int:  # fmt: skip
     """Run trials until none waits and none runs; how many were closed with figures.
@@ -85,6 +86,8 @@ def work(
         tracker: the parent run; every trial becomes a child.
         stop: looked at between steps; what is claimed then goes back into the queue.
         watch: called with every sign of life.
+        on_ready: called once all is loaded, before the first trial is claimed.
+        on_claim: called once trials are claimed, before they are trained.
         on_done: called after every trial.
 
     Raises:
@@ -93,20 +96,21 @@ def work(
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each model is traced anew, which TensorFlow warns of
     ledger, space = open_ledger(job)
     try:
-        return _until_done(job, ledger, space, tracker, stop, watch, on_done)
+        return _until_done(job, ledger, space, tracker, stop, watch, on_ready, on_claim, on_done)
     finally:
         ledger.close()
 
 
 def _until_done(
     job: Job, ledger: Ledger, space: Mapping[str, Any], tracker: Tracker, stop: StopFlag, watch: Callable[[], None],
-    on_done: Callable[[], None],
+    on_ready: Callable[[], None], on_claim: Callable[[], None], on_done: Callable[[], None],
 ) -> int:  # fmt: skip
     from memberscope.training.fit import to_tensor
 
     data = load_data(Path(job.data))
     worker = _Worker(job, ledger, space, data, to_tensor(data.x), tracker, stop)
     done = 0
+    on_ready()
     while True:
         stop.check()
         ledger.revive()
@@ -116,6 +120,7 @@ def _until_done(
                 return done
             time.sleep(POLL_SECONDS)
             continue
+        on_claim()
         with SignsOfLife(ledger, claims, every=job.heartbeat, watch=watch):
             for closed in worker.run(claims):
                 done += closed
@@ -136,7 +141,9 @@ class _Worker:
     def alike(self, first: FrozenTrial, other: FrozenTrial) -> bool:
         """Whether two waiting trials are seeds of one cell that trains together."""
         return (
-            self.grid is not None and first.params[CELL] == other.params[CELL] and together(self.grid.cells[first.params[CELL]])
+            self.grid is not None
+            and trial_key(first)[0] == trial_key(other)[0]
+            and together(self.grid.cells[trial_key(first)[0]])
         )
 
     def run(self, claims: Sequence[Claim]) -> Iterator[bool]:
@@ -173,15 +180,15 @@ class _Worker:
     def _cell(self, claims: Sequence[Claim]) -> Iterator[list[Outcome]]:
         """The outcomes of claims of one cell, in their order; trained as they are asked for."""
         assert self.grid is not None
-        cell = self.grid.cells[str(claims[0].params[CELL])]
-        of_claims = [int(claim.params[SEED]) for claim in claims]
+        cell = self.grid.cells[claim_key(claims[0])[0]]
+        of_claims = [claim_key(claim)[1] for claim in claims]
         for outcome in run_cell(self.data, self.x, cell, of_claims, attacks=self.attacks, tuning=False, stop=self.stop):
             yield [outcome]
 
     def _seed(self, claim: Claim, outcomes: Iterator[list[Outcome]]) -> None:
         """A grid's trial."""
         assert self.grid is not None
-        name, seed = str(claim.params[CELL]), int(claim.params[SEED])
+        name, seed = claim_key(claim)
         serves = [
             f"{item.control}={level.value}" for item in self.grid.comparisons for level in item.levels if name in level.cells
         ]

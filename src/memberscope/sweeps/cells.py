@@ -129,6 +129,24 @@ class Grid:
     comparisons: tuple[Comparison, ...]
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
+    def settings(self) -> dict[str, dict[str, LevelValue]]:
+        """Each cell's values of all that the cells differ in, such as ``{"merged-4": {"classes": 4, "treatment": "merged"}, ...}``.
+
+        How often a cell is audited is no setting of it. Where the cells differ in nothing, the architecture's name stands for them.
+        """
+        flat: dict[str, dict[str, LevelValue]] = {}
+        for name, cell in self.cells.items():
+            parts = {
+                **cell.recipe.to_dict(),
+                **dataclasses.asdict(cell.part),
+                "noise_multiplier": cell.noise_multiplier,
+                "clip": cell.clip,
+            }
+            flat[name] = {key: ",".join(map(str, value)) if isinstance(value, list) else value for key, value in parts.items()}
+        first = next(iter(flat.values()))
+        varied = [key for key in first if len({values[key] for values in flat.values()}) > 1] or ["model"]
+        return {name: {key: values[key] for key in varied} for name, values in flat.items()}
+
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, for JSON and for the comparison with a study's own."""
         return {

@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from memberscope.cores import cores
+from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 
 MODULE = "memberscope.sweep_worker"
+READY = ".ready"  # a worker puts a file of this suffix beside its job's once it can claim trials
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 30.0  # for a worker to give its trial back
 REPLACEMENTS = 3  # a worker's place is filled so often again
+FALSE_STARTS = 3  # so often workers may end before they are ready; what keeps them from it will keep the next, too
+PREFIX = "memberscope: "  # of our own last line
 
 
 def thread_environment(workers: int) -> dict[str, str]:
@@ -27,48 +34,115 @@ def thread_environment(workers: int) -> dict[str, str]:
     return {**os.environ, **dict.fromkeys(names, share), "TF_NUM_INTEROP_THREADS": "1", "PYTHONPATH": path}
 
 
-def run_crew(jobs: Sequence[Path], stop: StopFlag, *, on_poll: Callable[[], None]) -> None:
+class WorkerOutput(Exception):
+    """What a worker wrote to stderr before it ended; the cause of the error that names its last line."""
+
+
+@dataclass(kw_only=True)
+class Worker:
+    """A worker process and what it writes to stderr: kept until the worker is ready, passed on from then on.
+
+    So that workers that cannot start leave one line, not a traceback each.
+    """
+
+    job: Path
+    process: subprocess.Popen[str]
+    lines: list[str] = field(default_factory=list)
+    reader: threading.Thread = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to read."""
+        assert self.process.stderr is not None
+        self.reader = threading.Thread(target=self._read, args=(self.process.stderr,), daemon=True)
+        self.reader.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it came as far as to claim trials."""
+        return self.job.with_suffix(READY).exists()
+
+    @property
+    def last_line(self) -> str:
+        """The last line that is not empty."""
+        return next((line.strip() for line in reversed(self.lines) if line.strip()), "it wrote nothing")
+
+    def _read(self, stream: IO[str]) -> None:
+        shown = 0
+        with stream:
+            for line in stream:
+                self.lines.append(line)
+                if self.ready:
+                    sys.stderr.write("".join(self.lines[shown:]))
+                    shown = len(self.lines)
+
+
+def run_crew(jobs: Sequence[Path], stop: StopFlag, *, on_poll: Callable[[int], None]) -> None:
     """Run a worker process a job file, and wait for all of them.
 
     Args:
         jobs: see `memberscope.sweep_worker`.
         stop: asks the workers to give back what they have.
-        on_poll: called twice a second.
+        on_poll: called twice a second with how many workers are still starting.
 
     Raises:
         Interrupted: `stop` was set; the workers are gone.
-        RuntimeError: workers died more often than they are replaced.
+        UserError: no worker could start, for a reason that the user can mend; it has the last worker's own words.
+        RuntimeError: no worker could start for another reason, or workers died more often than they are replaced.
     """
     environment = thread_environment(len(jobs))
 
-    def begin(job: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", MODULE, str(job)], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
+    def begin(job: Path) -> Worker:
+        job.with_suffix(READY).unlink(missing_ok=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", MODULE, str(job)], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True, errors="replace",
+        )  # fmt: skip
+        return Worker(job=job, process=process)
 
     crew = {job: begin(job) for job in jobs}
-    left = REPLACEMENTS * len(jobs)
+    left, false_starts, served = REPLACEMENTS * len(jobs), 0, False
     try:
         while crew:
             time.sleep(POLL_SECONDS)
             stop.check()
-            on_poll()
-            for job, process in list(crew.items()):
-                code = process.poll()
+            on_poll(sum(not worker.ready for worker in crew.values()))
+            for job, worker in list(crew.items()):
+                code = worker.process.poll()
                 if code is None:
                     continue
+                worker.reader.join(timeout=POLL_SECONDS)
                 del crew[job]
                 if code == 0:
-                    continue
-                if left == 0:
-                    raise RuntimeError(f"workers died {REPLACEMENTS * len(jobs) + 1} times, the last with exit code {code}")
-                left -= 1
-                crew[job] = begin(job)
+                    served = True
+                elif not worker.ready:
+                    false_starts += 1
+                    if false_starts < FALSE_STARTS:
+                        crew[job] = begin(job)
+                    elif not crew and not served:  # others that did start go on without this one
+                        raise _no_start(worker, code, false_starts) from WorkerOutput("".join(worker.lines))
+                elif left == 0:
+                    raise RuntimeError(
+                        f"workers died {REPLACEMENTS * len(jobs) + 1} times, the last with exit code {code}: {worker.last_line}"
+                    ) from WorkerOutput("".join(worker.lines))
+                else:
+                    left -= 1
+                    crew[job] = begin(job)
     finally:
-        dismiss(list(crew.values()))
+        dismiss([worker.process for worker in crew.values()])
+        for worker in crew.values():
+            worker.reader.join(timeout=POLL_SECONDS)
 
 
-def dismiss(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+def _no_start(worker: Worker, code: int, times: int) -> Exception:
+    """The error of workers that cannot start: the user's to mend where the worker said so by its exit code."""
+    if code == UserError.exit_code:
+        return UserError(worker.last_line.removeprefix(PREFIX))
+    return RuntimeError(
+        f"workers ended {times} times before they could start, the last with exit code {code}: {worker.last_line}"
+    )
+
+
+def dismiss(processes: Sequence[subprocess.Popen[str]]) -> None:
     """Ask processes to stop, and end those that do not within `PATIENCE_SECONDS`."""
     for process in processes:
         if process.poll() is None:

@@ -37,7 +37,34 @@ class Claim:
 
 def trial_key(trial: FrozenTrial) -> tuple[str, int]:
     """The cell and seed of a grid's trial."""
-    return str(trial.params[CELL]), int(trial.params[SEED])
+    return _key(trial.params, trial.user_attrs)
+
+
+def claim_key(claim: Claim) -> tuple[str, int]:
+    """The cell and seed of a claimed trial of a grid."""
+    return _key(claim.params, claim.attrs)
+
+
+def _key(params: Mapping[str, Any], attrs: Mapping[str, Any]) -> tuple[str, int]:
+    """The cell's name is an attribute; in studies that were begun before its values became the parameters, it is a parameter."""
+    return str(attrs[CELL] if CELL in attrs else params[CELL]), int(params[SEED])
+
+
+def distributions_of(settings: Mapping[str, Mapping[str, int | float | str]]) -> dict[str, Any]:
+    """Optuna's distribution of each setting: a range of its numbers, or the list of its words."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    found: dict[str, Any] = {}
+    for name in next(iter(settings.values())):
+        values = [of_cell[name] for of_cell in settings.values()]
+        numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+        if len(numbers) < len(values):
+            found[name] = CategoricalDistribution(tuple(dict.fromkeys(values)))
+        elif all(isinstance(value, int) for value in numbers):
+            found[name] = IntDistribution(int(min(numbers)), int(max(numbers)))
+        else:
+            found[name] = FloatDistribution(float(min(numbers)), float(max(numbers)))
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,21 +85,23 @@ class Ledger:
 
         return self.study.get_trials(deepcopy=False, states=tuple(TrialState[state] for state in states) or None)
 
-    def enqueue_cells(self, cells: Sequence[str], seeds: Iterable[int]) -> int:
+    def enqueue_cells(self, settings: Mapping[str, Mapping[str, int | float | str]], seeds: Iterable[int]) -> int:
         """Put every (cell, seed) that is not done, running or waiting into the queue, a cell's seeds one after the other; how many.
 
+        A trial's parameters are the cell's settings and the seed, so that Optuna's own tables and plots show them.
+
         Args:
-            cells: names of all cells of the grid, in its order.
+            settings: of all cells of the grid, by name and in its order; see `Grid.settings`.
             seeds: of every cell.
         """
-        from optuna.distributions import CategoricalDistribution, IntDistribution
+        from optuna.distributions import IntDistribution
 
         there = {trial_key(trial) for trial in self.trials(*OPEN)}
-        distributions = {CELL: CategoricalDistribution(tuple(cells)), SEED: IntDistribution(0, MOST_SEEDS)}
-        wanted = [(cell, seed) for cell in cells for seed in seeds]
+        distributions = {**distributions_of(settings), SEED: IntDistribution(0, MOST_SEEDS)}
+        wanted = [(cell, seed) for cell in settings for seed in seeds]
         missing = [key for key in wanted if key not in there]
         for cell, seed in missing:
-            self._add_waiting({CELL: cell, SEED: seed}, distributions)
+            self._add_waiting({**settings[cell], SEED: seed}, distributions, {CELL: cell})
         return len(missing)
 
     def enqueue_points(self, count: int) -> int:

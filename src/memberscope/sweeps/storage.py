@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from memberscope.errors import UserError
+from memberscope.turns import turn
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 DATABASE = "studies.db"
 SPACE = "space"  # the study attribute that holds what its trials are made of
-TIMEOUT_SECONDS = 5
-SQLITE_PATIENCE_SECONDS = 60  # how long a writer waits for the others
+TIMEOUT_SECONDS = 5  # of the first look whether a server is there
+PATIENCE_SECONDS = 60  # how long a writer waits for the others, or a busy server is waited for once it was seen
 GRACE_HEARTBEATS = 3  # after so many missed heartbeats a trial's worker is taken for dead
 MOST_RETRIES = 3  # a trial whose workers died so often is given up
 PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
@@ -81,8 +82,8 @@ def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
             f"storage={shown(url)}: MLflow keeps its runs there, and both number their tables in one place; allowed: a schema of "
             f"its own in that database (CREATE SCHEMA optuna, then {shown(url)}?options=-csearch_path%3Doptuna), or another one"
         )
-    connect = {"timeout": SQLITE_PATIENCE_SECONDS} if url.startswith("sqlite") else {"connect_timeout": TIMEOUT_SECONDS}
-    with quiet():
+    connect = {"timeout" if url.startswith("sqlite") else "connect_timeout": PATIENCE_SECONDS}
+    with turn(shown(url)), quiet():  # of several first starts, one makes the tables
         try:
             storage = RDBStorage(
                 url,
@@ -106,7 +107,7 @@ def _keeps_mlflow(url: str) -> bool:
     import sqlalchemy
 
     try:
-        engine = sqlalchemy.create_engine(url)
+        engine = sqlalchemy.create_engine(url, connect_args={"connect_timeout": TIMEOUT_SECONDS})
         try:
             return {"alembic_version", "experiments", "runs"} <= set(sqlalchemy.inspect(engine).get_table_names())
         finally:
@@ -163,6 +164,7 @@ def open_study(
     space: Mapping[str, Any],
     *,
     directions: Sequence[Literal["minimize", "maximize"]],
+    objectives: Sequence[str] = (),
     sampler: BaseSampler | None = None,
 ) -> Study:
     """The study of that name, made if it is not there.
@@ -172,6 +174,7 @@ def open_study(
         name: of the study.
         space: all that its trials are made of, as plain nested values; kept with the study, and held against it when it goes on.
         directions: ``maximize`` or ``minimize``, one an objective.
+        objectives: their names, as Optuna's tables and plots show them.
         sampler: of a search.
 
     Raises:
@@ -193,6 +196,9 @@ def open_study(
             f"study={name}: the storage holds a study of that name with another space: {difference(json.loads(kept), json.loads(text))}; "
             "allowed: the same space, or another name"
         )
+    if objectives and study.metric_names != list(objectives):  # new, or begun before objectives had names
+        with quiet():
+            study.set_metric_names(list(objectives))
     return study
 
 

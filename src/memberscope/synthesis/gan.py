@@ -168,7 +168,8 @@ def _check(x: Array, y: NDArray[np.int64], kind: Kind, classes: int) -> None:
         raise UserError(f"seeds: values from {x.min():g} to {x.max():g}; allowed: 0 to 1")
     if kind == "image" and (x.ndim != 4 or x.shape[1] % 4 or x.shape[2] % 4):
         raise UserError(
-            f"seeds: records of shape {x.shape[1:]}; allowed: images whose sides are multiples of 4, such as 32x32x3"
+            f"seeds: records of shape {x.shape[1:]}; allowed: images (height, width, channels) whose sides are multiples of 4, such as "
+            "32x32x3"
         )
     if kind == "binary" and not np.isin(x, (0.0, 1.0)).all():
         raise UserError("seeds: other values than 0 and 1; allowed: bits, or kind=real")

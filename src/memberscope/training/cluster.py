@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import UserError
+from memberscope.installed import require
 from memberscope.training.local import POLL_SECONDS, Finished
 from memberscope.training.recipe import Recipe
 from memberscope.training.trained import TrainedModel
@@ -65,6 +66,7 @@ def on_cluster(
 
 def connect(scheduler: str) -> Any:
     """A client of the scheduler at that address; UserError if nobody answers."""
+    require("distributed", by=f"scheduler={scheduler}", instead="nothing, for this machine")
     import distributed
 
     make_client: Any = distributed.Client

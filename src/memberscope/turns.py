@@ -1,0 +1,49 @@
+"""Taking turns: of several processes on this machine that want to make the same thing, one makes it and the others wait."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from memberscope.errors import UserError
+
+PATIENCE_SECONDS = 120.0  # making a store's tables takes seconds, on a busy machine half a minute
+POLL_SECONDS = 0.05
+
+
+@contextmanager
+def turn(what: str, *, patience: float = PATIENCE_SECONDS) -> Iterator[None]:
+    """Hold the only turn at `what`, the address of a database, among this user's processes on this machine.
+
+    The turn is a lock on an empty file in the folder for temporary files. It ends with the process, however that ends. Where the system
+    has no such locks (Windows), nobody waits.
+
+    Raises:
+        UserError: another process has held the turn for `patience` seconds.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    key = hashlib.sha256(what.encode()).hexdigest()[:20]
+    path = Path(tempfile.gettempdir()) / f"memberscope-{os.getuid()}-{key}.lock"
+    deadline = time.monotonic() + patience
+    with path.open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise UserError(
+                        f"store {what}: another process has been preparing it for {patience:g} s; allowed: to wait for that process, "
+                        "or to end it"
+                    ) from None
+                time.sleep(POLL_SECONDS)
+        yield
