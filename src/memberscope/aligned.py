@@ -81,6 +81,15 @@ def _shown(index: pd.Index) -> str:
     return ", ".join(map(str, index[:4].tolist())) + (", ..." if len(index) > 4 else "")
 
 
+def check_in_place(name: str, value: Any) -> None:
+    """Raise UserError for a value whose index is more than 0, 1, ...: it is lined up by position, where the index would not be seen."""
+    index = index_of(value)
+    if index is not None and index.tolist() != list(range(len(index))):
+        raise UserError(
+            f"{name}: has the index {_shown(index)}, and is read by position; allowed: an array in the order of the predictions"
+        )
+
+
 def in_order_of(records: Any, output: Any) -> Any:
     """A model's output in the order of the records that it was given: a frame or Series whose index says another is put in it.
 

@@ -57,6 +57,14 @@ def resolve_attacks(attacks: str | Iterable[str], *, engine: str = "fast") -> tu
     return tuple(attack.name for attack in found)
 
 
+def check_counts(n_member: int, n_nonmember: int, *, min_records: int) -> None:
+    """Raise UserError for too few records to audit at all."""
+    if min(n_member, n_nonmember) < min_records:
+        raise UserError(
+            f"predictions: {n_member} members and {n_nonmember} non-members; allowed: at least {min_records} on each side"
+        )
+
+
 def run_audit(
     target: Predictions | Evidence,
     shadow: ShadowPredictions | Predictions | None = None,
@@ -101,11 +109,7 @@ def run_audit(
     """
     evidence = _evidence(target, shadow)
     check_engine(engine)
-    n_member, n_nonmember = evidence.target.n_member, evidence.target.n_nonmember
-    if min(n_member, n_nonmember) < min_records:
-        raise UserError(
-            f"predictions: {n_member} members and {n_nonmember} non-members; allowed: at least {min_records} on each side"
-        )
+    check_counts(evidence.target.n_member, evidence.target.n_nonmember, min_records=min_records)
     chosen = registry.resolve(resolve_attacks(attacks, engine=engine))
     by_family = slices if isinstance(slices, Mapping) else {attack.family: slices for attack in chosen}
     if engine == "tfp":

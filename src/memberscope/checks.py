@@ -116,7 +116,8 @@ def plain_array(name: str, value: ArrayLike) -> Array:
         found = float if len(known) < len(cells) or found is None else int
     if found is None or (found is float and not hasattr(value, "iloc")):  # numbers as objects are pandas' own way alone
         raise UserError(f"{name}: holds Python objects; allowed are plain numbers, booleans or text")
-    if found is not float and len(known) < len(cells):
+    whole = name != "inputs" and bool(known) and all(isinstance(cell, int) for cell in known)
+    if (found is not float or whole) and len(known) < len(cells):
         raise UserError(f"{name}: {len(cells) - len(known)} missing values; allowed is a value for each record")
     plain = np.array([float(np.nan if _lacks(cell) else cell) for cell in cells] if found is float else cells)
     if plain.dtype.hasobject:

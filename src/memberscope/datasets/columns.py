@@ -53,6 +53,11 @@ class Column:
     kind: str | None
 
     @cached_property
+    def cells(self) -> NDArray[np.object_]:
+        """(n,) the values as Python objects."""
+        return np.asarray(self.values.to_numpy(dtype=object))
+
+    @cached_property
     def plain(self) -> NDArray[Any] | None:
         """The numbers of a CSV's cells, in order, without the missing ones; None unless every cell is written as numbers are.
 
@@ -60,7 +65,7 @@ class Column:
         """
         if self.kind is not None:
             return None
-        cells = np.array(self.values[~self.missing].tolist(), dtype=object)
+        cells = self.cells[~self.missing]
         text = "\n".join(cells.tolist())
         characters = set(text)
         if not characters <= _OF_NUMBERS or _PADDED_LINE.search(text):
@@ -72,7 +77,7 @@ class Column:
 
     def present(self) -> list[Any]:
         """The different values that are there, in order of appearance."""
-        return list(dict.fromkeys(self.values[~self.missing].tolist()))
+        return list(dict.fromkeys(self.cells[~self.missing].tolist()))
 
     def misfit(self, kind: str) -> tuple[int, Any] | None:
         """Row and value of the first cell that cannot be read as one of `kind`."""
@@ -81,8 +86,7 @@ class Column:
         refused = {value for value in self.present() if not fits(kind, value)}
         if not refused:
             return None
-        cells = self.values.tolist()
-        return next((row, cells[row]) for row in np.flatnonzero(~self.missing).tolist() if cells[row] in refused)
+        return next((row, self.cells[row]) for row in np.flatnonzero(~self.missing).tolist() if self.cells[row] in refused)
 
 
 def of_text(cells: pd.Series, na_values: tuple[str, ...] = ()) -> Column:
@@ -112,7 +116,9 @@ def of_values(name: str, where: str, values: pd.Series, na_values: tuple[str, ..
 def _missing_words(values: pd.Series, na_values: tuple[str, ...]) -> NDArray[np.bool_]:
     if not na_values:
         return np.zeros(len(values), dtype=bool)
-    return np.asarray(values.isin(na_values), dtype=bool)
+    return np.array(
+        [isinstance(cell, str) and cell in na_values for cell in values.to_numpy(dtype=object).tolist()], dtype=bool
+    )
 
 
 def _kind(values: pd.Series) -> str | None:
@@ -147,11 +153,16 @@ def kind_of_text(columns: list[Column]) -> str:
     known = cells - MARKS
     if not known:
         return WORDS if cells else NUMBERS
-    if all(cell in _TRUE or cell in _FALSE for cell in known):
+    if all(map(is_boolean, known)):
         return BOOLEANS
     if all(is_number(cell) for cell in known) and not any(looks_like_a_name(cell) for cell in known):
         return NUMBERS
     return WORDS
+
+
+def is_boolean(cell: str) -> bool:
+    """Is this text a boolean, as pandas and Python write them?"""
+    return cell in _TRUE or cell in _FALSE
 
 
 def is_number(cell: str) -> bool:
@@ -172,7 +183,7 @@ def fits(kind: str, value: Any) -> bool:
     if isinstance(value, str):
         if kind == DATES:
             return _DATE.fullmatch(value.strip()) is not None and _instant(value) is not None
-        return value in MARKS or value in _TRUE or value in _FALSE or (is_number(value) and (kind == NUMBERS or _bit(value)))
+        return value in MARKS or is_boolean(value) or (is_number(value) and (kind == NUMBERS or _bit(value)))
     if kind == DATES:
         return _instant(value) is not None
     return kind == NUMBERS or value in (0, 1)
@@ -199,18 +210,22 @@ def numbers(column: Column) -> NDArray[Any]:
     values = column.values
     dtype = getattr(values.dtype, "numpy_dtype", values.dtype)  # that of a nullable or Arrow column
     if isinstance(dtype, np.dtype) and dtype.kind in "iuf":
-        if column.missing.any() and dtype.kind != "f":
-            return np.asarray(values.astype(object).where(~column.missing, np.nan), dtype=np.float64)
-        return np.asarray(values.to_numpy(dtype=dtype, na_value=np.nan) if dtype != values.dtype else values.to_numpy())
+        if values.dtype == dtype:
+            return np.asarray(values)
+        if column.missing.any():
+            return np.where(column.missing, np.nan, column.cells).astype(dtype if dtype.kind == "f" else np.float64)
+        return column.cells.astype(dtype)
     if column.plain is not None and not column.missing.any():
         return column.plain
     if column.plain is not None:
         placed = np.full(len(values), np.nan)
         placed[~column.missing] = column.plain
         return placed
-    cells = values.astype(object).tolist()
     parsed = {cell: _number(cell) for cell in column.present()}
-    found = [np.nan if lacking else parsed[cell] for cell, lacking in zip(cells, column.missing.tolist(), strict=True)]
+    found = [
+        np.nan if lacking else parsed[cell]
+        for cell, lacking in zip(column.cells.tolist(), column.missing.tolist(), strict=True)
+    ]
     if all(isinstance(value, int) for value in found):
         return np.array(found, dtype=np.int64 if max(map(abs, found), default=0) <= _LARGEST_WHOLE else np.uint64)
     return np.array(found, dtype=np.float64)
@@ -221,7 +236,7 @@ def _number(value: Any) -> int | float:
         text = value.strip()
         if text in MARKS:
             return np.nan
-        if text in _TRUE or text in _FALSE:
+        if is_boolean(text):
             return int(text in _TRUE)
         return int(text) if _WHOLE.fullmatch(text) and abs(int(text)) <= _LARGEST_WHOLE else float(text)
     return int(value) if isinstance(value, bool | np.bool_ | int | np.integer) else float(value)
@@ -240,7 +255,7 @@ def words(column: Column, *, lacking_as: float | None = np.nan) -> NDArray[np.ob
     return np.array(
         [
             lacking_as if lacking else word(cell)
-            for cell, lacking in zip(column.values.tolist(), column.missing.tolist(), strict=True)
+            for cell, lacking in zip(column.cells.tolist(), column.missing.tolist(), strict=True)
         ],
         dtype=object,
     )
@@ -261,14 +276,20 @@ def word(value: Any) -> str:
     return str(value)
 
 
+def _same_date(text: str) -> str:
+    """A date that is held as text as `word` writes it."""
+    instant = _instant(text) if len(text) > len("2024-12-31") and _DATE.fullmatch(text) else None
+    return text if instant is None else word(instant)
+
+
 def dates(column: Column) -> pd.Series:
     """(n,) datetime64[ns]; times with an offset become UTC."""
     import pandas as pd
 
     if isinstance(column.values.dtype, np.dtype) and column.values.dtype.kind == "M":
         return column.values
-    cells = column.values.astype(object).where(~column.missing, None)
-    found = pd.to_datetime(cells, utc=True)
+    cells = [None if lacking else cell for cell, lacking in zip(column.cells.tolist(), column.missing.tolist(), strict=True)]
+    found = pd.Series(pd.to_datetime(cells, utc=True))
     zoned = any(instant is not None and instant.tzinfo is not None for instant in map(_instant, column.present()))
     return found if zoned else found.dt.tz_localize(None)
 
@@ -286,17 +307,24 @@ def names_records(values: pd.Series) -> bool:
     return whole and len(values) > 1 and not column.missing.any() and len(column.present()) == len(values)
 
 
-def keys(values: pd.Series) -> tuple[NDArray[np.float64] | None, list[str] | None]:
-    """A typed column for hashing: its numbers, its text, or both; the same for the same values whatever their type.
+def as_float64(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Numbers as float64 with one zero and one NaN, so that equal values have equal bytes."""
+    found: NDArray[np.float64] = values.astype(np.float64) + 0.0
+    found[np.isnan(found)] = np.nan
+    return found
+
+
+def keys(column: Column, kind: str) -> tuple[NDArray[np.float64] | None, list[str] | None]:
+    """A typed column of `kind` for hashing: its numbers, its text, or both; the same for the same values whatever their type.
 
     Numbers are float64 with one zero and one NaN. Whole numbers beyond 2^53 have what float64 leaves out as text beside it.
     """
-    column = of_values(str(values.name), "data", values)
-    if column.kind in (WORDS, DATES):
-        return None, [" " if cell != cell else f"={cell}" for cell in words(column).tolist()]
+    if kind in (WORDS, DATES):
+        cells = words(column).tolist()
+        text = {cell: " " if cell != cell else f"={_same_date(cell)}" for cell in dict.fromkeys(cells)}
+        return None, [text[cell] for cell in cells]
     exact = numbers(column)
-    found: NDArray[np.float64] = exact.astype(np.float64) + 0.0
-    found[np.isnan(found)] = np.nan
+    found = as_float64(exact)
     if exact.dtype.kind in "iu" and len(exact) and max(abs(int(exact.min())), abs(int(exact.max()))) > _EXACT:
         rest = [whole - int(rounded) for whole, rounded in zip(exact.tolist(), found.tolist(), strict=True)]
         if any(rest):

@@ -7,6 +7,7 @@ records that are on both sides, and what pairs two audits of different models.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,10 +94,11 @@ def _table(name: str, path: str, label: str, na_values: tuple[str, ...], *, csv:
         raise UserError(f"{name}={path}: holds no record; allowed: at least one")
     frame = frame.reset_index(drop=True)
     y = frame.pop(label)
-    missing = int((columns.of_text(y, na_values).missing if csv else y.isna() | y.isin(na_values)).sum())
+    where = f"{name}={path}"
+    missing = int((columns.of_text(y, na_values) if csv else columns.of_values(label, where, y, na_values)).missing.sum())
     if missing:
         raise UserError(f"{name}={path}: {missing} records have no {label}; allowed: a label a record")
-    labels = y.to_numpy(dtype=object) if csv else plain_labels(y, where=f"{name}={path}: {label}")
+    labels = y.to_numpy(dtype=object) if csv else plain_labels(y, where=where)
     return Records(x=frame, y=labels, name=name, path=path, text=csv)
 
 
@@ -119,7 +121,7 @@ def plain_labels(labels: Any, *, where: str = "label") -> NDArray[Any]:
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if array.ndim != 1:
         raise UserError(f"{where}: labels of shape {array.shape}; allowed: one label a record")
-    column = columns.of_values("of labels", where, pd.Series(array))
+    column = columns.of_values("label", where, pd.Series(array))
     if column.missing.any():
         raise UserError(f"{where}: {int(column.missing.sum())} records have no label; allowed: a label a record")
     if column.kind == columns.NUMBERS:
@@ -128,7 +130,7 @@ def plain_labels(labels: Any, *, where: str = "label") -> NDArray[Any]:
 
 
 def record_ids(members: Records, nonmembers: Records) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """One number a record, the same for the same features and label: 63 bits of BLAKE2b over their values as both files hold them.
+    """One number a record, the same for the same features and label: 63 bits of BLAKE2b over their values under one schema.
 
     Numbers are compared as numbers: 1 in one file is 1.0 in the other. Columns are compared by name, in whatever order they stand. Give
     the columns that the model is shown: any other, such as a row number, would make every record one of its kind.
@@ -152,20 +154,28 @@ def record_ids(members: Records, nonmembers: Records) -> tuple[NDArray[np.int64]
             )
         if ours.dtype == theirs.dtype and ours.dtype.kind in "iub":
             return _hashed(members, ours), _hashed(nonmembers, theirs)
-        return _hashed(members, ours.astype(np.float64) + 0.0), _hashed(nonmembers, theirs.astype(np.float64) + 0.0)
-    return _hashed(members, _rows(members)), _hashed(nonmembers, _rows(nonmembers))
+        return _hashed(members, columns.as_float64(ours)), _hashed(nonmembers, columns.as_float64(theirs))
+    first, second = _rows([members, nonmembers])
+    return _hashed(members, first), _hashed(nonmembers, second)
 
 
-def _rows(side: Records) -> NDArray[Any] | list[bytes]:
-    """A frame's rows as bytes, its columns in order of their names: numbers first, then text."""
-    if isinstance(side.x, np.ndarray):
-        return side.x
+def _rows(sides: Sequence[Records]) -> list[NDArray[Any] | list[bytes]]:
+    """The rows of frames of one schema as numbers or bytes, columns in order of their names: numbers first, then text."""
+    read = [{name: columns.of_values(name, side.where, side.x[name]) for name in sorted(side.columns or ())} for side in sides]
+    kinds: dict[str, str] = {}
+    for name in read[0]:  # a side on which all is missing says nothing
+        known = [side[name].kind or "" for side in read if not side[name].missing.all()]
+        kinds[name] = known[0] if known else columns.NUMBERS
+    return [_row_keys(side, kinds, len(each)) for side, each in zip(read, sides, strict=True)]
+
+
+def _row_keys(side: dict[str, columns.Column], kinds: dict[str, str], count: int) -> NDArray[Any] | list[bytes]:
     numbers, text = [], []
-    for name in sorted(side.x.columns):
-        values, words = columns.keys(side.x[name])
+    for name, column in side.items():
+        values, words = columns.keys(column, kinds[name])
         numbers += [values] if values is not None else []
         text += [words] if words is not None else []
-    rows = np.stack(numbers, axis=1) if numbers else np.empty((len(side), 0))
+    rows = np.stack(numbers, axis=1) if numbers else np.empty((count, 0))
     if not text:
         return rows
     joined = [
@@ -180,7 +190,10 @@ def _hashed(side: Records, rows: NDArray[Any] | list[bytes]) -> NDArray[np.int64
     ]
     found = np.empty(len(side), dtype=np.uint64)
     for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
-        digest = hashlib.blake2b(row if isinstance(row, bytes) else row.tobytes(), digest_size=8, key=label.encode()[:64])
+        key = (
+            label.encode() if len(label.encode()) <= hashlib.blake2b.MAX_KEY_SIZE else hashlib.blake2b(label.encode()).digest()
+        )
+        digest = hashlib.blake2b(row if isinstance(row, bytes) else row.tobytes(), digest_size=8, key=key)
         found[number] = int.from_bytes(digest.digest(), "little")
     return (found >> np.uint64(1)).astype(np.int64)
 

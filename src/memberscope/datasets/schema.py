@@ -87,7 +87,7 @@ def one_schema(
     """The sides with each column of one type, and what a reader should know of how they were read (or nothing).
 
     Args:
-        sides: tables; arrays pass as they are.
+        sides: tables; or arrays, of which only floats of two precisions change.
         shown: the columns that the model is shown, with the types of its signature (empty where it has none); others are left out. None:
             all columns.
         classes: the model's names of its classes, whose type the labels take.
@@ -97,7 +97,7 @@ def one_schema(
         UserError: a value that is not of its column's type, with column, row and value.
     """
     if any(isinstance(side.x, np.ndarray) for side in sides):
-        return list(sides), ""
+        return _arrays(sides), ""
     names = [[name for name in side.columns or () if shown is None or name in shown] for side in sides]
     typed: list[dict[str, Any]] = [{} for _ in sides]
     left = dict.fromkeys(name for side in sides for name in side.columns or () if shown is not None and name not in shown)
@@ -114,6 +114,15 @@ def one_schema(
         for side, found, y in zip(sides, typed, labels, strict=True)
     ]
     return made, "; ".join(notes)
+
+
+def _arrays(sides: Sequence[Records]) -> list[Records]:
+    """Arrays of floats in the narrower of their types, for the reason that `_alike` gives."""
+    kinds = {side.x.dtype for side in sides if isinstance(side.x, np.ndarray) and side.x.dtype.kind == "f"}
+    if len(kinds) < 2 or not all(isinstance(side.x, np.ndarray) and side.x.dtype.kind == "f" for side in sides):
+        return list(sides)
+    narrow = min(kinds, key=lambda dtype: dtype.itemsize)
+    return [dataclasses.replace(side, x=side.x.astype(narrow)) for side in sides if isinstance(side.x, np.ndarray)]
 
 
 def few(names: Sequence[str]) -> str:
@@ -165,7 +174,7 @@ def _one_column(
         if odd is not None:
             held = "text" if column.kind in (None, WORDS) else column.kind
             raise UserError(
-                f"{side.where}: column {name} holds {held}; {why}: {odd[1]!r} in row {odd[0]} (counted from 0) is none; "
+                f"{side.where}: column {name} holds {held}; {why}, and {odd[1]!r} in row {odd[0]} (counted from 0) is none; "
                 f"allowed: {ALLOWED[kind]}"
             )
     return _converted(kind, read, free=not type_name), _note(name, kind, read, type_name)
@@ -299,5 +308,5 @@ def _label_kind(cells: list[Column], typed: list[NDArray[Any]], classes: Sequenc
         return WORDS
     numeric = all(map(columns.is_number, known))
     if classes is not None or typed:
-        return NUMBERS if numeric else BOOLEANS if all(columns.fits(BOOLEANS, cell) for cell in known) else WORDS
+        return NUMBERS if numeric else BOOLEANS if all(map(columns.is_boolean, known)) else WORDS
     return WORDS if set(known) & columns.MARKS else columns.kind_of_text(cells)

@@ -31,7 +31,7 @@ from mlflow.models.evaluation.base import EvaluationResult, ModelEvaluator
 
 from memberscope import outputs
 from memberscope.aligned import in_order_of, line_up
-from memberscope.audit import check_engine, resolve_attacks, run_audit
+from memberscope.audit import check_counts, check_engine, resolve_attacks, run_audit
 from memberscope.checks import Array, plain_array
 from memberscope.config import AttackOptionsConfig, AuditModelConfig
 from memberscope.datasets import columns
@@ -83,6 +83,7 @@ class MembershipEvaluator(ModelEvaluator):
         names = resolve_attacks(options.attacks, engine=options.engine)
         wanted = check_slices(options)
         records, own = _records(dataset, own)
+        check_counts(int(own["member"].sum()), int((~own["member"]).sum()), min_records=options.min_records)
         member, extra = own["member"], slice_columns([records], wanted)
         ready = (
             None

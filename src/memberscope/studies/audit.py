@@ -10,7 +10,7 @@ import numpy as np
 from memberscope import outputs, signals
 from memberscope import slices as slicing
 from memberscope.aligned import in_order_of
-from memberscope.audit import check_engine, resolve_attacks, run_audit, tfp_slicings
+from memberscope.audit import check_counts, check_engine, resolve_attacks, run_audit, tfp_slicings
 from memberscope.checks import Array
 from memberscope.config import AttackOptionsConfig, AuditModelConfig, groups
 from memberscope.datasets import records as sides
@@ -45,6 +45,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         sides.read_records(name, getattr(config, name), label=config.label, na_values=na_values)
         for name in ("members", "nonmembers")
     ]
+    check_counts(*map(len, files), min_records=config.min_records)
     extra = slice_columns(files, wanted, na_values)
     model = tracker.load_model(config.model_uri, prefer_labels=config.output == "labels")
     if model.classes is not None:
