@@ -146,7 +146,7 @@ def test_masks_and_ids_follow_the_index_of_the_data(laboratory: Any) -> None:
     assert _auc(laboratory, frame, uri, member=mask, record_ids=ids) == right > 0.7
     assert _auc(laboratory, frame, uri, member=mask.to_numpy()) < 0.6, "an array is in the order of the data"
     for wrong in (mask.reset_index(drop=True), mask.rename(index={"r0": "r800"})):
-        with pytest.raises(UserError, match="evaluator_config: member has the index .* and data r0, r1"):
+        with pytest.raises(UserError, match=r"evaluator_config: member has the index .* and data r0, r1"):
             _auc(laboratory, frame, uri, member=wrong)
 
 
@@ -178,7 +178,7 @@ def test_a_model_that_sorts_its_answers_is_read_by_their_index(laboratory: Any, 
         def __init__(self, forest: Any) -> None:
             self.forest = forest
 
-        def predict(self, context: Any, model_input: Any, params: Any = None) -> pd.DataFrame:
+        def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow would take hints for a signature
             scores = pd.DataFrame(self.forest.predict_proba(model_input), columns=["churn", "stay"], index=model_input.index)
             return scores.sort_values("stay")
 
@@ -194,23 +194,22 @@ def test_a_model_that_sorts_its_answers_is_read_by_their_index(laboratory: Any, 
     assert found == expected.cell("threshold_loss").figures["auc"].value > 0.7
 
 
-@pytest.mark.parametrize("kind", ["Int64", "Float64", "category", "boolean"])
-def test_frames_of_pandas_own_types(laboratory: Any, columns: list[str], kind: str) -> None:
+def test_frames_of_pandas_own_types(laboratory: Any, columns: list[str]) -> None:
     import mlflow.sklearn
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.tree import DecisionTreeClassifier
 
     frame, member = both(laboratory)
-    frame["f7"] = pd.array((frame["f7"] > 0).astype(int), dtype=kind if kind != "category" else "Int64")
-    if kind == "category":
-        frame["f7"] = frame["f7"].astype(int).astype("category")
-    else:
-        frame.loc[::9, "f7"] = pd.NA
-    plain = frame[columns].astype({"f7": object}).assign(f7=[np.nan if v is pd.NA else float(v) for v in frame["f7"]])
-    model = HistGradientBoostingClassifier(random_state=0).fit(plain[member], frame.loc[member, "label"])
+    plain = frame[columns].round(1)
+    typed = plain.copy()
+    for name, kind in zip(columns, ("Int64", "Float64", "boolean", "category", "UInt8"), strict=False):
+        whole = (plain[name] > 0).astype(float)
+        plain[name] = whole if kind == "category" else whole.mask(np.arange(800) % 9 == 0)
+        typed[name] = plain[name].astype(int).astype("category") if kind == "category" else plain[name].astype(kind)
+    model = DecisionTreeClassifier(max_depth=7, random_state=0).fit(plain[member], frame.loc[member, "label"])
     uri = laboratory.log(mlflow.sklearn, model, serialization_format="cloudpickle")
     labels = frame["label"].map({"churn": 0, "stay": 1})
     expected = run_audit(
         Predictions(probs=model.predict_proba(plain), labels=labels.to_numpy(), member=member), attacks="threshold_loss"
     )
-    found = _auc(laboratory, frame, uri, member=pd.array(member, dtype="boolean"))
-    assert found == expected.cell("threshold_loss").figures["auc"].value > 0.7
+    found = _auc(laboratory, typed.assign(label=frame["label"].astype("string")), uri, member=pd.array(member, dtype="boolean"))
+    assert found == expected.cell("threshold_loss").figures["auc"].value > 0.55

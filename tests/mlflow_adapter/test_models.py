@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from typing import Any
 
 import mlflow
@@ -217,9 +218,9 @@ def test_a_model_without_a_signature_is_shown_the_columns_that_it_was_fitted_on(
     laboratory: Any, columns: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     import mlflow.sklearn
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.tree import DecisionTreeClassifier
 
-    model = LogisticRegression().fit(laboratory.inside[columns], laboratory.inside["label"])
+    model = DecisionTreeClassifier(max_depth=4).fit(laboratory.inside[columns], laboratory.inside["label"])
     uri = laboratory.log(mlflow.sklearn, model, serialization_format="cloudpickle")
     laboratory.inside[["label", *reversed(columns)]].to_csv("in_turned.csv")
     laboratory.outside.to_csv("out_turned.csv")
@@ -235,9 +236,9 @@ def test_a_model_without_a_signature_is_shown_the_columns_that_it_was_fitted_on(
 def test_words_reach_the_model_as_it_was_trained_on_them(laboratory: Any, capsys: pytest.CaptureFixture[str]) -> None:
     import mlflow.sklearn
     from mlflow.models import infer_signature
-    from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder
+    from sklearn.tree import DecisionTreeClassifier
 
     rng = np.random.default_rng(0)
     table = pd.DataFrame(
@@ -249,8 +250,12 @@ def test_words_reach_the_model_as_it_was_trained_on_them(laboratory: Any, capsys
     y = pd.Series(
         np.where((table["zip"] == "00123") ^ (table["country"] == "NA") ^ (table["size"] == "1.0"), "NA", "yes"), name="label"
     )
-    model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit(table, y)
-    uri = laboratory.log(mlflow.sklearn, model, signature=infer_signature(table), serialization_format="cloudpickle")
+    model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), DecisionTreeClassifier(max_depth=6)).fit(table, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pandas, which would leave the signature empty
+        signature = infer_signature(table)
+    assert [spec.type.name for spec in signature.inputs] == ["string"] * 4 + ["long"]
+    uri = laboratory.log(mlflow.sklearn, model, signature=signature, serialization_format="cloudpickle")
     whole = table.assign(label=y)
     whole[:200].to_csv("in_words.csv", index=False)
     whole[200:].to_csv("out_words.csv", index=False)
@@ -298,3 +303,17 @@ def test_slices_by_a_column_of_the_users_table(
         assert len(lines) == 1
         assert part in lines[0]
     assert not asked, "refused before the model is asked"
+
+
+def test_a_signature_that_says_nothing_is_none(laboratory: Any, columns: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    import mlflow.sklearn
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import AnyType
+    from sklearn.tree import DecisionTreeClassifier
+
+    model = DecisionTreeClassifier(max_depth=4).fit(laboratory.inside[columns], laboratory.inside["label"])
+    signature = ModelSignature(inputs=Schema([ColSpec(type=AnyType())]))  # MLflow's default where it cannot infer one
+    uri = laboratory.log(mlflow.sklearn, model, signature=signature, serialization_format="cloudpickle")
+    assert cli.main(["audit", f"--model_uri={uri}", *FILES]) == 0
+    assert "Asked through `predict_proba`" in capsys.readouterr().out

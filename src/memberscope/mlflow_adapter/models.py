@@ -69,6 +69,10 @@ def wrap(loaded: Any, *, facts: Mapping[str, str], prefer_labels: bool = False) 
     fitted = tuple(str(name) for name in getattr(native, "feature_names_in_", ()))
     metadata = getattr(loaded, "metadata", None)
     schema = metadata.get_input_schema() if metadata is not None else None
+    if schema is not None and not schema.is_tensor_spec() and [spec.name for spec in schema.inputs] == [None]:
+        schema = (
+            None if type(schema.inputs[0].type).__name__ == "AnyType" else schema
+        )  # what MLflow writes if it cannot infer one
     if not prefer_labels and listed is not None and hasattr(native, "predict_proba"):
         return Model(
             ask=native.predict_proba, schema=schema, fitted=fitted, classes=listed, facts={**facts, "method": "predict_proba"}
