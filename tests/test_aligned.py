@@ -82,6 +82,21 @@ def test_an_index_that_may_only_count_rows_is_not_taken_for_an_order() -> None:
     assert found["member"].tolist() == list(range(6))
 
 
+def test_an_order_of_its_own_beside_an_array_is_refused() -> None:
+    turned = pd.Series([True, False] * 3).iloc[ORDER]
+    for like in (None, np.zeros((6, 2))):
+        beside = {"labels": np.zeros(6, int)} if like is None else {}
+        with pytest.raises(
+            UserError, match=r"member has the index 3, 1, 5, 0, .*an order of its own, and (labels|data) has none"
+        ):
+            line_up({"member": turned, **beside}, source="here", like=like)
+    split = pd.Series(
+        [True, False] * 3, index=[17, 3, 99, 4, 5, 60]
+    )  # rows of a larger table, in the order of the arrays beside them
+    said = Predictions(predicted=[0] * 6, labels=[0] * 6, member=split)
+    assert said.member.tolist() == [True, False] * 3
+
+
 def test_shadow_models_have_records_in_columns() -> None:
     member = pd.DataFrame([[True, False] * 3, [False, True] * 3], columns=NAMES)
     losses = pd.DataFrame(np.arange(12.0).reshape(2, 6), columns=NAMES)

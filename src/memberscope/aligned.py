@@ -39,17 +39,23 @@ def line_up(
 
     Raises:
         UserError: two indexes have different labels, or labels that are not unique, or the same in another order while something else
-            (an array, or an index that merely counts 0, 1, ...) does not say whose order is meant.
+            (an array, or an index that merely counts 0, 1, ...) does not say whose order is meant; or an index counts the rows in another
+            order, and there are arrays beside it.
     """
     places = axes or {}
     indexes = {name: index for name, value in values.items() if (index := index_of(value, places.get(name, 0))) is not None}
     reference = index_of(like)
-    if reference is None and like is None and indexes:
+    loose = [name for name in values if name not in indexes] if like is None else [like_name] if reference is None else []
+    if reference is None and indexes:
         like_name, reference = next(iter(indexes.items()))
+        if loose and _scrambled(reference):
+            raise UserError(
+                f"{source}: {like_name} has the index {_shown(reference)}, an order of its own, and {loose[0]} has none; allowed: an index "
+                f"on both, or {like_name}.to_numpy() if both stand in the same order"
+            )
     if reference is None:
         return dict(values)
     found = dict(values)
-    loose = [name for name in values if name not in indexes] if like is None else []
     for name, index in indexes.items():
         if len(index) != len(reference) or index.equals(reference):  # another length is refused where shapes are checked
             continue
@@ -75,6 +81,12 @@ def _problem(index: pd.Index, reference: pd.Index, loose: list[str]) -> str:
     if loose:
         return f"the same labels in another order, and {loose[0]} has no index to say whose order it is in"
     return ""
+
+
+def _scrambled(index: pd.Index) -> bool:
+    """Does this index count all rows, but in another order?"""
+    labels, counting = index.tolist(), list(range(len(index)))
+    return labels != counting and set(labels) == set(counting)
 
 
 def _shown(index: pd.Index) -> str:

@@ -288,9 +288,13 @@ def dates(column: Column) -> pd.Series:
 
     if isinstance(column.values.dtype, np.dtype) and column.values.dtype.kind == "M":
         return column.values
-    cells = [None if lacking else cell for cell, lacking in zip(column.cells.tolist(), column.missing.tolist(), strict=True)]
+    instants = {cell: _instant(cell) for cell in column.present()}
+    cells = [
+        None if lacking else instants[cell]
+        for cell, lacking in zip(column.cells.tolist(), column.missing.tolist(), strict=True)
+    ]
     found = pd.Series(pd.to_datetime(cells, utc=True))
-    zoned = any(instant is not None and instant.tzinfo is not None for instant in map(_instant, column.present()))
+    zoned = any(instant is not None and instant.tzinfo is not None for instant in instants.values())
     return found if zoned else found.dt.tz_localize(None)
 
 
