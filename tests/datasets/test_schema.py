@@ -216,15 +216,22 @@ def test_numbers_of_two_precisions_are_compared_in_the_narrower() -> None:
     assert kept.x["c"].tolist() == [2**24 + 1], "no whole number changes for it"
 
 
+def test_a_missing_number_is_the_same_in_whatever_bits_it_is_held() -> None:
+    frame = pd.DataFrame({"c": [np.nan, 1.0], "label": 0})
+    other = frame.assign(c=np.array([-np.nan, 1.0]))
+    assert frame["c"].to_numpy().tobytes() != other["c"].to_numpy().tobytes()
+    np.testing.assert_array_equal(*record_ids(of_frame(frame), of_frame(other)))
+
+
 def test_whole_numbers_beyond_float64_are_still_different() -> None:
     side = of_frame(pd.DataFrame({"c": [2**53, 2**53 + 1, 2**53 + 2], "label": 0}))
     assert len(set(record_ids(side, side)[0].tolist())) == 3
 
 
 def test_cells_do_not_run_into_each_other() -> None:
-    frame = pd.DataFrame({"a": ["x", "x1:y", None, ""], "b": ["1:y", "", "", None], "label": 0})
+    frame = pd.DataFrame({"a": ["x", "x=y", None, "", " ", "x2:=y"], "b": ["y=z", "z", "", None, "", ""], "label": 0})
     side = of_frame(frame)
-    assert len(set(record_ids(side, side)[0].tolist())) == 4
+    assert len(set(record_ids(side, side)[0].tolist())) == 6
     long = [f"{'c' * 80}{k}" for k in range(2)]
     (named,), _ = one_schema([of_csv(f"a,label\n1,{long[0]}\n1,{long[1]}\n")])
     assert len(set(record_ids(named, named)[0].tolist())) == 2, "a label is part of a record to its last letter"
