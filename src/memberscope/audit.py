@@ -61,6 +61,15 @@ def resolve_attacks(attacks: str | Iterable[str], *, engine: str = "fast") -> tu
     return tuple(attack.name for attack in found)
 
 
+def check_counts(n_member: int, n_nonmember: int, *, min_records: int, copies: int = 0) -> None:
+    """Raise UserError for too few records to audit at all, once `copies` are left out."""
+    if min(n_member, n_nonmember) < min_records:
+        once = f" once {copies} copies are left out" if copies else ""
+        raise UserError(
+            f"predictions: {n_member} members and {n_nonmember} non-members{once}; allowed: at least {min_records} on each side"
+        )
+
+
 def run_audit(
     target: Predictions | Evidence,
     shadow: ShadowPredictions | Predictions | None = None,
@@ -114,12 +123,10 @@ def run_audit(
     check_engine(engine)
     distinct = distinct_records(_evidence(target, shadow), duplicates=duplicates)
     evidence = distinct.evidence
-    n_member, n_nonmember = evidence.target.n_member, evidence.target.n_nonmember
-    if min(n_member, n_nonmember) < min_records:
-        once = f" once {distinct.copies} copies are left out" if distinct.dropped else ""
-        raise UserError(
-            f"predictions: {n_member} members and {n_nonmember} non-members{once}; allowed: at least {min_records} on each side"
-        )
+    check_counts(
+        evidence.target.n_member, evidence.target.n_nonmember, min_records=min_records,
+        copies=distinct.copies if distinct.dropped else 0,
+    )  # fmt: skip
     chosen = registry.resolve(resolve_attacks(attacks, engine=engine))
     by_family = slices if isinstance(slices, Mapping) else {attack.family: slices for attack in chosen}
     if engine == "tfp":

@@ -6,6 +6,7 @@ They look at chunks of rows, so that checking a million rows of a hundred float3
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -96,14 +97,50 @@ def check_classes(name: str, array: Array, *, below: int | None) -> None:
         )
 
 
-def frozen_view(name: str, value: ArrayLike) -> Array:
-    """A read-only view of `value`; objects and lists of unequal lengths are refused."""
+def plain_array(name: str, value: ArrayLike) -> Array:
+    """`value` as an array of plain numbers, booleans or text, which pandas often holds as objects (text, nullable and Arrow columns).
+
+    Raises:
+        UserError: rows of unequal lengths, a missing value where there is no NaN to stand for it, or objects that are none of these.
+    """
     try:
         array = np.asarray(value)
     except ValueError:
         raise UserError(f"{name}: rows of unequal lengths; allowed is a rectangular array") from None
-    if array.dtype.hasobject:
+    if not array.dtype.hasobject:
+        return array
+    cells = array.ravel().tolist()
+    known = [cell for cell in cells if not _lacks(cell)]
+    found = next((kind for kind in (bool, int, float, str) if known and all(isinstance(cell, kind) for cell in known)), None)
+    if found is int or (found is None and known and all(isinstance(cell, int | float | Decimal) for cell in known)):
+        found = float if len(known) < len(cells) or found is None else int
+    if found is None or (found is float and not hasattr(value, "iloc")):  # numbers as objects are pandas' own way alone
         raise UserError(f"{name}: holds Python objects; allowed are plain numbers, booleans or text")
+    whole = name != "inputs" and bool(known) and all(isinstance(cell, int) for cell in known)
+    if (found is not float or whole) and len(known) < len(cells):
+        raise UserError(f"{name}: {len(cells) - len(known)} missing values; allowed is a value for each record")
+    plain = np.array([float(np.nan if _lacks(cell) else cell) for cell in cells] if found is float else cells)
+    if plain.dtype.hasobject:
+        raise UserError(f"{name}: holds whole numbers of more than 64 bits; allowed are plain numbers, booleans or text")
+    return plain.reshape(array.shape)
+
+
+def _lacks(cell: object) -> bool:
+    """Is this None, NaN, or what pandas has for them?"""
+    return cell is None or type(cell).__name__ in ("NAType", "NaTType") or (isinstance(cell, float) and cell != cell)
+
+
+def signed(array: Array) -> Array:
+    """Class numbers of uint64 as int64, which counting and indexing take; too large ones stay, to be refused as classes."""
+    fits = array.dtype == np.uint64 and (not array.size or int(array.max()) <= np.iinfo(np.int64).max)
+    return array.astype(np.int64) if fits else array
+
+
+def frozen_view(name: str, value: ArrayLike) -> Array:
+    """A read-only view of `value`, made plain by `plain_array`."""
+    array = plain_array(name, value)
+    if name in ("labels", "predicted", "perturbed_labels", "shadow_labels"):
+        array = signed(array)
     view = array.view()
     view.flags.writeable = False
     return view

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope.aligned import check_in_place
 from memberscope.checks import Array, BoolArray, check_classes, check_finite, frozen_view, is_number
 from memberscope.errors import UserError
 from memberscope.predictions import Predictions, ShadowPredictions
@@ -40,6 +41,7 @@ class Trajectories:
     def __post_init__(self) -> None:
         """Check the fields against each other."""
         for item in fields(self):
+            check_in_place(f"trajectories: {item.name}", getattr(self, item.name))
             object.__setattr__(self, item.name, frozen_view(item.name, getattr(self, item.name)))
         for name in ("target", "shadow"):
             array = getattr(self, name)
@@ -107,6 +109,7 @@ class Evidence:
             array = getattr(self, name)
             if array is None:
                 continue
+            check_in_place(name, array)
             array = frozen_view(name, array)
             if array.ndim <= axis or array.shape[axis] != n:
                 raise UserError(f"{name}: shape {array.shape}; axis {axis} must have the target's {n} records")
@@ -128,6 +131,7 @@ class Evidence:
             records = len(self.population) if self.population is not None else 0
             if len(self.population_inputs) != records:
                 raise UserError(f"population_inputs: {len(self.population_inputs)} records; the population has {records}")
+            check_in_place("population_inputs", self.population_inputs)
             object.__setattr__(self, "population_inputs", frozen_view("population_inputs", self.population_inputs))
         for name in ("population", "augmented"):
             part = getattr(self, name)

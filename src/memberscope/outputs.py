@@ -37,7 +37,9 @@ class Reading:
     labels: Array
     why: str
 
-    def predictions(self, *, member: Array, record_ids: Array | None, inputs: Array | None) -> Predictions:
+    def predictions(
+        self, *, member: Array, record_ids: Array | None, inputs: Array | None, columns: Mapping[str, Array] | None = None
+    ) -> Predictions:
         """The output as `Predictions` of these records."""
         return Predictions(
             logits=self.values if self.form == "logits" else None,
@@ -47,6 +49,7 @@ class Reading:
             member=member,
             record_ids=record_ids,
             inputs=inputs,
+            columns=columns or {},
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from memberscope.aligned import by_class, index_of, line_up
 from memberscope.checks import Array, BoolArray, check_classes, check_finite, check_probs, frozen_view, is_number, join
 from memberscope.errors import UserError, nearest
 from memberscope.npz import read_npz, write_npz
@@ -40,6 +41,7 @@ class _Outputs:
     released: bool = False
 
     def __post_init__(self) -> None:
+        self._line_up()
         for item in fields(self):
             value = getattr(self, item.name)
             if value is not None and item.name not in ("released", "columns"):
@@ -53,6 +55,25 @@ class _Outputs:
         self._check_member()
         if self.record_ids is not None:
             self._check_shape("record_ids", self.record_ids, self._records_shape)
+
+    def _line_up(self) -> None:
+        """Put what carries an index (Series, frames) in one order; UserError where that is not certain."""
+        columns: Mapping[str, Any] = getattr(self, "columns", {})
+        given = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("released", "columns")}
+        given = {name: value for name, value in given.items() if value is not None}
+        given |= {f"column {name}": value for name, value in columns.items()}
+        if not any(index_of(value) is not None for value in given.values()):
+            return
+        found = line_up(given, source="predictions", axes=dict.fromkeys((*OUTPUTS, *SUMMARIES, "member"), self._record_axis))
+        for name in given.keys() - {f"column {name}" for name in columns}:
+            object.__setattr__(self, name, by_class(found[name]) if name in ("logits", "probs") else found[name])
+        if columns:
+            object.__setattr__(self, "columns", {name: found[f"column {name}"] for name in columns})
+
+    @property
+    def _record_axis(self) -> int:
+        """The axis of outputs that counts records."""
+        return 0
 
     @property
     def _lead(self) -> tuple[int, ...]:
@@ -207,6 +228,9 @@ class Predictions(_Outputs):
         released: `probs` are what a service publishes (top-N, rounded) and may sum to less than one.
         columns: name -> (n,) array of a user's own, to slice by.
 
+    Series and frames are put in one order by their index; see `memberscope.aligned`. A frame of scores whose columns are named 0, 1, ... is
+    read by these names.
+
     Raises:
         UserError: one line naming the array, what is wrong with it and what is allowed.
     """
@@ -269,6 +293,10 @@ class ShadowPredictions(_Outputs):
     (all false) is allowed, since offline attacks use it; one on which all were trained is not. In a file, one model's two-axis
     `Predictions` arrays are read as K = 1.
     """
+
+    @property
+    def _record_axis(self) -> int:
+        return 1
 
     @property
     def _lead(self) -> tuple[int, ...]:

@@ -94,8 +94,7 @@ def _column(predictions: Predictions, column: str) -> list[Slice]:
         known = ", ".join(sorted(predictions.columns)) or "none: save them as column_NAME"
         raise UserError(f"slices: column:{column}{nearest(column, predictions.columns)}; columns are {known}")
     values, groups = np.unique(predictions.columns[column], return_inverse=True)
-    if len(values) > MOST_SLICES:
-        raise UserError(f"slices: column:{column} has {len(values)} values; allowed are at most {MOST_SLICES}")
+    check_values(column, values)
     found: list[Slice] = []
     for k, value in enumerate(values):
         name = re.sub(r"[^A-Za-z0-9_\-./: ]", "_", f"{column}:{value}")
@@ -138,20 +137,46 @@ def _one(request: str, predictions: Predictions) -> list[Slice]:
     )
 
 
-def check_names(requests: str, *, classes: int) -> None:
-    """Check a request before any prediction is there; columns are not known then.
+def check_names(requests: str, *, classes: int | None) -> None:
+    """Check a request before any prediction is there, where no record has columns to slice by.
+
+    Raises:
+        UserError: an unknown slice (with the nearest), a class that does not exist, or none named.
+    """
+    named_columns(requests, classes=classes, columns=False)
+
+
+def named_columns(requests: str, *, classes: int | None = None, columns: bool = True) -> tuple[str, ...]:
+    """Check a request before any prediction is there; the names of the `columns` that it asks for.
+
+    Args:
+        requests: see `parse`.
+        classes: how many there are; None: not known yet.
+        columns: have the records any?
 
     Raises:
         UserError: an unknown slice (with the nearest), a class that does not exist, or none named.
     """
     names = [name.strip() for name in requests.split(",") if name.strip()]
-    known = [*_REQUESTS, *_OUTCOMES, *_DECILES, *(f"class_{k}" for k in range(classes))]
+    known = [*_REQUESTS, *_OUTCOMES, *_DECILES, *(f"class_{k}" for k in range(classes or 0))]
     if not names:
         raise UserError(f"slices: none named; allowed are {', '.join(_REQUESTS)}, or one slice's name")
+    found = []
     for name in names:
-        if name not in known:
-            allowed = f"{', '.join(_REQUESTS)}, or one slice's name, such as class_0 to class_{classes - 1}"
+        if columns and name.startswith("column:"):
+            found.append(name.removeprefix("column:"))
+        elif name not in known and not (classes is None and re.fullmatch(r"class_\d+", name)):
+            last = "class_0" if classes is None else f"class_0 to class_{classes - 1}"
+            allowed = f"{', '.join(_REQUESTS)}, {'column:NAME, ' if columns else ''}or one slice's name, such as {last}"
             raise UserError(f"slices: {name!r}{nearest(name, known)}; allowed are {allowed}")
+    return tuple(dict.fromkeys(found))
+
+
+def check_values(column: str, values: Array) -> None:
+    """Raise UserError for a column of too many values to slice by."""
+    count = len(np.unique(values))
+    if count > MOST_SLICES:
+        raise UserError(f"slices: column:{column} has {count} values; allowed are at most {MOST_SLICES}")
 
 
 def parse(requests: str | Iterable[str], predictions: Predictions) -> list[Slice]:

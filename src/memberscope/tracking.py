@@ -56,6 +56,13 @@ class LoadedModel(Protocol):
     def classes(self) -> Sequence[Any] | None:
         """The label that each column of its scores stands for; None where it does not say."""
 
+    @property
+    def columns(self) -> Mapping[str, str] | None:
+        """The columns of a table that it is shown, and MLflow's name for the type of each, empty where unknown; None: all there are."""
+
+    def check_columns(self, columns: Sequence[str], *, name: str) -> None:
+        """Raise UserError, opening with `name`, if a table of these columns lacks one that the model needs."""
+
     def prepare(self, x: NDArray[Any] | pd.DataFrame, *, name: str) -> tuple[Any, str]:
         """Records as the model's signature wants them, and what was done to that end; UserError, naming columns, if they do not fit."""
 

@@ -128,3 +128,88 @@ def test_records_on_both_sides_are_refused_unless_allowed(laboratory: Any) -> No
         evaluate(**options, evaluator_config=ask)
     result = evaluate(**options, evaluator_config={**ask, "allow_overlap": "yes"})
     assert "drawn toward chance" in result.artifacts["memberscope/summary.md"].content
+
+
+def _auc(laboratory: Any, frame: pd.DataFrame, uri: str, **config: Any) -> float:
+    result = evaluate(uri, frame, targets="label", evaluators="memberscope", evaluator_config={**ASK, **config})
+    return float(result.metrics["auc/threshold_loss"])
+
+
+def test_masks_and_ids_follow_the_index_of_the_data(laboratory: Any) -> None:
+    uri = laboratory.forest()
+    frame, member = both(laboratory)
+    frame.index = [f"r{number}" for number in range(800)]
+    right = _auc(laboratory, frame, uri, member=member)
+    order = np.random.default_rng(1).permutation(800)
+    mask = pd.Series(pd.array(member, dtype="boolean"), index=frame.index).iloc[order]
+    ids = pd.Series([f"patient {number}" for number in range(800)], index=frame.index).iloc[order]
+    assert _auc(laboratory, frame, uri, member=mask, record_ids=ids) == right > 0.7
+    assert _auc(laboratory, frame, uri, member=mask.to_numpy()) < 0.6, "an array is in the order of the data"
+    for wrong in (mask.reset_index(drop=True), mask.rename(index={"r0": "r800"})):
+        with pytest.raises(UserError, match=r"evaluator_config: member has the index .* and data r0, r1"):
+            _auc(laboratory, frame, uri, member=wrong)
+
+
+def test_a_frame_of_the_users_own_is_sliced_and_its_ids_are_no_part_of_a_record(laboratory: Any) -> None:
+    uri = laboratory.forest()
+    frame = pd.concat([laboratory.inside, laboratory.outside, laboratory.inside.iloc[:30]], ignore_index=True)
+    frame = frame.assign(id=range(830), region=pd.Categorical(np.where(np.arange(830) % 2, "north", "south")))
+    member = np.arange(830) < 400
+    ask = {**ASK, "slices": "column:region", "member": member}
+    with pytest.raises(UserError, match="30 of 400 members are also non-members"):
+        evaluate(uri, frame, targets="label", evaluators="memberscope", evaluator_config=ask)
+    result = evaluate(uri, frame, targets="label", evaluators="memberscope", evaluator_config={**ask, "allow_overlap": "yes"})
+    table = result.artifacts["memberscope/attacks.csv"].content
+    assert table[table["slice"] == "region:north"]["n_member"].iloc[0] == 200
+    assert "does not take left out: id, region" in result.artifacts["memberscope/summary.md"].content
+    said = frame.assign(said="stay")
+    static = {"targets": "label", "predictions": "said", "evaluators": "memberscope"}
+    with pytest.raises(UserError, match="30 of 400 members are also non-members"):
+        evaluate(data=said.drop(columns="region"), **static, evaluator_config={**ask, "slices": "entire"})
+    with pytest.raises(UserError, match="slices: column:reg: no column of the evaluated data; nearest: region"):
+        evaluate(data=said, **static, evaluator_config={**ask, "slices": "column:reg"})
+
+
+def test_a_model_that_sorts_its_answers_is_read_by_their_index(laboratory: Any, columns: list[str]) -> None:
+    import mlflow.pyfunc
+    from sklearn.ensemble import RandomForestClassifier
+
+    class Sorting(mlflow.pyfunc.PythonModel):
+        def __init__(self, forest: Any) -> None:
+            self.forest = forest
+
+        def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow would take hints for a signature
+            scores = pd.DataFrame(self.forest.predict_proba(model_input), columns=["churn", "stay"], index=model_input.index)
+            return scores.sort_values("stay")
+
+    frame, member = both(laboratory)
+    numbers = (frame["label"] == "stay").astype(int)
+    forest = RandomForestClassifier(20, random_state=0).fit(frame.loc[member, columns], numbers[member])
+    uri = laboratory.log(mlflow.pyfunc, None, python_model=Sorting(forest))
+    expected = run_audit(
+        Predictions(probs=forest.predict_proba(frame[columns]), labels=numbers.to_numpy(), member=member),
+        attacks="threshold_loss",
+    )
+    found = _auc(laboratory, frame[columns].assign(label=numbers), uri, member=member)
+    assert found == expected.cell("threshold_loss").figures["auc"].value > 0.7
+
+
+def test_frames_of_pandas_own_types(laboratory: Any, columns: list[str]) -> None:
+    import mlflow.sklearn
+    from sklearn.tree import DecisionTreeClassifier
+
+    frame, member = both(laboratory)
+    plain = frame[columns].round(1)
+    typed = plain.copy()
+    for name, kind in zip(columns, ("Int64", "Float64", "boolean", "category", "UInt8"), strict=False):
+        whole = (plain[name] > 0).astype(float)
+        plain[name] = whole if kind == "category" else whole.mask(np.arange(800) % 9 == 0)
+        typed[name] = plain[name].astype(int).astype("category") if kind == "category" else plain[name].astype(kind)
+    model = DecisionTreeClassifier(max_depth=7, random_state=0).fit(plain[member], frame.loc[member, "label"])
+    uri = laboratory.log(mlflow.sklearn, model, serialization_format="cloudpickle")
+    labels = frame["label"].map({"churn": 0, "stay": 1})
+    expected = run_audit(
+        Predictions(probs=model.predict_proba(plain), labels=labels.to_numpy(), member=member), attacks="threshold_loss"
+    )
+    found = _auc(laboratory, typed.assign(label=frame["label"].astype("string")), uri, member=pd.array(member, dtype="boolean"))
+    assert found == expected.cell("threshold_loss").figures["auc"].value > 0.55

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from typing import Any
 
 import mlflow
@@ -237,3 +238,130 @@ def test_missing_numbers_are_told_not_passed_over() -> None:
     holes[1, :2] = holes[3, 0] = np.nan
     told = missing_line(Predictions(probs=np.full((4, 2), 0.5), labels=np.zeros(4, int), member=member, inputs=holes))
     assert told.startswith("Missing: 3 numbers, absent or infinite, in 2 records.")
+
+
+def test_a_record_is_what_the_model_is_shown(laboratory: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    uri = laboratory.forest()
+    shared = pd.concat([laboratory.outside, laboratory.inside.iloc[:90]], ignore_index=True)
+    laboratory.inside.to_csv("in_numbered.csv")  # with a row number, as to_csv writes it unless told otherwise
+    shared.to_csv("out_numbered.csv")
+    shared.assign(zip=range(490)).astype({"zip": object}).to_csv("out_zip.csv", index=False)
+    odd = shared.assign(zip=["unknown", *range(489)])
+    odd.to_csv("out_odd.csv", index=False)
+    laboratory.inside.assign(zip=range(400)).to_csv("in_zip.csv", index=False)
+    for inside, outside in (
+        ("in_numbered", "out_numbered"),
+        ("in_zip", "out_zip"),
+        ("in_zip", "out_odd"),
+        ("members", "out_odd"),
+    ):
+        words = ["audit", f"--model_uri={uri}", f"--members={inside}.csv", f"--nonmembers={outside}.csv", *FILES[2:]]
+        assert cli.main(words) == 2
+        assert "90 of 400 members are also non-members" in capsys.readouterr().err
+    assert cli.main([*words, "--allow_overlap=yes"]) == 0
+    assert "Records: columns that the model does not take left out: zip." in capsys.readouterr().out
+
+
+def test_a_model_without_a_signature_is_shown_the_columns_that_it_was_fitted_on(
+    laboratory: Any, columns: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    import mlflow.sklearn
+    from sklearn.tree import DecisionTreeClassifier
+
+    model = DecisionTreeClassifier(max_depth=4).fit(laboratory.inside[columns], laboratory.inside["label"])
+    uri = laboratory.log(mlflow.sklearn, model, serialization_format="cloudpickle")
+    laboratory.inside[["label", *reversed(columns)]].to_csv("in_turned.csv")
+    laboratory.outside.to_csv("out_turned.csv")
+    words = ["audit", f"--model_uri={uri}", "--members=in_turned.csv", *FILES[2:]]
+    assert cli.main([*words, "--nonmembers=out_turned.csv"]) == 0
+    right = (model.predict(laboratory.inside[columns]) == laboratory.inside["label"]).mean()
+    assert f"Accuracy: {right:.3f} on members" in capsys.readouterr().out
+    laboratory.outside.drop(columns="f2").to_csv("out_short.csv")
+    assert cli.main([*words, "--nonmembers=out_short.csv"]) == 2
+    assert "lacks 1 of the 8 columns that the model was fitted on: f2" in capsys.readouterr().err
+
+
+def test_words_reach_the_model_as_it_was_trained_on_them(laboratory: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    import mlflow.sklearn
+    from mlflow.models import infer_signature
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+    from sklearn.tree import DecisionTreeClassifier
+
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "zip": rng.choice(["00123", "04321", "10001"], 400), "country": rng.choice(["NA", "DE", "None"], 400),
+            "size": rng.choice(["1.0", "2.50"], 400), "paid": rng.choice(["True", "False"], 400), "weight": rng.integers(0, 40, 400),
+        }
+    )  # fmt: skip
+    y = pd.Series(
+        np.where((table["zip"] == "00123") ^ (table["country"] == "NA") ^ (table["size"] == "1.0"), "NA", "yes"), name="label"
+    )
+    model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), DecisionTreeClassifier(max_depth=6)).fit(table, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pandas, which would leave the signature empty
+        signature = infer_signature(table)
+    assert [spec.type.name for spec in signature.inputs] == ["string"] * 4 + ["long"]
+    uri = laboratory.log(mlflow.sklearn, model, signature=signature, serialization_format="cloudpickle")
+    whole = table.assign(label=y)
+    whole[:200].to_csv("in_words.csv", index=False)
+    whole[200:].to_csv("out_words.csv", index=False)
+    whole[200:].to_parquet("out_words.parquet", index=False)
+    right = model.predict(table) == y
+    for outside in ("out_words.csv", "out_words.parquet"):
+        words = ["audit", f"--model_uri={uri}", "--members=in_words.csv", f"--nonmembers={outside}", "--allow_overlap=yes"]
+        assert cli.main([*words, *FILES[2:]]) == 0
+        assert (
+            f"Accuracy: {right[:200].mean():.3f} on members, {right[200:].mean():.3f} on non-members."
+            in capsys.readouterr().out
+        )
+
+
+def test_slices_by_a_column_of_the_users_table(
+    laboratory: Any, columns: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from memberscope.mlflow_adapter import models
+
+    uri = laboratory.forest()
+    region = np.where(np.arange(400) < 150, "north", "south")
+    laboratory.inside.assign(region=region, id=range(400)).to_csv("in_region.csv", index=False)
+    laboratory.outside.assign(region=region, id=range(400)).to_csv("out_region.csv", index=False)
+    words = ["audit", f"--model_uri={uri}", "--members=in_region.csv", "--nonmembers=out_region.csv", *FILES[2:]]
+    assert cli.main([*words, "--slices=column:region"]) == 0
+    capsys.readouterr()
+    client = mlflow.MlflowClient(laboratory.uri)
+    found = pd.read_csv(client.download_artifacts(last_run(laboratory).info.run_id, "attacks.csv"))
+    found = found[found["metric"] == "auc"].set_index("slice")
+    assert found.loc["region:north", ["n_member", "n_nonmember"]].tolist() == [150, 150]
+    assert found.loc["region:south", ["n_member", "n_nonmember"]].tolist() == [250, 250]
+    asked: list[str] = []
+    monkeypatch.setattr(models.Model, "predict", lambda self, x: asked.append("asked"))
+    cases = {
+        "slices: column:regio: no column of in_region.csv; nearest: region": ["--slices=column:regio"],
+        "slices: column:region: no column of nonmembers.parquet": ["--slices=column:region", "--nonmembers=nonmembers.parquet"],
+        "slices: 'clas'; nearest: class": ["--slices=clas"],
+        "slices: 'class_2'": ["--slices=class_2"],
+        "slices=column:region: not with engine=tfp": ["--slices=column:region", "--engine=tfp"],
+        "predictions: 400 members and 400 non-members; allowed: at least 500": ["--min_records=500"],
+    }
+    for part, more in cases.items():
+        assert cli.main([*words, *more]) == 2, part
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("memberscope: ")]
+        assert len(lines) == 1
+        assert part in lines[0]
+    assert not asked, "refused before the model is asked"
+
+
+def test_a_signature_that_says_nothing_is_none(laboratory: Any, columns: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    import mlflow.sklearn
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import AnyType
+    from sklearn.tree import DecisionTreeClassifier
+
+    model = DecisionTreeClassifier(max_depth=4).fit(laboratory.inside[columns], laboratory.inside["label"])
+    signature = ModelSignature(inputs=Schema([ColSpec(type=AnyType())]))  # MLflow's default where it cannot infer one
+    uri = laboratory.log(mlflow.sklearn, model, signature=signature, serialization_format="cloudpickle")
+    assert cli.main(["audit", f"--model_uri={uri}", *FILES]) == 0
+    assert "Asked through `predict_proba`" in capsys.readouterr().out

@@ -7,10 +7,12 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 
 from memberscope import cli
 from memberscope.errors import UserError
+from memberscope.mlflow_adapter import read
 from memberscope.mlflow_adapter.read import read_run
 
 
@@ -106,3 +108,9 @@ def test_the_word_for_a_server_fits_the_store(tmp_path: Path) -> None:
     (store.parent / "MLproject").touch()
     assert cli._server(str(store)) == "make ui"
     assert "over that store" in cli._server("postgresql://127.0.0.1/memberscope")
+
+
+def test_a_kept_table_says_what_it_said(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"name": ["NA", "null", "x"], "value": [0.1, np.nan, 2.0]})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    pd.testing.assert_frame_equal(read._table(tmp_path / "a.csv"), frame)

@@ -157,6 +157,13 @@ class ModelFilesConfig(Config):
     label: str = option(
         "label", check=Text(hint="a column's name"), group="data", help="the column of a table that holds the labels"
     )
+    na_values: str = option(
+        "",
+        check=Text(hint="words separated by commas, or nothing"),
+        group="data",
+        help="words that mean a missing value in any column of a table, such as NA,?; empty cells always do, and NA, null and their like "
+        "among numbers",
+    )
     allow_overlap: str = option(
         "no",
         check=Choice(words=("no", "yes")),

@@ -7,73 +7,34 @@ records that are on both sides, and what pairs two audits of different models.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope.datasets import columns
+from memberscope.datasets.schema import Records, one_schema
 from memberscope.errors import UserError, nearest
 from memberscope.npz import read_npz
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["Records", "check_apart", "check_names", "digest", "plain_labels", "read_records", "record_ids"]
+
 KINDS = ".npz, .parquet or .csv"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Records:
-    """One side's records.
-
-    Attributes:
-        x: (n, ...) array, or a frame of the feature columns.
-        y: (n,) labels: numbers or text.
-        name: the parameter that named the file, for errors.
-        path: the file.
-    """
-
-    x: NDArray[Any] | pd.DataFrame
-    y: NDArray[Any]
-    name: str
-    path: str
-
-    def __len__(self) -> int:
-        """How many records."""
-        return len(self.y)
-
-    @property
-    def columns(self) -> tuple[str, ...] | None:
-        """The names of the feature columns; None for an array."""
-        return None if isinstance(self.x, np.ndarray) else tuple(map(str, self.x.columns))
-
-    def numbers(self, others: Records | None = None) -> NDArray[Any]:
-        """The features as numbers, for controls: a frame's text columns become codes of their sorted values, here and in `others`.
-
-        Missing numbers stay NaN.
-        """
-        if isinstance(self.x, np.ndarray):
-            return self.x
-        columns = []
-        for name in self.x.columns:
-            column = self.x[name]
-            if column.dtype.kind in "fiub":
-                columns.append(column.to_numpy(dtype=np.float64, na_value=np.nan))
-                continue
-            seen = {str(value) for side in (self, others or self) for value in side.x[name].tolist()}
-            place = {value: number for number, value in enumerate(sorted(seen))}
-            columns.append(np.array([place[str(value)] for value in column.tolist()], dtype=np.float64))
-        return np.stack(columns, axis=1) if columns else np.empty((len(self), 0))
-
-
-def read_records(name: str, path: str, *, label: str) -> Records:
-    """Read one side.
+def read_records(name: str, path: str, *, label: str, na_values: tuple[str, ...] = ()) -> Records:
+    """Read one side. A CSV is read as the text that it is: `schema.one_schema` gives both sides' columns their types.
 
     Args:
         name: the parameter, for errors.
         path: an ``.npz`` with arrays ``x`` and ``y`` (nothing in it is executed), a ``.parquet`` or a ``.csv``.
         label: the column of a table that holds the labels.
+        na_values: words that mean a missing value; empty cells always do.
 
     Raises:
         UserError: the file is missing, of another kind, lacks labels, has missing labels, or holds nothing.
@@ -86,7 +47,7 @@ def read_records(name: str, path: str, *, label: str) -> Records:
     if kind == ".npz":
         return _arrays(name, path)
     if kind in (".parquet", ".pq", ".csv"):
-        return _table(name, path, label, csv=kind == ".csv")
+        return _table(name, path, label, na_values, csv=kind == ".csv")
     raise UserError(f"{name}={path}: unknown kind of file; allowed: {KINDS}")
 
 
@@ -108,53 +69,84 @@ def _arrays(name: str, path: str) -> Records:
     return Records(x=x, y=y, name=name, path=path)
 
 
-def _table(name: str, path: str, label: str, *, csv: bool) -> Records:
+def _table(name: str, path: str, label: str, na_values: tuple[str, ...], *, csv: bool) -> Records:
     import pandas as pd
 
     try:
-        # round_trip: the default parser is off in the last digit, and a record would not be the same in two kinds of file
-        frame = pd.read_csv(path, float_precision="round_trip") if csv else pd.read_parquet(path)
-    except (OSError, ValueError, UnicodeError) as error:  # pandas' and Arrow's parsing errors are ValueErrors
+        frame = pd.read_csv(path, dtype="string[pyarrow]", na_filter=False) if csv else pd.read_parquet(path)
+    except (
+        OSError,
+        ValueError,
+        UnicodeError,
+        NotImplementedError,
+    ) as error:  # pandas' and Arrow's parsing errors are ValueErrors
         raise UserError(f"{name}={path}: cannot be read ({str(error).splitlines()[0]}); allowed: {KINDS}") from None
     frame.columns = [str(column) for column in frame.columns]
+    if csv and not isinstance(frame.index, pd.RangeIndex) and len(frame) and (frame.iloc[:, -1] == "").all():
+        raise UserError(
+            f"{name}={path}: every line ends in a separator that the header lacks; allowed: as many cells as columns"
+        )
+    check_names(f"{name}={path}", frame)
     if label not in frame.columns:
         shown = ", ".join(frame.columns[:12]) + (", ..." if len(frame.columns) > 12 else "")
         raise UserError(f"label={label}: no column of {path}; allowed: one of {shown}{nearest(label, frame.columns)}")
     if not len(frame):
         raise UserError(f"{name}={path}: holds no record; allowed: at least one")
-    missing = int(frame[label].isna().sum())
+    frame = frame.reset_index(drop=True)
+    y = frame.pop(label)
+    where = f"{name}={path}"
+    missing = int((columns.of_text(y, na_values) if csv else columns.of_values(label, where, y, na_values)).missing.sum())
     if missing:
         raise UserError(f"{name}={path}: {missing} records have no {label}; allowed: a label a record")
-    y = frame.pop(label)
-    return Records(x=frame, y=plain_labels(y), name=name, path=path)
+    labels = y.to_numpy(dtype=object) if csv else plain_labels(y, where=where)
+    return Records(x=frame, y=labels, name=name, path=path, text=csv)
 
 
-def plain_labels(labels: Any) -> NDArray[Any]:
-    """Labels as numbers or text, never objects; integer columns that pandas holds as objects become integers again."""
-    array = np.asarray(labels)
-    if array.dtype.kind != "O":
-        return array
-    listed = array.tolist()
-    return np.array(listed) if all(isinstance(value, int) for value in listed) else array.astype(str)
+def check_names(where: str, frame: pd.DataFrame) -> None:
+    """Raise UserError, opening with `where`, if two columns have one name."""
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise UserError(f"{where}: two columns are named {twice[0]}; allowed: a name for each column")
+
+
+def plain_labels(labels: Any, *, where: str = "label") -> NDArray[Any]:
+    """Labels as numbers, booleans or text, never objects: those of a nullable, Arrow, categorical or object column, too.
+
+    Raises:
+        UserError: a label is missing, or none of these. The line opens with `where`.
+    """
+    import pandas as pd
+
+    array = labels if hasattr(labels, "dtype") else np.asarray(labels)
+    array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    if array.ndim != 1:
+        raise UserError(f"{where}: labels of shape {array.shape}; allowed: one label a record")
+    column = columns.of_values("label", where, pd.Series(array))
+    if column.missing.any():
+        raise UserError(f"{where}: {int(column.missing.sum())} records have no label; allowed: a label a record")
+    if column.kind == columns.NUMBERS:
+        return columns.numbers(column)
+    return columns.booleans(column) if column.kind == columns.BOOLEANS else columns.words(column).astype(str)
 
 
 def record_ids(members: Records, nonmembers: Records) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """One number a record, the same for the same features and label: 63 bits of BLAKE2b over their values as both files hold them.
+    """One number a record, the same for the same features and label: 63 bits of BLAKE2b over their values under one schema.
 
-    Numbers are compared as numbers: 1 in one file is 1.0 in the other.
+    Numbers are compared as numbers: 1 in one file is 1.0 in the other. Columns are compared by name, in whatever order they stand. Give
+    the columns that the model is shown: any other, such as a row number, would make every record one of its kind.
 
     Raises:
-        UserError: the files' records have different shapes or columns.
+        UserError: the files' records have different shapes or columns, or a column's values are not of one type in both.
     """
+    (members, nonmembers), _ = one_schema([members, nonmembers])
     ours, theirs = members.x, nonmembers.x
-    if members.columns != nonmembers.columns:
+    if set(members.columns or ()) != set(nonmembers.columns or ()) or (members.columns is None) != (nonmembers.columns is None):
         mine, other = set(members.columns or ()), set(nonmembers.columns or ())
         apart = sorted(mine ^ other)
-        what = f"columns {', '.join(apart[:8])} are in one file only" if apart else "the columns stand in another order"
+        what = f"columns {', '.join(apart[:8])} are in one file only"
         if members.columns is None or nonmembers.columns is None:
             what = "one file holds an array, the other a table"
-        if apart or members.columns is None or nonmembers.columns is None:
-            raise UserError(f"nonmembers={nonmembers.path}: {what}; allowed: files alike")
+        raise UserError(f"nonmembers={nonmembers.path}: {what}; allowed: files alike")
     if isinstance(ours, np.ndarray) and isinstance(theirs, np.ndarray):
         if ours.shape[1:] != theirs.shape[1:]:
             raise UserError(
@@ -162,22 +154,34 @@ def record_ids(members: Records, nonmembers: Records) -> tuple[NDArray[np.int64]
             )
         if ours.dtype == theirs.dtype and ours.dtype.kind in "iub":
             return _hashed(members, ours), _hashed(nonmembers, theirs)
-        return _hashed(members, ours.astype(np.float64) + 0.0), _hashed(nonmembers, theirs.astype(np.float64) + 0.0)
-    return _hashed(members, _rows(members)), _hashed(nonmembers, _rows(nonmembers, members.columns))
+        return _hashed(members, columns.as_float64(ours)), _hashed(nonmembers, columns.as_float64(theirs))
+    first, second = _rows([members, nonmembers])
+    return _hashed(members, first), _hashed(nonmembers, second)
 
 
-def _rows(side: Records, order: tuple[str, ...] | None = None) -> NDArray[Any] | list[bytes]:
-    """A frame's rows: as bytes of their numbers, then of their text, columns in `order`."""
-    if isinstance(side.x, np.ndarray):
-        return side.x
-    frame: pd.DataFrame = side.x[list(order)] if order else side.x
-    numeric = [name for name in frame.columns if frame[name].dtype.kind in "fiub"]
-    text = [name for name in frame.columns if name not in set(numeric)]
-    numbers: NDArray[np.float64] = frame[numeric].to_numpy(dtype=np.float64) + 0.0
+def _rows(sides: Sequence[Records]) -> list[NDArray[Any] | list[bytes]]:
+    """The rows of frames of one schema as numbers or bytes, columns in order of their names: numbers first, then text."""
+    read = [{name: columns.of_values(name, side.where, side.x[name]) for name in sorted(side.columns or ())} for side in sides]
+    kinds: dict[str, str] = {}
+    for name in read[0]:  # a side on which all is missing says nothing
+        known = [side[name].kind or "" for side in read if not side[name].missing.all()]
+        kinds[name] = known[0] if known else columns.NUMBERS
+    return [_row_keys(side, kinds, len(each)) for side, each in zip(read, sides, strict=True)]
+
+
+def _row_keys(side: dict[str, columns.Column], kinds: dict[str, str], count: int) -> NDArray[Any] | list[bytes]:
+    numbers, text = [], []
+    for name, column in side.items():
+        values, words = columns.keys(column, kinds[name])
+        numbers += [values] if values is not None else []
+        text += [words] if words is not None else []
+    rows = np.stack(numbers, axis=1) if numbers else np.empty((count, 0))
     if not text:
-        return numbers
-    words = ["\x1f".join(map(str, row)).encode() for row in zip(*(frame[name].tolist() for name in text), strict=True)]
-    return [row.tobytes() + word for row, word in zip(numbers, words, strict=True)]
+        return rows
+    joined = [
+        "".join(f"{len(word)}:{word}" for word in row).encode("utf-8", "surrogatepass") for row in zip(*text, strict=True)
+    ]
+    return [row.tobytes() + word for row, word in zip(rows, joined, strict=True)]
 
 
 def _hashed(side: Records, rows: NDArray[Any] | list[bytes]) -> NDArray[np.int64]:
@@ -186,7 +190,10 @@ def _hashed(side: Records, rows: NDArray[Any] | list[bytes]) -> NDArray[np.int64
     ]
     found = np.empty(len(side), dtype=np.uint64)
     for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
-        digest = hashlib.blake2b(row if isinstance(row, bytes) else row.tobytes(), digest_size=8, key=label.encode()[:64])
+        key = (
+            label.encode() if len(label.encode()) <= hashlib.blake2b.MAX_KEY_SIZE else hashlib.blake2b(label.encode()).digest()
+        )
+        digest = hashlib.blake2b(row if isinstance(row, bytes) else row.tobytes(), digest_size=8, key=key)
         found[number] = int.from_bytes(digest.digest(), "little")
     return (found >> np.uint64(1)).astype(np.int64)
 

@@ -8,9 +8,11 @@
 MLflow finds it through the entry point group ``mlflow.model_evaluator`` once the project is installed. Its configuration:
 
 ``member``
-    (n,) booleans, one a record of the evaluated data: was it in the training set?
+    (n,) booleans, one a record of the evaluated data: was it in the training set? A column with an index of its own (a Series) is put in
+    the order of a data frame's index, as is ``record_ids``.
 ``record_ids``
-    (n,) numbers or text, to pair this audit with another; left out, records are known by their content.
+    (n,) numbers or text, to pair this audit with another; left out, records are known by their content: what the model is shown of them,
+    and their labels.
 ``output``, ``allow_overlap``, and what `memberscope.config.AttackOptionsConfig` takes (``attacks``, ``slices``, ``seed``, ...)
     as in the entry point `audit`; ``attacks`` and ``slices`` are ``tfp`` and ``entire,class`` unless given.
 
@@ -21,24 +23,28 @@ through the entry point `audit`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from mlflow.models.evaluation.base import EvaluationResult, ModelEvaluator
 
 from memberscope import outputs
-from memberscope.audit import check_engine, resolve_attacks, run_audit
+from memberscope.aligned import in_order_of, line_up
+from memberscope.audit import check_counts, check_engine, resolve_attacks, run_audit
+from memberscope.checks import Array, plain_array
 from memberscope.config import AttackOptionsConfig, AuditModelConfig
+from memberscope.datasets import columns
 from memberscope.datasets import records as sides
-from memberscope.datasets.records import Records
+from memberscope.datasets.schema import Records, few, one_schema
 from memberscope.distinct import refuse_copies
 from memberscope.errors import UserError, nearest
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
 from memberscope.mlflow_adapter.guest import GuestTracker
-from memberscope.mlflow_adapter.models import wrap
+from memberscope.mlflow_adapter.models import Model, wrap
 from memberscope.studies import attack
-from memberscope.studies.audit import how_asked, what_to_know
+from memberscope.studies.audit import check_slices, how_asked, slice_columns, what_to_know
 
 NAME = "memberscope"
 DEFAULTS: Mapping[str, object] = {"attacks": "tfp", "slices": "entire,class"}
@@ -76,13 +82,26 @@ class MembershipEvaluator(ModelEvaluator):
         own, options = options_of(evaluator_config or {})
         check_engine(options.engine)
         names = resolve_attacks(options.attacks, engine=options.engine)
-        records, member = _records(dataset, own)
-        ids, overlap = _identities(records, member, own)
+        wanted = check_slices(options)
+        records, own = _records(dataset, own)
+        check_counts(int(own["member"].sum()), int((~own["member"]).sum()), min_records=options.min_records)
+        member, extra = own["member"], slice_columns([records], wanted)
+        ready = (
+            None
+            if model is None
+            else wrap(model, facts={"flavour": _flavour(model)}, prefer_labels=own.get("output") == "labels")
+        )
+        if ready is not None and records.columns is not None:
+            ready.check_columns(records.columns, name="data")
+        (records,), read = one_schema([records], shown=None if ready is None else ready.columns)
+        prepared, done = (None, "") if ready is None else ready.prepare(records.x, name="data")
+        ids, overlap, told = _identities(records, own, static=ready is None)
         if ids is not None:
             refuse_copies({"members": ids[member], "nonmembers": ids[~member]}, duplicates=options.duplicates)
-        reading, asked = _asked(dataset, model, records, own, predictions)
+        reading, asked = _asked(dataset, ready, prepared, records.y, own, predictions)
+        asked = " ".join([asked, *(f"Records: {part}." for part in (read, done, told) if part)])
         inputs = records.numbers()
-        target = reading.predictions(member=member, record_ids=ids, inputs=inputs if inputs.shape[-1] else None)
+        target = reading.predictions(member=member, record_ids=ids, inputs=inputs if inputs.shape[-1] else None, columns=extra)
         evidence = Evidence(target=target)
         report = run_audit(
             evidence, attacks=names, slices=f"entire,{options.slices}", engine=options.engine, seed=options.seed,
@@ -118,61 +137,74 @@ def options_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], AttackOptions
     )
 
 
-def _records(dataset: Any, own: Mapping[str, Any]) -> tuple[Records, Any]:
-    """The evaluated records, and which were members."""
+def _records(dataset: Any, own: Mapping[str, Any]) -> tuple[Records, dict[str, Any]]:
+    """The evaluated records, and the configuration with its columns in their order."""
     if dataset.labels_data is None:
         raise UserError("targets: missing; allowed: the labels' column, or an array of them")
-    labels = sides.plain_labels(dataset.labels_data)
+    labels = sides.plain_labels(dataset.labels_data, where="targets")
     features = dataset.features_data
+    by_record = {name: own[name] for name in ("member", "record_ids") if own.get(name) is not None}
+    by_record = {
+        name: plain_array(f"evaluator_config: {name}", value)
+        for name, value in line_up(by_record, like=features, source="evaluator_config", like_name="data").items()
+    }
     if isinstance(features, np.ndarray) and features.ndim != 2:
         features = features.reshape(len(labels), -1)
     if not isinstance(features, np.ndarray):
-        features = features.rename(columns=str)
-    member = np.asarray(own["member"])
+        features = features.rename(columns=str).reset_index(drop=True)
+        sides.check_names("data", features)
+    member = by_record["member"]
     if member.dtype.kind in "iu" and set(np.unique(member).tolist()) <= {0, 1}:
-        member = member.astype(bool)
+        member = by_record["member"] = member.astype(bool)
     if member.dtype != np.bool_ or member.shape != (len(labels),):
         raise UserError(
             f"evaluator_config: member is {member.dtype} of shape {member.shape}; allowed: {len(labels)} booleans, one a record"
         )
     if member.all() or not member.any():
         raise UserError(f"evaluator_config: member is {bool(member[0])} throughout; allowed: some members and some non-members")
-    return Records(x=features, y=labels, name="data", path="the evaluated data"), member
+    return Records(x=features, y=labels, name="data", path="the evaluated data"), {**own, **by_record}
 
 
-def _identities(records: Records, member: Any, own: Mapping[str, Any]) -> tuple[Any, str]:
-    """One id a record, and what is to be said of records on both sides; None where only predictions are known."""
+def _identities(records: Records, own: Mapping[str, Any], *, static: bool) -> tuple[Any, str, str]:
+    """One id a record, what is to be said of records on both sides, and of columns that do not count; None without any features.
+
+    With `static` predictions nobody says which columns the model was shown: one whose values all differ, such as a row number, is left out.
+    """
     if own.get("record_ids") is not None:
-        return np.asarray(own["record_ids"]), ""
+        return own["record_ids"], "", ""
     if not (records.x.shape[1] if records.x.ndim > 1 else 0):
-        return None, ""
-    parts = [Records(x=records.x[side], y=records.y[side], name="data", path=records.path) for side in (member, ~member)]
+        return None, "", ""
+    told = ""
+    if static and not isinstance(records.x, np.ndarray):
+        names = [name for name in records.x.columns if columns.names_records(records.x[name])]
+        if names and len(names) < records.x.shape[1]:
+            records = replace(records, x=records.x.drop(columns=names))
+            told = f"known by their content without {few(names)}, which differs in every record"
+    member = own["member"]
+    parts = [replace(records, x=records.x[side], y=records.y[side]) for side in (member, ~member)]
     hashed = sides.record_ids(*parts)
     overlap = sides.check_apart(*hashed, allowed=own.get("allow_overlap") == "yes")
     ids = np.empty(len(member), dtype=np.int64)
     ids[member], ids[~member] = hashed
-    return ids, overlap
+    return ids, overlap, told
 
 
 def _asked(
-    dataset: Any, model: Any, records: Records, own: Mapping[str, Any], column: str | None
+    dataset: Any, ready: Model | None, prepared: Any, labels: Array, own: Mapping[str, Any], column: str | None
 ) -> tuple[outputs.Reading, str]:
     """What the model says of the records, or what the data say it said."""
     output = own.get("output", "auto")
-    if model is None:
+    if ready is None:
         if dataset.predictions_data is None:
             raise UserError("predictions: missing; allowed: the column of a model's outputs where model=None")
-        reading = outputs.read_output(dataset.predictions_data, records.y, asked=output)
+        reading = outputs.read_output(dataset.predictions_data, labels, asked=output)
         form = {"predicted": "labels only"}.get(reading.form, reading.form)
         return reading, f"Static predictions read as **{form}**: {reading.why}."
-    facts = {"flavour": _flavour(model)}
-    ready = wrap(model, facts=facts, prefer_labels=output == "labels")
-    prepared, done = ready.prepare(records.x, name="data")
-    raw = ready.predict(prepared)
+    raw = in_order_of(prepared, ready.predict(prepared))
     if column is not None and hasattr(raw, "columns") and column in raw.columns:
         raw = raw[column]
-    reading = outputs.read_output(raw, records.y, asked=output, classes=ready.classes)
-    return reading, how_asked(ready, reading, done)
+    reading = outputs.read_output(raw, labels, asked=output, classes=ready.classes)
+    return reading, how_asked(ready, reading, "")
 
 
 def _flavour(model: Any) -> str:

@@ -66,11 +66,18 @@ def wrap(loaded: Any, *, facts: Mapping[str, str], prefer_labels: bool = False) 
     native = _native(loaded)
     classes = getattr(native, "classes_", None)
     listed = None if classes is None else list(classes)
+    fitted = tuple(str(name) for name in getattr(native, "feature_names_in_", ()))
     metadata = getattr(loaded, "metadata", None)
     schema = metadata.get_input_schema() if metadata is not None else None
+    if schema is not None and not schema.is_tensor_spec() and [spec.name for spec in schema.inputs] == [None]:
+        schema = (
+            None if type(schema.inputs[0].type).__name__ == "AnyType" else schema
+        )  # what MLflow writes if it cannot infer one
     if not prefer_labels and listed is not None and hasattr(native, "predict_proba"):
-        return Model(ask=native.predict_proba, schema=schema, classes=listed, facts={**facts, "method": "predict_proba"})
-    return Model(ask=loaded.predict, schema=schema, classes=listed, facts={**facts, "method": "predict"})
+        return Model(
+            ask=native.predict_proba, schema=schema, fitted=fitted, classes=listed, facts={**facts, "method": "predict_proba"}
+        )
+    return Model(ask=loaded.predict, schema=schema, fitted=fitted, classes=listed, facts={**facts, "method": "predict"})
 
 
 def _native(loaded: Any) -> Any:
@@ -88,6 +95,7 @@ class Model:
     Attributes:
         ask: takes prepared records.
         schema: the input schema of its signature; None without one.
+        fitted: names of the columns that it was fitted on, where the model beneath says; they choose columns where no signature does.
         classes: labels of the columns, where the model says.
         facts: what is known of it.
     """
@@ -96,21 +104,52 @@ class Model:
     schema: Any
     classes: Sequence[Any] | None
     facts: Mapping[str, str]
+    fitted: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> Mapping[str, str] | None:
+        """See `memberscope.tracking.LoadedModel.columns`."""
+        if self.schema is None:
+            return dict.fromkeys(self.fitted, "") or None
+        if self.schema.is_tensor_spec() or any(spec.name is None for spec in self.schema.inputs):
+            return None
+        return {str(spec.name): str(getattr(spec.type, "name", "")) for spec in self.schema.inputs}
 
     def prepare(self, x: NDArray[Any] | pd.DataFrame, *, name: str) -> tuple[Any, str]:
         """Records as the signature wants them, and what was done to that end (or nothing).
 
         Tables: columns chosen and put in the signature's order, numbers cast to its types. Arrays: cast to its type; for a signature of
-        columns, named in its order. Without a signature records go as they are.
+        columns, named in its order. Without a signature a table's columns are those that the model was fitted on, where it names them; all
+        else goes as it is.
 
         Raises:
             UserError: columns that are missing, of text where numbers are asked for, or shapes that differ.
         """
         if self.schema is None:
-            return x, ""
+            return self._fitted(x, name)
         if self.schema.is_tensor_spec():
             return self._tensor(x, name)
         return self._columns(x, name)
+
+    def check_columns(self, columns: Sequence[str], *, name: str) -> None:
+        """See `memberscope.tracking.LoadedModel.check_columns`."""
+        wanted, where = list(self.fitted), "that the model was fitted on"
+        if self.schema is not None:
+            specs = [] if self.schema.is_tensor_spec() else list(self.schema.inputs)
+            wanted = [str(spec.name if spec.name is not None else place) for place, spec in enumerate(specs) if spec.required]
+            where = "of the model's signature"
+        missing = [column for column in wanted if column not in columns]
+        if missing:
+            count = len(wanted) if self.schema is None else len(self.schema.inputs)
+            hint = nearest(missing[0], map(str, columns))
+            raise UserError(f"{name}: lacks {len(missing)} of the {count} columns {where}: {_few(missing)}{hint}")
+
+    def _fitted(self, x: NDArray[Any] | pd.DataFrame, name: str) -> tuple[Any, str]:
+        """A table's columns that the model was fitted on, in that order; anything else as it is."""
+        if isinstance(x, np.ndarray) or not self.fitted:
+            return x, ""
+        self.check_columns(list(x.columns), name=name)
+        return x[list(self.fitted)], ""
 
     def _tensor(self, x: NDArray[Any] | pd.DataFrame, name: str) -> tuple[Any, str]:
         specs = self.schema.inputs
@@ -154,12 +193,7 @@ class Model:
                 )
             x = pd.DataFrame(x, columns=names)
             notes.append("columns of the array named in the signature's order")
-        missing = [name for name, spec in zip(names, specs, strict=True) if name not in x.columns and spec.required]
-        if missing:
-            hint = nearest(missing[0], map(str, x.columns))
-            raise UserError(
-                f"{name}: lacks {len(missing)} of the {len(names)} columns of the model's signature: {_few(missing)}{hint}"
-            )
+        self.check_columns(list(x.columns), name=name)
         extra = [str(column) for column in x.columns if column not in names]
         if extra:
             notes.append(f"columns that the model does not take left out: {_few(extra)}")

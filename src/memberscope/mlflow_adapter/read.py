@@ -116,7 +116,7 @@ def _table(path: Path) -> Any:
     import pandas as pd
 
     text = path.read_text(encoding="utf-8")
-    return pd.read_csv(io.StringIO(text)) if text.strip() else None
+    return pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""]) if text.strip() else None
 
 
 def _metrics(client: MlflowClient, run: Run) -> Mapping[str, tuple[tuple[int, float], ...]]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from memberscope import outputs, signals
-from memberscope.audit import check_engine, resolve_attacks, run_audit
+from memberscope import slices as slicing
+from memberscope.aligned import in_order_of
+from memberscope.audit import check_counts, check_engine, resolve_attacks, run_audit, tfp_slicings
 from memberscope.checks import Array
-from memberscope.config import AuditModelConfig, groups
+from memberscope.config import AttackOptionsConfig, AuditModelConfig, groups
 from memberscope.datasets import records as sides
-from memberscope.datasets.records import Records
+from memberscope.datasets.schema import Records, column_values, one_schema
 from memberscope.distinct import refuse_copies
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
@@ -27,22 +30,38 @@ from memberscope.tracking import DataInput, LoadedModel, Tracker, as_json
 def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Ask the model about both files, attack what it said, and log the report to one run.
 
+    A record is what the model is shown of it, and its label; see `memberscope.datasets.schema` for how tables are read.
+
     Raises:
-        UserError: before anything is logged: a model or file that does not fit, records on both sides, a rule that does not parse.
+        UserError: before anything is logged: a model or file that does not fit, records on both sides, a rule that does not parse. All that
+            can be known beforehand is found before the model is asked.
         Interrupted: what was logged stays.
     """
     check_engine(config.engine)
     names = resolve_attacks(config.attacks, engine=config.engine)
     gated.check_rules(config, names)
-    members, nonmembers = (
-        sides.read_records(name, getattr(config, name), label=config.label) for name in ("members", "nonmembers")
-    )
+    wanted = check_slices(config)
+    na_values = tuple(word.strip() for word in config.na_values.split(",") if word.strip())
+    files = [
+        sides.read_records(name, getattr(config, name), label=config.label, na_values=na_values)
+        for name in ("members", "nonmembers")
+    ]
+    check_counts(*map(len, files), min_records=config.min_records)
+    extra = slice_columns(files, wanted, na_values)
+    model = tracker.load_model(config.model_uri, prefer_labels=config.output == "labels")
+    if model.classes is not None:
+        check_slices(config, classes=len(model.classes))
+    for side in files:
+        if side.columns is not None:
+            model.check_columns(side.columns, name=side.where)
+    (members, nonmembers), read = one_schema(files, shown=model.columns, classes=model.classes, na_values=na_values)
+    del files  # the text of all cells
+    ready = [(side, *model.prepare(side.x, name=side.where)) for side in (members, nonmembers)]
     ids = sides.record_ids(members, nonmembers)
     overlap = sides.check_apart(*ids, allowed=config.allow_overlap == "yes")
     refuse_copies({"members": ids[0], "nonmembers": ids[1]}, duplicates=config.duplicates)
-    model = tracker.load_model(config.model_uri, prefer_labels=config.output == "labels")
-    reading, done = ask(model, members, nonmembers, config, stop)
-    target = predictions(reading, members, nonmembers, np.concatenate(ids))
+    reading = ask(model, [(side, prepared) for side, prepared, _ in ready], config, stop)
+    target = predictions(reading, members, nonmembers, np.concatenate(ids), extra)
     gated.check_rules(config, names, classes=target.n_classes)
     evidence = Evidence(target=target)
     with attack_progress(names, "audit", stop) as on_attack:
@@ -53,7 +72,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
             delta=config.delta, promise=config.promise, on_attack=on_attack,
         )  # fmt: skip
     stop.check()
-    asked = how_asked(model, reading, done)
+    asked = how_asked(model, reading, "; ".join(part for part in (read, ready[0][2]) if part))
     notes = what_to_know(asked, report.target, overlap)
     log_inputs(config, model, reading, (members, nonmembers), ids, tracker)
     checks = notes | attack.said_of_copies(report, overlap=False)
@@ -64,26 +83,44 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
 
 
-def ask(
-    model: LoadedModel, members: Records, nonmembers: Records, config: AuditModelConfig, stop: StopFlag
-) -> tuple[outputs.Reading, str]:
-    """What the model says of members, then of non-members; and what was done to the records so that it took them.
+def check_slices(config: AttackOptionsConfig, *, classes: int | None = None) -> tuple[str, ...]:
+    """The columns that the slices name; UserError for slices that there are not, before a model is loaded."""
+    if config.engine == "tfp":
+        tfp_slicings(f"entire,{config.slices}")
+    return slicing.named_columns(config.slices, classes=classes)
+
+
+def slice_columns(files: Sequence[Records], names: Sequence[str], na_values: tuple[str, ...] = ()) -> dict[str, Array]:
+    """The columns to slice by, name -> (n,) values of all files in turn; they need not be columns that the model is shown.
 
     Raises:
-        UserError: the records do not fit the signature, the model fails on them, or its output is neither labels nor scores.
+        UserError: a file has no such column, or it has too many values.
     """
+    found = {name: np.concatenate(column_values(files, name, na_values=na_values)) for name in names}
+    for name, values in found.items():
+        slicing.check_values(name, values)
+    return found
+
+
+def ask(model: LoadedModel, ready: Sequence[tuple[Records, Any]], config: AuditModelConfig, stop: StopFlag) -> outputs.Reading:
+    """What the model says of each side's records, as they were prepared for it.
+
+    Raises:
+        UserError: the model fails on them, or its output is neither labels nor scores.
+    """
+    (members, _), (nonmembers, _) = ready
     if members.y.dtype.kind != nonmembers.y.dtype.kind and "U" in (members.y.dtype.kind, nonmembers.y.dtype.kind):
         raise UserError(
             f"nonmembers={nonmembers.path}: labels such as {nonmembers.y[0]!r}, members' such as {members.y[0]!r}; allowed: alike"
         )
-    ready = [(side, *model.prepare(side.x, name=f"{side.name}={side.path}")) for side in (members, nonmembers)]
     parts: list[Array] = []
     with Progress(len(members) + len(nonmembers), "predictions", unit="record") as progress:
-        for side, prepared, _ in ready:
+        for side, prepared in ready:
             for start in range(0, len(side), config.predict_batch):
                 stop.check()
                 rows = slice(start, min(start + config.predict_batch, len(side)))
-                said = outputs.as_array(model.predict(_rows(prepared, rows)))
+                batch = _rows(prepared, rows)
+                said = outputs.as_array(in_order_of(batch, model.predict(batch)))
                 if not said.ndim or len(said) != rows.stop - rows.start:
                     raise UserError(
                         f"output: shape {said.shape} for {rows.stop - rows.start} records; allowed: a row of scores, or a label, a record"
@@ -91,7 +128,7 @@ def ask(
                 parts.append(said)
                 progress.advance(len(said))
     labels = np.concatenate([members.y, nonmembers.y])
-    return outputs.read_output(np.concatenate(parts), labels, asked=config.output, classes=model.classes), ready[0][2]
+    return outputs.read_output(np.concatenate(parts), labels, asked=config.output, classes=model.classes)
 
 
 def _rows(prepared: Any, rows: slice) -> Any:
@@ -100,10 +137,12 @@ def _rows(prepared: Any, rows: slice) -> Any:
     return prepared.iloc[rows] if hasattr(prepared, "iloc") else prepared[rows]
 
 
-def predictions(reading: outputs.Reading, members: Records, nonmembers: Records, ids: Array) -> Predictions:
+def predictions(
+    reading: outputs.Reading, members: Records, nonmembers: Records, ids: Array, columns: Mapping[str, Array]
+) -> Predictions:
     """What the model said as `Predictions`: members first, so that a position below their number is a row of their file."""
     inputs = np.concatenate([members.numbers(nonmembers), nonmembers.numbers(members)])
-    return reading.predictions(member=np.arange(len(ids)) < len(members), record_ids=ids, inputs=inputs)
+    return reading.predictions(member=np.arange(len(ids)) < len(members), record_ids=ids, inputs=inputs, columns=columns)
 
 
 def how_asked(model: LoadedModel, reading: outputs.Reading, done: str) -> str:
