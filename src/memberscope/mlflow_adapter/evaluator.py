@@ -27,7 +27,7 @@ import numpy as np
 from mlflow.models.evaluation.base import EvaluationResult, ModelEvaluator
 
 from memberscope import outputs
-from memberscope.audit import check_engine, resolve_attacks, run_audit
+from memberscope.audit import check_engine, resolve_attacks, resolve_primary, run_audit
 from memberscope.config import AttackOptionsConfig, AuditModelConfig
 from memberscope.datasets import records as sides
 from memberscope.datasets.records import Records
@@ -75,6 +75,7 @@ class MembershipEvaluator(ModelEvaluator):
         own, options = options_of(evaluator_config or {})
         check_engine(options.engine)
         names = resolve_attacks(options.attacks, engine=options.engine)
+        primary = resolve_primary(options.primary, names, present=("target",))
         records, member = _records(dataset, own)
         ids, overlap = _identities(records, member, own)
         reading, asked = _asked(dataset, model, records, own, predictions)
@@ -82,11 +83,12 @@ class MembershipEvaluator(ModelEvaluator):
         target = reading.predictions(member=member, record_ids=ids, inputs=inputs if inputs.shape[-1] else None)
         evidence = Evidence(target=target)
         report = run_audit(
-            evidence, attacks=names, slices=f"entire,{options.slices}", engine=options.engine, seed=options.seed,
-            refit=options.refit == "yes", min_records=options.min_records, prior=options.prior, coin_flips=options.coin_flips == "yes",
+            evidence, attacks=names, primary=primary, slices=f"entire,{options.slices}", engine=options.engine,
+            seed=options.seed, refit=options.refit == "yes", min_records=options.min_records, prior=options.prior,
+            coin_flips=options.coin_flips == "yes",
         )  # fmt: skip
-        checks = what_to_know(asked, target, overlap)
-        checks |= attack.controls(options, evidence, report, names, StopFlag())
+        notes = what_to_know(asked, target, overlap)
+        checks = attack.controls(options, evidence, report, names, StopFlag()).with_notes(notes)
         tracker = GuestTracker.in_run(run_id)
         attack.log_report(report, tracker, options, checks, source="given" if own.get("record_ids") is not None else "content")
         found: EvaluationResult = EvaluationResult(  # type: ignore[no-untyped-call]  # MLflow's own has no types

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from memberscope import outputs, signals
-from memberscope.audit import check_engine, resolve_attacks, run_audit
+from memberscope.audit import check_engine, resolve_attacks, resolve_primary, run_audit
 from memberscope.checks import Array
 from memberscope.config import AuditModelConfig, groups
 from memberscope.datasets import records as sides
@@ -32,6 +32,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     """
     check_engine(config.engine)
     names = resolve_attacks(config.attacks, engine=config.engine)
+    primary = resolve_primary(config.primary, names, present=("target",))
     gated.check_rules(config, names)
     members, nonmembers = (
         sides.read_records(name, getattr(config, name), label=config.label) for name in ("members", "nonmembers")
@@ -45,17 +46,18 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     evidence = Evidence(target=target)
     with attack_progress(names, "audit", stop) as on_attack:
         report = run_audit(
-            evidence, attacks=names, slices=f"entire,{config.slices}", engine=config.engine, seed=config.seed, refit=config.refit == "yes",
-            min_records=config.min_records, prior=config.prior, coin_flips=config.coin_flips == "yes", on_attack=on_attack,
+            evidence, attacks=names, primary=primary, slices=f"entire,{config.slices}", engine=config.engine,
+            seed=config.seed, refit=config.refit == "yes", min_records=config.min_records, prior=config.prior,
+            coin_flips=config.coin_flips == "yes", on_attack=on_attack,
         )  # fmt: skip
     stop.check()
     asked = how_asked(model, reading, done)
     notes = what_to_know(asked, target, overlap)
     log_inputs(config, model, reading, (members, nonmembers), ids, tracker)
-    checks = notes | attack.controls(config, evidence, report, names, stop)
+    checks = attack.controls(config, evidence, report, names, stop).with_notes(notes)
     attack.log_report(report, tracker, config, checks, source="content")
     stopped = gated.gate(report, config, tracker)
-    lines = [finding(report), *checks.values(), *gated.sentences(config, stopped)]
+    lines = [finding(report), *checks.texts.values(), *gated.sentences(config, stopped)]
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
 
 
