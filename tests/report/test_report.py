@@ -20,6 +20,7 @@ from memberscope.kept_scores import KeptScores
 from memberscope.metrics.estimate import spanning
 from memberscope.report import facts, render_page
 from memberscope.report.compare import compare_runs, match
+from memberscope.studies.audited import Checks
 from memberscope.tracking import DataInput, KeptRun, as_json
 
 EVIL = '<script>alert("1")</script>&\'"'
@@ -104,10 +105,10 @@ def test_everything_that_was_asked_for_is_on_the_page(leaky: AuditReport) -> Non
         "What was done", "How to read this",
     ):  # fmt: skip
         assert heading in text, heading
-    auc = leaky.cell("threshold_loss").figures["auc"]
-    assert f"{auc.value:.3f}" in text
-    assert f"{auc.ci_low:.3f} to {auc.ci_high:.3f}" in text
-    assert f"picks the member in {auc.value:.1%} of cases" in text
+    for auc in (leaky.cell("threshold_loss").figures["auc"], leaky.headline.auc):
+        assert f"{auc.value:.3f}" in text
+        assert f"{auc.ci_low:.3f} to {auc.ci_high:.3f}" in text
+    assert f"picks the member in {leaky.headline.auc.value:.1%} of cases" in text
     assert "The model gives away" in text
     assert "needs shadows" in text, "a skipped attack is a result"
     for part in ("abc123", "python 3.11.7", "2026-01-02", "cat", "Null control: fine."):
@@ -135,25 +136,39 @@ def test_noise_is_not_called_a_leak_nor_safe() -> None:
     told, lines = facts.plain_words(kept(report(shift=0.0, seed=5)))
     assert "cannot be told from non-members better than by chance" in told
     assert "not proof of safety" in lines[-1]
+    assert "300 members and 300 non-members" in lines[-2], "the figures are of the reporting half"
 
 
 def test_a_finding_is_in_doubt_where_the_records_differ_without_the_model(leaky: AuditReport) -> None:
-    """And a page for others says so first of all, not below under the controls."""
-    said = [BlindControl(on="inputs", auc=spanning(0.55, low, 0.6)).sentence for low in (0.49, 0.51)]
-    sure, unsure = (kept(leaky, texts={"controls.json": as_json({"blind": f"Blind control: {text}."})}) for text in said)
+    """And a page for others says so first of all, not below under the controls; runs from before that was a value still say it."""
+    said = [BlindControl(on="inputs", auc=spanning(0.55, low, 0.6)) for low in (0.49, 0.51)]
+    checks = [Checks(texts={"blind": f"Blind control: {blind.sentence}."}, blind=blind).to_json() for blind in said]
+    before = [as_json({"blind": f"Blind control: {blind.sentence}."}) for blind in said]
+    for texts in (checks, before):
+        _doubted(leaky, texts)
+
+
+def test_doubt_is_read_as_a_value_and_not_from_a_sentence(leaky: AuditReport) -> None:
+    for differs in (True, False):
+        texts = {"controls.json": as_json({"blind": {"text": f"{DIFFERENT}, says the sentence.", "differs": differs}})}
+        assert facts.judged(kept(leaky, texts=texts)) == ("doubt" if differs else "leaks")
+
+
+def _doubted(leaky: AuditReport, texts: list[str]) -> None:
+    sure, unsure = (kept(leaky, texts={"controls.json": text}) for text in texts)
     assert facts.judged(sure) == "leaks"
     assert facts.judged(unsure) == "doubt"
     told, lines = facts.plain_words(unsure)
     assert "gives away" not in told
     assert DIFFERENT in lines[0]
     html = render_page([unsure, replace(sure, id="1" * 32, name="two")])
-    assert html.index("in doubt: see its controls") < html.index(DIFFERENT) < html.index(">Controls<")
+    assert html.index(DIFFERENT) < html.index("in doubt: see its controls") < html.index(">Controls<")
     assert "gives away" in facts.plain_words(sure)[0]
 
 
 def test_the_lowest_rate_told_is_one_that_the_records_can_measure(leaky: AuditReport) -> None:
-    assert facts.finest_rate(kept(leaky), "threshold_loss") == "tpr_at_fpr_0_1"  # 600 non-members allow 6 at 0.01
-    assert facts.finest_rate(kept(report(n=4000)), "threshold_loss") == "tpr_at_fpr_0_01"
+    assert facts.finest_rate(kept(leaky)) == "tpr_at_fpr_0_1"  # 300 non-members allow 3 at 0.01
+    assert facts.finest_rate(kept(report(n=4000))) == "tpr_at_fpr_0_01"
 
 
 def test_same_records_are_paired_in_whatever_order(leaky: AuditReport) -> None:
@@ -187,7 +202,7 @@ def test_different_records_say_what_can_still_be_said(leaky: AuditReport) -> Non
     assert row.p_value is None
     assert row.difference == pytest.approx(a.value - b.value)
     assert row.ci_low == pytest.approx(row.difference - np.hypot(a.value - a.ci_low, b.ci_high - b.value))
-    assert "No paired test can be made" in render_page(runs)
+    assert "no paired test can be made" in render_page(runs)
 
 
 def test_intervals_of_unpaired_differences_cover_the_truth() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope import controls as room
 from memberscope import metrics, plots, seeds
 from memberscope.attacks import registry, risk
 from memberscope.attacks.base import Skip
@@ -18,7 +19,6 @@ from memberscope.interrupt import StopFlag
 from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.studies import gated
 from memberscope.studies.audited import (
-    CONTROLS,
     Checks,
     attack_progress,
     finding,
@@ -72,8 +72,6 @@ def controls(
     first = report.headline
     if config.controls == "none" or first is None:
         return Checks()
-    from memberscope import controls as room
-
     found: dict[str, str] = {}
     if "null_auc" in first.figures:
         null, p = first.figures["null_auc"], first.figures["null_p_value"]
@@ -111,7 +109,7 @@ def log_report(
     tracker.table(report.to_frame(), "attacks.csv")
     tracker.table(headline_table(report), "attacks.json")
     keep_scores(report, tracker, source=source)
-    tracker.text(checks.to_json(), CONTROLS)
+    tracker.text(checks.to_json(), room.FILE)
     for cell in report.whole():
         if cell.scores is not None and cell.member is not None:
             title = f"{cell.attack}: AUC {cell.figures['auc'].value:.3f}"
@@ -131,7 +129,7 @@ def log_curves(report: AuditReport, tracker: Tracker, *, seed: int) -> None:
         return
     curves = {cell.attack: cell.roc for cell in cells}
     points = plots.roc_points(curves)
-    band = plots.band_points(cells[0], rng=seeds.stream(seed, "band"))
+    band = plots.band_points(cells[0], rng=seeds.stream(seed, "band")).assign(attack=cells[0].attack)
     labels = {name: f"{name} (AUC {report.cell(name).figures['auc'].value:.3f})" for name in curves}
     tracker.table(points, "roc.csv")
     tracker.table(band, "roc_band.csv")

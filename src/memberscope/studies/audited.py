@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memberscope import headline, kept_scores
+from memberscope import controls, headline, kept_scores
 from memberscope.audit import AuditReport
-from memberscope.controls import BlindControl
 from memberscope.interrupt import StopFlag
 from memberscope.progress import Progress
 from memberscope.tracking import Tracker, as_json
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 
 HEADLINE_METRICS = ("auc", "advantage_heldout", "tpr_at_fpr_0_1", "tpr_at_fpr_0_01", "tpr_at_fpr_0_001")
-CONTROLS = "controls.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +32,14 @@ class Checks:
     """
 
     texts: Mapping[str, str] = field(default_factory=dict)
-    blind: BlindControl | None = None
+    blind: controls.BlindControl | None = None
 
     def with_notes(self, notes: Mapping[str, str]) -> Checks:
         """With further sentences before the others."""
         return Checks(texts={**notes, **self.texts}, blind=self.blind)
 
     def to_json(self) -> str:
-        """As `CONTROLS` keeps them: name -> its ``text``, and of the blind control what a decision reads, as values."""
+        """As `controls.FILE` keeps them: name -> its ``text``, and of the blind control what a decision reads, as values."""
         kept: dict[str, dict[str, Any]] = {name: {"text": text} for name, text in self.texts.items()}
         if self.blind is not None:
             auc = self.blind.auc
