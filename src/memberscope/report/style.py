@@ -82,8 +82,8 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
   thead { display: table-header-group; }
   .scroll { overflow: visible; }
   table { font-size: 7.5pt; }
-  th, td { padding: .18rem .35rem .18rem 0; overflow-wrap: anywhere; }
-  td.figure, th.figure { white-space: normal; }
+  th, td { padding: .18rem .35rem .18rem 0; }
+  th.figure { white-space: normal; }
   td.word, td.word:first-child { min-width: 0; }
   figure img { max-height: 88mm; }
   details { padding: 0 .6rem; margin: .3rem 0; }
