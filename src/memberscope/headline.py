@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -70,11 +70,8 @@ class Headline:
 
     @property
     def verdict(self) -> str:
-        """``leaks``, ``odd`` or ``quiet``: the interval of the AUC is above 0.5, below it, or holds it; ``none`` without one."""
-        low, high = self.auc.ci_low, self.auc.ci_high
-        if low is None or high is None:
-            return "none"
-        return "leaks" if low > 0.5 else "odd" if high < 0.5 else "quiet"
+        """See `verdict_on`."""
+        return verdict_on(self.auc)
 
     @property
     def halved(self) -> bool:
@@ -112,6 +109,26 @@ class Headline:
             return cls(**values)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{FILE}: not the headline of an audit ({error})") from None
+
+
+class Interval(Protocol):
+    """Whatever has an interval."""
+
+    @property
+    def ci_low(self) -> float | None:
+        """Its lower end; None where there is none."""
+
+    @property
+    def ci_high(self) -> float | None:
+        """Its upper end; None where there is none."""
+
+
+def verdict_on(auc: Interval) -> str:
+    """``leaks``, ``odd`` or ``quiet``: the interval of an AUC is above 0.5, below it, or holds it; ``none`` without one."""
+    low, high = auc.ci_low, auc.ci_high
+    if low is None or high is None:
+        return "none"
+    return "leaks" if low > 0.5 else "odd" if high < 0.5 else "quiet"
 
 
 def _plain(figure: Estimate) -> dict[str, Any]:

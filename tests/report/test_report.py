@@ -18,8 +18,9 @@ from memberscope.controls import DIFFERENT, BlindControl
 from memberscope.errors import UserError
 from memberscope.kept_scores import KeptScores
 from memberscope.metrics.estimate import spanning
-from memberscope.report import facts, render_page
+from memberscope.report import facts, figures, render_page
 from memberscope.report.compare import compare_runs, match
+from memberscope.report.settings import compare_settings, settings_of
 from memberscope.studies.audited import Checks
 from memberscope.tracking import DataInput, KeptRun, as_json
 
@@ -47,11 +48,13 @@ def kept(found: AuditReport, *, name: str = "one", source: str = "given", **chan
                                      "val_accuracy": [0.2, 0.5, 0.6], "val_loss": [2.0, 1.5, 1.4], "auc": [0.5, np.nan, 0.6],
                                      "advantage": [0.0, np.nan, 0.2]}),
     }  # fmt: skip
+    assert found.headline is not None
     run = KeptRun(
         id=f"{zlib.crc32(name.encode()):032x}", name=name, started="2026-01-02 03:04 UTC", tables=tables,
         tags={"memberscope.command": f"memberscope attack --predictions={EVIL}", "memberscope.versions": '{"python": "3.11.7"}'},
         params={"data.class_names": "cat,dog,eel,fox"},
-        texts={"study.json": as_json({"attack.seed": 3, "attack.note": EVIL}), "controls.json": as_json({"null": "null control: fine."})},
+        texts={"study.json": as_json({"attack.seed": 3, "attack.note": EVIL}), "controls.json": as_json({"null": "null control: fine."}),
+               "headline.json": found.headline.to_json()},
         scores=KeptScores.of(found.target, found.whole_scores, source=source),
         inputs=(DataInput(name=EVIL, context="member", digest="abc123", source="s", shape=(600, 8), classes=4),),
     )  # fmt: skip
@@ -271,3 +274,164 @@ def test_curves_by_epoch_can_come_from_metrics() -> None:
     assert found is not None
     assert found["train_accuracy"].tolist() == [0.1, 0.5]
     assert np.isnan(found["auc"].iloc[0])
+
+
+# --- the primary attack ------------------------------------------------------------------------------------------------
+
+
+def without(run: KeptRun, *names: str, **changes: object) -> KeptRun:
+    """As a run was kept before there were such texts."""
+    return replace(run, texts={name: text for name, text in run.texts.items() if name not in names}, **changes)
+
+
+def weak_and_strong(*, attacks: str = "threshold_entropy,threshold_loss", primary: str = "auto", n: int = 2000) -> AuditReport:
+    """The model is as sure of a class for members as for others, but more often of the right one: the entropy shows nothing of it."""
+    rng = np.random.default_rng(0)
+    labels, member = rng.integers(0, 4, n), np.arange(n) < n // 2
+    logits = 0.3 * rng.normal(size=(n, 4))
+    wrong = (labels + 1) % 4
+    right = member | (rng.random(n) < 0.6)
+    logits[np.arange(n), labels] += 3 * right
+    logits[np.arange(n), wrong] += 3 * ~right
+    target = Predictions(logits=logits, labels=labels, member=member, record_ids=np.arange(n))
+    return run_audit(target, attacks=attacks, primary=primary, slices="entire,class")
+
+
+def test_the_page_opens_with_the_strongest_attack_on_the_other_half_and_not_with_the_first() -> None:
+    found = weak_and_strong()
+    assert found.whole()[0].attack == "threshold_entropy"
+    assert found.headline is not None
+    assert (found.headline.attack, found.headline.n_member) == ("threshold_loss", 500)
+    html = render_page([kept(found)])
+    opening = html[html.index('class="finding') : html.index("What to do")]
+    assert "threshold_loss" in opening
+    assert "threshold_entropy" not in opening
+    assert f"{found.headline.auc.value:.1%}" in opening
+    assert f"{found.cell('threshold_loss').figures['auc'].value:.1%}" not in opening, (
+        "the figure of all records is best of several"
+    )
+    assert "the strongest of 2 attacks on one half of the records, reported on the other half" in opening
+
+
+def test_a_named_attack_opens_the_page_on_all_records() -> None:
+    found = weak_and_strong(primary="threshold_entropy")
+    told, lines = facts.plain_words(kept(found))
+    assert f"{found.cell('threshold_entropy').figures['auc'].value:.1%}" in " ".join([told, *lines])
+    assert "named before the audit: 1,000 members and 1,000 non-members" in " ".join(lines)
+
+
+def test_runs_from_before_headlines_get_one_from_their_scores() -> None:
+    """By the rule of the audits of today, with the draw of seed 0: the very figures that such an audit would have kept."""
+    found = weak_and_strong()
+    before = without(kept(found), "headline.json")
+    again, now = facts.headline(before), found.headline
+    assert again is not None
+    assert now is not None
+    assert (again.attack, again.chosen, again.auc) == (now.attack, now.chosen, now.auc)
+    assert again.figures["tpr_at_fpr_0_1"] == now.figures["tpr_at_fpr_0_1"]
+    bare = without(kept(found), "headline.json", scores=None)
+    told = facts.headline(bare)
+    assert told is not None
+    assert (told.attack, told.chosen, told.n_member) == ("threshold_entropy", "first", 1000)
+    assert told.auc.value == pytest.approx(found.cell("threshold_entropy").figures["auc"].value)
+    assert "scores of single records were not kept" in " ".join(facts.plain_words(bare)[1])
+    assert facts.audited([before])[0].texts["headline.json"] == again.to_json(), "computed once a page"
+
+
+def test_the_primary_attack_is_drawn_wherever_it_stands() -> None:
+    names = [f"a{k}" for k in range(16)]
+    assert figures.drawn("a12", names) == ["a12", *names[:7]]
+    assert figures.drawn("a2", names) == ["a2", "a0", "a1", *names[3:8]]
+    found = weak_and_strong()
+    bands = pd.DataFrame({"fpr": [0.1], "low": [0.0], "high": [1.0], "attack": ["threshold_entropy"]})
+    run = kept(found)
+    run = replace(run, tables={**run.tables, "roc_band.csv": bands})
+    band = figures._band(run, "threshold_loss")
+    assert band is not None
+    assert len(band) > 1, "the band of another attack is not drawn as this one's"
+    assert figures._band(run, "threshold_entropy") is bands
+    old = replace(run, tables={**run.tables, "roc_band.csv": bands.drop(columns="attack")})
+    assert len(figures._band(old, "threshold_entropy")) == 1, "bands without a name are the first attack's"
+    assert len(figures._band(old, "threshold_loss")) > 1
+
+
+def test_what_to_do_follows_the_verdict_and_the_gate(leaky: AuditReport) -> None:
+    leaks, quiet = kept(leaky), kept(report(shift=0.0, seed=5))
+    gated = [
+        replace(run, tags={"memberscope.gate": outcome, "memberscope.gate_reason": "because"})
+        for run, outcome in ((leaks, "trip"), (quiet, "undecided"), (quiet, "pass"))
+    ]
+    said = [facts.advice(run, facts.judged(run)) for run in (leaks, quiet, *gated)]
+    assert ["mitigate" in " ".join(lines) for lines in said] == [True, False, True, False, False]
+    assert ["--fail_if" in " ".join(lines) for lines in said] == [True, True, False, False, False]
+    assert said[2][0].startswith("Do not release")
+    assert said[3][0].startswith("Audit more records")
+    assert "Try stronger attacks" in said[4][0]
+    html = render_page([gated[0]])
+    assert html.index("gives away") < html.index("Gate: tripped.") < html.index("Do not release") < html.index("What was asked")
+
+
+# --- seeds ------------------------------------------------------------------------------------------------------------
+
+
+def seeded(setting: str, seed: int, *, shift: float = 1.0, **params: str) -> KeptRun:
+    run = kept(report(shift=shift, seed=seed, ids=2000 * seed), name=f"{setting}-s{seed}")
+    tags = {"memberscope.setting": setting, "memberscope.seed": str(seed)}
+    return replace(run, tags=tags, params={"study.seed": str(seed), "plan.digest": f"d{seed}", **params})
+
+
+def test_runs_of_one_setting_are_those_that_differ_in_the_seed_alone() -> None:
+    runs = [seeded("a", 0), seeded("b", 0), seeded("a", 1), seeded("a", 0, epochs="9"), kept(report(seed=9), name="alone")]
+    found = settings_of(runs)
+    assert [(one.name[:1], one.seeds, len(one.runs)) for one in found] == [
+        ("a", (0, 1), 2), ("b", (0,), 1), ("a", (0,), 1), ("a", (), 1),
+    ]  # fmt: skip
+    twice = settings_of([seeded("a", 0), replace(seeded("a", 0), id="f" * 32), seeded("a", 1)])
+    assert [len(one.runs) for one in twice] == [2, 1], "one run a seed"
+
+
+def test_a_settings_figure_is_the_mean_of_its_headlines_with_a_t_interval() -> None:
+    runs = [seeded("a", seed) for seed in range(3)]
+    (one,) = settings_of(runs)
+    values = [facts.headline(run).auc.value for run in runs]
+    expected = metrics.paired_seeds(values)
+    found = one.mean("auc")
+    assert (found.value, found.ci_low, found.ci_high) == pytest.approx((expected.mean, expected.ci_low, expected.ci_high))
+    assert one.judged == "leaks"
+    low = one.mean("tpr_at_fpr_0_01")
+    assert 0.0 <= low.ci_low <= low.value <= low.ci_high <= 1.0, "an interval ends where the figure does"
+    doubted = as_json({"blind": {"text": "they differ.", "differs": True}})
+    assert settings_of([replace(run, texts={**run.texts, "controls.json": doubted}) for run in runs])[0].judged == "doubt"
+
+
+def test_settings_are_compared_by_seed_and_adjusted_together() -> None:
+    shifts = {"a": 1.0, "b": 0.3, "c": 1.0}
+    runs = [seeded(name, seed, shift=shift) for seed in range(5) for name, shift in shifts.items()]
+    first, *others = settings_of(runs)
+    found = compare_settings(first, others)
+    by_hand = [
+        [facts.figure(o, "threshold_loss", "auc").value - facts.figure(r, "threshold_loss", "auc").value for r, o in pairs]
+        for pairs in ([(runs[3 * seed], runs[3 * seed + k]) for seed in range(5)] for k in (1, 2))
+    ]
+    assert {one.attack for one in found} <= {"threshold_loss", "threshold_entropy"}
+    judged = metrics.verdicts(dict(zip("bc", by_hand, strict=True)), margin=0.02)
+    if all(one.attack == "threshold_loss" for one in found):
+        assert [one.verdict for one in found] == list(judged.values())
+    assert found[0].verdict.verdict == "decreases"
+    assert found[1].verdict.difference.mean == pytest.approx(0.0, abs=1e-12), "a and c are drawn alike"
+    text = " ".join(read(render_page(runs)).text)
+    assert "paired by seed" in text
+    assert "not paired" not in text
+    lone = settings_of([*runs, seeded("d", 7)])
+    assert "for want of two seeds in common" in " ".join(read(render_page([*runs, seeded("d", 7)])).text)
+    assert len(compare_settings(lone[0], lone[1:])) == 2
+
+
+def test_every_run_of_a_setting_is_on_the_page_once() -> None:
+    runs = [seeded(name, seed) for seed in range(2) for name in ("a", "b")]
+    html = render_page(runs)
+    page = read(html)
+    assert {address[1:] for address in page.addresses if address.startswith("#")} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    for run in runs:
+        assert html.count(f"<summary>{run.name}: everything on this run</summary>") == 1

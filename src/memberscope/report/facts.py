@@ -226,9 +226,9 @@ def gate(run: KeptRun) -> Gate | None:
     return Gate(outcome=outcome, reason=run.tags.get("memberscope.gate_reason", "")) if outcome else None
 
 
-def advice(run: KeptRun) -> list[str]:
-    """What to do next, the most pressing first: read off the verdict, the gate and the attacks that ran."""
-    judgement, decided, found = judged(run), gate(run), headline(run)
+def advice(run: KeptRun, judgement: str) -> list[str]:
+    """What to do next, the most pressing first: read off the verdict on the run or its setting, the gate and the attacks that ran."""
+    decided, found = gate(run), headline(run)
     lines: list[str] = []
     if decided is not None and decided.outcome == "trip":
         lines.append("Do not release this model as it stands: a figure is above the limit that was set.")

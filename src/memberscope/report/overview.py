@@ -10,7 +10,7 @@ from memberscope.report.sections import number, with_interval
 from memberscope.report.settings import Setting
 from memberscope.tracking import KeptRun
 
-MOST_NAMED = 3  # runs that a piece of advice names
+MOST_NAMED = 3  # settings that a piece of advice names
 WORDS = {
     "leaks": "leaks",
     "doubt": "in doubt: see its controls",
@@ -27,17 +27,32 @@ TOLD = {
 }
 
 
-def first_screen(runs: Sequence[KeptRun]) -> Markup:
-    """The finding over all runs, the gates, and what to do."""
-    return joined([_finding(runs), _gates(runs), sections.to_do(_advice(runs))])
+def first_screen(settings: Sequence[Setting]) -> Markup:
+    """The finding over all settings, the gates, and what to do."""
+    runs = [run for setting in settings for run in setting.runs]
+    return joined([_finding(settings, runs), _gates(runs), sections.to_do(_advice(settings))])
 
 
-def _finding(runs: Sequence[KeptRun]) -> Markup:
-    judged = [facts.judged(run) for run in runs]
+def _finding(settings: Sequence[Setting], runs: Sequence[KeptRun]) -> Markup:
+    judged = [setting.judged for setting in settings]
+    seeds = any(setting.several for setting in settings)
+    told, worst = _counted(judged, "settings" if seeds else "models")
+    lines = [f"{told}{', by the mean AUC over their seeds' if seeds else ''}."]
+    if seeds:
+        lines.append(f"Each run by itself: {_counted([facts.judged(run) for run in runs], 'runs')[0]}.")
+    if len(runs) > 1:
+        lines.append(
+            "Each verdict stands by itself at 95%: of models that give nothing away, one in forty is called leaking by chance."
+        )
+    lines += dict.fromkeys(facts.doubt(run) for run in runs if facts.doubt(run))
+    return tag("div", tag("p", lines[0], class_="verdict"), *map(paragraph, lines[1:]), class_=f"finding {worst}")
+
+
+def _counted(judged: Sequence[str], what: str) -> tuple[str, str]:
+    """How many verdicts there are of each kind, in words, and the most serious of them."""
     seen = [verdict for verdict in TOLD if verdict in judged]
-    told = "; ".join(f"{judged.count(verdict)} of {len(runs)} models {TOLD[verdict]}" for verdict in seen)
-    doubts = dict.fromkeys(facts.doubt(run) for run in runs if facts.doubt(run))
-    return tag("div", tag("p", f"{told}.", class_="verdict"), *map(paragraph, doubts), class_=f"finding {seen[0]}")
+    total = len(judged)
+    return "; ".join(f"{judged.count(verdict)} of {total} {what} {TOLD[verdict]}" for verdict in seen), seen[0]
 
 
 def _gates(runs: Sequence[KeptRun]) -> Markup:
@@ -54,28 +69,41 @@ def _gates(runs: Sequence[KeptRun]) -> Markup:
     return tag("div", *lines, class_=f"gate {next(outcome for outcome in words if outcome in outcomes)}")
 
 
-def _advice(runs: Sequence[KeptRun]) -> list[str]:
-    """Each run's advice once, with the runs that it concerns where it does not concern all."""
+def _advice(settings: Sequence[Setting]) -> list[str]:
+    """Each setting's advice once, the most serious setting's first, with the settings that it concerns where it does not concern all."""
     of: dict[str, list[str]] = {}
-    for run in runs:
-        for line in facts.advice(run):
-            of.setdefault(line, []).append(run.name)
+    for setting in sorted(settings, key=_seriousness):
+        for line in dict.fromkeys(line for run in setting.runs for line in facts.advice(run, setting.judged)):
+            of.setdefault(line, []).append(setting.name)
 
-    def named(names: list[str]) -> str:
-        if len(names) == len(runs):
-            return ""
-        return f" ({', '.join(f'`{name}`' for name in names)})" if len(names) <= MOST_NAMED else f" ({len(names)} of the runs)"
+    def named(line: str, names: list[str]) -> str:
+        if len(names) == len(settings):
+            return line
+        which = ", ".join(f"`{name}`" for name in names) if len(names) <= MOST_NAMED else f"{len(names)} of {len(settings)}"
+        return f"{line.removesuffix('.')} ({which})."
 
-    return [line + named(names) for line, names in of.items()]
+    return [named(line, names) for line, names in of.items()]
+
+
+def _seriousness(setting: Setting) -> tuple[int, int]:
+    """Gates that did not pass first, then by verdict."""
+    gates = ("trip", "undecided")
+    outcomes = [found.outcome for run in setting.runs if (found := facts.gate(run)) is not None]
+    worst = min((gates.index(outcome) for outcome in outcomes if outcome in gates), default=len(gates))
+    return worst, list(WORDS).index(setting.judged)
 
 
 def verdict_of(setting: Setting) -> str:
-    """The verdicts of a setting's runs, with their numbers where its seeds differ."""
+    """A setting's verdict; over seeds, with those of the runs by themselves."""
+    if not setting.several:
+        return WORDS[setting.judged]
     judged = [facts.judged(run) for run in setting.runs]
-    seen = [verdict for verdict in WORDS if verdict in judged]
-    if len(seen) == 1:
-        return WORDS[seen[0]]
-    return "; ".join(f"{WORDS[verdict]}: {judged.count(verdict)} of {len(judged)} seeds" for verdict in seen)
+    seen = "; ".join(f"{WORDS[verdict]} {judged.count(verdict)}" for verdict in WORDS if verdict in judged)
+    return (
+        f"{WORDS[setting.judged]} (by itself: {seen} of {len(judged)})"
+        if set(judged) != {setting.judged}
+        else WORDS[setting.judged]
+    )
 
 
 def table_of(settings: Sequence[Setting]) -> Markup:
@@ -120,10 +148,11 @@ def by_seed(setting: Setting) -> Markup:
 def attacks_over_seeds(setting: Setting) -> Markup:
     """Every attack on all records: the mean over seeds."""
     names = dict.fromkeys(name for run in setting.runs for name in facts.attacks(run))
+    columns = [(metric, name) for metric, name in sections.COLUMNS if not metric.startswith("epsilon")]  # bounds have no mean
     rows: list[list[Content]] = [
-        [name, *(with_interval(setting.mean_of(name, metric)) for metric, _ in sections.COLUMNS)] for name in names
+        [name, *(with_interval(setting.mean_of(name, metric)) for metric, _ in columns)] for name in names
     ]
-    body = table(["attack", *(name for _, name in sections.COLUMNS)], rows)
+    body = table(["attack", *(name for _, name in columns)], rows)
     note = (
         f"On all records, the mean over {len(setting.runs)} seeds; beneath it the 95% t interval, whose unit is the seed. TPR at false "
         "positive rates of 0.1, 0.01 and 0.001. The best of several is not a fair figure of any."

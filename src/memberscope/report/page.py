@@ -79,7 +79,7 @@ def render_page(runs: Sequence[KeptRun], *, title: str = "", seed: int = 0) -> s
         links = [("overview", "Overview"), *([("verdicts", "Settings compared")] if studies else [])]
         links += [*([("compared", "Against the first")] if compares else []), *((anchor, part.name) for anchor, part in parts)]
         body += [
-            overview.first_screen(shown),
+            overview.first_screen(settings),
             _contents([*links, ("reading", "How to read this")]),
             overview.table_of(settings),
         ]
@@ -127,13 +127,14 @@ def _verdicts(study: KeptRun) -> Markup:
     """A study's own comparison over seeds, which a comparison of single models cannot replace."""
     rows = [
         [
-            str(row["experiment"]), f"{row['first']} – {row['second']}", str(row["verdict"]), number(float(row["difference"])),
+            str(row["experiment"]), f"{row['first']} – {row['second']}", _text(row.get("figure")), str(row["verdict"]),
+            number(float(row["difference"])),
             f"{number(_end(row['ci_low']))} to {number(_end(row['ci_high']))}", str(row["seeds"]), number(_end(row["p_holm"])),
         ]
         for _, row in study.tables["experiments.csv"].iterrows()
     ]  # fmt: skip
-    head = ["experiment", "settings", "verdict", "AUC difference", "95%, over seeds", "seeds", "p (Holm)"]
-    return section("Settings compared over seeds", table(head, rows, words=3), anchor="verdicts")
+    head = ["experiment", "settings", "figure", "verdict", "difference", "95%, over seeds", "seeds", "p (Holm)"]
+    return section("Settings compared over seeds", table(head, rows, words=4), anchor="verdicts")
 
 
 def _setting(setting: Setting, anchor: str, anchors: Mapping[str, str]) -> Markup:
@@ -154,7 +155,7 @@ def _setting(setting: Setting, anchor: str, anchors: Mapping[str, str]) -> Marku
                 for run in setting.runs
             ),
         ]  # fmt: skip
-    return tag("section", tag("h2", setting.name), *inside, id=anchor, class_="run")
+    return tag("section", tag("h2", setting.name), *inside, id=anchor, class_="setting" if setting.several else "run")
 
 
 def _run(run: KeptRun, anchor: str) -> Markup:
@@ -171,6 +172,10 @@ def _reading() -> Markup:
     return section(
         "How to read this", pairs([(name, text[:1].upper() + text[1:] + ".") for name, text in READING]), anchor="reading"
     )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _end(value: object) -> float | None:

@@ -53,7 +53,7 @@ def with_interval(found: Figure, digits: int = 3) -> Markup:
 
 def first_screen(run: KeptRun) -> Markup:
     """What a reader needs first: the finding, coloured by what the interval says, the gate, and what to do."""
-    return joined([finding(run), gate_line(run), to_do(facts.advice(run))])
+    return joined([finding(run), gate_line(run), to_do(facts.advice(run, facts.judged(run)))])
 
 
 def finding(run: KeptRun) -> Markup:

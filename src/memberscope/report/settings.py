@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from memberscope import metrics
-from memberscope.headline import Headline, summarized
+from memberscope.headline import Headline, summarized, verdict_on
 from memberscope.report import facts
 from memberscope.report.facts import Figure
 from memberscope.tracking import KeptRun
@@ -48,20 +48,33 @@ class Setting:
         """A figure of the headlines: the run's own, or the mean over seeds with its t interval."""
         if not self.several:
             return facts.spoken(self.runs[0], metric)
-        return mean_over([facts.spoken(run, metric) for run in self.runs])
+        return mean_over([facts.spoken(run, metric) for run in self.runs], metric)
+
+    @property
+    def judged(self) -> str:
+        """The verdict: of one run its own, over seeds that of the mean AUC's interval; ``doubt`` where it leaks and a run is in doubt."""
+        if not self.several:
+            return facts.judged(self.runs[0])
+        verdict = verdict_on(self.mean("auc"))
+        return "doubt" if verdict == "leaks" and any(facts.doubt(run) for run in self.runs) else verdict
 
     def mean_of(self, attack: str, metric: str) -> Figure:
         """A figure of one attack on all records, the mean over seeds with its t interval."""
-        return mean_over([facts.figure(run, attack, metric) for run in self.runs])
+        return mean_over([facts.figure(run, attack, metric) for run in self.runs], metric)
 
 
-def mean_over(found: Sequence[Figure]) -> Figure:
-    """The mean of one figure over seeds with its 95% t interval (none from one seed); empty where it is nowhere known."""
+def mean_over(found: Sequence[Figure], metric: str) -> Figure:
+    """The mean of one figure over seeds with its 95% t interval (none from one seed), as far as the figure can reach; empty where it is
+    nowhere known.
+    """
     values = [one.value for one in found if one.value is not None]
     if not values:
         return Figure(status="missing")
     seen = metrics.paired_seeds(values)
-    return Figure(value=seen.mean, ci_low=seen.ci_low, ci_high=seen.ci_high)
+    if seen.ci_low is None or seen.ci_high is None:
+        return Figure(value=seen.mean)
+    lowest = -1.0 if metric.startswith("advantage") else 0.0
+    return Figure(value=seen.mean, ci_low=max(seen.ci_low, lowest), ci_high=min(seen.ci_high, 1.0))
 
 
 def settings_of(runs: Sequence[KeptRun]) -> list[Setting]:
