@@ -284,28 +284,26 @@ def without(run: KeptRun, *names: str, **changes: object) -> KeptRun:
     return replace(run, texts={name: text for name, text in run.texts.items() if name not in names}, **changes)
 
 
-def weak_and_strong(*, attacks: str = "threshold_entropy,threshold_loss", primary: str = "auto", n: int = 2000) -> AuditReport:
-    """The model is as sure of a class for members as for others, but more often of the right one: the entropy shows nothing of it."""
+def weak_and_strong(*, primary: str = "auto") -> AuditReport:
+    """The first attack of the table sees whether a label is right, the second how sure the model is of it."""
     rng = np.random.default_rng(0)
-    labels, member = rng.integers(0, 4, n), np.arange(n) < n // 2
-    logits = 0.3 * rng.normal(size=(n, 4))
-    wrong = (labels + 1) % 4
-    right = member | (rng.random(n) < 0.6)
-    logits[np.arange(n), labels] += 3 * right
-    logits[np.arange(n), wrong] += 3 * ~right
+    n = 2000
+    labels, member = np.arange(n) % 4, np.arange(n) < n // 2
+    logits = rng.normal(size=(n, 4))
+    logits[np.arange(n), labels] += 3 + member
     target = Predictions(logits=logits, labels=labels, member=member, record_ids=np.arange(n))
-    return run_audit(target, attacks=attacks, primary=primary, slices="entire,class")
+    return run_audit(target, attacks="label_only_gap,threshold_loss", primary=primary, slices="entire,class")
 
 
 def test_the_page_opens_with_the_strongest_attack_on_the_other_half_and_not_with_the_first() -> None:
     found = weak_and_strong()
-    assert found.whole()[0].attack == "threshold_entropy"
+    assert found.whole()[0].attack == "label_only_gap"
     assert found.headline is not None
     assert (found.headline.attack, found.headline.n_member) == ("threshold_loss", 500)
     html = render_page([kept(found)])
     opening = html[html.index('class="finding') : html.index("What to do")]
     assert "threshold_loss" in opening
-    assert "threshold_entropy" not in opening
+    assert "label_only_gap" not in opening
     assert f"{found.headline.auc.value:.1%}" in opening
     assert f"{found.cell('threshold_loss').figures['auc'].value:.1%}" not in opening, (
         "the figure of all records is best of several"
@@ -314,9 +312,9 @@ def test_the_page_opens_with_the_strongest_attack_on_the_other_half_and_not_with
 
 
 def test_a_named_attack_opens_the_page_on_all_records() -> None:
-    found = weak_and_strong(primary="threshold_entropy")
+    found = weak_and_strong(primary="label_only_gap")
     told, lines = facts.plain_words(kept(found))
-    assert f"{found.cell('threshold_entropy').figures['auc'].value:.1%}" in " ".join([told, *lines])
+    assert f"{found.cell('label_only_gap').figures['auc'].value:.1%}" in " ".join([told, *lines])
     assert "named before the audit: 1,000 members and 1,000 non-members" in " ".join(lines)
 
 
@@ -332,8 +330,8 @@ def test_runs_from_before_headlines_get_one_from_their_scores() -> None:
     bare = without(kept(found), "headline.json", scores=None)
     told = facts.headline(bare)
     assert told is not None
-    assert (told.attack, told.chosen, told.n_member) == ("threshold_entropy", "first", 1000)
-    assert told.auc.value == pytest.approx(found.cell("threshold_entropy").figures["auc"].value)
+    assert (told.attack, told.chosen, told.n_member) == ("label_only_gap", "first", 1000)
+    assert told.auc.value == pytest.approx(found.cell("label_only_gap").figures["auc"].value)
     assert "scores of single records were not kept" in " ".join(facts.plain_words(bare)[1])
     assert facts.audited([before])[0].texts["headline.json"] == again.to_json(), "computed once a page"
 
@@ -343,15 +341,15 @@ def test_the_primary_attack_is_drawn_wherever_it_stands() -> None:
     assert figures.drawn("a12", names) == ["a12", *names[:7]]
     assert figures.drawn("a2", names) == ["a2", "a0", "a1", *names[3:8]]
     found = weak_and_strong()
-    bands = pd.DataFrame({"fpr": [0.1], "low": [0.0], "high": [1.0], "attack": ["threshold_entropy"]})
+    bands = pd.DataFrame({"fpr": [0.1], "low": [0.0], "high": [1.0], "attack": ["label_only_gap"]})
     run = kept(found)
     run = replace(run, tables={**run.tables, "roc_band.csv": bands})
     band = figures._band(run, "threshold_loss")
     assert band is not None
     assert len(band) > 1, "the band of another attack is not drawn as this one's"
-    assert figures._band(run, "threshold_entropy") is bands
+    assert figures._band(run, "label_only_gap") is bands
     old = replace(run, tables={**run.tables, "roc_band.csv": bands.drop(columns="attack")})
-    assert len(figures._band(old, "threshold_entropy")) == 1, "bands without a name are the first attack's"
+    assert len(figures._band(old, "label_only_gap")) == 1, "bands without a name are the first attack's"
     assert len(figures._band(old, "threshold_loss")) > 1
 
 
