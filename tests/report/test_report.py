@@ -205,7 +205,9 @@ def test_different_records_say_what_can_still_be_said(leaky: AuditReport) -> Non
     assert row.p_value is None
     assert row.difference == pytest.approx(a.value - b.value)
     assert row.ci_low == pytest.approx(row.difference - np.hypot(a.value - a.ci_low, b.ci_high - b.value))
-    assert "no paired test can be made" in render_page(runs)
+    html = render_page(runs)
+    assert "No paired test can be made" in html
+    assert f"<code>two</code> ({pair.why})" in html
 
 
 def test_intervals_of_unpaired_differences_cover_the_truth() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from memberscope.metrics.paired import NOTE
 from memberscope.report import facts
 from memberscope.report.compare import Pair, Row, compare_runs
-from memberscope.report.html import Content, Markup, folded, joined, paragraph, section, table, tag
+from memberscope.report.html import Content, Markup, folded, joined, paragraph, section, spans, table, tag
 from memberscope.report.sections import minus, number
 from memberscope.report.settings import Setting, compare_settings
 from memberscope.tracking import KeptRun
@@ -63,18 +63,20 @@ def _pairs(runs: Sequence[KeptRun], seed: int) -> list[Content]:
             ["run", "attack", "reference", "this run", "difference", "95% interval", "p (Holm)"], map(_line, compared), words=2,
         ),
     ]  # fmt: skip
-    if not all(pair.paired for pair in compared):
-        parts.append(
-            tag(
-                "p",
-                "Not paired: no paired test can be made, since the runs do not share their records. What can still be said is how the two "
-                "AUCs compare, with an interval of their difference as if the two sets of records were independent (MOVER).",
-                class_="note",
-            )
+    unpaired: dict[str, list[str]] = {}
+    for pair in compared:
+        if not pair.paired:
+            unpaired.setdefault(pair.why, []).append(f"`{pair.second.name}`")
+    if unpaired:
+        why = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in unpaired.items())
+        text = (
+            f"Not paired: {why}. No paired test can be made of records that two runs do not share. What can still be said is how the two "
+            "AUCs compare, with an interval of their difference as if the two sets of records were independent (MOVER)."
         )
+        parts.append(tag("p", spans(text), class_="note"))
     paired = [pair for pair in compared if pair.paired and pair.rows]
     for place, pair in enumerate(paired, 1):
-        title = f"{pair.second.name} minus {pair.first.name}: every attack"
+        title = f"{pair.second.name} minus {pair.first.name}: every attack, on {pair.why}"
         parts.append(folded(title, _rows(pair), anchor=f"pair{place}", opened=len(paired) <= MOST_OPEN))
     return parts
 
@@ -84,11 +86,9 @@ def _line(pair: Pair) -> list[Content]:
     found = facts.headline(pair.first)
     rows = [row for row in pair.rows if row.metric == "auc"]
     row = next((row for row in rows if found is not None and row.attack == found.attack), rows[0] if rows else None)
-    how = f"{'paired' if pair.paired else 'not paired'}: {pair.why}"
-    name = joined([pair.second.name, Markup("<br>"), tag("span", how, class_="span")])
     if row is None:
-        return [name, "none ran in both", "–", "–", "–", "–", "–"]
-    return [name, row.attack, *_figures(row), _p(row.p_holm)]
+        return [pair.second.name, "none ran in both", "–", "–", "–", "–", "–"]
+    return [pair.second.name, row.attack, *_figures(row), _p(row.p_holm) if pair.paired else "not paired"]
 
 
 def _rows(pair: Pair) -> Markup:

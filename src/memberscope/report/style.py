@@ -52,8 +52,8 @@ th, td { padding: .36rem .7rem .36rem 0; border-bottom: 1px solid var(--line); t
 thead th { border-bottom: 2px solid var(--ink); font-weight: 600; vertical-align: bottom; }
 td.figure, th.figure { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; padding-left: .5rem;
   padding-right: .3rem; }
-td.word { overflow-wrap: anywhere; min-width: 5.5rem; }
-td.word:first-child { min-width: 8.5rem; }
+td.word { overflow-wrap: break-word; }
+td.word:first-child { overflow-wrap: anywhere; min-width: 11rem; }
 td.figure:last-child, th.figure:last-child { padding-right: 0; }
 td .span { color: var(--soft); font-size: .92em; }
 td .low { color: var(--soft); }
@@ -84,7 +84,7 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
   table { font-size: 7.5pt; }
   th, td { padding: .18rem .35rem .18rem 0; }
   th.figure { white-space: normal; }
-  td.word, td.word:first-child { min-width: 0; }
+  td.word:first-child { min-width: 27mm; }
   figure img { max-height: 88mm; }
   details { padding: 0 .6rem; margin: .3rem 0; }
   .run { break-before: page; }
