@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 CORE = (
     "attacks.registry", "attacks.risk", "audit", "audit_report", "config", "controls", "datasets", "dispersion", "errors",
-    "gate", "installed", "interrupt", "metrics", "plan", "plots", "predictions", "progress", "release", "seeds", "signals", "slices",
+    "gate", "headline", "installed", "interrupt", "metrics", "plan", "plots", "predictions", "progress", "release", "seeds", "signals",
+    "slices",
     "store", "studies.attack", "synthesis.baselines", "synthesis.card", "synthesis.figures", "synthesis.hill_climb",
     "synthesis.transfer", "tracking", "training.fleet", "turns",
     "evidence", "queries", "shadow_plan", "studies.defended", "studies.fidelity", "studies.ladder", "studies.mitigate",

@@ -8,7 +8,7 @@ scores.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,7 @@ from memberscope.audit_report import AuditReport, Cell
 from memberscope.distinct import distinct_records
 from memberscope.errors import UserError, nearest
 from memberscope.evidence import Evidence
+from memberscope.headline import AUTO
 from memberscope.installed import require
 from memberscope.metrics import Estimate
 from memberscope.predictions import Predictions, ShadowPredictions
@@ -70,11 +71,38 @@ def check_counts(n_member: int, n_nonmember: int, *, min_records: int, copies: i
         )
 
 
+def resolve_primary(primary: str, names: Sequence[str], *, present: Iterable[str] | None = None) -> str:
+    """The name of the attack that speaks first, or ``auto``.
+
+    Args:
+        primary: a name or alias, or ``auto``.
+        names: the attacks that run.
+        present: the fields of `Evidence` that there are, where that is known already.
+
+    Raises:
+        UserError: it is not among `names`, or needs what is not `present`.
+    """
+    if primary == AUTO:
+        return AUTO
+    attack = next((found for found in registry.resolve(names) if primary in (found.name, found.tfp_name)), None)
+    if attack is None:
+        hint = nearest(primary, (AUTO, *names))
+        raise UserError(f"primary={primary}: not among the attacks that run; allowed: {AUTO}, {', '.join(names)}{hint}")
+    absent = sorted(attack.needs - set(present)) if present is not None else []
+    if absent:
+        able = [found.name for found in registry.resolve(names) if found.needs <= set(present or ())]
+        raise UserError(
+            f"primary={primary}: needs {' and '.join(absent)}, and there are none; allowed: {', '.join([AUTO, *able])}"
+        )
+    return attack.name
+
+
 def run_audit(
     target: Predictions | Evidence,
     shadow: ShadowPredictions | Predictions | None = None,
     *,
     attacks: str | Iterable[str] = "all",
+    primary: str = AUTO,
     slices: str | Sequence[str] | Mapping[str, str] = ("entire",),
     engine: str = "fast",
     seed: int = 0,
@@ -95,6 +123,8 @@ def run_audit(
         target: predictions, or evidence with more than the target in it.
         shadow: predictions of shadow models, for the attacks that need them; a single model's are taken as one shadow.
         attacks: ``all``, a family, ``tfp``, or names; see `memberscope.attacks.registry.resolve`.
+        primary: the attack that speaks first, named beforehand; ``auto`` for the strongest, chosen on half of the records and reported
+            on the other. See `AuditReport.headline`.
         slices: ``all``, or requests as `memberscope.slices.parse` takes them; a mapping gives families slices of their own.
         engine: ``fast``, or ``tfp`` for tensorflow_privacy's own `run_attacks`.
         seed: of every random draw; the same seed and inputs give the same report, bit for bit, on one machine.
@@ -117,8 +147,8 @@ def run_audit(
         a row with its reason.
 
     Raises:
-        UserError: an unknown attack, slice or engine; fewer than `min_records` distinct members or non-members in all; copies
-            under ``duplicates=refuse``.
+        UserError: an unknown attack, slice or engine; a primary attack that is not among those that run, or for which the evidence
+            lacks what it needs; fewer than `min_records` distinct members or non-members in all; copies under ``duplicates=refuse``.
     """
     check_engine(engine)
     distinct = distinct_records(_evidence(target, shadow), duplicates=duplicates)
@@ -128,10 +158,12 @@ def run_audit(
         copies=distinct.copies if distinct.dropped else 0,
     )  # fmt: skip
     chosen = registry.resolve(resolve_attacks(attacks, engine=engine))
+    present = [part.name for part in fields(evidence) if getattr(evidence, part.name) is not None]
+    primary = resolve_primary(primary, [attack.name for attack in chosen], present=present)
     by_family = slices if isinstance(slices, Mapping) else {attack.family: slices for attack in chosen}
     if engine == "tfp":
         found = _tfp(evidence.target, chosen, by_family, seed=seed, prior=prior, metadata=metadata, on_attack=on_attack)
-        return replace(found, distinct=distinct)
+        return replace(found, primary=primary, distinct=distinct)
     cells: list[Cell] = []
     scores: dict[str, NDArray[np.float64]] = {}
     for attack in chosen:
@@ -159,7 +191,8 @@ def run_audit(
             )
         cells += _worst(attack.name, parts, cells, min_records=min_records)
     return AuditReport(
-        cells=tuple(cells), engine=engine, seed=seed, target=evidence.target, whole_scores=scores, metadata=metadata, distinct=distinct
+        cells=tuple(cells), engine=engine, seed=seed, target=evidence.target, whole_scores=scores, metadata=metadata,
+        primary=primary, prior=prior, distinct=distinct,
     )  # fmt: skip
 
 
@@ -335,7 +368,9 @@ def _tfp(
             placed = np.empty(len(target))
             placed[target.member], placed[~target.member] = cell.scores[: cell.n_member], cell.scores[cell.n_member :]
             whole[cell.attack] = placed
-    return AuditReport(cells=tuple(cells), engine="tfp", seed=seed, target=target, whole_scores=whole, metadata=metadata)
+    return AuditReport(
+        cells=tuple(cells), engine="tfp", seed=seed, target=target, whole_scores=whole, metadata=metadata, prior=prior
+    )
 
 
 def tfp_slicings(request: str | Sequence[str]) -> tuple[str, ...]:

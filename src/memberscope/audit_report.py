@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from memberscope import metrics
 from memberscope.distinct import Distinct
 from memberscope.errors import UserError
+from memberscope.headline import AUTO, Headline, find_headline
 from memberscope.metrics import Comparison, Estimate, OneRun, Roc
 from memberscope.predictions import Predictions
 
@@ -79,6 +81,8 @@ class AuditReport:
         target: the predictions that were audited: each record once, where ids or inputs told of copies.
         metadata: the model's true accuracies and losses, where they were given; they go with `to_tfp`.
         whole_scores: attack -> (n,) scores of the records of `target`, in input order; without those that were skipped.
+        primary: the attack named beforehand to speak first, or ``auto`` for the strongest; see `headline`.
+        prior: share of members that ``ppv`` assumes.
         distinct: which of the records that were given these are, and what copies there were; None for a report made by hand.
     """
 
@@ -88,6 +92,8 @@ class AuditReport:
     target: Predictions
     whole_scores: Mapping[str, NDArray[np.float64]]
     metadata: Metadata | None = None
+    primary: str = AUTO
+    prior: float = 0.5
     distinct: Distinct | None = None
 
     @property
@@ -98,6 +104,19 @@ class AuditReport:
     def whole(self) -> list[Cell]:
         """The cells of the entire data set that ran."""
         return [cell for cell in self.cells if cell.slice == "entire" and cell.status == "ok"]
+
+    @cached_property
+    def headline(self) -> Headline | None:
+        """The attack that speaks first, and its figures: the primary one, else the strongest, chosen on half of the records and
+        reported on the other; None where no attack ran. Computed when it is first asked for.
+        """
+        cells = {cell.attack: cell for cell in self.whole() if cell.attack in self.whole_scores}
+        return find_headline(
+            {name: self.whole_scores[name] for name in cells}, self.target.member, seed=self.seed, primary=self.primary,
+            families={name: cell.family for name, cell in cells.items()}, whole={name: cell.figures for name, cell in cells.items()},
+            thresholds={name: cell.threshold for name, cell in cells.items()}, units=self.target.record_ids, labels=self.target.labels,
+            prior=self.prior,
+        )  # fmt: skip
 
     def cell(self, attack: str, slice: str = "entire") -> Cell:
         """One cell; KeyError if the report has none of that name."""

@@ -41,7 +41,8 @@ _LEAST_WEIGHT = 0.02
 _TINY = 1e-30
 
 
-# how the blind control says that all other figures are in doubt
+FILE = "controls.json"  # what an audit keeps of its controls
+# how the blind control says that all other figures are in doubt; a decision reads `BlindControl.differs`
 DIFFERENT = "members and non-members differ by more than membership"
 
 

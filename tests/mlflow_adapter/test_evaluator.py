@@ -109,6 +109,7 @@ def test_without_membership_it_keeps_out_of_the_way() -> None:
         ({"member": np.ones(800, bool)}, "True throughout"),
         ({"member": np.arange(800) < 400, "attacks": "mpl"}, "'mpl'"),
         ({"member": np.arange(800) < 400, "output": "softmax"}, "output=softmax"),
+        ({"member": np.arange(800) < 400, "primary": "lira_online"}, "primary=lira_online: not among"),
     ],
 )
 def test_bad_configurations_get_one_line_and_log_nothing(laboratory: Any, config: dict[str, Any], part: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from memberscope import cli
 from memberscope.errors import UserError
+from memberscope.headline import Headline
 from memberscope.mlflow_adapter import read
 from memberscope.mlflow_adapter.read import read_run
 
@@ -46,6 +47,9 @@ def test_runs_come_back_and_become_one_page(laboratory: Any, capsys: pytest.Capt
     assert {"attacks.csv", "roc.csv", "roc_band.csv", "most_exposed.csv"} <= set(kept.tables)
     assert kept.scores is not None
     assert set(kept.scores.ranks) == {"threshold_loss", "threshold_entropy"}
+    headline = Headline.from_json(kept.texts["headline.json"])
+    assert headline.attack == kept.tags["memberscope.headline"]
+    assert kept.metrics["auc/headline"][-1][1] == pytest.approx(headline.auc.value)
     assert kept.metrics["auc/threshold_loss"][-1][1] == client.get_run(first).data.metrics["auc/threshold_loss"]
     assert kept.tags["memberscope.command"] == "memberscope attack --predictions=said0.npz --attacks=threshold --slices=class"
     assert '"numpy": "1.26.4"' in kept.tags["memberscope.versions"]

@@ -18,8 +18,10 @@ from memberscope.controls import DIFFERENT, BlindControl
 from memberscope.errors import UserError
 from memberscope.kept_scores import KeptScores
 from memberscope.metrics.estimate import spanning
-from memberscope.report import facts, render_page, sections
+from memberscope.report import facts, figures, render_page, sections
 from memberscope.report.compare import compare_runs, match
+from memberscope.report.settings import compare_settings, settings_of
+from memberscope.studies.audited import Checks
 from memberscope.tracking import DataInput, KeptRun, as_json
 
 EVIL = '<script>alert("1")</script>&\'"'
@@ -46,11 +48,13 @@ def kept(found: AuditReport, *, name: str = "one", source: str = "given", **chan
                                      "val_accuracy": [0.2, 0.5, 0.6], "val_loss": [2.0, 1.5, 1.4], "auc": [0.5, np.nan, 0.6],
                                      "advantage": [0.0, np.nan, 0.2]}),
     }  # fmt: skip
+    assert found.headline is not None
     run = KeptRun(
         id=f"{zlib.crc32(name.encode()):032x}", name=name, started="2026-01-02 03:04 UTC", tables=tables,
         tags={"memberscope.command": f"memberscope attack --predictions={EVIL}", "memberscope.versions": '{"python": "3.11.7"}'},
         params={"data.class_names": "cat,dog,eel,fox"},
-        texts={"study.json": as_json({"attack.seed": 3, "attack.note": EVIL}), "controls.json": as_json({"null": "null control: fine."})},
+        texts={"study.json": as_json({"attack.seed": 3, "attack.note": EVIL}), "controls.json": as_json({"null": "null control: fine."}),
+               "headline.json": found.headline.to_json()},
         scores=KeptScores.of(found.target, found.whole_scores, source=source),
         inputs=(DataInput(name=EVIL, context="member", digest="abc123", source="s", shape=(600, 8), classes=4),),
     )  # fmt: skip
@@ -104,10 +108,10 @@ def test_everything_that_was_asked_for_is_on_the_page(leaky: AuditReport) -> Non
         "What was done", "How to read this",
     ):  # fmt: skip
         assert heading in text, heading
-    auc = leaky.cell("threshold_loss").figures["auc"]
-    assert f"{auc.value:.3f}" in text
-    assert f"{auc.ci_low:.3f} to {auc.ci_high:.3f}" in text
-    assert f"picks the member in {auc.value:.1%} of cases" in text
+    for auc in (leaky.cell("threshold_loss").figures["auc"], leaky.headline.auc):
+        assert f"{auc.value:.3f}" in text
+        assert f"{auc.ci_low:.3f} to {auc.ci_high:.3f}" in text
+    assert f"picks the member in {leaky.headline.auc.value:.1%} of cases" in text
     assert "The model gives away" in text
     assert "needs shadows" in text, "a skipped attack is a result"
     for part in ("abc123", "python 3.11.7", "2026-01-02", "cat", "Null control: fine."):
@@ -135,25 +139,39 @@ def test_noise_is_not_called_a_leak_nor_safe() -> None:
     told, lines = facts.plain_words(kept(report(shift=0.0, seed=5)))
     assert "cannot be told from non-members better than by chance" in told
     assert "not proof of safety" in lines[-1]
+    assert "300 members and 300 non-members" in lines[-2], "the figures are of the reporting half"
 
 
 def test_a_finding_is_in_doubt_where_the_records_differ_without_the_model(leaky: AuditReport) -> None:
-    """And a page for others says so first of all, not below under the controls."""
-    said = [BlindControl(on="inputs", auc=spanning(0.55, low, 0.6)).sentence for low in (0.49, 0.51)]
-    sure, unsure = (kept(leaky, texts={"controls.json": as_json({"blind": f"Blind control: {text}."})}) for text in said)
+    """And a page for others says so first of all, not below under the controls; runs from before that was a value still say it."""
+    said = [BlindControl(on="inputs", auc=spanning(0.55, low, 0.6)) for low in (0.49, 0.51)]
+    checks = [Checks(texts={"blind": f"Blind control: {blind.sentence}."}, blind=blind).to_json() for blind in said]
+    before = [as_json({"blind": f"Blind control: {blind.sentence}."}) for blind in said]
+    for texts in (checks, before):
+        _doubted(leaky, texts)
+
+
+def test_doubt_is_read_as_a_value_and_not_from_a_sentence(leaky: AuditReport) -> None:
+    for differs in (True, False):
+        texts = {"controls.json": as_json({"blind": {"text": f"{DIFFERENT}, says the sentence.", "differs": differs}})}
+        assert facts.judged(kept(leaky, texts=texts)) == ("doubt" if differs else "leaks")
+
+
+def _doubted(leaky: AuditReport, texts: list[str]) -> None:
+    sure, unsure = (kept(leaky, texts={"controls.json": text}) for text in texts)
     assert facts.judged(sure) == "leaks"
     assert facts.judged(unsure) == "doubt"
     told, lines = facts.plain_words(unsure)
     assert "gives away" not in told
     assert DIFFERENT in lines[0]
     html = render_page([unsure, replace(sure, id="1" * 32, name="two")])
-    assert html.index("in doubt: see its controls") < html.index(DIFFERENT) < html.index(">Controls<")
+    assert html.index(DIFFERENT) < html.index("in doubt: see its controls") < html.index(">Controls<")
     assert "gives away" in facts.plain_words(sure)[0]
 
 
 def test_the_lowest_rate_told_is_one_that_the_records_can_measure(leaky: AuditReport) -> None:
-    assert facts.finest_rate(kept(leaky), "threshold_loss") == "tpr_at_fpr_0_1"  # 600 non-members allow 6 at 0.01
-    assert facts.finest_rate(kept(report(n=4000)), "threshold_loss") == "tpr_at_fpr_0_01"
+    assert facts.finest_rate(kept(leaky)) == "tpr_at_fpr_0_1"  # 300 non-members allow 3 at 0.01
+    assert facts.finest_rate(kept(report(n=4000))) == "tpr_at_fpr_0_01"
 
 
 def test_same_records_are_paired_in_whatever_order(leaky: AuditReport) -> None:
@@ -187,7 +205,9 @@ def test_different_records_say_what_can_still_be_said(leaky: AuditReport) -> Non
     assert row.p_value is None
     assert row.difference == pytest.approx(a.value - b.value)
     assert row.ci_low == pytest.approx(row.difference - np.hypot(a.value - a.ci_low, b.ci_high - b.value))
-    assert "No paired test can be made" in render_page(runs)
+    html = render_page(runs)
+    assert "No paired test can be made" in html
+    assert f"<code>two</code> ({pair.why})" in html
 
 
 def test_intervals_of_unpaired_differences_cover_the_truth() -> None:
@@ -281,3 +301,162 @@ def test_bounds_of_epsilon_stand_over_their_ceilings() -> None:
     assert "one-run test" not in plain
     assert "cannot fail" not in plain
     assert plain.count("of at most") == 1
+
+
+# --- the primary attack ------------------------------------------------------------------------------------------------
+
+
+def without(run: KeptRun, *names: str, **changes: object) -> KeptRun:
+    """As a run was kept before there were such texts."""
+    return replace(run, texts={name: text for name, text in run.texts.items() if name not in names}, **changes)
+
+
+def weak_and_strong(*, primary: str = "auto") -> AuditReport:
+    """The first attack of the table sees whether a label is right, the second how sure the model is of it."""
+    rng = np.random.default_rng(0)
+    n = 2000
+    labels, member = np.arange(n) % 4, np.arange(n) < n // 2
+    logits = rng.normal(size=(n, 4))
+    logits[np.arange(n), labels] += 3 + member
+    target = Predictions(logits=logits, labels=labels, member=member, record_ids=np.arange(n))
+    return run_audit(target, attacks="label_only_gap,threshold_loss", primary=primary, slices="entire,class")
+
+
+def test_the_page_opens_with_the_strongest_attack_on_the_other_half_and_not_with_the_first() -> None:
+    found = weak_and_strong()
+    assert found.whole()[0].attack == "label_only_gap"
+    assert found.headline is not None
+    assert (found.headline.attack, found.headline.n_member) == ("threshold_loss", 500)
+    html = render_page([kept(found)])
+    opening = html[html.index('class="finding') : html.index("What to do")]
+    assert "threshold_loss" in opening
+    assert "label_only_gap" not in opening
+    assert f"{found.headline.auc.value:.1%}" in opening
+    assert f"{found.cell('threshold_loss').figures['auc'].value:.1%}" not in opening, (
+        "the figure of all records is best of several"
+    )
+    assert "the strongest of 2 attacks on one half of the records, reported on the other half" in opening
+
+
+def test_a_named_attack_opens_the_page_on_all_records() -> None:
+    found = weak_and_strong(primary="label_only_gap")
+    told, lines = facts.plain_words(kept(found))
+    assert f"{found.cell('label_only_gap').figures['auc'].value:.1%}" in " ".join([told, *lines])
+    assert "named before the audit: 1,000 members and 1,000 non-members" in " ".join(lines)
+
+
+def test_runs_from_before_headlines_get_one_from_their_scores() -> None:
+    """By the rule of the audits of today, with the draw of seed 0: the very figures that such an audit would have kept."""
+    found = weak_and_strong()
+    before = without(kept(found), "headline.json")
+    again, now = facts.headline(before), found.headline
+    assert again is not None
+    assert now is not None
+    assert (again.attack, again.chosen, again.auc) == (now.attack, now.chosen, now.auc)
+    assert again.figures["tpr_at_fpr_0_1"] == now.figures["tpr_at_fpr_0_1"]
+    bare = without(kept(found), "headline.json", scores=None)
+    told = facts.headline(bare)
+    assert told is not None
+    assert (told.attack, told.chosen, told.n_member) == ("label_only_gap", "first", 1000)
+    assert told.auc.value == pytest.approx(found.cell("label_only_gap").figures["auc"].value)
+    assert "scores of single records were not kept" in " ".join(facts.plain_words(bare)[1])
+    assert facts.audited([before])[0].texts["headline.json"] == again.to_json(), "computed once a page"
+
+
+def test_the_primary_attack_is_drawn_wherever_it_stands() -> None:
+    names = [f"a{k}" for k in range(16)]
+    assert figures.drawn("a12", names) == ["a12", *names[:7]]
+    assert figures.drawn("a2", names) == ["a2", "a0", "a1", *names[3:8]]
+    found = weak_and_strong()
+    bands = pd.DataFrame({"fpr": [0.1], "low": [0.0], "high": [1.0], "attack": ["label_only_gap"]})
+    run = kept(found)
+    run = replace(run, tables={**run.tables, "roc_band.csv": bands})
+    band = figures._band(run, "threshold_loss")
+    assert band is not None
+    assert len(band) > 1, "the band of another attack is not drawn as this one's"
+    assert figures._band(run, "label_only_gap") is bands
+    old = replace(run, tables={**run.tables, "roc_band.csv": bands.drop(columns="attack")})
+    assert len(figures._band(old, "label_only_gap")) == 1, "bands without a name are the first attack's"
+    assert len(figures._band(old, "threshold_loss")) > 1
+
+
+def test_what_to_do_follows_the_verdict_and_the_gate(leaky: AuditReport) -> None:
+    leaks, quiet = kept(leaky), kept(report(shift=0.0, seed=5))
+    gated = [
+        replace(run, tags={"memberscope.gate": outcome, "memberscope.gate_reason": "because"})
+        for run, outcome in ((leaks, "trip"), (quiet, "undecided"), (quiet, "pass"))
+    ]
+    said = [facts.advice(run, facts.judged(run)) for run in (leaks, quiet, *gated)]
+    assert ["mitigate" in " ".join(lines) for lines in said] == [True, False, True, False, False]
+    assert ["--fail_if" in " ".join(lines) for lines in said] == [True, True, False, False, False]
+    assert said[2][0].startswith("Do not release")
+    assert said[3][0].startswith("Audit more records")
+    assert "Try stronger attacks" in said[4][0]
+    html = render_page([gated[0]])
+    assert html.index("gives away") < html.index("Gate: tripped.") < html.index("Do not release") < html.index("What was asked")
+
+
+# --- seeds ------------------------------------------------------------------------------------------------------------
+
+
+def seeded(setting: str, seed: int, *, shift: float = 1.0, **params: str) -> KeptRun:
+    run = kept(report(shift=shift, seed=seed, ids=2000 * seed), name=f"{setting}-s{seed}")
+    tags = {"memberscope.setting": setting, "memberscope.seed": str(seed)}
+    return replace(run, tags=tags, params={"study.seed": str(seed), "plan.digest": f"d{seed}", **params})
+
+
+def test_runs_of_one_setting_are_those_that_differ_in_the_seed_alone() -> None:
+    runs = [seeded("a", 0), seeded("b", 0), seeded("a", 1), seeded("a", 0, epochs="9"), kept(report(seed=9), name="alone")]
+    found = settings_of(runs)
+    assert [(one.name[:1], one.seeds, len(one.runs)) for one in found] == [
+        ("a", (0, 1), 2), ("b", (0,), 1), ("a", (0,), 1), ("a", (), 1),
+    ]  # fmt: skip
+    twice = settings_of([seeded("a", 0), replace(seeded("a", 0), id="f" * 32), seeded("a", 1)])
+    assert [len(one.runs) for one in twice] == [2, 1], "one run a seed"
+
+
+def test_a_settings_figure_is_the_mean_of_its_headlines_with_a_t_interval() -> None:
+    runs = [seeded("a", seed) for seed in range(3)]
+    (one,) = settings_of(runs)
+    values = [facts.headline(run).auc.value for run in runs]
+    expected = metrics.paired_seeds(values)
+    found = one.mean("auc")
+    assert (found.value, found.ci_low, found.ci_high) == pytest.approx((expected.mean, expected.ci_low, expected.ci_high))
+    assert one.judged == "leaks"
+    low = one.mean("tpr_at_fpr_0_01")
+    assert 0.0 <= low.ci_low <= low.value <= low.ci_high <= 1.0, "an interval ends where the figure does"
+    doubted = as_json({"blind": {"text": "they differ.", "differs": True}})
+    assert settings_of([replace(run, texts={**run.texts, "controls.json": doubted}) for run in runs])[0].judged == "doubt"
+
+
+def test_settings_are_compared_by_seed_and_adjusted_together() -> None:
+    shifts = {"a": 1.0, "b": 0.3, "c": 1.0}
+    runs = [seeded(name, seed, shift=shift) for seed in range(5) for name, shift in shifts.items()]
+    first, *others = settings_of(runs)
+    found = compare_settings(first, others)
+    by_hand = [
+        [facts.figure(o, "threshold_loss", "auc").value - facts.figure(r, "threshold_loss", "auc").value for r, o in pairs]
+        for pairs in ([(runs[3 * seed], runs[3 * seed + k]) for seed in range(5)] for k in (1, 2))
+    ]
+    assert {one.attack for one in found} <= {"threshold_loss", "threshold_entropy"}
+    judged = metrics.verdicts(dict(zip("bc", by_hand, strict=True)), margin=0.02)
+    if all(one.attack == "threshold_loss" for one in found):
+        assert [one.verdict for one in found] == list(judged.values())
+    assert found[0].verdict.verdict == "decreases"
+    assert found[1].verdict.difference.mean == pytest.approx(0.0, abs=1e-12), "a and c are drawn alike"
+    text = " ".join(read(render_page(runs)).text)
+    assert "paired by seed" in text
+    assert "not paired" not in text
+    lone = settings_of([*runs, seeded("d", 7)])
+    assert "for want of two seeds in common" in " ".join(read(render_page([*runs, seeded("d", 7)])).text)
+    assert len(compare_settings(lone[0], lone[1:])) == 2
+
+
+def test_every_run_of_a_setting_is_on_the_page_once() -> None:
+    runs = [seeded(name, seed) for seed in range(2) for name in ("a", "b")]
+    html = render_page(runs)
+    page = read(html)
+    assert {address[1:] for address in page.addresses if address.startswith("#")} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    for run in runs:
+        assert html.count(f"<summary>{run.name}: everything on this run</summary>") == 1

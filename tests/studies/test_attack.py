@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from memberscope import Predictions, cli, run_audit
 from memberscope.config import AttackStudyConfig
 from memberscope.errors import UserError
+from memberscope.headline import Headline
 from memberscope.interrupt import StopFlag
 from memberscope.studies import attack
 from memberscope.tracking import MemoryTracker
@@ -66,6 +68,46 @@ def test_the_summary_opens_with_the_finding_and_its_certainty(run: tuple[MemoryT
     for part in PARTS:
         assert part in text.lower(), part
     assert run[0].description == text
+
+
+def test_the_headline_is_kept_as_values_and_opens_everything(run: tuple[MemoryTracker, str]) -> None:
+    tracker, answer = run
+    found = Headline.from_json(tracker.artifacts["headline.json"])
+    assert (found.chosen, found.n_member, found.n_nonmember) == ("strongest", 150, 150)
+    assert tracker.latest("auc/headline") == found.auc.value
+    assert tracker.latest("auc_ci_low/headline") == found.auc.ci_low
+    assert tracker.logged_tags["memberscope.headline"] == found.attack
+    first = f"{found.attack} tells members from non-members better than chance (AUC {found.auc.value:.3f}"
+    assert answer.startswith(first)
+    assert tracker.artifacts["summary.md"].startswith(f"**{first}")
+    assert next(iter(tracker.artifacts["roc.csv"]["attack"])) == found.attack
+    assert set(tracker.artifacts["roc_band.csv"]["attack"]) == {found.attack}
+    assert f"null control of {found.attack}" in answer
+
+
+def test_a_named_attack_speaks_and_a_wrong_name_is_refused_before_the_file_is_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "target.npz", **arrays())
+    tracker, answer = study(tmp_path / "target.npz", attacks="threshold", primary="threshold_entropy", controls="none")
+    assert tracker.logged_tags["memberscope.headline_chosen"] == "named"
+    assert answer.startswith("threshold_entropy ")
+    assert tracker.latest("auc/headline") == tracker.latest("auc/threshold_entropy")
+    for primary, part in (("trained_lr", "not among the attacks that run"), ("lira_online", "not among")):
+        with pytest.raises(UserError, match=part):
+            study(tmp_path / "absent.npz", attacks="threshold", primary=primary)
+    with pytest.raises(UserError, match="primary=lira_online: needs shadows"):
+        study(tmp_path / "absent.npz", attacks="all", primary="lira_online")
+
+
+def test_what_the_blind_control_found_is_kept_as_values(tmp_path: Path) -> None:
+    for apart in (False, True):
+        values = arrays()
+        values["inputs"] = np.random.default_rng(0).normal(size=(600, 4)) + apart * values["member"][:, None]
+        np.savez(tmp_path / "target.npz", **values)
+        tracker, _ = study(tmp_path / "target.npz", attacks="threshold_loss", slices="entire")
+        blind = json.loads(tracker.artifacts["controls.json"])["blind"]
+        assert (blind["differs"], blind["on"], blind["status"]) == (apart, "inputs", "ok")
+        assert blind["ci_low"] < blind["auc"] < blind["ci_high"]
+        assert blind["text"] in tracker.artifacts["summary.md"]
 
 
 def test_noise_is_not_called_a_leak(tmp_path: Path) -> None:

@@ -98,6 +98,8 @@ def test_impossible_studies_fail_before_training() -> None:
         ),
         ({"slices": "clas"}, "nearest: class"),
         ({"attacks": "metric_entropy"}, "need shadow"),
+        ({"primary": "trained_lr"}, "primary=trained_lr: not among"),
+        ({"attacks": "threshold,lira_online", "primary": "lira_online"}, "primary=lira_online: needs shadows"),
     ):
         tracker = MemoryTracker()
         with pytest.raises(UserError, match=part):

@@ -37,6 +37,12 @@ class AttackOptionsConfig(Config):
         group="attack",
         help="which attacks: all, tfp (the six types of TensorFlow Privacy), a family, or names separated by commas",
     )
+    primary: str = option(
+        "auto",
+        check=Text(hint="auto, or the name of one of the attacks"),
+        group="attack",
+        help="attack that speaks first, named beforehand; auto: the strongest, chosen on half of the records and reported on the other",
+    )
     slices: str = option(
         "all",
         check=Text(hint="all, or some of entire, class, correctness, percentile, column:NAME separated by commas"),

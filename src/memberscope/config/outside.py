@@ -22,6 +22,12 @@ class ShadowStudyConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
         group="audit",
         help="attacks on the first target: all, a family, or names separated by commas",
     )
+    primary: str = option(
+        "auto",
+        check=Text(hint="auto, or the name of one of the attacks"),
+        group="audit",
+        help="attack that speaks first, named beforehand; auto: the strongest, chosen on half of the records and reported on the other",
+    )
     slices: str = option(
         "entire,class",
         check=Text(hint="all, or some of entire, class, correctness, percentile separated by commas"),

@@ -127,6 +127,12 @@ class AuditConfig(Config):
         group="audit",
         help="attacks of the final audit: tfp (the six types of TensorFlow Privacy), all, a family, or names separated by commas",
     )
+    primary: str = option(
+        "auto",
+        check=Text(hint="auto, or the name of one of the attacks"),
+        group="audit",
+        help="attack that speaks first, named beforehand; auto: the strongest, chosen on half of the records and reported on the other",
+    )
     slices: str = option(
         "auto",
         check=Text(hint="auto, all, or some of entire, class, correctness, percentile separated by commas"),

@@ -31,7 +31,7 @@ from mlflow.models.evaluation.base import EvaluationResult, ModelEvaluator
 
 from memberscope import outputs
 from memberscope.aligned import in_order_of, line_up
-from memberscope.audit import check_counts, check_engine, resolve_attacks, run_audit
+from memberscope.audit import check_counts, check_engine, resolve_attacks, resolve_primary, run_audit
 from memberscope.checks import Array, plain_array
 from memberscope.config import AttackOptionsConfig, AuditModelConfig
 from memberscope.datasets import columns
@@ -82,6 +82,7 @@ class MembershipEvaluator(ModelEvaluator):
         own, options = options_of(evaluator_config or {})
         check_engine(options.engine)
         names = resolve_attacks(options.attacks, engine=options.engine)
+        primary = resolve_primary(options.primary, names, present=("target",))
         wanted = check_slices(options)
         records, own = _records(dataset, own)
         check_counts(int(own["member"].sum()), int((~own["member"]).sum()), min_records=options.min_records)
@@ -104,14 +105,12 @@ class MembershipEvaluator(ModelEvaluator):
         target = reading.predictions(member=member, record_ids=ids, inputs=inputs if inputs.shape[-1] else None, columns=extra)
         evidence = Evidence(target=target)
         report = run_audit(
-            evidence, attacks=names, slices=f"entire,{options.slices}", engine=options.engine, seed=options.seed,
-            refit=options.refit == "yes", min_records=options.min_records, prior=options.prior, coin_flips=options.coin_flips == "yes",
-            duplicates=options.duplicates,
-            delta=options.delta, promise=options.promise,
+            evidence, attacks=names, primary=primary, slices=f"entire,{options.slices}", engine=options.engine,
+            seed=options.seed, refit=options.refit == "yes", min_records=options.min_records, prior=options.prior,
+            coin_flips=options.coin_flips == "yes", duplicates=options.duplicates, delta=options.delta, promise=options.promise,
         )  # fmt: skip
-        checks = what_to_know(asked, report.target, overlap)
-        checks |= attack.said_of_copies(report, overlap=not overlap)
-        checks |= attack.controls(options, attack.distinct(report, evidence), report, names, StopFlag())
+        notes = what_to_know(asked, report.target, overlap) | attack.said_of_copies(report, overlap=not overlap)
+        checks = attack.controls(options, attack.distinct(report, evidence), report, names, StopFlag()).with_notes(notes)
         tracker = GuestTracker.in_run(run_id)
         attack.log_report(report, tracker, options, checks, source="given" if own.get("record_ids") is not None else "content")
         found: EvaluationResult = EvaluationResult(  # type: ignore[no-untyped-call]  # MLflow's own has no types

@@ -1,19 +1,23 @@
-"""What a kept run says, as plain values: its figures, its finding in words, its accuracies, its history by epoch."""
+"""What a kept run says, as plain values: its headline, its figures, its controls, its gate, its history by epoch."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from memberscope.controls import DIFFERENT
+from memberscope import controls as room
+from memberscope import headline as speaks
+from memberscope.headline import Headline
+from memberscope.metrics import Estimate, skipped
 from memberscope.tracking import KeptRun
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ATTACKS = "attacks.csv"
+OUTSIDE = {"shadow", "metric", "population"}  # families that learn from other models than the target
 RATES = {"tpr_at_fpr_0_001": "1 in 1,000", "tpr_at_fpr_0_01": "1 in 100", "tpr_at_fpr_0_1": "1 in 10"}
 
 
@@ -29,11 +33,71 @@ class Figure:
 
 
 def audited(runs: list[KeptRun]) -> list[KeptRun]:
-    """The runs that hold an attack table: those given, or in place of one without, its children, however deep."""
+    """The runs that hold an attack table: those given, or in place of one without, its children, however deep; each with its headline."""
     found: list[KeptRun] = []
     for run in runs:
-        found += [run] if ATTACKS in run.tables else audited(list(run.children))
+        found += [with_headline(run)] if ATTACKS in run.tables else audited(list(run.children))
     return list({run.id: run for run in found}.values())
+
+
+def with_headline(run: KeptRun) -> KeptRun:
+    """The run, its headline computed and kept with it if it was not yet."""
+    if speaks.FILE in run.texts or (found := headline(run)) is None:
+        return run
+    return replace(run, texts={**run.texts, speaks.FILE: found.to_json()})
+
+
+def headline(run: KeptRun) -> Headline | None:
+    """The primary attack and its figures; None where no attack ran.
+
+    Runs that were kept before audits had headlines get one by the same rule, from the scores of their records: the strongest attack on one
+    half of them, reported on the other (the draw is that of seed 0). Where scores were not kept, it is the first attack of the table, on
+    all records.
+    """
+    if speaks.FILE in run.texts:
+        return Headline.from_json(run.texts[speaks.FILE])
+    names, (n_member, n_nonmember) = attacks(run), sizes(run)
+    if not names:
+        return None
+    whole = {name: _figures(run, name) for name in names}
+    families = {name: family(run, name) for name in names}
+    kept = run.scores
+    if kept is not None and set(names) <= set(kept.ranks):
+        return speaks.find_headline(
+            {name: kept.ranks[name] for name in names}, kept.member, families=families, whole=whole, seed=0, units=kept.record_ids,
+            labels=kept.labels,
+        )  # fmt: skip
+    chosen, reason = ("first", "the scores of single records were not kept") if len(names) > 1 else ("only", "")
+    return Headline(
+        attack=names[0], family=families[names[0]], chosen=chosen, reason=reason, candidates=tuple(names), n_member=n_member,
+        n_nonmember=n_nonmember, figures=whole[names[0]],
+    )  # fmt: skip
+
+
+def _figures(run: KeptRun, attack: str) -> dict[str, Estimate]:
+    """All figures of an attack on all records."""
+    frame = run.tables[ATTACKS]
+    found: dict[str, Estimate] = {}
+    for row in frame[(frame["attack"] == attack) & (frame["slice"] == "entire")].to_dict("records"):
+        value, reason = _number(row["value"]), _text(row["reason"])
+        found[str(row["metric"])] = (
+            skipped(reason or "not given")
+            if value is None
+            else Estimate(
+                value=value, ci_low=_number(row["ci_low"]), ci_high=_number(row["ci_high"]), status=str(row["status"]), reason=reason
+            )
+        )  # fmt: skip
+    return found
+
+
+def spoken(run: KeptRun, metric: str) -> Figure:
+    """A figure of the headline; an empty one where it has none."""
+    found = headline(run)
+    if found is None or metric not in found.figures:
+        return Figure(status="missing")
+    one = found.figures[metric]
+    value = None if one.status == "skipped" else one.value
+    return Figure(value=value, ci_low=one.ci_low, ci_high=one.ci_high, status=one.status, reason=one.reason)
 
 
 def figure(run: KeptRun, attack: str, metric: str, part: str = "entire") -> Figure:
@@ -56,7 +120,7 @@ def attacks(run: KeptRun) -> list[str]:
     return list(dict.fromkeys(ran["attack"].astype(str)))
 
 
-def skipped(run: KeptRun) -> list[tuple[str, str]]:
+def failed(run: KeptRun) -> list[tuple[str, str]]:
     """Attacks that could not run on all records, and why."""
     frame = run.tables[ATTACKS]
     rows = frame[(frame["slice"] == "entire") & (frame["status"] == "skipped") & (frame["metric"] == "auc")]
@@ -99,55 +163,43 @@ def class_names(run: KeptRun) -> Mapping[str, str]:
     return {f"class_{number}": name for number, name in enumerate(names.split(","))} if names else {}
 
 
-def verdict(auc: Figure) -> str:
-    """``leaks``, ``quiet`` or ``odd``, by the interval alone; ``none`` without one."""
-    if auc.ci_low is None or auc.ci_high is None:
-        return "none"
-    return "leaks" if auc.ci_low > 0.5 else "odd" if auc.ci_high < 0.5 else "quiet"
-
-
 def judged(run: KeptRun) -> str:
-    """The `verdict` on the first attack, or ``doubt`` where that leaks and the blind control says that the two sides differ anyhow."""
-    names = attacks(run)
-    found = verdict(figure(run, names[0], "auc")) if names else "none"
-    return "doubt" if found == "leaks" and doubt(run) else found
-
-
-def doubt(run: KeptRun) -> str:
-    """What the blind control said, where it puts every other figure in doubt; else nothing."""
-    said = controls(run).get("blind", "")
-    return said if said.removeprefix("Blind control: ").startswith(DIFFERENT) else ""
+    """The headline's verdict, or ``doubt`` where that leaks and the blind control says that the two sides differ anyhow."""
+    found = headline(run)
+    verdict = found.verdict if found is not None else "none"
+    return "doubt" if verdict == "leaks" and doubt(run) else verdict
 
 
 def plain_words(run: KeptRun) -> tuple[str, list[str]]:
-    """The finding of the first attack (not of the best of several), and what its figures mean in words."""
-    names = attacks(run)
-    if not names:
-        reasons = "; ".join(f"{attack}: {reason}" for attack, reason in skipped(run))
+    """The finding of the primary attack, and what its figures mean in words."""
+    found = headline(run)
+    if found is None:
+        reasons = "; ".join(f"{attack}: {reason}" for attack, reason in failed(run))
         return f"No attack could run ({reasons}).", []
-    attack = names[0]
-    auc = figure(run, attack, "auc")
+    auc, judgement = spoken(run, "auc"), judged(run)
     told = {
         "leaks": "The model gives away which records it was trained on.",
         "doubt": "Members are told from non-members, but the two differ without the model, too: how much is its doing is open.",
         "quiet": "With these records, members cannot be told from non-members better than by chance.",
         "odd": "Non-members look more like members than members do: look at how the records were split before trusting any figure.",
         "none": "There is no interval to judge by.",
-    }[judged(run)]
+    }[judgement]
     lines = [doubt(run)] if doubt(run) else []
     if auc.value is not None:
+        span = f" The 95% interval is {auc.ci_low:.1%} to {auc.ci_high:.1%}." if auc.ci_low is not None else ""
         lines.append(
-            f"Shown one member and one non-member, the attack `{attack}` picks the member in {auc.value:.1%} of cases; a coin picks it in "
-            f"50%. The 95% interval is {auc.ci_low or 0:.1%} to {auc.ci_high or 1:.1%}."
+            f"Shown one member and one non-member, the attack `{found.attack}` picks the member in {auc.value:.1%} of cases; a coin picks "
+            f"it in 50%.{span}"
         )
-    metric = finest_rate(run, attack)
-    tpr = figure(run, attack, metric)
+    metric = finest_rate(run)
+    tpr = spoken(run, metric)
     if tpr.value is not None and tpr.ci_low is not None and tpr.ci_high is not None:
         lines.append(
             f"If it may accuse {RATES[metric]} non-members wrongly, it finds {tpr.value:.2%} of the members "
             f"(95% {tpr.ci_low:.2%} to {tpr.ci_high:.2%})."
         )
-    if verdict(auc) == "quiet":
+    lines.append(f"This attack is {found.how}: {found.n_member:,} members and {found.n_nonmember:,} non-members.")
+    if found.verdict == "quiet":
         lines.append(
             f"That is not proof of safety: a stronger attack, or more records, may find what this one missed. An AUC up to "
             f"{auc.ci_high or 1:.3f} remains possible for this attack."
@@ -155,9 +207,54 @@ def plain_words(run: KeptRun) -> tuple[str, list[str]]:
     return told, lines
 
 
-def finest_rate(run: KeptRun, attack: str) -> str:
-    """The TPR at the lowest FPR that the run's non-members can measure: ten false positives or more."""
-    return next((metric for metric in RATES if figure(run, attack, metric).status == "ok"), "tpr_at_fpr_0_1")
+def finest_rate(run: KeptRun) -> str:
+    """The TPR at the lowest FPR that the headline's non-members can measure: ten false positives or more."""
+    return next((metric for metric in RATES if spoken(run, metric).status == "ok"), "tpr_at_fpr_0_1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What the gate of an audit said: ``pass``, ``trip`` or ``undecided``, and why."""
+
+    outcome: str
+    reason: str
+
+
+def gate(run: KeptRun) -> Gate | None:
+    """The gate's outcome; None where the audit had no rules."""
+    outcome = run.tags.get("memberscope.gate", "")
+    return Gate(outcome=outcome, reason=run.tags.get("memberscope.gate_reason", "")) if outcome else None
+
+
+def advice(run: KeptRun, judgement: str) -> list[str]:
+    """What to do next, the most pressing first: read off the verdict on the run or its setting, the gate and the attacks that ran."""
+    decided, found = gate(run), headline(run)
+    lines: list[str] = []
+    if decided is not None and decided.outcome == "trip":
+        lines.append("Do not release this model as it stands: a figure is above the limit that was set.")
+    if decided is not None and decided.outcome == "undecided":
+        lines.append("Audit more records before deciding: with these the gate's limits can neither be kept nor broken.")
+    if judgement == "doubt":
+        lines.append(
+            "Mend the records first: members and non-members from the same source and time, split at random. Then audit again."
+        )
+    if judgement == "odd":
+        lines.append("Look at how members and non-members were split, and at their labels. Then audit again.")
+    if judgement == "leaks":
+        lines.append(
+            "Weaken what it memorizes (fewer epochs, regularization, differentially private training) or what it publishes, and measure "
+            "each on these records: `memberscope mitigate`."
+        )
+        lines.append("See whom it concerns: the worst classes and the most exposed records are below.")
+    if judgement in ("quiet", "none") and found is not None and not OUTSIDE & {family(run, name) for name in found.candidates}:
+        lines.append(
+            "Try stronger attacks before relying on this: shadow models (`memberscope shadow`, or `--shadow`) find what these cannot."
+        )
+    if found is None:
+        lines.append("Give the attacks what they lack, or name others with `--attacks`.")
+    if decided is None:
+        lines.append("Set the limit that a release must keep (`--fail_if`): no gate judged this audit.")
+    return lines
 
 
 def history(run: KeptRun) -> pd.DataFrame | None:
@@ -179,11 +276,29 @@ def history(run: KeptRun) -> pd.DataFrame | None:
 
 def controls(run: KeptRun) -> dict[str, str]:
     """The sentences of the controls, as the audit wrote them."""
+    return {name: str(kept.get("text", "")) for name, kept in _controls(run).items() if kept.get("text")}
+
+
+def doubt(run: KeptRun) -> str:
+    """What the blind control said, where it puts every other figure in doubt; else nothing."""
+    blind = _controls(run).get("blind", {})
+    return str(blind.get("text", "")) if blind.get("differs") is True else ""
+
+
+def _controls(run: KeptRun) -> dict[str, dict[str, Any]]:
+    """Name -> its values. Runs from before these were kept hold a sentence a control, by whose beginning alone a difference is known."""
     try:
-        found = json.loads(run.texts.get("controls.json", "{}"))
+        found = json.loads(run.texts.get(room.FILE, "{}"))
     except ValueError:
         return {}
-    return {str(name): str(text) for name, text in found.items()} if isinstance(found, dict) else {}
+    kept: dict[str, dict[str, Any]] = {}
+    for name, said in found.items() if isinstance(found, dict) else ():
+        if isinstance(said, dict):
+            kept[str(name)] = said
+        else:
+            text = str(said)
+            kept[str(name)] = {"text": text, "differs": text.removeprefix("Blind control: ").startswith(room.DIFFERENT)}
+    return kept
 
 
 def settings(run: KeptRun) -> dict[str, str]:

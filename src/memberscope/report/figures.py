@@ -33,11 +33,17 @@ def svg(drawing: Drawing) -> bytes:
     return file.getvalue()
 
 
-def roc(run: KeptRun, names: Sequence[str]) -> bytes:
-    """ROC curves of attacks on all records, logarithmic axes large, linear ones beside, the band of the first behind."""
+def drawn(first: str, names: Sequence[str]) -> list[str]:
+    """The attacks whose curves are drawn: the primary one, and of the others as many as there are colours for."""
+    return [first, *(name for name in names if name != first)][:MOST_CURVES]
+
+
+def roc(run: KeptRun, shown: Sequence[str]) -> tuple[bytes, bool]:
+    """ROC curves of attacks on all records, logarithmic axes before linear ones, the band of the first behind; and is there a band?"""
+    import pandas as pd
+
     points = run.tables["roc.csv"]
-    shown = list(names)[:MOST_CURVES]
-    part = points[points["attack"].isin(shown)]
+    part = pd.concat([points[points["attack"] == name] for name in shown])
     labels = {}
     for name in shown:
         auc = facts.figure(run, name, "auc").value
@@ -50,22 +56,51 @@ def roc(run: KeptRun, names: Sequence[str]) -> bytes:
         plots.draw_roc(ax, part, labels=labels, log=log)
     handles, texts = axes[0, 0].get_legend_handles_labels()
     drawing.legend(handles, texts, loc="outside lower center", ncols=min(3, len(texts)), fontsize=8, frameon=False)
-    return svg(drawing)
+    return svg(drawing), band is not None
 
 
 def _band(run: KeptRun, attack: str) -> pd.DataFrame | None:
-    """The band that the run kept, or one drawn from its kept scores; None without either."""
+    """The attack's band: the one that the run kept, if it is this attack's, or one drawn from the kept scores; None without either.
+
+    A band without the name of its attack is from before bands had names, and is that of the table's first attack.
+    """
     band = run.tables.get("roc_band.csv")
-    if band is not None or run.scores is None or attack not in run.scores.ranks:
-        return band
+    if band is not None and len(band):
+        of = str(band["attack"].iloc[0]) if "attack" in band.columns else next(iter(facts.attacks(run)), "")
+        if of == attack:
+            return band
+    if run.scores is None or attack not in run.scores.ranks:
+        return None
     member, ranks = run.scores.member, run.scores.ranks[attack].astype(np.float64)
     cell = SimpleNamespace(scores=ranks, member=member, n_nonmember=int((~member).sum()))
     return plots.band_points(cell, rng=seeds.stream(0, "report", "band"))
 
 
-def by_epoch(run: KeptRun, history: pd.DataFrame) -> bytes:
-    """Accuracy of members and others, and the AUC of the loss threshold, by epoch."""
-    frame = history.assign(model="", seed=0)
+def over_seeds(runs: Sequence[KeptRun], seeds_of: Sequence[int]) -> bytes:
+    """The ROC curve of each run's primary attack, a curve a seed."""
+    import pandas as pd
+
+    parts, labels = [], {}
+    for run, seed in zip(runs, seeds_of, strict=True):
+        found = facts.headline(run)
+        if found is None or "roc.csv" not in run.tables:
+            continue
+        points, name = run.tables["roc.csv"], f"seed {seed}"
+        parts.append(points[points["attack"] == found.attack].assign(attack=name))
+        labels[name] = f"{name}: {found.attack}"
+    drawing, axes = plots.new_figure(1, 2, width=5.2, height=4.7)
+    for ax, log in ((axes[0, 0], True), (axes[0, 1], False)):
+        plots.draw_roc(ax, pd.concat(parts), labels=labels, log=log)
+    handles, texts = axes[0, 0].get_legend_handles_labels()
+    drawing.legend(handles, texts, loc="outside lower center", ncols=min(3, len(texts)), fontsize=8, frameon=False)
+    return svg(drawing)
+
+
+def by_epoch(histories: Sequence[pd.DataFrame]) -> bytes:
+    """Accuracy of members and others, and the AUC of the loss threshold, by epoch; of several trainings the mean, each thin behind it."""
+    import pandas as pd
+
+    frame = pd.concat([history.assign(model="", seed=seed) for seed, history in enumerate(histories)])
     leaked = "auc" in frame.columns and frame["auc"].notna().any()
     drawing, axes = plots.new_figure(1, 2 if leaked else 1, width=5.2, height=3.3)
     columns = [("train_accuracy", "members"), ("val_accuracy", "validation")]

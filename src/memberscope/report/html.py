@@ -83,6 +83,11 @@ def image(content: bytes, kind: str, *, alt: str, caption: str = "", class_: str
     return tag("figure", picture, tag("figcaption", spans(caption)) if caption else "", class_=class_ or "plain")
 
 
+def folded(title: Content, *inside: Content, anchor: str, opened: bool = False) -> Markup:
+    """A part that is closed, unless `opened`, until a reader opens it; on paper only its title shows then."""
+    return tag("details", tag("summary", title), *inside, id=anchor, **({"open": "open"} if opened else {}))
+
+
 def section(title: str, *inside: Content, anchor: str, level: int = 2) -> Markup:
     """A section with its heading."""
     return tag("section", tag(f"h{level}", title), *inside, id=anchor)

@@ -1,21 +1,25 @@
-"""The page: an overview, each run, the runs against one another, and how to read it."""
+"""The page: what was found and what to do, an overview, settings against one another, each of them, and how to read it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from memberscope import __version__
 from memberscope.errors import UserError
-from memberscope.metrics.paired import NOTE
-from memberscope.report import facts, sections
-from memberscope.report.compare import Pair, compare_runs
-from memberscope.report.html import Content, Markup, escaped, joined, pairs, paragraph, section, table, tag
-from memberscope.report.sections import minus, number, with_interval
+from memberscope.report import comparison, facts, overview, sections
+from memberscope.report.html import Content, Markup, escaped, folded, joined, pairs, section, table, tag
+from memberscope.report.sections import number
+from memberscope.report.settings import Setting, settings_of
 from memberscope.report.style import STYLE
 from memberscope.tracking import KeptRun
 
 READING = (
+    (
+        "primary attack",
+        "the attack that speaks for a run: named before the audit, or the strongest on one half of the records, whose figures are those of "
+        "the other half. The best of several attacks on the records that it was picked on looks strong on anything",
+    ),
     (
         "AUC",
         "the share of pairs of one member and one non-member that an attack puts in the right order: 0.5 is a coin, 1 is certainty",
@@ -62,15 +66,26 @@ def render_page(runs: Sequence[KeptRun], *, title: str = "", seed: int = 0) -> s
             f"runs={names}: none holds an audit ({facts.ATTACKS}); allowed: runs of audit, attack, train, main or shadow"
         )
     name = title or _title(runs, shown)
-    several = len(shown) > 1
-    compared = compare_runs(shown, seed=seed) if several else []
-    anchors = [f"run{place}" for place in range(1, len(shown) + 1)]
-    body: list[Content] = [_header(name, runs, shown)]
-    if several:
-        body += [_contents(shown, anchors), _overview(shown)]
-        body += [_verdicts(run) for run in runs if "experiments.csv" in run.tables]
-        body += [_comparison(shown[0], compared)]
-    body += [_run(run, anchor, several=several) for run, anchor in zip(shown, anchors, strict=True)]
+    settings = settings_of(shown)
+    anchors = {run.id: f"run{place}" for place, run in enumerate(shown, 1)}
+    body: list[Content] = [_header(name, shown)]
+    if len(shown) == 1:
+        body += [sections.first_screen(shown[0]), _run(shown[0], anchors[shown[0].id])]
+    else:
+        studies = [run for run in runs if "experiments.csv" in run.tables]
+        own = len(studies) == len(runs)  # they compare their settings themselves
+        parts = [(f"setting{place}", setting) for place, setting in enumerate(settings, 1)]
+        compares = len(settings) > 1 and not own
+        links = [("overview", "Overview"), *([("verdicts", "Settings compared")] if studies else [])]
+        links += [*([("compared", "Against the first")] if compares else []), *((anchor, part.name) for anchor, part in parts)]
+        body += [
+            overview.first_screen(settings),
+            _contents([*links, ("reading", "How to read this")]),
+            overview.table_of(settings),
+        ]
+        body += [joined([_verdicts(run) for run in studies])]
+        body += [comparison.section_of(settings, seed=seed)] if compares else []
+        body += [_setting(part, anchor, anchors) for anchor, part in parts]
     body += [_reading(), tag("footer", f"Written by memberscope {__version__}. Everything shown is in this one file.")]
     head = joined(
         [
@@ -92,7 +107,7 @@ def _title(runs: Sequence[KeptRun], shown: Sequence[KeptRun]) -> str:
     return runs[0].name if len(runs) == 1 else f"{runs[0].name} and {len(shown) - 1} more"
 
 
-def _header(title: str, runs: Sequence[KeptRun], shown: Sequence[KeptRun]) -> Markup:
+def _header(title: str, shown: Sequence[KeptRun]) -> Markup:
     dates = sorted(run.started for run in shown if run.started)
     when = "" if not dates else dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     count = f"{len(shown)} audits" if len(shown) > 1 else f"run {shown[0].id}"
@@ -104,103 +119,53 @@ def _header(title: str, runs: Sequence[KeptRun], shown: Sequence[KeptRun]) -> Ma
     )
 
 
-def _contents(shown: Sequence[KeptRun], anchors: Sequence[str]) -> Markup:
-    links = [("overview", "Overview"), ("compared", "Run against run")]
-    links += [(anchor, run.name) for run, anchor in zip(shown, anchors, strict=True)]
-    return tag("nav", *(tag("a", name, href=f"#{anchor}") for anchor, name in [*links, ("reading", "How to read this")]))
-
-
-def _overview(shown: Sequence[KeptRun]) -> Markup:
-    rows: list[list[Content]] = []
-    words = {
-        "leaks": "leaks",
-        "doubt": "in doubt: see its controls",
-        "quiet": "not told from chance",
-        "odd": "look at the split",
-        "none": "–",
-    }
-    for run in shown:
-        names = facts.attacks(run)
-        if not names:
-            rows.append([run.name, "no attack ran", "–", "–", "–", "–"])
-            continue
-        first = names[0]
-        members, nonmembers = facts.sizes(run)
-        auc = facts.figure(run, first, "auc")
-        rows.append(
-            [
-                run.name, words[facts.judged(run)], first, with_interval(auc),
-                with_interval(facts.figure(run, first, "tpr_at_fpr_0_01")), f"{members:,} / {nonmembers:,}",
-            ]
-        )  # fmt: skip
-    head = ["run", "finding", "attack", "AUC", "TPR at FPR 0.01", "members / non-members"]
-    note = (
-        "Each run is judged by the attack that stands first in its audit, not by the best of several. An asterisk marks fewer than ten "
-        "false positives."
-    )
-    return section("Overview", table(head, rows, words=3), tag("p", note, class_="note"), anchor="overview")
+def _contents(links: Sequence[tuple[str, str]]) -> Markup:
+    return tag("nav", *(tag("a", name, href=f"#{anchor}") for anchor, name in links))
 
 
 def _verdicts(study: KeptRun) -> Markup:
     """A study's own comparison over seeds, which a comparison of single models cannot replace."""
     rows = [
         [
-            str(row["experiment"]), f"{row['first']} – {row['second']}", str(row["verdict"]), number(float(row["difference"])),
+            str(row["experiment"]), f"{row['first']} – {row['second']}", _text(row.get("figure")), str(row["verdict"]),
+            number(float(row["difference"])),
             f"{number(_end(row['ci_low']))} to {number(_end(row['ci_high']))}", str(row["seeds"]), number(_end(row["p_holm"])),
         ]
         for _, row in study.tables["experiments.csv"].iterrows()
     ]  # fmt: skip
-    head = ["experiment", "settings", "verdict", "AUC difference", "95%, over seeds", "seeds", "p (Holm)"]
-    return section("Settings compared over seeds", table(head, rows, words=3), anchor="verdicts")
+    head = ["experiment", "settings", "figure", "verdict", "difference", "95%, over seeds", "seeds", "p (Holm)"]
+    return section("Settings compared over seeds", table(head, rows, words=4), anchor="verdicts")
 
 
-def _comparison(reference: KeptRun, compared: Sequence[Pair]) -> Markup:
-    parts: list[Content] = [
-        paragraph(
-            f"Every run against `{reference.name}`: its figure minus the reference's. A paired test asks record by record and sees smaller "
-            f"differences than two intervals side by side; p-values are adjusted over all of this section (Holm). It {NOTE}."
-        )
-    ]
-    for pair in compared:
-        parts.append(tag("h3", f"{pair.second.name} minus {pair.first.name}"))
-        lead = "Paired" if pair.paired else "Not paired"
-        parts.append(paragraph(f"**{lead}:** {pair.why}."))
-        if not pair.paired and pair.rows:
-            parts.append(
-                paragraph(
-                    "No paired test can be made. What can still be said: the AUCs side by side, with an interval of their difference as "
-                    "if the two sets of records were independent (MOVER)."
+def _setting(setting: Setting, anchor: str, anchors: Mapping[str, str]) -> Markup:
+    """A run, or what the seeds of a setting say together, with each run folded behind."""
+    if not setting.several:
+        (run,) = setting.runs
+        inside = [sections.finding(run), sections.gate_line(run), _run(run, anchors[run.id])]
+    else:
+        inside = [
+            overview.by_seed(setting), overview.attacks_over_seeds(setting), overview.pictures(setting),
+            *(
+                folded(
+                    f"{run.name}: everything on this run",
+                    sections.first_screen(run),
+                    _run(run, f"{anchors[run.id]}-in"),
+                    anchor=anchors[run.id],
                 )
-            )
-        if pair.rows:
-            parts.append(_rows(pair))
-        else:
-            parts.append(paragraph("No attack ran in both."))
-    return section("Run against run", *parts, anchor="compared")
-
-
-def _rows(pair: Pair) -> Markup:
-    names = {"auc": "AUC", "tpr_at_fpr_0_01": "TPR at FPR 0.01"}
-    head = ["attack", "figure", "reference", "this run", "difference", "95% interval", *(["p (Holm)"] if pair.paired else [])]
-    rows: list[list[Content]] = []
-    for row in pair.rows:
-        weak = tag("span", " *", class_="low", title=row.note) if row.note else ""
-        cells: list[Content] = [
-            row.attack, names[row.metric], number(row.first), joined([number(row.second), weak]), minus(f"{row.difference:+.3f}"),
-            minus(f"{row.ci_low:+.3f} to {row.ci_high:+.3f}"),
+                for run in setting.runs
+            ),
         ]  # fmt: skip
-        rows.append([*cells, *([_p(row.p_holm)] if pair.paired else [])])
-    return table(head, rows, words=2)
+    return tag("section", tag("h2", setting.name), *inside, id=anchor, class_="setting" if setting.several else "run")
 
 
-def _run(run: KeptRun, anchor: str, *, several: bool) -> Markup:
-    inside = [
-        sections.finding(run), sections.tiles(run), sections.asked(run, anchor), sections.memorization(run, anchor),
-        sections.curves(run, anchor), sections.attack_table(run, anchor), sections.worst_classes(run, anchor),
-        sections.exposed(run, anchor), sections.checks(run, anchor), sections.done(run, anchor),
-    ]  # fmt: skip
-    heading = tag("h2", run.name) if several else ""
-    return tag("section", heading, *inside, id=anchor, class_="run" if several else "only")
+def _run(run: KeptRun, anchor: str) -> Markup:
+    return joined(
+        [
+            sections.tiles(run), sections.asked(run, anchor), sections.memorization(run, anchor), sections.curves(run, anchor),
+            sections.attack_table(run, anchor), sections.worst_classes(run, anchor), sections.exposed(run, anchor),
+            sections.checks(run, anchor), sections.done(run, anchor),
+        ]
+    )  # fmt: skip
 
 
 def _reading() -> Markup:
@@ -209,8 +174,8 @@ def _reading() -> Markup:
     )
 
 
-def _p(value: float | None) -> str:
-    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _end(value: object) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 
 from memberscope.report import facts, figures
 from memberscope.report.facts import Figure
@@ -14,10 +15,11 @@ WORST, THUMBNAILS_KB = 10, 1500
 FAMILIES = {
     "threshold": "a threshold on one signal, members known",
     "trained": "an attack model trained on the target's own members (cross-fitted)",
+    "white_box": "the model's own gradients",
     "metric": "class-wise thresholds from shadow models",
-    "shadow": "attack models trained on shadow models",
-    "lira": "likelihood ratios over shadow models",
-    "rmia": "pairwise likelihood ratios",
+    "shadow": "shadow models, trained as the target was",
+    "population": "records that no model was trained on",
+    "label_only": "published labels alone",
 }
 COLUMNS = (
     ("auc", "AUC"), ("advantage_heldout", "advantage (held out)"), ("tpr_at_fpr_0_1", "TPR at 0.1"), ("tpr_at_fpr_0_01", "at 0.01"),
@@ -50,28 +52,52 @@ def with_interval(found: Figure, digits: int = 3) -> Markup:
     return joined([number(found.value, digits), weak, Markup("<br>") if span else "", span])
 
 
+def first_screen(run: KeptRun) -> Markup:
+    """What a reader needs first: the finding, coloured by what the interval says, the gate, and what to do."""
+    return joined([finding(run), gate_line(run), to_do(facts.advice(run, facts.judged(run)))])
+
+
 def finding(run: KeptRun) -> Markup:
     """The plain-words finding, coloured by what the interval says."""
     told, lines = facts.plain_words(run)
     return tag("div", tag("p", told, class_="verdict"), *map(paragraph, lines), class_=f"finding {facts.judged(run)}")
 
 
+def gate_line(run: KeptRun) -> Markup:
+    """The gate's outcome and its reason; that there was none, where there was none."""
+    decided = facts.gate(run)
+    if decided is None:
+        return tag("p", spans("**Gate:** none was set."), class_="gate")
+    words = {"pass": "passed", "trip": "tripped", "undecided": "undecided"}
+    reason = f" {decided.reason}" if decided.reason else ""
+    return tag(
+        "p", spans(f"**Gate: {words.get(decided.outcome, decided.outcome)}.**{reason}"), class_=f"gate {decided.outcome}"
+    )
+
+
+def to_do(lines: Sequence[str]) -> Markup:
+    """What to do next, as a list."""
+    return tag(
+        "div", tag("p", "What to do", class_="verdict"), tag("ul", *(tag("li", spans(line)) for line in lines)), class_="todo"
+    )
+
+
 def tiles(run: KeptRun) -> Markup:
-    """The headline figures of the first attack."""
-    names = facts.attacks(run)
-    if not names:
+    """The figures of the headline."""
+    found = facts.headline(run)
+    if found is None:
         return Markup("")
-    first = names[0]
     shown: list[tuple[str, str, str]] = []
-    rate = facts.finest_rate(run, first)
+    rate = facts.finest_rate(run)
     rated = f"TPR at FPR {rate.removeprefix('tpr_at_fpr_').replace('_', '.')}"
     for metric, name in (("auc", "AUC"), ("advantage_heldout", "advantage (held out)"), (rate, rated)):
-        found = facts.figure(run, first, metric)
-        if found.value is not None:
-            span = f"95%: {number(found.ci_low)} to {number(found.ci_high)}" if found.ci_low is not None else ""
-            shown.append((f"{name}, {first}", number(found.value), span))
+        one = facts.spoken(run, metric)
+        if one.value is not None:
+            span = f"95%: {number(one.ci_low)} to {number(one.ci_high)}" if one.ci_low is not None else ""
+            shown.append((f"{name}, {found.attack}", number(one.value), span))
     members, nonmembers = facts.sizes(run)
-    shown.append(("records audited", f"{members + nonmembers:,}", f"{members:,} members, {nonmembers:,} non-members"))
+    half = "; the figures are of the half on which the attack was not chosen" if found.halved else ""
+    shown.append(("records audited", f"{members + nonmembers:,}", f"{members:,} members, {nonmembers:,} non-members{half}"))
     history = facts.history(run)
     if history is not None:
         last = history.iloc[-1]
@@ -125,7 +151,7 @@ def asked(run: KeptRun, anchor: str) -> Markup:
         ("records", f"{members:,} members (trained on) and {nonmembers:,} non-members (never seen)"),
         ("what the model says", f"{output}{f': {seen}' if seen else ''}"),
         ("attacks", ", ".join(facts.attacks(run))),
-        ("not run", "; ".join(f"{attack} ({reason})" for attack, reason in facts.skipped(run))),
+        ("not run", "; ".join(f"{attack} ({reason})" for attack, reason in facts.failed(run))),
     ]
     return section("What was asked", pairs([row for row in rows if row[1]]), anchor=f"{anchor}-asked", level=3)
 
@@ -138,7 +164,7 @@ def memorization(run: KeptRun, anchor: str) -> Markup:
     onset = run.metrics.get("overfit_onset_epoch", ())
     words = f" Accuracy on members stays more than 0.02 above validation from epoch {onset[-1][1]:.0f} on." if onset else ""
     drawing = image(
-        figures.by_epoch(run, history), "svg+xml", alt="accuracy and AUC by epoch",
+        figures.by_epoch([history]), "svg+xml", alt="accuracy and AUC by epoch",
         caption=f"Left: accuracy on members and on validation records. Right: how well the loss tells members from non-members.{words}",
     )  # fmt: skip
     return section("Memorization by epoch", drawing, anchor=f"{anchor}-epochs", level=3)
@@ -146,19 +172,23 @@ def memorization(run: KeptRun, anchor: str) -> Markup:
 
 def curves(run: KeptRun, anchor: str) -> Markup:
     """ROC curves, logarithmic axes first."""
-    names = facts.attacks(run)
-    if "roc.csv" not in run.tables or not names:
+    names, found = facts.attacks(run), facts.headline(run)
+    if "roc.csv" not in run.tables or found is None:
         return Markup("")
-    left = len(names) - figures.MOST_CURVES
-    more = f" The first {figures.MOST_CURVES} of {len(names)} attacks are drawn." if left > 0 else ""
-    banded = "roc_band.csv" in run.tables or run.scores is not None
-    band = " The shaded band is the first attack's, 95% at each point." if banded else ""
-    drawing = image(
-        figures.roc(run, names), "svg+xml", alt="ROC curves on logarithmic and linear axes",
-        caption="Share of members found against share of non-members accused, AUC in brackets. On the left, logarithmic axes: what "
-        f"matters to a person is the lower left, where hardly anyone is accused wrongly.{band}{more}",
+    shown = figures.drawn(found.attack, names)
+    more = (
+        f" Of {len(names)} attacks, {len(shown)} are drawn: the primary one and the first others."
+        if len(shown) < len(names)
+        else ""
+    )
+    drawing, banded = figures.roc(run, shown)
+    band = f" The shaded band is that of `{shown[0]}`, 95% at each point." if banded else ""
+    picture = image(
+        drawing, "svg+xml", alt="ROC curves on logarithmic and linear axes",
+        caption="Share of members found against share of non-members accused, on all records, AUC in brackets. On the left, logarithmic "
+        f"axes: what matters to a person is the lower left, where hardly anyone is accused wrongly.{band}{more}",
     )  # fmt: skip
-    return section("ROC curves", drawing, anchor=f"{anchor}-roc", level=3)
+    return section("ROC curves", picture, anchor=f"{anchor}-roc", level=3)
 
 
 def with_ceiling(bound: Figure, ceiling: Figure) -> Markup:
@@ -171,10 +201,12 @@ def with_ceiling(bound: Figure, ceiling: Figure) -> Markup:
 
 
 def attack_table(run: KeptRun, anchor: str) -> Markup:
-    """Every attack on all records."""
+    """Every attack on all records, the primary one marked."""
     rows: list[list[Content]] = []
     low_power = blunt = False
     bounds = [name for name, _ in BOUNDS if any(facts.figure(run, a, name).value is not None for a in facts.attacks(run))]
+    first = facts.headline(run)
+    families: dict[str, None] = {}
     for attack in facts.attacks(run):
         found = [facts.figure(run, attack, metric) for metric, _ in COLUMNS]
         low_power |= any(one.status == "low_power" for one in found)
@@ -182,11 +214,14 @@ def attack_table(run: KeptRun, anchor: str) -> Markup:
         ends = [(facts.figure(run, attack, name), facts.figure(run, attack, f"{name}_ceiling")) for name in bounds]
         blunt |= any(bound.status == "low_power" for bound, _ in ends)
         last = [with_ceiling(*pair) for pair in ends]
-        rows.append([attack, facts.family(run, attack), *map(with_interval, found), *last, number(p, 3)])
+        family = facts.family(run, attack)
+        families[family] = None
+        speaks = ", primary" if first is not None and attack == first.attack else ""
+        name = joined([attack, Markup("<br>"), tag("span", family + speaks, class_="span")])
+        rows.append([name, *map(with_interval, found), *last, number(p, 3)])
     if not rows:
         return Markup("")
-    seen = dict.fromkeys(str(row[1]) for row in rows)
-    words = "; ".join(f"`{name}`: {FAMILIES[name]}" for name in seen if name in FAMILIES)
+    words = "; ".join(f"`{name}`: {FAMILIES[name]}" for name in families if name in FAMILIES)
     note = " An asterisk marks figures that rest on fewer than ten false positives." if low_power else ""
     if bounds:
         note += (
@@ -196,28 +231,29 @@ def attack_table(run: KeptRun, anchor: str) -> Markup:
     if blunt:
         note += " A dagger marks a ceiling that is not above the promised ε (or 0): such an audit cannot fail."
     named = [name for metric, name in BOUNDS if metric in bounds]
-    body = table(["attack", "family", *(name for _, name in COLUMNS), *named, "p"], rows, words=2)
+    body = table(["attack", *(name for _, name in COLUMNS), *named, "p"], rows)
     text = (
-        f"95% intervals beneath; TPR at false positive rates of 0.1, 0.01 and 0.001; p by permuting membership. Families differ in what "
-        f"the attacker knows ({words}): figures are compared within a family, and the best of several is not a fair figure of any.{note}"
+        f"On all records; 95% intervals beneath; TPR at false positive rates of 0.1, 0.01 and 0.001; p by permuting membership. Families "
+        f"differ in what the attacker knows ({words}): figures are compared within a family, and the best of several is not a fair figure "
+        f"of any.{note}"
     )
     return section("Attacks", body, tag("p", spans(text), class_="note"), anchor=f"{anchor}-attacks", level=3)
 
 
 def worst_classes(run: KeptRun, anchor: str) -> Markup:
-    """The classes (and a user's slices) that leak most, by the first attack."""
-    names = facts.attacks(run)
-    rows = facts.classes(run, names[0]) if names else []
-    if len(rows) < 2:
+    """The classes (and a user's slices) that leak most, by the primary attack."""
+    first = facts.headline(run)
+    rows = facts.classes(run, first.attack) if first is not None else []
+    if first is None or len(rows) < 2:
         return Markup("")
     known = facts.class_names(run)
     named = {
         part: f"{part} ({known[part]})" if known.get(part, part.removeprefix("class_")) != part.removeprefix("class_") else part
         for part, *_ in rows
     }
-    worst = facts.figure(run, names[0], "auc", "worst_slice")
+    worst = facts.figure(run, first.attack, "auc", "worst_slice")
     which = f"the {WORST} highest of {len(rows)}" if len(rows) > WORST else "highest first"
-    words = [f"AUC of `{names[0]}` by class, {which}; 95% intervals, each by itself."]
+    words = [f"AUC of `{first.attack}` by class, on all records, {which}; 95% intervals, each by itself."]
     if worst.value is not None:
         words.append(
             f"Corrected for having picked the highest of {len(rows)} (Bonferroni), `{rows[0][0]}` has AUC {number(worst.value)} "
@@ -292,8 +328,7 @@ def checks(run: KeptRun, anchor: str) -> Markup:
     parts: list[Content] = [paragraph(text[:1].upper() + text[1:]) for text in found.values()]
     gate = run.tables.get("gate.csv")
     if gate is not None and len(gate):
-        outcome = run.tags.get("memberscope.gate", "")
-        parts.append(paragraph(f"**Gate: {outcome}.** {run.tags.get('memberscope.gate_reason', '')}"))
+        parts.append(gate_line(run))
         rows = [
             [str(row["rule"]), str(row["attack"]), str(row["slice"]), number(_maybe(row["value"])), str(row["verdict"])]
             for _, row in gate.iterrows()

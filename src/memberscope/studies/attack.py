@@ -7,17 +7,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope import controls as room
 from memberscope import metrics, plots, seeds
 from memberscope.attacks import registry, risk
 from memberscope.attacks.base import Skip
-from memberscope.audit import AuditReport, check_engine, resolve_attacks, run_audit
+from memberscope.audit import AuditReport, Cell, check_engine, resolve_attacks, resolve_primary, run_audit
 from memberscope.config import AttackOptionsConfig, AttackStudyConfig, groups
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
 from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.studies import gated
-from memberscope.studies.audited import attack_progress, finding, headline_table, keep_scores, markdown
+from memberscope.studies.audited import (
+    Checks,
+    attack_progress,
+    finding,
+    headline_table,
+    keep_scores,
+    log_headline,
+    markdown,
+)
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
 
@@ -35,6 +44,7 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
         raise UserError("predictions=: missing; allowed: the path of an .npz with the keys of Predictions")
     check_engine(config.engine)
     names = resolve_attacks(config.attacks, engine=config.engine)
+    primary = resolve_primary(config.primary, names, present=("target", *(["shadows"] if config.shadow else [])))
     gated.check_rules(config, names)
     target = Predictions.load(config.predictions)
     gated.check_rules(config, names, classes=target.n_classes)
@@ -42,16 +52,17 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     evidence = Evidence(target=target, shadows=shadow)
     with attack_progress(names, "audit", stop) as on_attack:
         report = run_audit(
-            evidence, attacks=names, slices=f"entire,{config.slices}", engine=config.engine, seed=config.seed, refit=config.refit == "yes",
-            min_records=config.min_records, prior=config.prior, coin_flips=config.coin_flips == "yes", duplicates=config.duplicates,
-            delta=config.delta, promise=config.promise, on_attack=on_attack,
+            evidence, attacks=names, primary=primary, slices=f"entire,{config.slices}", engine=config.engine,
+            seed=config.seed, refit=config.refit == "yes", min_records=config.min_records, prior=config.prior,
+            coin_flips=config.coin_flips == "yes", duplicates=config.duplicates, delta=config.delta, promise=config.promise,
+            on_attack=on_attack,
         )  # fmt: skip
     stop.check()
     tracker.text(as_json(groups(config)), "study.json")
-    checks = said_of_copies(report) | controls(config, distinct(report, evidence), report, names, stop)
+    checks = controls(config, distinct(report, evidence), report, names, stop).with_notes(said_of_copies(report))
     log_report(report, tracker, config, checks)
     stopped = gated.gate(report, config, tracker)
-    lines = [finding(report), *checks.values(), *gated.sentences(config, stopped)]
+    lines = [finding(report), *checks.texts.values(), *gated.sentences(config, stopped)]
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
 
 
@@ -71,18 +82,17 @@ def said_of_copies(report: AuditReport, *, overlap: bool = True) -> dict[str, st
 
 def controls(
     config: AttackOptionsConfig, evidence: Evidence, report: AuditReport, names: tuple[str, ...], stop: StopFlag
-) -> dict[str, str]:
-    """One sentence a control: what it says of the figures."""
-    if config.controls == "none" or not report.whole():
-        return {}
-    from memberscope import controls as room
-
-    first = report.whole()[0]
+) -> Checks:
+    """The controls, and one sentence on each: what it says of the figures."""
+    first = report.headline
+    if config.controls == "none" or first is None:
+        return Checks()
     found: dict[str, str] = {}
     if "null_auc" in first.figures:
         null, p = first.figures["null_auc"], first.figures["null_p_value"]
         found["null"] = (
-            f"null control ({null.reason}): AUC {null.value:.3f}, 95% between {null.ci_low:.3f} and {null.ci_high:.3f}; p {p.value:.3g}."
+            f"null control of {first.attack} ({null.reason}): AUC {null.value:.3f}, 95% between {null.ci_low:.3f} and "
+            f"{null.ci_high:.3f}; p {p.value:.3g}."
         )
     blind = room.blind_control(evidence.target, seed=config.seed)
     found["blind"] = f"Blind control: {blind.sentence}."
@@ -94,11 +104,11 @@ def controls(
                 if not isinstance(null_refit, Skip):
                     chance = f"mean AUC {null_refit.mean_auc:.3f}; p {null_refit.p_value:.3g}"
                     found[f"refit_{attack.name}"] = f"{attack.name} refitted on {len(null_refit.draws)} permutations: {chance}."
-    return found
+    return Checks(texts=found, blind=blind)
 
 
 def log_report(
-    report: AuditReport, tracker: Tracker, config: AttackOptionsConfig, checks: dict[str, str], *, source: str = "given"
+    report: AuditReport, tracker: Tracker, config: AttackOptionsConfig, checks: Checks, *, source: str = "given"
 ) -> None:
     """Everything that the run shows; `source` says what its record ids count (see `memberscope.kept_scores`)."""
     target = report.target
@@ -110,10 +120,11 @@ def log_report(
         }
     )  # fmt: skip
     tracker.metrics(report.headlines())
+    log_headline(report, tracker)
     tracker.table(report.to_frame(), "attacks.csv")
     tracker.table(headline_table(report), "attacks.json")
     keep_scores(report, tracker, source=source)
-    tracker.text(as_json(checks), "controls.json")
+    tracker.text(checks.to_json(), room.FILE)
     for cell in report.whole():
         if cell.scores is not None and cell.member is not None:
             title = f"{cell.attack}: AUC {cell.figures['auc'].value:.3f}"
@@ -127,16 +138,23 @@ def log_report(
 
 
 def log_curves(report: AuditReport, tracker: Tracker, *, seed: int) -> None:
-    """ROC curves of all attacks, with the band of the first, and the points they draw."""
-    curves = {cell.attack: cell.roc for cell in report.whole()}
-    if not curves:
+    """ROC curves of all attacks on all records, the primary one first and with its band, and the points they draw."""
+    cells = primary_first(report)
+    if not cells:
         return
+    curves = {cell.attack: cell.roc for cell in cells}
     points = plots.roc_points(curves)
-    band = plots.band_points(report.whole()[0], rng=seeds.stream(seed, "band"))
+    band = plots.band_points(cells[0], rng=seeds.stream(seed, "band")).assign(attack=cells[0].attack)
     labels = {name: f"{name} (AUC {report.cell(name).figures['auc'].value:.3f})" for name in curves}
     tracker.table(points, "roc.csv")
     tracker.table(band, "roc_band.csv")
     tracker.figure(plots.roc_figure(points, title="membership inference, all records", labels=labels, band=band), "roc.png")
+
+
+def primary_first(report: AuditReport) -> list[Cell]:
+    """The cells of all records, that of the primary attack first."""
+    first = report.headline.attack if report.headline else ""
+    return sorted(report.whole(), key=lambda cell: cell.attack != first)
 
 
 def log_risk(report: AuditReport, tracker: Tracker, *, seed: int, top: int) -> str:
@@ -177,15 +195,15 @@ def without_gaps(inputs: NDArray[Any]) -> NDArray[Any]:
 
 
 def log_dispersion(report: AuditReport, tracker: Tracker, *, seed: int) -> str:
-    """Within-class dispersion against the first attack's AUC by class; one sentence, or nothing where inputs are not known."""
+    """Within-class dispersion against the primary attack's AUC by class; one sentence, or nothing where inputs are not known."""
     import pandas as pd
 
     from memberscope import dispersion
 
     target = report.target
-    if target.inputs is None or target.labels is None or not report.whole():
+    if target.inputs is None or target.labels is None or report.headline is None:
         return ""
-    first = report.whole()[0].attack
+    first = report.headline.attack
     cells = {
         int(cell.slice.removeprefix("class_")): cell
         for cell in report.cells
@@ -287,20 +305,21 @@ def low_fpr_against_symmetric(report: AuditReport) -> str:
     return f"Partial AUC below FPR 0.01, standardized: {parts[0]} against the symmetric {parts[1]}."
 
 
-def summary(report: AuditReport, checks: dict[str, str], exposed: str, dispersion: str) -> str:
+def summary(report: AuditReport, checks: Checks, exposed: str, dispersion: str) -> str:
     """The markdown page: what was found and how sure it is, then the controls, then the table."""
     target = report.target
     lines = [
         f"**{finding(report)}**",
         f"{target.n_member:,} members against {target.n_nonmember:,} non-members, engine `{report.engine}`.",
     ]
-    worst = [cell for cell in report.cells if cell.slice == "worst_slice"]
+    first = report.headline.attack if report.headline else ""
+    worst = [cell for cell in report.cells if (cell.attack, cell.slice) == (first, "worst_slice")]
     if worst:
         figure = worst[0].figures["auc"]
         lines.append(
             f"Worst slice by `{worst[0].attack}`: {figure.reason}: AUC {figure.value:.3f} ({figure.ci_low:.3f} to {figure.ci_high:.3f})."
         )
-    lines += [*checks.values(), neural_against_metric(report), low_fpr_against_symmetric(report), exposed, dispersion]
+    lines += [*checks.texts.values(), neural_against_metric(report), low_fpr_against_symmetric(report), exposed, dispersion]
     skipped = {cell.attack: cell.reason for cell in report.cells if cell.slice == "entire" and cell.status != "ok"}
     lines += [f"Skipped: `{attack}`, {reason}." for attack, reason in skipped.items()]
     lines.append("Figures of different attacks are not to be compared as if they measured one thing; see GLOSSARY.md.")

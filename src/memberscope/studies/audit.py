@@ -10,7 +10,7 @@ import numpy as np
 from memberscope import outputs, signals
 from memberscope import slices as slicing
 from memberscope.aligned import in_order_of
-from memberscope.audit import check_counts, check_engine, resolve_attacks, run_audit, tfp_slicings
+from memberscope.audit import check_counts, check_engine, resolve_attacks, resolve_primary, run_audit, tfp_slicings
 from memberscope.checks import Array
 from memberscope.config import AttackOptionsConfig, AuditModelConfig, groups
 from memberscope.datasets import records as sides
@@ -39,6 +39,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     """
     check_engine(config.engine)
     names = resolve_attacks(config.attacks, engine=config.engine)
+    primary = resolve_primary(config.primary, names, present=("target",))
     gated.check_rules(config, names)
     wanted = check_slices(config)
     na_values = tuple(word.strip() for word in config.na_values.split(",") if word.strip())
@@ -66,20 +67,20 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     evidence = Evidence(target=target)
     with attack_progress(names, "audit", stop) as on_attack:
         report = run_audit(
-            evidence, attacks=names, slices=f"entire,{config.slices}", engine=config.engine, seed=config.seed, refit=config.refit == "yes",
-            min_records=config.min_records, prior=config.prior, coin_flips=config.coin_flips == "yes",
+            evidence, attacks=names, primary=primary, slices=f"entire,{config.slices}", engine=config.engine,
+            seed=config.seed, refit=config.refit == "yes", min_records=config.min_records, prior=config.prior,
+            coin_flips=config.coin_flips == "yes", delta=config.delta, promise=config.promise, on_attack=on_attack,
             duplicates="keep" if config.duplicates == "keep" else "drop",  # refused ones were refused above
-            delta=config.delta, promise=config.promise, on_attack=on_attack,
         )  # fmt: skip
     stop.check()
     asked = how_asked(model, reading, "; ".join(part for part in (read, ready[0][2]) if part))
     notes = what_to_know(asked, report.target, overlap)
     log_inputs(config, model, reading, (members, nonmembers), ids, tracker)
-    checks = notes | attack.said_of_copies(report, overlap=False)
-    checks |= attack.controls(config, attack.distinct(report, evidence), report, names, stop)
+    notes |= attack.said_of_copies(report, overlap=False)
+    checks = attack.controls(config, attack.distinct(report, evidence), report, names, stop).with_notes(notes)
     attack.log_report(report, tracker, config, checks, source="content")
     stopped = gated.gate(report, config, tracker)
-    lines = [finding(report), *checks.values(), *gated.sentences(config, stopped)]
+    lines = [finding(report), *checks.texts.values(), *gated.sentences(config, stopped)]
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
 
 

@@ -3,19 +3,50 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memberscope import kept_scores
+from memberscope import controls, headline, kept_scores
 from memberscope.audit import AuditReport
 from memberscope.interrupt import StopFlag
 from memberscope.progress import Progress
-from memberscope.tracking import Tracker
+from memberscope.tracking import Tracker, as_json
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+HEADLINE_METRICS = ("auc", "advantage_heldout", "tpr_at_fpr_0_1", "tpr_at_fpr_0_01", "tpr_at_fpr_0_001")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checks:
+    """What stands beside an audit's figures.
+
+    Attributes:
+        texts: name -> sentence: what a reader must know first, then what each control says.
+        blind: the blind control, where it was made.
+    """
+
+    texts: Mapping[str, str] = field(default_factory=dict)
+    blind: controls.BlindControl | None = None
+
+    def with_notes(self, notes: Mapping[str, str]) -> Checks:
+        """With further sentences before the others."""
+        return Checks(texts={**notes, **self.texts}, blind=self.blind)
+
+    def to_json(self) -> str:
+        """As `controls.FILE` keeps them: name -> its ``text``, and of the blind control what a decision reads, as values."""
+        kept: dict[str, dict[str, Any]] = {name: {"text": text} for name, text in self.texts.items()}
+        if self.blind is not None:
+            auc = self.blind.auc
+            figures = {} if auc.status == "skipped" else {"auc": auc.value, "ci_low": auc.ci_low, "ci_high": auc.ci_high}
+            kept.setdefault("blind", {})
+            kept["blind"] |= {"status": auc.status, "on": self.blind.on, "differs": self.blind.differs, **figures}
+        return as_json(kept)
 
 
 @contextmanager
@@ -59,20 +90,35 @@ def headline_table(report: AuditReport) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def log_headline(report: AuditReport, tracker: Tracker, *, step: int = 0) -> None:
+    """Keep the headline with the run: as ``headline.json``, as metrics under ``/headline`` and its attack as a tag."""
+    found = report.headline
+    if found is None:
+        return
+    values: dict[str, float] = {}
+    for name in HEADLINE_METRICS:
+        figure = found.figures[name]
+        ends = {} if figure.status == "skipped" else {"": figure.value, "_ci_low": figure.ci_low, "_ci_high": figure.ci_high}
+        values |= {f"{name}{end}/headline": value for end, value in ends.items() if value is not None}
+    tracker.metrics(values, step=step)
+    tracker.tags({"memberscope.headline": found.attack, "memberscope.headline_chosen": found.chosen})
+    tracker.text(found.to_json(), headline.FILE)
+
+
 def finding(report: AuditReport) -> str:
-    """What the first attack of a report found on all records, in words, with its interval."""
-    if not report.whole():
+    """What the primary attack of a report found, in words, with its interval and how it became the primary one."""
+    found = report.headline
+    if found is None:
         return "no attack could run."
-    cell = report.whole()[0]
-    figure = cell.figures["auc"]
-    low, high = figure.ci_low, figure.ci_high
-    if low is not None and high is not None and low > 0.5:
-        found = "tells members from non-members better than chance"
-    elif high is not None and high < 0.5:
-        found = "ranks non-members above members: look at the split before trusting any figure"
-    else:
-        found = "cannot be told from chance with this many records"
-    return f"{cell.attack} {found} (AUC {figure.value:.3f}, 95% interval {low:.3f} to {high:.3f})."
+    told = {
+        "leaks": "tells members from non-members better than chance",
+        "odd": "ranks non-members above members: look at the split before trusting any figure",
+        "quiet": "cannot be told from chance with this many records",
+        "none": "has no interval to be judged by",
+    }[found.verdict]
+    auc = found.auc
+    span = "" if auc.ci_low is None or auc.ci_high is None else f", 95% interval {auc.ci_low:.3f} to {auc.ci_high:.3f}"
+    return f"{found.attack} {told} (AUC {auc.value:.3f}{span}; {found.how})."
 
 
 def markdown(frame: pd.DataFrame) -> str:

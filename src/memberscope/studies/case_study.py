@@ -15,6 +15,7 @@ from memberscope import plots
 from memberscope.config import CaseStudyConfig, DataConfig, ModelConfig, groups
 from memberscope.datasets import LabeledData, load_dataset
 from memberscope.errors import UserError
+from memberscope.headline import AUTO
 from memberscope.interrupt import StopFlag
 from memberscope.metrics import Verdict, verdicts
 from memberscope.studies import one_model
@@ -159,7 +160,8 @@ def _conclude(
     config: CaseStudyConfig, chosen: Sequence[Experiment], found: Mapping[str, list[Trained]], tracker: Tracker
 ) -> StudyResult:
     models = [model for of_role in found.values() for model in of_role]
-    attack = models[0].report.whole()[0].attack
+    report = models[0].report  # one attack for all models, and so not the strongest of each
+    attack = report.whole()[0].attack if report.primary == AUTO else report.primary
     differences = {
         item.name: [
             first.report.cell(attack).figures[FIGURE].value - second.report.cell(attack).figures[FIGURE].value
@@ -231,8 +233,8 @@ def _page(
     """The parent run's page."""
     lines = [
         f"# The case study on {config.dataset}, {config.seeds} seed{'s' if config.seeds > 1 else ''}",
-        f"Differences are between AUCs of `{attack}` on all records, paired by seed; a verdict needs at least 5 seeds and is adjusted "
-        "over the experiments (Holm). Figures of different attacks are not compared with each other.",
+        f"Differences are between AUCs of `{attack}` on all records, named before anything ran, paired by seed; a verdict needs at least "
+        "5 seeds and is adjusted over the experiments (Holm). Figures of different attacks are not compared with each other.",
         "| experiment | the case study expected | it saw | seen here | first minus second |",
         "| --- | --- | --- | --- | --- |",
     ]

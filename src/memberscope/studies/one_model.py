@@ -10,7 +10,7 @@ import numpy as np
 
 from memberscope import metrics, plots, seeds, signals
 from memberscope.attacks import registry
-from memberscope.audit import AuditReport, check_engine, resolve_attacks, run_audit, tfp_slicings
+from memberscope.audit import AuditReport, check_engine, resolve_attacks, resolve_primary, run_audit, tfp_slicings
 from memberscope.config import AuditConfig, DataConfig, ModelConfig, TrainConfig
 from memberscope.datasets import LabeledData, Sizes, duplicates
 from memberscope.errors import UserError
@@ -20,8 +20,8 @@ from memberscope.plan import Plan, make_plan, replace_labels, resolve_sizes
 from memberscope.predictions import Predictions
 from memberscope.progress import Progress
 from memberscope.slices import check_names
-from memberscope.studies.attack import log_risk
-from memberscope.studies.audited import attack_progress, finding, headline_table, keep_scores
+from memberscope.studies.attack import log_risk, primary_first
+from memberscope.studies.audited import attack_progress, finding, headline_table, keep_scores, log_headline
 from memberscope.tracking import DataInput, Tracker, as_json
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def check_before_training(
         raise UserError(
             f"attacks={audit.attacks}: all need shadow models; allowed here: all, tfp, threshold, trained, or some of them"
         )
+    resolve_primary(audit.primary, names, present=("target",))
     chosen = data.choose(config.classes, choice=config.class_choice, seed=seed)
     sizes = sizes_for(chosen, config)
     if audit.slices != "auto":
@@ -249,7 +250,8 @@ def final_audit(
     )  # fmt: skip
     with attack_progress(names, setting, stop) as on_attack:
         report = run_audit(
-            predictions, attacks=names, slices=_slices(audit), engine=audit.engine, seed=seed, metadata=metadata, on_attack=on_attack
+            predictions, attacks=names, primary=audit.primary, slices=_slices(audit), engine=audit.engine, seed=seed, metadata=metadata,
+            on_attack=on_attack,
         )  # fmt: skip
     stop.check()
     return report
@@ -304,7 +306,7 @@ def _log_inputs(
         "model.widths": model_config.widths,
         "model.filters": model_config.filters, "model.activation": model_config.activation, "model.parameters": model.count_params(),
         "train.epochs": train.epochs, "train.batch_size": train.batch_size, "train.learning_rate": train.learning_rate,
-        "train.optimizer": "adam", "audit.attacks": audit.attacks, "audit.slices": audit.slices,
+        "train.optimizer": "adam", "audit.attacks": audit.attacks, "audit.primary": audit.primary, "audit.slices": audit.slices,
         "audit.engine": audit.engine, "study.seed": prepared.seed, **duplicates.facts(data, plan.sides),
     }  # fmt: skip
     tracker.params(resolved)
@@ -343,6 +345,7 @@ def log_result(trained: Trained, tracker: Tracker, *, epochs: int, source: str) 
     """Log the final figures, the attack table, the records' scores, the curves and their points; `source` is the data set's digest."""
     found = trained.report.headlines()
     tracker.metrics(found, step=epochs)
+    log_headline(trained.report, tracker, step=epochs)
     tracker.metrics(
         {name: value for name, value in trained.summary.items() if name in ("gap", "overfit_onset_epoch")}, step=epochs
     )
@@ -352,7 +355,7 @@ def log_result(trained: Trained, tracker: Tracker, *, epochs: int, source: str) 
     keep_scores(trained.report, tracker, source=source)
     log_risk(trained.report, tracker, seed=trained.seed, top=EXPOSED)
     tracker.table(trained.history, "history.csv")
-    curves = {cell.attack: cell.roc for cell in trained.report.whole()}
+    curves = {cell.attack: cell.roc for cell in primary_first(trained.report)}
     if curves:
         points = plots.roc_points(curves)
         labels = {name: f"{name} (AUC {trained.report.cell(name).figures['auc'].value:.3f})" for name in curves}
@@ -386,5 +389,5 @@ def description(prepared: Prepared, model: ModelConfig, train: TrainConfig) -> s
 
 
 def plain_words(trained: Trained) -> str:
-    """One sentence on what the audit found: the attack named first in the audit speaks, not the best of several."""
+    """One sentence on what the audit's primary attack found."""
     return f"{trained.name}: {finding(trained.report)}"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from memberscope import plots, seeds, signals
 from memberscope.attacks import registry
-from memberscope.audit import AuditReport, resolve_attacks, run_audit
+from memberscope.audit import AuditReport, resolve_attacks, resolve_primary, run_audit
 from memberscope.config import ShadowStudyConfig, SynthesisConfig, groups
 from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError, nearest
@@ -24,7 +24,7 @@ from memberscope.shadow_plan import ShadowPlan, make_shadow_plan
 from memberscope.slices import check_names
 from memberscope.studies import other_data, rotation
 from memberscope.studies.attack import log_curves
-from memberscope.studies.audited import attack_progress, finding, headline_table, keep_scores, markdown
+from memberscope.studies.audited import attack_progress, finding, headline_table, keep_scores, log_headline, markdown
 from memberscope.studies.fleets import open_store, train
 from memberscope.studies.reading import log_reading, with_reading
 from memberscope.studies.result import StudyResult
@@ -50,6 +50,7 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
         Interrupted: what was trained stays in the store, what was logged in the run.
     """
     names = resolve_attacks(config.attacks)
+    resolve_primary(config.primary, names)
     check_shadow_data(config)
     recipe = Recipe.of(config, config)
     a_thread_each()
@@ -252,11 +253,12 @@ def audit_first(
     with tracker.child(f"target-{target}", tags={"memberscope.kind": "model"}, description=about) as child:
         with attack_progress(names, "target", stop) as on_attack:
             report = run_audit(
-                evidence, attacks=names, slices=f"entire,{config.slices}", seed=config.seed, coin_flips=bench.plan.coin_flips,
-                on_attack=on_attack,
+                evidence, attacks=names, primary=config.primary, slices=f"entire,{config.slices}", seed=config.seed,
+                coin_flips=bench.plan.coin_flips, on_attack=on_attack,
             )  # fmt: skip
         stop.check()
         child.metrics(report.headlines())
+        log_headline(report, child)
         child.metrics(accuracies(evidence.target))
         child.table(report.to_frame(), "attacks.csv")
         child.table(headline_table(report), "attacks.json")
@@ -358,6 +360,7 @@ def conclude(
 ) -> StudyResult:  # fmt: skip
     """Headlines onto the parent, its page, and what the terminal shows."""
     tracker.metrics(report.headlines())
+    log_headline(report, tracker)
     tracker.metrics(headline_metrics(means))
     tracker.metrics(accuracies(report.target))
     tracker.tags({"memberscope.setting": f"{config.model}-d{config.depth}"})

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from memberscope import metrics, seeds, signals
-from memberscope.audit import AuditReport, run_audit
+from memberscope.audit import AuditReport, resolve_attacks, run_audit
 from memberscope.datasets import LabeledData
 from memberscope.interrupt import StopFlag
 from memberscope.plan import Index
@@ -203,7 +203,7 @@ def audited(trained: _Trained, selection: Selection, cell: Cell, *, attacks: str
         held, final = halves(selection)
         report = run_audit(_ask(predict, selection, held), attacks=attacks, seed=seed)
         figures |= {f"tuning_{name}": value for name, value in _of_first(report).items()}
-    report = run_audit(_ask(predict, selection, final), attacks=attacks, seed=seed)
+    report = run_audit(_ask(predict, selection, final), attacks=attacks, primary=resolve_attacks(attacks)[0], seed=seed)
     last = trained.history[-1]
     figures |= _of_first(report)
     figures |= {name: last[name] for name in ("train_accuracy", "train_loss")}

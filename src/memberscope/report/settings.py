@@ -1,0 +1,159 @@
+"""Runs that differ in their seed alone, as one setting: what its seeds say together, and against those of another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from memberscope import metrics
+from memberscope.headline import Headline, summarized, verdict_on
+from memberscope.report import facts
+from memberscope.report.facts import Figure
+from memberscope.tracking import KeptRun
+
+MARGIN = 0.02  # a difference in AUC smaller than this does not matter, for the verdict "no difference"
+BY_SEED = {"study.seed", "plan.digest", "data.digest"}  # parameters that a seed changes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One way of training and auditing, and its runs.
+
+    Attributes:
+        name: the setting's, or its only run's.
+        runs: a run a seed, in order of seed; a run that belongs to no setting stands by itself.
+        seeds: of the runs; empty where a run stands by itself.
+    """
+
+    name: str
+    runs: tuple[KeptRun, ...]
+    seeds: tuple[int, ...] = ()
+
+    @property
+    def several(self) -> bool:
+        """Has it more than one seed?"""
+        return len(self.runs) > 1
+
+    @property
+    def headlines(self) -> list[Headline]:
+        """Of the runs in which an attack ran."""
+        return [found for run in self.runs if (found := facts.headline(run)) is not None]
+
+    @property
+    def attack(self) -> str:
+        """The primary attacks of its runs, the most frequent first; empty where none ran."""
+        return summarized(self.headlines) if self.headlines else ""
+
+    def mean(self, metric: str) -> Figure:
+        """A figure of the headlines: the run's own, or the mean over seeds with its t interval."""
+        if not self.several:
+            return facts.spoken(self.runs[0], metric)
+        return mean_over([facts.spoken(run, metric) for run in self.runs], metric)
+
+    @property
+    def judged(self) -> str:
+        """The verdict: of one run its own, over seeds that of the mean AUC's interval; ``doubt`` where it leaks and a run is in doubt."""
+        if not self.several:
+            return facts.judged(self.runs[0])
+        verdict = verdict_on(self.mean("auc"))
+        return "doubt" if verdict == "leaks" and any(facts.doubt(run) for run in self.runs) else verdict
+
+    def mean_of(self, attack: str, metric: str) -> Figure:
+        """A figure of one attack on all records, the mean over seeds with its t interval."""
+        return mean_over([facts.figure(run, attack, metric) for run in self.runs], metric)
+
+
+def mean_over(found: Sequence[Figure], metric: str) -> Figure:
+    """The mean of one figure over seeds with its 95% t interval (none from one seed), as far as the figure can reach; empty where it is
+    nowhere known.
+    """
+    values = [one.value for one in found if one.value is not None]
+    if not values:
+        return Figure(status="missing")
+    seen = metrics.paired_seeds(values)
+    if seen.ci_low is None or seen.ci_high is None:
+        return Figure(value=seen.mean)
+    lowest = -1.0 if metric.startswith("advantage") else 0.0
+    return Figure(value=seen.mean, ci_low=max(seen.ci_low, lowest), ci_high=min(seen.ci_high, 1.0))
+
+
+def settings_of(runs: Sequence[KeptRun]) -> list[Setting]:
+    """Settings in the order of their first runs. Runs of one setting agree in all parameters but those that a seed changes."""
+    together: dict[object, dict[int, KeptRun]] = {}
+    for run in runs:
+        name, seed = run.tags.get("memberscope.setting", ""), _seed(run)
+        key: object = (name, tuple(sorted((key, value) for key, value in run.params.items() if key not in BY_SEED)))
+        if not name or seed is None or seed in together.get(key, {}):
+            key, seed = run.id, 0
+        together.setdefault(key, {})[seed] = run
+    found: list[Setting] = []
+    for of_setting in together.values():
+        seeds = tuple(sorted(of_setting))
+        ordered = tuple(of_setting[seed] for seed in seeds)
+        one = ordered[0]
+        if len(ordered) > 1:
+            found.append(Setting(name=one.tags["memberscope.setting"], runs=ordered, seeds=seeds))
+        else:
+            found.append(Setting(name=one.name, runs=ordered, seeds=() if (own := _seed(one)) is None else (own,)))
+    return _told_apart(found)
+
+
+def _told_apart(settings: Sequence[Setting]) -> list[Setting]:
+    """Settings that share a name get the start of their first run's id behind it."""
+    names = [setting.name for setting in settings]
+    return [
+        replace(setting, name=f"{setting.name} ({setting.runs[0].id[:8]})") if names.count(setting.name) > 1 else setting
+        for setting in settings
+    ]
+
+
+def _seed(run: KeptRun) -> int | None:
+    text = str(run.params.get("study.seed", run.tags.get("memberscope.seed", "")))
+    return int(text) if text.isdecimal() else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverSeeds:
+    """One setting against another, paired by seed: the AUC of one attack on all records, second minus first.
+
+    Attributes:
+        first, second: the settings.
+        attack: of those that ran in all their runs, the primary attack of most.
+        verdict: with its difference, over the seeds that both have; adjusted over all comparisons of the page (Holm).
+    """
+
+    first: Setting
+    second: Setting
+    attack: str
+    verdict: metrics.Verdict
+
+
+def compare_settings(reference: Setting, others: Sequence[Setting]) -> list[OverSeeds]:
+    """Every setting against the reference, where the two share at least two seeds and an attack."""
+    attacks: dict[int, str] = {}
+    differences: dict[str, list[float]] = {}
+    for place, other in enumerate(others):
+        shared = sorted(set(reference.seeds) & set(other.seeds))
+        pairs = [(reference.runs[reference.seeds.index(seed)], other.runs[other.seeds.index(seed)]) for seed in shared]
+        attack = _common([run for pair in pairs for run in pair]) if len(shared) > 1 else ""
+        if attack:
+            attacks[place] = attack
+            differences[str(place)] = [_auc(second, attack) - _auc(first, attack) for first, second in pairs]
+    judged = metrics.verdicts(differences, margin=MARGIN) if differences else {}
+    return [
+        OverSeeds(first=reference, second=others[place], attack=attack, verdict=judged[str(place)])
+        for place, attack in attacks.items()
+    ]
+
+
+def _common(runs: Sequence[KeptRun]) -> str:
+    """Of the attacks that ran in all runs, the one that is primary in most; empty where none did."""
+    names = [name for name in facts.attacks(runs[0]) if all(name in facts.attacks(run) for run in runs)]
+    primary = [found.attack for run in runs if (found := facts.headline(run)) is not None]
+    return max(names, key=primary.count, default="")
+
+
+def _auc(run: KeptRun, attack: str) -> float:
+    found = facts.figure(run, attack, "auc").value
+    assert found is not None  # the attack ran
+    return found
