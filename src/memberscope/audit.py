@@ -23,6 +23,7 @@ from memberscope.errors import UserError, nearest
 from memberscope.evidence import Evidence
 from memberscope.metrics import Estimate
 from memberscope.predictions import Predictions, ShadowPredictions
+from memberscope.unlogged import unlogged
 
 if TYPE_CHECKING:
     from memberscope.tfprivacy import Metadata
@@ -57,6 +58,7 @@ def resolve_attacks(attacks: str | Iterable[str], *, engine: str = "fast") -> tu
     return tuple(attack.name for attack in found)
 
 
+@unlogged()
 def run_audit(
     target: Predictions | Evidence,
     shadow: ShadowPredictions | Predictions | None = None,

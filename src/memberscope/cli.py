@@ -169,8 +169,11 @@ def _run(name: str, arguments: Sequence[str]) -> int:
 
 
 def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
+    from memberscope.unlogged import unlogged
+
     study = importlib.import_module(STUDIES[name].module)
-    result = study.run(config, session.tracker, stop)
+    with unlogged():
+        result = study.run(config, session.tracker, stop)
     print(f"\n{result.table}\n\n{result.answer}\n")
     print(f"store: {session.store}")
     print(f"open:  {session.link}" + ("" if session.store.startswith("http") else f"  (after: {_server(session.store)})"))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from memberscope import seeds
 from memberscope.predictions import Predictions
+from memberscope.unlogged import unlogged
 
 TYPES = {
     "threshold_loss": "THRESHOLD_ATTACK",
@@ -61,6 +62,7 @@ class TfpResult:
     raw: Any
 
 
+@unlogged()
 def run_attacks(
     predictions: Predictions,
     attacks: Sequence[str],
