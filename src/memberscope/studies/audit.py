@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from memberscope import outputs, signals
+from memberscope import outputs, signals, slices
 from memberscope.audit import check_engine, resolve_attacks, run_audit
 from memberscope.checks import Array
 from memberscope.config import AuditModelConfig, groups
@@ -41,7 +41,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     model = tracker.load_model(config.model_uri, prefer_labels=config.output == "labels")
     reading, done = ask(model, members, nonmembers, config, stop)
     target = predictions(reading, members, nonmembers, np.concatenate(ids))
-    gated.check_rules(config, names, classes=target.n_classes)
+    gated.check_rules(config, names, classes=slices.class_names(target))
     evidence = Evidence(target=target)
     with attack_progress(names, "audit", stop) as on_attack:
         report = run_audit(
@@ -51,7 +51,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     stop.check()
     asked = how_asked(model, reading, done)
     notes = what_to_know(asked, target, overlap)
-    log_inputs(config, model, reading, (members, nonmembers), ids, tracker)
+    log_inputs(config, model, reading, target, (members, nonmembers), ids, tracker)
     checks = notes | attack.controls(config, evidence, report, names, stop)
     attack.log_report(report, tracker, config, checks, source="content")
     stopped = gated.gate(report, config, tracker)
@@ -73,20 +73,29 @@ def ask(
         )
     ready = [(side, *model.prepare(side.x, name=f"{side.name}={side.path}")) for side in (members, nonmembers)]
     parts: list[Array] = []
+    names: tuple[str, ...] | None = None
     with Progress(len(members) + len(nonmembers), "predictions", unit="record") as progress:
         for side, prepared, _ in ready:
             for start in range(0, len(side), config.predict_batch):
                 stop.check()
                 rows = slice(start, min(start + config.predict_batch, len(side)))
-                said = outputs.as_array(model.predict(_rows(prepared, rows)))
+                raw = model.predict(_rows(prepared, rows))
+                said, named = outputs.as_array(raw), outputs.column_names(raw)
                 if not said.ndim or len(said) != rows.stop - rows.start:
                     raise UserError(
                         f"output: shape {said.shape} for {rows.stop - rows.start} records; allowed: a row of scores, or a label, a record"
                     )
+                if parts and (named != names or said.shape[1:] != parts[0].shape[1:]):
+                    raise UserError(
+                        f"output: columns {said.shape[1:]} {named or ''} after {parts[0].shape[1:]} {names or ''}; allowed: the same "
+                        "columns for all records"
+                    )
+                names = named
                 parts.append(said)
                 progress.advance(len(said))
     labels = np.concatenate([members.y, nonmembers.y])
-    return outputs.read_output(np.concatenate(parts), labels, asked=config.output, classes=model.classes), ready[0][2]
+    said = np.concatenate(parts)
+    return outputs.read_output(said, labels, asked=config.output, classes=model.classes, names=names), ready[0][2]
 
 
 def _rows(prepared: Any, rows: slice) -> Any:
@@ -138,8 +147,8 @@ def accuracy_line(target: Predictions) -> str:
     right = signals.correctness(target)
     inside, outside = float(right[target.member].mean()), float(right[~target.member].mean())
     text = f"Accuracy: {inside:.3f} on members, {outside:.3f} on non-members."
-    chance = np.bincount(target.labels).max() / len(target) if target.labels is not None else 0.0
-    if inside <= chance:
+    classes, counts = np.unique(np.asarray(target.labels)[target.member], return_counts=True)
+    if len(classes) > 1 and inside <= counts.max() / counts.sum():
         text += (
             " No better on members than always naming the commonest class: look at the scale and order of the records, and at the labels, "
             "before trusting any figure."
@@ -151,6 +160,7 @@ def log_inputs(
     config: AuditModelConfig,
     model: LoadedModel,
     reading: outputs.Reading,
+    target: Predictions,
     files: tuple[Records, Records],
     ids: tuple[Array, Array],
     tracker: Tracker,
@@ -158,8 +168,8 @@ def log_inputs(
     """The model, the files with their digests, and how the output was read."""
     tracker.text(as_json(groups(config)), "study.json")
     facts = {f"model.{name}": value for name, value in model.facts.items()}
-    if model.classes is not None:
-        facts["data.class_names"] = ",".join(map(str, model.classes))
+    if reading.classes is not None:
+        facts["data.class_names"] = ",".join(map(str, reading.classes))
     tracker.params(
         {
             **facts,
@@ -176,6 +186,6 @@ def log_inputs(
         tracker.data(
             DataInput(
                 name=name, context=context, digest=sides.digest(numbers), source=f"the file {name}", shape=shape,
-                classes=int(reading.labels.max()) + 1,
+                classes=target.n_classes or 0,
             )
         )  # fmt: skip
