@@ -293,11 +293,13 @@ def whole_numbers(values: Array) -> Array | None:
         return values.astype(np.int64)
     if values.dtype.kind in "iub":
         return values if values.dtype == np.uint64 and values.max(initial=0) >= 2**63 else values.astype(np.int64)
-    whole = [_whole(value) for value in values.tolist()]
-    if any(number is None for number in whole):
+    found = [_whole(value) for value in values.tolist()]
+    whole = [number for number in found if number is not None]
+    if len(whole) < len(found):
         return None
-    numbers = np.array(whole)
-    return numbers if numbers.dtype.kind in "iu" else None
+    low, high = min(whole, default=0), max(whole, default=0)
+    dtype = np.int64 if low >= -(2**63) and high < 2**63 else np.uint64 if low >= 0 and high < 2**64 else None
+    return None if dtype is None else np.array(whole, dtype=dtype)
 
 
 def _whole(value: Any) -> int | None:
