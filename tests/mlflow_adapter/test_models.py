@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from typing import Any
 
 import mlflow
@@ -167,7 +168,10 @@ def serve(laboratory: Any, columns: list[str], form: str, dtype: str = "float64"
         side.assign(**(100 * side[columns]).round().astype(int)).to_csv(path, index=False)
     x = pd.read_csv("whole.csv")[columns].astype(dtype)
     forest = RandomForestClassifier(20, random_state=0).fit(x, laboratory.inside["label"])
-    uri: str = laboratory.log(mlflow.pyfunc, None, signature=infer_signature(x), python_model=Served(forest, form))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's own, of integers that may be missing
+        signature = infer_signature(x)
+    uri: str = laboratory.log(mlflow.pyfunc, None, signature=signature, python_model=Served(forest, form))
     return uri
 
 
@@ -243,6 +247,16 @@ def test_numbers_are_cast_or_refused_and_never_changed_silently() -> None:
     ):
         with pytest.raises(UserError, match=f"members=x.npz: records hold .*{told}; the model's signature asks for {dtype}"):
             ready(values, dtype)
+
+
+def test_a_signature_that_mlflow_could_not_infer_asks_for_nothing(laboratory: Any, columns: list[str]) -> None:
+    from mlflow.types import Schema
+    from mlflow.types.schema import AnyType, ColSpec
+
+    from memberscope.mlflow_adapter.models import Model
+
+    model = Model(ask=None, schema=Schema([ColSpec(type=AnyType())]), classes=None, facts={})
+    assert model.prepare(laboratory.inside, name="members")[0] is laboratory.inside
 
 
 def test_mlflows_own_reason_is_told_and_not_its_table(laboratory: Any, columns: list[str]) -> None:

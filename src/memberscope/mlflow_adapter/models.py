@@ -108,8 +108,10 @@ class Model:
             UserError: columns that are missing, of text where numbers are asked for, of numbers that the signature's type does not hold,
                 or shapes that differ.
         """
-        if self.schema is None:
-            return x, ""
+        from mlflow.types.schema import AnyType
+
+        if self.schema is None or all(isinstance(spec.type, AnyType) and spec.name is None for spec in self.schema.inputs):
+            return x, ""  # the latter is what MLflow logs where it could not infer a signature
         if self.schema.is_tensor_spec():
             return self._tensor(x, name)
         return self._columns(x, name)
