@@ -99,9 +99,9 @@ BAD = {
         "logits: .* all sum to 100: percentages.*as probs",
     ),
     "sigmoids as logits": (lambda a: {"logits": _sigmoids(a["logits"])}, "logits: .*one sigmoid a class.*normalize the rows"),
-    "surprise as logits": (
-        lambda a: {"logits": -np.log(_probs(a["logits"]))},
-        "logits: .*negative logarithms.*turn their sign",
+    "surprise": (
+        lambda a: {"logits": None, "probs": -np.log(_probs(a["logits"]))},
+        "probs: .*negative logarithms.*turn their sign",
     ),
     "percentages": (
         lambda a: {"logits": None, "probs": 100 * _probs(a["logits"])},

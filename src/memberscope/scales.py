@@ -13,6 +13,7 @@ import numpy as np
 from memberscope.checks import SUM_TOLERANCE, Array, FloatArray, row_chunks
 from memberscope.errors import UserError
 
+PERCENT = 100.0
 SPREAD = 0.5
 """Values in [0, 1] are those of sigmoids if some column covers more than this of it. Logits may lie there, too: those of a model that
 learned almost nothing, which vary by far less."""
@@ -84,13 +85,14 @@ def _exp_sums_to_one(part: FloatArray) -> bool:
 
 def shares(total: float) -> str:
     """What rows that all sum to `total` are called."""
-    return "percentages" if total == 100 else f"shares of {total:.6g}"
+    return "percentages" if total == PERCENT else f"shares of {total:.6g}"
 
 
 def not_logits(scores: Array) -> tuple[str, str] | None:
     """Why (..., classes) finite numbers are no logits, and what to give instead; None if they may be logits.
 
-    Rows that are all alike say nothing whatever their scale, and pass.
+    Logits may be shifted by any number, so that little speaks against values that their owner calls logits: that they are probabilities,
+    percentages, or a sigmoid a class. Rows that are all alike say nothing whatever their scale, and pass.
     """
     if not scores.size or scores[:1].min() < 0:  # most logits are seen to be so at the first row
         return None
@@ -99,13 +101,8 @@ def not_logits(scores: Array) -> tuple[str, str] | None:
         return None
     if found.sums_to_one:
         return "the rows are non-negative and sum to one: probabilities", "give them as probs"
-    if found.total is not None:
-        return (
-            f"the rows are non-negative and all sum to {found.total:.6g}: {shares(found.total)}",
-            f"give them as probs, divided by {found.total:.6g}",
-        )
-    if found.minus_log_sum:
-        return "the values are negative logarithms of probabilities", "turn their sign: log-probabilities are logits"
+    if found.total == PERCENT:
+        return "the rows are non-negative and all sum to 100: percentages", "give them as probs, divided by 100"
     if found.high <= 1 and found.spread > SPREAD:
         return f"all values lie in [0, 1] and the rows sum to {_range(found)}: one sigmoid a class, by the look of it", SIGMOIDS
     return None
@@ -199,7 +196,7 @@ def recognized(block: Array) -> Scale | str:
         return Scale(
             form="logits", values=block, why=f"{width} columns of log-probabilities, which are logits up to a constant a record"
         )
-    if found.minus_log_sum:
+    if found.minus_log_sum and np.exp(-block.min(axis=1)).min() < 0.99:  # rows of a 0 and large numbers may be logits as well
         return Scale(
             form="logits", values=-block, why=f"{width} columns of negative log-probabilities, read with their sign turned"
         )
