@@ -28,6 +28,10 @@ def arrays() -> dict[str, Any]:
     return {"logits": logits, "labels": rng.integers(0, C, N), "member": np.arange(N) < N // 2}
 
 
+def _sigmoids(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-3 * logits))
+
+
 def _probs(logits: np.ndarray) -> np.ndarray:
     e = np.exp(logits)
     return e / e.sum(axis=1, keepdims=True)
@@ -80,7 +84,31 @@ BAD = {
         lambda a: {"logits": None, "probs": _probs(a["logits"]) * 2, "released": True},
         "probs: 40 rows sum to more than one",
     ),
-    "predicted float": (lambda a: {"logits": None, "predicted": np.ones(N)}, "predicted: dtype float64; allowed are integers"),
+    "predicted float": (lambda a: {"logits": None, "predicted": np.ones(N)}, "predicted: dtype float64; allowed are classes"),
+    "words and numbers": (
+        lambda a: {"logits": None, "predicted": np.array(["a"] * N)},
+        "predicted: dtype <U1.*both numbers, or both",
+    ),
+    "words beside scores": (lambda a: {"labels": np.array(["a"] * N)}, "labels: dtype <U1; allowed are integers"),
+    "softmax as logits": (
+        lambda a: {"logits": _probs(a["logits"])},
+        "logits: the rows are non-negative and sum to one: probabilities",
+    ),
+    "percentages as logits": (
+        lambda a: {"logits": 100 * _probs(a["logits"])},
+        "logits: .* all sum to 100: percentages.*as probs",
+    ),
+    "sigmoids as logits": (lambda a: {"logits": _sigmoids(a["logits"])}, "logits: .*one sigmoid a class.*normalize the rows"),
+    "surprise": (
+        lambda a: {"logits": None, "probs": -np.log(_probs(a["logits"]))},
+        "probs: .*negative logarithms.*turn their sign",
+    ),
+    "percentages": (
+        lambda a: {"logits": None, "probs": 100 * _probs(a["logits"])},
+        "probs: all rows sum to 100: .*divided by 100",
+    ),
+    "log-probabilities": (lambda a: {"logits": None, "probs": np.log(_probs(a["logits"]))}, "probs: logarithms.*as logits"),
+    "sigmoids": (lambda a: {"logits": None, "probs": _sigmoids(a["logits"])}, "probs: .*normalize the rows.*sigmoids' logits"),
     "loss rank": (lambda a: {"logits": None, "loss_nats": np.ones((N, 2))}, r"loss_nats: 2 axes, shape \(40, 2\)"),
 }
 
@@ -264,7 +292,7 @@ def test_evidence_checks_lengths_and_classes_and_selects_what_is_aligned(arrays:
         ("gradients", np.full((N, 2), np.nan), "gradients: 80 NaN or infinite values"),
         ("gradients", np.zeros(N), r"gradients: shape \(40,\); allowed is \(records, columns\)"),
         ("gradients", np.full((N, 2), "a"), "gradients: dtype <U1; allowed are real numbers"),
-        ("perturbed_labels", np.zeros((N, 2)), "perturbed_labels: dtype float64; allowed are integers"),
+        ("perturbed_labels", np.zeros((N, 2)), "perturbed_labels: dtype float64; allowed are classes"),
     ):
         with pytest.raises(UserError, match=message):
             Evidence(target=target, **{name: bad})

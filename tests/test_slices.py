@@ -71,7 +71,7 @@ def test_column_values_that_look_alike_keep_their_own_slices() -> None:
 
 
 def test_an_empty_class_keeps_its_row() -> None:
-    predictions = Predictions(logits=np.eye(3)[[0, 1, 0, 1]], labels=np.array([0, 1, 0, 1]), member=np.arange(4) < 2)
+    predictions = Predictions(logits=4 * np.eye(3)[[0, 1, 0, 1]] - 1, labels=np.array([0, 1, 0, 1]), member=np.arange(4) < 2)
     assert [len(part) for part in slices.parse("class", predictions)] == [2, 2, 0]
 
 

@@ -26,6 +26,7 @@ from memberscope.headline import AUTO
 from memberscope.installed import require
 from memberscope.metrics import Estimate
 from memberscope.predictions import Predictions, ShadowPredictions
+from memberscope.unlogged import unlogged
 
 if TYPE_CHECKING:
     from memberscope.tfprivacy import Metadata
@@ -97,6 +98,7 @@ def resolve_primary(primary: str, names: Sequence[str], *, present: Iterable[str
     return attack.name
 
 
+@unlogged()
 def run_audit(
     target: Predictions | Evidence,
     shadow: ShadowPredictions | Predictions | None = None,

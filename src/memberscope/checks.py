@@ -53,32 +53,6 @@ def check_finite(name: str, array: Array) -> None:
         raise UserError(f"{name}: {count} NaN or infinite values, the first at {first}; all must be finite")
 
 
-def check_probs(name: str, probs: Array, *, released: bool) -> None:
-    """Raise unless every row of `probs` (..., classes) is non-negative and, if not `released`, sums to one."""
-    negative, unnormalized, first_negative, first_sum = 0, 0, "", ""
-    width = int(np.prod(probs.shape[1:], dtype=np.int64))
-    for rows in row_chunks(len(probs), width):
-        part = probs[rows]
-        below = part < 0
-        if below.any():
-            first_negative = first_negative or _first(below, rows.start)
-            negative += int(below.sum())
-        total = part.sum(axis=-1, dtype=np.float64)
-        off = total > 1 + SUM_TOLERANCE if released else np.abs(total - 1) > SUM_TOLERANCE
-        if off.any():
-            first_sum = first_sum or f"{total[off][0]:.6g} in row {_first(off, rows.start)}"
-            unnormalized += int(off.sum())
-    if negative:
-        raise UserError(f"{name}: {negative} negative values, the first at {first_negative}; probabilities lie in [0, 1]")
-    if unnormalized and released:
-        raise UserError(f"{name}: {unnormalized} rows sum to more than one, the first to {first_sum}; allowed is at most 1")
-    if unnormalized:
-        raise UserError(
-            f"{name}: {unnormalized} rows do not sum to one, the first to {first_sum}; allowed is 1 within {SUM_TOLERANCE:g}, "
-            "or set released=true for a release that publishes only part of them"
-        )
-
-
 def is_number(array: Array) -> bool:
     """Real numbers, not booleans, text or complex ones?"""
     return bool(np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer))
@@ -95,6 +69,12 @@ def check_classes(name: str, array: Array, *, below: int | None) -> None:
         raise UserError(
             f"{name}: {count} values outside the {below} classes, the largest {array.max()}; allowed is 0 to {below - 1}"
         )
+
+
+def check_labels(name: str, array: Array) -> None:
+    """Raise unless `array` holds classes as whole numbers of any size and sign, or as words."""
+    if not np.issubdtype(array.dtype, np.integer) and array.dtype.kind not in "US":
+        raise UserError(f"{name}: dtype {array.dtype}; allowed are classes: integers or words")
 
 
 def plain_array(name: str, value: ArrayLike) -> Array:

@@ -184,7 +184,9 @@ def _run(name: str, arguments: Sequence[str]) -> int:
 
 
 def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
-    with absence_told(name):
+    from memberscope.unlogged import unlogged
+
+    with absence_told(name), unlogged():
         study = importlib.import_module(STUDIES[name].module)
         result = study.run(config, session.tracker, stop)
     print(f"\n{result.table}\n\n{result.answer}\n")

@@ -32,6 +32,7 @@ from memberscope.metrics.area import auc_value
 from memberscope.metrics.curve import rank
 from memberscope.metrics.estimate import check_fraction
 from memberscope.predictions import Predictions
+from memberscope.unlogged import unlogged
 
 MOST_COMPONENTS = 32
 MOST_CLASSES = 128
@@ -150,6 +151,7 @@ def fit_blind(x: FloatArray, member: BoolArray, seed: int) -> Model:
     return lambda rows: weights[0] * models[0](rows) + weights[1] * models[1](rows)
 
 
+@unlogged()
 def blind_control(predictions: Predictions, *, seed: int, confidence: float = 0.95, workers: int | None = None) -> BlindControl:
     """Tell members from non-members by their inputs and labels alone; by their labels alone where inputs are absent.
 
@@ -312,6 +314,7 @@ def _indicators(labels: Array) -> _Columns:
     return values, [f"class_{present[k]}" for k in frequent], notes
 
 
+@unlogged()
 def refitted_null(
     evidence: Evidence, attack: Attack, *, seed: int, draws: int = 20, workers: int | None = None
 ) -> metrics.NullControl | Skip:

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from memberscope import seeds
 from memberscope.checks import Array, BoolArray, FloatArray, check_classes, check_finite, frozen_view, is_number, row_chunks
 from memberscope.errors import UserError, nearest
+from memberscope.unlogged import unlogged
 
 KINDS = ("log_determinant", "bit_entropy")
 MOST_COMPONENTS = 20
@@ -138,6 +139,7 @@ class ClassDispersion:
     notes: tuple[str, ...] = ()
 
 
+@unlogged()
 def class_dispersion(
     x: ArrayLike, labels: ArrayLike, *, kind: str = "auto", seed: int, records: int | None = None
 ) -> ClassDispersion:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.aligned import check_in_place
-from memberscope.checks import Array, BoolArray, check_classes, check_finite, frozen_view, is_number
+from memberscope.checks import Array, BoolArray, check_finite, check_labels, frozen_view, is_number
 from memberscope.errors import UserError
 from memberscope.predictions import Predictions, ShadowPredictions
 
@@ -65,11 +65,11 @@ class Trajectories:
 
 
 def _check_table(name: str, array: Array) -> None:
-    """Raise unless (n, columns) numbers are there: classes in `perturbed_labels`, finite ones in `gradients`."""
+    """Raise unless (n, columns) are there: classes in `perturbed_labels`, finite numbers in `gradients`."""
     if array.ndim != 2 or array.shape[1] == 0:
         raise UserError(f"{name}: shape {array.shape}; allowed is (records, columns) with at least one column")
     if name == "perturbed_labels":
-        check_classes(name, array, below=None)
+        check_labels(name, array)
     elif not is_number(array):
         raise UserError(f"{name}: dtype {array.dtype}; allowed are real numbers")
     else:
@@ -90,7 +90,7 @@ class Evidence:
         augmented: (1 + n_models, n, queries, classes) logits of augmented copies of the target's records, the target first.
         trajectories: losses along (distilled) trainings of the target and of a shadow model.
         gradients: (n, layers) norms of the loss's gradient by layer, of the target.
-        perturbed_labels: (n, queries) ints, the classes published for perturbed copies of the target's records.
+        perturbed_labels: (n, queries), the classes published for perturbed copies of the target's records.
     """
 
     target: Predictions

@@ -8,12 +8,14 @@ terminal.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from memberscope.checks import SUM_TOLERANCE, Array
+from memberscope import scales
+from memberscope.blocks import find_block, narrow_columns, odd_columns, say_columns
+from memberscope.checks import Array
 from memberscope.errors import UserError
 from memberscope.predictions import Predictions
 
@@ -27,15 +29,17 @@ class Reading:
 
     Attributes:
         form: ``logits``, ``probs`` or ``predicted``, as `Predictions` names them.
-        values: (n, classes) for scores, (n,) class numbers for labels.
-        labels: (n,) class numbers of the records, counted as the output's columns are.
+        values: (n, classes) for scores, (n,) classes for labels.
+        labels: (n,) classes of the records: numbers of the output's columns; beside labels, the user's own numbers or words.
         why: what was seen, in words.
+        classes: the names of the classes 0, 1, ... that `labels` number; None where they are the user's own.
     """
 
     form: str
     values: Array
     labels: Array
     why: str
+    classes: tuple[str, ...] | None = None
 
     def predictions(
         self, *, member: Array, record_ids: Array | None, inputs: Array | None, columns: Mapping[str, Array] | None = None
@@ -62,18 +66,19 @@ def as_array(raw: Any) -> Array:
         UserError: a mapping with none of these, or rows of unequal lengths.
     """
     if isinstance(raw, Mapping):
-        keys = list(raw)
-        key = keys[0] if len(keys) == 1 else next((name for name in _PREFERRED if name in raw), None)
+        key = _key(raw)
         if key is None:
             raise UserError(
-                f"output: the model returns {', '.join(map(str, keys)) or 'nothing'}; allowed: one array, or one named "
+                f"output: the model returns {', '.join(map(str, raw)) or 'nothing'}; allowed: one array, or one named "
                 f"{', '.join(_PREFERRED)}"
             )
         return as_array(raw[key])
     try:
         array = np.asarray(raw.to_numpy() if hasattr(raw, "to_numpy") else raw)
-        if array.dtype.kind == "O" and array.ndim == 1 and len(array) and not isinstance(array[0], str):
-            return np.array(array.tolist())  # a column whose cells are rows of scores
+        if array.dtype.kind == "O" and array.ndim == 1 and not all(isinstance(value, str | int) for value in array):
+            return np.array(
+                array.tolist()
+            )  # a column whose cells are rows of scores, or numbers; integers may be too large for a dtype
         return array
     except ValueError:
         raise UserError(
@@ -81,41 +86,179 @@ def as_array(raw: Any) -> Array:
         ) from None
 
 
-def read_output(raw: Any, labels: Array, *, asked: str = "auto", classes: Sequence[Any] | None = None) -> Reading:
+def column_names(raw: Any) -> tuple[str, ...] | None:
+    """The names of the columns of an output that is a frame, or of that in a mapping; None for anything else."""
+    if isinstance(raw, Mapping):
+        key = _key(raw)
+        return None if key is None else column_names(raw[key])
+    columns = getattr(raw, "columns", None)
+    return None if columns is None else tuple(map(str, columns))
+
+
+def read_output(
+    raw: Any, labels: Array, *, asked: str = "auto", classes: Sequence[Any] | None = None, names: Sequence[str] | None = None
+) -> Reading:
     """Read the output of n records.
 
     Args:
-        raw: (n, classes) or (n, 1) scores, or (n,) labels or scores of the second of two classes.
+        raw: (n, classes) or (n, 1) scores, or (n,) labels or scores of the second of two classes; or a table with one probability a class
+            beside other columns.
         labels: (n,) the records' labels as the user has them: numbers or text.
         asked: one of `OUTPUTS`; ``auto`` decides from the values.
-        classes: the label that each column stands for, where the model says so; else columns stand for 0, 1, ....
+        classes: the label that each column stands for, where the model says so; else what the columns are named after, where every
+            label is among that; else columns stand for 0, 1, ....
+        names: of the columns; a frame's own unless given.
 
-    Two columns are made of one: p of (1 - p, p), z of (0, z).
+    Two columns are made of one: p of (1 - p, p), z of (0, z). Percentages, and rows that all sum to one other number, are divided by it.
 
     Raises:
         UserError: the output is neither labels nor scores, does not fit the labels, or is not what was asked for.
     """
+    names = column_names(raw) if names is None else names
     array = _squeezed(as_array(raw))
     if len(array) != len(labels):
         raise UserError(f"output: {len(array)} rows for {len(labels)} records; allowed: one row a record")
-    if array.dtype.kind not in "fiub" and (array.dtype.kind not in "OUS" or array.ndim != 1):
-        raise UserError(f"output: dtype {array.dtype} of shape {array.shape}; allowed: numbers, or one label a record")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise UserError(f"output: {int((~np.isfinite(array)).sum())} NaN or infinite values; all must be finite")
-    if asked == "auto":
-        asked, why = _recognized(array, labels)
-    else:
-        why = f"output={asked} was asked for"
-    if asked == "labels":
-        return _labels(array, labels, why, classes)
-    if array.ndim == 1 and (array.dtype.kind not in "fiub" or whole_numbers(array) is not None):
-        raise UserError(f"output={asked}: the model returns labels, such as {array[0]!r}; allowed: auto, labels")
-    if asked == "logits" and array.ndim == 2 and _sums_to_one(array):
-        raise UserError("output=logits: the rows are non-negative and sum to one: probabilities; allowed: auto, probs")
-    scores = array.astype(np.float64) if array.dtype.kind != "f" else array
-    if scores.ndim == 1:
-        scores = np.stack([1 - scores if asked == "probs" else np.zeros_like(scores), scores], axis=1)
-    return Reading(form=asked, values=scores, labels=class_numbers(labels, scores.shape[1], classes), why=why)
+    if array.ndim == 1:
+        return _read_column(array, labels, asked)
+    table = _Table.of(array, names if names is not None and len(names) == array.shape[1] else None)
+    if asked == "labels" and len(table.text) == 1:
+        why = f"{say_columns(table.text, table.all_names)} holds words: labels"
+        return _read_column(array[:, table.text[0]], labels, asked, why=why)
+    table = table.block(classes)
+    scale = _scale(table, asked)
+    notes = [scale.why, *table.left_out()]
+    if classes is None:
+        classes = _classes_of(table.names, labels)
+        notes += ["columns named after the classes"] if classes is not None else []
+    numbered = class_numbers(labels, table.width, classes)
+    known = None if classes is None else tuple(map(label_name, classes))
+    if asked == "labels" or scale.form == "labels":
+        return Reading(
+            form="predicted", values=scale.values.argmax(axis=1), labels=numbered, why="; ".join(notes), classes=known
+        )
+    scores = scale.values if scale.values.dtype.kind == "f" else scale.values.astype(np.float64)
+    return Reading(form=scale.form, values=scores, labels=numbered, why="; ".join(notes), classes=known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Table:
+    """An output of several columns, or those of its columns that hold scores.
+
+    Attributes:
+        values: (n, width) finite numbers.
+        places: of each column, its number in the output.
+        text: numbers of the output's columns that hold no numbers.
+        all_names: the names of all of the output's columns; None where they have none.
+        total: how many columns the output has.
+    """
+
+    values: Array
+    places: list[int]
+    text: list[int]
+    all_names: list[str] | None
+    total: int
+
+    @classmethod
+    def of(cls, array: Array, names: Sequence[str] | None) -> _Table:
+        """The columns that hold numbers; logarithms of probabilities of 0 are turned into probabilities."""
+        width = array.shape[1]
+        values, text = array, list[int]()
+        if array.dtype.kind not in "fiub":
+            columns = [_numbers(array[:, place]) if array.dtype.kind in "OUS" else None for place in range(width)]
+            text = [place for place, column in enumerate(columns) if column is None]
+            held = [column for column in columns if column is not None]
+            if len(held) < 2:
+                raise UserError(f"output: dtype {array.dtype} of shape {array.shape}; allowed: numbers, or one label a record")
+            values = np.stack(held, axis=1)
+        if values.dtype.kind == "f" and np.isneginf(values).any() and (values <= 0).all():
+            values = np.exp(
+                values
+            )  # if these are log-probabilities, they are now probabilities; else they are refused as sigmoids are
+        _check_finite(values)
+        places = [place for place in range(width) if place not in set(text)]
+        return cls(values=values, places=places, text=text, all_names=None if names is None else list(names), total=width)
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return self.values.shape[1]
+
+    @property
+    def names(self) -> list[str] | None:
+        """Names of the columns, if they have any."""
+        return None if self.all_names is None else [self.all_names[place] for place in self.places]
+
+    def block(self, classes: Sequence[Any] | None) -> _Table:
+        """The columns of the one probability a class, where others stand beside them; else all that hold numbers."""
+        columns = find_block(self.values, classes=None if classes is None else len(classes), names=self.names)
+        if columns is None:
+            return self
+        return replace(self, values=self.values[:, columns], places=[self.places[column] for column in columns])
+
+    def left_out(self) -> list[str]:
+        """What is to be said of the output's other columns: nothing where there are none."""
+        rest = sorted(set(range(self.total)) - set(self.places))
+        return [f"beside them, {say_columns(rest, self.all_names)} left out"] if rest else []
+
+
+def _scale(table: _Table, asked: str) -> scales.Scale:
+    """The scale of the scores: the one that was asked for, if the values allow it, else the one that they show."""
+    values, whole = table.values, len(table.places) == table.total
+    if asked == "logits" and whole:
+        found = scales.not_logits(values)
+        if found is None:
+            return scales.Scale(form="logits", values=values, why="output=logits was asked for")
+        way = found[1] if found[1] == scales.SIGMOIDS else "output=auto, which reads them"
+        raise UserError(f"output=logits: {found[0]}; allowed: {way}")
+    seen = scales.recognized(values)
+    if isinstance(seen, str):
+        if asked == "labels" and whole and not odd_columns(values):
+            return scales.Scale(form="labels", values=values, why="output=labels was asked for: the largest of each row")
+        raise UserError(f"output{'' if asked == 'auto' else f'={asked}'}: {seen}")
+    if asked == "logits" or (asked == "probs" and seen.form == "logits"):
+        allowed = "auto, logits" if asked == "probs" else "auto, probs"
+        raise UserError(f"output={asked}: {seen.why}; allowed: {allowed}")
+    if seen.form == "logits" and not seen.sure:
+        _check_logits(table, asked)
+    if asked == "labels" and seen.form != "labels":
+        return replace(seen, why=f"output=labels was asked for: the largest of each row of {seen.why}")
+    return seen
+
+
+def _check_logits(table: _Table, asked: str) -> None:
+    """Raise UserError where some columns hardly belong to a table of logits: then it holds something else beside them."""
+    way = "the scores alone" + (", or output=logits if all columns are logits" if asked == "auto" and not table.text else "")
+    if table.text:
+        what = f"{say_columns(table.text, table.all_names)} holds no numbers, and the others are no probabilities"
+        raise UserError(f"output: {what}; allowed: {way}")
+    if odd := odd_columns(table.values):
+        what = (
+            f"{say_columns(odd, table.names)} holds whole numbers beside fractions: a class or a number of the record, perhaps"
+        )
+        raise UserError(f"output: {what}; allowed: {way}")
+    if narrow := narrow_columns(table.values):
+        what = f"{say_columns(narrow, table.names)} lie in [0, 1] and the others do not: probabilities beside something else, perhaps"
+        raise UserError(f"output: {what}; allowed: {way}")
+
+
+def _classes_of(names: Sequence[str] | None, labels: Array) -> list[str] | None:
+    """What stands in the names of the columns between what all of them begin and end with, if it tells the class of every label."""
+    if names is None or len(set(names)) < len(names):
+        return None
+    wanted = {label_name(label) for label in labels.tolist()}
+    for first in range(_shared(names), -1, -1):
+        for last in range(_shared([name[::-1] for name in names]), -1, -1):
+            found = [name[first : len(name) - last] for name in names]
+            if wanted <= set(found):
+                return found
+    return None
+
+
+def _shared(names: Sequence[str]) -> int:
+    """How many characters all names begin with."""
+    return next(
+        (place for place, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1), min(map(len, names))
+    )
 
 
 def class_numbers(labels: Array, width: int, classes: Sequence[Any] | None) -> Array:
@@ -125,12 +268,12 @@ def class_numbers(labels: Array, width: int, classes: Sequence[Any] | None) -> A
         UserError: a label that has no column, or text where the model names no classes.
     """
     if classes is not None:
-        place = {_name(name): column for column, name in enumerate(classes)}
-        missing = sorted({_name(label) for label in labels.tolist()} - set(place))
+        place = {label_name(name): column for column, name in enumerate(classes)}
+        missing = sorted({label_name(label) for label in labels.tolist()} - set(place))
         if missing:
             known = ", ".join(list(place)[:10])
             raise UserError(f"label: {', '.join(missing[:5])} is no class of the model; its classes: {known}")
-        return np.array([place[_name(label)] for label in labels.tolist()], dtype=np.int64)
+        return np.array([place[label_name(label)] for label in labels.tolist()], dtype=np.int64)
     numbers = whole_numbers(labels)
     if numbers is None:
         raise UserError(
@@ -143,16 +286,34 @@ def class_numbers(labels: Array, width: int, classes: Sequence[Any] | None) -> A
 
 
 def whole_numbers(values: Array) -> Array | None:
-    """The values as int64 if all are whole numbers (whatever their dtype), else None."""
-    if values.dtype.kind in "iub":
+    """The values as int64 (uint64 where that is too small) if all are whole numbers, whatever their dtype; else None.
+
+    Text counts where it is spelled as a number is: ``7``, but not ``007``, which is another word.
+    """
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all() or (values != np.floor(values)).any() or np.abs(values).max(initial=0) >= 2.0**63:
+            return None
         return values.astype(np.int64)
-    try:
-        floats = values.astype(np.float64)
-    except (TypeError, ValueError):
+    if values.dtype.kind in "iub":
+        return values if values.dtype == np.uint64 and values.max(initial=0) >= 2**63 else values.astype(np.int64)
+    found = [_whole(value) for value in values.tolist()]
+    whole = [number for number in found if number is not None]
+    if len(whole) < len(found):
         return None
-    if not np.isfinite(floats).all() or (floats != np.floor(floats)).any():
-        return None
-    return floats.astype(np.int64)
+    low, high = min(whole, default=0), max(whole, default=0)
+    dtype = np.int64 if low >= -(2**63) and high < 2**63 else np.uint64 if low >= 0 and high < 2**64 else None
+    return None if dtype is None else np.array(whole, dtype=dtype)
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, str):
+        digits = value.removesuffix(".0")
+        return int(digits) if digits.removeprefix("-").isdecimal() and str(int(digits)) == digits else None
+    if isinstance(value, float | np.floating):
+        return int(value) if value == value // 1 else None
+    return int(value) if isinstance(value, int | np.integer | np.bool_) else None
 
 
 def _squeezed(array: Array) -> Array:
@@ -165,60 +326,94 @@ def _squeezed(array: Array) -> Array:
     return array
 
 
-def _sums_to_one(array: Array) -> bool:
-    return float(array.min()) >= 0 and bool(np.abs(array.sum(axis=1, dtype=np.float64) - 1).max() <= SUM_TOLERANCE)
+def _key(raw: Mapping[Any, Any]) -> Any:
+    """The key of the one array of a mapping that is read; None if that is open."""
+    keys = list(raw)
+    return keys[0] if len(keys) == 1 else next((name for name in _PREFERRED if name in raw), None)
 
 
-def _recognized(array: Array, labels: Array) -> tuple[str, str]:
-    """The form that the values have, and what was seen; see `read_output`."""
-    if array.ndim == 1:
-        return _recognized_column(array, labels)
-    low, high = float(array.min()), float(array.max())
-    total = array.sum(axis=1, dtype=np.float64)
-    if _sums_to_one(array):
-        if set(np.unique(array[:1000]).tolist()) <= {0.0, 1.0} and set(np.unique(array).tolist()) <= {0.0, 1.0}:
-            return "labels", f"each row of {array.shape[1]} holds a single 1: labels, one-hot"
-        return "probs", f"{array.shape[1]} non-negative columns whose rows sum to one"
-    if low < 0 or high > 1:
-        return "logits", f"{array.shape[1]} columns from {low:.3g} to {high:.3g} whose rows do not sum to one"
-    raise UserError(
-        f"output: {array.shape[1]} columns in [0, 1] whose rows sum to {total.min():.3g} to {total.max():.3g}: neither labels nor "
-        "scores that can be told apart; allowed: output=logits or output=probs to say what they are, or a model with a softmax"
-    )
+def _check_finite(array: Array) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise UserError(f"output: {int((~np.isfinite(array)).sum())} NaN or infinite values; all must be finite")
 
 
-def _recognized_column(array: Array, labels: Array) -> tuple[str, str]:
-    if array.dtype.kind not in "f" or whole_numbers(array) is not None:
-        return "labels", "one whole number or word a record: labels only"
-    low, high = float(array.min()), float(array.max())
-    if len(set(labels.tolist())) <= 2:
-        if low >= 0 and high <= 1:
-            return "probs", "one number in [0, 1] a record and two classes: the probability of the second"
-        return "logits", f"one number a record from {low:.3g} to {high:.3g} and two classes: the log-odds of the second"
-    raise UserError(
-        f"output: one number a record, from {low:.3g} to {high:.3g}, for {len(set(labels.tolist()))} classes: neither labels nor scores; "
-        "allowed: a classifier"
-    )
+def _numbers(column: Array) -> Array | None:
+    """A column of objects or text as float64, or None if it holds anything but numbers."""
+    if column.dtype.kind in "US" or any(isinstance(value, str | bytes) for value in column[:100]):
+        return None
+    try:
+        return column.astype(np.float64)
+    except (TypeError, ValueError):
+        return None
 
 
-def _labels(array: Array, labels: Array, why: str, classes: Sequence[Any] | None) -> Reading:
-    if array.ndim == 2:
-        columns = array.argmax(axis=1)
-        return Reading(form="predicted", values=columns, labels=class_numbers(labels, array.shape[1], classes), why=why)
-    numbers, truth = whole_numbers(array), whole_numbers(labels)
-    if numbers is not None and truth is not None and min(numbers.min(), truth.min()) >= 0:
-        return Reading(form="predicted", values=numbers, labels=truth, why=why)
-    ours, theirs = ([_name(value) for value in part.tolist()] for part in (array, labels))
-    if not set(ours) & set(theirs):
+def _read_column(array: Array, labels: Array, asked: str, *, why: str = "") -> Reading:
+    """One number or word a record: labels, or the score of the second of two classes."""
+    if array.dtype.kind not in "fiubOUS":
+        raise UserError(f"output: dtype {array.dtype} of shape {array.shape}; allowed: numbers, or one label a record")
+    _check_finite(array)
+    words = array.dtype.kind not in "f" or whole_numbers(array) is not None
+    if asked in ("logits", "probs") and words:
+        raise UserError(f"output={asked}: the model returns labels, such as {array[0]!r}; allowed: auto, labels")
+    if asked == "labels" or words:
+        return _labels(array, labels, why or "one whole number or word a record: labels only", sure=asked == "labels")
+    low, high, classes = float(array.min()), float(array.max()), len(np.unique(labels))
+    if classes > 2:
         raise UserError(
-            f"output: labels such as {ours[0]} and records labelled such as {theirs[0]} have none in common; allowed: the labels it knows"
+            f"output: one number a record, from {low:.3g} to {high:.3g}, for {classes} classes: neither labels nor scores; allowed: "
+            "a classifier"
         )
-    place = {name: number for number, name in enumerate(sorted({*ours, *theirs}))}
-    values, numbered = (np.array([place[name] for name in part], dtype=np.int64) for part in (ours, theirs))
-    return Reading(form="predicted", values=values, labels=numbered, why=why)
+    inside = low >= 0 and high <= 1
+    if asked == "auto":
+        asked = "probs" if inside else "logits"
+        why = "one number in [0, 1] a record and two classes: the probability of the second"
+        if not inside:
+            why = f"one number a record from {low:.3g} to {high:.3g} and two classes: the log-odds of the second"
+            if low >= 0 or high <= 0:
+                sign = (
+                    "none below 0: a percentage, or log-odds"
+                    if low >= 0
+                    else "none above 0: the logarithm of a probability, or log-odds"
+                )
+                raise UserError(
+                    f"output: one number a record from {low:.3g} to {high:.3g}, {sign}; allowed: probabilities in [0, 1], or output=logits "
+                    "if they are log-odds"
+                )
+    elif asked == "probs" and not inside:
+        raise UserError(f"output=probs: one number a record from {low:.3g} to {high:.3g}; allowed: probabilities in [0, 1]")
+    elif asked == "logits" and inside and high - low > scales.SPREAD:
+        raise UserError(
+            "output=logits: one number a record, all in [0, 1]: a probability, by the look of it; allowed: auto, probs, or log-odds"
+        )
+    else:
+        why = f"output={asked} was asked for"
+    scores = array.astype(np.float64)
+    scores = np.stack([1 - scores if asked == "probs" else np.zeros_like(scores), scores], axis=1)
+    return Reading(form=asked, values=scores, labels=class_numbers(labels, 2, None), why=why)
 
 
-def _name(value: Any) -> str:
+def _labels(array: Array, labels: Array, why: str, *, sure: bool) -> Reading:
+    """Labels as numbers if both the model's and the records' are, else as words; any numbers and words are classes."""
+    said, truth = whole_numbers(array), whole_numbers(labels)
+    if said is None or truth is None:
+        lacking = sum(value is None or value != value for value in array.tolist())
+        if lacking:
+            raise UserError(f"output: no label for {lacking} of {len(array)} records; allowed: one label a record")
+        said, truth = (np.array([label_name(value) for value in part.tolist()]) for part in (array, labels))
+    known = np.isin(said, truth)
+    if not known.any():
+        raise UserError(
+            f"output: labels such as {said[0]} and records labelled such as {truth[0]} have none in common; allowed: the labels it knows"
+        )
+    if not sure and known.mean() < 0.5:
+        raise UserError(
+            f"output: {int((~known).sum())} of {len(said)} records get a label that no record has, such as {said[~known][0]}: a score or a "
+            "number of the record, perhaps; allowed: labels, or output=labels if they are"
+        )
+    return Reading(form="predicted", values=said, labels=truth, why=why)
+
+
+def label_name(value: Any) -> str:
     """A label as text, the same for 1, 1.0 and True."""
     if isinstance(value, np.generic):
         value = value.item()

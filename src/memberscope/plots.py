@@ -130,7 +130,7 @@ def dispersion_figure(frame: pd.DataFrame, *, title: str) -> Figure:
     below, above = frame["auc"] - frame["ci_low"], frame["ci_high"] - frame["auc"]
     ax.errorbar(frame["dispersion"], frame["auc"], yerr=[below, above], fmt="o", color=COLOURS[0], linewidth=1)
     for _, row in frame.iterrows():
-        ax.annotate(f"{row['class']:g}", (row["dispersion"], row["auc"]), textcoords="offset points", xytext=(5, 4), fontsize=8)
+        ax.annotate(str(row["class"]), (row["dispersion"], row["auc"]), textcoords="offset points", xytext=(5, 4), fontsize=8)
     ax.axhline(0.5, color="0.6", linewidth=0.8)
     ax.set(xlabel="within-class dispersion", ylabel="AUC, 95% interval", title=title)
     ax.grid(alpha=0.25)

@@ -17,9 +17,10 @@ from typing import Any, Self
 import numpy as np
 
 from memberscope.aligned import by_class, index_of, line_up
-from memberscope.checks import Array, BoolArray, check_classes, check_finite, check_probs, frozen_view, is_number, join
+from memberscope.checks import Array, BoolArray, check_classes, check_finite, check_labels, frozen_view, is_number, join
 from memberscope.errors import UserError, nearest
 from memberscope.npz import read_npz, write_npz
+from memberscope.scales import check_logits, check_probs
 
 OUTPUTS = ("logits", "probs", "predicted")
 SUMMARIES = ("loss_nats", "entropy_nats")
@@ -86,12 +87,12 @@ class _Outputs:
 
     @property
     def n_classes(self) -> int | None:
-        """Number of classes: the width of logits or probs, else one more than the largest class seen, else None."""
+        """Number of classes: the width of logits or probs, else how many different ones are seen, else None."""
         scores = self.logits if self.logits is not None else self.probs
         if scores is not None:
             return int(scores.shape[-1])
-        seen = [int(array.max()) for array in (self.labels, self.predicted) if array is not None and array.size]
-        return max(seen) + 1 if seen else None
+        seen = [np.unique(array) for array in (self.labels, self.predicted) if array is not None and array.size]
+        return len(np.unique(np.concatenate(seen))) if seen else None
 
     @property
     def _records_shape(self) -> tuple[int, ...]:
@@ -137,6 +138,8 @@ class _Outputs:
             check_finite(name, array)
             if name == "probs":
                 check_probs(name, array, released=bool(self.released))
+            if name == "logits":
+                check_logits(name, array)
 
     def _check_labels(self) -> None:
         if self.labels is None:
@@ -145,9 +148,17 @@ class _Outputs:
             return
         self._check_shape("labels", self.labels, self._records_shape)
         scores = self.logits if self.logits is not None else self.probs
-        check_classes("labels", self.labels, below=None if scores is None else scores.shape[-1])
+        if scores is not None:
+            check_classes("labels", self.labels, below=scores.shape[-1])
+            return
+        check_labels("labels", self.labels)
         if self.predicted is not None:
-            check_classes("predicted", self.predicted, below=None)
+            check_labels("predicted", self.predicted)
+            kinds = [array.dtype.kind in "iu" for array in (self.labels, self.predicted)]
+            if kinds[0] != kinds[1]:
+                raise UserError(
+                    f"predicted: dtype {self.predicted.dtype}, and labels are {self.labels.dtype}; allowed: both numbers, or both words"
+                )
 
     def _check_member(self) -> None:
         if self.member.dtype != np.bool_:
@@ -218,10 +229,11 @@ class Predictions(_Outputs):
     Attributes:
         logits: (n, classes) floats before the softmax, any shift.
         probs: (n, classes), each row summing to one within 1e-3 unless `released`.
-        predicted: (n,) ints, the published class where nothing else is.
+        predicted: (n,) the published class where nothing else is: any integers, or words.
         loss_nats: (n,) cross-entropy of the true label, natural logarithm.
         entropy_nats: (n,) entropy of the prediction, natural logarithm.
-        labels: (n,) ints from 0. May be None only beside `loss_nats` or `entropy_nats`.
+        labels: (n,) ints from 0, the columns of `logits` or `probs`; beside other forms any integers, or words. May be None only beside
+            `loss_nats` or `entropy_nats`.
         member: (n,) bool, in this model's training set? Both values must occur.
         record_ids: (n,) ints or text; records that share one are never split between an attack's training and scoring.
         inputs: (n, ...), what the model was shown.

@@ -3,7 +3,7 @@
 | request | slices |
 | --- | --- |
 | ``entire`` | ``entire`` |
-| ``class`` | ``class_0`` .. ``class_{k-1}``; one alone by its own name |
+| ``class`` | ``class_0`` .. ``class_{k-1}``, or, without scores, ``class_LABEL`` for each label seen; one alone by its own name |
 | ``correctness`` | ``correct``, ``incorrect``; either alone by its own name |
 | ``percentile`` | ``loss_p00_p10`` .. ``loss_p90_p100``; one alone by its own name |
 | ``column:NAME`` | ``NAME:VALUE`` for each value of a user's column |
@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,11 +68,36 @@ def loss_deciles(losses: Array) -> NDArray[np.int64]:
     return (10 * smaller.astype(np.int64)) // len(losses)
 
 
+def class_names(predictions: Predictions) -> tuple[str, ...]:
+    """The names of the slices by class: of all columns of scores, else of the labels that are there."""
+    if predictions.labels is None:
+        return ()
+    if predictions.form in ("logits", "probs"):
+        return tuple(f"class_{k}" for k in range(predictions.n_classes or 0))
+    return _plain([f"class_{label}" for label in np.unique(predictions.labels)])
+
+
+def _plain(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of letters, digits and ``_ - . / : space``, each once."""
+    found: list[str] = []
+    for k, name in enumerate(names):
+        plain = re.sub(r"[^A-Za-z0-9_\-./: ]", "_", name)
+        found.append(f"{plain}_{k}" if plain in found else plain)
+    return tuple(found)
+
+
 def _classes(predictions: Predictions) -> list[Slice]:
-    labels, classes = predictions.labels, predictions.n_classes
-    if labels is None or classes is None:
+    labels = predictions.labels
+    if labels is None:
         raise UserError("slices: class needs labels")
-    return [_slice(f"class_{k}", "class", labels == k) for k in range(classes)]
+    names, order = class_names(predictions), np.argsort(labels, kind="stable")
+    present = np.arange(len(names)) if predictions.form in ("logits", "probs") else np.unique(labels)
+    ends = np.searchsorted(labels[order], present, side="right")
+    starts = np.searchsorted(labels[order], present, side="left")
+    return [
+        Slice(name=name, kind="class", index=order[start:end], ranked=True)
+        for name, start, end in zip(names, starts, ends, strict=True)
+    ]
 
 
 def _correctness(predictions: Predictions) -> list[Slice]:
@@ -95,13 +120,8 @@ def _column(predictions: Predictions, column: str) -> list[Slice]:
         raise UserError(f"slices: column:{column}{nearest(column, predictions.columns)}; columns are {known}")
     values, groups = np.unique(predictions.columns[column], return_inverse=True)
     check_values(column, values)
-    found: list[Slice] = []
-    for k, value in enumerate(values):
-        name = re.sub(r"[^A-Za-z0-9_\-./: ]", "_", f"{column}:{value}")
-        if any(name == other.name for other in found):
-            name = f"{name}_{k}"
-        found.append(_slice(name, "column", groups == k))
-    return found
+    names = _plain(f"{column}:{value}" for value in values)
+    return [_slice(name, "column", groups == k) for k, name in enumerate(names)]
 
 
 def _available(predictions: Predictions) -> list[str]:
@@ -121,12 +141,11 @@ def _one(request: str, predictions: Predictions) -> list[Slice]:
     for whole, make in (("class", _classes), ("correctness", _correctness), ("percentile", _percentiles)):
         if request == whole:
             return make(predictions)
-    if re.fullmatch(r"class_\d+", request):
-        classes = _classes(predictions)
-        number = int(request.removeprefix("class_"))
-        if number >= len(classes):
-            raise UserError(f"slices: {request}; allowed are class_0 to class_{len(classes) - 1}")
-        return [classes[number]]
+    if request.startswith("class_"):
+        found = [part for part in _classes(predictions) if part.name == request]
+        if not found:
+            raise UserError(f"slices: {request}; allowed are {few_names(class_names(predictions))}")
+        return found
     if request in _OUTCOMES:
         return [part for part in _correctness(predictions) if part.name == request]
     if request in _DECILES:
@@ -135,6 +154,11 @@ def _one(request: str, predictions: Predictions) -> list[Slice]:
     raise UserError(
         f"slices: {request!r}{nearest(request, known)}; allowed are {', '.join(_REQUESTS)}, one slice's name, column:NAME"
     )
+
+
+def few_names(names: Sequence[str]) -> str:
+    """Names of slices by class as a message lists them: the first and the last."""
+    return f"{names[0]} to {names[-1]}" if len(names) > 1 else ", ".join(names)
 
 
 def check_names(requests: str, *, classes: int | None) -> None:
@@ -146,12 +170,15 @@ def check_names(requests: str, *, classes: int | None) -> None:
     named_columns(requests, classes=classes, columns=False)
 
 
-def named_columns(requests: str, *, classes: int | None = None, columns: bool = True) -> tuple[str, ...]:
+def named_columns(
+    requests: str, *, classes: int | None = None, labels: Iterable[object] = (), columns: bool = True
+) -> tuple[str, ...]:
     """Check a request before any prediction is there; the names of the `columns` that it asks for.
 
     Args:
         requests: see `parse`.
         classes: how many there are; None: not known yet.
+        labels: what the model calls them, where it does: a release of labels alone has slices by these.
         columns: have the records any?
 
     Raises:
@@ -159,13 +186,14 @@ def named_columns(requests: str, *, classes: int | None = None, columns: bool = 
     """
     names = [name.strip() for name in requests.split(",") if name.strip()]
     known = [*_REQUESTS, *_OUTCOMES, *_DECILES, *(f"class_{k}" for k in range(classes or 0))]
+    known += _plain(f"class_{label}" for label in labels)
     if not names:
         raise UserError(f"slices: none named; allowed are {', '.join(_REQUESTS)}, or one slice's name")
     found = []
     for name in names:
         if columns and name.startswith("column:"):
             found.append(name.removeprefix("column:"))
-        elif name not in known and not (classes is None and re.fullmatch(r"class_\d+", name)):
+        elif name not in known and not (classes is None and name.startswith("class_")):
             last = "class_0" if classes is None else f"class_0 to class_{classes - 1}"
             allowed = f"{', '.join(_REQUESTS)}, {'column:NAME, ' if columns else ''}or one slice's name, such as {last}"
             raise UserError(f"slices: {name!r}{nearest(name, known)}; allowed are {allowed}")

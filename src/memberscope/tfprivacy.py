@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from memberscope import seeds
 from memberscope.predictions import Predictions
+from memberscope.slices import class_names
+from memberscope.unlogged import unlogged
 
 TYPES = {
     "threshold_loss": "THRESHOLD_ATTACK",
@@ -65,6 +67,7 @@ class TfpResult:
     raw: Any
 
 
+@unlogged()
 def run_attacks(
     predictions: Predictions,
     attacks: Sequence[str],
@@ -97,6 +100,7 @@ def run_attacks(
         by_classification_correctness="correctness" in slicings,
     )
     report = _report_metadata(metadata, structures)
+    names = class_names(predictions)
     found = []
     for attack in attacks:
         on_attack(attack)
@@ -107,7 +111,7 @@ def run_attacks(
             found.append(
                 TfpResult(
                     attack=attack,
-                    slice=_slice_name(result.slice_spec, structures),
+                    slice=_slice_name(result.slice_spec, structures, names),
                     scores_member=np.asarray(result.membership_scores_train, dtype=np.float64),
                     scores_nonmember=np.asarray(result.membership_scores_test, dtype=np.float64),
                     raw=result,
@@ -189,11 +193,14 @@ def attack_input(predictions: Predictions, structures: Any) -> Any:
     logits = predictions.logits
     if logits is None and predictions.probs is not None:  # its entropy attack fails on probabilities alone
         logits = np.log(np.clip(np.asarray(predictions.probs, dtype=np.float64), 1e-30, None))
+    labels = predictions.labels
+    if labels is not None and logits is None:  # its slices are of all numbers up to the largest label
+        labels = np.unique(labels, return_inverse=True)[1]
     sources = {
         "logits": logits,
         "loss": predictions.loss_nats,
         "entropy": predictions.entropy_nats,
-        "labels": predictions.labels,
+        "labels": labels,
     }
     values = {
         f"{name}_{side}": np.asarray(array)[mask]
@@ -215,11 +222,11 @@ def _seeded(seed: int) -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
-def _slice_name(spec: Any, structures: Any) -> str:
+def _slice_name(spec: Any, structures: Any, names: Sequence[str]) -> str:
     if spec.entire_dataset:
         return "entire"
     if spec.feature == structures.SlicingFeature.CLASS:
-        return f"class_{spec.value}"
+        return names[int(spec.value)]
     if spec.feature == structures.SlicingFeature.CORRECTLY_CLASSIFIED:
         return "correct" if spec.value else "incorrect"
     low, high = spec.value
@@ -233,8 +240,10 @@ def _slice_spec(name: str, structures: Any) -> Any:
     feature = structures.SlicingFeature
     if name in ("correct", "incorrect"):
         return structures.SingleSliceSpec(feature.CORRECTLY_CLASSIFIED, name == "correct")
-    if match := re.fullmatch(r"class_(\d+)", name):
+    if match := re.fullmatch(r"class_(-?\d+)", name):
         return structures.SingleSliceSpec(feature.CLASS, int(match[1]))
+    if name.startswith("class_"):
+        return structures.SingleSliceSpec(feature.CLASS, name.removeprefix("class_"))
     if match := re.fullmatch(r"loss_p(\d+)_p(\d+)", name):
         return structures.SingleSliceSpec(feature.PERCENTILE, (int(match[1]), int(match[2])))
     return None

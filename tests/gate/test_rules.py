@@ -82,7 +82,7 @@ GOOD = "any.entire.auc > 0.6; "  # 22 characters: what follows begins at column 
 )
 def test_errors_point_at_the_place(text: str, line: str) -> None:
     with pytest.raises(UserError, match=f"^fail_if: {line}") as caught:
-        parse_rules(text, attacks=("trained_mlp", "threshold_loss"), classes=10)
+        parse_rules(text, attacks=("trained_mlp", "threshold_loss"), classes=[f"class_{k}" for k in range(10)])
     assert "\n" not in str(caught.value)
 
 

@@ -214,3 +214,55 @@ def test_frames_of_pandas_own_types(laboratory: Any, columns: list[str]) -> None
     )
     found = _auc(laboratory, typed.assign(label=frame["label"].astype("string")), uri, member=pd.array(member, dtype="boolean"))
     assert found == expected.cell("threshold_loss").figures["auc"].value > 0.55
+
+
+def static(labels: Any, said: Any, **options: Any) -> Any:
+    frame = pd.DataFrame({"f": np.arange(len(labels)), "label": labels, "said": said})
+    member = np.arange(len(labels)) % 2 == 0
+    return evaluate(
+        data=frame, targets="label", predictions="said", evaluators="memberscope", evaluator_config={"member": member, **ASK, **options}
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("codes", [[22298006, 900000000000207008], [-5, 3], ["00501", "501"]])
+def test_labels_that_are_codes_are_audited(laboratory: Any, codes: list[Any]) -> None:
+    truth = np.arange(200) // 2 % 2
+    wrong = np.arange(200) % 4 == 1  # half of the non-members
+    result = static(
+        np.array(codes)[truth], np.array(codes)[np.where(wrong, 1 - truth, truth)], attacks="label_only_gap", slices="class"
+    )
+    assert result.metrics["auc/label_only_gap"] == pytest.approx(0.75)
+    slices = set(result.artifacts["memberscope/attacks.csv"].content["slice"])
+    assert {f"class_{code}" for code in codes} <= slices
+
+
+def test_scales_are_read_or_refused_as_the_audit_does(laboratory: Any) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) // 2 % 3
+    probs = rng.dirichlet(np.ones(3), size=200)
+    expected = static(labels, list(probs)).metrics["auc/threshold_loss"]
+    percent = static(labels, list(100 * probs))
+    assert percent.metrics["auc/threshold_loss"] == pytest.approx(expected)
+    assert "percentages, divided by 100" in percent.artifacts["memberscope/summary.md"].content
+    table = static(labels, list(np.column_stack([probs.argmax(axis=1), probs])))
+    assert table.metrics["auc/threshold_loss"] == pytest.approx(expected)
+    with pytest.raises(UserError, match="normalize the rows, or give the sigmoids' logits"):
+        static(labels, list(rng.uniform(size=(200, 3))))
+    with pytest.raises(UserError, match="output=logits: the rows are non-negative and sum to one"):
+        static(labels, list(probs), output="logits")
+
+
+def test_an_evaluation_leaves_nothing_but_its_report(laboratory: Any) -> None:
+    """Autologging would make runs of the attack models, or log their params to the run that is evaluated."""
+    import mlflow.sklearn
+
+    client = mlflow.MlflowClient()
+    experiment = mlflow.get_experiment_by_name("memberscope").experiment_id
+    mlflow.sklearn.autolog(silent=True, log_models=False, log_datasets=False)
+    try:
+        before = len(client.search_runs([experiment]))
+        static(np.arange(200) % 3, np.arange(200) // 2 % 3, attacks="trained_rf,trained_lr")
+    finally:
+        mlflow.sklearn.autolog(disable=True)
+    assert len(client.search_runs([experiment])) == before + 1
+    assert not mlflow.last_active_run().data.params

@@ -188,6 +188,133 @@ def test_what_does_not_fit_gets_one_line_and_exit_code_two(
     assert "drawn toward chance" in capsys.readouterr().out
 
 
+class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow's own has no types
+    """Answers with what it is made of: a table of the class and one probability a class, or one number a class."""
+
+    def __init__(self, forest: Any, form: str) -> None:
+        self.forest, self.form = forest, form
+
+    def predict(self, context, model_input, params=None):  # no type hints: MLflow would make a signature of them
+        probs = pd.DataFrame(self.forest.predict_proba(model_input), columns=[f"score_{name}" for name in self.forest.classes_])
+        return {
+            "table": probs.assign(best=probs.to_numpy().argmax(axis=1), rank=100 + np.arange(len(probs))),
+            "percent": 100 * probs,
+            "backwards": probs.iloc[:, ::-1],
+            "sigmoids": probs * [1.0, 0.7],
+            "softmax": probs,
+        }[self.form]
+
+
+def serve(laboratory: Any, columns: list[str], form: str, dtype: str = "float64") -> str:
+    """A model of records times 100, rounded, whose signature's columns have that type."""
+    from mlflow.models import infer_signature
+    from sklearn.ensemble import RandomForestClassifier
+
+    sides = {"whole.csv": laboratory.inside, "whole_out.csv": laboratory.outside}
+    for path, side in sides.items():
+        side.assign(**(100 * side[columns]).round().astype(int)).to_csv(path, index=False)
+    x = pd.read_csv("whole.csv")[columns].astype(dtype)
+    forest = RandomForestClassifier(20, random_state=0).fit(x, laboratory.inside["label"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's own, of integers that may be missing
+        signature = infer_signature(x)
+    uri: str = laboratory.log(mlflow.pyfunc, None, signature=signature, python_model=Served(forest, form))
+    return uri
+
+
+WHOLE = ["--members=whole.csv", "--nonmembers=whole_out.csv", *FILES[2:], "--slices=entire"]
+
+
+def test_a_table_of_an_answer_gives_what_its_probabilities_give(
+    laboratory: Any, columns: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {}
+    for form in ("softmax", "table", "percent", "backwards"):
+        assert cli.main(["audit", f"--model_uri={serve(laboratory, columns, form)}", *WHOLE]) == 0
+        said, run = capsys.readouterr().out, last_run(laboratory)
+        assert "output read as **probs**" in said
+        assert ("columns best, rank left out" in said) == (form == "table")
+        assert ("percentages, divided by 100" in said) == (form == "percent")
+        assert run.data.params["data.class_names"] == ("stay,churn" if form == "backwards" else "churn,stay")
+        found[form] = run.data.metrics["auc/threshold_loss"]
+    assert found["softmax"] > 0.7
+    assert found == pytest.approx(dict.fromkeys(found, found["softmax"]))
+
+
+@pytest.mark.parametrize("output", ["auto", "probs", "logits"])
+def test_sigmoids_get_advice_that_works_whatever_was_asked_for(
+    laboratory: Any, columns: list[str], capsys: pytest.CaptureFixture[str], output: str
+) -> None:
+    uri = serve(laboratory, columns, "sigmoids")
+    assert cli.main(["audit", f"--model_uri={uri}", *WHOLE, f"--output={output}"]) == 2
+    error = capsys.readouterr().err
+    assert "normalize the rows" in error
+    assert "sigmoids' logits" in error
+    assert "output=logits if" not in error
+
+
+def test_whole_numbers_are_cast_where_no_value_changes(
+    laboratory: Any, columns: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = serve(laboratory, columns, "softmax", "int32")
+    assert cli.main(["audit", f"--model_uri={uri}", *WHOLE]) == 0
+    assert "int64 cast to int32, values unchanged" in capsys.readouterr().out
+    frame = pd.read_csv("whole.csv")
+    for value, told in ((0.5, "0.5"), (2**31, "2147483648"), (None, "nan")):
+        frame.assign(f2=frame["f2"].astype(object).where(frame.index != 7, value).astype(float)).to_csv("odd.csv", index=False)
+        assert cli.main(["audit", f"--model_uri={uri}", "--members=odd.csv", *WHOLE[1:]]) == 2
+        error = capsys.readouterr().err
+        assert f"column f2 holds {told}" in error
+        assert "in row 7; the model's signature asks for int32" in error
+
+
+def test_numbers_are_cast_or_refused_and_never_changed_silently() -> None:
+    from memberscope.mlflow_adapter.models import Model
+
+    def ready(x: Any, dtype: str) -> tuple[Any, str]:
+        from mlflow.types import Schema, TensorSpec
+
+        schema = Schema([TensorSpec(np.dtype(dtype), (-1, *x.shape[1:]))])
+        return Model(ask=None, schema=schema, classes=None, facts={}).prepare(x, name="members=x.npz")
+
+    x = np.arange(12).reshape(3, 2, 2)
+    whole, said = ready(x.astype(float), "uint8")
+    assert (whole.dtype, said) == (np.uint8, "float64 cast to uint8, values unchanged")
+    np.testing.assert_array_equal(whole, x)
+    assert ready(x + 0.1, "float32")[1] == "float64 cast to float32, values rounded to float32"
+    assert ready(x, "float32")[1] == "int64 cast to float32, values unchanged"
+    assert ready(x % 2, "bool")[0].dtype == bool
+    for values, dtype, told in (
+        (x / 2, "int32", "0.5 in row 0"),
+        (x - 1, "uint8", "-1 in row 0"),
+        (x + 250, "uint8", "256 in row 1"),
+        (x, "bool", "2 in row 0"),
+        (x + np.nan, "int64", "nan in row 0"),
+        (x + 2.0**63, "int64", r"e\+18 in row 0"),
+    ):
+        with pytest.raises(UserError, match=f"members=x.npz: records hold .*{told}; the model's signature asks for {dtype}"):
+            ready(values, dtype)
+
+
+def test_a_signature_that_mlflow_could_not_infer_asks_for_nothing(laboratory: Any, columns: list[str]) -> None:
+    from mlflow.types import Schema
+    from mlflow.types.schema import AnyType, ColSpec
+
+    from memberscope.mlflow_adapter.models import Model
+
+    model = Model(ask=None, schema=Schema([ColSpec(type=AnyType())]), classes=None, facts={})
+    assert model.prepare(laboratory.inside, name="members")[0] is laboratory.inside
+
+
+def test_mlflows_own_reason_is_told_and_not_its_table(laboratory: Any, columns: list[str]) -> None:
+    from memberscope.mlflow_adapter.models import load_model
+
+    model = load_model(serve(laboratory, columns, "softmax", "int32"))
+    with pytest.raises(UserError, match="Can not safely convert int64 to int32") as caught:
+        model.predict(pd.read_csv("whole.csv")[columns])
+    assert len(str(caught.value)) < 300
+
+
 def test_a_regression_is_no_classifier(laboratory: Any, columns: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     import mlflow.sklearn
     from sklearn.linear_model import LinearRegression

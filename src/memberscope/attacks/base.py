@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from memberscope.checks import BoolArray, FloatArray
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
+from memberscope.unlogged import unlogged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,7 @@ class Attack(ABC):
         absent = [need for need in sorted(self.needs) if getattr(evidence, need) is None]
         return f"needs {' and '.join(absent)}" if absent else None
 
+    @unlogged()
     def score(
         self, evidence: Evidence, *, seed: int, workers: int | None = None, folds: int | None = None
     ) -> AttackScores | Skip:

@@ -74,9 +74,8 @@ def extract(predictions: Predictions, wanted: tuple[str, ...] | None = None, *, 
                 columns |= {name: values, f"log_{name}": _log(values), f"exp_minus_{name}": np.exp(-np.maximum(values, 0.0))}
     columns = {name: values for name, values in columns.items() if wanted is None or name in wanted} or columns
     by_class = tuple(range(min(class_means, len(columns)))) if predictions.labels is not None else ()
-    return Features(
-        values=np.column_stack(list(columns.values())), names=tuple(columns), labels=predictions.labels, by_class=by_class
-    )
+    labels = None if predictions.labels is None else np.unique(predictions.labels, return_inverse=True)[1]
+    return Features(values=np.column_stack(list(columns.values())), names=tuple(columns), labels=labels, by_class=by_class)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -44,6 +44,7 @@ class GradientNorm(Attack):
             return self._skip(reason)
         assert evidence.gradients is not None
         values, labels = log_norms(evidence.gradients), evidence.target.labels
+        labels = None if labels is None else np.unique(labels, return_inverse=True)[1]
         names = ("log_norm", *(f"log_norm_{layer}" for layer in range(1, values.shape[1])))
         features = Features(values=values, names=names, labels=labels, by_class=() if labels is None else (0,))
         fitted = cross_fit(evidence.target, features, fit_perceptron, name=self.name, seed=seed, folds=folds, workers=workers)

@@ -16,7 +16,7 @@ import numpy as np
 from memberscope import signals
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.attacks.transfer import classes_lack, pool_lacks
-from memberscope.checks import BoolArray, FloatArray
+from memberscope.checks import Array, BoolArray, FloatArray
 from memberscope.evidence import Evidence
 from memberscope.predictions import Predictions, ShadowPredictions
 
@@ -81,20 +81,20 @@ class MetricThreshold(Attack):
         signal = signals.get(self.signal)
         return signal.sign * signal(predictions)
 
-    def thresholds(self, shadows: ShadowPredictions, classes: int) -> tuple[FloatArray, list[int]]:
-        """The threshold of each class, (classes,), and the classes that had to take the one of all."""
+    def thresholds(self, shadows: ShadowPredictions, classes: Array) -> tuple[FloatArray, list[int | str]]:
+        """The threshold of each of (k,) classes, (k,), and the classes that had to take the one of all."""
         assert shadows.labels is not None
         values = np.concatenate([self.values(shadows.model(k)) for k in range(shadows.n_models)])
         member = shadows.member.ravel()
         labels = np.tile(shadows.labels, shadows.n_models)
-        thresholds = np.full(classes, best_threshold(values, member))
-        borrowed = []
-        for c in range(classes):
+        thresholds = np.full(len(classes), best_threshold(values, member))
+        borrowed: list[int | str] = []
+        for place, c in enumerate(classes):
             here = labels == c
             if 0 < int(member[here].sum()) < int(here.sum()):
-                thresholds[c] = best_threshold(values[here], member[here])
+                thresholds[place] = best_threshold(values[here], member[here])
             else:
-                borrowed.append(c)
+                borrowed.append(c.item())
         return thresholds, borrowed
 
     def _score(self, evidence: Evidence, *, seed: int, workers: int | None, folds: int | None) -> AttackScores | Skip:
@@ -102,13 +102,12 @@ class MetricThreshold(Attack):
         target, shadows = evidence.target, evidence.shadow_pool
         assert shadows is not None
         assert target.labels is not None
-        classes = max(target.n_classes or 0, shadows.n_classes or 0)
+        classes, place = np.unique(target.labels, return_inverse=True)
         thresholds, borrowed = self.thresholds(shadows, classes)
-        scores = self.values(target) - thresholds[target.labels]
+        scores = self.values(target) - thresholds[place]
         notes = [f"one threshold a class from {shadows.n_models} shadow models"]
-        seen = [c for c in borrowed if (target.labels == c).any()]
-        if seen:
-            notes.append(f"classes without shadow members or non-members took the threshold of all classes: {seen}")
+        if borrowed:
+            notes.append(f"classes without shadow members or non-members took the threshold of all classes: {borrowed}")
         return self._scores(scores, decisions=scores >= 0.0, notes=tuple(notes))
 
 

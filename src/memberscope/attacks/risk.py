@@ -125,7 +125,7 @@ def privacy_risk(predictions: Predictions, *, seed: int, folds: int = FOLDS, bin
     member, labels = predictions.member, predictions.labels
     order = fold_plan.canonical_order(value[:, None], member, labels, predictions.record_ids)
     fold_of = fold_plan.assign(order, member, labels, predictions.record_ids, folds, seeds.stream(seed, "risk", "folds"))
-    of_class = np.zeros(len(value), dtype=np.intp) if labels is None else labels.astype(np.intp)
+    of_class = np.zeros(len(value), dtype=np.intp) if labels is None else np.unique(labels, return_inverse=True)[1]
     probability = np.empty(len(value))
     for fold in range(folds):
         part, scored = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
@@ -154,7 +154,7 @@ def most_exposed(risk: PrivacyRisk, predictions: Predictions, *, top: int, membe
                 "rank": int(risk.rank[position]) + 1,
                 "position": int(position),
                 "record_id": None if predictions.record_ids is None else predictions.record_ids[position].item(),
-                "label": None if predictions.labels is None else int(predictions.labels[position]),
+                "label": None if predictions.labels is None else predictions.labels[position].item(),
                 "member": bool(predictions.member[position]),
                 "probability": float(risk.probability[position]),
                 risk.signal: float(sign * risk.value[position]),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NoReturn
 
 from memberscope.attacks import registry
 from memberscope.errors import UserError, nearest
+from memberscope.slices import few_names
 
 ANY = "any"
 METRICS: Mapping[str, tuple[float, float]] = MappingProxyType(
@@ -61,13 +62,13 @@ class Rule:
         return f"{self.attack}.{self.slice}.{self.metric} > {repr(self.limit).removesuffix('.0')}"
 
 
-def parse_rules(text: str, *, attacks: Iterable[str] | None = None, classes: int | None = None) -> tuple[Rule, ...]:
+def parse_rules(text: str, *, attacks: Iterable[str] | None = None, classes: Sequence[str] | None = None) -> tuple[Rule, ...]:
     """The rules of a text, each once, in order.
 
     Args:
         text: ``ATTACK.SLICE.METRIC > NUMBER``, with semicolons between rules. Only ``>`` is known: a rule says what must not be.
         attacks: those that will be run, where that is known; a rule on another is refused.
-        classes: their number, where that is known; a rule on a class beyond is refused.
+        classes: the names of their slices, where they are known; a rule on another class is refused.
 
     Raises:
         UserError: one line that gives the column (from 1, in the whole text), what stands there, what is expected, and the nearest
@@ -89,7 +90,7 @@ def _fail(column: int, message: str) -> NoReturn:
     raise UserError(f"fail_if: column {column + 1}: {message}")
 
 
-def _rule(part: str, start: int, ran: tuple[str, ...] | None, classes: int | None) -> Rule:
+def _rule(part: str, start: int, ran: tuple[str, ...] | None, classes: Sequence[str] | None) -> Rule:
     """One rule, which begins at `start` of the text."""
     operator = re.search(r"[<>=!]+", part)
     path = part[: operator.start()] if operator else part
@@ -121,13 +122,12 @@ def _check_attack(name: str, column: int, ran: tuple[str, ...] | None) -> None:
     _fail(column, f"{name!r} is no attack{nearest(name, [*known, ANY])}; expected {ANY} or one of {', '.join(known)}")
 
 
-def _check_slice(name: str, column: int, classes: int | None) -> None:
+def _check_slice(name: str, column: int, classes: Sequence[str] | None) -> None:
     if name == "worst_slice":
         _fail(column, f"worst_slice is picked by its own figure; expected {ANY}, which judges every slice, or a slice's name")
-    number = re.fullmatch(r"class_(\d+)", name)
-    if number is not None:
-        if classes is not None and int(number.group(1)) >= classes:
-            _fail(column, f"slice {name!r}; there are {classes} classes: expected class_0 to class_{classes - 1}")
+    if name.startswith("class_") and len(name) > len("class_"):
+        if classes is not None and name not in classes:
+            _fail(column, f"slice {name!r}; there are {len(classes)} classes: expected {few_names(classes)}")
         return
     if name not in _SLICES and not re.fullmatch(r"[^:]+:.+", name):
         known = [*_SLICES, "class_0"]

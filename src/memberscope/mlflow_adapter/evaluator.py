@@ -45,6 +45,7 @@ from memberscope.mlflow_adapter.guest import GuestTracker
 from memberscope.mlflow_adapter.models import Model, wrap
 from memberscope.studies import attack
 from memberscope.studies.audit import check_slices, how_asked, slice_columns, what_to_know
+from memberscope.unlogged import unlogged
 
 NAME = "memberscope"
 DEFAULTS: Mapping[str, object] = {"attacks": "tfp", "slices": "entire,class"}
@@ -61,6 +62,7 @@ class MembershipEvaluator(ModelEvaluator):
         """Classifiers, once anything is configured: without membership there is nothing to infer."""
         return bool(evaluator_config) and model_type in (None, "classifier")
 
+    @unlogged()
     def evaluate(
         self,
         *,

@@ -119,14 +119,17 @@ class Model:
         """Records as the signature wants them, and what was done to that end (or nothing).
 
         Tables: columns chosen and put in the signature's order, numbers cast to its types. Arrays: cast to its type; for a signature of
-        columns, named in its order. Without a signature a table's columns are those that the model was fitted on, where it names them; all
-        else goes as it is.
+        columns, named in its order. Whole numbers and booleans are cast where no value changes, floats to their precision. Without a
+        signature a table's columns are those that the model was fitted on, where it names them; all else goes as it is.
 
         Raises:
-            UserError: columns that are missing, of text where numbers are asked for, or shapes that differ.
+            UserError: columns that are missing, of text where numbers are asked for, of numbers that the signature's type does not hold,
+                or shapes that differ.
         """
-        if self.schema is None:
-            return self._fitted(x, name)
+        from mlflow.types.schema import AnyType
+
+        if self.schema is None or all(isinstance(spec.type, AnyType) and spec.name is None for spec in self.schema.inputs):
+            return self._fitted(x, name)  # the latter is what MLflow logs where it could not infer a signature
         if self.schema.is_tensor_spec():
             return self._tensor(x, name)
         return self._columns(x, name)
@@ -176,8 +179,8 @@ class Model:
         ):
             raise UserError(f"{name}: records of shape {x.shape[1:]}; the model's signature asks for {wanted[1:]}")
         if x.dtype != spec.type:
-            notes.append(f"{x.dtype} cast to {spec.type}, values unchanged")
-            x = x.astype(spec.type)
+            x, note = _cast(x, spec.type, name=name, column="")
+            notes.append(f"{note[0]} cast to {spec.type}, {note[1]}")
         return ({spec.name: x} if spec.name else x), "; ".join(notes)
 
     def _columns(self, x: NDArray[Any] | pd.DataFrame, name: str) -> tuple[Any, str]:
@@ -198,14 +201,18 @@ class Model:
         if extra:
             notes.append(f"columns that the model does not take left out: {_few(extra)}")
         frame = x[[column for column in names if column in x.columns]].copy()
+        cast: dict[tuple[str, str, str], list[str]] = {}
         for column, spec in zip(names, specs, strict=True):
             if column not in frame.columns:
                 continue
             wanted = np.dtype(spec.type.to_pandas())
             if wanted.kind in "fiu" and frame[column].dtype.kind not in "fiub":
                 raise UserError(f"{name}: column {column} holds text; the model's signature asks for {spec.type.name}")
-            if wanted.kind == "f" and frame[column].dtype != wanted:
-                frame[column] = frame[column].astype(wanted)
+            if wanted.kind in "fiub" and frame[column].dtype.kind in "fiub" and frame[column].dtype != wanted:
+                held, note = _cast(_plain(frame[column]), wanted, name=name, column=column)
+                frame[column] = held
+                cast.setdefault((*note, str(wanted)), []).append(column)
+        notes += [f"{_few(part)}: {ours} cast to {theirs}, {how}" for (ours, how, theirs), part in cast.items()]
         return frame, "; ".join(notes)
 
     def predict(self, x: Any) -> Any:
@@ -216,8 +223,52 @@ class Model:
                 return self.ask(x)
         except Exception as error:  # a foreign model's own code: whatever it raises, the user's line is the same
             raise UserError(
-                f"model_uri={self.facts.get('uri', '')}: the model fails on these records ({type(error).__name__}: {_line(error)})"
+                f"model_uri={self.facts.get('uri', '')}: the model fails on these records ({type(error).__name__}: {_line(_reason(error))})"
             ) from error
+
+
+def _plain(column: pd.Series[Any]) -> NDArray[Any]:
+    """A column of numbers without pandas' own types: missing ones are NaN."""
+    if isinstance(column.dtype, np.dtype):
+        return np.asarray(column)
+    dtype = np.float64 if column.isna().any() else column.dtype.numpy_dtype
+    return np.asarray(column.to_numpy(dtype=dtype, na_value=np.nan))
+
+
+def _cast(values: NDArray[Any], wanted: np.dtype[Any], *, name: str, column: str) -> tuple[NDArray[Any], tuple[str, str]]:
+    """Numbers as the type that a signature asks for, what they were, and whether a value changed: floats may lose digits, nothing else.
+
+    Raises:
+        UserError: a number that an integer or boolean type does not hold, and where it stands.
+    """
+    if wanted.kind not in "iub":
+        cast = values.astype(wanted)
+        same = np.array_equal(cast, values, equal_nan=values.dtype.kind == "f")
+        return cast, (str(values.dtype), "values unchanged" if same else f"values rounded to {wanted}")
+    fits = np.isfinite(values)
+    if wanted.kind != "b":
+        low, high = np.iinfo(wanted).min, np.iinfo(wanted).max
+        held = np.where(fits, values, 0).astype(object if values.dtype.kind in "iu" else values.dtype)
+        fits &= (held >= low) & (held <= high)
+    with np.errstate(invalid="ignore"):
+        cast = np.where(fits, values, 0).astype(wanted)
+    fits &= cast == values
+    if not fits.all():
+        place = tuple(int(part) for part in np.argwhere(~fits)[0])
+        what = f"column {column} holds" if column else "records hold"
+        raise UserError(
+            f"{name}: {what} {values[place]} in row {place[0]}; the model's signature asks for {wanted}, which does not hold it"
+        )
+    return cast, (str(values.dtype), "values unchanged")
+
+
+def _reason(error: BaseException) -> BaseException:
+    """What went wrong: MLflow raises an error of its own while it handles that, and prints all of the data ahead of the reason."""
+    from mlflow.exceptions import MlflowException
+
+    while isinstance(error, MlflowException) and error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def _few(names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import controls as room
-from memberscope import metrics, plots, seeds
+from memberscope import metrics, plots, seeds, slices
 from memberscope.attacks import registry, risk
 from memberscope.attacks.base import Skip
 from memberscope.audit import AuditReport, Cell, check_engine, resolve_attacks, resolve_primary, run_audit
@@ -47,7 +47,7 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     primary = resolve_primary(config.primary, names, present=("target", *(["shadows"] if config.shadow else [])))
     gated.check_rules(config, names)
     target = Predictions.load(config.predictions)
-    gated.check_rules(config, names, classes=target.n_classes)
+    gated.check_rules(config, names, classes=slices.class_names(target))
     shadow = ShadowPredictions.load(config.shadow) if config.shadow else None
     evidence = Evidence(target=target, shadows=shadow)
     with attack_progress(names, "audit", stop) as on_attack:
@@ -204,13 +204,16 @@ def log_dispersion(report: AuditReport, tracker: Tracker, *, seed: int) -> str:
     if target.inputs is None or target.labels is None or report.headline is None:
         return ""
     first = report.headline.attack
+    names = slices.class_names(target)
     cells = {
-        int(cell.slice.removeprefix("class_")): cell
+        names.index(cell.slice): cell
         for cell in report.cells
-        if cell.attack == first and cell.slice.startswith("class_") and cell.status == "ok"
+        if cell.attack == first and cell.slice in names and cell.status == "ok"
     }
+    scored = target.form in ("logits", "probs")
+    numbers = target.labels if scored else np.unique(target.labels, return_inverse=True)[1]  # places among the names
     try:
-        by_class = dispersion.class_dispersion(without_gaps(target.inputs), target.labels, seed=seed)
+        by_class = dispersion.class_dispersion(without_gaps(target.inputs), numbers, seed=seed)
     except UserError as error:
         return f"Class dispersion against AUC: skipped, {error}."
     shared = [label for label in cells if label in by_class.by_class]
@@ -218,7 +221,8 @@ def log_dispersion(report: AuditReport, tracker: Tracker, *, seed: int) -> str:
     frame = pd.DataFrame(
         [
             {
-                "class": label, "dispersion": by_class.by_class[label], "auc": cells[label].figures["auc"].value,
+                "class": names[label].removeprefix("class_"), "dispersion": by_class.by_class[label],
+                "auc": cells[label].figures["auc"].value,
                 "ci_low": cells[label].figures["auc"].ci_low, "ci_high": cells[label].figures["auc"].ci_high,
             }
             for label in shared

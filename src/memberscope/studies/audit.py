@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     extra = slice_columns(files, wanted, na_values)
     model = tracker.load_model(config.model_uri, prefer_labels=config.output == "labels")
     if model.classes is not None:
-        check_slices(config, classes=len(model.classes))
+        check_slices(config, classes=len(model.classes), labels=model.classes)
     for side in files:
         if side.columns is not None:
             model.check_columns(side.columns, name=side.where)
@@ -63,7 +63,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     refuse_copies({"members": ids[0], "nonmembers": ids[1]}, duplicates=config.duplicates)
     reading = ask(model, [(side, prepared) for side, prepared, _ in ready], config, stop)
     target = predictions(reading, members, nonmembers, np.concatenate(ids), extra)
-    gated.check_rules(config, names, classes=target.n_classes)
+    gated.check_rules(config, names, classes=slicing.class_names(target))
     evidence = Evidence(target=target)
     with attack_progress(names, "audit", stop) as on_attack:
         report = run_audit(
@@ -75,7 +75,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     stop.check()
     asked = how_asked(model, reading, "; ".join(part for part in (read, ready[0][2]) if part))
     notes = what_to_know(asked, report.target, overlap)
-    log_inputs(config, model, reading, (members, nonmembers), ids, tracker)
+    log_inputs(config, model, reading, target, (members, nonmembers), ids, tracker)
     notes |= attack.said_of_copies(report, overlap=False)
     checks = attack.controls(config, attack.distinct(report, evidence), report, names, stop).with_notes(notes)
     attack.log_report(report, tracker, config, checks, source="content")
@@ -84,11 +84,11 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
 
 
-def check_slices(config: AttackOptionsConfig, *, classes: int | None = None) -> tuple[str, ...]:
+def check_slices(config: AttackOptionsConfig, *, classes: int | None = None, labels: Iterable[object] = ()) -> tuple[str, ...]:
     """The columns that the slices name; UserError for slices that there are not, before a model is loaded."""
     if config.engine == "tfp":
         tfp_slicings(f"entire,{config.slices}")
-    return slicing.named_columns(config.slices, classes=classes)
+    return slicing.named_columns(config.slices, classes=classes, labels=labels)
 
 
 def slice_columns(files: Sequence[Records], names: Sequence[str], na_values: tuple[str, ...] = ()) -> dict[str, Array]:
@@ -115,21 +115,30 @@ def ask(model: LoadedModel, ready: Sequence[tuple[Records, Any]], config: AuditM
             f"nonmembers={nonmembers.path}: labels such as {nonmembers.y[0]!r}, members' such as {members.y[0]!r}; allowed: alike"
         )
     parts: list[Array] = []
+    names: tuple[str, ...] | None = None
     with Progress(len(members) + len(nonmembers), "predictions", unit="record") as progress:
         for side, prepared in ready:
             for start in range(0, len(side), config.predict_batch):
                 stop.check()
                 rows = slice(start, min(start + config.predict_batch, len(side)))
                 batch = _rows(prepared, rows)
-                said = outputs.as_array(in_order_of(batch, model.predict(batch)))
+                raw = in_order_of(batch, model.predict(batch))
+                said, named = outputs.as_array(raw), outputs.column_names(raw)
                 if not said.ndim or len(said) != rows.stop - rows.start:
                     raise UserError(
                         f"output: shape {said.shape} for {rows.stop - rows.start} records; allowed: a row of scores, or a label, a record"
                     )
+                if parts and (named != names or said.shape[1:] != parts[0].shape[1:]):
+                    raise UserError(
+                        f"output: columns {said.shape[1:]} {named or ''} after {parts[0].shape[1:]} {names or ''}; allowed: the same "
+                        "columns for all records"
+                    )
+                names = named
                 parts.append(said)
                 progress.advance(len(said))
     labels = np.concatenate([members.y, nonmembers.y])
-    return outputs.read_output(np.concatenate(parts), labels, asked=config.output, classes=model.classes)
+    said = np.concatenate(parts)
+    return outputs.read_output(said, labels, asked=config.output, classes=model.classes, names=names)
 
 
 def _rows(prepared: Any, rows: slice) -> Any:
@@ -183,8 +192,8 @@ def accuracy_line(target: Predictions) -> str:
     right = signals.correctness(target)
     inside, outside = float(right[target.member].mean()), float(right[~target.member].mean())
     text = f"Accuracy: {inside:.3f} on members, {outside:.3f} on non-members."
-    chance = np.bincount(target.labels).max() / len(target) if target.labels is not None else 0.0
-    if inside <= chance:
+    classes, counts = np.unique(np.asarray(target.labels)[target.member], return_counts=True)
+    if len(classes) > 1 and inside <= counts.max() / counts.sum():
         text += (
             " No better on members than always naming the commonest class: look at the scale and order of the records, and at the labels, "
             "before trusting any figure."
@@ -196,6 +205,7 @@ def log_inputs(
     config: AuditModelConfig,
     model: LoadedModel,
     reading: outputs.Reading,
+    target: Predictions,
     files: tuple[Records, Records],
     ids: tuple[Array, Array],
     tracker: Tracker,
@@ -203,8 +213,8 @@ def log_inputs(
     """The model, the files with their digests, and how the output was read."""
     tracker.text(as_json(groups(config)), "study.json")
     facts = {f"model.{name}": value for name, value in model.facts.items()}
-    if model.classes is not None:
-        facts["data.class_names"] = ",".join(map(str, model.classes))
+    if reading.classes is not None:
+        facts["data.class_names"] = ",".join(map(str, reading.classes))
     tracker.params(
         {
             **facts,
@@ -221,6 +231,6 @@ def log_inputs(
         tracker.data(
             DataInput(
                 name=name, context=context, digest=sides.digest(numbers), source=f"the file {name}", shape=shape,
-                classes=int(reading.labels.max()) + 1,
+                classes=target.n_classes or 0,
             )
         )  # fmt: skip

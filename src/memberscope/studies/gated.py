@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from memberscope.audit import AuditReport
 from memberscope.config import GateConfig
 from memberscope.errors import GateError, GateTripped, GateUndecided
 from memberscope.tracking import Tracker
 
 
-def check_rules(config: GateConfig, names: tuple[str, ...], classes: int | None = None) -> None:
+def check_rules(config: GateConfig, names: tuple[str, ...], classes: Sequence[str] | None = None) -> None:
     """Raise UserError, before any attack runs, for a rule that does not parse, or names an attack or class that there is not."""
     if config.fail_if:
         from memberscope.gate import parse_rules

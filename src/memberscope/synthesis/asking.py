@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from memberscope.checks import Array, check_finite, check_probs
+from memberscope.checks import Array, check_finite
 from memberscope.errors import UserError
+from memberscope.scales import check_probs
 from memberscope.synthesis.climbs import Bools, Floats
 from memberscope.synthesis.draws import Index
 from memberscope.synthesis.moves import Records, Smoothing

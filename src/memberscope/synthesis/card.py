@@ -19,6 +19,7 @@ from memberscope.errors import UserError
 from memberscope.metrics.estimate import Estimate, skipped, spanning
 from memberscope.metrics.intervals import two_sided_z, wilson
 from memberscope.predictions import Predictions
+from memberscope.unlogged import unlogged
 
 MOST_RECORDS = 2_000  # of a set are compared among themselves, and with as many real ones
 _BLOCK = 500
@@ -173,6 +174,7 @@ def make_card(
     )
 
 
+@unlogged()
 def recognition(
     x: Array, y: NDArray[np.int64], known: tuple[Array, NDArray[np.int64]] | None, *, seed: int, confidence: float = 0.95
 ) -> tuple[Estimate, Estimate]:
@@ -245,6 +247,7 @@ def diversity(x: Array) -> Diversity:
     )
 
 
+@unlogged()
 def two_sample(synthetic: Array, real: Array, *, seed: int, confidence: float = 0.95) -> Estimate:
     """The classifier two-sample test of as many synthetic as real records: cross-fitted AUC with its interval.
 

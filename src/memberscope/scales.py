@@ -1,0 +1,219 @@
+"""On which scale a table of scores stands: the one rule for model outputs, for `Predictions` and for their files.
+
+Softmax outputs taken for logits, percentages taken for logits, or sigmoids taken for either give an audit of something else without a word.
+What the values show is named here, and with it a way out that works.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memberscope.checks import SUM_TOLERANCE, Array, FloatArray, row_chunks
+from memberscope.errors import UserError
+
+PERCENT = 100.0
+SPREAD = 0.5
+"""Values in [0, 1] are those of sigmoids if some column covers more than this of it. Logits may lie there, too: those of a model that
+learned almost nothing, which vary by far less."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What (..., classes) numbers have in common.
+
+    Attributes:
+        low: the smallest.
+        high: the largest.
+        least: the smallest sum of a row.
+        most: the largest sum of a row.
+        spread: the widest range of a column.
+        log_sum: rows of exp(value) sum to one.
+        minus_log_sum: rows of exp(-value) sum to one.
+    """
+
+    low: float
+    high: float
+    least: float
+    most: float
+    spread: float
+    log_sum: bool
+    minus_log_sum: bool
+
+    @property
+    def total(self) -> float | None:
+        """What every row of non-negative numbers sums to, as exactly as probabilities must; None if they differ or some are negative."""
+        if self.low < 0 or self.most <= 0 or self.most - self.least > 2 * SUM_TOLERANCE * self.most:
+            return None
+        middle = (self.least + self.most) / 2
+        near = round(middle) if middle > 0.5 else middle
+        return float(near) if near and abs(middle - near) <= SUM_TOLERANCE * near else middle
+
+    @property
+    def sums_to_one(self) -> bool:
+        """Non-negative rows that sum to one."""
+        return self.low >= 0 and max(abs(self.least - 1), abs(self.most - 1)) <= SUM_TOLERANCE
+
+    @property
+    def varies(self) -> bool:
+        """Do the rows differ at all?"""
+        return self.spread > 0
+
+
+def facts(scores: Array) -> Facts:
+    """Read (..., classes) finite numbers, at least one row of them, in chunks of rows."""
+    width = int(np.prod(scores.shape[1:], dtype=np.int64))
+    least, most, log_sum, minus_log_sum = np.inf, -np.inf, True, True
+    lows, highs = np.full(scores.shape[-1], np.inf), np.full(scores.shape[-1], -np.inf)
+    for rows in row_chunks(len(scores), width):
+        part = np.asarray(scores[rows], dtype=np.float64).reshape(-1, scores.shape[-1])
+        total = part.sum(axis=1)
+        least, most = min(least, float(total.min())), max(most, float(total.max()))
+        lows, highs = np.minimum(lows, part.min(axis=0)), np.maximum(highs, part.max(axis=0))
+        log_sum = log_sum and _exp_sums_to_one(part)
+        minus_log_sum = minus_log_sum and _exp_sums_to_one(-part)
+    return Facts(
+        low=float(lows.min()), high=float(highs.max()), least=least, most=most, spread=float((highs - lows).max()),
+        log_sum=log_sum, minus_log_sum=minus_log_sum,
+    )  # fmt: skip
+
+
+def _exp_sums_to_one(part: FloatArray) -> bool:
+    return bool(part.max() <= SUM_TOLERANCE and np.abs(np.exp(part).sum(axis=1) - 1).max() <= SUM_TOLERANCE)
+
+
+def shares(total: float) -> str:
+    """What rows that all sum to `total` are called."""
+    return "percentages" if total == PERCENT else f"shares of {total:.6g}"
+
+
+def not_logits(scores: Array) -> tuple[str, str] | None:
+    """Why (..., classes) finite numbers are no logits, and what to give instead; None if they may be logits.
+
+    Logits may be shifted by any number, so that little speaks against values that their owner calls logits: that they are probabilities,
+    percentages, or a sigmoid a class. Rows that are all alike say nothing whatever their scale, and pass.
+    """
+    if not scores.size or scores[:1].min() < 0:  # most logits are seen to be so at the first row
+        return None
+    found = facts(scores)
+    if found.low < 0 or not found.varies:
+        return None
+    if found.sums_to_one:
+        return "the rows are non-negative and sum to one: probabilities", "give them as probs"
+    if found.total == PERCENT:
+        return "the rows are non-negative and all sum to 100: percentages", "give them as probs, divided by 100"
+    if found.high <= 1 and found.spread > SPREAD:
+        return f"all values lie in [0, 1] and the rows sum to {_range(found)}: one sigmoid a class, by the look of it", SIGMOIDS
+    return None
+
+
+SIGMOIDS = "normalize the rows and give them as probs, or give the sigmoids' logits, log(p / (1 - p)), as logits"
+
+
+def check_logits(name: str, logits: Array) -> None:
+    """Raise UserError for numbers that are no logits; see `not_logits`."""
+    found = not_logits(logits)
+    if found is not None:
+        raise UserError(f"{name}: {found[0]}; allowed: logits, or {found[1]}")
+
+
+def check_probs(name: str, probs: Array, *, released: bool) -> None:
+    """Raise UserError unless every row of `probs` (..., classes) is non-negative and, if not `released`, sums to one."""
+    if not probs.size:
+        return
+    found = facts(probs)
+    if found.low >= 0 and (found.most <= 1 + SUM_TOLERANCE if released else found.sums_to_one):
+        return
+    if found.low < 0:
+        if found.log_sum:
+            raise UserError(f"{name}: logarithms of probabilities; allowed: probabilities, or these numbers as logits")
+        at = tuple(int(i) for i in np.argwhere(probs < 0)[0])
+        raise UserError(
+            f"{name}: {int((probs < 0).sum())} negative values, the first at {list(at)}; probabilities lie in [0, 1]; "
+            "allowed: rows that sum to one, or scores before the softmax as logits"
+        )
+    total = probs.sum(axis=-1, dtype=np.float64)
+    off = total > 1 + SUM_TOLERANCE if released else np.abs(total - 1) > SUM_TOLERANCE
+    place = [int(i) for i in np.argwhere(off)[0]]
+    first = f"{total[off][0]:.6g} in row {place if len(place) > 1 else place[0]}"
+    if found.total is not None and found.varies and found.total > 1 and not released:
+        raise UserError(
+            f"{name}: all rows sum to {found.total:.6g}: {shares(found.total)}; allowed: each divided by {found.total:.6g}"
+        )
+    if released:
+        way = "" if found.total is None else f": each divided by {found.total:.6g}, since all sum to that"
+        raise UserError(f"{name}: {int(off.sum())} rows sum to more than one, the first to {first}; allowed is at most 1{way}")
+    if found.most <= 1 + SUM_TOLERANCE:
+        way = "normalize the rows, or set released=true for a release that publishes only part of the probabilities"
+    elif found.high <= 1:
+        way = f"where it is one sigmoid a class, {SIGMOIDS}"
+    elif found.minus_log_sum:
+        way = "these are negative logarithms of probabilities: turn their sign and give them as logits"
+    else:
+        way = "normalize the rows, or give scores before the softmax as logits"
+    raise UserError(
+        f"{name}: {int(off.sum())} rows do not sum to one, the first to {first}; allowed is 1 within {SUM_TOLERANCE:g}: {way}"
+    )
+
+
+def _range(found: Facts) -> str:
+    return f"{found.least:.3g} to {found.most:.3g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """A table of scores on a scale that an audit takes.
+
+    Attributes:
+        form: ``probs``, ``logits``, or ``labels`` for rows that hold a single 1.
+        values: (n, classes) on that scale.
+        why: what was seen, and what was done.
+        sure: False for what is taken for logits because it is nothing else.
+    """
+
+    form: str
+    values: Array
+    why: str
+    sure: bool = True
+
+
+def recognized(block: Array) -> Scale | str:
+    """The scale of (n, classes) finite numbers, or why it cannot be told, with a way out."""
+    found, width = facts(block), block.shape[1]
+    total = found.total
+    if found.sums_to_one or (total is not None and found.varies):
+        values, why = block, f"{width} non-negative columns whose rows sum to one"
+        if not found.sums_to_one and total is not None:
+            values = block / total
+            why = f"{width} non-negative columns whose rows all sum to {total:.6g}: {shares(total)}, divided by {total:.6g}"
+        if np.isin(values[:1000], (0, 1)).all() and np.isin(values, (0, 1)).all():
+            return Scale(
+                form="labels", values=values, why=f"each row of {width} holds a single {total or 1:.6g}: labels, one-hot"
+            )
+        return Scale(form="probs", values=values, why=why)
+    if found.log_sum:
+        return Scale(
+            form="logits", values=block, why=f"{width} columns of log-probabilities, which are logits up to a constant a record"
+        )
+    if found.minus_log_sum and np.exp(-block.min(axis=1)).min() < 0.99:  # rows of a 0 and large numbers may be logits as well
+        return Scale(
+            form="logits", values=-block, why=f"{width} columns of negative log-probabilities, read with their sign turned"
+        )
+    if found.low >= 0 and found.high <= 1:
+        way = "normalize the rows, or give the sigmoids' logits, log(p / (1 - p))"
+        if found.spread <= SPREAD:
+            way += "; output=logits if they are logits"
+        return (
+            f"{width} columns in [0, 1] whose rows sum to {_range(found)}: neither labels nor scores that can be told apart, one sigmoid a "
+            f"class, perhaps; allowed: {way}"
+        )
+    if found.low >= 0:
+        return (
+            f"{width} columns from {found.low:.3g} to {found.high:.3g}, none below 0, whose rows sum to {_range(found)}: neither "
+            "probabilities nor surely logits; allowed: normalize the rows if they are shares, or output=logits if they are logits"
+        )
+    return Scale(
+        form="logits", values=block, sure=False,
+        why=f"{width} columns from {found.low:.3g} to {found.high:.3g} whose rows do not sum to one",
+    )  # fmt: skip
