@@ -3,7 +3,7 @@
     python benchmarks/lira.py            20,000 records, 32 shadow models, 10 classes; about a minute
     python benchmarks/lira.py --quick    4,000 records; about twenty seconds, most of them TensorFlow's import
 
-Both are given means, since ours has no medians, and fit both sides, with a variance a record and with a global one. Their
+Both are given means, since ours has no medians, and fit both sides, with a variance per record and with a global one. Their
 score is the negative of ours. The last line is the ratio of the two together. They run in turns in one thread each, and
 seconds are the processor's, so that what else runs on the machine does not decide; medians. What cutting the arrays into
 the lists that tensorflow_privacy asks for costs is not counted. Its default, medians, is slower and is timed once.
@@ -98,7 +98,7 @@ def main() -> int:
         together += slow, fast
         print(f"{variance:12}{slow:10.4f}{fast:10.4f}{slow / fast:8.0f}  {differences[-1]:.1e}", flush=True)
     seconds, _ = timed(lambda: advanced_mia.compute_score_lira(target, ins, outs))
-    print(f"theirs by default (medians, a variance a record), once: {seconds:.2f}")
+    print(f"theirs by default (medians, a variance per record), once: {seconds:.2f}")
     labels = evidence.target.labels
     seconds, _ = timed(lambda: [advanced_mia.calculate_statistic(part, labels) for part in evidence.shadows.logits])
     print(f"their scaled logits of all shadow models, once: {seconds:.2f}")

@@ -1,21 +1,21 @@
-"""Defaults against public settings: LiRA and RMIA on the same outputs, as they come and as the published codes set them.
+"""Compares the default settings of LiRA and RMIA with those of published codes, on the same outputs.
 
     python benchmarks/settings.py            digits, forests, Location-30 (16 and 64 shadows), CIFAR-10 (16); half an hour
     python benchmarks/settings.py --quick    forests on scikit-learn's tables; under a minute
 
-Every fleet is of the half design, and eight of its models take their turn as the target. For each attack and number of shadows a row
-gives AUC / TPR at FPR 0.01, means over targets, of
+Every fleet follows the half design, and eight of its models take their turn as the target. A row for each attack and number of shadows
+gives the mean AUC / TPR at FPR 0.01 over the targets for
 
 - the fixed settings that were the default before (RMIA: temperature 1, a 0.3; LiRA: no smoothing, variance by the number of shadows);
 - the default, which chooses its settings on the shadows;
-- the public setting with the largest AUC, *picked by looking at the targets*, which no attacker can, and its name.
+- the public setting with the largest AUC, with its name. It is *picked by looking at the targets*, as no attacker could.
 
 Public settings: RMIA at temperatures 1, 2, 3, 4, with a from 0.1 to 1, with the softmax or with the published code's sm-taylor-softmax
-(order 4, margin 0.6, temperature 2); LiRA with medians or means, a variance a record or a fixed one, pooled as the authors' code pools
-(all values of a side) or as tensorflow_privacy's does (deviations from each record's mean), one-sided or two-sided offline.
+(order 4, margin 0.6, temperature 2); LiRA with medians or means, with a variance per record or a fixed one, pooled as in the authors' code
+(all values of a side) or as in tensorflow_privacy's (deviations from each record's mean), and one-sided or two-sided offline.
 
-The last line is the smallest ratio of a default's AUC to the best public one's. Location-30 and CIFAR-10 are left out, with a line, where
-MEMBERSCOPE_ARCHIVE_DIR or TFDS_DATA_DIR do not name them.
+The last line is the smallest ratio of a default's AUC to the best public one's. Where MEMBERSCOPE_ARCHIVE_DIR or TFDS_DATA_DIR is not set,
+a line says that Location-30 or CIFAR-10 is left out.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def true_probs(scores, labels, *, logits: bool, temperature: float, taylor: bool
 
 
 def public_rmia(scores, labels, member, t: int, rows, *, logits: bool, online: bool) -> Iterator[tuple[str, np.ndarray]]:
-    """Scores by setting. The population only resolves ties, so the log-ratio itself ranks."""
+    """Scores by setting. These are the log-ratios themselves, since the population only breaks ties."""
     known = member[rows]
     for temperature, taylor in ((1.0, False), (2.0, False), (3.0, False), (4.0, False), (2.0, True)):
         probs = np.maximum(true_probs(scores, labels, logits=logits, temperature=temperature, taylor=taylor), 1e-300)
@@ -134,10 +134,10 @@ class Fleet:
     """Outputs of a half design's models.
 
     Attributes:
-        name: in the table.
+        name: what the table calls the fleet.
         scores: (models, n, classes) logits or probabilities of the records, `outside` (models, z, classes) of the population.
         labels: (n,) classes of the records, `theirs` (z,) of the population.
-        member: (models, n) which model was trained on which record.
+        member: (models, n) bool, was that model trained on that record?
         logits: are `scores` logits?
     """
 
@@ -150,7 +150,7 @@ class Fleet:
     logits: bool
 
     def evidence(self, t: int, rows):
-        """Against model `t`, from the models `rows`."""
+        """The evidence against model `t`, with the models `rows` as its shadows."""
         from memberscope import Evidence, Predictions, ShadowPredictions
 
         form, models, ids = "logits" if self.logits else "probs", [t, *rows], np.arange(len(self.labels))
@@ -301,7 +301,7 @@ def rows_of(fleet: Fleet) -> Iterator[tuple[str, int, np.ndarray, np.ndarray, np
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="forests alone")
-    parser.add_argument("--seed", type=int, default=0, help="of the fleets")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the fleets")
     arguments = parser.parse_args()
     print(
         "| fleet | attack | shadows | before | default | best public setting | which |\n| --- | --- | --- | --- | --- | --- | --- |"

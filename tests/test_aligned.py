@@ -60,10 +60,13 @@ def test_nothing_changes_where_there_is_no_index_or_it_is_the_same() -> None:
     [
         (
             {"member": pd.Series([True, False] * 3)},
-            "member has the index 0, 1, 2, 3, ... and probs p0, p1, .*not the same labels",
+            "member has the index 0, 1, 2, 3, ... and probs p0, p1, .*their labels differ",
         ),
         ({"member": pd.Series([True, False] * 3, index=[*NAMES[:5], "p0"])}, "labels occur twice"),
-        ({"probs": np.full((6, 2), 0.5), "member": series([True, False] * 3, ORDER)}, "another order, and probs has no index"),
+        (
+            {"probs": np.full((6, 2), 0.5), "member": series([True, False] * 3, ORDER)},
+            "different orders, and probs has no index",
+        ),
     ],
 )
 def test_what_cannot_be_lined_up_is_refused_in_one_line(change: dict[str, Any], part: str) -> None:
@@ -75,7 +78,7 @@ def test_what_cannot_be_lined_up_is_refused_in_one_line(change: dict[str, Any], 
 
 def test_an_index_that_may_only_count_rows_is_not_taken_for_an_order() -> None:
     counted = pd.Series([True, False] * 3)
-    with pytest.raises(UserError, match="one of them may only count rows"):
+    with pytest.raises(UserError, match="one of them may merely count rows"):
         line_up({"member": counted.iloc[ORDER]}, source="here", like=counted)
     other = pd.Series(range(6), index=[10, 11, 12, 13, 14, 15])
     found = line_up({"member": other.iloc[ORDER]}, source="here", like=other)
@@ -86,9 +89,7 @@ def test_an_order_of_its_own_beside_an_array_is_refused() -> None:
     turned = pd.Series([True, False] * 3).iloc[ORDER]
     for like in (None, np.zeros((6, 2))):
         beside = {"labels": np.zeros(6, int)} if like is None else {}
-        with pytest.raises(
-            UserError, match=r"member has the index 3, 1, 5, 0, .*an order of its own, and (labels|data) has none"
-        ):
+        with pytest.raises(UserError, match=r"member has the index 3, 1, 5, 0, .*out of order, and (labels|data) has none"):
             line_up({"member": turned, **beside}, source="here", like=like)
     split = pd.Series(
         [True, False] * 3, index=[17, 3, 99, 4, 5, 60]
@@ -112,7 +113,7 @@ def test_evidence_is_in_the_order_of_the_predictions() -> None:
     said = Predictions(**fields())
     norms = pd.DataFrame({"layer": np.arange(6.0)})
     np.testing.assert_array_equal(Evidence(target=said, gradients=norms).gradients, norms.to_numpy())
-    with pytest.raises(UserError, match=r"gradients: has the index 3, 1, 5, 0, \.\.\., and is read by position"):
+    with pytest.raises(UserError, match=r"gradients: has the index 3, 1, 5, 0, \.\.\., but is read by position"):
         Evidence(target=said, gradients=norms.iloc[ORDER])
 
 

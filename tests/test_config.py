@@ -56,7 +56,7 @@ def test_a_promise_without_coins_is_refused_before_anything_is_asked() -> None:
     with pytest.raises(UserError) as refused:
         AuditModelConfig(promised_epsilon="4")
     assert str(refused.value) == (
-        "promised_epsilon=4: coin_flips=no, so that no bound is given; allowed: none, or coin_flips=yes"
+        "promised_epsilon=4: coin_flips=no, and without coin flips epsilon is not bounded; allowed: none, or coin_flips=yes"
     )
     assert AuditModelConfig(promised_epsilon="4", coin_flips="yes", delta="0.001").promise == 4.0
     assert AuditModelConfig().promise is None

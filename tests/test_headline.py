@@ -185,4 +185,4 @@ def test_a_named_attack_that_turns_out_not_to_run_gives_way_and_it_says_so() -> 
     ).headline
     assert found is not None
     assert (found.attack, found.chosen) == ("label_only_gap", "only")
-    assert "metric_entropy, named before, could not run" in found.how
+    assert "metric_entropy, which was named beforehand, could not run" in found.how

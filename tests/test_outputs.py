@@ -94,7 +94,7 @@ BAD = {
         "probs",
         r"output=probs: .*normalize the rows, or give the sigmoids' logits",
     ),
-    "sigmoids for logits": (SIGMOIDS, LABELS, "logits", r"output=logits: .*one sigmoid a class.*normalize the rows"),
+    "sigmoids for logits": (SIGMOIDS, LABELS, "logits", r"output=logits: .*one sigmoid per class.*normalize the rows"),
     "counts": (np.abs(10 * LOGITS), LABELS, "auto", "none below 0"),
     "percentage of one class": (100 * PROBS[:, 0], LABELS % 2, "auto", "none below 0: a percentage.*output=logits"),
     "logarithm of one class": (np.log(PROBS[:, 0]), LABELS % 2, "auto", "none above 0.*output=logits"),
@@ -110,7 +110,7 @@ BAD = {
         np.column_stack([PROBS, LABELS, PROBS[::-1]]),
         LABELS,
         "auto",
-        "2 blocks of columns sum to one.*columns 0 to 2 and",
+        "2 blocks of columns each sum to one.*columns 0 to 2 and",
     ),
     "something empty": (np.column_stack([LABELS, 0 * LABELS, PROBS]), LABELS, "auto", "column 1 beside.*zeros only"),
     "words beside logits": (
@@ -210,7 +210,7 @@ def test_one_probability_a_class_is_taken_from_among_other_columns(raw: object, 
     found = read_output(raw, LABELS, asked=asked)
     assert found.form == "probs"
     np.testing.assert_allclose(found.values, PROBS, rtol=1e-5)
-    assert f"{left_out} left out" in found.why
+    assert f"left out: {left_out}" in found.why
 
 
 def test_labels_are_those_of_the_block() -> None:

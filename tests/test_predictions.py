@@ -98,7 +98,7 @@ BAD = {
         lambda a: {"logits": 100 * _probs(a["logits"])},
         "logits: .* all sum to 100: percentages.*as probs",
     ),
-    "sigmoids as logits": (lambda a: {"logits": _sigmoids(a["logits"])}, "logits: .*one sigmoid a class.*normalize the rows"),
+    "sigmoids as logits": (lambda a: {"logits": _sigmoids(a["logits"])}, "logits: .*one sigmoid per class.*normalize the rows"),
     "surprise": (
         lambda a: {"logits": None, "probs": -np.log(_probs(a["logits"]))},
         "probs: .*negative logarithms.*turn their sign",

@@ -1,7 +1,8 @@
-"""Values that carry an index are lined up by it, never by position alone.
+"""Aligns values that carry an index by that index, never by position alone.
 
-pandas objects say by their index which record each value belongs to. Taken by position, a mask in another order than the data would give an
-audit of a random membership, without a word. So values of one index are put in one order where that is certain, and refused elsewhere.
+The index of a pandas object says which record each value belongs to. If a membership mask in another order than the data were read by
+position, the audit would silently be one of random membership. Values are therefore put in one order where that order is certain, and
+refused otherwise.
 """
 
 from __future__ import annotations
@@ -28,19 +29,20 @@ def index_of(value: Any, axis: int = 0) -> pd.Index | None:
 def line_up(
     values: Mapping[str, Any], *, source: str, axes: Mapping[str, int] | None = None, like: Any = None, like_name: str = "data"
 ) -> dict[str, Any]:
-    """The values with all that have an index in one order.
+    """The values, with all those that have an index put in one order.
 
     Args:
         values: name -> array, Series or frame.
-        source: how an error line opens.
+        source: what error messages begin with.
         axes: name -> the axis of a frame that counts records; 0 unless given.
-        like: what the values must fit, record by record: values without an index are in its order. None: the first value that has one.
+        like: what the values must match, record by record; values without an index are taken to be in its order. None: the first value that
+            has an index.
         like_name: what `like` is called in an error.
 
     Raises:
-        UserError: two indexes have different labels, or labels that are not unique, or the same in another order while something else
-            (an array, or an index that merely counts 0, 1, ...) does not say whose order is meant; or an index counts the rows in another
-            order, and there are arrays beside it.
+        UserError: two indexes have different labels, or labels that are not unique; they have the same labels in different orders, and it
+            is not certain which order the other values follow (they are arrays, or have an index that merely counts 0, 1, ...); or an index
+            counts the rows in another order while other values are arrays.
     """
     places = axes or {}
     indexes = {name: index for name, value in values.items() if (index := index_of(value, places.get(name, 0))) is not None}
@@ -50,8 +52,8 @@ def line_up(
         like_name, reference = next(iter(indexes.items()))
         if loose and _scrambled(reference):
             raise UserError(
-                f"{source}: {like_name} has the index {_shown(reference)}, an order of its own, and {loose[0]} has none; allowed: an index "
-                f"on both, or {like_name}.to_numpy() if both stand in the same order"
+                f"{source}: {like_name} has the index {_shown(reference)}, which is out of order, and {loose[0]} has none; allowed: an "
+                f"index on both, or {like_name}.to_numpy() if both are in the same order"
             )
     if reference is None:
         return dict(values)
@@ -63,28 +65,28 @@ def line_up(
         if problem:
             raise UserError(
                 f"{source}: {name} has the index {_shown(index)} and {like_name} {_shown(reference)}: {problem}; allowed: the same index, "
-                f"or {name}.to_numpy() if both stand in the same order"
+                f"or {name}.to_numpy() if both are in the same order"
             )
         found[name] = values[name].reindex(reference, axis=min(places.get(name, 0), values[name].ndim - 1))
     return found
 
 
 def _problem(index: pd.Index, reference: pd.Index, loose: list[str]) -> str:
-    """Why two indexes that differ cannot be lined up; nothing where they can."""
+    """Why two different indexes cannot be aligned; empty where they can."""
     if not (index.is_unique and reference.is_unique):
-        return "labels occur twice"
+        return "some labels occur twice"
     if set(index.tolist()) != set(reference.tolist()):
-        return "not the same labels"
+        return "their labels differ"
     counting = np.arange(len(index)).tolist()
     if counting in (index.tolist(), reference.tolist()):
-        return "the same labels in another order, and one of them may only count rows"
+        return "the same labels in different orders, and one of them may merely count rows"
     if loose:
-        return f"the same labels in another order, and {loose[0]} has no index to say whose order it is in"
+        return f"the same labels in different orders, and {loose[0]} has no index that says which order it follows"
     return ""
 
 
 def _scrambled(index: pd.Index) -> bool:
-    """Does this index count all rows, but in another order?"""
+    """Does this index hold all row numbers, but not in ascending order?"""
     labels, counting = index.tolist(), list(range(len(index)))
     return labels != counting and set(labels) == set(counting)
 
@@ -94,16 +96,16 @@ def _shown(index: pd.Index) -> str:
 
 
 def check_in_place(name: str, value: Any) -> None:
-    """Raise UserError for a value whose index is more than 0, 1, ...: it is lined up by position, where the index would not be seen."""
+    """Raise UserError for a value with an index other than 0, 1, ...: it is read by position, and its index would be ignored."""
     index = index_of(value)
     if index is not None and index.tolist() != list(range(len(index))):
         raise UserError(
-            f"{name}: has the index {_shown(index)}, and is read by position; allowed: an array in the order of the predictions"
+            f"{name}: has the index {_shown(index)}, but is read by position; allowed: an array in the order of the predictions"
         )
 
 
 def in_order_of(records: Any, output: Any) -> Any:
-    """A model's output in the order of the records that it was given: a frame or Series whose index says another is put in it.
+    """A model's output in the order of the records that it was given; a frame or Series with their index in another order is reordered.
 
     Raises:
         UserError: its index has labels that the records do not have.
@@ -111,7 +113,7 @@ def in_order_of(records: Any, output: Any) -> Any:
     ours, theirs = index_of(records), index_of(output)
     if ours is None or theirs is None or len(ours) != len(theirs) or theirs.equals(ours):
         return output
-    if theirs.tolist() == list(range(len(theirs))):  # a frame that the model made anew
+    if theirs.tolist() == list(range(len(theirs))):  # the model made a new frame
         return output
     if not theirs.is_unique or set(theirs.tolist()) != set(ours.tolist()):
         raise UserError(
@@ -121,7 +123,7 @@ def in_order_of(records: Any, output: Any) -> Any:
 
 
 def by_class(value: Any) -> Any:
-    """A frame of scores with its columns in the order of the classes, where they are named 0, 1, ... in another; else as it is."""
+    """A frame of scores with its columns in the order of the classes, if they are named 0, 1, ... in any order; anything else as it is."""
     if not hasattr(value, "iloc") or value.ndim != 2:
         return value
     names = [str(name) for name in value.columns]

@@ -40,7 +40,7 @@ TFP_SLICINGS = ("entire", "class", "correctness", "percentile")
 
 
 def check_engine(engine: str) -> None:
-    """Raise UserError for an engine that there is not, with the nearest, or one whose library is not installed."""
+    """Raise UserError for an unknown engine, with the nearest known one, or for one whose library is not installed."""
     if engine not in ENGINES:
         raise UserError(f"engine={engine}: unknown; allowed: {', '.join(ENGINES)}{nearest(engine, ENGINES)}")
     if engine == "tfp":
@@ -73,12 +73,12 @@ def check_counts(n_member: int, n_nonmember: int, *, min_records: int, copies: i
 
 
 def resolve_primary(primary: str, names: Sequence[str], *, present: Iterable[str] | None = None) -> str:
-    """The name of the attack that speaks first, or ``auto``.
+    """The name of the primary attack, or ``auto``.
 
     Args:
         primary: a name or alias, or ``auto``.
         names: the attacks that run.
-        present: the fields of `Evidence` that there are, where that is known already.
+        present: the fields of `Evidence` that are available, if that is known already.
 
     Raises:
         UserError: it is not among `names`, or needs what is not `present`.
@@ -93,7 +93,7 @@ def resolve_primary(primary: str, names: Sequence[str], *, present: Iterable[str
     if absent:
         able = [found.name for found in registry.resolve(names) if found.needs <= set(present or ())]
         raise UserError(
-            f"primary={primary}: needs {' and '.join(absent)}, and there are none; allowed: {', '.join([AUTO, *able])}"
+            f"primary={primary}: needs {' and '.join(absent)}, which this audit does not have; allowed: {', '.join([AUTO, *able])}"
         )
     return attack.name
 
@@ -125,8 +125,8 @@ def run_audit(
         target: predictions, or evidence with more than the target in it.
         shadow: predictions of shadow models, for the attacks that need them; a single model's are taken as one shadow.
         attacks: ``all``, a family, ``tfp``, or names; see `memberscope.attacks.registry.resolve`.
-        primary: the attack that speaks first, named beforehand; ``auto`` for the strongest, chosen on half of the records and reported
-            on the other. See `AuditReport.headline`.
+        primary: the primary attack, named beforehand; ``auto`` for the strongest one on one half of the records, reported on the other
+            half. See `AuditReport.headline`.
         slices: ``all``, or requests as `memberscope.slices.parse` takes them; a mapping gives families slices of their own.
         engine: ``fast``, or ``tfp`` for tensorflow_privacy's own `run_attacks`.
         seed: of every random draw; the same seed and inputs give the same report, bit for bit, on one machine.
@@ -136,21 +136,21 @@ def run_audit(
         coin_flips: was every audited record made a member by its own fair coin? Only then is `epsilon_lower_bound` given, and only for
             attacks whose scores are blind to the audited records' membership: not for cross-fitted ones, nor for outcome slices.
         delta: of `epsilon_lower_bound`; where an epsilon was promised, that promise's.
-        promise: the epsilon that training promised, if it did: `epsilon_lower_bound` then takes so many guesses that it can exceed it, or
-            says that these records cannot.
+        promise: the epsilon that training promised, if it did. `epsilon_lower_bound` then makes enough guesses to be able to exceed it, or
+            says that it cannot with so few records.
         workers: threads; None for all cores that this process may use.
         metadata: the model's true accuracies and losses, for tensorflow_privacy's reports.
-        duplicates: what is done about exact copies of a record on its side, where ids or inputs tell them: ``drop`` counts each record
+        duplicates: what happens to exact copies of a record on the same side, where ids or inputs reveal them: ``drop`` counts each record
             once, ``keep`` counts every copy, ``refuse`` raises. See `memberscope.distinct`.
         on_attack: called with each attack's name before it runs; what it raises ends the audit there.
 
     Returns:
-        The report, on distinct records: its `distinct` says what was found. An attack that cannot run, or a slice with too few records, is
-        a row with its reason.
+        The report, on distinct records; its `distinct` says which copies were found. An attack that cannot run, or a slice with too few
+        records, is a row with a reason.
 
     Raises:
-        UserError: an unknown attack, slice or engine; a primary attack that is not among those that run, or for which the evidence
-            lacks what it needs; fewer than `min_records` distinct members or non-members in all; copies under ``duplicates=refuse``.
+        UserError: an unknown attack, slice or engine; a primary attack that is not among those that run, or that needs what the evidence
+            does not have; fewer than `min_records` distinct members or non-members in all; copies under ``duplicates=refuse``.
     """
     check_engine(engine)
     distinct = distinct_records(_evidence(target, shadow), duplicates=duplicates)

@@ -78,12 +78,12 @@ class AuditReport:
     Attributes:
         cells: one an attack and slice, in the order asked for.
         engine, seed: how it was made.
-        target: the predictions that were audited: each record once, where ids or inputs told of copies.
+        target: the predictions that were audited, each record once where ids or inputs revealed copies.
         metadata: the model's true accuracies and losses, where they were given; they go with `to_tfp`.
         whole_scores: attack -> (n,) scores of the records of `target`, in input order; without those that were skipped.
-        primary: the attack named beforehand to speak first, or ``auto`` for the strongest; see `headline`.
+        primary: the primary attack as it was asked for: a name, or ``auto`` for the strongest; see `headline`.
         prior: share of members that ``ppv`` assumes.
-        distinct: which of the records that were given these are, and what copies there were; None for a report made by hand.
+        distinct: which of the given records these are, and which copies there were; None for a report made by hand.
     """
 
     cells: tuple[Cell, ...]
@@ -107,8 +107,8 @@ class AuditReport:
 
     @cached_property
     def headline(self) -> Headline | None:
-        """The attack that speaks first, and its figures: the primary one, else the strongest, chosen on half of the records and
-        reported on the other; None where no attack ran. Computed when it is first asked for.
+        """The primary attack and its figures: the one named beforehand, else the strongest one on one half of the records, reported on the
+        other half; None if no attack ran. Computed on first access.
         """
         cells = {cell.attack: cell for cell in self.whole() if cell.attack in self.whole_scores}
         return find_headline(
@@ -126,7 +126,7 @@ class AuditReport:
         raise KeyError(f"no attack {attack!r} on slice {slice!r} in this report")
 
     def scores(self, attack: str) -> NDArray[np.float64]:
-        """(n,) one score a record of `target`, higher = more likely a member; KeyError if the attack was skipped or is not there."""
+        """(n,) one score per record of `target`, higher = more likely a member; KeyError if the attack was skipped or is not there."""
         return self.whole_scores[attack]
 
     def roc(self, attack: str, slice: str = "entire") -> Roc:
@@ -134,7 +134,7 @@ class AuditReport:
         return self.cell(attack, slice).roc
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a figure, columns `COLUMNS`; a skipped attack or slice is one row with its reason."""
+        """One row per figure, columns `COLUMNS`; a skipped attack or slice is one row with its reason."""
         import pandas as pd
 
         rows: list[tuple[Any, ...]] = []
@@ -168,7 +168,7 @@ class AuditReport:
 
     @property
     def positions(self) -> NDArray[np.intp]:
-        """(n,) where the records of `target` stand in the predictions that were given."""
+        """(n,) positions of the records of `target` in the predictions that were given."""
         return np.arange(len(self.target), dtype=np.intp) if self.distinct is None else self.distinct.positions
 
     def compare(self, other: AuditReport, *, confidence: float = 0.95) -> dict[str, Comparison]:

@@ -1,4 +1,4 @@
-"""The probabilities in a table of an output that holds other columns beside them: a class, a confidence, a number of the record."""
+"""Finds the probabilities in a model's output that has other columns beside them: a class, a confidence, a record number."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from memberscope.checks import SUM_TOLERANCE, Array, FloatArray
 from memberscope.errors import UserError
 
 TOTALS = (1.0, 100.0)
-"""What the rows of a block among other columns sum to: probabilities, percentages."""
+"""The rows of a block sum to one of these: probabilities, or percentages."""
 LEAST_ROWS = 8
-"""With fewer records, columns sum to one by chance."""
+"""With fewer records, columns may sum to one by chance."""
 _PROBED, _WIDE, _EDGE = 64, 512, 16
 
 
 def find_block(array: Array, *, classes: int | None, names: Sequence[str] | None) -> list[int] | None:
-    """The columns of (n, width) numbers that hold one probability a class, where others stand beside them; None if there is no such block.
+    """The columns of (n, width) numbers that hold one probability per class beside other columns; None if there is no such block.
 
-    A block is what is left of a run of neighbouring columns, once those that cannot hold probabilities are set aside: two columns or more,
-    non-negative, whose rows sum to one (or to 100) in every record. Columns of zeros at its left edge may be classes that were never
-    given any probability, or something else: `classes`, their number where the model tells it, decides.
+    A block consists of two or more columns that are neighbours once those that cannot hold probabilities are set aside. They are
+    non-negative, and each row sums to one (or each to 100). Columns of zeros at a block's left edge may be classes that never got any
+    probability, or something else: `classes`, the number of classes if the model gives it, decides.
 
     Raises:
-        UserError: there are several such blocks, or it is open where the block begins.
+        UserError: there are several such blocks, or it is unclear where the block begins.
     """
     if len(array) < LEAST_ROWS or array.shape[1] < 3:
         return None
@@ -40,14 +40,14 @@ def find_block(array: Array, *, classes: int | None, names: Sequence[str] | None
     if len(cores) > 1:
         shown = " and ".join(say_columns(able[start:stop], names) for start, stop in sorted(cores)[:3])
         raise UserError(
-            f"output: {len(cores)} blocks of columns sum to one a record ({shown}); allowed: a model that returns one of them"
+            f"output: {len(cores)} blocks of columns each sum to one ({shown}); allowed: a model that returns one of them"
         )
     begins = {start for start, _ in found}
     if len(begins) > 1:
         columns = say_columns(able[min(begins) : max(begins)], names)
         raise UserError(
-            f"output: {columns} beside one probability a class holds zeros only: a class, or something else; allowed: the probabilities "
-            "alone"
+            f"output: {columns} beside one probability per class: zeros only, which may be a class or something else; allowed: the "
+            "probabilities alone"
         )
     start, stop = max(found, key=lambda window: window[1])
     return [int(column) for column in able[start:stop]]
@@ -60,7 +60,7 @@ def _core(window: tuple[int, int], empty: Array) -> tuple[int, int]:
 
 
 def _windows(values: FloatArray) -> list[tuple[int, int]]:
-    """Runs of two neighbouring columns or more whose rows sum to one of `TOTALS` in all of (n, width)."""
+    """Windows (start, stop) of two or more columns of (n, width) whose rows all sum to the same one of `TOTALS`."""
     width = values.shape[1]
     sums = np.concatenate([np.zeros((len(values), 1)), np.cumsum(values, axis=1)], axis=1)
     probed = sums[np.unique(np.linspace(0, len(sums) - 1, _PROBED).astype(int))]
@@ -77,7 +77,7 @@ def _windows(values: FloatArray) -> list[tuple[int, int]]:
 
 
 def odd_columns(array: Array) -> list[int]:
-    """Columns of (n, width) numbers that hardly belong to the logits beside them: whole numbers that vary, where others hold fractions."""
+    """Columns of (n, width) numbers that are unlikely to be logits: whole numbers that vary, beside columns of fractions."""
     whole = (array == np.floor(array)).all(axis=0)
     varies = (array != array[:1]).any(axis=0)
     fractions = varies & ~whole
@@ -85,14 +85,14 @@ def odd_columns(array: Array) -> list[int]:
 
 
 def narrow_columns(array: Array) -> list[int]:
-    """Columns that vary within [0, 1], if they are at least half of those that vary and the others leave it."""
+    """Columns that vary within [0, 1], if they are at least half of the varying columns and the others leave that range."""
     varies = (array != array[:1]).any(axis=0)
     inside = varies & (array.min(axis=0) >= 0) & (array.max(axis=0) <= 1)
     return [int(column) for column in np.flatnonzero(inside)] if varies.sum() > inside.sum() >= max(2, varies.sum() / 2) else []
 
 
 def say_columns(columns: Sequence[int] | Array, names: Sequence[str] | None) -> str:
-    """Columns as a reader calls them: by their names if they have any, else by their numbers from 0."""
+    """Columns as a message calls them: by their names if they have any, else by their numbers, counted from 0."""
     listed = [int(column) for column in columns]
     if names is not None:
         shown = ", ".join(names[column] for column in listed[:3])

@@ -78,10 +78,10 @@ def check_labels(name: str, array: Array) -> None:
 
 
 def plain_array(name: str, value: ArrayLike) -> Array:
-    """`value` as an array of plain numbers, booleans or text, which pandas often holds as objects (text, nullable and Arrow columns).
+    """`value` as an array of plain numbers, booleans or text; pandas often holds these as objects (text, nullable and Arrow columns).
 
     Raises:
-        UserError: rows of unequal lengths, a missing value where there is no NaN to stand for it, or objects that are none of these.
+        UserError: rows of unequal lengths, a missing value in an array that cannot hold NaN, or objects of any other kind.
     """
     try:
         array = np.asarray(value)
@@ -94,7 +94,7 @@ def plain_array(name: str, value: ArrayLike) -> Array:
     found = next((kind for kind in (bool, int, float, str) if known and all(isinstance(cell, kind) for cell in known)), None)
     if found is int or (found is None and known and all(isinstance(cell, int | float | Decimal) for cell in known)):
         found = float if len(known) < len(cells) or found is None else int
-    if found is None or (found is float and not hasattr(value, "iloc")):  # numbers as objects are pandas' own way alone
+    if found is None or (found is float and not hasattr(value, "iloc")):  # only pandas holds numbers as objects
         raise UserError(f"{name}: holds Python objects; allowed are plain numbers, booleans or text")
     whole = name != "inputs" and bool(known) and all(isinstance(cell, int) for cell in known)
     if (found is not float or whole) and len(known) < len(cells):
@@ -106,12 +106,12 @@ def plain_array(name: str, value: ArrayLike) -> Array:
 
 
 def _lacks(cell: object) -> bool:
-    """Is this None, NaN, or what pandas has for them?"""
+    """Is this None, NaN, or one of pandas' missing values?"""
     return cell is None or type(cell).__name__ in ("NAType", "NaTType") or (isinstance(cell, float) and cell != cell)
 
 
 def signed(array: Array) -> Array:
-    """Class numbers of uint64 as int64, which counting and indexing take; too large ones stay, to be refused as classes."""
+    """uint64 class numbers as int64, which counting and indexing need; unless some are too large, which is refused elsewhere."""
     fits = array.dtype == np.uint64 and (not array.size or int(array.max()) <= np.iinfo(np.int64).max)
     return array.astype(np.int64) if fits else array
 

@@ -27,7 +27,7 @@ from memberscope.installed import absence_told, require
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """An entry point: its module, its configuration's name in `memberscope.config`, what it does, and which libraries it needs."""
+    """An entry point: its module, the name of its configuration in `memberscope.config`, what it does, and the libraries it needs."""
 
     module: str
     config: str

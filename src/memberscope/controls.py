@@ -37,13 +37,13 @@ from memberscope.unlogged import unlogged
 MOST_COMPONENTS = 32
 MOST_CLASSES = 128
 CLASSES_DIFFER = 0.01
-"""The level of the test whether members and non-members hold classes in other shares; what is added to the control's false alarms."""
+"""The level of the test whether members and non-members hold the classes in different shares, and so what it adds to the false alarms."""
 _LEAST_WEIGHT = 0.02
 _TINY = 1e-30
 
 
 FILE = "controls.json"  # what an audit keeps of its controls
-# how the blind control says that all other figures are in doubt; a decision reads `BlindControl.differs`
+# the blind control's words for "all other figures are in doubt"; a decision reads `BlindControl.differs` instead
 DIFFERENT = "members and non-members differ by more than membership"
 
 
@@ -77,9 +77,9 @@ class BlindControl:
     def differs(self) -> bool:
         """Does the interval lie above 0.5: do members and non-members differ by more than membership?
 
-        Below 0.5 is no such sign. A cross-fitted classifier falls there where the two sides are more alike than random draws
-        would be, as after a split that was stratified by something in the inputs: what has too many members in one fold has too
-        few in the others. (A split stratified by class is not such a one: see `class_odds`.)
+        Below 0.5 is no such sign. A cross-fitted classifier falls below 0.5 where the two sides are more alike than random draws would be,
+        as after a split that was stratified by something in the inputs: whatever has too many members in one fold has too few in the
+        others. (A split stratified by class does not have this effect: see `class_odds`.)
         """
         return self.auc.ci_low is not None and self.auc.ci_low > 0.5
 
@@ -160,9 +160,9 @@ def blind_control(predictions: Predictions, *, seed: int, confidence: float = 0.
     leave out; beside inputs, labels become indicators of the 128 most frequent classes. Numbers that are missing or infinite count as the
     column's mean, and their number in the record becomes a column, since records may differ in what they lack.
 
-    The classifier of the inputs learns what differs within a class, from as many members as non-members of each. To its log-odds
-    those of the class itself are added (`class_odds`), where the sides hold classes in shares further apart than chance has it.
-    Labels alone are told by these only: 0.5 where they are not.
+    The classifier of the inputs learns what differs within a class, from as many members as non-members of each. The log-odds of the class
+    itself (`class_odds`) are added to its own where the two sides' shares of the classes differ by more than chance. Where only labels are
+    known, these log-odds are the whole control, whose AUC is 0.5 if the shares do not differ.
 
     Args:
         predictions: of n records; of the model's outputs nothing is read.
@@ -218,17 +218,17 @@ def blind_control(predictions: Predictions, *, seed: int, confidence: float = 0.
 
 
 def class_odds(predictions: Predictions, columns: FloatArray, *, seed: int) -> FloatArray:
-    """Log-odds of membership by class alone, (n,), cross-fitted; 0 where the sides hold classes in like shares.
+    """Log-odds of membership by class alone, (n,), cross-fitted; 0 where both sides hold the classes in similar shares.
 
-    They count only where a chi-squared test on the other folds rejects like shares at `CLASSES_DIFFER`. After a split stratified by
-    class it never does; log-odds that count in any case would be the reverse of those in the scored fold there, and hide a
-    difference of the inputs. Folds are drawn without a look at classes: where membership was drawn at random, what chance gives
-    a class on the other folds then says nothing of the scored one. Two records are added to each class on either side, in
-    proportion to the side's size.
+    They are used only where a chi-squared test on the other folds rejects equal shares at level `CLASSES_DIFFER`. After a split stratified
+    by class it never does; log-odds that were always used would there be the reverse of those in the scored fold, and hide a difference
+    between the inputs. Folds are drawn regardless of class, so that where membership was drawn at random, a class's chance imbalance on the
+    other folds says nothing about the scored one. Two records are added to each class, divided between the sides in proportion to their
+    sizes.
 
     Args:
-        predictions: of n records; of records with one id and one class, one is counted.
-        columns: (n, w) what else is known of the records, so that their order decides nothing.
+        predictions: of n records; records that share id and class are counted once.
+        columns: (n, w) what else is known of the records; used to draw folds that do not depend on the records' order.
         seed: of the folds.
     """
     member, labels, ids = predictions.member, predictions.labels, predictions.record_ids
@@ -255,7 +255,7 @@ def class_odds(predictions: Predictions, columns: FloatArray, *, seed: int) -> F
 
 
 def _like_shares(table: NDArray[np.intp]) -> bool:
-    """May the two rows of counts (2, classes) have one distribution, at the level `CLASSES_DIFFER`?"""
+    """Can the two rows of counts (2, classes) come from one distribution, at level `CLASSES_DIFFER`?"""
     seen = table[:, table.any(axis=0)]
     if seen.shape[1] < 2 or not seen.any(axis=1).all():
         return True
@@ -303,7 +303,7 @@ def _input_columns(inputs: Array, seed: int) -> _Columns:
 
 
 def _indicators(labels: Array) -> _Columns:
-    """One column a class, 1 for its records; above 128 classes the rarer ones have none."""
+    """One column per class, 1 for its records; above 128 classes the rarer ones have none."""
     present, position, counts = np.unique(labels, return_inverse=True, return_counts=True)
     frequent = np.sort(np.argsort(-counts, kind="stable")[:MOST_CLASSES])
     values = np.empty((len(labels), len(frequent)))

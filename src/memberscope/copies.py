@@ -1,4 +1,4 @@
-"""Which rows of arrays are exact copies of one another."""
+"""Finds rows of arrays that are exact copies of one another."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ Index = NDArray[np.intp]
 Words = NDArray[np.uint64]
 
 DUPLICATES = ("drop", "keep", "refuse")
-"""What is done about exact copies, in every study: each record counts once, every copy counts, or the study ends with an error."""
+"""What every study can do about exact copies: count each record once, count every copy, or end with an error."""
 
 
 def first_copies(*arrays: Array) -> Index:
-    """(n,) for each row the position of the first row that equals it in all of `arrays`; its own where there is none before it.
+    """(n,) for each row, the position of the first row that equals it in all of `arrays`: its own unless an earlier row does.
 
-    Equal means equal in value: -0.0 is 0.0, and one missing number is as good as another. Rows are found by a 64-bit checksum and then
-    compared, so what is called a copy is one.
+    Equal means equal in value: -0.0 equals 0.0, and missing numbers equal each other. Candidates are found by a 64-bit checksum and then
+    compared, so every row that is called a copy is one.
 
     Args:
-        arrays: one or more of (n, ...), numbers, booleans, dates or text; those without a single column say nothing.
+        arrays: one or more of shape (n, ...), of numbers, booleans, dates or text; those without any column are ignored.
     """
     n = len(arrays[0])
     told = [array for array in arrays if array.size]
@@ -38,7 +38,9 @@ def first_copies(*arrays: Array) -> Index:
         for rows in row_chunks(len(later), _width(array)):
             here = later[rows]
             apart = (_words(array[here]) != _words(array[first[here]])).any(axis=1)
-            first[here[apart]] = here[apart]  # two rows with one checksum, which comes once in 2^64 pairs
+            first[here[apart]] = here[
+                apart
+            ]  # different rows with the same checksum, which is to be expected once in 2^64 pairs
     return first
 
 
@@ -47,7 +49,7 @@ def _width(array: Array) -> int:
 
 
 def _words(rows: Array) -> Words:
-    """(m, w) the rows' bytes in words of eight, padded with zeros; equal values have equal bytes."""
+    """(m, w) the rows' bytes as 64-bit words, padded with zeros; equal values have equal bytes."""
     if rows.dtype.kind in "fc":
         rows = rows + 0.0  # -0.0 becomes 0.0
         rows[np.isnan(rows)] = np.nan
@@ -61,7 +63,7 @@ def _words(rows: Array) -> Words:
 
 
 def _checksums(array: Array) -> Words:
-    """(n,) a random multiple of each word, added up modulo 2^64: two different rows agree once in about 2^63 pairs."""
+    """(n,) the sum of random multiples of each row's words, modulo 2^64: two different rows agree once in about 2^63 pairs."""
     n = len(array)
     found = np.empty(n, dtype=np.uint64)
     width = _words(array[:1]).shape[1]

@@ -1,11 +1,11 @@
-"""Each audited record once: exact copies of a record are no further evidence.
+"""Counts each audited record once, since exact copies of a record are no further evidence.
 
-A record that stands in a file thirty times is one record: thirty copies of it would narrow every interval by the square root of thirty and
-turn an undecided gate into a verdict. So copies on one side are left out before any attack runs, and g copies of every record give the
-figures, the intervals and the gate of one.
+A record that is in a file thirty times is one record: if every record were there thirty times, each interval would be narrower by the
+square root of thirty, and an undecided gate would become a verdict. Copies on one side are therefore left out before any attack runs, so
+that any number of copies of every record gives the same figures, intervals and gate as one.
 
-Two records are copies where they have the same id, or the same inputs and label, and the model gave them the same outputs. Without ids and
-inputs nothing is known: equal outputs alone do not make two records one.
+Two records are copies if they have the same id, or the same inputs and label, and the model gave them the same outputs. Without ids and
+inputs no copies can be found: equal outputs alone do not make two records one.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from memberscope.evidence import Evidence
 from memberscope.predictions import OUTPUTS, SUMMARIES, Predictions
 
 CLOSE = 1e-3
-"""Outputs of copies may differ by rounding, since a model computes a record a little differently at another place in a batch."""
+"""The outputs of copies may differ by rounding, since a model's result depends slightly on a record's place in a batch."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Distinct:
-    """The evidence with each record once, and what there was before.
+    """The evidence with each record once, and what was found in the evidence that was given.
 
     Attributes:
         evidence: what is audited.
-        positions: (m,) where its records stand in the evidence that was given, ascending.
-        n_given: records that were given.
+        positions: (m,) positions of its records in the evidence that was given, ascending.
+        n_given: how many records were given.
         copies: how many of them are copies of an earlier record on their side.
         dropped: were they left out of `evidence`?
-        unlike: records that share the id, or the inputs and the label, of an earlier record on their side, and yet not its outputs or not
-            its label. They are no copies, and stay.
-        both_sides: members that are among the non-members, too. They stay.
-        told_by: ``record_ids``, ``inputs``, or both: what tells copies; empty where nothing does.
+        unlike: how many records share the id, or the inputs and label, of an earlier record on their side but have another label or other
+            outputs. They are not copies, and stay.
+        both_sides: how many members are also among the non-members. They stay.
+        told_by: what reveals copies: ``record_ids``, ``inputs``, or both; empty if neither is known.
     """
 
     evidence: Evidence
@@ -52,7 +52,7 @@ class Distinct:
 
     @property
     def copies_line(self) -> str:
-        """What to say of copies on one side; nothing where there are none."""
+        """A sentence on copies on one side; empty if there are none."""
         parts = []
         target = self.evidence.target
         if self.copies:
@@ -74,32 +74,33 @@ class Distinct:
 
     @property
     def facts(self) -> dict[str, int]:
-        """What was counted, as tracked params; nothing where neither ids nor inputs tell."""
+        """Counts to log as params; empty if neither ids nor inputs are known."""
         return {"data.copies": self.copies, "data.on_both_sides": self.both_sides} if self.told_by else {}
 
     @property
     def overlap_line(self) -> str:
-        """What to say of records on both sides; nothing where there are none."""
+        """A sentence on records on both sides; empty if there are none."""
         if not self.both_sides:
             return ""
         return (
-            f"Overlap: {self.both_sides:,} members are also non-members, with the same {_by(self.told_by)}; every figure is drawn toward "
-            "chance by them."
+            f"Overlap: {self.both_sides:,} members are also non-members, with the same {_by(self.told_by)}; they draw every figure toward "
+            "chance."
         )
 
 
 def check_duplicates(duplicates: str) -> None:
-    """Raise UserError for a word that says nothing about copies, with the nearest that does."""
+    """Raise UserError unless `duplicates` is one of `DUPLICATES`, with the nearest of them."""
     if duplicates not in DUPLICATES:
         hint = nearest(duplicates, DUPLICATES)
         raise UserError(f"duplicates={duplicates}: unknown; allowed: {', '.join(DUPLICATES)}{hint}")
 
 
 def refuse_copies(ids: Mapping[str, Array], *, duplicates: str) -> None:
-    """Raise UserError under ``duplicates=refuse`` where records are known and a side has one several times, before any model is asked.
+    """Raise UserError under ``duplicates=refuse`` if a side has a record several times; for studies that know the records before they ask a
+    model.
 
     Args:
-        ids: side -> (n,) one id a record.
+        ids: side -> (n,) one id per record.
         duplicates: as in the configuration.
     """
     if duplicates != "refuse":
@@ -116,11 +117,11 @@ def distinct_records(evidence: Evidence, *, duplicates: str = "drop") -> Distinc
     """Find exact copies, and leave out all but the first of each record on its side.
 
     Args:
-        evidence: what was given; never changed.
+        evidence: is not changed.
         duplicates: ``drop``; ``keep``: find them, and leave none out; ``refuse``: raise where there are any, on one side or across.
 
     Raises:
-        UserError: another word, or copies under ``refuse``.
+        UserError: an unknown `duplicates`, or copies under ``refuse``.
     """
     check_duplicates(duplicates)
     target = evidence.target
@@ -134,7 +135,7 @@ def distinct_records(evidence: Evidence, *, duplicates: str = "drop") -> Distinc
         alike = _alike(target, first)
         unlike |= ~alike
         links.append(np.where(alike, first, own))
-        if not alike.all():  # an id that stands for several records, each of which may have copies
+        if not alike.all():  # an id shared by several different records, each of which may have copies
             links.append(first_copies(same, target.member, *_answers(target)))
         both |= target.member & np.isin(same, same[~target.member])
     heads = _heads(links)
@@ -151,7 +152,7 @@ def distinct_records(evidence: Evidence, *, duplicates: str = "drop") -> Distinc
 
 
 def _labels(target: Predictions, name: str) -> tuple[Array, ...]:
-    """What beside a record's inputs makes it that record: its label. An id is enough by itself."""
+    """What must be equal beside `name` for two records to be the same: with inputs, the label; an id is enough by itself."""
     return () if name == "record_ids" or target.labels is None else (target.labels,)
 
 
@@ -161,7 +162,7 @@ def _answers(target: Predictions) -> tuple[Array, ...]:
 
 
 def _alike(target: Predictions, first: Index) -> BoolArray:
-    """(n,) whether each record has the label and the outputs of record `first`, rounding aside."""
+    """(n,) whether each record has the same label and, up to rounding, the same outputs as record `first`."""
     later = np.flatnonzero(first != np.arange(len(first)))
     same = np.ones(len(first), dtype=bool)
     for array in _answers(target) if len(later) else ():
@@ -176,7 +177,7 @@ def _alike(target: Predictions, first: Index) -> BoolArray:
 
 
 def _heads(links: list[Index]) -> Index:
-    """(n,) the first record of all those that any of `links` joins, directly or through others."""
+    """(n,) the first of all records that `links` join to each record, directly or through others."""
     n = len(links[0])
     several = [link for link in links if (link != links[0]).any()]
     if len(several) < 2:

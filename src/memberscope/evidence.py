@@ -65,7 +65,7 @@ class Trajectories:
 
 
 def _check_table(name: str, array: Array) -> None:
-    """Raise unless (n, columns) are there: classes in `perturbed_labels`, finite numbers in `gradients`."""
+    """Raise unless the shape is (n, columns), with classes in `perturbed_labels` and finite numbers in `gradients`."""
     if array.ndim != 2 or array.shape[1] == 0:
         raise UserError(f"{name}: shape {array.shape}; allowed is (records, columns) with at least one column")
     if name == "perturbed_labels":

@@ -1,12 +1,14 @@
-"""The headline of an audit: the one attack that speaks first, and its figures.
+"""The headline of an audit: its primary attack, and that attack's figures.
 
 The strongest of several attacks looks good on the records that it was picked on, even where there is nothing to find: of ten attacks with
-independent scores on noise, the best has a 95% interval above 0.5 in more than a fifth of all data sets. So the attack is either named
-before anything runs, or chosen by its AUC on one half of the records and reported on the other, which had no say in the choice.
+independent scores on noise, the best has a 95% interval above 0.5 in more than a fifth of all data sets. The primary attack is therefore
+either named before anything runs, or chosen by its AUC on one half of the records and reported on the other half, which played no part in
+the choice.
 
 Attacks that are cross-fitted on the audited records are fitted once, on all of them, so that the two halves are not quite independent.
-It does not matter in practice: on 250 data sets of 600 records without signal, with two threshold and four cross-fitted attacks, the
-headline's interval missed 0.5 in 5% (the best of six on all records: 13%), and as often where the choice had fits of its own.
+In practice this does not matter: on 250 data sets of 600 records without signal, with two threshold and four cross-fitted attacks, the
+headline's interval missed 0.5 in 5% (that of the best of six on all records: in 13%), and as often when the attacks were fitted separately
+for the choice.
 """
 
 from __future__ import annotations
@@ -27,24 +29,24 @@ from memberscope.metrics.curve import rank
 
 FILE = "headline.json"
 AUTO = "auto"
-LEAST = 20  # records that each half needs on each side
+LEAST = 20  # members, and non-members, that each half needs
 NULL_DRAWS = 200
 CHOICES = ("named", "only", "strongest", "first")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Headline:
-    """The primary attack of an audit, how it became that, and its figures.
+    """The primary attack of an audit, how it was chosen, and its figures.
 
     Attributes:
         attack, family: which attack.
-        chosen: ``named`` beforehand; the ``only`` one that ran; the ``strongest`` on one half of the records, reported on the other; or
-            the ``first`` that was asked for, where there are too few records for two halves.
-        reason: why it was not chosen as was asked for; empty where it was.
+        chosen: ``named`` beforehand; the ``only`` one that ran; the ``strongest`` on one half of the records, reported on the other; or the
+            ``first`` one in the order asked for, if there are too few records for two halves.
+        reason: why it was not chosen in the way that was asked for; empty if it was.
         candidates: the attacks that ran, in the order asked for.
-        n_member, n_nonmember: the records that `figures` speak of: the reporting half if it is the ``strongest``, else all.
-        figures: name -> `Estimate`, as in a `memberscope.audit_report.Cell`; without ``epsilon_lower_bound`` if it is the ``strongest``:
-            that bound counts the coins of all records.
+        n_member, n_nonmember: records behind `figures`: those of the reporting half for the ``strongest``, else all.
+        figures: name -> `Estimate`, as in a `memberscope.audit_report.Cell`; for the ``strongest`` without ``epsilon_lower_bound``, since
+            that bound counts the coin flips of all records.
     """
 
     attack: str
@@ -65,7 +67,7 @@ class Headline:
 
     @property
     def auc(self) -> Estimate:
-        """The figure that judges."""
+        """The figure that the verdict goes by."""
         return self.figures["auc"]
 
     @property
@@ -75,12 +77,12 @@ class Headline:
 
     @property
     def halved(self) -> bool:
-        """Do the figures speak of half of the records?"""
+        """Are the figures those of half of the records?"""
         return self.chosen == "strongest"
 
     @property
     def how(self) -> str:
-        """How the attack became the primary one, as a phrase."""
+        """How the primary attack was chosen, as a phrase."""
         number = len(self.candidates)
         words = {
             "named": "named before the audit",
@@ -124,7 +126,7 @@ class Interval(Protocol):
 
 
 def verdict_on(auc: Interval) -> str:
-    """``leaks``, ``odd`` or ``quiet``: the interval of an AUC is above 0.5, below it, or holds it; ``none`` without one."""
+    """``leaks``, ``odd`` or ``quiet``: the interval of an AUC lies above 0.5, below it, or contains it; ``none`` without an interval."""
     low, high = auc.ci_low, auc.ci_high
     if low is None or high is None:
         return "none"
@@ -132,7 +134,7 @@ def verdict_on(auc: Interval) -> str:
 
 
 def _plain(figure: Estimate) -> dict[str, Any]:
-    """An Estimate as JSON takes it: a skipped figure's NaN is null, since JSON knows none."""
+    """An Estimate as values for JSON: a skipped figure's NaN becomes null, since JSON has no NaN."""
     values = asdict(figure)
     return {**values, "value": None} if figure.status == "skipped" else values
 
@@ -153,16 +155,16 @@ def find_headline(
     """The headline of an audit's scores.
 
     Args:
-        scores: attack -> (n,) scores of all records, higher = more likely a member, or their ranks: the figures are the same.
+        scores: attack -> (n,) scores of all records, higher = more likely a member; their ranks give the same figures.
         member: (n,) bool, the truth.
         families: attack -> family.
         whole: attack -> its figures on all records.
         seed: of the split into halves (stream ``headline``) and of the reporting half's bootstraps.
         primary: the attack named beforehand, or ``auto`` for the strongest.
-        units: (n,) what is drawn into the halves, such as record ids: the records of one unit, copies of each other, stay together, and
-            each unit stands on the side of its first record. None: each record by itself.
+        units: (n,) what is divided between the halves, such as record ids: records with the same unit stay together, and a unit counts as a
+            member if its first record is one. None: each record by itself.
         labels: (n,) classes, for the null control.
-        thresholds: attack -> the score from which on it calls a record a member, if it has such a threshold of its own.
+        thresholds: attack -> the score from which it calls a record a member, for attacks that have a threshold of their own.
         prior: share of members that ``ppv`` assumes.
 
     Returns:
@@ -181,7 +183,7 @@ def find_headline(
 
     if primary in names:
         return on_all(primary, "named")
-    reason = "" if primary == AUTO else f"{primary}, named before, could not run"
+    reason = "" if primary == AUTO else f"{primary}, which was named beforehand, could not run"
     if len(names) == 1:
         return on_all(names[0], "only", reason)
     tried = split_in_half(scores, member, units=units, labels=labels, rng=seeds.stream(seed, "headline", "halves"))
@@ -210,8 +212,8 @@ def split_in_half(
 ) -> BoolArray:
     """(n,) bool: the half on which the attack is chosen, half of the member and half of the non-member units (rounded down).
 
-    The draw is over the records in an order of their own (by unit, scores, label and membership), so that the same records in another
-    order are split alike; records that are equal in all of that are interchangeable.
+    The records are sorted before the draw (by unit, scores, label and membership), so that the same records in another order are split in
+    the same way; records that are equal in all of these are interchangeable.
     """
     keys: list[Array] = [member, *([] if labels is None else [labels]), *(np.asarray(values) for values in scores.values())]
     order = np.lexsort(keys if units is None else [*keys, units])
@@ -231,12 +233,12 @@ def split_in_half(
 
 
 def strongest(scores: Mapping[str, ArrayLike], member: BoolArray) -> str:
-    """The attack with the highest AUC on these records; of equal ones the first."""
+    """The attack with the highest AUC on these records; the first of several equal ones."""
     return max(scores, key=lambda name: auc_value(rank(scores[name], member)))
 
 
 def _shortage(member: BoolArray, tried: BoolArray) -> str | None:
-    """Why the records are too few to be halved, as a phrase; None if they are not."""
+    """Why there are too few records to be halved, as a phrase; None if there are enough."""
     fewest = min(int(np.count_nonzero(side & half)) for side in (member, ~member) for half in (tried, ~tried))
     if fewest >= LEAST:
         return None
@@ -244,7 +246,7 @@ def _shortage(member: BoolArray, tried: BoolArray) -> str | None:
 
 
 def summarized(headlines: Sequence[Headline]) -> str:
-    """Which attacks speak first in several audits, the most frequent first: ``lira_online (4 of 5), trained_mlp``."""
+    """The primary attacks of several audits, the most frequent first: ``lira_online (4 of 5), trained_mlp (1 of 5)``."""
     names = [found.attack for found in headlines]
     counts = sorted(dict.fromkeys(names), key=lambda name: -names.count(name))
     if len(counts) == 1:

@@ -1,4 +1,4 @@
-"""Is a library here? What is absent is named in one line, with the command that brings it, before anything was computed."""
+"""Checks which libraries are installed: one line names a missing one, with the command that installs it, before anything is computed."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def require(*modules: str, by: str, instead: str = "") -> None:
     """Raise UserError unless all modules are installed.
 
     Args:
-        modules: top-level modules, as they are imported.
+        modules: names of top-level modules, as they are imported.
         by: what needs them, such as ``engine=tfp`` or ``train``.
-        instead: what would do without them.
+        instead: what can be used without them.
     """
     missing = [module for module in modules if not is_installed(module)]
     if missing:
@@ -36,7 +36,7 @@ def require(*modules: str, by: str, instead: str = "") -> None:
 
 @contextlib.contextmanager
 def absence_told(by: str) -> Iterator[None]:
-    """Turn the absence of a library that an import inside comes upon into a UserError; what is missing of our own stays an error."""
+    """Turn an import inside that fails for want of a library into a UserError; a missing module of our own stays an error."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -54,7 +54,7 @@ def _absent(module: str, by: str, instead: str) -> UserError:
 
 
 def _command(module: str) -> str:
-    """The pip command that installs a module, with the version or the extra that our own metadata names."""
+    """The pip command that installs a module, at the version or through the extra that our own metadata names."""
     wanted = _plain(module)
     with contextlib.suppress(metadata.PackageNotFoundError):
         for line in metadata.requires(US) or []:

@@ -41,7 +41,7 @@ class StopFlag:
             self._event.set()
 
     def set(self, cause: str = "request") -> None:
-        """Ask for a stop by hand; `cause` is what the message says it was stopped by."""
+        """Ask for a stop by hand; `cause` says in the message what stopped the work."""
         if not self._event.is_set():
             self.received = cause
             self._event.set()

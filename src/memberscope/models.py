@@ -37,7 +37,7 @@ def check_model(architecture: str, *, depth: int, input_shape: tuple[int, ...], 
     if architecture == "conv" and len(input_shape) != 3:
         hint = f", or images with a channel axis: x[..., None] has records of shape {(*input_shape, 1)}"
         raise UserError(
-            f"model=conv: needs images, and the records have shape {input_shape}; allowed here: dense, mlp"
+            f"model=conv: needs images, but the records have shape {input_shape}; allowed here: dense, mlp"
             + (hint if len(input_shape) == 2 else "")
         )
     if widths and architecture != "mlp":

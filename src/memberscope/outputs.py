@@ -29,10 +29,10 @@ class Reading:
 
     Attributes:
         form: ``logits``, ``probs`` or ``predicted``, as `Predictions` names them.
-        values: (n, classes) for scores, (n,) classes for labels.
-        labels: (n,) classes of the records: numbers of the output's columns; beside labels, the user's own numbers or words.
-        why: what was seen, in words.
-        classes: the names of the classes 0, 1, ... that `labels` number; None where they are the user's own.
+        values: (n, classes) scores, or (n,) classes for labels.
+        labels: (n,) classes of the records: beside scores, numbers of the columns; beside labels, the user's own numbers or words.
+        why: what the reading rests on, in words.
+        classes: names of the classes 0, 1, ... in `labels`; None if those are the user's own.
     """
 
     form: str
@@ -78,7 +78,7 @@ def as_array(raw: Any) -> Array:
         if array.dtype.kind == "O" and array.ndim == 1 and not all(isinstance(value, str | int) for value in array):
             return np.array(
                 array.tolist()
-            )  # a column whose cells are rows of scores, or numbers; integers may be too large for a dtype
+            )  # a column whose cells are rows of scores, or numbers; integers may be too large for any dtype
         return array
     except ValueError:
         raise UserError(
@@ -87,7 +87,7 @@ def as_array(raw: Any) -> Array:
 
 
 def column_names(raw: Any) -> tuple[str, ...] | None:
-    """The names of the columns of an output that is a frame, or of that in a mapping; None for anything else."""
+    """The column names of an output that is a frame, or a mapping with one; None for anything else."""
     if isinstance(raw, Mapping):
         key = _key(raw)
         return None if key is None else column_names(raw[key])
@@ -101,15 +101,16 @@ def read_output(
     """Read the output of n records.
 
     Args:
-        raw: (n, classes) or (n, 1) scores, or (n,) labels or scores of the second of two classes; or a table with one probability a class
+        raw: (n, classes) or (n, 1) scores, or (n,) labels or scores of the second of two classes; or a table with one probability per class
             beside other columns.
         labels: (n,) the records' labels as the user has them: numbers or text.
         asked: one of `OUTPUTS`; ``auto`` decides from the values.
-        classes: the label that each column stands for, where the model says so; else what the columns are named after, where every
-            label is among that; else columns stand for 0, 1, ....
-        names: of the columns; a frame's own unless given.
+        classes: the label that each column stands for, if the model gives it; else what the columns are named after, if every
+            label is among these names; else columns stand for 0, 1, ....
+        names: names of the columns; a frame's own unless given.
 
-    Two columns are made of one: p of (1 - p, p), z of (0, z). Percentages, and rows that all sum to one other number, are divided by it.
+    A single score becomes two columns: a probability p gives (1 - p, p), a logit z gives (0, z). Percentages are divided by 100, and rows
+    that all sum to the same other number by that number.
 
     Raises:
         UserError: the output is neither labels nor scores, does not fit the labels, or is not what was asked for.
@@ -117,7 +118,7 @@ def read_output(
     names = column_names(raw) if names is None else names
     array = _squeezed(as_array(raw))
     if len(array) != len(labels):
-        raise UserError(f"output: {len(array)} rows for {len(labels)} records; allowed: one row a record")
+        raise UserError(f"output: {len(array)} rows for {len(labels)} records; allowed: one row per record")
     if array.ndim == 1:
         return _read_column(array, labels, asked)
     table = _Table.of(array, names if names is not None and len(names) == array.shape[1] else None)
@@ -146,10 +147,10 @@ class _Table:
 
     Attributes:
         values: (n, width) finite numbers.
-        places: of each column, its number in the output.
-        text: numbers of the output's columns that hold no numbers.
-        all_names: the names of all of the output's columns; None where they have none.
-        total: how many columns the output has.
+        places: the number of each column in the output.
+        text: numbers of those columns of the output that hold words.
+        all_names: the names of all columns of the output; None if they have none.
+        total: the number of columns of the output.
     """
 
     values: Array
@@ -160,7 +161,7 @@ class _Table:
 
     @classmethod
     def of(cls, array: Array, names: Sequence[str] | None) -> _Table:
-        """The columns that hold numbers; logarithms of probabilities of 0 are turned into probabilities."""
+        """The columns that hold numbers; log-probabilities that include log 0 are turned into probabilities."""
         width = array.shape[1]
         values, text = array, list[int]()
         if array.dtype.kind not in "fiub":
@@ -168,41 +169,41 @@ class _Table:
             text = [place for place, column in enumerate(columns) if column is None]
             held = [column for column in columns if column is not None]
             if len(held) < 2:
-                raise UserError(f"output: dtype {array.dtype} of shape {array.shape}; allowed: numbers, or one label a record")
+                raise UserError(
+                    f"output: dtype {array.dtype} of shape {array.shape}; allowed: numbers, or one label per record"
+                )
             values = np.stack(held, axis=1)
         if values.dtype.kind == "f" and np.isneginf(values).any() and (values <= 0).all():
-            values = np.exp(
-                values
-            )  # if these are log-probabilities, they are now probabilities; else they are refused as sigmoids are
+            values = np.exp(values)  # log-probabilities are now probabilities; anything else will be refused as sigmoids are
         _check_finite(values)
         places = [place for place in range(width) if place not in set(text)]
         return cls(values=values, places=places, text=text, all_names=None if names is None else list(names), total=width)
 
     @property
     def width(self) -> int:
-        """Number of columns."""
+        """The number of columns."""
         return self.values.shape[1]
 
     @property
     def names(self) -> list[str] | None:
-        """Names of the columns, if they have any."""
+        """The names of the columns, if they have any."""
         return None if self.all_names is None else [self.all_names[place] for place in self.places]
 
     def block(self, classes: Sequence[Any] | None) -> _Table:
-        """The columns of the one probability a class, where others stand beside them; else all that hold numbers."""
+        """The columns that hold one probability per class, if there are others beside them; else all that hold numbers."""
         columns = find_block(self.values, classes=None if classes is None else len(classes), names=self.names)
         if columns is None:
             return self
         return replace(self, values=self.values[:, columns], places=[self.places[column] for column in columns])
 
     def left_out(self) -> list[str]:
-        """What is to be said of the output's other columns: nothing where there are none."""
+        """Notes on the output's other columns; none if there are none."""
         rest = sorted(set(range(self.total)) - set(self.places))
-        return [f"beside them, {say_columns(rest, self.all_names)} left out"] if rest else []
+        return [f"left out: {say_columns(rest, self.all_names)}"] if rest else []
 
 
 def _scale(table: _Table, asked: str) -> scales.Scale:
-    """The scale of the scores: the one that was asked for, if the values allow it, else the one that they show."""
+    """The scale of the scores: the one that was asked for, if the values allow it, or with ``auto`` the one that they show."""
     values, whole = table.values, len(table.places) == table.total
     if asked == "logits" and whole:
         found = scales.not_logits(values)
@@ -226,23 +227,21 @@ def _scale(table: _Table, asked: str) -> scales.Scale:
 
 
 def _check_logits(table: _Table, asked: str) -> None:
-    """Raise UserError where some columns hardly belong to a table of logits: then it holds something else beside them."""
+    """Raise UserError if some columns are unlikely to be logits, so that the table probably holds something else beside them."""
     way = "the scores alone" + (", or output=logits if all columns are logits" if asked == "auto" and not table.text else "")
     if table.text:
-        what = f"{say_columns(table.text, table.all_names)} holds no numbers, and the others are no probabilities"
+        what = f"{say_columns(table.text, table.all_names)} holds no numbers, and the others hold no probabilities"
         raise UserError(f"output: {what}; allowed: {way}")
     if odd := odd_columns(table.values):
-        what = (
-            f"{say_columns(odd, table.names)} holds whole numbers beside fractions: a class or a number of the record, perhaps"
-        )
+        what = f"{say_columns(odd, table.names)} holds whole numbers beside fractions: perhaps a class or a record number"
         raise UserError(f"output: {what}; allowed: {way}")
     if narrow := narrow_columns(table.values):
-        what = f"{say_columns(narrow, table.names)} lie in [0, 1] and the others do not: probabilities beside something else, perhaps"
+        what = f"{say_columns(narrow, table.names)} lie in [0, 1] and the others do not: perhaps probabilities beside something else"
         raise UserError(f"output: {what}; allowed: {way}")
 
 
 def _classes_of(names: Sequence[str] | None, labels: Array) -> list[str] | None:
-    """What stands in the names of the columns between what all of them begin and end with, if it tells the class of every label."""
+    """The names of the columns without the beginning and the end that all of them share, if these include the class of every label."""
     if names is None or len(set(names)) < len(names):
         return None
     wanted = {label_name(label) for label in labels.tolist()}
@@ -255,7 +254,7 @@ def _classes_of(names: Sequence[str] | None, labels: Array) -> list[str] | None:
 
 
 def _shared(names: Sequence[str]) -> int:
-    """How many characters all names begin with."""
+    """The length of the beginning that all names share."""
     return next(
         (place for place, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1), min(map(len, names))
     )
@@ -286,9 +285,9 @@ def class_numbers(labels: Array, width: int, classes: Sequence[Any] | None) -> A
 
 
 def whole_numbers(values: Array) -> Array | None:
-    """The values as int64 (uint64 where that is too small) if all are whole numbers, whatever their dtype; else None.
+    """The values as int64 (or uint64 if they are too large) if all are whole numbers, whatever their dtype; else None.
 
-    Text counts where it is spelled as a number is: ``7``, but not ``007``, which is another word.
+    Text counts if it is written as a number usually is: ``7``, but not ``007``, which is a word.
     """
     if values.dtype.kind == "f":
         if not np.isfinite(values).all() or (values != np.floor(values)).any() or np.abs(values).max(initial=0) >= 2.0**63:
@@ -327,7 +326,7 @@ def _squeezed(array: Array) -> Array:
 
 
 def _key(raw: Mapping[Any, Any]) -> Any:
-    """The key of the one array of a mapping that is read; None if that is open."""
+    """The key of the array that is read from a mapping; None if that is unclear."""
     keys = list(raw)
     return keys[0] if len(keys) == 1 else next((name for name in _PREFERRED if name in raw), None)
 
@@ -338,7 +337,7 @@ def _check_finite(array: Array) -> None:
 
 
 def _numbers(column: Array) -> Array | None:
-    """A column of objects or text as float64, or None if it holds anything but numbers."""
+    """A column of objects or text as float64; None if it holds anything but numbers."""
     if column.dtype.kind in "US" or any(isinstance(value, str | bytes) for value in column[:100]):
         return None
     try:
@@ -348,19 +347,19 @@ def _numbers(column: Array) -> Array | None:
 
 
 def _read_column(array: Array, labels: Array, asked: str, *, why: str = "") -> Reading:
-    """One number or word a record: labels, or the score of the second of two classes."""
+    """One number or word per record: labels, or the score of the second of two classes."""
     if array.dtype.kind not in "fiubOUS":
-        raise UserError(f"output: dtype {array.dtype} of shape {array.shape}; allowed: numbers, or one label a record")
+        raise UserError(f"output: dtype {array.dtype} of shape {array.shape}; allowed: numbers, or one label per record")
     _check_finite(array)
     words = array.dtype.kind not in "f" or whole_numbers(array) is not None
     if asked in ("logits", "probs") and words:
         raise UserError(f"output={asked}: the model returns labels, such as {array[0]!r}; allowed: auto, labels")
     if asked == "labels" or words:
-        return _labels(array, labels, why or "one whole number or word a record: labels only", sure=asked == "labels")
+        return _labels(array, labels, why or "one whole number or word per record: labels only", sure=asked == "labels")
     low, high, classes = float(array.min()), float(array.max()), len(np.unique(labels))
     if classes > 2:
         raise UserError(
-            f"output: one number a record, from {low:.3g} to {high:.3g}, for {classes} classes: neither labels nor scores; allowed: "
+            f"output: one number per record, from {low:.3g} to {high:.3g}, for {classes} classes: neither labels nor scores; allowed: "
             "a classifier"
         )
     inside = low >= 0 and high <= 1
@@ -368,7 +367,7 @@ def _read_column(array: Array, labels: Array, asked: str, *, why: str = "") -> R
         asked = "probs" if inside else "logits"
         why = "one number in [0, 1] a record and two classes: the probability of the second"
         if not inside:
-            why = f"one number a record from {low:.3g} to {high:.3g} and two classes: the log-odds of the second"
+            why = f"one number per record from {low:.3g} to {high:.3g} and two classes: the log-odds of the second"
             if low >= 0 or high <= 0:
                 sign = (
                     "none below 0: a percentage, or log-odds"
@@ -376,14 +375,14 @@ def _read_column(array: Array, labels: Array, asked: str, *, why: str = "") -> R
                     else "none above 0: the logarithm of a probability, or log-odds"
                 )
                 raise UserError(
-                    f"output: one number a record from {low:.3g} to {high:.3g}, {sign}; allowed: probabilities in [0, 1], or output=logits "
-                    "if they are log-odds"
+                    f"output: one number per record from {low:.3g} to {high:.3g}, {sign}; allowed: probabilities in [0, 1], or "
+                    "output=logits if they are log-odds"
                 )
     elif asked == "probs" and not inside:
-        raise UserError(f"output=probs: one number a record from {low:.3g} to {high:.3g}; allowed: probabilities in [0, 1]")
+        raise UserError(f"output=probs: one number per record from {low:.3g} to {high:.3g}; allowed: probabilities in [0, 1]")
     elif asked == "logits" and inside and high - low > scales.SPREAD:
         raise UserError(
-            "output=logits: one number a record, all in [0, 1]: a probability, by the look of it; allowed: auto, probs, or log-odds"
+            "output=logits: one number per record, all in [0, 1]: apparently probabilities; allowed: auto, probs, or log-odds"
         )
     else:
         why = f"output={asked} was asked for"
@@ -393,22 +392,22 @@ def _read_column(array: Array, labels: Array, asked: str, *, why: str = "") -> R
 
 
 def _labels(array: Array, labels: Array, why: str, *, sure: bool) -> Reading:
-    """Labels as numbers if both the model's and the records' are, else as words; any numbers and words are classes."""
+    """Labels as numbers if both the model's and the records' are numbers, else as words; any number or word can be a class."""
     said, truth = whole_numbers(array), whole_numbers(labels)
     if said is None or truth is None:
         lacking = sum(value is None or value != value for value in array.tolist())
         if lacking:
-            raise UserError(f"output: no label for {lacking} of {len(array)} records; allowed: one label a record")
+            raise UserError(f"output: no label for {lacking} of {len(array)} records; allowed: one label per record")
         said, truth = (np.array([label_name(value) for value in part.tolist()]) for part in (array, labels))
     known = np.isin(said, truth)
     if not known.any():
         raise UserError(
-            f"output: labels such as {said[0]} and records labelled such as {truth[0]} have none in common; allowed: the labels it knows"
+            f"output: labels such as {said[0]} and records labelled such as {truth[0]} have none in common; allowed: labels that it knows"
         )
     if not sure and known.mean() < 0.5:
         raise UserError(
-            f"output: {int((~known).sum())} of {len(said)} records get a label that no record has, such as {said[~known][0]}: a score or a "
-            "number of the record, perhaps; allowed: labels, or output=labels if they are"
+            f"output: {int((~known).sum())} of {len(said)} records get a label that no record has, such as {said[~known][0]}: perhaps a "
+            "score or a record number; allowed: labels, or output=labels if these are labels"
         )
     return Reading(form="predicted", values=said, labels=truth, why=why)
 

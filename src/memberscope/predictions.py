@@ -58,7 +58,7 @@ class _Outputs:
             self._check_shape("record_ids", self.record_ids, self._records_shape)
 
     def _line_up(self) -> None:
-        """Put what carries an index (Series, frames) in one order; UserError where that is not certain."""
+        """Put values that carry an index (Series, frames) in one order; UserError if that order is not certain."""
         columns: Mapping[str, Any] = getattr(self, "columns", {})
         given = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("released", "columns")}
         given = {name: value for name, value in given.items() if value is not None}
@@ -73,7 +73,7 @@ class _Outputs:
 
     @property
     def _record_axis(self) -> int:
-        """The axis of outputs that counts records."""
+        """The axis of outputs that runs over records."""
         return 0
 
     @property
@@ -87,7 +87,7 @@ class _Outputs:
 
     @property
     def n_classes(self) -> int | None:
-        """Number of classes: the width of logits or probs, else how many different ones are seen, else None."""
+        """The number of classes: the width of logits or probs, else the number of different classes seen, else None."""
         scores = self.logits if self.logits is not None else self.probs
         if scores is not None:
             return int(scores.shape[-1])
@@ -104,7 +104,7 @@ class _Outputs:
     @staticmethod
     def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
         if array.ndim != len(shape):
-            axes = "one value a record" if len(shape) == 1 else "(models, records)"
+            axes = "one value per record" if len(shape) == 1 else "(models, records)"
             raise UserError(f"{name}: {array.ndim} axes, shape {array.shape}; allowed is {len(shape)}: {axes}")
         if array.shape != shape:
             raise UserError(f"{name}: shape {array.shape}; the other arrays ask for {shape}")
@@ -229,19 +229,19 @@ class Predictions(_Outputs):
     Attributes:
         logits: (n, classes) floats before the softmax, any shift.
         probs: (n, classes), each row summing to one within 1e-3 unless `released`.
-        predicted: (n,) the published class where nothing else is: any integers, or words.
+        predicted: (n,) the published class, if nothing else is published: any integers, or words.
         loss_nats: (n,) cross-entropy of the true label, natural logarithm.
         entropy_nats: (n,) entropy of the prediction, natural logarithm.
-        labels: (n,) ints from 0, the columns of `logits` or `probs`; beside other forms any integers, or words. May be None only beside
-            `loss_nats` or `entropy_nats`.
+        labels: (n,) integers from 0, which number the columns of `logits` or `probs`; with other forms any integers, or words. May be None
+            only with `loss_nats` or `entropy_nats`.
         member: (n,) bool, in this model's training set? Both values must occur.
         record_ids: (n,) ints or text; records that share one are never split between an attack's training and scoring.
         inputs: (n, ...), what the model was shown.
         released: `probs` are what a service publishes (top-N, rounded) and may sum to less than one.
         columns: name -> (n,) array of a user's own, to slice by.
 
-    Series and frames are put in one order by their index; see `memberscope.aligned`. A frame of scores whose columns are named 0, 1, ... is
-    read by these names.
+    Series and frames are put in one order by their index; see `memberscope.aligned`. If the columns of a frame of scores are named 0, 1,
+    ..., they are read by name.
 
     Raises:
         UserError: one line naming the array, what is wrong with it and what is allowed.
@@ -253,7 +253,7 @@ class Predictions(_Outputs):
     @property
     def _lead(self) -> tuple[int, ...]:
         if self.member.ndim != 1:
-            raise UserError(f"member: {self.member.ndim} axes, shape {self.member.shape}; allowed is 1: one value a record")
+            raise UserError(f"member: {self.member.ndim} axes, shape {self.member.shape}; allowed is 1: one value per record")
         return self.member.shape
 
     def __post_init__(self) -> None:  # noqa: D105

@@ -1,6 +1,6 @@
 """Progress of long work: a bar on a terminal, plain lines every few seconds elsewhere, each with an estimate of what is left.
 
-Where units take long, both can be shown again and again although none was finished, so that work does not look like a standstill.
+Where a unit takes long, both can be shown regularly even while no unit is finished, so that the work does not seem to stand still.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Progress:
         label: what is going on.
         unit: the word for one unit.
         stream: where to write; stderr unless given.
-        alive: show a line every few seconds even if no unit was finished; for the outermost of several.
+        alive: show a line every few seconds even if no unit was finished; meant for the outermost of nested ones.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Progress:
         self.note = ""
 
     def __enter__(self) -> Self:
-        """Begin to show signs of life, where they are asked for."""
+        """Start to show regular lines, if `alive` asked for them."""
         if self._life is not None:
             self._life.start()
         return self
@@ -85,7 +85,7 @@ class Progress:
 
 
 class Waiting:
-    """While entered, a line every few seconds says what is going on and since when; nothing is said of what is over sooner.
+    """Context in which a line every few seconds says what is going on and for how long; quick work shows no line.
 
     Args:
         label: what is going on.
@@ -93,7 +93,7 @@ class Waiting:
     """
 
     def __init__(self, label: str, *, stream: TextIO | None = None) -> None:
-        """Nothing is said yet."""
+        """Create it; lines begin when the context is entered."""
         self._label, self._stream = label, stream if stream is not None else sys.stderr
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -111,4 +111,4 @@ class Waiting:
     def _run(self) -> None:
         start = time.monotonic()
         while not self._ended.wait(LINE_SECONDS):
-            print(f"{self._label} [{time.monotonic() - start:.0f} s gone]", file=self._stream, flush=True)
+            print(f"{self._label} [{time.monotonic() - start:.0f} s so far]", file=self._stream, flush=True)

@@ -17,7 +17,7 @@ Records = NDArray[Any]
 SHIFTS = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))
 BIT_RATES = (0.02, 0.05, 0.1, 0.25)
 NOISE_SCALES = (0.02, 0.1, 0.4, 1.2)
-"""Under the weakest most labels begin to change; under the strongest hardly one stays, so that few records tie at the top."""
+"""Under the weakest, labels only begin to change; under the strongest, hardly any stay, so that few records tie at the top."""
 
 
 def is_image(x: Records) -> bool:
@@ -80,7 +80,7 @@ def perturbed(x: Records, *, bit_rate: float, noise_scale: float, rng: np.random
     """
     binary, width, out = is_binary(x), int(np.prod(x.shape[1:])), np.empty_like(x)
     low, high = (0.0, 1.0) if binary else _range(x)
-    for rows in row_chunks(len(x), width):  # no float copy of all images at once
+    for rows in row_chunks(len(x), width):  # avoids a float copy of all images at once
         part = x[rows]
         if binary:
             flip = rng.random(part.shape, dtype=np.float32) < bit_rate
@@ -93,7 +93,7 @@ def perturbed(x: Records, *, bit_rate: float, noise_scale: float, rng: np.random
 
 
 def _range(x: Records) -> tuple[Any, Any]:
-    """Smallest and largest value that a copy may have, of all features or of each."""
+    """The smallest and largest values that a copy may have, for all features together or for each."""
     if x.dtype == np.uint8:
         return 0.0, 255.0
     if x.dtype.kind == "f" and bool(((x >= 0) & (x <= 1)).all()):

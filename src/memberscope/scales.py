@@ -92,7 +92,7 @@ def not_logits(scores: Array) -> tuple[str, str] | None:
     """Why (..., classes) finite numbers are no logits, and what to give instead; None if they may be logits.
 
     Logits may be shifted by any number, so that little speaks against values that their owner calls logits: that they are probabilities,
-    percentages, or a sigmoid a class. Rows that are all alike say nothing whatever their scale, and pass.
+    percentages, or a sigmoid per class. Rows that are all alike say nothing whatever their scale, and pass.
     """
     if not scores.size or scores[:1].min() < 0:  # most logits are seen to be so at the first row
         return None
@@ -104,7 +104,10 @@ def not_logits(scores: Array) -> tuple[str, str] | None:
     if found.total == PERCENT:
         return "the rows are non-negative and all sum to 100: percentages", "give them as probs, divided by 100"
     if found.high <= 1 and found.spread > SPREAD:
-        return f"all values lie in [0, 1] and the rows sum to {_range(found)}: one sigmoid a class, by the look of it", SIGMOIDS
+        return (
+            f"all values lie in [0, 1] and the rows sum to {_range(found)}: one sigmoid per class, by the look of it",
+            SIGMOIDS,
+        )
     return None
 
 
@@ -147,7 +150,7 @@ def check_probs(name: str, probs: Array, *, released: bool) -> None:
     if found.most <= 1 + SUM_TOLERANCE:
         way = "normalize the rows, or set released=true for a release that publishes only part of the probabilities"
     elif found.high <= 1:
-        way = f"where it is one sigmoid a class, {SIGMOIDS}"
+        way = f"where it is one sigmoid per class, {SIGMOIDS}"
     elif found.minus_log_sum:
         way = "these are negative logarithms of probabilities: turn their sign and give them as logits"
     else:

@@ -1,4 +1,4 @@
-"""Signals: one number a record, read off what the model said of it. All in nats and float64, computed in chunks of rows.
+"""Signals: one number per record, read off what the model said of it. All in nats and float64, computed in chunks of rows.
 
 From logits, everything goes through a stable log-sum-exp: with ``d = z - max z`` and ``rest`` the sum of ``exp(d)`` over all
 classes but the largest, the loss is ``(max z - z_y) + log1p(rest)`` and keeps its relative precision down to 1e-300, where

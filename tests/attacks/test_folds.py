@@ -86,7 +86,7 @@ def test_sides_without_a_common_class_are_balanced_as_wholes_and_it_is_said() ->
     result = registry.get("trained_lr").score(Evidence(target=predictions), seed=0)
     assert isinstance(result, AttackScores)
     assert "each model trained on at least 60 members and as many non-members" in result.notes[0]
-    assert result.notes[1].startswith("members and non-members have hardly a class in common")
+    assert result.notes[1].startswith("members and non-members have hardly any class in common")
     unknown = registry.get("trained_lr").score(Evidence(target=Predictions(loss_nats=rng.random(200), member=member)), seed=0)
     assert isinstance(unknown, AttackScores)
     assert unknown.notes[1].startswith("labels are unknown")

@@ -41,7 +41,7 @@ def test_the_score_is_the_weighed_share_of_right_copies_less_that_of_the_class()
     right = np.column_stack([target.predicted == target.labels, copies == target.labels[:, None]])
     np.testing.assert_allclose(result.scores, _naive(right, target.labels), atol=1e-12)
     assert result.decisions is None
-    note = "3 perturbed copies a record and the record itself, against the shares of its class"
+    note = "3 perturbed copies per record and the record itself, compared with the shares of its class"
     assert (result.family, result.notes) == ("label_only", (note,))
     rng = np.random.default_rng(0)
     right, labels = rng.random((60, 9)) < np.linspace(0.9, 0.1, 9), rng.integers(0, 4, 60) * 1000

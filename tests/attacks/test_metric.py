@@ -95,7 +95,7 @@ def test_a_class_without_shadow_members_borrows_the_threshold_of_all_and_says_so
     lame = ShadowPredictions(logits=shadows.logits, labels=shadows.labels, member=member)
     result = registry.get("metric_confidence").score(Evidence(target=evidence.target, shadows=lame), seed=0)
     assert isinstance(result, AttackScores)
-    assert result.notes[-1] == "classes without shadow members or non-members took the threshold of all classes: [2]"
+    assert result.notes[-1] == "classes without shadow members or non-members use the threshold of all classes: [2]"
     none = ShadowPredictions(logits=shadows.logits, labels=shadows.labels, member=member & False)
     skip = registry.get("metric_confidence").score(Evidence(target=evidence.target, shadows=none), seed=0)
     assert isinstance(skip, Skip)

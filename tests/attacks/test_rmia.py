@@ -128,7 +128,7 @@ def test_one_reference_model_is_enough(attack: Rmia) -> None:
     assert isinstance(result, AttackScores)
     assert _auc(result.scores, member[0]) > _auc(calibration.log_prob(evidence.target), member[0]) + 0.015
     assert result.notes[0].startswith("1 reference models, 200 records of a population, gamma 2, temperature ")
-    assert result.notes[0].endswith("(from the shadows' means: none can stand in for the target)")
+    assert result.notes[0].endswith("(from the shadows' means: no shadow can stand in for the target)")
     if attack.online:
         assert (
             f"{int((~member[1]).sum())} records have no IN model, and took its probability from the line of a" in result.notes

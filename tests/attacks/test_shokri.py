@@ -123,7 +123,7 @@ def test_a_class_with_too_few_records_takes_the_model_of_all_and_says_so() -> No
     sided = dataclasses.replace(evidence, shadows=dataclasses.replace(shadows, member=shadows.member & (shadows.labels != 2)))
     for lame in (absent, sided):
         result = _score(lame)
-        assert result.notes[-1].endswith("took the attack model of all classes: [2]")
+        assert result.notes[-1].endswith("use the attack model of all classes: [2]")
         here = lame.target.labels == 2
         limit = norm.cdf(1 / np.sqrt(2))
         assert limit - 0.13 < roc_auc_score(lame.target.member[here], result.scores[here]) < limit + 0.13

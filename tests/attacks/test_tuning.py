@@ -219,10 +219,10 @@ def test_pooled_levels_are_the_plain_deviation_of_all_values() -> None:
 
 def test_without_stand_ins_the_usual_settings_are_named() -> None:
     small = _fleet(8, n=60)  # no stand-in has 50 members and 50 others
-    assert "smoothing 0.001 (usual: none can stand in for the target)" in _result("lira_online", small).notes[0]
+    assert "smoothing 0.001 (defaults: no shadow can stand in for the target)" in _result("lira_online", small).notes[0]
     alone = _fleet(2).with_models(np.arange(1))
     note = _result("rmia_offline", alone).notes[0]
-    assert note.endswith("(from the shadows' means: none can stand in for the target)")
+    assert note.endswith("(from the shadows' means: no shadow can stand in for the target)")
     bench_gap = rmia_settings.choose(alone.shadows, alone.population.models([1]), online=False, temperature=None, a=None)
     heights = np.sort(alone.shadows.logits[0], axis=1)
     assert bench_gap.temperature == pytest.approx(np.median(heights[:, -1] - heights[:, -2]) / 2, rel=1e-5)

@@ -232,7 +232,7 @@ def test_metrics_of_a_model_group_by_figure(screen: Screen, site: Site) -> None:
             sections[section] = sections.get(section, 0) + 1
     assert {"auc", "advantage", "tpr_at_fpr_0_001", "train", "val"} <= set(sections)
     missing = [section for section, count in sections.items() if f"\n{section}\n({count})\n" not in text]
-    assert missing == [], "a section a figure, with a chart an attack"
+    assert missing == [], "a section per figure, with a chart per attack"
     screen.keep("metrics")
 
 

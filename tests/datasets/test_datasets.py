@@ -91,7 +91,7 @@ def test_a_users_file(tmp_path: Path) -> None:
     ("arrays", "part"),
     [
         ({"x": np.zeros((3, 2))}, "no array 'y'"),
-        ({"x": np.zeros((3, 2)), "y": np.zeros(2, int)}, "one label a record"),
+        ({"x": np.zeros((3, 2)), "y": np.zeros(2, int)}, "one label per record"),
         ({"x": np.full((2, 2), 7.0), "y": np.array([0, 1])}, "from 7 to 7"),
         ({"x": np.zeros((2, 2)), "y": np.array([0.5, 1])}, "integer labels"),
         ({"x": np.zeros((2, 2)), "y": np.array([-1, 1])}, "labels from -1"),

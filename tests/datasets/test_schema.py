@@ -134,7 +134,7 @@ def test_words_that_mean_missing_are_the_users_to_name(tmp_path: Path) -> None:
     (side,), told = typed(text)
     assert side.x["country"].tolist() == ["NA", "?", "DE"]
     assert side.y.tolist() == ["NA", "b", "b"]
-    assert "column country: 'NA' was taken for a word (na_values=NA makes it a missing value)" in told
+    assert "column country: 'NA' was read as a word (na_values=NA makes it a missing value)" in told
     (side,), told = typed(text, na_values=("NA", "?"))
     assert side.x["country"].isna().tolist() == [True, True, False]
     assert side.x["n"].tolist()[::2] == [1.0, 3.0]
@@ -242,7 +242,7 @@ def test_only_what_the_model_is_shown_is_part_of_a_record() -> None:
     sides, told = typed(inside, outside, shown={"a": "long"})
     a, b = record_ids(*sides)
     assert np.isin(a, b).tolist() == [False, True]
-    assert told == "columns that the model does not take left out: id"
+    assert told == "columns left out, since the model does not take them: id"
     whole, _ = typed(inside, outside)
     assert not np.isin(*record_ids(*whole)).any()
     bytes_beside = of_frame(pd.DataFrame({"a": [6], "raw": [b"x"], "label": 1}))
@@ -259,7 +259,7 @@ def test_only_what_the_model_is_shown_is_part_of_a_record() -> None:
 def test_what_is_none_of_the_four_kinds_is_refused_in_one_line(cells: Any, named: str) -> None:
     side = Records(x=pd.DataFrame({"odd": cells}), y=np.arange(2), name="data", path="a frame")
     with pytest.raises(
-        UserError, match=f"data=a frame: column odd holds {named}.*; allowed: numbers, words, booleans or dates"
+        UserError, match=f"data=a frame: column odd holds {named}.*; allowed: one number, word, boolean or date"
     ):
         one_schema([side])
 

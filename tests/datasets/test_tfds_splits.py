@@ -57,8 +57,8 @@ def test_a_split_that_is_a_part_of_another_counts_once(tmp_path: Path) -> None:
     assert (len(data), len(rows_of(data)), data.copies) == (80, 80, 27)
     assert data.source.endswith("splits train + test + extra pooled")
     assert data.notes == (
-        "2 of 12 records of extra are records of train + test, too, and count once",
-        "25 of 25 records of small1 are records of train, too, and count once",
+        "2 of 12 records of extra are also in train + test, and count once",
+        "25 of 25 records of small1 are also in train, and count once",
     )
     assert (data.sizes.nonmembers, data.sizes.validation) == (20, 10)
     kept = load_dataset("tfds:nested_splits", data_dir=str(tmp_path), duplicates="keep")
@@ -102,4 +102,4 @@ def test_sixteen_bit_images_are_scaled_by_their_range(tmp_path: Path) -> None:
     assert (data.x.dtype, data.scale) == (np.float32, 1.0)
     found = np.sort(data.scaled(np.arange(80)).reshape(80, -1), axis=0)
     np.testing.assert_allclose(found, np.sort(deep.reshape(80, -1) / 65_535, axis=0), atol=1e-6)
-    assert "divided by 65,535, the largest number of 16 bits" in data.notes[0]
+    assert "divided by 65,535, the largest number with 16 bits" in data.notes[0]

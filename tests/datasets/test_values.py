@@ -19,15 +19,20 @@ IMAGES = np.arange(2 * 4 * 4).reshape(2, 4, 4, 1)
         (IMAGES.astype(np.int64), np.uint8, 31, "divided by 255"),
         (IMAGES.astype(np.uint16), np.uint8, 31, "divided by 255"),
         (IMAGES.astype(np.float64), np.uint8, 31, "divided by 255"),
-        ((IMAGES * 2114).astype(np.uint16), np.float32, 31 * 2114 / 65_535, "divided by 65,535, the largest number of 16 bits"),
-        ((IMAGES * 132).astype(np.uint16), np.float32, 31 * 132 / 4_095, "divided by 4,095, the largest number of 12 bits"),
+        (
+            (IMAGES * 2114).astype(np.uint16),
+            np.float32,
+            31 * 2114 / 65_535,
+            "divided by 65,535, the largest number with 16 bits",
+        ),
+        ((IMAGES * 132).astype(np.uint16), np.float32, 31 * 132 / 4_095, "divided by 4,095, the largest number with 12 bits"),
         ((IMAGES * 132).astype(np.int32), np.float32, 31 * 132 / 4_095, "divided by 4,095"),
         (IMAGES / 31, np.float32, 1.0, ""),
         ((IMAGES / 31).astype(np.float16), np.float32, 1.0, ""),
         (IMAGES > 7, np.bool_, 1.0, ""),
-        ((IMAGES > 7).astype(np.uint8), np.bool_, 1.0, "taken as bits"),
+        ((IMAGES > 7).astype(np.uint8), np.bool_, 1.0, "read as bits"),
         ((IMAGES > 7).astype(np.int64), np.float32, 1.0, ""),
-        ((IMAGES > 7)[:, :, 0, 0].astype(np.uint8), np.bool_, 1.0, "taken as bits"),
+        ((IMAGES > 7)[:, :, 0, 0].astype(np.uint8), np.bool_, 1.0, "read as bits"),
         (np.zeros((2, 3), np.uint8), np.uint8, 0, ""),
     ],
 )
@@ -63,7 +68,7 @@ def test_a_file_says_what_was_done(tmp_path: Path) -> None:
     np.savez(tmp_path / "deep.npz", x=(IMAGES * 2114).astype(np.uint16), y=np.array([0, 1]))
     data = load_dataset(str(tmp_path / "deep.npz"))
     assert data.scaled(np.arange(2)).max() == pytest.approx(31 * 2114 / 65_535, rel=1e-6)
-    assert data.notes == ("uint16 images with values from 0 to 65534 were divided by 65,535, the largest number of 16 bits",)
+    assert data.notes == ("uint16 images with values from 0 to 65534 were divided by 65,535, the largest number with 16 bits",)
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_records_on_both_sides_are_refused_unless_allowed(laboratory: Any) -> No
     with pytest.raises(UserError, match="30 of 400 members are also non-members"):
         evaluate(**options, evaluator_config=ask)
     result = evaluate(**options, evaluator_config={**ask, "allow_overlap": "yes"})
-    assert "drawn toward chance" in result.artifacts["memberscope/summary.md"].content
+    assert "draw every figure toward chance" in result.artifacts["memberscope/summary.md"].content
 
 
 def _auc(laboratory: Any, frame: pd.DataFrame, uri: str, **config: Any) -> float:
@@ -162,7 +162,7 @@ def test_a_frame_of_the_users_own_is_sliced_and_its_ids_are_no_part_of_a_record(
     result = evaluate(uri, frame, targets="label", evaluators="memberscope", evaluator_config={**ask, "allow_overlap": "yes"})
     table = result.artifacts["memberscope/attacks.csv"].content
     assert table[table["slice"] == "region:north"]["n_member"].iloc[0] == 200
-    assert "does not take left out: id, region" in result.artifacts["memberscope/summary.md"].content
+    assert "does not take them: id, region" in result.artifacts["memberscope/summary.md"].content
     said = frame.assign(said="stay")
     static = {"targets": "label", "predictions": "said", "evaluators": "memberscope"}
     with pytest.raises(UserError, match="30 of 400 members are also non-members"):

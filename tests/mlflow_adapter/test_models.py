@@ -185,11 +185,11 @@ def test_what_does_not_fit_gets_one_line_and_exit_code_two(
         assert (run.info.status, run.data.tags["memberscope.exit_code"]) == ("FAILED", "2")
         assert not run.data.metrics, "nothing half done"
     assert cli.main(["audit", f"--model_uri={uri}", *inside, "--nonmembers=shared.csv", "--allow_overlap=yes", *FILES[2:]]) == 0
-    assert "drawn toward chance" in capsys.readouterr().out
+    assert "draw every figure toward chance" in capsys.readouterr().out
 
 
 class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow's own has no types
-    """Answers with what it is made of: a table of the class and one probability a class, or one number a class."""
+    """Answers with what it is made of: a table of the class and one probability per class, or one number per class."""
 
     def __init__(self, forest: Any, form: str) -> None:
         self.forest, self.form = forest, form
@@ -233,7 +233,7 @@ def test_a_table_of_an_answer_gives_what_its_probabilities_give(
         assert cli.main(["audit", f"--model_uri={serve(laboratory, columns, form)}", *WHOLE]) == 0
         said, run = capsys.readouterr().out, last_run(laboratory)
         assert "output read as **probs**" in said
-        assert ("columns best, rank left out" in said) == (form == "table")
+        assert ("left out: columns best, rank" in said) == (form == "table")
         assert ("percentages, divided by 100" in said) == (form == "percent")
         assert run.data.params["data.class_names"] == ("stay,churn" if form == "backwards" else "churn,stay")
         found[form] = run.data.metrics["auc/threshold_loss"]
@@ -386,7 +386,7 @@ def test_a_record_is_what_the_model_is_shown(laboratory: Any, capsys: pytest.Cap
         assert cli.main(words) == 2
         assert "90 of 400 members are also non-members" in capsys.readouterr().err
     assert cli.main([*words, "--allow_overlap=yes"]) == 0
-    assert "Records: columns that the model does not take left out: zip." in capsys.readouterr().out
+    assert "Records: columns left out, since the model does not take them: zip." in capsys.readouterr().out
 
 
 def test_a_model_without_a_signature_is_shown_the_columns_that_it_was_fitted_on(

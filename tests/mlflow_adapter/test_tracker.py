@@ -166,16 +166,14 @@ def test_a_deleted_experiment_is_to_be_restored_or_another_to_be_named(store: Pa
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    advice = f"was deleted; allowed: restore it (mlflow experiments restore --experiment-id {gone}), or name another"
+    advice = f"is deleted; allowed: restore it (mlflow experiments restore --experiment-id {gone}), or name another"
     assert said().startswith(f"experiment memberscope: {advice}")
     assert said(MLFLOW_EXPERIMENT_NAME="memberscope").startswith(f"experiment memberscope: {advice}")
     assert said(MLFLOW_EXPERIMENT_ID=gone).startswith(f"MLFLOW_EXPERIMENT_ID={gone}: {advice}")
-    assert said(MLFLOW_RUN_ID=session.tracker.run_id).startswith(
-        f"MLFLOW_RUN_ID={session.tracker.run_id}: that run was deleted"
-    )
-    assert said(MLFLOW_EXPERIMENT_ID="99").startswith("MLFLOW_EXPERIMENT_ID=99: there is no experiment of that id")
-    assert said(MLFLOW_EXPERIMENT_ID="mine").startswith("MLFLOW_EXPERIMENT_ID=mine: there is no experiment of that id")
-    assert said(MLFLOW_RUN_ID="0" * 32).startswith(f"MLFLOW_RUN_ID={'0' * 32}: there is no run of that id")
+    assert said(MLFLOW_RUN_ID=session.tracker.run_id).startswith(f"MLFLOW_RUN_ID={session.tracker.run_id}: that run is deleted")
+    assert said(MLFLOW_EXPERIMENT_ID="99").startswith("MLFLOW_EXPERIMENT_ID=99: no experiment in this store has that id")
+    assert said(MLFLOW_EXPERIMENT_ID="mine").startswith("MLFLOW_EXPERIMENT_ID=mine: no experiment in this store has that id")
+    assert said(MLFLOW_RUN_ID="0" * 32).startswith(f"MLFLOW_RUN_ID={'0' * 32}: no run in this store has that id")
     with monkeypatch.context() as patch:
         patch.setenv("MLFLOW_EXPERIMENT_NAME", "another")
         with open_session("train", name="x") as other:

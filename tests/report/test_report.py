@@ -412,7 +412,7 @@ def test_runs_of_one_setting_are_those_that_differ_in_the_seed_alone() -> None:
         ("a", (0, 1), 2), ("b", (0,), 1), ("a", (0,), 1), ("a", (), 1),
     ]  # fmt: skip
     twice = settings_of([seeded("a", 0), replace(seeded("a", 0), id="f" * 32), seeded("a", 1)])
-    assert [len(one.runs) for one in twice] == [2, 1], "one run a seed"
+    assert [len(one.runs) for one in twice] == [2, 1], "one run per seed"
 
 
 def test_a_settings_figure_is_the_mean_of_its_headlines_with_a_t_interval() -> None:

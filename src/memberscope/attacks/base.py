@@ -1,4 +1,4 @@
-"""What an attack is: a frozen object from evidence to one score a record, or a skip with its reason.
+"""What an attack is: a frozen object from evidence to one score per record, or a skip with its reason.
 
 Polarity, for every attack: higher = more likely a member.
 """
@@ -62,7 +62,7 @@ class Attack(ABC):
             ``shadow``, ``population`` and ``label_only`` use only what an outside attacker has.
         needs: fields of `Evidence` without which it is skipped.
         cross_fitted: is it fitted on the target's own records, and so skipped where a side has too few for its folds?
-        reads_copies: does it read ``augmented`` copies of the records where there are some?
+        reads_copies: does it use ``augmented`` copies of the records where there are any?
         tfp_name: the tensorflow_privacy attack type that it mirrors (``lr``, ``threshold-entropy``), if any.
     """
 
@@ -91,7 +91,7 @@ class Attack(ABC):
             folds: parts that a cross-fitted attack makes; None for its own choice. Other attacks ignore it.
 
         Returns:
-            One finite score a record, or a `Skip` that says what is lacking.
+            One finite score per record, or a `Skip` that says what is lacking.
 
         Raises:
             UserError: `workers` or `folds` out of range.

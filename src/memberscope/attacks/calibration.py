@@ -68,9 +68,9 @@ def scaled_logit(predictions: Predictions) -> FloatArray:
 
 
 def log_prob(predictions: Predictions, temperature: float = 1.0) -> FloatArray:
-    """Logarithm of the true label's probability, (n,), after the logits were divided by `temperature`.
+    """Logarithm of the true label's probability, (n,), once the logits are divided by `temperature`.
 
-    From losses alone, of which the other classes are not known, the log-odds log(p / (1 - p)) are divided instead.
+    Where only losses are known, and so nothing of the other classes, the log-odds log(p / (1 - p)) are divided instead.
     """
     if temperature == 1.0:
         return 0.0 - signals.loss_nats(predictions)
@@ -80,9 +80,10 @@ def log_prob(predictions: Predictions, temperature: float = 1.0) -> FloatArray:
 
 
 def margins(predictions: Predictions) -> FloatArray:
-    """(n, classes) log-odds of every class against the true one, -inf for the true one itself; from losses alone (n, 1), of the rest.
+    """(n, classes) log-odds of every class against the true one, -inf for the true one itself; from losses alone (n, 1), of all other
+    classes together.
 
-    Probabilities below `signals.PROB_FLOOR` are raised to it; a class that a partial release left out counts for nothing.
+    Probabilities below `signals.PROB_FLOOR` are raised to it; a class that a partial release left out is ignored.
     """
     if predictions.loss_nats is not None:
         return -scaled_logit(predictions)[:, None]

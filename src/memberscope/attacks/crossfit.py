@@ -4,10 +4,10 @@ Scores are log-odds of models trained on balanced parts, so those of different f
 are; on CIFAR-10 models the pooled AUC lies within 0.001 of the mean AUC of the folds.
 
 How members were drawn makes no difference, since each training part holds as many members as non-members of each class (see
-`memberscope.attacks.folds`). On outputs that tell the class and at most noise beside it, over coin-flip and stratified splits, 2
-to 100 classes, 200 to 5,000 records and shares of members of 0.5 and 0.17, the mean AUC of a trained attack lay between 0.480 and
-0.515 (5 to 40 draws a setting, standard errors up to 0.015), and the 95% interval excluded 0.5 in 2% of 1,438 draws. This needs labels:
-without them a split stratified by class still pulls the AUC of outputs that tell the class below 0.5, and the notes say so.
+`memberscope.attacks.folds`). This was measured on outputs that reveal the class and otherwise at most noise, over coin-flip and stratified
+splits, 2 to 100 classes, 200 to 5,000 records and shares of members of 0.5 and 0.17: the mean AUC of a trained attack lay between 0.480 and
+0.515 (5 to 40 draws per setting, standard errors up to 0.015), and the 95% interval excluded 0.5 in 2% of 1,438 draws. It requires labels:
+without them, a split stratified by class still pulls the AUC of outputs that reveal the class below 0.5, and the notes say so.
 
 Pooling has one known cost on pure noise: of two records in different folds each trains the other's model, with its own label,
 which pulls their order slightly the wrong way. So what bias there is lies below 0.5: logistic regression on noise in every
@@ -116,6 +116,6 @@ def cross_fit(
     doubt = (
         "labels are unknown: if members were drawn stratified by class, the AUC is pulled below 0.5"
         if labels is None
-        else "members and non-members have hardly a class in common: the attack may tell classes apart instead of membership"
+        else "members and non-members have hardly any class in common: the attack may tell classes apart instead of membership"
     )
     return CrossFitted(scores=out, folds=fold_of, notes=(note, doubt))

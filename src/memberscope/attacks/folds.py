@@ -1,16 +1,16 @@
-"""Who trains and who is scored: folds, and training parts that are balanced within each class.
+"""Which records train an attack model and which it scores: folds, and training parts that are balanced within each class.
 
 Every record belongs to one fold and is scored by the one attack model that was trained on the other folds; the larger side
 is subsampled inside each training part, class by class. (tensorflow_privacy drops the surplus before folding and scores it with the last
 model; that gives the two sides of the ROC curve different models. Averaging several models for one side alone would be
 worse: it shrinks that side's variance and fakes a signal.)
 
-What a split says of classes must not be learned, since its sign depends on how the split was drawn. Where members were drawn
-stratified by class, a class with more members than its share in the training part has fewer in the scored fold: on outputs that
-tell the class and nothing else, attacks that could learn this had AUCs of 0.37 to 0.43 at 200 against 200 records. Folds
-stratified by class would turn that around where members were drawn at random, to 0.53. With as many members as non-members of
-each class in the training part, the AUC is 0.5 under either, and nobody needs to know how the split was drawn. Where the two
-sides really hold classes in different shares, that is the blind control's to find (`memberscope.controls`), not an attack's.
+An attack model must not learn which classes have more members, since the direction of that effect depends on how the split was drawn. Where
+members were drawn stratified by class, a class with more members than its share in the training part has fewer in the scored fold: on
+outputs that reveal the class and nothing else, attacks that could learn this had AUCs of 0.37 to 0.43 at 200 against 200 records. Where
+members were drawn at random, folds stratified by class would have the opposite effect and give 0.53. With as many members as non-members of
+each class in the training part, the AUC is 0.5 under either draw, and nobody needs to know which it was. If the two sides really hold the
+classes in different shares, it is for the blind control to find that (`memberscope.controls`), not for an attack.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from memberscope.checks import Array, BoolArray
 Index = NDArray[np.intp]
 
 LEAST_PAIRS = 10
-"""Pairs of a member and a non-member of one class that are enough to train on."""
+"""So many pairs of a member and a non-member of the same class are enough to train on."""
 
 
 def canonical_order(content: Array, member: BoolArray, labels: Array | None, record_ids: Array | None) -> Index:
@@ -46,12 +46,12 @@ def assign(
 ) -> Index:
     """The fold of each record, (n,) in [0, `folds`).
 
-    Each fold gets the same number of members and of non-members, give or take one, and of each class's members and non-members
-    likewise, so that a class holds the same share of members in every fold. Records with one id go to one fold (by the first of
-    them), which may upset the balance by their number.
+    Each fold gets the same number of members and of non-members, give or take one, overall and within each class, so that a class has the
+    same share of members in every fold. Records that share an id go to one fold, that of the first of them, which may upset the balance by
+    as many records.
 
-    Like folds leave `training_part` the most pairs of one class. They also hand every chance imbalance of a class to training part
-    and scored fold alike; an attack does not find it because training parts are balanced within each class.
+    Folds that are alike leave `training_part` the most pairs within each class. They also pass a chance imbalance of a class on to the
+    training part and the scored fold alike; an attack cannot use it, because training parts are balanced within each class.
     """
     n = len(order)
     if record_ids is None:
@@ -68,7 +68,7 @@ def assign(
     ins, outs = heads[member[heads]], heads[~member[heads]]
     dealt[ins] = np.arange(len(ins)) % folds
     dealt[outs] = np.arange(len(outs)) % folds
-    # The last round of the non-members goes on where that of the members ends, so that the first folds do not get both remainders.
+    # The non-members' last round begins where the members' ends, so that the first folds do not get both remainders.
     over = len(outs) % folds
     dealt[outs[len(outs) - over :]] = (len(ins) + np.arange(over)) % folds
     fold_of: Index = dealt[group]
@@ -77,7 +77,7 @@ def assign(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingPart:
-    """Who trains one attack model: positions `index` (2 * pairs,), and whether each class has as many members as non-members there."""
+    """The records that train one attack model: positions `index` (2 * pairs,), and whether their numbers agree within each class."""
 
     index: Index
     within_class: bool
@@ -93,12 +93,13 @@ def training_part(
     *,
     most: int,
 ) -> TrainingPart:
-    """Who trains the model of `fold`: of the other folds' records, as many members as non-members of each class.
+    """The records that train the model of `fold`: as many members as non-members of each class, from the other folds.
 
-    In each class the larger side is subsampled to the number of the smaller, and of the pairs so made at most `most` are kept. So
-    the shares that a class has of either side, which depend on how the split was drawn, cannot be learned. Only the two sides as
-    wholes are balanced where labels are unknown, and where they leave fewer than `LEAST_PAIRS` pairs and fewer than half of those
-    without them: the two sides then hardly share a class. (A split stratified by class leaves more than half, however small it is.)
+    In each class the larger side is subsampled to the size of the smaller, and at most `most` of the resulting pairs are kept. An attack
+    model therefore cannot learn each class's shares of the two sides, which depend on how the split was drawn. Only the overall numbers of
+    members and non-members are balanced where labels are unknown, or where balance within classes would leave fewer than `LEAST_PAIRS`
+    pairs and fewer than half of those possible without it: the two sides then hardly share a class. (A split stratified by class leaves
+    more than half, however small it is.)
     """
     others = rng.permutation(order[fold_of[order] != fold])
     ins, outs = others[member[others]], others[~member[others]]
@@ -114,7 +115,7 @@ def training_part(
 
 
 def _pair(labels: Array, ins: Index, outs: Index) -> tuple[Index, Index]:
-    """As many of `ins` as of `outs` of each class, the first that come; the two at one position are of one class."""
+    """As many of `ins` as of `outs` from each class, the first ones of each; the two at the same position are of the same class."""
     _, code = np.unique(labels[np.concatenate([ins, outs])], return_inverse=True)
     codes = code[: len(ins)], code[len(ins) :]
     classes = int(code.max()) + 1 if len(code) else 0

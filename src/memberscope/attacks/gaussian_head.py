@@ -1,7 +1,7 @@
-"""Small networks that say, of each record, which score to expect and how far it strays: a normal distribution's mean and deviation.
+"""Small networks that predict, for each record, the mean and the deviation of a normal distribution of its score.
 
-One batched numpy program trains all networks together, as `memberscope.attacks.perceptron` does; that one tells two classes apart,
-this one predicts two numbers.
+All networks are trained together in batched numpy, as in `memberscope.attacks.perceptron`, whose networks classify; these predict two
+numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ NETWORKS, HIDDEN, BATCH = 8, 64, 128
 RATE, DECAY = 3e-3, 1e-2
 PATIENCE, MOST_EPOCHS, HELD_OUT = 5, 100, 0.1
 TEMPER = 0.5
-"""Power of the variance by which a record's gradient is weighted: of plain likelihood, 0, records hard to predict would be given up."""
+"""Power of the variance by which a record's gradient is weighted. With 0, the plain likelihood, records that are hard to predict would be
+neglected.
+"""
 MOST_LOG = 4.0
 """Bound on the logarithm of a deviation, in the units of the targets."""
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
@@ -56,14 +58,16 @@ def _split(out: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _loss(out: FloatArray, values: FloatArray) -> FloatArray:
-    """Negative log-likelihood of each network, (networks,), but for a constant."""
+    """Negative log-likelihood of each network, (networks,), up to a constant."""
     mean, log_deviation = _split(out)
     loss: FloatArray = (log_deviation + 0.5 * ((values - mean) * np.exp(-log_deviation)) ** 2).mean(axis=-1)
     return loss
 
 
 def _gradients(p: GaussianHeads, x: FloatArray, values: FloatArray) -> tuple[FloatArray, ...]:
-    """Of the mean loss, each record's weighted by its deviation to the power 2 `TEMPER` (Seitzer et al., ICLR 2022), and the decay."""
+    """Gradients of the mean loss and of the weight decay; each record's loss is weighted by its deviation to the power 2 `TEMPER` (Seitzer
+    et al., ICLR 2022).
+    """
     hidden, out = _forward(p, x)
     mean, log_deviation = _split(out)
     z = (values - mean) * np.exp(-log_deviation)
@@ -79,7 +83,7 @@ def _gradients(p: GaussianHeads, x: FloatArray, values: FloatArray) -> tuple[Flo
 
 
 def fit(x: FloatArray, values: FloatArray, rng: np.random.Generator) -> GaussianHeads:
-    """Train on features (m, inputs) and values (m,), by Adam, each network on nine tenths of its own drawing.
+    """Train on features (m, inputs) and values (m,) by Adam, each network on its own random nine tenths.
 
     A network keeps the weights of its best epoch on the rest; training ends when none has improved for `PATIENCE` epochs.
     """

@@ -22,17 +22,18 @@ PRIOR_RECORDS = 10.0
 def robustness(right: BoolArray, labels: Array) -> FloatArray:
     """How much better a record's copies keep the true label than those of its class do, (n,), higher for members.
 
-    A copy counts by the share of all records that it leaves right, to the power `WEIGHT_POWER`: what a faint perturbation changes
-    says most, and strong ones, which change nearly all, order the records that no faint one changes. From the weighted share of a
-    record's right copies that of its class is taken, shrunk toward all records' by `PRIOR_RECORDS` records' weight: without it a
-    class to which a model sends whatever it does not know looks like members.
+    A copy's weight is the share of all records that keep their label under its perturbation, to the power `WEIGHT_POWER`: a label that a
+    faint perturbation changes says most, while strong perturbations, which change nearly all labels, order the records that no faint one
+    changes. From the weighted share of a record's right copies, the mean of its class is subtracted, shrunk toward that of all records with
+    the weight of `PRIOR_RECORDS` records. Otherwise a class that a model falls back on whenever it is unsure would look like members.
 
     Args:
-        right: (n, copies), did that copy of the record get the record's label?
+        right: (n, copies) bool, did that copy of the record get the record's label?
         labels: (n,) classes.
     """
     n, classes = len(right), np.unique(labels, return_inverse=True)[1]
-    in_class = np.stack([np.bincount(classes, weights=column) for column in right.T], axis=1)  # whole numbers, in any order
+    # Sums of whole numbers are exact in any order.
+    in_class = np.stack([np.bincount(classes, weights=column) for column in right.T], axis=1)
     everywhere = in_class.sum(axis=0) / n
     weights = everywhere**WEIGHT_POWER
     total = float(weights.sum())
@@ -46,13 +47,13 @@ def robustness(right: BoolArray, labels: Array) -> FloatArray:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelOnlyRobust(Attack):
-    """How many of a record's copies, itself among them, get the true label (Choquette-Choo et al., ICML 2021), see `robustness`.
+    """How many of a record's copies, itself among them, get the true label (Choquette-Choo et al., ICML 2021); see `robustness`.
 
     Members lie further from the decision boundary, so that more of their augmented or noisy copies stay right. The paper counts
-    copies of one strength and chooses strength and threshold on shadow models. Here copies of several strengths are weighed, each record
-    is held against its class, every threshold is tried, and there is no decision. The weights and the classes' shares come from all
-    records that are asked about, whoever was a member. On perceptrons that fit Location-30, 24 copies give AUC .915 and a TPR of .15
-    at an FPR of .01 so; their plain count, at flip rates of .01 to .1, gives .885 and .000, since 6.5% of the non-members tie at the top.
+    copies of one strength and chooses strength and threshold on shadow models. Here copies of several strengths are weighted, each record
+    is compared with its class, every threshold is tried, and no decision is made. The weights and the classes' shares come from all records
+    that the model is asked about, members or not. On perceptrons that fit Location-30, 24 copies give an AUC of .915 and a TPR of .15 at an
+    FPR of .01 this way; their plain count, at flip rates of .01 to .1, gives .885 and .000, since 6.5% of the non-members tie at the top.
     """
 
     name: str = "label_only_robust"
@@ -69,7 +70,7 @@ class LabelOnlyRobust(Attack):
         assert copies is not None
         assert labels is not None
         right = np.column_stack([signals.correctness(evidence.target) > 0, copies == labels[:, None]])
-        note = f"{copies.shape[1]} perturbed copies a record and the record itself, against the shares of its class"
+        note = f"{copies.shape[1]} perturbed copies per record and the record itself, compared with the shares of its class"
         return self._scores(robustness(right, labels), notes=(note,))
 
 

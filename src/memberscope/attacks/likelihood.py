@@ -1,6 +1,7 @@
-"""What the shadow models trained on a record (IN), and those that were not (OUT), give it: moments, and the Gaussian tests on them.
+"""Moments of the scaled logits that a record gets from the shadow models trained on it (IN) and from the others (OUT), and Gaussian tests
+on them.
 
-The arithmetic of `memberscope.attacks.lira`, which explains it, for settings that are given.
+This is the arithmetic of `memberscope.attacks.lira`, which explains it, for given settings.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from memberscope.checks import Array, BoolArray, FloatArray
 
-_FLOOR = 1e-12  # of a record's variance, as a share of the pooled one: against a division by zero, no smoothing
+_FLOOR = 1e-12  # of a record's variance, as a share of the pooled one: prevents a division by zero, and smooths nothing
 
 
 def _total(values: Array) -> float:
@@ -22,10 +23,10 @@ def _total(values: Array) -> float:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Side:
-    """What the IN, or the OUT, models say of each record.
+    """Moments of each record over its IN models, or over its OUT models.
 
     Attributes:
-        count: (n, 1) models.
+        count: (n, 1) how many models there are.
         mean: (n, queries); 0 where there is no model.
         squares: (n, queries) sum of squared deviations from `mean`.
     """
@@ -36,7 +37,7 @@ class _Side:
 
     @property
     def known(self) -> BoolArray:
-        """(n,) has the record a model on this side?"""
+        """(n,) bool, does the record have a model on this side?"""
         return self.count[:, 0] > 0
 
     def around_levels(self) -> tuple[float, int]:
@@ -47,7 +48,7 @@ class _Side:
         return _total(self.squares) + between, models * self.squares.shape[1]
 
     def pooled(self) -> float:
-        """Mean squared deviation over the records that have two models or more, and queries; 0.0 if none has."""
+        """Mean squared deviation over the queries of all records that have two models or more; 0.0 if none has."""
         models = int(self.count[self.count > 1].sum())  # one model, or none, adds nothing to the squares
         return _total(self.squares) / (models * self.squares.shape[1]) if models else 0.0
 
@@ -60,7 +61,9 @@ class _Side:
 
 
 def _side(phi: FloatArray, used: BoolArray) -> _Side:
-    """The moments over those models of (n_models, n, queries) `phi` that (n_models, n) `used` names, in two passes, model by model."""
+    """The moments of `phi` (n_models, n, queries) over the models that `used` (n_models, n) selects for each record, in two passes, model
+    by model.
+    """
     count = used.sum(axis=0)[:, None]
     weights = used[:, :, None].astype(np.float64)
     total, squares, part = (np.zeros(phi.shape[1:]) for _ in range(3))
@@ -84,7 +87,9 @@ def _spread(values: FloatArray) -> float:
 
 
 def _shift(ins: _Side, outs: _Side) -> FloatArray:
-    """(queries,) by how much training on a record moves it: the mean over records that have both sides, or IN less OUT values."""
+    """(queries,) how much training on a record raises its scaled logit: the mean over records that have both sides, else IN less OUT
+    values.
+    """
     both = ins.known & outs.known
     if both.any():
         return _column_means(ins.mean[both] - outs.mean[both])
@@ -123,7 +128,7 @@ def _variances(ins: _Side, outs: _Side, variance: str) -> tuple[FloatArray | flo
     if variance == "levels":
         found = [squares / max(values, 1) for squares, values in (ins.around_levels(), outs.around_levels())]
         return found[0] or found[1] or 1.0, found[1] or found[0] or 1.0
-    # With one model a side nothing tells a variance; any one for all records gives the same ranking, so 1.
+    # With one model on a side there is no variance to estimate; any value shared by all records gives the same ranking, so 1.
     pooled_in, pooled_out = ins.pooled(), outs.pooled()
     pooled_in, pooled_out = pooled_in or pooled_out or 1.0, pooled_out or pooled_in or 1.0
     if variance == "shared":

@@ -9,14 +9,15 @@ that were trained on the record (IN) and of those that were not (OUT) are each t
   on. The authors' published code, and tensorflow_privacy after it, instead rank by the OUT log-density, which is two-sided: a record
   whose phi lies far *below* its OUT shadows' counts there as a likely member too.
 
-**Variance.** ``per_record``: one a side, record and query. ``global``: one a side, of the deviations from each record's own mean,
-pooled over records and queries (tensorflow_privacy's ``fix_variance``). ``shared``: the same of both sides together, so that the score is
-linear in phi (the authors' code takes one figure for both sides, too). ``levels``: one a side, of all its values about their mean, so that
-the records' own levels count as well (as the authors' code pools them); it needs no record with two models on a side. Means are means (the
-published codes take medians) and variances are maximum likelihood ones, both as in Algorithm 1.
+**Variance.** ``per_record``: one for each side, record and query. ``global``: one for each side, of the deviations from each record's own
+mean, pooled over records and queries (tensorflow_privacy's ``fix_variance``). ``shared``: as ``global``, but one for both sides together,
+so that the score is linear in phi (the authors' code uses one variance for both sides, too). ``levels``: one for each side, of all its
+values about their mean, so that differences between records count as well (the authors' code pools in this way); it works even where no
+record has two models on a side. Means are means (the published codes take medians) and variances are maximum likelihood ones, both as in
+Algorithm 1.
 
-**Smoothing.** With s above 0, p is replaced by (1 - s) p + s / 2 before phi is taken, which bounds phi by log((2 - s) / s). A forest
-says 0 or 1 of many records, and a few such values would decide every pooled deviation.
+**Smoothing.** With s above 0, p is replaced by (1 - s) p + s / 2 before phi is computed, which bounds phi by log((2 - s) / s). A forest
+gives many records a probability of 0 or 1, and a few such values would dominate every pooled deviation.
 
 **Both are chosen** (``auto``) by attacking some of the shadows with the others, never with the target, its twin or their labels: see
 `memberscope.attacks.lira_settings`.
@@ -64,15 +65,15 @@ def lira_scores(
         target: (n, queries) scaled logits of the target.
         shadows: (n_models, n, queries) of the shadow models.
         member: (n_models, n) bool, which of them was trained on which record.
-        online: use the IN models; else the OUT models alone.
+        online: use the IN and the OUT models; else the OUT models alone.
         variance: one of `VARIANCES`; ``auto`` chooses it, and the smoothing, on the shadows.
-        smoothing: s in [0, 1); None for 0, or with ``auto`` for the chosen one.
+        smoothing: s in [0, 1). None: 0, or with ``auto`` the chosen one.
 
     Returns:
         (n,) log-likelihood ratios in nats a query, or z values; higher = more likely a member.
 
     Raises:
-        UserError: an unknown `variance`, a `smoothing` out of range; or no shadow at all on a side that the test needs.
+        UserError: an unknown `variance`, a `smoothing` out of range, or no shadow at all on a side that the test needs.
     """
     _check(variance, smoothing)
     reason = _without_side(member, online=online)
@@ -143,7 +144,7 @@ class Lira(Attack):
         return self._scores(scores, notes=notes)
 
     def _settings(self, evidence: Evidence, shadows: FloatArray, member: BoolArray) -> LiraSettings:
-        """Chosen on all of the shadows' pool where they were asked of records beyond the target's, one query each."""
+        """The settings, chosen on the shadows' whole pool (one query per record) where it reaches beyond the target's records."""
         pool = evidence.shadows
         assert pool is not None
         if self.variance == "auto" and shadows.shape[2] == 1 and len(pool) > shadows.shape[1]:

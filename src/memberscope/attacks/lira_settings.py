@@ -1,7 +1,7 @@
 """The variance and the smoothing of `memberscope.attacks.lira`, chosen by attacking some shadows with the others.
 
-With one model on a side nothing can stand in for the target. The variance is then ``levels`` (online), and the smoothing a usual one:
-0.1 where probabilities of 0 or 1 are common, as forests give them; elsewhere 0.001 online, and none offline.
+With one model on a side, no shadow can stand in for the target. The variance is then ``levels`` (online), and the smoothing a default: 0.1
+where probabilities of 0 or 1 are common, as with forests; otherwise 0.001 online and none offline.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from memberscope.attacks import likelihood, tuning
 from memberscope.checks import BoolArray, FloatArray
 
 PER_RECORD_FROM = 30
-"""Models on each side from which a variance a record is usual: the paper's 64 shadows (section VI.B) are 32 a side, and of 64
-in complementary pairs, less the target and its twin, 31 are left."""
+"""With so many models on each side, a variance per record is the default: the paper's 64 shadows (section VI.B) are 32 a side, and
+of 64 in complementary pairs, less the target and its twin, 31 a side are left."""
 SMOOTHINGS = (0.0, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.2)
 _CERTAIN = 36.0  # a scaled logit from which p rounds to 1 in float64
 _OFTEN = 1e-3
@@ -23,12 +23,12 @@ _OFTEN = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class LiraSettings:
-    """What a LiRA is made with, and how it was found.
+    """The settings of a LiRA, and how they were found.
 
     Attributes:
         variance: ``per_record``, ``global``, ``shared`` or ``levels``.
         smoothing: s in [0, 1).
-        how: for the report.
+        how: how they were found, as a phrase for the report.
     """
 
     variance: str
@@ -37,8 +37,8 @@ class LiraSettings:
 
 
 def chosen_variance(variance: str, member: BoolArray, *, online: bool) -> str:
-    """What ``auto`` comes to for this (n_models, n) membership where nothing can be tried: ``per_record`` if half of the records have
-    enough models a side, ``levels`` (online) where no record has two on one of the sides, else ``global``.
+    """What ``auto`` means for this (n_models, n) membership where nothing can be tried: ``per_record`` if half of the records have enough
+    models on each side, ``levels`` (online) if no record has two models on one of the sides, else ``global``.
     """
     if variance != "auto":
         return variance
@@ -50,11 +50,11 @@ def chosen_variance(variance: str, member: BoolArray, *, online: bool) -> str:
 
 
 def choose(shadows: FloatArray, member: BoolArray, *, online: bool) -> LiraSettings:
-    """The settings that attack stand-ins best, or the usual ones where none can stand in.
+    """The settings that attack stand-ins best, or the defaults where no shadow can stand in.
 
     Args:
         shadows: (n_models, n, queries) scaled logits of the shadows; never the target's.
-        member: (n_models, n) which of them was trained on which record.
+        member: (n_models, n) bool, was that shadow trained on that record?
         online: the variant that is tuned.
     """
     levels = shadows[:, :, 0]
@@ -67,7 +67,7 @@ def choose(shadows: FloatArray, member: BoolArray, *, online: bool) -> LiraSetti
         return LiraSettings(
             variance=chosen_variance("auto", member, online=online),
             smoothing=usual,
-            how="usual: none can stand in for the target",
+            how="defaults: no shadow can stand in for the target",
         )
     smoothed = {smoothing: likelihood.smooth(phi, smoothing) for smoothing in SMOOTHINGS}
     made = likelihood.two_sided if online else likelihood.one_sided

@@ -1,6 +1,6 @@
-"""Logistic regression that is at peace with data that say nothing.
+"""Logistic regression that also converges on data without any signal.
 
-On a training part whose two sides are alike the loss is flat to the last digit, and scikit-learn's line search gives up with a warning.
+On a training part whose two sides are alike, the loss is flat to the last digit, and scikit-learn's line search gives up with a warning.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ _MOST_STEPS = 50
 
 
 def fit_logistic(x: FloatArray, member: BoolArray, seed: int) -> Model:
-    """Logistic regression with a unit ridge on features (m, d) and none on the intercept, by Newton's method; no draw is made.
+    """Logistic regression on features (m, d) by Newton's method, with a unit ridge on the weights and none on the intercept; nothing in it
+    is random.
 
-    Steps are halved until the loss falls. A step that lowers it no more is the end. Equal rows get equal scores.
+    Steps are halved until the loss falls, and it ends when no step lowers the loss any more. Equal rows get equal scores.
     """
     del seed
     design = np.column_stack([np.ones(len(x)), x])

@@ -1,4 +1,4 @@
-"""Metric attacks (Song & Mittal, USENIX Security 2021): one threshold a class, fitted on shadow models, applied to the target.
+"""Metric attacks (Song & Mittal, USENIX Security 2021): one threshold per class, fitted on shadow models, applied to the target.
 
 An outside attacker's attacks: no member of the target is known, and the thresholds come from the shadows' records that are not the
 target's (`Evidence.shadow_pool`). The threshold of a class is an observed shadow value, a
@@ -82,7 +82,7 @@ class MetricThreshold(Attack):
         return signal.sign * signal(predictions)
 
     def thresholds(self, shadows: ShadowPredictions, classes: Array) -> tuple[FloatArray, list[int | str]]:
-        """The threshold of each of (k,) classes, (k,), and the classes that had to take the one of all."""
+        """The threshold of each of (k,) classes, (k,), and the classes for which the one of all classes had to serve."""
         assert shadows.labels is not None
         values = np.concatenate([self.values(shadows.model(k)) for k in range(shadows.n_models)])
         member = shadows.member.ravel()
@@ -105,9 +105,9 @@ class MetricThreshold(Attack):
         classes, place = np.unique(target.labels, return_inverse=True)
         thresholds, borrowed = self.thresholds(shadows, classes)
         scores = self.values(target) - thresholds[place]
-        notes = [f"one threshold a class from {shadows.n_models} shadow models"]
+        notes = [f"one threshold per class from {shadows.n_models} shadow models"]
         if borrowed:
-            notes.append(f"classes without shadow members or non-members took the threshold of all classes: {borrowed}")
+            notes.append(f"classes without shadow members or non-members use the threshold of all classes: {borrowed}")
         return self._scores(scores, decisions=scores >= 0.0, notes=tuple(notes))
 
 

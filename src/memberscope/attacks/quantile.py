@@ -1,10 +1,10 @@
 """Bertran et al., NeurIPS 2023 ("Scalable Membership Inference Attacks via Quantile Regression"): no shadow model at all.
 
-A record is suspect if the target is surer of its label than of nearly all records *like it* that nobody trained on. A regression of the
-target's score on a population's inputs says how sure the target would be. The paper fits one regression for each false positive
-rate, or, in one go, the mean and deviation of a Gaussian by a network on the inputs; that is what is done here, so that one score, the
-standardized residual, serves every rate. What a record is told by is its class, how sure the target is of that class on average, and its
-inputs or their principal components.
+A record is suspect if the target is surer of its label than of nearly all records *like it* that nobody trained on. How sure the target
+would be is predicted by a regression of its score on the inputs of a population. The paper fits one regression for each false positive
+rate, or a network that predicts the mean and deviation of a Gaussian for all rates at once. The latter is what is done here, so that one
+score, the standardized residual, serves every rate. The regression's features are a record's class, how sure the target is of that class on
+average, and the inputs or their principal components.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ WIDE, COMPONENTS = 64, 32
 """Inputs with more numbers than `WIDE` are reduced to `COMPONENTS` principal components of the population."""
 MOST_POPULATION, MOST_FOR_COMPONENTS = 20_000, 5_000
 MOST_CLASSES = 100
-"""With more classes a record's class enters by its mean score alone, and not by a column of its own."""
+"""With more classes, a record's class enters by its mean score alone, without a column for each class."""
 LEAST_FOR_NETWORK = 40
-"""A smaller population tells no more than the mean of each class and one deviation for all."""
+"""From a smaller population, only the mean of each class and one deviation for all are estimated."""
 FARTHEST = 6.0
-"""Robust deviations from the median beyond which the population's scores are not followed: a forest says a probability of 0."""
+"""The population's scores are clipped at so many robust deviations from the median: a forest may give a probability of 0."""
 _PRIOR_RECORDS = 2.0
-_DIGITS = 9  # of a score: equal records tie, wherever they stand in a matrix product
+_DIGITS = 9  # of a score, so that equal records tie wherever they stand in a matrix product
 
 Encoder = Callable[[Array], FloatArray]
 """Inputs (r, ...) -> features (r, d)."""
 
 
 def scores_of(predictions: Predictions) -> tuple[FloatArray, ...]:
-    """What is regressed, each (n,), higher for members: margin and scaled logit; the scaled logit alone from losses.
+    """The scores that are regressed, each (n,), higher for members: margin and scaled logit, or from losses the scaled logit alone.
 
-    The paper's score is the margin of the true logit over the largest other one. Neither is the better for all models: on Location-30 the
+    The paper's score is the margin of the true logit over the largest other one. Neither score is better for all models: on Location-30 the
     margin has the higher AUC for perceptrons and logistic regressions, the scaled logit for random forests and boosted trees.
     """
     if predictions.form == "summary":
@@ -57,10 +57,11 @@ def _lacking(predictions: Predictions) -> str | None:
 
 
 def fit_encoder(inputs: Array, *, rng: np.random.Generator, seed: int) -> tuple[Encoder, str]:
-    """Learn, on the population alone, what stands for a record's inputs: the standardized numbers, or principal components of many.
+    """Learn, on the population alone, how to encode a record's inputs: as standardized numbers or, where these are many, as principal
+    components.
 
-    Rows of length about one come out, longer for a larger population: a network takes its inputs the more into account the larger they are,
-    and of few records it could only learn by heart what they say.
+    The encoded rows have a length of about one, and are longer for a larger population: the larger its inputs, the more a network makes of
+    them, and from few records it could only memorize them.
 
     Returns:
         The encoder, and what the report should say of it.
@@ -92,7 +93,7 @@ def _columns(flat: Array, kept: Array) -> Encoder:
 def _components(flat: Array, kept: Array, *, image: bool, rng: np.random.Generator, seed: int) -> Encoder:
     """Projection on the first principal components of (p, d) inputs, from at most `MOST_FOR_COMPONENTS` of them.
 
-    Features of a table are put into the units of their range, those of an image already share one.
+    The features of a table are divided by their range; those of an image already share a unit.
     """
     from sklearn.decomposition import PCA
 
@@ -107,12 +108,12 @@ def _components(flat: Array, kept: Array, *, image: bool, rng: np.random.Generat
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClassMeans:
-    """The mean score of each class of a population, shrunk toward that of all by `_PRIOR_RECORDS` records' weight.
+    """The mean score of each class of a population, shrunk toward the mean of all with the weight of `_PRIOR_RECORDS` records.
 
     Attributes:
         classes: (c,) labels, sorted.
-        total, count: (c,) of the scores.
-        overall: the mean of all.
+        total, count: (c,) sum and number of each class's scores.
+        overall: the mean of all scores.
     """
 
     classes: Array
@@ -122,7 +123,7 @@ class ClassMeans:
 
     @classmethod
     def of(cls, labels: Array, values: FloatArray) -> ClassMeans:
-        """Of scores (p,) of records with these labels (p,)."""
+        """The means of scores (p,) of records with these labels (p,)."""
         classes, place = np.unique(labels, return_inverse=True)
         return cls(
             classes=classes, total=np.bincount(place, weights=values).astype(np.float64), count=np.bincount(place).astype(np.float64),
@@ -130,7 +131,7 @@ class ClassMeans:
         )  # fmt: skip
 
     def expected(self, labels: Array, own: FloatArray | None = None) -> FloatArray:
-        """(n,) for records with these labels; without each record's `own` score, where it is one of the population's."""
+        """(n,) the class means of records with these labels; each record's `own` score is left out where it is the population's."""
         place, known = self.places(labels)
         count: FloatArray = np.where(known, self.count[place], 0.0) - (own is not None)
         total = np.where(known, self.total[place], 0.0) - (0.0 if own is None else own)
@@ -138,12 +139,12 @@ class ClassMeans:
         return expected
 
     def places(self, labels: Array) -> tuple[Array, Array]:
-        """Where each label stands among `classes`, and whether it does."""
+        """The position of each label among `classes`, and whether it is among them."""
         place = np.minimum(np.searchsorted(self.classes, labels), len(self.classes) - 1)
         return place, self.classes[place] == labels
 
     def columns(self, labels: Array) -> FloatArray:
-        """(n, classes) one column a class; none where there are more than `MOST_CLASSES`."""
+        """(n, classes) one column per class; none where there are more than `MOST_CLASSES`."""
         place, known = self.places(labels)
         if len(self.classes) > MOST_CLASSES:
             return np.empty((len(labels), 0))
@@ -152,9 +153,9 @@ class ClassMeans:
 
 @dataclass(frozen=True, kw_only=True)
 class Quantile(Attack):
-    """The target's score of the true label, standardized by what the population lets expect given inputs and label.
+    """The target's score of the true label, standardized by what the population leads one to expect given inputs and label.
 
-    The score z says: of records like this one that nobody trained on, a share of about Phi(-z) would score higher. It is the mean of the
+    A score of z means that a share of about Phi(-z) of similar records that nobody trained on would score higher. It is the mean of the
     residuals of `scores_of`.
     """
 
@@ -213,7 +214,7 @@ class Quantile(Attack):
 def _residual(
     x: FloatArray, labels: Array, values: FloatArray, rows: FloatArray, classes: Array, scores: FloatArray, rng: np.random.Generator
 ) -> FloatArray:  # fmt: skip
-    """Standardized residuals of scores (n,) at features `rows` (n, d), by what `values` (p,) at `x` (p, d) let expect."""
+    """Standardized residuals of scores (n,) at features `rows` (n, d), given a population's `values` (p,) at `x` (p, d)."""
     centre = float(np.median(values))
     quarter, three = np.quantile(values, (0.25, 0.75))
     scale = float(three - quarter) / 1.349 or float(values.std()) or 1.0

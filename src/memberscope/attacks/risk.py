@@ -80,11 +80,12 @@ class Lift:
 
 
 def _posterior(bins: Array, labels: Array, member: Array, part: Array, scored: Array, n_bins: int) -> FloatArray:
-    """P(member | bin, class) at equal priors for `scored`, counted on `part`; thin classes lean on all classes together.
+    """P(member | bin, class) at equal priors for `scored`, counted on `part`; the rates of small classes are shrunk toward those of all
+    classes.
 
-    In each class, the records of the larger side together weigh as much as those of the smaller, so that the shares that classes
-    have of the two sides say nothing (see `folds`). A class that only one side has takes the rates of all classes; where the
-    sides have no class in common, classes are not told apart at all.
+    In each class, the records of the larger side together weigh as much as those of the smaller, so that it does not matter in which shares
+    the two sides hold the classes (see `folds`). A class that only one side has uses the rates of all classes; where the sides have no
+    class in common, classes are not distinguished at all.
     """
     classes = int(labels.max()) + 1
     tables = [

@@ -15,8 +15,8 @@ model (the authors' code does the same for one reference model, without the clip
 
 **Temperature and a** are chosen for the models at hand by attacking some of the shadows with the others, never with the target, its twin or
 their labels: see `memberscope.attacks.rmia_settings`. The paper's tables rest on settings of this kind too (their Appendix B.2 chooses `a`
-on a reference model; their code divides logits by 2); no fixed pair of values is near the best on all of a perceptron that fits every
-member, a network that hardly overfits and a random forest.
+on a reference model; their code divides logits by 2); no fixed pair of values is near the best one for a perceptron that fits every member,
+a network that hardly overfits and a random forest alike.
 
 **gamma** is 2, the paper's for CIFAR-10. (The authors' present code counts LR > 1.) Since one population serves all records, the share is
 a rising function of p(x | target) / p(x) alone: gamma and the population decide how finely the ranking is resolved, and never its

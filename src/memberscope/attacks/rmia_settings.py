@@ -1,12 +1,13 @@
 """The temperature and the slope `a` of `memberscope.attacks.rmia`, chosen by attacking some shadows with the others.
 
-**Temperature.** Dividing the logits by a temperature before the softmax keeps the probabilities of a model that fits its members away
-from 1, where their ratios have no room. The grid is in units of the *gap*, the median difference between a record's two largest
+**Temperature.** Dividing the logits by a temperature before the softmax keeps the probabilities of a model that fits its members away from
+1, where their ratios hardly differ. The grid is in units of the *gap*, the median difference between a record's two largest
 log-probabilities over the shadows: a release that divides all logits by a constant divides the gap by it too, and so changes nothing. Half
-of the gap was near the best on every fleet that was measured (see docs/results/corrections.md), and is used where nothing can be tried.
+of the gap was near the best temperature on every fleet that was measured (see docs/results/corrections.md), and is used where nothing can
+be tried.
 
-**a.** The slope of the line from a record's OUT to its IN probability (offline). Where it cannot be tried, it is taken from the shadows'
-means over all records that they were (IN) and were not (OUT) trained on: a = (1 - p_in) / (1 - p_out).
+**a.** The slope of the line from a record's OUT to its IN probability (offline). Where nothing can be tried, it is computed from the
+shadows' mean probabilities over all records that they were (IN) and were not (OUT) trained on: a = (1 - p_in) / (1 - p_out).
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ FINER = 0.25
 USUAL = -1.0
 PAPERS_SLOPE = 0.3
 SLOPES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
-_MOST_NUMBERS = 24_000_000  # log-odds of all shadows that are held at once
+_MOST_NUMBERS = 24_000_000  # of all shadows' log-odds, held at once
 _SMALLEST = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RmiaSettings:
-    """What an RMIA is made with, and how it was found.
+    """The settings of an RMIA, and how they were found.
 
     Attributes:
         temperature: of the softmax, above 0.
         a: the slope, in (0, 1].
-        how: for the report.
+        how: how they were found, as a phrase for the report.
     """
 
     temperature: float
@@ -44,7 +45,7 @@ class RmiaSettings:
 
 
 def mean_prob(log_p: FloatArray, used: BoolArray) -> tuple[FloatArray, Array]:
-    """Mean of exp over those of (n_models, n) that `used` names, (n,), 0 where there is none; and how many there are."""
+    """Mean of exp over the models that `used` (n_models, n) selects, (n,), 0 where there are none; and how many there are."""
     total = np.zeros(log_p.shape[1])
     for values, these in zip(log_p, used, strict=True):
         total += np.exp(values) * these
@@ -53,11 +54,11 @@ def mean_prob(log_p: FloatArray, used: BoolArray) -> tuple[FloatArray, Array]:
 
 
 def log_reference(log_p: FloatArray, member: BoolArray, *, online: bool, a: float = 0.3) -> FloatArray:
-    """log p(x), (n,), from what the reference models give the true labels.
+    """log p(x), (n,), from the reference models' probabilities of the true labels.
 
     Args:
         log_p: (n_models, n) log-probabilities of the true labels.
-        member: (n_models, n) which model was trained on which record.
+        member: (n_models, n) bool, was that model trained on that record?
         online: use the IN models; else they serve only where a record has no OUT model.
         a: slope of the line between the two sides' means, in (0, 1].
     """
@@ -74,7 +75,7 @@ def log_reference(log_p: FloatArray, member: BoolArray, *, online: bool, a: floa
 
 
 class _Bench:
-    """The shadows' log-odds at the records that stand-ins are judged on, and their log-probabilities at a temperature."""
+    """The shadows' log-odds on the records that stand-ins are judged on, and their log-probabilities at a temperature."""
 
     def __init__(self, shadows: ShadowPredictions, population: ShadowPredictions) -> None:
         levels = calibration.of_each(shadows, calibration.scaled_logit)
@@ -96,7 +97,7 @@ class _Bench:
         self._at: dict[float, FloatArray] = {}
 
     def gap(self) -> float:
-        """Median difference between a record's two largest log-probabilities; 1.0 where that is nothing."""
+        """Median difference between a record's two largest log-probabilities; 1.0 where that is 0."""
         heights = self.heights[:, : self.member.shape[1]]
         ordered = np.sort(heights, axis=-1)
         first = ordered[..., -1]
@@ -113,8 +114,8 @@ class _Bench:
         return self._at[temperature]
 
     def slope(self, temperature: float) -> float:
-        """(1 - p_in) / (1 - p_out) from the means over all shadows and records, in [0.05, 1]; the paper's 0.3 where no shadow
-        was trained on any record.
+        """(1 - p_in) / (1 - p_out) from the means over all shadows and records, clipped to [0.05, 1]; the paper's 0.3 where no shadow was
+        trained on any record.
         """
         probs = np.exp(self.log_p(temperature)[:, : self.member.shape[1]])
         if not self.member.any():
@@ -123,7 +124,7 @@ class _Bench:
         return round(float(np.clip((1.0 - inside) / max(1.0 - outside, 1e-12), 0.05, 1.0)), 3)
 
     def scores(self, setting: tuple[float, float], stand: tuning.StandIn, *, online: bool) -> FloatArray:
-        """The log-ratios of a stand-in's records: they rank as its scores do."""
+        """The log-ratios of a stand-in's records, which rank them as its scores do."""
         log_p = self.log_p(setting[0])[:, stand.records]
         known = self.known[stand.references][:, stand.records]
         ratios: FloatArray = log_p[stand.model] - log_reference(log_p[stand.references], known, online=online, a=setting[1])
@@ -138,25 +139,24 @@ def choose(
     temperature: float | None,
     a: float | None,
 ) -> RmiaSettings:
-    """The settings that attack stand-ins best, or the usual ones where there are none.
+    """The settings that attack stand-ins best, or the defaults where there are none.
 
     Args:
         shadows: the reference models over their pool; never the target.
-        population: the same models over records that none was trained on.
+        population: the same models over records that none of them was trained on.
         online: the variant that is tuned.
-        temperature: given beforehand; None to choose.
-        a: likewise.
+        temperature: None to choose it.
+        a: None to choose it.
     """
     if temperature is not None and a is not None:
         return RmiaSettings(temperature=temperature, a=a, how="as given")
     bench = _Bench(shadows, population)
     gap = bench.gap()
     stands, by_line, how = tuning.stand_ins(bench.member, bench.levels), not online, "attacked by the others"
-    if (
-        not stands
-    ):  # one reference tells a record's OUT side alone: the offline attack is tried, and lends its temperature online
+    if not stands:
+        # One reference knows only a record's OUT side: the offline attack is tuned, and its temperature serves online.
         stands = tuning.stand_ins_by_population(bench.member, bench.levels, bench.outside)
-        by_line, how = True, "told from the population by the others"
+        by_line, how = True, "whose members the others told from the population"
 
     def slopes(of: float, grid: tuple[float, ...]) -> tuple[float, ...]:
         return (a,) if a is not None else grid if by_line else (bench.slope(of),)
@@ -170,7 +170,7 @@ def choose(
         return RmiaSettings(
             temperature=of,
             a=bench.slope(of) if a is None else a,
-            how="from the shadows' means: none can stand in for the target",
+            how="from the shadows' means: no shadow can stand in for the target",
         )
 
     def attack(setting: tuple[float, float], stand: tuning.StandIn) -> FloatArray:

@@ -96,7 +96,7 @@ class Shokri(Attack):
         notes = [f"one attack model a class from {pool.n_models} shadow models, on up to {most} records a side"]
         if borrowed:
             few = f"classes with fewer than {transfer.LEAST} shadow members or non-members"
-            notes.append(f"{few} took the attack model of all classes: {borrowed}")
+            notes.append(f"{few} use the attack model of all classes: {borrowed}")
         return self._scores(scores, decisions=scores >= 0.0, notes=tuple(notes))
 
     def _fit(self, pool: ShadowPredictions, c: int | None, *, seed: int, most: int) -> Model | None:

@@ -1,13 +1,14 @@
-"""Choosing an attack's settings without the target: some of the shadow models take its place in turn and are attacked by the others.
+"""Choosing an attack's settings without the target: some of the shadow models take its place in turn, and the others attack them.
 
-A shadow that takes the target's place is a *stand-in*. The attacker trained it, so its members are known, and the attack on it has the
-same kind of references as the attack on the target. Neither the target, nor its twin, nor their labels are read: a choice made here is
-independent of the target's membership, so attacks stay at one half where there is no signal.
+A shadow that takes the target's place is a *stand-in*. The attacker trained it, so its members are known, and the attack on it has the same
+kind of references as the attack on the target. Neither the target nor its twin nor their labels are read: a choice made here is independent
+of the target's membership, so an attack's AUC stays at one half where there is no signal.
 
-Two rules keep a stand-in honest. Its references must not tell its membership by theirs: a model whose training set (nearly) complements
-or repeats that of the stand-in, such as its twin in the half design, is left out. And it is judged on records that its references know
-from both sides, so that which records are judged does not depend on the stand-in's own membership. With a single pair of shadows no such
-records exist; there an attack that needs OUT models alone can compare the stand-in's members with the population.
+Two rules keep a stand-in honest. Its references must not give its membership away by their own: a model whose training set (nearly)
+complements or repeats that of the stand-in, such as its twin in the half design, is left out. And it is judged on records that its
+references know from both sides (some were trained on the record, some were not), so that the choice of records does not depend on the
+stand-in's own membership. With a single pair of shadows no such records exist; there an attack that needs OUT models alone can compare the
+stand-in's members with the population.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ Index = NDArray[np.intp]
 Setting = TypeVar("Setting")
 
 STAND_INS = 8
-"""Most shadows that take the target's place; more change the choice little and cost in proportion."""
+"""At most so many shadows take the target's place; more would change the choice little, at a cost in proportion."""
 RECORDS = 4000
-"""Most records that stand-ins are judged on."""
+"""Stand-ins are judged on at most so many records."""
 LEAST = 50  # members, and non-members, of a stand-in that is worth judging by
-_CORRELATED = 0.5  # correlation of two models' memberships from which one gives the other's away
+_CORRELATED = 0.5  # from this correlation on, one model's membership gives the other's away
 _FPR = 0.01
 
 
@@ -51,7 +52,7 @@ class StandIn:
 
 
 def sample(levels: FloatArray, most: int = RECORDS) -> Index:
-    """At most `most` of n records, spread over the range of (n_models, n) `levels`; the same ones in whatever order the records come."""
+    """At most `most` of n records, spread over the range of `levels` (n_models, n); the same ones whatever the order of the records."""
     n = levels.shape[1]
     if n <= most:
         return np.arange(n)
@@ -61,7 +62,7 @@ def sample(levels: FloatArray, most: int = RECORDS) -> Index:
 
 
 def correlations(member: BoolArray) -> FloatArray:
-    """(n_models, n_models) correlation of the memberships (n_models, n), over records that some model was trained on."""
+    """(n_models, n_models) correlations between the models' memberships (n_models, n), over records that some model was trained on."""
     used = member[:, member.any(axis=0)].astype(np.float32)
     if not used.size:
         return np.eye(len(member))
@@ -72,7 +73,7 @@ def correlations(member: BoolArray) -> FloatArray:
 
 
 def _candidates(member: BoolArray, levels: FloatArray) -> list[tuple[int, BoolArray]]:
-    """Up to `STAND_INS` models with those that may attack them; which ones does not depend on the order of the models."""
+    """Up to `STAND_INS` models with those that may attack them; the choice does not depend on the order of the models."""
     apart = np.abs(correlations(member)) < _CORRELATED
     order = np.argsort(levels.mean(axis=1), kind="stable")
     chosen = order if len(order) <= STAND_INS else order[np.linspace(0, len(order) - 1, STAND_INS).round().astype(np.intp)]
@@ -87,8 +88,8 @@ def stand_ins(member: BoolArray, levels: FloatArray) -> list[StandIn]:
     """The shadows that can take the target's place, judged on records that their references know from both sides.
 
     Args:
-        member: (n_models, n) which shadow was trained on which record.
-        levels: (n_models, n) a signal of the records, which orders the models.
+        member: (n_models, n) bool, was that shadow trained on that record?
+        levels: (n_models, n) a signal of the records, by which the models are ordered.
     """
     found = []
     for model, references in _candidates(member, levels):
@@ -101,10 +102,9 @@ def stand_ins(member: BoolArray, levels: FloatArray) -> list[StandIn]:
 
 
 def stand_ins_by_population(member: BoolArray, levels: FloatArray, outside: int) -> list[StandIn]:
-    """The same for a single reference: the stand-in's members that the others were not trained on, against the population.
+    """Stand-ins for a single reference: their members that the others were not trained on, against the population.
 
-    Models whose memberships complement each other may attack each other here: every record that is judged is one that no reference was
-    trained on.
+    Here models whose memberships complement each other may attack each other, since no reference was trained on any record that is judged.
 
     Args:
         member: (n_models, n) as in `stand_ins`.
@@ -124,7 +124,7 @@ def stand_ins_by_population(member: BoolArray, levels: FloatArray, outside: int)
 
 
 def strength(scores: FloatArray, member: BoolArray) -> float:
-    """AUC plus TPR at FPR 0.01: what a setting is chosen by. Both matter to a verdict, and both lie between 0 and 1."""
+    """AUC plus TPR at FPR 0.01, by which a setting is chosen. Both matter to a verdict, and both lie between 0 and 1."""
     ins, outs = np.sort(scores[member]), np.sort(scores[~member])
     below, upto = (np.searchsorted(outs, ins, side=side).sum() for side in ("left", "right"))
     area = (below + upto) / (2 * len(ins) * len(outs))
@@ -135,12 +135,12 @@ def strength(scores: FloatArray, member: BoolArray) -> float:
 def best(
     settings: Sequence[Setting], stands: Sequence[StandIn], attack: Callable[[Setting, StandIn], FloatArray]
 ) -> tuple[Setting, float]:
-    """The setting with the largest mean `strength` over the stand-ins, the first of equals, and that mean.
+    """The setting with the largest mean `strength` over the stand-ins (the first of several equal ones), and that mean.
 
     Args:
-        settings: in the order of preference.
+        settings: those to choose from, in order of preference.
         stands: at least one.
-        attack: scores (m,) of a stand-in's records under a setting.
+        attack: gives the scores (m,) of a stand-in's records under a setting.
     """
     found = [float(np.mean([strength(attack(setting, stand), stand.member) for stand in stands])) for setting in settings]
     place = int(np.argmax(found))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from memberscope.config.base import Config, option
 from memberscope.config.checks import Choice, Integer, Real, Text
+from memberscope.config.shared import primary_option
 from memberscope.errors import UserError
 
 
@@ -37,12 +38,7 @@ class AttackOptionsConfig(Config):
         group="attack",
         help="which attacks: all, tfp (the six types of TensorFlow Privacy), a family, or names separated by commas",
     )
-    primary: str = option(
-        "auto",
-        check=Text(hint="auto, or the name of one of the attacks"),
-        group="attack",
-        help="attack that speaks first, named beforehand; auto: the strongest, chosen on half of the records and reported on the other",
-    )
+    primary: str = primary_option(group="attack")
     slices: str = option(
         "all",
         check=Text(hint="all, or some of entire, class, correctness, percentile, column:NAME separated by commas"),
@@ -83,20 +79,20 @@ class AttackOptionsConfig(Config):
         "drop",
         check=Choice(words=("drop", "keep", "refuse")),
         group="attack",
-        help="exact copies of a record on its side, where ids or inputs tell them: drop (each record counts once), keep (every copy "
-        "counts), or refuse",
+        help="exact copies of a record on the same side, where ids or inputs reveal them: drop (each record counts once), keep (every "
+        "copy counts), or refuse",
     )
     promised_epsilon: float | str = option(
         "none",
         check=Real(low=0.0, high=1e6, words=("none",)),
         group="attack",
-        help="epsilon that training promised, for coin_flips=yes: as many guesses are made as it takes to refute it; or none",
+        help="epsilon that training promised, for coin_flips=yes: enough guesses are made to be able to refute it; or none",
     )
     delta: float = option(
         1e-5,
         check=Real(low=0.0, high=1.0, open_high=True),
         group="attack",
-        help="delta of the bound of epsilon; where an epsilon was promised, that promise's",
+        help="delta of the lower bound of epsilon; where an epsilon was promised, use the delta of that promise",
     )
     min_records: int = option(20, check=Integer(low=8), group="attack", help="records that a slice needs on each side")
     top: int = option(
@@ -105,11 +101,12 @@ class AttackOptionsConfig(Config):
     seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="attack", help="of every random draw")
 
     def __post_init__(self) -> None:
-        """Check every field, and that a promise is one that can be held against a bound; UserError otherwise."""
+        """Check every field, and that a promised epsilon comes with coin flips, without which it has no bound to be compared with."""
         super().__post_init__()
         if self.promise is not None and self.coin_flips == "no":
             raise UserError(
-                f"promised_epsilon={self.promised_epsilon:g}: coin_flips=no, so that no bound is given; allowed: none, or coin_flips=yes"
+                f"promised_epsilon={self.promised_epsilon:g}: coin_flips=no, and without coin flips epsilon is not bounded; allowed: none, "
+                "or coin_flips=yes"
             )
 
     @property
@@ -167,8 +164,8 @@ class ModelFilesConfig(Config):
         "",
         check=Text(hint="words separated by commas, or nothing"),
         group="data",
-        help="words that mean a missing value in any column of a table, such as NA,?; empty cells always do, and NA, null and their like "
-        "among numbers",
+        help="words that mean a missing value in any column of a table, such as NA,?; empty cells always do, and in columns of numbers "
+        "so do NA, null and the like",
     )
     allow_overlap: str = option(
         "no",

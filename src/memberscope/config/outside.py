@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from memberscope.config.base import Config, option
 from memberscope.config.checks import Choice, Integer, Real, Text
-from memberscope.config.shared import FleetConfig, ModelConfig, RecordsConfig, TrainConfig
+from memberscope.config.shared import FleetConfig, ModelConfig, RecordsConfig, TrainConfig, primary_option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +22,7 @@ class ShadowStudyConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
         group="audit",
         help="attacks on the first target: all, a family, or names separated by commas",
     )
-    primary: str = option(
-        "auto",
-        check=Text(hint="auto, or the name of one of the attacks"),
-        group="audit",
-        help="attack that speaks first, named beforehand; auto: the strongest, chosen on half of the records and reported on the other",
-    )
+    primary: str = primary_option(group="audit")
     slices: str = option(
         "entire,class",
         check=Text(hint="all, or some of entire, class, correctness, percentile separated by commas"),
@@ -62,7 +57,7 @@ class ShadowStudyConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
         1,
         check=Integer(low=1, high=9),
         group="shadow",
-        help="copies of an image, shifted but for the first, that LiRA asks about; more than 1 for models trained with such copies",
+        help="copies of each image that LiRA asks about, all but the first shifted; more than 1 for models trained with such copies",
     )
     perturbed: int = option(
         24,

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from memberscope.config.base import Config, option
 from memberscope.config.checks import Choice, Integer, Integers, Real, Text
+
+
+def primary_option(*, group: str) -> Any:
+    """The option that names an audit's primary attack; `group` is that of the other options of the audit."""
+    return option(
+        "auto",
+        check=Text(hint="auto, or the name of one of the attacks"),
+        group=group,
+        help="primary attack, which gives the headline: an attack's name, or auto for the strongest one on half of the records, reported "
+        "on the other half",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +48,8 @@ class RecordsConfig(Config):
         "drop",
         check=Choice(words=("drop", "keep", "refuse")),
         group="data",
-        help="exact copies of a record, features and label: drop (each record counts once), keep (they are split as records of their own), "
-        "or refuse",
+        help="exact copies of a record's features and label: drop (each record counts once), keep (copies are split as records of their "
+        "own), or refuse",
     )
     classes: str = option(
         "all",
@@ -127,12 +139,7 @@ class AuditConfig(Config):
         group="audit",
         help="attacks of the final audit: tfp (the six types of TensorFlow Privacy), all, a family, or names separated by commas",
     )
-    primary: str = option(
-        "auto",
-        check=Text(hint="auto, or the name of one of the attacks"),
-        group="audit",
-        help="attack that speaks first, named beforehand; auto: the strongest, chosen on half of the records and reported on the other",
-    )
+    primary: str = primary_option(group="audit")
     slices: str = option(
         "auto",
         check=Text(hint="auto, all, or some of entire, class, correctness, percentile separated by commas"),

@@ -11,16 +11,16 @@ __all__ = ["LabeledData", "Sizes", "load_dataset"]
 def load_dataset(name: str, *, data_dir: str = "", archive_dir: str = "", duplicates: str = "drop") -> LabeledData:
     """The data set that a user names: ``digits``, a table of `archives`, another TFDS name (``tfds:`` or not), or the path of an ``.npz``.
 
-    Exact copies of a record are dropped unless `duplicates` says otherwise; its `notes` tell.
+    Exact copies of a record are dropped unless `duplicates` says otherwise, and the data set's `notes` say how many.
 
     Args:
         name: see above.
         data_dir: folder of prepared TFDS data sets.
         archive_dir: folder that has the published archive of ``location30``, ``purchase100`` or ``texas100``; for others it says nothing.
-        duplicates: what is done about exact copies, of features and label: ``drop``, ``keep`` or ``refuse``.
+        duplicates: what happens to exact copies, in features and label: ``drop``, ``keep`` or ``refuse``.
 
     Raises:
-        UserError: it is unknown, unreadable or not to be had, or holds copies under ``refuse``; the line says what to do.
+        UserError: it is unknown, unreadable or unavailable, or holds copies under ``refuse``; the line says what to do.
     """
     return settle_copies(_read(name, data_dir=data_dir, archive_dir=archive_dir), duplicates=duplicates)
 

@@ -1,7 +1,7 @@
-"""What a column of a table holds, before and after it is given a type.
+"""The kinds of values in a table's columns, and their conversion to one type.
 
-A CSV file has no types, only text; Parquet files and frames have types of their own, of which pandas knows dozens. Here they become four
-kinds: numbers, booleans, words and dates. Whatever a column came as, the same value is then the same value.
+A CSV file has no types, only text; Parquet files and data frames have types, of which pandas knows dozens. Here they become four kinds:
+numbers, booleans, words and dates, so that equal values are equal whatever type they were stored in.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MARKS = frozenset(
     ["NA", "N/A", "n/a", "#NA", "#N/A", "#N/A N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None",
      "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"]
 )  # fmt: skip
-"""Words that mean "missing" among numbers and booleans. Among words they are words."""
+"""In columns of numbers and booleans these mean a missing value. In columns of words they are words."""
 
 _TRUE, _FALSE = ("True", "TRUE", "true"), ("False", "FALSE", "false")
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
@@ -35,7 +35,7 @@ _PADDED_LINE = re.compile(r"^[+-]?0\d", re.ASCII | re.MULTILINE)
 _OF_NUMBERS = frozenset("0123456789+-.eE\n")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?", re.ASCII)
 _LARGEST_WHOLE = 2**63 - 1
-_EXACT = 2**53  # whole numbers beyond this are not all float64
+_EXACT = 2**53  # float64 does not hold all whole numbers beyond this
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,9 +43,9 @@ class Column:
     """One file's column.
 
     Attributes:
-        values: (n,) Series: as it was read, or the text of a CSV's cells.
+        values: (n,) Series, as it was read; of a CSV file, the text of its cells.
         missing: (n,) bool.
-        kind: one of the four; None for a CSV's cells, which say nothing by themselves.
+        kind: one of the four; None for a CSV file's column, since text alone does not show it.
     """
 
     values: pd.Series
@@ -59,9 +59,9 @@ class Column:
 
     @cached_property
     def plain(self) -> NDArray[Any] | None:
-        """The numbers of a CSV's cells, in order, without the missing ones; None unless every cell is written as numbers are.
+        """The numbers in a CSV file's cells, in order, without the missing ones; None unless every cell is written as a number.
 
-        Long columns of numbers are the common case: this looks at all cells at once.
+        Long columns of numbers are the common case, so all cells are parsed at once.
         """
         if self.kind is not None:
             return None
@@ -72,15 +72,15 @@ class Column:
             return None
         try:
             return cells.astype(np.float64 if characters & {".", "e", "E"} else np.int64)
-        except (ValueError, OverflowError):  # "1-2"; more digits than 64 bits hold
+        except (ValueError, OverflowError):  # such as "1-2", or more digits than 64 bits can hold
             return None
 
     def present(self) -> list[Any]:
-        """The different values that are there, in order of appearance."""
+        """The distinct values that are not missing, in order of appearance."""
         return list(dict.fromkeys(self.cells[~self.missing].tolist()))
 
     def misfit(self, kind: str) -> tuple[int, Any] | None:
-        """Row and value of the first cell that cannot be read as one of `kind`."""
+        """Row and value of the first cell that cannot be read as `kind`."""
         if self.kind == kind or (self.kind is None and kind == WORDS) or (self.plain is not None and kind == NUMBERS):
             return None
         refused = {value for value in self.present() if not fits(kind, value)}
@@ -90,7 +90,7 @@ class Column:
 
 
 def of_text(cells: pd.Series, na_values: tuple[str, ...] = ()) -> Column:
-    """A column of a CSV: empty cells, and those that hold one of `na_values`, are missing."""
+    """A column of a CSV file; empty cells and those that hold one of `na_values` are missing."""
     return Column(values=cells, missing=_missing_words(cells, na_values) | (cells == "").to_numpy(dtype=bool), kind=None)
 
 
@@ -98,7 +98,7 @@ def of_values(name: str, where: str, values: pd.Series, na_values: tuple[str, ..
     """A column with a type of its own.
 
     Raises:
-        UserError: it holds what is none of the four kinds (lists, bytes, time spans, complex numbers). The line opens with `where`.
+        UserError: it holds none of the four kinds (but lists, bytes, time spans or complex numbers). The line begins with `where`.
     """
     import pandas as pd
 
@@ -108,7 +108,7 @@ def of_values(name: str, where: str, values: pd.Series, na_values: tuple[str, ..
         kind = _kind(values)
         if kind is None:
             found = values.dtype if values.dtype.kind != "O" else type(values.dropna().iloc[0]).__name__
-            raise UserError(f"{where}: column {name} holds {found}; allowed: numbers, words, booleans or dates, one a cell")
+            raise UserError(f"{where}: column {name} holds {found}; allowed: one number, word, boolean or date per cell")
     missing = values.isna().to_numpy(dtype=bool)
     return Column(values=values, missing=missing | (_missing_words(values, na_values) if kind == WORDS else False), kind=kind)
 
@@ -122,7 +122,7 @@ def _missing_words(values: pd.Series, na_values: tuple[str, ...]) -> NDArray[np.
 
 
 def _kind(values: pd.Series) -> str | None:
-    """The kind of a column that is no category; None for anything else than the four."""
+    """The kind of a column that is not categorical; None if it is none of the four."""
     from pandas.api import types
 
     dtype = values.dtype
@@ -142,10 +142,10 @@ def _kind(values: pd.Series) -> str | None:
 
 
 def kind_of_text(columns: list[Column]) -> str:
-    """The kind that the cells of one column, in all CSV files, have together.
+    """The kind of a column, decided by its cells in all CSV files together.
 
-    Words, unless every cell reads as a boolean, or every cell as a number that is written as numbers are: `007` and numbers of more digits
-    than 64 bits hold are names. `MARKS` among numbers or booleans are missing.
+    Words, unless every cell reads as a boolean, or every cell as a number in its usual form: `007`, or a number of more digits than 64 bits
+    can hold, is a name. `MARKS` among numbers or booleans are missing values.
     """
     if all(column.plain is not None for column in columns):
         return NUMBERS
@@ -171,13 +171,13 @@ def is_number(cell: str) -> bool:
 
 
 def looks_like_a_name(cell: str) -> bool:
-    """Is this text, which is a number, rather a name: padded with zeros, or of more digits than a number holds?"""
+    """Is this text a name although it reads as a number: padded with zeros, or with more digits than 64 bits can hold?"""
     text = cell.strip()
     return _PADDED.match(text) is not None or (_WHOLE.fullmatch(text) is not None and abs(int(text)) > _LARGEST_WHOLE)
 
 
 def fits(kind: str, value: Any) -> bool:
-    """Can this value, text of a CSV or one with a type, be read as one of `kind`?"""
+    """Can this value, the text of a CSV file's cell or a typed value, be read as `kind`?"""
     if kind == WORDS:
         return not isinstance(value, float | np.floating) or float(value).is_integer()
     if isinstance(value, str):
@@ -200,15 +200,15 @@ def _instant(value: Any) -> pd.Timestamp | None:
         return None
     try:
         found = pd.Timestamp(value)
-    except (ValueError, TypeError, OverflowError):  # a month 13, a year 9999: pandas' own say no
+    except (ValueError, TypeError, OverflowError):  # what pandas does not take for a date, such as a month 13 or a year 9999
         return None
     return found if found is not pd.NaT else None
 
 
 def numbers(column: Column) -> NDArray[Any]:
-    """(n,) int64, or float64 with NaN for what is missing; an array of numbers keeps its type. Text must fit."""
+    """(n,) int64, or float64 with NaN where values are missing; typed numbers keep their type. Text must be numbers."""
     values = column.values
-    dtype = getattr(values.dtype, "numpy_dtype", values.dtype)  # that of a nullable or Arrow column
+    dtype = getattr(values.dtype, "numpy_dtype", values.dtype)  # the numpy type of a nullable or Arrow column
     if isinstance(dtype, np.dtype) and dtype.kind in "iuf":
         if values.dtype == dtype:
             return np.asarray(values)
@@ -243,7 +243,7 @@ def _number(value: Any) -> int | float:
 
 
 def booleans(column: Column) -> NDArray[Any]:
-    """(n,) bool; where some are missing, objects: True, False and NaN, as pandas reads them."""
+    """(n,) bool, or if some values are missing objects: True, False and NaN, as pandas reads them."""
     found = numbers(column)
     if found.dtype.kind != "f" or not np.isnan(found).any():
         return found.astype(bool)
@@ -251,7 +251,7 @@ def booleans(column: Column) -> NDArray[Any]:
 
 
 def words(column: Column, *, lacking_as: float | None = np.nan) -> NDArray[np.object_]:
-    """(n,) text, `lacking_as` where missing: whole numbers without a point, dates as ISO 8601 has them."""
+    """(n,) text, `lacking_as` where missing: whole numbers without a decimal point, dates in ISO 8601."""
     return np.array(
         [
             lacking_as if lacking else word(cell)
@@ -262,14 +262,14 @@ def words(column: Column, *, lacking_as: float | None = np.nan) -> NDArray[np.ob
 
 
 def word(value: Any) -> str:
-    """One value as text, the same for the same date in whatever type it is held."""
+    """One value as text; a date gives the same text whatever its type."""
     import datetime
 
     import pandas as pd
 
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
-    if isinstance(value, datetime.date):  # a datetime and a Timestamp are dates, too
+    if isinstance(value, datetime.date):  # includes datetime and Timestamp
         instant = pd.Timestamp(value)
         text = str(instant if instant.tzinfo is None else instant.tz_convert("UTC"))
         return text.removesuffix(" 00:00:00")
@@ -277,7 +277,7 @@ def word(value: Any) -> str:
 
 
 def _same_date(text: str) -> str:
-    """A date that is held as text as `word` writes it."""
+    """A date stored as text, in the form that `word` gives."""
     instant = _instant(text) if len(text) > len("2024-12-31") and _DATE.fullmatch(text) else None
     return text if instant is None else word(instant)
 
@@ -305,23 +305,23 @@ def seconds(column: Column) -> NDArray[np.float64]:
 
 
 def names_records(values: pd.Series) -> bool:
-    """Does this column rather name records than describe them: whole numbers or words that are different in every one?"""
+    """Does this column name records instead of describing them: whole numbers or words that are different in every record?"""
     column = of_values(str(values.name), "data", values)
     whole = column.kind == WORDS or (column.kind == NUMBERS and numbers(column).dtype.kind in "iu")
     return whole and len(values) > 1 and not column.missing.any() and len(column.present()) == len(values)
 
 
 def as_float64(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Numbers as float64 with one zero and one NaN, so that equal values have equal bytes."""
+    """Numbers as float64 with a single zero and a single NaN, so that equal values have equal bytes."""
     found: NDArray[np.float64] = values.astype(np.float64) + 0.0
     found[np.isnan(found)] = np.nan
     return found
 
 
 def keys(column: Column, kind: str) -> tuple[NDArray[np.float64] | None, list[str] | None]:
-    """A typed column of `kind` for hashing: its numbers, its text, or both; the same for the same values whatever their type.
+    """A typed column of `kind` for hashing: its numbers, its text, or both. Equal values give equal results whatever their type.
 
-    Numbers are float64 with one zero and one NaN. Whole numbers beyond 2^53 have what float64 leaves out as text beside it.
+    Numbers are float64 with a single zero and a single NaN. Of whole numbers beyond 2^53, what float64 loses is added as text.
     """
     if kind in (WORDS, DATES):
         cells = words(column).tolist()

@@ -1,7 +1,7 @@
-"""Exact copies within a data set: each record counts once unless the user says otherwise, and what was found is said in every study.
+"""Exact copies within a data set: each record counts once unless the user says otherwise, and every study reports what was found.
 
-A copy of a member among the non-members would be scored as a record that the model never saw, and hide a leak; copies on one side would
-count as evidence that is not there. A copy has the same features and the same label, before label noise.
+A copy of a member among the non-members would be scored as a record that the model never saw, and hide a leak; copies on one side would be
+counted as additional evidence. A copy has the same features and the same label, before label noise.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def settle_copies(data: LabeledData, *, duplicates: str) -> LabeledData:
     kept = np.flatnonzero(same == own)
     sizes = data.sizes
     if sizes and sizes.members + sizes.nonmembers + (sizes.validation or 0) >= len(kept):
-        sizes = None  # the usual sizes are those of more records
+        sizes = None  # the set's default sizes are those of all its records
     return dataclasses.replace(
         data, x=data.x[kept], y=data.y[kept], notes=notes, copies=data.copies + copies, sizes=sizes
     )  # fmt: skip
 
 
 def check_each_once(data: LabeledData) -> None:
-    """Raise UserError where copies were kept and shadow models are to be trained: a record could be out of a model, and its copy in."""
+    """Raise UserError if copies were kept and shadow models are to be trained: a model might train on a copy of a record left out."""
     if data.same is not None and len(np.unique(data.same)) < len(data):
         raise UserError(
             f"duplicates=keep: {data.name} holds exact copies, and with shadow models a record could be left out while its copy is trained "
@@ -66,7 +66,7 @@ def check_each_once(data: LabeledData) -> None:
 
 
 def kept_copies(data: LabeledData, sides: Mapping[str, _Index]) -> dict[str, int]:
-    """How many copies were kept ``within`` a side, and how many records of any side have a copy ``across``, on another one."""
+    """How many copies were kept ``within`` a side, and how many records have a copy ``across``, on another side."""
     found = {"within": 0, "across": 0}
     if data.same is None:
         return found
@@ -78,13 +78,13 @@ def kept_copies(data: LabeledData, sides: Mapping[str, _Index]) -> dict[str, int
 
 
 def facts(data: LabeledData, sides: Mapping[str, _Index]) -> dict[str, int]:
-    """Counts as tracked params: copies that the set held when it was read, and those that were kept within and across sides."""
+    """Counts to log as params: copies that the set held when it was read, and those that were kept within and across sides."""
     counts = {f"data.copies_{name}": count for name, count in kept_copies(data, sides).items()} if sides else {}
     return {"data.copies": data.copies, **counts}
 
 
 def notes(data: LabeledData, sides: Mapping[str, _Index]) -> list[str]:
-    """What a reader must know of how the records were read, and of copies among them: sentences; none where there is nothing to say."""
+    """Sentences on how the records were read and on copies among them; none where there is nothing to say."""
     said = [f"Records: {note}." for note in data.notes]
     if data.same is not None:
         line = f"Records: {data.copies:,} exact copies were kept, as duplicates=keep asks"

@@ -13,14 +13,14 @@ from memberscope.datasets.values import as_stored
 from memberscope.errors import UserError
 from memberscope.npz import read_npz
 
-MOST_PLAIN = 1_000  # labels below this are classes counted from 0, whether all of them occur or not; above, codes
+MOST_PLAIN = 1_000  # smaller labels are classes counted from 0, whether all of them occur or not; larger ones are codes
 
 
 def load_file(path: str) -> LabeledData:
     """Read ``x`` (n, ...) and ``y`` (n,) labels, and ``class_names`` if the file has them. Never executes what it reads.
 
-    uint8 is taken for images in 0..255; other numbers are kept as float32 and lie in [0, 1], or are scaled where their scale is known
-    (see `memberscope.datasets.values`). Labels may be words, or codes of any size.
+    uint8 values are taken for images in 0..255; other numbers are kept as float32 and must lie in [0, 1] unless their scale is known (see
+    `memberscope.datasets.values`). Labels may be words, or codes of any size.
 
     Raises:
         UserError: the file is missing, is no .npz, lacks an array, or holds values that do not fit.
@@ -47,7 +47,7 @@ def load_file(path: str) -> LabeledData:
 
 
 def _classes(y: NDArray[Any], names: NDArray[Any] | None, path: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Labels from 0, and a name a class: words and codes become the places of their sorted values, and those the names."""
+    """Labels from 0, and a name per class: words and codes are numbered in sorted order, and become the names."""
     if y.dtype.kind not in "iubU":
         raise UserError(f"dataset={path}: y is {y.dtype}; allowed: integer labels, or text")
     if names is not None:

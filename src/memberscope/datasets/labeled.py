@@ -36,9 +36,9 @@ class LabeledData:
         source: where it came from, for people.
         sizes: the data set's own default sizes, if it has any.
         label_noise: the share of labels that studies replace unless told otherwise.
-        notes: what was done to the records as they were read, or left out, and a reader must know: clauses, for people.
+        notes: what was done to the records when they were read, and which were left out: clauses for people to read.
         copies: how many exact copies of records the set held when it was read (see `memberscope.datasets.duplicates`).
-        same: (n,) numbers that exact copies share; None where there are none, or none were kept.
+        same: (n,) numbers that exact copies share; None if there are no copies, or none were kept.
     """
 
     name: str
@@ -56,7 +56,7 @@ class LabeledData:
         """Check that the arrays fit each other."""
         if len(self.x) != len(self.y) or self.y.ndim != 1:
             raise UserError(
-                f"dataset={self.name}: {len(self.x)} records with labels of shape {self.y.shape}; one label a record is needed"
+                f"dataset={self.name}: {len(self.x)} records with labels of shape {self.y.shape}; one label per record is needed"
             )
         if len(self.y) and not (self.y.min() >= 0 and self.y.max() < len(self.class_names)):
             advice = ": leave out records without a label, and count classes from 0" if self.y.min() < 0 else ""
@@ -161,7 +161,7 @@ class LabeledData:
         )  # fmt: skip
 
     def record_ids(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(len(index),) what each record is known by: its position, or where copies were kept a number that they share."""
+        """(len(index),) an id for each record: its position, or where copies were kept the number that they share."""
         return index if self.same is None else self.same[index]
 
     def _kept(self, classes: str, *, choice: str, seed: int) -> list[int]:

@@ -28,7 +28,7 @@ KINDS = ".npz, .parquet or .csv"
 
 
 def read_records(name: str, path: str, *, label: str, na_values: tuple[str, ...] = ()) -> Records:
-    """Read one side. A CSV is read as the text that it is: `schema.one_schema` gives both sides' columns their types.
+    """Read one side. A CSV file is read as plain text, and `schema.one_schema` gives both sides' columns their types.
 
     Args:
         name: the parameter, for errors.
@@ -65,7 +65,7 @@ def _arrays(name: str, path: str) -> Records:
     if x.ndim < 2 or not len(x) or x.dtype.kind not in "fiub":
         raise UserError(f"{name}={path}: x is {x.dtype} of shape {x.shape}; allowed: numbers (records, ...)")
     if y.shape != x.shape[:1] or y.dtype.kind not in "fiubUS":
-        raise UserError(f"{name}={path}: y is {y.dtype} of shape {y.shape} for {len(x)} records; allowed: one label a record")
+        raise UserError(f"{name}={path}: y is {y.dtype} of shape {y.shape} for {len(x)} records; allowed: one label per record")
     return Records(x=x, y=y, name=name, path=path)
 
 
@@ -84,7 +84,7 @@ def _table(name: str, path: str, label: str, na_values: tuple[str, ...], *, csv:
     frame.columns = [str(column) for column in frame.columns]
     if csv and not isinstance(frame.index, pd.RangeIndex) and len(frame) and (frame.iloc[:, -1] == "").all():
         raise UserError(
-            f"{name}={path}: every line ends in a separator that the header lacks; allowed: as many cells as columns"
+            f"{name}={path}: every line ends in a separator, but the header does not; allowed: as many cells as columns"
         )
     check_names(f"{name}={path}", frame)
     if label not in frame.columns:
@@ -97,43 +97,43 @@ def _table(name: str, path: str, label: str, na_values: tuple[str, ...], *, csv:
     where = f"{name}={path}"
     missing = int((columns.of_text(y, na_values) if csv else columns.of_values(label, where, y, na_values)).missing.sum())
     if missing:
-        raise UserError(f"{name}={path}: {missing} records have no {label}; allowed: a label a record")
+        raise UserError(f"{name}={path}: {missing} records have no {label}; allowed: a label per record")
     labels = y.to_numpy(dtype=object) if csv else plain_labels(y, where=where)
     return Records(x=frame, y=labels, name=name, path=path, text=csv)
 
 
 def check_names(where: str, frame: pd.DataFrame) -> None:
-    """Raise UserError, opening with `where`, if two columns have one name."""
+    """Raise UserError, which begins with `where`, if two columns have the same name."""
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
         raise UserError(f"{where}: two columns are named {twice[0]}; allowed: a name for each column")
 
 
 def plain_labels(labels: Any, *, where: str = "label") -> NDArray[Any]:
-    """Labels as numbers, booleans or text, never objects: those of a nullable, Arrow, categorical or object column, too.
+    """Labels as numbers, booleans or text, never objects, whether their column is nullable, Arrow, categorical or of objects.
 
     Raises:
-        UserError: a label is missing, or none of these. The line opens with `where`.
+        UserError: a label is missing, or is none of these. The line begins with `where`.
     """
     import pandas as pd
 
     array = labels if hasattr(labels, "dtype") else np.asarray(labels)
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if array.ndim != 1:
-        raise UserError(f"{where}: labels of shape {array.shape}; allowed: one label a record")
+        raise UserError(f"{where}: labels of shape {array.shape}; allowed: one label per record")
     column = columns.of_values("label", where, pd.Series(array))
     if column.missing.any():
-        raise UserError(f"{where}: {int(column.missing.sum())} records have no label; allowed: a label a record")
+        raise UserError(f"{where}: {int(column.missing.sum())} records have no label; allowed: a label per record")
     if column.kind == columns.NUMBERS:
         return columns.numbers(column)
     return columns.booleans(column) if column.kind == columns.BOOLEANS else columns.words(column).astype(str)
 
 
 def record_ids(members: Records, nonmembers: Records) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """One number a record, the same for the same features and label: 63 bits of BLAKE2b over their values under one schema.
+    """One number per record, the same for the same features and label: 63 bits of BLAKE2b over their values under one schema.
 
-    Numbers are compared as numbers: 1 in one file is 1.0 in the other. Columns are compared by name, in whatever order they stand. Give
-    the columns that the model is shown: any other, such as a row number, would make every record one of its kind.
+    Numbers are compared as numbers: 1 in one file equals 1.0 in the other. Columns are compared by name, in any order. Pass only the
+    columns that the model is shown: any other, such as a row number, would make every record unique.
 
     Raises:
         UserError: the files' records have different shapes or columns, or a column's values are not of one type in both.
@@ -160,10 +160,10 @@ def record_ids(members: Records, nonmembers: Records) -> tuple[NDArray[np.int64]
 
 
 def _rows(sides: Sequence[Records]) -> list[NDArray[Any] | list[bytes]]:
-    """The rows of frames of one schema as numbers or bytes, columns in order of their names: numbers first, then text."""
+    """The rows of frames with one schema, as numbers or bytes; columns are ordered by name, numbers before text."""
     read = [{name: columns.of_values(name, side.where, side.x[name]) for name in sorted(side.columns or ())} for side in sides]
     kinds: dict[str, str] = {}
-    for name in read[0]:  # a side on which all is missing says nothing
+    for name in read[0]:  # a side without any value here has no kind
         known = [side[name].kind or "" for side in read if not side[name].missing.all()]
         kinds[name] = known[0] if known else columns.NUMBERS
     return [_row_keys(side, kinds, len(each)) for side, each in zip(read, sides, strict=True)]
@@ -213,7 +213,7 @@ def check_apart(members: NDArray[np.int64], nonmembers: NDArray[np.int64], *, al
     what = f"{count} of {len(members)} members are also non-members (row, counted from 0, of members and of nonmembers: {', '.join(first)})"
     if not allowed:
         raise UserError(f"nonmembers: {what}; allowed: records that the model never saw, or allow_overlap=yes")
-    return f"{what}; allow_overlap=yes let them stay, and every figure is drawn toward chance by them"
+    return f"{what}; allow_overlap=yes keeps them, and they draw every figure toward chance"
 
 
 def digest(ids: NDArray[np.int64]) -> str:

@@ -1,7 +1,7 @@
-"""One schema for all tables of an audit: each column has one type on every side, the model's own where its signature says.
+"""One schema for all tables of an audit: each column has one type on every side, that of the model's signature where it has one.
 
-Read file by file, one odd cell would turn a column to text in one file and leave it numbers in the other: the same record would then be
-two, and members would differ from non-members by a type.
+If each file were read by itself, one odd cell could make a column text in one file while it stays numbers in the other. The same record
+would then count as two, and members would differ from non-members by a type.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 OF_SIGNATURE = {
     "boolean": BOOLEANS, "integer": NUMBERS, "long": NUMBERS, "float": NUMBERS, "double": NUMBERS, "string": WORDS, "datetime": DATES,
 }  # fmt: skip
-"""The kind that a type of MLflow's signatures stands for; other types leave a column as it is read."""
+"""The kind for each type of MLflow's signatures; with any other type, a column stays as it is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +56,11 @@ class Records:
 
     @property
     def where(self) -> str:
-        """How an error line opens."""
+        """What error messages begin with."""
         return f"{self.name}={self.path}"
 
     def numbers(self, others: Records | None = None) -> NDArray[Any]:
-        """The features as numbers, for controls: a frame's words become codes of their sorted values, here and in `others`.
+        """The features as numbers, for controls: a frame's words become codes, numbered in sorted order over this side and `others`.
 
         Missing numbers stay NaN; a missing word has a code of its own. Dates are seconds.
         """
@@ -84,11 +84,11 @@ def one_schema(
     sides: Sequence[Records], *, shown: Mapping[str, str] | None = None, classes: Sequence[Any] | None = None,
     na_values: tuple[str, ...] = (),
 ) -> tuple[list[Records], str]:  # fmt: skip
-    """The sides with each column of one type, and what a reader should know of how they were read (or nothing).
+    """The sides with one type for each column, and a note on how they were read (empty where there is nothing to say).
 
     Args:
-        sides: tables; or arrays, of which only floats of two precisions change.
-        shown: the columns that the model is shown, with the types of its signature (empty where it has none); others are left out. None:
+        sides: tables; or arrays, which change only if they are floats of different precisions.
+        shown: the columns that the model is shown, with their types in its signature (empty where it has none); others are left out. None:
             all columns.
         classes: the model's names of its classes, whose type the labels take.
         na_values: words that mean a missing value in any column.
@@ -101,7 +101,7 @@ def one_schema(
     names = [[name for name in side.columns or () if shown is None or name in shown] for side in sides]
     typed: list[dict[str, Any]] = [{} for _ in sides]
     left = dict.fromkeys(name for side in sides for name in side.columns or () if shown is not None and name not in shown)
-    notes = [f"columns that the model does not take left out: {few(list(left))}"] if left else []
+    notes = [f"columns left out, since the model does not take them: {few(list(left))}"] if left else []
     for name in dict.fromkeys(name for each in names for name in each):
         having = [number for number, each in enumerate(names) if name in each]
         found, note = _one_column(name, [sides[k] for k in having], type_name=(shown or {}).get(name, ""), na_values=na_values)
@@ -117,7 +117,7 @@ def one_schema(
 
 
 def _arrays(sides: Sequence[Records]) -> list[Records]:
-    """Arrays of floats in the narrower of their types, for the reason that `_alike` gives."""
+    """Arrays of floats, converted to the narrower of their types for the reason that `_alike` gives."""
     kinds = {side.x.dtype for side in sides if isinstance(side.x, np.ndarray) and side.x.dtype.kind == "f"}
     if len(kinds) < 2 or not all(isinstance(side.x, np.ndarray) and side.x.dtype.kind == "f" for side in sides):
         return list(sides)
@@ -126,7 +126,7 @@ def _arrays(sides: Sequence[Records]) -> list[Records]:
 
 
 def few(names: Sequence[str]) -> str:
-    """Names for a sentence: eight at most, and how many more."""
+    """Names for a sentence: at most eight of them, and how many more there are."""
     return ", ".join(names[:8]) + (f", and {len(names) - 8} more" if len(names) > 8 else "")
 
 
@@ -138,10 +138,10 @@ def _frame(found: Mapping[str, NDArray[Any] | pd.Series], rows: int) -> pd.DataF
 
 
 def column_values(sides: Sequence[Records], name: str, *, na_values: tuple[str, ...] = ()) -> list[NDArray[Any]]:
-    """One column of every side, as the file has it, to slice by: numbers, booleans or text; a missing value is the text "missing".
+    """One column of every side to slice by, as the files have it: numbers, booleans or text. A missing value becomes the text "missing".
 
     Raises:
-        UserError: not all sides have it, or see `one_schema`.
+        UserError: a side does not have it, or as in `one_schema`.
     """
     for side in sides:
         if name not in (side.columns or ()):
@@ -174,7 +174,7 @@ def _one_column(
         if odd is not None:
             held = "text" if column.kind in (None, WORDS) else column.kind
             raise UserError(
-                f"{side.where}: column {name} holds {held}; {why}, and {odd[1]!r} in row {odd[0]} (counted from 0) is none; "
+                f"{side.where}: column {name} holds {held}; {why}, and {odd[1]!r} in row {odd[0]} (counted from 0) is not one; "
                 f"allowed: {ALLOWED[kind]}"
             )
     return _converted(kind, read, free=not type_name), _note(name, kind, read, type_name)
@@ -189,7 +189,7 @@ ALLOWED = {
 
 
 def _decided(read: list[Column], sides: Sequence[Records], wanted: str | None, why: str) -> tuple[str, str]:
-    """The column's kind, and who says so."""
+    """The column's kind, and what decided it."""
     if wanted is not None:
         return wanted, why
     known = {
@@ -205,7 +205,7 @@ def _decided(read: list[Column], sides: Sequence[Records], wanted: str | None, w
 
 
 def _converted(kind: str, read: list[Column], *, free: bool) -> list[NDArray[Any] | pd.Series]:
-    """All of one dtype; `free`: no signature asks for a type."""
+    """The column of every side, in one dtype; `free`: no signature asks for a type."""
     if any(_is_category(column) for column in read) and (kind == WORDS or (kind == NUMBERS and free)):
         return _categories(kind, read)
     if kind == WORDS:
@@ -220,9 +220,9 @@ def _converted(kind: str, read: list[Column], *, free: bool) -> list[NDArray[Any
 
 
 def _alike(found: list[NDArray[Any]], text: list[bool]) -> list[NDArray[Any]]:
-    """Numbers of one dtype: that of the sides that have types, as long as all values fit; of floats the narrower one.
+    """Numbers in one dtype: that of the typed sides, if all values fit it; of two float types, the narrower one.
 
-    A value that one file holds as float32 is known to that precision alone: in full precision beside it, the same record would differ.
+    A value stored as float32 is known only to that precision: against the same value in full precision, the same record would differ.
     """
     typed = [values.dtype for values, untyped in zip(found, text, strict=True) if not untyped] or [
         values.dtype for values in found
@@ -245,7 +245,7 @@ def _is_category(column: Column) -> bool:
 
 
 def _categories(kind: str, read: list[Column]) -> list[NDArray[Any] | pd.Series]:
-    """Categories of all sides as one list, the first side's first: a model that was trained on categories needs them as such."""
+    """Columns with the categories of all sides in one list, the first side's first: a model trained on categorical columns needs them."""
     import pandas as pd
 
     plain = columns.words if kind == WORDS else columns.numbers
@@ -273,21 +273,21 @@ def _dates(read: list[Column], *, free: bool) -> list[NDArray[Any] | pd.Series]:
 
 
 def _note(name: str, kind: str, read: list[Column], type_name: str) -> str:
-    """What could have been read another way without a signature to say."""
+    """A note on what could have been read in another way, where no signature decides."""
     if kind != WORDS or type_name:
         return ""
     cells = {cell for column in read if column.kind is None for cell in column.present()}
     marks = sorted(cells & columns.MARKS)
     if marks:
-        return f"column {name}: {marks[0]!r} was taken for a word (na_values={marks[0]} makes it a missing value)"
+        return f"column {name}: {marks[0]!r} was read as a word (na_values={marks[0]} makes it a missing value)"
     if cells and all(map(columns.is_number, cells)):
         padded = next((cell for cell in cells if columns.looks_like_a_name(cell)), None)
-        return f"column {name}: numbers written like {padded!r} were taken for words" if padded is not None else ""
+        return f"column {name}: numbers written like {padded!r} were read as words" if padded is not None else ""
     return ""
 
 
 def _labels(sides: Sequence[Records], classes: Sequence[Any] | None) -> list[NDArray[Any]]:
-    """The labels of CSV files: words where the model names its classes by words, else numbers where all are, `MARKS` being words."""
+    """The labels of CSV files: words if the model names its classes by words or a label is not a number (`MARKS` are not), else numbers."""
     import pandas as pd
 
     text = [pd.Series(side.y.tolist(), dtype=object) for side in sides if side.text]

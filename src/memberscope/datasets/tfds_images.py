@@ -31,7 +31,7 @@ CLASS_NAMES = {
 def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
     """All splits of a TFDS image classification set, pooled in the order of their names: train, then test, then others.
 
-    Records without a label (-1) are left out, and a record of one split that is in an earlier one, too, counts once; `notes` tell.
+    Records without a label (-1) are left out, and a record that is in several splits counts once; the data set's `notes` say how many.
 
     Args:
         name: a TFDS name, such as ``cifar10`` or ``mnist:3.0.1``.
@@ -94,7 +94,7 @@ def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
 def _pooled(
     builder: Any, names: list[str], *, image: str, label: str
 ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
-    """The images and labels of all splits, and which of them each record is of."""
+    """The images and labels of all splits, and which split each record is from."""
     import tensorflow_datasets as tfds
 
     xs, ys, split_of = [], [], []
@@ -110,10 +110,10 @@ def _pooled(
 def _each_once(
     x: NDArray[Any], y: NDArray[np.int64], split_of: NDArray[np.int64], names: list[str]
 ) -> tuple[NDArray[np.intp], list[str], int]:
-    """Positions of the records that have a label and are in no earlier split; what was left out, for people; and how many copies.
+    """Positions of the records that have a label and are in no earlier split, notes on what was left out, and the number of copies.
 
-    Some sets have splits that are parts of others (omniglot's ``small1`` is one of ``train``): pooled as they are, a record would be there
-    twice, and a copy of a member could become a non-member.
+    Some data sets have splits that are parts of others (omniglot's ``small1`` is part of ``train``). If these were simply pooled, a record
+    would be there twice, and a copy of a member could become a non-member.
     """
     notes = []
     labelled = np.flatnonzero(y >= 0)
@@ -130,7 +130,7 @@ def _each_once(
         copies = int((again & here).sum())
         if copies:
             known = " + ".join(names[k] for k in np.unique(split_of[first[again & here]]))
-            notes.append(f"{copies:,} of {int(here.sum()):,} records of {split} are records of {known}, too, and count once")
+            notes.append(f"{copies:,} of {int(here.sum()):,} records of {split} are also in {known}, and count once")
     return labelled[~again], notes, int(again.sum())
 
 

@@ -1,4 +1,4 @@
-"""Numbers of records as models take them: 8-bit images, bits, or float32 in [0, 1]. What is stored otherwise is scaled, and said."""
+"""Values of records as models take them: 8-bit images, bits, or float32 in [0, 1]. Other images are scaled, with a note."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ BYTE = 255
 
 
 def as_stored(x: NDArray[Any], *, where: str) -> tuple[NDArray[Any], str]:
-    """Records as models take them, and what was done to them (nothing, where nothing was).
+    """Records as models take them, and a note on what was done to them (empty where nothing was).
 
-    Booleans and 8-bit integers stay, but for 8-bit integers that are 0 and 1 throughout: those are bits, and a 255th of a bit would be next
-    to nothing. Floats in [0, 1] become float32. Images of other integers are divided by the largest number of as many bits as their largest
-    value has: 4,095 for a 12-bit scan in 16-bit integers, 65,535 for one that uses all 16. Whole floats in 0..255 are 8-bit images.
+    Booleans and 8-bit integers stay as they are, except for 8-bit integers that are all 0 or 1: those are bits, which a division by 255
+    would all but erase. Floats in [0, 1] become float32. Images of other integers are divided by the largest number with as many bits as
+    their largest value: 4,095 for a 12-bit scan in 16-bit integers, 65,535 for one that uses all 16 bits. Whole floats in 0..255 are 8-bit
+    images.
 
     Args:
         x: (n, ...) booleans, integers or floats, at least one record; an image has two axes or more.
-        where: opens the error, such as ``dataset=own.npz: x``.
+        where: what an error message begins with, such as ``dataset=own.npz: x``.
 
     Raises:
-        UserError: other kinds of numbers, missing or infinite ones, and values whose scale is not known.
+        UserError: other types, missing or infinite numbers, or values whose scale is not known.
     """
     kind = x.dtype.kind
     if kind not in "fiub":
@@ -33,7 +34,7 @@ def as_stored(x: NDArray[Any], *, where: str) -> tuple[NDArray[Any], str]:
         return x, ""
     low, high = x.min(), x.max()
     if x.dtype == np.uint8:
-        return (x.astype(np.bool_), "8-bit integers that are 0 and 1 throughout were taken as bits") if high == 1 else (x, "")
+        return (x.astype(np.bool_), "8-bit integers that are all 0 or 1 were read as bits") if high == 1 else (x, "")
     if not np.isfinite([low, high]).all():
         raise UserError(f"{where} holds missing or infinite numbers; allowed: uint8, or numbers in [0, 1]")
     if low >= 0 and high <= 1:
@@ -42,9 +43,8 @@ def as_stored(x: NDArray[Any], *, where: str) -> tuple[NDArray[Any], str]:
     if not image or low < 0:
         raise UserError(f"{where} reaches from {low:g} to {high:g}; allowed: uint8, or numbers in [0, 1]")
     if high <= BYTE and (kind in "iu" or bool((x == np.round(x)).all())):
-        return x.astype(
-            np.uint8
-        ), f"{x.dtype} images of whole numbers from {low:g} to {high:g} were divided by 255, as 8-bit images are"
+        note = f"{x.dtype} images of whole numbers from {low:g} to {high:g} were divided by 255, as 8-bit images are"
+        return x.astype(np.uint8), note
     if kind == "f":
         raise UserError(
             f"{where} reaches from {low:g} to {high:g}; allowed: uint8, or numbers in [0, 1]: divide by the largest value that a pixel can "
@@ -55,5 +55,5 @@ def as_stored(x: NDArray[Any], *, where: str) -> tuple[NDArray[Any], str]:
     scaled: NDArray[np.float32] = (x / np.float64(top)).astype(np.float32)
     return (
         scaled,
-        f"{x.dtype} images with values from {low} to {high} were divided by {top:,}, the largest number of {bits} bits",
+        f"{x.dtype} images with values from {low} to {high} were divided by {top:,}, the largest number with {bits} bits",
     )

@@ -32,7 +32,7 @@ class Figure:
         least_miss: the smallest 1 - confidence that it can be asked at, and so its smallest p-value: two draws, where it is drawn.
         rate: the false positive rate that it stands at, if it does.
         one_sided: is it a lower bound at that confidence, and not an interval with half of the miss at either end?
-        ceiling: confidence -> the largest value that so many records can give such a bound; None where it is no bound.
+        ceiling: confidence -> the largest value that such a bound can have with so many records; None where it is no bound.
     """
 
     at: Callable[[float], Estimate]

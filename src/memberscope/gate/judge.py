@@ -53,8 +53,8 @@ class Row:
         attack, slice: the cell.
         value: the figure; None where it could not be judged.
         ci_low, ci_high: its 95% interval, by itself; the verdict goes by the adjusted p-value. None where there is no such end.
-        ceiling: the largest value that so many records can give a bound of epsilon at that confidence; None for other figures.
-        can_trip: could any outcome trip the rule? Not where the ceiling of a bound lies at or below the limit.
+        ceiling: the largest value that a bound of epsilon can have at that confidence with so many records; None for other figures.
+        can_trip: could any outcome trip the rule? False where the ceiling of a bound is at or below the limit.
         p_above, p_within: Holm-adjusted p-values for being above the limit, and at or below it.
         verdict: ``trip``, ``pass``, ``undecided``, or ``ignored``: skipped, where ``any`` has others on the same slice.
         records: about how many records, in all, would decide it; None where it is decided or no number would.
@@ -132,7 +132,7 @@ class GateResult:
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One line a row, for a table artifact."""
+        """One line per row, for a table artifact."""
         import pandas as pd
 
         columns = ("ci_low", "ci_high", "ceiling", "can_trip", "p_above", "p_within", "verdict", "records", "reason")
@@ -228,7 +228,7 @@ def _judged(row: Row, cell: Cell, known: Figure, p_above: float, p_within: float
     ceiling = None if known.ceiling is None else known.ceiling(0.95)
     can_trip = known.ceiling is None or known.ceiling(1 - ALPHA / 2) > row.rule.limit
     if not can_trip:
-        reason = f"no outcome could trip it, since the bound of so many records cannot be above the limit; {reason}"
+        reason = f"no outcome could trip it, since with so few records the bound cannot be above the limit; {reason}"
     return replace(
         row,
         value=shown.value,

@@ -113,11 +113,10 @@ def advantage_heldout(scores: ArrayLike, member: ArrayLike, *, rng: np.random.Ge
 
     Members and non-members are halved at random; the threshold of greatest TPR - FPR in each half (the highest of equally
     good ones) is scored on the other, and the counts are pooled. The estimand is the mean true advantage of the two
-    thresholds: no more than the best threshold's, and 0 or near it on no signal. (Where scores tell only the class and members were
-    drawn stratified by class, one half has too few where the other has too many: the mean was -0.02 to -0.045 at 400 records and
+    thresholds: no more than the best threshold's, and 0 or near it on no signal. (Where scores reveal only the class and members were drawn
+    stratified by class, a class with too many members in one half has too few in the other: the mean was -0.02 to -0.045 at 400 records and
     -0.01 to -0.025 at 2,000, 2 to 100 classes, with intervals below 0 in at most 2% of draws.) Interval: Newcombe 1998, method 10, its z
-    widened by `CROSS_FIT_WIDENING` for the correlation of the halves. Skipped with fewer than two records a side;
-    ValueError on bad input.
+    widened by `CROSS_FIT_WIDENING` for the correlation of the halves. Skipped with fewer than two records a side; ValueError on bad input.
     """
     ranking = rank(scores, member)
     return advantage_heldout_of(decide_held_out(ranking, ranking.halves(rng)), confidence=confidence)

@@ -20,8 +20,8 @@ Adjacency = Literal["add_remove", "replace"]
 GUESS_SHARE = 0.1
 LEAST_GUESSES = 100
 
-# Where an epsilon is promised, the guesses are so many that all of them right would show this much more. At a small delta about three
-# wrong guesses then still refute the promise; with a ceiling right at the promise, a single one would save it.
+# Where an epsilon is promised, enough guesses are made for the bound to lie this far above it if all are right. At a small delta, the
+# promise can then be refuted with about three wrong guesses; with a ceiling just at the promise, a single wrong guess would save it.
 HEADROOM = 1.0
 
 # Coin flips this unlikely (both tails together) are not coin flips.
@@ -45,18 +45,18 @@ def epsilon_heuristic(
     of data sets without signal.
 
     A heuristic, because records of one training run are not independent trials of it, and because non-members that were not
-    drawn by coin flips may differ from members by more than membership. `value` is the bound, and so is `ci_low`; nothing
-    bounds epsilon from above; `epsilon_heuristic_ceiling` says how large it can be at all. Skipped with fewer than two records
-    a side; ValueError on bad input.
+    drawn by coin flips may differ from members by more than membership. `value` is the bound, and so is `ci_low`; nothing bounds epsilon
+    from above. `epsilon_heuristic_ceiling` says how large the bound can be. Skipped with fewer than two records a side; ValueError on bad
+    input.
     """
     ranking = rank(scores, member)
     return epsilon_heuristic_of(ranking, ranking.halves(rng), delta=delta, confidence=confidence)
 
 
 def epsilon_heuristic_ceiling(n_member: int, n_nonmember: int, *, delta: float = 0.0, confidence: float = 0.95) -> float:
-    """The largest `epsilon_heuristic` that so many records in the half that is not used to choose the threshold can give.
+    """The largest `epsilon_heuristic` that is possible with so many records in the half that does not choose the threshold.
 
-    That is its value where the threshold puts all of one side above all of the other, by the better of the two inequalities.
+    It is the value when the threshold separates the two sides perfectly, by the better of the two inequalities.
     """
     miss = (1 - check_fraction("confidence", confidence)) / 2
     sides = ((n_member, n_nonmember), (n_nonmember, n_member))
@@ -92,7 +92,9 @@ def epsilon_heuristic_of(
         value = _log_ratio(n_nonmember - alarms, n_nonmember, n_member - hits, n_member, delta, miss)
     used = "TPR over FPR" if calls_members else "TNR over FNR"
     ceiling = epsilon_heuristic_ceiling(n_member, n_nonmember, delta=delta, confidence=confidence)
-    reason = f"a {confidence:.0%} lower bound at delta {delta:g} from {used}; at most {ceiling:.3g} with so many records"
+    reason = (
+        f"a {confidence:.0%} lower bound at delta {delta:g} from {used}; it could be at most {ceiling:.3g} with so many records"
+    )
     return Estimate(value=value, ci_low=value, reason=reason)
 
 
@@ -132,12 +134,12 @@ def epsilon_lower_bound(
     Theorem 5.2; `one_run_p_value`), and the bound is the largest epsilon up to which every epsilon is rejected.
 
     The `n_guesses` // 2 highest scores are guessed to be members and as many lowest to be non-members, the rest abstained
-    from. Without `n_guesses` it is as `plan_one_run` fixes it beforehand, from the number of records and the promised epsilon
-    alone; it is never the best of several. Ties at the edge are broken by `rng`, blind to the truth. `n_flips` is the number of
-    coins, where more were flipped than are scored here; `delta` at 1e-5 by default.
+    from. Without `n_guesses`, `plan_one_run` fixes the number beforehand, from the number of records and the promised epsilon alone; it is
+    never the best of several. Ties at the edge are broken by `rng`, blind to the truth. `n_flips` is the number of coins, where more were
+    flipped than are scored here; `delta` at 1e-5 by default.
 
-    No outcome gives more than a ceiling, that of guesses which are all right (`OneRun.ceiling`). Where it does not lie above the
-    `promise`, the audit cannot fail: the status is "low_power", and the reason says so.
+    The bound has a ceiling, its value if all guesses are right (`OneRun.ceiling`). If that is not above the `promise`, the audit cannot
+    refute it: the status is "low_power", and the reason says so.
 
     `adjacency` says whose epsilon it is and changes no number. "add_remove": a coin decided whether the record was in the
     training set. "replace": a coin decided which of two records of a pair was, `scores` compare the two and `member` says
@@ -171,13 +173,13 @@ def epsilon_lower_bound(
 
 @dataclass(frozen=True, kw_only=True)
 class OneRun:
-    """What a one-run test fixes before an outcome is seen.
+    """What a one-run test fixes before any outcome is seen.
 
     Attributes:
-        n_flips: coins.
-        n_guesses: an even number, at most that.
+        n_flips: number of coin flips.
+        n_guesses: number of guesses, even and at most `n_flips`.
         delta: of (epsilon, delta)-privacy.
-        promise: the epsilon that was promised; None where none was.
+        promise: the epsilon that was promised; None if none was.
     """
 
     n_flips: int
@@ -186,11 +188,11 @@ class OneRun:
     promise: float | None = None
 
     def ceiling(self, confidence: float) -> float:
-        """The largest bound that any outcome gives: that of guesses which are all right."""
+        """The largest possible bound, which is reached if all guesses are right."""
         return one_run_epsilon(self.n_flips, self.n_guesses, self.n_guesses, delta=self.delta, confidence=confidence)
 
     def cannot_refute(self, confidence: float) -> bool:
-        """Does no outcome give a bound above the promise (above 0, without one)?"""
+        """Can no outcome give a bound above the promise (above 0 if there is no promise)?"""
         return self.ceiling(confidence) <= (self.promise or 0.0)
 
 
@@ -203,10 +205,10 @@ def plan_one_run(
     promise: float | None = None,
     confidence: float = 0.95,
 ) -> OneRun:
-    """The one-run test of `n` scored records; nothing in it depends on what was guessed right.
+    """The one-run test of `n` scored records; nothing in it depends on which guesses are right.
 
-    Without `n_guesses`: `default_guesses`, and with a `promise` as many more as it takes for a ceiling `HEADROOM` above it; where
-    all records do not reach that, all of them. ValueError for numbers that do not fit.
+    Without `n_guesses` it makes `default_guesses`, and with a `promise` as many more as it takes for a ceiling `HEADROOM` above it, or all
+    that are possible if that is not enough. ValueError for numbers that do not fit together.
     """
     flips = n if n_flips is None else n_flips
     if flips < n:
@@ -268,7 +270,7 @@ def one_run_epsilon(n_flips: int, n_guesses: int, n_right: int, *, delta: float,
     The p-value need not increase in epsilon throughout once delta > 0, so the first crossing is sought, not any: a bound
     above the true epsilon then means that the true epsilon was rejected, whatever the p-value does beyond.
 
-    It increases in `n_right` (from a confidence of one half on), so that all guesses right give the most that there can be.
+    It increases in `n_right` (for a confidence of at least one half), so it is largest when all guesses are right.
     """
     miss = 1 - confidence
 

@@ -53,10 +53,10 @@ def figures(
     """All figures of `scores` (n,), higher = more likely a member, against `member` (n,) bool, by their public names.
 
     auc, advantage, advantage_tfp, advantage_heldout, balanced_accuracy, tpr_at_fpr_* and fp_budget_* for each of
-    `fpr_targets`, partial_auc_fpr_0_01, ppv, ppv_max_tfp, epsilon_heuristic, epsilon_lower_bound, and for either bound that is
-    given its ceiling, the largest value that so many records allow (epsilon_heuristic_ceiling, epsilon_lower_bound_ceiling);
-    with `null_draws` > 0 also null_auc (mean and central range of permuted AUCs, within the classes of `labels` (n,)) and
-    null_p_value. Each is what the function of its name says.
+    `fpr_targets`, partial_auc_fpr_0_01, ppv, ppv_max_tfp, epsilon_heuristic, epsilon_lower_bound, and with each of these two bounds its
+    ceiling, the largest value that is possible with so many records (epsilon_heuristic_ceiling, epsilon_lower_bound_ceiling); with
+    `null_draws` > 0 also null_auc (mean and central range of permuted AUCs, within the classes of `labels` (n,)) and null_p_value. Each is
+    what the function of its name says.
 
     `threshold` is that of balanced_accuracy and ppv, from other records; without one they stand at the held-out thresholds
     of advantage_heldout. `prior` is the share of members that ppv assumes. `coin_flips` vouches for what
@@ -91,7 +91,7 @@ def figures(
         left = [int(side[-1]) - int(half[-1]) for side, half in zip((ranking.true_pos, ranking.false_pos), halves, strict=True)]
         out["epsilon_heuristic_ceiling"] = Estimate(
             value=epsilon_heuristic_ceiling(*left, confidence=confidence),
-            reason="what epsilon_heuristic would be without an error",
+            reason="what epsilon_heuristic would be if the threshold made no error",
         )
     if not coin_flips:
         out["epsilon_lower_bound"] = skipped(NO_COINS)
@@ -107,7 +107,7 @@ def figures(
         if bound.status != "skipped":
             out["epsilon_lower_bound_ceiling"] = Estimate(
                 value=plan.ceiling(confidence),
-                reason=f"what epsilon_lower_bound would be with all {plan.n_guesses} guesses right",
+                reason=f"what epsilon_lower_bound would be if all {plan.n_guesses} guesses were right",
             )
     if null_draws > 0:
         control = null_control(scores, member, labels, rng=for_null, draws=null_draws)

@@ -8,11 +8,11 @@
 MLflow finds it through the entry point group ``mlflow.model_evaluator`` once the project is installed. Its configuration:
 
 ``member``
-    (n,) booleans, one a record of the evaluated data: was it in the training set? A column with an index of its own (a Series) is put in
-    the order of a data frame's index, as is ``record_ids``.
+    (n,) booleans, one a record of the evaluated data: was it in the training set? A Series is put in the order of the data frame's index.
+    The same goes for ``record_ids``.
 ``record_ids``
-    (n,) numbers or text, to pair this audit with another; left out, records are known by their content: what the model is shown of them,
-    and their labels.
+    (n,) numbers or text, to pair this audit with another. Without them, records are identified by what the model is shown of them and by
+    their labels.
 ``output``, ``allow_overlap``, and what `memberscope.config.AttackOptionsConfig` takes (``attacks``, ``slices``, ``seed``, ...)
     as in the entry point `audit`; ``attacks`` and ``slices`` are ``tfp`` and ``entire,class`` unless given.
 
@@ -129,7 +129,7 @@ def options_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], AttackOptions
             raise UserError(f"evaluator_config: {name!r}; allowed: {', '.join(sorted(known))}{nearest(str(name), known)}")
     if "member" not in config:
         raise UserError(
-            "evaluator_config: member is missing; allowed: one boolean a record, true for those in the training set"
+            "evaluator_config: member is missing; allowed: one boolean per record, true for those in the training set"
         )
     own = {name: config[name] for name in _OWN if name in config}
     AuditModelConfig(output=own.get("output", "auto"), allow_overlap=own.get("allow_overlap", "no"))
@@ -139,7 +139,7 @@ def options_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], AttackOptions
 
 
 def _records(dataset: Any, own: Mapping[str, Any]) -> tuple[Records, dict[str, Any]]:
-    """The evaluated records, and the configuration with its columns in their order."""
+    """The evaluated records, and the configuration with its per-record values in the same order."""
     if dataset.labels_data is None:
         raise UserError("targets: missing; allowed: the labels' column, or an array of them")
     labels = sides.plain_labels(dataset.labels_data, where="targets")
@@ -167,9 +167,10 @@ def _records(dataset: Any, own: Mapping[str, Any]) -> tuple[Records, dict[str, A
 
 
 def _identities(records: Records, own: Mapping[str, Any], *, static: bool) -> tuple[Any, str, str]:
-    """One id a record, what is to be said of records on both sides, and of columns that do not count; None without any features.
+    """One id per record (None without any features), a note on records that are on both sides, and one on columns that were ignored.
 
-    With `static` predictions nobody says which columns the model was shown: one whose values all differ, such as a row number, is left out.
+    With `static` predictions it is not known which columns the model was shown: one whose values all differ, such as a row number, is
+    ignored.
     """
     if own.get("record_ids") is not None:
         return own["record_ids"], "", ""
@@ -180,7 +181,7 @@ def _identities(records: Records, own: Mapping[str, Any], *, static: bool) -> tu
         names = [name for name in records.x.columns if columns.names_records(records.x[name])]
         if names and len(names) < records.x.shape[1]:
             records = replace(records, x=records.x.drop(columns=names))
-            told = f"known by their content without {few(names)}, which differs in every record"
+            told = f"identified by their content without {few(names)}, which differs in every record"
     member = own["member"]
     parts = [replace(records, x=records.x[side], y=records.y[side]) for side in (member, ~member)]
     hashed = sides.record_ids(*parts)

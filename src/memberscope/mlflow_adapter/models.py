@@ -95,8 +95,8 @@ class Model:
     Attributes:
         ask: takes prepared records.
         schema: the input schema of its signature; None without one.
-        fitted: names of the columns that it was fitted on, where the model beneath says; they choose columns where no signature does.
-        classes: labels of the columns, where the model says.
+        fitted: names of the columns that the underlying model was fitted on, if it gives them; they select columns where no signature does.
+        classes: labels of the columns, if the model gives them.
         facts: what is known of it.
     """
 
@@ -116,20 +116,20 @@ class Model:
         return {str(spec.name): str(getattr(spec.type, "name", "")) for spec in self.schema.inputs}
 
     def prepare(self, x: NDArray[Any] | pd.DataFrame, *, name: str) -> tuple[Any, str]:
-        """Records as the signature wants them, and what was done to that end (or nothing).
+        """Records as the signature wants them, and a note on what was done to that end (empty where nothing was).
 
-        Tables: columns chosen and put in the signature's order, numbers cast to its types. Arrays: cast to its type; for a signature of
-        columns, named in its order. Whole numbers and booleans are cast where no value changes, floats to their precision. Without a
-        signature a table's columns are those that the model was fitted on, where it names them; all else goes as it is.
+        Of tables, the signature's columns are taken in its order and cast to its types. Arrays are cast to its type, and if it names
+        columns, theirs get these names in order. Whole numbers and booleans are cast where no value changes, floats to the precision of the
+        type. Without a signature, a table is reduced to the columns that the model was fitted on, if it names them; anything else stays as
+        it is.
 
         Raises:
-            UserError: columns that are missing, of text where numbers are asked for, of numbers that the signature's type does not hold,
-                or shapes that differ.
+            UserError: missing columns, text in place of numbers, numbers that do not fit the signature's type, or a different shape.
         """
         from mlflow.types.schema import AnyType
 
         if self.schema is None or all(isinstance(spec.type, AnyType) and spec.name is None for spec in self.schema.inputs):
-            return self._fitted(x, name)  # the latter is what MLflow logs where it could not infer a signature
+            return self._fitted(x, name)  # the latter is what MLflow logs if it could not infer a signature
         if self.schema.is_tensor_spec():
             return self._tensor(x, name)
         return self._columns(x, name)
@@ -148,7 +148,7 @@ class Model:
             raise UserError(f"{name}: lacks {len(missing)} of the {count} columns {where}: {_few(missing)}{hint}")
 
     def _fitted(self, x: NDArray[Any] | pd.DataFrame, name: str) -> tuple[Any, str]:
-        """A table's columns that the model was fitted on, in that order; anything else as it is."""
+        """The columns of a table that the model was fitted on, in its order; anything else as it is."""
         if isinstance(x, np.ndarray) or not self.fitted:
             return x, ""
         self.check_columns(list(x.columns), name=name)
@@ -228,7 +228,7 @@ class Model:
 
 
 def _plain(column: pd.Series[Any]) -> NDArray[Any]:
-    """A column of numbers without pandas' own types: missing ones are NaN."""
+    """A column of numbers as a plain numpy array, in which missing ones are NaN."""
     if isinstance(column.dtype, np.dtype):
         return np.asarray(column)
     dtype = np.float64 if column.isna().any() else column.dtype.numpy_dtype
@@ -236,10 +236,10 @@ def _plain(column: pd.Series[Any]) -> NDArray[Any]:
 
 
 def _cast(values: NDArray[Any], wanted: np.dtype[Any], *, name: str, column: str) -> tuple[NDArray[Any], tuple[str, str]]:
-    """Numbers as the type that a signature asks for, what they were, and whether a value changed: floats may lose digits, nothing else.
+    """Numbers in the type that a signature asks for, their former type, and whether a value changed: floats may lose digits, nothing else.
 
     Raises:
-        UserError: a number that an integer or boolean type does not hold, and where it stands.
+        UserError: a number that does not fit an integer or boolean type, with its row and column.
     """
     if wanted.kind not in "iub":
         cast = values.astype(wanted)
@@ -257,13 +257,13 @@ def _cast(values: NDArray[Any], wanted: np.dtype[Any], *, name: str, column: str
         place = tuple(int(part) for part in np.argwhere(~fits)[0])
         what = f"column {column} holds" if column else "records hold"
         raise UserError(
-            f"{name}: {what} {values[place]} in row {place[0]}; the model's signature asks for {wanted}, which does not hold it"
+            f"{name}: {what} {values[place]} in row {place[0]}; the model's signature asks for {wanted}, which cannot hold it"
         )
     return cast, (str(values.dtype), "values unchanged")
 
 
 def _reason(error: BaseException) -> BaseException:
-    """What went wrong: MLflow raises an error of its own while it handles that, and prints all of the data ahead of the reason."""
+    """The root cause: MLflow wraps it in an error of its own, whose text has all of the data before the reason."""
     from mlflow.exceptions import MlflowException
 
     while isinstance(error, MlflowException) and error.__context__ is not None:

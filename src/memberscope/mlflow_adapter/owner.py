@@ -1,7 +1,7 @@
-"""The process that made our run and waits for us: ``mlflow run``, or a program that calls ``mlflow.projects.run``.
+"""The owner of our run, the process that made it and waits for us: ``mlflow run``, or a program that calls ``mlflow.projects.run``.
 
-MLflow starts an entry point through ``bash -c``, and a termination from outside ends MLflow alone: nobody tells the script. So the script
-looks itself whether its owner is still there.
+MLflow starts an entry point through ``bash -c``. If it is terminated from outside, only MLflow itself ends, and the script is not told. So
+the script itself checks whether its owner is still running.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ SHELLS = ("bash", "sh", "dash")
 
 
 def find_owner() -> psutil.Process | None:
-    """The nearest ancestor that is not a shell with a command of ours to run, if it is a Python; None elsewhere.
+    """The nearest ancestor that is not a shell running one of our commands, if that is a Python process; else None.
 
-    A run's id that a person put into the environment of a shell has no owner: that shell may be closed, and the work is to go on.
+    A run id that a person set in a shell's environment has no owner: that shell may be closed, and the work should go on.
     """
     import psutil
 
@@ -38,7 +38,7 @@ def find_owner() -> psutil.Process | None:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it is there: not ended, not another process of the same number, and not a zombie."""
+    """Is it still running: not ended, not replaced by another process with the same id, and not a zombie?"""
     import psutil
 
     try:
@@ -48,15 +48,15 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 class Watch:
-    """While entered, the end of the owner sets the stop flag.
+    """Context in which the end of the owner sets the stop flag.
 
     Args:
-        owner: see `find_owner`; None is never missed.
-        stop: what to set.
+        owner: see `find_owner`; None to watch nothing.
+        stop: the flag to set.
     """
 
     def __init__(self, owner: psutil.Process | None, stop: StopFlag) -> None:
-        """A watch that has not begun."""
+        """Create a watch; it begins when the context is entered."""
         self._owner, self._stop = owner, stop
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "memberscope"
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+|")  # MLflow's own: adjective-noun-number
 LIBRARIES = ("memberscope", "numpy", "scipy", "scikit-learn", "tensorflow", "tensorflow-privacy", "mlflow")
-NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for an id of nothing, and for no id
+NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for an unknown id, and for an invalid one
 HOST_TAG, PROCESS_TAG = "memberscope.host", "memberscope.process"
 DESCRIPTION = (
     "Runs of memberscope: how much a classifier memorizes its training data, measured by membership inference attacks. "
@@ -48,8 +48,8 @@ class Session:
         base: the address of the UI, once ``make ui`` (or the server) runs.
         all_runs: the address of all runs there, the leakiest first.
         adopted: whether ``mlflow run`` made the run.
-        owner: the process that did, where it is known.
-        nameable: whether the run's name is ours to give: it is new, or has one of MLflow's random names.
+        owner: the process that made it, if that is known.
+        nameable: whether we may name the run: it is new, or has one of MLflow's random names.
     """
 
     tracker: MlflowTracker
@@ -77,7 +77,7 @@ class Session:
 def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Iterator[Session]:
     """Adopt the run in ``MLFLOW_RUN_ID``, or begin one; end it FINISHED, FAILED or KILLED, with the exit code as a tag.
 
-    A run of our own is made when the first thing is logged to it: a mistake that is found before leaves none.
+    A run of our own is created when the first thing is logged to it, so a mistake that is found earlier leaves no run.
 
     Args:
         study: the entry point, kept as the tag ``memberscope.study``.
@@ -85,8 +85,8 @@ def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Ite
         arguments: of the command line, kept as the tag ``memberscope.command``.
 
     Raises:
-        UserError: the store cannot be written, the server does not answer, or the run or experiment that MLflow's variables name is
-            deleted or absent.
+        UserError: the store cannot be written to, the server does not answer, or the run or experiment that MLflow's variables name is
+            deleted or does not exist.
     """
     uri = store.tracking_uri()
     store.check_store(uri)
@@ -147,7 +147,7 @@ def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Ite
 
 
 def _adopted_run(client: MlflowClient, run_id: str) -> Run:
-    """The run that MLflow, or a person, gave us to log to; UserError unless it and its experiment are there."""
+    """The run that MLflow, or a person, told us to log to; UserError unless it and its experiment exist and are not deleted."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -156,18 +156,18 @@ def _adopted_run(client: MlflowClient, run_id: str) -> Run:
         if error.error_code not in NOT_THERE:
             raise
         raise UserError(
-            f"MLFLOW_RUN_ID={run_id}: there is no run of that id in this store; allowed: the id of one, or no value"
+            f"MLFLOW_RUN_ID={run_id}: no run in this store has that id; allowed: the id of a run, or no value"
         ) from None
     if run.info.lifecycle_stage != "active":
         raise UserError(
-            f"MLFLOW_RUN_ID={run_id}: that run was deleted; allowed: restore it (mlflow runs restore --run-id {run_id}), or name another"
+            f"MLFLOW_RUN_ID={run_id}: that run is deleted; allowed: restore it (mlflow runs restore --run-id {run_id}), or name another"
         )
     store.check_active(client.get_experiment(run.info.experiment_id), given=f"the experiment of MLFLOW_RUN_ID={run_id}")
     return run
 
 
 def _experiment(client: MlflowClient, uri: str) -> str:
-    """The experiment of a script started by itself: MLflow's own variables, else ours."""
+    """The experiment of a script that was started directly: the one that MLflow's variables name, else our default."""
     from mlflow.exceptions import MlflowException
 
     given = os.environ.get("MLFLOW_EXPERIMENT_ID")
@@ -179,7 +179,7 @@ def _experiment(client: MlflowClient, uri: str) -> str:
         if error.error_code not in NOT_THERE:
             raise
         raise UserError(
-            f"MLFLOW_EXPERIMENT_ID={given}: there is no experiment of that id in this store; allowed: the id of one, or no value"
+            f"MLFLOW_EXPERIMENT_ID={given}: no experiment in this store has that id; allowed: the id of an experiment, or no value"
         ) from None
     store.check_active(found, given=f"MLFLOW_EXPERIMENT_ID={given}")
     return given

@@ -1,7 +1,7 @@
 """Which store, and whether it can be used: checked before any work, since MLflow retries a dead one for minutes.
 
-Run as a program it checks, makes the tables of a new store, and says nothing, or prints one line and exits 2:
-``python -m memberscope.mlflow_adapter.store [EXPERIMENT]``. With an experiment's name it makes that, too, unless it is there.
+Run as a program, it checks the store, creates the tables of a new one and prints nothing, or prints one line and exits with 2: ``python -m
+memberscope.mlflow_adapter.store [EXPERIMENT]``. If an experiment is named, it creates that, too, unless it exists.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 DEFAULT_STORE = "mlflow.db"
-TIMEOUT_SECONDS = 5.0  # of the first look whether a server is there, and of nothing else
+TIMEOUT_SECONDS = 5.0  # for the first check that a server answers, and for nothing else
 LOOKS = 2
-HEALTH = "/health"  # a path of MLflow's server; any answer at all will do, as proxies and hosted servers have their own
-ABSENT = (502, 503, 504)  # a proxy's way of saying that nobody is behind it
+HEALTH = "/health"  # a path of MLflow's server; any answer will do, since proxies and hosted servers have paths of their own
+ABSENT = (502, 503, 504)  # a proxy's answers when there is no server behind it
 
 # What MLflow reads when it is imported or asked; set before, unless the user set it.
 QUIET = {
@@ -42,7 +42,7 @@ QUIET = {
 
 
 def prepare_environment() -> None:
-    """Switch MLflow's telemetry off, where the user has not decided; its patience with a slow server stays its own."""
+    """Switch MLflow's telemetry off unless the user has decided; its own timeouts and retries stay as they are."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
 
@@ -59,12 +59,12 @@ def check_store(uri: str) -> None:
         _check_file(uri)
     elif (scheme := parts.scheme.split("+")[0]) in PORTS:
         try:
-            if parts.hostname:  # without one, a socket of this machine, which answers or not at once
+            if parts.hostname:  # without one it is a socket on this machine, which answers at once or not at all
                 with socket.create_connection((parts.hostname, parts.port or PORTS[scheme]), timeout=TIMEOUT_SECONDS):
                     pass
         except (OSError, ValueError) as error:
             raise UserError(
-                f"MLFLOW_TRACKING_URI={shown(uri)}: the database does not answer ({error}); allowed: a database that runs, or no value "
+                f"MLFLOW_TRACKING_URI={shown(uri)}: the database does not answer ({error}); allowed: a running database, or no value "
                 "for a local store"
             ) from None
     elif parts.scheme in ("http", "https"):
@@ -74,20 +74,20 @@ def check_store(uri: str) -> None:
                 return
             if look == LOOKS:
                 raise UserError(
-                    f"MLFLOW_TRACKING_URI={shown(uri)}: the tracking server does not answer ({missing}); allowed: a server that runs, "
+                    f"MLFLOW_TRACKING_URI={shown(uri)}: the tracking server does not answer ({missing}); allowed: a running server, "
                     "or no value for a local store"
                 )
 
 
 def _look(uri: str) -> str:
-    """Why the server cannot be there; empty if it answers, whatever it says."""
+    """Why the server cannot be reached; empty if it answers, whatever the answer."""
     try:
         with urllib.request.urlopen(uri.rstrip("/") + HEALTH, timeout=TIMEOUT_SECONDS):
             return ""
     except urllib.error.HTTPError as error:
         return f"{error.code} {error.reason}" if error.code in ABSENT else ""
     except urllib.error.URLError as error:
-        if isinstance(error.reason, ssl.SSLError):  # somebody is there; which certificates to trust is MLflow's to settle
+        if isinstance(error.reason, ssl.SSLError):  # there is a server; which certificates to trust is up to MLflow
             return ""
         return str(error.reason)
     except (OSError, ValueError) as error:
@@ -95,7 +95,7 @@ def _look(uri: str) -> str:
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of the store; of several processes that begin with a new database at once, one makes the tables and the others wait.
+    """A client of the store; if several processes start on a new database, one creates the tables and the others wait.
 
     Raises:
         UserError: MLflow cannot use the store.
@@ -115,13 +115,13 @@ def connect(uri: str) -> MlflowClient:
         return mlflow.MlflowClient()
     try:
         with turn(str(_file(uri).resolve()) if uri.startswith("sqlite") else uri):
-            return mlflow.MlflowClient()  # makes the tables where they are missing
+            return mlflow.MlflowClient()  # creates missing tables
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise unusable(uri, error) from None
 
 
 def unusable(uri: str, error: Exception) -> UserError:
-    """What to tell of a store that MLflow cannot use."""
+    """The error for a store that MLflow cannot use."""
     import mlflow
 
     first = next(iter(str(error).splitlines()), type(error).__name__)
@@ -129,7 +129,7 @@ def unusable(uri: str, error: Exception) -> UserError:
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
-    """The id of the experiment of that name, made with an explicit artifact location unless it is there.
+    """The id of the experiment with that name, which is created with an explicit artifact location unless it exists.
 
     Raises:
         UserError: it was deleted.
@@ -143,7 +143,7 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
             location = (_file(uri).resolve().parent / "mlruns" / name).as_uri()
         try:
             return str(client.create_experiment(name, artifact_location=location))
-        except MlflowException:  # another process may have made it since we looked
+        except MlflowException:  # another process may have created it in the meantime
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
@@ -152,10 +152,10 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
 
 
 def check_active(experiment: Experiment, *, given: str) -> None:
-    """Raise UserError if the experiment, which was named as `given`, is deleted."""
+    """Raise UserError if the experiment is deleted; `given` says how it was named."""
     if experiment.lifecycle_stage != "active":
         raise UserError(
-            f"{given}: was deleted; allowed: restore it (mlflow experiments restore --experiment-id {experiment.experiment_id}), or name "
+            f"{given}: is deleted; allowed: restore it (mlflow experiments restore --experiment-id {experiment.experiment_id}), or name "
             "another in MLFLOW_EXPERIMENT_NAME (mlflow run: --experiment-name)"
         )
 
@@ -187,7 +187,7 @@ def _check_file(uri: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Check the store that would be used, and make what it lacks: its tables and, where one is named, the experiment."""
+    """Check the store that would be used, and create what it lacks: its tables and, if one is named, the experiment."""
     uri = tracking_uri()
     try:
         check_store(uri)

@@ -68,7 +68,7 @@ class MlflowTracker:
 
     @property
     def is_there(self) -> bool:
-        """Whether the run was made."""
+        """Whether the run has been created."""
         return True
 
     @property
@@ -235,27 +235,27 @@ class MlflowTracker:
 
 
 class PendingTracker(MlflowTracker):
-    """A run that is made when the first thing is logged to it; what is only read makes none.
+    """A run that is created when the first thing is logged to it; reading from it does not create it.
 
     Args:
         client: of the store.
-        experiment_id: where the run will be.
+        experiment_id: of the experiment that the run will belong to.
         name: of the run.
-        first_tags: with which it is made.
+        first_tags: tags that the run is created with.
     """
 
     def __init__(self, *, client: MlflowClient, experiment_id: str, name: str, first_tags: Mapping[str, str]) -> None:
-        """Nothing is made yet."""
+        """Remember what the run will be created with."""
         for attribute, value in (("client", client), ("experiment_id", experiment_id), ("_name", name), ("_tags", first_tags)):
             object.__setattr__(self, attribute, value)  # the class is frozen
 
     def __repr__(self) -> str:
-        """To be shown makes no run either."""
+        """A text that does not create the run."""
         return f"{type(self).__name__}(name={self._name!r}, is_there={self.is_there})"  # type: ignore[attr-defined]
 
     @cached_property
     def run_id(self) -> str:
-        """The run's id; the run is made when it is first asked for."""
+        """The run's id; the run is created when it is first asked for."""
         made = self.client.create_run(self.experiment_id, run_name=self._name, tags=dict(self._tags))  # type: ignore[attr-defined]
         return str(made.info.run_id)
 
@@ -265,7 +265,7 @@ class PendingTracker(MlflowTracker):
         return "run_id" in self.__dict__
 
     def rename(self, name: str) -> None:
-        """Give the run another name, or the name that it will have."""
+        """Rename the run, or set the name that it will be created with."""
         if self.is_there:
             super().rename(name)
         else:

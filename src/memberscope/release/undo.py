@@ -1,7 +1,7 @@
-"""What an attacker who knows the release makes of what it publishes: steps that can be inverted are.
+"""Undoes those steps of a release that can be inverted, as an attacker who knows the release would.
 
-A verdict on a release should not rest on an attacker who could undo it and does not. A temperature is such a step: every confidence is
-published, and the logits follow from their logarithms up to a shift.
+A verdict on a release should not rest on an attacker who could undo it but does not. A temperature can be undone: every confidence is
+published, and the logits follow from the logarithms up to a shift.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ Outputs = TypeVar("Outputs", Predictions, ShadowPredictions)
 
 
 def temperature_of(release: Release) -> float | None:
-    """By what a release divides the logits if that is all it does; None if it does nothing, or more."""
+    """The number that a release divides the logits by, if that is all it does; else None."""
     values = [step.value for step in release.steps if isinstance(step, Temperature)]
     return math.prod(values) if values and len(values) == len(release.steps) else None
 
 
 def undo(evidence: Evidence, release: Release) -> Evidence:
-    """The evidence as the models gave it before the release, where the release can be inverted; else the evidence as it is.
+    """The evidence as it was before the release, if the release can be inverted; else the evidence as it is.
 
-    Confidences become logits again, exactly but for rounding and for those that were published as 0.
+    Confidences become logits again; only rounding, and confidences that were published as 0, remain.
 
     Args:
         evidence: what `memberscope.release.apply.release_evidence` returned.
-        release: the target's; the shadows' is taken to be the same.
+        release: that of the target; the shadows' is assumed to be the same.
     """
     temperature = temperature_of(release)
     if temperature is None:

@@ -77,7 +77,7 @@ def _band(run: KeptRun, attack: str) -> pd.DataFrame | None:
 
 
 def over_seeds(runs: Sequence[KeptRun], seeds_of: Sequence[int]) -> bytes:
-    """The ROC curve of each run's primary attack, a curve a seed."""
+    """The ROC curve of each run's primary attack, a curve per seed."""
     import pandas as pd
 
     parts, labels = [], {}

@@ -1,4 +1,4 @@
-"""What several audits say together: the first screen, a row a setting, and the seeds of one setting."""
+"""What several audits say together: the first screen, a row per setting, and the seeds of one setting."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def verdict_of(setting: Setting) -> str:
 
 
 def table_of(settings: Sequence[Setting]) -> Markup:
-    """A row a setting."""
+    """A row per setting."""
     rows: list[list[Content]] = []
     for setting in settings:
         if not setting.attack:
@@ -130,7 +130,7 @@ def table_of(settings: Sequence[Setting]) -> Markup:
 
 
 def by_seed(setting: Setting) -> Markup:
-    """A row a seed: what its primary attack found."""
+    """A row per seed: what its primary attack found."""
     rows: list[list[Content]] = []
     for seed, run in zip(setting.seeds, setting.runs, strict=True):
         found, history = facts.headline(run), facts.history(run)

@@ -21,7 +21,7 @@ class Setting:
 
     Attributes:
         name: the setting's, or its only run's.
-        runs: a run a seed, in order of seed; a run that belongs to no setting stands by itself.
+        runs: a run per seed, in order of seed; a run that belongs to no setting stands by itself.
         seeds: of the runs; empty where a run stands by itself.
     """
 

@@ -75,7 +75,7 @@ def keep_scores(report: AuditReport, tracker: Tracker, *, source: str) -> None:
 
 
 def headline_table(report: AuditReport) -> pd.DataFrame:
-    """A row an attack on the entire data set: the figures that are compared across runs."""
+    """A row per attack on the entire data set: the figures that are compared across runs."""
     import pandas as pd
 
     rows = []

@@ -88,7 +88,7 @@ def opposed(changes: list[AttackChange], verdicts: Mapping[str, metrics.Verdict]
 
 
 def changes_table(changes: list[AttackChange]) -> pd.DataFrame:
-    """A row a rung and attack: undefended, auc, change with its interval, p_holm."""
+    """A row per rung and attack: undefended, auc, change with its interval, p_holm."""
     import pandas as pd
 
     columns = ["rung", "attack", "undefended", "auc", "change", "ci_low", "ci_high", "p_holm", "seeds"]

@@ -219,7 +219,7 @@ def figure_of(one: Climb, attack: str, figure: str) -> float | None:
 
 
 def ladder_frame(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> pd.DataFrame:
-    """A row a rung and seed: utility, each changed figure of its primary attack, and of `Rung.against` on the undefended model."""
+    """A row per rung and seed: utility, each changed figure of its primary attack, and of `Rung.against` on the undefended model."""
     import pandas as pd
 
     rows = []
@@ -275,7 +275,7 @@ def judge(frame: pd.DataFrame, *, margin: float) -> dict[str, dict[str, metrics.
 
 
 def table_of(frame: pd.DataFrame, judged: Mapping[str, Mapping[str, metrics.Verdict]]) -> pd.DataFrame:
-    """The ladder table: a row a rung; means over seeds with t intervals, changes with verdicts.
+    """The ladder table: a row per rung; means over seeds with t intervals, changes with verdicts.
 
     Of one seed there is no interval over seeds: a figure of its audit keeps the one over its records.
     """

@@ -22,7 +22,7 @@ class StudyResult:
 
 
 def leakage_table(models: Sequence[Trained]) -> str:
-    """A row a model: accuracies, the AUC of each attack on all records, and the primary attack with its figures (see `Headline`)."""
+    """A row per model: accuracies, the AUC of each attack on all records, and the primary attack with its figures (see `Headline`)."""
     import pandas as pd
 
     rows, halved = [], False

@@ -206,9 +206,9 @@ def log_plan(
 
 
 def log_shadows(bench: Bench, tracker: Tracker) -> None:
-    """One child run for all models: a row a model, the training curves as a band."""
+    """One child run for all models: a row per model, the training curves as a band."""
     frame = shadow_table(bench)
-    about = f"All {bench.plan.n_models} models of the study, targets and shadows: a row a model in `models.csv`, training curves as a band."
+    about = f"All {bench.plan.n_models} models of the study, targets and shadows: a row per model in `models.csv`, curves as a band."
     with tracker.child("shadows", tags={"memberscope.kind": "shadows"}, description=about) as child:
         child.table(frame, "models.csv")
         child.table(frame, "models.json")
@@ -342,7 +342,7 @@ def headline_metrics(means: pd.DataFrame) -> dict[str, float]:
 
 
 def over_targets_table(means: pd.DataFrame) -> pd.DataFrame:
-    """A row an attack: each figure's mean over targets with its interval, as text."""
+    """A row per attack: each figure's mean over targets with its interval, as text."""
     import pandas as pd
 
     rows: dict[str, dict[str, str]] = {}

@@ -37,7 +37,7 @@ def level_points(values: Mapping[str, Values]) -> pd.DataFrame:
 
 
 def draw_levels(ax: Axes, points: pd.DataFrame, *, xlabel: str, ylabel: str, chance: float = 0.0) -> Figure:
-    """A line a control over the levels of a factor, with the t interval over seeds; words are drawn at even distances."""
+    """A line per control over the levels of a factor, with the t interval over seeds; words are drawn at even distances."""
     ordered = all(not isinstance(level, str) for level in points["level"])
     levels = sorted(set(points["level"])) if ordered else list(dict.fromkeys(points["level"]))
     for number, (control, part) in enumerate(points.groupby("control", sort=False)):

@@ -83,7 +83,7 @@ class Card:
         return self.queries / self.records
 
     def rows(self) -> list[dict[str, str | float | None]]:
-        """One row a figure, columns figure, value, ci_low, ci_high, note: for a table."""
+        """One row per figure, columns figure, value, ci_low, ci_high, note: for a table."""
         rows: list[dict[str, str | float | None]] = []
 
         def add(figure: str, value: float | None, low: float | None = None, high: float | None = None, note: str = "") -> None:
