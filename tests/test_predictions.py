@@ -101,7 +101,7 @@ BAD = {
     "sigmoids as logits": (lambda a: {"logits": _sigmoids(a["logits"])}, "logits: .*one sigmoid per class.*normalize the rows"),
     "surprise": (
         lambda a: {"logits": None, "probs": -np.log(_probs(a["logits"]))},
-        "probs: .*negative logarithms.*turn their sign",
+        "probs: .*negative logarithms.*change their sign",
     ),
     "percentages": (
         lambda a: {"logits": None, "probs": 100 * _probs(a["logits"])},

@@ -1,7 +1,7 @@
-"""On which scale a table of scores stands: the one rule for model outputs, for `Predictions` and for their files.
+"""Finds the scale of a table of scores, by one rule for model outputs, for `Predictions` and for their files.
 
-Softmax outputs taken for logits, percentages taken for logits, or sigmoids taken for either give an audit of something else without a word.
-What the values show is named here, and with it a way out that works.
+If softmax outputs or percentages were taken for logits, or sigmoids for either, an audit would silently measure something else. Messages
+from here say what the values look like, and what to give instead.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from memberscope.errors import UserError
 
 PERCENT = 100.0
 SPREAD = 0.5
-"""Values in [0, 1] are those of sigmoids if some column covers more than this of it. Logits may lie there, too: those of a model that
-learned almost nothing, which vary by far less."""
+"""Values in [0, 1] are taken for sigmoids if those of some column span more than this. The logits of a model that learned almost nothing
+may lie there, too, but vary far less.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What (..., classes) numbers have in common.
+    """Properties of (..., classes) numbers by which their scale is found.
 
     Attributes:
         low: the smallest.
@@ -29,8 +30,8 @@ class Facts:
         least: the smallest sum of a row.
         most: the largest sum of a row.
         spread: the widest range of a column.
-        log_sum: rows of exp(value) sum to one.
-        minus_log_sum: rows of exp(-value) sum to one.
+        log_sum: do the rows of exp(value) sum to one?
+        minus_log_sum: do the rows of exp(-value) sum to one?
     """
 
     low: float
@@ -43,7 +44,7 @@ class Facts:
 
     @property
     def total(self) -> float | None:
-        """What every row of non-negative numbers sums to, as exactly as probabilities must; None if they differ or some are negative."""
+        """The sum that all rows share, to the precision that probabilities need; None if sums differ or a number is negative."""
         if self.low < 0 or self.most <= 0 or self.most - self.least > 2 * SUM_TOLERANCE * self.most:
             return None
         middle = (self.least + self.most) / 2
@@ -52,7 +53,7 @@ class Facts:
 
     @property
     def sums_to_one(self) -> bool:
-        """Non-negative rows that sum to one."""
+        """Are all rows non-negative, with a sum of one?"""
         return self.low >= 0 and max(abs(self.least - 1), abs(self.most - 1)) <= SUM_TOLERANCE
 
     @property
@@ -62,7 +63,7 @@ class Facts:
 
 
 def facts(scores: Array) -> Facts:
-    """Read (..., classes) finite numbers, at least one row of them, in chunks of rows."""
+    """Measure (..., classes) finite numbers, at least one row, in chunks of rows."""
     width = int(np.prod(scores.shape[1:], dtype=np.int64))
     least, most, log_sum, minus_log_sum = np.inf, -np.inf, True, True
     lows, highs = np.full(scores.shape[-1], np.inf), np.full(scores.shape[-1], -np.inf)
@@ -84,17 +85,17 @@ def _exp_sums_to_one(part: FloatArray) -> bool:
 
 
 def shares(total: float) -> str:
-    """What rows that all sum to `total` are called."""
+    """What to call rows that all sum to `total`."""
     return "percentages" if total == PERCENT else f"shares of {total:.6g}"
 
 
 def not_logits(scores: Array) -> tuple[str, str] | None:
-    """Why (..., classes) finite numbers are no logits, and what to give instead; None if they may be logits.
+    """Why (..., classes) finite numbers cannot be logits, and what to give instead; None if they may be logits.
 
-    Logits may be shifted by any number, so that little speaks against values that their owner calls logits: that they are probabilities,
-    percentages, or a sigmoid per class. Rows that are all alike say nothing whatever their scale, and pass.
+    Logits may be shifted by any number, so values that their owner calls logits are refused only if they are probabilities, percentages, or
+    one sigmoid per class. If all rows are alike, their scale makes no difference, and they pass.
     """
-    if not scores.size or scores[:1].min() < 0:  # most logits are seen to be so at the first row
+    if not scores.size or scores[:1].min() < 0:  # the first row settles it for most logits
         return None
     found = facts(scores)
     if found.low < 0 or not found.varies:
@@ -104,10 +105,7 @@ def not_logits(scores: Array) -> tuple[str, str] | None:
     if found.total == PERCENT:
         return "the rows are non-negative and all sum to 100: percentages", "give them as probs, divided by 100"
     if found.high <= 1 and found.spread > SPREAD:
-        return (
-            f"all values lie in [0, 1] and the rows sum to {_range(found)}: one sigmoid per class, by the look of it",
-            SIGMOIDS,
-        )
+        return f"all values lie in [0, 1] and the rows sum to {_range(found)}: apparently one sigmoid per class", SIGMOIDS
     return None
 
 
@@ -115,7 +113,7 @@ SIGMOIDS = "normalize the rows and give them as probs, or give the sigmoids' log
 
 
 def check_logits(name: str, logits: Array) -> None:
-    """Raise UserError for numbers that are no logits; see `not_logits`."""
+    """Raise UserError for numbers that cannot be logits; see `not_logits`."""
     found = not_logits(logits)
     if found is not None:
         raise UserError(f"{name}: {found[0]}; allowed: logits, or {found[1]}")
@@ -150,9 +148,9 @@ def check_probs(name: str, probs: Array, *, released: bool) -> None:
     if found.most <= 1 + SUM_TOLERANCE:
         way = "normalize the rows, or set released=true for a release that publishes only part of the probabilities"
     elif found.high <= 1:
-        way = f"where it is one sigmoid per class, {SIGMOIDS}"
+        way = f"if it is one sigmoid per class, {SIGMOIDS}"
     elif found.minus_log_sum:
-        way = "these are negative logarithms of probabilities: turn their sign and give them as logits"
+        way = "these are negative logarithms of probabilities: change their sign and give them as logits"
     else:
         way = "normalize the rows, or give scores before the softmax as logits"
     raise UserError(
@@ -166,13 +164,13 @@ def _range(found: Facts) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """A table of scores on a scale that an audit takes.
+    """A table of scores on a scale that an audit accepts.
 
     Attributes:
         form: ``probs``, ``logits``, or ``labels`` for rows that hold a single 1.
         values: (n, classes) on that scale.
-        why: what was seen, and what was done.
-        sure: False for what is taken for logits because it is nothing else.
+        why: what the scale was recognized by, and what was done.
+        sure: False for values that are taken for logits only because they fit no other scale.
     """
 
     form: str
@@ -182,7 +180,7 @@ class Scale:
 
 
 def recognized(block: Array) -> Scale | str:
-    """The scale of (n, classes) finite numbers, or why it cannot be told, with a way out."""
+    """The scale of (n, classes) finite numbers, or why it is unclear and what to do about it."""
     found, width = facts(block), block.shape[1]
     total = found.total
     if found.sums_to_one or (total is not None and found.varies):
@@ -201,20 +199,20 @@ def recognized(block: Array) -> Scale | str:
         )
     if found.minus_log_sum and np.exp(-block.min(axis=1)).min() < 0.99:  # rows of a 0 and large numbers may be logits as well
         return Scale(
-            form="logits", values=-block, why=f"{width} columns of negative log-probabilities, read with their sign turned"
+            form="logits", values=-block, why=f"{width} columns of negative log-probabilities, read with their sign changed"
         )
     if found.low >= 0 and found.high <= 1:
         way = "normalize the rows, or give the sigmoids' logits, log(p / (1 - p))"
         if found.spread <= SPREAD:
             way += "; output=logits if they are logits"
         return (
-            f"{width} columns in [0, 1] whose rows sum to {_range(found)}: neither labels nor scores that can be told apart, one sigmoid a "
-            f"class, perhaps; allowed: {way}"
+            f"{width} columns in [0, 1] whose rows sum to {_range(found)}: neither labels nor clearly probabilities or logits, perhaps one "
+            f"sigmoid per class; allowed: {way}"
         )
     if found.low >= 0:
         return (
             f"{width} columns from {found.low:.3g} to {found.high:.3g}, none below 0, whose rows sum to {_range(found)}: neither "
-            "probabilities nor surely logits; allowed: normalize the rows if they are shares, or output=logits if they are logits"
+            "probabilities nor clearly logits; allowed: normalize the rows if they are shares, or output=logits if they are logits"
         )
     return Scale(
         form="logits", values=block, sure=False,

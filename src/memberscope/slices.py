@@ -69,7 +69,7 @@ def loss_deciles(losses: Array) -> NDArray[np.int64]:
 
 
 def class_names(predictions: Predictions) -> tuple[str, ...]:
-    """The names of the slices by class: of all columns of scores, else of the labels that are there."""
+    """The names of the slices by class: one for each column of scores, else one for each label that occurs."""
     if predictions.labels is None:
         return ()
     if predictions.form in ("logits", "probs"):
@@ -78,7 +78,7 @@ def class_names(predictions: Predictions) -> tuple[str, ...]:
 
 
 def _plain(names: Iterable[str]) -> tuple[str, ...]:
-    """Names of letters, digits and ``_ - . / : space``, each once."""
+    """The names reduced to letters, digits and ``_ - . / : space``, and made unique."""
     found: list[str] = []
     for k, name in enumerate(names):
         plain = re.sub(r"[^A-Za-z0-9_\-./: ]", "_", name)
@@ -157,12 +157,12 @@ def _one(request: str, predictions: Predictions) -> list[Slice]:
 
 
 def few_names(names: Sequence[str]) -> str:
-    """Names of slices by class as a message lists them: the first and the last."""
+    """The names of slices by class in a message: the first and the last."""
     return f"{names[0]} to {names[-1]}" if len(names) > 1 else ", ".join(names)
 
 
 def check_names(requests: str, *, classes: int | None) -> None:
-    """Check a request before any prediction is there, where no record has columns to slice by.
+    """Check a request before there are predictions, where records have no columns to slice by.
 
     Raises:
         UserError: an unknown slice (with the nearest), a class that does not exist, or none named.
@@ -173,13 +173,13 @@ def check_names(requests: str, *, classes: int | None) -> None:
 def named_columns(
     requests: str, *, classes: int | None = None, labels: Iterable[object] = (), columns: bool = True
 ) -> tuple[str, ...]:
-    """Check a request before any prediction is there; the names of the `columns` that it asks for.
+    """Check a request before there are predictions, and return the names of the `columns` that it asks for.
 
     Args:
         requests: see `parse`.
         classes: how many there are; None: not known yet.
-        labels: what the model calls them, where it does: a release of labels alone has slices by these.
-        columns: have the records any?
+        labels: what the model calls them, if known: a release of labels alone has slices by these.
+        columns: do the records have columns to slice by?
 
     Raises:
         UserError: an unknown slice (with the nearest), a class that does not exist, or none named.
@@ -201,7 +201,7 @@ def named_columns(
 
 
 def check_values(column: str, values: Array) -> None:
-    """Raise UserError for a column of too many values to slice by."""
+    """Raise UserError for a column with too many values to slice by."""
     count = len(np.unique(values))
     if count > MOST_SLICES:
         raise UserError(f"slices: column:{column} has {count} values; allowed are at most {MOST_SLICES}")

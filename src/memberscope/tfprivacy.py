@@ -1,9 +1,9 @@
 """The one adapter to tensorflow_privacy's membership inference attacks.
 
 What goes in is `Predictions`; what comes out is one `TfpResult` an attack and slice, scores oriented our way (higher = more likely a
-member). The attacks are its own, unchanged, and so are their faults: its trained attacks can learn how many members a class has in
-their training part. After a split stratified by class, on a model that tells little but the class, they therefore rank members
-below non-members; ours do not (`memberscope.attacks.folds`).
+member). The attacks are its own, unchanged, faults included: its trained attacks can learn how many members a class has in their training
+part. After a split stratified by class, on a model that reveals little but the class, they therefore rank members below non-members; ours
+do not (`memberscope.attacks.folds`).
 
 Names are ours: its THRESHOLD_ATTACK is `threshold_loss`, its LOGISTIC_REGRESSION `trained_lr`, and so on.
 """
@@ -194,7 +194,7 @@ def attack_input(predictions: Predictions, structures: Any) -> Any:
     if logits is None and predictions.probs is not None:  # its entropy attack fails on probabilities alone
         logits = np.log(np.clip(np.asarray(predictions.probs, dtype=np.float64), 1e-30, None))
     labels = predictions.labels
-    if labels is not None and logits is None:  # its slices are of all numbers up to the largest label
+    if labels is not None and logits is None:  # it makes a slice for every number up to the largest label
         labels = np.unique(labels, return_inverse=True)[1]
     sources = {
         "logits": logits,

@@ -58,10 +58,10 @@ class LoadedModel(Protocol):
 
     @property
     def columns(self) -> Mapping[str, str] | None:
-        """The columns of a table that it is shown, and MLflow's name for the type of each, empty where unknown; None: all there are."""
+        """The columns of a table that it is shown, with MLflow's name for the type of each (empty where unknown); None: all columns."""
 
     def check_columns(self, columns: Sequence[str], *, name: str) -> None:
-        """Raise UserError, opening with `name`, if a table of these columns lacks one that the model needs."""
+        """Raise UserError, which begins with `name`, if a table with these columns lacks one that the model needs."""
 
     def prepare(self, x: NDArray[Any] | pd.DataFrame, *, name: str) -> tuple[Any, str]:
         """Records as the model's signature wants them, and what was done to that end; UserError, naming columns, if they do not fit."""

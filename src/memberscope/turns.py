@@ -1,4 +1,4 @@
-"""Taking turns: of several processes on this machine that want to make the same thing, one makes it and the others wait."""
+"""Taking turns: if several processes on this machine want to create the same thing, one creates it and the others wait."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 
 from memberscope.errors import UserError
 
-PATIENCE_SECONDS = 120.0  # making a store's tables takes seconds, on a busy machine half a minute
+PATIENCE_SECONDS = 120.0  # creating a store's tables takes seconds, on a busy machine half a minute
 POLL_SECONDS = 0.05
 
 
 @contextmanager
 def turn(what: str, *, patience: float = PATIENCE_SECONDS) -> Iterator[None]:
-    """Hold the only turn at `what`, the address of a database, among this user's processes on this machine.
+    """Context that only one of this user's processes on this machine can be in at a time; `what` is the address of a database.
 
-    The turn is a lock on an empty file in the folder for temporary files. It ends with the process, however that ends. Where the system
-    has no such locks (Windows), nobody waits.
+    The turn is a lock on an empty file in the folder for temporary files. It ends with the process at the latest. On systems without such
+    locks (Windows), nobody waits.
 
     Raises:
         UserError: another process has held the turn for `patience` seconds.

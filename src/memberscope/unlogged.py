@@ -1,8 +1,8 @@
 """Keep MLflow's autologging away from models that are ours.
 
-With ``mlflow.autolog()`` on, every ``fit`` of scikit-learn, Keras or XGBoost in the process is patched: the attack models of an audit would
-become runs and logged models in the user's experiment, and they were trained on membership. Nothing here imports MLflow: where it has not
-been imported, nothing is patched.
+``mlflow.autolog()`` patches every ``fit`` of scikit-learn, Keras or XGBoost in the process: the attack models of an audit, which are
+trained on membership, would become runs and logged models in the user's experiment. Nothing here imports MLflow: unless the user has
+imported it, nothing is patched.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _FLAG = "_AUTOLOGGING_GLOBALLY_DISABLED"
 
 @contextmanager
 def unlogged() -> Iterator[None]:
-    """Autologging off in all threads of this process, for a block or, as a decorator, for each call of a function.
+    """Turn autologging off in all threads of this process, for a block or, as a decorator, for each call of a function.
 
-    MLflow's own `disable_autologging` puts its flag to false when it ends, whatever it was before; blocks that overlap in two threads, or
-    stand inside each other, would switch autologging on too early. Here the flag itself counts the blocks that hold it, on top of what
-    it was, so that it is as before when the last one ends. The user's configuration of autologging is not touched.
+    MLflow's own `disable_autologging` sets its flag to false when it ends, whatever it was before; with blocks that are nested, or overlap
+    in two threads, autologging would be back on too early. Here the flag counts the active blocks on top of its former value, which is thus
+    restored when the last block ends. The user's configuration of autologging is not touched.
     """
     patches = sys.modules.get("mlflow.utils.autologging_utils")
     if patches is None or not hasattr(patches, _FLAG):

@@ -1,4 +1,4 @@
-"""Settings and runs against the first: over seeds where there are seeds, record by record where the records are the same."""
+"""Compares settings and runs with the first: over seeds where there are several, record by record where the records are the same."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from memberscope.report.sections import minus, number
 from memberscope.report.settings import Setting, compare_settings
 from memberscope.tracking import KeptRun
 
-MOST_OPEN = 2  # pairs whose every attack shows at once
+MOST_OPEN = 2  # for at most so many pairs, all attacks are shown without a click
 METRICS = {"auc": "AUC", "tpr_at_fpr_0_01": "TPR at FPR 0.01"}
 
 
 def section_of(settings: Sequence[Setting], *, seed: int) -> Markup:
-    """Every setting against the first; `seed` is of the paired bootstraps."""
+    """Every setting against the first; `seed` is that of the paired bootstraps."""
     first, others = settings[0], settings[1:]
     inside = (
         _over_seeds(first, others) if first.several else _pairs([first.runs[0], *(run for o in others for run in o.runs)], seed)
@@ -47,7 +47,7 @@ def _over_seeds(first: Setting, others: Sequence[Setting]) -> list[Content]:
         parts.append(table(["setting", "attack", "verdict", "seeds", "difference", "95% interval", "p (Holm)"], rows, words=3))
     left = [f"`{other.name}`" for other in others if other.name not in compared]
     if left:
-        parts.append(paragraph(f"Not compared with `{first.name}`, for want of two seeds in common: {', '.join(left)}."))
+        parts.append(paragraph(f"Not compared with `{first.name}`, since fewer than two seeds are shared: {', '.join(left)}."))
     return parts
 
 
@@ -56,8 +56,8 @@ def _pairs(runs: Sequence[KeptRun], seed: int) -> list[Content]:
     parts: list[Content] = [
         paragraph(
             f"Every run against `{runs[0].name}`: its figure minus the reference's, by the reference's primary attack where both ran it, "
-            f"on all records. A paired test asks record by record and sees smaller differences than two intervals side by side; p-values "
-            f"are adjusted over all attacks of all pairs (Holm). It {NOTE}."
+            f"on all records. A paired test compares record by record and detects smaller differences than two separate intervals; "
+            f"p-values are adjusted over all attacks of all pairs (Holm). It {NOTE}."
         ),
         table(
             ["run", "attack", "reference", "this run", "difference", "95% interval", "p (Holm)"], map(_line, compared), words=2,
@@ -70,8 +70,8 @@ def _pairs(runs: Sequence[KeptRun], seed: int) -> list[Content]:
     if unpaired:
         why = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in unpaired.items())
         text = (
-            f"Not paired: {why}. No paired test can be made of records that two runs do not share. What can still be said is how the two "
-            "AUCs compare, with an interval of their difference as if the two sets of records were independent (MOVER)."
+            f"Not paired: {why}. A paired test needs records that both runs share. Without them, the two AUCs can still be compared, with "
+            "an interval of their difference as if the two sets of records were independent (MOVER)."
         )
         parts.append(tag("p", spans(text), class_="note"))
     paired = [pair for pair in compared if pair.paired and pair.rows]
@@ -82,12 +82,12 @@ def _pairs(runs: Sequence[KeptRun], seed: int) -> list[Content]:
 
 
 def _line(pair: Pair) -> list[Content]:
-    """A pair in one line: the AUC of the attack that speaks for it."""
+    """A pair in one line: the AUC of the reference's primary attack."""
     found = facts.headline(pair.first)
     rows = [row for row in pair.rows if row.metric == "auc"]
     row = next((row for row in rows if found is not None and row.attack == found.attack), rows[0] if rows else None)
     if row is None:
-        return [pair.second.name, "none ran in both", "–", "–", "–", "–", "–"]
+        return [pair.second.name, "no attack ran in both", "–", "–", "–", "–", "–"]
     return [pair.second.name, row.attack, *_figures(row), _p(row.p_holm) if pair.paired else "not paired"]
 
 

@@ -1,4 +1,4 @@
-"""What a kept run says, as plain values: its headline, its figures, its controls, its gate, its history by epoch."""
+"""What is known of a kept run, as plain values: its headline, figures, controls, gate and history by epoch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Figure:
 
 
 def audited(runs: list[KeptRun]) -> list[KeptRun]:
-    """The runs that hold an attack table: those given, or in place of one without, its children, however deep; each with its headline."""
+    """The runs that hold an attack table: those given, or for one without a table its descendants that have one; each with its headline."""
     found: list[KeptRun] = []
     for run in runs:
         found += [with_headline(run)] if ATTACKS in run.tables else audited(list(run.children))
@@ -41,17 +41,17 @@ def audited(runs: list[KeptRun]) -> list[KeptRun]:
 
 
 def with_headline(run: KeptRun) -> KeptRun:
-    """The run, its headline computed and kept with it if it was not yet."""
+    """The run, with its headline, which is computed unless it was kept."""
     if speaks.FILE in run.texts or (found := headline(run)) is None:
         return run
     return replace(run, texts={**run.texts, speaks.FILE: found.to_json()})
 
 
 def headline(run: KeptRun) -> Headline | None:
-    """The primary attack and its figures; None where no attack ran.
+    """The primary attack and its figures; None if no attack ran.
 
-    Runs that were kept before audits had headlines get one by the same rule, from the scores of their records: the strongest attack on one
-    half of them, reported on the other (the draw is that of seed 0). Where scores were not kept, it is the first attack of the table, on
+    Runs that were kept before audits had headlines get one by the same rule, from their records' kept scores: the strongest attack on one
+    half of the records, reported on the other half (drawn with seed 0). If scores were not kept, it is the first attack of the table, on
     all records.
     """
     if speaks.FILE in run.texts:
@@ -91,7 +91,7 @@ def _figures(run: KeptRun, attack: str) -> dict[str, Estimate]:
 
 
 def spoken(run: KeptRun, metric: str) -> Figure:
-    """A figure of the headline; an empty one where it has none."""
+    """A figure of the headline; an empty one if it has no such figure."""
     found = headline(run)
     if found is None or metric not in found.figures:
         return Figure(status="missing")
@@ -164,7 +164,7 @@ def class_names(run: KeptRun) -> Mapping[str, str]:
 
 
 def judged(run: KeptRun) -> str:
-    """The headline's verdict, or ``doubt`` where that leaks and the blind control says that the two sides differ anyhow."""
+    """The headline's verdict; ``doubt`` in place of ``leaks`` if the blind control says that the two sides differ anyway."""
     found = headline(run)
     verdict = found.verdict if found is not None else "none"
     return "doubt" if verdict == "leaks" and doubt(run) else verdict
@@ -179,7 +179,7 @@ def plain_words(run: KeptRun) -> tuple[str, list[str]]:
     auc, judgement = spoken(run, "auc"), judged(run)
     told = {
         "leaks": "The model gives away which records it was trained on.",
-        "doubt": "Members are told from non-members, but the two differ without the model, too: how much is its doing is open.",
+        "doubt": "Members can be told from non-members, but also without the model: how much of that is due to the model is unclear.",
         "quiet": "With these records, members cannot be told from non-members better than by chance.",
         "odd": "Non-members look more like members than members do: look at how the records were split before trusting any figure.",
         "none": "There is no interval to judge by.",
@@ -208,52 +208,54 @@ def plain_words(run: KeptRun) -> tuple[str, list[str]]:
 
 
 def finest_rate(run: KeptRun) -> str:
-    """The TPR at the lowest FPR that the headline's non-members can measure: ten false positives or more."""
+    """The TPR at the lowest FPR that the headline has enough non-members for: ten false positives or more."""
     return next((metric for metric in RATES if spoken(run, metric).status == "ok"), "tpr_at_fpr_0_1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """What the gate of an audit said: ``pass``, ``trip`` or ``undecided``, and why."""
+    """The outcome of an audit's gate: ``pass``, ``trip`` or ``undecided``, and why."""
 
     outcome: str
     reason: str
 
 
 def gate(run: KeptRun) -> Gate | None:
-    """The gate's outcome; None where the audit had no rules."""
+    """The gate's outcome; None if the audit had no rules."""
     outcome = run.tags.get("memberscope.gate", "")
     return Gate(outcome=outcome, reason=run.tags.get("memberscope.gate_reason", "")) if outcome else None
 
 
 def advice(run: KeptRun, judgement: str) -> list[str]:
-    """What to do next, the most pressing first: read off the verdict on the run or its setting, the gate and the attacks that ran."""
+    """What to do next, most pressing first: follows from the verdict on the run or its setting, the gate and the attacks that ran."""
     decided, found = gate(run), headline(run)
     lines: list[str] = []
     if decided is not None and decided.outcome == "trip":
         lines.append("Do not release this model as it stands: a figure is above the limit that was set.")
     if decided is not None and decided.outcome == "undecided":
-        lines.append("Audit more records before deciding: with these the gate's limits can neither be kept nor broken.")
+        lines.append(
+            "Audit more records before deciding: with these, the gate cannot tell whether its limits are kept or exceeded."
+        )
     if judgement == "doubt":
         lines.append(
-            "Mend the records first: members and non-members from the same source and time, split at random. Then audit again."
+            "Fix the records first: take members and non-members from the same source and time, split at random. Then audit again."
         )
     if judgement == "odd":
         lines.append("Look at how members and non-members were split, and at their labels. Then audit again.")
     if judgement == "leaks":
         lines.append(
-            "Weaken what it memorizes (fewer epochs, regularization, differentially private training) or what it publishes, and measure "
-            "each on these records: `memberscope mitigate`."
+            "Reduce what the model memorizes (fewer epochs, regularization, differentially private training) or what it publishes, and "
+            "measure the effect on these records: `memberscope mitigate`."
         )
-        lines.append("See whom it concerns: the worst classes and the most exposed records are below.")
+        lines.append("See whom this concerns: the worst classes and the most exposed records are below.")
     if judgement in ("quiet", "none") and found is not None and not OUTSIDE & {family(run, name) for name in found.candidates}:
         lines.append(
-            "Try stronger attacks before relying on this: shadow models (`memberscope shadow`, or `--shadow`) find what these cannot."
+            "Try stronger attacks before relying on this: those with shadow models (`memberscope shadow`, or `--shadow`) can find more."
         )
     if found is None:
-        lines.append("Give the attacks what they lack, or name others with `--attacks`.")
+        lines.append("Provide what the attacks need, or choose others with `--attacks`.")
     if decided is None:
-        lines.append("Set the limit that a release must keep (`--fail_if`): no gate judged this audit.")
+        lines.append("Set a limit that a release must keep (`--fail_if`): this audit had no gate.")
     return lines
 
 
@@ -280,13 +282,13 @@ def controls(run: KeptRun) -> dict[str, str]:
 
 
 def doubt(run: KeptRun) -> str:
-    """What the blind control said, where it puts every other figure in doubt; else nothing."""
+    """The blind control's sentence, if it puts every other figure in doubt; else empty."""
     blind = _controls(run).get("blind", {})
     return str(blind.get("text", "")) if blind.get("differs") is True else ""
 
 
 def _controls(run: KeptRun) -> dict[str, dict[str, Any]]:
-    """Name -> its values. Runs from before these were kept hold a sentence a control, by whose beginning alone a difference is known."""
+    """Name -> its values. Older runs hold only a sentence for each control, whose beginning says whether the two sides differ."""
     try:
         found = json.loads(run.texts.get(room.FILE, "{}"))
     except ValueError:

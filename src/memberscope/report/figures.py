@@ -34,12 +34,12 @@ def svg(drawing: Drawing) -> bytes:
 
 
 def drawn(first: str, names: Sequence[str]) -> list[str]:
-    """The attacks whose curves are drawn: the primary one, and of the others as many as there are colours for."""
+    """The attacks whose curves are drawn: the primary one, and as many others as there are colours for."""
     return [first, *(name for name in names if name != first)][:MOST_CURVES]
 
 
 def roc(run: KeptRun, shown: Sequence[str]) -> tuple[bytes, bool]:
-    """ROC curves of attacks on all records, logarithmic axes before linear ones, the band of the first behind; and is there a band?"""
+    """ROC curves of attacks on all records, on logarithmic and linear axes, with the band of the first attack; and whether it has one."""
     import pandas as pd
 
     points = run.tables["roc.csv"]
@@ -60,9 +60,9 @@ def roc(run: KeptRun, shown: Sequence[str]) -> tuple[bytes, bool]:
 
 
 def _band(run: KeptRun, attack: str) -> pd.DataFrame | None:
-    """The attack's band: the one that the run kept, if it is this attack's, or one drawn from the kept scores; None without either.
+    """The attack's band: the one that the run kept, if it is this attack's, or one computed from the kept scores; None without either.
 
-    A band without the name of its attack is from before bands had names, and is that of the table's first attack.
+    An older band does not name its attack, and is that of the table's first attack.
     """
     band = run.tables.get("roc_band.csv")
     if band is not None and len(band):
@@ -97,7 +97,7 @@ def over_seeds(runs: Sequence[KeptRun], seeds_of: Sequence[int]) -> bytes:
 
 
 def by_epoch(histories: Sequence[pd.DataFrame]) -> bytes:
-    """Accuracy of members and others, and the AUC of the loss threshold, by epoch; of several trainings the mean, each thin behind it."""
+    """Accuracy of members and others, and the AUC of the loss threshold, by epoch; for several trainings the mean, over thin lines."""
     import pandas as pd
 
     frame = pd.concat([history.assign(model="", seed=seed) for seed, history in enumerate(histories)])

@@ -84,7 +84,7 @@ def image(content: bytes, kind: str, *, alt: str, caption: str = "", class_: str
 
 
 def folded(title: Content, *inside: Content, anchor: str, opened: bool = False) -> Markup:
-    """A part that is closed, unless `opened`, until a reader opens it; on paper only its title shows then."""
+    """A part that is collapsed unless `opened`; in print, a collapsed part shows only its title."""
     return tag("details", tag("summary", title), *inside, id=anchor, **({"open": "open"} if opened else {}))
 
 

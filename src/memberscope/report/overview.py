@@ -1,4 +1,4 @@
-"""What several audits say together: the first screen, a row per setting, and the seeds of one setting."""
+"""Summaries of several audits: the first screen, a row per setting, and the seeds of one setting."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from memberscope.report.sections import number, with_interval
 from memberscope.report.settings import Setting
 from memberscope.tracking import KeptRun
 
-MOST_NAMED = 3  # settings that a piece of advice names
+MOST_NAMED = 3  # a piece of advice names at most so many settings
 WORDS = {
     "leaks": "leaks",
     "doubt": "in doubt: see its controls",
     "odd": "look at the split",
-    "quiet": "not told from chance",
+    "quiet": "no better than chance",
     "none": "no interval",
 }
 TOLD = {
-    "leaks": "give away which records they were trained on",
+    "leaks": "give away which records were trained on",
     "doubt": "are in doubt, since members and non-members differ without the model, too",
-    "odd": "rank non-members above members, which speaks of the split",
+    "odd": "rank non-members above members, which suggests a problem with the split",
     "quiet": "cannot be told from chance with these records",
     "none": "have no interval to judge by",
 }
@@ -37,26 +37,26 @@ def _finding(settings: Sequence[Setting], runs: Sequence[KeptRun]) -> Markup:
     judged = [setting.judged for setting in settings]
     seeds = any(setting.several for setting in settings)
     told, worst = _counted(judged, "settings" if seeds else "models")
-    lines = [f"{told}{', by the mean AUC over their seeds' if seeds else ''}."]
+    lines = [f"{told}{', judged by the mean AUC over their seeds' if seeds else ''}."]
     if seeds:
-        lines.append(f"Each run by itself: {_counted([facts.judged(run) for run in runs], 'runs')[0]}.")
+        lines.append(f"Each run judged by itself: {_counted([facts.judged(run) for run in runs], 'runs')[0]}.")
     if len(runs) > 1:
         lines.append(
-            "Each verdict stands by itself at 95%: of models that give nothing away, one in forty is called leaking by chance."
+            "Each verdict is a separate one at 95%: of models that give nothing away, one in forty is called leaking by chance."
         )
     lines += dict.fromkeys(facts.doubt(run) for run in runs if facts.doubt(run))
     return tag("div", tag("p", lines[0], class_="verdict"), *map(paragraph, lines[1:]), class_=f"finding {worst}")
 
 
 def _counted(judged: Sequence[str], what: str) -> tuple[str, str]:
-    """How many verdicts there are of each kind, in words, and the most serious of them."""
+    """How many verdicts of each kind there are, in words, and the most serious of them."""
     seen = [verdict for verdict in TOLD if verdict in judged]
     total = len(judged)
     return "; ".join(f"{judged.count(verdict)} of {total} {what} {TOLD[verdict]}" for verdict in seen), seen[0]
 
 
 def _gates(runs: Sequence[KeptRun]) -> Markup:
-    """The gates' outcomes: a line, and one for each that did not pass."""
+    """The gates' outcomes: one line for all, and one for each gate that did not pass."""
     decided = [(run.name, found) for run in runs if (found := facts.gate(run)) is not None]
     if not decided:
         return tag("p", spans("**Gate:** none was set."), class_="gate")
@@ -70,7 +70,7 @@ def _gates(runs: Sequence[KeptRun]) -> Markup:
 
 
 def _advice(settings: Sequence[Setting]) -> list[str]:
-    """Each setting's advice once, the most serious setting's first, with the settings that it concerns where it does not concern all."""
+    """Each piece of advice once, that for the most serious setting first, with the settings that it is for unless it is for all."""
     of: dict[str, list[str]] = {}
     for setting in sorted(settings, key=_seriousness):
         for line in dict.fromkeys(line for run in setting.runs for line in facts.advice(run, setting.judged)):
@@ -94,7 +94,7 @@ def _seriousness(setting: Setting) -> tuple[int, int]:
 
 
 def verdict_of(setting: Setting) -> str:
-    """A setting's verdict; over seeds, with those of the runs by themselves."""
+    """A setting's verdict; with several seeds, also how many runs have the same verdict by themselves."""
     if not setting.several:
         return WORDS[setting.judged]
     judged = [facts.judged(run) for run in setting.runs]
@@ -123,7 +123,7 @@ def table_of(settings: Sequence[Setting]) -> Markup:
     head = ["run or setting", "finding", "primary attack", "seeds", "AUC", "TPR at FPR 0.01", "members / non-members"]
     note = (
         "Each run is judged by its primary attack: the one named beforehand, else the strongest on one half of the records, reported on "
-        "the other half. With several seeds, figures are the mean of the runs' own and its 95% t interval over seeds. An asterisk marks "
+        "the other half. With several seeds, figures are means over the runs with 95% t intervals over seeds. An asterisk marks "
         "fewer than ten false positives."
     )
     return section("Overview", table(head, rows, words=3), tag("p", note, class_="note"), anchor="overview")
@@ -155,7 +155,7 @@ def attacks_over_seeds(setting: Setting) -> Markup:
     body = table(["attack", *(name for _, name in columns)], rows)
     note = (
         f"On all records, the mean over {len(setting.runs)} seeds; beneath it the 95% t interval, whose unit is the seed. TPR at false "
-        "positive rates of 0.1, 0.01 and 0.001. The best of several is not a fair figure of any."
+        "positive rates of 0.1, 0.01 and 0.001. The best of several attacks looks better than it is."
     )
     return joined([tag("h3", "Attacks over seeds"), body, tag("p", note, class_="note")])
 
@@ -168,7 +168,7 @@ def pictures(setting: Setting) -> Markup:
         parts.append(
             image(
                 figures.by_epoch(histories), "svg+xml", alt="accuracy and AUC by epoch",
-                caption="Mean over seeds, each seed thin behind it. Left: accuracy on members and on validation records. Right: how well "
+                caption="Mean over seeds, with a thin line per seed. Left: accuracy on members and on validation records. Right: how well "
                 "the loss tells members from non-members.",
             )
         )  # fmt: skip

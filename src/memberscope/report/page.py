@@ -1,4 +1,4 @@
-"""The page: what was found and what to do, an overview, settings against one another, each of them, and how to read it."""
+"""The page: what was found and what to do, an overview, comparisons, each setting or run, and how to read it all."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from memberscope.tracking import KeptRun
 READING = (
     (
         "primary attack",
-        "the attack that speaks for a run: named before the audit, or the strongest on one half of the records, whose figures are those of "
-        "the other half. The best of several attacks on the records that it was picked on looks strong on anything",
+        "the attack whose figures are a run's headline: named before the audit, or the strongest on one half of the records, with the "
+        "figures of the other half. On the records that it was picked on, the best of several attacks always looks strong",
     ),
     (
         "AUC",
@@ -73,7 +73,7 @@ def render_page(runs: Sequence[KeptRun], *, title: str = "", seed: int = 0) -> s
         body += [sections.first_screen(shown[0]), _run(shown[0], anchors[shown[0].id])]
     else:
         studies = [run for run in runs if "experiments.csv" in run.tables]
-        own = len(studies) == len(runs)  # they compare their settings themselves
+        own = len(studies) == len(runs)  # all runs are studies, which compare their settings themselves
         parts = [(f"setting{place}", setting) for place, setting in enumerate(settings, 1)]
         compares = len(settings) > 1 and not own
         links = [("overview", "Overview"), *([("verdicts", "Settings compared")] if studies else [])]
@@ -138,7 +138,7 @@ def _verdicts(study: KeptRun) -> Markup:
 
 
 def _setting(setting: Setting, anchor: str, anchors: Mapping[str, str]) -> Markup:
-    """A run, or what the seeds of a setting say together, with each run folded behind."""
+    """A run, or a summary of a setting's seeds with each run collapsed beneath it."""
     if not setting.several:
         (run,) = setting.runs
         inside = [sections.finding(run), sections.gate_line(run), _run(run, anchors[run.id])]

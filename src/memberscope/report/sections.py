@@ -53,7 +53,7 @@ def with_interval(found: Figure, digits: int = 3) -> Markup:
 
 
 def first_screen(run: KeptRun) -> Markup:
-    """What a reader needs first: the finding, coloured by what the interval says, the gate, and what to do."""
+    """What a reader needs first: the finding, coloured by its verdict, the gate, and what to do."""
     return joined([finding(run), gate_line(run), to_do(facts.advice(run, facts.judged(run)))])
 
 
@@ -64,7 +64,7 @@ def finding(run: KeptRun) -> Markup:
 
 
 def gate_line(run: KeptRun) -> Markup:
-    """The gate's outcome and its reason; that there was none, where there was none."""
+    """The gate's outcome and its reason, or that there was no gate."""
     decided = facts.gate(run)
     if decided is None:
         return tag("p", spans("**Gate:** none was set."), class_="gate")
@@ -96,7 +96,7 @@ def tiles(run: KeptRun) -> Markup:
             span = f"95%: {number(one.ci_low)} to {number(one.ci_high)}" if one.ci_low is not None else ""
             shown.append((f"{name}, {found.attack}", number(one.value), span))
     members, nonmembers = facts.sizes(run)
-    half = "; the figures are of the half on which the attack was not chosen" if found.halved else ""
+    half = "; the half on which the attack was not chosen" if found.halved else ""
     shown.append(("records audited", f"{members + nonmembers:,}", f"{members:,} members, {nonmembers:,} non-members{half}"))
     history = facts.history(run)
     if history is not None:
@@ -177,7 +177,7 @@ def curves(run: KeptRun, anchor: str) -> Markup:
         return Markup("")
     shown = figures.drawn(found.attack, names)
     more = (
-        f" Of {len(names)} attacks, {len(shown)} are drawn: the primary one and the first others."
+        f" Of {len(names)} attacks, {len(shown)} are drawn: the primary one and the first of the others."
         if len(shown) < len(names)
         else ""
     )
@@ -225,17 +225,17 @@ def attack_table(run: KeptRun, anchor: str) -> Markup:
     note = " An asterisk marks figures that rest on fewer than ten false positives." if low_power else ""
     if bounds:
         note += (
-            " ε is a 95% lower bound from this attack's success; beneath it stands the most that so many records could have shown, had the "
-            "attack made no error: a small bound under a small ceiling says little."
+            " ε is a 95% lower bound from this attack's success; beneath it is its ceiling, the bound if the attack had made no error with "
+            "so many records: a small bound under a small ceiling says little."
         )
     if blunt:
-        note += " A dagger marks a ceiling that is not above the promised ε (or 0): such an audit cannot fail."
+        note += " A dagger marks a ceiling that is not above the promised ε (or 0): such an audit cannot refute the promise."
     named = [name for metric, name in BOUNDS if metric in bounds]
     body = table(["attack", *(name for _, name in COLUMNS), *named, "p"], rows)
     text = (
         f"On all records; 95% intervals beneath; TPR at false positive rates of 0.1, 0.01 and 0.001; p by permuting membership. Families "
-        f"differ in what the attacker knows ({words}): figures are compared within a family, and the best of several is not a fair figure "
-        f"of any.{note}"
+        f"differ in what the attacker knows ({words}): compare figures within a family. The best of several attacks looks better than it "
+        f"is.{note}"
     )
     return section("Attacks", body, tag("p", spans(text), class_="note"), anchor=f"{anchor}-attacks", level=3)
 

@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone, as one setting: what its seeds say together, and against those of another."""
+"""Groups runs that differ only in their seed into settings, summarizes a setting over its seeds, and compares two settings."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Setting:
 
     Attributes:
         name: the setting's, or its only run's.
-        runs: a run per seed, in order of seed; a run that belongs to no setting stands by itself.
-        seeds: of the runs; empty where a run stands by itself.
+        runs: a run per seed, in order of seed; or a single run that shares its setting with no other.
+        seeds: of the runs; empty for a single run.
     """
 
     name: str
@@ -31,28 +31,30 @@ class Setting:
 
     @property
     def several(self) -> bool:
-        """Has it more than one seed?"""
+        """Does it have more than one seed?"""
         return len(self.runs) > 1
 
     @property
     def headlines(self) -> list[Headline]:
-        """Of the runs in which an attack ran."""
+        """The headlines of the runs in which an attack ran."""
         return [found for run in self.runs if (found := facts.headline(run)) is not None]
 
     @property
     def attack(self) -> str:
-        """The primary attacks of its runs, the most frequent first; empty where none ran."""
+        """The primary attacks of its runs, the most frequent first; empty if none ran."""
         return summarized(self.headlines) if self.headlines else ""
 
     def mean(self, metric: str) -> Figure:
-        """A figure of the headlines: the run's own, or the mean over seeds with its t interval."""
+        """A figure of the headline: that of the single run, or the mean over seeds with its t interval."""
         if not self.several:
             return facts.spoken(self.runs[0], metric)
         return mean_over([facts.spoken(run, metric) for run in self.runs], metric)
 
     @property
     def judged(self) -> str:
-        """The verdict: of one run its own, over seeds that of the mean AUC's interval; ``doubt`` where it leaks and a run is in doubt."""
+        """The verdict: that of a single run, or over seeds that of the mean AUC's interval; ``doubt`` in place of ``leaks`` if a run is in
+        doubt.
+        """
         if not self.several:
             return facts.judged(self.runs[0])
         verdict = verdict_on(self.mean("auc"))
@@ -64,8 +66,8 @@ class Setting:
 
 
 def mean_over(found: Sequence[Figure], metric: str) -> Figure:
-    """The mean of one figure over seeds with its 95% t interval (none from one seed), as far as the figure can reach; empty where it is
-    nowhere known.
+    """The mean of a figure over seeds with its 95% t interval (none from one seed), clipped to the figure's range; empty if no run has the
+    figure.
     """
     values = [one.value for one in found if one.value is not None]
     if not values:
@@ -78,7 +80,7 @@ def mean_over(found: Sequence[Figure], metric: str) -> Figure:
 
 
 def settings_of(runs: Sequence[KeptRun]) -> list[Setting]:
-    """Settings in the order of their first runs. Runs of one setting agree in all parameters but those that a seed changes."""
+    """Settings in the order of their first runs. Runs of one setting agree in all parameters except those that a seed changes."""
     together: dict[object, dict[int, KeptRun]] = {}
     for run in runs:
         name, seed = run.tags.get("memberscope.setting", ""), _seed(run)
@@ -99,7 +101,7 @@ def settings_of(runs: Sequence[KeptRun]) -> list[Setting]:
 
 
 def _told_apart(settings: Sequence[Setting]) -> list[Setting]:
-    """Settings that share a name get the start of their first run's id behind it."""
+    """Append the start of the first run's id to the names of settings that share a name."""
     names = [setting.name for setting in settings]
     return [
         replace(setting, name=f"{setting.name} ({setting.runs[0].id[:8]})") if names.count(setting.name) > 1 else setting
@@ -118,8 +120,8 @@ class OverSeeds:
 
     Attributes:
         first, second: the settings.
-        attack: of those that ran in all their runs, the primary attack of most.
-        verdict: with its difference, over the seeds that both have; adjusted over all comparisons of the page (Holm).
+        attack: of the attacks that ran in all their runs, the one that is primary in most.
+        verdict: with the difference over the seeds that both have; adjusted over all comparisons of the page (Holm).
     """
 
     first: Setting
@@ -147,7 +149,7 @@ def compare_settings(reference: Setting, others: Sequence[Setting]) -> list[Over
 
 
 def _common(runs: Sequence[KeptRun]) -> str:
-    """Of the attacks that ran in all runs, the one that is primary in most; empty where none did."""
+    """Of the attacks that ran in all runs, the one that is primary in most; empty if none ran in all."""
     names = [name for name in facts.attacks(runs[0]) if all(name in facts.attacks(run) for run in runs)]
     primary = [found.attack for run in runs if (found := facts.headline(run)) is not None]
     return max(names, key=primary.count, default="")

@@ -67,12 +67,12 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
 
 
 def distinct(report: AuditReport, evidence: Evidence) -> Evidence:
-    """The evidence on the records that the report is about: each once."""
+    """The evidence on the distinct records that the report is about."""
     return evidence if report.distinct is None else report.distinct.evidence
 
 
 def said_of_copies(report: AuditReport, *, overlap: bool = True) -> dict[str, str]:
-    """A sentence on exact copies on one side and, if asked for, one on records that are on both; those with nothing to say left out."""
+    """A sentence on exact copies on one side and, if `overlap`, one on records on both sides; only those with something to say."""
     found = report.distinct
     if found is None:
         return {}
@@ -211,7 +211,7 @@ def log_dispersion(report: AuditReport, tracker: Tracker, *, seed: int) -> str:
         if cell.attack == first and cell.slice in names and cell.status == "ok"
     }
     scored = target.form in ("logits", "probs")
-    numbers = target.labels if scored else np.unique(target.labels, return_inverse=True)[1]  # places among the names
+    numbers = target.labels if scored else np.unique(target.labels, return_inverse=True)[1]  # positions among the names
     try:
         by_class = dispersion.class_dispersion(without_gaps(target.inputs), numbers, seed=seed)
     except UserError as error:

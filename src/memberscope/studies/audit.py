@@ -33,8 +33,8 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     A record is what the model is shown of it, and its label; see `memberscope.datasets.schema` for how tables are read.
 
     Raises:
-        UserError: before anything is logged: a model or file that does not fit, records on both sides, a rule that does not parse. All that
-            can be known beforehand is found before the model is asked.
+        UserError: a model or file that does not fit, records on both sides, or a rule that does not parse. It is raised before anything is
+            logged and, where possible, before the model is asked.
         Interrupted: what was logged stays.
     """
     check_engine(config.engine)
@@ -56,7 +56,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         if side.columns is not None:
             model.check_columns(side.columns, name=side.where)
     (members, nonmembers), read = one_schema(files, shown=model.columns, classes=model.classes, na_values=na_values)
-    del files  # the text of all cells
+    del files  # frees the text of all cells
     ready = [(side, *model.prepare(side.x, name=side.where)) for side in (members, nonmembers)]
     ids = sides.record_ids(members, nonmembers)
     overlap = sides.check_apart(*ids, allowed=config.allow_overlap == "yes")
@@ -70,7 +70,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
             evidence, attacks=names, primary=primary, slices=f"entire,{config.slices}", engine=config.engine,
             seed=config.seed, refit=config.refit == "yes", min_records=config.min_records, prior=config.prior,
             coin_flips=config.coin_flips == "yes", delta=config.delta, promise=config.promise, on_attack=on_attack,
-            duplicates="keep" if config.duplicates == "keep" else "drop",  # refused ones were refused above
+            duplicates="keep" if config.duplicates == "keep" else "drop",  # copies under `refuse` were refused above
         )  # fmt: skip
     stop.check()
     asked = how_asked(model, reading, "; ".join(part for part in (read, ready[0][2]) if part))
@@ -85,17 +85,17 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
 
 
 def check_slices(config: AttackOptionsConfig, *, classes: int | None = None, labels: Iterable[object] = ()) -> tuple[str, ...]:
-    """The columns that the slices name; UserError for slices that there are not, before a model is loaded."""
+    """The columns that the slices name; UserError for unknown slices, before a model is loaded."""
     if config.engine == "tfp":
         tfp_slicings(f"entire,{config.slices}")
     return slicing.named_columns(config.slices, classes=classes, labels=labels)
 
 
 def slice_columns(files: Sequence[Records], names: Sequence[str], na_values: tuple[str, ...] = ()) -> dict[str, Array]:
-    """The columns to slice by, name -> (n,) values of all files in turn; they need not be columns that the model is shown.
+    """The columns to slice by, name -> (n,) values of all files one after another; the model need not be shown these columns.
 
     Raises:
-        UserError: a file has no such column, or it has too many values.
+        UserError: a file has no such column, or the column has too many values.
     """
     found = {name: np.concatenate(column_values(files, name, na_values=na_values)) for name in names}
     for name, values in found.items():
@@ -104,7 +104,7 @@ def slice_columns(files: Sequence[Records], names: Sequence[str], na_values: tup
 
 
 def ask(model: LoadedModel, ready: Sequence[tuple[Records, Any]], config: AuditModelConfig, stop: StopFlag) -> outputs.Reading:
-    """What the model says of each side's records, as they were prepared for it.
+    """What the model says of each side's records, after they are prepared for it.
 
     Raises:
         UserError: the model fails on them, or its output is neither labels nor scores.

@@ -24,22 +24,22 @@ HEADLINE_METRICS = ("auc", "advantage_heldout", "tpr_at_fpr_0_1", "tpr_at_fpr_0_
 
 @dataclass(frozen=True, kw_only=True)
 class Checks:
-    """What stands beside an audit's figures.
+    """The controls of an audit, and what a reader must know beside its figures.
 
     Attributes:
         texts: name -> sentence: what a reader must know first, then what each control says.
-        blind: the blind control, where it was made.
+        blind: the blind control, if it was made.
     """
 
     texts: Mapping[str, str] = field(default_factory=dict)
     blind: controls.BlindControl | None = None
 
     def with_notes(self, notes: Mapping[str, str]) -> Checks:
-        """With further sentences before the others."""
+        """The same with further sentences before the others."""
         return Checks(texts={**notes, **self.texts}, blind=self.blind)
 
     def to_json(self) -> str:
-        """As `controls.FILE` keeps them: name -> its ``text``, and of the blind control what a decision reads, as values."""
+        """As `controls.FILE` keeps them: name -> its ``text``, and for the blind control also the values that decisions read."""
         kept: dict[str, dict[str, Any]] = {name: {"text": text} for name, text in self.texts.items()}
         if self.blind is not None:
             auc = self.blind.auc
@@ -91,7 +91,7 @@ def headline_table(report: AuditReport) -> pd.DataFrame:
 
 
 def log_headline(report: AuditReport, tracker: Tracker, *, step: int = 0) -> None:
-    """Keep the headline with the run: as ``headline.json``, as metrics under ``/headline`` and its attack as a tag."""
+    """Keep the headline with the run: as ``headline.json``, as metrics that end in ``/headline``, and its attack as a tag."""
     found = report.headline
     if found is None:
         return
@@ -106,7 +106,7 @@ def log_headline(report: AuditReport, tracker: Tracker, *, step: int = 0) -> Non
 
 
 def finding(report: AuditReport) -> str:
-    """What the primary attack of a report found, in words, with its interval and how it became the primary one."""
+    """What the primary attack of a report found, in words, with its interval and how it was chosen."""
     found = report.headline
     if found is None:
         return "no attack could run."

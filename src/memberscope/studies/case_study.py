@@ -160,7 +160,7 @@ def _conclude(
     config: CaseStudyConfig, chosen: Sequence[Experiment], found: Mapping[str, list[Trained]], tracker: Tracker
 ) -> StudyResult:
     models = [model for of_role in found.values() for model in of_role]
-    report = models[0].report  # one attack for all models, and so not the strongest of each
+    report = models[0].report  # the same attack for all models, so not the strongest of each
     attack = report.whole()[0].attack if report.primary == AUTO else report.primary
     differences = {
         item.name: [

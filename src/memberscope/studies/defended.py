@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from memberscope.training.clipping import Clipping
     from memberscope.training.fleet import Fleet
 
-FORMAT = 2  # of what is kept: a change of training code or of queries that changes figures raises it
+FORMAT = 2  # of what is kept; to be raised when a change of training code or queries changes figures
 TARGET = 0
 
 
@@ -237,9 +237,9 @@ def number(value: float | str) -> float | None:
 
 
 def promised(bench: Bench, recipe: Recipe, config: MitigateConfig) -> PrivacyPlan:
-    """What DP-SGD will promise for the target; UserError, before anything trains, for an epsilon that no noise reaches.
+    """What DP-SGD will promise for the target; UserError, before anything is trained, for an epsilon that no noise reaches.
 
-    ``delta=auto`` goes by the members that a model has on average, not by the coins of one seed: one delta for all seeds.
+    ``delta=auto`` is set by how many members a model has on average, not by one seed's coin flips, so that all seeds share it.
     """
     from memberscope.training.accounting import default_delta, plan_privacy
 

@@ -1,7 +1,7 @@
-"""Verdicts on the rungs of a mitigation ladder, from every attack's change.
+"""Verdicts on the rungs of a mitigation ladder, from the changes of all attacks.
 
-A rung is judged by an attack that was named beforehand. Where other attacks show the contrary, the rung has no verdict but that attacks
-disagree: an attack can lose, or gain, for reasons of its own, and a defence is no better than its strongest attacker.
+A rung is judged by an attack that was named beforehand. If other attacks show the contrary, the only verdict is that the attacks disagree:
+an attack can get weaker, or stronger, for reasons of its own, and a defence is no better than its strongest attacker makes it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class AttackChange:
         attack: its name.
         undefended: mean AUC on the undefended model.
         value: mean AUC on the rung.
-        change: per-seed differences, summarized.
+        change: summary of the per-seed differences.
         p_holm: two-sided, Holm over the rung's attacks; None with one seed.
     """
 
@@ -41,7 +41,7 @@ class AttackChange:
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the change is shown at 95% (Holm) over enough seeds, else 0."""
+        """1 or -1 if the change is shown at 95% (Holm) over enough seeds, else 0."""
         shown = self.p_holm is not None and self.p_holm <= _MISS and self.change.n_seeds >= metrics.LEAST_SEEDS
         return (1 if self.change.mean > 0 else -1) if shown else 0
 
@@ -50,8 +50,8 @@ def attack_changes(frame: pd.DataFrame, *, undefended: str) -> list[AttackChange
     """Every attack's change on every rung, paired by seed.
 
     Args:
-        frame: columns rung, seed, attack, auc: a row for each attack that could be made.
-        undefended: the rung from which changes are counted.
+        frame: columns rung, seed, attack, auc; a row for each attack that could be made.
+        undefended: the rung that the others are compared with.
     """
     plain = frame[frame["rung"] == undefended].set_index(["attack", "seed"])["auc"]
     found: list[AttackChange] = []
@@ -74,9 +74,9 @@ def attack_changes(frame: pd.DataFrame, *, undefended: str) -> list[AttackChange
 
 
 def opposed(changes: list[AttackChange], verdicts: Mapping[str, metrics.Verdict]) -> dict[str, tuple[AttackChange, ...]]:
-    """For each rung whose attacks disagree, those that do: all with a shown change where both signs occur.
+    """For each rung whose attacks disagree, those that do: all attacks with a shown change, if both signs occur.
 
-    A rung's verdict counts as a change of its primary attack; attacks that show nothing contradict nothing.
+    A rung's verdict counts as a change of its primary attack. Attacks without a shown change contradict nothing.
     """
     found: dict[str, tuple[AttackChange, ...]] = {}
     for rung, verdict in verdicts.items():

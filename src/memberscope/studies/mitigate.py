@@ -58,11 +58,11 @@ class Climb:
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """What all rungs' bounds of epsilon are held against.
+    """What the bounds of epsilon of all rungs are compared with.
 
     Attributes:
-        delta: of every bound in the ladder, that of DP-SGD's promise where a rung makes one.
-        epsilon: that DP-SGD promises; None where no rung does, or none that is finite.
+        delta: of every bound in the ladder: that of DP-SGD's promise if a rung makes one.
+        epsilon: what DP-SGD promises; None if no rung promises a finite epsilon.
     """
 
     delta: float = 1e-5
@@ -162,8 +162,8 @@ def climb(rung: Rung, defended: Defended, bench: Bench, names: Sequence[str], pr
     if release.steps:
         evidence = release_evidence(evidence, release, shadow_release=asked, seed=bench.seed)
         published, evidence = evidence.target, undo(evidence, release)
-    # All rungs' bounds stand at the promise's delta: at a smaller one a bound may exceed the promise and contradict nothing, and bounds
-    # at different deltas cannot be compared.
+    # All rungs' bounds are at the promise's delta: at a smaller one, a bound may exceed the promise without contradicting it, and
+    # bounds at different deltas cannot be compared.
     report = run_audit(
         evidence, attacks=names, slices=("entire",), seed=bench.seed, coin_flips=plan.coin_flips, delta=promise.delta,
         promise=promise.epsilon,
@@ -248,7 +248,7 @@ def ladder_frame(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> p
 
 
 def attack_frame(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> pd.DataFrame:
-    """Columns rung, seed, attack, auc: a row for each attack that could be made on a rung at a seed."""
+    """Columns rung, seed, attack, auc; a row for each attack that could be made on a rung with a seed."""
     import pandas as pd
 
     rows = [
@@ -308,7 +308,9 @@ def table_of(frame: pd.DataFrame, judged: Mapping[str, Mapping[str, metrics.Verd
                 }
                 row |= {f"{figure}_verdict": verdict.verdict}
         row["epsilon"] = part["epsilon"].max()
-        row |= {figure: part[figure].iloc[0] for figure in BOUND}  # the first seed's: the best of several is no bound
+        row |= {
+            figure: part[figure].iloc[0] for figure in BOUND
+        }  # those of the first seed: the best of several would not be a bound
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -413,7 +415,7 @@ def log_rung(rung: Rung, seen: Sequence[Climb], table: pd.DataFrame, tracker: Tr
 
 
 def sentence(rung: Rung, judged: Mapping[str, Mapping[str, metrics.Verdict]], disagreeing: Sequence[AttackChange] = ()) -> str:
-    """One line: what the rung does to its primary attack's AUC, or what each attack shows where they disagree."""
+    """One line: how the rung changes its primary attack's AUC, or what each attack shows if they disagree."""
     verdict = judged["auc"][rung.name]
     if disagreeing:
         shown = ", ".join(f"{one.attack} {one.change.mean:+.3f}" for one in disagreeing)
@@ -428,18 +430,20 @@ def sentence(rung: Rung, judged: Mapping[str, Mapping[str, metrics.Verdict]], di
 
 
 def bound_lines(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> list[str]:
-    """What a reader must know of the bounds of epsilon: their delta, how large they can be, and whether they could refute the promise."""
+    """A line on the bounds of epsilon: their delta, how large they can be, and whether they could refute the promise."""
     first = [climbs[rung.name][0].report.cell(rung.primary) for rung in ladder]
     plan = next((cell.one_run for cell in first if cell.one_run is not None), None)
     if plan is None:
         return []
     ceiling = plan.ceiling(0.95)
     line = (
-        f"Bounds of epsilon: 95%, of the first seed, at delta {plan.delta:.2g}, from {plan.n_guesses} guesses of {plan.n_flips} coin "
-        f"flips, a number fixed before any outcome; all guesses right would give {ceiling:.2f}, and nothing gives more."
+        f"Bounds of epsilon: 95% lower bounds from the first seed, at delta {plan.delta:.2g}, from {plan.n_guesses} guesses on "
+        f"{plan.n_flips} coin flips, a number fixed before any outcome; all guesses right would give {ceiling:.2f}, the largest possible."
     )
     if plan.promise is not None and plan.cannot_refute(0.95):
-        line += f" That is not above the promised epsilon {plan.promise:.2g}: this audit cannot fail, and shows nothing of the promise."
+        line += (
+            f" That is not above the promised epsilon {plan.promise:.2g}, so this audit cannot refute it and is no test of it."
+        )
     elif plan.promise is not None:
         line += f" That is above the promised epsilon {plan.promise:.2g}, which this audit could therefore refute."
     return [line]
@@ -470,11 +474,11 @@ def page(
     parts = [
         f"# Mitigations on {config.dataset}, {config.seeds} seed{'s' if config.seeds > 1 else ''}",
         "Figures are of each rung's primary attack, named before anything ran; every attack sees only what is published, and shadows "
-        "are trained and released as the target is. A release that can be inverted (a temperature) is inverted by the attacker. "
+        "are trained and released as the target is. If a release can be inverted (a temperature), the attacker inverts it. "
         "Changes are from the same attack on the undefended model, paired by seed; for labels only, from the attack that judges the "
         "undefended model, for which labels leave nothing. Verdicts: Holm over the rungs, margin "
-        f"{config.margin:g}; at least 5 seeds. Every attack's change is in `attack_changes.csv`; where two attacks are shown to change "
-        f"with opposite signs, the rung has no verdict (*{DISAGREE}*).",
+        f"{config.margin:g}; at least 5 seeds. Every attack's change is in `attack_changes.csv`; if attacks are shown to change in "
+        f"opposite directions, the rung has no verdict (*{DISAGREE}*).",
         markdown(people),
         f"Not beaten in both accuracy and AUC (by their means): {', '.join(front)}.",
         "\n".join(f"- {line}" for line in lines),

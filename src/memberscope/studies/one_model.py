@@ -228,7 +228,7 @@ def epoch_metrics(row: Mapping[str, float]) -> dict[str, float]:
 
 
 def final_predictions(predict: Any, data: LabeledData, plan: Plan) -> Predictions:
-    """What the model says of members and non-members; record ids are positions in the data set, or numbers that copies share."""
+    """What the model says of members and non-members; record ids are positions in the data set, or numbers shared by kept copies."""
     index = plan.audited
     return Predictions(logits=predict(index), labels=data.y[index], member=plan.member, record_ids=data.record_ids(index))
 

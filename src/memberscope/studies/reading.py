@@ -1,4 +1,4 @@
-"""What every study that reads a data set says of how it was read: values that were scaled, records left out, copies."""
+"""How every study that reads a data set reports its reading: values that were scaled, records left out, copies."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ READING = "records.md"
 
 
 def log_reading(data: LabeledData, tracker: Tracker, *, sides: Mapping[str, NDArray[np.int64]] | None = None) -> list[str]:
-    """Log the counts of copies as params, and what is to be said in `READING`; the sentences.
+    """Log the counts of copies as params and the notes on the reading in `READING`; return the notes.
 
     Args:
         data: as it was read.
-        tracker: the study's run.
-        sides: the records of each side, where a study has one split; without, copies are counted over the whole set.
+        tracker: that of the study's run.
+        sides: the records of each side, for a study with a single split; without it, copies are counted over the whole set.
     """
     tracker.params(duplicates.facts(data, sides or {}))
     said = duplicates.notes(data, sides or {})
@@ -31,5 +31,5 @@ def log_reading(data: LabeledData, tracker: Tracker, *, sides: Mapping[str, NDAr
 
 
 def with_reading(result: StudyResult, said: Sequence[str]) -> StudyResult:
-    """A study's result, and below its answer how its records were read."""
+    """A study's result, with the notes on the reading of its records below the answer."""
     return dataclasses.replace(result, answer="\n".join([result.answer, *said]))

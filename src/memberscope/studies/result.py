@@ -50,5 +50,5 @@ def leakage_table(models: Sequence[Trained]) -> str:
         "AUC by attack (t_: threshold on that signal; lr, mlp, rf, knn: attack models cross-fitted on the target's own outputs)"
     )
     if halved:
-        head += "\nprimary: the strongest attack on one half of the records, its AUC (95% interval) and held-out advantage on the other"
+        head += "\nprimary: the strongest attack on half of the records, with AUC (95% interval) and held-out advantage on the other half"
     return f"{head}\n{frame.rename(columns=renamed).to_string(index=False)}"

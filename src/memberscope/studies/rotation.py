@@ -30,7 +30,7 @@ FIGURES = ("auc", *(f"tpr_at_fpr_{metrics.rate_name(rate)}" for rate in RATES))
 ROTATED = {"target", "shadows", "population", "augmented"}
 ONE_PAIR = 2  # shadows of which each record has exactly one that was not trained on it
 COMPARED = 16  # shadows at which the two variances of LiRA are compared
-ONE_QUERY = "[one query]"  # beside an attack that asks about copies of a record: the same attack on the record alone
+ONE_QUERY = "[one query]"  # marks an attack on the record alone beside the same attack with copies of it
 
 
 def point_figures(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> dict[str, float]:
@@ -151,11 +151,11 @@ class Claim:
 
 
 def claims(*, paired: bool = True, copies: bool = False) -> tuple[Claim, ...]:
-    """What the literature expects of the attacks here; attacks that are compared with each other ask the same queries.
+    """What the literature leads one to expect of the attacks here; only attacks with the same queries are compared.
 
     Args:
-        paired: do shadows come in complementary pairs? Then one pair has one reference for each record; else one shadow is.
-        copies: did LiRA ask about several copies of each record? Beside RMIA it is then taken with one.
+        paired: do shadows come in complementary pairs? The fewest references are then a pair, one for each record; else a single shadow.
+        copies: did LiRA ask about several copies of each record? It is then compared with RMIA on a single one.
     """
     alone = ONE_QUERY if copies else ""
     one_each = ONE_PAIR if paired else 1

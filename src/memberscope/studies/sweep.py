@@ -39,7 +39,7 @@ from memberscope.tracking import Tracker, as_json
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-SHOWN = 3  # trials that the progress names
+SHOWN = 3  # progress names at most so many trials
 ROUNDS = 3  # a trial whose worker died as another put it back may find nobody left; so often the workers are begun again
 
 
@@ -187,7 +187,7 @@ def train(job: Job, ledger: Ledger, config: SweepStudyConfig, tracker: Tracker, 
 
 
 def at_work(ledger: Ledger, *, starting: int, workers: int) -> str:
-    """What a sweep is doing, for its progress: which trials are being trained, and how many workers are yet to start."""
+    """What a sweep is doing, for its progress: which trials are being trained, and how many workers are still starting."""
     running = [trial_name(trial) for trial in ledger.trials("RUNNING")]
     more = f" and {len(running) - SHOWN} more" if len(running) > SHOWN else ""
     what = f"training {', '.join(running[:SHOWN])}{more}" if running else ""
@@ -196,7 +196,7 @@ def at_work(ledger: Ledger, *, starting: int, workers: int) -> str:
 
 
 def trial_name(trial: FrozenTrial) -> str:
-    """A grid's cell and seed, as its run is named; of a search, the trial's number."""
+    """A trial's name: in a grid, cell and seed as in the name of its run; in a search, its number."""
     if SEED not in trial.params:
         return f"trial-{trial.number}"
     cell, seed = trial_key(trial)

@@ -86,7 +86,7 @@ def work(
         tracker: the parent run; every trial becomes a child.
         stop: looked at between steps; what is claimed then goes back into the queue.
         watch: called with every sign of life.
-        on_ready: called once all is loaded, before the first trial is claimed.
+        on_ready: called once everything is loaded, before the first trial is claimed.
         on_claim: called once trials are claimed, before they are trained.
         on_done: called after every trial.
 

@@ -130,9 +130,9 @@ class Grid:
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def settings(self) -> dict[str, dict[str, LevelValue]]:
-        """Each cell's values of all that the cells differ in, such as ``{"merged-4": {"classes": 4, "treatment": "merged"}, ...}``.
+        """Each cell's values of everything that the cells differ in, such as ``{"merged-4": {"classes": 4, "treatment": "merged"}, ...}``.
 
-        How often a cell is audited is no setting of it. Where the cells differ in nothing, the architecture's name stands for them.
+        How often a cell is audited is not a setting. If the cells do not differ, the architecture's name is used.
         """
         flat: dict[str, dict[str, LevelValue]] = {}
         for name, cell in self.cells.items():

@@ -21,8 +21,8 @@ READY = ".ready"  # a worker puts a file of this suffix beside its job's once it
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 30.0  # for a worker to give its trial back
 REPLACEMENTS = 3  # a worker's place is filled so often again
-FALSE_STARTS = 3  # so often workers may end before they are ready; what keeps them from it will keep the next, too
-PREFIX = "memberscope: "  # of our own last line
+FALSE_STARTS = 3  # after so many workers that end before they are ready, others would not start either
+PREFIX = "memberscope: "  # of the line with which our programs end on an error
 
 
 def thread_environment(workers: int) -> dict[str, str]:
@@ -35,14 +35,14 @@ def thread_environment(workers: int) -> dict[str, str]:
 
 
 class WorkerOutput(Exception):
-    """What a worker wrote to stderr before it ended; the cause of the error that names its last line."""
+    """What a worker wrote to stderr before it ended; chained as the cause of the error that quotes its last line."""
 
 
 @dataclass(kw_only=True)
 class Worker:
-    """A worker process and what it writes to stderr: kept until the worker is ready, passed on from then on.
+    """A worker process and what it writes to stderr: kept back until the worker is ready, passed on from then on.
 
-    So that workers that cannot start leave one line, not a traceback each.
+    If workers cannot start, the user sees one line, not a traceback from each of them.
     """
 
     job: Path
@@ -51,19 +51,19 @@ class Worker:
     reader: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin to read."""
+        """Start the process, and begin to read what it writes."""
         assert self.process.stderr is not None
         self.reader = threading.Thread(target=self._read, args=(self.process.stderr,), daemon=True)
         self.reader.start()
 
     @property
     def ready(self) -> bool:
-        """Whether it came as far as to claim trials."""
+        """Has it got as far as claiming trials?"""
         return self.job.with_suffix(READY).exists()
 
     @property
     def last_line(self) -> str:
-        """The last line that is not empty."""
+        """The last line it wrote that is not empty."""
         return next((line.strip() for line in reversed(self.lines) if line.strip()), "it wrote nothing")
 
     def _read(self, stream: IO[str]) -> None:
@@ -86,7 +86,7 @@ def run_crew(jobs: Sequence[Path], stop: StopFlag, *, on_poll: Callable[[int], N
 
     Raises:
         Interrupted: `stop` was set; the workers are gone.
-        UserError: no worker could start, for a reason that the user can mend; it has the last worker's own words.
+        UserError: no worker could start, for a reason that the user can fix; it quotes the last worker's own message.
         RuntimeError: no worker could start for another reason, or workers died more often than they are replaced.
     """
     environment = thread_environment(len(jobs))
@@ -118,7 +118,7 @@ def run_crew(jobs: Sequence[Path], stop: StopFlag, *, on_poll: Callable[[int], N
                     false_starts += 1
                     if false_starts < FALSE_STARTS:
                         crew[job] = begin(job)
-                    elif not crew and not served:  # others that did start go on without this one
+                    elif not crew and not served:  # workers that did start go on without this one
                         raise _no_start(worker, code, false_starts) from WorkerOutput("".join(worker.lines))
                 elif left == 0:
                     raise RuntimeError(
@@ -134,7 +134,7 @@ def run_crew(jobs: Sequence[Path], stop: StopFlag, *, on_poll: Callable[[int], N
 
 
 def _no_start(worker: Worker, code: int, times: int) -> Exception:
-    """The error of workers that cannot start: the user's to mend where the worker said so by its exit code."""
+    """The error for workers that cannot start: a UserError if the worker's exit code says that the user can fix it."""
     if code == UserError.exit_code:
         return UserError(worker.last_line.removeprefix(PREFIX))
     return RuntimeError(

@@ -46,12 +46,12 @@ def claim_key(claim: Claim) -> tuple[str, int]:
 
 
 def _key(params: Mapping[str, Any], attrs: Mapping[str, Any]) -> tuple[str, int]:
-    """The cell's name is an attribute; in studies that were begun before its values became the parameters, it is a parameter."""
+    """The cell's name is an attribute; in older studies, whose parameters are not the cell's values, it is a parameter."""
     return str(attrs[CELL] if CELL in attrs else params[CELL]), int(params[SEED])
 
 
 def distributions_of(settings: Mapping[str, Mapping[str, int | float | str]]) -> dict[str, Any]:
-    """Optuna's distribution of each setting: a range of its numbers, or the list of its words."""
+    """Optuna's distribution of each setting: the range of its numbers, or the list of its words."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     found: dict[str, Any] = {}
@@ -91,7 +91,7 @@ class Ledger:
         A trial's parameters are the cell's settings and the seed, so that Optuna's own tables and plots show them.
 
         Args:
-            settings: of all cells of the grid, by name and in its order; see `Grid.settings`.
+            settings: those of all cells of the grid, by name and in the grid's order; see `Grid.settings`.
             seeds: of every cell.
         """
         from optuna.distributions import IntDistribution

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 DATABASE = "studies.db"
 SPACE = "space"  # the study attribute that holds what its trials are made of
-TIMEOUT_SECONDS = 5  # of the first look whether a server is there
-PATIENCE_SECONDS = 60  # how long a writer waits for the others, or a busy server is waited for once it was seen
+TIMEOUT_SECONDS = 5  # for the first check that a server answers
+PATIENCE_SECONDS = 60  # how long a writer waits for other writers, or for a busy server that answered before
 GRACE_HEARTBEATS = 3  # after so many missed heartbeats a trial's worker is taken for dead
 MOST_RETRIES = 3  # a trial whose workers died so often is given up
 PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
@@ -83,7 +83,7 @@ def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
             f"its own in that database (CREATE SCHEMA optuna, then {shown(url)}?options=-csearch_path%3Doptuna), or another one"
         )
     connect = {"timeout" if url.startswith("sqlite") else "connect_timeout": PATIENCE_SECONDS}
-    with turn(shown(url)), quiet():  # of several first starts, one makes the tables
+    with turn(shown(url)), quiet():  # if several processes start on a new storage, one creates the tables
         try:
             storage = RDBStorage(
                 url,
@@ -196,7 +196,7 @@ def open_study(
             f"study={name}: the storage holds a study of that name with another space: {difference(json.loads(kept), json.loads(text))}; "
             "allowed: the same space, or another name"
         )
-    if objectives and study.metric_names != list(objectives):  # new, or begun before objectives had names
+    if objectives and study.metric_names != list(objectives):  # the study is new, or older than the names of objectives
         with quiet():
             study.set_metric_names(list(objectives))
     return study
