@@ -64,4 +64,4 @@ def test_what_takes_long_before_the_first_unit_is_said_and_what_is_quick_is_not(
         deadline = time.monotonic() + 20
         while stream.getvalue().count("\n") < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
-    assert stream.getvalue().splitlines()[0] == "reading digits [0 s so far]"
+    assert stream.getvalue().splitlines()[0] == "reading digits [0 s elapsed]"

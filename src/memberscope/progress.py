@@ -11,9 +11,11 @@ import time
 from types import TracebackType
 from typing import Self, TextIO
 
+from memberscope.background import Background
+
 LINE_SECONDS = 5.0
 BAR_SECONDS = 0.2
-PLAIN = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} {unit}s [{elapsed} gone, {remaining} left]{postfix}"
+PLAIN = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} {unit}s [{elapsed} elapsed, {remaining} left]{postfix}"
 
 
 class Progress:
@@ -84,7 +86,7 @@ class Progress:
         print(f"{lead}{meter}", end=tail, file=self._stream, flush=True)
 
 
-class Waiting:
+class Waiting(Background):
     """Context in which a line every few seconds says what is going on and for how long; quick work shows no line.
 
     Args:
@@ -94,21 +96,10 @@ class Waiting:
 
     def __init__(self, label: str, *, stream: TextIO | None = None) -> None:
         """Create it; lines begin when the context is entered."""
+        super().__init__()
         self._label, self._stream = label, stream if stream is not None else sys.stderr
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """End."""
-        self._ended.set()
-        self._thread.join()
 
     def _run(self) -> None:
         start = time.monotonic()
         while not self._ended.wait(LINE_SECONDS):
-            print(f"{self._label} [{time.monotonic() - start:.0f} s so far]", file=self._stream, flush=True)
+            print(f"{self._label} [{time.monotonic() - start:.0f} s elapsed]", file=self._stream, flush=True)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memberscope.attacks.adam import descend
 from memberscope.checks import BoolArray, FloatArray
 
 NETWORKS, HIDDEN, BATCH = 4, 32, 512
 RATE, DECAY = 3e-3, 1e-2
 PATIENCE, MOST_EPOCHS, HELD_OUT = 5, 100, 0.1
-_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,31 +81,11 @@ def fit(x: FloatArray, member: BoolArray, rng: np.random.Generator) -> Perceptro
         rng.normal(size=(NETWORKS, HIDDEN, 1)) * np.sqrt(1.0 / HIDDEN),
         np.zeros((NETWORKS, 1, 1)),
     ]
-    first = [np.zeros_like(w) for w in weights]
-    second = [np.zeros_like(w) for w in weights]
-    best = [w.copy() for w in weights]
-    best_loss = np.full(NETWORKS, np.inf)
-    since = np.zeros(NETWORKS, dtype=int)
-    step = 0
     net = Perceptrons(w1=weights[0], b1=weights[1], w2=weights[2], b2=weights[3])
-    for _ in range(MOST_EPOCHS):
-        used = rng.permuted(used, axis=1)
-        for start in range(0, used.shape[1], BATCH):
-            rows = used[:, start : start + BATCH]
-            step += 1
-            rate = RATE * np.sqrt(1.0 - _BETA2**step) / (1.0 - _BETA1**step)
-            for w, a, b, g in zip(weights, first, second, _gradients(net, x[rows], target[rows]), strict=True):
-                a *= _BETA1
-                a += (1.0 - _BETA1) * g
-                b *= _BETA2
-                b += (1.0 - _BETA2) * g * g
-                w -= rate * a / (np.sqrt(b) + _EPSILON)
-        loss = _log_loss(_forward(net, x[aside])[1], target[aside])
-        better = loss < best_loss - 1e-5
-        best_loss = np.where(better, loss, best_loss)
-        since = np.where(better, 0, since + 1)
-        for kept, w in zip(best, weights, strict=True):
-            kept[better] = w[better]
-        if (since >= PATIENCE).all():
-            break
+    best = descend(
+        weights, used, aside, rng,
+        gradients=lambda rows: _gradients(net, x[rows], target[rows]),
+        loss=lambda rows: _log_loss(_forward(net, x[rows])[1], target[rows]),
+        rate=RATE, batch=BATCH, epochs=MOST_EPOCHS, patience=PATIENCE, least_gain=1e-5,
+    )  # fmt: skip
     return Perceptrons(w1=best[0], b1=best[1], w2=best[2], b2=best[3])

@@ -6,10 +6,9 @@ the script itself checks whether its owner is still running.
 
 from __future__ import annotations
 
-import threading
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from memberscope.background import Background
 from memberscope.interrupt import StopFlag
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-class Watch:
+class Watch(Background):
     """Context in which the end of the owner sets the stop flag.
 
     Args:
@@ -57,24 +56,12 @@ class Watch:
 
     def __init__(self, owner: psutil.Process | None, stop: StopFlag) -> None:
         """Create a watch; it begins when the context is entered."""
+        super().__init__()
         self._owner, self._stop = owner, stop
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        if self._owner is not None:
-            self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """End."""
-        self._ended.set()
-        if self._owner is not None:
-            self._thread.join()
 
     def _run(self) -> None:
-        assert self._owner is not None
+        if self._owner is None:
+            return
         while is_alive(self._owner):
             if self._ended.wait(POLL_SECONDS):
                 return

@@ -6,12 +6,11 @@ shows signs of life for what it claimed; once they stop, any other worker fails 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from memberscope.background import Background
 from memberscope.sweeps.storage import quiet
 
 if TYPE_CHECKING:
@@ -203,7 +202,7 @@ class Ledger:
             return False
 
 
-class SignsOfLife:
+class SignsOfLife(Background):
     """While entered, a thread says of claimed trials that their worker lives.
 
     Args:
@@ -217,19 +216,8 @@ class SignsOfLife:
         self, ledger: Ledger, claims: Sequence[Claim], *, every: float, watch: Callable[[], None] = lambda: None
     ) -> None:
         """A thread that has not begun."""
+        super().__init__()
         self._ledger, self._claims, self._every, self._watch = ledger, list(claims), every, watch
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """End."""
-        self._ended.set()
-        self._thread.join()
 
     def _run(self) -> None:
         import sqlalchemy

@@ -1,0 +1,68 @@
+"""Adam with early stopping, for several small networks that take each step together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from memberscope.checks import Array, FloatArray
+
+_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
+
+
+def descend(
+    weights: Sequence[FloatArray],
+    used: Array,
+    aside: Array,
+    rng: np.random.Generator,
+    *,
+    gradients: Callable[[Array], Sequence[FloatArray]],
+    loss: Callable[[Array], FloatArray],
+    rate: float,
+    batch: int,
+    epochs: int,
+    patience: int,
+    least_gain: float,
+) -> list[FloatArray]:
+    """The weights of each network's best epoch; training ends when none has improved for `patience` epochs.
+
+    Args:
+        weights: arrays (networks, ...), which are changed in place; `gradients` and `loss` are those at their present values.
+        used: (networks, m) rows that each network trains on.
+        aside: (networks, held) rows that its epochs are judged on.
+        rng: draws the order of the rows in each epoch.
+        gradients: of each of `weights`, on rows (networks, b).
+        loss: (networks,) on rows (networks, held).
+        rate: the learning rate.
+        batch: rows per step.
+        epochs: at most so many.
+        patience: epochs without an improvement.
+        least_gain: by how much the loss must fall to count as improved.
+    """
+    first = [np.zeros_like(w) for w in weights]
+    second = [np.zeros_like(w) for w in weights]
+    best = [w.copy() for w in weights]
+    best_loss = np.full(len(used), np.inf)
+    since = np.zeros(len(used), dtype=int)
+    step = 0
+    for _ in range(epochs):
+        used = rng.permuted(used, axis=1)
+        for start in range(0, used.shape[1], batch):
+            step += 1
+            size = rate * np.sqrt(1.0 - _BETA2**step) / (1.0 - _BETA1**step)
+            for w, a, b, g in zip(weights, first, second, gradients(used[:, start : start + batch]), strict=True):
+                a *= _BETA1
+                a += (1.0 - _BETA1) * g
+                b *= _BETA2
+                b += (1.0 - _BETA2) * g * g
+                w -= size * a / (np.sqrt(b) + _EPSILON)
+        reached = loss(aside)
+        better = reached < best_loss - least_gain
+        best_loss = np.where(better, reached, best_loss)
+        since = np.where(better, 0, since + 1)
+        for kept, w in zip(best, weights, strict=True):
+            kept[better] = w[better]
+        if (since >= patience).all():
+            break
+    return best

@@ -1,0 +1,29 @@
+"""A thread that works beside a block of code."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Self
+
+
+class Background:
+    """Context in which a daemon thread runs `_run`, which returns soon after `_ended` is set; leaving the context waits for it."""
+
+    def __init__(self) -> None:
+        """Create it; the thread starts when the context is entered."""
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start the thread."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """End the thread."""
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        raise NotImplementedError
