@@ -31,7 +31,7 @@ from mlflow.models.evaluation.base import EvaluationResult, ModelEvaluator
 
 from memberscope import outputs
 from memberscope.aligned import in_order_of, line_up
-from memberscope.audit import check_counts, check_engine, resolve_attacks, resolve_primary, run_audit
+from memberscope.audit import check_counts, check_engine, resolve_attacks, resolve_primary
 from memberscope.checks import Array, plain_array
 from memberscope.config import AttackOptionsConfig, AuditModelConfig
 from memberscope.datasets import columns
@@ -106,11 +106,7 @@ class MembershipEvaluator(ModelEvaluator):
         inputs = records.numbers()
         target = reading.predictions(member=member, record_ids=ids, inputs=inputs if inputs.shape[-1] else None, columns=extra)
         evidence = Evidence(target=target)
-        report = run_audit(
-            evidence, attacks=names, primary=primary, slices=f"entire,{options.slices}", engine=options.engine,
-            seed=options.seed, refit=options.refit == "yes", min_records=options.min_records, prior=options.prior,
-            coin_flips=options.coin_flips == "yes", duplicates=options.duplicates, delta=options.delta, promise=options.promise,
-        )  # fmt: skip
+        report = attack.report_on(evidence, options, names=names, primary=primary)
         notes = what_to_know(asked, report.target, overlap) | attack.said_of_copies(report, overlap=not overlap)
         checks = attack.controls(options, attack.distinct(report, evidence), report, names, StopFlag()).with_notes(notes)
         tracker = GuestTracker.in_run(run_id)

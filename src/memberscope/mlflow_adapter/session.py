@@ -9,11 +9,11 @@ import platform
 import re
 import shlex
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
 
 from memberscope.errors import Interrupted, UserError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+_Found = TypeVar("_Found")
 EXPERIMENT = "memberscope"
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+|")  # MLflow's own: adjective-noun-number
 LIBRARIES = ("memberscope", "numpy", "scipy", "scikit-learn", "tensorflow", "tensorflow-privacy", "mlflow")
@@ -148,16 +149,7 @@ def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Ite
 
 def _adopted_run(client: MlflowClient, run_id: str) -> Run:
     """The run that MLflow, or a person, told us to log to; UserError unless it and its experiment exist and are not deleted."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        run = client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code not in NOT_THERE:
-            raise
-        raise UserError(
-            f"MLFLOW_RUN_ID={run_id}: no run in this store has that id; allowed: the id of a run, or no value"
-        ) from None
+    run = _known(client.get_run, "MLFLOW_RUN_ID", run_id, what="run")
     if run.info.lifecycle_stage != "active":
         raise UserError(
             f"MLFLOW_RUN_ID={run_id}: that run is deleted; allowed: restore it (mlflow runs restore --run-id {run_id}), or name another"
@@ -168,21 +160,26 @@ def _adopted_run(client: MlflowClient, run_id: str) -> Run:
 
 def _experiment(client: MlflowClient, uri: str) -> str:
     """The experiment of a script that was started directly: the one that MLflow's variables name, else our default."""
-    from mlflow.exceptions import MlflowException
-
     given = os.environ.get("MLFLOW_EXPERIMENT_ID")
     if not given:
         return store.experiment_id(client, uri, os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT)
+    found = _known(client.get_experiment, "MLFLOW_EXPERIMENT_ID", given, what="experiment")
+    store.check_active(found, given=f"MLFLOW_EXPERIMENT_ID={given}")
+    return given
+
+
+def _known(get: Callable[[str], _Found], variable: str, given: str, *, what: str) -> _Found:
+    """What `get` finds under the id that an environment variable gives; UserError if the store has no `what` with that id."""
+    from mlflow.exceptions import MlflowException
+
     try:
-        found = client.get_experiment(given)
+        return get(given)
     except MlflowException as error:
         if error.error_code not in NOT_THERE:
             raise
         raise UserError(
-            f"MLFLOW_EXPERIMENT_ID={given}: no experiment in this store has that id; allowed: the id of an experiment, or no value"
+            f"{variable}={given}: no {what} in this store has that id; allowed: an id that exists, or no value"
         ) from None
-    store.check_active(found, given=f"MLFLOW_EXPERIMENT_ID={given}")
-    return given
 
 
 def _versions() -> str:

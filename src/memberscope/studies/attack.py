@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -51,12 +52,7 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     shadow = ShadowPredictions.load(config.shadow) if config.shadow else None
     evidence = Evidence(target=target, shadows=shadow)
     with attack_progress(names, "audit", stop) as on_attack:
-        report = run_audit(
-            evidence, attacks=names, primary=primary, slices=f"entire,{config.slices}", engine=config.engine,
-            seed=config.seed, refit=config.refit == "yes", min_records=config.min_records, prior=config.prior,
-            coin_flips=config.coin_flips == "yes", duplicates=config.duplicates, delta=config.delta, promise=config.promise,
-            on_attack=on_attack,
-        )  # fmt: skip
+        report = report_on(evidence, config, names=names, primary=primary, on_attack=on_attack)
     stop.check()
     tracker.text(as_json(groups(config)), "study.json")
     checks = controls(config, distinct(report, evidence), report, names, stop).with_notes(said_of_copies(report))
@@ -64,6 +60,33 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     stopped = gated.gate(report, config, tracker)
     lines = [finding(report), *checks.texts.values(), *gated.sentences(config, stopped)]
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
+
+
+def report_on(
+    evidence: Evidence,
+    config: AttackOptionsConfig,
+    *,
+    names: tuple[str, ...],
+    primary: str,
+    duplicates: str = "",
+    on_attack: Callable[[str], None] = lambda name: None,
+) -> AuditReport:
+    """Run an audit with the options of a configuration.
+
+    Args:
+        evidence: what is audited.
+        config: the options.
+        names: the attacks that `config` asks for, resolved.
+        primary: the primary attack that it asks for, resolved.
+        duplicates: what happens to exact copies; that of `config` unless given.
+        on_attack: see `memberscope.audit.run_audit`.
+    """
+    return run_audit(
+        evidence, attacks=names, primary=primary, slices=f"entire,{config.slices}", engine=config.engine,
+        seed=config.seed, refit=config.refit == "yes", min_records=config.min_records, prior=config.prior,
+        coin_flips=config.coin_flips == "yes", duplicates=duplicates or config.duplicates, delta=config.delta,
+        promise=config.promise, on_attack=on_attack,
+    )  # fmt: skip
 
 
 def distinct(report: AuditReport, evidence: Evidence) -> Evidence:

@@ -10,7 +10,7 @@ import numpy as np
 from memberscope import outputs, signals
 from memberscope import slices as slicing
 from memberscope.aligned import in_order_of
-from memberscope.audit import check_counts, check_engine, resolve_attacks, resolve_primary, run_audit, tfp_slicings
+from memberscope.audit import check_counts, check_engine, resolve_attacks, resolve_primary, tfp_slicings
 from memberscope.checks import Array
 from memberscope.config import AttackOptionsConfig, AuditModelConfig, groups
 from memberscope.datasets import records as sides
@@ -66,12 +66,9 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     gated.check_rules(config, names, classes=slicing.class_names(target))
     evidence = Evidence(target=target)
     with attack_progress(names, "audit", stop) as on_attack:
-        report = run_audit(
-            evidence, attacks=names, primary=primary, slices=f"entire,{config.slices}", engine=config.engine,
-            seed=config.seed, refit=config.refit == "yes", min_records=config.min_records, prior=config.prior,
-            coin_flips=config.coin_flips == "yes", delta=config.delta, promise=config.promise, on_attack=on_attack,
-            duplicates="keep" if config.duplicates == "keep" else "drop",  # copies under `refuse` were refused above
-        )  # fmt: skip
+        # Copies under `refuse` were refused above.
+        duplicates = "keep" if config.duplicates == "keep" else "drop"
+        report = attack.report_on(evidence, config, names=names, primary=primary, duplicates=duplicates, on_attack=on_attack)
     stop.check()
     asked = how_asked(model, reading, "; ".join(part for part in (read, ready[0][2]) if part))
     notes = what_to_know(asked, report.target, overlap)
