@@ -365,7 +365,7 @@ def conclude(
     """A child a rung, the ladder table, the plot, the page."""
     frame = ladder_frame(ladder, climbs)
     judged = judge(frame, margin=config.margin)
-    changes = attack_changes(attack_frame(ladder, climbs), undefended=UNDEFENDED)
+    changes = attack_changes(attack_frame(ladder, climbs), undefended=UNDEFENDED, margin=config.margin)
     disagreeing = opposed(changes, judged["auc"])
     table = table_of(frame, judged)
     if disagreeing:
@@ -418,7 +418,7 @@ def sentence(rung: Rung, judged: Mapping[str, Mapping[str, metrics.Verdict]], di
     if disagreeing:
         shown = ", ".join(f"{one.attack} {one.change.mean:+.3f}" for one in disagreeing)
         primary = f"primary {rung.primary} {verdict.difference.mean:+.3f}"
-        return f"{rung.name}: {DISAGREE} ({shown}; each shown at 95%, Holm over the attacks); {primary}."
+        return f"{rung.name}: {DISAGREE} ({shown}; each shown at 95%, Holm over the ladder); {primary}."
     change = verdict.difference
     against = "" if rung.against == rung.primary else f" from that of {rung.against} on the undefended model"
     line = f"{rung.name}: AUC of {rung.primary} {verdict.verdict}{against} ({change.mean:+.3f}"
