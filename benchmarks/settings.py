@@ -190,10 +190,13 @@ def estimators(name: str, x, y, make: Callable, *, members: int, outside: int, s
     )
 
 
-def tables(seed: int) -> Iterator[Fleet]:
+def tables(seed: int, only: str) -> Iterator[Fleet]:
+    """Forests and boosted trees."""
     from sklearn.datasets import load_breast_cancer, load_digits
     from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 
+    if only and not only.startswith(("digits, forest", "breast")):
+        return
     rng = np.random.default_rng(seed)
     x, y = load_digits(return_X_y=True)
     y = np.where(rng.random(len(y)) < 0.2, rng.integers(0, 10, len(y)), y)
@@ -217,7 +220,7 @@ def tables(seed: int) -> Iterator[Fleet]:
     )
 
 
-def networks(seed: int) -> Iterator[Fleet]:
+def networks(seed: int, only: str) -> Iterator[Fleet]:
     """The built-in models of the `shadow` study."""
     archive, tfds = os.environ.get("MEMBERSCOPE_ARCHIVE_DIR", ""), os.environ.get("TFDS_DATA_DIR", "")
     wanted = [("digits, perceptrons", {"dataset": "digits", "shadows": 16})]
@@ -234,7 +237,8 @@ def networks(seed: int) -> Iterator[Fleet]:
     else:
         print("cifar10 left out: TFDS_DATA_DIR names no folder", flush=True)
     for name, settings in wanted:
-        yield network(name, seed, **settings)
+        if name.startswith(only):
+            yield network(name, seed, **settings)
 
 
 def network(name: str, seed: int, **settings: object) -> Fleet:
@@ -301,14 +305,15 @@ def rows_of(fleet: Fleet) -> Iterator[tuple[str, int, np.ndarray, np.ndarray, np
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="forests alone")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the fleets")
+    parser.add_argument("--seed", type=int, default=0, help="of the fleets")
+    parser.add_argument("--only", default="", help="fleets whose names begin so, such as location30")
     arguments = parser.parse_args()
     print(
         "| fleet | attack | shadows | before | default | best public setting | which |\n| --- | --- | --- | --- | --- | --- | --- |"
     )
     lowest, start = math.inf, time.time()
     for source in (tables,) if arguments.quick else (tables, networks):
-        for fleet in source(arguments.seed):
+        for fleet in source(arguments.seed, arguments.only):
             for attack, count, before, default, public, which in rows_of(fleet):
                 lowest = min(lowest, default[0] / public[0])
                 cells = " | ".join(f"{auc:.3f} / {tpr:.3f}" for auc, tpr in (before, default, public))

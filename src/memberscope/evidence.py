@@ -127,6 +127,7 @@ class Evidence:
             )
         if self.population is not None and self.population.member.any():
             raise UserError("population: some records are members; allowed are records that no model was trained on")
+        self._check_apart()
         if self.population_inputs is not None:
             records = len(self.population) if self.population is not None else 0
             if len(self.population_inputs) != records:
@@ -142,6 +143,23 @@ class Evidence:
             ):
                 count = len(getattr(part, "member", part))
                 raise UserError(f"{name}: {count} models; allowed is the target and the {self.shadows.n_models} shadows")
+
+    def _check_apart(self) -> None:
+        """Raise UserError where the population holds records that the target or a shadow was trained on, as far as ids tell."""
+        if self.population is None or self.population.record_ids is None:
+            return
+        ids = self.population.record_ids
+        for name, models in (("the target", self.target), ("the shadows", self.shadows)):
+            if models is None or models.record_ids is None:
+                continue
+            trained = models.record_ids[models.member if models.member.ndim == 1 else models.member.any(axis=0)]
+            shared = np.isin(ids, trained)
+            if shared.any():
+                few = ", ".join(str(one) for one in ids[shared][:3].tolist())
+                raise UserError(
+                    f"population: {int(shared.sum())} of its {len(ids)} records are members of {name} (such as record {few}); allowed are "
+                    "records that no model was trained on"
+                )
 
     def _same_classes(self, part: ShadowPredictions) -> bool:
         """False only where both say scores by class, and of different numbers of classes."""

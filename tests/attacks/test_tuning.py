@@ -11,9 +11,12 @@ from scipy.stats import binom, norm
 from memberscope.attacks import calibration, lira_settings, registry, rmia_settings, tuning
 from memberscope.attacks.base import AttackScores
 from memberscope.attacks.likelihood import smooth
+from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.metrics.area import auc
 from memberscope.predictions import Predictions, ShadowPredictions
+from memberscope.release import parse_release
+from memberscope.release.apply import release_evidence
 
 TUNED = ("lira_online", "lira_offline", "rmia_online", "rmia_offline")
 EVERY = pytest.mark.parametrize("name", TUNED)
@@ -224,8 +227,9 @@ def test_without_stand_ins_the_usual_settings_are_named() -> None:
     note = _result("rmia_offline", alone).notes[0]
     assert note.endswith("(from the shadows' means: no shadow can stand in for the target)")
     bench_gap = rmia_settings.choose(alone.shadows, alone.population.models([1]), online=False, temperature=None, a=None)
-    heights = np.sort(alone.shadows.logits[0], axis=1)
-    assert bench_gap.temperature == pytest.approx(np.median(heights[:, -1] - heights[:, -2]) / 2, rel=1e-5)
+    heights, member = np.sort(alone.shadows.logits[0], axis=1), alone.shadows.member[0]
+    gaps = [np.median((heights[:, -1] - heights[:, -2])[side]) for side in (member, ~member)]
+    assert bench_gap.temperature == pytest.approx(np.mean(gaps) / 2, rel=1e-5)
 
 
 def test_the_usual_slope_is_the_shadows_own() -> None:
@@ -258,3 +262,97 @@ def test_every_lira_setting_can_be_chosen() -> None:
         made = lira_settings.choose(phi + 2.0 * member[:, :, None], member, online=online)
         assert made.variance in ("global", "per_record", "shared", "levels")
         assert made.smoothing in lira_settings.SMOOTHINGS
+
+
+def _in_two_of_four(n: int, rng: np.random.Generator) -> np.ndarray:
+    """(4, n) membership, each record in exactly two of four models: what codes with a balanced draw a record give."""
+    return np.argsort(np.argsort(rng.random((4, n)), axis=0), axis=0) < 2
+
+
+def test_where_each_record_is_in_a_fixed_number_of_models_the_count_tells_nothing() -> None:
+    """Of the three others a member has one IN model, a non-member two: one is left out, and records are those where it differs."""
+    member = _in_two_of_four(2000, np.random.default_rng(0))
+    stands = tuning.stand_ins(member, member.astype(float))
+    assert len(stands) == 4
+    for stand in stands:
+        assert stand.references.sum() == 2
+        counts = member[stand.references][:, stand.records].sum(axis=0)
+        assert (counts == 1).all()
+
+
+def test_independent_memberships_are_judged_on_all_records() -> None:
+    member = np.random.default_rng(1).random((3, 1000)) < 0.5
+    for stand in tuning.stand_ins(member, member.astype(float)):
+        assert stand.references.sum() == 2
+        np.testing.assert_array_equal(stand.records, np.arange(1000))
+
+
+def test_records_that_no_shadow_could_know_are_not_judged() -> None:
+    """The disjoint design: a third of the records belongs to the targets."""
+    member = np.random.default_rng(2).random((6, 1500)) < 0.5
+    member[:, :500] = False
+    for stand in tuning.stand_ins(member, member.astype(float)):
+        assert stand.records.min() >= 500
+        known = member[stand.references][:, stand.records].sum(axis=0)
+        assert ((known > 0) & (known < stand.references.sum())).all()
+
+
+def test_a_fixed_number_of_models_a_record_misleads_no_choice() -> None:
+    """The shadows of such a fleet tell more by their counts than by their outputs; LiRA once chose a variance a record for it."""
+    found = {"tuned": [], "global": []}
+    for seed in range(4):
+        evidence = _fleet(8, n=1500, lift=1.5, seed=seed)
+        few = evidence.with_models(np.array([0, 2, 4, 6]))  # of different pairs
+        keep = np.flatnonzero(few.shadows.member.sum(axis=0) == 2)
+        few = dataclasses.replace(few, target=few.target.select(keep), shadows=few.shadows.select(keep))
+        for name, settings in (("tuned", {}), ("global", {"variance": "global"})):
+            found[name].append(_auc(_result("lira_online", few, **settings).scores, few.target.member))
+    assert np.mean(found["tuned"]) > np.mean(found["global"]) - 0.01
+
+
+@pytest.mark.parametrize("top", [1, 2])
+def test_what_a_release_leaves_out_still_counts(top: int) -> None:
+    """Withheld classes have what is left of one: a label published at .6 is not as sure as one at .999."""
+    fleets = [_fleet(8, n=1000, lift=2.0, sharp=2.0, seed=seed) for seed in range(3)]
+    released = [release_evidence(one, parse_release(f"top={top}")) for one in fleets]
+    for name in ("rmia_online", "rmia_offline"):
+        tuned, fixed = (
+            np.mean([_auc(_result(name, one, **settings).scores, one.target.member) for one in released])
+            for settings in ({}, {"temperature": 1.0, "a": 0.3})
+        )
+        assert tuned > fixed - 0.01
+    one = released[0].target
+    assert calibration.log_prob(one, 1.0 + 1e-9) == pytest.approx(calibration.log_prob(one), abs=1e-6)
+
+
+def test_a_record_without_an_out_model_gets_one_by_the_shadows_own_slope() -> None:
+    log_p = np.log(np.array([[0.8], [0.6]]))
+    everywhere = np.ones((2, 1), dtype=bool)
+    found = rmia_settings.log_reference(log_p, everywhere, online=False, a=0.1, inverse_a=0.5)
+    p_out = (0.7 - 0.5) / 0.5
+    assert np.exp(found) == pytest.approx([0.5 * (0.1 * p_out + 0.9 + p_out)])
+
+
+@pytest.mark.parametrize("shares", [0.2, 0.8])
+def test_the_gap_does_not_follow_the_share_of_members(shares: float) -> None:
+    """Half of the mean of two medians, over IN and over OUT outputs: with most records in, or out, it is the same."""
+    rng = np.random.default_rng(3)
+    n = 4000
+    member = rng.random((2, n)) < shares
+    labels = rng.integers(0, 2, n)
+    height = np.where(member, 8.0, 2.0) + 0.1 * rng.normal(size=member.shape)
+    logits = height[..., None] * (labels[:, None] == np.arange(2))
+    shadows = ShadowPredictions(logits=logits, labels=labels, member=member, record_ids=np.arange(n))
+    few = ShadowPredictions(logits=logits[:, :9], labels=labels[:9], member=np.zeros((2, 9), bool))
+    made = rmia_settings.choose(shadows.models([0]), few.models([0]), online=False, temperature=None, a=None)
+    assert made.temperature == pytest.approx((8.0 + 2.0) / 2 / 2, rel=0.02)
+
+
+def test_a_population_of_members_is_refused() -> None:
+    evidence = _fleet(4)
+    assert evidence.population is not None
+    ids = np.arange(len(evidence.population)) + 250  # the pool's are 0 to 399
+    with pytest.raises(UserError, match=r"population: .* of its 300 records are members of the target .*; allowed are"):
+        dataclasses.replace(evidence, population=dataclasses.replace(evidence.population, record_ids=ids))
+    apart = dataclasses.replace(evidence.population, record_ids=ids + 1000)
+    assert dataclasses.replace(evidence, population=apart).population is apart

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import types
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from memberscope.studies.rotation import FIGURES, Claim, claims, counts, judge, over_targets, point_figures, sentences
+from memberscope.shadow_plan import ShadowPlan
+from memberscope.studies.rotation import (
+    FIGURES,
+    ONE_QUERY,
+    Claim,
+    claims,
+    counts,
+    judge,
+    over_targets,
+    point_figures,
+    rotate,
+    rotated_attacks,
+    sentences,
+)
+from memberscope.studies.shadow_evidence import Bench
 
 
 def _frame(first: np.ndarray, second: np.ndarray, *, figure: str = "auc") -> pd.DataFrame:
@@ -112,3 +128,35 @@ def test_no_difference_is_called_one_in_about_a_twentieth_of_studies() -> None:
         found = judge(frame.assign(auc=0.6 + 0.02 * rng.normal(size=len(frame))), stated)
         wrong += bool(found["verdict"].isin(["confirmed", "refuted"]).any())
     assert 2 <= wrong <= 22
+
+
+def test_attacks_that_are_compared_ask_the_same_queries() -> None:
+    """RMIA asks about the record alone; where LiRA asked about copies of it too, the claim takes LiRA with one query."""
+    both = [
+        claim
+        for copies in (False, True)
+        for claim in claims(copies=copies)
+        if claim.first[0] == "rmia_offline" and claim.second[1]
+    ]
+    assert [claim.second[0] for claim in both] == ["lira_offline"] * 2 + ["lira_offline[one query]"] * 2
+
+
+def test_lira_is_scored_with_and_without_copies() -> None:
+    rng = np.random.default_rng(0)
+    n, models = 80, 4
+    first = rng.random((models // 2, n)) < 0.5
+    plan = ShadowPlan(
+        design="half", records=np.arange(n), block=np.ones(n, dtype=bool),
+        member=np.stack([first, ~first], axis=1).reshape(models, n), targets=np.array([0]), population=np.arange(n, n), coin_flips=True,
+    )  # fmt: skip
+    logits = rng.normal(size=(models, n, 3))
+    data = types.SimpleNamespace(x=np.zeros((n, 2)), y=rng.integers(0, 3, n))
+    said = {"data": data, "plan": plan, "fleet": None, "logits": logits, "population": logits[:, :0]}
+    copies = np.repeat(logits[:, :, None], 2, axis=2) + rng.normal(size=(models, n, 2, 3))
+    attacks = rotated_attacks(["lira_offline", "metric_confidence"])
+    with_copies = rotate(Bench(**said, augmented=copies), attacks, seed=0).set_index("attack")["auc"]
+    alone = rotate(Bench(**said), attacks, seed=0).set_index("attack")["auc"]
+    assert with_copies[f"lira_offline{ONE_QUERY}"] == alone["lira_offline"]
+    assert with_copies["lira_offline"] != alone["lira_offline"]
+    assert f"lira_offline{ONE_QUERY}" not in alone
+    assert f"metric_confidence{ONE_QUERY}" not in with_copies

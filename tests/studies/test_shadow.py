@@ -166,7 +166,7 @@ def test_another_data_set_that_will_not_do_is_refused_before_training(
     tmp_path: Path, records: int, named: str, words: str
 ) -> None:
     path = tmp_path / "other.npz"
-    np.savez(path, x=np.zeros((records, 5), np.float32), y=np.arange(records) % 3)
+    np.savez(path, x=np.random.default_rng(0).random((records, 5), np.float32), y=np.arange(records) % 3)
     with pytest.raises(UserError, match=words):
         _run(tmp_path / "models", other_data=named or str(path))
     assert not (tmp_path / "models").exists()

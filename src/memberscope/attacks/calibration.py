@@ -83,7 +83,8 @@ def margins(predictions: Predictions) -> FloatArray:
     """(n, classes) log-odds of every class against the true one, -inf for the true one itself; from losses alone (n, 1), of all other
     classes together.
 
-    Probabilities below `signals.PROB_FLOOR` are raised to it; a class that a partial release left out is ignored.
+    Probabilities below `signals.PROB_FLOOR` are raised to it. A partial release gets one column more: in rows that leave classes out, the
+    log-odds of all that was left out together; the classes themselves count for nothing.
     """
     if predictions.loss_nats is not None:
         return -scaled_logit(predictions)[:, None]
@@ -96,8 +97,11 @@ def margins(predictions: Predictions) -> FloatArray:
         logs = np.log(np.maximum(probs, signals.PROB_FLOOR))
         if predictions.released:
             absent = probs <= 0.0
+            rest = np.where(absent.any(axis=1), np.maximum(1.0 - probs.sum(axis=1), signals.PROB_FLOOR), 0.0)
             np.put_along_axis(absent, labels, False, axis=1)
             logs[absent] = -np.inf
+            with np.errstate(divide="ignore"):
+                logs = np.column_stack([logs, np.log(rest)])
     logs -= np.take_along_axis(logs, labels, axis=1)
     np.put_along_axis(logs, labels, -np.inf, axis=1)
     return logs

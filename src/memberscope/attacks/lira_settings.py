@@ -37,14 +37,14 @@ class LiraSettings:
 
 
 def chosen_variance(variance: str, member: BoolArray, *, online: bool) -> str:
-    """What ``auto`` means for this (n_models, n) membership where nothing can be tried: ``per_record`` if half of the records have enough
-    models on each side, ``levels`` (online) if no record has two models on one of the sides, else ``global``.
+    """What ``auto`` comes to for this (n_models, n) membership where nothing can be tried: ``per_record`` if half of the records have
+    enough models a side, ``levels`` (online) if nearly all have exactly one on each side, else ``global``.
     """
     if variance != "auto":
         return variance
     ins = member.sum(axis=0)
     counts = (ins, len(member) - ins) if online else (len(member) - ins,)
-    if online and any(count.max() == 1 for count in counts):
+    if online and np.mean((ins == 1) & (counts[-1] == 1)) > 0.9:
         return "levels"
     return "per_record" if all(np.median(count) >= PER_RECORD_FROM for count in counts) else "global"
 

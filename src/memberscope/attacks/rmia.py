@@ -126,9 +126,11 @@ class Rmia(Attack):
 
         member = calibration.membership(evidence)
         ours = calibration.of_each(shadows, read, evidence.places)
-        record = read(evidence.target) - log_reference(ours, member, online=self.online, a=made.a)
+        record = read(evidence.target) - log_reference(ours, member, online=self.online, a=made.a, inverse_a=made.inverse_a)
         outside = calibration.of_each(others, read)
-        calibrated = read(population.model(0)) - log_reference(outside, others.member, online=self.online, a=made.a)
+        calibrated = read(population.model(0)) - log_reference(
+            outside, others.member, online=self.online, a=made.a, inverse_a=made.inverse_a
+        )
         scores = rmia_scores(record, calibrated, gamma=self.gamma, ties=self.ties)
         return self._scores(scores, notes=self._notes(member, len(calibrated), made) + calibration.clip_notes(evidence))
 

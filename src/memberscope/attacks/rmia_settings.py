@@ -23,7 +23,7 @@ from memberscope.predictions import ShadowPredictions
 OCTAVES = (-2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)  # binary logarithms of temperature / gap
 FINER = 0.25
 USUAL = -1.0
-PAPERS_SLOPE = 0.3
+BLIND_SLOPE = 0.6  # where no shadow was trained on any record: near the best of a grid on most fleets
 SLOPES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 _MOST_NUMBERS = 24_000_000  # of all shadows' log-odds, held at once
 _SMALLEST = float(np.finfo(np.float64).tiny)
@@ -36,11 +36,13 @@ class RmiaSettings:
     Attributes:
         temperature: of the softmax, above 0.
         a: the slope, in (0, 1].
-        how: how they were found, as a phrase for the report.
+        inverse_a: the slope for records without an OUT model, in (0, 1]: that of the shadows' means, since no stand-in was judged on them.
+        how: for the report.
     """
 
     temperature: float
     a: float
+    inverse_a: float
     how: str
 
 
@@ -53,20 +55,24 @@ def mean_prob(log_p: FloatArray, used: BoolArray) -> tuple[FloatArray, Array]:
     return total / np.maximum(count, 1), count
 
 
-def log_reference(log_p: FloatArray, member: BoolArray, *, online: bool, a: float = 0.3) -> FloatArray:
-    """log p(x), (n,), from the reference models' probabilities of the true labels.
+def log_reference(
+    log_p: FloatArray, member: BoolArray, *, online: bool, a: float = 0.3, inverse_a: float | None = None
+) -> FloatArray:
+    """log p(x), (n,), from what the reference models give the true labels.
 
     Args:
         log_p: (n_models, n) log-probabilities of the true labels.
         member: (n_models, n) bool, was that model trained on that record?
         online: use the IN models; else they serve only where a record has no OUT model.
         a: slope of the line between the two sides' means, in (0, 1].
+        inverse_a: the slope by which a record without an OUT model gets one from its IN models; None for `a`.
     """
+    back = a if inverse_a is None else inverse_a
     out, n_out = mean_prob(log_p, ~member)
     bare = n_out == 0
     if online or bare.any():
         inside, n_in = mean_prob(log_p, member)
-        out = np.where(bare, np.clip((inside - (1.0 - a)) / a, 0.0, 1.0), out)
+        out = np.where(bare, np.clip((inside - (1.0 - back)) / back, 0.0, 1.0), out)
     line = a * out + (1.0 - a)
     if online:
         line = np.where(n_in > 0, inside, line)
@@ -95,14 +101,18 @@ class _Bench:
         )  # (n_models, m + outside, classes)
         self.known = np.concatenate([self.member, np.zeros((len(self.member), self.outside), dtype=np.bool_)], axis=1)
         self._at: dict[float, FloatArray] = {}
+        self._slopes: dict[float, float] = {}
 
     def gap(self) -> float:
-        """Median difference between a record's two largest log-probabilities; 1.0 where that is 0."""
-        heights = self.heights[:, : self.member.shape[1]]
-        ordered = np.sort(heights, axis=-1)
+        """Median difference between a record's two largest log-probabilities: the mean of the medians over IN and over OUT outputs, so
+        that it does not move with their shares; twice the latter where there are no IN outputs. 1.0 where that is nothing.
+        """
+        ordered = np.sort(self.heights[:, : self.member.shape[1]], axis=-1)
         first = ordered[..., -1]
         second = ordered[..., -2] if ordered.shape[-1] > 1 else np.full_like(first, -np.inf)
-        gap = float(np.median(np.where(first > 0, first - np.maximum(second, 0.0), -first)))
+        gaps = np.where(first > 0, first - np.maximum(second, 0.0), -first)
+        sides = [float(np.median(gaps[side])) for side in (self.member, ~self.member) if side.any()]
+        gap = 2.0 * sides[-1] if len(sides) == 1 else 0.5 * sum(sides)
         return gap if np.isfinite(gap) and gap > 0.0 else 1.0
 
     def log_p(self, temperature: float) -> FloatArray:
@@ -114,20 +124,25 @@ class _Bench:
         return self._at[temperature]
 
     def slope(self, temperature: float) -> float:
-        """(1 - p_in) / (1 - p_out) from the means over all shadows and records, clipped to [0.05, 1]; the paper's 0.3 where no shadow was
-        trained on any record.
+        """(1 - p_in) / (1 - p_out) from the means over all shadows and records, in [0.05, 1]; `BLIND_SLOPE` where no shadow
+        was trained on any record.
         """
-        probs = np.exp(self.log_p(temperature)[:, : self.member.shape[1]])
         if not self.member.any():
-            return PAPERS_SLOPE
-        inside, outside = float(probs[self.member].mean()), float(probs[~self.member].mean())
-        return round(float(np.clip((1.0 - inside) / max(1.0 - outside, 1e-12), 0.05, 1.0)), 3)
+            return BLIND_SLOPE
+        if temperature not in self._slopes:
+            probs = np.exp(self.log_p(temperature)[:, : self.member.shape[1]])
+            inside, outside = float(probs[self.member].mean()), float(probs[~self.member].mean())
+            found = float(np.clip((1.0 - inside) / max(1.0 - outside, 1e-12), 0.05, 1.0))
+            self._slopes[temperature] = round(found, 3)
+        return self._slopes[temperature]
 
     def scores(self, setting: tuple[float, float], stand: tuning.StandIn, *, online: bool) -> FloatArray:
         """The log-ratios of a stand-in's records, which rank them as its scores do."""
         log_p = self.log_p(setting[0])[:, stand.records]
         known = self.known[stand.references][:, stand.records]
-        ratios: FloatArray = log_p[stand.model] - log_reference(log_p[stand.references], known, online=online, a=setting[1])
+        ratios: FloatArray = log_p[stand.model] - log_reference(
+            log_p[stand.references], known, online=online, a=setting[1], inverse_a=self.slope(setting[0])
+        )
         return ratios
 
 
@@ -149,7 +164,7 @@ def choose(
         a: None to choose it.
     """
     if temperature is not None and a is not None:
-        return RmiaSettings(temperature=temperature, a=a, how="as given")
+        return RmiaSettings(temperature=temperature, a=a, inverse_a=a, how="as given")
     bench = _Bench(shadows, population)
     gap = bench.gap()
     stands, by_line, how = tuning.stand_ins(bench.member, bench.levels), not online, "attacked by the others"
@@ -167,11 +182,9 @@ def choose(
 
     if not stands:
         of = gap * 2.0**USUAL if temperature is None else temperature
-        return RmiaSettings(
-            temperature=of,
-            a=bench.slope(of) if a is None else a,
-            how="from the shadows' means: no shadow can stand in for the target",
-        )
+        usual = bench.slope(of) if a is None else a
+        how = "from the shadows' means: none can stand in for the target"
+        return RmiaSettings(temperature=of, a=usual, inverse_a=bench.slope(of), how=how)
 
     def attack(setting: tuple[float, float], stand: tuning.StandIn) -> FloatArray:
         return bench.scores(setting, stand, online=not by_line)
@@ -183,4 +196,4 @@ def choose(
     of, slope = second if improved > reached else first
     if online and by_line and a is None:
         slope = bench.slope(of)
-    return RmiaSettings(temperature=of, a=slope, how=f"chosen on {len(stands)} shadows {how}")
+    return RmiaSettings(temperature=of, a=slope, inverse_a=bench.slope(of), how=f"chosen on {len(stands)} shadows {how}")

@@ -4,11 +4,10 @@ A shadow that takes the target's place is a *stand-in*. The attacker trained it,
 kind of references as the attack on the target. Neither the target nor its twin nor their labels are read: a choice made here is independent
 of the target's membership, so an attack's AUC stays at one half where there is no signal.
 
-Two rules keep a stand-in honest. Its references must not give its membership away by their own: a model whose training set (nearly)
-complements or repeats that of the stand-in, such as its twin in the half design, is left out. And it is judged on records that its
-references know from both sides (some were trained on the record, some were not), so that the choice of records does not depend on the
-stand-in's own membership. With a single pair of shadows no such records exist; there an attack that needs OUT models alone can compare the
-stand-in's members with the population.
+Two rules keep a stand-in honest. Its references must not tell its membership by theirs: a model whose training set (nearly) complements
+or repeats that of the stand-in, such as its twin in the half design, is left out. And the number of references that were trained on a
+record must not tell it either: see `stand_ins`. With a single pair of shadows no references are left; there an attack that needs OUT
+models alone can compare the stand-in's members with the population.
 """
 
 from __future__ import annotations
@@ -62,8 +61,8 @@ def sample(levels: FloatArray, most: int = RECORDS) -> Index:
 
 
 def correlations(member: BoolArray) -> FloatArray:
-    """(n_models, n_models) correlations between the models' memberships (n_models, n), over records that some model was trained on."""
-    used = member[:, member.any(axis=0)].astype(np.float32)
+    """(n_models, n_models) correlation of the memberships (n_models, n), over records that some models, not all, were trained on."""
+    used = member[:, member.any(axis=0) & ~member.all(axis=0)].astype(np.float32)
     if not used.size:
         return np.eye(len(member))
     centered = used - used.mean(axis=1, keepdims=True)
@@ -72,32 +71,58 @@ def correlations(member: BoolArray) -> FloatArray:
     return found
 
 
-def _candidates(member: BoolArray, levels: FloatArray) -> list[tuple[int, BoolArray]]:
-    """Up to `STAND_INS` models with those that may attack them; the choice does not depend on the order of the models."""
-    apart = np.abs(correlations(member)) < _CORRELATED
+def _chosen(levels: FloatArray) -> list[int]:
+    """Up to `STAND_INS` models, spread over the models' mean levels: which ones does not depend on the order of the models."""
     order = np.argsort(levels.mean(axis=1), kind="stable")
-    chosen = order if len(order) <= STAND_INS else order[np.linspace(0, len(order) - 1, STAND_INS).round().astype(np.intp)]
-    return [(int(model), apart[model] & (np.arange(len(member)) != model)) for model in chosen]
+    if len(order) > STAND_INS:
+        order = order[np.linspace(0, len(order) - 1, STAND_INS).round().astype(np.intp)]
+    return [int(model) for model in order]
 
 
 def _enough(member: BoolArray) -> bool:
     return min(int(member.sum()), int((~member).sum())) >= LEAST
 
 
+def _told(ins: Index, own: BoolArray, n_models: int) -> bool:
+    """Do the counts of IN references tell the stand-in's members (m,) from its others: do their means differ by more than chance?"""
+    if not _enough(own):
+        return True
+    chance = min(0.5, 0.1 + 3.0 * float(np.sqrt(n_models / len(own))))
+    return abs(float(ins[own].mean() - ins[~own].mean())) > chance
+
+
 def stand_ins(member: BoolArray, levels: FloatArray) -> list[StandIn]:
-    """The shadows that can take the target's place, judged on records that their references know from both sides.
+    """The shadows that can take the target's place, each with references and records that do not tell its membership.
+
+    Where memberships are independent (the half design without the twin, or fair coins), all records serve. Where shadows know nothing of
+    some records that no model was trained on, those that the references know from both sides do. Where each record is in a fixed number
+    of models, its count of IN references tells the membership; then the reference that is most nearly the stand-in's complement is
+    left out, and the records are those on which the two differ.
 
     Args:
         member: (n_models, n) bool, was that shadow trained on that record?
         levels: (n_models, n) a signal of the records, by which the models are ordered.
     """
+    related = correlations(member)
     found = []
-    for model, references in _candidates(member, levels):
-        ins = member[references].sum(axis=0)
-        records = np.flatnonzero((ins > 0) & (ins < references.sum()))
-        own = member[model, records]
-        if _enough(own):
-            found.append(StandIn(model=model, references=references, records=records, member=own))
+    for model in _chosen(levels):
+        references = (np.abs(related[model]) < _CORRELATED) & (np.arange(len(member)) != model)
+        if not references.any():
+            continue
+        own, ins = member[model], member[references].sum(axis=0)
+        both = np.flatnonzero((ins > 0) & (ins < references.sum()))
+        if not _told(ins, own, len(member)):
+            records = np.arange(len(own))
+        elif not _told(ins[both], own[both], len(member)):
+            records = both
+        else:
+            partner = int(np.argmin(np.where(references, related[model], np.inf)))
+            references = references & (np.arange(len(member)) != partner)
+            records = np.flatnonzero(own != member[partner])
+            if not references.any() or _told(member[references][:, records].sum(axis=0), own[records], len(member)):
+                continue
+        if _enough(own[records]):
+            found.append(StandIn(model=model, references=references, records=records, member=own[records]))
     return found
 
 
@@ -113,7 +138,7 @@ def stand_ins_by_population(member: BoolArray, levels: FloatArray, outside: int)
     """
     n = member.shape[1]
     found = []
-    for model, _ in _candidates(member, levels):
+    for model in _chosen(levels):
         references = np.arange(len(member)) != model
         inside = np.flatnonzero(member[model] & ~member[references].any(axis=0))
         records = np.concatenate([inside, n + np.arange(outside)])

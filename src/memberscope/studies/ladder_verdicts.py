@@ -28,8 +28,9 @@ class AttackChange:
         attack: its name.
         undefended: mean AUC on the undefended model.
         value: mean AUC on the rung.
-        change: summary of the per-seed differences.
-        p_holm: two-sided, Holm over the rung's attacks; None with one seed.
+        change: per-seed differences, summarized.
+        p_holm: two-sided, Holm over all attacks on all rungs of the ladder; None with one seed.
+        trifle: a mean change below this counts for nothing.
     """
 
     rung: str
@@ -38,39 +39,40 @@ class AttackChange:
     value: float
     change: metrics.SeedDifference
     p_holm: float | None
+    trifle: float
 
     @property
     def sign(self) -> int:
-        """1 or -1 if the change is shown at 95% (Holm) over enough seeds, else 0."""
+        """1 or -1 where the change is no trifle and is shown at 95% (Holm) over enough seeds, else 0."""
         shown = self.p_holm is not None and self.p_holm <= _MISS and self.change.n_seeds >= metrics.LEAST_SEEDS
+        shown = shown and abs(self.change.mean) >= self.trifle
         return (1 if self.change.mean > 0 else -1) if shown else 0
 
 
-def attack_changes(frame: pd.DataFrame, *, undefended: str) -> list[AttackChange]:
+def attack_changes(frame: pd.DataFrame, *, undefended: str, margin: float = 0.02) -> list[AttackChange]:
     """Every attack's change on every rung, paired by seed.
 
     Args:
-        frame: columns rung, seed, attack, auc; a row for each attack that could be made.
-        undefended: the rung that the others are compared with.
+        frame: columns rung, seed, attack, auc: a row for each attack that could be made.
+        undefended: the rung from which changes are counted.
+        margin: the smallest change of the primary attack that matters; of another attack's, a quarter of it can contradict.
     """
     plain = frame[frame["rung"] == undefended].set_index(["attack", "seed"])["auc"]
-    found: list[AttackChange] = []
-    for rung, part in frame[frame["rung"] != undefended].groupby("rung", sort=False):
-        rows = []
-        for attack, own in part.groupby("attack", sort=False):
-            values = own.set_index(["attack", "seed"])["auc"]
-            shared = values.index.intersection(plain.index)
-            if len(shared):
-                change = metrics.paired_seeds((values[shared] - plain[shared]).to_numpy())
-                rows.append((str(attack), float(plain[shared].mean()), float(values[shared].mean()), change))
-        tested = [change.p_value for *_, change in rows if change.p_value is not None]
-        adjusted = iter(metrics.holm(tested).tolist())
-        for attack_name, before, after, change in rows:
-            p = None if change.p_value is None else next(adjusted)
-            found.append(
-                AttackChange(rung=str(rung), attack=attack_name, undefended=before, value=after, change=change, p_holm=p)
-            )
-    return found
+    rows: list[tuple[str, str, float, float, metrics.SeedDifference]] = []
+    for (rung, attack), own in frame[frame["rung"] != undefended].groupby(["rung", "attack"], sort=False):
+        values = own.set_index(["attack", "seed"])["auc"]
+        shared = values.index.intersection(plain.index)
+        if len(shared):
+            change = metrics.paired_seeds((values[shared] - plain[shared]).round(9).to_numpy())
+            rows.append((str(rung), str(attack), float(plain[shared].mean()), float(values[shared].mean()), change))
+    adjusted = iter(metrics.holm([change.p_value for *_, change in rows if change.p_value is not None]).tolist())
+    return [
+        AttackChange(
+            rung=rung, attack=attack, undefended=before, value=after, change=change, trifle=margin / 4,
+            p_holm=None if change.p_value is None else next(adjusted),
+        )
+        for rung, attack, before, after, change in rows
+    ]  # fmt: skip
 
 
 def opposed(changes: list[AttackChange], verdicts: Mapping[str, metrics.Verdict]) -> dict[str, tuple[AttackChange, ...]]:

@@ -22,7 +22,7 @@ from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.progress import Progress
 from memberscope.release import parse_release
 from memberscope.release.apply import release_evidence
-from memberscope.release.undo import undo
+from memberscope.release.undo import temperature_of, undo
 from memberscope.shadow_plan import make_shadow_plan
 from memberscope.studies.audited import markdown
 from memberscope.studies.defended import TARGET, Bench, Defended, defend, number, promised
@@ -367,7 +367,7 @@ def conclude(
     """A child a rung, the ladder table, the plot, the page."""
     frame = ladder_frame(ladder, climbs)
     judged = judge(frame, margin=config.margin)
-    changes = attack_changes(attack_frame(ladder, climbs), undefended=UNDEFENDED)
+    changes = attack_changes(attack_frame(ladder, climbs), undefended=UNDEFENDED, margin=config.margin)
     disagreeing = opposed(changes, judged["auc"])
     table = table_of(frame, judged)
     if disagreeing:
@@ -420,8 +420,11 @@ def sentence(rung: Rung, judged: Mapping[str, Mapping[str, metrics.Verdict]], di
     if disagreeing:
         shown = ", ".join(f"{one.attack} {one.change.mean:+.3f}" for one in disagreeing)
         primary = f"primary {rung.primary} {verdict.difference.mean:+.3f}"
-        return f"{rung.name}: {DISAGREE} ({shown}; each shown at 95%, Holm over the attacks); {primary}."
+        return f"{rung.name}: {DISAGREE} ({shown}; each shown at 95%, Holm over the ladder); {primary}."
     change = verdict.difference
+    if temperature_of(parse_release(rung.release)) is not None:
+        mean = f"{change.mean:+.3f} over {change.n_seeds} seed{'s' if change.n_seeds > 1 else ''}"
+        return f"{rung.name}: {verdict.verdict} ({mean}): whoever sees the confidences and knows the temperature undoes it exactly."
     against = "" if rung.against == rung.primary else f" from that of {rung.against} on the undefended model"
     line = f"{rung.name}: AUC of {rung.primary} {verdict.verdict}{against} ({change.mean:+.3f}"
     if change.ci_low is not None and change.ci_high is not None:
