@@ -305,7 +305,7 @@ def rows_of(fleet: Fleet) -> Iterator[tuple[str, int, np.ndarray, np.ndarray, np
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="forests alone")
-    parser.add_argument("--seed", type=int, default=0, help="of the fleets")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the fleets")
     parser.add_argument("--only", default="", help="fleets whose names begin so, such as location30")
     arguments = parser.parse_args()
     print(

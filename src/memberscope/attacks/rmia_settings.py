@@ -37,7 +37,7 @@ class RmiaSettings:
         temperature: of the softmax, above 0.
         a: the slope, in (0, 1].
         inverse_a: the slope for records without an OUT model, in (0, 1]: that of the shadows' means, since no stand-in was judged on them.
-        how: for the report.
+        how: how they were found, as a phrase for the report.
     """
 
     temperature: float
@@ -58,7 +58,7 @@ def mean_prob(log_p: FloatArray, used: BoolArray) -> tuple[FloatArray, Array]:
 def log_reference(
     log_p: FloatArray, member: BoolArray, *, online: bool, a: float = 0.3, inverse_a: float | None = None
 ) -> FloatArray:
-    """log p(x), (n,), from what the reference models give the true labels.
+    """log p(x), (n,), from the reference models' probabilities of the true labels.
 
     Args:
         log_p: (n_models, n) log-probabilities of the true labels.

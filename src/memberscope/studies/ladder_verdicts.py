@@ -28,7 +28,7 @@ class AttackChange:
         attack: its name.
         undefended: mean AUC on the undefended model.
         value: mean AUC on the rung.
-        change: per-seed differences, summarized.
+        change: summary of the per-seed differences.
         p_holm: two-sided, Holm over all attacks on all rungs of the ladder; None with one seed.
         trifle: a mean change below this counts for nothing.
     """
@@ -53,8 +53,8 @@ def attack_changes(frame: pd.DataFrame, *, undefended: str, margin: float = 0.02
     """Every attack's change on every rung, paired by seed.
 
     Args:
-        frame: columns rung, seed, attack, auc: a row for each attack that could be made.
-        undefended: the rung from which changes are counted.
+        frame: columns rung, seed, attack, auc; a row for each attack that could be made.
+        undefended: the rung that the others are compared with.
         margin: the smallest change of the primary attack that matters; of another attack's, a quarter of it can contradict.
     """
     plain = frame[frame["rung"] == undefended].set_index(["attack", "seed"])["auc"]
