@@ -183,7 +183,7 @@ def choose(
     if not stands:
         of = gap * 2.0**USUAL if temperature is None else temperature
         usual = bench.slope(of) if a is None else a
-        how = "from the shadows' means: none can stand in for the target"
+        how = "from the shadows' means: no shadow can stand in for the target"
         return RmiaSettings(temperature=of, a=usual, inverse_a=bench.slope(of), how=how)
 
     def attack(setting: tuple[float, float], stand: tuning.StandIn) -> FloatArray:
