@@ -229,7 +229,7 @@ def test_without_stand_ins_the_usual_settings_are_named() -> None:
     bench_gap = rmia_settings.choose(alone.shadows, alone.population.models([1]), online=False, temperature=None, a=None)
     heights, member = np.sort(alone.shadows.logits[0], axis=1), alone.shadows.member[0]
     gaps = [np.median((heights[:, -1] - heights[:, -2])[side]) for side in (member, ~member)]
-    assert bench_gap.temperature == pytest.approx(np.mean(gaps) / 2, rel=1e-5)
+    assert bench_gap.temperature == pytest.approx(np.mean(gaps) / np.sqrt(2), rel=1e-5)
 
 
 def test_the_usual_slope_is_the_shadows_own() -> None:
@@ -335,7 +335,7 @@ def test_a_record_without_an_out_model_gets_one_by_the_shadows_own_slope() -> No
 
 @pytest.mark.parametrize("shares", [0.2, 0.8])
 def test_the_gap_does_not_follow_the_share_of_members(shares: float) -> None:
-    """Half of the mean of two medians, over IN and over OUT outputs: with most records in, or out, it is the same."""
+    """The mean of two medians, over IN and over OUT outputs: with most records in, or out, it is the same."""
     rng = np.random.default_rng(3)
     n = 4000
     member = rng.random((2, n)) < shares
@@ -345,7 +345,7 @@ def test_the_gap_does_not_follow_the_share_of_members(shares: float) -> None:
     shadows = ShadowPredictions(logits=logits, labels=labels, member=member, record_ids=np.arange(n))
     few = ShadowPredictions(logits=logits[:, :9], labels=labels[:9], member=np.zeros((2, 9), bool))
     made = rmia_settings.choose(shadows.models([0]), few.models([0]), online=False, temperature=None, a=None)
-    assert made.temperature == pytest.approx((8.0 + 2.0) / 2 / 2, rel=0.02)
+    assert made.temperature == pytest.approx((8.0 + 2.0) / 2 / np.sqrt(2), rel=0.02)
 
 
 def test_a_population_of_members_is_refused() -> None:

@@ -2,9 +2,9 @@
 
 **Temperature.** Dividing the logits by a temperature before the softmax keeps the probabilities of a model that fits its members away from
 1, where their ratios hardly differ. The grid is in units of the *gap*, the median difference between a record's two largest
-log-probabilities over the shadows: a release that divides all logits by a constant divides the gap by it too, and so changes nothing. Half
-of the gap was near the best temperature on every fleet that was measured (see docs/results/corrections.md), and is used where nothing can
-be tried.
+log-probabilities over the shadows: a release that divides all logits by a constant divides the gap by it too, and so changes nothing. The
+gap divided by the square root of two was within .01 of the best AUC for one shadow and for one pair on all nine fleets that were measured
+(see docs/results/corrections.md), and is used where nothing can be tried.
 
 **a.** The slope of the line from a record's OUT to its IN probability (offline). Where nothing can be tried, it is computed from the
 shadows' mean probabilities over all records that they were (IN) and were not (OUT) trained on: a = (1 - p_in) / (1 - p_out).
@@ -22,7 +22,7 @@ from memberscope.predictions import ShadowPredictions
 
 OCTAVES = (-2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)  # binary logarithms of temperature / gap
 FINER = 0.25
-USUAL = -1.0
+USUAL = -0.5
 BLIND_SLOPE = 0.6  # where no shadow was trained on any record: near the best of a grid on most fleets
 SLOPES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 _MOST_NUMBERS = 24_000_000  # of all shadows' log-odds, held at once
@@ -105,14 +105,15 @@ class _Bench:
 
     def gap(self) -> float:
         """Median difference between a record's two largest log-probabilities: the mean of the medians over IN and over OUT outputs, so
-        that it does not move with their shares; twice the latter where there are no IN outputs. 1.0 where that is nothing.
+        that it does not move with their shares. Where there are no IN outputs, the median over OUT outputs, raised so that `USUAL` gives it
+        back as the temperature. 1.0 where that is nothing.
         """
         ordered = np.sort(self.heights[:, : self.member.shape[1]], axis=-1)
         first = ordered[..., -1]
         second = ordered[..., -2] if ordered.shape[-1] > 1 else np.full_like(first, -np.inf)
         gaps = np.where(first > 0, first - np.maximum(second, 0.0), -first)
         sides = [float(np.median(gaps[side])) for side in (self.member, ~self.member) if side.any()]
-        gap = 2.0 * sides[-1] if len(sides) == 1 else 0.5 * sum(sides)
+        gap = sides[-1] * 2.0**-USUAL if len(sides) == 1 else 0.5 * sum(sides)
         return gap if np.isfinite(gap) and gap > 0.0 else 1.0
 
     def log_p(self, temperature: float) -> FloatArray:
@@ -167,14 +168,13 @@ def choose(
         return RmiaSettings(temperature=temperature, a=a, inverse_a=a, how="as given")
     bench = _Bench(shadows, population)
     gap = bench.gap()
-    stands, by_line, how = tuning.stand_ins(bench.member, bench.levels), not online, "attacked by the others"
-    if not stands:
-        # One reference knows only a record's OUT side: the offline attack is tuned, and its temperature serves online.
+    stands, how = tuning.stand_ins(bench.member, bench.levels), "attacked by the others"
+    if not stands and not online:  # one reference knows only a record's OUT side, which is all that the offline attack reads
         stands = tuning.stand_ins_by_population(bench.member, bench.levels, bench.outside)
-        by_line, how = True, "whose members the others told from the population"
+        how = "whose members the others told from the population"
 
     def slopes(of: float, grid: tuple[float, ...]) -> tuple[float, ...]:
-        return (a,) if a is not None else grid if by_line else (bench.slope(of),)
+        return (a,) if a is not None else (bench.slope(of),) if online else grid
 
     def settings(octaves: tuple[float, ...], grid: tuple[float, ...]) -> list[tuple[float, float]]:
         temperatures = [gap * 2.0**octave for octave in octaves] if temperature is None else [temperature]
@@ -187,13 +187,11 @@ def choose(
         return RmiaSettings(temperature=of, a=usual, inverse_a=bench.slope(of), how=how)
 
     def attack(setting: tuple[float, float], stand: tuning.StandIn) -> FloatArray:
-        return bench.scores(setting, stand, online=not by_line)
+        return bench.scores(setting, stand, online=online)
 
     first, reached = tuning.best(settings(OCTAVES, SLOPES), stands, attack)
     octave = float(np.log2(first[0] / gap))
     around = tuple(float(s) for s in np.unique(np.clip(first[1] + np.array([-0.1, -0.05, 0.0, 0.05, 0.1]), 0.05, 1.0)))
     second, improved = tuning.best(settings((octave - FINER, octave, octave + FINER), around), stands, attack)
     of, slope = second if improved > reached else first
-    if online and by_line and a is None:
-        slope = bench.slope(of)
     return RmiaSettings(temperature=of, a=slope, inverse_a=bench.slope(of), how=f"chosen on {len(stands)} shadows {how}")
