@@ -149,7 +149,7 @@ def test_a_damaged_file_is_trained_anew(done: tuple[MemoryTracker, StudyResult, 
     again, _ = _run(tmp_path, ladder="undefended")
     for name in ("auc", "val/accuracy"):
         assert first.artifacts["ladder.csv"][name].equals(again.artifacts["ladder.csv"][name])
-    assert float(first.artifacts["ladder.json"]["seconds"].item()) > 0
+    assert float(first.artifacts["ladder.csv"]["seconds"].item()) > 0  # not the rounded one, which is 0.0 on a quick machine
     assert again.artifacts["ladder.json"]["seconds"].tolist() == [""], "the models themselves came from the store, in no time"
 
 
