@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -33,17 +34,17 @@ def _free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of its own; PostgreSQL refuses to run as root, so there it runs as the user postgres."""
+def url() -> Iterator[str]:
+    """A server of its own; PostgreSQL refuses to run as root, so there it runs as the user postgres.
+
+    Its folder is none of pytest's: another run of the tests on this machine would take that user's way there away.
+    """
     programs, port = INSTALLED[-1].parent, _free_port()
     as_user: list[str] = []
-    folder = tmp_path_factory.mktemp("postgres")
+    folder = Path(tempfile.mkdtemp(prefix="memberscope-postgres-"))
     if os.geteuid() == 0:
         as_user = ["runuser", "-u", "postgres", "--"]
         shutil.chown(folder, "postgres")
-        for parent in [folder, *folder.parents]:
-            if parent != Path("/tmp") and Path("/tmp") in parent.parents:
-                parent.chmod(parent.stat().st_mode | 0o011)  # the way there is open to that user
 
     def call(program: str, *words: str) -> None:
         done = subprocess.run(
@@ -59,6 +60,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"postgresql://sweeper@127.0.0.1:{port}/postgres"
     finally:
         call("pg_ctl", "-D", place, "-m", "immediate", "stop")
+        shutil.rmtree(folder)
 
 
 OPENED: list[Ledger] = []
