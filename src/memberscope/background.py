@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
 
-class Background:
+class Background(ABC):
     """Context in which a daemon thread runs `_run`, which returns soon after `_ended` is set; leaving the context waits for it."""
 
     def __init__(self) -> None:
@@ -25,5 +26,6 @@ class Background:
         self._ended.set()
         self._thread.join()
 
+    @abstractmethod
     def _run(self) -> None:
-        raise NotImplementedError
+        """The work of the thread."""

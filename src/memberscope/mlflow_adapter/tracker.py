@@ -244,6 +244,9 @@ class PendingTracker(MlflowTracker):
         first_tags: tags that the run is created with.
     """
 
+    _name: str
+    _tags: Mapping[str, str]
+
     def __init__(self, *, client: MlflowClient, experiment_id: str, name: str, first_tags: Mapping[str, str]) -> None:
         """Remember what the run will be created with."""
         for attribute, value in (("client", client), ("experiment_id", experiment_id), ("_name", name), ("_tags", first_tags)):
@@ -251,12 +254,12 @@ class PendingTracker(MlflowTracker):
 
     def __repr__(self) -> str:
         """A text that does not create the run."""
-        return f"{type(self).__name__}(name={self._name!r}, is_there={self.is_there})"  # type: ignore[attr-defined]
+        return f"{type(self).__name__}(name={self._name!r}, is_there={self.is_there})"
 
     @cached_property
     def run_id(self) -> str:
         """The run's id; the run is created when it is first asked for."""
-        made = self.client.create_run(self.experiment_id, run_name=self._name, tags=dict(self._tags))  # type: ignore[attr-defined]
+        made = self.client.create_run(self.experiment_id, run_name=self._name, tags=dict(self._tags))
         return str(made.info.run_id)
 
     @property
