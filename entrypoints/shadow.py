@@ -2,6 +2,7 @@
 
 import sys
 
+import _checkout  # noqa: F401, the code beside this script
 from memberscope.cli import run_study
 
 if __name__ == "__main__":
