@@ -43,16 +43,16 @@ def settings(arguments: argparse.Namespace) -> Any:
 def prepared_roles(config: Any) -> list[tuple[str, Any, Any]]:
     """(setting, model config, prepared data) of the four models, the same for both ways."""
     from memberscope.datasets import load_dataset
-    from memberscope.studies import case_study, one_model
+    from memberscope.studies import case_study, model_audit
 
     data = load_dataset(config.dataset, data_dir=config.data_dir)
     found, made = [], {}
     for role in case_study.roles(config).values():
         part, part_config = case_study._share(data, config, role)
         if role.few not in made:
-            made[role.few] = one_model.prepare(part, part_config, seed=config.seed)
+            made[role.few] = model_audit.prepare(part, part_config, seed=config.seed)
         ready = made[role.few]
-        found.append((one_model.model_setting(role.model, ready.data.classes), role.model, ready))
+        found.append((model_audit.model_setting(role.model, ready.data.classes), role.model, ready))
     return found
 
 
@@ -94,12 +94,12 @@ def plain(config: Any) -> dict[str, Any]:
 def ours(config: Any) -> dict[str, Any]:
     """`train_and_audit`, tracked in memory."""
     from memberscope.interrupt import StopFlag
-    from memberscope.studies import one_model
+    from memberscope.studies import model_audit
     from memberscope.tracking import MemoryTracker
 
     figures = {}
     for setting, model_config, ready in prepared_roles(config):
-        trained = one_model.train_and_audit(ready, model_config, config, config, MemoryTracker(), StopFlag(), setting=setting)
+        trained = model_audit.train_and_audit(ready, model_config, config, config, MemoryTracker(), StopFlag(), setting=setting)
         cell = trained.report.cell("threshold_loss").figures
         figures[setting] = {
             "train": trained.summary["train_accuracy"],
@@ -117,7 +117,9 @@ def child(way: str, arguments: argparse.Namespace) -> None:
     config = settings(arguments)
     import tensorflow_privacy  # noqa: F401 - imports are not what is measured
 
-    from memberscope.studies import case_study, one_model  # noqa: F401 - as above
+    from memberscope.studies import (
+        model_audit,  # noqa: F401 - as above
+    )
 
     start = time.perf_counter()
     figures = WAYS[way](config)

@@ -3,7 +3,7 @@
     python benchmarks/dp.py            10,000 records (2,500 for the convolutional model); some minutes
     python benchmarks/dp.py --quick    2,000 and 500 records; under a minute
 
-Plain is `memberscope.training.fit.fit`, itself quicker than `keras.Model.fit`. Ours is `fit_private`: Poisson batches,
+Plain is `memberscope.training.keras.fit.fit`, itself quicker than `keras.Model.fit`. Ours is `fit_private`: Poisson batches,
 clipping, noise, and Adam by a fused kernel. tensorflow_privacy runs as its users run it: batches of one size through
 `keras.Model.fit`, its vectorized optimizer and its `DPModel` with fast clipping (whose batches and noise are not what an
 accountant of Poisson sampling assumes; it is timed all the same), for the dense model only: its layer registry knows no
@@ -44,8 +44,8 @@ def ways(architecture: str, n: int) -> dict[str, Epochs]:
     import tensorflow as tf
 
     from memberscope.models import build_model
-    from memberscope.training.fit import fit
-    from memberscope.training.private import fit_private
+    from memberscope.training.keras.fit import fit
+    from memberscope.training.keras.private import fit_private
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (n, *SHAPE), dtype=np.uint8)

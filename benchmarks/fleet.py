@@ -125,7 +125,7 @@ def keras_fit(case: Case, data: Any, index: np.ndarray, seed: int) -> float:
 
 def warm_up() -> Case:
     """A small one, run on both sides first: what TensorFlow does once in a process is not what is measured."""
-    from memberscope.training.recipe import Recipe
+    from memberscope.training.keras.recipe import Recipe
 
     return Case(
         name="warm-up",
@@ -159,7 +159,7 @@ def asked(orders: Any, order: Any) -> Any:
 
 def compare(case: Case, data: Any, limit: float, orders: Any) -> float:
     """Run both, print a line, return the ratio."""
-    from memberscope.training.fleet import train_fleet
+    from memberscope.training.keras.fleet import train_fleet
 
     members = [np.random.default_rng(k).permutation(len(data))[: case.members] for k in range(case.models)]
     theirs, ours, accuracies = [], [], []
@@ -194,9 +194,9 @@ def main() -> int:
     parser.add_argument("--wide", action="store_true", help="also an MLP of 512,256")
     parser.add_argument("--only", default="", help="mlp, dense or conv alone")
     arguments = parser.parse_args()
-    from memberscope.training.fleet import train_fleet
-    from memberscope.training.recipe import Recipe
-    from memberscope.training.units import a_thread_each
+    from memberscope.training.keras.fleet import train_fleet
+    from memberscope.training.keras.groups import a_thread_each
+    from memberscope.training.keras.recipe import Recipe
 
     quick = arguments.quick
     mlp = Case(

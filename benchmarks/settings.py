@@ -245,10 +245,10 @@ def network(name: str, seed: int, **settings: object) -> Fleet:
     from memberscope.config import ShadowStudyConfig
     from memberscope.datasets import load_dataset
     from memberscope.interrupt import StopFlag
-    from memberscope.plan import replace_labels
-    from memberscope.studies import shadow
-    from memberscope.studies.fleets import train
-    from memberscope.training.recipe import Recipe
+    from memberscope.plans.split import replace_labels
+    from memberscope.studies.fleet import train
+    from memberscope.studies.shadow import study as shadow
+    from memberscope.training.keras.recipe import Recipe
 
     config = ShadowStudyConfig(store="none", seed=seed, **settings)
     data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir)

@@ -29,7 +29,7 @@ from memberscope.interrupt import StopFlag
 from memberscope.models import build_model
 from memberscope.studies import case_study, train
 from memberscope.tracking import MemoryTracker
-from memberscope.training.fit import fit, predictor, to_tensor
+from memberscope.training.keras.fit import fit, predictor, to_tensor
 
 digits = load_dataset("digits")
 plots.sample_figure(digits.x[:25], [digits.class_names[label] for label in digits.y[:25]], title="digits")

@@ -26,7 +26,8 @@ import tempfile
 
 from memberscope.config import ShadowStudyConfig, SynthesizeConfig
 from memberscope.interrupt import StopFlag
-from memberscope.studies import shadow, synthesize
+from memberscope.studies.shadow import study as shadow
+from memberscope.studies.synthesize import study as synthesize
 from memberscope.tracking import MemoryTracker
 
 models = tempfile.mkdtemp()  # finished models are kept here, so that a cell that runs again trains nothing

@@ -31,7 +31,7 @@ from memberscope.config import MitigateConfig
 from memberscope.interrupt import StopFlag
 from memberscope.release import parse_release
 from memberscope.release.apply import apply
-from memberscope.studies import mitigate
+from memberscope.studies.mitigate import study as mitigate
 from memberscope.tracking import MemoryTracker
 
 # %% [markdown]

@@ -12,8 +12,8 @@ import pytest
 from memberscope import Predictions, ShadowPredictions, run_audit
 from memberscope.attacks import registry
 from memberscope.attacks.risk import most_exposed, privacy_risk
+from memberscope.audit.controls import blind_control, refitted_null
 from memberscope.config import AttackStudyConfig
-from memberscope.controls import blind_control, refitted_null
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag

@@ -9,20 +9,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from memberscope.audit import run_audit
-    from memberscope.audit_report import AuditReport
+    from memberscope.audit.report import AuditReport
+    from memberscope.audit.run import run_audit
     from memberscope.evidence import Evidence, Trajectories
     from memberscope.predictions import Predictions, ShadowPredictions
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "AuditReport": "memberscope.audit_report",
+    "AuditReport": "memberscope.audit.report",
     "Evidence": "memberscope.evidence",
     "Predictions": "memberscope.predictions",
     "ShadowPredictions": "memberscope.predictions",
     "Trajectories": "memberscope.evidence",
-    "run_audit": "memberscope.audit",
+    "run_audit": "memberscope.audit.run",
 }
 
 __all__ = ["AuditReport", "Evidence", "Predictions", "ShadowPredictions", "Trajectories", "__version__", "run_audit"]

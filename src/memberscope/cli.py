@@ -53,7 +53,7 @@ STUDIES = {
         about="audit what any model said of members and non-members, from a file",
     ),
     "mitigate": Study(
-        module="memberscope.studies.mitigate",
+        module="memberscope.studies.mitigate.study",
         config="MitigateConfig",
         about="what each defence buys and costs, at release and in training, against an attacker who knows of it",
         needs=("tensorflow",),
@@ -69,19 +69,19 @@ STUDIES = {
         about="one self-contained HTML page from one run or several, compared where their records are the same",
     ),
     "shadow": Study(
-        module="memberscope.studies.shadow",
+        module="memberscope.studies.shadow.study",
         config="ShadowStudyConfig",
         about="shadow models: train a fleet, attack several of its models with the others, audit one with every attack",
         needs=("tensorflow",),
     ),
     "synthesize": Study(
-        module="memberscope.studies.synthesize",
+        module="memberscope.studies.synthesize.study",
         config="SynthesizeConfig",
         about="shadow data from the model itself: climb, GAN and baselines, and how well their shadows transfer",
         needs=("tensorflow",),
     ),
     "sweep": Study(
-        module="memberscope.studies.sweep",
+        module="memberscope.studies.sweep.study",
         config="SweepStudyConfig",
         about="hyperparameters against privacy: a grid under controls, or a search, over seeds and workers, with its verdicts",
         needs=("tensorflow", "optuna"),

@@ -12,11 +12,11 @@ from memberscope.interrupt import StopFlag
 
 
 def main(path: str) -> int:
-    """Do the job that a file describes: ``job`` for `memberscope.studies.sweep_work`, ``tracker`` and ``parent`` (a process id)."""
+    """Do the job that a file describes: ``job`` for `memberscope.studies.sweep.work`, ``tracker`` and ``parent`` (a process id)."""
     from memberscope.cli import _quiet_libraries
     from memberscope.mlflow_adapter.tracker import reopen
-    from memberscope.studies.sweep_work import Job, work
-    from memberscope.sweeps.crew import READY
+    from memberscope.studies.sweep.work import Job, work
+    from memberscope.training.execution.jobs import READY
 
     _quiet_libraries()
     told = json.loads(Path(path).read_text())

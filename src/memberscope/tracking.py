@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from memberscope.errors import UserError
-from memberscope.kept_scores import KeptScores
+from memberscope.scores import KeptScores
 
 if TYPE_CHECKING:
     import pandas as pd

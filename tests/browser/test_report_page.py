@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 
 from memberscope import Evidence, Predictions, ShadowPredictions, plots, run_audit
-from memberscope.headline import FILE
-from memberscope.kept_scores import KeptScores
+from memberscope.audit.headline import FILE
 from memberscope.report import render_page
+from memberscope.scores import KeptScores
 from memberscope.tracking import KeptRun
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""

@@ -105,7 +105,7 @@ def test_each_is_read_in_order_and_prepared_once(name: str, tmp_path: Path, fold
 
 
 def test_batches_of_bits_are_zeros_and_ones(tmp_path: Path, folder: Path) -> None:
-    from memberscope.training.fit import as_batch, to_tensor
+    from memberscope.training.keras.fit import as_batch, to_tensor
 
     data = load("location30", tmp_path, folder)
     index = np.array([5, 3, 59])

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import binom, norm
 
 from memberscope import AuditReport, Predictions, metrics, run_audit
-from memberscope.audit_report import Cell
+from memberscope.audit.report import Cell
 from memberscope.errors import UserError
 from memberscope.gate import METRICS, judge, parse_rules
 from memberscope.gate.intervals import figure

@@ -14,6 +14,7 @@ import pytest
 
 from memberscope import plots
 from memberscope.errors import Interrupted, UserError
+from memberscope.mlflow_adapter import process
 from memberscope.mlflow_adapter import session as sessions
 from memberscope.mlflow_adapter import store as stores
 from memberscope.mlflow_adapter.session import open_session
@@ -187,10 +188,10 @@ def test_runs_whose_process_is_gone_are_ended_and_others_are_not(store: Path) ->
     with open_session("train", name="first") as session:
         experiment = session.tracker.experiment_id
         client = mlflow.MlflowClient()
-        here = {sessions.HOST_TAG: socket.gethostname()}
-        gone = client.create_run(experiment, tags={**here, sessions.PROCESS_TAG: "1:5.00"}).info.run_id
-        alive = client.create_run(experiment, tags={**here, sessions.PROCESS_TAG: sessions._process()}).info.run_id
-        elsewhere = client.create_run(experiment, tags={sessions.HOST_TAG: "other", sessions.PROCESS_TAG: "1:5.00"}).info.run_id
+        here = {process.HOST_TAG: socket.gethostname()}
+        gone = client.create_run(experiment, tags={**here, process.PROCESS_TAG: "1:5.00"}).info.run_id
+        alive = client.create_run(experiment, tags={**here, process.PROCESS_TAG: process.this_process()}).info.run_id
+        elsewhere = client.create_run(experiment, tags={process.HOST_TAG: "other", process.PROCESS_TAG: "1:5.00"}).info.run_id
         foreign = client.create_run(experiment).info.run_id
     with open_session("train", name="second"):
         pass

@@ -13,15 +13,15 @@ import pandas as pd
 import pytest
 
 from memberscope import Predictions, metrics, plots, run_audit, seeds
-from memberscope.audit import AuditReport
-from memberscope.controls import DIFFERENT, BlindControl
+from memberscope.audit.controls import DIFFERENT, BlindControl
+from memberscope.audit.log import Checks
+from memberscope.audit.run import AuditReport
 from memberscope.errors import UserError
-from memberscope.kept_scores import KeptScores
 from memberscope.metrics.estimate import spanning
 from memberscope.report import facts, figures, render_page, sections
 from memberscope.report.compare import compare_runs, match
 from memberscope.report.settings import compare_settings, settings_of
-from memberscope.studies.audited import Checks
+from memberscope.scores import KeptScores
 from memberscope.tracking import DataInput, KeptRun, as_json
 
 EVIL = '<script>alert("1")</script>&\'"'

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from memberscope.datasets import LabeledData
-from memberscope.shadow_plan import make_shadow_plan
-from memberscope.studies import fidelity
-from memberscope.studies.shadow_evidence import Bench
-from memberscope.training.recipe import Recipe
+from memberscope.plans.shadow import make_shadow_plan
+from memberscope.studies.shadow import fidelity
+from memberscope.studies.shadow.evidence import Bench
+from memberscope.training.keras.recipe import Recipe
 
 CLASSES = 4
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from memberscope import metrics
-from memberscope.studies.ladder_verdicts import attack_changes, changes_table, opposed
+from memberscope.studies.mitigate.verdicts import attack_changes, changes_table, opposed
 
 
 def _frame(changes: dict[str, dict[str, list[float]]]) -> pd.DataFrame:

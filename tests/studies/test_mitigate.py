@@ -14,8 +14,9 @@ from memberscope.config import MitigateConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.metrics import one_run_epsilon
-from memberscope.studies import defended, mitigate
-from memberscope.studies.ladder import RELEASE, TRAINING, UNDEFENDED, parse_ladder, rungs
+from memberscope.studies.mitigate import models as defended
+from memberscope.studies.mitigate import study as mitigate
+from memberscope.studies.mitigate.rungs import RELEASE, TRAINING, UNDEFENDED, parse_ladder, rungs
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import MemoryTracker
 
@@ -137,7 +138,7 @@ def test_a_rerun_trains_nothing(done: tuple[MemoryTracker, StudyResult, Path], m
     def refuse(*args: object, **options: object) -> None:
         raise AssertionError("nothing is left to train")
 
-    monkeypatch.setattr("memberscope.studies.defended._train", refuse)
+    monkeypatch.setattr("memberscope.studies.mitigate.models._train", refuse)
     _, again = _run(done[2], ladder="release,l2,dp", l2=0.1, coin_flips="yes")
     assert again.table == done[1].table
 
@@ -171,7 +172,7 @@ def test_shadows_have_defences_of_their_own_and_not_the_targets(tmp_path: Path, 
 
 def test_what_is_kept_is_named_by_all_that_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from memberscope.datasets import load_dataset
-    from memberscope.training.recipe import Recipe
+    from memberscope.training.keras.recipe import Recipe
 
     def name(training: str, **changes: object) -> str:
         config = MitigateConfig(**({**TINY, "store": "kept"} | changes))

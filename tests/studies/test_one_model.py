@@ -9,28 +9,28 @@ from memberscope.config import AuditConfig, DataConfig, ModelConfig, TrainConfig
 from memberscope.datasets import load_dataset
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
-from memberscope.studies import one_model, train
+from memberscope.studies import model_audit, train
 from memberscope.tracking import MemoryTracker
 
 SMALL = DataConfig(members=120, nonmembers=110, validation=50)
 QUICK = TrainConfig(epochs=4, batch_size=32)
 
 
-def _train(seed: int = 0, data: DataConfig = SMALL, **audit: object) -> tuple[one_model.Trained, MemoryTracker]:
+def _train(seed: int = 0, data: DataConfig = SMALL, **audit: object) -> tuple[model_audit.Trained, MemoryTracker]:
     tracker = MemoryTracker()
-    prepared = one_model.prepare(load_dataset("digits"), data, seed=seed)
+    prepared = model_audit.prepare(load_dataset("digits"), data, seed=seed)
     settings = AuditConfig(attacks="threshold", **audit)
     model = ModelConfig(model="dense", depth=1)
-    trained = one_model.train_and_audit(prepared, model, QUICK, settings, tracker, StopFlag(), setting="dense-d1-c10")
+    trained = model_audit.train_and_audit(prepared, model, QUICK, settings, tracker, StopFlag(), setting="dense-d1-c10")
     return trained, tracker
 
 
 @pytest.fixture(scope="module")
-def run() -> tuple[one_model.Trained, MemoryTracker]:
+def run() -> tuple[model_audit.Trained, MemoryTracker]:
     return _train()
 
 
-def test_untrained_epoch_is_at_chance(run: tuple[one_model.Trained, MemoryTracker]) -> None:
+def test_untrained_epoch_is_at_chance(run: tuple[model_audit.Trained, MemoryTracker]) -> None:
     first = run[0].history.iloc[0]
     assert first["epoch"] == 0
     assert 0.0 <= first["train_accuracy"] < 0.3, "near one in ten classes"
@@ -46,7 +46,7 @@ def test_audits_fall_where_they_should_and_always_at_the_end() -> None:
     assert sorted(tracker.logged_metrics["train/accuracy"]) == [0, 1, 2, 3, 4]
 
 
-def test_logged_figures_are_those_of_the_report_and_of_the_predictions(run: tuple[one_model.Trained, MemoryTracker]) -> None:
+def test_logged_figures_are_those_of_the_report_and_of_the_predictions(run: tuple[model_audit.Trained, MemoryTracker]) -> None:
     trained, tracker = run
     target = trained.predictions
     scores = -signals.loss_nats(target)
@@ -61,7 +61,7 @@ def test_logged_figures_are_those_of_the_report_and_of_the_predictions(run: tupl
     assert row["value"].item() == tracker.latest("advantage/threshold_entropy")
 
 
-def test_what_a_run_holds(run: tuple[one_model.Trained, MemoryTracker]) -> None:
+def test_what_a_run_holds(run: tuple[model_audit.Trained, MemoryTracker]) -> None:
     trained, tracker = run
     assert {"config.json", "model_summary.txt", "data_sample.png", "roc.png", "roc.csv", "attacks.csv", "attacks.json"} <= set(
         tracker.artifacts
@@ -77,7 +77,7 @@ def test_what_a_run_holds(run: tuple[one_model.Trained, MemoryTracker]) -> None:
     assert area(kept["fpr"], kept["tpr"]) == pytest.approx(area(whole.fpr, whole.tpr), abs=1e-9)
 
 
-def test_same_seed_same_metrics_other_seed_others(run: tuple[one_model.Trained, MemoryTracker]) -> None:
+def test_same_seed_same_metrics_other_seed_others(run: tuple[model_audit.Trained, MemoryTracker]) -> None:
     assert _train()[1].logged_metrics == run[1].logged_metrics
     assert _train(seed=1)[1].logged_metrics != run[1].logged_metrics
 
@@ -87,15 +87,15 @@ def test_nonmembers_can_validate_and_the_run_says_so() -> None:
     outside = ~trained.predictions.member
     assert tracker.latest("val/accuracy") == pytest.approx(signals.correctness(trained.predictions)[outside].mean())
     assert tracker.logged_params["data.validation"] == "nonmembers"
-    prepared = one_model.prepare(load_dataset("digits"), DataConfig(validation="nonmembers"), seed=0)
-    assert "non-members also validated" in one_model.description(prepared, ModelConfig(), QUICK)
+    prepared = model_audit.prepare(load_dataset("digits"), DataConfig(validation="nonmembers"), seed=0)
+    assert "non-members also validated" in model_audit.description(prepared, ModelConfig(), QUICK)
 
 
 def test_memorization_of_noisy_labels_is_seen() -> None:
     data = load_dataset("digits")
-    prepared = one_model.prepare(data, DataConfig(members=200, nonmembers=200, validation=50), seed=0)
+    prepared = model_audit.prepare(data, DataConfig(members=200, nonmembers=200, validation=50), seed=0)
     config = TrainConfig(epochs=60, batch_size=20)
-    trained = one_model.train_and_audit(
+    trained = model_audit.train_and_audit(
         prepared, ModelConfig(model="dense", depth=1, width=128), config, AuditConfig(attacks="threshold", audit_every=30),
         MemoryTracker(), StopFlag(), setting="overfit",
     )  # fmt: skip
@@ -114,9 +114,9 @@ def test_interrupted_training_raises_and_keeps_what_was_logged() -> None:
             stop.set()
 
     tracker.metrics = stop_at_two  # type: ignore[method-assign, assignment]
-    prepared = one_model.prepare(load_dataset("digits"), SMALL, seed=0)
+    prepared = model_audit.prepare(load_dataset("digits"), SMALL, seed=0)
     with pytest.raises(Interrupted):
-        one_model.train_and_audit(
+        model_audit.train_and_audit(
             prepared, ModelConfig(model="dense"), QUICK, AuditConfig(attacks="threshold"), tracker, stop, setting="x"
         )
     assert sorted(tracker.logged_metrics["train/loss"]) == [0, 1, 2]
@@ -128,12 +128,12 @@ def test_interrupted_training_raises_and_keeps_what_was_logged() -> None:
 )
 def test_overfit_onset_is_from_when_the_gap_stays(gaps: list[float], onset: int | None) -> None:
     history = pd.DataFrame({"epoch": range(len(gaps)), "train_accuracy": [0.5 + gap for gap in gaps], "val_accuracy": 0.5})
-    assert one_model.overfit_onset(history, 0.02) == onset
+    assert model_audit.overfit_onset(history, 0.02) == onset
 
 
 def test_setting_names_what_differs() -> None:
-    assert one_model.model_setting(ModelConfig(), 10) == "conv-d3-c10"
-    assert one_model.model_setting(ModelConfig(model="dense", width=32, activation="tanh"), 4) == "dense-d3-c4-w32-tanh"
+    assert model_audit.model_setting(ModelConfig(), 10) == "conv-d3-c10"
+    assert model_audit.model_setting(ModelConfig(model="dense", width=32, activation="tanh"), 4) == "dense-d3-c4-w32-tanh"
 
 
 @pytest.mark.parametrize(

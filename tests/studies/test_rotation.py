@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from memberscope.shadow_plan import ShadowPlan
-from memberscope.studies.rotation import (
+from memberscope.plans.shadow import ShadowPlan
+from memberscope.studies.shadow.evidence import Bench
+from memberscope.studies.shadow.rotation import (
     FIGURES,
     ONE_QUERY,
     Claim,
@@ -22,7 +23,6 @@ from memberscope.studies.rotation import (
     rotated_attacks,
     sentences,
 )
-from memberscope.studies.shadow_evidence import Bench
 
 
 def _frame(first: np.ndarray, second: np.ndarray, *, figure: str = "auc") -> pd.DataFrame:

@@ -11,8 +11,8 @@ from memberscope.attacks import registry
 from memberscope.config import ShadowStudyConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
-from memberscope.studies import shadow
 from memberscope.studies.result import StudyResult
+from memberscope.studies.shadow import study as shadow
 from memberscope.tracking import MemoryTracker
 
 TINY = {

@@ -9,8 +9,8 @@ import pytest
 
 from memberscope.datasets import LabeledData
 from memberscope.interrupt import StopFlag
-from memberscope.shadow_plan import make_shadow_plan
-from memberscope.studies.shadow_evidence import Bench, ask
+from memberscope.plans.shadow import make_shadow_plan
+from memberscope.studies.shadow.evidence import Bench, ask
 
 N, CLASSES, SHADOWS = 400, 3, 4
 

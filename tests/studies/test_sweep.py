@@ -13,10 +13,12 @@ from memberscope.config import SweepStudyConfig
 from memberscope.datasets import load_dataset
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
-from memberscope.studies import sweep, sweep_trial, sweep_work
+from memberscope.studies.sweep import study as sweep
+from memberscope.studies.sweep import trial as sweep_trial
+from memberscope.studies.sweep import work as sweep_work
 from memberscope.sweeps.cells import Cell, Part
 from memberscope.tracking import MemoryTracker
-from memberscope.training.recipe import Recipe
+from memberscope.training.keras.recipe import Recipe
 
 TINY = {
     "members": 80, "nonmembers": 80, "validation": 30, "epochs": 2, "audit_every": 1, "batch_size": 20, "depth": 1, "width": 8,
@@ -125,7 +127,7 @@ def test_tuning_and_the_final_audit_share_no_record() -> None:
 
 
 def test_seeds_trained_together_are_those_trained_alone() -> None:
-    from memberscope.training.fit import to_tensor
+    from memberscope.training.keras.fit import to_tensor
 
     data = load_dataset("digits")
     part = Part(

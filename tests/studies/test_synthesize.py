@@ -12,9 +12,10 @@ import pytest
 from memberscope.config import ShadowStudyConfig, SynthesizeConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
-from memberscope.studies import shadow, synthesize
 from memberscope.studies.result import StudyResult
-from memberscope.studies.transfer_answer import sentences
+from memberscope.studies.shadow import study as shadow
+from memberscope.studies.synthesize import study as synthesize
+from memberscope.studies.synthesize.answer import sentences
 from memberscope.tracking import MemoryTracker
 
 CLASSES, BITS = 4, 40

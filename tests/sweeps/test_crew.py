@@ -9,7 +9,7 @@ import pytest
 
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
-from memberscope.sweeps import crew
+from memberscope.training.execution import jobs as crew
 
 HEAD = """
 import os, sys, time

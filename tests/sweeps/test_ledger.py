@@ -13,7 +13,7 @@ import pytest
 
 from memberscope.errors import UserError
 from memberscope.sweeps import storage as storages
-from memberscope.sweeps.ledger import CELL, SEED, Ledger, SignsOfLife, claim_key, trial_key
+from memberscope.sweeps.trials import CELL, SEED, Ledger, SignsOfLife, claim_key, trial_key
 
 SPACE = {"grid": {"cells": {"a": {"epochs": 4}}}}
 

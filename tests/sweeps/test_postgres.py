@@ -18,7 +18,7 @@ import pytest
 
 from memberscope.errors import UserError
 from memberscope.sweeps import storage as storages
-from memberscope.sweeps.ledger import Ledger
+from memberscope.sweeps.trials import Ledger
 
 INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) if Path("/usr/lib/postgresql").is_dir() else []
 pytestmark = [

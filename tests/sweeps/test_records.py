@@ -10,7 +10,7 @@ import pytest
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.sweeps.cells import Part
-from memberscope.sweeps.records import class_order, fewest_records, select, superclasses
+from memberscope.sweeps.selection import class_order, fewest_records, select, superclasses
 
 PART = Part(classes=6, members=120, nonmembers=120, validation=60, audited_members=40, audited_nonmembers=40)
 

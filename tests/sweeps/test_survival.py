@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from memberscope.sweeps import storage as storages
-from memberscope.sweeps.ledger import Ledger, trial_key
+from memberscope.sweeps.trials import Ledger, trial_key
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTHS, SEEDS = (4, 8, 16, 32), 3

@@ -15,8 +15,8 @@ from memberscope.metrics import auc
 from memberscope.models import build_model
 from memberscope.predictions import Predictions
 from memberscope.signals import loss_nats
-from memberscope.training.adversarial import AdversarialTraining, build_attack, fit_adversarial
-from memberscope.training.fit import epoch_order, fit, predict_logits
+from memberscope.training.keras.adversarial import AdversarialTraining, build_attack, fit_adversarial
+from memberscope.training.keras.fit import epoch_order, fit, predict_logits
 
 MEMBERS, REFERENCE, NONMEMBERS = np.arange(100), np.arange(100, 200), np.arange(200, 400)
 SETTINGS = {

@@ -10,8 +10,8 @@ from tensorflow import keras
 from memberscope.errors import Interrupted
 from memberscope.interrupt import StopFlag
 from memberscope.models import build_model
-from memberscope.training.fit import _with_dropout, epoch_order, fit, predict_logits
-from memberscope.training.trained import Curves
+from memberscope.training.keras.fit import _with_dropout, epoch_order, fit, predict_logits
+from memberscope.training.keras.weights import Curves
 
 N, BATCH, EPOCHS = 130, 32, 3
 

@@ -20,12 +20,13 @@ import pytest
 from memberscope.datasets import LabeledData
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
-from memberscope.store import Store
-from memberscope.training import cluster, local
-from memberscope.training.fleet import Fleet, train_fleet
-from memberscope.training.recipe import Recipe
-from memberscope.training.trained import Curves, TrainedModel
-from memberscope.training.units import GROUP, group_size, split
+from memberscope.training.execution import dask as cluster
+from memberscope.training.execution import local
+from memberscope.training.keras.fleet import Fleet, train_fleet
+from memberscope.training.keras.groups import GROUP, group_size, split
+from memberscope.training.keras.recipe import Recipe
+from memberscope.training.keras.weights import Curves, TrainedModel
+from memberscope.training.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 RNG = np.random.default_rng(0)
@@ -110,7 +111,7 @@ def test_groups_are_smaller_for_larger_models() -> None:
 
 def test_a_thread_each_is_for_a_process_where_tensorflow_has_not_started() -> None:
     code = (
-        "from memberscope.training.units import a_thread_each, has_a_thread_each\n{first}"
+        "from memberscope.training.keras.groups import a_thread_each, has_a_thread_each\n{first}"
         "a_thread_each(); print(has_a_thread_each())"
     )
     for first, wanted in (("", "True"), ("import tensorflow as tf; tf.constant(0)\n", "False")):
@@ -273,7 +274,7 @@ def test_a_fleet_killed_midway_and_rerun_equals_an_undisturbed_one(tmp_path: Pat
 
 
 def test_conv_models_train_in_processes_as_one_would_alone() -> None:
-    from memberscope.training.fit import fit, to_tensor
+    from memberscope.training.keras.fit import fit, to_tensor
 
     fleet = _fleet(2, CONV, workers=1)
     for k, members in enumerate(_members(2)):
@@ -290,7 +291,7 @@ def test_conv_models_train_in_processes_as_one_would_alone() -> None:
 
 def test_a_fleet_asked_again_builds_no_further_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """A climb asks thousands of times; each type of record has a program of its own, and all keep to the weights that are asked for."""
-    monkeypatch.setattr("memberscope.training.fleet.has_a_thread_each", lambda: False)
+    monkeypatch.setattr("memberscope.training.keras.fleet.has_a_thread_each", lambda: False)
     fleet, built = _fleet(2, CONV, workers=1), []
     model = Fleet.model
     monkeypatch.setattr(Fleet, "model", lambda fleet, k: built.append(k) or model(fleet, k))

@@ -7,14 +7,14 @@ import pytest
 import tensorflow as tf
 
 from memberscope.models import build_model
-from memberscope.training.gradients import gradient_norms
+from memberscope.training.keras.gradients import gradient_norms
 
 N, CLASSES = 150, 3
 
 
 @pytest.mark.parametrize(("kind", "shape"), [("mlp", (12,)), ("conv", (8, 8, 1))])
 def test_norms_are_those_of_a_loop_over_records(kind: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memberscope.training.gradients.BATCH", 64)  # a partial last batch
+    monkeypatch.setattr("memberscope.training.keras.gradients.BATCH", 64)  # a partial last batch
     rng = np.random.default_rng(0)
     x, labels = rng.integers(0, 256, (N, *shape)).astype(np.uint8), rng.integers(0, CLASSES, N)
     model = build_model(kind, depth=1, width=16, filters=4, input_shape=shape, classes=CLASSES, seed=0)

@@ -13,9 +13,9 @@ from memberscope import seeds
 from memberscope.errors import Interrupted, UserError
 from memberscope.metrics import epsilon_lower_bound
 from memberscope.models import build_model
-from memberscope.training.fit import predict_logits
-from memberscope.training.noise import normal
-from memberscope.training.private import PAD_TO, PrivateTraining, fit_private, padded, poisson_batches
+from memberscope.training.keras.fit import predict_logits
+from memberscope.training.keras.noise import normal
+from memberscope.training.keras.private import PAD_TO, PrivateTraining, fit_private, padded, poisson_batches
 
 N, CLASSES = 60, 3
 

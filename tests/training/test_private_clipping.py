@@ -9,7 +9,7 @@ from tensorflow import keras
 
 from memberscope.errors import UserError
 from memberscope.models import build_model
-from memberscope.training.clipping import chain_of, clipped_sum
+from memberscope.training.keras.clipping import chain_of, clipped_sum
 
 L = keras.layers
 N, CLASSES = 7, 3

@@ -10,7 +10,7 @@ members were drawn stratified by class, a class with more members than its share
 outputs that reveal the class and nothing else, attacks that could learn this had AUCs of 0.37 to 0.43 at 200 against 200 records. Where
 members were drawn at random, folds stratified by class would have the opposite effect and give 0.53. With as many members as non-members of
 each class in the training part, the AUC is 0.5 under either draw, and nobody needs to know which it was. If the two sides really hold the
-classes in different shares, it is for the blind control to find that (`memberscope.controls`), not for an attack.
+classes in different shares, it is for the blind control to find that (`memberscope.audit.controls`), not for an attack.
 """
 
 from __future__ import annotations

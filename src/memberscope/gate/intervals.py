@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memberscope import metrics, seeds
-from memberscope.audit_report import Cell
+from memberscope.audit.report import Cell
 from memberscope.metrics import Estimate
 from memberscope.metrics.area import auc_of, partial_auc_of
 from memberscope.metrics.curve import rank

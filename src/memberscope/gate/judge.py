@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from memberscope import metrics
-from memberscope.audit_report import AuditReport, Cell
+from memberscope.audit.report import AuditReport, Cell
 from memberscope.errors import UserError, nearest
 from memberscope.gate.intervals import Figure, figure
 from memberscope.gate.rules import ANY, Rule

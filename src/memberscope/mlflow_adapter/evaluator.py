@@ -31,17 +31,17 @@ from mlflow.models.evaluation.base import EvaluationResult, ModelEvaluator
 
 from memberscope import outputs
 from memberscope.aligned import in_order_of, line_up
-from memberscope.audit import check_counts, check_engine, resolve_attacks, resolve_primary
+from memberscope.audit.distinct import refuse_copies
+from memberscope.audit.run import check_counts, check_engine, resolve_attacks, resolve_primary
 from memberscope.checks import Array, plain_array
 from memberscope.config import AttackOptionsConfig, AuditModelConfig
 from memberscope.datasets import columns
 from memberscope.datasets import records as sides
 from memberscope.datasets.schema import Records, few, one_schema
-from memberscope.distinct import refuse_copies
 from memberscope.errors import UserError, nearest
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
-from memberscope.mlflow_adapter.guest import GuestTracker
+from memberscope.mlflow_adapter.existing_run import ExistingRunTracker
 from memberscope.mlflow_adapter.models import Model, wrap
 from memberscope.studies import attack
 from memberscope.studies.audit import check_slices, how_asked, slice_columns, what_to_know
@@ -109,7 +109,7 @@ class MembershipEvaluator(ModelEvaluator):
         report = attack.report_on(evidence, options, names=names, primary=primary)
         notes = what_to_know(asked, report.target, overlap) | attack.said_of_copies(report, overlap=not overlap)
         checks = attack.controls(options, attack.distinct(report, evidence), report, names, StopFlag()).with_notes(notes)
-        tracker = GuestTracker.in_run(run_id)
+        tracker = ExistingRunTracker.in_run(run_id)
         attack.log_report(report, tracker, options, checks, source="given" if own.get("record_ids") is not None else "content")
         found: EvaluationResult = EvaluationResult(  # type: ignore[no-untyped-call]  # MLflow's own has no types
             metrics=dict(tracker.sent), artifacts=tracker.artifacts()

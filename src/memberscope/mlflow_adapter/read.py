@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memberscope import controls, headline
+from memberscope.audit import controls, headline
+from memberscope.audit.artifacts import FOLDER
 from memberscope.errors import UserError
-from memberscope.kept_scores import FILE, KeptScores
-from memberscope.mlflow_adapter.guest import FOLDER
+from memberscope.scores import FILE, KeptScores
 from memberscope.tracking import DataInput, KeptRun
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
 
 from memberscope.errors import Interrupted, UserError
-from memberscope.mlflow_adapter import keep_killed, store, view
+from memberscope.mlflow_adapter import killed_watcher, store, view
 from memberscope.mlflow_adapter.owner import find_owner
+from memberscope.mlflow_adapter.process import HOST_TAG, PROCESS_TAG, is_running, this_process
 from memberscope.mlflow_adapter.tracker import MlflowTracker, PendingTracker, end_status
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ EXPERIMENT = "memberscope"
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+|")  # MLflow's own: adjective-noun-number
 LIBRARIES = ("memberscope", "numpy", "scipy", "scikit-learn", "tensorflow", "tensorflow-privacy", "mlflow")
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for an unknown id, and for an invalid one
-HOST_TAG, PROCESS_TAG = "memberscope.host", "memberscope.process"
 DESCRIPTION = (
     "Runs of memberscope: how much a classifier memorizes its training data, measured by membership inference attacks. "
     "Rows without a parent are studies; open one, or sort by `auc/threshold_loss`, to see which model leaks most. "
@@ -99,7 +99,7 @@ def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Ite
         "memberscope.study": study,
         "memberscope.kind": "study",
         HOST_TAG: socket.gethostname(),
-        PROCESS_TAG: _process(),
+        PROCESS_TAG: this_process(),
         "memberscope.command": shlex.join(["memberscope", study, *arguments])[:5000],
         "memberscope.versions": _versions(),
     }
@@ -141,7 +141,7 @@ def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Ite
         tracker.tags(end_tags)
         client.set_terminated(tracker.run_id, status)
         if adopted and status == "KILLED":
-            keep_killed.watch(tracker.run_id, session.owner.pid if session.owner else os.getppid())
+            killed_watcher.watch(tracker.run_id, session.owner.pid if session.owner else os.getppid())
         raise
     tracker.tags({"memberscope.exit_code": "0"})
     client.set_terminated(tracker.run_id, "FINISHED")
@@ -191,31 +191,13 @@ def _versions() -> str:
     return json.dumps(found)
 
 
-def _process() -> str:
-    """This process, as ``pid:start``; the start tells it from a later process of the same number."""
-    import psutil
-
-    me = psutil.Process()
-    return f"{me.pid}:{me.create_time():.2f}"
-
-
-def _alive(process: str) -> bool:
-    import psutil
-
-    pid, _, start = process.partition(":")
-    try:
-        return abs(psutil.Process(int(pid)).create_time() - float(start)) < 1.0
-    except (psutil.Error, ValueError):
-        return False
-
-
 def _end_stale_runs(client: MlflowClient, experiment_id: str) -> None:
     """Mark as KILLED our RUNNING runs whose process is gone on this host: a killed ``mlflow run`` leaves them for ever."""
     running = client.search_runs(
         [experiment_id], f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = '{socket.gethostname()}'"
     )
     for run in running:
-        if not _alive(run.data.tags.get(PROCESS_TAG, "")):
+        if not is_running(run.data.tags.get(PROCESS_TAG, "")):
             client.set_terminated(run.info.run_id, "KILLED")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memberscope.errors import Interrupted, UserError
+from memberscope.mlflow_adapter.process import HOST_TAG, PROCESS_TAG, this_process
 from memberscope.tracking import DataInput, KeptRun, LoadedModel, Plain, check_finite
 
 if TYPE_CHECKING:
@@ -96,14 +97,12 @@ class MlflowTracker:
     @contextmanager
     def child(self, name: str, *, tags: Mapping[str, str] | None = None, description: str = "") -> Iterator[MlflowTracker]:
         """See `Tracker.child`."""
-        from memberscope.mlflow_adapter.session import HOST_TAG, PROCESS_TAG, _process
-
         every = {
             "mlflow.parentRunId": self.run_id,
             "mlflow.note.content": description,
             "memberscope.kind": "model",
             HOST_TAG: socket.gethostname(),
-            PROCESS_TAG: _process(),
+            PROCESS_TAG: this_process(),
             **(tags or {}),
         }
         run = self.client.create_run(self.experiment_id, run_name=name, tags=every)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import metrics, seeds
-from memberscope.kept_scores import KeptScores
 from memberscope.report import facts
+from memberscope.scores import KeptScores
 from memberscope.tracking import KeptRun
 
 FPR = 0.01

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from memberscope import controls as room
-from memberscope import headline as speaks
-from memberscope.headline import Headline
+from memberscope.audit import controls as room
+from memberscope.audit import headline as speaks
+from memberscope.audit.headline import Headline
 from memberscope.metrics import Estimate, skipped
 from memberscope.tracking import KeptRun
 

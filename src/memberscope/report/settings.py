@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from memberscope import metrics
-from memberscope.headline import Headline, summarized, verdict_on
+from memberscope.audit.headline import Headline, summarized, verdict_on
 from memberscope.report import facts
 from memberscope.report.facts import Figure
 from memberscope.tracking import KeptRun

@@ -8,26 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope import controls as room
 from memberscope import metrics, plots, seeds, slices
 from memberscope.attacks import registry, risk
 from memberscope.attacks.base import Skip
-from memberscope.audit import AuditReport, Cell, check_engine, resolve_attacks, resolve_primary, run_audit
+from memberscope.audit import controls as room
+from memberscope.audit.log import Checks, attack_progress, finding, headline_table, keep_scores, log_headline, markdown
+from memberscope.audit.run import AuditReport, Cell, check_engine, resolve_attacks, resolve_primary, run_audit
 from memberscope.config import AttackOptionsConfig, AttackStudyConfig, groups
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
+from memberscope.gate import step
 from memberscope.interrupt import StopFlag
 from memberscope.predictions import Predictions, ShadowPredictions
-from memberscope.studies import gated
-from memberscope.studies.audited import (
-    Checks,
-    attack_progress,
-    finding,
-    headline_table,
-    keep_scores,
-    log_headline,
-    markdown,
-)
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
 
@@ -46,9 +38,9 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     check_engine(config.engine)
     names = resolve_attacks(config.attacks, engine=config.engine)
     primary = resolve_primary(config.primary, names, present=("target", *(["shadows"] if config.shadow else [])))
-    gated.check_rules(config, names)
+    step.check_rules(config, names)
     target = Predictions.load(config.predictions)
-    gated.check_rules(config, names, classes=slices.class_names(target))
+    step.check_rules(config, names, classes=slices.class_names(target))
     shadow = ShadowPredictions.load(config.shadow) if config.shadow else None
     evidence = Evidence(target=target, shadows=shadow)
     with attack_progress(names, "audit", stop) as on_attack:
@@ -57,8 +49,8 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     tracker.text(as_json(groups(config)), "study.json")
     checks = controls(config, distinct(report, evidence), report, names, stop).with_notes(said_of_copies(report))
     log_report(report, tracker, config, checks)
-    stopped = gated.gate(report, config, tracker)
-    lines = [finding(report), *checks.texts.values(), *gated.sentences(config, stopped)]
+    stopped = step.gate(report, config, tracker)
+    lines = [finding(report), *checks.texts.values(), *step.sentences(config, stopped)]
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
 
 
@@ -79,7 +71,7 @@ def report_on(
         names: the attacks that `config` asks for, resolved.
         primary: the primary attack that it asks for, resolved.
         duplicates: what happens to exact copies; that of `config` unless given.
-        on_attack: see `memberscope.audit.run_audit`.
+        on_attack: see `memberscope.audit.run.run_audit`.
     """
     return run_audit(
         evidence, attacks=names, primary=primary, slices=f"entire,{config.slices}", engine=config.engine,
@@ -133,7 +125,7 @@ def controls(
 def log_report(
     report: AuditReport, tracker: Tracker, config: AttackOptionsConfig, checks: Checks, *, source: str = "given"
 ) -> None:
-    """Everything that the run shows; `source` says what its record ids count (see `memberscope.kept_scores`)."""
+    """Everything that the run shows; `source` says what its record ids count (see `memberscope.scores`)."""
     target = report.target
     tracker.tags({"memberscope.kind": "audit", "memberscope.engine": report.engine})
     tracker.params(
@@ -221,7 +213,7 @@ def log_dispersion(report: AuditReport, tracker: Tracker, *, seed: int) -> str:
     """Within-class dispersion against the primary attack's AUC by class; one sentence, or nothing where inputs are not known."""
     import pandas as pd
 
-    from memberscope import dispersion
+    from memberscope.audit import dispersion
 
     target = report.target
     if target.inputs is None or target.labels is None or report.headline is None:

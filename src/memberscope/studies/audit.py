@@ -10,19 +10,20 @@ import numpy as np
 from memberscope import outputs, signals
 from memberscope import slices as slicing
 from memberscope.aligned import in_order_of
-from memberscope.audit import check_counts, check_engine, resolve_attacks, resolve_primary, tfp_slicings
+from memberscope.audit.distinct import refuse_copies
+from memberscope.audit.log import attack_progress, finding, headline_table
+from memberscope.audit.run import check_counts, check_engine, resolve_attacks, resolve_primary, tfp_slicings
 from memberscope.checks import Array
 from memberscope.config import AttackOptionsConfig, AuditModelConfig, groups
 from memberscope.datasets import records as sides
 from memberscope.datasets.schema import Records, column_values, one_schema
-from memberscope.distinct import refuse_copies
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
+from memberscope.gate import step
 from memberscope.interrupt import StopFlag
 from memberscope.predictions import Predictions
 from memberscope.progress import Progress
-from memberscope.studies import attack, gated
-from memberscope.studies.audited import attack_progress, finding, headline_table
+from memberscope.studies import attack
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import DataInput, LoadedModel, Tracker, as_json
 
@@ -40,7 +41,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     check_engine(config.engine)
     names = resolve_attacks(config.attacks, engine=config.engine)
     primary = resolve_primary(config.primary, names, present=("target",))
-    gated.check_rules(config, names)
+    step.check_rules(config, names)
     wanted = check_slices(config)
     na_values = tuple(word.strip() for word in config.na_values.split(",") if word.strip())
     files = [
@@ -63,7 +64,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     refuse_copies({"members": ids[0], "nonmembers": ids[1]}, duplicates=config.duplicates)
     reading = ask(model, [(side, prepared) for side, prepared, _ in ready], config, stop)
     target = predictions(reading, members, nonmembers, np.concatenate(ids), extra)
-    gated.check_rules(config, names, classes=slicing.class_names(target))
+    step.check_rules(config, names, classes=slicing.class_names(target))
     evidence = Evidence(target=target)
     with attack_progress(names, "audit", stop) as on_attack:
         # Copies under `refuse` were refused above.
@@ -76,8 +77,8 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     notes |= attack.said_of_copies(report, overlap=False)
     checks = attack.controls(config, attack.distinct(report, evidence), report, names, stop).with_notes(notes)
     attack.log_report(report, tracker, config, checks, source="content")
-    stopped = gated.gate(report, config, tracker)
-    lines = [finding(report), *checks.texts.values(), *gated.sentences(config, stopped)]
+    stopped = step.gate(report, config, tracker)
+    lines = [finding(report), *checks.texts.values(), *step.sentences(config, stopped)]
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
 
 

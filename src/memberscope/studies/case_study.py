@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from memberscope import plots
+from memberscope.audit.headline import AUTO
+from memberscope.audit.log import headline_table
 from memberscope.config import CaseStudyConfig, DataConfig, ModelConfig, groups
 from memberscope.datasets import LabeledData, load_dataset
 from memberscope.errors import UserError
-from memberscope.headline import AUTO
 from memberscope.interrupt import StopFlag
 from memberscope.metrics import Verdict, verdicts
-from memberscope.studies import one_model
-from memberscope.studies.audited import headline_table
-from memberscope.studies.reading import log_reading, with_reading
+from memberscope.studies import model_audit
+from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.result import StudyResult, leakage_table
 from memberscope.tracking import Tracker, as_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from memberscope.studies.one_model import Prepared, Trained
+    from memberscope.studies.model_audit import Prepared, Trained
 
 MARGIN = 0.02  # a difference in AUC smaller than this does not matter, for "no difference"
 FIGURE = "auc"  # advantage is biased upward, and the more so the fewer the records: AUC alone can be compared across sizes
@@ -104,7 +104,7 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
     for what in cast.values():
         part, part_config = _share(data, config, what)
         try:
-            one_model.check_before_training(part, part_config, [what.model], config, config, seed=config.seed)
+            model_audit.check_before_training(part, part_config, [what.model], config, config, seed=config.seed)
         except UserError as error:
             if not what.few:
                 raise
@@ -120,21 +120,21 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
             stop.check()
             part, part_config = _share(data, config, what)
             if what.few:
-                small = small or one_model.prepare(part, part_config, seed=seed)
+                small = small or model_audit.prepare(part, part_config, seed=seed)
             else:
-                whole = whole or one_model.prepare(
+                whole = whole or model_audit.prepare(
                     part, part_config, seed=seed, x=prepared.x if prepared and config.classes == "all" else None
                 )
             prepared = whole or prepared
             ready = small if what.few else whole
             assert ready is not None
-            setting = one_model.model_setting(what.model, ready.data.classes)
+            setting = model_audit.model_setting(what.model, ready.data.classes)
             serves = [item.name for item in chosen if role in (item.first, item.second)]
             tags = {"memberscope.setting": setting, "memberscope.seed": str(seed), "memberscope.experiments": ",".join(serves)}
             tags |= {f"memberscope.experiment.{name}": setting for name in serves}
-            about = one_model.description(ready, what.model, config) + f"\n\nServes in: {', '.join(serves)}."
+            about = model_audit.description(ready, what.model, config) + f"\n\nServes in: {', '.join(serves)}."
             with tracker.child(f"{setting}-s{seed}", tags=tags, description=about) as child:
-                found[role].append(one_model.train_and_audit(ready, what.model, config, config, child, stop, setting=setting))
+                found[role].append(model_audit.train_and_audit(ready, what.model, config, config, child, stop, setting=setting))
     return with_reading(_conclude(config, chosen, found, tracker), said)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from memberscope.errors import GateError
 
 if TYPE_CHECKING:
-    from memberscope.studies.one_model import Trained
+    from memberscope.studies.model_audit import Trained
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from memberscope.config import SweepStudyConfig
 from memberscope.datasets.labeled import LabeledData, Sizes
-from memberscope.plan import resolve_sizes
+from memberscope.plans.split import resolve_sizes
 from memberscope.sweeps.cells import Part
-from memberscope.training.recipe import Recipe
+from memberscope.training.keras.recipe import Recipe
 
 CONTROLS = {
     "depth": {

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from memberscope.training.recipe import Recipe
+from memberscope.training.keras.recipe import Recipe
 
 TREATMENTS = ("kept", "head", "merged")
 LevelValue = int | float | str
@@ -17,7 +17,7 @@ LevelValue = int | float | str
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Which records a cell's models see, and under which labels; see `memberscope.sweeps.records.select`.
+    """Which records a cell's models see, and under which labels; see `memberscope.sweeps.selection.select`.
 
     Attributes:
         classes: how many classes there are to tell apart.

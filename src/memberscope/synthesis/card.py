@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import seeds
+from memberscope.audit.controls import blind_control
 from memberscope.checks import Array
-from memberscope.controls import blind_control
 from memberscope.errors import UserError
 from memberscope.metrics.estimate import Estimate, skipped, spanning
 from memberscope.metrics.intervals import two_sided_z, wilson

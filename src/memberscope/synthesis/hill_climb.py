@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
-from memberscope.synthesis.asking import Query, Target
-from memberscope.synthesis.climbs import Climbs, Ledger, Rules
+from memberscope.synthesis.climb_state import Climbs, Ledger, Rules
 from memberscope.synthesis.moves import SHARE, FeatureMoves, GridMoves, Moves, Records, Smoothing, grids_for
+from memberscope.synthesis.target import Query, Target
 
 Report = Callable[[int, int], None]
 """Called after each step with the records found so far and the queries spent."""

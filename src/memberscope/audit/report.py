@@ -1,0 +1,206 @@
+"""What an audit found: cells, one an attack and slice, and the table, curves and comparisons read off them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import metrics
+from memberscope.audit.distinct import Distinct
+from memberscope.audit.headline import AUTO, Headline, find_headline
+from memberscope.errors import UserError
+from memberscope.metrics import Comparison, Estimate, OneRun, Roc
+from memberscope.predictions import Predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from memberscope.tfprivacy import Metadata
+
+COLUMNS = (
+    "attack", "family", "slice", "metric", "value", "ci_low", "ci_high", "n_member", "n_nonmember", "status", "reason",
+)  # fmt: skip
+HEADLINES = (
+    "auc", "advantage", "advantage_heldout", "balanced_accuracy", "tpr_at_fpr_0_1", "tpr_at_fpr_0_01", "tpr_at_fpr_0_001", "ppv",
+    "epsilon_heuristic", "epsilon_heuristic_ceiling", "epsilon_lower_bound", "epsilon_lower_bound_ceiling",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cell:
+    """One attack on one slice.
+
+    Attributes:
+        attack, family, slice: names.
+        n_member, n_nonmember: records on each side.
+        figures: name -> `Estimate`; empty where the attack was skipped.
+        scores: (n,) membership scores of the slice's records; None where skipped.
+        member: (n,) bool, the truth for `scores`.
+        threshold: the score from which on the attack itself calls a record a member; None where it has no threshold of its own.
+        one_run: what the test behind `epsilon_lower_bound` fixed beforehand; None where that bound was not asked for.
+        ranked: may the slice compete for the worst?
+        notes: what was subsampled, sliced or approximated.
+        status, reason: ``ok``, or ``skipped`` and why.
+    """
+
+    attack: str
+    family: str
+    slice: str
+    n_member: int
+    n_nonmember: int
+    figures: Mapping[str, Estimate] = field(default_factory=dict)
+    scores: NDArray[np.float64] | None = None
+    member: NDArray[np.bool_] | None = None
+    threshold: float | None = None
+    one_run: OneRun | None = None
+    ranked: bool = False
+    notes: tuple[str, ...] = ()
+    status: str = "ok"
+    reason: str = ""
+
+    @property
+    def roc(self) -> Roc:
+        """The cell's ROC curve; ValueError where it has no scores."""
+        if self.scores is None or self.member is None:
+            raise ValueError(f"{self.attack} on {self.slice} has no scores: {self.reason or 'they are those of another slice'}")
+        return metrics.roc_curve(self.scores, self.member)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AuditReport:
+    """What an audit found.
+
+    Attributes:
+        cells: one an attack and slice, in the order asked for.
+        engine, seed: how it was made.
+        target: the predictions that were audited, each record once where ids or inputs revealed copies.
+        metadata: the model's true accuracies and losses, where they were given; they go with `to_tfp`.
+        whole_scores: attack -> (n,) scores of the records of `target`, in input order; without those that were skipped.
+        primary: the primary attack as it was asked for: a name, or ``auto`` for the strongest; see `headline`.
+        prior: share of members that ``ppv`` assumes.
+        distinct: which of the given records these are, and which copies there were; None for a report made by hand.
+    """
+
+    cells: tuple[Cell, ...]
+    engine: str
+    seed: int
+    target: Predictions
+    whole_scores: Mapping[str, NDArray[np.float64]]
+    metadata: Metadata | None = None
+    primary: str = AUTO
+    prior: float = 0.5
+    distinct: Distinct | None = None
+
+    @property
+    def attacks(self) -> tuple[str, ...]:
+        """The attacks, in order, skipped ones included."""
+        return tuple(dict.fromkeys(cell.attack for cell in self.cells))
+
+    def whole(self) -> list[Cell]:
+        """The cells of the entire data set that ran."""
+        return [cell for cell in self.cells if cell.slice == "entire" and cell.status == "ok"]
+
+    @cached_property
+    def headline(self) -> Headline | None:
+        """The primary attack and its figures: the one named beforehand, else the strongest one on one half of the records, reported on the
+        other half; None if no attack ran. Computed on first access.
+        """
+        cells = {cell.attack: cell for cell in self.whole() if cell.attack in self.whole_scores}
+        return find_headline(
+            {name: self.whole_scores[name] for name in cells}, self.target.member, seed=self.seed, primary=self.primary,
+            families={name: cell.family for name, cell in cells.items()}, whole={name: cell.figures for name, cell in cells.items()},
+            thresholds={name: cell.threshold for name, cell in cells.items()}, units=self.target.record_ids, labels=self.target.labels,
+            prior=self.prior,
+        )  # fmt: skip
+
+    def cell(self, attack: str, slice: str = "entire") -> Cell:
+        """One cell; KeyError if the report has none of that name."""
+        for cell in self.cells:
+            if (cell.attack, cell.slice) == (attack, slice):
+                return cell
+        raise KeyError(f"no attack {attack!r} on slice {slice!r} in this report")
+
+    def scores(self, attack: str) -> NDArray[np.float64]:
+        """(n,) one score per record of `target`, higher = more likely a member; KeyError if the attack was skipped or is not there."""
+        return self.whole_scores[attack]
+
+    def roc(self, attack: str, slice: str = "entire") -> Roc:
+        """The ROC curve of an attack on a slice."""
+        return self.cell(attack, slice).roc
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per figure, columns `COLUMNS`; a skipped attack or slice is one row with its reason."""
+        import pandas as pd
+
+        rows: list[tuple[Any, ...]] = []
+        for cell in self.cells:
+            sizes = (cell.n_member, cell.n_nonmember)
+            head = (cell.attack, cell.family, cell.slice)
+            if cell.status != "ok":
+                rows.append((*head, "auc", None, None, None, *sizes, cell.status, cell.reason))
+            for name, figure in cell.figures.items():
+                value = None if figure.status == "skipped" else figure.value
+                rows.append((*head, name, value, figure.ci_low, figure.ci_high, *sizes, figure.status, figure.reason))
+        frame = pd.DataFrame(rows, columns=list(COLUMNS))
+        return frame.astype({"value": float, "ci_low": float, "ci_high": float})
+
+    def headlines(self, names: Sequence[str] = HEADLINES) -> dict[str, float]:
+        """The figures of the entire data set as tracked metrics (``auc/trained_mlp``, ``auc_ci_low/trained_mlp``, ...), and the AUC
+        of the worst slice (``worst_slice_auc/...``).
+        """
+        found: dict[str, float] = {}
+        for cell in self.cells:
+            prefix = {"entire": "", "worst_slice": "worst_slice_"}.get(cell.slice)
+            if prefix is None:
+                continue
+            for name in names:
+                figure = cell.figures.get(name)
+                if figure is None or figure.status == "skipped":
+                    continue
+                ends = {"": figure.value, "_ci_low": figure.ci_low, "_ci_high": figure.ci_high}
+                found |= {f"{prefix}{name}{end}/{cell.attack}": value for end, value in ends.items() if value is not None}
+        return found
+
+    @property
+    def positions(self) -> NDArray[np.intp]:
+        """(n,) positions of the records of `target` in the predictions that were given."""
+        return np.arange(len(self.target), dtype=np.intp) if self.distinct is None else self.distinct.positions
+
+    def compare(self, other: AuditReport, *, confidence: float = 0.95) -> dict[str, Comparison]:
+        """For each attack that both reports have, the paired comparison of AUCs on the same records, this report minus `other`.
+
+        It speaks of these two fixed models: what another training of either would give is not in the interval.
+
+        Raises:
+            UserError: the reports are not on the same records with the same members.
+        """
+        ours, theirs = self.target, other.target
+        if ours.record_ids is None or theirs.record_ids is None:
+            raise UserError("compare: record_ids are missing; allowed: two reports whose predictions carry record_ids")
+        place = {record: position for position, record in enumerate(theirs.record_ids.tolist())}
+        missing = [record for record in ours.record_ids.tolist() if record not in place]
+        if missing or len(place) != len(ours):
+            raise UserError(
+                f"compare: {len(missing)} of {len(ours)} records are not in the other report; allowed: the same records"
+            )
+        order = np.array([place[record] for record in ours.record_ids.tolist()])
+        if not np.array_equal(theirs.member[order], ours.member):
+            raise UserError("compare: the reports disagree on who is a member; allowed: models trained on the same members")
+        shared = [attack for attack in self.whole_scores if attack in other.whole_scores]
+        return {
+            attack: metrics.compare_auc(
+                self.whole_scores[attack], other.whole_scores[attack][order], ours.member, confidence=confidence
+            )
+            for attack in shared
+        }
+
+    def to_tfp(self) -> Any:
+        """The report as tensorflow_privacy's `AttackResults`, for its own plots and summaries; only attacks that it knows."""
+        from memberscope import tfprivacy
+
+        return tfprivacy.attack_results(self.cells, self.metadata)

@@ -1,0 +1,387 @@
+"""An audit: attacks on slices, to one tidy table.
+
+Scores are computed once on all records and then sliced, unless `refit` (or tensorflow_privacy's engine, for its trained attacks) fits an
+attack anew on each slice; every cell says which. Figures come from `memberscope.metrics` with their intervals, whichever engine made the
+scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import metrics, seeds
+from memberscope import slices as slicing
+from memberscope.attacks import registry
+from memberscope.attacks.base import Attack, AttackScores, Skip
+from memberscope.audit.distinct import distinct_records
+from memberscope.audit.headline import AUTO
+from memberscope.audit.report import AuditReport, Cell
+from memberscope.errors import UserError, nearest
+from memberscope.evidence import Evidence
+from memberscope.installed import require
+from memberscope.metrics import Estimate
+from memberscope.predictions import Predictions, ShadowPredictions
+from memberscope.unlogged import unlogged
+
+if TYPE_CHECKING:
+    from memberscope.tfprivacy import Metadata
+
+__all__ = ["ENGINES", "AuditReport", "Cell", "run_audit"]
+
+ENGINES = ("fast", "tfp")
+MIN_RECORDS = 20  # on each side of a slice; with fewer, a row that says so
+NULL_DRAWS = 200
+TFP_SLICINGS = ("entire", "class", "correctness", "percentile")
+
+
+def check_engine(engine: str) -> None:
+    """Raise UserError for an unknown engine, with the nearest known one, or for one whose library is not installed."""
+    if engine not in ENGINES:
+        raise UserError(f"engine={engine}: unknown; allowed: {', '.join(ENGINES)}{nearest(engine, ENGINES)}")
+    if engine == "tfp":
+        require("tensorflow", "tensorflow_privacy", by="engine=tfp", instead="engine=fast")
+
+
+def resolve_attacks(attacks: str | Iterable[str], *, engine: str = "fast") -> tuple[str, ...]:
+    """Names of the attacks that a request stands for.
+
+    Raises:
+        UserError: an unknown name (with the nearest), or one that tensorflow_privacy does not have under its engine.
+    """
+    found = registry.resolve(attacks)
+    if engine == "tfp":
+        ours = [attack for attack in found if attack.tfp_name]
+        if not ours:
+            names = ", ".join(attack.name for attack in registry.resolve("tfp"))
+            raise UserError(f"attacks={attacks}: tensorflow_privacy has none of them; allowed with engine=tfp: {names}")
+        found = tuple(ours)
+    return tuple(attack.name for attack in found)
+
+
+def check_counts(n_member: int, n_nonmember: int, *, min_records: int, copies: int = 0) -> None:
+    """Raise UserError for too few records to audit at all, once `copies` are left out."""
+    if min(n_member, n_nonmember) < min_records:
+        once = f" once {copies} copies are left out" if copies else ""
+        raise UserError(
+            f"predictions: {n_member} members and {n_nonmember} non-members{once}; allowed: at least {min_records} on each side"
+        )
+
+
+def resolve_primary(primary: str, names: Sequence[str], *, present: Iterable[str] | None = None) -> str:
+    """The name of the primary attack, or ``auto``.
+
+    Args:
+        primary: a name or alias, or ``auto``.
+        names: the attacks that run.
+        present: the fields of `Evidence` that are available, if that is known already.
+
+    Raises:
+        UserError: it is not among `names`, or needs what is not `present`.
+    """
+    if primary == AUTO:
+        return AUTO
+    attack = next((found for found in registry.resolve(names) if primary in (found.name, found.tfp_name)), None)
+    if attack is None:
+        hint = nearest(primary, (AUTO, *names))
+        raise UserError(f"primary={primary}: not among the attacks that run; allowed: {AUTO}, {', '.join(names)}{hint}")
+    absent = sorted(attack.needs - set(present)) if present is not None else []
+    if absent:
+        able = [found.name for found in registry.resolve(names) if found.needs <= set(present or ())]
+        raise UserError(
+            f"primary={primary}: needs {' and '.join(absent)}, which this audit does not have; allowed: {', '.join([AUTO, *able])}"
+        )
+    return attack.name
+
+
+@unlogged()
+def run_audit(
+    target: Predictions | Evidence,
+    shadow: ShadowPredictions | Predictions | None = None,
+    *,
+    attacks: str | Iterable[str] = "all",
+    primary: str = AUTO,
+    slices: str | Sequence[str] | Mapping[str, str] = ("entire",),
+    engine: str = "fast",
+    seed: int = 0,
+    refit: bool = False,
+    min_records: int = MIN_RECORDS,
+    prior: float = 0.5,
+    coin_flips: bool = False,
+    delta: float = 1e-5,
+    promise: float | None = None,
+    workers: int | None = None,
+    metadata: Metadata | None = None,
+    duplicates: str = "drop",
+    on_attack: Callable[[str], None] = lambda attack: None,
+) -> AuditReport:
+    """Run attacks on what a model said of members and non-members.
+
+    Args:
+        target: predictions, or evidence with more than the target in it.
+        shadow: predictions of shadow models, for the attacks that need them; a single model's are taken as one shadow.
+        attacks: ``all``, a family, ``tfp``, or names; see `memberscope.attacks.registry.resolve`.
+        primary: the primary attack, named beforehand; ``auto`` for the strongest one on one half of the records, reported on the other
+            half. See `AuditReport.headline`.
+        slices: ``all``, or requests as `memberscope.slices.parse` takes them; a mapping gives families slices of their own.
+        engine: ``fast``, or ``tfp`` for tensorflow_privacy's own `run_attacks`.
+        seed: of every random draw; the same seed and inputs give the same report, bit for bit, on one machine.
+        refit: fit cross-fitted attacks anew on each slice, instead of slicing scores that were fitted on all records.
+        min_records: records that a slice needs on each side.
+        prior: share of members that `ppv` assumes.
+        coin_flips: was every audited record made a member by its own fair coin? Only then is `epsilon_lower_bound` given, and only for
+            attacks whose scores are blind to the audited records' membership: not for cross-fitted ones, nor for outcome slices.
+        delta: of `epsilon_lower_bound`; where an epsilon was promised, that promise's.
+        promise: the epsilon that training promised, if it did. `epsilon_lower_bound` then makes enough guesses to be able to exceed it, or
+            says that it cannot with so few records.
+        workers: threads; None for all cores that this process may use.
+        metadata: the model's true accuracies and losses, for tensorflow_privacy's reports.
+        duplicates: what happens to exact copies of a record on the same side, where ids or inputs reveal them: ``drop`` counts each record
+            once, ``keep`` counts every copy, ``refuse`` raises. See `memberscope.audit.distinct`.
+        on_attack: called with each attack's name before it runs; what it raises ends the audit there.
+
+    Returns:
+        The report, on distinct records; its `distinct` says which copies were found. An attack that cannot run, or a slice with too few
+        records, is a row with a reason.
+
+    Raises:
+        UserError: an unknown attack, slice or engine; a primary attack that is not among those that run, or that needs what the evidence
+            does not have; fewer than `min_records` distinct members or non-members in all; copies under ``duplicates=refuse``.
+    """
+    check_engine(engine)
+    distinct = distinct_records(_evidence(target, shadow), duplicates=duplicates)
+    evidence = distinct.evidence
+    check_counts(
+        evidence.target.n_member, evidence.target.n_nonmember, min_records=min_records,
+        copies=distinct.copies if distinct.dropped else 0,
+    )  # fmt: skip
+    chosen = registry.resolve(resolve_attacks(attacks, engine=engine))
+    present = [part.name for part in fields(evidence) if getattr(evidence, part.name) is not None]
+    primary = resolve_primary(primary, [attack.name for attack in chosen], present=present)
+    by_family = slices if isinstance(slices, Mapping) else {attack.family: slices for attack in chosen}
+    if engine == "tfp":
+        found = _tfp(evidence.target, chosen, by_family, seed=seed, prior=prior, metadata=metadata, on_attack=on_attack)
+        return replace(found, primary=primary, distinct=distinct)
+    cells: list[Cell] = []
+    scores: dict[str, NDArray[np.float64]] = {}
+    for attack in chosen:
+        on_attack(attack.name)
+        parts = slicing.parse(by_family.get(attack.family, "entire"), evidence.target)
+        result = attack.score(evidence, seed=seed, workers=workers)
+        if not isinstance(result, Skip):
+            scores[attack.name] = result.scores
+        for part in parts:
+            cells.append(
+                _fast_cell(
+                    attack,
+                    result,
+                    part,
+                    evidence,
+                    seed=seed,
+                    min_records=min_records,
+                    prior=prior,
+                    workers=workers,
+                    coin_flips=coin_flips,
+                    delta=delta,
+                    promise=promise,
+                    refit=refit and attack.cross_fitted,
+                )
+            )
+        cells += _worst(attack.name, parts, cells, min_records=min_records)
+    return AuditReport(
+        cells=tuple(cells), engine=engine, seed=seed, target=evidence.target, whole_scores=scores, metadata=metadata,
+        primary=primary, prior=prior, distinct=distinct,
+    )  # fmt: skip
+
+
+def _evidence(target: Predictions | Evidence, shadow: ShadowPredictions | Predictions | None) -> Evidence:
+    if isinstance(shadow, Predictions):
+        arrays = {
+            name: getattr(shadow, name) for name in ("logits", "probs", "predicted", "loss_nats", "entropy_nats", "member")
+        }
+        stacked = {name: array[None] for name, array in arrays.items() if array is not None}
+        shadow = ShadowPredictions(labels=shadow.labels, record_ids=shadow.record_ids, released=shadow.released, **stacked)
+    if isinstance(target, Evidence):
+        if shadow is not None:
+            raise UserError(
+                "shadow: given beside an Evidence; allowed: shadows inside the Evidence, or Predictions with a shadow"
+            )
+        return target
+    return Evidence(target=target, shadows=shadow)
+
+
+def _fast_cell(
+    attack: Attack,
+    result: AttackScores | Skip,
+    part: slicing.Slice,
+    evidence: Evidence,
+    *,
+    seed: int,
+    min_records: int,
+    prior: float,
+    workers: int | None,
+    coin_flips: bool,
+    delta: float,
+    promise: float | None,
+    refit: bool,
+) -> Cell:
+    """One attack on one slice."""
+    member = evidence.target.member[part.index]
+    n_member, n_nonmember = int(member.sum()), int((~member).sum())
+    blank = Cell(
+        attack=attack.name, family=attack.family, slice=part.name, ranked=part.ranked, n_member=n_member, n_nonmember=n_nonmember
+    )  # fmt: skip
+    if isinstance(result, Skip):
+        return replace(blank, status="skipped", reason=result.reason)
+    if min(n_member, n_nonmember) < min_records:
+        few = f"{n_member} members and {n_nonmember} non-members; at least {min_records} of each are needed"
+        return replace(blank, status="skipped", reason=few)
+    scores, notes = result.scores[part.index], list(result.notes)
+    if refit and part.kind != "entire":
+        fitted = attack.score(evidence.select(part.index), seed=seed, workers=workers)
+        if isinstance(fitted, Skip):
+            return replace(blank, status="skipped", reason=fitted.reason)
+        scores, notes = fitted.scores, list(fitted.notes)
+    labels = evidence.target.labels
+    coins = coin_flips and not attack.cross_fitted and part.kind not in ("correctness", "percentile")
+    figures = metrics.figures(
+        scores,
+        member,
+        labels=None if labels is None else labels[part.index],
+        rng=seeds.stream(seed, "figures", attack.name, part.name),
+        prior=prior,
+        threshold=_threshold(result),
+        coin_flips=coins,
+        delta=delta,
+        promise=promise,
+        null_draws=NULL_DRAWS if part.kind == "entire" else 0,
+    )
+    if coin_flips and not coins:
+        why = (
+            "the attack was fitted on the audited records' membership"
+            if attack.cross_fitted
+            else "the slice was made by outcomes"
+        )
+        figures["epsilon_lower_bound"] = metrics.skipped(f"{why}, which the coins must not have decided")
+    if attack.cross_fitted:
+        notes.append("attack fitted on this slice" if refit else "attack fitted on all records, scores sliced")
+    return replace(
+        blank,
+        figures=figures,
+        scores=scores,
+        member=member,
+        threshold=_threshold(result),
+        one_run=metrics.plan_one_run(len(scores), delta=delta, promise=promise) if coins else None,
+        notes=tuple(notes),
+    )
+
+
+def _threshold(result: AttackScores) -> float | None:
+    """The lowest score that the attack itself calls a member, so that "at least that" repeats its decisions; None without any."""
+    if result.decisions is None:
+        return None
+    return float(result.scores[result.decisions].min(initial=np.inf))
+
+
+def _worst(attack: str, parts: Sequence[slicing.Slice], cells: Sequence[Cell], *, min_records: int) -> list[Cell]:
+    """The ranked slice with the highest AUC, its interval widened for the number of slices that competed (Bonferroni)."""
+    ranked = {part.name for part in parts if part.ranked}
+    ready = [cell for cell in cells if cell.attack == attack and cell.slice in ranked and cell.scores is not None]
+    if len(ready) < 2:
+        return []
+    worst = max(ready, key=lambda cell: cell.figures["auc"].value)
+    confidence = 1 - 0.05 / len(ready)
+    assert worst.scores is not None
+    assert worst.member is not None
+    figure = metrics.auc(worst.scores, worst.member, confidence=confidence)
+    reason = f"{worst.slice}: the highest of {len(ready)} slices; interval widened for their number (Bonferroni)"
+    shown = Estimate(value=figure.value, ci_low=figure.ci_low, ci_high=figure.ci_high, status=figure.status, reason=reason)
+    return [
+        Cell(
+            attack=attack,
+            family=worst.family,
+            slice="worst_slice",
+            n_member=worst.n_member,
+            n_nonmember=worst.n_nonmember,
+            figures={"auc": shown},
+            notes=(reason,),
+        )
+    ]
+
+
+def _tfp(
+    target: Predictions,
+    chosen: Sequence[Attack],
+    by_family: Mapping[str, str | Sequence[str]],
+    *,
+    seed: int,
+    prior: float,
+    metadata: Metadata | None,
+    on_attack: Callable[[str], None],
+) -> AuditReport:
+    """tensorflow_privacy's own attacks: its scores, our figures."""
+    from memberscope import tfprivacy
+
+    groups: dict[tuple[str, ...], list[str]] = {}
+    cells: list[Cell] = []
+    available = {part.kind for part in slicing.parse("all", target)}
+    for attack in chosen:
+        if reason := attack.missing(Evidence(target=target)):
+            cells.append(
+                Cell(
+                    attack=attack.name,
+                    family=attack.family,
+                    slice="entire",
+                    n_member=target.n_member,
+                    n_nonmember=target.n_nonmember,
+                    status="skipped",
+                    reason=reason,
+                )
+            )
+            continue
+        groups.setdefault(tfp_slicings(by_family.get(attack.family, "entire")), []).append(attack.name)
+    for asked, names in groups.items():
+        slicings = tuple(name for name in asked if name in available)
+        for result in tfprivacy.run_attacks(target, names, slicings, seed=seed, metadata=metadata, on_attack=on_attack):
+            n_member, n_nonmember = len(result.scores_member), len(result.scores_nonmember)
+            scores = np.concatenate([result.scores_member, result.scores_nonmember])
+            member = np.repeat([True, False], [n_member, n_nonmember])
+            rng = seeds.stream(seed, "figures", result.attack, result.slice)
+            cells.append(
+                Cell(
+                    attack=result.attack,
+                    family=registry.get(result.attack).family,
+                    slice=result.slice,
+                    n_member=n_member,
+                    n_nonmember=n_nonmember,
+                    figures=metrics.figures(scores, member, rng=rng, prior=prior),
+                    scores=scores,
+                    member=member,
+                    notes=("tensorflow_privacy's run_attacks, refitted on each slice",),
+                )
+            )
+    whole: dict[str, NDArray[np.float64]] = {}
+    for cell in cells:
+        if cell.slice == "entire" and cell.scores is not None:
+            placed = np.empty(len(target))
+            placed[target.member], placed[~target.member] = cell.scores[: cell.n_member], cell.scores[cell.n_member :]
+            whole[cell.attack] = placed
+    return AuditReport(
+        cells=tuple(cells), engine="tfp", seed=seed, target=target, whole_scores=whole, metadata=metadata, prior=prior
+    )
+
+
+def tfp_slicings(request: str | Sequence[str]) -> tuple[str, ...]:
+    """The slicings of tensorflow_privacy that a request stands for; UserError for one that it does not have."""
+    asked = [part.strip() for part in (request.split(",") if isinstance(request, str) else request)]
+    found: list[str] = []
+    for name in asked:
+        if name != "all" and name not in TFP_SLICINGS:
+            hint = nearest(name, ("all", *TFP_SLICINGS))
+            raise UserError(f"slices={name}: not with engine=tfp; allowed: all, {', '.join(TFP_SLICINGS)}{hint}")
+        found += TFP_SLICINGS if name == "all" else [name]
+    return tuple(dict.fromkeys(found))

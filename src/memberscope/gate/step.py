@@ -1,0 +1,39 @@
+"""The gate at the end of an audit: rules from the configuration, checked before anything runs, judged on the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from memberscope.audit.run import AuditReport
+from memberscope.config import GateConfig
+from memberscope.errors import GateError, GateTripped, GateUndecided
+from memberscope.tracking import Tracker
+
+
+def check_rules(config: GateConfig, names: tuple[str, ...], classes: Sequence[str] | None = None) -> None:
+    """Raise UserError, before any attack runs, for a rule that does not parse, or names an attack or class that there is not."""
+    if config.fail_if:
+        from memberscope.gate import parse_rules
+
+        parse_rules(config.fail_if, attacks=names, classes=classes)
+
+
+def gate(report: AuditReport, config: GateConfig, tracker: Tracker) -> GateError | None:
+    """Judge the report by the rules, if there are any, log the verdicts, and hand back the error to end with unless they pass."""
+    if not config.fail_if:
+        return None
+    from memberscope.gate import judge, parse_rules
+
+    result = judge(report, parse_rules(config.fail_if), undecided=config.undecided)
+    tracker.table(result.to_frame(), "gate.csv")
+    tracker.tags({"memberscope.gate": result.outcome, "memberscope.gate_reason": result.reason[:500]})
+    if result.outcome == "pass":
+        return None
+    return {"trip": GateTripped, "undecided": GateUndecided}[result.outcome](result.reason)
+
+
+def sentences(config: GateConfig, stopped: GateError | None) -> list[str]:
+    """What the gate says on the terminal: nothing where there are no rules."""
+    if not config.fail_if:
+        return []
+    return [f"Gate: {stopped if stopped is not None else 'passed'}"]

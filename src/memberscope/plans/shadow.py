@@ -1,0 +1,262 @@
+"""Who is a member of which of many models: the two designs of shadow models, and what each promises.
+
+``half``: every model, target or shadow, is trained on half of one pool. Models come in complementary pairs, so each record is in exactly
+one of each pair. Any model may be the target; its twin then leaves the shadows, and the rest contain each record exactly half the time,
+independently of the target. (Counting the target itself into "exactly half" would give LiRA an AUC of 0.43 to 0.48 on no signal.)
+
+``disjoint``: no shadow sees a record of the targets'. Targets share a block of records, shadows a pool of their own, and each model is
+trained on a random half of its block or pool. What an outside attacker can do who has data like the target's, but not the target's.
+
+Plain index arithmetic over labels, like `memberscope.plans.split`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import seeds
+from memberscope.errors import UserError, nearest
+from memberscope.npz import read_npz, write_npz
+from memberscope.plans.split import Index, spread
+
+Rows = NDArray[np.intp]
+DESIGNS = ("half", "disjoint")
+LEAST_HALF = 10  # members of a model
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShadowPlan:
+    """The membership of every model of a study, over one data set.
+
+    Attributes:
+        design: ``half`` or ``disjoint``.
+        records: (n,) positions in the data set of all records that some model may be trained on.
+        block: (n,) of what the targets are trained on and audited on: true for the targets' records. All true in ``half``.
+        member: (n_models, n) bool, is the record in the model's training set?
+        targets: (n_targets,) the models that are audited in turn.
+        population: (p,) positions of records that no model is trained on.
+        coin_flips: was the membership of every record in every model drawn by an independent fair coin (in ``half``: one coin a pair)?
+            Otherwise it was balanced: within each class, half of the records, one more or less where their number is odd.
+
+    Raises:
+        ValueError: the plan does not keep what its design promises.
+    """
+
+    design: str
+    records: Index
+    block: NDArray[np.bool_]
+    member: NDArray[np.bool_]
+    targets: Rows
+    population: Index
+    coin_flips: bool
+
+    def __post_init__(self) -> None:
+        """Check what the design promises."""
+        if self.design not in DESIGNS:
+            raise ValueError(f"design {self.design}; there are {', '.join(DESIGNS)}")
+        if self.member.dtype != np.bool_ or self.block.dtype != np.bool_:
+            raise ValueError("member and block of a shadow plan must be bool")
+        if (
+            not (0 < len(np.unique(self.targets)) == len(self.targets))
+            or not np.isin(self.targets, np.arange(len(self.member))).all()
+        ):
+            raise ValueError("targets of a shadow plan must be different models of it, at least one")
+        every = np.concatenate([self.records, self.population])
+        if len(np.unique(every)) != len(every):
+            raise ValueError("the records and the population of a shadow plan repeat a record")
+        if self.member.shape != (len(self.member), len(self.records)) or self.block.shape != self.records.shape:
+            raise ValueError("membership does not fit the records")
+        if self.design == "half":
+            if not self.block.all():
+                raise ValueError("the block of a half plan is all of its records")
+            if len(self.member) % 2 or not (self.member[0::2] ^ self.member[1::2]).all():
+                raise ValueError("models 2i and 2i+1 of a half plan must be complementary")
+        else:
+            shadow = np.ones(len(self.member), dtype=np.bool_)
+            shadow[self.targets] = False
+            if self.member[shadow][:, self.block].any() or self.member[~shadow][:, ~self.block].any():
+                raise ValueError("a shadow of a disjoint plan is trained on a record of the targets', or the reverse")
+
+    @property
+    def n_models(self) -> int:
+        """All models: targets and shadows."""
+        return len(self.member)
+
+    @property
+    def audited(self) -> Rows:
+        """(m,) positions in `records` of what every target is audited on: its members and as many others."""
+        return np.flatnonzero(self.block)
+
+    def shadows_of(self, target: int) -> Rows:
+        """The models that serve as shadows when `target` is audited: all but itself and its twin, or those of the shadows' pool."""
+        models: Rows = np.arange(self.n_models)
+        return models[models // 2 != target // 2] if self.design == "half" else np.setdiff1d(models, self.targets)
+
+    def with_pool(self, pool: Index, labels: NDArray[np.int64], *, seed: int) -> ShadowPlan:
+        """The same targets and population, with shadows that are trained on halves of other records.
+
+        Args:
+            pool: (m,) positions of the new pool, none of them the targets' or the population's.
+            labels: (n,) class of each record of the data set.
+            seed: the stream ``("shadow_plan", "pool")`` draws the halves.
+
+        Raises:
+            UserError: a plan of design ``half``, or a pool of fewer than 20 records.
+        """
+        if self.design != "disjoint":
+            raise UserError(f"design={self.design}: shadows have no pool of their own; allowed here: disjoint")
+        if len(pool) < 2 * LEAST_HALF:
+            raise UserError(f"shadow_data: {len(pool)} records; allowed: at least {2 * LEAST_HALF}")
+        rng = seeds.stream(seed, "shadow_plan", "pool")
+        own = self.audited
+        member = np.zeros((self.n_models, len(own) + len(pool)), dtype=np.bool_)
+        member[:, : len(own)] = self.member[:, own]
+        for shadow in np.setdiff1d(np.arange(self.n_models), self.targets):
+            member[shadow, len(own) :] = _half(labels[pool], self.coin_flips, rng)
+        return ShadowPlan(
+            design=self.design, records=np.concatenate([self.records[own], pool]), block=np.arange(member.shape[1]) < len(own),
+            member=member, targets=self.targets, population=self.population, coin_flips=self.coin_flips,
+        )  # fmt: skip
+
+    def members(self, model: int) -> Index:
+        """Positions in the data set of what `model` is trained on, in ascending order of `records`."""
+        chosen: Index = self.records[self.member[model]]
+        return chosen
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the design, the records, the membership matrix and the population."""
+        sha = hashlib.sha256(f"{self.design} {self.coin_flips} {self.member.shape}".encode())
+        for array in (self.records, self.population, self.targets):
+            sha.update(len(array).to_bytes(8, "little"))
+            sha.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+        for mask in (self.block, self.member):
+            sha.update(np.packbits(mask).tobytes())
+        return sha.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write the plan as an ``.npz``."""
+        arrays = {name: getattr(self, name) for name in ("records", "block", "member", "targets", "population")}
+        write_npz(path, {**arrays, "design": np.array(self.design), "coin_flips": np.array(self.coin_flips)})
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: the file is damaged, lacks an array, or holds a plan that breaks its promise.
+        """
+        arrays = read_npz(path)
+        try:
+            design, coin_flips = str(arrays.pop("design")), bool(arrays.pop("coin_flips"))
+            return cls(design=design, coin_flips=coin_flips, **arrays)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: not a shadow plan ({error}); allowed: what ShadowPlan.save wrote") from None
+
+
+def make_shadow_plan(
+    labels: NDArray[np.int64],
+    *,
+    design: str,
+    members: int,
+    population: int | str,
+    shadows: int,
+    targets: int,
+    coin_flips: bool,
+    seed: int,
+) -> ShadowPlan:
+    """Draw a plan, balanced by class unless `coin_flips`.
+
+    Args:
+        labels: (n,) class of each record of the data set.
+        design: ``half`` or ``disjoint``.
+        members: records that each model is trained on (with coin flips: on average). The targets' block holds twice as many, and so
+            does, in ``disjoint``, the shadows' pool.
+        population: records that no model sees, or ``"auto"``: as many as `members`, fewer where the data set has no more.
+        shadows: how many shadow models each target is attacked with. ``half`` trains two more (the target and its twin).
+        targets: how many models are audited in turn.
+        coin_flips: draw each membership by a fair coin of its own.
+        seed: the streams ``("shadow_plan", ...)`` of this seed decide.
+
+    Raises:
+        UserError: an unknown design; no shadows, or an odd number where pairs are needed; more targets than models; a data set too
+            small, with the largest `members` that fits.
+    """
+    if design not in DESIGNS:
+        raise UserError(f"design={design}: unknown; allowed: {', '.join(DESIGNS)}{nearest(design, DESIGNS)}")
+    if shadows < 1:
+        raise UserError(f"shadows={shadows}: none; allowed: at least {2 if design == 'half' else 1}")
+    if design == "half" and shadows % 2:
+        raise UserError(
+            f"shadows={shadows}: odd; design=half trains complementary pairs; allowed: {shadows - 1 or 2} or {shadows + 1}"
+        )
+    most = shadows + 2 if design == "half" else targets
+    if not 1 <= targets <= most:
+        raise UserError(f"targets={targets}: allowed: 1 to {most}, the models that design=half with shadows={shadows} trains")
+    _check_room(len(labels), design, members, population)
+    blocks = 2 if design == "half" else 4
+    order = spread(labels, seeds.stream(seed, "shadow_plan", "order"))
+    n_records = blocks * members
+    n_population = min(members, len(labels) - n_records) if population == "auto" else int(population)
+    records, outside = order[:n_records], order[n_records : n_records + n_population]
+    block = np.zeros(n_records, dtype=np.bool_)
+    block[: 2 * members] = True
+    rng = seeds.stream(seed, "shadow_plan", "coin" if coin_flips else "balanced")
+    of_class = labels[records]
+    if design == "half":
+        first = np.stack([_half(of_class, coin_flips, rng) for _ in range(shadows // 2 + 1)])
+        member = np.stack([first, ~first], axis=1).reshape(shadows + 2, n_records)
+        return ShadowPlan(
+            design=design, records=records, block=block, member=member, targets=_spread_targets(targets, shadows + 2),
+            population=outside, coin_flips=coin_flips,
+        )  # fmt: skip
+    member = np.zeros((targets + shadows, n_records), dtype=np.bool_)
+    for model in range(targets + shadows):
+        side = block if model < targets else ~block
+        member[model, side] = _half(of_class[side], coin_flips, rng)
+    return ShadowPlan(
+        design=design, records=records, block=block, member=member, targets=np.arange(targets), population=outside, coin_flips=coin_flips
+    )  # fmt: skip
+
+
+def _check_room(available: int, design: str, members: int, population: int | str) -> None:
+    blocks = 2 if design == "half" else 4
+    outside = 0 if population == "auto" else int(population)
+    fits = (available - outside) // blocks
+    if members <= fits and members >= LEAST_HALF:
+        return
+    held = f"{blocks} x members" + (f" and {outside} for the population" if outside else "")
+    if fits < LEAST_HALF:
+        raise UserError(f"population={population}: design={design} needs {held}; the data set has {available} records")
+    raise UserError(
+        f"members={members}: design={design} needs {held}, and the data set has {available} records; allowed: {LEAST_HALF} to {fits}"
+    )
+
+
+def _half(labels: NDArray[np.int64], coin_flips: bool, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """(n,) bool: a fair coin each, or half of each class (and half of those that are left over where classes are odd)."""
+    n = len(labels)
+    if coin_flips:
+        return rng.random(n) < 0.5
+    order = rng.permutation(n)
+    order = order[np.argsort(labels[order], kind="stable")]  # class by class, in random order within
+    chosen = np.zeros(n, dtype=np.bool_)
+    # Of two neighbours in this order one is in: half of each class, and of two odd classes that meet, one record more in one of them.
+    pairs = order[: n - n % 2].reshape(-1, 2)
+    side = rng.integers(0, 2, size=len(pairs))
+    chosen[pairs[np.arange(len(pairs)), side]] = True
+    if n % 2:
+        chosen[order[-1]] = rng.random() < 0.5
+    return chosen
+
+
+def _spread_targets(targets: int, models: int) -> Rows:
+    """Models to audit, from as many different pairs as there are: first one of each pair, then the twins."""
+    order: Rows = np.concatenate([np.arange(0, models, 2), np.arange(1, models, 2)])
+    return order[:targets]

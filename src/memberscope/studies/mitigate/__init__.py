@@ -1,0 +1,1 @@
+"""The study `mitigate`, and what it alone needs."""

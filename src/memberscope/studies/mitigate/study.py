@@ -1,0 +1,188 @@
+"""Entry point `mitigate`: what each defence buys and costs, against an attacker who knows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import metrics, seeds, signals
+from memberscope.attacks import registry
+from memberscope.audit.run import run_audit
+from memberscope.config import MitigateConfig, groups
+from memberscope.datasets import LabeledData, duplicates, load_dataset
+from memberscope.errors import UserError
+from memberscope.evidence import Evidence
+from memberscope.interrupt import StopFlag
+from memberscope.plans.shadow import make_shadow_plan
+from memberscope.plans.split import replace_labels
+from memberscope.predictions import Predictions, ShadowPredictions
+from memberscope.progress import Progress
+from memberscope.release import parse_release
+from memberscope.release.apply import release_evidence
+from memberscope.release.undo import undo
+from memberscope.studies.data_notes import log_reading, with_reading
+from memberscope.studies.mitigate.answer import Climb, conclude
+from memberscope.studies.mitigate.models import TARGET, Bench, Defended, defend, number, promised
+from memberscope.studies.mitigate.rungs import Rung, check_attacks, check_releases, rungs
+from memberscope.studies.result import StudyResult
+from memberscope.tracking import Tracker, as_json
+from memberscope.training.keras.recipe import Recipe
+
+ATTACKS = (
+    "threshold_loss", "trained_lr", "trained_mlp", "metric_correctness", "metric_entropy", "metric_modified_entropy", "shadow_shokri",
+    "lira_online", "lira_offline", "rmia_online", "label_only_gap", "label_only_robust",
+)  # fmt: skip
+LEAST_PART = 50  # records of the population, of validation, and of the defender's reference, each
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """What the bounds of epsilon of all rungs are compared with.
+
+    Attributes:
+        delta: of every bound in the ladder: that of DP-SGD's promise if a rung makes one.
+        epsilon: what DP-SGD promises; None if no rung promises a finite epsilon.
+    """
+
+    delta: float = 1e-5
+    epsilon: float | None = None
+
+
+def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
+    """Run the ladder; `tracker` is the parent, with a child a rung.
+
+    Raises:
+        UserError: before anything trains, for whatever would fail later.
+        Interrupted: rungs that were trained stay in the store.
+    """
+    ladder = rungs(config)
+    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates)
+    duplicates.check_each_once(data)
+    data = data.choose(config.classes, choice=config.class_choice, seed=config.seed)
+    recipe = Recipe.of(config, config)
+    recipe.check(data.shape)
+    check_releases(ladder, classes=data.classes)
+    names = attack_names(ladder)
+    check_attacks(ladder)
+    for seed in range(config.seed, config.seed + config.seeds):
+        check_batches(prepare(data, config, seed), recipe, config, ladder)
+    promise = Promise() if number(config.delta) is None else Promise(delta=float(config.delta))
+    if any(rung.training == "dp" for rung in ladder):
+        private = promised(prepare(data, config, config.seed), recipe, config)
+        promise = Promise(delta=private.delta, epsilon=private.epsilon if np.isfinite(private.epsilon) else None)
+        config = replace(config, delta=private.delta)
+    tracker.text(as_json(groups(config)), "study.json")
+    said = log_reading(data, tracker)
+    climbs: dict[str, list[Climb]] = {rung.name: [] for rung in ladder}
+    with Progress(len(ladder) * config.seeds, "ladder", unit="rung") as progress:
+        for seed in range(config.seed, config.seed + config.seeds):
+            bench = prepare(data, config, seed)
+            trained: dict[str, Defended] = {}
+            for rung in ladder:
+                stop.check()
+                if rung.training not in trained:
+                    trained[rung.training] = defend(rung.training, bench, recipe, config, stop, shadows=rung.shadows)
+                climbs[rung.name].append(climb(rung, trained[rung.training], bench, names, promise))
+                progress.advance(note=f"{rung.name}, seed {seed}")
+    return with_reading(conclude(config, ladder, climbs, tracker), said)
+
+
+def attack_names(ladder: Sequence[Rung]) -> tuple[str, ...]:
+    """The attacks of every rung: `ATTACKS` and what the rungs are judged by."""
+    primary = [registry.get(rung.primary).name for rung in ladder]
+    return tuple(dict.fromkeys([*ATTACKS, *primary]))
+
+
+def check_batches(bench: Bench, recipe: Recipe, config: MitigateConfig, ladder: Sequence[Rung]) -> None:
+    """Raise UserError for a batch larger than a model's members."""
+    least = int(bench.plan.member.sum(axis=1).min())
+    for name, size in (("batch_size", recipe.batch_size), ("private_batch_size", config.private_batch_size)):
+        if size > least and (name == "batch_size" or any(rung.training == "dp" for rung in ladder)):
+            raise UserError(f"{name}={size}: more than the members of a model; allowed: 1 to {least}")
+
+
+def prepare(data: LabeledData, config: MitigateConfig, seed: int) -> Bench:
+    """The seed's plan (design half), labels after noise, and what is outside the plan in three parts."""
+    usual, largest = (data.sizes.members if data.sizes else 0), len(data) // 4
+    members = (min(usual, largest) if usual else largest) if config.members == "auto" else int(config.members)
+    plan = make_shadow_plan(
+        data.y, design="half", members=members, population=3 * LEAST_PART, shadows=max(2, config.shadows), targets=1,
+        coin_flips=config.coin_flips == "yes", seed=seed,
+    )  # fmt: skip
+    outside = np.setdiff1d(np.arange(len(data)), plan.records)
+    parts = np.array_split(seeds.stream(seed, "mitigate", "outside").permutation(outside), 3)
+    noise = data.label_noise if config.label_noise == "auto" else float(config.label_noise)
+    sides = {"records": plan.records, "outside": outside}
+    noisy = data.with_labels(replace_labels(data.y, sides, share=noise, classes=data.classes, seed=seed))
+    return Bench(data=noisy, plan=plan, population=parts[0], validation=parts[1], reference=parts[2], seed=seed)
+
+
+def climb(rung: Rung, defended: Defended, bench: Bench, names: Sequence[str], promise: Promise) -> Climb:
+    """Release what the models said, audit it, and measure what is left of its use."""
+    plan, data = bench.plan, bench.data
+    labels, ids = data.y[plan.records], plan.records
+    whole = Predictions(logits=defended.logits[TARGET], labels=labels, member=plan.member[TARGET], record_ids=ids)
+    rows = plan.shadows_of(TARGET) if rung.shadows else np.empty(0, dtype=np.intp)
+    models = 1 + len(rows)
+    evidence = Evidence(
+        target=whole,
+        shadows=ShadowPredictions(logits=defended.logits[1:models], labels=labels, member=plan.member[rows], record_ids=ids)
+        if len(rows)
+        else None,
+        population=ShadowPredictions(
+            logits=defended.population[:models], labels=data.y[bench.population],
+            member=np.zeros((models, len(bench.population)), dtype=np.bool_),
+        ),
+        perturbed_labels=defended.perturbed,
+    )  # fmt: skip
+    asked = parse_release(rung.release)
+    release = asked.fit(defence_data(defended, bench), seed=bench.seed) if asked.unfitted else asked
+    published = whole
+    if release.steps:
+        evidence = release_evidence(evidence, release, shadow_release=asked, seed=bench.seed)
+        published, evidence = evidence.target, undo(evidence, release)
+    # All rungs' bounds are at the promise's delta: at a smaller one, a bound may exceed the promise without contradicting it, and
+    # bounds at different deltas cannot be compared.
+    report = run_audit(
+        evidence, attacks=names, slices=("entire",), seed=bench.seed, coin_flips=plan.coin_flips, delta=promise.delta,
+        promise=promise.epsilon,
+    )  # fmt: skip
+    return Climb(rung=rung, seed=bench.seed, report=report, utility=utility(published), defended=defended)
+
+
+def defence_data(defended: Defended, bench: Bench) -> Predictions:
+    """What MemGuard's classifier learns from: the members, and the reference records, which are never audited."""
+    member = bench.plan.member[TARGET]
+    inside = bench.plan.records[member]
+    return Predictions(
+        logits=np.concatenate([defended.logits[TARGET][member], defended.reference]),
+        labels=bench.data.y[np.concatenate([inside, bench.reference])],
+        member=np.arange(len(inside) + len(bench.reference)) < len(inside),
+    )
+
+
+def utility(target: Predictions) -> dict[str, float]:
+    """Accuracy on members and non-members; of the non-members' confidences the loss in nats and the expected calibration error."""
+    outside = ~target.member
+    right = signals.correctness(target)
+    found = {"train/accuracy": float(right[target.member].mean()), "val/accuracy": float(right[outside].mean())}
+    if target.form in ("logits", "probs"):
+        found["val/loss"] = float(signals.loss_nats(target)[outside].mean())
+        found["val/ece"] = calibration_error(target, outside)
+    return found
+
+
+def calibration_error(target: Predictions, outside: NDArray[np.bool_]) -> float:
+    """The expected calibration error of what is published; rows that sum to less than one are scaled up to it."""
+    assert target.labels is not None
+    if target.logits is not None:
+        shifted = target.logits[outside].astype(np.float64)
+        probs = np.exp(shifted - shifted.max(axis=1, keepdims=True))
+    else:
+        assert target.probs is not None
+        probs = target.probs[outside].astype(np.float64)
+    probs = probs / probs.sum(axis=1, keepdims=True)
+    return metrics.expected_calibration_error(probs, target.labels[outside], rng=seeds.stream(0, "ece"), draws=1).value

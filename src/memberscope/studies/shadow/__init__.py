@@ -1,0 +1,1 @@
+"""The study `shadow`, and what it alone needs."""

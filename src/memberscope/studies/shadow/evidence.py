@@ -1,0 +1,181 @@
+"""What every model of a shadow study said, asked once; and the evidence against each target, put together from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import queries, seeds
+from memberscope.datasets import LabeledData
+from memberscope.evidence import Evidence, Trajectories
+from memberscope.interrupt import StopFlag
+from memberscope.plans.shadow import ShadowPlan
+from memberscope.plans.split import Index
+from memberscope.predictions import Predictions, ShadowPredictions
+from memberscope.progress import Progress
+from memberscope.signals import loss_nats
+
+if TYPE_CHECKING:
+    from memberscope.training.keras.fleet import Fleet
+    from memberscope.training.keras.recipe import Recipe
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bench:
+    """All models of a plan and what they said of the plan's records.
+
+    Attributes:
+        data: the records, labels after noise.
+        plan: who is a member of which model.
+        fleet: the trained models, in the order of the plan.
+        logits: (n_models, n, classes) of the plan's records.
+        population: (n_models, p, classes) of the plan's population.
+        augmented: (n_models, n, queries, classes) of copies of the records; None where they have no copies.
+    """
+
+    data: LabeledData
+    plan: ShadowPlan
+    fleet: Fleet
+    logits: Logits
+    population: Logits
+    augmented: Logits | None = None
+
+    def evidence(self, target: int, shadows: Sequence[int] | NDArray[np.intp] | None = None) -> Evidence:
+        """The evidence against one target: its own outputs, those of its shadows (or of some of them), and the population.
+
+        Args:
+            target: a model of the plan.
+            shadows: models; None for all that the plan lets serve.
+        """
+        plan, data = self.plan, self.data
+        rows = plan.shadows_of(target) if shadows is None else np.asarray(shadows, dtype=np.intp)
+        own, labels = plan.audited, data.y[plan.records]
+        audited = plan.records[own]
+        outside = [target, *rows]
+        return Evidence(
+            target=Predictions(
+                logits=self.logits[target][own],
+                labels=labels[own],
+                member=plan.member[target][own],
+                record_ids=audited,
+                inputs=data.x[audited],
+            ),
+            shadows=ShadowPredictions(
+                logits=self.logits[rows], labels=labels, member=plan.member[rows], record_ids=plan.records
+            ),
+            population=ShadowPredictions(
+                logits=self.population[outside],
+                labels=data.y[plan.population],
+                member=np.zeros((len(outside), len(plan.population)), dtype=np.bool_),
+                record_ids=plan.population,
+            )
+            if len(plan.population)
+            else None,
+            population_inputs=data.x[plan.population] if len(plan.population) else None,
+            augmented=None if self.augmented is None else self.augmented[np.array(outside)][:, own],
+        )
+
+
+def ask(data: LabeledData, plan: ShadowPlan, fleet: Fleet, *, copies: int, stop: StopFlag) -> Bench:
+    """Ask every model about the plan's records, its population, and, of images, `copies` augmented copies of each record."""
+    several = copies > 1 and queries.is_image(data.x)
+    with Progress(2 + (copies if several else 0), "asking all models", unit="query") as progress:
+        x = data.x[plan.records]
+        logits = fleet.logits(x)
+        progress.advance()
+        stop.check()
+        population = fleet.logits(data.x[plan.population])
+        progress.advance()
+        augmented = None
+        if several:
+            augmented = np.empty((*logits.shape[:2], copies, logits.shape[2]), dtype=np.float32)
+            for number, copy in enumerate(queries.augmentations(x, copies)):
+                stop.check()
+                augmented[:, :, number] = logits if number == 0 else fleet.logits(copy)
+                progress.advance()
+    return Bench(data=data, plan=plan, fleet=fleet, logits=logits, population=population, augmented=augmented)
+
+
+def ask_more(
+    bench: Bench,
+    target: int,
+    *,
+    recipe: Recipe,
+    perturbed: int,
+    distill_epochs: int,
+    seed: int,
+    stop: StopFlag,
+    wanted: Callable[[str], bool] = lambda need: True,
+) -> Evidence:
+    """The evidence against one target, with the queries that are too many to make for all: perturbed copies, gradients, distillations.
+
+    Args:
+        bench: what was asked of all models.
+        target: the audited model.
+        recipe: of the models, for the students of the distillation.
+        perturbed: copies a record.
+        distill_epochs: of the target's student and of one shadow's.
+        seed: of the copies and the students.
+        stop: checked between steps.
+        wanted: is that field of `Evidence` needed by any attack?
+    """
+    from memberscope.training.keras.fit import to_tensor
+
+    evidence = bench.evidence(target)
+    plan, data = bench.plan, bench.data
+    own = plan.audited
+    audited = plan.records[own]
+    changes: dict[str, Any] = {}
+    students = distill_epochs * 2 if wanted("trajectories") and len(plan.population) else 0
+    copies = perturbed if wanted("perturbed_labels") else 0
+    gradients = 1 if wanted("gradients") else 0
+    with Progress(copies + students + gradients, "asking the target", unit="query") as progress:
+        if copies:
+            said = np.empty((len(own), copies), dtype=np.int64)
+            for number, copy in enumerate(queries.perturbations(data.x[audited], copies, seed=seed)):
+                stop.check()
+                said[:, number] = bench.fleet.logits(copy, models=[target])[0].argmax(axis=1)
+                progress.advance()
+            changes["perturbed_labels"] = said
+        x = to_tensor(data.x) if students or gradients else None
+        if gradients:
+            from memberscope.training.keras.gradients import gradient_norms
+
+            stop.check()
+            model = bench.fleet.model(target)
+            changes["gradients"] = gradient_norms(
+                model, x, audited, data.y[audited], scale=data.scale, between_batches=lambda records: stop.check()
+            )
+            progress.advance()
+        if students:
+            shadow = int(plan.shadows_of(target)[0])
+
+            def trace(model: int, watched: Index, final: Logits) -> NDArray[np.float64]:
+                from memberscope.training.keras.distill import distill
+
+                def between() -> None:
+                    stop.check()
+                    progress.advance()
+
+                losses = distill(
+                    recipe, x, scale=data.scale, classes=data.classes, transfer=plan.population, teacher_logits=bench.population[model],
+                    watched=watched, watched_labels=data.y[watched], epochs=distill_epochs, seed=seeds.integer(seed, "student", model),
+                    between_epochs=between,
+                )  # fmt: skip
+                said = Predictions(logits=final, labels=data.y[watched], member=np.arange(len(watched)) < 1)
+                return np.column_stack([losses, loss_nats(said)])
+
+            pool = np.flatnonzero(plan.block if plan.design == "half" else ~plan.block)
+            changes["trajectories"] = Trajectories(
+                target=trace(target, audited, bench.logits[target][own]),
+                shadow=trace(shadow, plan.records[pool], bench.logits[shadow][pool]),
+                shadow_labels=data.y[plan.records[pool]],
+                shadow_member=plan.member[shadow][pool],
+            )
+    return replace(evidence, **changes)

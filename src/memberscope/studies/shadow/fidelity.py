@@ -1,0 +1,237 @@
+"""How faithful must a shadow be? The same attacks with shadows that resemble the target less and less, from the target itself as its own
+shadow (where threshold attacks stand) to models of another architecture and models of random records.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import metrics, queries, seeds
+from memberscope.attacks import registry
+from memberscope.attacks.base import Skip
+from memberscope.datasets import LabeledData
+from memberscope.evidence import Evidence
+from memberscope.models import largest_depth
+from memberscope.plans.split import Index
+from memberscope.predictions import ShadowPredictions
+from memberscope.studies.shadow.evidence import Bench
+from memberscope.studies.shadow.rotation import point_figures
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from memberscope.training.keras.fleet import Fleet
+    from memberscope.training.keras.recipe import Recipe
+
+SHADOWS = 8
+ATTACKS = ("metric_modified_entropy", "shadow_shokri", "lira_offline", "rmia_offline")
+FIGURES = ("balanced_accuracy", "auc", "tpr_at_fpr_0_01")
+BASE = "same recipe, same pool"
+Train = Callable[[LabeledData, Sequence[Index], "Recipe", Sequence[int], str], "Fleet"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One way in which shadows differ from the target.
+
+    Attributes:
+        name: for the table.
+        recipe: of the shadows.
+        data: what they are trained on; None for the targets' own pool, with the plan's own membership.
+        shadows: how many serve.
+    """
+
+    name: str
+    recipe: Recipe
+    data: LabeledData | None = None
+    shadows: int = SHADOWS
+
+
+def variants(bench: Bench, recipe: Recipe, *, seed: int) -> list[Variant]:
+    """What to try: fewer shadows, other depths, another width, another architecture; other, noisy and shuffled records.
+
+    Records that replace the pool are as many as the pool's (other records may be fewer, and their name says how many), so that shadows
+    have as many members as the target; of a disjoint plan they come from the shadows' own pool, never from the targets' records.
+    """
+    data, plan = bench.data, bench.plan
+    found = [Variant(name=BASE, recipe=recipe), Variant(name="two shadows", recipe=recipe, shadows=2)]
+    plain = dataclasses.replace(recipe, widths=())
+    for depth in (1, 2 * recipe.depth):
+        most = largest_depth(recipe.model, data.shape)
+        if depth != recipe.depth and (most is None or depth <= most):
+            found.append(
+                Variant(name=f"depth {depth} instead of {recipe.depth}", recipe=dataclasses.replace(plain, depth=depth))
+            )
+    narrow = max(8, recipe.width // 8)
+    found.append(Variant(name=f"width {narrow} instead of {recipe.width}", recipe=dataclasses.replace(plain, width=narrow)))
+    other = "tanh" if recipe.activation != "tanh" else "relu"
+    found.append(Variant(name=f"{other} instead of {recipe.activation}", recipe=dataclasses.replace(recipe, activation=other)))
+    if recipe.model == "conv":
+        found.append(Variant(name="dense instead of conv", recipe=dataclasses.replace(plain, model="dense")))
+    own = plan.records if plan.design == "half" else plan.records[~plan.block]  # what shadows of the same pool are drawn from
+    outside = np.setdiff1d(np.arange(len(data)), plan.records)
+    if len(outside) >= 40:
+        # As many as the pool holds, where there are as many: otherwise the variant would be of larger shadows, too.
+        outside = seeds.stream(seed, "fidelity", "outside").permutation(outside)[: len(own)]
+        part = dataclasses.replace(data, x=data.x[outside], y=data.y[outside])
+        found.append(Variant(name=f"other records ({len(outside)})", recipe=recipe, data=part))
+    pool = dataclasses.replace(data, x=data.x[own], y=data.y[own])
+    noisy = queries.perturbed(pool.x, bit_rate=0.1, noise_scale=0.2, rng=seeds.stream(seed, "perturb", 3))
+    found.append(
+        Variant(
+            name="noisy records",
+            recipe=recipe,
+            data=dataclasses.replace(pool, x=noisy),
+        )
+    )
+    junk = seeds.stream(seed, "fidelity", "junk").permuted(pool.x.reshape(len(pool), -1), axis=0).reshape(pool.x.shape)
+    found.append(Variant(name="shuffled features", recipe=recipe, data=dataclasses.replace(pool, x=junk)))
+    return found
+
+
+def measure(bench: Bench, recipe: Recipe, train: Train, *, seed: int, workers: int | None = None) -> pd.DataFrame:
+    """Train each variant's shadows and attack every target with them.
+
+    Returns:
+        Columns variant, attack, figure, mean, ci_low, ci_high (t over targets), difference, difference_ci_low, difference_ci_high
+        (paired with `BASE`), targets. The balanced accuracy is of the attack's own decisions.
+    """
+    import pandas as pd
+
+    frames = [_of_evidence("the target itself", own_shadow(bench), seed=seed, workers=workers)]
+    trained: dict[tuple[Recipe, str], Any] = {}
+    for variant in variants(bench, recipe, seed=seed):
+        key = (variant.recipe, variant.data.digest if variant.data is not None else "")
+        if key not in trained:
+            trained[key] = _shadows(bench, variant, train, seed=seed)
+        frames.append(_of_evidence(variant.name, trained[key](variant.shadows), seed=seed, workers=workers))
+    return summarize(pd.concat(frames, ignore_index=True))
+
+
+def own_shadow(bench: Bench) -> dict[int, Evidence]:
+    """Each target as its own, only shadow: its attacker knows who the members are.
+
+    The shadow carries no record ids: an attack that compares a record with itself under a model whose membership it knows would be told
+    the answer.
+    """
+    found = {}
+    for target in bench.plan.targets.tolist():
+        evidence = bench.evidence(target)
+        own = evidence.target
+        assert own.logits is not None
+        shadow = ShadowPredictions(logits=own.logits[None], labels=own.labels, member=own.member[None])
+        found[target] = Evidence(target=own, shadows=shadow)
+    return found
+
+
+def _shadows(bench: Bench, variant: Variant, train: Train, *, seed: int) -> Callable[[int], dict[int, Evidence]]:
+    """Train a variant's models; what is returned gives every target its evidence with so many of them."""
+    plan = bench.plan
+    targets = plan.targets.tolist()
+    if variant.data is None:
+        shadows = sorted({int(model) for target in targets[:1] for model in plan.shadows_of(target)[:SHADOWS]} | _twins(bench))
+        model_seeds = [seeds.integer(seed, "fidelity", variant.name, model) for model in shadows]
+        fleet = train(bench.data, [plan.members(model) for model in shadows], variant.recipe, model_seeds, variant.name)
+        logits = fleet.logits(bench.data.x[plan.records])
+        population = fleet.logits(bench.data.x[plan.population])  # empty where every record is in the plan
+
+        def on_pool(count: int) -> dict[int, Evidence]:
+            found = {}
+            for target in targets:
+                allowed = set(plan.shadows_of(target).tolist())
+                rows = [place for place, model in enumerate(shadows) if model in allowed][:count]
+                evidence = bench.evidence(target, [shadows[place] for place in rows])
+                assert evidence.shadows is not None
+                outside = evidence.population and dataclasses.replace(
+                    evidence.population, logits=np.concatenate([bench.population[[target]], population[rows]])
+                )
+                found[target] = dataclasses.replace(
+                    evidence,
+                    augmented=None,
+                    shadows=dataclasses.replace(evidence.shadows, logits=logits[rows]),
+                    population=outside,
+                )
+            return found
+
+        return on_pool
+    data = variant.data
+    rng = seeds.stream(seed, "fidelity", variant.name)
+    half = len(data) // 2
+    first = [rng.permutation(len(data))[: 2 * half] for _ in range(SHADOWS // 2)]
+    sides = [side for order in first for side in (np.sort(order[:half]), np.sort(order[half:]))]
+    fleet = train(
+        data, sides, variant.recipe, [seeds.integer(seed, "fidelity", variant.name, k) for k in range(SHADOWS)], variant.name
+    )
+    logits, member = fleet.logits(data.x), np.zeros((SHADOWS, len(data)), dtype=np.bool_)
+    for row, side in zip(member, sides, strict=True):
+        row[side] = True
+
+    def elsewhere(count: int) -> dict[int, Evidence]:
+        shadows = ShadowPredictions(logits=logits[:count], labels=data.y, member=member[:count])
+        return {target: Evidence(target=bench.evidence(target).target, shadows=shadows) for target in targets}
+
+    return elsewhere
+
+
+def _twins(bench: Bench) -> set[int]:
+    """The pair of the first target too, so that later targets have as many shadows as the first."""
+    first = int(bench.plan.targets[0])
+    return {first, first ^ 1} if bench.plan.design == "half" else set()
+
+
+def _of_evidence(variant: str, evidence: dict[int, Evidence], *, seed: int, workers: int | None) -> pd.DataFrame:
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for target, known in evidence.items():
+        for name in ATTACKS:
+            result = registry.get(name).score(known, seed=seed, workers=workers)
+            if isinstance(result, Skip):
+                continue
+            member = known.target.member
+            figures = point_figures(result.scores, member)
+            if result.decisions is not None:
+                figures["balanced_accuracy"] = _balanced(result.decisions, member)
+            rows += [
+                {"variant": variant, "target": target, "attack": name, "figure": figure, "value": figures[figure]}
+                for figure in FIGURES
+                if figure in figures
+            ]
+    return pd.DataFrame(rows, columns=["variant", "target", "attack", "figure", "value"])
+
+
+def _balanced(decisions: NDArray[np.bool_], member: NDArray[np.bool_]) -> float:
+    return float((decisions[member].mean() + 1.0 - decisions[~member].mean()) / 2)
+
+
+def summarize(frame: pd.DataFrame) -> pd.DataFrame:
+    """Means over targets, and paired differences from `BASE`; see `measure`."""
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    wide = frame.pivot_table(index=["attack", "figure", "target"], columns="variant", values="value", sort=False)
+    for (attack, figure), part in wide.groupby(level=["attack", "figure"], sort=False):
+        for variant in frame["variant"].unique():
+            values = part[variant].dropna()
+            if not len(values):
+                continue
+            seen = metrics.paired_seeds(values.to_numpy())
+            row = {
+                "variant": variant, "attack": attack, "figure": figure, "mean": seen.mean, "ci_low": seen.ci_low, "ci_high": seen.ci_high,
+                "targets": seen.n_seeds,
+            }  # fmt: skip
+            against = (part[variant] - part[BASE]).dropna()
+            if variant != BASE and len(against):
+                apart = metrics.paired_seeds(against.to_numpy())
+                row |= {"difference": apart.mean, "difference_ci_low": apart.ci_low, "difference_ci_high": apart.ci_high}
+            rows.append(row)
+    columns = [
+        "variant", "attack", "figure", "mean", "ci_low", "ci_high", "difference", "difference_ci_low", "difference_ci_high", "targets",
+    ]  # fmt: skip
+    return pd.DataFrame(rows).reindex(columns=columns)

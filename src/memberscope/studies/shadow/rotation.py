@@ -1,0 +1,255 @@
+"""Each of several models takes its turn as the target: how strong an attack is over targets, over numbers of shadows, against another.
+
+Targets of one plan share their pool and most of their shadows, and differ in membership, weights and order. An interval over them speaks
+of this data set, this recipe and this pool.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import metrics
+from memberscope.attacks import registry
+from memberscope.attacks.base import Attack, Skip
+from memberscope.metrics.area import auc_value
+from memberscope.metrics.curve import rank
+from memberscope.metrics.low_fpr import tpr_value
+from memberscope.studies.shadow.evidence import Bench
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RATES = (0.1, 0.01, 0.001)
+FIGURES = ("auc", *(f"tpr_at_fpr_{metrics.rate_name(rate)}" for rate in RATES))
+ROTATED = {"target", "shadows", "population", "augmented"}
+ONE_PAIR = 2  # shadows of which each record has exactly one that was not trained on it
+COMPARED = 16  # shadows at which the two variances of LiRA are compared
+ONE_QUERY = "[one query]"  # marks an attack on the record alone beside the same attack with copies of it
+
+
+def point_figures(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> dict[str, float]:
+    """AUC and TPR at each of `RATES`, without intervals: those come from the targets."""
+    ranking = rank(scores, member)
+    return {"auc": auc_value(ranking)} | {name: tpr_value(ranking, rate) for name, rate in zip(FIGURES[1:], RATES, strict=True)}
+
+
+def counts(shadows: int, *, paired: bool) -> tuple[int, ...]:
+    """Numbers of shadows to try: 1 (2 where they come in pairs), doubled up to all."""
+    found, count = [], 2 if paired else 1
+    while count < shadows:
+        found.append(count)
+        count *= 2
+    return (*found, shadows)
+
+
+def rotated_attacks(names: Iterable[str]) -> tuple[Attack, ...]:
+    """Of the named attacks, those made against every target: all that read shadows and need no queries of the target's own."""
+    return tuple(
+        attack
+        for attack in registry.resolve(names)
+        if "shadows" in attack.needs and attack.needs <= ROTATED and not attack.cross_fitted
+    )
+
+
+def variances() -> dict[str, Attack]:
+    """LiRA with either variance, by name: what is compared at `COMPARED` shadows."""
+    from memberscope.attacks.lira import Lira
+
+    lira = registry.get("lira_online")
+    assert isinstance(lira, Lira)
+    return {f"lira_online[{kind}]": dataclasses.replace(lira, variance=kind) for kind in ("global", "per_record")}
+
+
+def rotate(
+    bench: Bench,
+    attacks: Sequence[Attack],
+    *,
+    seed: int,
+    workers: int | None = None,
+    on_target: Callable[[int], None] = lambda t: None,
+) -> pd.DataFrame:
+    """Attack every target of the plan with growing numbers of its shadows.
+
+    Args:
+        bench: what all models said.
+        attacks: those of `rotated_attacks`.
+        seed: of the attacks' draws.
+        workers: threads of an attack.
+        on_target: called with each target before its turn; what it raises ends the rotation.
+
+    Returns:
+        Columns target, attack, shadows (0 for the loss threshold, which uses none) and `FIGURES`; an attack that could not be made has
+        no row.
+    """
+    import pandas as pd
+
+    plan = bench.plan
+    rows: list[dict[str, Any]] = []
+    for target in plan.targets.tolist():
+        on_target(target)
+        pool = plan.shadows_of(target)
+        loss = registry.get("threshold_loss")
+        whole = bench.evidence(target)
+        for count in (0, *counts(len(pool), paired=plan.design == "half")):
+            evidence = whole if count in (0, len(pool)) else bench.evidence(target, pool[:count])
+            made: dict[str, Attack] = {attack.name: attack for attack in (attacks if count else [loss])}
+            if count == COMPARED and "lira_online" in made:
+                made |= variances()
+            turns = [(name, attack, evidence) for name, attack in made.items()]
+            if evidence.augmented is not None:
+                alone = dataclasses.replace(evidence, augmented=None)
+                turns += [(f"{name}{ONE_QUERY}", attack, alone) for name, attack in made.items() if attack.reads_copies]
+            for name, attack, given in turns:
+                result = attack.score(given, seed=seed, workers=workers)
+                if not isinstance(result, Skip):
+                    rows.append(
+                        {"target": target, "attack": name, "shadows": count}
+                        | point_figures(result.scores, evidence.target.member)
+                    )
+    return pd.DataFrame(rows, columns=["target", "attack", "shadows", *FIGURES])
+
+
+def over_targets(frame: pd.DataFrame) -> pd.DataFrame:
+    """The mean over targets with its t interval: columns attack, shadows, figure, mean, ci_low, ci_high, targets.
+
+    With one target there is no interval.
+    """
+    import pandas as pd
+
+    rows = []
+    for (attack, shadows), part in frame.groupby(["attack", "shadows"], sort=False):
+        for figure in FIGURES:
+            seen = metrics.paired_seeds(part[figure].to_numpy())
+            rows.append(
+                {
+                    "attack": attack, "shadows": int(shadows), "figure": figure, "mean": seen.mean, "ci_low": seen.ci_low,
+                    "ci_high": seen.ci_high, "targets": seen.n_seeds,
+                }
+            )  # fmt: skip
+    columns = ["attack", "shadows", "figure", "mean", "ci_low", "ci_high", "targets"]
+    return pd.DataFrame(rows, columns=columns).astype({"ci_low": float, "ci_high": float})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """An ordering of the literature: `first` is above (or, `at_least`, not below) `second` in `figure`; each an attack and a number of
+    shadows, None for all.
+    """
+
+    text: str
+    source: str
+    figure: str
+    first: tuple[str, int | None]
+    second: tuple[str, int | None]
+    at_least: bool = False
+
+
+def claims(*, paired: bool = True, copies: bool = False) -> tuple[Claim, ...]:
+    """What the literature leads one to expect of the attacks here; only attacks with the same queries are compared.
+
+    Args:
+        paired: do shadows come in complementary pairs? The fewest references are then a pair, one for each record; else a single shadow.
+        copies: did LiRA ask about several copies of each record? It is then compared with RMIA on a single one.
+    """
+    alone = ONE_QUERY if copies else ""
+    one_each = ONE_PAIR if paired else 1
+    low = "tpr_at_fpr_0_01"
+    loss = ("threshold_loss", 0)
+    lira, rmia = "Carlini et al. 2022", "Zarifzadeh et al. 2024"
+    above = [
+        Claim(text=f"{name} above the loss threshold", source=source, figure=low, first=(name, None), second=loss)
+        for name, source in (("lira_online", lira), ("lira_offline", lira), ("rmia_online", rmia), ("rmia_offline", rmia))
+    ]
+    one = [
+        Claim(
+            text="RMIA with one reference a record above LiRA with one",
+            source=rmia,
+            figure=figure,
+            first=("rmia_offline", one_each),
+            second=(f"lira_offline{alone}", one_each),
+        )
+        for figure in ("auc", low)
+    ]
+    variance = Claim(
+        text=f"at {COMPARED} shadows LiRA with the global variance at least as good as per record",
+        source=lira,
+        figure=low,
+        first=("lira_online[global]", COMPARED),
+        second=("lira_online[per_record]", COMPARED),
+        at_least=True,
+    )
+    return (*above, *one, variance)
+
+
+def judge(frame: pd.DataFrame, stated: Sequence[Claim]) -> pd.DataFrame:
+    """Each claim against the targets: paired differences, t interval, Holm over the claims that could be tested.
+
+    Returns:
+        Columns claim, source, figure, first, second (means), difference, ci_low, ci_high, p_holm, targets, verdict. The verdict is
+        *confirmed* or *refuted* where the adjusted two-sided p-value is at most 0.05, else *undecided* (an ``at_least`` claim is confirmed
+        by equality on every target, too); *not tested* where an attack is missing or there are fewer than five targets.
+    """
+    import pandas as pd
+
+    most = int(frame["shadows"].max()) if len(frame) else 0
+
+    def values(attack: str, shadows: int | None, figure: str) -> pd.Series:
+        part = frame[(frame["attack"] == attack) & (frame["shadows"] == (most if shadows is None else shadows))]
+        return part.set_index("target")[figure]
+
+    rows: list[dict[str, Any]] = []
+    tests: list[tuple[int, float]] = []
+    for claim in stated:
+        first, second = (values(*side, claim.figure) for side in (claim.first, claim.second))
+        row: dict[str, Any] = {"claim": claim.text, "source": claim.source, "figure": claim.figure, "verdict": "not tested"}
+        shared = first.index.intersection(second.index)
+        if len(shared):
+            seen = metrics.paired_seeds((first[shared] - second[shared]).to_numpy())
+            row |= {
+                "first": float(first[shared].mean()), "second": float(second[shared].mean()), "difference": seen.mean,
+                "ci_low": seen.ci_low, "ci_high": seen.ci_high, "targets": seen.n_seeds,
+            }  # fmt: skip
+            if seen.p_value is not None and seen.n_seeds >= metrics.LEAST_SEEDS:
+                tests.append((len(rows), seen.p_value))
+        rows.append(row)
+    adjusted = metrics.holm([p for _, p in tests])
+    for (place, _), p in zip(tests, adjusted, strict=True):
+        row, claim = rows[place], stated[place]
+        row["p_holm"] = float(p)
+        row["verdict"] = _verdict(row, at_least=claim.at_least)
+    columns = [
+        "claim", "source", "figure", "first", "second", "difference", "ci_low", "ci_high", "p_holm", "targets", "verdict",
+    ]  # fmt: skip
+    return pd.DataFrame(rows).reindex(columns=columns)
+
+
+def _verdict(row: Mapping[str, Any], *, at_least: bool) -> str:
+    if row["p_holm"] <= 0.05:
+        return "confirmed" if row["difference"] > 0 else "refuted"
+    return "confirmed" if at_least and row["ci_low"] == row["ci_high"] == 0 else "undecided"
+
+
+def sentences(judged: pd.DataFrame) -> list[str]:
+    """One line a claim, for people; those whose attacks did not run share the last."""
+    lines, absent = [], 0
+    for row in judged.to_dict("records"):
+        if row["targets"] != row["targets"]:  # NaN
+            absent += 1
+            continue
+        numbers = ""
+        if row["ci_low"] == row["ci_low"] and row["ci_low"] is not None:
+            numbers = (
+                f": {row['figure']} {row['first']:.4f} against {row['second']:.4f}, difference {row['difference']:+.4f} "
+                f"(95% {row['ci_low']:+.4f} to {row['ci_high']:+.4f} over {row['targets']:.0f} targets)"
+            )
+        lines.append(f"{row['claim']} ({row['source']}): **{row['verdict']}**{numbers}.")
+    if absent:
+        why = "since their attacks did not run with the shadows that they name"
+        lines.append(f"{absent} of the literature's {len(judged)} orderings: **not tested**, {why}.")
+    return lines

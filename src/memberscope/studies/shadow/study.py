@@ -1,0 +1,417 @@
+"""Entry point `shadow`: train a fleet, let several of its models be attacked by the others, audit one of them with every attack."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import plots, seeds, signals
+from memberscope.attacks import registry
+from memberscope.audit.log import attack_progress, finding, headline_table, keep_scores, log_headline, markdown
+from memberscope.audit.run import AuditReport, resolve_attacks, resolve_primary, run_audit
+from memberscope.config import ShadowStudyConfig, SynthesisConfig, groups
+from memberscope.datasets import LabeledData, duplicates, load_dataset
+from memberscope.errors import UserError, nearest
+from memberscope.interrupt import StopFlag
+from memberscope.plans.shadow import ShadowPlan, make_shadow_plan
+from memberscope.plans.split import Index, replace_labels
+from memberscope.predictions import Predictions
+from memberscope.release import parse_release
+from memberscope.slices import check_names
+from memberscope.studies.attack import log_curves
+from memberscope.studies.data_notes import log_reading, with_reading
+from memberscope.studies.fleet import open_store, train
+from memberscope.studies.result import StudyResult
+from memberscope.studies.shadow import rotation, second_dataset
+from memberscope.studies.shadow.evidence import Bench, ask, ask_more
+from memberscope.studies.synthesize.sets import METHODS, make_set, published
+from memberscope.tracking import DataInput, Tracker, as_json
+from memberscope.training.keras.groups import a_thread_each
+from memberscope.training.keras.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from memberscope.training.keras.fleet import Fleet
+
+SHOWN = ("auc", "tpr_at_fpr_0_01")
+
+
+def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
+    """Run the study; `tracker` is the parent, with one child for the audited target and one for all shadows.
+
+    Raises:
+        UserError: before anything trains, for whatever would fail later (but for records that could not be made against the target).
+        Interrupted: what was trained stays in the store, what was logged in the run.
+    """
+    names = resolve_attacks(config.attacks)
+    resolve_primary(config.primary, names)
+    check_shadow_data(config)
+    recipe = Recipe.of(config, config)
+    a_thread_each()
+    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates)
+    duplicates.check_each_once(data)
+    data = data.choose(config.classes, choice=config.class_choice, seed=config.seed)
+    check_names(f"entire,{config.slices}", classes=data.classes)
+    recipe.check(data.shape)
+    plan, other = plan_for(data, config), second_dataset.load(config, recipe)
+    least = int(plan.member.sum(axis=1).min())
+    if recipe.batch_size > least:
+        raise UserError(f"batch_size={recipe.batch_size}: more than the members of a model; allowed: 1 to {least}")
+    noise = data.label_noise if config.label_noise == "auto" else float(config.label_noise)
+    rest = np.setdiff1d(np.arange(len(data)), np.concatenate([plan.records, plan.population]))
+    sides = {"records": plan.records, "population": plan.population, "rest": rest}  # of the rest `fidelity` trains shadows
+    data = data.with_labels(replace_labels(data.y, sides, share=noise, classes=data.classes, seed=config.seed))
+    if config.shadow_data != "real":
+        data, plan = with_made_pool(data, plan, recipe, config, stop)
+    log_plan(data, plan, recipe, noise, config, tracker)
+    said = log_reading(data, tracker)
+    said += [f"{config.other_data}: {line}" for line in duplicates.notes(other, {})] if other else []
+    fleet = train(
+        data, [plan.members(model) for model in range(plan.n_models)], recipe, model_seeds(plan, config.seed), config, stop
+    )
+    bench = ask(data, plan, fleet, copies=config.queries, stop=stop)
+    log_shadows(bench, tracker)
+    report = audit_first(bench, recipe, names, config, tracker, stop)
+    rotated = rotation.rotated_attacks(names)
+    elsewhere = audit_from_elsewhere(report, other, recipe, config, tracker, stop) if other else None
+    means, judged = rotate_targets(bench, rotated, config, tracker, stop)
+    fidelity = measure_fidelity(bench, recipe, config, tracker, stop) if config.fidelity == "yes" else None
+    return with_reading(conclude(config, bench, report, elsewhere, means, judged, fidelity, tracker), said)
+
+
+def plan_for(data: LabeledData, config: ShadowStudyConfig) -> ShadowPlan:
+    """The plan that a configuration asks for; ``members=auto`` takes the data set's own number, or as many as leave a population."""
+    blocks = 2 if config.design == "half" else 4
+    largest = len(data) // (blocks + 1)
+    usual = data.sizes.members if data.sizes else 0
+    members = (min(usual, largest) if usual else largest) if config.members == "auto" else int(config.members)
+    return make_shadow_plan(
+        data.y, design=config.design, members=members, population=config.population, shadows=config.shadows, targets=config.targets,
+        coin_flips=config.coin_flips == "yes", seed=config.seed,
+    )  # fmt: skip
+
+
+def check_shadow_data(config: ShadowStudyConfig) -> None:
+    """Raise UserError for shadow data that there is not, or a design that has no room for it."""
+    if config.shadow_data == "real":
+        return
+    if not config.shadow_data.endswith(".npz") and config.shadow_data not in METHODS:
+        hint = nearest(config.shadow_data, ("real", *METHODS))
+        raise UserError(
+            f"shadow_data={config.shadow_data}: unknown; allowed: real, {', '.join(METHODS)}, or an .npz file{hint}"
+        )
+    if config.design != "disjoint":
+        raise UserError(
+            f"design={config.design}: shadow_data={config.shadow_data} gives shadows a pool of their own; allowed: disjoint"
+        )
+
+
+def with_made_pool(
+    data: LabeledData, plan: ShadowPlan, recipe: Recipe, config: ShadowStudyConfig, stop: StopFlag
+) -> tuple[LabeledData, ShadowPlan]:
+    """The data with made records behind the real ones, and the plan with them as the shadows' pool.
+
+    The records are as many as the real pool had, made against the first target as `synthesize` makes them at its defaults, or read.
+    """
+    pool = plan.records[~plan.block]
+    if config.shadow_data.endswith(".npz"):
+        made = load_dataset(config.shadow_data, duplicates=config.duplicates)
+        duplicates.check_each_once(made)
+        x, y, source = made.scaled(np.arange(len(made))), made.y, "; ".join([made.source, *made.notes])
+    else:
+        target = int(plan.targets[0])
+        own = train(
+            data, [plan.members(target)], recipe, [model_seeds(plan, config.seed)[target]], config, stop, label="first target"
+        )
+        query = published(own, 0, parse_release("none"), seed=config.seed)
+        made_set = make_set(
+            config.shadow_data,
+            SynthesisConfig(),
+            records=len(pool),
+            query=query,
+            real=data,
+            pool=pool,
+            seed=config.seed,
+            stop=stop,
+            resume=climbs_at(data, plan, recipe, config),
+        )
+        x, y, source = made_set.x, made_set.y, "; ".join([f"made by {config.shadow_data}", *made_set.notes])
+    whole = data.extended(x, y, source=source)
+    if config.shadow_data.endswith(".npz"):
+        check_apart(
+            whole.x[len(data) :], whole.x[np.concatenate([plan.records[plan.block], plan.population])], config.shadow_data
+        )
+    return whole, plan.with_pool(np.arange(len(data), len(whole)), whole.y, seed=config.seed)
+
+
+def climbs_at(data: LabeledData, plan: ShadowPlan, recipe: Recipe, config: ShadowStudyConfig) -> Path | None:
+    """Where climbs keep their state, named by what makes the target that they ask; None where nothing is kept."""
+    if open_store(config) is None:
+        return None
+    makes = json.dumps({"recipe": recipe.to_dict(), "seed": config.seed}, sort_keys=True)
+    return Path(config.store) / "climbs" / f"{data.digest[:12]}-{plan.digest[:12]}-{seeds.integer(config.seed, makes):08x}.npz"
+
+
+def check_apart(pool: NDArray[Any], ours: NDArray[Any], path: str) -> None:
+    """Raise UserError where a file for the shadows holds records of the targets' or of the population, number for number."""
+    known = {np.ascontiguousarray(row).tobytes() for row in ours}
+    shared = sum(np.ascontiguousarray(row).tobytes() in known for row in pool)
+    if shared:
+        raise UserError(
+            f"shadow_data={path}: {shared} of its {len(pool)} records are the targets' or the population's, which no shadow of "
+            "design=disjoint may see; allowed: a file without them"
+        )
+
+
+def model_seeds(plan: ShadowPlan, seed: int) -> list[int]:
+    """The seed of each model's weights and order."""
+    return [seeds.integer(seed, "model", model) for model in range(plan.n_models)]
+
+
+def log_plan(
+    data: LabeledData, plan: ShadowPlan, recipe: Recipe, noise: float, config: ShadowStudyConfig, tracker: Tracker
+) -> None:
+    """The configuration, the resolved figures, the membership matrix and the data sets."""
+    import tempfile
+
+    tracker.text(as_json(groups(config)), "study.json")
+    resolved: dict[str, Any] = {
+        "data.name": data.name, "data.classes": data.classes, "data.digest": data.digest, "data.label_noise": noise,
+        "data.members": int(plan.member[plan.targets[0]].sum()), "data.records": len(plan.records), "data.population": len(plan.population),
+        "plan.design": plan.design, "plan.models": plan.n_models, "plan.shadows": len(plan.shadows_of(int(plan.targets[0]))),
+        "plan.targets": len(plan.targets), "plan.coin_flips": plan.coin_flips, "plan.digest": plan.digest,
+    }  # fmt: skip
+    resolved |= {f"model.{name}": getattr(recipe, name) for name in ("depth", "width", "filters", "activation")}
+    resolved |= {"model.architecture": recipe.model, "model.widths": ",".join(map(str, recipe.widths))}
+    resolved |= {f"train.{name}": getattr(recipe, name) for name in ("epochs", "batch_size", "learning_rate")}
+    tracker.params(resolved)
+    tracker.text(as_json(resolved), "config.json")
+    with tempfile.TemporaryDirectory() as folder:
+        plan.save(Path(folder) / "plan.npz")
+        tracker.file(Path(folder) / "plan.npz", "plan.npz")
+    for context, index in (("shadow", plan.records), ("population", plan.population)):
+        if len(index):
+            tracker.data(
+                DataInput(
+                    name=data.name, context=context, digest=data.part_digest(context, index), source=data.source,
+                    shape=(len(index), *data.shape), classes=data.classes,
+                )
+            )  # fmt: skip
+
+
+def log_shadows(bench: Bench, tracker: Tracker) -> None:
+    """One child run for all models: a row per model, the training curves as a band."""
+    frame = shadow_table(bench)
+    about = f"All {bench.plan.n_models} models of the study, targets and shadows: a row per model in `models.csv`, curves as a band."
+    with tracker.child("shadows", tags={"memberscope.kind": "shadows"}, description=about) as child:
+        child.table(frame, "models.csv")
+        child.table(frame, "models.json")
+        curves = bench.fleet.curves
+        child.figure(plots.band_figure(curves, title=f"{bench.plan.n_models} models"), "training.png")
+        epochs = range(1, curves["loss"].shape[1] + 1)
+        for epoch in epochs:
+            child.metrics({f"train/{name}": float(values[:, epoch - 1].mean()) for name, values in curves.items()}, step=epoch)
+        child.metrics({f"{name}_mean": float(frame[name].mean()) for name in ("train_accuracy", "test_accuracy")})
+
+
+def shadow_table(bench: Bench) -> pd.DataFrame:
+    """Columns model, role, members, train_accuracy, test_accuracy (records of its own block that it was not trained on)."""
+    import pandas as pd
+
+    plan, labels = bench.plan, bench.data.y[bench.plan.records]
+    rows = []
+    for model in range(plan.n_models):
+        right = bench.logits[model].argmax(axis=1) == labels
+        own = plan.block if plan.design == "half" or model in plan.targets else ~plan.block
+        member = plan.member[model]
+        rows.append(
+            {
+                "model": model, "role": "target" if model in plan.targets else "shadow", "members": int(member.sum()),
+                "train_accuracy": float(right[member].mean()), "test_accuracy": float(right[own & ~member].mean()),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def audit_first(
+    bench: Bench, recipe: Recipe, names: tuple[str, ...], config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
+) -> AuditReport:
+    """The first target with every attack that was asked for, in a child run of its own."""
+    target = int(bench.plan.targets[0])
+    needs = set().union(*(registry.get(name).needs for name in names))
+    evidence = ask_more(
+        bench, target, recipe=recipe, perturbed=config.perturbed, distill_epochs=config.distill_epochs, seed=config.seed, stop=stop,
+        wanted=needs.__contains__,
+    )  # fmt: skip
+    about = f"Model {target} of the study as the target: every attack on {len(evidence.target):,} records."
+    with tracker.child(f"target-{target}", tags={"memberscope.kind": "model"}, description=about) as child:
+        with attack_progress(names, "target", stop) as on_attack:
+            report = run_audit(
+                evidence, attacks=names, primary=config.primary, slices=f"entire,{config.slices}", seed=config.seed,
+                coin_flips=bench.plan.coin_flips, on_attack=on_attack,
+            )  # fmt: skip
+        stop.check()
+        child.metrics(report.headlines())
+        log_headline(report, child)
+        child.metrics(accuracies(evidence.target))
+        child.table(report.to_frame(), "attacks.csv")
+        child.table(headline_table(report), "attacks.json")
+        keep_scores(report, child, source=bench.data.digest)
+        log_curves(report, child, seed=config.seed)
+        child.keras_model(bench.fleet.model(target), input_shape=bench.data.shape, classes=bench.data.classes)
+    return report
+
+
+def audit_from_elsewhere(
+    report: AuditReport, other: LabeledData, recipe: Recipe, config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
+) -> AuditReport:
+    """The first target once more, from a shadow of another data set; metrics end in ``_other_data``."""
+    found = second_dataset.audit(report.target, other, recipe, config, stop)
+    tracker.metrics({f"{name}_other_data": value for name, value in found.headlines().items()})
+    tracker.table(found.to_frame(), "other_data.csv")
+    return found
+
+
+def accuracies(target: Predictions) -> dict[str, float]:
+    """Accuracy on members and on non-members, and their gap."""
+    right = signals.correctness(target)
+    inside, outside = float(right[target.member].mean()), float(right[~target.member].mean())
+    return {"train/accuracy": inside, "val/accuracy": outside, "gap": inside - outside}
+
+
+def rotate_targets(
+    bench: Bench, attacks: Sequence[Any], config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every target in turn: means over targets by number of shadows, and the literature's orderings judged."""
+    from memberscope.progress import Progress
+
+    with Progress(len(bench.plan.targets), "targets in turn", unit="target") as progress:
+
+        def on_target(target: int) -> None:
+            stop.check()
+            progress.advance(int(target != bench.plan.targets[0]))
+
+        frame = rotation.rotate(bench, attacks, seed=config.seed, on_target=on_target)
+        progress.advance()
+    means = rotation.over_targets(frame)
+    judged = rotation.judge(frame, rotation.claims(paired=bench.plan.design == "half", copies=bench.augmented is not None))
+    tracker.table(frame, "targets.csv")
+    tracker.table(means, "by_shadows.csv")
+    tracker.table(judged, "orderings.csv")
+    tracker.table(judged.astype(object).where(judged.notna(), None), "orderings.json")
+    for figure in SHOWN:
+        tracker.figure(plots.by_shadows_figure(means, figure=figure), f"{figure}_by_shadows.png")
+    return means, judged
+
+
+def measure_fidelity(bench: Bench, recipe: Recipe, config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> pd.DataFrame:
+    """How faithful must a shadow be? See `memberscope.studies.shadow.fidelity`."""
+    from memberscope.studies.shadow import fidelity
+
+    def again(data: LabeledData, members: Sequence[Index], recipe: Recipe, model_seeds: Sequence[int], name: str) -> Fleet:
+        return train(data, members, recipe, model_seeds, config, stop, label=name)
+
+    frame = fidelity.measure(bench, recipe, again, seed=config.seed)
+    tracker.table(frame, "fidelity.csv")
+    tracker.figure(plots.fidelity_figure(frame), "fidelity.png")
+    return frame
+
+
+def at_most_shadows(means: pd.DataFrame) -> pd.DataFrame:
+    """The rows with all shadows, and the loss threshold's."""
+    most = means["shadows"].max()
+    return means[(means["shadows"] == most) | (means["shadows"] == 0)]
+
+
+def headline_metrics(means: pd.DataFrame) -> dict[str, float]:
+    """Means over targets as tracked metrics: ``auc_mean/lira_online`` with ``auc_mean_ci_low/...``."""
+    found: dict[str, float] = {}
+    for row in at_most_shadows(means).to_dict("records"):
+        ends = {"": row["mean"], "_ci_low": row["ci_low"], "_ci_high": row["ci_high"]}
+        attack = str(row["attack"])
+        if "[" in attack:
+            continue
+        found |= {f"{row['figure']}_mean{end}/{attack}": float(value) for end, value in ends.items() if value == value}
+    return found
+
+
+def over_targets_table(means: pd.DataFrame) -> pd.DataFrame:
+    """A row per attack: each figure's mean over targets with its interval, as text."""
+    import pandas as pd
+
+    rows: dict[str, dict[str, str]] = {}
+    for row in at_most_shadows(means).to_dict("records"):
+        text = f"{row['mean']:.4f}"
+        if row["ci_low"] == row["ci_low"]:
+            text += f" ({row['ci_low']:.4f} to {row['ci_high']:.4f})"
+        rows.setdefault(str(row["attack"]), {"attack": str(row["attack"])})[str(row["figure"])] = text
+    return pd.DataFrame(list(rows.values()))
+
+
+def conclude(
+    config: ShadowStudyConfig, bench: Bench, report: AuditReport, elsewhere: AuditReport | None, means: pd.DataFrame,
+    judged: pd.DataFrame, fidelity: pd.DataFrame | None, tracker: Tracker,
+) -> StudyResult:  # fmt: skip
+    """Headlines onto the parent, its page, and what the terminal shows."""
+    tracker.metrics(report.headlines())
+    log_headline(report, tracker)
+    tracker.metrics(headline_metrics(means))
+    tracker.metrics(accuracies(report.target))
+    tracker.tags({"memberscope.setting": f"{config.model}-d{config.depth}"})
+    lines = rotation.sentences(judged)
+    from_elsewhere = (
+        f"## One shadow of another data set, {config.other_data}\n\n{markdown(headline_table(elsewhere))}" if elsewhere else ""
+    )
+    table = over_targets_table(means)
+    tracker.text(page(bench, report, table, lines, fidelity, from_elsewhere), "summary.md")
+    tracker.describe(page(bench, report, table, lines, None, from_elsewhere))  # the store takes 8,000 characters
+    skipped = skips(report)
+    answer = [finding(report), *(line.replace("**", "") for line in lines), *skipped]
+    shown = headline_table(report)[["attack", "auc", "auc_ci", "tpr_at_fpr_0_01", "tpr_at_fpr_0_01_ci"]]
+    text = f"one target, {len(report.target):,} records\n{shown.to_string(index=False)}"
+    if elsewhere:
+        text += f"\n\none shadow of another data set, {config.other_data}\n{headline_table(elsewhere)[list(shown)].to_string(index=False)}"
+    text += f"\n\nmean over {len(bench.plan.targets)} targets (95% t interval)\n{table.to_string(index=False)}"
+    return StudyResult(table=text, answer="\n".join(answer))
+
+
+def skips(report: AuditReport) -> list[str]:
+    """What could not be made, and why."""
+    missing: Mapping[str, str] = {
+        cell.attack: cell.reason for cell in report.cells if cell.slice == "entire" and cell.status != "ok"
+    }
+    return [f"Skipped: {attack}, {reason}." for attack, reason in missing.items()]
+
+
+def page(
+    bench: Bench,
+    report: AuditReport,
+    table: pd.DataFrame,
+    lines: Sequence[str],
+    fidelity: pd.DataFrame | None,
+    from_elsewhere: str,
+) -> str:
+    """The parent run's page."""
+    plan, data = bench.plan, bench.data
+    coins = "each membership by a fair coin" if plan.coin_flips else "half of each class"
+    parts = [
+        f"# Shadow models on {data.name}",
+        f"{plan.n_models} models, design `{plan.design}`, {coins}; {len(plan.shadows_of(int(plan.targets[0])))} shadows a target, "
+        f"{len(plan.targets)} targets in turn, {len(plan.population):,} records that no model saw. Plan digest `{plan.digest[:16]}`.",
+        f"**{finding(report)}**",
+        "## Over targets\n\n" + markdown(table),
+        "Intervals are t intervals over targets, which share their pool and most of their shadows.",
+        "## The literature's orderings\n\n" + "\n".join(f"- {line}" for line in lines),
+        "## One target, every attack\n\n" + markdown(headline_table(report)),
+        *skips(report),
+        *filter(None, [from_elsewhere]),
+    ]
+    if fidelity is not None:
+        parts.append("## How faithful must a shadow be?\n\n" + markdown(fidelity.round(4)))
+    return "\n\n".join(parts) + "\n"

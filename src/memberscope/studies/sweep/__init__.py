@@ -1,0 +1,1 @@
+"""The study `sweep`, and what it alone needs."""

@@ -1,0 +1,264 @@
+"""What a sweep says once its trials are finished: tables, figures, verdicts and the page of the parent run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from memberscope.audit.log import markdown
+from memberscope.config import SweepStudyConfig
+from memberscope.datasets import LabeledData
+from memberscope.metrics import LEAST_SEEDS
+from memberscope.studies.result import StudyResult
+from memberscope.sweeps import answer, figures, scaling
+from memberscope.sweeps.answer import ADVANTAGE, Effect, Result
+from memberscope.sweeps.cells import Comparison, Grid
+from memberscope.sweeps.trials import ERROR, RESULT, RUN, Ledger, trial_key
+from memberscope.tracking import Tracker
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHOWN = ["control", "figure", "against", "level", "mean_against", "mean_level", "difference", "ci_low", "ci_high", "verdict"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conclusion:
+    """A finished study and where it lies.
+
+    Attributes:
+        config: what was asked for.
+        ledger: the study.
+        name, storage: of the study, and where it is kept, for people.
+        data: the data set.
+    """
+
+    config: SweepStudyConfig
+    ledger: Ledger
+    name: str
+    storage: str
+    data: LabeledData
+
+    def of_grid(self, grid: Grid, seeds: Iterable[int], tracker: Tracker) -> StudyResult:
+        """Log and tell the answer of a grid over some seeds.
+
+        Raises:
+            RuntimeError: trials are missing; what is there was logged.
+        """
+        wanted = set(seeds)
+        results = [result for result in finished(self.ledger) if result.cell in grid.cells and result.seed in wanted]
+        missing = [
+            f"{cell}-s{seed}"
+            for cell in grid.cells
+            for seed in sorted(wanted)
+            if (cell, seed) not in {(result.cell, result.seed) for result in results}
+        ]
+        nonmembers = next(iter(grid.cells.values())).part.audited_nonmembers
+        names = (ADVANTAGE, answer.low_name(nonmembers))
+        found = answer.effects(grid, results, names, margin=self.config.margin)
+        self._log_tables(grid, results, found, tracker)
+        self._log_figures(grid, results, found, names, tracker)
+        laws = self._log_scaling(grid, results, names[1], answer.low_rate(nonmembers), tracker)
+        lines = [answer.sentence(effect) for effect in found if effect.headline] + laws
+        if not found:
+            lines.append("no comparison has a finished trial of every level for one seed yet")
+        tracker.metrics(headline_metrics(found))
+        tracker.tags(
+            {
+                f"memberscope.verdict.{effect.control}.{effect.figure}"[:250]: effect.verdict.verdict
+                for effect in found
+                if effect.headline and ordered(grid, effect)
+            }
+        )
+        tracker.describe(self._page(grid, found, lines, len(results)))
+        tracker.text("\n".join(lines) + "\n", "answer.md")
+        if missing:
+            raise RuntimeError(
+                f"{len(missing)} trials are missing ({', '.join(missing[:5])}): {self.reasons()}; the next start tries them anew"
+            )
+        table = answer.effects_frame([effect for effect in found if effect.headline])
+        text = table[SHOWN].round(3).to_string(index=False) if len(table) else "no effects"
+        return StudyResult(table=f"{self.head(len(results))}\n{text}", answer="\n".join(lines))
+
+    def head(self, trials: int) -> str:
+        """Which study this is, with how many trials, and where."""
+        return f"study {self.name}: {trials} trials, {self.config.seeds} seed{'s' if self.config.seeds > 1 else ''}, in {self.storage}"
+
+    def reasons(self) -> str:
+        """Why trials are missing: the last one's error."""
+        failed = [trial.user_attrs[ERROR] for trial in self.ledger.trials("FAIL") if ERROR in trial.user_attrs]
+        return str(failed[-1]) if failed else "their workers died"
+
+    def _log_tables(self, grid: Grid, results: Sequence[Result], found: Sequence[Effect], tracker: Tracker) -> None:
+        rows = answer.results_frame(grid, results)
+        tracker.table(rows, "results.csv")
+        tracker.table(compact(rows), "results.json")
+        frame = answer.effects_frame(found)
+        tracker.table(frame, "verdicts.csv")
+        tracker.table(compact(frame), "verdicts.json")
+
+    def _log_figures(
+        self, grid: Grid, results: Sequence[Result], found: Sequence[Effect], names: Sequence[str], tracker: Tracker
+    ) -> None:
+        import pandas as pd
+
+        heads = [effect for effect in found if effect.headline]
+        if heads:
+            title = f"{grid.name} on {self.data.name}: effects"
+            tracker.figure(figures.effects_figure(heads, margin=self.config.margin, title=title), "effects.png")
+        for factor in dict.fromkeys(item.factor for item in grid.comparisons):
+            mine = [item for item in grid.comparisons if item.factor == factor]
+            points = {
+                name: figures.level_points({item.control: answer.level_values(item, results, name) for item in mine})
+                for name in (*names, "auc")
+            }
+            if not all(len(part) for part in points.values()):
+                continue
+            stacked = pd.concat([part.assign(figure=name) for name, part in points.items()], ignore_index=True)
+            tracker.table(stacked, f"{factor}/levels.csv")
+            title = f"{factor} on {self.data.name}, {self.config.seeds} seeds"
+            tracker.figure(figures.levels_figure(points, xlabel=factor, title=title), f"{factor}/levels.png")
+            if len(mine) > 1:
+                heat = figures.heat_figure(
+                    points[ADVANTAGE], xlabel=factor, ylabel="control", title=f"{ADVANTAGE}, mean over seeds"
+                )
+                tracker.figure(heat, f"{factor}/heat.png")
+            for item in mine:
+                if item.matched:
+                    self._log_matched(item, results, tracker)
+
+    def _log_matched(self, item: Comparison, results: Sequence[Result], tracker: Tracker) -> None:
+        import pandas as pd
+
+        rows = [
+            {"level": level.value, "seed": result.seed, **row}
+            for level in item.levels
+            for result in results
+            if result.cell in level.cells
+            for row in result.history
+        ]
+        if not rows:
+            return
+        frame = pd.DataFrame(rows)
+        tracker.table(frame, f"{item.factor}/{item.control}.csv")
+        drawn = figures.matched_figure(
+            frame, matched=item.matched, figure=ADVANTAGE, title=f"{item.control}: leakage as training goes on"
+        )
+        tracker.figure(drawn, f"{item.factor}/{item.control}.png")
+
+    def _log_scaling(self, grid: Grid, results: Sequence[Result], low: str, rate: float, tracker: Tracker) -> list[str]:
+        """The power law of TPR - FPR at the fixed FPR by size, where the grid varies it."""
+        lines = []
+        for item in grid.comparisons:
+            if item.factor not in ("size", "members") or not item.ordered:
+                continue
+            values = answer.level_values(item, results, low)
+            above = {int(level): {seed: value - rate for seed, value in mine.items()} for level, mine in values.items()}
+            if not all(above.values()):
+                continue
+            law = scaling.scaling(above)
+            part = grid.cells[item.levels[0].cells[0]].part
+            fixed = float(scaling.null_advantage(part.audited_members, part.audited_nonmembers, seed=self.config.seed).mean())
+            growing = {
+                size: float(scaling.null_advantage(size, part.nonmembers, seed=self.config.seed).mean()) for size in law.sizes
+            }
+            null = {
+                "no signal": dict.fromkeys(law.sizes, 0.0),
+                "no signal, largest TPR - FPR over thresholds, this audit": dict.fromkeys(law.sizes, fixed),
+                "the same, were all members audited": growing,
+            }
+            name = f"{low.replace('tpr', 'tpr_minus_fpr')}"
+            tracker.figure(
+                figures.scaling_figure(above, law, null, ylabel=f"TPR - FPR at FPR {rate:g}"), f"{item.factor}/scaling.png"
+            )
+            if law.beta is None:
+                lines.append(f"scaling of {name}: none fitted, {law.reason}")
+            else:
+                low_end, high_end = law.beta.ci_low, law.beta.ci_high
+                interval = (
+                    f", 95% interval {low_end:+.2f} to {high_end:+.2f}" if low_end is not None and high_end is not None else ""
+                )
+                fitted = f"{law.c:.3f} (S / {law.sizes[0]})^beta with beta {law.beta.mean:+.2f}{interval}"
+                lines.append(f"scaling of {name}: {fitted}, {law.beta.n_seeds} seeds")
+                tracker.metrics({"scaling_beta": law.beta.mean})
+        return lines
+
+    def _page(self, grid: Grid, found: Sequence[Effect], lines: Sequence[str], trials: int) -> str:
+        first = next(iter(grid.cells.values())).part
+        about = [
+            f"# {grid.name} on {self.data.name}",
+            f"{trials} trials: {len(grid.cells)} cells, {self.config.seeds} seeds. Every cell is audited on {first.audited_members} "
+            f"members and {first.audited_nonmembers} non-members by `{self.config.attacks}`. Study `{self.name}` in `{self.storage}`.",
+            f"Differences are paired by seed; 95% t intervals; verdicts need at least {LEAST_SEEDS} seeds and are adjusted over the rows "
+            f"of a figure (Holm); *no difference* is an equivalence test at ±{self.config.margin:g}.",
+        ]
+        rows = [
+            {
+                "factor": f"{effect.factor} {effect.against} → {effect.level}", "control": effect.control, "figure": effect.figure,
+                "from": f"{effect.means[1]:.3f}", "to": f"{effect.means[0]:.3f}", "difference": _interval(effect),
+                "verdict": f"**{answer.word(effect.verdict)}**",
+            }
+            for effect in found
+            if effect.headline
+        ]  # fmt: skip
+        import pandas as pd
+
+        table = [markdown(pd.DataFrame(rows))] if rows else ["No comparison is complete yet."]
+        notes = ["## What each control holds constant", "\n".join(f"- `{name}`: {note}" for name, note in grid.notes.items())]
+        extra = ["\n".join(f"- {line}" for line in lines if line.startswith("scaling"))]
+        return "\n\n".join(part for part in [*about, *table, *extra, *notes] if part) + "\n"
+
+
+def finished(ledger: Ledger) -> list[Result]:
+    """A grid's finished trials, each cell and seed once: should two ever be there, the first."""
+    found: dict[tuple[str, int], Result] = {}
+    for trial in ledger.trials("COMPLETE"):
+        cell, seed = trial_key(trial)
+        kept = trial.user_attrs[RESULT]
+        found.setdefault(
+            (cell, seed),
+            Result(
+                cell=cell, seed=seed, figures=kept["figures"], history=kept["history"], run=str(trial.user_attrs.get(RUN, "")),
+                number=trial.number,
+            ),
+        )  # fmt: skip
+    return list(found.values())
+
+
+def ordered(grid: Grid, effect: Effect) -> bool:
+    """Whether the effect's comparison has one headline, that of the last level."""
+    return next(item for item in grid.comparisons if item.control == effect.control).ordered
+
+
+def headline_metrics(found: Sequence[Effect]) -> dict[str, float]:
+    """The headline effects as tracked metrics: ``advantage_heldout_difference/merged``, with its interval's ends."""
+    metrics: dict[str, float] = {}
+    for effect in found:
+        if not effect.headline:
+            continue
+        place = effect.control if not isinstance(effect.level, str) else f"{effect.control}_{effect.level}"
+        difference = effect.verdict.difference
+        ends = {"": difference.mean, "_ci_low": difference.ci_low, "_ci_high": difference.ci_high}
+        metrics |= {
+            f"{effect.figure}_difference{end}/{_plain(place)}": float(value) for end, value in ends.items() if value is not None
+        }
+    return metrics
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_\-. /]", "_", text)
+
+
+def compact(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rounded, with None for what is missing: a table that the UI shows."""
+    rounded = frame.round(4)
+    return rounded.astype(object).where(rounded.notna(), None)
+
+
+def _interval(effect: Effect) -> str:
+    difference = effect.verdict.difference
+    if difference.ci_low is None or difference.ci_high is None:
+        return f"{difference.mean:+.3f}"
+    return f"{difference.mean:+.3f} ({difference.ci_low:+.3f} to {difference.ci_high:+.3f})"

@@ -1,0 +1,141 @@
+"""What a search says once its trials are finished: the best points, the Pareto front, importances and Optuna's plots."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from memberscope.audit.log import markdown
+from memberscope.studies.result import StudyResult
+from memberscope.studies.sweep.answer import Conclusion, compact
+from memberscope.sweeps.answer import ADVANTAGE
+from memberscope.sweeps.search import Search
+from memberscope.sweeps.trials import RESULT, Ledger
+from memberscope.tracking import Tracker
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def of_search(found: Conclusion, search: Search, tracker: Tracker) -> StudyResult:
+    """Log and tell what a search found: the best points, judged again on records that the search did not touch."""
+    frame = points_frame(found.ledger, search)
+    if not len(frame):
+        raise RuntimeError(f"no trial is finished: {found.reasons()}; the next start tries them anew")
+    tracker.table(frame, "results.csv")
+    tracker.table(compact(frame), "results.json")
+    best = frame[frame["best"]]
+    for path, figure in search_figures(found.ledger, search).items():
+        tracker.figure(figure, path)
+    weights = importances(found.ledger, search)
+    tracker.table(weights, "importances.csv")
+    names = [factor.name for factor in search.factors]
+    final = [name for name in (ADVANTAGE, "auc", "accuracy", "train_accuracy") if name in frame]
+    shown = best[["trial", *names, *final]]
+    lines = [point_sentence(row, search, names, final) for row in best.to_dict("records")]
+    lines.append(
+        "A search changes all factors at once: it finds settings and assesses no factor's effect; sampler=grid does. "
+        "Figures after 'final' are of records that the search did not touch."
+    )
+    if len(search.objectives) == 1:
+        tracker.metrics({f"best_{name}": float(best.iloc[0][name]) for name in final})
+    tracker.text("\n".join(lines) + "\n", "answer.md")
+    about = [
+        f"# Search of {found.config.space} on {found.data.name}",
+        f"{len(frame)} trials by {search.kind}, {search.seeds} seeds each; objectives: {', '.join(search.objectives)}. "
+        f"Study `{found.name}` in `{found.storage}`.",
+        markdown(shown.round(4)),
+        "\n".join(f"- {line}" for line in lines),
+    ]
+    tracker.describe("\n\n".join(about) + "\n")
+    return StudyResult(table=f"{found.head(len(frame))}\n{shown.round(4).to_string(index=False)}", answer="\n".join(lines))
+
+
+def points_frame(ledger: Ledger, search: Search) -> pd.DataFrame:
+    """A row a finished point: trial, its values, its objectives (tuning), its final figures, and whether it is (Pareto-)best."""
+    import pandas as pd
+
+    best = {trial.number for trial in ledger.study.best_trials} if ledger.trials("COMPLETE") else set()
+    if len(search.objectives) == 1 and best:
+        best = {ledger.study.best_trial.number}
+    rows = [
+        {
+            "trial": trial.number, "best": trial.number in best, **trial.params,
+            **{f"objective_{name}": value for name, value in zip(search.objectives, trial.values or [], strict=True)},
+            **{name: value for name, value in trial.user_attrs[RESULT]["figures"].items() if not name.startswith("tuning_")},
+        }
+        for trial in ledger.trials("COMPLETE")
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def point_sentence(row: Mapping[str, Any], search: Search, names: Sequence[str], final: Sequence[str]) -> str:
+    """One line on a best point."""
+    place = ", ".join(f"{name}={row[name]:.4g}" if isinstance(row[name], float) else f"{name}={row[name]}" for name in names)
+    tuned = ", ".join(f"{name} {row[f'objective_{name}']:.3f}" for name in search.objectives)
+    settled = ", ".join(f"{name} {row[name]:.3f}" for name in final)
+    kind = "on the Pareto front" if len(search.objectives) > 1 else "best"
+    return f"trial {row['trial']} is {kind}: {place}; tuned on {tuned}; final: {settled}"
+
+
+def importances(ledger: Ledger, search: Search) -> pd.DataFrame:
+    """Optuna's importance of each factor for each objective; a row says why where there is none."""
+    import optuna
+    import pandas as pd
+
+    from memberscope.sweeps.storage import quiet
+
+    rows: list[dict[str, Any]] = []
+    for place, name in enumerate(search.objectives):
+        try:
+            with quiet():
+                found = optuna.importance.get_param_importances(ledger.study, target=_low_is_good(search, place))
+        except (ValueError, RuntimeError) as error:
+            rows.append({"objective": name, "factor": None, "importance": None, "reason": " ".join(str(error).split())})
+            continue
+        rows += [{"objective": name, "factor": factor, "importance": value, "reason": ""} for factor, value in found.items()]
+    return pd.DataFrame(rows)
+
+
+def search_figures(ledger: Ledger, search: Search) -> dict[str, Any]:
+    """Optuna's own plots: importances and slices an objective, the Pareto front of two or three."""
+    import matplotlib
+    import optuna
+
+    from memberscope.sweeps.storage import quiet
+
+    matplotlib.use("Agg")
+    even = "Attempting to set identical low and high"  # Optuna's bars where every importance is 0
+    plots = optuna.visualization.matplotlib
+    found: dict[str, Any] = {}
+    if len(ledger.trials("COMPLETE")) < 2:
+        return found
+    with quiet(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=even)
+        for place, name in enumerate(search.objectives):
+
+            def target(trial: Any, place: int = place) -> float:
+                return float(trial.values[place])
+
+            with contextlib.suppress(ValueError, RuntimeError):  # the table of importances says why
+                drawn = plots.plot_param_importances(ledger.study, target=_low_is_good(search, place), target_name=name)
+                found[f"importances_{name}.png"] = _figure_of(drawn)
+            found[f"slice_{name}.png"] = _figure_of(plots.plot_slice(ledger.study, target=target, target_name=name))
+        if len(search.objectives) in (2, 3):
+            front = plots.plot_pareto_front(ledger.study, target_names=list(search.objectives))
+            found["pareto.png"] = _figure_of(front)
+    return found
+
+
+def _low_is_good(search: Search, place: int) -> Callable[[Any], float]:
+    """An objective, turned so that low is good: Optuna's importances (PED-ANOVA) are for reaching low values, whatever the direction."""
+    sign = -1.0 if search.directions[place] == "maximize" else 1.0
+    return lambda trial: sign * float(trial.values[place])
+
+
+def _figure_of(axes: Any) -> Any:
+    import numpy as np
+
+    return np.ravel(axes)[0].figure if not hasattr(axes, "figure") else axes.figure

@@ -1,0 +1,227 @@
+"""Entry point `sweep`: a grid, or a search of a space, as an Optuna study of full trainings and audits, and its answer.
+
+The study lies in a storage that outlives the run. The same sweep started again goes on where it was; complete, it prints its answer;
+started on another machine with the same storage, it helps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memberscope.attacks import registry
+from memberscope.audit.run import resolve_attacks
+from memberscope.config import SweepStudyConfig, groups
+from memberscope.cores import cores
+from memberscope.datasets import LabeledData, load_dataset
+from memberscope.errors import UserError
+from memberscope.interrupt import StopFlag
+from memberscope.progress import Progress, Waiting
+from memberscope.studies.data_notes import log_reading, with_reading
+from memberscope.studies.result import StudyResult
+from memberscope.studies.sweep import answer as sweep_answer
+from memberscope.studies.sweep import front
+from memberscope.studies.sweep.work import Job, work
+from memberscope.sweeps import storage as storages
+from memberscope.sweeps.answer import ADVANTAGE
+from memberscope.sweeps.cells import Grid
+from memberscope.sweeps.data_files import save_data
+from memberscope.sweeps.grids import FEWEST, make_grid
+from memberscope.sweeps.search import Search, read_objectives
+from memberscope.sweeps.space import base_cell, check_corners, read_space, space_grid
+from memberscope.sweeps.trials import SEED, Ledger, trial_key
+from memberscope.tracking import Tracker, as_json
+from memberscope.training.execution.jobs import run_crew
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+SHOWN = 3  # progress names at most so many trials
+ROUNDS = 3  # a trial whose worker died as another put it back may find nobody left; so often the workers are begun again
+
+
+def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
+    """Run, or go on with, a sweep; `tracker` is the parent, with a child a trial.
+
+    Raises:
+        UserError: before anything trains, for whatever would fail later.
+        Interrupted: finished trials stay in the study, unfinished ones wait in it.
+        RuntimeError: some trials failed; the answer is given for the others, and the next start tries them anew.
+    """
+    check_attacks(config.attacks)
+    with Waiting(f"sweep: reading {config.dataset} and laying out the trials"):
+        data = load_dataset(
+            config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates
+        )
+        data = data.choose(config.classes, choice=config.class_choice, seed=config.seed)
+        plan = plan_of(data, config)
+    folder = Path(config.folder)
+    if not config.storage:
+        make_folder(folder)
+    url = storages.storage_url(config.storage, folder)
+    space = space_of(plan, data, config)
+    name = config.study if config.study != "auto" else study_name(space, config)
+    directions = plan.directions if isinstance(plan, Search) else ("minimize",)
+    objectives = plan.objectives if isinstance(plan, Search) else (ADVANTAGE,)
+    with Waiting(f"sweep: opening the study {name} in {storages.shown(url)}"):
+        storage = storages.open_storage(url, heartbeat=config.heartbeat)
+        study = storages.open_study(storage, name, space, directions=directions, objectives=objectives)
+    ledger = Ledger(study=study, storage=storage)
+    try:
+        return _go_on(plan, ledger, url, space, data, config, tracker, stop)
+    finally:
+        ledger.close()
+
+
+def _go_on(
+    plan: Grid | Search, ledger: Ledger, url: str, space: Mapping[str, Any], data: LabeledData, config: SweepStudyConfig,
+    tracker: Tracker, stop: StopFlag,
+) -> StudyResult:  # fmt: skip
+    """Enqueue what is missing, run what waits, tell the answer."""
+    name, folder = ledger.study.study_name, Path(config.folder)
+    seeds = range(config.seed, config.seed + config.seeds)
+    with Waiting(f"sweep: queueing the trials of {name}"):
+        if isinstance(plan, Search):
+            ledger.enqueue_points(config.trials)
+        else:
+            ledger.enqueue_cells(plan.settings(), seeds)
+    tracker.text(as_json(groups(config)), "study.json")
+    tracker.text(as_json(space), "space.json")
+    said = log_reading(data, tracker)
+    tracker.tags({"memberscope.sweep": name, "memberscope.storage": storages.shown(url)})
+    waiting = len(ledger.trials("WAITING", "RUNNING"))
+    if waiting:
+        job = Job(
+            url=url, study=name, heartbeat=config.heartbeat, data=str(save_data(data, make_folder(folder) / "data")),
+            log_models=config.log_models == "yes",
+        )  # fmt: skip
+        train(job, ledger, config, tracker, stop)
+    with Waiting(f"sweep: drawing conclusions from {name}"):
+        settle(ledger, tracker, adopt=waiting > 0)
+        conclusion = sweep_answer.Conclusion(config=config, ledger=ledger, name=name, storage=storages.shown(url), data=data)
+        if isinstance(plan, Search):
+            return with_reading(front.of_search(conclusion, plan, tracker), said)
+        return with_reading(conclusion.of_grid(plan, seeds, tracker), said)
+
+
+def check_attacks(request: str) -> None:
+    """Raise UserError unless the attacks exist and the first needs nothing but the target: it gives each trial its figures."""
+    names = resolve_attacks(request)
+    if not registry.get(names[0]).needs <= {"target"}:
+        raise UserError(
+            f"attacks={request}: {names[0]}, the first, needs shadow models; allowed first: threshold_loss and others without"
+        )
+
+
+def plan_of(data: LabeledData, config: SweepStudyConfig) -> Grid | Search:
+    """The grid or search that a configuration asks for, checked against the data."""
+    if not config.space:
+        return make_grid(config.grid, data, config)
+    factors = read_space(config.space)
+    if config.sampler == "grid":
+        return space_grid(data, config, factors)
+    base = base_cell(data, config)
+    check_corners(data, base, factors)
+    if min(base.part.audited_members, base.part.audited_nonmembers) < 2 * FEWEST:
+        raise UserError(
+            f"members={base.part.members}: a search halves the audited records; allowed: at least {2 * FEWEST} on each side"
+        )
+    return Search(
+        factors=factors, base=base, objectives=read_objectives(config.objectives), kind=config.sampler, seeds=config.seeds, seed=config.seed
+    )  # fmt: skip
+
+
+def space_of(plan: Grid | Search, data: LabeledData, config: SweepStudyConfig) -> dict[str, Any]:
+    """All that decides what a trial gives, but its seed and how many there are: a study keeps it and holds it against the next start.
+
+    A grid may be given more seeds later, and a search more trials.
+    """
+    about = {"data": {"name": data.name, "digest": data.digest}, "attacks": config.attacks}
+    return {**about, "search": plan.to_dict()} if isinstance(plan, Search) else {**about, "grid": plan.to_dict()}
+
+
+def study_name(space: Mapping[str, Any], config: SweepStudyConfig) -> str:
+    """What it sweeps, on what, and six digits of its space: equal sweeps share a name, others do not."""
+    import hashlib
+
+    digest = hashlib.sha256(json.dumps(space, sort_keys=True).encode()).hexdigest()
+    what = config.grid if not config.space else f"{Path(config.space).stem}-{config.sampler}"
+    return f"{what}-{space['data']['name']}-{digest[:6]}"
+
+
+def make_folder(folder: Path) -> Path:
+    """The folder, made if it is not there; UserError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"folder={folder}: cannot be made ({error.strerror}); allowed: a folder that can be written") from None
+    return folder
+
+
+def train(job: Job, ledger: Ledger, config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> None:
+    """Run what waits: in this process with one worker, else in worker processes."""
+    open_trials = len(ledger.trials("WAITING", "RUNNING"))
+    done = len(ledger.trials("COMPLETE"))
+    workers = min(cores() if config.workers == "auto" else int(config.workers), open_trials)
+    with Progress(open_trials, job.study, unit="trial", alive=True) as progress:
+        progress.note = f"{workers} workers are starting" if workers > 1 else "training is starting"
+
+        def look(starting: int = 0) -> None:
+            nonlocal done
+            now = len(ledger.trials("COMPLETE"))
+            progress.advance(now - done, note=at_work(ledger, starting=starting, workers=workers))
+            done = now
+
+        if workers == 1:
+            work(job, tracker, stop, on_claim=look, on_done=look)
+            return
+        for _ in range(ROUNDS):
+            with tempfile.TemporaryDirectory() as folder:
+                run_crew(job_files(job, workers, Path(folder), tracker), stop, on_poll=look)
+            look()
+            if not ledger.trials("WAITING", "RUNNING"):
+                return
+
+
+def at_work(ledger: Ledger, *, starting: int, workers: int) -> str:
+    """What a sweep is doing, for its progress: which trials are being trained, and how many workers are still starting."""
+    running = [trial_name(trial) for trial in ledger.trials("RUNNING")]
+    more = f" and {len(running) - SHOWN} more" if len(running) > SHOWN else ""
+    what = f"training {', '.join(running[:SHOWN])}{more}" if running else ""
+    waited = f"{starting} of {workers} workers {'is' if starting == 1 else 'are'} starting" if starting else ""
+    return "; ".join(part for part in (what, waited) if part) or "between trials"
+
+
+def trial_name(trial: FrozenTrial) -> str:
+    """A trial's name: in a grid, cell and seed as in the name of its run; in a search, its number."""
+    if SEED not in trial.params:
+        return f"trial-{trial.number}"
+    cell, seed = trial_key(trial)
+    return f"{cell}-s{seed}"
+
+
+def job_files(job: Job, workers: int, folder: Path, tracker: Tracker) -> list[Path]:
+    """A file a worker, as `memberscope.sweep_worker` reads it."""
+    files = []
+    for worker in range(workers):
+        told = {"job": {**json.loads(job.to_json()), "worker": worker}, "tracker": tracker.address, "parent": os.getpid()}
+        files.append(folder / f"worker-{worker}.json")
+        files[-1].write_text(json.dumps(told))
+    return files
+
+
+def settle(ledger: Ledger, tracker: Tracker, *, adopt: bool) -> None:
+    """Make the runs say what the study says: a finished trial's run is FINISHED and, if this sweep did any work, below this parent; the
+    runs of tries that failed or were taken over are KILLED, whatever became of their processes.
+    """
+    finished = {trial.user_attrs["run"] for trial in ledger.trials("COMPLETE") if "run" in trial.user_attrs}
+    for address in finished:
+        tracker.settle(address, "FINISHED", adopt=adopt)
+    for trial in ledger.trials("FAIL"):
+        address = trial.user_attrs.get("run")
+        if address and address not in finished and "error" not in trial.user_attrs:
+            tracker.settle(address, "KILLED")

@@ -1,0 +1,269 @@
+"""One trial of a sweep: train a cell's model for one seed, audit it, log it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from memberscope import metrics, seeds, signals
+from memberscope.audit.run import AuditReport, resolve_attacks, run_audit
+from memberscope.datasets import LabeledData
+from memberscope.interrupt import StopFlag
+from memberscope.plans.split import Index
+from memberscope.predictions import Predictions
+from memberscope.studies import model_audit
+from memberscope.sweeps.answer import ADVANTAGE, low_name, low_rate
+from memberscope.sweeps.cells import Cell
+from memberscope.sweeps.matching import parameter_count
+from memberscope.sweeps.selection import Selection, select
+from memberscope.tracking import DataInput, Tracker, as_json
+
+Predict = Callable[[Index], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A trained and audited model.
+
+    Attributes:
+        seed: its seed.
+        selection: its records.
+        figures: at the end: advantage_heldout, auc, the TPR at low FPR (of the first attack), accuracy (validation), train_accuracy,
+            train_loss, gap, parameters; and ``tuning_...`` for the objectives, if half of the audited records were set apart for tuning.
+        history: by audited epoch; see `look`.
+        report: the final audit, on the records that tuning did not touch.
+        model: makes the Keras model.
+        seconds: of training, a model trained with others having its share of the time.
+    """
+
+    seed: int
+    selection: Selection
+    figures: Mapping[str, float]
+    history: Sequence[Mapping[str, float]]
+    report: AuditReport
+    model: Callable[[], Any]
+    seconds: float
+
+
+def together(cell: Cell) -> bool:
+    """Whether seeds of a cell train in one batched program: dense layers alone, and nothing to look at on the way."""
+    return cell.recipe.model in ("dense", "mlp") and not cell.look_every and not cell.clip
+
+
+def run_cell(
+    data: LabeledData, x: Any, cell: Cell, chosen_seeds: Sequence[int], *, attacks: str, tuning: bool, stop: StopFlag
+) -> Iterator[Outcome]:
+    """Train and audit a cell for each seed, in their order; several that can are trained together.
+
+    Args:
+        data: all records.
+        x: them as a tensor.
+        cell: what to train.
+        chosen_seeds: for which seeds.
+        attacks: of the final audit; the first one's figures are the trial's.
+        tuning: set half of the audited records apart, for the figures that a search goes by.
+        stop: looked at between steps.
+
+    Raises:
+        Interrupted: `stop` was set.
+    """
+    selections = {seed: select(data, cell.part, seed=seed) for seed in chosen_seeds}
+    many = together(cell) and len(selections) > 1
+    for trained in _fleet(data, cell, selections, stop) if many else _one_by_one(data, x, cell, selections, stop):
+        stop.check()
+        yield audited(trained, selections[trained.seed], cell, attacks=attacks, tuning=tuning)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trained:
+    """A model before its audit: how to ask it, how to have it, and what was seen of it by epoch."""
+
+    seed: int
+    predict: Predict
+    model: Callable[[], Any]
+    history: Sequence[Mapping[str, float]]
+    seconds: float
+
+
+def _one_by_one(
+    data: LabeledData, x: Any, cell: Cell, selections: Mapping[int, Selection], stop: StopFlag
+) -> Iterator[_Trained]:
+    from memberscope.training.keras.fit import fit, predictor
+
+    recipe = cell.recipe
+    for seed, selection in selections.items():
+        start = time.perf_counter()
+        view = selection.data
+        model = recipe.build(input_shape=data.shape, classes=view.classes, seed=seed)
+        predict = predictor(model, x, scale=data.scale)
+        history: list[dict[str, float]] = []
+
+        def after_epoch(
+            epoch: int, *, predict: Predict = predict, selection: Selection = selection, history: list[dict[str, float]] = history,
+            seed: int = seed,
+        ) -> None:  # fmt: skip
+            stop.check()
+            if epoch == recipe.epochs or (epoch and cell.look_every and epoch % cell.look_every == 0):
+                history.append(look(predict, selection, epoch=epoch, seed=seed))
+
+        common: dict[str, Any] = {
+            "scale": data.scale, "epochs": recipe.epochs, "batch_size": recipe.batch_size, "learning_rate": recipe.learning_rate,
+            "seed": seed, "after_epoch": after_epoch, "between_steps": lambda done: stop.check(),
+        }  # fmt: skip
+        if cell.clip:
+            from memberscope.training.keras.private import fit_private
+
+            fit_private(
+                model, x, view.y, selection.plan.members, clip_norm=cell.clip, noise_multiplier=cell.noise_multiplier, **common
+            )
+        else:
+            fit(model, x, view.y, selection.plan.members, **common)
+        seconds = time.perf_counter() - start
+        yield _Trained(seed=seed, predict=predict, model=partial(_same, model), history=history, seconds=seconds)
+
+
+def _same(model: Any) -> Any:
+    return model
+
+
+def _fleet(data: LabeledData, cell: Cell, selections: Mapping[int, Selection], stop: StopFlag) -> Iterator[_Trained]:
+    """All seeds in one batched program. Each has labels of its own, so the fleet's records are the members of all, one after the other."""
+    from memberscope.training.keras.fleet import train_fleet
+
+    start = time.perf_counter()
+    every = list(selections.values())
+    ends = np.cumsum([0, *(len(selection.plan.members) for selection in every)])
+    members = dataclasses.replace(
+        every[0].data,
+        x=np.concatenate([data.x[selection.plan.members] for selection in every]),
+        y=np.concatenate([selection.data.y[selection.plan.members] for selection in every]),
+        same=None,
+    )
+    places = [np.arange(first, last) for first, last in pairwise(ends)]
+    label = f"{len(every)} models together"
+    fleet = train_fleet(members, places, cell.recipe, seeds=list(selections), workers=1, label=label, stop=stop)
+    seconds = (time.perf_counter() - start) / len(every)
+    for k, (seed, selection) in enumerate(selections.items()):
+
+        def predict(index: Index, *, k: int = k) -> Any:
+            return fleet.logits(data.x[index], models=[k])[0]
+
+        row = look(predict, selection, epoch=cell.recipe.epochs, seed=seed)
+        yield _Trained(seed=seed, predict=predict, model=partial(fleet.model, k), history=[row], seconds=seconds)
+
+
+def look(predict: Predict, selection: Selection, *, epoch: int, seed: int) -> dict[str, float]:
+    """With the weights as they stand: epoch, loss and accuracy of members and validation, and of the loss threshold on the audited records
+    AUC, held-out advantage and the TPR at low FPR.
+    """
+    plan = selection.plan
+    index = np.concatenate([plan.members, plan.validation, selection.audited])
+    seen = Predictions(logits=predict(index), labels=selection.data.y[index], member=np.isin(index, plan.members))
+    correct, loss = signals.correctness(seen), signals.loss_nats(seen)
+    row: dict[str, float] = {"epoch": epoch}
+    start, end = len(plan.members), len(plan.members) + len(plan.validation)
+    for side, part in (("train", slice(0, start)), ("val", slice(start, end))):
+        if part.stop > part.start:
+            row[f"{side}_accuracy"], row[f"{side}_loss"] = float(correct[part].mean()), float(loss[part].mean())
+    scores, member, nonmembers = -loss[end:], selection.member, int((~selection.member).sum())
+    row["auc"] = metrics.auc(scores, member).value
+    row[ADVANTAGE] = metrics.advantage_heldout(scores, member, rng=seeds.stream(seed, "look")).value
+    roc = metrics.roc_curve(scores, member)
+    row[low_name(nonmembers)] = float(roc.tpr[roc.fpr <= low_rate(nonmembers)].max())
+    return row
+
+
+def _ask(predict: Predict, selection: Selection, at: Index) -> Predictions:
+    index = selection.audited[at]
+    data = selection.data
+    return Predictions(
+        logits=predict(index), labels=data.y[index], member=selection.member[at], record_ids=data.record_ids(index)
+    )  # fmt: skip
+
+
+def halves(selection: Selection) -> tuple[Index, Index]:
+    """Positions in `audited` for tuning and for the final audit: every other record of each side."""
+    sides = [np.flatnonzero(selection.member), np.flatnonzero(~selection.member)]
+    return np.concatenate([side[::2] for side in sides]), np.concatenate([side[1::2] for side in sides])
+
+
+def audited(trained: _Trained, selection: Selection, cell: Cell, *, attacks: str, tuning: bool) -> Outcome:
+    """The final audit and the trial's figures."""
+    predict, seed = trained.predict, trained.seed
+    figures: dict[str, float] = {}
+    final = np.arange(len(selection.audited))
+    if tuning:
+        held, final = halves(selection)
+        report = run_audit(_ask(predict, selection, held), attacks=attacks, seed=seed)
+        figures |= {f"tuning_{name}": value for name, value in _of_first(report).items()}
+    report = run_audit(_ask(predict, selection, final), attacks=attacks, primary=resolve_attacks(attacks)[0], seed=seed)
+    last = trained.history[-1]
+    figures |= _of_first(report)
+    figures |= {name: last[name] for name in ("train_accuracy", "train_loss")}
+    if "val_accuracy" in last:
+        figures |= {"accuracy": last["val_accuracy"], "gap": last["train_accuracy"] - last["val_accuracy"]}
+    figures["parameters"] = float(
+        parameter_count(cell.recipe, input_shape=selection.data.shape, classes=selection.data.classes)
+    )
+    return Outcome(
+        seed=seed, selection=selection, figures=figures, history=trained.history, report=report, model=trained.model,
+        seconds=trained.seconds,
+    )  # fmt: skip
+
+
+def _of_first(report: AuditReport) -> dict[str, float]:
+    cell = report.whole()[0]
+    names = ("auc", "advantage", ADVANTAGE, low_name(cell.n_nonmember))
+    return {name: cell.figures[name].value for name in names if cell.figures[name].status != "skipped"}
+
+
+def log_outcome(outcome: Outcome, cell: Cell, name: str, tracker: Tracker, *, attacks: str, log_model: bool) -> None:
+    """The trial's run: params, metrics by epoch and at the end, the attack table, the ROC figure, the model."""
+    import pandas as pd
+
+    selection = outcome.selection
+    data, plan = selection.data, selection.plan
+    params = run_params(outcome, cell, attacks)
+    tracker.params(params)
+    tracker.text(as_json({"cell": cell.to_dict(), "seed": outcome.seed, **params}), "config.json")
+    for row in outcome.history:
+        tracker.metrics(model_audit.epoch_metrics(row), step=int(row["epoch"]))
+    for context, index in plan.sides.items():
+        tracker.data(
+            DataInput(
+                name=data.name, context=context.removesuffix("s"), digest=data.part_digest(context, index), source=data.source,
+                shape=(len(index), *data.shape), classes=data.classes,
+            )
+        )  # fmt: skip
+    trained = model_audit.Trained(
+        name=name, setting=name.rpartition("-s")[0], seed=outcome.seed, history=pd.DataFrame(list(outcome.history)), report=outcome.report,
+        summary={key: outcome.figures[key] for key in ("gap",) if key in outcome.figures}, predictions=outcome.report.target,
+    )  # fmt: skip
+    model_audit.log_result(trained, tracker, epochs=cell.recipe.epochs, source=data.digest)
+    tracker.metrics({key: value for key, value in outcome.figures.items() if key.startswith("tuning_")})
+    if log_model:
+        tracker.keras_model(outcome.model(), input_shape=data.shape, classes=data.classes)
+
+
+def run_params(outcome: Outcome, cell: Cell, attacks: str) -> dict[str, Any]:
+    """The trial's resolved configuration under dotted names."""
+    selection, part, recipe = outcome.selection, cell.part, cell.recipe
+    data = selection.data
+    return {
+        "data.name": data.name, "data.classes": part.classes, "data.treatment": part.treatment, "data.class_choice": part.choice,
+        "data.class_names": ",".join(data.class_names)[:400], "data.label_noise": part.label_noise, "data.members": part.members,
+        "data.nonmembers": part.nonmembers, "data.validation": part.validation, "data.audited_members": part.audited_members,
+        "data.audited_nonmembers": part.audited_nonmembers, "plan.digest": selection.plan.digest,
+        "model.architecture": recipe.model, "model.depth": recipe.depth, "model.width": recipe.width,
+        "model.widths": ",".join(map(str, recipe.widths)), "model.filters": recipe.filters, "model.activation": recipe.activation,
+        "model.parameters": int(outcome.figures["parameters"]), "train.epochs": recipe.epochs, "train.batch_size": recipe.batch_size,
+        "train.learning_rate": recipe.learning_rate, "train.optimizer": "adam",
+        "train.noise_multiplier": cell.noise_multiplier, "train.clip_norm": cell.clip, "audit.attacks": attacks, "study.seed": outcome.seed,
+    }  # fmt: skip

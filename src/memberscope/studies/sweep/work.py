@@ -1,0 +1,239 @@
+"""A worker of a sweep: it claims trials, runs them, and closes each with its figures, until none waits and none runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from memberscope.datasets import LabeledData
+from memberscope.errors import Interrupted
+from memberscope.interrupt import StopFlag
+from memberscope.studies.sweep.trial import Outcome, log_outcome, run_cell, together
+from memberscope.sweeps import storage as storages
+from memberscope.sweeps.answer import ADVANTAGE
+from memberscope.sweeps.cells import Cell, Grid
+from memberscope.sweeps.data_files import load_data
+from memberscope.sweeps.search import Search
+from memberscope.sweeps.trials import RUN, Claim, Ledger, SignsOfLife, claim_key, trial_key
+from memberscope.tracking import Tracker
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+POLL_SECONDS = 0.5
+MOST_TOGETHER = 8  # seeds of one cell that are trained in one program
+
+
+class TakenOver(Interrupted):
+    """Another worker was given this trial while ours was silent; its figures count, and our run ends KILLED."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a worker is told.
+
+    Attributes:
+        url, study, heartbeat: of the storage and its study; the study itself says what its trials are made of.
+        data: folder of the prepared records.
+        log_models: whether runs keep their models.
+        worker: which worker of the sweep, from 0.
+    """
+
+    url: str
+    study: str
+    heartbeat: int
+    data: str
+    log_models: bool = True
+    worker: int = 0
+
+    def to_json(self) -> str:
+        """As JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+def open_ledger(job: Job) -> tuple[Ledger, Mapping[str, Any]]:
+    """The job's study, and its space."""
+    storage = storages.open_storage(job.url, heartbeat=job.heartbeat)
+    ledger = Ledger(study=storages.load_study(storage, job.study), storage=storage)
+    space = json.loads(ledger.study.user_attrs[storages.SPACE])
+    if "search" in space:
+        sampler = Search.from_dict(space["search"]).sampler(worker=job.worker, done=len(ledger.trials("COMPLETE", "FAIL")))
+        ledger = Ledger(study=storages.load_study(storage, job.study, sampler=sampler), storage=storage)
+    return ledger, space
+
+
+def work(
+    job: Job, tracker: Tracker, stop: StopFlag, *, watch: Callable[[], None] = lambda: None,
+    on_ready: Callable[[], None] = lambda: None, on_claim: Callable[[], None] = lambda: None,
+    on_done: Callable[[], None] = lambda: None,
+) -> int:  # fmt: skip
+    """Run trials until none waits and none runs; how many were closed with figures.
+
+    Args:
+        job: what to work on.
+        tracker: the parent run; every trial becomes a child.
+        stop: looked at between steps; what is claimed then goes back into the queue.
+        watch: called with every sign of life.
+        on_ready: called once everything is loaded, before the first trial is claimed.
+        on_claim: called once trials are claimed, before they are trained.
+        on_done: called after every trial.
+
+    Raises:
+        Interrupted: `stop` was set.
+    """
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each model is traced anew, which TensorFlow warns of
+    ledger, space = open_ledger(job)
+    try:
+        return _until_done(job, ledger, space, tracker, stop, watch, on_ready, on_claim, on_done)
+    finally:
+        ledger.close()
+
+
+def _until_done(
+    job: Job, ledger: Ledger, space: Mapping[str, Any], tracker: Tracker, stop: StopFlag, watch: Callable[[], None],
+    on_ready: Callable[[], None], on_claim: Callable[[], None], on_done: Callable[[], None],
+) -> int:  # fmt: skip
+    from memberscope.training.keras.fit import to_tensor
+
+    data = load_data(Path(job.data))
+    worker = _Worker(job, ledger, space, data, to_tensor(data.x), tracker, stop)
+    done = 0
+    on_ready()
+    while True:
+        stop.check()
+        ledger.revive()
+        claims = ledger.claim(most=MOST_TOGETHER, like=worker.alike)
+        if not claims:
+            if not ledger.trials("RUNNING", "WAITING"):
+                return done
+            time.sleep(POLL_SECONDS)
+            continue
+        on_claim()
+        with SignsOfLife(ledger, claims, every=job.heartbeat, watch=watch):
+            for closed in worker.run(claims):
+                done += closed
+                on_done()
+
+
+class _Worker:
+    """What the trials of one worker have in common."""
+
+    def __init__(
+        self, job: Job, ledger: Ledger, space: Mapping[str, Any], data: LabeledData, x: Any, tracker: Tracker, stop: StopFlag
+    ) -> None:  # fmt: skip
+        self.job, self.ledger, self.data, self.x, self.tracker, self.stop = job, ledger, data, x, tracker, stop
+        self.attacks: str = space["attacks"]
+        self.grid = Grid.from_dict(space["grid"]) if "grid" in space else None
+        self.search = Search.from_dict(space["search"]) if "search" in space else None
+
+    def alike(self, first: FrozenTrial, other: FrozenTrial) -> bool:
+        """Whether two waiting trials are seeds of one cell that trains together."""
+        return (
+            self.grid is not None
+            and trial_key(first)[0] == trial_key(other)[0]
+            and together(self.grid.cells[trial_key(first)[0]])
+        )
+
+    def run(self, claims: Sequence[Claim]) -> Iterator[bool]:
+        """One claim after the other; whether each was closed with figures.
+
+        A trial that fails says why on stderr and in the study, and the others go on.
+        """
+        waiting = list(claims)
+        outcomes: Iterator[list[Outcome]] | None = None
+        while waiting:
+            claim = waiting[0]
+            try:
+                if claim.attrs.get(RUN):  # an earlier try of the same trial, whose worker died or was asked to stop
+                    self.tracker.settle(str(claim.attrs[RUN]), "KILLED")
+                if self.search is not None:
+                    self._point(claim, self.search)
+                else:
+                    outcomes = outcomes or self._cell(waiting)
+                    self._seed(claim, outcomes)
+                yield True
+            except TakenOver:
+                yield False
+            except Interrupted:
+                self.ledger.give_back(waiting)
+                raise
+            except Exception as error:
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+                self.ledger.fail(claim, reason)
+                print(f"memberscope: trial {claim.number} failed: {reason}", file=sys.stderr, flush=True)
+                outcomes = None  # the training may be what failed: the others begin anew
+                yield False
+            del waiting[0]
+
+    def _cell(self, claims: Sequence[Claim]) -> Iterator[list[Outcome]]:
+        """The outcomes of claims of one cell, in their order; trained as they are asked for."""
+        assert self.grid is not None
+        cell = self.grid.cells[claim_key(claims[0])[0]]
+        of_claims = [claim_key(claim)[1] for claim in claims]
+        for outcome in run_cell(self.data, self.x, cell, of_claims, attacks=self.attacks, tuning=False, stop=self.stop):
+            yield [outcome]
+
+    def _seed(self, claim: Claim, outcomes: Iterator[list[Outcome]]) -> None:
+        """A grid's trial."""
+        assert self.grid is not None
+        name, seed = claim_key(claim)
+        serves = [
+            f"{item.control}={level.value}" for item in self.grid.comparisons for level in item.levels if name in level.cells
+        ]
+        tags = {"memberscope.setting": name, "memberscope.seed": str(seed), "memberscope.serves": ", ".join(serves[:40])}
+        about = f"Trial {claim.number} of the study `{self.job.study}`: cell `{name}`, seed {seed}. Serves in {', '.join(serves[:40])}."
+        self._trial(claim, f"{name}-s{seed}", self.grid.cells[name], outcomes, tags, about)
+
+    def _point(self, claim: Claim, search: Search) -> None:
+        """A search's trial: a point, trained for every seed."""
+        values = search.ask(self.ledger.sample(claim))
+        cell, of_point = search.cell(values), range(search.seed, search.seed + search.seeds)
+        text = ", ".join(f"{key}={value}" for key, value in values.items())
+        about = f"Trial {claim.number} of the study `{self.job.study}`: {text}. Figures are means over {search.seeds} seeds."
+
+        def outcomes() -> Iterator[list[Outcome]]:
+            yield list(run_cell(self.data, self.x, cell, of_point, attacks=self.attacks, tuning=True, stop=self.stop))
+
+        self._trial(claim, f"trial-{claim.number}", cell, outcomes(), {"memberscope.point": text}, about)
+
+    def _trial(
+        self, claim: Claim, name: str, cell: Cell, outcomes: Iterator[list[Outcome]], tags: Mapping[str, str], about: str
+    ) -> None:  # fmt: skip
+        """Train, audit and log; the study is told first and the run ends FINISHED after, so no trial has two runs that say so."""
+        tags = {**tags, "memberscope.sweep": self.job.study, "memberscope.trial": str(claim.number)}
+        with self.tracker.child(name, tags=tags, description=about) as child:
+            self.ledger.note(claim, **{RUN: child.address})
+            found = next(outcomes)
+            start = time.perf_counter()
+            log_outcome(found[0], cell, name, child, attacks=self.attacks, log_model=self.job.log_models)
+            figures = mean_figures(found)
+            if len(found) > 1:
+                child.metrics({f"mean_{key}": value for key, value in figures.items()}, step=cell.recipe.epochs)
+            seconds = {"train": sum(one.seconds for one in found), "track": time.perf_counter() - start}
+            child.metrics({f"seconds/{key}": value for key, value in seconds.items()})
+            result = {"figures": figures, "history": [dict(row) for row in found[0].history], "seconds": seconds}
+            values = [figures[ADVANTAGE]] if self.search is None else self.search.values(figures)
+            if not self.ledger.complete(claim, result, values):
+                raise TakenOver(f"trial {claim.number} was given to another worker")
+
+
+def mean_figures(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Each figure's mean over the outcomes that have it."""
+    names = dict.fromkeys(name for outcome in outcomes for name in outcome.figures)
+    found = {}
+    for name in names:
+        values = [outcome.figures[name] for outcome in outcomes if name in outcome.figures]
+        found[name] = sum(values) / len(values)
+    return found

@@ -1,0 +1,1 @@
+"""The study `synthesize`, and what it alone needs."""

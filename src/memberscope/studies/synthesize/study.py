@@ -1,0 +1,367 @@
+"""Entry point `synthesize`: make shadow data from a model, say how good it is, and measure how well its shadows transfer to the target."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import metrics, plots, seeds
+from memberscope.attacks import registry
+from memberscope.attacks.base import Skip
+from memberscope.audit.log import markdown
+from memberscope.config import SynthesizeConfig, groups
+from memberscope.datasets import LabeledData, duplicates, load_dataset
+from memberscope.errors import UserError
+from memberscope.evidence import Evidence
+from memberscope.interrupt import StopFlag
+from memberscope.npz import write_npz
+from memberscope.plans.shadow import ShadowPlan, make_shadow_plan
+from memberscope.plans.split import replace_labels
+from memberscope.predictions import Predictions, ShadowPredictions
+from memberscope.release import Release, parse_release
+from memberscope.release.apply import release_evidence
+from memberscope.release.undo import undo
+from memberscope.signals import modified_entropy
+from memberscope.studies.data_notes import log_reading, with_reading
+from memberscope.studies.fleet import open_store, train
+from memberscope.studies.result import StudyResult
+from memberscope.studies.synthesize.answer import FIGURES, JUNK, REAL, sentences, shown, summarize
+from memberscope.studies.synthesize.sets import Query, SyntheticSet, make_set, parse_methods, published
+from memberscope.synthesis.transfer import decide_by_shadows
+from memberscope.tracking import Tracker, as_json
+from memberscope.training.keras.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from memberscope.training.keras.fleet import Fleet
+
+THRESHOLD = "modified_entropy"  # one threshold for all classes, on minus the modified entropy
+ATTACKS = (THRESHOLD, "metric_modified_entropy", "shadow_shokri")
+LEAST_KNOWN = 10  # non-members that a release's defence is fitted on
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trial:
+    """One fleet's target and what an attacker can get hold of.
+
+    Attributes:
+        number: of the fleet, from 0.
+        data: labels after noise.
+        plan: design disjoint, one target: its records, the real pool of the attacker who has one, and records that nobody has.
+        fleet: the target alone.
+        query: what the target publishes.
+        release: through which it does: fitted, where it must be.
+    """
+
+    number: int
+    data: LabeledData
+    plan: ShadowPlan
+    fleet: Fleet
+    query: Query
+    release: Release
+
+    @property
+    def pool(self) -> NDArray[np.int64]:
+        """Positions of the real records that shadows may be trained on."""
+        return self.plan.records[~self.plan.block]
+
+
+def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
+    """Run the study: the sets of the first fleet's target as artifacts with their cards, then transfer over all fleets.
+
+    Raises:
+        UserError: before anything trains, for whatever would fail later; or a set that could not be made at all, what was made being kept.
+    """
+    methods = parse_methods(config.method)
+    release = parse_release(config.release)
+    if release.label_only and {"hill_climb", "gan"} & set(methods):
+        raise UserError(
+            f"release={config.release}: the climb needs confidences; allowed with labels only: noisy, marginal, junk"
+        )
+    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates)
+    duplicates.check_each_once(data)
+    data = data.choose(config.classes, choice=config.class_choice, seed=config.seed)
+    recipe = Recipe.of(config, config)
+    recipe.check(data.shape)
+    release.check(data.classes)
+    plan = plan_for(data, config, config.seed)
+    if release.unfitted and len(plan.population) < LEAST_KNOWN:
+        raise UserError(
+            f"members={config.members}: leaves {len(plan.population)} records for the defence of release={config.release} to know as "
+            f"non-members; allowed: members that leave {LEAST_KNOWN}"
+        )
+    if release.label_only and config.fleets:
+        raise UserError(
+            f"release={config.release}: labels leave the attacks of transfer nothing; allowed: fleets=0, or confidences"
+        )
+    tracker.text(as_json(groups(config)), "study.json")
+    said = log_reading(data, tracker)
+    rows: list[dict[str, Any]] = []
+    cards: list[dict[str, Any]] = []
+    short: list[str] = []
+    for number in range(max(1, config.fleets)):
+        stop.check()
+        trial = begin(data, recipe, release, config, number, stop)
+        sets = {method: _make(method, trial, config, stop) for method in methods}
+        if number == 0:
+            lacking = [check for made in sets.values() if (check := keep_set(made, trial, config, tracker))]
+            if lacking:
+                raise UserError("; ".join(lacking) + "; allowed: a lower conf_min, a larger iter_max or budget")
+            cards = [log_set(made, trial, config, tracker) for made in sets.values()]
+        else:
+            short += [f"Fleet {number}, {made.method}: {names}." for made in sets.values() if (names := unreached(made, data))]
+        if config.fleets:
+            rows += transfer_rows(trial, sets, recipe, release, config, stop)
+            tracker.table(_frame(rows), "fleets.csv")
+    return with_reading(conclude(config, methods, cards, _frame(rows), short, tracker), said)
+
+
+def plan_for(data: LabeledData, config: SynthesizeConfig, seed: int) -> ShadowPlan:
+    """Targets' records, a real pool of as many, and what is left of them for the card; ``members=auto`` leaves a fifth."""
+    usual, largest = (data.sizes.members if data.sizes else 0), len(data) // 5
+    members = (min(usual, largest) if usual else largest) if config.members == "auto" else int(config.members)
+    return make_shadow_plan(
+        data.y,
+        design="disjoint",
+        members=members,
+        population="auto",
+        shadows=config.shadows,
+        targets=1,
+        coin_flips=False,
+        seed=seed,
+    )
+
+
+def begin(data: LabeledData, recipe: Recipe, release: Release, config: SynthesizeConfig, number: int, stop: StopFlag) -> Trial:
+    """Split, replace labels, train the target."""
+    seed = config.seed + number
+    plan = plan_for(data, config, seed)
+    noise = data.label_noise if config.label_noise == "auto" else float(config.label_noise)
+    sides = {"records": plan.records, "population": plan.population}
+    noisy = data.with_labels(replace_labels(data.y, sides, share=noise, classes=data.classes, seed=seed))
+    fleet = train(noisy, [plan.members(0)], recipe, [seeds.integer(seed, "target")], config, stop, label=f"target {number}")
+    if release.unfitted:
+        release = release.fit(defender_knows(noisy, plan, fleet), seed=seed)
+    query = published(fleet, 0, release, seed=seed)
+    return Trial(number=number, data=noisy, plan=plan, fleet=fleet, query=query, release=release)
+
+
+def defender_knows(data: LabeledData, plan: ShadowPlan, fleet: Fleet) -> Predictions:
+    """What a release's defence is fitted on: the members, and records that nobody trained on or audits."""
+    inside = plan.members(0)
+    index = np.concatenate([inside, plan.population])
+    return Predictions(logits=fleet.logits(data.x[index])[0], labels=data.y[index], member=np.arange(len(index)) < len(inside))
+
+
+def wanted(trial: Trial, config: SynthesizeConfig) -> int:
+    """How many records to make."""
+    return len(trial.pool) if config.records == "auto" else int(config.records)
+
+
+def _make(method: str, trial: Trial, config: SynthesizeConfig, stop: StopFlag) -> SyntheticSet:
+    seed = config.seed + trial.number
+    store = open_store(config)
+    name = f"{trial.data.digest[:12]}-{trial.plan.digest[:12]}-{seeds.integer(seed, config.to_json()):08x}.npz"
+    resume = None if store is None else Path(config.store) / "climbs" / name
+    return make_set(
+        method,
+        config,
+        records=wanted(trial, config),
+        query=trial.query,
+        real=trial.data,
+        pool=trial.pool,
+        seed=seed,
+        stop=stop,
+        resume=resume,
+    )
+
+
+def unreached(made: SyntheticSet, data: LabeledData) -> str:
+    """The classes that no climb reached, with the best confidence seen in each; empty if there are none."""
+    missing = [one for one in made.by_class if one["asked"] and not one["reached"]]
+    names = ", ".join(f"{data.class_names[one['label']]} ({one['best_confidence']:.3g})" for one in missing)
+    return f"not reached in {len(missing)} of {data.classes} classes (best confidence): {names}" if missing else ""
+
+
+def keep_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker: Tracker) -> str:
+    """The set as ``.npz`` and how each class fared, as artifacts; what it lacks, in words, or nothing."""
+    import pandas as pd
+
+    folder = f"{made.method}/"
+    if made.by_class:
+        tracker.table(pd.DataFrame(list(made.by_class)), f"{folder}by_class.csv")
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "records.npz"
+        write_npz(path, {"x": made.x, "y": made.y, "class_names": np.array(trial.data.class_names)})
+        tracker.file(path, f"{folder}records.npz")
+    names = unreached(made, trial.data)
+    return (
+        f"conf_min={config.conf_min}: {names}; {len(made.y)} records of the others are kept in {folder}records.npz"
+        if names
+        else ""
+    )
+
+
+def log_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker: Tracker) -> dict[str, Any]:
+    """The set's card and its figure; the card's row for the comparison."""
+    import pandas as pd
+
+    from memberscope.synthesis.card import make_card
+    from memberscope.synthesis.figures import synthetic_figure
+
+    folder = f"{made.method}/"
+    data, plan = trial.data, trial.plan
+    pool = trial.pool
+    outside = plan.population if len(plan.population) >= 20 else pool
+    card = make_card(
+        made.x, made.y, method=made.method, classes=data.classes, queries=made.queries, query=trial.query, real=data.scaled(outside),
+        real_labels=None if outside is pool else data.y[outside], seed=config.seed,
+    )  # fmt: skip
+    tracker.table(pd.DataFrame(card.rows()), f"{folder}card.csv")
+    tracker.text(as_json(card.to_dict()), f"{folder}card.json")
+    figure = synthetic_figure(made.x, made.y, method=made.method, class_names=data.class_names, real=data.scaled(outside))
+    if figure is not None:
+        tracker.figure(figure, f"{folder}records.png")
+    row: dict[str, Any] = {"method": made.method}
+    row |= {str(one["figure"]): _with_interval(one) for one in card.rows()}
+    return row | {"notes": "; ".join(made.notes)}
+
+
+def _with_interval(row: Mapping[str, Any]) -> str:
+    if row["value"] is None:
+        return ""
+    text = f"{row['value']:.0f}" if float(row["value"]).is_integer() else f"{row['value']:.4g}"
+    return text if row["ci_low"] is None else f"{text} ({row['ci_low']:.3f} to {row['ci_high']:.3f})"
+
+
+def transfer_rows(
+    trial: Trial, sets: Mapping[str, SyntheticSet], recipe: Recipe, release: Release, config: SynthesizeConfig, stop: StopFlag
+) -> list[dict[str, Any]]:
+    """Train a fleet of shadows on each set, on real records and on junk, as many of each, and attack the target with each.
+
+    `release` is the one asked for, before any defence was fitted: each shadow gets a defence of its own.
+
+    Each shadow is trained on half of twice as many records as the target's members, or of `records` where those are fewer: of real
+    records and junk as many as of those that are made, so that only what they are differs. A set that fell short has fewer. They
+    publish what the target publishes.
+    """
+    data, plan, seed = trial.data, trial.plan, config.seed + trial.number
+    block = plan.records[plan.audited]
+    target = Predictions(
+        logits=trial.fleet.logits(data.x[block])[0], labels=data.y[block], member=plan.member[0][plan.audited], record_ids=block
+    )
+    size = min(len(trial.pool), wanted(trial, config))
+    if JUNK not in sets:
+        sets = {**sets, JUNK: make_set(
+            JUNK, config, records=size, query=trial.query, real=data, pool=trial.pool, seed=seed, stop=stop
+        )}  # fmt: skip
+    pools = {REAL: (data, trial.pool[:size])}  # the pool's order spreads every class evenly
+    for method, made in sets.items():
+        take = seeds.stream(seed, "synthetic", method).permutation(len(made.y))[:size]
+        whole = data.extended(made.x[take], made.y[take], source=f"made by {method}")
+        pools[method] = (whole, np.arange(len(data), len(data) + len(take)))
+    rows = []
+    for method, (whole, pool) in pools.items():
+        stop.check()
+        extended = plan.with_pool(pool, whole.y, seed=seed)
+        shadows = extended.shadows_of(0)
+        model_seeds = [seeds.integer(seed, "shadow", int(model)) for model in shadows]
+        label = f"fleet {trial.number}, {method}"
+        fleet = train(
+            whole, [extended.members(int(model)) for model in shadows], recipe, model_seeds, config, stop, label=label
+        )
+        said = ShadowPredictions(
+            logits=fleet.logits(whole.x[pool]), labels=whole.y[pool], member=extended.member[shadows][:, ~extended.block]
+        )
+        evidence = (
+            undo(
+                release_evidence(Evidence(target=target, shadows=said), trial.release, shadow_release=release, seed=seed),
+                trial.release,
+            )
+            if config.release != "none"
+            else None
+        )
+        rows += _attack(evidence or Evidence(target=target, shadows=said), trial.number, method, seed=seed)
+    return rows
+
+
+def _attack(evidence: Evidence, number: int, method: str, *, seed: int) -> list[dict[str, Any]]:
+    """Each attack's figures on the target, its threshold fixed on the shadows."""
+    target, shadows = evidence.target, evidence.shadows
+    assert shadows is not None
+    rows: list[dict[str, Any]] = []
+    head = {"fleet": number, "method": method}
+    if target.form in ("logits", "probs"):
+        scores = -modified_entropy(target)
+        on_shadows = np.concatenate([-modified_entropy(shadows.model(k)) for k in range(shadows.n_models)])
+        decided = decide_by_shadows(on_shadows, shadows.member.ravel(), scores, target.member)
+        auc = metrics.auc(scores, target.member).value
+        rows.append({**head, "attack": THRESHOLD, **decided.to_dict(), "auc": auc})
+    for name in ATTACKS[1:]:
+        result = registry.get(name).score(evidence, seed=seed)
+        if isinstance(result, Skip):
+            continue
+        called = result.decisions if result.decisions is not None else result.scores >= 0
+        fpr, tpr = float(called[~target.member].mean()), float(called[target.member].mean())
+        auc = metrics.auc(result.scores, target.member).value
+        rows.append({**head, "attack": name, "balanced_accuracy": (1 + tpr - fpr) / 2, "fpr": fpr, "auc": auc})
+    return rows
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(rows).reindex(columns=["fleet", "method", "attack", *FIGURES])
+
+
+def conclude(
+    config: SynthesizeConfig,
+    methods: tuple[str, ...],
+    cards: list[dict[str, Any]],
+    frame: pd.DataFrame,
+    short: list[str],
+    tracker: Tracker,
+) -> StudyResult:
+    """The comparison of cards, the transfer table, the page, and what the terminal shows."""
+    import pandas as pd
+
+    card_frame = pd.DataFrame(cards).T
+    card_frame.columns = pd.Index(card_frame.loc["method"])
+    card_frame = card_frame.drop(index="method").rename_axis("figure").reset_index()
+    tracker.table(card_frame, "cards.csv")
+    tracker.table(card_frame.astype(str), "cards.json")
+    tracker.tags({"memberscope.methods": ",".join(methods)})
+    parts = [f"# Shadow data for {config.dataset}", "## How good are the records?\n\n" + markdown(card_frame)]
+    table, lines = card_frame, []
+    if len(frame):
+        summary = summarize(frame)
+        lines = sentences(frame, methods) + short
+        tracker.table(summary, "transfer.csv")
+        table = shown(summary)
+        tracker.table(table.fillna(""), "transfer.json")
+        for row in summary.to_dict("records"):
+            names = [
+                name
+                for name in ("balanced_accuracy", "fpr", "transfer")
+                if row.get(name) is not None and row[name] == row[name]
+            ]
+            tracker.metrics({f"{name}_{row['method']}/{row['attack']}": float(row[name]) for name in names})
+        tracker.figure(plots.transfer_figure(summary, attack=THRESHOLD), "transfer.png")
+        parts += [
+            "## How well do their shadows transfer?\n\n" + markdown(table),
+            f"Means over {config.fleets} fleets, a target each; the threshold is fixed on the shadows and used on the target. "
+            "Transfer is (method - junk) / (real - junk) of the balanced accuracy. Real records and junk are as many as those made, at "
+            "most twice the target's members.",
+            "\n".join(f"- {line}" for line in lines),
+        ]
+    tracker.describe("\n\n".join(parts) + "\n")
+    return StudyResult(
+        table=table.to_string(index=False), answer="\n".join(lines) or "records made; no fleets were trained (fleets=0)."
+    )

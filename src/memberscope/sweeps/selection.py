@@ -1,0 +1,105 @@
+"""Who sees which records under which labels, for one cell and one seed. Index arithmetic over labels alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import seeds
+from memberscope.datasets.labeled import LabeledData
+from memberscope.errors import UserError
+from memberscope.plans.split import Index, Plan, replace_labels, spread
+from memberscope.sweeps.cells import Part
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """A cell's records for one seed.
+
+    Attributes:
+        data: the data set under the cell's labels, noise included. Records outside the plan have label 0 and serve nobody.
+        plan: the sides.
+        audited: members, then non-members, that the audit scores.
+        member: (n,) truth for `audited`.
+    """
+
+    data: LabeledData
+    plan: Plan
+    audited: Index
+    member: NDArray[np.bool_]
+
+
+def class_order(classes: int, *, choice: str, seed: int) -> Index:
+    """The order of classes: their own, or the stream ``("class_order",)`` of `seed`. Fewer classes are always its first, hence nested."""
+    if choice == "first":
+        return np.arange(classes, dtype=np.int64)
+    return seeds.stream(seed, "class_order").permutation(classes).astype(np.int64)
+
+
+def superclasses(order: Index, count: int) -> Index:
+    """(classes,) the superclass of each class: `order` cut into `count` runs, their sizes equal to within one."""
+    merged = np.empty(len(order), dtype=np.int64)
+    merged[order] = np.arange(len(order)) * count // len(order)
+    return merged
+
+
+def fewest_records(labels: NDArray[np.int64], *, classes: int, keep: int, choice: str) -> int:
+    """Records of `keep` classes at least: of the smallest ones where the choice is random, of the first otherwise."""
+    counts = np.bincount(labels, minlength=classes)
+    return int((counts[:keep] if choice == "first" else np.sort(counts)[:keep]).sum())
+
+
+def select(data: LabeledData, part: Part, *, seed: int) -> Selection:
+    """The records of a cell for one seed.
+
+    Classes are spread evenly over one random order of the records (the stream ``("split",)``). Non-members are its first block,
+    validation its second, and members what follows: cells that draw from the same classes have the same non-members and validation, and
+    fewer members are a part of more. The audit takes each side's first records, so equal cells of a grid are audited on the same.
+
+    Label noise is drawn after classes were dropped or merged: the same share of records, for the same seed the same records where the
+    sides are the same, whatever the number of classes.
+
+    Raises:
+        UserError: the classes hold fewer records than the sides need.
+    """
+    order_of_classes = class_order(data.classes, choice=part.choice, seed=seed)
+    kept = np.sort(order_of_classes[: part.classes]) if part.treatment != "merged" else np.arange(data.classes)
+    rows = np.flatnonzero(np.isin(data.y, kept))
+    if part.per_class:
+        rng = seeds.stream(seed, "per_class")
+        rows = np.sort(np.concatenate([_cut(rows[data.y[rows] == label], part.per_class, rng) for label in kept]))
+    needed = part.members + part.nonmembers + part.validation
+    if needed > len(rows):
+        raise UserError(
+            f"members={part.members}: {len(kept)} classes of {data.name} hold {len(rows)} records; allowed: "
+            f"at most {max(0, len(rows) - part.nonmembers - part.validation)} beside "
+            f"{part.nonmembers} non-members and {part.validation} to validate"
+        )
+    order = rows[spread(data.y[rows], seeds.stream(seed, "split"))]
+    start = part.nonmembers + part.validation
+    plan = Plan(
+        nonmembers=order[: part.nonmembers],
+        validation=order[part.nonmembers : start],
+        members=order[start : start + part.members],
+    )
+    renumber = np.zeros(data.classes, dtype=np.int64)
+    if part.treatment == "merged":
+        renumber = superclasses(order_of_classes, part.classes)
+        names = tuple("+".join(data.class_names[k] for k in np.flatnonzero(renumber == group)) for group in range(part.classes))
+    else:
+        renumber[kept] = np.arange(len(kept))
+        names = tuple(data.class_names[k] for k in kept)
+    labels = replace_labels(renumber[data.y], plan.sides, share=part.label_noise, classes=part.classes, seed=seed)
+    if part.treatment == "head":
+        labels, names = kept[labels], data.class_names
+    audited = np.concatenate([plan.members[: part.audited_members], plan.nonmembers[: part.audited_nonmembers]])
+    member = np.repeat([True, False], [part.audited_members, part.audited_nonmembers])
+    view = dataclasses.replace(data, y=labels, class_names=names, label_noise=part.label_noise, sizes=None)
+    return Selection(data=view, plan=plan, audited=audited, member=member)
+
+
+def _cut(rows: Index, most: int, rng: np.random.Generator) -> Index:
+    return rows if len(rows) <= most else rng.choice(rows, size=most, replace=False)

@@ -1,0 +1,71 @@
+"""What a target published, checked, and what a climb reads of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from memberscope.checks import Array, check_finite
+from memberscope.errors import UserError
+from memberscope.scales import check_probs
+from memberscope.synthesis.climb_state import Bools, Floats
+from memberscope.synthesis.draws import Index
+from memberscope.synthesis.moves import Records, Smoothing
+
+Query = Callable[[Records], Array]
+"""From records (m, ...) float32 to published probabilities (m, classes): full, rounded, or all but the top ones 0."""
+
+ENOUGH = 32  # answers that are all of zeros and ones: labels, then, and no confidences
+FLOOR = 1e-12
+
+
+class Target:
+    """Asks `query` for records of `shape`, several copies of each where `smoothing` makes them."""
+
+    def __init__(
+        self, query: Query, *, classes: int, shape: tuple[int, ...], smoothing: Smoothing | None, ink: float, background: float
+    ) -> None:
+        """`ink` is in nats for a mean distance of 1 from `background`."""
+        self._query, self._classes, self._shape, self._smoothing = query, classes, shape, smoothing
+        self._ink, self._background = ink, np.float32(background)
+        self._answers, self._bare = 0, True
+
+    def __call__(self, x: Records, label: Index) -> tuple[Floats, Bools, Floats]:
+        """Confidence in `label` (n,), whether no class has more, and what the climb compares, for the records `x` (n, d)."""
+        images = x.reshape(len(x), *self._shape)
+        images.flags.writeable = False
+        if self._smoothing is None:
+            y = self._checked(images)
+        else:
+            y = np.zeros((len(x), self._classes))
+            for number in range(self._smoothing.copies):
+                y += self._checked(self._smoothing.copy(images, number))
+            y /= self._smoothing.copies
+        confidence: Floats = y[np.arange(len(y)), label].astype(np.float64)
+        top = confidence >= y.max(axis=1)
+        if self._ink == 0:
+            return confidence, top, confidence
+        distance = np.abs(x - self._background).mean(axis=1, dtype=np.float64)
+        return confidence, top, np.log(np.maximum(confidence, FLOOR)) - self._ink * distance
+
+    def _checked(self, images: Records) -> Array:
+        y = np.asarray(self._query(images))
+        if y.ndim == 1 and len(y) == len(images):
+            raise UserError(
+                "query: the target publishes labels only; the climb needs confidences (probabilities of every class)"
+            )
+        if y.shape != (len(images), self._classes):
+            raise UserError(f"query: answers of shape {y.shape}; allowed: probabilities ({len(images)}, {self._classes})")
+        if not np.issubdtype(y.dtype, np.floating):
+            if not np.isin(y, (0, 1)).all():
+                raise UserError(f"query: answers of type {y.dtype}; allowed: probabilities")
+            y = y.astype(np.float64)
+        check_finite("query", y)
+        check_probs("query", y, released=True)
+        if self._bare and self._answers < ENOUGH:
+            self._answers += len(y)
+            self._bare = bool(((y == 0) | (y == 1)).all())
+            if self._bare and self._answers >= ENOUGH:
+                raise UserError("query: the target publishes labels only (every answer is 0 or 1); the climb needs confidences")
+        return y

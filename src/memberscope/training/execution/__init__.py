@@ -1,0 +1,1 @@
+"""How training jobs are executed, whatever trains them: threads and processes of this machine, a Dask cluster, worker programs."""

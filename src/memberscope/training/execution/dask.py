@@ -1,0 +1,115 @@
+"""A fleet's units on a Dask cluster: native futures with retries, the records sent to each worker once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import UserError
+from memberscope.installed import require
+from memberscope.training.execution.local import POLL_SECONDS, Finished
+from memberscope.training.keras.groups import Unit, Work, one_thread, train_unit
+from memberscope.training.keras.recipe import Recipe
+from memberscope.training.keras.weights import TrainedModel
+
+CONNECT_SECONDS = 8
+WORKER_SECONDS = 30  # a cluster that restarts its workers needs some seconds for it
+RETRIES = 2  # of a task that raised; a task whose worker died is given out anew by Dask itself
+ROUNDS = 3  # so often the records are sent again after every worker that held them was lost
+
+
+def work_on(
+    unit: Unit, x: NDArray[Any], y: NDArray[np.int64], recipe: Recipe, scale: float, classes: int
+) -> list[TrainedModel]:
+    """Train a unit on a worker of the cluster."""
+    one_thread()
+    return train_unit(unit, Work(recipe=recipe, x=x, y=y, scale=scale, classes=classes), lambda steps: None)
+
+
+def on_cluster(
+    work: Work, units: Sequence[Unit], *, scheduler: str, advance: Callable[[int], None], check: Callable[[], None]
+) -> Finished:
+    """Train units on the cluster behind `scheduler`; yields each as it is finished.
+
+    Raises:
+        UserError: nobody answers at that address within `CONNECT_SECONDS`, a unit has killed every worker it was given to, or the
+            cluster was lost.
+    """
+    client = connect(scheduler)
+    left = {unit.positions: unit for unit in units}
+    try:
+        for _ in range(ROUNDS):
+            try:
+                for unit, trained in _round(client, work, list(left.values()), check):
+                    del left[unit.positions]
+                    advance(unit.steps(work.recipe))
+                    yield unit, trained
+                return
+            except (CancelledError, asyncio.CancelledError):  # the records are gone with the workers that held them
+                continue
+            except OSError as error:
+                raise UserError(
+                    f"scheduler={scheduler}: lost ({error}); what was finished is kept; allowed: a running scheduler with workers"
+                ) from None
+        raise UserError(
+            f"scheduler={scheduler}: all its workers were lost {ROUNDS} times; what was finished is kept; allowed: a cluster whose "
+            "workers have the memory that a model needs"
+        )
+    finally:
+        client.close(timeout=2)
+
+
+def connect(scheduler: str) -> Any:
+    """A client of the scheduler at that address; UserError if nobody answers."""
+    require("distributed", by=f"scheduler={scheduler}", instead="nothing, for this machine")
+    import distributed
+
+    make_client: Any = distributed.Client
+
+    try:
+        return make_client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"scheduler={scheduler}: not reached ({why}); allowed: tcp://HOST:PORT of a running Dask scheduler, or nothing for this machine"
+        ) from None
+
+
+def _round(client: Any, work: Work, units: Sequence[Unit], check: Callable[[], None]) -> Finished:
+    import distributed
+
+    wait: Any = distributed.wait
+
+    client.wait_for_workers(1, timeout=WORKER_SECONDS)
+    x, y = client.scatter([work.x, work.y], broadcast=True, hash=True)
+    running = {
+        client.submit(work_on, unit, x, y, work.recipe, work.scale, work.classes, retries=RETRIES, pure=False): unit
+        for unit in units
+    }
+    try:
+        while running:
+            check()
+            try:
+                with client.as_current():
+                    done = wait(list(running), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done
+            except TimeoutError:
+                continue
+            for future in done:
+                unit = running[future]
+                try:
+                    trained = future.result()
+                except distributed.KilledWorker as error:
+                    names = ", ".join(map(str, unit.positions))
+                    raise UserError(
+                        f"scheduler={client.scheduler.address}: every worker that was given model {names} died, as they do when memory "
+                        f"runs out (the last: {error.last_worker.address}); what was finished is kept; allowed: workers with more memory"
+                    ) from None
+                del running[future]
+                yield unit, trained
+    finally:
+        client.cancel(list(running))

@@ -1,0 +1,234 @@
+"""A fleet: K models of one recipe, each on its own index set, trained fast and never lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.cores import cores
+from memberscope.datasets.labeled import LabeledData
+from memberscope.errors import UserError
+from memberscope.interrupt import StopFlag
+from memberscope.plans.split import Index
+from memberscope.progress import Progress
+from memberscope.training.execution import dask as cluster
+from memberscope.training.execution import local
+from memberscope.training.keras.forward import ForwardPasses
+from memberscope.training.keras.groups import Unit, Work, has_a_thread_each, split
+from memberscope.training.keras.recipe import Recipe
+from memberscope.training.keras.weights import Curves, TrainedModel
+from memberscope.training.store import Store, digest, versions
+
+if TYPE_CHECKING:
+    from tensorflow import keras
+
+LOGIT_RECORDS, LOGIT_MODELS = 2_000, 16  # how much of a batched forward pass a thread holds at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fleet:
+    """K trained models.
+
+    Attributes:
+        recipe, classes, input_shape: what they have in common.
+        weights: K lists of arrays in the order of `keras.Model.get_weights`.
+        curves: ``"loss"`` and ``"accuracy"``, each (K, epochs): means over the members seen during each epoch.
+        reused: how many came from the store.
+        trained: how many were computed now.
+    """
+
+    recipe: Recipe
+    classes: int
+    input_shape: tuple[int, ...]
+    weights: Sequence[list[NDArray[np.float32]]]
+    curves: Mapping[str, NDArray[np.float64]]
+    reused: int
+    trained: int
+    _passes: ForwardPasses = field(default_factory=ForwardPasses, init=False, repr=False, compare=False)
+
+    @property
+    def n_models(self) -> int:
+        """K."""
+        return len(self.weights)
+
+    def model(self, k: int) -> keras.Model:
+        """Model k as Keras has it."""
+        model = self.recipe.build(input_shape=self.input_shape, classes=self.classes, seed=0)
+        model.set_weights(self.weights[k])
+        return model
+
+    def logits(self, x: NDArray[Any], *, models: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """What models say of records.
+
+        Args:
+            x: (m, ...) records as a data set stores them: uint8 is divided by 255, anything else is taken as it is.
+            models: which, in this order; all if None.
+
+        Returns:
+            (len(models), m, classes) float32 logits. Their last digits may depend on how many records and models are asked for at once.
+        """
+        chosen = range(self.n_models) if models is None else models
+        out = np.empty((len(chosen), len(x), self.classes), np.float32)
+        if len(x):
+            many = (
+                len(chosen) > 1 or len(x) > LOGIT_RECORDS
+            )  # else one compiled program answers, a climb's questions among them
+            batched = many and self.recipe.model in ("dense", "mlp")
+            (self._logits_batched if batched else self._logits_singly)(x, chosen, out)
+        return out
+
+    def _logits_batched(self, x: NDArray[Any], chosen: Sequence[int], out: NDArray[np.float32]) -> None:
+        import tensorflow as tf
+
+        from memberscope.training.keras.batched import forward
+
+        def some(start: int) -> None:
+            rows = x[start : start + LOGIT_RECORDS].reshape(len(x[start : start + LOGIT_RECORDS]), -1)
+            batch = tf.cast(tf.constant(rows), tf.float32) / (255.0 if x.dtype == np.uint8 else 1.0)
+            for first in range(0, len(chosen), LOGIT_MODELS):
+                weights = [self.weights[k] for k in chosen[first : first + LOGIT_MODELS]]
+                found = forward(weights, batch, activation=self.recipe.activation).numpy()
+                out[first : first + len(weights), start : start + len(rows)] = found
+
+        with ThreadPoolExecutor(max_workers=cores()) as pool:
+            list(pool.map(some, range(0, len(x), LOGIT_RECORDS)))  # raises what any of them raised
+
+    def _logits_singly(self, x: NDArray[Any], chosen: Sequence[int], out: NDArray[np.float32]) -> None:
+        threads = cores() if has_a_thread_each() else 1
+
+        def some(rows: NDArray[np.intp]) -> None:
+            with self._passes.lend(lambda: self.model(0), x.dtype) as say:
+                for row in rows:
+                    out[row] = say(self.weights[chosen[row]], x)
+
+        shares = [share for share in np.array_split(np.arange(len(chosen)), threads) if len(share)]
+        with ThreadPoolExecutor(max_workers=threads) as pool:
+            list(pool.map(some, shares))
+
+
+def train_fleet(
+    data: LabeledData,
+    members: Sequence[Index],
+    recipe: Recipe,
+    *,
+    seeds: Sequence[int],
+    store: Store | None = None,
+    workers: int | None = None,
+    scheduler: str = "",
+    label: str = "shadows",
+    stop: StopFlag | None = None,
+) -> Fleet:
+    """Train K models, or take from the store those that are finished.
+
+    Dense models train many at a time in one program (`memberscope.training.keras.batched`), the rest one by one in worker processes, or
+    in threads where the program has called `memberscope.training.keras.groups.a_thread_each`. A unit of work is stored as soon as it is finished,
+    so that a run that was stopped or killed goes on from there and ends with the same bytes.
+
+    Args:
+        data: all records, labels final.
+        members: K index arrays into `data`, in any sizes.
+        recipe: how each model is made.
+        seeds: K seeds; each draws a model's initial weights and the order of its records.
+        store: where finished models are kept; None keeps nothing.
+        workers: processes on this machine for what is not batched; None: as many as cores, or threads.
+        scheduler: ``tcp://HOST:PORT`` of a Dask scheduler whose workers do it all; empty: this machine.
+        label: for the progress bar and the store's record.
+        stop: looked at between steps.
+
+    Raises:
+        UserError: nothing to train; a recipe that the records cannot carry; a store that cannot be written, or that differs from what is
+            asked where reuse is forced; a scheduler that cannot be reached; workers that die again and again.
+        Interrupted: `stop` was set.
+    """
+    _check(data, members, recipe, seeds, workers)
+    work = Work(recipe=recipe, x=data.x, y=data.y, scale=data.scale, classes=data.classes)
+    units = split(recipe, members, seeds, input_shape=data.shape, classes=data.classes)
+    names = store.plan(label, *_facts(data, recipe, units)) if store else []
+    found = {k: model for k, name in enumerate(names) if store and (model := _from_store(store, name)) is not None}
+    reused = len(found)
+    missing = [unit for unit in units if not all(k in found for k in unit.positions)]
+    if missing:
+        finished = _train(work, missing, workers=workers, scheduler=scheduler, label=label, stop=stop or StopFlag())
+        with closing(finished):
+            for unit, trained in finished:
+                for k, model in zip(unit.positions, trained, strict=True):
+                    if k not in found:  # one whose group was incomplete is there already, with the same bytes
+                        if store:
+                            store.save(names[k], _to_arrays(model))
+                        found[k] = model
+    models = [found[k] for k in range(len(members))]
+    return Fleet(
+        recipe=recipe, classes=data.classes, input_shape=data.shape, weights=[model.weights for model in models],
+        curves={name: np.array([getattr(model.curves, name) for model in models]) for name in ("loss", "accuracy")},
+        reused=reused, trained=len(models) - reused,
+    )  # fmt: skip
+
+
+def _train(
+    work: Work, units: Sequence[Unit], *, workers: int | None, scheduler: str, label: str, stop: StopFlag
+) -> local.Finished:
+    """Each unit as it is finished, by whichever way is asked for, with progress."""
+    stop.check()
+    lock = threading.Lock()
+    with Progress(sum(unit.steps(work.recipe) for unit in units), label) as progress:
+
+        def advance(steps: int) -> None:
+            with lock:
+                progress.advance(steps)
+
+        if scheduler:
+            yield from cluster.on_cluster(work, units, scheduler=scheduler, advance=advance, check=stop.check)
+        elif work.recipe.batched or (workers is None and has_a_thread_each()):
+            yield from local.in_threads(work, units, advance=advance, check=stop.check)
+        else:
+            yield from local.in_processes(work, units, workers=workers or cores(), advance=advance, check=stop.check)
+
+
+def _check(data: LabeledData, members: Sequence[Index], recipe: Recipe, seeds: Sequence[int], workers: int | None) -> None:
+    recipe.check(data.shape)
+    if len(seeds) != len(members):
+        raise ValueError(f"{len(members)} index sets with {len(seeds)} seeds")
+    if not members:
+        raise UserError("shadows=0: no model to train; allowed: 1 or more")
+    for k, index in enumerate(members):
+        if not len(index) or index.min() < 0 or index.max() >= len(data):
+            raise UserError(f"members of model {k}: {len(index)} records; allowed: at least one, all from 0 to {len(data) - 1}")
+    if workers is not None and workers < 1:
+        raise UserError(f"workers={workers}: none to do the work; allowed: 1 or more")
+
+
+def _facts(data: LabeledData, recipe: Recipe, units: Sequence[Unit]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What all models share, and what each has of its own, that can move a bit of the result."""
+    common = {
+        "data": data.digest, "recipe": recipe.to_dict(), "input_shape": list(data.shape), "classes": data.classes, **versions(),
+    }  # fmt: skip
+    each = [
+        {
+            "members": digest(index.astype("<i8")),
+            "seed": seed,
+            "group": len(unit.positions),
+        }  # products may depend on the group's size
+        for unit in units
+        for index, seed in zip(unit.members, unit.seeds, strict=True)
+    ]
+    return common, each
+
+
+def _to_arrays(model: TrainedModel) -> dict[str, NDArray[Any]]:
+    weights = {f"weight_{i:03d}": array for i, array in enumerate(model.weights)}
+    return {**weights, "loss": model.curves.loss, "accuracy": model.curves.accuracy}
+
+
+def _from_store(store: Store, name: str) -> TrainedModel | None:
+    arrays = store.load(name)
+    if arrays is None:
+        return None
+    weights = [arrays[key] for key in sorted(arrays) if key.startswith("weight_")]
+    return TrainedModel(weights=weights, curves=Curves(loss=arrays["loss"], accuracy=arrays["accuracy"]))
