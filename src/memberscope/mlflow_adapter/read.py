@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memberscope import controls, headline
+from memberscope import headline, kept_controls
 from memberscope.errors import UserError
 from memberscope.kept_scores import FILE, KeptScores
 from memberscope.mlflow_adapter.guest import FOLDER
@@ -32,7 +32,7 @@ TABLES = (
     "orderings.csv",
     "gate.csv",
 )
-TEXTS = ("study.json", "config.json", controls.FILE, headline.FILE, "summary.md")
+TEXTS = ("study.json", "config.json", kept_controls.FILE, headline.FILE, "summary.md")
 IMAGES = ("most_exposed.png",)
 BY_EPOCH = re.compile(r"(train|val)/.+|(auc|advantage)/threshold_loss")
 RUN_ID = re.compile(r"[0-9a-f]{32}")

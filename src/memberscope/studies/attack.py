@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import controls as room
-from memberscope import metrics, plots, seeds, slices
+from memberscope import kept_controls, metrics, plots, seeds, slices
 from memberscope.attacks import registry, risk
 from memberscope.attacks.base import Skip
 from memberscope.audit import AuditReport, Cell, check_engine, resolve_attacks, resolve_primary, run_audit
@@ -147,7 +147,7 @@ def log_report(
     tracker.table(report.to_frame(), "attacks.csv")
     tracker.table(headline_table(report), "attacks.json")
     keep_scores(report, tracker, source=source)
-    tracker.text(checks.to_json(), room.FILE)
+    tracker.text(checks.to_json(), kept_controls.FILE)
     for cell in report.whole():
         if cell.scores is not None and cell.member is not None:
             title = f"{cell.attack}: AUC {cell.figures['auc'].value:.3f}"

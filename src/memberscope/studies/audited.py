@@ -39,7 +39,7 @@ class Checks:
         return Checks(texts={**notes, **self.texts}, blind=self.blind)
 
     def to_json(self) -> str:
-        """As `controls.FILE` keeps them: name -> its ``text``, and for the blind control also the values that decisions read."""
+        """As `kept_controls.FILE` keeps them: name -> its ``text``, and for the blind control also the values that decisions read."""
         kept: dict[str, dict[str, Any]] = {name: {"text": text} for name, text in self.texts.items()}
         if self.blind is not None:
             auc = self.blind.auc
