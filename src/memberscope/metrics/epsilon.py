@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,7 @@ from scipy.special import betainc, betaincinv, expit, gammaln, logit
 
 from memberscope.metrics.curve import Ranking, rank
 from memberscope.metrics.estimate import Estimate, Floats, Ints, check_fraction, check_scores, skipped
-from memberscope.metrics.intervals import clopper_pearson_high, clopper_pearson_low, two_sided_z
+from memberscope.metrics.intervals import clopper_pearson_high, clopper_pearson_low, two_sided_z, wilson_end
 
 Adjacency = Literal["add_remove", "replace"]
 
@@ -100,17 +101,10 @@ def epsilon_heuristic_of(
 
 def _wilson_bounds(hits: Ints, alarms: Ints, delta: float, z: float) -> Floats:
     """Log ratio of Wilson's lower end of hits and upper end of alarms at every threshold, (b + 1,): to choose by only."""
-    low = _wilson_end(hits, int(max(hits[0], hits[-1])), -z)
-    high = _wilson_end(alarms, int(max(alarms[0], alarms[-1])), z)
+    low = wilson_end(hits, int(max(hits[0], hits[-1])), -z)
+    high = wilson_end(alarms, int(max(alarms[0], alarms[-1])), z)
     bounds: Floats = np.log(np.maximum(low - delta, 1e-300)) - np.log(high)
     return bounds
-
-
-def _wilson_end(counts: Ints, total: int, z: float) -> Floats:
-    share, shrink = counts / total, 1 + z * z / total
-    half = z / shrink * np.sqrt(share * (1 - share) / total + (z / (2 * total)) ** 2)
-    end: Floats = np.clip((share + z * z / (2 * total)) / shrink + half, 0.0, 1.0)
-    return end
 
 
 def epsilon_lower_bound(
@@ -225,11 +219,8 @@ def plan_one_run(
         def reached(each: int) -> bool:
             return one_run_p_value(flips, 2 * each, 2 * each, epsilon=aim, delta=delta) < 1 - confidence
 
-        if not reached(fewest):
-            low, fewest = fewest, most
-            while fewest - low > 1 and reached(most):
-                middle = (low + fewest) // 2
-                low, fewest = (low, middle) if reached(middle) else (middle, fewest)
+        if not reached(fewest):  # the more guesses, the higher the ceiling; as many as possible if that is not enough
+            fewest = bisect_left(range(most), True, lo=min(fewest + 1, most), key=reached)
     return OneRun(n_flips=flips, n_guesses=2 * fewest, delta=delta, promise=promise)
 
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
+from scipy.special import softmax
 
 from memberscope import seeds
 from memberscope.checks import Array, BoolArray, FloatArray
@@ -180,9 +181,9 @@ def representative(defence: Defence, probs: FloatArray, label: Array) -> FloatAr
     low, high = np.zeros(len(moved)), np.ones(len(moved))  # h has its first sign at low, the other at high
     for _ in range(40):
         middle = (low + high) / 2
-        crossed = defence.odds(_softmax(z[moved] + middle[:, None] * best[moved])) * start[moved] <= 0
+        crossed = defence.odds(softmax(z[moved] + middle[:, None] * best[moved], axis=1)) * start[moved] <= 0
         low, high = np.where(crossed, low, middle), np.where(crossed, middle, high)
-    out[moved] = settle(_softmax(z[moved] + high[:, None] * best[moved]), label[moved])
+    out[moved] = settle(softmax(z[moved] + high[:, None] * best[moved], axis=1), label[moved])
     return out
 
 
@@ -195,7 +196,7 @@ def _descend(
     rows = np.arange(len(z))
     for _ in range(MOST_STEPS):
         scores, at, here = z[rows] + shift[rows], label[rows], np.arange(len(rows))
-        now = _softmax(scores)
+        now = softmax(scores, axis=1)
         odds, slope = defence.odds_and_slope(now)
         own = scores[here, at]
         scores[here, at] = -np.inf
@@ -212,12 +213,6 @@ def _descend(
             break
         shift[rows] -= STEP * step
     return found, shift
-
-
-def _softmax(scores: FloatArray) -> FloatArray:
-    out: FloatArray = np.exp(scores - scores.max(axis=1, keepdims=True))
-    out /= out.sum(axis=1, keepdims=True)
-    return out
 
 
 def _coins(probs: FloatArray, key: bytes) -> FloatArray:

@@ -58,7 +58,7 @@ class Setting:
         if not self.several:
             return facts.judged(self.runs[0])
         verdict = verdict_on(self.mean("auc"))
-        return "doubt" if verdict == "leaks" and any(facts.doubt(run) for run in self.runs) else verdict
+        return "doubt" if verdict == "leaks" and any(facts.doubted(run) for run in self.runs) else verdict
 
     def mean_of(self, attack: str, metric: str) -> Figure:
         """A figure of one attack on all records, the mean over seeds with its t interval."""
