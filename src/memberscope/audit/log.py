@@ -13,14 +13,12 @@ from memberscope import scores as kept_scores
 from memberscope.audit import controls, headline
 from memberscope.audit.run import AuditReport
 from memberscope.interrupt import StopFlag
+from memberscope.metrics import registry
 from memberscope.progress import Progress
 from memberscope.tracking import Tracker, as_json
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-HEADLINE_METRICS = ("auc", "advantage_heldout", "tpr_at_fpr_0_1", "tpr_at_fpr_0_01", "tpr_at_fpr_0_001")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +80,10 @@ def headline_table(report: AuditReport) -> pd.DataFrame:
     rows = []
     for cell in report.whole():
         row: dict[str, Any] = {"attack": cell.attack}
-        for name in ("auc", "advantage", "balanced_accuracy", "tpr_at_fpr_0_1", "tpr_at_fpr_0_01", "tpr_at_fpr_0_001", "ppv"):
-            figure = cell.figures[name]
+        for name in registry.summary():
+            figure = cell.figures.get(name)
+            if figure is None:
+                continue
             row[name] = None if figure.status == "skipped" else round(figure.value, 4)
             if figure.ci_low is not None:
                 row[f"{name}_ci"] = f"{figure.ci_low:.4f} to {figure.ci_high:.4f}"
@@ -97,9 +97,13 @@ def log_headline(report: AuditReport, tracker: Tracker, *, step: int = 0) -> Non
     if found is None:
         return
     values: dict[str, float] = {}
-    for name in HEADLINE_METRICS:
-        figure = found.figures[name]
-        ends = {} if figure.status == "skipped" else {"": figure.value, "_ci_low": figure.ci_low, "_ci_high": figure.ci_high}
+    for name in (spec.name for spec in registry.headline()):
+        figure = found.figures.get(name)
+        ends = (
+            {}
+            if figure is None or figure.status == "skipped"
+            else {"": figure.value, "_ci_low": figure.ci_low, "_ci_high": figure.ci_high}
+        )
         values |= {f"{name}{end}/headline": value for end, value in ends.items() if value is not None}
     tracker.metrics(values, step=step)
     tracker.tags({"memberscope.audit.headline": found.attack, "memberscope.headline_chosen": found.chosen})
