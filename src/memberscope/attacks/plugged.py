@@ -1,4 +1,4 @@
-"""An attack of another package, held to what every attack promises: where it breaks a promise, it is a skipped row, and the rest goes on."""
+"""An attack of another package, held to what every attack promises: where it breaks a promise, it is a skipped row."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Plugged(Attack):
         if fault:
             return self._failed(fault)
         return self._scores(
-            found.scores, decisions=found.decisions, folds=found.folds, notes=(*found.notes, f"from {self.package}")
+            np.array(found.scores), decisions=found.decisions, folds=found.folds, notes=(*found.notes, f"from {self.package}")
         )
 
     def _failed(self, why: str) -> Skip:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from memberscope.metrics import registry
 from memberscope.metrics.paired import NOTE
 from memberscope.report import facts
 from memberscope.report.compare import Pair, Row, compare_runs
@@ -13,7 +14,6 @@ from memberscope.report.settings import Setting, compare_settings
 from memberscope.tracking import KeptRun
 
 MOST_OPEN = 2  # for at most so many pairs, all attacks are shown without a click
-METRICS = {"auc": "AUC", "tpr_at_fpr_0_01": "TPR at FPR 0.01"}
 
 
 def section_of(settings: Sequence[Setting], *, seed: int) -> Markup:
@@ -93,7 +93,9 @@ def _line(pair: Pair) -> list[Content]:
 
 def _rows(pair: Pair) -> Markup:
     head = ["attack", "figure", "reference", "this run", "difference", "95% interval", "p (Holm)"]
-    rows: list[list[Content]] = [[row.attack, METRICS[row.metric], *_figures(row), _p(row.p_holm)] for row in pair.rows]
+    rows: list[list[Content]] = [
+        [row.attack, registry.get(row.metric).heading, *_figures(row), _p(row.p_holm)] for row in pair.rows
+    ]
     return table(head, rows, words=2)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from memberscope.report import facts, figures, sections
+from memberscope.report.columns import COLUMNS, extra, legend
 from memberscope.report.html import Content, Markup, image, joined, paragraph, section, spans, table, tag
 from memberscope.report.sections import number, with_interval
 from memberscope.report.settings import Setting
@@ -148,14 +149,15 @@ def by_seed(setting: Setting) -> Markup:
 def attacks_over_seeds(setting: Setting) -> Markup:
     """Every attack on all records: the mean over seeds."""
     names = dict.fromkeys(name for run in setting.runs for name in facts.attacks(run))
-    columns = [(metric, name) for metric, name in sections.COLUMNS if not metric.startswith("epsilon")]  # bounds have no mean
+    others = extra(setting.runs)
+    columns = [*COLUMNS, *((one.metric, one.heading) for one in others)]  # bounds have no mean
     rows: list[list[Content]] = [
         [name, *(with_interval(setting.mean_of(name, metric)) for metric, _ in columns)] for name in names
     ]
     body = table(["attack", *(name for _, name in columns)], rows)
     note = (
         f"On all records, the mean over {len(setting.runs)} seeds; beneath it the 95% t interval, whose unit is the seed. TPR at false "
-        "positive rates of 0.1, 0.01 and 0.001. The best of several attacks looks better than it is."
+        "positive rates of 0.1, 0.01 and 0.001. The best of several attacks looks better than it is." + legend(others)
     )
     return joined([tag("h3", "Attacks over seeds"), body, tag("p", note, class_="note")])
 

@@ -6,7 +6,9 @@ import json
 import math
 from collections.abc import Sequence
 
+from memberscope.metrics import registry
 from memberscope.report import facts, figures
+from memberscope.report.columns import BOUNDS, COLUMNS, extra, legend
 from memberscope.report.facts import Figure
 from memberscope.report.html import Content, Markup, image, joined, listing, pairs, paragraph, section, spans, table, tag
 from memberscope.tracking import KeptRun
@@ -21,11 +23,6 @@ FAMILIES = {
     "population": "records that no model was trained on",
     "label_only": "published labels alone",
 }
-COLUMNS = (
-    ("auc", "AUC"), ("advantage_heldout", "advantage (held out)"), ("tpr_at_fpr_0_1", "TPR at 0.1"), ("tpr_at_fpr_0_01", "at 0.01"),
-    ("tpr_at_fpr_0_001", "at 0.001"),
-)  # fmt: skip
-BOUNDS = (("epsilon_heuristic", "ε at least"), ("epsilon_lower_bound", "ε at least, one-run test"))
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -88,13 +85,14 @@ def tiles(run: KeptRun) -> Markup:
     if found is None:
         return Markup("")
     shown: list[tuple[str, str, str]] = []
-    rate = facts.finest_rate(run)
-    rated = f"TPR at FPR {rate.removeprefix('tpr_at_fpr_').replace('_', '.')}"
-    for metric, name in (("auc", "AUC"), ("advantage_heldout", "advantage (held out)"), (rate, rated)):
+    built_in = [registry.get(metric) for metric in ("auc", "advantage_heldout", facts.finest_rate(run))]
+    named = [(spec.name, spec.heading, spec.digits) for spec in built_in]
+    named += [(one.metric, one.heading, one.digits) for one in extra([run]) if one.headline]
+    for metric, name, digits in named:
         one = facts.spoken(run, metric)
         if one.value is not None:
-            span = f"95%: {number(one.ci_low)} to {number(one.ci_high)}" if one.ci_low is not None else ""
-            shown.append((f"{name}, {found.attack}", number(one.value), span))
+            span = f"95%: {number(one.ci_low, digits)} to {number(one.ci_high, digits)}" if one.ci_low is not None else ""
+            shown.append((f"{name}, {found.attack}", number(one.value, digits), span))
     members, nonmembers = facts.sizes(run)
     half = "; the half on which the attack was not chosen" if found.halved else ""
     shown.append(("records audited", f"{members + nonmembers:,}", f"{members:,} members, {nonmembers:,} non-members{half}"))
@@ -205,6 +203,7 @@ def attack_table(run: KeptRun, anchor: str) -> Markup:
     rows: list[list[Content]] = []
     low_power = blunt = False
     bounds = [name for name, _ in BOUNDS if any(facts.figure(run, a, name).value is not None for a in facts.attacks(run))]
+    others = extra([run])
     first = facts.headline(run)
     families: dict[str, None] = {}
     for attack in facts.attacks(run):
@@ -213,7 +212,8 @@ def attack_table(run: KeptRun, anchor: str) -> Markup:
         p = facts.figure(run, attack, "null_p_value").value
         ends = [(facts.figure(run, attack, name), facts.figure(run, attack, f"{name}_ceiling")) for name in bounds]
         blunt |= any(bound.status == "low_power" for bound, _ in ends)
-        last = [with_ceiling(*pair) for pair in ends]
+        more = [with_interval(facts.figure(run, attack, one.metric), one.digits) for one in others]
+        last = [*more, *(with_ceiling(*pair) for pair in ends)]
         family = facts.family(run, attack)
         families[family] = None
         speaks = ", primary" if first is not None and attack == first.attack else ""
@@ -221,7 +221,7 @@ def attack_table(run: KeptRun, anchor: str) -> Markup:
         rows.append([name, *map(with_interval, found), *last, number(p, 3)])
     if not rows:
         return Markup("")
-    words = "; ".join(f"`{name}`: {FAMILIES[name]}" for name in families if name in FAMILIES)
+    known = "; ".join(f"`{name}`: {FAMILIES[name]}" for name in families if name in FAMILIES)
     note = " An asterisk marks figures that rest on fewer than ten false positives." if low_power else ""
     if bounds:
         note += (
@@ -230,11 +230,12 @@ def attack_table(run: KeptRun, anchor: str) -> Markup:
         )
     if blunt:
         note += " A dagger marks a ceiling that is not above the promised ε (or 0): such an audit cannot refute the promise."
-    named = [name for metric, name in BOUNDS if metric in bounds]
+    note += legend(others)
+    named = [*(one.heading for one in others), *(name for metric, name in BOUNDS if metric in bounds)]
     body = table(["attack", *(name for _, name in COLUMNS), *named, "p"], rows)
     text = (
         f"On all records; 95% intervals beneath; TPR at false positive rates of 0.1, 0.01 and 0.001; p by permuting membership. Families "
-        f"differ in what the attacker knows ({words}): compare figures within a family. The best of several attacks looks better than it "
+        f"differ in what the attacker knows ({known}): compare figures within a family. The best of several attacks looks better than it "
         f"is.{note}"
     )
     return section("Attacks", body, tag("p", spans(text), class_="note"), anchor=f"{anchor}-attacks", level=3)
