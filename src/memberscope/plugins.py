@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import metadata
 from typing import Generic, TypeVar
 
@@ -50,9 +50,15 @@ def offers(group: str) -> tuple[Offer, ...]:
     """The entry points of a group by name and package; nothing is imported."""
     found = {
         Offer(name=point.name, package=point.dist.name if point.dist else point.value, point=point)
-        for point in metadata.entry_points(group=group)
+        for point in _points(tuple(sys.path)).select(group=group)
     }
     return tuple(sorted(found, key=lambda offer: (offer.name, offer.package)))
+
+
+@lru_cache(maxsize=1)
+def _points(path: tuple[str, ...]) -> metadata.EntryPoints:
+    """Every entry point of the packages on `path`, read once."""
+    return metadata.entry_points()
 
 
 def told(group: str) -> str:

@@ -135,6 +135,7 @@ class AuditConfig(Config):
 
     attacks: str = option(
         "tfp",
+        plugins="memberscope.attacks",
         check=Text(hint="all, tfp, threshold, trained, metric, or names separated by commas"),
         group="audit",
         help="attacks of the final audit: tfp (the six types of TensorFlow Privacy), all, a family, or names separated by commas",

@@ -94,6 +94,7 @@ class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig):
     )
     attacks: str = option(
         "threshold_loss",
+        plugins="memberscope.attacks",
         check=Text(hint="all, tfp, threshold, trained, metric, or names separated by commas"),
         group="audit",
         help="attacks of each trial; the first one decides",

@@ -30,18 +30,20 @@ def load(config: ShadowStudyConfig, recipe: Recipe) -> LabeledData | None:
     Raises:
         UserError: one that there is not, the target's own, one too small, or one whose records the architecture cannot carry.
     """
-    if not config.other_data:
+    if not config.transfer_dataset:
         return None
-    if config.other_data == config.dataset:
-        raise UserError(f"other_data={config.other_data}: the target's own data set; allowed: another one, or nothing")
+    if config.transfer_dataset == config.dataset:
+        raise UserError(
+            f"transfer_dataset={config.transfer_dataset}: the target's own data set; allowed: another one, or nothing"
+        )
     data = load_dataset(
-        config.other_data, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates
+        config.transfer_dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates
     )
     recipe.check(data.shape)
     least = max(LEAST, 2 * recipe.batch_size)
     if len(data) < least:
         raise UserError(
-            f"other_data={config.other_data}: {len(data)} records; allowed: at least {least} (a batch, and as many again)"
+            f"transfer_dataset={config.transfer_dataset}: {len(data)} records; allowed: at least {least} (a batch, and as many again)"
         )
     return data
 

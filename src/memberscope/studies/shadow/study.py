@@ -71,7 +71,7 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
         data, plan = with_made_pool(data, plan, recipe, config, stop)
     log_plan(data, plan, recipe, noise, config, tracker)
     said = log_reading(data, tracker)
-    said += [f"{config.other_data}: {line}" for line in duplicates.notes(other, {})] if other else []
+    said += [f"{config.transfer_dataset}: {line}" for line in duplicates.notes(other, {})] if other else []
     fleet = train(
         data, [plan.members(model) for model in range(plan.n_models)], recipe, model_seeds(plan, config.seed), config, stop
     )
@@ -366,7 +366,9 @@ def conclude(
     tracker.tags({"memberscope.setting": f"{config.model}-d{config.depth}"})
     lines = rotation.sentences(judged)
     from_elsewhere = (
-        f"## One shadow of another data set, {config.other_data}\n\n{markdown(headline_table(elsewhere))}" if elsewhere else ""
+        f"## One shadow of another data set, {config.transfer_dataset}\n\n{markdown(headline_table(elsewhere))}"
+        if elsewhere
+        else ""
     )
     table = over_targets_table(means)
     tracker.text(page(bench, report, table, lines, fidelity, from_elsewhere), "summary.md")
@@ -376,7 +378,8 @@ def conclude(
     shown = headline_table(report)[["attack", "auc", "auc_ci", "tpr_at_fpr_0_01", "tpr_at_fpr_0_01_ci"]]
     text = f"one target, {len(report.target):,} records\n{shown.to_string(index=False)}"
     if elsewhere:
-        text += f"\n\none shadow of another data set, {config.other_data}\n{headline_table(elsewhere)[list(shown)].to_string(index=False)}"
+        from_there = headline_table(elsewhere)[list(shown)].to_string(index=False)
+        text += f"\n\none shadow of another data set, {config.transfer_dataset}\n{from_there}"
     text += f"\n\nmean over {len(bench.plan.targets)} targets (95% t interval)\n{table.to_string(index=False)}"
     return StudyResult(table=text, answer="\n".join(answer))
 
