@@ -42,15 +42,14 @@ def settings(arguments: argparse.Namespace) -> Any:
 
 def prepared_roles(config: Any) -> list[tuple[str, Any, Any]]:
     """(setting, model config, prepared data) of the four models, the same for both ways."""
-    from memberscope.datasets import load_dataset
-    from memberscope.studies import case_study, model_audit
+    from memberscope.studies import case_study, model_audit, setup
 
-    data = load_dataset(config.dataset, data_dir=config.data_dir)
+    data = setup.choose_classes(setup.load_data(config), config)
     found, made = [], {}
     for role in case_study.roles(config).values():
         part, part_config = case_study._share(data, config, role)
         if role.few not in made:
-            made[role.few] = model_audit.prepare(part, part_config, seed=config.seed)
+            made[role.few] = setup.target_of(part, part_config).prepare(config.seed)
         ready = made[role.few]
         found.append((model_audit.model_setting(role.model, ready.data.classes), role.model, ready))
     return found
@@ -94,12 +93,15 @@ def plain(config: Any) -> dict[str, Any]:
 def ours(config: Any) -> dict[str, Any]:
     """`train_and_audit`, tracked in memory."""
     from memberscope.interrupt import StopFlag
-    from memberscope.studies import model_audit
+    from memberscope.studies import model_audit, setup
     from memberscope.tracking import MemoryTracker
 
     figures = {}
     for setting, model_config, ready in prepared_roles(config):
-        trained = model_audit.train_and_audit(ready, model_config, config, config, MemoryTracker(), StopFlag(), setting=setting)
+        trainer, request = setup.trainer_for(model_config, config), setup.audit_request(config, classes=ready.data.classes)
+        trained = model_audit.train_and_audit(
+            ready, trainer, request, MemoryTracker(), StopFlag(), setting=setting, asked=config
+        )
         cell = trained.report.cell("threshold_loss").figures
         figures[setting] = {
             "train": trained.summary["train_accuracy"],

@@ -125,7 +125,7 @@ def keras_fit(case: Case, data: Any, index: np.ndarray, seed: int) -> float:
 
 def warm_up() -> Case:
     """A small one, run on both sides first: what TensorFlow does once in a process is not what is measured."""
-    from memberscope.training.keras.recipe import Recipe
+    from memberscope.training.recipe import Recipe
 
     return Case(
         name="warm-up",
@@ -196,7 +196,7 @@ def main() -> int:
     arguments = parser.parse_args()
     from memberscope.training.keras.fleet import train_fleet
     from memberscope.training.keras.groups import a_thread_each
-    from memberscope.training.keras.recipe import Recipe
+    from memberscope.training.recipe import Recipe
 
     quick = arguments.quick
     mlp = Case(

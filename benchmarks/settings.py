@@ -243,21 +243,17 @@ def networks(seed: int, only: str) -> Iterator[Fleet]:
 
 def network(name: str, seed: int, **settings: object) -> Fleet:
     from memberscope.config import ShadowStudyConfig
-    from memberscope.datasets import load_dataset
     from memberscope.interrupt import StopFlag
-    from memberscope.plans.split import replace_labels
-    from memberscope.studies.fleet import train
+    from memberscope.studies import setup
     from memberscope.studies.shadow import study as shadow
-    from memberscope.training.keras.recipe import Recipe
 
     config = ShadowStudyConfig(store="none", seed=seed, **settings)
-    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir)
-    plan, recipe = shadow.plan_for(data, config), Recipe.of(config, config)
-    sides = {"records": plan.records, "population": plan.population}
-    data = data.with_labels(replace_labels(data.y, sides, share=data.label_noise, classes=data.classes, seed=seed))
+    data = setup.load_data(config)
+    plan, trainer = shadow.plan_for(data, config), setup.trainer_for(config, config)
+    data = setup.with_noise(data, config, {"records": plan.records, "population": plan.population}, seed=seed)
     members = [plan.members(k) for k in range(plan.n_models)]
-    fleet = train(data, members, recipe, shadow.model_seeds(plan, seed), config, StopFlag())
-    said, beyond = fleet.logits(data.x[plan.records]), fleet.logits(data.x[plan.population])
+    fleet = setup.train_fleet(trainer, data, members, shadow.model_seeds(plan, seed), config, StopFlag())
+    said, beyond = fleet.outputs(data.x[plan.records]), fleet.outputs(data.x[plan.population])
     return Fleet(
         name=name,
         scores=said,

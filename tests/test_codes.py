@@ -12,7 +12,8 @@ import pytest
 from memberscope import Predictions, ShadowPredictions, run_audit
 from memberscope.attacks import registry
 from memberscope.attacks.risk import most_exposed, privacy_risk
-from memberscope.audit.controls import blind_control, refitted_null
+from memberscope.audit.blind import blind_control
+from memberscope.audit.null import refitted_null
 from memberscope.config import AttackStudyConfig
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence

@@ -20,7 +20,7 @@ WITH_A_FRAMEWORK = (
     "synthesis.gan",
     "training.keras",
 )
-WITHOUT = ("training.keras.fleet", "training.keras.recipe")  # of those rooms, what studies import at their top
+WITHOUT = ("training.keras.fleet", "training.keras.trainer")  # of those rooms, what studies import at their top
 
 BLOCK = """
 import sys

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import metadata
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from memberscope.errors import UserError, nearest
 
@@ -56,7 +56,7 @@ def offers(group: str) -> tuple[Offer, ...]:
 
 
 @lru_cache(maxsize=1)
-def _points(path: tuple[str, ...]) -> metadata.EntryPoints:
+def _points(path: tuple[str, ...]) -> Any:
     """Every entry point of the packages on `path`, read once."""
     return metadata.entry_points()
 

@@ -21,7 +21,6 @@ from memberscope.npz import read_npz, write_npz
 if TYPE_CHECKING:
     from memberscope.predictions import Predictions
 
-FILE = "scores.npz"
 _RANK = "rank_"
 
 
@@ -62,7 +61,7 @@ class KeptScores:
         """Read what `save` wrote; UserError for another file."""
         arrays = read_npz(path)
         if "member" not in arrays:
-            raise UserError(f"{path}: no scores of an audit; allowed: a {FILE} that an audit kept")
+            raise UserError(f"{path}: no scores of an audit; allowed: a file that an audit kept")
         ranks = {name.removeprefix(_RANK): values for name, values in arrays.items() if name.startswith(_RANK)}
         return cls(
             member=arrays["member"], ranks=ranks, record_ids=arrays.get("record_ids"), labels=arrays.get("labels"),

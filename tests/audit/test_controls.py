@@ -13,7 +13,8 @@ from scipy import stats
 
 from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, AttackScores, Skip
-from memberscope.audit.controls import DIFFERENT, BlindControl, blind_control, refitted_null
+from memberscope.audit.blind import DIFFERENT, BlindControl, blind_control
+from memberscope.audit.null import refitted_null
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.metrics import Estimate, NullControl

@@ -8,8 +8,9 @@ import pytest
 
 from memberscope import Evidence, Predictions, ShadowPredictions, run_audit
 from memberscope.attacks import registry
-from memberscope.audit.controls import blind_control, refitted_null
+from memberscope.audit.blind import blind_control
 from memberscope.audit.distinct import distinct_records, refuse_copies
+from memberscope.audit.null import refitted_null
 from memberscope.errors import UserError
 from memberscope.gate import judge, parse_rules
 

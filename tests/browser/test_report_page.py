@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from memberscope import Evidence, Predictions, ShadowPredictions, plots, run_audit
-from memberscope.audit.headline import FILE
+from memberscope.audit.artifacts import HEADLINE as FILE
 from memberscope.report import render_page
 from memberscope.scores import KeptScores
 from memberscope.tracking import KeptRun

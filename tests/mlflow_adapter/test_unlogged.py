@@ -14,8 +14,9 @@ from mlflow.utils import autologging_utils
 
 from memberscope import Predictions, run_audit
 from memberscope.attacks import registry
-from memberscope.audit.controls import blind_control, refitted_null
+from memberscope.audit.blind import blind_control
 from memberscope.audit.dispersion import class_dispersion
+from memberscope.audit.null import refitted_null
 from memberscope.evidence import Evidence
 from memberscope.predictions import ShadowPredictions
 from memberscope.synthesis.card import recognition

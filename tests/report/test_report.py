@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 from memberscope import Predictions, metrics, plots, run_audit, seeds
-from memberscope.audit.controls import DIFFERENT, BlindControl
-from memberscope.audit.log import Checks
+from memberscope.audit.blind import DIFFERENT, BlindControl
+from memberscope.audit.controls import Controls
+from memberscope.audit.log import controls_json
 from memberscope.audit.run import AuditReport
 from memberscope.errors import UserError
 from memberscope.metrics.estimate import spanning
@@ -145,7 +146,7 @@ def test_noise_is_not_called_a_leak_nor_safe() -> None:
 def test_a_finding_is_in_doubt_where_the_records_differ_without_the_model(leaky: AuditReport) -> None:
     """And a page for others says so first of all, not below under the controls; runs from before that was a value still say it."""
     said = [BlindControl(on="inputs", auc=spanning(0.55, low, 0.6)) for low in (0.49, 0.51)]
-    checks = [Checks(texts={"blind": f"Blind control: {blind.sentence}."}, blind=blind).to_json() for blind in said]
+    checks = [controls_json(Controls(blind=blind), {}) for blind in said]
     before = [as_json({"blind": f"Blind control: {blind.sentence}."}) for blind in said]
     for texts in (checks, before):
         _doubted(leaky, texts)

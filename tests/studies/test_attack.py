@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from memberscope import Predictions, cli, run_audit
+from memberscope.audit.comparisons import compare_decisions
 from memberscope.audit.headline import Headline
 from memberscope.config import AttackStudyConfig
 from memberscope.errors import UserError
@@ -124,14 +125,14 @@ def test_compared_decisions_are_paired_and_cover_the_truth() -> None:
         shared = rng.random(600)
         first = np.where(member, shared < 0.70, shared < 0.40)
         second = np.where(rng.random(600) < 0.2, rng.random(600) < 0.5, first)  # a fifth of its decisions are coin flips
-        difference, low, high, p = attack.compare_decisions(first, second, member)
+        difference, low, high, p = compare_decisions(first, second, member)
         by_hand = sum((first == member)[side].mean() - (second == member)[side].mean() for side in (member, ~member)) / 2
         assert difference == pytest.approx(by_hand)
         assert (p < 0.05) == (low > 0 or high < 0)
         inside += low <= 0.2 * (0.65 - 0.5) <= high
     # 95% of 400 is 380, sd 4.4: outside 366 to 394 once in a thousand runs
     assert 366 <= inside <= 394
-    assert attack.compare_decisions(member, member, member) == (0.0, 0.0, 0.0, 1.0)
+    assert compare_decisions(member, member, member) == (0.0, 0.0, 0.0, 1.0)
 
 
 def test_inputs_without_dispersion_do_not_end_the_audit(tmp_path: Path) -> None:
@@ -241,7 +242,7 @@ def test_unknown_attacks_and_slices(tmp_path: Path, options: dict[str, str], par
 
 
 def test_gaps_take_their_columns_mean() -> None:
-    from memberscope.studies.attack import without_gaps
+    from memberscope.audit.log import without_gaps
 
     x = np.array([[1.0, np.nan], [3.0, 4.0], [np.inf, 6.0]])
     np.testing.assert_array_equal(without_gaps(x), [[1, 5], [3, 4], [2, 6]])

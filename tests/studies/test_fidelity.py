@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from memberscope.config import ShadowStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.plans.shadow import make_shadow_plan
+from memberscope.studies.setup import trainer_for
 from memberscope.studies.shadow import fidelity
 from memberscope.studies.shadow.evidence import Bench
-from memberscope.training.keras.recipe import Recipe
+from memberscope.training.trainer import Trainer
 
 CLASSES = 4
 
@@ -24,15 +26,13 @@ class FakeFleet:
 
     models: int
 
-    def logits(self, x: np.ndarray) -> np.ndarray:
+    def outputs(self, x: np.ndarray) -> np.ndarray:
         return np.random.default_rng(len(x)).normal(size=(self.models, len(x), CLASSES)).astype(np.float32)
 
 
-def _recipe() -> Recipe:
-    from memberscope.config import ShadowStudyConfig
-
+def _trainer() -> Trainer:
     config = ShadowStudyConfig(width=64)
-    return Recipe.of(config, config)
+    return trainer_for(config, config)
 
 
 def _bench(*, design: str, population: int | str = "auto", n: int = 600, members: int = 60) -> Bench:
@@ -44,7 +44,7 @@ def _bench(*, design: str, population: int | str = "auto", n: int = 600, members
     )
     fleet: Any = FakeFleet(plan.n_models)
     return Bench(
-        data=data, plan=plan, fleet=fleet, logits=fleet.logits(x[plan.records]), population=fleet.logits(x[plan.population])
+        data=data, plan=plan, fleet=fleet, logits=fleet.outputs(x[plan.records]), population=fleet.outputs(x[plan.population])
     )
 
 
@@ -53,11 +53,11 @@ def test_every_variant_has_shadows_as_large_as_the_target(design: str) -> None:
     bench = _bench(design=design)
     seen: dict[str, set[int]] = {}
 
-    def train(data: LabeledData, members: Sequence[Any], recipe: Recipe, seeds: Sequence[int], name: str) -> Any:
+    def train(data: LabeledData, members: Sequence[Any], trainer: Trainer, seeds: Sequence[int], name: str) -> Any:
         seen[name] = {len(index) for index in members}
         return FakeFleet(len(members))
 
-    fidelity.measure(bench, _recipe(), train, seed=0)
+    fidelity.measure(bench, _trainer(), train, seed=0)
     assert {"noisy records", "shuffled features", "other records (120)"} <= set(seen)
     assert set().union(*seen.values()) == {60}
 
@@ -65,10 +65,10 @@ def test_every_variant_has_shadows_as_large_as_the_target(design: str) -> None:
 def test_no_variant_of_a_disjoint_plan_is_trained_on_the_targets_records() -> None:
     bench = _bench(design="disjoint")
     targets = bench.data.x[bench.plan.records[bench.plan.audited], 0]
-    for variant in fidelity.variants(bench, _recipe(), seed=0):
+    for variant in fidelity.variants(bench, _trainer(), seed=0):
         if variant.data is not None and variant.name != "noisy records":
             assert not np.isin(variant.data.x[:, 0], targets).any(), variant.name
-    noisy = next(variant.data for variant in fidelity.variants(bench, _recipe(), seed=0) if variant.name == "noisy records")
+    noisy = next(variant.data for variant in fidelity.variants(bench, _trainer(), seed=0) if variant.name == "noisy records")
     assert noisy is not None
     assert np.array_equal(noisy.y, bench.data.y[bench.plan.records[~bench.plan.block]])
 
@@ -76,7 +76,7 @@ def test_no_variant_of_a_disjoint_plan_is_trained_on_the_targets_records() -> No
 def test_a_plan_without_a_population_is_measured_too() -> None:
     bench = _bench(design="half", n=240, members=120)
     assert not len(bench.plan.population)
-    frame = fidelity.measure(bench, _recipe(), lambda data, members, *rest: FakeFleet(len(members)), seed=0)  # type: ignore[arg-type, return-value]
+    frame = fidelity.measure(bench, _trainer(), lambda data, members, *rest: FakeFleet(len(members)), seed=0)  # type: ignore[arg-type, return-value]
     attacks = set(frame[frame["variant"] == fidelity.BASE]["attack"])
     assert "lira_offline" in attacks
     assert "rmia_offline" not in attacks

@@ -172,12 +172,12 @@ def test_shadows_have_defences_of_their_own_and_not_the_targets(tmp_path: Path, 
 
 def test_what_is_kept_is_named_by_all_that_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from memberscope.datasets import load_dataset
-    from memberscope.training.keras.recipe import Recipe
+    from memberscope.studies.setup import trainer_for
 
     def name(training: str, **changes: object) -> str:
         config = MitigateConfig(**({**TINY, "store": "kept"} | changes))
         bench = mitigate.prepare(data, config, config.seed)
-        return str(defended.kept_at(training, bench, Recipe.of(config, config), config, shadows=True))
+        return str(defended.kept_at(training, bench, trainer_for(config, config), config, shadows=True))
 
     data = load_dataset("digits", data_dir="", archive_dir="")
     for training, changes in (

@@ -9,19 +9,31 @@ from memberscope.config import AuditConfig, DataConfig, ModelConfig, TrainConfig
 from memberscope.datasets import load_dataset
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
-from memberscope.studies import model_audit, train
+from memberscope.studies import model_audit, setup, train
 from memberscope.tracking import MemoryTracker
 
 SMALL = DataConfig(members=120, nonmembers=110, validation=50)
 QUICK = TrainConfig(epochs=4, batch_size=32)
 
 
+def _prepare(data: DataConfig, seed: int = 0) -> setup.Prepared:
+    return setup.target_of(load_dataset("digits"), data).prepare(seed)
+
+
+def _train_and_audit(
+    prepared: setup.Prepared, model: ModelConfig, train: TrainConfig, audit: AuditConfig, tracker: MemoryTracker, stop: StopFlag,
+    setting: str,
+) -> model_audit.Trained:  # fmt: skip
+    request = setup.audit_request(audit, classes=prepared.data.classes)
+    trainer = setup.trainer_for(model, train)
+    return model_audit.train_and_audit(prepared, trainer, request, tracker, stop, setting=setting, asked=audit)
+
+
 def _train(seed: int = 0, data: DataConfig = SMALL, **audit: object) -> tuple[model_audit.Trained, MemoryTracker]:
     tracker = MemoryTracker()
-    prepared = model_audit.prepare(load_dataset("digits"), data, seed=seed)
     settings = AuditConfig(attacks="threshold", **audit)
     model = ModelConfig(model="dense", depth=1)
-    trained = model_audit.train_and_audit(prepared, model, QUICK, settings, tracker, StopFlag(), setting="dense-d1-c10")
+    trained = _train_and_audit(_prepare(data, seed), model, QUICK, settings, tracker, StopFlag(), "dense-d1-c10")
     return trained, tracker
 
 
@@ -87,17 +99,16 @@ def test_nonmembers_can_validate_and_the_run_says_so() -> None:
     outside = ~trained.predictions.member
     assert tracker.latest("val/accuracy") == pytest.approx(signals.correctness(trained.predictions)[outside].mean())
     assert tracker.logged_params["data.validation"] == "nonmembers"
-    prepared = model_audit.prepare(load_dataset("digits"), DataConfig(validation="nonmembers"), seed=0)
+    prepared = _prepare(DataConfig(validation="nonmembers"))
     assert "non-members also validated" in model_audit.description(prepared, ModelConfig(), QUICK)
 
 
 def test_memorization_of_noisy_labels_is_seen() -> None:
-    data = load_dataset("digits")
-    prepared = model_audit.prepare(data, DataConfig(members=200, nonmembers=200, validation=50), seed=0)
+    prepared = _prepare(DataConfig(members=200, nonmembers=200, validation=50))
     config = TrainConfig(epochs=60, batch_size=20)
-    trained = model_audit.train_and_audit(
+    trained = _train_and_audit(
         prepared, ModelConfig(model="dense", depth=1, width=128), config, AuditConfig(attacks="threshold", audit_every=30),
-        MemoryTracker(), StopFlag(), setting="overfit",
+        MemoryTracker(), StopFlag(), "overfit",
     )  # fmt: skip
     assert 0.62 < trained.report.cell("threshold_loss").figures["auc"].value < 0.9
     assert trained.summary["gap"] > 0.1
@@ -114,11 +125,9 @@ def test_interrupted_training_raises_and_keeps_what_was_logged() -> None:
             stop.set()
 
     tracker.metrics = stop_at_two  # type: ignore[method-assign, assignment]
-    prepared = model_audit.prepare(load_dataset("digits"), SMALL, seed=0)
+    prepared = _prepare(SMALL)
     with pytest.raises(Interrupted):
-        model_audit.train_and_audit(
-            prepared, ModelConfig(model="dense"), QUICK, AuditConfig(attacks="threshold"), tracker, stop, setting="x"
-        )
+        _train_and_audit(prepared, ModelConfig(model="dense"), QUICK, AuditConfig(attacks="threshold"), tracker, stop, "x")
     assert sorted(tracker.logged_metrics["train/loss"]) == [0, 1, 2]
 
 

@@ -13,12 +13,13 @@ from memberscope.config import SweepStudyConfig
 from memberscope.datasets import load_dataset
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
+from memberscope.studies.setup import trainer_of
 from memberscope.studies.sweep import study as sweep
 from memberscope.studies.sweep import trial as sweep_trial
 from memberscope.studies.sweep import work as sweep_work
 from memberscope.sweeps.cells import Cell, Part
 from memberscope.tracking import MemoryTracker
-from memberscope.training.keras.recipe import Recipe
+from memberscope.training.recipe import Recipe
 
 TINY = {
     "members": 80, "nonmembers": 80, "validation": 30, "epochs": 2, "audit_every": 1, "batch_size": 20, "depth": 1, "width": 8,
@@ -127,17 +128,15 @@ def test_tuning_and_the_final_audit_share_no_record() -> None:
 
 
 def test_seeds_trained_together_are_those_trained_alone() -> None:
-    from memberscope.training.keras.fit import to_tensor
-
     data = load_dataset("digits")
     part = Part(
         classes=3, members=80, nonmembers=80, validation=30, audited_members=80, audited_nonmembers=80, label_noise=0.2
     )  # fmt: skip
     cell = Cell(recipe=Recipe(model="dense", depth=1, width=8, epochs=2, batch_size=20), part=part)
-    x = to_tensor(data.x)
+    trainer = trainer_of(Recipe())
 
     def outcomes(seeds: list[int]) -> list[sweep_trial.Outcome]:
-        return list(sweep_trial.run_cell(data, x, cell, seeds, attacks="threshold_loss", tuning=False, stop=StopFlag()))
+        return list(sweep_trial.run_cell(data, trainer, cell, seeds, attacks="threshold_loss", tuning=False, stop=StopFlag()))
 
     assert sweep_trial.together(cell)
     many, alone = outcomes([4, 5, 6]), [outcomes([seed])[0] for seed in (4, 5, 6)]

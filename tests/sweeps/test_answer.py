@@ -19,7 +19,7 @@ from memberscope.sweeps.answer import (
     word,
 )
 from memberscope.sweeps.cells import Cell, Comparison, Grid, Level, Part
-from memberscope.training.keras.recipe import Recipe
+from memberscope.training.recipe import Recipe
 
 PART = Part(classes=2, members=50, nonmembers=50, validation=10, audited_members=50, audited_nonmembers=50)
 CONTROLS, LEVELS = ("one", "two", "three"), (1, 2, 4)

@@ -6,7 +6,7 @@ import pytest
 
 from memberscope.errors import UserError
 from memberscope.sweeps.matching import TOLERANCE, match_parameters, parameter_count, reach, read_at
-from memberscope.training.keras.recipe import Recipe
+from memberscope.training.recipe import Recipe
 
 SHAPE, CLASSES = (32, 32, 3), 10
 

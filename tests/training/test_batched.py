@@ -11,8 +11,8 @@ from memberscope.training.keras import batched
 from memberscope.training.keras.batched import Program, initial_weights
 from memberscope.training.keras.fit import epoch_order
 from memberscope.training.keras.inputs import DenseRecords, SparseRecords, records_of
-from memberscope.training.keras.recipe import Recipe
 from memberscope.training.keras.weights import TrainedModel
+from memberscope.training.recipe import Recipe
 
 N, CLASSES, SHAPE = 150, 3, (8, 8, 1)
 SIZES = (110, 128, 90, 17)  # of batches of 32: short last ones of 14, none, 26, 17; 4, 4, 3, 1 steps an epoch

@@ -8,7 +8,7 @@ from tensorflow import keras
 
 from memberscope.training.keras.distill import distill
 from memberscope.training.keras.fit import epoch_order
-from memberscope.training.keras.recipe import Recipe
+from memberscope.training.recipe import Recipe
 
 RECIPE = Recipe(model="mlp", depth=1, width=16, epochs=1, batch_size=16, learning_rate=0.01)
 N, CLASSES = 100, 3

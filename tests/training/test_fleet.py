@@ -22,10 +22,10 @@ from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
 from memberscope.training.execution import dask as cluster
 from memberscope.training.execution import local
-from memberscope.training.keras.fleet import Fleet, train_fleet
+from memberscope.training.keras.fleet import KerasFleet, train_fleet
 from memberscope.training.keras.groups import GROUP, group_size, split
-from memberscope.training.keras.recipe import Recipe
 from memberscope.training.keras.weights import Curves, TrainedModel
+from memberscope.training.recipe import Recipe
 from memberscope.training.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,11 +44,11 @@ def _members(k: int = K) -> list[np.ndarray]:
     return [np.flatnonzero(np.random.default_rng(i).random(N) < 0.5) for i in range(k)]
 
 
-def _fleet(k: int = K, recipe: Recipe = DENSE, **options: Any) -> Fleet:
+def _fleet(k: int = K, recipe: Recipe = DENSE, **options: Any) -> KerasFleet:
     return train_fleet(DATA, _members(k), recipe, seeds=range(k), **options)
 
 
-def _same(a: Fleet, b: Fleet, tolerance: float = 0.0) -> bool:
+def _same(a: KerasFleet, b: KerasFleet, tolerance: float = 0.0) -> bool:
     return a.n_models == b.n_models and all(
         np.allclose(x, y, rtol=0, atol=tolerance)
         for u, v in zip(a.weights, b.weights, strict=True)
@@ -61,7 +61,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Fleet, Path]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[KerasFleet, Path]:
     folder = tmp_path_factory.mktemp("undisturbed")
     return _fleet(store=Store(folder)), folder
 
@@ -69,7 +69,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Fleet, Path]:
 # ---- the fleet itself
 
 
-def test_models_differ_and_are_each_their_own_seeds(undisturbed: tuple[Fleet, Path]) -> None:
+def test_models_differ_and_are_each_their_own_seeds(undisturbed: tuple[KerasFleet, Path]) -> None:
     fleet, _ = undisturbed
     assert (fleet.n_models, fleet.reused, fleet.trained) == (K, 0, K)
     assert {name: curve.shape for name, curve in fleet.curves.items()} == {"loss": (K, 2), "accuracy": (K, 2)}
@@ -78,13 +78,13 @@ def test_models_differ_and_are_each_their_own_seeds(undisturbed: tuple[Fleet, Pa
 
 
 @pytest.mark.parametrize("records", [DATA.x, DATA.x.astype(np.float32) / 255], ids=["uint8", "float32"])
-def test_logits_are_those_of_each_model(undisturbed: tuple[Fleet, Path], records: np.ndarray) -> None:
+def test_logits_are_those_of_each_model(undisturbed: tuple[KerasFleet, Path], records: np.ndarray) -> None:
     fleet, _ = undisturbed
-    logits = fleet.logits(records, models=[GROUP, 0, K - 1])
+    logits = fleet.outputs(records, models=[GROUP, 0, K - 1])
     assert (logits.shape, logits.dtype) == ((3, N, 3), np.float32)
     for row, k in zip(logits, (GROUP, 0, K - 1), strict=True):
-        np.testing.assert_allclose(row, fleet.model(k)(DATA.x.astype(np.float32) / 255).numpy(), atol=1e-5)
-    assert fleet.logits(records[:0]).shape == (K, 0, 3)
+        np.testing.assert_allclose(row, fleet.native(k)(DATA.x.astype(np.float32) / 255).numpy(), atol=1e-5)
+    assert fleet.outputs(records[:0]).shape == (K, 0, 3)
 
 
 def test_groups_do_not_depend_on_how_many_there_are() -> None:
@@ -130,7 +130,7 @@ from test_fleet import CONV, DATA, _fleet
 from memberscope.store import Store
 import numpy as np
 fleet = _fleet(3, CONV, store=Store({folder!r}))
-np.save({folder!r} + "/logits.npy", fleet.logits(DATA.x, models=[2, 0, 1]))
+np.save({folder!r} + "/logits.npy", fleet.outputs(DATA.x, models=[2, 0, 1]))
 """
 
 
@@ -143,7 +143,7 @@ def test_conv_models_in_threads_come_out_as_those_of_processes(tmp_path: Path) -
     threads = _fleet(3, CONV, store=Store(tmp_path, reuse="force"))
     assert (threads.reused, threads.trained) == (3, 0)
     assert _same(fleet, threads)
-    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), fleet.logits(DATA.x, models=[2, 0, 1]), atol=1e-6)
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), fleet.outputs(DATA.x, models=[2, 0, 1]), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_what_cannot_be_trained_is_one_line(changes: dict[str, Any], part: str) 
 # ---- what the store keeps
 
 
-def test_a_second_run_trains_nothing(undisturbed: tuple[Fleet, Path]) -> None:
+def test_a_second_run_trains_nothing(undisturbed: tuple[KerasFleet, Path]) -> None:
     fleet, folder = undisturbed
     again = _fleet(store=Store(folder, reuse="force"))
     assert (again.reused, again.trained) == (K, 0)
@@ -174,7 +174,7 @@ def test_a_second_run_trains_nothing(undisturbed: tuple[Fleet, Path]) -> None:
     np.testing.assert_array_equal(fleet.curves["loss"], again.curves["loss"])
 
 
-def test_damaged_and_missing_models_come_back_with_the_same_bytes(undisturbed: tuple[Fleet, Path], tmp_path: Path) -> None:
+def test_damaged_and_missing_models_come_back_with_the_same_bytes(undisturbed: tuple[KerasFleet, Path], tmp_path: Path) -> None:
     _, folder = undisturbed
     before = _bytes(folder)
     names = [name for name in before if name.endswith(".npz")]
@@ -188,7 +188,7 @@ def test_damaged_and_missing_models_come_back_with_the_same_bytes(undisturbed: t
     assert _bytes(tmp_path) == before
 
 
-def test_other_labels_members_seeds_or_recipes_are_not_reused(undisturbed: tuple[Fleet, Path]) -> None:
+def test_other_labels_members_seeds_or_recipes_are_not_reused(undisturbed: tuple[KerasFleet, Path]) -> None:
     _, folder = undisturbed
     files = len(_bytes(folder))
     other = DATA.with_labels((DATA.y + 1) % 3)
@@ -204,7 +204,9 @@ def test_other_labels_members_seeds_or_recipes_are_not_reused(undisturbed: tuple
     assert len(_bytes(folder)) == files + len(changes) * (GROUP + 1)
 
 
-def test_a_store_that_fills_up_ends_the_work_and_keeps_what_is_there(tmp_path: Path, undisturbed: tuple[Fleet, Path]) -> None:
+def test_a_store_that_fills_up_ends_the_work_and_keeps_what_is_there(
+    tmp_path: Path, undisturbed: tuple[KerasFleet, Path]
+) -> None:
     class Filling(Store):
         def save(self, name: str, arrays: Any) -> None:
             if len(_bytes(tmp_path)) > GROUP:
@@ -219,7 +221,7 @@ def test_a_store_that_fills_up_ends_the_work_and_keeps_what_is_there(tmp_path: P
 
 
 def test_a_stop_ends_the_work_between_steps_and_the_next_run_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: tuple[Fleet, Path]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: tuple[KerasFleet, Path]
 ) -> None:
     stop = StopFlag()
 
@@ -256,7 +258,9 @@ _fleet(store=Killed({folder!r}))
 """
 
 
-def test_a_fleet_killed_midway_and_rerun_equals_an_undisturbed_one(tmp_path: Path, undisturbed: tuple[Fleet, Path]) -> None:
+def test_a_fleet_killed_midway_and_rerun_equals_an_undisturbed_one(
+    tmp_path: Path, undisturbed: tuple[KerasFleet, Path]
+) -> None:
     after = GROUP + 2  # in the middle of a group
     code = KILLED.format(here=str(Path(__file__).parent), after=after, folder=str(tmp_path))
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
@@ -286,19 +290,19 @@ def test_conv_models_train_in_processes_as_one_would_alone() -> None:
         for ours, alone in zip(fleet.weights[k], model.get_weights(), strict=True):
             np.testing.assert_allclose(ours, alone, atol=1e-5)
         np.testing.assert_allclose(fleet.curves["loss"][k], curves.loss, atol=1e-5)
-        np.testing.assert_allclose(fleet.logits(DATA.x)[k], model(DATA.x.astype(np.float32) / 255).numpy(), atol=1e-4)
+        np.testing.assert_allclose(fleet.outputs(DATA.x)[k], model(DATA.x.astype(np.float32) / 255).numpy(), atol=1e-4)
 
 
 def test_a_fleet_asked_again_builds_no_further_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """A climb asks thousands of times; each type of record has a program of its own, and all keep to the weights that are asked for."""
     monkeypatch.setattr("memberscope.training.keras.fleet.has_a_thread_each", lambda: False)
     fleet, built = _fleet(2, CONV, workers=1), []
-    model = Fleet.model
-    monkeypatch.setattr(Fleet, "model", lambda fleet, k: built.append(k) or model(fleet, k))
-    first, real = fleet.logits(DATA.x), DATA.x.astype(np.float32) / 255
+    model = KerasFleet.native
+    monkeypatch.setattr(KerasFleet, "native", lambda fleet, k: built.append(k) or model(fleet, k))
+    first, real = fleet.outputs(DATA.x), DATA.x.astype(np.float32) / 255
     for models in ([1], [0], [0], [1, 0]):
-        np.testing.assert_array_equal(fleet.logits(DATA.x[:7], models=models), first[models, :7])
-        np.testing.assert_allclose(fleet.logits(real, models=models), first[models], atol=1e-5)
+        np.testing.assert_array_equal(fleet.outputs(DATA.x[:7], models=models), first[models, :7])
+        np.testing.assert_allclose(fleet.outputs(real, models=models), first[models], atol=1e-5)
     assert len(built) == 2  # of bytes and of real numbers, in one thread
 
 
@@ -379,7 +383,7 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             yield made
 
 
-def test_a_dask_worker_killed_midway_loses_nothing(dask: Any, tmp_path: Path, undisturbed: tuple[Fleet, Path]) -> None:
+def test_a_dask_worker_killed_midway_loses_nothing(dask: Any, tmp_path: Path, undisturbed: tuple[KerasFleet, Path]) -> None:
     pids = [worker.pid for worker in dask.workers.values()]
     killed: list[int] = []
 

@@ -13,6 +13,7 @@ ROC, ROC_BAND, ROC_FIGURE = "roc.csv", "roc_band.csv", "roc.png"
 SCORE_FIGURES = "scores"  # a folder with a histogram an attack
 MOST_EXPOSED, MOST_EXPOSED_FIGURE = "most_exposed.csv", "most_exposed.png"
 DISPERSION, DISPERSION_FIGURE = "dispersion.csv", "dispersion.png"
+EXPERIMENTS, ORDERINGS = "experiments.csv", "orderings.csv"  # of the case study: the verdicts
 HISTORY = "history.csv"  # training, epoch by epoch
 SUMMARY = "summary.md"
 GATE = "gate.csv"

@@ -1,401 +1,145 @@
-"""Two controls that ask whether an attack's figure is about membership at all.
+"""The controls of an audit as values: is what the primary attack found about membership at all?
 
-`blind_control`: can members be told from non-members without the model? If they can, the two sides differ by more than
-membership (another source, another year, another share of classes), and any part of an attack's figure may be due to that.
-Many published benchmarks fail it (Das, Zhang & Tramèr 2024, "Blind Baselines Beat Membership Inference Attacks").
-
-`refitted_null`: what does the attack, refitted from scratch, find where membership means nothing? It sees what
-`metrics.null_control`, which permutes membership on fixed scores, cannot: an attack that scores what it was trained on.
+`memberscope.metrics.null_control` permutes membership on fixed scores, `memberscope.audit.null` refits the attack, and
+`memberscope.audit.blind` tells members from non-members without the model. What another step decides, it decides by these values; the
+sentences are for people.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
-from scipy.stats import chi2_contingency
-
-from memberscope import metrics, seeds
-from memberscope.attacks.base import Attack, AttackScores, Skip
-from memberscope.attacks.crossfit import FOLDS, Model, cross_fit, shortage
-from memberscope.attacks.features import Features, extract
-from memberscope.attacks.folds import assign, canonical_order
-from memberscope.attacks.logistic import fit_logistic
-from memberscope.audit.dispersion import fit_components
-from memberscope.checks import Array, BoolArray, FloatArray, is_number, row_chunks
-from memberscope.errors import UserError
+from memberscope import metrics
+from memberscope.attacks import registry
+from memberscope.attacks.base import Skip
+from memberscope.audit.blind import BlindControl, blind_control
+from memberscope.audit.null import refitted_null
+from memberscope.audit.report import AuditReport
 from memberscope.evidence import Evidence
-from memberscope.metrics.area import auc_value
-from memberscope.metrics.curve import rank
-from memberscope.metrics.estimate import check_fraction
-from memberscope.predictions import Predictions
-from memberscope.unlogged import unlogged
-
-MOST_COMPONENTS = 32
-MOST_CLASSES = 128
-CLASSES_DIFFER = 0.01
-"""The level of the test whether members and non-members hold the classes in different shares, and so what it adds to the false alarms."""
-_LEAST_WEIGHT = 0.02
-_TINY = 1e-30
+from memberscope.metrics import Estimate
 
 
-FILE = "controls.json"  # what an audit keeps of its controls
-# the blind control's words for "all other figures are in doubt"; a decision reads `BlindControl.differs` instead
-DIFFERENT = "members and non-members differ by more than membership"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class BlindControl:
-    """How well members are told from non-members without the model.
+@dataclass(frozen=True, kw_only=True)
+class Null:
+    """The null control of the primary attack on fixed scores.
 
     Attributes:
-        on: ``inputs`` (and labels, where known), ``labels`` where inputs are absent or unreadable, ``nothing`` where skipped
-            for want of both.
-        auc: with its interval; `auc.status` is ``skipped`` where the control could not be made, with the reason. The interval
-            is DeLong's, times the square root of 2. DeLong's takes the scores as given, but cross-fitted ones come from the
-            records that they rank: every pair of records counts twice, once with either in the training part, so that on no
-            signal the AUC of a linear rule has twice the variance. With it 0 to 2.7% of simulated null data sets have `differs`
-            (aimed at: 2.5%); without it 1 to 10%.
-        scores: (n,) float64 log-odds of membership in input order, higher = more likely a member; None where skipped.
-        notes: what was reduced, replaced or approximated.
+        attack: whose scores.
+        auc: the mean AUC under permuted membership; its interval holds 95% of the draws.
+        p_value: of the attack's own AUC.
     """
 
-    on: str
-    auc: metrics.Estimate
-    scores: FloatArray | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def status(self) -> str:
-        """``ok``, or ``skipped``."""
-        return self.auc.status
-
-    @property
-    def differs(self) -> bool:
-        """Does the interval lie above 0.5: do members and non-members differ by more than membership?
-
-        Below 0.5 is no such sign. A cross-fitted classifier falls below 0.5 where the two sides are more alike than random draws would be,
-        as after a split that was stratified by something in the inputs: whatever has too many members in one fold has too few in the
-        others. (A split stratified by class does not have this effect: see `class_odds`.)
-        """
-        return self.auc.ci_low is not None and self.auc.ci_low > 0.5
+    attack: str
+    auc: Estimate
+    p_value: Estimate
 
     @property
     def sentence(self) -> str:
         """The finding in plain words."""
-        if self.auc.status == "skipped":
-            return f"the blind control was not made: {self.auc.reason}"
-        found = f"AUC {self.auc.value:.3f} from {self.on} alone, interval {self.auc.ci_low:.3f} to {self.auc.ci_high:.3f}"
-        if self.differs:
-            return f"{DIFFERENT}: a classifier without the model has {found}"
-        if self.auc.ci_high is not None and self.auc.ci_high < 0.5:
-            return f"members and non-members are more alike than random draws, as after a stratified split ({found})"
-        return f"no sign that members and non-members differ by more than membership ({found})"
+        auc = self.auc
+        return (
+            f"null control of {self.attack} ({auc.reason}): AUC {auc.value:.3f}, 95% between {auc.ci_low:.3f} and "
+            f"{auc.ci_high:.3f}; p {self.p_value.value:.3g}."
+        )
 
 
-def fit_squares(x: FloatArray, member: BoolArray, seed: int) -> Model:
-    """Logistic regression on the columns and their squares: differences in location and in spread."""
-    many = ~((x == x.min(axis=0)) | (x == x.max(axis=0))).all(axis=0)  # the square of an indicator says nothing new
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Controls:
+    """The controls that were made.
 
-    def widen(rows: FloatArray) -> FloatArray:
-        return np.concatenate([rows, (rows[:, many] ** 2 - 1.0) / math.sqrt(2.0)], axis=1)
-
-    model = fit_logistic(widen(x), member, seed)
-    return lambda rows: model(widen(rows))
-
-
-def fit_trees(x: FloatArray, member: BoolArray, seed: int) -> Model:
-    """Forty boosted trees of four leaves, a twentieth of the records or more a leaf: all other differences."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
-    from threadpoolctl import threadpool_limits
-
-    trees = HistGradientBoostingClassifier(
-        learning_rate=0.05,
-        max_iter=40,
-        max_leaf_nodes=4,
-        min_samples_leaf=max(20, len(x) // 20),
-        l2_regularization=1.0,
-        early_stopping=False,
-        random_state=seed,
-    )
-    with threadpool_limits(limits=1, user_api="openmp"):  # OpenMP keeps its limit by thread, and folds are threads
-        trees.fit(x, member)
-
-    def model(rows: FloatArray) -> FloatArray:
-        with threadpool_limits(limits=1, user_api="openmp"):
-            return np.asarray(trees.decision_function(rows), dtype=np.float64)
-
-    return model
-
-
-def fit_blind(x: FloatArray, member: BoolArray, seed: int) -> Model:
-    """`fit_squares` and `fit_trees`, each weighted by what it finds (AUC - 0.5) on a third of the training part held out.
-
-    A plain sum is spoilt by whichever of the two finds nothing. AUC on 2,000 records, one of ten columns of the members changed,
-    squares and trees and both: shifted by 0.3 deviations 0.564, 0.559, 0.562; spread by 1.3 0.566, 0.561, 0.563; correlated with
-    another 0.499, 0.529, 0.517; a tenth of them at one value 0.509, 0.553, 0.551.
+    Attributes:
+        null: on fixed scores; None where no attack ran or the audit has none.
+        blind: without the model; None where it was not asked for.
+        refits: attack -> its null control with refitting, for those refitted.
     """
-    heldout = np.zeros(len(x), dtype=bool)
-    for side in (member, ~member):
-        heldout[np.flatnonzero(side)[::3]] = True
-    weights, models = [], []
-    for fit in (fit_squares, fit_trees):
-        scores = fit(x[~heldout], member[~heldout], seed)(x[heldout])
-        spread = float(scores.std())
-        found = auc_value(rank(scores, member[heldout])) - 0.5
-        weights.append(max(_LEAST_WEIGHT, found) / spread if spread > 0 else 0.0)
-        models.append(fit(x, member, seed))
-    return lambda rows: weights[0] * models[0](rows) + weights[1] * models[1](rows)
+
+    null: Null | None = None
+    blind: BlindControl | None = None
+    refits: Mapping[str, metrics.NullControl] = field(default_factory=dict)
+
+    def sentences(self) -> dict[str, str]:
+        """A sentence on each control that was made, by name."""
+        found: dict[str, str] = {}
+        if self.null is not None:
+            found["null"] = self.null.sentence
+        if self.blind is not None:
+            found["blind"] = f"Blind control: {self.blind.sentence}."
+        for attack, refit in self.refits.items():
+            chance = f"mean AUC {refit.mean_auc:.3f}; p {refit.p_value:.3g}"
+            found[f"refit_{attack}"] = f"{attack} refitted on {len(refit.draws)} permutations: {chance}."
+        return found
+
+    def metrics(self) -> dict[str, float]:
+        """Names that a run shows -> values: ``control/null_auc``, ``control/blind_auc`` and their intervals, and p-values."""
+        found: dict[str, float | None] = {}
+        if self.null is not None:
+            found |= _with_interval("control/null_auc", self.null.auc) | {"control/null_p_value": self.null.p_value.value}
+        if self.blind is not None:
+            found |= _with_interval("control/blind_auc", self.blind.auc)
+        for attack, refit in self.refits.items():
+            found |= {f"control/refit_auc/{attack}": refit.mean_auc, f"control/refit_p_value/{attack}": refit.p_value}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """By name: the ``text`` of each control and the values that decisions read, for `memberscope.audit.artifacts.CONTROLS`."""
+        kept: dict[str, dict[str, Any]] = {name: {"text": text} for name, text in self.sentences().items()}
+        if self.null is not None:
+            kept["null"] |= {"attack": self.null.attack, **_plain(self.null.auc), "p_value": self.null.p_value.value}
+        if self.blind is not None:
+            kept["blind"] |= {
+                "status": self.blind.status, "on": self.blind.on, "differs": self.blind.differs, **_plain(self.blind.auc),
+            }  # fmt: skip
+        for attack, refit in self.refits.items():
+            kept[f"refit_{attack}"] |= {"auc": refit.mean_auc, "p_value": refit.p_value, "draws": len(refit.draws)}
+        return kept
 
 
-@unlogged()
-def blind_control(predictions: Predictions, *, seed: int, confidence: float = 0.95, workers: int | None = None) -> BlindControl:
-    """Tell members from non-members by their inputs and labels alone; by their labels alone where inputs are absent.
+def null_of(report: AuditReport) -> Null | None:
+    """The null control of a report's primary attack, which the audit made with its metrics; None without one."""
+    first = report.headline
+    if first is None or "null_auc" not in first.figures:
+        return None
+    return Null(attack=first.attack, auc=first.figures["null_auc"], p_value=first.figures["null_p_value"])
 
-    Cross-fitted on the folds of the trained attacks, so the figure holds for records that the classifier never saw. Inputs
-    wider than 32 numbers become 32 principal components, fitted without membership, and the logarithm of the energy that these
-    leave out; beside inputs, labels become indicators of the 128 most frequent classes. Numbers that are missing or infinite count as the
-    column's mean, and their number in the record becomes a column, since records may differ in what they lack.
 
-    The classifier of the inputs learns what differs within a class, from as many members as non-members of each. The log-odds of the class
-    itself (`class_odds`) are added to its own where the two sides' shares of the classes differ by more than chance. Where only labels are
-    known, these log-odds are the whole control, whose AUC is 0.5 if the shares do not differ.
+def run_controls(
+    report: AuditReport,
+    evidence: Evidence,
+    *,
+    attacks: Iterable[str],
+    seed: int,
+    refit: bool = False,
+    check: Callable[[], None] = lambda: None,
+) -> Controls:
+    """The controls of an audit.
 
     Args:
-        predictions: of n records; of the model's outputs nothing is read.
-        seed: of folds, components and trees; the same seed gives the same scores, for any number of workers.
-        confidence: of the interval.
-        workers: threads; None for all cores that this process may use.
-
-    Returns:
-        The result; skipped, with the reason, where inputs and labels are both absent or records too few to be cross-fitted.
-
-    Raises:
-        UserError: `workers` below 1.
-        ValueError: `confidence` not between 0 and 1.
+        report: what the audit found.
+        evidence: what it was made on: distinct records.
+        attacks: names of those that ran; the trained ones among them are refitted with `refit`.
+        seed: of the controls' draws.
+        refit: fit trained attacks anew with membership permuted, 20 times each.
+        check: called between refits; what it raises ends the controls.
     """
-    _check_workers(workers)
-    columns: list[FloatArray] = []
-    names: list[str] = []
-    notes: list[str] = []
-    inputs = predictions.inputs
-    on = "inputs"
-    if inputs is None:
-        on, notes = "labels", ["inputs are absent: labels alone"]
-    elif not (is_number(inputs) or inputs.dtype == np.bool_):
-        on, notes = "labels", [f"inputs are of type {inputs.dtype}, not numbers: labels alone"]
-    elif not inputs.size:
-        on, notes = "labels", [f"inputs of shape {inputs.shape} are empty: labels alone"]
-    if on == "labels" and predictions.labels is None:
-        return BlindControl(on="nothing", auc=metrics.skipped("neither inputs nor labels are known"), notes=tuple(notes))
-    reason = shortage(predictions, FOLDS)
-    if reason is not None:
-        return BlindControl(on=on, auc=metrics.skipped(reason), notes=tuple(notes))
-    if on == "inputs" and inputs is not None:
-        for part in (_missing(inputs), _input_columns(inputs, seeds.integer(seed, "controls", "blind"))):
-            columns, names, notes = [*columns, part[0]], names + part[1], notes + part[2]
-    scores, known = np.zeros(len(predictions)), np.empty((len(predictions), 0))
-    if on == "inputs":
-        if predictions.labels is not None:
-            indicators, classes, more = _indicators(predictions.labels)
-            columns, names, notes = [*columns, indicators], names + classes, notes + more
-        known = np.concatenate(columns, axis=1)
-        features = Features(values=known, names=tuple(names), labels=None, by_class=())
-        fitted = cross_fit(predictions, features, fit_blind, name="blind", seed=seed, folds=FOLDS, workers=workers)
-        scores += fitted.scores
-        notes += fitted.notes
-    if predictions.labels is not None:
-        scores += class_odds(predictions, known, seed=seed)
-    scores.flags.writeable = False
-    check_fraction("confidence", confidence)
-    widened = 2 * float(ndtr(math.sqrt(2) * float(ndtri(0.5 + confidence / 2)))) - 1
-    auc = metrics.auc(scores, predictions.member, confidence=widened)
-    notes.append("interval: DeLong's, times sqrt(2) for scores that were fitted to the records that they rank")
-    return BlindControl(on=on, auc=auc, scores=scores, notes=tuple(notes))
+    if report.headline is None:
+        return Controls()
+    blind = blind_control(evidence.target, seed=seed)
+    refits: dict[str, metrics.NullControl] = {}
+    for attack in registry.resolve(attacks) if refit else ():
+        if attack.family == "trained":
+            check()
+            found = refitted_null(evidence, attack, seed=seed)
+            if not isinstance(found, Skip):
+                refits[attack.name] = found
+    return Controls(null=null_of(report), blind=blind, refits=refits)
 
 
-def class_odds(predictions: Predictions, columns: FloatArray, *, seed: int) -> FloatArray:
-    """Log-odds of membership by class alone, (n,), cross-fitted; 0 where both sides hold the classes in similar shares.
-
-    They are used only where a chi-squared test on the other folds rejects equal shares at level `CLASSES_DIFFER`. After a split stratified
-    by class it never does; log-odds that were always used would there be the reverse of those in the scored fold, and hide a difference
-    between the inputs. Folds are drawn regardless of class, so that where membership was drawn at random, a class's chance imbalance on the
-    other folds says nothing about the scored one. Two records are added to each class, divided between the sides in proportion to their
-    sizes.
-
-    Args:
-        predictions: of n records; records that share id and class are counted once.
-        columns: (n, w) what else is known of the records; used to draw folds that do not depend on the records' order.
-        seed: of the folds.
-    """
-    member, labels, ids = predictions.member, predictions.labels, predictions.record_ids
-    assert labels is not None
-    order = canonical_order(columns, member, labels, ids)
-    fold_of = assign(order, member, None, ids, FOLDS, seeds.stream(seed, "controls", "classes"))
-    classes, code = np.unique(labels, return_inverse=True)
-    counted = np.arange(len(member))
-    if ids is not None:
-        group = np.unique(ids, return_inverse=True)[1]
-        counted = np.unique(np.column_stack([group, code, member]), axis=0, return_index=True)[1]
-    odds = np.zeros(len(member))
-    for fold in range(FOLDS):
-        others = counted[fold_of[counted] != fold]
-        sides = others[member[others]], others[~member[others]]
-        table = np.stack([np.bincount(code[side], minlength=len(classes)) for side in sides])
-        if _like_shares(table):
-            continue
-        share = table.sum(axis=1, keepdims=True) / table.sum()
-        smoothed = np.log(table / share + 2.0)
-        scored = fold_of == fold
-        odds[scored] = (smoothed[0] - smoothed[1])[code[scored]]
-    return odds
+def _plain(auc: Estimate) -> dict[str, float | None]:
+    return {} if auc.status == "skipped" else {"auc": auc.value, "ci_low": auc.ci_low, "ci_high": auc.ci_high}
 
 
-def _like_shares(table: NDArray[np.intp]) -> bool:
-    """Can the two rows of counts (2, classes) come from one distribution, at level `CLASSES_DIFFER`?"""
-    seen = table[:, table.any(axis=0)]
-    if seen.shape[1] < 2 or not seen.any(axis=1).all():
-        return True
-    return bool(chi2_contingency(seen, correction=False).pvalue >= CLASSES_DIFFER)
-
-
-_Columns = tuple[FloatArray, list[str], list[str]]
-"""Columns (n, w), their names, and what to tell of them."""
-
-
-def _missing(inputs: Array) -> _Columns:
-    """How many numbers each record lacks, (n, 1); (n, 0) where none does."""
-    none = np.empty((len(inputs), 0)), list[str](), list[str]()
-    if not np.issubdtype(inputs.dtype, np.floating):
-        return none
-    lacking = np.empty((len(inputs), 1))
-    for rows in row_chunks(len(inputs), math.prod(inputs.shape[1:])):
-        lacking[rows, 0] = (~np.isfinite(inputs[rows])).reshape(len(inputs[rows]), -1).sum(axis=1)
-    total = int(lacking.sum())
-    if not total:
-        return none
-    return lacking, ["missing"], [f"{total} NaN or infinite numbers in inputs count as their column's mean"]
-
-
-def _input_columns(inputs: Array, seed: int) -> _Columns:
-    """The inputs themselves where there are at most 32 a record, else principal components and what they leave out."""
-    width = math.prod(inputs.shape[1:])
-    if width <= MOST_COMPONENTS:
-        values = inputs.reshape(len(inputs), width).astype(np.float64)
-        known = np.isfinite(values)
-        if not known.all():
-            count = np.maximum(known.sum(axis=0), 1)
-            values = np.where(known, values, np.where(known, values, 0.0).sum(axis=0) / count)
-        return values, [f"input_{k}" for k in range(width)], []
-    components = fit_components(inputs, most=MOST_COMPONENTS, seed=seed)
-    values, rest = components(inputs)
-    floor = 1e-6 * float(rest.mean()) + _TINY
-    values = np.column_stack([values, np.log(rest + floor)])
-    kept = values.shape[1] - 1
-    note = (
-        f"inputs of {width} numbers reduced to {kept} principal components, fitted without membership on {components.fitted} "
-        "records, and the log energy that they leave out"
-    )
-    return values, [*(f"component_{k}" for k in range(kept)), "log_rest"], [note]
-
-
-def _indicators(labels: Array) -> _Columns:
-    """One column per class, 1 for its records; above 128 classes the rarer ones have none."""
-    present, position, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    frequent = np.sort(np.argsort(-counts, kind="stable")[:MOST_CLASSES])
-    values = np.empty((len(labels), len(frequent)))
-    for column, k in enumerate(frequent):
-        values[:, column] = position == k
-    left = len(present) - len(frequent)
-    notes = [f"labels: the {MOST_CLASSES} most frequent classes; {left} rarer ones count as one"] if left else []
-    return values, [f"class_{present[k]}" for k in frequent], notes
-
-
-@unlogged()
-def refitted_null(
-    evidence: Evidence, attack: Attack, *, seed: int, draws: int = 20, workers: int | None = None
-) -> metrics.NullControl | Skip:
-    """Refit an attack `draws` times with the target's membership permuted within each class.
-
-    Records that share an id keep moving together: what is permuted is the membership of whole groups of the same size and
-    classes. The attack gets another seed in each draw. Membership of shadows, and all else in the evidence, stays.
-
-    Args:
-        evidence: as the attack gets it; never changed.
-        attack: of the registry, or any other.
-        seed: of permutations and refits. The observed AUC is that of `attack.score(evidence, seed=seed)`.
-        draws: how many, at least 1; the smallest p-value is 1 / (1 + `draws`).
-        workers: threads of each refit; None for all cores that this process may use.
-
-    Returns:
-        The observed AUC, the mean of the draws (0.5 where the attack is sound; a little under it at a few hundred records,
-        see `memberscope.attacks.crossfit`), the draws (draws,) and the one-sided p-value (1 + draws at least as high) / (1 + draws). The
-        `Skip` of an attack that cannot be made.
-
-    Raises:
-        UserError: `draws` or `workers` below 1.
-    """
-    if draws < 1:
-        raise UserError(f"draws: {draws}; allowed is 1 or more")
-    _check_workers(workers)
-    observed = attack.score(evidence, seed=seed, workers=workers)
-    if isinstance(observed, Skip):
-        return observed
-    target = evidence.target
-    blocks = _blocks(target)
-    aucs = np.empty(draws)
-    for draw in range(draws):
-        member = _permuted(target.member, blocks, seeds.stream(seed, "controls", "refitted", draw))
-        changed = replace(evidence, target=replace(target, member=member))
-        result = attack.score(changed, seed=seeds.integer(seed, "controls", "refitted", draw), workers=workers)
-        if isinstance(result, Skip):
-            return result
-        aucs[draw] = _auc(result, member)
-    value = _auc(observed, target.member)
-    p_value = float((1 + np.count_nonzero(aucs >= value - 1e-12)) / (1 + draws))
-    return metrics.NullControl(auc=value, mean_auc=float(aucs.mean()), draws=aucs, p_value=p_value)
-
-
-def _auc(result: AttackScores, member: BoolArray) -> float:
-    return auc_value(rank(result.scores, member))
-
-
-def _blocks(target: Predictions) -> list[NDArray[np.intp]]:
-    """Positions (groups, records in a group), one array for each set of classes: rows of one array may swap membership.
-
-    Within a class, records stand in an order that does not depend on the order they came in.
-    """
-    n = len(target)
-    order = canonical_order(extract(target).values, target.member, target.labels, target.record_ids)
-    labels = np.zeros(n, dtype=np.int64) if target.labels is None else np.unique(target.labels, return_inverse=True)[1]
-    group = np.empty(n, dtype=np.intp)
-    if target.record_ids is None:
-        group[order] = np.arange(n)
-    else:
-        group = np.unique(target.record_ids, return_inverse=True)[1]
-    place = np.empty(n, dtype=np.intp)
-    place[order] = np.arange(n)
-    ordered = np.lexsort((place, labels, group))
-    sizes = np.bincount(group)
-    blocks = []
-    for size in np.unique(sizes):
-        table = ordered[(sizes == size)[group[ordered]]].reshape(-1, size)
-        _, kind = np.unique(labels[table], axis=0, return_inverse=True)
-        by_kind = np.argsort(kind, kind="stable")
-        blocks += np.split(table[by_kind], np.flatnonzero(np.diff(kind[by_kind])) + 1)
-    return blocks
-
-
-def _permuted(member: BoolArray, blocks: list[NDArray[np.intp]], rng: np.random.Generator) -> BoolArray:
-    out = member.copy()
-    for block in blocks:
-        out[block] = member[block[rng.permutation(len(block))]]
-    return out
-
-
-def _check_workers(workers: int | None) -> None:
-    if workers is not None and workers < 1:
-        raise UserError(f"workers: {workers}; allowed is 1 or more, or none for all cores")
+def _with_interval(name: str, auc: Estimate) -> dict[str, float | None]:
+    ends = {"auc": "", "ci_low": "_ci_low", "ci_high": "_ci_high"}
+    return {name + ends[part]: value for part, value in _plain(auc).items()}

@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from memberscope import metrics, seeds
+from memberscope.audit import artifacts
 from memberscope.checks import Array, BoolArray
 from memberscope.metrics import Estimate
 from memberscope.metrics.area import auc_value
 from memberscope.metrics.curve import rank
 
-FILE = "headline.json"
 AUTO = "auto"
 LEAST = 20  # members, and non-members, that each half needs
 NULL_DRAWS = 200
@@ -111,7 +111,7 @@ class Headline:
             values["candidates"] = tuple(values["candidates"])
             return cls(**values)
         except (TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{FILE}: not the headline of an audit ({error})") from None
+            raise ValueError(f"{artifacts.HEADLINE}: not the headline of an audit ({error})") from None
 
 
 class Interval(Protocol):

@@ -1,51 +1,121 @@
-"""What every study that ends in an audit needs: progress by attack, the headline table, the finding in words."""
+"""The one logger of audits: whatever study made one, its run shows the same metrics and artifacts under the same names."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from memberscope import scores as kept_scores
-from memberscope.audit import controls, headline
-from memberscope.audit.run import AuditReport
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import plots, seeds, slices
+from memberscope.attacks import risk
+from memberscope.attacks.base import Skip
+from memberscope.audit import artifacts
+from memberscope.audit.controls import Controls, null_of
+from memberscope.audit.report import AuditReport, Cell
+from memberscope.audit.wording import headline_table, summary
+from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.metrics import registry
 from memberscope.progress import Progress
+from memberscope.scores import KeptScores
 from memberscope.tracking import Tracker, as_json
 
-if TYPE_CHECKING:
+THUMBNAILS = 25
+
+
+def log_audit(
+    report: AuditReport,
+    tracker: Tracker,
+    *,
+    source: str,
+    step: int = 0,
+    controls: Controls | None = None,
+    title: str = "membership inference, all records",
+    band_seed: int | None = None,
+) -> None:
+    """What every audit leaves with its run: metrics, the primary attack, the tables, the records' scores, the controls, the ROC curves.
+
+    Args:
+        report: the audit.
+        tracker: the run.
+        source: what the records' ids count, see `memberscope.scores.KeptScores`.
+        step: of the metrics: the epoch, for a model that was trained here.
+        controls: those that were made; None for the null control of the primary attack alone, as a metric.
+        title: of the figure of ROC curves.
+        band_seed: of the bootstrap band around the primary attack's curve; None for no band.
+    """
+    made = Controls(null=null_of(report)) if controls is None else controls
+    tracker.metrics(report.headlines(), step=step)
+    log_headline(report, tracker, step=step)
+    tracker.metrics(made.metrics(), step=step)
+    tracker.table(report.to_frame(), artifacts.ATTACKS)
+    tracker.table(headline_table(report), artifacts.ATTACKS_TABLE)
+    keep_scores(report, tracker, source=source)
+    log_curves(report, tracker, title=title, band_seed=band_seed)
+
+
+def log_whole_audit(
+    report: AuditReport,
+    tracker: Tracker,
+    *,
+    controls: Controls,
+    notes: Mapping[str, str],
+    seed: int,
+    top: int,
+    source: str = "given",
+) -> None:
+    """An audit that is a run's whole content: what `log_audit` logs, and its sizes, histograms, most exposed records, class dispersion,
+    and the page in words.
+
+    Args:
+        report: the audit.
+        tracker: the run.
+        controls: of the audit.
+        notes: what a reader must know before any metric: name -> sentence.
+        seed: of what is drawn for the artifacts.
+        top: how many of the most exposed records to list.
+        source: what the records' ids count, see `memberscope.scores.KeptScores`.
+    """
+    target = report.target
+    tracker.tags({"memberscope.kind": "audit", "memberscope.engine": report.engine})
+    tracker.params(
+        {
+            "data.members": target.n_member, "data.nonmembers": target.n_nonmember, "data.classes": target.n_classes or 0,
+            "data.form": target.form, **({} if report.distinct is None else report.distinct.facts),
+        }
+    )  # fmt: skip
+    log_audit(report, tracker, source=source, controls=controls, band_seed=seed)
+    tracker.text(controls_json(controls, notes), artifacts.CONTROLS)
+    for cell in report.whole():
+        if cell.scores is not None and cell.member is not None:
+            title = f"{cell.attack}: AUC {cell.figures['auc'].value:.3f}"
+            path = f"{artifacts.SCORE_FIGURES}/{cell.attack}.png"
+            tracker.figure(plots.score_figure(cell.scores, cell.member, title=title), path)
+    details = [log_exposed(report, tracker, seed=seed, top=top), log_dispersion(report, tracker, seed=seed)]
+    text = summary(report, notes=notes, controls=controls, details=details)
+    tracker.text(text, artifacts.SUMMARY)
+    tracker.describe(text)
+
+
+def log_repeated(reports: Mapping[int, AuditReport], tracker: Tracker) -> None:
+    """Audits of one setting at several seeds, in one run: metrics with the seed as the step, and one table with a column ``seed``."""
     import pandas as pd
 
+    frames = [report.to_frame().assign(seed=seed) for seed, report in reports.items()]
+    tracker.table(pd.concat(frames, ignore_index=True), artifacts.ATTACKS)
+    for seed, report in reports.items():
+        tracker.metrics(report.headlines(), step=seed)
 
-@dataclass(frozen=True, kw_only=True)
-class Checks:
-    """The controls of an audit, and what a reader must know beside its figures.
 
-    Attributes:
-        texts: name -> sentence: what a reader must know first, then what each control says.
-        blind: the blind control, if it was made.
-    """
-
-    texts: Mapping[str, str] = field(default_factory=dict)
-    blind: controls.BlindControl | None = None
-
-    def with_notes(self, notes: Mapping[str, str]) -> Checks:
-        """The same with further sentences before the others."""
-        return Checks(texts={**notes, **self.texts}, blind=self.blind)
-
-    def to_json(self) -> str:
-        """As `controls.FILE` keeps them: name -> its ``text``, and for the blind control also the values that decisions read."""
-        kept: dict[str, dict[str, Any]] = {name: {"text": text} for name, text in self.texts.items()}
-        if self.blind is not None:
-            auc = self.blind.auc
-            figures = {} if auc.status == "skipped" else {"auc": auc.value, "ci_low": auc.ci_low, "ci_high": auc.ci_high}
-            kept.setdefault("blind", {})
-            kept["blind"] |= {"status": auc.status, "on": self.blind.on, "differs": self.blind.differs, **figures}
-        return as_json(kept)
+def controls_json(controls: Controls, notes: Mapping[str, str]) -> str:
+    """What `artifacts.CONTROLS` holds: name -> its ``text``, for a control also its values; the notes come first."""
+    kept: dict[str, dict[str, Any]] = {name: {"text": text} for name, text in notes.items()}
+    return as_json(kept | controls.to_dict())
 
 
 @contextmanager
@@ -68,27 +138,9 @@ def keep_scores(report: AuditReport, tracker: Tracker, *, source: str) -> None:
     """Keep every attack's scores as ranks beside the run, so that it can be compared with others record by record later."""
     if report.whole_scores:
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / kept_scores.FILE
-            kept_scores.KeptScores.of(report.target, report.whole_scores, source=source).save(path)
-            tracker.file(path, kept_scores.FILE)
-
-
-def headline_table(report: AuditReport) -> pd.DataFrame:
-    """A row per attack on the entire data set: the figures that are compared across runs."""
-    import pandas as pd
-
-    rows = []
-    for cell in report.whole():
-        row: dict[str, Any] = {"attack": cell.attack}
-        for name in registry.summary():
-            figure = cell.figures.get(name)
-            if figure is None:
-                continue
-            row[name] = None if figure.status == "skipped" else round(figure.value, 4)
-            if figure.ci_low is not None:
-                row[f"{name}_ci"] = f"{figure.ci_low:.4f} to {figure.ci_high:.4f}"
-        rows.append(row)
-    return pd.DataFrame(rows)
+            path = Path(folder) / artifacts.SCORES
+            KeptScores.of(report.target, report.whole_scores, source=source).save(path)
+            tracker.file(path, artifacts.SCORES)
 
 
 def log_headline(report: AuditReport, tracker: Tracker, *, step: int = 0) -> None:
@@ -97,40 +149,117 @@ def log_headline(report: AuditReport, tracker: Tracker, *, step: int = 0) -> Non
     if found is None:
         return
     values: dict[str, float] = {}
-    for name in (spec.name for spec in registry.headline()):
-        figure = found.figures.get(name)
-        ends = (
-            {}
-            if figure is None or figure.status == "skipped"
-            else {"": figure.value, "_ci_low": figure.ci_low, "_ci_high": figure.ci_high}
-        )
-        values |= {f"{name}{end}/headline": value for end, value in ends.items() if value is not None}
+    for spec in registry.headline():
+        figure = found.figures.get(spec.name)
+        if figure is None or figure.status == "skipped":
+            continue
+        ends = {"": figure.value, "_ci_low": figure.ci_low, "_ci_high": figure.ci_high}
+        values |= {f"{spec.name}{end}/headline": value for end, value in ends.items() if value is not None}
     tracker.metrics(values, step=step)
     tracker.tags({"memberscope.audit.headline": found.attack, "memberscope.headline_chosen": found.chosen})
-    tracker.text(found.to_json(), headline.FILE)
+    tracker.text(found.to_json(), artifacts.HEADLINE)
 
 
-def finding(report: AuditReport) -> str:
-    """What the primary attack of a report found, in words, with its interval and how it was chosen."""
-    found = report.headline
-    if found is None:
-        return "no attack could run."
-    told = {
-        "leaks": "tells members from non-members better than chance",
-        "odd": "ranks non-members above members: look at the split before trusting any figure",
-        "quiet": "cannot be told from chance with this many records",
-        "none": "has no interval to be judged by",
-    }[found.verdict]
-    auc = found.auc
-    span = "" if auc.ci_low is None or auc.ci_high is None else f", 95% interval {auc.ci_low:.3f} to {auc.ci_high:.3f}"
-    return f"{found.attack} {told} (AUC {auc.value:.3f}{span}; {found.how})."
+def log_curves(report: AuditReport, tracker: Tracker, *, title: str, band_seed: int | None) -> None:
+    """ROC curves of all attacks on all records, the primary one first and with its band if wanted, and the points they draw."""
+    cells = primary_first(report)
+    if not cells:
+        return
+    curves = {cell.attack: cell.roc for cell in cells}
+    points = plots.roc_points(curves)
+    labels = {name: f"{name} (AUC {report.cell(name).figures['auc'].value:.3f})" for name in curves}
+    tracker.table(points, artifacts.ROC)
+    band = None
+    if band_seed is not None:
+        band = plots.band_points(cells[0], rng=seeds.stream(band_seed, "band")).assign(attack=cells[0].attack)
+        tracker.table(band, artifacts.ROC_BAND)
+    tracker.figure(plots.roc_figure(points, title=title, labels=labels, band=band), artifacts.ROC_FIGURE)
 
 
-def markdown(frame: pd.DataFrame) -> str:
-    """A frame as a markdown table; missing values are empty."""
+def primary_first(report: AuditReport) -> list[Cell]:
+    """The cells of all records, that of the primary attack first."""
+    first = report.headline.attack if report.headline else ""
+    return sorted(report.whole(), key=lambda cell: cell.attack != first)
 
-    def cell(value: Any) -> str:
-        return "" if value is None or value != value else str(value)
 
-    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(object).to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(cell(value) for value in row) + " |" for row in rows)
+def log_exposed(report: AuditReport, tracker: Tracker, *, seed: int, top: int) -> str:
+    """The risk table, the lift of the riskiest records, and thumbnails; one sentence on them."""
+    import pandas as pd
+
+    target = report.target
+    found = risk.privacy_risk(target, seed=seed)
+    if isinstance(found, Skip):
+        return f"Privacy risk score: skipped, {found.reason}."
+    rows = risk.most_exposed(found, target, top=top)
+    given = [row | {"position": int(report.positions[row["position"]])} for row in rows]
+    tracker.table(pd.DataFrame(given), artifacts.MOST_EXPOSED)
+    k = max(1, min(len(target) // 100, 1000))
+    lift = risk.lift(found, target, k=k)
+    inputs = target.inputs
+    if inputs is not None and inputs.ndim == 4 and inputs.shape[-1] in (1, 3):
+        chosen = [row["position"] for row in rows[:THUMBNAILS]]
+        names = [f"{row['label']}: {row['probability']:.2f}" for row in rows[:THUMBNAILS]]
+        images = inputs[chosen]
+        if images.dtype != np.uint8:
+            images = np.clip(images / (255.0 if images.max() > 1 else 1.0), 0, 1)
+        tracker.figure(
+            plots.sample_figure(images, names, title="most exposed members (class: risk)"), artifacts.MOST_EXPOSED_FIGURE
+        )
+    return (
+        f"Privacy risk score (cross-fitted): of the {k} riskiest records {lift.members} are members, "
+        f"{lift.lift:.2f} times the share among all (95% {lift.lift_low:.2f} to {lift.lift_high:.2f})."
+    )
+
+
+def without_gaps(inputs: NDArray[Any]) -> NDArray[Any]:
+    """Inputs (n, ...) whose missing or infinite numbers are their column's mean, as the blind control takes them."""
+    if inputs.dtype.kind != "f" or np.isfinite(inputs).all():
+        return inputs
+    known = np.isfinite(inputs)
+    totals = np.where(known, inputs, 0.0).sum(axis=0, dtype=np.float64)
+    filled: NDArray[Any] = np.where(known, inputs, totals / np.maximum(known.sum(axis=0), 1))
+    return filled
+
+
+def log_dispersion(report: AuditReport, tracker: Tracker, *, seed: int) -> str:
+    """Within-class dispersion against the primary attack's AUC by class; one sentence, or nothing where inputs are not known."""
+    import pandas as pd
+
+    from memberscope.audit import dispersion
+
+    target = report.target
+    if target.inputs is None or target.labels is None or report.headline is None:
+        return ""
+    first = report.headline.attack
+    names = slices.class_names(target)
+    cells = {
+        names.index(cell.slice): cell
+        for cell in report.cells
+        if cell.attack == first and cell.slice in names and cell.status == "ok"
+    }
+    scored = target.form in ("logits", "probs")
+    numbers = target.labels if scored else np.unique(target.labels, return_inverse=True)[1]  # positions among the names
+    try:
+        by_class = dispersion.class_dispersion(without_gaps(target.inputs), numbers, seed=seed)
+    except UserError as error:
+        return f"Class dispersion against AUC: skipped, {error}."
+    shared = [label for label in cells if label in by_class.by_class]
+    result = dispersion.dispersion_against({label: cells[label].figures["auc"].value for label in shared}, by_class, seed=seed)
+    frame = pd.DataFrame(
+        [
+            {
+                "class": names[label].removeprefix("class_"), "dispersion": by_class.by_class[label],
+                "auc": cells[label].figures["auc"].value,
+                "ci_low": cells[label].figures["auc"].ci_low, "ci_high": cells[label].figures["auc"].ci_high,
+            }
+            for label in shared
+        ]
+    )  # fmt: skip
+    tracker.table(frame, artifacts.DISPERSION)
+    if result.status != "ok":
+        return f"Class dispersion against AUC: skipped, {result.reason}."
+    tracker.figure(plots.dispersion_figure(frame, title=f"{first} by class"), artifacts.DISPERSION_FIGURE)
+    return (
+        f"Class dispersion ({by_class.kind}) against AUC of `{first}` by class: rank correlation {result.correlation:+.2f} over "
+        f"{result.n_classes} classes, permutation p {result.p_value:.3g}. The case study expects it below zero."
+    )

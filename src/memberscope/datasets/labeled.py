@@ -124,6 +124,10 @@ class LabeledData:
             source=f"{self.source}; with {len(x)} records {source}", same=None,
         )  # fmt: skip
 
+    def noise_share(self, asked: float | str) -> float:
+        """The share of labels to replace: as asked, or this set's own for ``auto``."""
+        return self.label_noise if asked == "auto" else float(asked)
+
     def with_labels(self, y: NDArray[np.int64]) -> LabeledData:
         """The same records with other labels."""
         return dataclasses.replace(self, y=y)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from memberscope.audit import artifacts
 from memberscope.audit.run import AuditReport
 from memberscope.config import GateConfig
 from memberscope.errors import GateError, GateTripped, GateUndecided
@@ -25,7 +26,7 @@ def gate(report: AuditReport, config: GateConfig, tracker: Tracker) -> GateError
     from memberscope.gate import judge, parse_rules
 
     result = judge(report, parse_rules(config.fail_if), undecided=config.undecided)
-    tracker.table(result.to_frame(), "gate.csv")
+    tracker.table(result.to_frame(), artifacts.GATE)
     tracker.tags({"memberscope.gate": result.outcome, "memberscope.gate_reason": result.reason[:500]})
     if result.outcome == "pass":
         return None

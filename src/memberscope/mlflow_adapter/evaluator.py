@@ -32,7 +32,10 @@ from mlflow.models.evaluation.base import EvaluationResult, ModelEvaluator
 from memberscope import outputs
 from memberscope.aligned import in_order_of, line_up
 from memberscope.audit.distinct import refuse_copies
+from memberscope.audit.log import log_whole_audit
 from memberscope.audit.run import check_counts, check_engine, resolve_attacks, resolve_primary
+from memberscope.audit.step import controls_for, report_on
+from memberscope.audit.wording import copy_notes
 from memberscope.checks import Array, plain_array
 from memberscope.config import AttackOptionsConfig, AuditModelConfig
 from memberscope.datasets import columns
@@ -40,10 +43,8 @@ from memberscope.datasets import records as sides
 from memberscope.datasets.schema import Records, few, one_schema
 from memberscope.errors import UserError, nearest
 from memberscope.evidence import Evidence
-from memberscope.interrupt import StopFlag
 from memberscope.mlflow_adapter.existing_run import ExistingRunTracker
 from memberscope.mlflow_adapter.models import Model, wrap
-from memberscope.studies import attack
 from memberscope.studies.audit import check_slices, how_asked, slice_columns, what_to_know
 from memberscope.unlogged import unlogged
 
@@ -106,11 +107,12 @@ class MembershipEvaluator(ModelEvaluator):
         inputs = records.numbers()
         target = reading.predictions(member=member, record_ids=ids, inputs=inputs if inputs.shape[-1] else None, columns=extra)
         evidence = Evidence(target=target)
-        report = attack.report_on(evidence, options, names=names, primary=primary)
-        notes = what_to_know(asked, report.target, overlap) | attack.said_of_copies(report, overlap=not overlap)
-        checks = attack.controls(options, attack.distinct(report, evidence), report, names, StopFlag()).with_notes(notes)
+        report = report_on(evidence, options, names=names, primary=primary)
+        notes = what_to_know(asked, report.target, overlap) | copy_notes(report, overlap=not overlap)
+        controls = controls_for(options, evidence, report, names, lambda: None)
         tracker = ExistingRunTracker.in_run(run_id)
-        attack.log_report(report, tracker, options, checks, source="given" if own.get("record_ids") is not None else "content")
+        source = "given" if own.get("record_ids") is not None else "content"
+        log_whole_audit(report, tracker, controls=controls, notes=notes, seed=options.seed, top=options.top, source=source)
         found: EvaluationResult = EvaluationResult(  # type: ignore[no-untyped-call]  # MLflow's own has no types
             metrics=dict(tracker.sent), artifacts=tracker.artifacts()
         )

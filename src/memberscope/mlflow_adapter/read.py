@@ -12,10 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memberscope.audit import controls, headline
-from memberscope.audit.artifacts import FOLDER
+from memberscope.audit import artifacts
 from memberscope.errors import UserError
-from memberscope.scores import FILE, KeptScores
+from memberscope.scores import KeptScores
 from memberscope.tracking import DataInput, KeptRun
 
 if TYPE_CHECKING:
@@ -23,17 +22,11 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 TABLES = (
-    "attacks.csv",
-    "roc.csv",
-    "roc_band.csv",
-    "history.csv",
-    "most_exposed.csv",
-    "experiments.csv",
-    "orderings.csv",
-    "gate.csv",
-)
-TEXTS = ("study.json", "config.json", controls.FILE, headline.FILE, "summary.md")
-IMAGES = ("most_exposed.png",)
+    artifacts.ATTACKS, artifacts.ROC, artifacts.ROC_BAND, artifacts.HISTORY, artifacts.MOST_EXPOSED, artifacts.EXPERIMENTS,
+    artifacts.ORDERINGS, artifacts.GATE,
+)  # fmt: skip
+TEXTS = (artifacts.STUDY, artifacts.CONFIG, artifacts.CONTROLS, artifacts.HEADLINE, artifacts.SUMMARY)
+IMAGES = (artifacts.MOST_EXPOSED_FIGURE,)
 BY_EPOCH = re.compile(r"(train|val)/.+|(auc|advantage)/threshold_loss")
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -94,7 +87,7 @@ def _kept(client: MlflowClient, run: Run) -> KeptRun:
             tables={name: frame for name in TABLES if name in files and (frame := _table(files[name])) is not None},
             texts={name: files[name].read_text(encoding="utf-8") for name in TEXTS if name in files},
             images={name: files[name].read_bytes() for name in IMAGES if name in files},
-            scores=KeptScores.load(files[FILE]) if FILE in files else None,
+            scores=KeptScores.load(files[artifacts.SCORES]) if artifacts.SCORES in files else None,
             inputs=tuple(_inputs(run)),
             children=tuple(_kept(client, child) for child in children),
         )
@@ -102,12 +95,16 @@ def _kept(client: MlflowClient, run: Run) -> KeptRun:
 
 def _files(client: MlflowClient, run_id: str, folder: Path) -> dict[str, Path]:
     """Local copies of the artifacts that are read, from the top or from our folder in another's run."""
-    wanted = {*TABLES, *TEXTS, *IMAGES, FILE}
+    wanted = {*TABLES, *TEXTS, *IMAGES, artifacts.SCORES}
     found: dict[str, Path] = {}
     top = client.list_artifacts(run_id)
-    ours = client.list_artifacts(run_id, FOLDER) if any(item.is_dir and item.path == FOLDER for item in top) else []
+    ours = (
+        client.list_artifacts(run_id, artifacts.FOLDER)
+        if any(item.is_dir and item.path == artifacts.FOLDER for item in top)
+        else []
+    )
     for item in [*ours, *top]:
-        name = item.path.removeprefix(f"{FOLDER}/")
+        name = item.path.removeprefix(f"{artifacts.FOLDER}/")
         if not item.is_dir and name in wanted:
             found[name] = Path(client.download_artifacts(run_id, item.path, str(folder)))
     return found

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from memberscope.audit import artifacts
 from memberscope.metrics import registry
-from memberscope.report import facts
 from memberscope.tracking import KeptRun
 
 BUILT_IN = registry.builtin()
@@ -42,7 +42,7 @@ def extra(runs: Sequence[KeptRun]) -> tuple[Extra, ...]:
     ours = {spec.name for spec in BUILT_IN}
     found: dict[str, Extra] = {}
     for run in runs:
-        frame = run.tables[facts.ATTACKS]
+        frame = run.tables[artifacts.ATTACKS]
         given = frame[(frame["slice"] == "entire") & frame["value"].notna()]["metric"].astype(str)
         for name in given.unique():
             if name not in ours and name not in found:

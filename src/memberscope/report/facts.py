@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from memberscope.audit import controls as room
+from memberscope.audit import artifacts
 from memberscope.audit import headline as speaks
+from memberscope.audit.blind import DIFFERENT
 from memberscope.audit.headline import Headline
 from memberscope.metrics import Estimate, rate_name, registry, skipped
 from memberscope.tracking import KeptRun
@@ -16,7 +17,6 @@ from memberscope.tracking import KeptRun
 if TYPE_CHECKING:
     import pandas as pd
 
-ATTACKS = "attacks.csv"
 OUTSIDE = {"shadow", "metric", "population"}  # families that learn from other models than the target
 RATES = {f"tpr_at_fpr_{rate_name(rate)}": f"1 in {round(1 / rate):,}" for rate in sorted(registry.RATES)}
 
@@ -36,15 +36,15 @@ def audited(runs: list[KeptRun]) -> list[KeptRun]:
     """The runs that hold an attack table: those given, or for one without a table its descendants that have one; each with its headline."""
     found: list[KeptRun] = []
     for run in runs:
-        found += [with_headline(run)] if ATTACKS in run.tables else audited(list(run.children))
+        found += [with_headline(run)] if artifacts.ATTACKS in run.tables else audited(list(run.children))
     return list({run.id: run for run in found}.values())
 
 
 def with_headline(run: KeptRun) -> KeptRun:
     """The run, with its headline, which is computed unless it was kept."""
-    if speaks.FILE in run.texts or (found := headline(run)) is None:
+    if artifacts.HEADLINE in run.texts or (found := headline(run)) is None:
         return run
-    return replace(run, texts={**run.texts, speaks.FILE: found.to_json()})
+    return replace(run, texts={**run.texts, artifacts.HEADLINE: found.to_json()})
 
 
 def headline(run: KeptRun) -> Headline | None:
@@ -54,8 +54,8 @@ def headline(run: KeptRun) -> Headline | None:
     half of the records, reported on the other half (drawn with seed 0). If scores were not kept, it is the first attack of the table, on
     all records.
     """
-    if speaks.FILE in run.texts:
-        return Headline.from_json(run.texts[speaks.FILE])
+    if artifacts.HEADLINE in run.texts:
+        return Headline.from_json(run.texts[artifacts.HEADLINE])
     names, (n_member, n_nonmember) = attacks(run), sizes(run)
     if not names:
         return None
@@ -76,7 +76,7 @@ def headline(run: KeptRun) -> Headline | None:
 
 def _figures(run: KeptRun, attack: str) -> dict[str, Estimate]:
     """All figures of an attack on all records."""
-    frame = run.tables[ATTACKS]
+    frame = run.tables[artifacts.ATTACKS]
     found: dict[str, Estimate] = {}
     for row in frame[(frame["attack"] == attack) & (frame["slice"] == "entire")].to_dict("records"):
         value, reason = _number(row["value"]), _text(row["reason"])
@@ -102,7 +102,7 @@ def spoken(run: KeptRun, metric: str) -> Figure:
 
 def figure(run: KeptRun, attack: str, metric: str, part: str = "entire") -> Figure:
     """One figure of a run; an empty one where the run has none."""
-    frame = run.tables[ATTACKS]
+    frame = run.tables[artifacts.ATTACKS]
     rows = frame[(frame["attack"] == attack) & (frame["slice"] == part) & (frame["metric"] == metric)]
     if not len(rows):
         return Figure(status="missing")
@@ -115,34 +115,34 @@ def figure(run: KeptRun, attack: str, metric: str, part: str = "entire") -> Figu
 
 def attacks(run: KeptRun) -> list[str]:
     """The attacks that ran on all records, in the order asked for."""
-    frame = run.tables[ATTACKS]
+    frame = run.tables[artifacts.ATTACKS]
     ran = frame[(frame["slice"] == "entire") & (frame["metric"] == "auc") & frame["value"].notna()]
     return list(dict.fromkeys(ran["attack"].astype(str)))
 
 
 def failed(run: KeptRun) -> list[tuple[str, str]]:
     """Attacks that could not run on all records, and why."""
-    frame = run.tables[ATTACKS]
+    frame = run.tables[artifacts.ATTACKS]
     rows = frame[(frame["slice"] == "entire") & (frame["status"] == "skipped") & (frame["metric"] == "auc")]
     return [(str(row["attack"]), _text(row["reason"])) for _, row in rows.iterrows()]
 
 
 def family(run: KeptRun, attack: str) -> str:
     """An attack's family."""
-    frame = run.tables[ATTACKS]
+    frame = run.tables[artifacts.ATTACKS]
     return str(frame.loc[frame["attack"] == attack, "family"].iloc[0])
 
 
 def sizes(run: KeptRun) -> tuple[int, int]:
     """Members and non-members of the entire data set."""
-    frame = run.tables[ATTACKS]
+    frame = run.tables[artifacts.ATTACKS]
     row = frame[frame["slice"] == "entire"].iloc[0]
     return int(row["n_member"]), int(row["n_nonmember"])
 
 
 def classes(run: KeptRun, attack: str) -> list[tuple[str, Figure, int, int]]:
     """Slices that may compete for the worst (classes and a user's columns): name, AUC, members, non-members; worst first."""
-    frame = run.tables[ATTACKS]
+    frame = run.tables[artifacts.ATTACKS]
     rows = frame[(frame["attack"] == attack) & (frame["metric"] == "auc") & frame["value"].notna()]
     outcome = r"entire|worst_slice|correct|incorrect|loss_p\d+_p\d+"
     rows = rows[~rows["slice"].astype(str).str.fullmatch(outcome)].sort_values("value", ascending=False, kind="stable")
@@ -290,7 +290,7 @@ def doubt(run: KeptRun) -> str:
 def _controls(run: KeptRun) -> dict[str, dict[str, Any]]:
     """Name -> its values. Older runs hold only a sentence for each control, whose beginning says whether the two sides differ."""
     try:
-        found = json.loads(run.texts.get(room.FILE, "{}"))
+        found = json.loads(run.texts.get(artifacts.CONTROLS, "{}"))
     except ValueError:
         return {}
     kept: dict[str, dict[str, Any]] = {}
@@ -299,7 +299,7 @@ def _controls(run: KeptRun) -> dict[str, dict[str, Any]]:
             kept[str(name)] = said
         else:
             text = str(said)
-            kept[str(name)] = {"text": text, "differs": text.removeprefix("Blind control: ").startswith(room.DIFFERENT)}
+            kept[str(name)] = {"text": text, "differs": text.removeprefix("Blind control: ").startswith(DIFFERENT)}
     return kept
 
 

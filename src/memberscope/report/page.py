@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from memberscope import __version__
+from memberscope.audit import artifacts
 from memberscope.errors import UserError
 from memberscope.report import comparison, facts, overview, sections
 from memberscope.report.html import Content, Markup, escaped, folded, joined, pairs, section, table, tag
@@ -63,7 +64,7 @@ def render_page(runs: Sequence[KeptRun], *, title: str = "", seed: int = 0) -> s
     if not shown:
         names = ", ".join(run.name for run in runs)
         raise UserError(
-            f"runs={names}: none holds an audit ({facts.ATTACKS}); allowed: runs of audit, attack, train, main or shadow"
+            f"runs={names}: none holds an audit ({artifacts.ATTACKS}); allowed: runs of audit, attack, train, main or shadow"
         )
     name = title or _title(runs, shown)
     settings = settings_of(shown)

@@ -10,9 +10,12 @@ import numpy as np
 from memberscope import outputs, signals
 from memberscope import slices as slicing
 from memberscope.aligned import in_order_of
+from memberscope.audit import artifacts
 from memberscope.audit.distinct import refuse_copies
-from memberscope.audit.log import attack_progress, finding, headline_table
+from memberscope.audit.log import attack_progress, log_whole_audit
 from memberscope.audit.run import check_counts, check_engine, resolve_attacks, resolve_primary, tfp_slicings
+from memberscope.audit.step import controls_for, report_on
+from memberscope.audit.wording import copy_notes, finding, headline_table
 from memberscope.checks import Array
 from memberscope.config import AttackOptionsConfig, AuditModelConfig, groups
 from memberscope.datasets import records as sides
@@ -23,7 +26,6 @@ from memberscope.gate import step
 from memberscope.interrupt import StopFlag
 from memberscope.predictions import Predictions
 from memberscope.progress import Progress
-from memberscope.studies import attack
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import DataInput, LoadedModel, Tracker, as_json
 
@@ -69,16 +71,16 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     with attack_progress(names, "audit", stop) as on_attack:
         # Copies under `refuse` were refused above.
         duplicates = "keep" if config.duplicates == "keep" else "drop"
-        report = attack.report_on(evidence, config, names=names, primary=primary, duplicates=duplicates, on_attack=on_attack)
+        report = report_on(evidence, config, names=names, primary=primary, duplicates=duplicates, on_attack=on_attack)
     stop.check()
     asked = how_asked(model, reading, "; ".join(part for part in (read, ready[0][2]) if part))
     notes = what_to_know(asked, report.target, overlap)
     log_inputs(config, model, reading, target, (members, nonmembers), ids, tracker)
-    notes |= attack.said_of_copies(report, overlap=False)
-    checks = attack.controls(config, attack.distinct(report, evidence), report, names, stop).with_notes(notes)
-    attack.log_report(report, tracker, config, checks, source="content")
+    notes |= copy_notes(report, overlap=False)
+    controls = controls_for(config, evidence, report, names, stop.check)
+    log_whole_audit(report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top, source="content")
     stopped = step.gate(report, config, tracker)
-    lines = [finding(report), *checks.texts.values(), *step.sentences(config, stopped)]
+    lines = [finding(report), *notes.values(), *controls.sentences().values(), *step.sentences(config, stopped)]
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
 
 
@@ -209,7 +211,7 @@ def log_inputs(
     tracker: Tracker,
 ) -> None:
     """The model, the files with their digests, and how the output was read."""
-    tracker.text(as_json(groups(config)), "study.json")
+    tracker.text(as_json(groups(config)), artifacts.STUDY)
     facts = {f"model.{name}": value for name, value in model.facts.items()}
     if reading.classes is not None:
         facts["data.class_names"] = ",".join(map(str, reading.classes))

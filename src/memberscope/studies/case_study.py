@@ -12,22 +12,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from memberscope import plots
+from memberscope.audit import artifacts
 from memberscope.audit.headline import AUTO
-from memberscope.audit.log import headline_table
+from memberscope.audit.wording import headline_table
 from memberscope.config import CaseStudyConfig, DataConfig, ModelConfig, groups
-from memberscope.datasets import LabeledData, load_dataset
+from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.metrics import Verdict, verdicts
-from memberscope.studies import model_audit
+from memberscope.studies import model_audit, setup
 from memberscope.studies.data_notes import log_reading, with_reading
-from memberscope.studies.result import StudyResult, leakage_table
+from memberscope.studies.model_audit import leakage_table
+from memberscope.studies.result import StudyResult
+from memberscope.studies.setup import AuditRequest, Target
 from memberscope.tracking import Tracker, as_json
+from memberscope.training.recipe import Recipe
+from memberscope.training.trainer import Trainer
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from memberscope.studies.model_audit import Prepared, Trained
+    from memberscope.studies.model_audit import Trained
 
 MARGIN = 0.02  # a difference in AUC smaller than this does not matter, for "no difference"
 FIGURE = "auc"  # advantage is biased upward, and the more so the fewer the records: AUC alone can be compared across sizes
@@ -89,7 +94,7 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
         UserError: before anything trains, for whatever would fail later.
         Interrupted: what was logged stays.
     """
-    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates)
+    data = setup.load_data(config)
     if config.experiments in ("all", "depth") and config.deep <= config.depth:
         raise UserError(
             f"deep={config.deep}: the deep model must be deeper than the others; allowed: above depth={config.depth}"
@@ -101,46 +106,45 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
             f"experiments={config.experiments}: one of its models is conv, which needs images, and the records of {data.name} have shape "
             f"{data.shape}; allowed here: depth, classes"
         )
-    for what in cast.values():
-        part, part_config = _share(data, config, what)
+    chosen_data = setup.choose_classes(data, config)
+    targets: dict[bool, Target] = {}
+    trainers: dict[str, Trainer] = {}
+    request: AuditRequest | None = None
+    base = setup.trainer_for(ModelConfig(), config)
+    for role, what in cast.items():
+        part, part_config = _share(chosen_data, config, what)
         try:
-            model_audit.check_before_training(part, part_config, [what.model], config, config, seed=config.seed)
+            request = setup.audit_request(config, classes=part.classes)
+            target = targets.setdefault(what.few, setup.target_of(part, part_config))
+            trainers[role] = base.with_params(**Recipe.of(what.model, config).fields())
+            setup.check_trainer(trainers[role], target)
         except UserError as error:
             if not what.few:
                 raise
             raise UserError(f"few_classes={config.few_classes} (with its share of the records): {error}") from None
-    tracker.text(as_json(groups(config)), "study.json")
+    assert request is not None
+    tracker.text(as_json(groups(config)), artifacts.STUDY)
     said = log_reading(data, tracker)
     found: dict[str, list[Trained]] = {role: [] for role in cast}
-    prepared: Prepared | None = None
     for seed in range(config.seed, config.seed + config.seeds):
-        whole: Prepared | None = None
-        small: Prepared | None = None
+        prepared = {few: target.prepare(seed) for few, target in targets.items()}
         for role, what in cast.items():
             stop.check()
-            part, part_config = _share(data, config, what)
-            if what.few:
-                small = small or model_audit.prepare(part, part_config, seed=seed)
-            else:
-                whole = whole or model_audit.prepare(
-                    part, part_config, seed=seed, x=prepared.x if prepared and config.classes == "all" else None
-                )
-            prepared = whole or prepared
-            ready = small if what.few else whole
-            assert ready is not None
+            ready = prepared[what.few]
             setting = model_audit.model_setting(what.model, ready.data.classes)
             serves = [item.name for item in chosen if role in (item.first, item.second)]
             tags = {"memberscope.setting": setting, "memberscope.seed": str(seed), "memberscope.experiments": ",".join(serves)}
             tags |= {f"memberscope.experiment.{name}": setting for name in serves}
             about = model_audit.description(ready, what.model, config) + f"\n\nServes in: {', '.join(serves)}."
             with tracker.child(f"{setting}-s{seed}", tags=tags, description=about) as child:
-                found[role].append(model_audit.train_and_audit(ready, what.model, config, config, child, stop, setting=setting))
+                found[role].append(
+                    model_audit.train_and_audit(ready, trainers[role], request, child, stop, setting=setting, asked=config)
+                )
     return with_reading(_conclude(config, chosen, found, tracker), said)
 
 
-def _share(data: LabeledData, config: CaseStudyConfig, role: Role) -> tuple[LabeledData, DataConfig]:
+def _share(part: LabeledData, config: CaseStudyConfig, role: Role) -> tuple[LabeledData, DataConfig]:
     """The data of a role, and its sizes: few classes keep the same share of every side, so they have less data (the case study's)."""
-    part = data.choose(config.classes, choice=config.class_choice, seed=config.seed)
     values: dict[str, Any] = {item.name: getattr(config, item.name) for item in dataclasses.fields(DataConfig)}
     values["classes"] = "all"
     if role.few:
@@ -177,7 +181,7 @@ def _conclude(
         tracker.figure(plots.leakage_figure(frame, title=f"{item.title}: leakage by epoch"), f"{item.name}/leakage.png")
         tracker.table(frame, f"{item.name}/by_epoch.csv")
     table = _comparison(chosen, found, judged, attack)
-    tracker.table(table, "experiments.csv")
+    tracker.table(table, artifacts.EXPERIMENTS)
     tracker.table(table, "experiments.json")
     tracker.table(_per_model(models), "models.json")
     headlines: dict[str, float] = {}

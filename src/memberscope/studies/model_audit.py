@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from memberscope import metrics, plots, seeds, signals
-from memberscope.attacks import registry
-from memberscope.audit.log import attack_progress, finding, headline_table, keep_scores, log_headline
-from memberscope.audit.run import AuditReport, check_engine, resolve_attacks, resolve_primary, run_audit, tfp_slicings
-from memberscope.config import AuditConfig, DataConfig, ModelConfig, TrainConfig
-from memberscope.datasets import LabeledData, Sizes, duplicates
-from memberscope.errors import UserError
+from memberscope.audit import artifacts
+from memberscope.audit.log import attack_progress, log_audit, log_exposed
+from memberscope.audit.run import AuditReport, run_audit
+from memberscope.audit.wording import finding
+from memberscope.config import AuditConfig, ModelConfig, TrainConfig
+from memberscope.datasets import LabeledData, duplicates
 from memberscope.interrupt import StopFlag
-from memberscope.models import build_model, check_model, summary_text
-from memberscope.plans.split import Plan, make_plan, replace_labels, resolve_sizes
+from memberscope.plans.split import Index, Plan
 from memberscope.predictions import Predictions
 from memberscope.progress import Progress
-from memberscope.slices import check_names
-from memberscope.studies.attack import log_risk, primary_first
+from memberscope.studies.setup import AuditRequest, Prepared
 from memberscope.tracking import DataInput, Tracker, as_json
+from memberscope.training.trainer import Outputs, Trainer, Training, TrainingJob
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
+Predict = Callable[[Index], Outputs]
 EXPOSED = 25  # how many of the most exposed members a run lists
 ONSET_MARGIN = 0.02  # train accuracy this far above validation accuracy, from some epoch on, is called overfitting
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A data set with its plan for one seed: what a model is trained and audited on.
-
-    Attributes:
-        data: the records, labels after noise.
-        x: the records as a tensor, shared by the models that train on them.
-        plan: who is a member.
-        noise: the share of labels that were replaced.
-        seed: of the plan.
-    """
-
-    data: LabeledData
-    x: Any
-    plan: Plan
-    noise: float
-    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,87 +68,36 @@ def model_setting(model: ModelConfig, classes: int) -> str:
     return "-".join(parts)
 
 
-def prepare(data: LabeledData, config: DataConfig, *, seed: int, x: Any = None) -> Prepared:
-    """Choose classes, draw the sides, replace labels.
-
-    Args:
-        data: the whole data set.
-        config: sizes, classes, noise.
-        seed: redraws all of it.
-        x: the chosen records as a tensor, if they are there already.
-    """
-    from memberscope.training.keras.fit import to_tensor
-
-    chosen = data.choose(config.classes, choice=config.class_choice, seed=seed)
-    sizes = sizes_for(chosen, config)
-    plan = make_plan(chosen.y, sizes, seed=seed)
-    noise = chosen.label_noise if config.label_noise == "auto" else float(config.label_noise)
-    labels = replace_labels(chosen.y, plan.sides, share=noise, classes=chosen.classes, seed=seed)
-    return Prepared(
-        data=chosen.with_labels(labels), x=to_tensor(chosen.x) if x is None else x, plan=plan, noise=noise, seed=seed
-    )
-
-
-def sizes_for(data: LabeledData, config: DataConfig) -> Sizes:
-    """The sizes that a configuration asks of a data set; UserError if they do not fit."""
-    return resolve_sizes(
-        available=len(data),
-        members=config.members,
-        nonmembers=config.nonmembers,
-        validation=config.validation,
-        defaults=data.sizes,
-    )
-
-
-def check_before_training(
-    data: LabeledData, config: DataConfig, models: list[ModelConfig], train: TrainConfig, audit: AuditConfig, *, seed: int
-) -> None:
-    """Raise UserError for anything that would fail later: attacks, classes, sizes, depths, a batch larger than the members."""
-    check_engine(audit.engine)
-    names = resolve_attacks(audit.attacks, engine=audit.engine)
-    if not any(registry.get(name).needs <= {"target"} for name in names):
-        raise UserError(
-            f"attacks={audit.attacks}: all need shadow models; allowed here: all, tfp, threshold, trained, or some of them"
-        )
-    resolve_primary(audit.primary, names, present=("target",))
-    chosen = data.choose(config.classes, choice=config.class_choice, seed=seed)
-    sizes = sizes_for(chosen, config)
-    if audit.slices != "auto":
-        check_names(audit.slices, classes=chosen.classes)
-        if audit.engine == "tfp":
-            tfp_slicings(audit.slices)
-    for model in models:
-        check_model(model.model, depth=model.depth, input_shape=data.shape, widths=model.hidden)
-    if train.batch_size > sizes.members:
-        raise UserError(f"batch_size={train.batch_size}: more than the {sizes.members} members; allowed: 1 to {sizes.members}")
-
-
 def train_and_audit(
     prepared: Prepared,
-    model_config: ModelConfig,
-    train: TrainConfig,
-    audit: AuditConfig,
+    trainer: Trainer,
+    request: AuditRequest,
     tracker: Tracker,
     stop: StopFlag,
     *,
     setting: str,
+    asked: AuditConfig,
 ) -> Trained:
     """Train one model, look at it by epoch, attack it, and log all of it to `tracker`.
+
+    Args:
+        prepared: data and plan.
+        trainer: of the model; it must let itself be looked at by epoch.
+        request: the attacks.
+        tracker: the model's run.
+        stop: looked at between steps.
+        setting: the model's name without its seed.
+        asked: the options of the audit as they were asked for, to be logged.
 
     Raises:
         Interrupted: `stop` was set; what was logged stays.
     """
-    from memberscope.training.keras.fit import fit, predictor
-
     data, plan, seed = prepared.data, prepared.plan, prepared.seed
-    model = build_model(
-        model_config.model, depth=model_config.depth, input_shape=data.shape, classes=data.classes, width=model_config.width,
-        widths=model_config.hidden, filters=model_config.filters, activation=model_config.activation, seed=seed,
-    )  # fmt: skip
-    _log_inputs(prepared, model, model_config, train, audit, tracker)
-    predict = predictor(model, prepared.x, scale=data.scale)
+    model = trainer.begin(TrainingJob(data=data, indices=plan.members, seed=seed))
+    _log_inputs(prepared, model, trainer, asked, tracker)
     rows: list[dict[str, float]] = []
-    steps = -(-len(plan.members) // train.batch_size) * train.epochs
+    epochs, batch = int(trainer.params["epochs"]), int(trainer.params["batch_size"])
+    steps = -(-len(plan.members) // batch) * epochs
     with Progress(steps, setting + f"-s{seed}") as progress:
 
         def between_steps(done: int) -> None:
@@ -176,29 +105,27 @@ def train_and_audit(
             stop.check()
 
         def after_epoch(epoch: int) -> None:
-            row = look(predict, data, plan, epoch=epoch, audited=epoch % audit.audit_every == 0 or epoch == train.epochs)
+            row = look(model.outputs, data, plan, epoch=epoch, audited=epoch % request.every == 0 or epoch == epochs)
             rows.append(row)
             tracker.metrics(epoch_metrics(row), step=epoch)
             progress.advance(0, note=f"accuracy: train {row['train_accuracy']:.3f}, validation {row['val_accuracy']:.3f}")
             stop.check()
 
-        fit(
-            model, prepared.x, data.y, plan.members, scale=data.scale, epochs=train.epochs, batch_size=train.batch_size,
-            learning_rate=train.learning_rate, seed=seed, after_epoch=after_epoch, between_steps=between_steps,
-        )  # fmt: skip
-    predictions = final_predictions(predict, data, plan)
-    report = final_audit(predictions, audit, setting=f"{setting}-s{seed}", seed=seed, epoch=train.epochs, stop=stop)
+        model.fit(after_epoch=after_epoch, between_steps=between_steps)
+    predictions = final_predictions(model.outputs, data, plan)
+    report = final_audit(predictions, request, setting=f"{setting}-s{seed}", seed=seed, epoch=epochs, stop=stop)
     history = _history(rows)
     trained = Trained(
         name=f"{setting}-s{seed}", setting=setting, seed=seed, history=history, report=report,
-        summary=_summary(history, model.count_params()), predictions=predictions,
+        summary=_summary(history, model.parameters), predictions=predictions,
     )  # fmt: skip
-    log_result(trained, tracker, epochs=train.epochs, source=data.digest)
-    tracker.keras_model(model, input_shape=data.shape, classes=data.classes)
+    log_result(trained, tracker, epochs=epochs, source=data.digest)
+    if "save" in trainer.capabilities:
+        tracker.keras_model(model.native, input_shape=data.shape, classes=data.classes)
     return trained
 
 
-def look(predict: Any, data: LabeledData, plan: Plan, *, epoch: int, audited: bool) -> dict[str, float]:
+def look(predict: Predict, data: LabeledData, plan: Plan, *, epoch: int, audited: bool) -> dict[str, float]:
     """Accuracy and loss of both sides with the weights as they stand, and, if `audited`, AUC and advantage of the loss threshold."""
     shared = plan.validation_is_nonmembers or not len(plan.validation)
     outside = [] if shared else [plan.validation]
@@ -227,19 +154,18 @@ def epoch_metrics(row: Mapping[str, float]) -> dict[str, float]:
     return {names[key]: value for key, value in row.items() if key in names}
 
 
-def final_predictions(predict: Any, data: LabeledData, plan: Plan) -> Predictions:
+def final_predictions(predict: Predict, data: LabeledData, plan: Plan) -> Predictions:
     """What the model says of members and non-members; record ids are positions in the data set, or numbers shared by kept copies."""
     index = plan.audited
     return Predictions(logits=predict(index), labels=data.y[index], member=plan.member, record_ids=data.record_ids(index))
 
 
 def final_audit(
-    predictions: Predictions, audit: AuditConfig, *, setting: str, seed: int, epoch: int, stop: StopFlag
+    predictions: Predictions, request: AuditRequest, *, setting: str, seed: int, epoch: int, stop: StopFlag
 ) -> AuditReport:
-    """The attacks of the configuration, with progress by attack."""
+    """The attacks that were asked for, with progress by attack."""
     from memberscope.tfprivacy import Metadata
 
-    names = resolve_attacks(audit.attacks, engine=audit.engine)
     correct = signals.correctness(predictions)
     loss = signals.loss_nats(predictions)
     sides = [predictions.member, ~predictions.member]
@@ -248,19 +174,14 @@ def final_audit(
     metadata = Metadata(
         accuracy_train=accuracy_train, accuracy_test=accuracy_test, loss_train=loss_train, loss_test=loss_test, name=setting, epoch=epoch
     )  # fmt: skip
-    with attack_progress(names, setting, stop) as on_attack:
+    with attack_progress(request.attacks, setting, stop) as on_attack:
         report = run_audit(
-            predictions, attacks=names, primary=audit.primary, slices=_slices(audit), engine=audit.engine, seed=seed, metadata=metadata,
+            predictions, attacks=request.attacks, primary=request.primary, slices=request.slices, engine=request.engine, seed=seed,
+            metadata=metadata,
             on_attack=on_attack,
         )  # fmt: skip
     stop.check()
     return report
-
-
-def _slices(audit: AuditConfig) -> str | dict[str, str]:
-    if audit.slices != "auto":
-        return f"entire,{audit.slices}"  # every summary speaks of all records first
-    return {"threshold": "all", "trained": "entire"} if audit.engine == "tfp" else "all"
 
 
 def _history(rows: list[dict[str, float]]) -> pd.DataFrame:
@@ -294,24 +215,19 @@ def _summary(history: pd.DataFrame, parameters: int) -> dict[str, float]:
     return summary
 
 
-def _log_inputs(
-    prepared: Prepared, model: Any, model_config: ModelConfig, train: TrainConfig, audit: AuditConfig, tracker: Tracker
-) -> None:
+def _log_inputs(prepared: Prepared, model: Training, trainer: Trainer, audit: AuditConfig, tracker: Tracker) -> None:
     data, plan = prepared.data, prepared.plan
     resolved = {
         "data.name": data.name, "data.classes": data.classes, "data.class_names": ",".join(data.class_names), "data.digest": data.digest,
         "data.label_noise": prepared.noise, "data.members": len(plan.members), "data.nonmembers": len(plan.nonmembers),
         "data.validation": "nonmembers" if plan.validation_is_nonmembers else len(plan.validation), "plan.digest": plan.digest,
-        "model.architecture": model_config.model, "model.depth": model_config.depth, "model.width": model_config.width,
-        "model.widths": model_config.widths,
-        "model.filters": model_config.filters, "model.activation": model_config.activation, "model.parameters": model.count_params(),
-        "train.epochs": train.epochs, "train.batch_size": train.batch_size, "train.learning_rate": train.learning_rate,
+        **trainer.describe(), "model.parameters": model.parameters,
         "train.optimizer": "adam", "audit.attacks": audit.attacks, "audit.primary": audit.primary, "audit.slices": audit.slices,
         "audit.engine": audit.engine, "study.seed": prepared.seed, **duplicates.facts(data, plan.sides),
     }  # fmt: skip
     tracker.params(resolved)
-    tracker.text(as_json(resolved), "config.json")
-    tracker.text(summary_text(model), "model_summary.txt")
+    tracker.text(as_json(resolved), artifacts.CONFIG)
+    tracker.text(model.summary, "model_summary.txt")
     splits = {"member": plan.members, "nonmember": plan.nonmembers}
     if not plan.validation_is_nonmembers:
         splits["validation"] = plan.validation
@@ -342,27 +258,14 @@ def sample_of(prepared: Prepared) -> Any:
 
 
 def log_result(trained: Trained, tracker: Tracker, *, epochs: int, source: str) -> None:
-    """Log the final figures, the attack table, the records' scores, the curves and their points; `source` is the data set's digest."""
-    found = trained.report.headlines()
-    tracker.metrics(found, step=epochs)
-    log_headline(trained.report, tracker, step=epochs)
+    """Log the final audit, the training's history and the most exposed records; `source` is the data set's digest."""
+    title = f"{trained.name}: membership inference, all records"
+    log_audit(trained.report, tracker, source=source, step=epochs, title=title)
     tracker.metrics(
         {name: value for name, value in trained.summary.items() if name in ("gap", "overfit_onset_epoch")}, step=epochs
     )
-    frame = trained.report.to_frame()
-    tracker.table(frame, "attacks.csv")
-    tracker.table(headline_table(trained.report), "attacks.json")
-    keep_scores(trained.report, tracker, source=source)
-    log_risk(trained.report, tracker, seed=trained.seed, top=EXPOSED)
-    tracker.table(trained.history, "history.csv")
-    curves = {cell.attack: cell.roc for cell in primary_first(trained.report)}
-    if curves:
-        points = plots.roc_points(curves)
-        labels = {name: f"{name} (AUC {trained.report.cell(name).figures['auc'].value:.3f})" for name in curves}
-        tracker.table(points, "roc.csv")
-        tracker.figure(
-            plots.roc_figure(points, title=f"{trained.name}: membership inference, all records", labels=labels), "roc.png"
-        )
+    log_exposed(trained.report, tracker, seed=trained.seed, top=EXPOSED)
+    tracker.table(trained.history, artifacts.HISTORY)
 
 
 def description(prepared: Prepared, model: ModelConfig, train: TrainConfig) -> str:
@@ -391,3 +294,36 @@ def description(prepared: Prepared, model: ModelConfig, train: TrainConfig) -> s
 def plain_words(trained: Trained) -> str:
     """One sentence on what the audit's primary attack found."""
     return f"{trained.name}: {finding(trained.report)}"
+
+
+def leakage_table(models: Sequence[Trained]) -> str:
+    """A row per model: accuracies, the AUC of each attack on all records, and the primary attack with its figures (see `Headline`)."""
+    import pandas as pd
+
+    rows, halved = [], False
+    for model in models:
+        row: dict[str, str] = {
+            "model": model.name,
+            "train": f"{model.summary['train_accuracy']:.3f}",
+            "val": f"{model.summary['val_accuracy']:.3f}",
+        }
+        for cell in model.report.whole():
+            row[f"AUC {cell.attack}"] = f"{cell.figures['auc'].value:.3f}"
+        found = model.report.headline
+        if found is not None:
+            low, high = found.auc.ci_low, found.auc.ci_high
+            row["primary"] = found.attack
+            row["its AUC"] = f"{found.auc.value:.3f}" + ("" if low is None else f" ({low:.3f}-{high:.3f})")
+            row["advantage"] = f"{found.figures['advantage_heldout'].value:.3f}"
+            halved |= found.halved
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    renamed = {
+        column: column.replace("AUC ", "").replace("threshold_", "t_").replace("trained_", "") for column in frame.columns
+    }
+    head = (
+        "AUC by attack (t_: threshold on that signal; lr, mlp, rf, knn: attack models cross-fitted on the target's own outputs)"
+    )
+    if halved:
+        head += "\nprimary: the strongest attack on half of the records, with AUC (95% interval) and held-out advantage on the other half"
+    return f"{head}\n{frame.rename(columns=renamed).to_string(index=False)}"

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from memberscope.audit import artifacts
 from memberscope.config import TrainStudyConfig, groups
-from memberscope.datasets import duplicates, load_dataset
+from memberscope.datasets import duplicates
 from memberscope.interrupt import StopFlag
-from memberscope.studies import model_audit
+from memberscope.studies import model_audit, setup
 from memberscope.studies.data_notes import with_reading
-from memberscope.studies.result import StudyResult, leakage_table
+from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
 
 
 def run(config: TrainStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Train and audit one model in the run that `tracker` stands for."""
-    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates)
-    model_audit.check_before_training(data, config, [config], config, config, seed=config.seed)
-    prepared = model_audit.prepare(data, config, seed=config.seed)
-    setting = model_audit.model_setting(config, prepared.data.classes)
-    tracker.text(as_json(groups(config)), "study.json")
+    data = setup.choose_classes(setup.load_data(config), config)
+    target, trainer = setup.target_of(data, config), setup.trainer_for(config, config)
+    request = setup.audit_request(config, classes=data.classes)
+    setup.check_trainer(trainer, target)
+    prepared = target.prepare(config.seed)
+    setting = model_audit.model_setting(config, data.classes)
+    tracker.text(as_json(groups(config)), artifacts.STUDY)
     tracker.tags({"memberscope.kind": "model", "memberscope.setting": setting})
     tracker.describe(model_audit.description(prepared, config, config))
-    trained = model_audit.train_and_audit(prepared, config, config, config, tracker, stop, setting=setting)
+    trained = model_audit.train_and_audit(prepared, trainer, request, tracker, stop, setting=setting, asked=config)
     said = duplicates.notes(prepared.data, prepared.plan.sides)
-    return with_reading(StudyResult(table=leakage_table([trained]), answer=model_audit.plain_words(trained)), said)
+    return with_reading(StudyResult(table=model_audit.leakage_table([trained]), answer=model_audit.plain_words(trained)), said)

@@ -8,7 +8,7 @@ from memberscope.config import SweepStudyConfig
 from memberscope.datasets.labeled import LabeledData, Sizes
 from memberscope.plans.split import resolve_sizes
 from memberscope.sweeps.cells import Part
-from memberscope.training.keras.recipe import Recipe
+from memberscope.training.recipe import Recipe
 
 CONTROLS = {
     "depth": {
@@ -81,8 +81,7 @@ def base_of(data: LabeledData, config: SweepStudyConfig) -> Base:
     sizes = resolve_sizes(
         available=len(data), members=config.members, nonmembers=config.nonmembers, validation=config.validation, defaults=data.sizes
     )  # fmt: skip
-    noise = data.label_noise if config.label_noise == "auto" else float(config.label_noise)
     return Base(
-        data=data, recipe=Recipe.of(config, config), sizes=sizes, noise=noise, choice=config.class_choice,
+        data=data, recipe=Recipe.of(config, config), sizes=sizes, noise=data.noise_share(config.label_noise), choice=config.class_choice,
         look_every=config.audit_every,
     )  # fmt: skip

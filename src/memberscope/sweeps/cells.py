@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from memberscope.training.keras.recipe import Recipe
+from memberscope.training.recipe import Recipe
 
 TREATMENTS = ("kept", "head", "merged")
 LevelValue = int | float | str

@@ -20,7 +20,7 @@ from memberscope.sweeps.base import CONTROLS, Base, base_of
 from memberscope.sweeps.cells import Builder, Cell, Comparison, Grid, Level, LevelValue, Part
 from memberscope.sweeps.matching import match_parameters, parameter_count
 from memberscope.sweeps.selection import fewest_records
-from memberscope.training.keras.recipe import Recipe
+from memberscope.training.recipe import Recipe
 
 DENSE_DEPTHS = (1, 2, 4, 8, 16)
 CONV_DEPTHS = (1, 2, 3)

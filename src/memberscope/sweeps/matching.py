@@ -10,7 +10,7 @@ import numpy as np
 
 from memberscope.errors import UserError
 from memberscope.models import KERNEL, hidden_widths
-from memberscope.training.keras.recipe import Recipe
+from memberscope.training.recipe import Recipe
 
 TOLERANCE = 0.02  # matched parameter counts differ by at most this share
 MOST_WIDTH = 65_536

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import seeds
-from memberscope.audit.controls import blind_control
+from memberscope.audit.blind import blind_control
 from memberscope.checks import Array
 from memberscope.errors import UserError
 from memberscope.metrics.estimate import Estimate, skipped, spanning
@@ -56,7 +56,7 @@ class Card:
         diversity_real: within as many held-out real records.
         c2st: AUC of a classifier that tells synthetic from held-out real records, each scored by a model that saw neither it nor its
             copies (Lopez-Paz & Oquab 2017, with AUC for accuracy): 0.5 where it cannot, 1 where each is told. The classifier is that of
-            the blind control (boosted trees and logistic regression on principal components, see `controls.blind_control`), without
+            the blind control (boosted trees and logistic regression on principal components, see `blind_control`), without
             labels; a set that it cannot tell may still differ.
         recognized: share of records to which a classifier that knows real records alone gives their label: a judge that is not the target.
             It is a support vector machine trained on one half of the held-out real records; skipped without their labels.

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memberscope import metrics, plots
-from memberscope.audit.log import markdown
+from memberscope.audit.log import log_repeated
 from memberscope.audit.run import AuditReport
+from memberscope.audit.wording import markdown
 from memberscope.config import MitigateConfig
 from memberscope.release import parse_release
 from memberscope.release.undo import temperature_of
@@ -229,15 +230,13 @@ def conclude(
 
 def log_rung(rung: Rung, seen: Sequence[Climb], table: pd.DataFrame, tracker: Tracker) -> None:
     """A rung's child run: every attack at every seed, the mean figures, epsilon by epoch."""
-    import pandas as pd
 
     tags = {"memberscope.kind": "mitigation", "memberscope.rung": rung.name, "memberscope.primary": rung.primary}
     with tracker.child(rung.name, tags=tags, description=f"{rung.about}. Judged by `{rung.primary}`.") as child:
         child.params({"mitigate.rung": rung.name, "mitigate.training": rung.training, "mitigate.release": rung.release})
-        frames = [one.report.to_frame().assign(seed=one.seed) for one in seen]
-        child.table(pd.concat(frames, ignore_index=True), "attacks.csv")
+        log_repeated({one.seed: one.report for one in seen}, child)
         for one in seen:
-            child.metrics({**one.report.headlines(), **one.utility}, step=one.seed)
+            child.metrics(one.utility, step=one.seed)
         for epoch, epsilon in enumerate(seen[0].defended.epsilons.tolist(), start=1):
             if np.isfinite(epsilon):
                 child.metrics({"epsilon": epsilon}, step=epoch)

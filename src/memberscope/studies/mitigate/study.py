@@ -10,26 +10,27 @@ from numpy.typing import NDArray
 
 from memberscope import metrics, seeds, signals
 from memberscope.attacks import registry
+from memberscope.audit import artifacts
 from memberscope.audit.run import run_audit
 from memberscope.config import MitigateConfig, groups
-from memberscope.datasets import LabeledData, duplicates, load_dataset
+from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
 from memberscope.plans.shadow import make_shadow_plan
-from memberscope.plans.split import replace_labels
 from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.progress import Progress
 from memberscope.release import parse_release
 from memberscope.release.apply import release_evidence
 from memberscope.release.undo import undo
+from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.mitigate.answer import Climb, conclude
 from memberscope.studies.mitigate.models import TARGET, Bench, Defended, defend, number, promised
 from memberscope.studies.mitigate.rungs import Rung, check_attacks, check_releases, rungs
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
-from memberscope.training.keras.recipe import Recipe
+from memberscope.training.trainer import Trainer
 
 ATTACKS = (
     "threshold_loss", "trained_lr", "trained_mlp", "metric_correctness", "metric_entropy", "metric_modified_entropy", "shadow_shokri",
@@ -59,22 +60,20 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
         Interrupted: rungs that were trained stay in the store.
     """
     ladder = rungs(config)
-    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates)
-    duplicates.check_each_once(data)
-    data = data.choose(config.classes, choice=config.class_choice, seed=config.seed)
-    recipe = Recipe.of(config, config)
-    recipe.check(data.shape)
+    data = setup.choose_classes(setup.load_data(config, each_once=True), config)
+    trainer = setup.trainer_for(config, config)
+    trainer.check(setup.facts_of(data))
     check_releases(ladder, classes=data.classes)
     names = attack_names(ladder)
     check_attacks(ladder)
     for seed in range(config.seed, config.seed + config.seeds):
-        check_batches(prepare(data, config, seed), recipe, config, ladder)
+        check_batches(prepare(data, config, seed), trainer, config, ladder)
     promise = Promise() if number(config.delta) is None else Promise(delta=float(config.delta))
     if any(rung.training == "dp" for rung in ladder):
-        private = promised(prepare(data, config, config.seed), recipe, config)
+        private = promised(prepare(data, config, config.seed), trainer, config)
         promise = Promise(delta=private.delta, epsilon=private.epsilon if np.isfinite(private.epsilon) else None)
         config = replace(config, delta=private.delta)
-    tracker.text(as_json(groups(config)), "study.json")
+    tracker.text(as_json(groups(config)), artifacts.STUDY)
     said = log_reading(data, tracker)
     climbs: dict[str, list[Climb]] = {rung.name: [] for rung in ladder}
     with Progress(len(ladder) * config.seeds, "ladder", unit="rung") as progress:
@@ -84,7 +83,7 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
             for rung in ladder:
                 stop.check()
                 if rung.training not in trained:
-                    trained[rung.training] = defend(rung.training, bench, recipe, config, stop, shadows=rung.shadows)
+                    trained[rung.training] = defend(rung.training, bench, trainer, config, stop, shadows=rung.shadows)
                 climbs[rung.name].append(climb(rung, trained[rung.training], bench, names, promise))
                 progress.advance(note=f"{rung.name}, seed {seed}")
     return with_reading(conclude(config, ladder, climbs, tracker), said)
@@ -96,27 +95,24 @@ def attack_names(ladder: Sequence[Rung]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*ATTACKS, *primary]))
 
 
-def check_batches(bench: Bench, recipe: Recipe, config: MitigateConfig, ladder: Sequence[Rung]) -> None:
+def check_batches(bench: Bench, trainer: Trainer, config: MitigateConfig, ladder: Sequence[Rung]) -> None:
     """Raise UserError for a batch larger than a model's members."""
-    least = int(bench.plan.member.sum(axis=1).min())
-    for name, size in (("batch_size", recipe.batch_size), ("private_batch_size", config.private_batch_size)):
-        if size > least and (name == "batch_size" or any(rung.training == "dp" for rung in ladder)):
-            raise UserError(f"{name}={size}: more than the members of a model; allowed: 1 to {least}")
+    least, private = int(bench.plan.member.sum(axis=1).min()), config.private_batch_size
+    trainer.check(setup.facts_of(bench.data, members=least))
+    if private > least and any(rung.training == "dp" for rung in ladder):
+        raise UserError(f"private_batch_size={private}: more than the members of a model; allowed: 1 to {least}")
 
 
 def prepare(data: LabeledData, config: MitigateConfig, seed: int) -> Bench:
     """The seed's plan (design half), labels after noise, and what is outside the plan in three parts."""
-    usual, largest = (data.sizes.members if data.sizes else 0), len(data) // 4
-    members = (min(usual, largest) if usual else largest) if config.members == "auto" else int(config.members)
+    members = setup.members_of(data, config, parts=4)
     plan = make_shadow_plan(
         data.y, design="half", members=members, population=3 * LEAST_PART, shadows=max(2, config.shadows), targets=1,
         coin_flips=config.coin_flips == "yes", seed=seed,
     )  # fmt: skip
     outside = np.setdiff1d(np.arange(len(data)), plan.records)
     parts = np.array_split(seeds.stream(seed, "mitigate", "outside").permutation(outside), 3)
-    noise = data.label_noise if config.label_noise == "auto" else float(config.label_noise)
-    sides = {"records": plan.records, "outside": outside}
-    noisy = data.with_labels(replace_labels(data.y, sides, share=noise, classes=data.classes, seed=seed))
+    noisy = setup.with_noise(data, config, {"records": plan.records, "outside": outside}, seed=seed)
     return Bench(data=noisy, plan=plan, population=parts[0], validation=parts[1], reference=parts[2], seed=seed)
 
 

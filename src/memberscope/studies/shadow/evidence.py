@@ -20,8 +20,7 @@ from memberscope.progress import Progress
 from memberscope.signals import loss_nats
 
 if TYPE_CHECKING:
-    from memberscope.training.keras.fleet import Fleet
-    from memberscope.training.keras.recipe import Recipe
+    from memberscope.training.trainer import Fleet, Trainer
 
 Logits = NDArray[np.float32]
 
@@ -87,17 +86,17 @@ def ask(data: LabeledData, plan: ShadowPlan, fleet: Fleet, *, copies: int, stop:
     several = copies > 1 and queries.is_image(data.x)
     with Progress(2 + (copies if several else 0), "asking all models", unit="query") as progress:
         x = data.x[plan.records]
-        logits = fleet.logits(x)
+        logits = fleet.outputs(x)
         progress.advance()
         stop.check()
-        population = fleet.logits(data.x[plan.population])
+        population = fleet.outputs(data.x[plan.population])
         progress.advance()
         augmented = None
         if several:
             augmented = np.empty((*logits.shape[:2], copies, logits.shape[2]), dtype=np.float32)
             for number, copy in enumerate(queries.augmentations(x, copies)):
                 stop.check()
-                augmented[:, :, number] = logits if number == 0 else fleet.logits(copy)
+                augmented[:, :, number] = logits if number == 0 else fleet.outputs(copy)
                 progress.advance()
     return Bench(data=data, plan=plan, fleet=fleet, logits=logits, population=population, augmented=augmented)
 
@@ -106,7 +105,7 @@ def ask_more(
     bench: Bench,
     target: int,
     *,
-    recipe: Recipe,
+    trainer: Trainer,
     perturbed: int,
     distill_epochs: int,
     seed: int,
@@ -118,55 +117,47 @@ def ask_more(
     Args:
         bench: what was asked of all models.
         target: the audited model.
-        recipe: of the models, for the students of the distillation.
+        trainer: of the models, for the students of the distillation.
         perturbed: copies a record.
         distill_epochs: of the target's student and of one shadow's.
         seed: of the copies and the students.
         stop: checked between steps.
         wanted: is that field of `Evidence` needed by any attack?
     """
-    from memberscope.training.keras.fit import to_tensor
-
     evidence = bench.evidence(target)
     plan, data = bench.plan, bench.data
     own = plan.audited
     audited = plan.records[own]
     changes: dict[str, Any] = {}
-    students = distill_epochs * 2 if wanted("trajectories") and len(plan.population) else 0
+    able = trainer.capabilities
+    students = distill_epochs * 2 if wanted("trajectories") and len(plan.population) and "distill" in able else 0
     copies = perturbed if wanted("perturbed_labels") else 0
-    gradients = 1 if wanted("gradients") else 0
+    gradients = 1 if wanted("gradients") and "gradients" in able else 0
     with Progress(copies + students + gradients, "asking the target", unit="query") as progress:
         if copies:
             said = np.empty((len(own), copies), dtype=np.int64)
             for number, copy in enumerate(queries.perturbations(data.x[audited], copies, seed=seed)):
                 stop.check()
-                said[:, number] = bench.fleet.logits(copy, models=[target])[0].argmax(axis=1)
+                said[:, number] = bench.fleet.outputs(copy, models=[target])[0].argmax(axis=1)
                 progress.advance()
             changes["perturbed_labels"] = said
-        x = to_tensor(data.x) if students or gradients else None
         if gradients:
-            from memberscope.training.keras.gradients import gradient_norms
-
             stop.check()
-            model = bench.fleet.model(target)
-            changes["gradients"] = gradient_norms(
-                model, x, audited, data.y[audited], scale=data.scale, between_batches=lambda records: stop.check()
+            changes["gradients"] = bench.fleet.gradient_norms(
+                target, data.x[audited], data.y[audited], between_batches=lambda records: stop.check()
             )
             progress.advance()
         if students:
             shadow = int(plan.shadows_of(target)[0])
 
             def trace(model: int, watched: Index, final: Logits) -> NDArray[np.float64]:
-                from memberscope.training.keras.distill import distill
-
                 def between() -> None:
                     stop.check()
                     progress.advance()
 
-                losses = distill(
-                    recipe, x, scale=data.scale, classes=data.classes, transfer=plan.population, teacher_logits=bench.population[model],
-                    watched=watched, watched_labels=data.y[watched], epochs=distill_epochs, seed=seeds.integer(seed, "student", model),
-                    between_epochs=between,
+                losses = trainer.distill(
+                    data, transfer=plan.population, teacher=bench.population[model], watched=watched, epochs=distill_epochs,
+                    seed=seeds.integer(seed, "student", model), between_epochs=between,
                 )  # fmt: skip
                 said = Predictions(logits=final, labels=data.y[watched], member=np.arange(len(watched)) < 1)
                 return np.column_stack([losses, loss_nats(said)])

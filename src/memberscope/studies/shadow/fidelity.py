@@ -5,6 +5,7 @@ shadow (where threshold attacks stand) to models of another architecture and mod
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,23 +18,22 @@ from memberscope.attacks import registry
 from memberscope.attacks.base import Skip
 from memberscope.datasets import LabeledData
 from memberscope.evidence import Evidence
-from memberscope.models import largest_depth
 from memberscope.plans.split import Index
 from memberscope.predictions import ShadowPredictions
 from memberscope.studies.shadow.evidence import Bench
 from memberscope.studies.shadow.rotation import point_figures
+from memberscope.training.trainer import DataFacts
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from memberscope.training.keras.fleet import Fleet
-    from memberscope.training.keras.recipe import Recipe
+    from memberscope.training.trainer import Fleet, Trainer
 
 SHADOWS = 8
 ATTACKS = ("metric_modified_entropy", "shadow_shokri", "lira_offline", "rmia_offline")
 FIGURES = ("balanced_accuracy", "auc", "tpr_at_fpr_0_01")
 BASE = "same recipe, same pool"
-Train = Callable[[LabeledData, Sequence[Index], "Recipe", Sequence[int], str], "Fleet"]
+Train = Callable[[LabeledData, Sequence[Index], "Trainer", Sequence[int], str], "Fleet"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,60 +42,49 @@ class Variant:
 
     Attributes:
         name: for the table.
-        recipe: of the shadows.
+        trainer: of the shadows.
         data: what they are trained on; None for the targets' own pool, with the plan's own membership.
         shadows: how many serve.
     """
 
     name: str
-    recipe: Recipe
+    trainer: Trainer
     data: LabeledData | None = None
     shadows: int = SHADOWS
 
 
-def variants(bench: Bench, recipe: Recipe, *, seed: int) -> list[Variant]:
+def variants(bench: Bench, trainer: Trainer, *, seed: int) -> list[Variant]:
     """What to try: fewer shadows, other depths, another width, another architecture; other, noisy and shuffled records.
 
     Records that replace the pool are as many as the pool's (other records may be fewer, and their name says how many), so that shadows
     have as many members as the target; of a disjoint plan they come from the shadows' own pool, never from the targets' records.
     """
     data, plan = bench.data, bench.plan
-    found = [Variant(name=BASE, recipe=recipe), Variant(name="two shadows", recipe=recipe, shadows=2)]
-    plain = dataclasses.replace(recipe, widths=())
-    for depth in (1, 2 * recipe.depth):
-        most = largest_depth(recipe.model, data.shape)
-        if depth != recipe.depth and (most is None or depth <= most):
-            found.append(
-                Variant(name=f"depth {depth} instead of {recipe.depth}", recipe=dataclasses.replace(plain, depth=depth))
-            )
-    narrow = max(8, recipe.width // 8)
-    found.append(Variant(name=f"width {narrow} instead of {recipe.width}", recipe=dataclasses.replace(plain, width=narrow)))
-    other = "tanh" if recipe.activation != "tanh" else "relu"
-    found.append(Variant(name=f"{other} instead of {recipe.activation}", recipe=dataclasses.replace(recipe, activation=other)))
-    if recipe.model == "conv":
-        found.append(Variant(name="dense instead of conv", recipe=dataclasses.replace(plain, model="dense")))
+    found = [Variant(name=BASE, trainer=trainer), Variant(name="two shadows", trainer=trainer, shadows=2)]
+    facts = DataFacts(shape=data.shape, classes=data.classes)
+    found += [Variant(name=name, trainer=other) for name, other in trainer.variants(facts)]
     own = plan.records if plan.design == "half" else plan.records[~plan.block]  # what shadows of the same pool are drawn from
     outside = np.setdiff1d(np.arange(len(data)), plan.records)
     if len(outside) >= 40:
         # As many as the pool holds, where there are as many: otherwise the variant would be of larger shadows, too.
         outside = seeds.stream(seed, "fidelity", "outside").permutation(outside)[: len(own)]
         part = dataclasses.replace(data, x=data.x[outside], y=data.y[outside])
-        found.append(Variant(name=f"other records ({len(outside)})", recipe=recipe, data=part))
+        found.append(Variant(name=f"other records ({len(outside)})", trainer=trainer, data=part))
     pool = dataclasses.replace(data, x=data.x[own], y=data.y[own])
     noisy = queries.perturbed(pool.x, bit_rate=0.1, noise_scale=0.2, rng=seeds.stream(seed, "perturb", 3))
     found.append(
         Variant(
             name="noisy records",
-            recipe=recipe,
+            trainer=trainer,
             data=dataclasses.replace(pool, x=noisy),
         )
     )
     junk = seeds.stream(seed, "fidelity", "junk").permuted(pool.x.reshape(len(pool), -1), axis=0).reshape(pool.x.shape)
-    found.append(Variant(name="shuffled features", recipe=recipe, data=dataclasses.replace(pool, x=junk)))
+    found.append(Variant(name="shuffled features", trainer=trainer, data=dataclasses.replace(pool, x=junk)))
     return found
 
 
-def measure(bench: Bench, recipe: Recipe, train: Train, *, seed: int, workers: int | None = None) -> pd.DataFrame:
+def measure(bench: Bench, trainer: Trainer, train: Train, *, seed: int, workers: int | None = None) -> pd.DataFrame:
     """Train each variant's shadows and attack every target with them.
 
     Returns:
@@ -105,9 +94,12 @@ def measure(bench: Bench, recipe: Recipe, train: Train, *, seed: int, workers: i
     import pandas as pd
 
     frames = [_of_evidence("the target itself", own_shadow(bench), seed=seed, workers=workers)]
-    trained: dict[tuple[Recipe, str], Any] = {}
-    for variant in variants(bench, recipe, seed=seed):
-        key = (variant.recipe, variant.data.digest if variant.data is not None else "")
+    trained: dict[tuple[str, str], Any] = {}
+    for variant in variants(bench, trainer, seed=seed):
+        key = (
+            json.dumps(dict(variant.trainer.signature()), sort_keys=True),
+            variant.data.digest if variant.data is not None else "",
+        )
         if key not in trained:
             trained[key] = _shadows(bench, variant, train, seed=seed)
         frames.append(_of_evidence(variant.name, trained[key](variant.shadows), seed=seed, workers=workers))
@@ -137,9 +129,9 @@ def _shadows(bench: Bench, variant: Variant, train: Train, *, seed: int) -> Call
     if variant.data is None:
         shadows = sorted({int(model) for target in targets[:1] for model in plan.shadows_of(target)[:SHADOWS]} | _twins(bench))
         model_seeds = [seeds.integer(seed, "fidelity", variant.name, model) for model in shadows]
-        fleet = train(bench.data, [plan.members(model) for model in shadows], variant.recipe, model_seeds, variant.name)
-        logits = fleet.logits(bench.data.x[plan.records])
-        population = fleet.logits(bench.data.x[plan.population])  # empty where every record is in the plan
+        fleet = train(bench.data, [plan.members(model) for model in shadows], variant.trainer, model_seeds, variant.name)
+        logits = fleet.outputs(bench.data.x[plan.records])
+        population = fleet.outputs(bench.data.x[plan.population])  # empty where every record is in the plan
 
         def on_pool(count: int) -> dict[int, Evidence]:
             found = {}
@@ -166,9 +158,9 @@ def _shadows(bench: Bench, variant: Variant, train: Train, *, seed: int) -> Call
     first = [rng.permutation(len(data))[: 2 * half] for _ in range(SHADOWS // 2)]
     sides = [side for order in first for side in (np.sort(order[:half]), np.sort(order[half:]))]
     fleet = train(
-        data, sides, variant.recipe, [seeds.integer(seed, "fidelity", variant.name, k) for k in range(SHADOWS)], variant.name
+        data, sides, variant.trainer, [seeds.integer(seed, "fidelity", variant.name, k) for k in range(SHADOWS)], variant.name
     )
-    logits, member = fleet.logits(data.x), np.zeros((SHADOWS, len(data)), dtype=np.bool_)
+    logits, member = fleet.outputs(data.x), np.zeros((SHADOWS, len(data)), dtype=np.bool_)
     for row, side in zip(member, sides, strict=True):
         row[side] = True
 

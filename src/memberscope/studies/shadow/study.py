@@ -12,32 +12,32 @@ from numpy.typing import NDArray
 
 from memberscope import plots, seeds, signals
 from memberscope.attacks import registry
-from memberscope.audit.log import attack_progress, finding, headline_table, keep_scores, log_headline, markdown
+from memberscope.audit import artifacts
+from memberscope.audit.log import attack_progress, log_audit, log_headline
 from memberscope.audit.run import AuditReport, resolve_attacks, resolve_primary, run_audit
+from memberscope.audit.wording import finding, headline_table, markdown
 from memberscope.config import ShadowStudyConfig, SynthesisConfig, groups
 from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError, nearest
 from memberscope.interrupt import StopFlag
 from memberscope.plans.shadow import ShadowPlan, make_shadow_plan
-from memberscope.plans.split import Index, replace_labels
+from memberscope.plans.split import Index
 from memberscope.predictions import Predictions
 from memberscope.release import parse_release
 from memberscope.slices import check_names
-from memberscope.studies.attack import log_curves
+from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
-from memberscope.studies.fleet import open_store, train
 from memberscope.studies.result import StudyResult
 from memberscope.studies.shadow import rotation, second_dataset
 from memberscope.studies.shadow.evidence import Bench, ask, ask_more
 from memberscope.studies.synthesize.sets import METHODS, make_set, published
 from memberscope.tracking import DataInput, Tracker, as_json
-from memberscope.training.keras.groups import a_thread_each
-from memberscope.training.keras.recipe import Recipe
+from memberscope.training.trainer import Trainer
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from memberscope.training.keras.fleet import Fleet
+    from memberscope.training.trainer import Fleet
 
 SHOWN = ("auc", "tpr_at_fpr_0_01")
 
@@ -52,45 +52,38 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     names = resolve_attacks(config.attacks)
     resolve_primary(config.primary, names)
     check_shadow_data(config)
-    recipe = Recipe.of(config, config)
-    a_thread_each()
-    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates)
-    duplicates.check_each_once(data)
-    data = data.choose(config.classes, choice=config.class_choice, seed=config.seed)
+    trainer = setup.trainer_for(config, config)
+    trainer.prepare_process()
+    data = setup.choose_classes(setup.load_data(config, each_once=True), config)
     check_names(f"entire,{config.slices}", classes=data.classes)
-    recipe.check(data.shape)
-    plan, other = plan_for(data, config), second_dataset.load(config, recipe)
-    least = int(plan.member.sum(axis=1).min())
-    if recipe.batch_size > least:
-        raise UserError(f"batch_size={recipe.batch_size}: more than the members of a model; allowed: 1 to {least}")
-    noise = data.label_noise if config.label_noise == "auto" else float(config.label_noise)
+    trainer.check(setup.facts_of(data))
+    plan, other = plan_for(data, config), second_dataset.load(config, trainer)
+    trainer.check(setup.facts_of(data, members=int(plan.member.sum(axis=1).min())))
     rest = np.setdiff1d(np.arange(len(data)), np.concatenate([plan.records, plan.population]))
     sides = {"records": plan.records, "population": plan.population, "rest": rest}  # of the rest `fidelity` trains shadows
-    data = data.with_labels(replace_labels(data.y, sides, share=noise, classes=data.classes, seed=config.seed))
+    noise, data = setup.noise_share(data, config), setup.with_noise(data, config, sides, seed=config.seed)
     if config.shadow_data != "real":
-        data, plan = with_made_pool(data, plan, recipe, config, stop)
-    log_plan(data, plan, recipe, noise, config, tracker)
+        data, plan = with_made_pool(data, plan, trainer, config, stop)
+    log_plan(data, plan, trainer, noise, config, tracker)
     said = log_reading(data, tracker)
     said += [f"{config.transfer_dataset}: {line}" for line in duplicates.notes(other, {})] if other else []
-    fleet = train(
-        data, [plan.members(model) for model in range(plan.n_models)], recipe, model_seeds(plan, config.seed), config, stop
+    fleet = setup.train_fleet(
+        trainer, data, [plan.members(model) for model in range(plan.n_models)], model_seeds(plan, config.seed), config, stop
     )
     bench = ask(data, plan, fleet, copies=config.queries, stop=stop)
     log_shadows(bench, tracker)
-    report = audit_first(bench, recipe, names, config, tracker, stop)
+    report = audit_first(bench, trainer, names, config, tracker, stop)
     rotated = rotation.rotated_attacks(names)
-    elsewhere = audit_from_elsewhere(report, other, recipe, config, tracker, stop) if other else None
+    elsewhere = audit_from_elsewhere(report, other, trainer, config, tracker, stop) if other else None
     means, judged = rotate_targets(bench, rotated, config, tracker, stop)
-    fidelity = measure_fidelity(bench, recipe, config, tracker, stop) if config.fidelity == "yes" else None
+    fidelity = measure_fidelity(bench, trainer, config, tracker, stop) if config.fidelity == "yes" else None
     return with_reading(conclude(config, bench, report, elsewhere, means, judged, fidelity, tracker), said)
 
 
 def plan_for(data: LabeledData, config: ShadowStudyConfig) -> ShadowPlan:
     """The plan that a configuration asks for; ``members=auto`` takes the data set's own number, or as many as leave a population."""
     blocks = 2 if config.design == "half" else 4
-    largest = len(data) // (blocks + 1)
-    usual = data.sizes.members if data.sizes else 0
-    members = (min(usual, largest) if usual else largest) if config.members == "auto" else int(config.members)
+    members = setup.members_of(data, config, parts=blocks + 1)
     return make_shadow_plan(
         data.y, design=config.design, members=members, population=config.population, shadows=config.shadows, targets=config.targets,
         coin_flips=config.coin_flips == "yes", seed=config.seed,
@@ -113,7 +106,7 @@ def check_shadow_data(config: ShadowStudyConfig) -> None:
 
 
 def with_made_pool(
-    data: LabeledData, plan: ShadowPlan, recipe: Recipe, config: ShadowStudyConfig, stop: StopFlag
+    data: LabeledData, plan: ShadowPlan, trainer: Trainer, config: ShadowStudyConfig, stop: StopFlag
 ) -> tuple[LabeledData, ShadowPlan]:
     """The data with made records behind the real ones, and the plan with them as the shadows' pool.
 
@@ -126,8 +119,8 @@ def with_made_pool(
         x, y, source = made.scaled(np.arange(len(made))), made.y, "; ".join([made.source, *made.notes])
     else:
         target = int(plan.targets[0])
-        own = train(
-            data, [plan.members(target)], recipe, [model_seeds(plan, config.seed)[target]], config, stop, label="first target"
+        own = setup.train_fleet(
+            trainer, data, [plan.members(target)], [model_seeds(plan, config.seed)[target]], config, stop, label="first target"
         )
         query = published(own, 0, parse_release("none"), seed=config.seed)
         made_set = make_set(
@@ -139,7 +132,7 @@ def with_made_pool(
             pool=pool,
             seed=config.seed,
             stop=stop,
-            resume=climbs_at(data, plan, recipe, config),
+            resume=climbs_at(data, plan, trainer, config),
         )
         x, y, source = made_set.x, made_set.y, "; ".join([f"made by {config.shadow_data}", *made_set.notes])
     whole = data.extended(x, y, source=source)
@@ -150,11 +143,11 @@ def with_made_pool(
     return whole, plan.with_pool(np.arange(len(data), len(whole)), whole.y, seed=config.seed)
 
 
-def climbs_at(data: LabeledData, plan: ShadowPlan, recipe: Recipe, config: ShadowStudyConfig) -> Path | None:
+def climbs_at(data: LabeledData, plan: ShadowPlan, trainer: Trainer, config: ShadowStudyConfig) -> Path | None:
     """Where climbs keep their state, named by what makes the target that they ask; None where nothing is kept."""
-    if open_store(config) is None:
+    if setup.open_store(config) is None:
         return None
-    makes = json.dumps({"recipe": recipe.to_dict(), "seed": config.seed}, sort_keys=True)
+    makes = json.dumps({"recipe": dict(trainer.params), "seed": config.seed}, sort_keys=True)
     return Path(config.store) / "climbs" / f"{data.digest[:12]}-{plan.digest[:12]}-{seeds.integer(config.seed, makes):08x}.npz"
 
 
@@ -175,23 +168,21 @@ def model_seeds(plan: ShadowPlan, seed: int) -> list[int]:
 
 
 def log_plan(
-    data: LabeledData, plan: ShadowPlan, recipe: Recipe, noise: float, config: ShadowStudyConfig, tracker: Tracker
+    data: LabeledData, plan: ShadowPlan, trainer: Trainer, noise: float, config: ShadowStudyConfig, tracker: Tracker
 ) -> None:
     """The configuration, the resolved figures, the membership matrix and the data sets."""
     import tempfile
 
-    tracker.text(as_json(groups(config)), "study.json")
+    tracker.text(as_json(groups(config)), artifacts.STUDY)
     resolved: dict[str, Any] = {
         "data.name": data.name, "data.classes": data.classes, "data.digest": data.digest, "data.label_noise": noise,
         "data.members": int(plan.member[plan.targets[0]].sum()), "data.records": len(plan.records), "data.population": len(plan.population),
         "plan.design": plan.design, "plan.models": plan.n_models, "plan.shadows": len(plan.shadows_of(int(plan.targets[0]))),
         "plan.targets": len(plan.targets), "plan.coin_flips": plan.coin_flips, "plan.digest": plan.digest,
     }  # fmt: skip
-    resolved |= {f"model.{name}": getattr(recipe, name) for name in ("depth", "width", "filters", "activation")}
-    resolved |= {"model.architecture": recipe.model, "model.widths": ",".join(map(str, recipe.widths))}
-    resolved |= {f"train.{name}": getattr(recipe, name) for name in ("epochs", "batch_size", "learning_rate")}
+    resolved |= trainer.describe()
     tracker.params(resolved)
-    tracker.text(as_json(resolved), "config.json")
+    tracker.text(as_json(resolved), artifacts.CONFIG)
     with tempfile.TemporaryDirectory() as folder:
         plan.save(Path(folder) / "plan.npz")
         tracker.file(Path(folder) / "plan.npz", "plan.npz")
@@ -240,13 +231,13 @@ def shadow_table(bench: Bench) -> pd.DataFrame:
 
 
 def audit_first(
-    bench: Bench, recipe: Recipe, names: tuple[str, ...], config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
+    bench: Bench, trainer: Trainer, names: tuple[str, ...], config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
 ) -> AuditReport:
     """The first target with every attack that was asked for, in a child run of its own."""
     target = int(bench.plan.targets[0])
     needs = set().union(*(registry.get(name).needs for name in names))
     evidence = ask_more(
-        bench, target, recipe=recipe, perturbed=config.perturbed, distill_epochs=config.distill_epochs, seed=config.seed, stop=stop,
+        bench, target, trainer=trainer, perturbed=config.perturbed, distill_epochs=config.distill_epochs, seed=config.seed, stop=stop,
         wanted=needs.__contains__,
     )  # fmt: skip
     about = f"Model {target} of the study as the target: every attack on {len(evidence.target):,} records."
@@ -257,22 +248,18 @@ def audit_first(
                 coin_flips=bench.plan.coin_flips, on_attack=on_attack,
             )  # fmt: skip
         stop.check()
-        child.metrics(report.headlines())
-        log_headline(report, child)
+        log_audit(report, child, source=bench.data.digest, band_seed=config.seed)
         child.metrics(accuracies(evidence.target))
-        child.table(report.to_frame(), "attacks.csv")
-        child.table(headline_table(report), "attacks.json")
-        keep_scores(report, child, source=bench.data.digest)
-        log_curves(report, child, seed=config.seed)
-        child.keras_model(bench.fleet.model(target), input_shape=bench.data.shape, classes=bench.data.classes)
+        if "save" in trainer.capabilities:
+            child.keras_model(bench.fleet.native(target), input_shape=bench.data.shape, classes=bench.data.classes)
     return report
 
 
 def audit_from_elsewhere(
-    report: AuditReport, other: LabeledData, recipe: Recipe, config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
+    report: AuditReport, other: LabeledData, trainer: Trainer, config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
 ) -> AuditReport:
     """The first target once more, from a shadow of another data set; metrics end in ``_other_data``."""
-    found = second_dataset.audit(report.target, other, recipe, config, stop)
+    found = second_dataset.audit(report.target, other, trainer, config, stop)
     tracker.metrics({f"{name}_other_data": value for name, value in found.headlines().items()})
     tracker.table(found.to_frame(), "other_data.csv")
     return found
@@ -303,21 +290,23 @@ def rotate_targets(
     judged = rotation.judge(frame, rotation.claims(paired=bench.plan.design == "half", copies=bench.augmented is not None))
     tracker.table(frame, "targets.csv")
     tracker.table(means, "by_shadows.csv")
-    tracker.table(judged, "orderings.csv")
+    tracker.table(judged, artifacts.ORDERINGS)
     tracker.table(judged.astype(object).where(judged.notna(), None), "orderings.json")
     for figure in SHOWN:
         tracker.figure(plots.by_shadows_figure(means, figure=figure), f"{figure}_by_shadows.png")
     return means, judged
 
 
-def measure_fidelity(bench: Bench, recipe: Recipe, config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> pd.DataFrame:
+def measure_fidelity(
+    bench: Bench, trainer: Trainer, config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
+) -> pd.DataFrame:
     """How faithful must a shadow be? See `memberscope.studies.shadow.fidelity`."""
     from memberscope.studies.shadow import fidelity
 
-    def again(data: LabeledData, members: Sequence[Index], recipe: Recipe, model_seeds: Sequence[int], name: str) -> Fleet:
-        return train(data, members, recipe, model_seeds, config, stop, label=name)
+    def again(data: LabeledData, members: Sequence[Index], other: Trainer, model_seeds: Sequence[int], name: str) -> Fleet:
+        return setup.train_fleet(other, data, members, model_seeds, config, stop, label=name)
 
-    frame = fidelity.measure(bench, recipe, again, seed=config.seed)
+    frame = fidelity.measure(bench, trainer, again, seed=config.seed)
     tracker.table(frame, "fidelity.csv")
     tracker.figure(plots.fidelity_figure(frame), "fidelity.png")
     return frame
@@ -371,7 +360,7 @@ def conclude(
         else ""
     )
     table = over_targets_table(means)
-    tracker.text(page(bench, report, table, lines, fidelity, from_elsewhere), "summary.md")
+    tracker.text(page(bench, report, table, lines, fidelity, from_elsewhere), artifacts.SUMMARY)
     tracker.describe(page(bench, report, table, lines, None, from_elsewhere))  # the store takes 8,000 characters
     skipped = skips(report)
     answer = [finding(report), *(line.replace("**", "") for line in lines), *skipped]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from memberscope.audit.log import markdown
+from memberscope.audit.wording import markdown
 from memberscope.config import SweepStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.metrics import LEAST_SEEDS

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from memberscope.audit.log import markdown
+from memberscope.audit.wording import markdown
 from memberscope.studies.result import StudyResult
 from memberscope.studies.sweep.answer import Conclusion, compact
 from memberscope.sweeps.answer import ADVANTAGE

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memberscope.attacks import registry
+from memberscope.audit import artifacts
 from memberscope.audit.run import resolve_attacks
 from memberscope.config import SweepStudyConfig, groups
 from memberscope.cores import cores
-from memberscope.datasets import LabeledData, load_dataset
+from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.progress import Progress, Waiting
+from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.result import StudyResult
 from memberscope.studies.sweep import answer as sweep_answer
@@ -54,10 +56,7 @@ def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     """
     check_attacks(config.attacks)
     with Waiting(f"sweep: reading {config.dataset} and laying out the trials"):
-        data = load_dataset(
-            config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates
-        )
-        data = data.choose(config.classes, choice=config.class_choice, seed=config.seed)
+        data = setup.choose_classes(setup.load_data(config), config)
         plan = plan_of(data, config)
     folder = Path(config.folder)
     if not config.storage:
@@ -89,7 +88,7 @@ def _go_on(
             ledger.enqueue_points(config.trials)
         else:
             ledger.enqueue_cells(plan.settings(), seeds)
-    tracker.text(as_json(groups(config)), "study.json")
+    tracker.text(as_json(groups(config)), artifacts.STUDY)
     tracker.text(as_json(space), "space.json")
     said = log_reading(data, tracker)
     tracker.tags({"memberscope.sweep": name, "memberscope.storage": storages.shown(url)})

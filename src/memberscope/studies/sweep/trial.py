@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from memberscope import metrics, seeds, signals
+from memberscope.audit import artifacts
 from memberscope.audit.run import AuditReport, resolve_attacks, run_audit
 from memberscope.datasets import LabeledData
 from memberscope.interrupt import StopFlag
@@ -24,6 +25,7 @@ from memberscope.sweeps.cells import Cell
 from memberscope.sweeps.matching import parameter_count
 from memberscope.sweeps.selection import Selection, select
 from memberscope.tracking import DataInput, Tracker, as_json
+from memberscope.training.trainer import Execution, PrivateSettings, Trainer, TrainingJob, jobs_for
 
 Predict = Callable[[Index], Any]
 
@@ -54,17 +56,17 @@ class Outcome:
 
 def together(cell: Cell) -> bool:
     """Whether seeds of a cell train in one batched program: dense layers alone, and nothing to look at on the way."""
-    return cell.recipe.model in ("dense", "mlp") and not cell.look_every and not cell.clip
+    return cell.recipe.batched and not cell.look_every and not cell.clip
 
 
 def run_cell(
-    data: LabeledData, x: Any, cell: Cell, chosen_seeds: Sequence[int], *, attacks: str, tuning: bool, stop: StopFlag
+    data: LabeledData, trainer: Trainer, cell: Cell, chosen_seeds: Sequence[int], *, attacks: str, tuning: bool, stop: StopFlag
 ) -> Iterator[Outcome]:
     """Train and audit a cell for each seed, in their order; several that can are trained together.
 
     Args:
         data: all records.
-        x: them as a tensor.
+        trainer: whose recipe is the cell's for this training.
         cell: what to train.
         chosen_seeds: for which seeds.
         attacks: of the final audit; the first one's figures are the trial's.
@@ -75,8 +77,9 @@ def run_cell(
         Interrupted: `stop` was set.
     """
     selections = {seed: select(data, cell.part, seed=seed) for seed in chosen_seeds}
-    many = together(cell) and len(selections) > 1
-    for trained in _fleet(data, cell, selections, stop) if many else _one_by_one(data, x, cell, selections, stop):
+    own = trainer.with_params(**cell.recipe.fields())
+    ways = _fleet if together(cell) and len(selections) > 1 else _one_by_one
+    for trained in ways(data, own, cell, selections, stop):
         stop.check()
         yield audited(trained, selections[trained.seed], cell, attacks=attacks, tuning=tuning)
 
@@ -93,50 +96,42 @@ class _Trained:
 
 
 def _one_by_one(
-    data: LabeledData, x: Any, cell: Cell, selections: Mapping[int, Selection], stop: StopFlag
+    data: LabeledData, trainer: Trainer, cell: Cell, selections: Mapping[int, Selection], stop: StopFlag
 ) -> Iterator[_Trained]:
-    from memberscope.training.keras.fit import fit, predictor
-
-    recipe = cell.recipe
+    epochs = cell.recipe.epochs
     for seed, selection in selections.items():
         start = time.perf_counter()
-        view = selection.data
-        model = recipe.build(input_shape=data.shape, classes=view.classes, seed=seed)
-        predict = predictor(model, x, scale=data.scale)
+        model = trainer.begin(TrainingJob(data=selection.data, indices=selection.plan.members, seed=seed))
         history: list[dict[str, float]] = []
 
         def after_epoch(
-            epoch: int, *, predict: Predict = predict, selection: Selection = selection, history: list[dict[str, float]] = history,
-            seed: int = seed,
+            epoch: int, *, predict: Predict = model.outputs, selection: Selection = selection,
+            history: list[dict[str, float]] = history, seed: int = seed,
         ) -> None:  # fmt: skip
             stop.check()
-            if epoch == recipe.epochs or (epoch and cell.look_every and epoch % cell.look_every == 0):
+            if epoch == epochs or (epoch and cell.look_every and epoch % cell.look_every == 0):
                 history.append(look(predict, selection, epoch=epoch, seed=seed))
 
-        common: dict[str, Any] = {
-            "scale": data.scale, "epochs": recipe.epochs, "batch_size": recipe.batch_size, "learning_rate": recipe.learning_rate,
-            "seed": seed, "after_epoch": after_epoch, "between_steps": lambda done: stop.check(),
-        }  # fmt: skip
-        if cell.clip:
-            from memberscope.training.keras.private import fit_private
+        def between_steps(done: int) -> None:
+            stop.check()
 
-            fit_private(
-                model, x, view.y, selection.plan.members, clip_norm=cell.clip, noise_multiplier=cell.noise_multiplier, **common
-            )
+        if cell.clip:
+            settings = PrivateSettings(clip_norm=cell.clip, noise_multiplier=cell.noise_multiplier)
+            model.fit_private(settings, after_epoch=after_epoch, between_steps=between_steps)
         else:
-            fit(model, x, view.y, selection.plan.members, **common)
+            model.fit(after_epoch=after_epoch, between_steps=between_steps)
         seconds = time.perf_counter() - start
-        yield _Trained(seed=seed, predict=predict, model=partial(_same, model), history=history, seconds=seconds)
+        yield _Trained(seed=seed, predict=model.outputs, model=partial(_same, model.native), history=history, seconds=seconds)
 
 
 def _same(model: Any) -> Any:
     return model
 
 
-def _fleet(data: LabeledData, cell: Cell, selections: Mapping[int, Selection], stop: StopFlag) -> Iterator[_Trained]:
+def _fleet(
+    data: LabeledData, trainer: Trainer, cell: Cell, selections: Mapping[int, Selection], stop: StopFlag
+) -> Iterator[_Trained]:
     """All seeds in one batched program. Each has labels of its own, so the fleet's records are the members of all, one after the other."""
-    from memberscope.training.keras.fleet import train_fleet
-
     start = time.perf_counter()
     every = list(selections.values())
     ends = np.cumsum([0, *(len(selection.plan.members) for selection in every)])
@@ -148,15 +143,15 @@ def _fleet(data: LabeledData, cell: Cell, selections: Mapping[int, Selection], s
     )
     places = [np.arange(first, last) for first, last in pairwise(ends)]
     label = f"{len(every)} models together"
-    fleet = train_fleet(members, places, cell.recipe, seeds=list(selections), workers=1, label=label, stop=stop)
+    fleet = trainer.train(jobs_for(members, places, list(selections)), Execution(workers=1, label=label, stop=stop))
     seconds = (time.perf_counter() - start) / len(every)
     for k, (seed, selection) in enumerate(selections.items()):
 
         def predict(index: Index, *, k: int = k) -> Any:
-            return fleet.logits(data.x[index], models=[k])[0]
+            return fleet.outputs(data.x[index], models=[k])[0]
 
         row = look(predict, selection, epoch=cell.recipe.epochs, seed=seed)
-        yield _Trained(seed=seed, predict=predict, model=partial(fleet.model, k), history=[row], seconds=seconds)
+        yield _Trained(seed=seed, predict=predict, model=partial(fleet.native, k), history=[row], seconds=seconds)
 
 
 def look(predict: Predict, selection: Selection, *, epoch: int, seed: int) -> dict[str, float]:
@@ -232,7 +227,7 @@ def log_outcome(outcome: Outcome, cell: Cell, name: str, tracker: Tracker, *, at
     data, plan = selection.data, selection.plan
     params = run_params(outcome, cell, attacks)
     tracker.params(params)
-    tracker.text(as_json({"cell": cell.to_dict(), "seed": outcome.seed, **params}), "config.json")
+    tracker.text(as_json({"cell": cell.to_dict(), "seed": outcome.seed, **params}), artifacts.CONFIG)
     for row in outcome.history:
         tracker.metrics(model_audit.epoch_metrics(row), step=int(row["epoch"]))
     for context, index in plan.sides.items():

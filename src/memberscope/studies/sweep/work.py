@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from memberscope.datasets import LabeledData
 from memberscope.errors import Interrupted
 from memberscope.interrupt import StopFlag
+from memberscope.studies import setup
 from memberscope.studies.sweep.trial import Outcome, log_outcome, run_cell, together
 from memberscope.sweeps import storage as storages
 from memberscope.sweeps.answer import ADVANTAGE
@@ -23,6 +24,7 @@ from memberscope.sweeps.data_files import load_data
 from memberscope.sweeps.search import Search
 from memberscope.sweeps.trials import RUN, Claim, Ledger, SignsOfLife, claim_key, trial_key
 from memberscope.tracking import Tracker
+from memberscope.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -105,10 +107,8 @@ def _until_done(
     job: Job, ledger: Ledger, space: Mapping[str, Any], tracker: Tracker, stop: StopFlag, watch: Callable[[], None],
     on_ready: Callable[[], None], on_claim: Callable[[], None], on_done: Callable[[], None],
 ) -> int:  # fmt: skip
-    from memberscope.training.keras.fit import to_tensor
-
     data = load_data(Path(job.data))
-    worker = _Worker(job, ledger, space, data, to_tensor(data.x), tracker, stop)
+    worker = _Worker(job, ledger, space, data, tracker, stop)
     done = 0
     on_ready()
     while True:
@@ -131,9 +131,10 @@ class _Worker:
     """What the trials of one worker have in common."""
 
     def __init__(
-        self, job: Job, ledger: Ledger, space: Mapping[str, Any], data: LabeledData, x: Any, tracker: Tracker, stop: StopFlag
+        self, job: Job, ledger: Ledger, space: Mapping[str, Any], data: LabeledData, tracker: Tracker, stop: StopFlag
     ) -> None:  # fmt: skip
-        self.job, self.ledger, self.data, self.x, self.tracker, self.stop = job, ledger, data, x, tracker, stop
+        self.job, self.ledger, self.data, self.tracker, self.stop = job, ledger, data, tracker, stop
+        self.trainer = setup.trainer_of(Recipe())
         self.attacks: str = space["attacks"]
         self.grid = Grid.from_dict(space["grid"]) if "grid" in space else None
         self.search = Search.from_dict(space["search"]) if "search" in space else None
@@ -182,7 +183,7 @@ class _Worker:
         assert self.grid is not None
         cell = self.grid.cells[claim_key(claims[0])[0]]
         of_claims = [claim_key(claim)[1] for claim in claims]
-        for outcome in run_cell(self.data, self.x, cell, of_claims, attacks=self.attacks, tuning=False, stop=self.stop):
+        for outcome in run_cell(self.data, self.trainer, cell, of_claims, attacks=self.attacks, tuning=False, stop=self.stop):
             yield [outcome]
 
     def _seed(self, claim: Claim, outcomes: Iterator[list[Outcome]]) -> None:
@@ -204,7 +205,7 @@ class _Worker:
         about = f"Trial {claim.number} of the study `{self.job.study}`: {text}. Figures are means over {search.seeds} seeds."
 
         def outcomes() -> Iterator[list[Outcome]]:
-            yield list(run_cell(self.data, self.x, cell, of_point, attacks=self.attacks, tuning=True, stop=self.stop))
+            yield list(run_cell(self.data, self.trainer, cell, of_point, attacks=self.attacks, tuning=True, stop=self.stop))
 
         self._trial(claim, f"trial-{claim.number}", cell, outcomes(), {"memberscope.point": text}, about)
 

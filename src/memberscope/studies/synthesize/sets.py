@@ -20,7 +20,7 @@ from memberscope.release import Release
 
 if TYPE_CHECKING:
     from memberscope.synthesis.hill_climb import HillClimbConfig
-    from memberscope.training.keras.fleet import Fleet
+    from memberscope.training.trainer import Fleet
 
 METHODS = ("noisy", "marginal", "junk", "hill_climb", "gan")
 Query = Callable[[NDArray[np.float32]], NDArray[Any]]
@@ -69,7 +69,7 @@ def published(fleet: Fleet, model: int, release: Release, *, seed: int) -> Query
     """The target as an attacker sees it: (m, ...) float32 in [0, 1] -> what is published, (m, classes) or (m,)."""
 
     def query(x: NDArray[np.float32]) -> NDArray[Any]:
-        said = release(fleet.logits(np.asarray(x, dtype=np.float32), models=[model])[0], seed=seed)
+        said = release(fleet.outputs(np.asarray(x, dtype=np.float32), models=[model])[0], seed=seed)
         answer: NDArray[Any] | None = said.probs if said.probs is not None else said.predicted
         assert answer is not None
         return answer

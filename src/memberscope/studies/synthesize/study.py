@@ -14,33 +14,33 @@ from numpy.typing import NDArray
 from memberscope import metrics, plots, seeds
 from memberscope.attacks import registry
 from memberscope.attacks.base import Skip
-from memberscope.audit.log import markdown
+from memberscope.audit import artifacts
+from memberscope.audit.wording import markdown
 from memberscope.config import SynthesizeConfig, groups
-from memberscope.datasets import LabeledData, duplicates, load_dataset
+from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
 from memberscope.npz import write_npz
 from memberscope.plans.shadow import ShadowPlan, make_shadow_plan
-from memberscope.plans.split import replace_labels
 from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.release import Release, parse_release
 from memberscope.release.apply import release_evidence
 from memberscope.release.undo import undo
 from memberscope.signals import modified_entropy
+from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
-from memberscope.studies.fleet import open_store, train
 from memberscope.studies.result import StudyResult
 from memberscope.studies.synthesize.answer import FIGURES, JUNK, REAL, sentences, shown, summarize
 from memberscope.studies.synthesize.sets import Query, SyntheticSet, make_set, parse_methods, published
 from memberscope.synthesis.transfer import decide_by_shadows
 from memberscope.tracking import Tracker, as_json
-from memberscope.training.keras.recipe import Recipe
+from memberscope.training.trainer import Trainer
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from memberscope.training.keras.fleet import Fleet
+    from memberscope.training.trainer import Fleet
 
 THRESHOLD = "modified_entropy"  # one threshold for all classes, on minus the modified entropy
 ATTACKS = (THRESHOLD, "metric_modified_entropy", "shadow_shokri")
@@ -85,11 +85,9 @@ def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         raise UserError(
             f"release={config.release}: the climb needs confidences; allowed with labels only: noisy, marginal, junk"
         )
-    data = load_dataset(config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates)
-    duplicates.check_each_once(data)
-    data = data.choose(config.classes, choice=config.class_choice, seed=config.seed)
-    recipe = Recipe.of(config, config)
-    recipe.check(data.shape)
+    data = setup.choose_classes(setup.load_data(config, each_once=True), config)
+    trainer = setup.trainer_for(config, config)
+    trainer.check(setup.facts_of(data))
     release.check(data.classes)
     plan = plan_for(data, config, config.seed)
     if release.unfitted and len(plan.population) < LEAST_KNOWN:
@@ -101,14 +99,14 @@ def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         raise UserError(
             f"release={config.release}: labels leave the attacks of transfer nothing; allowed: fleets=0, or confidences"
         )
-    tracker.text(as_json(groups(config)), "study.json")
+    tracker.text(as_json(groups(config)), artifacts.STUDY)
     said = log_reading(data, tracker)
     rows: list[dict[str, Any]] = []
     cards: list[dict[str, Any]] = []
     short: list[str] = []
     for number in range(max(1, config.fleets)):
         stop.check()
-        trial = begin(data, recipe, release, config, number, stop)
+        trial = begin(data, trainer, release, config, number, stop)
         sets = {method: _make(method, trial, config, stop) for method in methods}
         if number == 0:
             lacking = [check for made in sets.values() if (check := keep_set(made, trial, config, tracker))]
@@ -118,15 +116,14 @@ def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         else:
             short += [f"Fleet {number}, {made.method}: {names}." for made in sets.values() if (names := unreached(made, data))]
         if config.fleets:
-            rows += transfer_rows(trial, sets, recipe, release, config, stop)
+            rows += transfer_rows(trial, sets, trainer, release, config, stop)
             tracker.table(_frame(rows), "fleets.csv")
     return with_reading(conclude(config, methods, cards, _frame(rows), short, tracker), said)
 
 
 def plan_for(data: LabeledData, config: SynthesizeConfig, seed: int) -> ShadowPlan:
     """Targets' records, a real pool of as many, and what is left of them for the card; ``members=auto`` leaves a fifth."""
-    usual, largest = (data.sizes.members if data.sizes else 0), len(data) // 5
-    members = (min(usual, largest) if usual else largest) if config.members == "auto" else int(config.members)
+    members = setup.members_of(data, config, parts=5)
     return make_shadow_plan(
         data.y,
         design="disjoint",
@@ -139,14 +136,15 @@ def plan_for(data: LabeledData, config: SynthesizeConfig, seed: int) -> ShadowPl
     )
 
 
-def begin(data: LabeledData, recipe: Recipe, release: Release, config: SynthesizeConfig, number: int, stop: StopFlag) -> Trial:
+def begin(
+    data: LabeledData, trainer: Trainer, release: Release, config: SynthesizeConfig, number: int, stop: StopFlag
+) -> Trial:
     """Split, replace labels, train the target."""
     seed = config.seed + number
     plan = plan_for(data, config, seed)
-    noise = data.label_noise if config.label_noise == "auto" else float(config.label_noise)
-    sides = {"records": plan.records, "population": plan.population}
-    noisy = data.with_labels(replace_labels(data.y, sides, share=noise, classes=data.classes, seed=seed))
-    fleet = train(noisy, [plan.members(0)], recipe, [seeds.integer(seed, "target")], config, stop, label=f"target {number}")
+    noisy = setup.with_noise(data, config, {"records": plan.records, "population": plan.population}, seed=seed)
+    own, label = [seeds.integer(seed, "target")], f"target {number}"
+    fleet = setup.train_fleet(trainer, noisy, [plan.members(0)], own, config, stop, label=label)
     if release.unfitted:
         release = release.fit(defender_knows(noisy, plan, fleet), seed=seed)
     query = published(fleet, 0, release, seed=seed)
@@ -157,7 +155,7 @@ def defender_knows(data: LabeledData, plan: ShadowPlan, fleet: Fleet) -> Predict
     """What a release's defence is fitted on: the members, and records that nobody trained on or audits."""
     inside = plan.members(0)
     index = np.concatenate([inside, plan.population])
-    return Predictions(logits=fleet.logits(data.x[index])[0], labels=data.y[index], member=np.arange(len(index)) < len(inside))
+    return Predictions(logits=fleet.outputs(data.x[index])[0], labels=data.y[index], member=np.arange(len(index)) < len(inside))
 
 
 def wanted(trial: Trial, config: SynthesizeConfig) -> int:
@@ -167,7 +165,7 @@ def wanted(trial: Trial, config: SynthesizeConfig) -> int:
 
 def _make(method: str, trial: Trial, config: SynthesizeConfig, stop: StopFlag) -> SyntheticSet:
     seed = config.seed + trial.number
-    store = open_store(config)
+    store = setup.open_store(config)
     name = f"{trial.data.digest[:12]}-{trial.plan.digest[:12]}-{seeds.integer(seed, config.to_json()):08x}.npz"
     resume = None if store is None else Path(config.store) / "climbs" / name
     return make_set(
@@ -242,7 +240,7 @@ def _with_interval(row: Mapping[str, Any]) -> str:
 
 
 def transfer_rows(
-    trial: Trial, sets: Mapping[str, SyntheticSet], recipe: Recipe, release: Release, config: SynthesizeConfig, stop: StopFlag
+    trial: Trial, sets: Mapping[str, SyntheticSet], trainer: Trainer, release: Release, config: SynthesizeConfig, stop: StopFlag
 ) -> list[dict[str, Any]]:
     """Train a fleet of shadows on each set, on real records and on junk, as many of each, and attack the target with each.
 
@@ -255,7 +253,10 @@ def transfer_rows(
     data, plan, seed = trial.data, trial.plan, config.seed + trial.number
     block = plan.records[plan.audited]
     target = Predictions(
-        logits=trial.fleet.logits(data.x[block])[0], labels=data.y[block], member=plan.member[0][plan.audited], record_ids=block
+        logits=trial.fleet.outputs(data.x[block])[0],
+        labels=data.y[block],
+        member=plan.member[0][plan.audited],
+        record_ids=block,
     )
     size = min(len(trial.pool), wanted(trial, config))
     if JUNK not in sets:
@@ -274,11 +275,11 @@ def transfer_rows(
         shadows = extended.shadows_of(0)
         model_seeds = [seeds.integer(seed, "shadow", int(model)) for model in shadows]
         label = f"fleet {trial.number}, {method}"
-        fleet = train(
-            whole, [extended.members(int(model)) for model in shadows], recipe, model_seeds, config, stop, label=label
+        fleet = setup.train_fleet(
+            trainer, whole, [extended.members(int(model)) for model in shadows], model_seeds, config, stop, label=label
         )
         said = ShadowPredictions(
-            logits=fleet.logits(whole.x[pool]), labels=whole.y[pool], member=extended.member[shadows][:, ~extended.block]
+            logits=fleet.outputs(whole.x[pool]), labels=whole.y[pool], member=extended.member[shadows][:, ~extended.block]
         )
         evidence = (
             undo(

@@ -1,4 +1,4 @@
-"""A fleet's units on a Dask cluster: native futures with retries, the records sent to each worker once."""
+"""Units on a Dask cluster: native futures with retries, the records sent to each worker once."""
 
 from __future__ import annotations
 
@@ -7,15 +7,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from memberscope.errors import UserError
 from memberscope.installed import require
 from memberscope.training.execution.local import POLL_SECONDS, Finished
-from memberscope.training.keras.groups import Unit, Work, one_thread, train_unit
-from memberscope.training.keras.recipe import Recipe
-from memberscope.training.keras.weights import TrainedModel
+from memberscope.training.execution.work import Labels, Records, Spec, Unit, Work, train_unit
 
 CONNECT_SECONDS = 8
 WORKER_SECONDS = 30  # a cluster that restarts its workers needs some seconds for it
@@ -23,12 +18,10 @@ RETRIES = 2  # of a task that raised; a task whose worker died is given out anew
 ROUNDS = 3  # so often the records are sent again after every worker that held them was lost
 
 
-def work_on(
-    unit: Unit, x: NDArray[Any], y: NDArray[np.int64], recipe: Recipe, scale: float, classes: int
-) -> list[TrainedModel]:
+def work_on(unit: Unit, x: Records, y: Labels, spec: Spec) -> list[Any]:
     """Train a unit on a worker of the cluster."""
-    one_thread()
-    return train_unit(unit, Work(recipe=recipe, x=x, y=y, scale=scale, classes=classes), lambda steps: None)
+    spec.begin_worker()
+    return train_unit(spec.work(x, y), unit)
 
 
 def on_cluster(
@@ -47,7 +40,7 @@ def on_cluster(
             try:
                 for unit, trained in _round(client, work, list(left.values()), check):
                     del left[unit.positions]
-                    advance(unit.steps(work.recipe))
+                    advance(unit.steps)
                     yield unit, trained
                 return
             except (CancelledError, asyncio.CancelledError):  # the records are gone with the workers that held them
@@ -87,10 +80,7 @@ def _round(client: Any, work: Work, units: Sequence[Unit], check: Callable[[], N
 
     client.wait_for_workers(1, timeout=WORKER_SECONDS)
     x, y = client.scatter([work.x, work.y], broadcast=True, hash=True)
-    running = {
-        client.submit(work_on, unit, x, y, work.recipe, work.scale, work.classes, retries=RETRIES, pure=False): unit
-        for unit in units
-    }
+    running = {client.submit(work_on, unit, x, y, work.spec, retries=RETRIES, pure=False): unit for unit in units}
     try:
         while running:
             check()

@@ -1,4 +1,4 @@
-"""A fleet's units on this machine: in threads, since TensorFlow leaves Python's lock, or single models in processes of their own."""
+"""Units on this machine: in threads, for frameworks that leave Python's lock, or in processes of their own."""
 
 from __future__ import annotations
 
@@ -13,23 +13,18 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from memberscope.cores import cores
 from memberscope.errors import Interrupted, UserError
-from memberscope.training.keras.groups import Single, Unit, Work, one_thread, program, shared_records
-from memberscope.training.keras.recipe import Recipe
-from memberscope.training.keras.weights import TrainedModel
-
-if TYPE_CHECKING:
-    from memberscope.training.keras.batched import Program
+from memberscope.training.execution.work import Program, Spec, Unit, Work
 
 DEATHS = 3  # so many workers may die over a unit before it is given up
 POLL_SECONDS = 0.2  # between two looks at the stop flag
 
-Finished = Generator[tuple[Unit, list[TrainedModel]], None, None]
+Finished = Generator[tuple[Unit, list[Any]], None, None]
 
 
 def in_threads(work: Work, units: Sequence[Unit], *, advance: Callable[[int], None], check: Callable[[], None]) -> Finished:
@@ -37,8 +32,8 @@ def in_threads(work: Work, units: Sequence[Unit], *, advance: Callable[[int], No
 
     While one group's program waits for a small kernel, another's keeps the cores busy.
     """
-    x = shared_records(work)
-    idle: dict[int, list[Program | Single]] = {}
+    x = work.shared()
+    idle: dict[int, list[Program]] = {}
     lock, ended = threading.Lock(), threading.Event()
 
     def between_steps(steps: int) -> None:
@@ -47,11 +42,11 @@ def in_threads(work: Work, units: Sequence[Unit], *, advance: Callable[[int], No
         check()
         advance(steps)
 
-    def train(unit: Unit) -> list[TrainedModel]:
+    def train(unit: Unit) -> list[Any]:
         models = len(unit.members)
         with lock:
             ready = idle.setdefault(models, [])
-            own = ready.pop() if ready else program(work, models, x)
+            own = ready.pop() if ready else work.program(models, x)
         trained = own.train(unit.members, unit.seeds, between_steps)
         with lock:
             ready.append(own)
@@ -72,34 +67,29 @@ class Folder:
     """Where a worker process finds what `Work` holds: the arrays are mapped from files, not sent with every task."""
 
     path: str
-    recipe: Recipe
-    scale: float
-    classes: int
+    spec: Spec
 
 
 @lru_cache(maxsize=1)
 def _open(folder: Folder) -> Work:
     path = Path(folder.path)
-    return Work(
-        recipe=folder.recipe, x=np.load(path / "x.npy", mmap_mode="r"), y=np.load(path / "y.npy"), scale=folder.scale,
-        classes=folder.classes,
-    )  # fmt: skip
+    return folder.spec.work(np.load(path / "x.npy", mmap_mode="r"), np.load(path / "y.npy"))
 
 
 @lru_cache(maxsize=1)
-def _compiled(folder: Folder, models: int) -> Program | Single:
+def _compiled(folder: Folder, models: int) -> Program:
     """Made once for all units that this process is given."""
     work = _open(folder)
-    return program(work, models, shared_records(work))
+    return work.program(models, work.shared())
 
 
-def start_worker() -> None:
-    """What a worker process does first: leave Ctrl-C to its parent, and keep to one thread."""
+def start_worker(spec: Spec) -> None:
+    """What a worker process does first: leave Ctrl-C to its parent, and whatever its trainer wants."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    one_thread()
+    spec.begin_worker()
 
 
-def work_on(unit: Unit, folder: Folder) -> list[TrainedModel]:
+def work_on(unit: Unit, folder: Folder) -> list[Any]:
     """Train a unit in a worker process."""
     return _compiled(folder, len(unit.members)).train(unit.members, unit.seeds, lambda steps: None)
 
@@ -107,7 +97,7 @@ def work_on(unit: Unit, folder: Folder) -> list[TrainedModel]:
 def in_processes(
     work: Work, units: Sequence[Unit], *, workers: int, advance: Callable[[int], None], check: Callable[[], None]
 ) -> Finished:
-    """Train units in worker processes of one TensorFlow thread each; yields each as it is finished.
+    """Train units in worker processes; yields each as it is finished.
 
     A worker that dies takes the pool with it; a new one is made and the units that were lost are given out again.
 
@@ -121,11 +111,11 @@ def in_processes(
     with tempfile.TemporaryDirectory(prefix="memberscope-") as path:
         np.save(Path(path) / "x.npy", work.x)
         np.save(Path(path) / "y.npy", work.y)
-        folder = Folder(path=path, recipe=work.recipe, scale=work.scale, classes=work.classes)
+        folder = Folder(path=path, spec=work.spec)
         while todo:
             size = min(workers, len(todo))
-            pool = ProcessPoolExecutor(max_workers=size, initializer=start_worker, env=quiet)
-            running: dict[Future[list[TrainedModel]], Unit] = {}
+            pool = ProcessPoolExecutor(max_workers=size, initializer=start_worker, initargs=(work.spec,), env=quiet)
+            running: dict[Future[list[Any]], Unit] = {}
             try:
                 while todo or running:
                     while todo and len(running) < size:  # no more than are at work, so that a death points at few units
@@ -136,25 +126,25 @@ def in_processes(
                     for future in done:
                         trained = future.result()  # raises if a worker died
                         unit = running.pop(future)
-                        advance(unit.steps(work.recipe))
+                        advance(unit.steps)
                         yield unit, trained
             except BrokenProcessPool:
-                yield from _saved(running, work, advance)
+                yield from _saved(running, advance)
                 todo.extendleft(reversed(_bury(running, deaths, workers)))
             finally:
                 pool.shutdown(wait=True, kill_workers=True)
 
 
-def _saved(running: dict[Future[list[TrainedModel]], Unit], work: Work, advance: Callable[[int], None]) -> Finished:
+def _saved(running: dict[Future[list[Any]], Unit], advance: Callable[[int], None]) -> Finished:
     """Units that were finished when the pool broke; they leave `running`."""
     for future, unit in list(running.items()):
         if future.done() and future.exception() is None:
             del running[future]
-            advance(unit.steps(work.recipe))
+            advance(unit.steps)
             yield unit, future.result()
 
 
-def _bury(running: dict[Future[list[TrainedModel]], Unit], deaths: dict[tuple[int, ...], int], workers: int) -> list[Unit]:
+def _bury(running: dict[Future[list[Any]], Unit], deaths: dict[tuple[int, ...], int], workers: int) -> list[Unit]:
     """Count a death for each unit that was at work; those are to be given out again."""
     lost = list(running.values())
     for unit in lost:

@@ -26,8 +26,8 @@ from memberscope import seeds
 from memberscope.plans.split import Index
 from memberscope.training.keras.fit import epoch_order
 from memberscope.training.keras.inputs import Batch, DenseBatch, Records, SparseRecords
-from memberscope.training.keras.recipe import Recipe
 from memberscope.training.keras.weights import Curves, TrainedModel, Weights
+from memberscope.training.recipe import Recipe
 
 CHUNK_STEPS = 100  # steps between two looks at the stop flag and the progress bar
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7  # as in keras.optimizers.Adam

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tensorflow import keras
 
 from memberscope.training.keras.fit import PREDICT_BATCH, as_batch, epoch_order
-from memberscope.training.keras.recipe import Recipe
+from memberscope.training.recipe import Recipe
 
 
 def distill(

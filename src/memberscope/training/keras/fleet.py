@@ -1,9 +1,9 @@
-"""A fleet: K models of one recipe, each on its own index set, trained fast and never lost."""
+"""A fleet of the built-in models: K of one recipe, each on its own index set, trained fast and never lost."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -20,10 +20,11 @@ from memberscope.plans.split import Index
 from memberscope.progress import Progress
 from memberscope.training.execution import dask as cluster
 from memberscope.training.execution import local
+from memberscope.training.execution.work import Unit
 from memberscope.training.keras.forward import ForwardPasses
-from memberscope.training.keras.groups import Unit, Work, has_a_thread_each, split
-from memberscope.training.keras.recipe import Recipe
+from memberscope.training.keras.groups import KerasSpec, KerasWork, has_a_thread_each, split
 from memberscope.training.keras.weights import Curves, TrainedModel
+from memberscope.training.recipe import Recipe
 from memberscope.training.store import Store, digest, versions
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ LOGIT_RECORDS, LOGIT_MODELS = 2_000, 16  # how much of a batched forward pass a 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fleet:
+class KerasFleet:
     """K trained models.
 
     Attributes:
@@ -58,14 +59,30 @@ class Fleet:
         """K."""
         return len(self.weights)
 
-    def model(self, k: int) -> keras.Model:
-        """Model k as Keras has it."""
-        model = self.recipe.build(input_shape=self.input_shape, classes=self.classes, seed=0)
-        model.set_weights(self.weights[k])
-        return model
+    def native(self, model: int) -> keras.Model:
+        """One of the models as Keras has it."""
+        made = self.recipe.build(input_shape=self.input_shape, classes=self.classes, seed=0)
+        made.set_weights(self.weights[model])
+        return made
 
-    def logits(self, x: NDArray[Any], *, models: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """What models say of records.
+    def gradient_norms(
+        self,
+        model: int,
+        x: NDArray[Any],
+        y: NDArray[np.int64],
+        *,
+        between_batches: Callable[[int], None] = lambda records: None,
+    ) -> NDArray[np.float64]:
+        """See `memberscope.training.trainer.Fleet.gradient_norms`."""
+        from memberscope.training.keras.fit import to_tensor
+        from memberscope.training.keras.gradients import gradient_norms
+
+        scale = 255.0 if x.dtype == np.uint8 else 1.0
+        every = np.arange(len(x), dtype=np.int64)
+        return gradient_norms(self.native(model), to_tensor(x), every, y, scale=scale, between_batches=between_batches)
+
+    def outputs(self, x: NDArray[Any], *, models: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Logits of records.
 
         Args:
             x: (m, ...) records as a data set stores them: uint8 is divided by 255, anything else is taken as it is.
@@ -104,7 +121,7 @@ class Fleet:
         threads = cores() if has_a_thread_each() else 1
 
         def some(rows: NDArray[np.intp]) -> None:
-            with self._passes.lend(lambda: self.model(0), x.dtype) as say:
+            with self._passes.lend(lambda: self.native(0), x.dtype) as say:
                 for row in rows:
                     out[row] = say(self.weights[chosen[row]], x)
 
@@ -124,12 +141,12 @@ def train_fleet(
     scheduler: str = "",
     label: str = "shadows",
     stop: StopFlag | None = None,
-) -> Fleet:
+) -> KerasFleet:
     """Train K models, or take from the store those that are finished.
 
     Dense models train many at a time in one program (`memberscope.training.keras.batched`), the rest one by one in worker processes, or
-    in threads where the program has called `memberscope.training.keras.groups.a_thread_each`. A unit of work is stored as soon as it is finished,
-    so that a run that was stopped or killed goes on from there and ends with the same bytes.
+    in threads where the program has called `memberscope.training.keras.groups.a_thread_each`. A unit of work is stored as soon as it is
+    finished, so that a run that was stopped or killed goes on from there and ends with the same bytes.
 
     Args:
         data: all records, labels final.
@@ -148,7 +165,7 @@ def train_fleet(
         Interrupted: `stop` was set.
     """
     _check(data, members, recipe, seeds, workers)
-    work = Work(recipe=recipe, x=data.x, y=data.y, scale=data.scale, classes=data.classes)
+    work = KerasSpec(recipe=recipe, scale=data.scale, classes=data.classes).work(data.x, data.y)
     units = split(recipe, members, seeds, input_shape=data.shape, classes=data.classes)
     names = store.plan(label, *_facts(data, recipe, units)) if store else []
     found = {k: model for k, name in enumerate(names) if store and (model := _from_store(store, name)) is not None}
@@ -164,7 +181,7 @@ def train_fleet(
                             store.save(names[k], _to_arrays(model))
                         found[k] = model
     models = [found[k] for k in range(len(members))]
-    return Fleet(
+    return KerasFleet(
         recipe=recipe, classes=data.classes, input_shape=data.shape, weights=[model.weights for model in models],
         curves={name: np.array([getattr(model.curves, name) for model in models]) for name in ("loss", "accuracy")},
         reused=reused, trained=len(models) - reused,
@@ -172,12 +189,12 @@ def train_fleet(
 
 
 def _train(
-    work: Work, units: Sequence[Unit], *, workers: int | None, scheduler: str, label: str, stop: StopFlag
+    work: KerasWork, units: Sequence[Unit], *, workers: int | None, scheduler: str, label: str, stop: StopFlag
 ) -> local.Finished:
     """Each unit as it is finished, by whichever way is asked for, with progress."""
     stop.check()
     lock = threading.Lock()
-    with Progress(sum(unit.steps(work.recipe) for unit in units), label) as progress:
+    with Progress(sum(unit.steps for unit in units), label) as progress:
 
         def advance(steps: int) -> None:
             with lock:
@@ -185,7 +202,7 @@ def _train(
 
         if scheduler:
             yield from cluster.on_cluster(work, units, scheduler=scheduler, advance=advance, check=stop.check)
-        elif work.recipe.batched or (workers is None and has_a_thread_each()):
+        elif work.spec.recipe.batched or (workers is None and has_a_thread_each()):
             yield from local.in_threads(work, units, advance=advance, check=stop.check)
         else:
             yield from local.in_processes(work, units, workers=workers or cores(), advance=advance, check=stop.check)

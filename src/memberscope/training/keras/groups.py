@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from memberscope.cores import cores
 from memberscope.plans.split import Index
-from memberscope.training.keras.recipe import Recipe
+from memberscope.training.execution.work import Unit
 from memberscope.training.keras.weights import TrainedModel
+from memberscope.training.recipe import Recipe
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -30,34 +31,59 @@ STATE_BYTES = 4 << 20  # of a group's weights, moments and gradients: beyond wha
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unit:
-    """Models trained in one piece: their positions in the fleet, index sets and seeds."""
-
-    positions: tuple[int, ...]
-    members: tuple[Index, ...]
-    seeds: tuple[int, ...]
-
-    def steps(self, recipe: Recipe) -> int:
-        """Model steps in all."""
-        return recipe.epochs * sum(-(-len(index) // recipe.batch_size) for index in self.members)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What all units of a fleet share.
+class KerasSpec:
+    """A fleet's training without its records.
 
     Attributes:
         recipe: how each model is made.
-        x, y: all records (n, ...) and their labels (n,) int64.
         scale: what a record is divided by to lie in [0, 1].
         classes: number of logits.
     """
 
     recipe: Recipe
-    x: NDArray[Any]
-    y: NDArray[np.int64]
     scale: float
     classes: int
+
+    def work(self, x: NDArray[Any], y: NDArray[np.int64]) -> KerasWork:
+        """See `memberscope.training.execution.work.Spec.work`."""
+        return KerasWork(spec=self, x=x, y=y)
+
+    def begin_worker(self) -> None:
+        """See `memberscope.training.execution.work.Spec.begin_worker`."""
+        one_thread()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KerasWork:
+    """What all units of a fleet share.
+
+    Attributes:
+        spec: how each model is made.
+        x, y: all records (n, ...) and their labels (n,) int64.
+    """
+
+    spec: KerasSpec
+    x: NDArray[Any]
+    y: NDArray[np.int64]
+
+    def shared(self) -> Records | tf.Tensor:
+        """The records as all programs take them: made once for those of one process on this machine, once a unit on a cluster."""
+        from memberscope.training.keras.fit import to_tensor
+        from memberscope.training.keras.inputs import records_of
+
+        return records_of(self.x) if self.spec.recipe.batched else to_tensor(self.x)
+
+    def program(self, models: int, shared: Records | tf.Tensor) -> Program | Single:
+        """The compiled training of `models` models at once, or of one at a time where they do not train batched."""
+        import tensorflow as tf
+
+        from memberscope.training.keras.batched import Program
+
+        spec = self.spec
+        if not spec.recipe.batched:
+            return Single(self, shared)
+        labels = tf.constant(self.y, tf.int32)
+        return Program(spec.recipe, models=models, x=shared, y=labels, scale=spec.scale, classes=spec.classes)
 
 
 def group_size(recipe: Recipe, *, input_shape: Sequence[int], classes: int) -> int:
@@ -79,46 +105,28 @@ def split(
             positions=tuple(range(start, min(start + size, len(members)))),
             members=tuple(members[start : start + size]),
             seeds=tuple(int(seed) for seed in seeds[start : start + size]),
+            steps=recipe.epochs * sum(-(-len(index) // recipe.batch_size) for index in members[start : start + size]),
         )
         for start in range(0, len(members), size)
     ]
 
 
-def shared_records(work: Work) -> Records | tf.Tensor:
-    """The work's records as all its programs take them: made once for those of one process on this machine, once a unit on a cluster."""
-    from memberscope.training.keras.fit import to_tensor
-    from memberscope.training.keras.inputs import records_of
-
-    return records_of(work.x) if work.recipe.batched else to_tensor(work.x)
-
-
-def program(work: Work, models: int, x: Records | tf.Tensor) -> Program | Single:
-    """The compiled training of `models` models at once, or of one at a time where they do not train batched; `x`: `shared_records`."""
-    import tensorflow as tf
-
-    from memberscope.training.keras.batched import Program
-
-    if not work.recipe.batched:
-        return Single(work, x)
-    labels = tf.constant(work.y, tf.int32)
-    return Program(work.recipe, models=models, x=x, y=labels, scale=work.scale, classes=work.classes)
-
-
 class Single:
     """The compiled training of one model at a time, as `Program` is that of several; not safe for two threads at once either."""
 
-    def __init__(self, work: Work, x: tf.Tensor) -> None:
+    def __init__(self, work: KerasWork, x: tf.Tensor) -> None:
         """Build the model; `x` are the work's records."""
         from memberscope.training.keras.fit import Trainer
 
-        recipe, self._work = work.recipe, work
+        recipe, self._work = work.spec.recipe, work
         self._trainer = Trainer(
-            self._build(0), x, work.y, scale=work.scale, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate,
+            self._build(0), x, work.y, scale=work.spec.scale, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate,
             l2=recipe.l2, label_smoothing=recipe.label_smoothing, dropout=recipe.dropout,
         )  # fmt: skip
 
     def _build(self, seed: int) -> keras.Model:
-        return self._work.recipe.build(input_shape=self._work.x.shape[1:], classes=self._work.classes, seed=seed)
+        spec = self._work.spec
+        return spec.recipe.build(input_shape=self._work.x.shape[1:], classes=spec.classes, seed=seed)
 
     def train(
         self, members: Sequence[Index], seeds_of: Sequence[int], between_steps: Callable[[int], None]
@@ -128,15 +136,14 @@ class Single:
         for index, seed in zip(members, seeds_of, strict=True):
             self._trainer.model.set_weights(self._build(seed).get_weights())
             curves = self._trainer.run(
-                index, epochs=self._work.recipe.epochs, seed=seed, after_epoch=lambda epoch: None, between_steps=between_steps
+                index,
+                epochs=self._work.spec.recipe.epochs,
+                seed=seed,
+                after_epoch=lambda epoch: None,
+                between_steps=between_steps,
             )
             trained.append(TrainedModel(weights=self._trainer.model.get_weights(), curves=curves))
         return trained
-
-
-def train_unit(unit: Unit, work: Work, between_steps: Callable[[int], None]) -> list[TrainedModel]:
-    """Train the models of a unit; `between_steps` is called with the number of model steps just done, and may raise."""
-    return program(work, len(unit.members), shared_records(work)).train(unit.members, unit.seeds, between_steps)
 
 
 def a_thread_each() -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from memberscope.config import ModelConfig, TrainConfig
 from memberscope.errors import UserError
@@ -76,6 +76,10 @@ class Recipe:
         """Features of a record, units of each hidden layer, classes: what a dense model's kernels join."""
         hidden = hidden_widths(self.model, depth=self.depth, width=self.width, widths=self.widths)
         return (math.prod(input_shape), *hidden, classes)
+
+    def fields(self) -> dict[str, Any]:
+        """Names and values as they are."""
+        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
 
     def to_dict(self) -> dict[str, object]:
         """Names and plain values, for JSON and signatures."""

@@ -1,0 +1,107 @@
+"""The null control with refitting: what does an attack, fitted from scratch, find where membership means nothing?
+
+It sees what `memberscope.metrics.null_control`, which permutes membership on fixed scores, cannot: an attack that scores what it was
+trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import metrics, seeds
+from memberscope.attacks.base import Attack, AttackScores, Skip
+from memberscope.attacks.features import extract
+from memberscope.attacks.folds import canonical_order
+from memberscope.audit.blind import check_workers
+from memberscope.checks import BoolArray
+from memberscope.errors import UserError
+from memberscope.evidence import Evidence
+from memberscope.metrics.area import auc_value
+from memberscope.metrics.curve import rank
+from memberscope.predictions import Predictions
+from memberscope.unlogged import unlogged
+
+
+@unlogged()
+def refitted_null(
+    evidence: Evidence, attack: Attack, *, seed: int, draws: int = 20, workers: int | None = None
+) -> metrics.NullControl | Skip:
+    """Refit an attack `draws` times with the target's membership permuted within each class.
+
+    Records that share an id keep moving together: what is permuted is the membership of whole groups of the same size and
+    classes. The attack gets another seed in each draw. Membership of shadows, and all else in the evidence, stays.
+
+    Args:
+        evidence: as the attack gets it; never changed.
+        attack: of the registry, or any other.
+        seed: of permutations and refits. The observed AUC is that of `attack.score(evidence, seed=seed)`.
+        draws: how many, at least 1; the smallest p-value is 1 / (1 + `draws`).
+        workers: threads of each refit; None for all cores that this process may use.
+
+    Returns:
+        The observed AUC, the mean of the draws (0.5 where the attack is sound; a little under it at a few hundred records,
+        see `memberscope.attacks.crossfit`), the draws (draws,) and the one-sided p-value (1 + draws at least as high) / (1 + draws). The
+        `Skip` of an attack that cannot be made.
+
+    Raises:
+        UserError: `draws` or `workers` below 1.
+    """
+    if draws < 1:
+        raise UserError(f"draws: {draws}; allowed is 1 or more")
+    check_workers(workers)
+    observed = attack.score(evidence, seed=seed, workers=workers)
+    if isinstance(observed, Skip):
+        return observed
+    target = evidence.target
+    blocks = _blocks(target)
+    aucs = np.empty(draws)
+    for draw in range(draws):
+        member = _permuted(target.member, blocks, seeds.stream(seed, "controls", "refitted", draw))
+        changed = replace(evidence, target=replace(target, member=member))
+        result = attack.score(changed, seed=seeds.integer(seed, "controls", "refitted", draw), workers=workers)
+        if isinstance(result, Skip):
+            return result
+        aucs[draw] = _auc(result, member)
+    value = _auc(observed, target.member)
+    p_value = float((1 + np.count_nonzero(aucs >= value - 1e-12)) / (1 + draws))
+    return metrics.NullControl(auc=value, mean_auc=float(aucs.mean()), draws=aucs, p_value=p_value)
+
+
+def _auc(result: AttackScores, member: BoolArray) -> float:
+    return auc_value(rank(result.scores, member))
+
+
+def _blocks(target: Predictions) -> list[NDArray[np.intp]]:
+    """Positions (groups, records in a group), one array for each set of classes: rows of one array may swap membership.
+
+    Within a class, records stand in an order that does not depend on the order they came in.
+    """
+    n = len(target)
+    order = canonical_order(extract(target).values, target.member, target.labels, target.record_ids)
+    labels = np.zeros(n, dtype=np.int64) if target.labels is None else np.unique(target.labels, return_inverse=True)[1]
+    group = np.empty(n, dtype=np.intp)
+    if target.record_ids is None:
+        group[order] = np.arange(n)
+    else:
+        group = np.unique(target.record_ids, return_inverse=True)[1]
+    place = np.empty(n, dtype=np.intp)
+    place[order] = np.arange(n)
+    ordered = np.lexsort((place, labels, group))
+    sizes = np.bincount(group)
+    blocks = []
+    for size in np.unique(sizes):
+        table = ordered[(sizes == size)[group[ordered]]].reshape(-1, size)
+        _, kind = np.unique(labels[table], axis=0, return_inverse=True)
+        by_kind = np.argsort(kind, kind="stable")
+        blocks += np.split(table[by_kind], np.flatnonzero(np.diff(kind[by_kind])) + 1)
+    return blocks
+
+
+def _permuted(member: BoolArray, blocks: list[NDArray[np.intp]], rng: np.random.Generator) -> BoolArray:
+    out = member.copy()
+    for block in blocks:
+        out[block] = member[block[rng.permutation(len(block))]]
+    return out

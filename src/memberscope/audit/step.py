@@ -1,0 +1,53 @@
+"""The step of auditing, as a configuration asks for it: what entry points and the evaluator share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from memberscope.audit.controls import Controls, run_controls
+from memberscope.audit.report import AuditReport
+from memberscope.audit.run import run_audit
+from memberscope.config import AttackOptionsConfig
+from memberscope.evidence import Evidence
+
+
+def report_on(
+    evidence: Evidence,
+    config: AttackOptionsConfig,
+    *,
+    names: tuple[str, ...],
+    primary: str,
+    duplicates: str = "",
+    on_attack: Callable[[str], None] = lambda name: None,
+) -> AuditReport:
+    """Run an audit with the options of a configuration.
+
+    Args:
+        evidence: what is audited.
+        config: the options.
+        names: the attacks that `config` asks for, resolved.
+        primary: the primary attack that it asks for, resolved.
+        duplicates: what happens to exact copies; that of `config` unless given.
+        on_attack: see `memberscope.audit.run.run_audit`.
+    """
+    return run_audit(
+        evidence, attacks=names, primary=primary, slices=f"entire,{config.slices}", engine=config.engine,
+        seed=config.seed, refit=config.refit == "yes", min_records=config.min_records, prior=config.prior,
+        coin_flips=config.coin_flips == "yes", duplicates=duplicates or config.duplicates, delta=config.delta,
+        promise=config.promise, on_attack=on_attack,
+    )  # fmt: skip
+
+
+def audited_evidence(report: AuditReport, evidence: Evidence) -> Evidence:
+    """The evidence on the distinct records that the report is about."""
+    return evidence if report.distinct is None else report.distinct.evidence
+
+
+def controls_for(
+    config: AttackOptionsConfig, evidence: Evidence, report: AuditReport, names: tuple[str, ...], check: Callable[[], None]
+) -> Controls:
+    """The controls that a configuration asks for, on the distinct records; none with ``controls=none``."""
+    if config.controls == "none":
+        return Controls()
+    refit = config.controls == "full" and config.engine == "fast"
+    return run_controls(report, audited_evidence(report, evidence), attacks=names, seed=config.seed, refit=refit, check=check)

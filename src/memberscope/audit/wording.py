@@ -1,0 +1,101 @@
+"""An audit in words and tables, for people; nothing is decided by them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from memberscope.audit.comparisons import low_fpr_against_symmetric, neural_against_metric
+from memberscope.audit.controls import Controls
+from memberscope.audit.report import AuditReport
+from memberscope.metrics import registry
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def headline_table(report: AuditReport) -> pd.DataFrame:
+    """A row per attack on the entire data set: the figures that are compared across runs."""
+    import pandas as pd
+
+    rows = []
+    for cell in report.whole():
+        row: dict[str, Any] = {"attack": cell.attack}
+        for name in registry.summary():
+            figure = cell.figures.get(name)
+            if figure is None:
+                continue
+            row[name] = None if figure.status == "skipped" else round(figure.value, 4)
+            if figure.ci_low is not None:
+                row[f"{name}_ci"] = f"{figure.ci_low:.4f} to {figure.ci_high:.4f}"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def finding(report: AuditReport) -> str:
+    """What the primary attack of a report found, in words, with its interval and how it was chosen."""
+    found = report.headline
+    if found is None:
+        return "no attack could run."
+    told = {
+        "leaks": "tells members from non-members better than chance",
+        "odd": "ranks non-members above members: look at the split before trusting any figure",
+        "quiet": "cannot be told from chance with this many records",
+        "none": "has no interval to be judged by",
+    }[found.verdict]
+    auc = found.auc
+    span = "" if auc.ci_low is None or auc.ci_high is None else f", 95% interval {auc.ci_low:.3f} to {auc.ci_high:.3f}"
+    return f"{found.attack} {told} (AUC {auc.value:.3f}{span}; {found.how})."
+
+
+def copy_notes(report: AuditReport, *, overlap: bool = True) -> dict[str, str]:
+    """A sentence on exact copies on one side and, if `overlap`, one on records on both sides; only those with something to say."""
+    found = report.distinct
+    if found is None:
+        return {}
+    lines = {"copies": found.copies_line, "overlap": found.overlap_line if overlap else ""}
+    return {name: line for name, line in lines.items() if line}
+
+
+def summary(report: AuditReport, *, notes: Mapping[str, str], controls: Controls, details: Sequence[str] = ()) -> str:
+    """The markdown page: what was found and how sure it is, then what to know and the controls, then the table.
+
+    Args:
+        report: the audit.
+        notes: what a reader must know before any metric, by name.
+        controls: of the audit.
+        details: further sentences, of what else was logged.
+    """
+    target = report.target
+    lines = [
+        f"**{finding(report)}**",
+        f"{target.n_member:,} members against {target.n_nonmember:,} non-members, engine `{report.engine}`.",
+    ]
+    first = report.headline.attack if report.headline else ""
+    worst = [cell for cell in report.cells if (cell.attack, cell.slice) == (first, "worst_slice")]
+    if worst:
+        figure = worst[0].figures["auc"]
+        lines.append(
+            f"Worst slice by `{worst[0].attack}`: {figure.reason}: AUC {figure.value:.3f} ({figure.ci_low:.3f} to {figure.ci_high:.3f})."
+        )
+    lines += [
+        *notes.values(),
+        *controls.sentences().values(),
+        neural_against_metric(report),
+        low_fpr_against_symmetric(report),
+        *details,
+    ]
+    skipped = {cell.attack: cell.reason for cell in report.cells if cell.slice == "entire" and cell.status != "ok"}
+    lines += [f"Skipped: `{attack}`, {reason}." for attack, reason in skipped.items()]
+    lines.append("Figures of different attacks are not to be compared as if they measured one thing; see GLOSSARY.md.")
+    return "\n\n".join(line for line in lines if line) + "\n\n" + markdown(headline_table(report)) + "\n"
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A frame as a markdown table; missing values are empty."""
+
+    def cell(value: Any) -> str:
+        return "" if value is None or value != value else str(value)
+
+    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(object).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(cell(value) for value in row) + " |" for row in rows)

@@ -1,0 +1,200 @@
+"""What a configuration asks for, resolved once: data, sizes, label noise, trainer, execution, attacks. Studies take it from here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from memberscope.attacks import registry
+from memberscope.audit.run import check_engine, resolve_attacks, resolve_primary, tfp_slicings
+from memberscope.config import AuditConfig, DataConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
+from memberscope.datasets import LabeledData, Sizes, duplicates, load_dataset
+from memberscope.errors import UserError
+from memberscope.interrupt import StopFlag
+from memberscope.plans.split import Index, Plan, make_plan, replace_labels, resolve_sizes
+from memberscope.slices import check_names
+from memberscope.training.recipe import Recipe
+from memberscope.training.store import Store
+from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, jobs_for
+
+# ---------------------------------------------------------------------------------------------------------------------------- data
+
+
+def load_data(config: RecordsConfig, *, name: str = "", each_once: bool = False) -> LabeledData:
+    """The data set that a configuration names, all classes.
+
+    Args:
+        config: where it lies, and what happens to copies.
+        name: of another data set than the configuration's own.
+        each_once: for a study whose plan needs each record once: UserError where copies were kept.
+    """
+    data = load_dataset(
+        name or config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates
+    )
+    if each_once:
+        duplicates.check_each_once(data)
+    return data
+
+
+def choose_classes(data: LabeledData, config: RecordsConfig) -> LabeledData:
+    """The classes that a configuration asks for, drawn by its own seed where they are drawn."""
+    seed: int = getattr(config, "seed", 0)
+    return data.choose(config.classes, choice=config.class_choice, seed=seed)
+
+
+def noise_share(data: LabeledData, config: RecordsConfig) -> float:
+    """The share of labels to replace: the data set's own unless set."""
+    return data.noise_share(config.label_noise)
+
+
+def with_noise(data: LabeledData, config: RecordsConfig, sides: Mapping[str, Index], *, seed: int) -> LabeledData:
+    """The data with the labels of each side replaced as a configuration asks."""
+    share = noise_share(data, config)
+    return data.with_labels(replace_labels(data.y, sides, share=share, classes=data.classes, seed=seed))
+
+
+def members_of(data: LabeledData, config: RecordsConfig, *, parts: int) -> int:
+    """Members of each model of a fleet: as asked, or the data set's usual number if it is at most 1 / `parts` of the records."""
+    if config.members != "auto":
+        return int(config.members)
+    largest = len(data) // parts
+    usual = data.sizes.members if data.sizes else 0
+    return min(usual, largest) if usual else largest
+
+
+# ------------------------------------------------------------------------------------------------------------------ trainer, fleets
+
+
+def trainer_for(model: ModelConfig, train: TrainConfig) -> Trainer:
+    """The trainer that configurations ask for."""
+    return trainer_of(Recipe.of(model, train))
+
+
+def trainer_of(recipe: Recipe) -> Trainer:
+    """The built-in trainer of a recipe."""
+    from memberscope.training.keras.trainer import KerasTrainer
+
+    return KerasTrainer(recipe=recipe)
+
+
+def facts_of(data: LabeledData, *, members: int | None = None) -> DataFacts:
+    """What a trainer must know of the data before it accepts them."""
+    return DataFacts(shape=data.shape, classes=data.classes, members=members)
+
+
+def open_store(config: FleetConfig) -> Store | None:
+    """The folder of finished models, or None where nothing is to be kept."""
+    return None if config.store in ("", "none") else Store(Path(config.store), reuse=config.reuse)
+
+
+def train_fleet(
+    trainer: Trainer, data: LabeledData, members: Sequence[Index], seeds: Sequence[int], config: FleetConfig, stop: StopFlag,
+    *, label: str = "models",
+) -> Fleet:  # fmt: skip
+    """Train a model for each index set as a configuration asks, from the store as far as it has them."""
+    workers = None if config.workers == "auto" else int(config.workers)
+    run = Execution(store=open_store(config), workers=workers, scheduler=config.scheduler, label=label, stop=stop)
+    return trainer.train(jobs_for(data, members, seeds), run)
+
+
+# ------------------------------------------------------------------------------------------------------- one target and its audit
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditRequest:
+    """How a trained model is audited.
+
+    Attributes:
+        attacks: names, resolved.
+        primary: the primary attack, resolved, or ``auto``.
+        slices: as `memberscope.audit.run.run_audit` takes them.
+        engine: ``fast`` or ``tfp``.
+        every: epochs from one look at the training to the next.
+    """
+
+    attacks: tuple[str, ...]
+    primary: str
+    slices: str | dict[str, str]
+    engine: str
+    every: int
+
+
+def audit_request(config: AuditConfig, *, classes: int) -> AuditRequest:
+    """What a configuration asks of the audit of one model without shadows.
+
+    Raises:
+        UserError: an unknown engine, attack or slice, or only attacks that need shadow models.
+    """
+    check_engine(config.engine)
+    names = resolve_attacks(config.attacks, engine=config.engine)
+    if not any(registry.get(name).needs <= {"target"} for name in names):
+        raise UserError(
+            f"attacks={config.attacks}: all need shadow models; allowed here: all, tfp, threshold, trained, or some of them"
+        )
+    primary = resolve_primary(config.primary, names, present=("target",))
+    slices: str | dict[str, str] = "all"
+    if config.slices != "auto":
+        check_names(config.slices, classes=classes)
+        if config.engine == "tfp":
+            tfp_slicings(config.slices)
+        slices = f"entire,{config.slices}"  # every summary speaks of all records first
+    elif config.engine == "tfp":
+        slices = {"threshold": "all", "trained": "entire"}
+    return AuditRequest(attacks=names, primary=primary, slices=slices, engine=config.engine, every=config.audit_every)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What one target is trained and audited on, but for its seed.
+
+    Attributes:
+        data: the chosen classes, labels as they are.
+        sizes: records a side.
+        noise: the share of labels to replace.
+    """
+
+    data: LabeledData
+    sizes: Sizes
+    noise: float
+
+    def prepare(self, seed: int) -> Prepared:
+        """The sides and the labels for a seed."""
+        plan = make_plan(self.data.y, self.sizes, seed=seed)
+        labels = replace_labels(self.data.y, plan.sides, share=self.noise, classes=self.data.classes, seed=seed)
+        return Prepared(data=self.data.with_labels(labels), plan=plan, noise=self.noise, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A data set with its plan for one seed: what a model is trained and audited on.
+
+    Attributes:
+        data: the records, labels after noise.
+        plan: who is a member.
+        noise: the share of labels that were replaced.
+        seed: of the plan.
+    """
+
+    data: LabeledData
+    plan: Plan
+    noise: float
+    seed: int
+
+
+def target_of(data: LabeledData, config: DataConfig) -> Target:
+    """What a target of these classes is trained and audited on; UserError if the sizes do not fit."""
+    sizes = resolve_sizes(
+        available=len(data), members=config.members, nonmembers=config.nonmembers, validation=config.validation, defaults=data.sizes
+    )  # fmt: skip
+    return Target(data=data, sizes=sizes, noise=noise_share(data, config))
+
+
+def check_trainer(trainer: Trainer, target: Target) -> None:
+    """Raise UserError where the trainer cannot be trained on the target's members, or has nothing to look at by epoch."""
+    trainer.check(facts_of(target.data))
+    batch = trainer.params.get("batch_size")
+    if isinstance(batch, int) and batch > target.sizes.members:
+        raise UserError(
+            f"batch_size={batch}: more than the {target.sizes.members} members; allowed: 1 to {target.sizes.members}"
+        )
