@@ -57,8 +57,10 @@ def fault_of(result: object, n: int) -> str:
     if not isinstance(result, AttackScores):
         return f"gave {type(result).__name__}; expected AttackScores or a Skip"
     scores = result.scores
-    if not isinstance(scores, np.ndarray) or scores.dtype != np.float64:
-        return f"gave scores of type {getattr(scores, 'dtype', type(scores).__name__)}; expected float64"
+    if not isinstance(scores, np.ndarray):
+        return f"gave scores of type {type(scores).__name__}; expected an array of float64"
+    if scores.dtype != np.float64:
+        return f"gave scores of type {scores.dtype}; expected float64"
     if scores.shape != (n,):
         return f"gave scores of shape {scores.shape}; expected ({n},), one a record"
     if not np.isfinite(scores).all():

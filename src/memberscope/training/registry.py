@@ -1,20 +1,32 @@
-"""Every trainer by its name: what makes and trains a model is looked up here, so that a study names no framework.
+"""Every trainer by its name, the option ``trainer``: studies look up here what trains their models, and name no framework.
 
-Another package adds a trainer by an entry point of the group ``memberscope.trainers``, or by `register`: a callable that makes it. A
-built-in one is a function that imports its framework when it is called.
+Another package adds a trainer by an entry point of the group ``memberscope.trainers``, or by `register`: a callable that takes a
+`memberscope.training.recipe.Recipe`, the options of architecture and training, and gives a `memberscope.training.trainer.Trainer`. What it
+has no use for in the recipe it ignores, or refuses with a UserError. A framework is imported when the callable is called.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from memberscope.errors import UserError, nearest
 from memberscope.plugins import Registry
+from memberscope.training.recipe import Recipe
+from memberscope.training.trainer import Trainer
 
-Factory = Callable[..., Any]
-"""Makes a trainer."""
+Factory = Callable[[Recipe], Trainer]
+"""Makes a trainer from the options of architecture and training."""
 
-TRAINERS: dict[str, Factory] = {}
+
+def keras(recipe: Recipe) -> Trainer:
+    """The built-in models, trained with TensorFlow."""
+    from memberscope.training.keras.trainer import KerasTrainer
+
+    return KerasTrainer(recipe=recipe)
+
+
+KERAS = "keras"
+TRAINERS: dict[str, Factory] = {KERAS: keras}
 """Those that come with memberscope."""
 
 
@@ -46,6 +58,12 @@ def names() -> tuple[str, ...]:
     return _REGISTRY.names()
 
 
-def get(name: str) -> Factory:
-    """What makes the trainer of that name; UserError with the nearest names for an unknown one."""
-    return _REGISTRY.get(name)
+def make(name: str, recipe: Recipe) -> Trainer:
+    """The trainer of that name for a recipe.
+
+    Raises:
+        UserError: an unknown name, with the nearest; a plug-in that cannot be loaded; or a recipe that the trainer refuses.
+    """
+    if name not in _REGISTRY:
+        raise UserError(f"trainer={name}: unknown{nearest(name, names())}; allowed: {', '.join(names())}")
+    return _REGISTRY.get(name)(recipe)
