@@ -13,31 +13,31 @@ from numpy.typing import NDArray
 from memberscope import seeds
 from memberscope.checks import row_chunks
 
-Records = NDArray[Any]
+Inputs = NDArray[Any]
 SHIFTS = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))
 BIT_RATES = (0.02, 0.05, 0.1, 0.25)
 NOISE_SCALES = (0.02, 0.1, 0.4, 1.2)
 """Under the weakest, labels only begin to change; under the strongest, hardly any stay, so that few records tie at the top."""
 
 
-def is_image(x: Records) -> bool:
+def is_image(x: Inputs) -> bool:
     """(n, height, width, channels) with one or three channels?"""
     return x.ndim == 4 and x.shape[-1] in (1, 3)
 
 
-def is_binary(x: Records) -> bool:
+def is_binary(x: Inputs) -> bool:
     """Only zeros and ones?"""
     return x.dtype == np.bool_ or bool(((x == 0) | (x == 1)).all())
 
 
-def shifted(x: Records, down: int, right: int) -> Records:
+def shifted(x: Inputs, down: int, right: int) -> Inputs:
     """Images (n, h, w, c) moved by whole pixels, the border repeated."""
     padded = np.pad(x, ((0, 0), (abs(down),) * 2, (abs(right),) * 2, (0, 0)), mode="edge")
     top, left = abs(down) - down, abs(right) - right
     return padded[:, top : top + x.shape[1], left : left + x.shape[2]]
 
 
-def augmentations(x: Records, queries: int) -> Iterator[Records]:
+def augmentations(x: Inputs, queries: int) -> Iterator[Inputs]:
     """The records themselves, then copies moved by one pixel (Carlini et al. 2022, section VI, query such copies of images).
 
     Args:
@@ -52,7 +52,7 @@ def augmentations(x: Records, queries: int) -> Iterator[Records]:
         yield shifted(x, down, right) if (down, right) != (0, 0) else x
 
 
-def perturbations(x: Records, copies: int, *, seed: int) -> Iterator[Records]:
+def perturbations(x: Inputs, copies: int, *, seed: int) -> Iterator[Inputs]:
     """Random copies at four strengths in turn (Choquette-Choo et al. 2021, section 4, robustness to random noise).
 
     Bits are flipped with the probabilities `BIT_RATES`; other numbers get Gaussian noise of `NOISE_SCALES` times their range, see
@@ -73,7 +73,7 @@ def perturbations(x: Records, copies: int, *, seed: int) -> Iterator[Records]:
         )
 
 
-def perturbed(x: Records, *, bit_rate: float, noise_scale: float, rng: np.random.Generator) -> Records:
+def perturbed(x: Inputs, *, bit_rate: float, noise_scale: float, rng: np.random.Generator) -> Inputs:
     """One random copy: bits flipped with probability `bit_rate`, or Gaussian noise of `noise_scale` times the numbers' range.
 
     The range is 255 for bytes, 1 for floats in [0, 1], and else each feature's own among `x`; copies are clipped to it.
@@ -92,7 +92,7 @@ def perturbed(x: Records, *, bit_rate: float, noise_scale: float, rng: np.random
     return out
 
 
-def _range(x: Records) -> tuple[Any, Any]:
+def _range(x: Inputs) -> tuple[Any, Any]:
     """The smallest and largest values that a copy may have, for all features together or for each."""
     if x.dtype == np.uint8:
         return 0.0, 255.0

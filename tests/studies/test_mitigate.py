@@ -176,8 +176,8 @@ def test_what_is_kept_is_named_by_all_that_makes_it(monkeypatch: pytest.MonkeyPa
 
     def name(training: str, **changes: object) -> str:
         config = MitigateConfig(**({**TINY, "store": "kept"} | changes))
-        bench = mitigate.prepare(data, config, config.seed)
-        return str(defended.kept_at(training, bench, trainer_for(config, config), config, shadows=True))
+        split = mitigate.prepare(data, config, config.seed)
+        return str(defended.kept_at(training, split, trainer_for(config, config), config, shadows=True))
 
     data = load_dataset("digits", data_dir="", archive_dir="")
     for training, changes in (

@@ -23,13 +23,13 @@ def _prepare(data: DataConfig, seed: int = 0) -> setup.Prepared:
 def _train_and_audit(
     prepared: setup.Prepared, model: ModelConfig, train: TrainConfig, audit: AuditConfig, tracker: MemoryTracker, stop: StopFlag,
     setting: str,
-) -> model_audit.Trained:  # fmt: skip
+) -> model_audit.AuditedModel:  # fmt: skip
     request = setup.audit_request(audit, classes=prepared.data.classes)
     trainer = setup.trainer_for(model, train)
     return model_audit.train_and_audit(prepared, trainer, request, tracker, stop, setting=setting, asked=audit)
 
 
-def _train(seed: int = 0, data: DataConfig = SMALL, **audit: object) -> tuple[model_audit.Trained, MemoryTracker]:
+def _train(seed: int = 0, data: DataConfig = SMALL, **audit: object) -> tuple[model_audit.AuditedModel, MemoryTracker]:
     tracker = MemoryTracker()
     settings = AuditConfig(attacks="threshold", **audit)
     model = ModelConfig(model="dense", depth=1)
@@ -38,11 +38,11 @@ def _train(seed: int = 0, data: DataConfig = SMALL, **audit: object) -> tuple[mo
 
 
 @pytest.fixture(scope="module")
-def run() -> tuple[model_audit.Trained, MemoryTracker]:
+def run() -> tuple[model_audit.AuditedModel, MemoryTracker]:
     return _train()
 
 
-def test_untrained_epoch_is_at_chance(run: tuple[model_audit.Trained, MemoryTracker]) -> None:
+def test_untrained_epoch_is_at_chance(run: tuple[model_audit.AuditedModel, MemoryTracker]) -> None:
     first = run[0].history.iloc[0]
     assert first["epoch"] == 0
     assert 0.0 <= first["train_accuracy"] < 0.3, "near one in ten classes"
@@ -58,7 +58,9 @@ def test_audits_fall_where_they_should_and_always_at_the_end() -> None:
     assert sorted(tracker.logged_metrics["train/accuracy"]) == [0, 1, 2, 3, 4]
 
 
-def test_logged_figures_are_those_of_the_report_and_of_the_predictions(run: tuple[model_audit.Trained, MemoryTracker]) -> None:
+def test_logged_figures_are_those_of_the_report_and_of_the_predictions(
+    run: tuple[model_audit.AuditedModel, MemoryTracker],
+) -> None:
     trained, tracker = run
     target = trained.predictions
     scores = -signals.loss_nats(target)
@@ -73,7 +75,7 @@ def test_logged_figures_are_those_of_the_report_and_of_the_predictions(run: tupl
     assert row["value"].item() == tracker.latest("advantage/threshold_entropy")
 
 
-def test_what_a_run_holds(run: tuple[model_audit.Trained, MemoryTracker]) -> None:
+def test_what_a_run_holds(run: tuple[model_audit.AuditedModel, MemoryTracker]) -> None:
     trained, tracker = run
     assert {"config.json", "model_summary.txt", "data_sample.png", "roc.png", "roc.csv", "attacks.csv", "attacks.json"} <= set(
         tracker.artifacts
@@ -89,7 +91,7 @@ def test_what_a_run_holds(run: tuple[model_audit.Trained, MemoryTracker]) -> Non
     assert area(kept["fpr"], kept["tpr"]) == pytest.approx(area(whole.fpr, whole.tpr), abs=1e-9)
 
 
-def test_same_seed_same_metrics_other_seed_others(run: tuple[model_audit.Trained, MemoryTracker]) -> None:
+def test_same_seed_same_metrics_other_seed_others(run: tuple[model_audit.AuditedModel, MemoryTracker]) -> None:
     assert _train()[1].logged_metrics == run[1].logged_metrics
     assert _train(seed=1)[1].logged_metrics != run[1].logged_metrics
 

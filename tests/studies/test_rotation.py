@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from memberscope.plans.shadow import ShadowPlan
-from memberscope.studies.shadow.evidence import Bench
+from memberscope.studies.shadow.evidence import FleetOutputs
 from memberscope.studies.shadow.rotation import (
     FIGURES,
     ONE_QUERY,
-    Claim,
+    Ordering,
     claims,
     counts,
     judge,
@@ -34,7 +34,7 @@ def _frame(first: np.ndarray, second: np.ndarray, *, figure: str = "auc") -> pd.
     return pd.DataFrame(rows)
 
 
-CLAIM = Claim(
+CLAIM = Ordering(
     text="first above second", source="nobody", figure="auc", first=("lira_online", None), second=("threshold_loss", 0)
 )
 
@@ -79,7 +79,7 @@ def test_a_clear_difference_is_confirmed_or_refuted_and_a_small_one_undecided() 
 def test_few_targets_or_a_missing_attack_are_not_tested() -> None:
     few = judge(_frame(np.full(4, 0.7), np.linspace(0.5, 0.6, 4)), [CLAIM])
     assert few["verdict"].tolist() == ["not tested"]
-    absent = Claim(text="x", source="y", figure="auc", first=("rmia_online", None), second=("threshold_loss", 0))
+    absent = Ordering(text="x", source="y", figure="auc", first=("rmia_online", None), second=("threshold_loss", 0))
     row = judge(_frame(np.full(8, 0.7), np.full(8, 0.5)), [absent]).iloc[0]
     assert row["verdict"] == "not tested"
     (line,) = sentences(judge(_frame(np.full(8, 0.7), np.full(8, 0.5)), [absent]))
@@ -90,7 +90,9 @@ def test_few_targets_or_a_missing_attack_are_not_tested() -> None:
 
 
 def test_at_least_is_not_refuted_by_a_draw() -> None:
-    claim = Claim(text="x", source="y", figure="auc", first=("lira_online", None), second=("threshold_loss", 0), at_least=True)
+    claim = Ordering(
+        text="x", source="y", figure="auc", first=("lira_online", None), second=("threshold_loss", 0), at_least=True
+    )
     values = np.linspace(0.5, 0.6, 8)
     assert judge(_frame(values, values), [claim])["verdict"].tolist() == ["confirmed"]
     assert judge(_frame(values - 0.05 - 0.001 * np.arange(8), values), [claim])["verdict"].tolist() == ["refuted"]
@@ -98,7 +100,9 @@ def test_at_least_is_not_refuted_by_a_draw() -> None:
 
 def test_at_least_is_held_to_the_adjusted_level_like_any_claim() -> None:
     """An interval just above 0 confirms it alone (p = 0.04), and not as one of seven (0.28)."""
-    claim = Claim(text="x", source="y", figure="auc", first=("lira_online", None), second=("threshold_loss", 0), at_least=True)
+    claim = Ordering(
+        text="x", source="y", figure="auc", first=("lira_online", None), second=("threshold_loss", 0), at_least=True
+    )
     values, noise = np.linspace(0.5, 0.6, 8), 0.01 * np.random.default_rng(3).normal(size=8)
     noise -= noise.mean()
     base = values + noise + 2.5 * noise.std(ddof=1) / np.sqrt(8)
@@ -120,7 +124,7 @@ def test_one_reference_is_one_shadow_where_they_do_not_come_in_pairs() -> None:
 def test_no_difference_is_called_one_in_about_a_twentieth_of_studies() -> None:
     """Seven true nulls a study, Holm: at least one false verdict in about 5% of 200 studies; 2 to 22 of them fail once in 1,000."""
     rng = np.random.default_rng(2)
-    stated = [Claim(text=f"{k}", source="nobody", figure="auc", first=(f"a{k}", 4), second=(f"b{k}", 4)) for k in range(7)]
+    stated = [Ordering(text=f"{k}", source="nobody", figure="auc", first=(f"a{k}", 4), second=(f"b{k}", 4)) for k in range(7)]
     names = [f"{side}{k}" for k in range(7) for side in "ab"]
     frame = pd.DataFrame({"target": np.tile(np.arange(8), 14), "attack": np.repeat(names, 8), "shadows": 4})
     wrong = 0
@@ -154,8 +158,8 @@ def test_lira_is_scored_with_and_without_copies() -> None:
     said = {"data": data, "plan": plan, "fleet": None, "logits": logits, "population": logits[:, :0]}
     copies = np.repeat(logits[:, :, None], 2, axis=2) + rng.normal(size=(models, n, 2, 3))
     attacks = rotated_attacks(["lira_offline", "metric_confidence"])
-    with_copies = rotate(Bench(**said, augmented=copies), attacks, seed=0).set_index("attack")["auc"]
-    alone = rotate(Bench(**said), attacks, seed=0).set_index("attack")["auc"]
+    with_copies = rotate(FleetOutputs(**said, augmented=copies), attacks, seed=0).set_index("attack")["auc"]
+    alone = rotate(FleetOutputs(**said), attacks, seed=0).set_index("attack")["auc"]
     assert with_copies[f"lira_offline{ONE_QUERY}"] == alone["lira_offline"]
     assert with_copies["lira_offline"] != alone["lira_offline"]
     assert f"lira_offline{ONE_QUERY}" not in alone

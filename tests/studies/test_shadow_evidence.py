@@ -10,7 +10,7 @@ import pytest
 from memberscope.datasets import LabeledData
 from memberscope.interrupt import StopFlag
 from memberscope.plans.shadow import make_shadow_plan
-from memberscope.studies.shadow.evidence import Bench, ask
+from memberscope.studies.shadow.evidence import FleetOutputs, query_fleet
 
 N, CLASSES, SHADOWS = 400, 3, 4
 
@@ -21,7 +21,7 @@ class Telltale:
     def __init__(self, models: int) -> None:
         self.models = models
 
-    def logits(self, x: np.ndarray) -> np.ndarray:
+    def outputs(self, x: np.ndarray) -> np.ndarray:
         said = np.zeros((self.models, len(x), CLASSES), dtype=np.float32)
         said[:, :, 0] = np.arange(self.models)[:, None]
         said[:, :, 1] = x[:, 4, 4, 0]
@@ -29,7 +29,7 @@ class Telltale:
         return said
 
 
-def _bench(design: str) -> Bench:
+def _outputs(design: str) -> FleetOutputs:
     rng = np.random.default_rng(0)
     x = np.zeros((N, 8, 8, 1), dtype=np.float32)
     x[:, 4, 4, 0] = np.arange(N)
@@ -39,17 +39,17 @@ def _bench(design: str) -> Bench:
     )
     fleet: Any = Telltale(plan.n_models)
     with StopFlag() as stop:
-        return ask(data, plan, fleet, copies=3, stop=stop)
+        return query_fleet(data, plan, fleet, copies=3, stop=stop)
 
 
 @pytest.mark.parametrize("design", ["half", "disjoint"])
 @pytest.mark.parametrize("some", [False, True])
 def test_models_records_and_membership_stand_where_they_belong(design: str, some: bool) -> None:
-    bench = _bench(design)
-    plan = bench.plan
+    outputs = _outputs(design)
+    plan = outputs.plan
     for target in plan.targets.tolist():
         shadows = plan.shadows_of(target)[: 2 if some else None]
-        found = bench.evidence(target, shadows if some else None)
+        found = outputs.evidence(target, shadows if some else None)
         assert found.shadows is not None
         assert found.population is not None
         assert found.augmented is not None
@@ -58,7 +58,7 @@ def test_models_records_and_membership_stand_where_they_belong(design: str, some
         assert (found.target.logits[:, 0] == target).all()
         np.testing.assert_array_equal(found.target.logits[:, 1], audited)
         np.testing.assert_array_equal(found.target.member, np.isin(audited, plan.members(target)))
-        np.testing.assert_array_equal(found.target.labels, bench.data.y[audited])
+        np.testing.assert_array_equal(found.target.labels, outputs.data.y[audited])
         assert found.shadows.logits is not None
         np.testing.assert_array_equal(found.shadows.logits[:, 0, 0], shadows)
         for row, model in enumerate(shadows.tolist()):

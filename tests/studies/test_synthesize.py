@@ -12,6 +12,7 @@ import pytest
 from memberscope.config import ShadowStudyConfig, SynthesizeConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
+from memberscope.studies import setup
 from memberscope.studies.result import StudyResult
 from memberscope.studies.shadow import study as shadow
 from memberscope.studies.synthesize import study as synthesize
@@ -80,13 +81,13 @@ def test_real_records_and_junk_are_as_many_as_the_records_made(
 ) -> None:
     """80 records are made where the pool holds 240: what differs between shadows is then their data and not their number."""
     sizes: dict[str, set[int]] = {}
-    whole = synthesize.train
+    whole = setup.train_fleet
 
-    def watched(data: Any, members: Any, *rest: Any, label: str) -> Any:
+    def watched(trainer: Any, data: Any, members: Any, *rest: Any, label: str) -> Any:
         sizes[label] = {len(index) for index in members}
-        return whole(data, members, *rest, label=label)
+        return whole(trainer, data, members, *rest, label=label)
 
-    monkeypatch.setattr(synthesize, "train", watched)
+    monkeypatch.setattr(setup, "train_fleet", watched)
     _run(table, tmp_path, method="noisy,marginal", fleets=1, records=80)
     for label in ("real", "junk", "noisy", "marginal"):
         assert sizes[f"fleet 0, {label}"] == {40}

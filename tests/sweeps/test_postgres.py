@@ -18,7 +18,7 @@ import pytest
 
 from memberscope.errors import UserError
 from memberscope.sweeps import storage as storages
-from memberscope.sweeps.trials import Ledger
+from memberscope.sweeps.trials import TrialQueue
 
 INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) if Path("/usr/lib/postgresql").is_dir() else []
 pytestmark = [
@@ -63,7 +63,7 @@ def url() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-OPENED: list[Ledger] = []
+OPENED: list[TrialQueue] = []
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ def closed() -> Iterator[None]:
         OPENED.pop().close()
 
 
-def _ledger(url: str, name: str, *, heartbeat: int = 60, epochs: int = 4) -> Ledger:
+def _ledger(url: str, name: str, *, heartbeat: int = 60, epochs: int = 4) -> TrialQueue:
     storage = storages.open_storage(storages.storage_url(url, Path()), heartbeat=heartbeat)
     try:
         study = storages.open_study(storage, name, {"epochs": epochs}, directions=["minimize"])
@@ -82,7 +82,7 @@ def _ledger(url: str, name: str, *, heartbeat: int = 60, epochs: int = 4) -> Led
         storage.remove_session()
         storage.engine.dispose()
         raise
-    OPENED.append(Ledger(study=study, storage=storage))
+    OPENED.append(TrialQueue(study=study, storage=storage))
     return OPENED[-1]
 
 
@@ -92,13 +92,13 @@ def test_workers_share_the_queue_and_close_each_trial_once(url: str) -> None:
     closed: list[int] = []
     start = threading.Barrier(len(ledgers))
 
-    def work(ledger: Ledger) -> None:
+    def work(queue: TrialQueue) -> None:
         start.wait()
-        while claims := ledger.claim():
-            closed.extend(claim.number for claim in claims if ledger.complete(claim, {"figures": {}}, [0.0]))
-        ledger.close()
+        while claims := queue.claim():
+            closed.extend(claim.number for claim in claims if queue.complete(claim, {"figures": {}}, [0.0]))
+        queue.close()
 
-    threads = [threading.Thread(target=work, args=(ledger,)) for ledger in ledgers]
+    threads = [threading.Thread(target=work, args=(queue,)) for queue in ledgers]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -108,17 +108,17 @@ def test_workers_share_the_queue_and_close_each_trial_once(url: str) -> None:
 
 
 def test_a_silent_worker_loses_its_trial(url: str) -> None:
-    ledger = _ledger(url, "silent", heartbeat=1)
-    ledger.enqueue_cells({"a": {"width": 8}}, [0])
-    (lost,) = ledger.claim()
+    queue = _ledger(url, "silent", heartbeat=1)
+    queue.enqueue_cells({"a": {"width": 8}}, [0])
+    (lost,) = queue.claim()
     deadline = time.monotonic() + 30
-    while not ledger.trials("WAITING") and time.monotonic() < deadline:
+    while not queue.trials("WAITING") and time.monotonic() < deadline:
         time.sleep(0.3)
-        ledger.revive()
-    (again,) = ledger.claim()
+        queue.revive()
+    (again,) = queue.claim()
     assert again.attrs["cell"] == "a"
-    assert ledger.complete(again, {}, [0.0])
-    assert not ledger.complete(lost, {}, [0.0])
+    assert queue.complete(again, {}, [0.0])
+    assert not queue.complete(lost, {}, [0.0])
 
 
 def test_another_space_is_refused(url: str) -> None:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from memberscope.sweeps import storage as storages
-from memberscope.sweeps.trials import Ledger, trial_key
+from memberscope.sweeps.trials import TrialQueue, trial_key
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTHS, SEEDS = (4, 8, 16, 32), 3
@@ -57,14 +57,14 @@ def test_killed_workers_and_a_killed_sweep_lose_nothing_and_repeat_nothing(store
     database = store / "studies" / storages.DATABASE
     _wait(sweep, database.is_file)
     _wait(sweep, lambda: len(_workers(sweep)) == 2)
-    ledger: Ledger | None = None
+    queue: TrialQueue | None = None
 
     def states() -> Counter[str]:
-        nonlocal ledger
-        if ledger is None:
+        nonlocal queue
+        if queue is None:
             opened = storages.open_storage(f"sqlite:///{database}", heartbeat=1)
-            ledger = Ledger(study=storages.load_study(opened, "s"), storage=opened)
-        return Counter(trial.state.name for trial in ledger.trials())
+            queue = TrialQueue(study=storages.load_study(opened, "s"), storage=opened)
+        return Counter(trial.state.name for trial in queue.trials())
 
     try:
         _wait(sweep, lambda: states()["COMPLETE"] >= 1 and states()["RUNNING"] >= 1)
@@ -77,18 +77,18 @@ def test_killed_workers_and_a_killed_sweep_lose_nothing_and_repeat_nothing(store
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         sweep.communicate()
-    assert ledger is not None
-    kept = {trial_key(trial): trial.number for trial in ledger.trials("COMPLETE")}
+    assert queue is not None
+    kept = {trial_key(trial): trial.number for trial in queue.trials("COMPLETE")}
     assert 0 < len(kept) < len(GRID)
 
     again = _start(store, workers="1")
     out, err = again.communicate(timeout=400)
     assert again.returncode == 0, err[-3000:]
-    done = ledger.trials("COMPLETE")
+    done = queue.trials("COMPLETE")
     assert sorted(trial_key(trial) for trial in done) == GRID
     assert {key: number for key, number in ((trial_key(t), t.number) for t in done) if key in kept} == kept
     assert states()["FAIL"] >= 1, "something was killed mid-trial"
-    assert not ledger.trials("RUNNING", "WAITING")
+    assert not queue.trials("RUNNING", "WAITING")
 
     client = mlflow.MlflowClient(f"sqlite:///{store}/mlflow.db")
     runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
@@ -105,7 +105,7 @@ def test_killed_workers_and_a_killed_sweep_lose_nothing_and_repeat_nothing(store
     same, err = third.communicate(timeout=120)
     assert third.returncode == 0, err[-3000:]
     assert same.split("store:")[0] == out.split("store:")[0], "complete: a no-op that prints the answer"
-    assert len(ledger.trials()) == len(ledger.study.get_trials())
+    assert len(queue.trials()) == len(queue.study.get_trials())
     assert len(client.search_runs([last.info.experiment_id])) == len(runs) + 1
 
     other = _start(store, epochs="3")

@@ -10,7 +10,7 @@ from tensorflow import keras
 from memberscope.training.keras import batched
 from memberscope.training.keras.batched import Program, initial_weights
 from memberscope.training.keras.fit import epoch_order
-from memberscope.training.keras.inputs import DenseRecords, SparseRecords, records_of
+from memberscope.training.keras.inputs import DenseSource, SparseSource, source_of
 from memberscope.training.keras.weights import TrainedModel
 from memberscope.training.recipe import Recipe
 
@@ -29,7 +29,7 @@ def _recipe(**changes: object) -> Recipe:
 
 def _train(recipe: Recipe, members: list[np.ndarray] = MEMBERS, x: np.ndarray = X) -> list[TrainedModel]:
     scale = 255.0 if x.dtype == np.uint8 else 1.0
-    program = Program(recipe, models=len(members), x=records_of(x), y=tf.constant(Y, tf.int32), scale=scale, classes=CLASSES)
+    program = Program(recipe, models=len(members), x=source_of(x), y=tf.constant(Y, tf.int32), scale=scale, classes=CLASSES)
     return program.train(members, SEEDS[: len(members)], lambda steps: None)
 
 
@@ -83,7 +83,7 @@ def test_records_of_mostly_zeros_train_as_those_of_keras_fit() -> None:
     x = np.where(RNG.random((N, *SHAPE)) < 0.1, X, 0).astype(np.float32) / 255
     x[MEMBERS[1][0]] = 0
     recipe = _recipe(l2=0.001)
-    assert isinstance(records_of(x), SparseRecords)
+    assert isinstance(source_of(x), SparseSource)
     model, (weights, accuracy, _) = _train(recipe, x=x)[1], _keras(recipe, MEMBERS[1], SEEDS[1], x)
     for ours, theirs in zip(model.weights, weights, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -96,7 +96,7 @@ def test_products_without_zeros_equal_those_of_matrices(share: float) -> None:
     x = np.where(RNG.random((N, features)) < share, RNG.normal(size=(N, features)), 0).astype(np.float32)
     index = RNG.integers(0, N, (steps, models, batch))
     kernel, delta = (tf.constant(RNG.normal(size=(models, rows, units)), tf.float32) for rows in (features, batch))
-    records = SparseRecords(x)
+    records = SparseSource(x)
     fed = [tf.constant(part) for part in records.feed(index)]
     for step in range(steps):
         found = records.batch(tf.constant(index[step]), fed, tf.constant(step))
@@ -106,9 +106,9 @@ def test_products_without_zeros_equal_those_of_matrices(share: float) -> None:
 
 
 def test_dense_records_are_kept_whole() -> None:
-    assert isinstance(records_of(X), DenseRecords)
-    assert isinstance(records_of(np.ones((4, 3), np.float32)), DenseRecords)
-    assert isinstance(records_of(np.eye(20, dtype=np.float32)), SparseRecords)
+    assert isinstance(source_of(X), DenseSource)
+    assert isinstance(source_of(np.ones((4, 3), np.float32)), DenseSource)
+    assert isinstance(source_of(np.eye(20, dtype=np.float32)), SparseSource)
 
 
 @pytest.mark.parametrize("model", ["dense", "mlp"])
@@ -140,7 +140,7 @@ def test_stops_between_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_program_starts_afresh_with_each_group() -> None:
-    program = Program(_recipe(), models=2, x=records_of(X), y=tf.constant(Y, tf.int32), scale=255.0, classes=CLASSES)
+    program = Program(_recipe(), models=2, x=source_of(X), y=tf.constant(Y, tf.int32), scale=255.0, classes=CLASSES)
     steps: list[int] = []
     first, other, again = (program.train(MEMBERS[:2], pair, steps.append)[0] for pair in ((3, 4), (8, 9), (3, 4)))
     assert _same(first, again)

@@ -122,12 +122,12 @@ def test_a_thread_each_is_for_a_process_where_tensorflow_has_not_started() -> No
 THREADS = """
 import sys
 sys.path.insert(0, {here!r})
-from memberscope.training.units import a_thread_each
-from memberscope.training import local
+from memberscope.training.keras.groups import a_thread_each
+from memberscope.training.execution import local
 a_thread_each()
 local.in_processes = None  # not to be called
 from test_fleet import CONV, DATA, _fleet
-from memberscope.store import Store
+from memberscope.training.store import Store
 import numpy as np
 fleet = _fleet(3, CONV, store=Store({folder!r}))
 np.save({folder!r} + "/logits.npy", fleet.outputs(DATA.x, models=[2, 0, 1]))
@@ -242,7 +242,7 @@ def test_a_stop_ends_the_work_between_steps_and_the_next_run_goes_on(
 KILLED = """
 import os, signal, sys
 import numpy as np
-from memberscope.store import Store
+from memberscope.training.store import Store
 sys.path.insert(0, {here!r})
 from test_fleet import _fleet
 
@@ -309,7 +309,7 @@ def test_a_fleet_asked_again_builds_no_further_model(monkeypatch: pytest.MonkeyP
 def _quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers without TensorFlow: what happens to them is the test's own, sent to them by value."""
 
-    def nothing() -> None:
+    def nothing(spec: object) -> None:
         return None
 
     monkeypatch.setattr(local, "start_worker", nothing)

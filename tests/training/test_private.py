@@ -64,7 +64,7 @@ def test_without_noise_and_clipping_it_is_plain_sgd_on_the_same_batches(optimize
 
 
 def test_noise_has_the_promised_size_also_in_empty_batches() -> None:
-    """Records that give no gradient (logits far apart): the weights move by noise alone, of learning rate * noise * C / B a step."""
+    """InputSource that give no gradient (logits far apart): the weights move by noise alone, of learning rate * noise * C / B a step."""
     x = np.zeros((400, 50), np.float32)
     model = build_model("mlp", depth=1, input_shape=(50,), classes=2, width=60)
     model.layers[-1].bias.assign([200.0, 0.0])

@@ -56,7 +56,7 @@ def fault_of(result: object, n: int) -> str:
     """How a result on `n` records breaks what every attack promises; ``""`` if it keeps it."""
     if not isinstance(result, AttackScores):
         return f"gave {type(result).__name__}; expected AttackScores or a Skip"
-    scores = result.scores
+    scores: object = result.scores
     if not isinstance(scores, np.ndarray):
         return f"gave scores of type {type(scores).__name__}; expected an array of float64"
     if scores.dtype != np.float64:

@@ -32,7 +32,7 @@ from memberscope.training.trainer import Trainer
 if TYPE_CHECKING:
     import pandas as pd
 
-    from memberscope.studies.model_audit import Trained
+    from memberscope.studies.model_audit import AuditedModel
 
 MARGIN = 0.02  # a difference in AUC smaller than this does not matter, for "no difference"
 FIGURE = "auc"  # advantage is biased upward, and the more so the fewer the records: AUC alone can be compared across sizes
@@ -125,7 +125,7 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
     assert request is not None
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     said = log_reading(data, tracker)
-    found: dict[str, list[Trained]] = {role: [] for role in cast}
+    found: dict[str, list[AuditedModel]] = {role: [] for role in cast}
     for seed in range(config.seed, config.seed + config.seeds):
         prepared = {few: target.prepare(seed) for few, target in targets.items()}
         for role, what in cast.items():
@@ -161,7 +161,7 @@ def _share(part: LabeledData, config: CaseStudyConfig, role: Role) -> tuple[Labe
 
 
 def _conclude(
-    config: CaseStudyConfig, chosen: Sequence[Experiment], found: Mapping[str, list[Trained]], tracker: Tracker
+    config: CaseStudyConfig, chosen: Sequence[Experiment], found: Mapping[str, list[AuditedModel]], tracker: Tracker
 ) -> StudyResult:
     models = [model for of_role in found.values() for model in of_role]
     report = models[0].report  # the same attack for all models, so not the strongest of each
@@ -209,12 +209,12 @@ def outcome(verdict: Verdict) -> str:
     return words.get(verdict.verdict, verdict.verdict)
 
 
-def answer_line(item: Experiment, verdict: Verdict, found: Mapping[str, list[Trained]]) -> str:
+def answer_line(item: Experiment, verdict: Verdict, found: Mapping[str, list[AuditedModel]]) -> str:
     """One line on one experiment: the verdict, then its numbers."""
     return f"{item.name}: {outcome(verdict)}. {difference_line(item, verdict, found)}."
 
 
-def difference_line(item: Experiment, verdict: Verdict, found: Mapping[str, list[Trained]]) -> str:
+def difference_line(item: Experiment, verdict: Verdict, found: Mapping[str, list[AuditedModel]]) -> str:
     """Which settings were compared, the mean difference, its interval over seeds, and what a verdict lacks."""
     difference = verdict.difference
     parts = []
@@ -231,7 +231,7 @@ def _page(
     config: CaseStudyConfig,
     chosen: Sequence[Experiment],
     judged: Mapping[str, Verdict],
-    found: Mapping[str, list[Trained]],
+    found: Mapping[str, list[AuditedModel]],
     attack: str,
 ) -> str:
     """The parent run's page."""
@@ -259,7 +259,7 @@ def _page(
 
 
 def _comparison(
-    chosen: Sequence[Experiment], found: Mapping[str, list[Trained]], judged: Mapping[str, Verdict], attack: str
+    chosen: Sequence[Experiment], found: Mapping[str, list[AuditedModel]], judged: Mapping[str, Verdict], attack: str
 ) -> pd.DataFrame:
     import pandas as pd
 
@@ -287,11 +287,11 @@ def _comparison(
     return pd.DataFrame(rows)
 
 
-def _mean(models: Sequence[Trained], attack: str) -> float:
+def _mean(models: Sequence[AuditedModel], attack: str) -> float:
     return sum(model.report.cell(attack).figures[FIGURE].value for model in models) / len(models)
 
 
-def _per_model(models: Sequence[Trained]) -> pd.DataFrame:
+def _per_model(models: Sequence[AuditedModel]) -> pd.DataFrame:
     import pandas as pd
 
     frames = [headline_table(model.report).assign(model=model.name, **model.summary) for model in models]

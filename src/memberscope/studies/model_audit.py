@@ -32,7 +32,7 @@ ONSET_MARGIN = 0.02  # train accuracy this far above validation accuracy, from s
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class AuditedModel:
     """A trained and audited model: what studies compare.
 
     Attributes:
@@ -56,8 +56,9 @@ class Trained:
 
 def model_setting(model: ModelConfig, classes: int) -> str:
     """The name of a setting, the seed left out: ``conv-d3-c10``; what differs from the defaults is named too."""
-    parts = [model.model, f"d{model.depth}", f"c{classes}"]
     default = ModelConfig()
+    parts = [] if model.trainer == default.trainer else [model.trainer]
+    parts += [model.model, f"d{model.depth}", f"c{classes}"]
     parts += [
         f"{short}{getattr(model, name)}"
         for short, name in (("w", "width"), ("f", "filters"))
@@ -77,7 +78,7 @@ def train_and_audit(
     *,
     setting: str,
     asked: AuditConfig,
-) -> Trained:
+) -> AuditedModel:
     """Train one model, look at it by epoch, attack it, and log all of it to `tracker`.
 
     Args:
@@ -115,7 +116,7 @@ def train_and_audit(
     predictions = final_predictions(model.outputs, data, plan)
     report = final_audit(predictions, request, setting=f"{setting}-s{seed}", seed=seed, epoch=epochs, stop=stop)
     history = _history(rows)
-    trained = Trained(
+    trained = AuditedModel(
         name=f"{setting}-s{seed}", setting=setting, seed=seed, history=history, report=report,
         summary=_summary(history, model.parameters), predictions=predictions,
     )  # fmt: skip
@@ -257,7 +258,7 @@ def sample_of(prepared: Prepared) -> Any:
     )
 
 
-def log_result(trained: Trained, tracker: Tracker, *, epochs: int, source: str) -> None:
+def log_result(trained: AuditedModel, tracker: Tracker, *, epochs: int, source: str) -> None:
     """Log the final audit, the training's history and the most exposed records; `source` is the data set's digest."""
     title = f"{trained.name}: membership inference, all records"
     log_audit(trained.report, tracker, source=source, step=epochs, title=title)
@@ -291,12 +292,12 @@ def description(prepared: Prepared, model: ModelConfig, train: TrainConfig) -> s
     return "\n\n".join(lines)
 
 
-def plain_words(trained: Trained) -> str:
+def plain_words(trained: AuditedModel) -> str:
     """One sentence on what the audit's primary attack found."""
     return f"{trained.name}: {finding(trained.report)}"
 
 
-def leakage_table(models: Sequence[Trained]) -> str:
+def leakage_table(models: Sequence[AuditedModel]) -> str:
     """A row per model: accuracies, the AUC of each attack on all records, and the primary attack with its figures (see `Headline`)."""
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""A study as a ledger: which trials wait, run and are done, claimed and closed so that none is lost and none is done twice.
+"""A study as a queue: which trials wait, run and are done, claimed and closed so that none is lost and none is done twice.
 
 A trial's state changes in one transaction of the storage. Claiming is the step from waiting to running, which one worker wins. A worker
 shows signs of life for what it claimed; once they stop, any other worker fails the trial and puts a copy of it back.
@@ -67,7 +67,7 @@ def distributions_of(settings: Mapping[str, Mapping[str, int | float | str]]) ->
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ledger:
+class TrialQueue:
     """A study with the storage it lies in."""
 
     study: Study
@@ -206,18 +206,18 @@ class SignsOfLife(Background):
     """While entered, a thread says of claimed trials that their worker lives.
 
     Args:
-        ledger: the study.
+        queue: the study.
         claims: the trials; closed ones may stay among them, their heartbeat means nothing.
         every: seconds between two signs.
         watch: called with each sign; a worker looks here whether its parent is there.
     """
 
     def __init__(
-        self, ledger: Ledger, claims: Sequence[Claim], *, every: float, watch: Callable[[], None] = lambda: None
+        self, queue: TrialQueue, claims: Sequence[Claim], *, every: float, watch: Callable[[], None] = lambda: None
     ) -> None:
         """A thread that has not begun."""
         super().__init__()
-        self._ledger, self._claims, self._every, self._watch = ledger, list(claims), every, watch
+        self._ledger, self._claims, self._every, self._watch = queue, list(claims), every, watch
 
     def _run(self) -> None:
         import sqlalchemy

@@ -15,13 +15,13 @@ from memberscope import seeds
 from memberscope.checks import Array, row_chunks
 from memberscope.errors import UserError
 
-Records = NDArray[np.float32]
+Inputs = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 
 def noisy(
     x: Array, y: Labels, *, binary: bool, share: float, seed: int, low: float = 0.0, high: float = 1.0
-) -> tuple[Records, Labels]:
+) -> tuple[Inputs, Labels]:
     """Real records of which a share of the features is wrong; the labels stay.
 
     Bits are flipped ("Noisy real data" of Shokri et al. 2017: 10% and 20% of them); other features are drawn anew, uniformly in
@@ -54,9 +54,7 @@ def noisy(
     return out.reshape(x.shape), y.astype(np.int64)
 
 
-def marginals(
-    x: Array, query: Callable[[Records], Array], *, records: int, seed: int, draws: int = 20
-) -> tuple[Records, Labels]:
+def marginals(x: Array, query: Callable[[Inputs], Array], *, records: int, seed: int, draws: int = 20) -> tuple[Inputs, Labels]:
     """Records whose features are drawn independently, each from its values in the real records; the target names their class.
 
     "Statistics-based synthesis" of Shokri et al. 2017: the attacker knows the marginal of every feature and nothing of how they go
@@ -78,7 +76,7 @@ def marginals(
         raise UserError(f"records={records}, draws={draws}: out of range; allowed: 1 or more")
     rng, flat = seeds.stream(seed, "synthesis", "marginals"), np.asarray(x).reshape(len(x), -1)
     d = flat.shape[1]
-    kept_x: list[Records] = []
+    kept_x: list[Inputs] = []
     kept_y: list[Labels] = []
     for rows in row_chunks(records * draws, d):
         drawn = flat[rng.integers(0, len(flat), size=(rows.stop - rows.start, d)), np.arange(d)].astype(np.float32)
@@ -102,7 +100,7 @@ def _even(label: Labels, records: int) -> NDArray[np.intp]:
 
 def junk(
     shape: tuple[int, ...], *, records: int, classes: int, binary: bool, seed: int, low: float = 0.0, high: float = 1.0
-) -> tuple[Records, Labels]:
+) -> tuple[Inputs, Labels]:
     """Records of coin flips (or uniform numbers in [low, high]) with labels that say nothing of them, every class as often, give or
     take one; the stream ``("synthesis", "junk")``.
     """

@@ -13,11 +13,11 @@ from memberscope.checks import Array
 from memberscope.errors import UserError
 from memberscope.npz import read_npz, write_npz
 from memberscope.synthesis.draws import Draws, Index, Words, start
-from memberscope.synthesis.moves import Moves, Records
+from memberscope.synthesis.moves import Inputs, Moves
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-Ask = Callable[[Records, Index], tuple[Floats, Bools, Floats]]
+Ask = Callable[[Inputs, Index], tuple[Floats, Bools, Floats]]
 """From records (n, d) and the class of each (n,): its confidence, whether no class has more, and what the climb compares, (n,) each."""
 
 
@@ -35,7 +35,7 @@ class Rules:
 
 
 @dataclass(kw_only=True)
-class Ledger:
+class ClimbResults:
     """What was found of r records and what it cost, for each of the classes.
 
     Attributes:
@@ -45,7 +45,7 @@ class Ledger:
         queries, failed, best: (classes,) queries made, climbs that failed, the highest confidence seen.
     """
 
-    x: Records
+    x: Inputs
     confidence: Floats
     done: Bools
     gave_up: Bools
@@ -54,7 +54,7 @@ class Ledger:
     best: Floats
 
     @classmethod
-    def empty(cls, records: int, width: int, classes: int) -> Ledger:
+    def empty(cls, records: int, width: int, classes: int) -> ClimbResults:
         """Nothing found, nothing asked."""
         return cls(
             x=np.zeros((records, width), np.float32), confidence=np.zeros(records), done=np.zeros(records, np.bool_),
@@ -65,7 +65,7 @@ class Ledger:
 
 @dataclass(kw_only=True)
 class Rows:
-    """The climbs under way, the first `Climbs.active` rows of each array.
+    """The climbs under way, the first `ClimbState.active` rows of each array.
 
     Attributes:
         x: (m, d) the record accepted last, x*; during a step, the proposal.
@@ -75,7 +75,7 @@ class Rows:
         state: (m,) of the sequences of random numbers.
     """
 
-    x: Records
+    x: Inputs
     objective: Floats
     record: Index
     attempt: Index
@@ -101,13 +101,13 @@ class Rows:
             array[destination] = array[source]
 
 
-class Climbs:
+class ClimbState:
     """Up to `parallel` climbs for `records` records, record s of class s modulo `classes`."""
 
     def __init__(self, moves: Moves, rules: Rules, *, width: int, records: int, classes: int, parallel: int, seed: int) -> None:
         """The first climbs stand at their random records; nothing is asked yet."""
         self._moves, self._rules, self._seed, self._classes = moves, rules, seed, classes
-        self.ledger = Ledger.empty(records, width, classes)
+        self.results = ClimbResults.empty(records, width, classes)
         self.active, self._next, self.queries = 0, 0, 0
         capacity = min(parallel, records)
         self._rows = Rows.empty(capacity, width)
@@ -133,7 +133,7 @@ class Climbs:
 
     def step(self, ask: Ask, room: int) -> None:
         """Lines 6 to 25 for the first `room` climbs, once; `room` times the copies are the queries that it costs."""
-        at, rules, ledger = self._rows, self._rules, self.ledger
+        at, rules, results = self._rows, self._rules, self.results
         rows = np.arange(min(room, self.active))
         label = at.record[rows] % self._classes
         undo = self._moves.propose(
@@ -141,8 +141,8 @@ class Climbs:
         )  # line 24 of the last iteration
         confidence, top, objective = ask(at.x[: len(rows)], label)  # line 7
         self.queries += len(rows) * rules.copies
-        ledger.queries += np.bincount(label, minlength=self._classes) * rules.copies
-        np.maximum.at(ledger.best, label, confidence)
+        results.queries += np.bincount(label, minlength=self._classes) * rules.copies
+        np.maximum.at(results.best, label, confidence)
         at.iteration[rows] += 1
         better = objective >= at.objective[rows]  # line 8
         last = at.level[rows] == self._moves.levels - 1
@@ -155,7 +155,7 @@ class Climbs:
         rejected[rows] = ~better
         undo(rejected)  # all others: line 14
         found = at.record[taken]
-        ledger.x[found], ledger.confidence[found], ledger.done[found] = at.x[taken], confidence[taken], True  # line 11
+        results.x[found], results.confidence[found], results.done[found] = at.x[taken], confidence[taken], True  # line 11
         self._close(rows, taken)
 
     def _narrow(self, rows: Index) -> None:
@@ -170,16 +170,16 @@ class Climbs:
 
     def _close(self, rows: Index, taken: Index) -> None:
         """End the climbs that returned a record or failed (line 26); begin others in their place, or close ranks."""
-        at, rules, ledger = self._rows, self._rules, self.ledger
+        at, rules, results = self._rows, self._rules, self.results
         over = np.setdiff1d(rows[at.iteration[rows] >= rules.iter_max], taken, assume_unique=True)
-        ledger.failed += np.bincount(at.record[over] % self._classes, minlength=self._classes)
+        results.failed += np.bincount(at.record[over] % self._classes, minlength=self._classes)
         again = over[at.attempt[over] + 1 < rules.attempts]
         at.attempt[again] += 1
         self._begin(again)
         lost = np.setdiff1d(over, again, assume_unique=True)
-        ledger.gave_up[at.record[lost]] = True
+        results.gave_up[at.record[lost]] = True
         free = np.union1d(taken, lost)
-        reused = free[: len(ledger.done) - self._next]
+        reused = free[: len(results.done) - self._next]
         self._open(reused)
         holes = free[len(reused) :]
         left = self.active - len(holes)
@@ -189,8 +189,8 @@ class Climbs:
     def save(self, path: Path, signature: str) -> None:
         """Write all of it, with the `signature` of what is climbed."""
         arrays: dict[str, Array] = {f"row_{i.name}": getattr(self._rows, i.name)[: self.active] for i in fields(Rows)}
-        arrays |= {f"ledger_{i.name}": getattr(self.ledger, i.name) for i in fields(Ledger)}
-        arrays["ledger_x"] = self.ledger.x[self.ledger.done]
+        arrays |= {f"ledger_{i.name}": getattr(self.results, i.name) for i in fields(ClimbResults)}
+        arrays["ledger_x"] = self.results.x[self.results.done]
         arrays |= {"counts": np.array([self._next, self.queries]), "signature": np.array(signature)}
         write_npz(path, arrays)
 
@@ -206,10 +206,10 @@ class Climbs:
                 f"{path}: the state of other climbs; allowed: that of the same configuration, shape and seed, or no file"
             )
         self._next, self.queries = (int(value) for value in arrays["counts"])
-        for item in fields(Ledger):
+        for item in fields(ClimbResults):
             if item.name != "x":
-                setattr(self.ledger, item.name, arrays[f"ledger_{item.name}"])
-        self.ledger.x[self.ledger.done] = arrays["ledger_x"]
+                setattr(self.results, item.name, arrays[f"ledger_{item.name}"])
+        self.results.x[self.results.done] = arrays["ledger_x"]
         self.active = len(arrays["row_k"])
         for item in fields(Rows):
             getattr(self._rows, item.name)[: self.active] = arrays[f"row_{item.name}"]

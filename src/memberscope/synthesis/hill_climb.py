@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
-from memberscope.synthesis.climb_state import Climbs, Ledger, Rules
-from memberscope.synthesis.moves import SHARE, FeatureMoves, GridMoves, Moves, Records, Smoothing, grids_for
+from memberscope.synthesis.climb_state import ClimbResults, ClimbState, Rules
+from memberscope.synthesis.moves import SHARE, FeatureMoves, GridMoves, Inputs, Moves, Smoothing, grids_for
 from memberscope.synthesis.target import Query, Target
 
 Report = Callable[[int, int], None]
@@ -159,7 +159,7 @@ class Climbed:
         by_class: one entry a class.
     """
 
-    x: Records
+    x: Inputs
     y: NDArray[np.int64]
     confidence: NDArray[np.float64]
     queries: int
@@ -223,7 +223,7 @@ class HillClimb:
         moves = self._moves(shape)
         same = {name: value for name, value in dataclasses.asdict(config).items() if name != "budget"}
         signature = json.dumps({**same, "shape": list(shape), "seed": seed})
-        climbs = Climbs(
+        climbs = ClimbState(
             moves, self._rules(moves), width=int(np.prod(shape)), records=config.records, classes=config.classes,
             parallel=config.parallel, seed=seed,
         )  # fmt: skip
@@ -245,10 +245,10 @@ class HillClimb:
                 break
             climbs.step(target, room)
             if progress is not None:
-                progress(int(climbs.ledger.done.sum()), climbs.queries)
+                progress(int(climbs.results.done.sum()), climbs.queries)
         if resume is not None:
             climbs.save(resume, signature)
-        return self._result(climbs.ledger, climbs.queries, shape)
+        return self._result(climbs.results, climbs.queries, shape)
 
     def _rules(self, moves: Moves) -> Rules:
         config = self.config
@@ -285,17 +285,17 @@ class HillClimb:
             low=config.low, high=config.high, background=config.background, seed=seed,
         )  # fmt: skip
 
-    def _result(self, ledger: Ledger, queries: int, shape: tuple[int, ...]) -> Climbed:
+    def _result(self, results: ClimbResults, queries: int, shape: tuple[int, ...]) -> Climbed:
         config = self.config
         label = np.arange(config.records) % config.classes
         asked, reached, given_up = (
-            np.bincount(label[mask], minlength=config.classes) for mask in (slice(None), ledger.done, ledger.gave_up)
+            np.bincount(label[mask], minlength=config.classes) for mask in (slice(None), results.done, results.gave_up)
         )
         counts = []
         for c in range(config.classes):
             why = []
             if given_up[c]:
-                why.append(f"{ledger.failed[c]} climbs ended after {config.iter_max} proposals (iter_max)")
+                why.append(f"{results.failed[c]} climbs ended after {config.iter_max} proposals (iter_max)")
             if asked[c] > reached[c] + given_up[c]:
                 why.append(f"the budget of {config.budget} queries was spent")
             counts.append(
@@ -303,14 +303,14 @@ class HillClimb:
                     label=c,
                     asked=int(asked[c]),
                     reached=int(reached[c]),
-                    failed=int(ledger.failed[c]),
-                    queries=int(ledger.queries[c]),
-                    best_confidence=float(ledger.best[c]),
+                    failed=int(results.failed[c]),
+                    queries=int(results.queries[c]),
+                    best_confidence=float(results.best[c]),
                     reason="; ".join(why),
                 )
             )
-        done = np.flatnonzero(ledger.done)
+        done = np.flatnonzero(results.done)
         return Climbed(
-            x=ledger.x[done].reshape(len(done), *shape), y=label[done], confidence=ledger.confidence[done], queries=queries,
+            x=results.x[done].reshape(len(done), *shape), y=label[done], confidence=results.confidence[done], queries=queries,
             by_class=tuple(counts),
         )  # fmt: skip

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from memberscope import seeds
 from memberscope.synthesis.draws import Draws, Index
 
-Records = NDArray[np.float32]
+Inputs = NDArray[np.float32]
 Undo = Callable[[NDArray[np.bool_]], None]
 """Takes a mask (n,) of records whose proposal was rejected, and puts back what they were."""
 
@@ -39,11 +39,11 @@ class Moves(Protocol):
         """How many features there are to move at `level`."""
         ...
 
-    def begin(self, x: Records, draws: Draws, rows: Index) -> None:
+    def begin(self, x: Inputs, draws: Draws, rows: Index) -> None:
         """Write a random record (RANDRECORD(), line 2) into each of `rows` of `x` (n, d)."""
         ...
 
-    def propose(self, x: Records, draws: Draws, rows: Index, k: Index, level: Index) -> Undo:
+    def propose(self, x: Inputs, draws: Draws, rows: Index, k: Index, level: Index) -> Undo:
         """Change k[row] features of each of `rows` of `x` (n, d) in place (RANDRECORD(x*, k), line 24)."""
         ...
 
@@ -69,15 +69,15 @@ class FeatureMoves:
         """d."""
         return self._d
 
-    def begin(self, x: Records, draws: Draws, rows: Index) -> None:
+    def begin(self, x: Inputs, draws: Draws, rows: Index) -> None:
         """Coin flips, or uniform numbers."""
         u = draws.uniform(rows, self._d)
         x[rows] = (u < self._ones) if self._binary else self._low + self._span * u
 
-    def propose(self, x: Records, draws: Draws, rows: Index, k: Index, level: Index) -> Undo:
+    def propose(self, x: Inputs, draws: Draws, rows: Index, k: Index, level: Index) -> Undo:
         """Flip, or redraw, k different features."""
         flat = x.reshape(-1)
-        done: list[tuple[Index, Index, Records]] = []
+        done: list[tuple[Index, Index, Inputs]] = []
         for group, count, _ in groups(rows, k):
             at = draws.subset(group, count, self._d)
             at += group[:, None] * self._d
@@ -93,10 +93,10 @@ class FeatureMoves:
         return undo
 
 
-def spread(level: int, side: int) -> Records:
+def spread(level: int, side: int) -> Inputs:
     """(side, level): how much of each of `level` nodes reaches each of `side` pixels, bilinear between the nodes' centres."""
     position = np.clip((np.arange(side) + 0.5) * level / side - 0.5, 0, level - 1)
-    weight: Records = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(level))).astype(np.float32)
+    weight: Inputs = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(level))).astype(np.float32)
     return weight
 
 
@@ -118,11 +118,11 @@ class GridMoves:
         """Nodes of the grid at `level`, of all channels."""
         return self._grids[level] ** 2 * self._shape[2]
 
-    def begin(self, x: Records, draws: Draws, rows: Index) -> None:
+    def begin(self, x: Inputs, draws: Draws, rows: Index) -> None:
         """The background."""
         x[rows] = self._background
 
-    def propose(self, x: Records, draws: Draws, rows: Index, k: Index, level: Index) -> Undo:
+    def propose(self, x: Inputs, draws: Draws, rows: Index, k: Index, level: Index) -> Undo:
         """Add normal steps at k different nodes, spread over their pixels, and clip to the bounds."""
         before = x[rows]
         scale = np.float32(STEP) * (self._high - self._low)
@@ -188,7 +188,7 @@ class Smoothing:
         ]
         self._background = np.float32(background)
 
-    def copy(self, x: Records, number: int) -> Records:
+    def copy(self, x: Inputs, number: int) -> Inputs:
         """Copy `number` of the images `x` (n, height, width, channels)."""
         if number == 0:
             return x

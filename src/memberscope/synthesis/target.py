@@ -11,9 +11,9 @@ from memberscope.errors import UserError
 from memberscope.scales import check_probs
 from memberscope.synthesis.climb_state import Bools, Floats
 from memberscope.synthesis.draws import Index
-from memberscope.synthesis.moves import Records, Smoothing
+from memberscope.synthesis.moves import Inputs, Smoothing
 
-Query = Callable[[Records], Array]
+Query = Callable[[Inputs], Array]
 """From records (m, ...) float32 to published probabilities (m, classes): full, rounded, or all but the top ones 0."""
 
 ENOUGH = 32  # answers that are all of zeros and ones: labels, then, and no confidences
@@ -31,7 +31,7 @@ class Target:
         self._ink, self._background = ink, np.float32(background)
         self._answers, self._bare = 0, True
 
-    def __call__(self, x: Records, label: Index) -> tuple[Floats, Bools, Floats]:
+    def __call__(self, x: Inputs, label: Index) -> tuple[Floats, Bools, Floats]:
         """Confidence in `label` (n,), whether no class has more, and what the climb compares, for the records `x` (n, d)."""
         images = x.reshape(len(x), *self._shape)
         images.flags.writeable = False
@@ -49,7 +49,7 @@ class Target:
         distance = np.abs(x - self._background).mean(axis=1, dtype=np.float64)
         return confidence, top, np.log(np.maximum(confidence, FLOOR)) - self._ink * distance
 
-    def _checked(self, images: Records) -> Array:
+    def _checked(self, images: Inputs) -> Array:
         y = np.asarray(self._query(images))
         if y.ndim == 1 and len(y) == len(images):
             raise UserError(

@@ -15,7 +15,7 @@ from memberscope.audit.wording import markdown
 from memberscope.config import MitigateConfig
 from memberscope.release import parse_release
 from memberscope.release.undo import temperature_of
-from memberscope.studies.mitigate.models import Defended
+from memberscope.studies.mitigate.models import MitigatedModels
 from memberscope.studies.mitigate.rungs import UNDEFENDED, Rung
 from memberscope.studies.mitigate.verdicts import DISAGREE, AttackChange, attack_changes, changes_table, opposed
 from memberscope.studies.result import StudyResult
@@ -29,35 +29,35 @@ BOUND = ("epsilon_lower_bound", "epsilon_lower_bound_ceiling")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Climb:
+class RungAudit:
     """One rung at one seed: the audit of what is published, and the utility."""
 
     rung: Rung
     seed: int
     report: AuditReport
     utility: Mapping[str, float]
-    defended: Defended
+    mitigated: MitigatedModels
 
 
-def estimate_of(one: Climb, attack: str, figure: str) -> metrics.Estimate | None:
+def estimate_of(one: RungAudit, attack: str, figure: str) -> metrics.Estimate | None:
     """A figure of a rung's audit, with its interval over the records; None where the attack was skipped."""
     estimate = one.report.cell(attack).figures.get(figure)
     return None if estimate is None or estimate.status == "skipped" else estimate
 
 
-def figure_of(one: Climb, attack: str, figure: str) -> float | None:
+def figure_of(one: RungAudit, attack: str, figure: str) -> float | None:
     """The value of such a figure."""
     estimate = estimate_of(one, attack, figure)
     return None if estimate is None else float(estimate.value)
 
 
-def ladder_frame(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> pd.DataFrame:
+def ladder_frame(ladder: Sequence[Rung], audits: Mapping[str, list[RungAudit]]) -> pd.DataFrame:
     """A row per rung and seed: utility, each changed figure of its primary attack, and of `Rung.against` on the undefended model."""
     import pandas as pd
 
     rows = []
     for rung in ladder:
-        for one, plain in zip(climbs[rung.name], climbs[UNDEFENDED], strict=True):
+        for one, plain in zip(audits[rung.name], audits[UNDEFENDED], strict=True):
             row: dict[str, Any] = {
                 "rung": rung.name,
                 "seed": one.seed,
@@ -73,21 +73,21 @@ def ladder_frame(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> p
             cell = one.report.cell(rung.primary)
             for figure in BOUND:
                 row[figure] = figure_of(one, rung.primary, figure)
-            row["epsilon"] = one.defended.epsilon
-            row["delta"] = one.defended.delta if cell.one_run is None else cell.one_run.delta
-            row["seconds"] = one.defended.seconds
+            row["epsilon"] = one.mitigated.epsilon
+            row["delta"] = one.mitigated.delta if cell.one_run is None else cell.one_run.delta
+            row["seconds"] = one.mitigated.seconds
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def attack_frame(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> pd.DataFrame:
+def attack_frame(ladder: Sequence[Rung], audits: Mapping[str, list[RungAudit]]) -> pd.DataFrame:
     """Columns rung, seed, attack, auc; a row for each attack that could be made on a rung with a seed."""
     import pandas as pd
 
     rows = [
         (rung.name, one.seed, cell.attack, figure_of(one, cell.attack, "auc"))
         for rung in ladder
-        for one in climbs[rung.name]
+        for one in audits[rung.name]
         for cell in one.report.whole()
         if cell.status == "ok"
     ]
@@ -195,18 +195,18 @@ def pareto(table: pd.DataFrame) -> list[str]:
 
 
 def conclude(
-    config: MitigateConfig, ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]], tracker: Tracker
+    config: MitigateConfig, ladder: Sequence[Rung], audits: Mapping[str, list[RungAudit]], tracker: Tracker
 ) -> StudyResult:
     """A child a rung, the ladder table, the plot, the page."""
-    frame = ladder_frame(ladder, climbs)
+    frame = ladder_frame(ladder, audits)
     judged = judge(frame, margin=config.margin)
-    changes = attack_changes(attack_frame(ladder, climbs), undefended=UNDEFENDED, margin=config.margin)
+    changes = attack_changes(attack_frame(ladder, audits), undefended=UNDEFENDED, margin=config.margin)
     disagreeing = opposed(changes, judged["auc"])
     table = table_of(frame, judged)
     if disagreeing:
         table.loc[table["rung"].isin(disagreeing), "auc_verdict"] = DISAGREE
     for rung in ladder:
-        log_rung(rung, climbs[rung.name], table, tracker)
+        log_rung(rung, audits[rung.name], table, tracker)
     front = pareto(table)
     people = shown(table)
     tracker.table(frame, "by_seed.csv")
@@ -223,12 +223,12 @@ def conclude(
     verdicts = {rung: DISAGREE if rung in disagreeing else verdict.verdict for rung, verdict in judged["auc"].items()}
     tracker.tags({f"memberscope.verdict.{rung}": verdict for rung, verdict in verdicts.items()})
     lines = [sentence(rung, judged, disagreeing.get(rung.name, ())) for rung in ladder if rung.name in judged["auc"]]
-    notes = [*bound_lines(ladder, climbs), *skipped_lines(ladder, climbs)]
+    notes = [*bound_lines(ladder, audits), *skipped_lines(ladder, audits)]
     tracker.describe(page(config, ladder, people, front, lines, notes))
     return StudyResult(table=people.to_string(index=False), answer="\n".join([*lines, *notes]))
 
 
-def log_rung(rung: Rung, seen: Sequence[Climb], table: pd.DataFrame, tracker: Tracker) -> None:
+def log_rung(rung: Rung, seen: Sequence[RungAudit], table: pd.DataFrame, tracker: Tracker) -> None:
     """A rung's child run: every attack at every seed, the mean figures, epsilon by epoch."""
 
     tags = {"memberscope.kind": "mitigation", "memberscope.rung": rung.name, "memberscope.primary": rung.primary}
@@ -237,7 +237,7 @@ def log_rung(rung: Rung, seen: Sequence[Climb], table: pd.DataFrame, tracker: Tr
         log_repeated({one.seed: one.report for one in seen}, child)
         for one in seen:
             child.metrics(one.utility, step=one.seed)
-        for epoch, epsilon in enumerate(seen[0].defended.epsilons.tolist(), start=1):
+        for epoch, epsilon in enumerate(seen[0].mitigated.epsilons.tolist(), start=1):
             if np.isfinite(epsilon):
                 child.metrics({"epsilon": epsilon}, step=epoch)
         row = table.set_index("rung").loc[rung.name]
@@ -263,9 +263,9 @@ def sentence(rung: Rung, judged: Mapping[str, Mapping[str, metrics.Verdict]], di
     return line + (f"; {verdict.reason})." if verdict.reason else ").")
 
 
-def bound_lines(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> list[str]:
+def bound_lines(ladder: Sequence[Rung], audits: Mapping[str, list[RungAudit]]) -> list[str]:
     """A line on the bounds of epsilon: their delta, how large they can be, and whether they could refute the promise."""
-    first = [climbs[rung.name][0].report.cell(rung.primary) for rung in ladder]
+    first = [audits[rung.name][0].report.cell(rung.primary) for rung in ladder]
     plan = next((cell.one_run for cell in first if cell.one_run is not None), None)
     if plan is None:
         return []
@@ -283,11 +283,11 @@ def bound_lines(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> li
     return [line]
 
 
-def skipped_lines(ladder: Sequence[Rung], climbs: Mapping[str, list[Climb]]) -> list[str]:
+def skipped_lines(ladder: Sequence[Rung], audits: Mapping[str, list[RungAudit]]) -> list[str]:
     """Attacks that a rung's release leaves nothing for, and why."""
     lines = []
     for rung in ladder:
-        cells = climbs[rung.name][0].report.cells
+        cells = audits[rung.name][0].report.cells
         missing = {cell.attack: cell.reason for cell in cells if cell.status != "ok"}
         if missing:
             reasons = dict.fromkeys(missing.values())

@@ -34,7 +34,7 @@ TARGET = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Defended:
+class MitigatedModels:
     """What models trained under one mitigation said.
 
     Attributes:
@@ -61,7 +61,7 @@ class Defended:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Bench:
+class SeedSplit:
     """One seed's data, plan and the records outside it, in three parts: for the population, validation, and the defender's reference."""
 
     data: LabeledData
@@ -77,27 +77,29 @@ def models_of(plan: ShadowPlan, *, shadows: bool) -> list[int]:
     return [TARGET, *(plan.shadows_of(TARGET).tolist() if shadows else [])]
 
 
-def defend(training: str, bench: Bench, trainer: Trainer, config: MitigateConfig, stop: StopFlag, *, shadows: bool) -> Defended:
+def train_mitigated(
+    training: str, split: SeedSplit, trainer: Trainer, config: MitigateConfig, stop: StopFlag, *, shadows: bool
+) -> MitigatedModels:
     """Train under a mitigation and ask; or read what an earlier run of the same settings kept.
 
     Args:
         training: ``undefended`` or one of `memberscope.studies.mitigate.rungs.TRAINING`.
-        bench: the seed's data and plan.
+        split: the seed's data and plan.
         trainer: of the undefended model.
         config: the mitigations' settings.
         stop: checked between steps.
         shadows: train shadows alike?
     """
-    path = kept_at(training, bench, trainer, config, shadows=shadows)
+    path = kept_at(training, split, trainer, config, shadows=shadows)
     if path is not None and config.reuse != "no" and (kept := _read(path)) is not None:
         return kept
     if config.reuse == "force":
-        raise UserError(f"reuse=force: {training} of seed {bench.seed} is not in the store={config.store}; allowed: auto or no")
-    models = models_of(bench.plan, shadows=shadows)
+        raise UserError(f"reuse=force: {training} of seed {split.seed} is not in the store={config.store}; allowed: auto or no")
+    models = models_of(split.plan, shadows=shadows)
     start = time.perf_counter()
-    asked, private, epochs = _train(training, models, bench, trainer, config, stop)
+    asked, private, epochs = _train(training, models, split, trainer, config, stop)
     seconds = (time.perf_counter() - start) / len(models) if not asked.reused else float("nan")  # reading is not training
-    found = _ask(asked, private, bench, config, stop, seconds=seconds, epochs=epochs)
+    found = _ask(asked, private, split, config, stop, seconds=seconds, epochs=epochs)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         values = {item.name: np.asarray(getattr(found, item.name)) for item in fields(found)}
@@ -105,7 +107,7 @@ def defend(training: str, bench: Bench, trainer: Trainer, config: MitigateConfig
     return found
 
 
-def kept_at(training: str, bench: Bench, trainer: Trainer, config: MitigateConfig, *, shadows: bool) -> Path | None:
+def kept_at(training: str, split: SeedSplit, trainer: Trainer, config: MitigateConfig, *, shadows: bool) -> Path | None:
     """The file that keeps a rung: its name is a digest of all that its content depends on. None where nothing is kept."""
     if config.store in ("", "none"):
         return None
@@ -118,29 +120,29 @@ def kept_at(training: str, bench: Bench, trainer: Trainer, config: MitigateConfi
         ),
     }.get(training, ())  # fmt: skip
     content = {
-        "format": FORMAT, "training": training, "data": bench.data.digest, "plan": bench.plan.digest, "recipe": dict(trainer.params),
-        "seed": bench.seed, "shadows": shadows, "perturbed": config.perturbed, "settings": {name: getattr(config, name) for name in names},
+        "format": FORMAT, "training": training, "data": split.data.digest, "plan": split.plan.digest, "recipe": dict(trainer.params),
+        "seed": split.seed, "shadows": shadows, "perturbed": config.perturbed, "settings": {name: getattr(config, name) for name in names},
         "versions": versions(),
-        "parts": [hashlib.sha256(part.tobytes()).hexdigest() for part in (bench.population, bench.validation, bench.reference)],
+        "parts": [hashlib.sha256(part.tobytes()).hexdigest() for part in (split.population, split.validation, split.reference)],
     }  # fmt: skip
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return Path(config.store) / "mitigate" / f"{training}-s{bench.seed}-{digest[:16]}.npz"
+    return Path(config.store) / "mitigate" / f"{training}-s{split.seed}-{digest[:16]}.npz"
 
 
-def _read(path: Path) -> Defended | None:
+def _read(path: Path) -> MitigatedModels | None:
     """What is kept, or None where there is nothing sound."""
     if not path.exists():
         return None
     try:
         arrays = read_npz(path)
         plain = {name: arrays[name].item() for name in ("seconds", "epsilon", "delta", "noise_multiplier", "epochs")}
-        return Defended(**{**arrays, **plain})
+        return MitigatedModels(**{**arrays, **plain})
     except (UserError, KeyError, TypeError, ValueError):
         return None  # damaged or of another make: it is trained anew
 
 
 def _train(
-    training: str, models: Sequence[int], bench: Bench, trainer: Trainer, config: MitigateConfig, stop: StopFlag
+    training: str, models: Sequence[int], split: SeedSplit, trainer: Trainer, config: MitigateConfig, stop: StopFlag
 ) -> tuple[Fleet, PrivacyPlan | None, int]:
     """The trained models, the privacy plan of DP-SGD, and the epochs."""
     by_rung: dict[str, dict[str, Any]] = {
@@ -149,33 +151,33 @@ def _train(
     }  # fmt: skip
     changes = by_rung.get(training, {})
     if training == "early_stopping":
-        changes = {"epochs": best_epoch(bench, trainer, stop)}
+        changes = {"epochs": best_epoch(split, trainer, stop)}
     if training in ("adversarial", "adversarial_tuned", "dp"):
-        return _loop(training, models, bench, trainer, config, stop)
+        return _loop(training, models, split, trainer, config, stop)
     changed = trainer.with_params(**changes)
-    members = [bench.plan.members(model) for model in models]
-    label = f"{training}, seed {bench.seed}"
-    fleet = setup.train_fleet(changed, bench.data, members, _seeds(models, bench), config, stop, label=label)
+    members = [split.plan.members(model) for model in models]
+    label = f"{training}, seed {split.seed}"
+    fleet = setup.train_fleet(changed, split.data, members, _seeds(models, split), config, stop, label=label)
     return fleet, None, int(changed.params["epochs"])
 
 
-def _seeds(models: Sequence[int], bench: Bench) -> list[int]:
-    return [seeds.integer(bench.seed, "model", model) for model in models]
+def _seeds(models: Sequence[int], split: SeedSplit) -> list[int]:
+    return [seeds.integer(split.seed, "model", model) for model in models]
 
 
-def best_epoch(bench: Bench, trainer: Trainer, stop: StopFlag) -> int:
+def best_epoch(split: SeedSplit, trainer: Trainer, stop: StopFlag) -> int:
     """The epoch of least loss on the validation records, seen on one training of the target; shadows stop there as well."""
     from memberscope.predictions import Predictions
     from memberscope.signals import loss_nats
 
-    data, losses = bench.data, list[float]()
-    model = trainer.begin(TrainingJob(data=data, indices=bench.plan.members(TARGET), seed=_seeds([TARGET], bench)[0]))
-    labels, nobody = data.y[bench.validation], np.arange(len(bench.validation)) < 1
+    data, losses = split.data, list[float]()
+    model = trainer.begin(TrainingJob(data=data, indices=split.plan.members(TARGET), seed=_seeds([TARGET], split)[0]))
+    labels, nobody = data.y[split.validation], np.arange(len(split.validation)) < 1
 
     def after_epoch(epoch: int) -> None:
         stop.check()
         losses.append(
-            float(loss_nats(Predictions(logits=model.outputs(bench.validation), labels=labels, member=nobody)).mean())
+            float(loss_nats(Predictions(logits=model.outputs(split.validation), labels=labels, member=nobody)).mean())
         )
 
     model.fit(after_epoch=after_epoch, between_steps=lambda steps: stop.check())
@@ -183,21 +185,21 @@ def best_epoch(bench: Bench, trainer: Trainer, stop: StopFlag) -> int:
 
 
 def _loop(
-    training: str, models: Sequence[int], bench: Bench, trainer: Trainer, config: MitigateConfig, stop: StopFlag
+    training: str, models: Sequence[int], split: SeedSplit, trainer: Trainer, config: MitigateConfig, stop: StopFlag
 ) -> tuple[Fleet, PrivacyPlan | None, int]:
-    data, plan = bench.data, bench.plan
+    data, plan = split.data, split.plan
     start: Fleet | None = None
     epochs = int(trainer.params["epochs"])
     if training == "adversarial_tuned":
         members = [plan.members(model) for model in models]
-        label = f"undefended, seed {bench.seed}"
-        start = setup.train_fleet(trainer, data, members, _seeds(models, bench), config, stop, label=label)
+        label = f"undefended, seed {split.seed}"
+        start = setup.train_fleet(trainer, data, members, _seeds(models, split), config, stop, label=label)
         epochs = max(1, epochs // 4)
     if training == "dp" and config.private_epochs != "auto":
         epochs = int(config.private_epochs)
     done: list[Training] = []
     private: PrivacyPlan | None = None
-    with Progress(epochs * len(models), f"{training}, seed {bench.seed}", unit="epoch") as progress:
+    with Progress(epochs * len(models), f"{training}, seed {split.seed}", unit="epoch") as progress:
 
         def after_epoch(epoch: int) -> None:
             stop.check()
@@ -206,7 +208,7 @@ def _loop(
         def between_steps(steps: int) -> None:
             stop.check()
 
-        for place, (model, seed) in enumerate(zip(models, _seeds(models, bench), strict=True)):
+        for place, (model, seed) in enumerate(zip(models, _seeds(models, split), strict=True)):
             job = TrainingJob(data=data, indices=plan.members(model), seed=seed)
             net = trainer.begin(job, start=None if start is None else (start, place))
             if training == "dp":
@@ -215,7 +217,7 @@ def _loop(
                 private = private or promise
             else:
                 net.fit_adversarial(
-                    bench.reference, strength=config.strength, epochs=epochs, warm_up_steps=0 if start is None else 200,
+                    split.reference, strength=config.strength, epochs=epochs, warm_up_steps=0 if start is None else 200,
                     after_epoch=after_epoch, between_steps=between_steps,
                 )  # fmt: skip
             done.append(net)
@@ -236,7 +238,7 @@ def number(value: float | str) -> float | None:
     return None if value in ("none", "auto") else float(value)
 
 
-def promised(bench: Bench, trainer: Trainer, config: MitigateConfig) -> PrivacyPlan:
+def promised(split: SeedSplit, trainer: Trainer, config: MitigateConfig) -> PrivacyPlan:
     """What DP-SGD will promise for the target; UserError, before anything is trained, for an epsilon that no noise reaches.
 
     ``delta=auto`` is set by how many members a model has on average, not by one seed's coin flips, so that all seeds share it.
@@ -246,31 +248,31 @@ def promised(bench: Bench, trainer: Trainer, config: MitigateConfig) -> PrivacyP
     epochs = int(trainer.params["epochs"]) if config.private_epochs == "auto" else int(config.private_epochs)
     delta = number(config.delta)
     return plan_privacy(
-        members=len(bench.plan.members(TARGET)), epochs=epochs, batch_size=config.private_batch_size,
+        members=len(split.plan.members(TARGET)), epochs=epochs, batch_size=config.private_batch_size,
         noise_multiplier=number(config.noise_multiplier), target_epsilon=number(config.target_epsilon),
-        delta=default_delta(len(bench.plan.records) // 2) if delta is None else delta,
+        delta=default_delta(len(split.plan.records) // 2) if delta is None else delta,
     )  # fmt: skip
 
 
 def _ask(
     asked: Fleet,
     private: PrivacyPlan | None,
-    bench: Bench,
+    split: SeedSplit,
     config: MitigateConfig,
     stop: StopFlag,
     *,
     seconds: float,
     epochs: int,
-) -> Defended:
-    data, x = bench.data, bench.data.x[bench.plan.records]
+) -> MitigatedModels:
+    data, x = split.data, split.data.x[split.plan.records]
     said = np.empty((len(x), config.perturbed), dtype=np.int64)
-    for number, copy in enumerate(queries.perturbations(x, config.perturbed, seed=bench.seed)):
+    for number, copy in enumerate(queries.perturbations(x, config.perturbed, seed=split.seed)):
         stop.check()
         said[:, number] = asked.outputs(copy, models=[0])[0].argmax(axis=1)
     nan = float("nan")
-    return Defended(
-        logits=asked.outputs(x), population=asked.outputs(data.x[bench.population]),
-        reference=asked.outputs(data.x[bench.reference], models=[0])[0], perturbed=said, seconds=seconds,
+    return MitigatedModels(
+        logits=asked.outputs(x), population=asked.outputs(data.x[split.population]),
+        reference=asked.outputs(data.x[split.reference], models=[0])[0], perturbed=said, seconds=seconds,
         epsilon=private.epsilon if private else nan, delta=private.delta if private else nan,
         noise_multiplier=private.noise_multiplier if private else nan,
         epsilons=np.asarray(private.epsilons if private else (), dtype=np.float64), epochs=epochs,

@@ -25,8 +25,8 @@ from memberscope.release.apply import release_evidence
 from memberscope.release.undo import undo
 from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
-from memberscope.studies.mitigate.answer import Climb, conclude
-from memberscope.studies.mitigate.models import TARGET, Bench, Defended, defend, number, promised
+from memberscope.studies.mitigate.answer import RungAudit, conclude
+from memberscope.studies.mitigate.models import TARGET, MitigatedModels, SeedSplit, number, promised, train_mitigated
 from memberscope.studies.mitigate.rungs import Rung, check_attacks, check_releases, rungs
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
@@ -75,18 +75,18 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
         config = replace(config, delta=private.delta)
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     said = log_reading(data, tracker)
-    climbs: dict[str, list[Climb]] = {rung.name: [] for rung in ladder}
+    audits: dict[str, list[RungAudit]] = {rung.name: [] for rung in ladder}
     with Progress(len(ladder) * config.seeds, "ladder", unit="rung") as progress:
         for seed in range(config.seed, config.seed + config.seeds):
-            bench = prepare(data, config, seed)
-            trained: dict[str, Defended] = {}
+            split = prepare(data, config, seed)
+            trained: dict[str, MitigatedModels] = {}
             for rung in ladder:
                 stop.check()
                 if rung.training not in trained:
-                    trained[rung.training] = defend(rung.training, bench, trainer, config, stop, shadows=rung.shadows)
-                climbs[rung.name].append(climb(rung, trained[rung.training], bench, names, promise))
+                    trained[rung.training] = train_mitigated(rung.training, split, trainer, config, stop, shadows=rung.shadows)
+                audits[rung.name].append(audit_rung(rung, trained[rung.training], split, names, promise))
                 progress.advance(note=f"{rung.name}, seed {seed}")
-    return with_reading(conclude(config, ladder, climbs, tracker), said)
+    return with_reading(conclude(config, ladder, audits, tracker), said)
 
 
 def attack_names(ladder: Sequence[Rung]) -> tuple[str, ...]:
@@ -95,15 +95,15 @@ def attack_names(ladder: Sequence[Rung]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*ATTACKS, *primary]))
 
 
-def check_batches(bench: Bench, trainer: Trainer, config: MitigateConfig, ladder: Sequence[Rung]) -> None:
+def check_batches(split: SeedSplit, trainer: Trainer, config: MitigateConfig, ladder: Sequence[Rung]) -> None:
     """Raise UserError for a batch larger than a model's members."""
-    least, private = int(bench.plan.member.sum(axis=1).min()), config.private_batch_size
-    trainer.check(setup.facts_of(bench.data, members=least))
+    least, private = int(split.plan.member.sum(axis=1).min()), config.private_batch_size
+    trainer.check(setup.facts_of(split.data, members=least))
     if private > least and any(rung.training == "dp" for rung in ladder):
         raise UserError(f"private_batch_size={private}: more than the members of a model; allowed: 1 to {least}")
 
 
-def prepare(data: LabeledData, config: MitigateConfig, seed: int) -> Bench:
+def prepare(data: LabeledData, config: MitigateConfig, seed: int) -> SeedSplit:
     """The seed's plan (design half), labels after noise, and what is outside the plan in three parts."""
     members = setup.members_of(data, config, parts=4)
     plan = make_shadow_plan(
@@ -113,50 +113,50 @@ def prepare(data: LabeledData, config: MitigateConfig, seed: int) -> Bench:
     outside = np.setdiff1d(np.arange(len(data)), plan.records)
     parts = np.array_split(seeds.stream(seed, "mitigate", "outside").permutation(outside), 3)
     noisy = setup.with_noise(data, config, {"records": plan.records, "outside": outside}, seed=seed)
-    return Bench(data=noisy, plan=plan, population=parts[0], validation=parts[1], reference=parts[2], seed=seed)
+    return SeedSplit(data=noisy, plan=plan, population=parts[0], validation=parts[1], reference=parts[2], seed=seed)
 
 
-def climb(rung: Rung, defended: Defended, bench: Bench, names: Sequence[str], promise: Promise) -> Climb:
+def audit_rung(rung: Rung, mitigated: MitigatedModels, split: SeedSplit, names: Sequence[str], promise: Promise) -> RungAudit:
     """Release what the models said, audit it, and measure what is left of its use."""
-    plan, data = bench.plan, bench.data
+    plan, data = split.plan, split.data
     labels, ids = data.y[plan.records], plan.records
-    whole = Predictions(logits=defended.logits[TARGET], labels=labels, member=plan.member[TARGET], record_ids=ids)
+    whole = Predictions(logits=mitigated.logits[TARGET], labels=labels, member=plan.member[TARGET], record_ids=ids)
     rows = plan.shadows_of(TARGET) if rung.shadows else np.empty(0, dtype=np.intp)
     models = 1 + len(rows)
     evidence = Evidence(
         target=whole,
-        shadows=ShadowPredictions(logits=defended.logits[1:models], labels=labels, member=plan.member[rows], record_ids=ids)
+        shadows=ShadowPredictions(logits=mitigated.logits[1:models], labels=labels, member=plan.member[rows], record_ids=ids)
         if len(rows)
         else None,
         population=ShadowPredictions(
-            logits=defended.population[:models], labels=data.y[bench.population],
-            member=np.zeros((models, len(bench.population)), dtype=np.bool_),
+            logits=mitigated.population[:models], labels=data.y[split.population],
+            member=np.zeros((models, len(split.population)), dtype=np.bool_),
         ),
-        perturbed_labels=defended.perturbed,
+        perturbed_labels=mitigated.perturbed,
     )  # fmt: skip
     asked = parse_release(rung.release)
-    release = asked.fit(defence_data(defended, bench), seed=bench.seed) if asked.unfitted else asked
+    release = asked.fit(defence_data(mitigated, split), seed=split.seed) if asked.unfitted else asked
     published = whole
     if release.steps:
-        evidence = release_evidence(evidence, release, shadow_release=asked, seed=bench.seed)
+        evidence = release_evidence(evidence, release, shadow_release=asked, seed=split.seed)
         published, evidence = evidence.target, undo(evidence, release)
     # All rungs' bounds are at the promise's delta: at a smaller one, a bound may exceed the promise without contradicting it, and
     # bounds at different deltas cannot be compared.
     report = run_audit(
-        evidence, attacks=names, slices=("entire",), seed=bench.seed, coin_flips=plan.coin_flips, delta=promise.delta,
+        evidence, attacks=names, slices=("entire",), seed=split.seed, coin_flips=plan.coin_flips, delta=promise.delta,
         promise=promise.epsilon,
     )  # fmt: skip
-    return Climb(rung=rung, seed=bench.seed, report=report, utility=utility(published), defended=defended)
+    return RungAudit(rung=rung, seed=split.seed, report=report, utility=utility(published), mitigated=mitigated)
 
 
-def defence_data(defended: Defended, bench: Bench) -> Predictions:
+def defence_data(mitigated: MitigatedModels, split: SeedSplit) -> Predictions:
     """What MemGuard's classifier learns from: the members, and the reference records, which are never audited."""
-    member = bench.plan.member[TARGET]
-    inside = bench.plan.records[member]
+    member = split.plan.member[TARGET]
+    inside = split.plan.records[member]
     return Predictions(
-        logits=np.concatenate([defended.logits[TARGET][member], defended.reference]),
-        labels=bench.data.y[np.concatenate([inside, bench.reference])],
-        member=np.arange(len(inside) + len(bench.reference)) < len(inside),
+        logits=np.concatenate([mitigated.logits[TARGET][member], mitigated.reference]),
+        labels=split.data.y[np.concatenate([inside, split.reference])],
+        member=np.arange(len(inside) + len(split.reference)) < len(inside),
     )
 
 

@@ -26,7 +26,7 @@ Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Bench:
+class FleetOutputs:
     """All models of a plan and what they said of the plan's records.
 
     Attributes:
@@ -81,7 +81,7 @@ class Bench:
         )
 
 
-def ask(data: LabeledData, plan: ShadowPlan, fleet: Fleet, *, copies: int, stop: StopFlag) -> Bench:
+def query_fleet(data: LabeledData, plan: ShadowPlan, fleet: Fleet, *, copies: int, stop: StopFlag) -> FleetOutputs:
     """Ask every model about the plan's records, its population, and, of images, `copies` augmented copies of each record."""
     several = copies > 1 and queries.is_image(data.x)
     with Progress(2 + (copies if several else 0), "asking all models", unit="query") as progress:
@@ -98,11 +98,11 @@ def ask(data: LabeledData, plan: ShadowPlan, fleet: Fleet, *, copies: int, stop:
                 stop.check()
                 augmented[:, :, number] = logits if number == 0 else fleet.outputs(copy)
                 progress.advance()
-    return Bench(data=data, plan=plan, fleet=fleet, logits=logits, population=population, augmented=augmented)
+    return FleetOutputs(data=data, plan=plan, fleet=fleet, logits=logits, population=population, augmented=augmented)
 
 
-def ask_more(
-    bench: Bench,
+def query_target(
+    outputs: FleetOutputs,
     target: int,
     *,
     trainer: Trainer,
@@ -115,7 +115,7 @@ def ask_more(
     """The evidence against one target, with the queries that are too many to make for all: perturbed copies, gradients, distillations.
 
     Args:
-        bench: what was asked of all models.
+        outputs: what was asked of all models.
         target: the audited model.
         trainer: of the models, for the students of the distillation.
         perturbed: copies a record.
@@ -124,8 +124,8 @@ def ask_more(
         stop: checked between steps.
         wanted: is that field of `Evidence` needed by any attack?
     """
-    evidence = bench.evidence(target)
-    plan, data = bench.plan, bench.data
+    evidence = outputs.evidence(target)
+    plan, data = outputs.plan, outputs.data
     own = plan.audited
     audited = plan.records[own]
     changes: dict[str, Any] = {}
@@ -138,12 +138,12 @@ def ask_more(
             said = np.empty((len(own), copies), dtype=np.int64)
             for number, copy in enumerate(queries.perturbations(data.x[audited], copies, seed=seed)):
                 stop.check()
-                said[:, number] = bench.fleet.outputs(copy, models=[target])[0].argmax(axis=1)
+                said[:, number] = outputs.fleet.outputs(copy, models=[target])[0].argmax(axis=1)
                 progress.advance()
             changes["perturbed_labels"] = said
         if gradients:
             stop.check()
-            changes["gradients"] = bench.fleet.gradient_norms(
+            changes["gradients"] = outputs.fleet.gradient_norms(
                 target, data.x[audited], data.y[audited], between_batches=lambda records: stop.check()
             )
             progress.advance()
@@ -156,7 +156,7 @@ def ask_more(
                     progress.advance()
 
                 losses = trainer.distill(
-                    data, transfer=plan.population, teacher=bench.population[model], watched=watched, epochs=distill_epochs,
+                    data, transfer=plan.population, teacher=outputs.population[model], watched=watched, epochs=distill_epochs,
                     seed=seeds.integer(seed, "student", model), between_epochs=between,
                 )  # fmt: skip
                 said = Predictions(logits=final, labels=data.y[watched], member=np.arange(len(watched)) < 1)
@@ -164,8 +164,8 @@ def ask_more(
 
             pool = np.flatnonzero(plan.block if plan.design == "half" else ~plan.block)
             changes["trajectories"] = Trajectories(
-                target=trace(target, audited, bench.logits[target][own]),
-                shadow=trace(shadow, plan.records[pool], bench.logits[shadow][pool]),
+                target=trace(target, audited, outputs.logits[target][own]),
+                shadow=trace(shadow, plan.records[pool], outputs.logits[shadow][pool]),
                 shadow_labels=data.y[plan.records[pool]],
                 shadow_member=plan.member[shadow][pool],
             )

@@ -20,7 +20,7 @@ from memberscope.datasets import LabeledData
 from memberscope.evidence import Evidence
 from memberscope.plans.split import Index
 from memberscope.predictions import ShadowPredictions
-from memberscope.studies.shadow.evidence import Bench
+from memberscope.studies.shadow.evidence import FleetOutputs
 from memberscope.studies.shadow.rotation import point_figures
 from memberscope.training.trainer import DataFacts
 
@@ -53,13 +53,13 @@ class Variant:
     shadows: int = SHADOWS
 
 
-def variants(bench: Bench, trainer: Trainer, *, seed: int) -> list[Variant]:
+def variants(outputs: FleetOutputs, trainer: Trainer, *, seed: int) -> list[Variant]:
     """What to try: fewer shadows, other depths, another width, another architecture; other, noisy and shuffled records.
 
     Records that replace the pool are as many as the pool's (other records may be fewer, and their name says how many), so that shadows
     have as many members as the target; of a disjoint plan they come from the shadows' own pool, never from the targets' records.
     """
-    data, plan = bench.data, bench.plan
+    data, plan = outputs.data, outputs.plan
     found = [Variant(name=BASE, trainer=trainer), Variant(name="two shadows", trainer=trainer, shadows=2)]
     facts = DataFacts(shape=data.shape, classes=data.classes)
     found += [Variant(name=name, trainer=other) for name, other in trainer.variants(facts)]
@@ -84,7 +84,7 @@ def variants(bench: Bench, trainer: Trainer, *, seed: int) -> list[Variant]:
     return found
 
 
-def measure(bench: Bench, trainer: Trainer, train: Train, *, seed: int, workers: int | None = None) -> pd.DataFrame:
+def measure(outputs: FleetOutputs, trainer: Trainer, train: Train, *, seed: int, workers: int | None = None) -> pd.DataFrame:
     """Train each variant's shadows and attack every target with them.
 
     Returns:
@@ -93,28 +93,28 @@ def measure(bench: Bench, trainer: Trainer, train: Train, *, seed: int, workers:
     """
     import pandas as pd
 
-    frames = [_of_evidence("the target itself", own_shadow(bench), seed=seed, workers=workers)]
+    frames = [_of_evidence("the target itself", own_shadow(outputs), seed=seed, workers=workers)]
     trained: dict[tuple[str, str], Any] = {}
-    for variant in variants(bench, trainer, seed=seed):
+    for variant in variants(outputs, trainer, seed=seed):
         key = (
             json.dumps(dict(variant.trainer.signature()), sort_keys=True),
             variant.data.digest if variant.data is not None else "",
         )
         if key not in trained:
-            trained[key] = _shadows(bench, variant, train, seed=seed)
+            trained[key] = _shadows(outputs, variant, train, seed=seed)
         frames.append(_of_evidence(variant.name, trained[key](variant.shadows), seed=seed, workers=workers))
     return summarize(pd.concat(frames, ignore_index=True))
 
 
-def own_shadow(bench: Bench) -> dict[int, Evidence]:
+def own_shadow(outputs: FleetOutputs) -> dict[int, Evidence]:
     """Each target as its own, only shadow: its attacker knows who the members are.
 
     The shadow carries no record ids: an attack that compares a record with itself under a model whose membership it knows would be told
     the answer.
     """
     found = {}
-    for target in bench.plan.targets.tolist():
-        evidence = bench.evidence(target)
+    for target in outputs.plan.targets.tolist():
+        evidence = outputs.evidence(target)
         own = evidence.target
         assert own.logits is not None
         shadow = ShadowPredictions(logits=own.logits[None], labels=own.labels, member=own.member[None])
@@ -122,26 +122,28 @@ def own_shadow(bench: Bench) -> dict[int, Evidence]:
     return found
 
 
-def _shadows(bench: Bench, variant: Variant, train: Train, *, seed: int) -> Callable[[int], dict[int, Evidence]]:
+def _shadows(outputs: FleetOutputs, variant: Variant, train: Train, *, seed: int) -> Callable[[int], dict[int, Evidence]]:
     """Train a variant's models; what is returned gives every target its evidence with so many of them."""
-    plan = bench.plan
+    plan = outputs.plan
     targets = plan.targets.tolist()
     if variant.data is None:
-        shadows = sorted({int(model) for target in targets[:1] for model in plan.shadows_of(target)[:SHADOWS]} | _twins(bench))
+        shadows = sorted(
+            {int(model) for target in targets[:1] for model in plan.shadows_of(target)[:SHADOWS]} | _twins(outputs)
+        )
         model_seeds = [seeds.integer(seed, "fidelity", variant.name, model) for model in shadows]
-        fleet = train(bench.data, [plan.members(model) for model in shadows], variant.trainer, model_seeds, variant.name)
-        logits = fleet.outputs(bench.data.x[plan.records])
-        population = fleet.outputs(bench.data.x[plan.population])  # empty where every record is in the plan
+        fleet = train(outputs.data, [plan.members(model) for model in shadows], variant.trainer, model_seeds, variant.name)
+        logits = fleet.outputs(outputs.data.x[plan.records])
+        population = fleet.outputs(outputs.data.x[plan.population])  # empty where every record is in the plan
 
         def on_pool(count: int) -> dict[int, Evidence]:
             found = {}
             for target in targets:
                 allowed = set(plan.shadows_of(target).tolist())
                 rows = [place for place, model in enumerate(shadows) if model in allowed][:count]
-                evidence = bench.evidence(target, [shadows[place] for place in rows])
+                evidence = outputs.evidence(target, [shadows[place] for place in rows])
                 assert evidence.shadows is not None
                 outside = evidence.population and dataclasses.replace(
-                    evidence.population, logits=np.concatenate([bench.population[[target]], population[rows]])
+                    evidence.population, logits=np.concatenate([outputs.population[[target]], population[rows]])
                 )
                 found[target] = dataclasses.replace(
                     evidence,
@@ -166,15 +168,15 @@ def _shadows(bench: Bench, variant: Variant, train: Train, *, seed: int) -> Call
 
     def elsewhere(count: int) -> dict[int, Evidence]:
         shadows = ShadowPredictions(logits=logits[:count], labels=data.y, member=member[:count])
-        return {target: Evidence(target=bench.evidence(target).target, shadows=shadows) for target in targets}
+        return {target: Evidence(target=outputs.evidence(target).target, shadows=shadows) for target in targets}
 
     return elsewhere
 
 
-def _twins(bench: Bench) -> set[int]:
+def _twins(outputs: FleetOutputs) -> set[int]:
     """The pair of the first target too, so that later targets have as many shadows as the first."""
-    first = int(bench.plan.targets[0])
-    return {first, first ^ 1} if bench.plan.design == "half" else set()
+    first = int(outputs.plan.targets[0])
+    return {first, first ^ 1} if outputs.plan.design == "half" else set()
 
 
 def _of_evidence(variant: str, evidence: dict[int, Evidence], *, seed: int, workers: int | None) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from memberscope.attacks.base import Attack, Skip
 from memberscope.metrics.area import auc_value
 from memberscope.metrics.curve import rank
 from memberscope.metrics.low_fpr import tpr_value
-from memberscope.studies.shadow.evidence import Bench
+from memberscope.studies.shadow.evidence import FleetOutputs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ def variances() -> dict[str, Attack]:
 
 
 def rotate(
-    bench: Bench,
+    outputs: FleetOutputs,
     attacks: Sequence[Attack],
     *,
     seed: int,
@@ -77,7 +77,7 @@ def rotate(
     """Attack every target of the plan with growing numbers of its shadows.
 
     Args:
-        bench: what all models said.
+        outputs: what all models said.
         attacks: those of `rotated_attacks`.
         seed: of the attacks' draws.
         workers: threads of an attack.
@@ -89,15 +89,15 @@ def rotate(
     """
     import pandas as pd
 
-    plan = bench.plan
+    plan = outputs.plan
     rows: list[dict[str, Any]] = []
     for target in plan.targets.tolist():
         on_target(target)
         pool = plan.shadows_of(target)
         loss = registry.get("threshold_loss")
-        whole = bench.evidence(target)
+        whole = outputs.evidence(target)
         for count in (0, *counts(len(pool), paired=plan.design == "half")):
-            evidence = whole if count in (0, len(pool)) else bench.evidence(target, pool[:count])
+            evidence = whole if count in (0, len(pool)) else outputs.evidence(target, pool[:count])
             made: dict[str, Attack] = {attack.name: attack for attack in (attacks if count else [loss])}
             if count == COMPARED and "lira_online" in made:
                 made |= variances()
@@ -137,7 +137,7 @@ def over_targets(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class Ordering:
     """An ordering of the literature: `first` is above (or, `at_least`, not below) `second` in `figure`; each an attack and a number of
     shadows, None for all.
     """
@@ -150,7 +150,7 @@ class Claim:
     at_least: bool = False
 
 
-def claims(*, paired: bool = True, copies: bool = False) -> tuple[Claim, ...]:
+def claims(*, paired: bool = True, copies: bool = False) -> tuple[Ordering, ...]:
     """What the literature leads one to expect of the attacks here; only attacks with the same queries are compared.
 
     Args:
@@ -163,11 +163,11 @@ def claims(*, paired: bool = True, copies: bool = False) -> tuple[Claim, ...]:
     loss = ("threshold_loss", 0)
     lira, rmia = "Carlini et al. 2022", "Zarifzadeh et al. 2024"
     above = [
-        Claim(text=f"{name} above the loss threshold", source=source, figure=low, first=(name, None), second=loss)
+        Ordering(text=f"{name} above the loss threshold", source=source, figure=low, first=(name, None), second=loss)
         for name, source in (("lira_online", lira), ("lira_offline", lira), ("rmia_online", rmia), ("rmia_offline", rmia))
     ]
     one = [
-        Claim(
+        Ordering(
             text="RMIA with one reference a record above LiRA with one",
             source=rmia,
             figure=figure,
@@ -176,7 +176,7 @@ def claims(*, paired: bool = True, copies: bool = False) -> tuple[Claim, ...]:
         )
         for figure in ("auc", low)
     ]
-    variance = Claim(
+    variance = Ordering(
         text=f"at {COMPARED} shadows LiRA with the global variance at least as good as per record",
         source=lira,
         figure=low,
@@ -187,7 +187,7 @@ def claims(*, paired: bool = True, copies: bool = False) -> tuple[Claim, ...]:
     return (*above, *one, variance)
 
 
-def judge(frame: pd.DataFrame, stated: Sequence[Claim]) -> pd.DataFrame:
+def judge(frame: pd.DataFrame, stated: Sequence[Ordering]) -> pd.DataFrame:
     """Each claim against the targets: paired differences, t interval, Holm over the claims that could be tested.
 
     Returns:

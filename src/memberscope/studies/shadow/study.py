@@ -29,9 +29,10 @@ from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.result import StudyResult
 from memberscope.studies.shadow import rotation, second_dataset
-from memberscope.studies.shadow.evidence import Bench, ask, ask_more
+from memberscope.studies.shadow.evidence import FleetOutputs, query_fleet, query_target
 from memberscope.studies.synthesize.sets import METHODS, make_set, published
 from memberscope.tracking import DataInput, Tracker, as_json
+from memberscope.training.registry import KERAS
 from memberscope.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -70,14 +71,14 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     fleet = setup.train_fleet(
         trainer, data, [plan.members(model) for model in range(plan.n_models)], model_seeds(plan, config.seed), config, stop
     )
-    bench = ask(data, plan, fleet, copies=config.queries, stop=stop)
-    log_shadows(bench, tracker)
-    report = audit_first(bench, trainer, names, config, tracker, stop)
+    outputs = query_fleet(data, plan, fleet, copies=config.queries, stop=stop)
+    log_shadows(outputs, tracker)
+    report = audit_first(outputs, trainer, names, config, tracker, stop)
     rotated = rotation.rotated_attacks(names)
     elsewhere = audit_from_elsewhere(report, other, trainer, config, tracker, stop) if other else None
-    means, judged = rotate_targets(bench, rotated, config, tracker, stop)
-    fidelity = measure_fidelity(bench, trainer, config, tracker, stop) if config.fidelity == "yes" else None
-    return with_reading(conclude(config, bench, report, elsewhere, means, judged, fidelity, tracker), said)
+    means, judged = rotate_targets(outputs, rotated, config, tracker, stop)
+    fidelity = measure_fidelity(outputs, trainer, config, tracker, stop) if config.fidelity == "yes" else None
+    return with_reading(conclude(config, outputs, report, elsewhere, means, judged, fidelity, tracker), said)
 
 
 def plan_for(data: LabeledData, config: ShadowStudyConfig) -> ShadowPlan:
@@ -196,29 +197,29 @@ def log_plan(
             )  # fmt: skip
 
 
-def log_shadows(bench: Bench, tracker: Tracker) -> None:
+def log_shadows(outputs: FleetOutputs, tracker: Tracker) -> None:
     """One child run for all models: a row per model, the training curves as a band."""
-    frame = shadow_table(bench)
-    about = f"All {bench.plan.n_models} models of the study, targets and shadows: a row per model in `models.csv`, curves as a band."
+    frame = shadow_table(outputs)
+    about = f"All {outputs.plan.n_models} models of the study, targets and shadows: a row per model in `models.csv`, curves as a band."
     with tracker.child("shadows", tags={"memberscope.kind": "shadows"}, description=about) as child:
         child.table(frame, "models.csv")
         child.table(frame, "models.json")
-        curves = bench.fleet.curves
+        curves = outputs.fleet.curves
         if curves:  # a trainer need not say how its models learned
-            child.figure(plots.band_figure(curves, title=f"{bench.plan.n_models} models"), "training.png")
+            child.figure(plots.band_figure(curves, title=f"{outputs.plan.n_models} models"), "training.png")
         for epoch in range(1, max((values.shape[1] for values in curves.values()), default=0) + 1):
             child.metrics({f"train/{name}": float(values[:, epoch - 1].mean()) for name, values in curves.items()}, step=epoch)
         child.metrics({f"{name}_mean": float(frame[name].mean()) for name in ("train_accuracy", "test_accuracy")})
 
 
-def shadow_table(bench: Bench) -> pd.DataFrame:
+def shadow_table(outputs: FleetOutputs) -> pd.DataFrame:
     """Columns model, role, members, train_accuracy, test_accuracy (records of its own block that it was not trained on)."""
     import pandas as pd
 
-    plan, labels = bench.plan, bench.data.y[bench.plan.records]
+    plan, labels = outputs.plan, outputs.data.y[outputs.plan.records]
     rows = []
     for model in range(plan.n_models):
-        right = bench.logits[model].argmax(axis=1) == labels
+        right = outputs.logits[model].argmax(axis=1) == labels
         own = plan.block if plan.design == "half" or model in plan.targets else ~plan.block
         member = plan.member[model]
         rows.append(
@@ -231,13 +232,13 @@ def shadow_table(bench: Bench) -> pd.DataFrame:
 
 
 def audit_first(
-    bench: Bench, trainer: Trainer, names: tuple[str, ...], config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
+    outputs: FleetOutputs, trainer: Trainer, names: tuple[str, ...], config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
 ) -> AuditReport:
     """The first target with every attack that was asked for, in a child run of its own."""
-    target = int(bench.plan.targets[0])
+    target = int(outputs.plan.targets[0])
     needs = set().union(*(registry.get(name).needs for name in names))
-    evidence = ask_more(
-        bench, target, trainer=trainer, perturbed=config.perturbed, distill_epochs=config.distill_epochs, seed=config.seed, stop=stop,
+    evidence = query_target(
+        outputs, target, trainer=trainer, perturbed=config.perturbed, distill_epochs=config.distill_epochs, seed=config.seed, stop=stop,
         wanted=needs.__contains__,
     )  # fmt: skip
     about = f"Model {target} of the study as the target: every attack on {len(evidence.target):,} records."
@@ -245,13 +246,13 @@ def audit_first(
         with attack_progress(names, "target", stop) as on_attack:
             report = run_audit(
                 evidence, attacks=names, primary=config.primary, slices=f"entire,{config.slices}", seed=config.seed,
-                coin_flips=bench.plan.coin_flips, on_attack=on_attack,
+                coin_flips=outputs.plan.coin_flips, on_attack=on_attack,
             )  # fmt: skip
         stop.check()
-        log_audit(report, child, source=bench.data.digest, band_seed=config.seed)
+        log_audit(report, child, source=outputs.data.digest, band_seed=config.seed)
         child.metrics(accuracies(evidence.target))
         if "save" in trainer.capabilities:
-            child.keras_model(bench.fleet.native(target), input_shape=bench.data.shape, classes=bench.data.classes)
+            child.keras_model(outputs.fleet.native(target), input_shape=outputs.data.shape, classes=outputs.data.classes)
     return report
 
 
@@ -273,21 +274,21 @@ def accuracies(target: Predictions) -> dict[str, float]:
 
 
 def rotate_targets(
-    bench: Bench, attacks: Sequence[Any], config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
+    outputs: FleetOutputs, attacks: Sequence[Any], config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every target in turn: means over targets by number of shadows, and the literature's orderings judged."""
     from memberscope.progress import Progress
 
-    with Progress(len(bench.plan.targets), "targets in turn", unit="target") as progress:
+    with Progress(len(outputs.plan.targets), "targets in turn", unit="target") as progress:
 
         def on_target(target: int) -> None:
             stop.check()
-            progress.advance(int(target != bench.plan.targets[0]))
+            progress.advance(int(target != outputs.plan.targets[0]))
 
-        frame = rotation.rotate(bench, attacks, seed=config.seed, on_target=on_target)
+        frame = rotation.rotate(outputs, attacks, seed=config.seed, on_target=on_target)
         progress.advance()
     means = rotation.over_targets(frame)
-    judged = rotation.judge(frame, rotation.claims(paired=bench.plan.design == "half", copies=bench.augmented is not None))
+    judged = rotation.judge(frame, rotation.claims(paired=outputs.plan.design == "half", copies=outputs.augmented is not None))
     tracker.table(frame, "targets.csv")
     tracker.table(means, "by_shadows.csv")
     tracker.table(judged, artifacts.ORDERINGS)
@@ -298,7 +299,7 @@ def rotate_targets(
 
 
 def measure_fidelity(
-    bench: Bench, trainer: Trainer, config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
+    outputs: FleetOutputs, trainer: Trainer, config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
 ) -> pd.DataFrame:
     """How faithful must a shadow be? See `memberscope.studies.shadow.fidelity`."""
     from memberscope.studies.shadow import fidelity
@@ -306,7 +307,7 @@ def measure_fidelity(
     def again(data: LabeledData, members: Sequence[Index], other: Trainer, model_seeds: Sequence[int], name: str) -> Fleet:
         return setup.train_fleet(other, data, members, model_seeds, config, stop, label=name)
 
-    frame = fidelity.measure(bench, trainer, again, seed=config.seed)
+    frame = fidelity.measure(outputs, trainer, again, seed=config.seed)
     tracker.table(frame, "fidelity.csv")
     tracker.figure(plots.fidelity_figure(frame), "fidelity.png")
     return frame
@@ -344,7 +345,7 @@ def over_targets_table(means: pd.DataFrame) -> pd.DataFrame:
 
 
 def conclude(
-    config: ShadowStudyConfig, bench: Bench, report: AuditReport, elsewhere: AuditReport | None, means: pd.DataFrame,
+    config: ShadowStudyConfig, outputs: FleetOutputs, report: AuditReport, elsewhere: AuditReport | None, means: pd.DataFrame,
     judged: pd.DataFrame, fidelity: pd.DataFrame | None, tracker: Tracker,
 ) -> StudyResult:  # fmt: skip
     """Headlines onto the parent, its page, and what the terminal shows."""
@@ -352,7 +353,8 @@ def conclude(
     log_headline(report, tracker)
     tracker.metrics(headline_metrics(means))
     tracker.metrics(accuracies(report.target))
-    tracker.tags({"memberscope.setting": f"{config.model}-d{config.depth}"})
+    made = "" if config.trainer == KERAS else f"{config.trainer}-"
+    tracker.tags({"memberscope.setting": f"{made}{config.model}-d{config.depth}"})
     lines = rotation.sentences(judged)
     from_elsewhere = (
         f"## One shadow of another data set, {config.transfer_dataset}\n\n{markdown(headline_table(elsewhere))}"
@@ -360,8 +362,8 @@ def conclude(
         else ""
     )
     table = over_targets_table(means)
-    tracker.text(page(bench, report, table, lines, fidelity, from_elsewhere), artifacts.SUMMARY)
-    tracker.describe(page(bench, report, table, lines, None, from_elsewhere))  # the store takes 8,000 characters
+    tracker.text(page(outputs, report, table, lines, fidelity, from_elsewhere), artifacts.SUMMARY)
+    tracker.describe(page(outputs, report, table, lines, None, from_elsewhere))  # the store takes 8,000 characters
     skipped = skips(report)
     answer = [finding(report), *(line.replace("**", "") for line in lines), *skipped]
     shown = headline_table(report)[["attack", "auc", "auc_ci", "tpr_at_fpr_0_01", "tpr_at_fpr_0_01_ci"]]
@@ -369,7 +371,7 @@ def conclude(
     if elsewhere:
         from_there = headline_table(elsewhere)[list(shown)].to_string(index=False)
         text += f"\n\none shadow of another data set, {config.transfer_dataset}\n{from_there}"
-    text += f"\n\nmean over {len(bench.plan.targets)} targets (95% t interval)\n{table.to_string(index=False)}"
+    text += f"\n\nmean over {len(outputs.plan.targets)} targets (95% t interval)\n{table.to_string(index=False)}"
     return StudyResult(table=text, answer="\n".join(answer))
 
 
@@ -382,7 +384,7 @@ def skips(report: AuditReport) -> list[str]:
 
 
 def page(
-    bench: Bench,
+    outputs: FleetOutputs,
     report: AuditReport,
     table: pd.DataFrame,
     lines: Sequence[str],
@@ -390,7 +392,7 @@ def page(
     from_elsewhere: str,
 ) -> str:
     """The parent run's page."""
-    plan, data = bench.plan, bench.data
+    plan, data = outputs.plan, outputs.data
     coins = "each membership by a fair coin" if plan.coin_flips else "half of each class"
     parts = [
         f"# Shadow models on {data.name}",

@@ -15,7 +15,7 @@ from memberscope.studies.result import StudyResult
 from memberscope.sweeps import answer, figures, scaling
 from memberscope.sweeps.answer import ADVANTAGE, Effect, Result
 from memberscope.sweeps.cells import Comparison, Grid
-from memberscope.sweeps.trials import ERROR, RESULT, RUN, Ledger, trial_key
+from memberscope.sweeps.trials import ERROR, RESULT, RUN, TrialQueue, trial_key
 from memberscope.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ class Conclusion:
 
     Attributes:
         config: what was asked for.
-        ledger: the study.
+        queue: the study.
         name, storage: of the study, and where it is kept, for people.
         data: the data set.
     """
 
     config: SweepStudyConfig
-    ledger: Ledger
+    queue: TrialQueue
     name: str
     storage: str
     data: LabeledData
@@ -48,7 +48,7 @@ class Conclusion:
             RuntimeError: trials are missing; what is there was logged.
         """
         wanted = set(seeds)
-        results = [result for result in finished(self.ledger) if result.cell in grid.cells and result.seed in wanted]
+        results = [result for result in finished(self.queue) if result.cell in grid.cells and result.seed in wanted]
         missing = [
             f"{cell}-s{seed}"
             for cell in grid.cells
@@ -88,7 +88,7 @@ class Conclusion:
 
     def reasons(self) -> str:
         """Why trials are missing: the last one's error."""
-        failed = [trial.user_attrs[ERROR] for trial in self.ledger.trials("FAIL") if ERROR in trial.user_attrs]
+        failed = [trial.user_attrs[ERROR] for trial in self.queue.trials("FAIL") if ERROR in trial.user_attrs]
         return str(failed[-1]) if failed else "their workers died"
 
     def _log_tables(self, grid: Grid, results: Sequence[Result], found: Sequence[Effect], tracker: Tracker) -> None:
@@ -211,10 +211,10 @@ class Conclusion:
         return "\n\n".join(part for part in [*about, *table, *extra, *notes] if part) + "\n"
 
 
-def finished(ledger: Ledger) -> list[Result]:
+def finished(queue: TrialQueue) -> list[Result]:
     """A grid's finished trials, each cell and seed once: should two ever be there, the first."""
     found: dict[tuple[str, int], Result] = {}
-    for trial in ledger.trials("COMPLETE"):
+    for trial in queue.trials("COMPLETE"):
         cell, seed = trial_key(trial)
         kept = trial.user_attrs[RESULT]
         found.setdefault(

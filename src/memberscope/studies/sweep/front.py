@@ -12,7 +12,7 @@ from memberscope.studies.result import StudyResult
 from memberscope.studies.sweep.answer import Conclusion, compact
 from memberscope.sweeps.answer import ADVANTAGE
 from memberscope.sweeps.search import Search
-from memberscope.sweeps.trials import RESULT, Ledger
+from memberscope.sweeps.trials import RESULT, TrialQueue
 from memberscope.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 def of_search(found: Conclusion, search: Search, tracker: Tracker) -> StudyResult:
     """Log and tell what a search found: the best points, judged again on records that the search did not touch."""
-    frame = points_frame(found.ledger, search)
+    frame = points_frame(found.queue, search)
     if not len(frame):
         raise RuntimeError(f"no trial is finished: {found.reasons()}; the next start tries them anew")
     tracker.table(frame, "results.csv")
     tracker.table(compact(frame), "results.json")
     best = frame[frame["best"]]
-    for path, figure in search_figures(found.ledger, search).items():
+    for path, figure in search_figures(found.queue, search).items():
         tracker.figure(figure, path)
-    weights = importances(found.ledger, search)
+    weights = importances(found.queue, search)
     tracker.table(weights, "importances.csv")
     names = [factor.name for factor in search.factors]
     final = [name for name in (ADVANTAGE, "auc", "accuracy", "train_accuracy") if name in frame]
@@ -53,20 +53,20 @@ def of_search(found: Conclusion, search: Search, tracker: Tracker) -> StudyResul
     return StudyResult(table=f"{found.head(len(frame))}\n{shown.round(4).to_string(index=False)}", answer="\n".join(lines))
 
 
-def points_frame(ledger: Ledger, search: Search) -> pd.DataFrame:
+def points_frame(queue: TrialQueue, search: Search) -> pd.DataFrame:
     """A row a finished point: trial, its values, its objectives (tuning), its final figures, and whether it is (Pareto-)best."""
     import pandas as pd
 
-    best = {trial.number for trial in ledger.study.best_trials} if ledger.trials("COMPLETE") else set()
+    best = {trial.number for trial in queue.study.best_trials} if queue.trials("COMPLETE") else set()
     if len(search.objectives) == 1 and best:
-        best = {ledger.study.best_trial.number}
+        best = {queue.study.best_trial.number}
     rows = [
         {
             "trial": trial.number, "best": trial.number in best, **trial.params,
             **{f"objective_{name}": value for name, value in zip(search.objectives, trial.values or [], strict=True)},
             **{name: value for name, value in trial.user_attrs[RESULT]["figures"].items() if not name.startswith("tuning_")},
         }
-        for trial in ledger.trials("COMPLETE")
+        for trial in queue.trials("COMPLETE")
     ]  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -80,7 +80,7 @@ def point_sentence(row: Mapping[str, Any], search: Search, names: Sequence[str],
     return f"trial {row['trial']} is {kind}: {place}; tuned on {tuned}; final: {settled}"
 
 
-def importances(ledger: Ledger, search: Search) -> pd.DataFrame:
+def importances(queue: TrialQueue, search: Search) -> pd.DataFrame:
     """Optuna's importance of each factor for each objective; a row says why where there is none."""
     import optuna
     import pandas as pd
@@ -91,7 +91,7 @@ def importances(ledger: Ledger, search: Search) -> pd.DataFrame:
     for place, name in enumerate(search.objectives):
         try:
             with quiet():
-                found = optuna.importance.get_param_importances(ledger.study, target=_low_is_good(search, place))
+                found = optuna.importance.get_param_importances(queue.study, target=_low_is_good(search, place))
         except (ValueError, RuntimeError) as error:
             rows.append({"objective": name, "factor": None, "importance": None, "reason": " ".join(str(error).split())})
             continue
@@ -99,7 +99,7 @@ def importances(ledger: Ledger, search: Search) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def search_figures(ledger: Ledger, search: Search) -> dict[str, Any]:
+def search_figures(queue: TrialQueue, search: Search) -> dict[str, Any]:
     """Optuna's own plots: importances and slices an objective, the Pareto front of two or three."""
     import matplotlib
     import optuna
@@ -110,7 +110,7 @@ def search_figures(ledger: Ledger, search: Search) -> dict[str, Any]:
     even = "Attempting to set identical low and high"  # Optuna's bars where every importance is 0
     plots = optuna.visualization.matplotlib
     found: dict[str, Any] = {}
-    if len(ledger.trials("COMPLETE")) < 2:
+    if len(queue.trials("COMPLETE")) < 2:
         return found
     with quiet(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=even)
@@ -120,11 +120,11 @@ def search_figures(ledger: Ledger, search: Search) -> dict[str, Any]:
                 return float(trial.values[place])
 
             with contextlib.suppress(ValueError, RuntimeError):  # the table of importances says why
-                drawn = plots.plot_param_importances(ledger.study, target=_low_is_good(search, place), target_name=name)
+                drawn = plots.plot_param_importances(queue.study, target=_low_is_good(search, place), target_name=name)
                 found[f"importances_{name}.png"] = _figure_of(drawn)
-            found[f"slice_{name}.png"] = _figure_of(plots.plot_slice(ledger.study, target=target, target_name=name))
+            found[f"slice_{name}.png"] = _figure_of(plots.plot_slice(queue.study, target=target, target_name=name))
         if len(search.objectives) in (2, 3):
-            front = plots.plot_pareto_front(ledger.study, target_names=list(search.objectives))
+            front = plots.plot_pareto_front(queue.study, target_names=list(search.objectives))
             found["pareto.png"] = _figure_of(front)
     return found
 

@@ -35,9 +35,9 @@ from memberscope.sweeps.data_files import save_data
 from memberscope.sweeps.grids import FEWEST, make_grid
 from memberscope.sweeps.search import Search, read_objectives
 from memberscope.sweeps.space import base_cell, check_corners, read_space, space_grid
-from memberscope.sweeps.trials import SEED, Ledger, trial_key
+from memberscope.sweeps.trials import SEED, TrialQueue, trial_key
 from memberscope.tracking import Tracker, as_json
-from memberscope.training.execution.jobs import run_crew
+from memberscope.training.execution.jobs import run_workers
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -69,39 +69,39 @@ def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     with Waiting(f"sweep: opening the study {name} in {storages.shown(url)}"):
         storage = storages.open_storage(url, heartbeat=config.heartbeat)
         study = storages.open_study(storage, name, space, directions=directions, objectives=objectives)
-    ledger = Ledger(study=study, storage=storage)
+    queue = TrialQueue(study=study, storage=storage)
     try:
-        return _go_on(plan, ledger, url, space, data, config, tracker, stop)
+        return _go_on(plan, queue, url, space, data, config, tracker, stop)
     finally:
-        ledger.close()
+        queue.close()
 
 
 def _go_on(
-    plan: Grid | Search, ledger: Ledger, url: str, space: Mapping[str, Any], data: LabeledData, config: SweepStudyConfig,
+    plan: Grid | Search, queue: TrialQueue, url: str, space: Mapping[str, Any], data: LabeledData, config: SweepStudyConfig,
     tracker: Tracker, stop: StopFlag,
 ) -> StudyResult:  # fmt: skip
     """Enqueue what is missing, run what waits, tell the answer."""
-    name, folder = ledger.study.study_name, Path(config.folder)
+    name, folder = queue.study.study_name, Path(config.folder)
     seeds = range(config.seed, config.seed + config.seeds)
     with Waiting(f"sweep: queueing the trials of {name}"):
         if isinstance(plan, Search):
-            ledger.enqueue_points(config.trials)
+            queue.enqueue_points(config.trials)
         else:
-            ledger.enqueue_cells(plan.settings(), seeds)
+            queue.enqueue_cells(plan.settings(), seeds)
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     tracker.text(as_json(space), "space.json")
     said = log_reading(data, tracker)
     tracker.tags({"memberscope.sweep": name, "memberscope.storage": storages.shown(url)})
-    waiting = len(ledger.trials("WAITING", "RUNNING"))
+    waiting = len(queue.trials("WAITING", "RUNNING"))
     if waiting:
         job = Job(
             url=url, study=name, heartbeat=config.heartbeat, data=str(save_data(data, make_folder(folder) / "data")),
             log_models=config.log_models == "yes",
         )  # fmt: skip
-        train(job, ledger, config, tracker, stop)
+        train(job, queue, config, tracker, stop)
     with Waiting(f"sweep: drawing conclusions from {name}"):
-        settle(ledger, tracker, adopt=waiting > 0)
-        conclusion = sweep_answer.Conclusion(config=config, ledger=ledger, name=name, storage=storages.shown(url), data=data)
+        settle(queue, tracker, adopt=waiting > 0)
+        conclusion = sweep_answer.Conclusion(config=config, queue=queue, name=name, storage=storages.shown(url), data=data)
         if isinstance(plan, Search):
             return with_reading(front.of_search(conclusion, plan, tracker), said)
         return with_reading(conclusion.of_grid(plan, seeds, tracker), said)
@@ -161,18 +161,18 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def train(job: Job, ledger: Ledger, config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> None:
+def train(job: Job, queue: TrialQueue, config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> None:
     """Run what waits: in this process with one worker, else in worker processes."""
-    open_trials = len(ledger.trials("WAITING", "RUNNING"))
-    done = len(ledger.trials("COMPLETE"))
+    open_trials = len(queue.trials("WAITING", "RUNNING"))
+    done = len(queue.trials("COMPLETE"))
     workers = min(cores() if config.workers == "auto" else int(config.workers), open_trials)
     with Progress(open_trials, job.study, unit="trial", alive=True) as progress:
         progress.note = f"{workers} workers are starting" if workers > 1 else "training is starting"
 
         def look(starting: int = 0) -> None:
             nonlocal done
-            now = len(ledger.trials("COMPLETE"))
-            progress.advance(now - done, note=at_work(ledger, starting=starting, workers=workers))
+            now = len(queue.trials("COMPLETE"))
+            progress.advance(now - done, note=at_work(queue, starting=starting, workers=workers))
             done = now
 
         if workers == 1:
@@ -180,15 +180,15 @@ def train(job: Job, ledger: Ledger, config: SweepStudyConfig, tracker: Tracker, 
             return
         for _ in range(ROUNDS):
             with tempfile.TemporaryDirectory() as folder:
-                run_crew(job_files(job, workers, Path(folder), tracker), stop, on_poll=look)
+                run_workers(job_files(job, workers, Path(folder), tracker), stop, on_poll=look)
             look()
-            if not ledger.trials("WAITING", "RUNNING"):
+            if not queue.trials("WAITING", "RUNNING"):
                 return
 
 
-def at_work(ledger: Ledger, *, starting: int, workers: int) -> str:
+def at_work(queue: TrialQueue, *, starting: int, workers: int) -> str:
     """What a sweep is doing, for its progress: which trials are being trained, and how many workers are still starting."""
-    running = [trial_name(trial) for trial in ledger.trials("RUNNING")]
+    running = [trial_name(trial) for trial in queue.trials("RUNNING")]
     more = f" and {len(running) - SHOWN} more" if len(running) > SHOWN else ""
     what = f"training {', '.join(running[:SHOWN])}{more}" if running else ""
     waited = f"{starting} of {workers} workers {'is' if starting == 1 else 'are'} starting" if starting else ""
@@ -213,14 +213,14 @@ def job_files(job: Job, workers: int, folder: Path, tracker: Tracker) -> list[Pa
     return files
 
 
-def settle(ledger: Ledger, tracker: Tracker, *, adopt: bool) -> None:
+def settle(queue: TrialQueue, tracker: Tracker, *, adopt: bool) -> None:
     """Make the runs say what the study says: a finished trial's run is FINISHED and, if this sweep did any work, below this parent; the
     runs of tries that failed or were taken over are KILLED, whatever became of their processes.
     """
-    finished = {trial.user_attrs["run"] for trial in ledger.trials("COMPLETE") if "run" in trial.user_attrs}
+    finished = {trial.user_attrs["run"] for trial in queue.trials("COMPLETE") if "run" in trial.user_attrs}
     for address in finished:
         tracker.settle(address, "FINISHED", adopt=adopt)
-    for trial in ledger.trials("FAIL"):
+    for trial in queue.trials("FAIL"):
         address = trial.user_attrs.get("run")
         if address and address not in finished and "error" not in trial.user_attrs:
             tracker.settle(address, "KILLED")

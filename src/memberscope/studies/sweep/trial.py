@@ -85,7 +85,7 @@ def run_cell(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Trained:
+class _TrainedCell:
     """A model before its audit: how to ask it, how to have it, and what was seen of it by epoch."""
 
     seed: int
@@ -97,7 +97,7 @@ class _Trained:
 
 def _one_by_one(
     data: LabeledData, trainer: Trainer, cell: Cell, selections: Mapping[int, Selection], stop: StopFlag
-) -> Iterator[_Trained]:
+) -> Iterator[_TrainedCell]:
     epochs = cell.recipe.epochs
     for seed, selection in selections.items():
         start = time.perf_counter()
@@ -121,7 +121,9 @@ def _one_by_one(
         else:
             model.fit(after_epoch=after_epoch, between_steps=between_steps)
         seconds = time.perf_counter() - start
-        yield _Trained(seed=seed, predict=model.outputs, model=partial(_same, model.native), history=history, seconds=seconds)
+        yield _TrainedCell(
+            seed=seed, predict=model.outputs, model=partial(_same, model.native), history=history, seconds=seconds
+        )
 
 
 def _same(model: Any) -> Any:
@@ -130,7 +132,7 @@ def _same(model: Any) -> Any:
 
 def _fleet(
     data: LabeledData, trainer: Trainer, cell: Cell, selections: Mapping[int, Selection], stop: StopFlag
-) -> Iterator[_Trained]:
+) -> Iterator[_TrainedCell]:
     """All seeds in one batched program. Each has labels of its own, so the fleet's records are the members of all, one after the other."""
     start = time.perf_counter()
     every = list(selections.values())
@@ -151,7 +153,7 @@ def _fleet(
             return fleet.outputs(data.x[index], models=[k])[0]
 
         row = look(predict, selection, epoch=cell.recipe.epochs, seed=seed)
-        yield _Trained(seed=seed, predict=predict, model=partial(fleet.native, k), history=[row], seconds=seconds)
+        yield _TrainedCell(seed=seed, predict=predict, model=partial(fleet.native, k), history=[row], seconds=seconds)
 
 
 def look(predict: Predict, selection: Selection, *, epoch: int, seed: int) -> dict[str, float]:
@@ -189,7 +191,7 @@ def halves(selection: Selection) -> tuple[Index, Index]:
     return np.concatenate([side[::2] for side in sides]), np.concatenate([side[1::2] for side in sides])
 
 
-def audited(trained: _Trained, selection: Selection, cell: Cell, *, attacks: str, tuning: bool) -> Outcome:
+def audited(trained: _TrainedCell, selection: Selection, cell: Cell, *, attacks: str, tuning: bool) -> Outcome:
     """The final audit and the trial's figures."""
     predict, seed = trained.predict, trained.seed
     figures: dict[str, float] = {}
@@ -237,7 +239,7 @@ def log_outcome(outcome: Outcome, cell: Cell, name: str, tracker: Tracker, *, at
                 shape=(len(index), *data.shape), classes=data.classes,
             )
         )  # fmt: skip
-    trained = model_audit.Trained(
+    trained = model_audit.AuditedModel(
         name=name, setting=name.rpartition("-s")[0], seed=outcome.seed, history=pd.DataFrame(list(outcome.history)), report=outcome.report,
         summary={key: outcome.figures[key] for key in ("gap",) if key in outcome.figures}, predictions=outcome.report.target,
     )  # fmt: skip

@@ -22,7 +22,7 @@ from memberscope.sweeps.answer import ADVANTAGE
 from memberscope.sweeps.cells import Cell, Grid
 from memberscope.sweeps.data_files import load_data
 from memberscope.sweeps.search import Search
-from memberscope.sweeps.trials import RUN, Claim, Ledger, SignsOfLife, claim_key, trial_key
+from memberscope.sweeps.trials import RUN, Claim, SignsOfLife, TrialQueue, claim_key, trial_key
 from memberscope.tracking import Tracker
 from memberscope.training.recipe import Recipe
 
@@ -65,15 +65,15 @@ class Job:
         return cls(**json.loads(text))
 
 
-def open_ledger(job: Job) -> tuple[Ledger, Mapping[str, Any]]:
+def open_queue(job: Job) -> tuple[TrialQueue, Mapping[str, Any]]:
     """The job's study, and its space."""
     storage = storages.open_storage(job.url, heartbeat=job.heartbeat)
-    ledger = Ledger(study=storages.load_study(storage, job.study), storage=storage)
-    space = json.loads(ledger.study.user_attrs[storages.SPACE])
+    queue = TrialQueue(study=storages.load_study(storage, job.study), storage=storage)
+    space = json.loads(queue.study.user_attrs[storages.SPACE])
     if "search" in space:
-        sampler = Search.from_dict(space["search"]).sampler(worker=job.worker, done=len(ledger.trials("COMPLETE", "FAIL")))
-        ledger = Ledger(study=storages.load_study(storage, job.study, sampler=sampler), storage=storage)
-    return ledger, space
+        sampler = Search.from_dict(space["search"]).sampler(worker=job.worker, done=len(queue.trials("COMPLETE", "FAIL")))
+        queue = TrialQueue(study=storages.load_study(storage, job.study, sampler=sampler), storage=storage)
+    return queue, space
 
 
 def work(
@@ -96,32 +96,32 @@ def work(
         Interrupted: `stop` was set.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each model is traced anew, which TensorFlow warns of
-    ledger, space = open_ledger(job)
+    queue, space = open_queue(job)
     try:
-        return _until_done(job, ledger, space, tracker, stop, watch, on_ready, on_claim, on_done)
+        return _until_done(job, queue, space, tracker, stop, watch, on_ready, on_claim, on_done)
     finally:
-        ledger.close()
+        queue.close()
 
 
 def _until_done(
-    job: Job, ledger: Ledger, space: Mapping[str, Any], tracker: Tracker, stop: StopFlag, watch: Callable[[], None],
+    job: Job, queue: TrialQueue, space: Mapping[str, Any], tracker: Tracker, stop: StopFlag, watch: Callable[[], None],
     on_ready: Callable[[], None], on_claim: Callable[[], None], on_done: Callable[[], None],
 ) -> int:  # fmt: skip
     data = load_data(Path(job.data))
-    worker = _Worker(job, ledger, space, data, tracker, stop)
+    worker = _Worker(job, queue, space, data, tracker, stop)
     done = 0
     on_ready()
     while True:
         stop.check()
-        ledger.revive()
-        claims = ledger.claim(most=MOST_TOGETHER, like=worker.alike)
+        queue.revive()
+        claims = queue.claim(most=MOST_TOGETHER, like=worker.alike)
         if not claims:
-            if not ledger.trials("RUNNING", "WAITING"):
+            if not queue.trials("RUNNING", "WAITING"):
                 return done
             time.sleep(POLL_SECONDS)
             continue
         on_claim()
-        with SignsOfLife(ledger, claims, every=job.heartbeat, watch=watch):
+        with SignsOfLife(queue, claims, every=job.heartbeat, watch=watch):
             for closed in worker.run(claims):
                 done += closed
                 on_done()
@@ -131,9 +131,9 @@ class _Worker:
     """What the trials of one worker have in common."""
 
     def __init__(
-        self, job: Job, ledger: Ledger, space: Mapping[str, Any], data: LabeledData, tracker: Tracker, stop: StopFlag
+        self, job: Job, queue: TrialQueue, space: Mapping[str, Any], data: LabeledData, tracker: Tracker, stop: StopFlag
     ) -> None:  # fmt: skip
-        self.job, self.ledger, self.data, self.tracker, self.stop = job, ledger, data, tracker, stop
+        self.job, self.queue, self.data, self.tracker, self.stop = job, queue, data, tracker, stop
         self.trainer = setup.trainer_of(Recipe())
         self.attacks: str = space["attacks"]
         self.grid = Grid.from_dict(space["grid"]) if "grid" in space else None
@@ -168,11 +168,11 @@ class _Worker:
             except TakenOver:
                 yield False
             except Interrupted:
-                self.ledger.give_back(waiting)
+                self.queue.give_back(waiting)
                 raise
             except Exception as error:
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
-                self.ledger.fail(claim, reason)
+                self.queue.fail(claim, reason)
                 print(f"memberscope: trial {claim.number} failed: {reason}", file=sys.stderr, flush=True)
                 outcomes = None  # the training may be what failed: the others begin anew
                 yield False
@@ -199,7 +199,7 @@ class _Worker:
 
     def _point(self, claim: Claim, search: Search) -> None:
         """A search's trial: a point, trained for every seed."""
-        values = search.ask(self.ledger.sample(claim))
+        values = search.ask(self.queue.sample(claim))
         cell, of_point = search.cell(values), range(search.seed, search.seed + search.seeds)
         text = ", ".join(f"{key}={value}" for key, value in values.items())
         about = f"Trial {claim.number} of the study `{self.job.study}`: {text}. Figures are means over {search.seeds} seeds."
@@ -215,7 +215,7 @@ class _Worker:
         """Train, audit and log; the study is told first and the run ends FINISHED after, so no trial has two runs that say so."""
         tags = {**tags, "memberscope.sweep": self.job.study, "memberscope.trial": str(claim.number)}
         with self.tracker.child(name, tags=tags, description=about) as child:
-            self.ledger.note(claim, **{RUN: child.address})
+            self.queue.note(claim, **{RUN: child.address})
             found = next(outcomes)
             start = time.perf_counter()
             log_outcome(found[0], cell, name, child, attacks=self.attacks, log_model=self.job.log_models)
@@ -226,7 +226,7 @@ class _Worker:
             child.metrics({f"seconds/{key}": value for key, value in seconds.items()})
             result = {"figures": figures, "history": [dict(row) for row in found[0].history], "seconds": seconds}
             values = [figures[ADVANTAGE]] if self.search is None else self.search.values(figures)
-            if not self.ledger.complete(claim, result, values):
+            if not self.queue.complete(claim, result, values):
                 raise TakenOver(f"trial {claim.number} was given to another worker")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from memberscope.errors import UserError
 from memberscope.installed import require
 from memberscope.training.execution.local import POLL_SECONDS, Finished
-from memberscope.training.execution.work import Labels, Records, Spec, Unit, Work, train_unit
+from memberscope.training.execution.work import Inputs, Labels, Spec, Unit, Work, train_unit
 
 CONNECT_SECONDS = 8
 WORKER_SECONDS = 30  # a cluster that restarts its workers needs some seconds for it
@@ -18,7 +18,7 @@ RETRIES = 2  # of a task that raised; a task whose worker died is given out anew
 ROUNDS = 3  # so often the records are sent again after every worker that held them was lost
 
 
-def work_on(unit: Unit, x: Records, y: Labels, spec: Spec) -> list[Any]:
+def work_on(unit: Unit, x: Inputs, y: Labels, spec: Spec) -> list[Any]:
     """Train a unit on a worker of the cluster."""
     spec.begin_worker()
     return train_unit(spec.work(x, y), unit)

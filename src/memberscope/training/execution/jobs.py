@@ -76,7 +76,7 @@ class Worker:
                     shown = len(self.lines)
 
 
-def run_crew(jobs: Sequence[Path], stop: StopFlag, *, on_poll: Callable[[int], None]) -> None:
+def run_workers(jobs: Sequence[Path], stop: StopFlag, *, on_poll: Callable[[int], None]) -> None:
     """Run a worker process a job file, and wait for all of them.
 
     Args:
@@ -99,26 +99,26 @@ def run_crew(jobs: Sequence[Path], stop: StopFlag, *, on_poll: Callable[[int], N
         )  # fmt: skip
         return Worker(job=job, process=process)
 
-    crew = {job: begin(job) for job in jobs}
+    workers_by_job = {job: begin(job) for job in jobs}
     left, false_starts, served = REPLACEMENTS * len(jobs), 0, False
     try:
-        while crew:
+        while workers_by_job:
             time.sleep(POLL_SECONDS)
             stop.check()
-            on_poll(sum(not worker.ready for worker in crew.values()))
-            for job, worker in list(crew.items()):
+            on_poll(sum(not worker.ready for worker in workers_by_job.values()))
+            for job, worker in list(workers_by_job.items()):
                 code = worker.process.poll()
                 if code is None:
                     continue
                 worker.reader.join(timeout=POLL_SECONDS)
-                del crew[job]
+                del workers_by_job[job]
                 if code == 0:
                     served = True
                 elif not worker.ready:
                     false_starts += 1
                     if false_starts < FALSE_STARTS:
-                        crew[job] = begin(job)
-                    elif not crew and not served:  # workers that did start go on without this one
+                        workers_by_job[job] = begin(job)
+                    elif not workers_by_job and not served:  # workers that did start go on without this one
                         raise _no_start(worker, code, false_starts) from WorkerOutput("".join(worker.lines))
                 elif left == 0:
                     raise RuntimeError(
@@ -126,10 +126,10 @@ def run_crew(jobs: Sequence[Path], stop: StopFlag, *, on_poll: Callable[[int], N
                     ) from WorkerOutput("".join(worker.lines))
                 else:
                     left -= 1
-                    crew[job] = begin(job)
+                    workers_by_job[job] = begin(job)
     finally:
-        dismiss([worker.process for worker in crew.values()])
-        for worker in crew.values():
+        dismiss([worker.process for worker in workers_by_job.values()])
+        for worker in workers_by_job.values():
             worker.reader.join(timeout=POLL_SECONDS)
 
 

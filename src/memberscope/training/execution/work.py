@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from memberscope.plans.split import Index
 
-Records = NDArray[Any]
+Inputs = NDArray[Any]
 Labels = NDArray[np.int64]
 
 
@@ -47,7 +47,7 @@ class Work(Protocol):
     """A fleet's training with its records at hand."""
 
     @property
-    def x(self) -> Records:
+    def x(self) -> Inputs:
         """(n, ...) all records."""
 
     @property
@@ -68,7 +68,7 @@ class Work(Protocol):
 class Spec(Hashable, Protocol):
     """A fleet's training without its records: what is sent with each unit."""
 
-    def work(self, x: Records, y: Labels) -> Work:
+    def work(self, x: Inputs, y: Labels) -> Work:
         """It with the records."""
 
     def begin_worker(self) -> None:

@@ -25,7 +25,7 @@ from tensorflow import keras
 from memberscope import seeds
 from memberscope.plans.split import Index
 from memberscope.training.keras.fit import epoch_order
-from memberscope.training.keras.inputs import Batch, DenseBatch, Records, SparseRecords
+from memberscope.training.keras.inputs import Batch, DenseBatch, InputSource, SparseSource
 from memberscope.training.keras.weights import Curves, TrainedModel, Weights
 from memberscope.training.recipe import Recipe
 
@@ -91,7 +91,7 @@ class Program:
     Not safe for two threads at once: its variables are the state of the group in training.
     """
 
-    def __init__(self, recipe: Recipe, *, models: int, x: Records, y: tf.Tensor, scale: float, classes: int) -> None:
+    def __init__(self, recipe: Recipe, *, models: int, x: InputSource, y: tf.Tensor, scale: float, classes: int) -> None:
         """Make the variables.
 
         Args:
@@ -142,7 +142,7 @@ class Program:
             weight = np.zeros(index.shape, np.float32)
             for k, order in enumerate(orders):
                 order.fill(start, index[:, k], weight[:, k])
-            with in_one_thread() if isinstance(self._x, SparseRecords) else nullcontext():
+            with in_one_thread() if isinstance(self._x, SparseSource) else nullcontext():
                 seen.append(self._run(index, weight, start, self._x.feed(index)).numpy())  # (2, steps, models)
             kept |= {k: self._copy(k) for k, order in enumerate(orders) if order.steps == stop}
             between_steps(sum(min(stop, order.steps) - min(start, order.steps) for order in orders))

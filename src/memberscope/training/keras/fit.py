@@ -31,12 +31,12 @@ def epoch_order(members: Index, *, seed: int, epoch: int) -> Index:
 
 
 def to_tensor(x: NDArray[Any]) -> tf.Tensor:
-    """Records as a tensor in their own type, made once and shared by all models that train on them."""
+    """InputSource as a tensor in their own type, made once and shared by all models that train on them."""
     return tf.constant(x)
 
 
 def as_batch(x: tf.Tensor, index: tf.Tensor, scale: float) -> tf.Tensor:
-    """Records by index, as float32 in [0, 1]."""
+    """InputSource by index, as float32 in [0, 1]."""
     return tf.cast(tf.gather(x, index), tf.float32) / scale
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tensorflow import keras
 
     from memberscope.training.keras.batched import Program
-    from memberscope.training.keras.inputs import Records
+    from memberscope.training.keras.inputs import InputSource
 
 GROUP = 8  # models a batched program at most: more would only lose more when killed
 STATE_BYTES = 4 << 20  # of a group's weights, moments and gradients: beyond what caches hold, Adam waits for memory
@@ -66,14 +66,14 @@ class KerasWork:
     x: NDArray[Any]
     y: NDArray[np.int64]
 
-    def shared(self) -> Records | tf.Tensor:
+    def shared(self) -> InputSource | tf.Tensor:
         """The records as all programs take them: made once for those of one process on this machine, once a unit on a cluster."""
         from memberscope.training.keras.fit import to_tensor
-        from memberscope.training.keras.inputs import records_of
+        from memberscope.training.keras.inputs import source_of
 
-        return records_of(self.x) if self.spec.recipe.batched else to_tensor(self.x)
+        return source_of(self.x) if self.spec.recipe.batched else to_tensor(self.x)
 
-    def program(self, models: int, shared: Records | tf.Tensor) -> Program | Single:
+    def program(self, models: int, shared: InputSource | tf.Tensor) -> Program | Single:
         """The compiled training of `models` models at once, or of one at a time where they do not train batched."""
         import tensorflow as tf
 

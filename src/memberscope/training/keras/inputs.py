@@ -1,4 +1,4 @@
-"""Records as the first layer of batched models meets them: all of their entries, or those alone that are not zero.
+"""InputSource as the first layer of batched models meets them: all of their entries, or those alone that are not zero.
 
 The field's tabular sets are mostly zeros: an eighth of Location-30's bits are ones. Measured on CPU, an entry times a row of 128 weights
 takes as long as five such products in a dense kernel, and the entries must be brought together first: skipping zeros pays where fewer
@@ -31,7 +31,7 @@ class Batch(Protocol):
         """Transposed, (models, features, batch), times (models, batch, units): (models, features, units)."""
 
 
-class Records(Protocol):
+class InputSource(Protocol):
     """(n, ...) records, of which a program takes batches by index.
 
     Attributes:
@@ -49,14 +49,14 @@ class Records(Protocol):
         """In a program: the batches of one step, its `index` (models, batch) and number `step` in what was fed."""
 
 
-def records_of(x: NDArray[Any]) -> Records:
+def source_of(x: NDArray[Any]) -> InputSource:
     """The form in which `x` (n, ...) takes less time."""
     mostly_zeros = x.size and np.count_nonzero(x) < DENSITY * x.size
-    return SparseRecords(x) if mostly_zeros else DenseRecords(x)
+    return SparseSource(x) if mostly_zeros else DenseSource(x)
 
 
-class DenseRecords:
-    """Records whose entries all count; kept in their own type until a batch is made."""
+class DenseSource:
+    """InputSource whose entries all count; kept in their own type until a batch is made."""
 
     signature = ()
 
@@ -70,7 +70,7 @@ class DenseRecords:
         return ()
 
     def batch(self, index: tf.Tensor, fed: Sequence[tf.Tensor], step: tf.Tensor) -> Batch:
-        """See `Records`."""
+        """See `InputSource`."""
         return DenseBatch(tf.cast(tf.gather(self._x, index), tf.float32))
 
 
@@ -89,8 +89,8 @@ class DenseBatch:
         return tf.matmul(self.x, delta, transpose_a=True)
 
 
-class SparseRecords:
-    """Records by those of their entries that are not zero."""
+class SparseSource:
+    """InputSource by those of their entries that are not zero."""
 
     signature = (tf.TensorSpec([None, 2], tf.int32), tf.TensorSpec([None], tf.float32), tf.TensorSpec([None], tf.int64))
 
@@ -118,7 +118,7 @@ class SparseRecords:
         return places, found.data, found.indptr[:: models * batch].astype(np.int64)
 
     def batch(self, index: tf.Tensor, fed: Sequence[tf.Tensor], step: tf.Tensor) -> Batch:
-        """See `Records`."""
+        """See `InputSource`."""
         places, values, bounds = fed
         here = slice(bounds[step], bounds[step + 1])
         models, batch = index.shape

@@ -9,7 +9,7 @@ import pytest
 
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
-from memberscope.training.execution import jobs as crew
+from memberscope.training.execution import jobs as execution
 
 HEAD = """
 import os, sys, time
@@ -24,8 +24,8 @@ ready = job.with_suffix(".ready").touch
 
 @pytest.fixture
 def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    monkeypatch.setattr(crew, "MODULE", "stand_in_worker")
-    monkeypatch.setattr(crew, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(execution, "MODULE", "stand_in_worker")
+    monkeypatch.setattr(execution, "POLL_SECONDS", 0.05)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     return [tmp_path / f"worker-{number}.json" for number in range(2)]
 
@@ -40,7 +40,7 @@ def _begun(jobs: list[Path]) -> int:
 
 def _run(jobs: list[Path]) -> list[int]:
     starting: list[int] = []
-    crew.run_crew(jobs, StopFlag(), on_poll=starting.append)
+    execution.run_workers(jobs, StopFlag(), on_poll=starting.append)
     return starting
 
 
@@ -52,7 +52,7 @@ def test_workers_that_cannot_start_end_the_sweep_with_their_last_line(
         _run(jobs)
     assert str(caught.value).endswith("the last with exit code 1: ImportError: libgomp is missing")
     assert "Traceback" in str(caught.value.__cause__), "--verbose shows all that the worker wrote"
-    assert crew.FALSE_STARTS <= _begun(jobs) <= crew.FALSE_STARTS + len(jobs)
+    assert execution.FALSE_STARTS <= _begun(jobs) <= execution.FALSE_STARTS + len(jobs)
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -60,13 +60,13 @@ def test_what_the_user_can_mend_stays_a_users_mistake(jobs: list[Path]) -> None:
     _write(jobs, "print('memberscope: storage=x: does not answer', file=sys.stderr)\nsys.exit(2)\n")
     with pytest.raises(UserError, match=r"^storage=x: does not answer$"):
         _run(jobs)
-    assert _begun(jobs) <= crew.FALSE_STARTS + len(jobs)
+    assert _begun(jobs) <= execution.FALSE_STARTS + len(jobs)
 
 
 def test_a_place_that_cannot_be_filled_leaves_the_work_to_the_others(jobs: list[Path]) -> None:
     _write(jobs, "if job.stem == 'worker-0': sys.exit(1)\nready()\ntime.sleep(1.5)\n")
     _run(jobs)
-    assert _begun(jobs) == crew.FALSE_STARTS + 1
+    assert _begun(jobs) == execution.FALSE_STARTS + 1
 
 
 def test_a_worker_that_dies_at_work_is_replaced_and_its_words_are_passed_on(
