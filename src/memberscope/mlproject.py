@@ -87,7 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"memberscope: {error}", file=sys.stderr)
         return error.exit_code
-    print("\n".join(f"written: {path}" for path in changed) or "MLproject and entrypoints/ are up to date")
+    lines = [f"{'written' if path in files() else 'removed'}: {path}" for path in changed]
+    print("\n".join(lines) or "MLproject and entrypoints/ are up to date")
     return 0
 
 
