@@ -57,7 +57,7 @@ def test_an_old_name_works_as_mlflow_passes_it_on(capsys: pytest.CaptureFixture[
         both = project.get_entry_point(study).compute_command({old: "l2,dp", new: "l2"}, None)
         with pytest.raises(UserError, match=f"^{old}=l2,dp: given beside {new}, which is its name now; allowed: {new} alone$"):
             parse(study, shlex.split(both)[2:])
-    with pytest.raises(UserError, match=r"^--laddr=l2: unknown option of mitigate; see") as refused:
+    with pytest.raises(UserError, match=r"^--laddr=l2: unknown option of mitigate; nearest: ") as refused:
         parse("mitigate", ["--laddr=l2"])
     assert "--ladder" not in str(refused.value), "an old name is not offered"
 
