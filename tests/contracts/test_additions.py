@@ -159,8 +159,10 @@ def test_a_metric(copy: Copy) -> None:
         {
             "from memberscope.metrics.spec import": "from memberscope.metrics.toy import toy_of\n"
             "from memberscope.metrics.spec import",
-            '        MetricSpec(\n            name="ppv",': '        MetricSpec(\n            name="toy_share", '
-            'about="a toy", label="toy", range=SHARE, compute=toy_of, headline=True,\n        ),\n        MetricSpec(\n            name="ppv",',
+            '        MetricSpec(\n            name="ppv",': "        TOY,\n" + '        MetricSpec(\n            name="ppv",',
+            "def builtin(": 'TOY = MetricSpec(\n    name="toy_share", about="a toy", label="toy", range=SHARE, compute=toy_of,\n'
+            "    headline=True,\n)\n\n\n"
+            "def builtin(",
         },
     )
     copy.change("GLOSSARY.md", {"| `ppv` |": "| `toy_share` | a toy | 0 to 1 | none | |\n| `ppv` |"})
