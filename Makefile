@@ -18,7 +18,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # the machine's certificates, as pip and git use them
 export UV_SYSTEM_CERTS ?= true
 
-.PHONY: help setup run test lint ui bench notebooks mlproject lock clean
+.PHONY: help setup run test lint docs ui bench notebooks mlproject lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -47,6 +47,9 @@ lint: setup  ## ruff, mypy (strict on src), import-linter
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+docs: setup  ## the pages and the API reference as one site, in build/docs; a warning is an error
+	@$(BIN)/python docs/site/build.py $(ARGS)
 
 ui: setup  ## the MLflow UI over the store
 	@echo "open: http://127.0.0.1:$(PORT)/#/?workflowType=machine_learning"

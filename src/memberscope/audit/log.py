@@ -156,7 +156,7 @@ def log_headline(report: AuditReport, tracker: Tracker, *, step: int = 0) -> Non
         ends = {"": figure.value, "_ci_low": figure.ci_low, "_ci_high": figure.ci_high}
         values |= {f"{spec.name}{end}/headline": value for end, value in ends.items() if value is not None}
     tracker.metrics(values, step=step)
-    tracker.tags({"memberscope.audit.headline": found.attack, "memberscope.headline_chosen": found.chosen})
+    tracker.tags({"memberscope.headline": found.attack, "memberscope.headline_chosen": found.chosen})
     tracker.text(found.to_json(), artifacts.HEADLINE)
 
 

@@ -73,9 +73,9 @@ def ratio_interval(x1: int, n1: int, x0: int, n0: int, z: float) -> tuple[float,
 def newcombe_auc(value: float, n_member: int, n_nonmember: int, z: float) -> tuple[float, float]:
     """The interval of an AUC from its value and sample sizes alone (Newcombe 2006, method 5).
 
-    The score form: every AUC t with |value - t| <= z sqrt(V(t)), V(t) = t (1 - t) (1 + m (1 - t)/(2 - t) + m t/(1 + t)) /
-    (n1 n0) of Hanley & McNeil 1982, m = (n1 + n0)/2 - 1. It needs no variance from the data, and so holds at 0, at 1 and
-    for one record.
+    The score form: every AUC t with ``|value - t| <= z sqrt(V(t))``, where V is the variance of Hanley & McNeil 1982,
+    ``V(t) = t (1 - t) (1 + m (1 - t)/(2 - t) + m t/(1 + t)) / (n1 n0)``, with ``m = (n1 + n0)/2 - 1``. It needs no variance
+    from the data, and so holds at 0, at 1 and for one record.
     """
     m, pairs = (n_member + n_nonmember) / 2 - 1, n_member * n_nonmember
 

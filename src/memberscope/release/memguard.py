@@ -2,11 +2,11 @@
 
 The defender trains a classifier g of members against non-members on sorted confidences, h being its log-odds, and answers a record
 with confidences s by s + n. Phase I finds a noise vector r that keeps the label and makes g undecided, g(s + r) = 1/2, with as
-little distortion d = |r|_1 as it can. Phase II adds r with probability min(epsilon / d, 1) and nothing otherwise, so that the
-expected distortion of every record is at most epsilon; it adds nothing where |g(s) - 1/2| <= |g(s + r) - 1/2|.
+little distortion ``d = |r|_1`` as it can. Phase II adds r with probability min(epsilon / d, 1) and nothing otherwise, so that the
+expected distortion of every record is at most epsilon; it adds nothing where ``|g(s) - 1/2| <= |g(s + r) - 1/2|``.
 
 Phase I is the paper's Algorithm 1: with s = softmax(z), descend from e = 0 along the normalized gradient of
-|h(softmax(z + e))| + c2 max(0, max over j of other classes of (z + e)_j - (z + e)_label) + c3 |softmax(z + e) - s|_1, until the label
+``|h(softmax(z + e))| + c2 max(0, max over other classes j of (z + e)_j - (z + e)_label) + c3 |softmax(z + e) - s|_1``, until the label
 is kept and h has changed its sign; then again with ten times the c3, as long as that succeeds; the last success counts.
 
 Where we differ: the last e is scaled back along its ray to where h crosses 0 (the label is kept all along it, the constraint being
@@ -119,7 +119,7 @@ def fit_defence(probs: FloatArray, member: BoolArray, *, seed: int) -> Defence:
 
 @dataclass(frozen=True)
 class MemGuard(Confidences):
-    """MemGuard with expected distortion at most `epsilon` a record, in |.|_1 (2 at most between two confidence vectors)."""
+    """MemGuard with expected distortion at most `epsilon` a record, in the L1 norm (2 at most between two confidence vectors)."""
 
     name: ClassVar[str] = "memguard"
     rank: ClassVar[int] = 1

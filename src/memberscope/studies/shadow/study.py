@@ -205,10 +205,11 @@ def log_shadows(outputs: FleetOutputs, tracker: Tracker) -> None:
         child.table(frame, "models.csv")
         child.table(frame, "models.json")
         curves = outputs.fleet.curves
-        if curves:  # a trainer need not say how its models learned
+        if curves:
             child.figure(plots.band_figure(curves, title=f"{outputs.plan.n_models} models"), "training.png")
-        for epoch in range(1, max((values.shape[1] for values in curves.values()), default=0) + 1):
-            child.metrics({f"train/{name}": float(values[:, epoch - 1].mean()) for name, values in curves.items()}, step=epoch)
+            for epoch in range(1, curves["loss"].shape[1] + 1):
+                means = {f"train/{name}": float(values[:, epoch - 1].mean()) for name, values in curves.items()}
+                child.metrics(means, step=epoch)
         child.metrics({f"{name}_mean": float(frame[name].mean()) for name in ("train_accuracy", "test_accuracy")})
 
 
