@@ -18,7 +18,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # the machine's certificates, as pip and git use them
 export UV_SYSTEM_CERTS ?= true
 
-.PHONY: help setup run test lint docs ui bench notebooks lock clean
+.PHONY: help setup run test lint docs ui bench notebooks mlproject lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -60,6 +60,9 @@ bench: setup  ## every benchmark, quickly (ARGS= for full size)
 
 notebooks: setup  ## the notebooks, run, as notebooks/*.ipynb beside their text
 	@$(BIN)/python notebooks/run.py $(ARGS)
+
+mlproject: setup  ## MLproject and the scripts in entrypoints/, from the studies' options
+	@$(BIN)/python -m memberscope.mlproject
 
 lock: setup  ## resolve requirements.lock anew from requirements.in
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --upgrade \

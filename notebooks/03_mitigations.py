@@ -83,7 +83,7 @@ ladder = MemoryTracker()
 result = mitigate.run(
     MitigateConfig(
         store=tempfile.mkdtemp(), workers=1, members=200, shadows=4, seeds=1, epochs=30, width=64, depth=1, perturbed=4,
-        ladder="digits,label_only,early_stopping,label_smoothing,dp", private_batch_size=50, private_epochs=3, target_epsilon=4,
+        mitigations="digits,label_only,early_stopping,label_smoothing,dp", private_batch_size=50, private_epochs=3, target_epsilon=4,
     ),
     ladder,
     StopFlag(),

@@ -147,9 +147,8 @@ def epsilon_lower_bound(
     n, n_member = values.size, int(truth.sum())
     plan = plan_one_run(n, n_flips=n_flips, n_guesses=n_guesses, delta=delta, promise=promise, confidence=confidence)
     flips = plan.n_flips
-    smaller = min(n_member, n - n_member)
-    if flips == n and 2 * betainc(n - smaller, smaller + 1, 0.5) < _NOT_COINS:
-        return skipped(f"{n_member} members of {n} did not come from fair coin flips")
+    if unfair := not_from_coins(n_member, n - n_member, flips):
+        return skipped(unfair)
     order = np.lexsort((rng.random(n), values))
     each = plan.n_guesses // 2
     right = int(np.count_nonzero(~truth[order[:each]]) + np.count_nonzero(truth[order[n - each :]]))
@@ -163,6 +162,14 @@ def epsilon_lower_bound(
     if blunt:
         reason += f", so that it cannot refute {'anything' if promise is None else f'the promised epsilon {promise:g}'}"
     return Estimate(value=value, ci_low=value, status="low_power" if blunt else "ok", reason=reason)
+
+
+def not_from_coins(n_member: int, n_nonmember: int, n_flips: int) -> str:
+    """Why the sides cannot have come from `n_flips` fair coins, where all of them are scored here; ``""`` if they can have."""
+    n, smaller = n_member + n_nonmember, min(n_member, n_nonmember)
+    if n_flips == n and 2 * betainc(n - smaller, smaller + 1, 0.5) < _NOT_COINS:
+        return f"{n_member} members of {n} did not come from fair coin flips"
+    return ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from memberscope.metrics import registry
 from memberscope.metrics.paired import NOTE
 from memberscope.report import facts
 from memberscope.report.compare import Pair, Row, compare_runs
@@ -15,7 +16,6 @@ from memberscope.report.settings import Setting, compare_settings
 from memberscope.tracking import KeptRun
 
 MOST_OPEN = 2  # for at most so many pairs, all attacks are shown without a click
-METRICS = {"auc": "AUC", "tpr_at_fpr_0_01": "TPR at FPR 0.01"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,9 @@ def _line(pair: Pair) -> list[str | Cell]:
 
 def _every_attack(pair: Pair) -> Table:
     head = ["attack", "figure", "reference", "this run", "difference", "95% interval", "p (Holm)"]
-    rows: list[list[str | Cell]] = [[row.attack, METRICS[row.metric], *_figures(row), _p(row.p_holm)] for row in pair.rows]
+    rows: list[list[str | Cell]] = [
+        [row.attack, registry.get(row.metric).heading, *_figures(row), _p(row.p_holm)] for row in pair.rows
+    ]
     return Table.of(head, rows, words=2)
 
 

@@ -11,14 +11,14 @@ from memberscope.audit import artifacts, kept_controls
 from memberscope.audit import headline as speaks
 from memberscope.audit.headline import Headline
 from memberscope.audit.kept_controls import KeptControl
-from memberscope.metrics import Estimate, skipped
+from memberscope.metrics import Estimate, rate_name, registry, skipped
 from memberscope.tracking import KeptRun
 
 if TYPE_CHECKING:
     import pandas as pd
 
 OUTSIDE = {"shadow", "metric", "population"}  # families that learn from other models than the target
-RATES = {"tpr_at_fpr_0_001": "1 in 1,000", "tpr_at_fpr_0_01": "1 in 100", "tpr_at_fpr_0_1": "1 in 10"}
+RATES = {f"tpr_at_fpr_{rate_name(rate)}": f"1 in {round(1 / rate):,}" for rate in sorted(registry.RATES)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memberscope.audit import artifacts
-from memberscope.report import facts, figures, sections
+from memberscope.report import facts, figures
+from memberscope.report.columns import COLUMNS, extra, legend
 from memberscope.report.parts import DASH, Cell, Picture, Table, number, svg_picture, with_interval
 from memberscope.report.sections import Finding
 from memberscope.report.settings import Setting
@@ -57,10 +58,13 @@ class FirstScreen:
 
 @dataclass(frozen=True, kw_only=True)
 class Seeds:
-    """The seeds of one setting: a row per seed, attacks as means over them, and pictures; None for a picture that nothing was kept for."""
+    """The seeds of one setting: a row per seed, attacks as means over them (and what other packages' metrics are), and pictures; None for a
+    picture that nothing was kept for.
+    """
 
     by_seed: Table
     attacks: Table
+    legend: str
     count: int
     epochs: Picture | None
     roc: Picture | None
@@ -72,7 +76,10 @@ def seeds_of(setting: Setting) -> Seeds:
     epochs = svg_picture(figures.by_epoch(histories), alt="accuracy and AUC by epoch") if histories else None
     drawn = any(artifacts.ROC in run.tables for run in setting.runs) and setting.attack
     roc = svg_picture(figures.over_seeds(setting.runs, setting.seeds), alt="ROC curves, one a seed") if drawn else None
-    return Seeds(by_seed=by_seed(setting), attacks=attacks_over_seeds(setting), count=len(setting.runs), epochs=epochs, roc=roc)
+    return Seeds(
+        by_seed=by_seed(setting), attacks=attacks_over_seeds(setting), legend=legend(extra(setting.runs)), count=len(setting.runs),
+        epochs=epochs, roc=roc,
+    )  # fmt: skip
 
 
 def first_screen(settings: Sequence[Setting]) -> FirstScreen:
@@ -193,7 +200,7 @@ def by_seed(setting: Setting) -> Table:
 def attacks_over_seeds(setting: Setting) -> Table:
     """Every attack on all records: the mean over seeds."""
     names = dict.fromkeys(name for run in setting.runs for name in facts.attacks(run))
-    columns = [(metric, name) for metric, name in sections.COLUMNS if not metric.startswith("epsilon")]  # bounds have no mean
+    columns = [*COLUMNS, *((one.metric, one.heading) for one in extra(setting.runs))]  # bounds have no mean
     rows: list[list[str | Cell]] = [
         [name, *(with_interval(setting.mean_of(name, metric)) for metric, _ in columns)] for name in names
     ]

@@ -7,7 +7,9 @@ import math
 from dataclasses import dataclass
 
 from memberscope.audit import artifacts
+from memberscope.metrics import registry
 from memberscope.report import facts, figures
+from memberscope.report.columns import BOUNDS, COLUMNS, extra, legend
 from memberscope.report.facts import Gate
 from memberscope.report.parts import Cell, Picture, Table, number, png_picture, svg_picture, with_ceiling, with_interval
 from memberscope.tracking import DataInput, KeptRun
@@ -22,11 +24,6 @@ FAMILIES = {
     "population": "records that no model was trained on",
     "label_only": "published labels alone",
 }
-COLUMNS = (
-    ("auc", "AUC"), ("advantage_heldout", "advantage (held out)"), ("tpr_at_fpr_0_1", "TPR at 0.1"), ("tpr_at_fpr_0_01", "at 0.01"),
-    ("tpr_at_fpr_0_001", "at 0.001"),
-)  # fmt: skip
-BOUNDS = (("epsilon_heuristic", "ε at least"), ("epsilon_lower_bound", "ε at least, one-run test"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +87,7 @@ class Attacks:
         low_power: does a figure rest on too few false positives?
         bounds: does it show bounds of epsilon?
         blunt: can one of these bounds refute nothing?
+        legend: what other packages' metrics are, as sentences; empty if there are none.
     """
 
     table: Table
@@ -97,6 +95,7 @@ class Attacks:
     low_power: bool
     bounds: bool
     blunt: bool
+    legend: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,13 +194,14 @@ def tiles(run: KeptRun) -> tuple[Tile, ...]:
     if found is None:
         return ()
     shown: list[Tile] = []
-    rate = facts.finest_rate(run)
-    rated = f"TPR at FPR {rate.removeprefix('tpr_at_fpr_').replace('_', '.')}"
-    for metric, name in (("auc", "AUC"), ("advantage_heldout", "advantage (held out)"), (rate, rated)):
+    built_in = [registry.get(metric) for metric in ("auc", "advantage_heldout", facts.finest_rate(run))]
+    named = [(spec.name, spec.heading, spec.digits) for spec in built_in]
+    named += [(one.metric, one.heading, one.digits) for one in extra([run]) if one.headline]
+    for metric, name, digits in named:
         one = facts.spoken(run, metric)
         if one.value is not None:
-            span = f"95%: {number(one.ci_low)} to {number(one.ci_high)}" if one.ci_low is not None else ""
-            shown.append(Tile(name=f"{name}, {found.attack}", value=number(one.value), span=span))
+            span = f"95%: {number(one.ci_low, digits)} to {number(one.ci_high, digits)}" if one.ci_low is not None else ""
+            shown.append(Tile(name=f"{name}, {found.attack}", value=number(one.value, digits), span=span))
     members, nonmembers = facts.sizes(run)
     half = "; the half on which the attack was not chosen" if found.halved else ""
     sizes = f"{members:,} members, {nonmembers:,} non-members{half}"
@@ -287,6 +287,7 @@ def attack_table(run: KeptRun) -> Attacks | None:
     rows: list[list[str | Cell]] = []
     low_power = blunt = False
     bounds = [name for name, _ in BOUNDS if any(facts.figure(run, a, name).value is not None for a in facts.attacks(run))]
+    others = extra([run])
     first = facts.headline(run)
     families: dict[str, None] = {}
     for attack in facts.attacks(run):
@@ -295,20 +296,22 @@ def attack_table(run: KeptRun) -> Attacks | None:
         p = facts.figure(run, attack, "null_p_value").value
         ends = [(facts.figure(run, attack, name), facts.figure(run, attack, f"{name}_ceiling")) for name in bounds]
         blunt |= any(bound.status == "low_power" for bound, _ in ends)
-        last = [with_ceiling(*pair) for pair in ends]
+        more = [with_interval(facts.figure(run, attack, one.metric), one.digits) for one in others]
+        last = [*more, *(with_ceiling(*pair) for pair in ends)]
         family = facts.family(run, attack)
         families[family] = None
         speaks = ", primary" if first is not None and attack == first.attack else ""
         rows.append([Cell(text=attack, beneath=family + speaks), *map(with_interval, found), *last, number(p, 3)])
     if not rows:
         return None
-    named = [name for metric, name in BOUNDS if metric in bounds]
+    named = [*(one.heading for one in others), *(name for metric, name in BOUNDS if metric in bounds)]
     return Attacks(
         table=Table.of(["attack", *(name for _, name in COLUMNS), *named, "p"], rows),
         families=tuple((name, FAMILIES[name]) for name in families if name in FAMILIES),
         low_power=low_power,
         bounds=bool(bounds),
         blunt=blunt,
+        legend=legend(others),
     )
 
 
