@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from memberscope.config import Config
+from memberscope.config import Config, written
 from memberscope.errors import GateError, Interrupted, UserError, nearest
 from memberscope.installed import absence_told, require
 from memberscope.plugins import GROUPS, told
@@ -114,12 +114,11 @@ def parser_for(name: str, *, listing: bool = True) -> argparse.ArgumentParser:
     for item in dataclasses.fields(config):
         allowed = item.metadata["check"].allowed().replace("%", "%%")
         text = item.metadata["help"].replace("%", "%%")
-        shown = item.default if item.default != "" else "empty"
+        default = written(item.default)
+        shown = default if default != "" else "empty"
         others = told(item.metadata["plugins"]).replace("%", "%%") if item.metadata["plugins"] and listing else ""
         text += f"; from other packages: {others}" if others else ""
-        parser.add_argument(
-            f"--{item.name}", default=item.default, metavar="VALUE", help=f"{text} [{allowed}; default: {shown}]"
-        )
+        parser.add_argument(f"--{item.name}", default=default, metavar="VALUE", help=f"{text} [{allowed}; default: {shown}]")
         for former in item.metadata["formerly"]:
             parser.add_argument(f"--{former}", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
@@ -147,7 +146,7 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[Any, bool]:
             print(
                 f"memberscope: note: {former} is now {current}; the old name works in this version", file=sys.stderr, flush=True
             )
-            if given[current] == config.__dataclass_fields__[current].default:
+            if str(given[current]) == str(written(config.__dataclass_fields__[current].default)):
                 del given[current]  # mlflow run passes the new name's default along with an old name that was given
     return config.from_mapping(given), verbose
 

@@ -109,7 +109,7 @@ def prepare(data: LabeledData, config: MitigateConfig, seed: int) -> SeedSplit:
     members = setup.members_of(data, config, parts=4)
     plan = make_shadow_plan(
         data.y, design="half", members=members, population=3 * LEAST_PART, shadows=max(2, config.shadows), targets=1,
-        coin_flips=config.coin_flips == "yes", seed=seed,
+        coin_flips=config.coin_flips, seed=seed,
     )  # fmt: skip
     outside = np.setdiff1d(np.arange(len(data)), plan.records)
     parts = np.array_split(seeds.stream(seed, "mitigate", "outside").permutation(outside), 3)
