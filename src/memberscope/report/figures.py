@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memberscope import plots, seeds
+from memberscope.installed import require
 from memberscope.report import facts
 from memberscope.report.facts import Figure
 
@@ -25,6 +26,7 @@ _FONTS = ["DejaVu Sans", "Liberation Sans", "Arial", "sans-serif"]
 
 def svg(drawing: Drawing) -> bytes:
     """A drawing as SVG, the same bytes each time: no date, no random names; letters as outlines, so that it prints anywhere alike."""
+    require("matplotlib", by="report")
     import matplotlib
 
     file = io.BytesIO()
