@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from memberscope.training.fleet import train_fleet
+from memberscope.training.keras.fleet import train_fleet
 
 import memberscope
 from memberscope import cli, installed, models, plots, run_audit
