@@ -190,7 +190,8 @@ def by_seed(setting: Setting) -> Table:
         rows.append(
             [
                 str(seed), WORDS[facts.judged(run)], found.attack if found else DASH, with_interval(facts.headline_metric(run, "auc")),
-                with_interval(facts.headline_metric(run, "advantage_heldout")), with_interval(facts.headline_metric(run, "tpr_at_fpr_0_01")), number(gap),
+                with_interval(facts.headline_metric(run, "advantage_heldout")),
+                with_interval(facts.headline_metric(run, "tpr_at_fpr_0_01")), number(gap),
             ]
         )  # fmt: skip
     head = ["seed", "finding", "primary attack", "AUC", "advantage (held out)", "TPR at FPR 0.01", "accuracy gap"]
