@@ -3,14 +3,48 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers, and the processes that tests start, share the cores: a thread each
+    for name in ("OMP", "OPENBLAS", "MKL", "TF_NUM_INTRAOP", "TF_NUM_INTEROP"):
+        os.environ.setdefault(f"{name}_THREADS" if name.startswith("TF") else f"{name}_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "tools"))
+
+import slow_tests  # noqa: E402
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _is_quick(config):
+        config.pluginmanager.register(slow_tests.Guard())
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if _is_quick(config) and slow_tests.imports_slowly(collection_path) else None
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    judge = slow_tests.Judge()
+    for item in items:
+        if judge.is_slow(item):
+            item.add_marker("slow")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: as many as this process has cores, up to eight; each imports TensorFlow."""
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
+
+
+def _is_quick(config: pytest.Config) -> bool:
+    return str(config.option.markexpr) == "not slow"
 
 
 @pytest.fixture(autouse=True)
