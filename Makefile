@@ -18,7 +18,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # the machine's certificates, as pip and git use them
 export UV_SYSTEM_CERTS ?= true
 
-.PHONY: help setup run test lint ui bench notebooks lock clean
+.PHONY: help setup run test lint docs ui bench notebooks mlproject lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -48,6 +48,9 @@ lint: setup  ## ruff, mypy (strict on src), import-linter
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+docs: setup  ## the pages and the API reference as one site, in build/docs; a warning is an error
+	@$(BIN)/python docs/site/build.py $(ARGS)
+
 ui: setup  ## the MLflow UI over the store
 	@echo "open: http://127.0.0.1:$(PORT)/#/?workflowType=machine_learning"
 	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port $(PORT) --workers 1
@@ -57,6 +60,9 @@ bench: setup  ## every benchmark, quickly (ARGS= for full size)
 
 notebooks: setup  ## the notebooks, run, as notebooks/*.ipynb beside their text
 	@$(BIN)/python notebooks/run.py $(ARGS)
+
+mlproject: setup  ## MLproject and the scripts in entrypoints/, from the studies' options
+	@$(BIN)/python -m memberscope.mlproject
 
 lock: setup  ## resolve requirements.lock anew from requirements.in
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --upgrade \

@@ -65,7 +65,7 @@ def fit(what: str, unit: str, sizes: Sequence[int], found: Sequence[float]) -> N
     slope, constant = np.polyfit(sizes, found, 1)
     miss = max(abs(constant + slope * size - cost) / cost for size, cost in zip(sizes, found, strict=True))
     series = ", ".join(f"{size:,}: {cost:.2f}" for size, cost in zip(sizes, found, strict=True))
-    print(f"| {what} | {series} | {constant:.2f} + {slope * 1e5:.2f} a 100,000 {unit} | {miss:.0%} |", flush=True)
+    print(f"| {what} | {series} | {constant:.2f} + {slope * 1e5:.2f} per 100,000 {unit} | {miss:.0%} |", flush=True)
 
 
 def main() -> None:

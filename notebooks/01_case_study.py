@@ -13,9 +13,9 @@
 # %% [markdown]
 # # The case study, step by step
 #
-# A companion to D. Moreno, *Membership Inference Attack: Primer & Case Study* (2023): from what a model has seen, over overfitting,
-# to attacks and the three experiments. It runs in about a minute on handwritten digits that come with scikit-learn. For findings,
-# use real data: [the results on CIFAR-10](../docs/results/case_study.md).
+# This notebook is a companion to D. Moreno, *Membership Inference Attack: Primer & Case Study* (2023). It goes from training data
+# and overfitting to attacks and the three experiments. It runs in about a minute on handwritten digits that come with
+# scikit-learn. For findings, use real data: see [the results on CIFAR-10](../docs/results/case_study.md).
 
 # %%
 # %matplotlib inline
@@ -37,9 +37,9 @@ plots.sample_figure(digits.x[:25], [digits.class_names[label] for label in digit
 # %% [markdown]
 # ## A model knows what it has seen
 #
-# The primer's first example is a model that tells cats from dogs and was only ever shown large dogs. Ours tells two groups of
-# digits apart. "Cats" are the digits 0 and 2, all of them. "Dogs" are 1 and 4, but training has only the 1s: they are the large
-# breeds, the 4s the small ones.
+# The primer's first example is a model that distinguishes cats from dogs, but was trained only on large dogs. Ours distinguishes
+# two groups of digits. The digits 0 and 2 are the "cats", and 1 and 4 the "dogs". The 1s are the large breeds and the 4s the
+# small ones, and the training data has only the 1s.
 
 # %%
 CAT, LARGE, SMALL = (0, 2), 1, 4
@@ -69,15 +69,15 @@ pd.DataFrame(
 ).round(3)
 
 # %% [markdown]
-# New cats and new large dogs are no trouble. Of the small dogs many are called cats: the mapping from image to class was learned on
-# what was there. Whatever else a model is, it is a trace of its training data. The question of this project is whether the trace
-# goes down to single records.
+# New cats and new large dogs are classified well. Many of the small dogs are classified as cats, since the model could learn only
+# from the images that it was trained on. A model therefore carries traces of its training data. The question of this project is
+# whether these traces reveal single records.
 #
 # ## Overfitting
 #
-# Go on showing a model the same records, and it gets better at *those records*. The embedded data set makes this visible with
-# little data: a fifth of its labels, on every side, are replaced at random. A replaced label cannot be predicted from the image. A
-# model that gets it right has memorized the record.
+# If training continues on the same records, the model gets better at *those records*. The embedded data set makes this visible
+# with little data: a fifth of its labels, of members and non-members alike, are replaced at random. A replaced label cannot be
+# predicted from the image. A model that predicts it correctly has memorized the record.
 
 # %%
 run = MemoryTracker()
@@ -92,8 +92,8 @@ history = run.artifacts["history.csv"].assign(model="dense, depth 3", seed=0)
 plots.training_figure(history, title="Train and validation: they part where memorization begins")
 
 # %% [markdown]
-# Training accuracy rises past what the honest labels allow; validation accuracy stops, and validation loss turns up. The membership
-# attack below sees the same thing. It is the simplest there is: *a low loss means a member*.
+# Training accuracy rises above the share of correct labels, while validation accuracy stops rising and validation loss begins to
+# increase. The membership attack below measures the same effect. It is the simplest attack there is: *a low loss means a member*.
 
 # %%
 plots.leakage_figure(history, title="The loss threshold, epoch by epoch")
@@ -101,17 +101,17 @@ plots.leakage_figure(history, title="The loss threshold, epoch by epoch")
 # %% [markdown]
 # ## Attacks
 #
-# A membership inference attack gives each record a score: higher, more likely a member. Six attacks of TensorFlow Privacy are what
-# the case study ran.
+# A membership inference attack gives each record a score. The higher the score, the more likely the record is a member. The case
+# study ran six attacks of TensorFlow Privacy.
 #
 # - Two **threshold** attacks rank records by loss, or by the entropy of the prediction.
 # - Four **trained** attacks (logistic regression, perceptron, random forest, nearest neighbours) learn to tell members from
-#   non-members by the model's outputs. The case study calls these four shadow models; they are not: they learn from the target's
-#   *own* members, which only the owner of the model knows. They measure; they are not what an outsider could do. [The second
-#   notebook](02_outside_attacker.py) is about outsiders.
+#   non-members by the model's outputs. The case study calls these four shadow model based, but they use no shadow models: they
+#   learn from the target's *own* members, which only the owner of the model knows. They are a measurement, not an attack that an
+#   outsider could carry out. [The second notebook](02_outside_attacker.py) is about outsiders.
 #
-# Figures of different attacks answer different questions and are not compared with each other: see [reading the
-# figures](../docs/reading_the_figures.md).
+# The results of different attacks answer different questions and should not be compared with each other: see [how to read the
+# results](../docs/reading_the_figures.md).
 
 # %%
 run.artifacts["attacks.json"]
@@ -120,14 +120,15 @@ run.artifacts["attacks.json"]
 run.artifacts["roc.png"]
 
 # %% [markdown]
-# The left picture is what an AUC averages over. The right one, on logarithmic axes, is what an accused person would ask about: how
-# many members are found while almost no one is accused wrongly? In one sentence:
+# The AUC is the area under the curve on the left. The right side shows the same curves on logarithmic axes, where one can see
+# what matters for single persons: how many members are found while almost no non-member is mistaken for one? In one sentence, the
+# result is:
 
 # %%
 print(result.answer)
 
 # %% [markdown]
-# Nothing above needs to train a model here. What any model said of members and non-members is enough, from any framework:
+# An audit does not have to train the model. The outputs of any model for members and non-members are enough, from any framework:
 
 # %%
 rng = np.random.default_rng(0)
@@ -141,13 +142,14 @@ frame[frame["metric"].isin(["auc", "advantage_heldout", "tpr_at_fpr_0_01"])]
 # %% [markdown]
 # ## The three experiments
 #
-# 1. **Architecture**: a conv model against a dense one of the same depth. Expected: conv memorizes more. Seen in the case study: as
-#    expected.
-# 2. **Depth**: dense of depth 6 against 3. Expected: the deeper memorizes more. Seen: inconclusive.
-# 3. **Classes**: ten classes against the first four. Expected: more classes leak more. Seen: the contrary; but the four-class data
-#    were also fewer, 2/5 of all.
+# 1. **Architecture**: a conv model is compared with a dense one of the same depth. The case study expected conv to memorize more,
+#    and observed this.
+# 2. **Depth**: a dense model of depth 6 is compared with one of depth 3. The case study expected the deeper model to memorize
+#    more, and called its result inconclusive.
+# 3. **Classes**: ten classes are compared with the first four. The case study expected more classes to leak more, and observed
+#    the contrary; but with four classes there were also fewer data, 2/5 of all.
 #
-# One line runs all three. With two seeds nothing can be decided, and the verdicts say so; five decide.
+# One call runs all three. Two seeds are too few for a decision, and the verdicts say so; with five a decision is possible.
 
 # %%
 study = MemoryTracker()
@@ -165,6 +167,6 @@ study.artifacts["classes/leakage.png"]
 # ## Change one thing
 #
 # Every field of `CaseStudyConfig` and `TrainStudyConfig` is also an option of `memberscope main` and `memberscope train`, and a
-# parameter of `mlflow run . -e train -P ...`. Some that are worth a try: `epochs`, `members`, `label_noise=0`, `depth`,
+# parameter of `mlflow run . -e train -P ...`. Some that are worth a try are `epochs`, `members`, `label_noise=0`, `depth`,
 # `activation="tanh"`. To vary one thing with everything else held constant, and to be told whether the difference is real, there is
 # [the sweep](04_sweep_and_compare.py).

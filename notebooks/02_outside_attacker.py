@@ -13,9 +13,9 @@
 # %% [markdown]
 # # The attacker outside
 #
-# Threshold and trained attacks use the target's own members: a measurement from the inside. An attacker outside knows no member.
-# What he has is the target's answers, and models that he trains himself to behave like it, on data whose membership he knows
-# because he chose it: **shadow models**.
+# Threshold and trained attacks use the target's own members: they are a measurement by the model's owner. An outside attacker
+# does not know any member. Such an attacker has the target's outputs, and can train models that behave like the target on data
+# whose membership is known, because the attacker chose it. These are **shadow models**.
 #
 # Everything here is small, so that it runs in about a minute. [The results on Location-30](../docs/results/shadow.md) have 64
 # shadows.
@@ -36,9 +36,10 @@ SIZE = {"store": models, "workers": 1, "members": 300, "epochs": 30, "width": 64
 # %% [markdown]
 # ## Shadows
 #
-# All models are trained on half of one pool, in complementary pairs: a record that one model of a pair saw, its twin did not. Any
-# model may then play the target. Its twin steps aside, and of the rest, half saw any given record and half did not. Five models
-# take their turn as target, so that the intervals below are over targets and not only over the records of one.
+# All models are trained on half of one pool, in complementary pairs: each record is in the training set of exactly one model of a
+# pair. Any model can then be the target. Its twin is left out, and of the remaining models half were trained on any given record
+# and half were not. Five models are the target in turn, so that the intervals below are over targets and not only over the
+# records of one target.
 
 # %%
 study = MemoryTracker()
@@ -54,14 +55,15 @@ shadows, target = study.children
 shadows.artifacts["training.png"]
 
 # %% [markdown]
-# One target, every attack that was asked for. `threshold_loss` is the measurement from the inside, for scale. The others are what
-# an outsider can do.
+# The table shows all requested attacks on one target. `threshold_loss` is the owner's measurement, for comparison. The others can
+# be carried out by an outsider.
 #
-# - `metric_modified_entropy`: one threshold a class, set on the shadows.
-# - `shadow_shokri`: an attack model a class, trained on what the shadows say of their members and of others.
-# - `lira_*`, `rmia_*`: compare the target's answer *for this record* with those of models that saw it and of models that did not.
-#   An easy record has a low loss everywhere, and only a comparison record by record knows that. *Offline* attacks make do with
-#   models that did not.
+# - `metric_modified_entropy` has one threshold for each class, which is set on the shadows.
+# - `shadow_shokri` has an attack model for each class, which is trained on the shadows' outputs for their members and for other
+#   records.
+# - `lira_*` and `rmia_*` compare the target's output *for a record* with the outputs of models that were trained on this record
+#   and of models that were not. An easy record has a low loss under every model, and only a comparison record by record can take
+#   this into account. *Offline* attacks use only models that were not trained on the record.
 
 # %%
 target.artifacts["attacks.json"]
@@ -70,7 +72,7 @@ target.artifacts["attacks.json"]
 target.artifacts["roc.png"]
 
 # %% [markdown]
-# How many shadows does it take? Means over the targets, with their intervals:
+# How many shadows does an attack need? The figures show means over the targets, with their intervals:
 
 # %%
 study.artifacts["auc_by_shadows.png"]
@@ -79,8 +81,8 @@ study.artifacts["auc_by_shadows.png"]
 study.artifacts["tpr_at_fpr_0_01_by_shadows.png"]
 
 # %% [markdown]
-# And the orderings that the literature reports, tested on these targets. *Undecided* is an answer too: five targets of 300 members,
-# and eight shadows, decide only what is large.
+# The literature reports which attacks are stronger than others. The table tests these claims on the five targets. *Undecided* is
+# a valid answer: with five targets of 300 members and eight shadows, only large differences can be shown.
 
 # %%
 study.artifacts["orderings.csv"][["claim", "figure", "first", "second", "difference", "verdict"]].round(3)
@@ -88,9 +90,10 @@ study.artifacts["orderings.csv"][["claim", "figure", "first", "second", "differe
 # %% [markdown]
 # ## Without any data
 #
-# Shadows need records like the target's. Who has none can ask the target for some: start from noise, keep what raises its
-# confidence in a class, and stop when it is sure (Shokri et al. 2017). Here against a model of four clean digits, beside features
-# drawn each for itself from the real records (*marginal*) and records drawn at random (*junk*).
+# Shadow models need records like the target's. An attacker who has none can search for some by queries of the target: start from
+# noise, keep each change that raises the target's confidence in a class, and stop when it is high (Shokri et al. 2017). Here the
+# target is a model of four digits with clean labels. For comparison, there are records whose features are drawn independently
+# from the real records (*marginal*) and records drawn at random (*junk*).
 
 # %%
 made = MemoryTracker()
@@ -105,15 +108,16 @@ synthesize.run(
 made.artifacts["hill_climb/records.png"]
 
 # %% [markdown]
-# The card says what is known of each set. The target is sure of climbed records (*confidence*) and agrees with their labels, at
-# thousands of queries a record; and a classifier tells them from real ones without fail (*c2st* of 1): what makes a model sure need
-# not look like anything.
+# The card describes each set. The target has a high *confidence* on climbed records and agrees with their labels, after thousands
+# of queries for each record. But a classifier distinguishes them from real records without error (a *c2st* of 1): a record on
+# which a model is confident need not look like a real one.
 
 # %%
 made.artifacts["cards.csv"]
 
 # %% [markdown]
-# What made data are worth shows in the decisions of an attack whose threshold was set on the shadows, not in its AUC. With
-# `fleets=5` the study trains shadows on each set and measures that ([results](../docs/results/synthesis.md)): on tables of yes and no
-# (Location-30) shadows on climbed records go a third of the way to real data; on these digits they do not get past junk.
-# `memberscope shadow --shadow_data hill_climb --design disjoint` runs every attack with shadows on such data.
+# The value of generated data shows in the decisions of an attack whose threshold was set on the shadows, not in its AUC. With
+# `fleets=5` the study trains shadows on each set and measures this ([results](../docs/results/synthesis.md)). On a table of
+# binary features (Location-30), shadows trained on climbed records cover a third of the distance from junk to real data; on these
+# digits they are no better than junk. `memberscope shadow --shadow_data hill_climb --design disjoint` runs every attack with
+# shadows that are trained on such data.

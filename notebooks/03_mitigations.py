@@ -13,12 +13,14 @@
 # %% [markdown]
 # # What helps, and what it costs
 #
-# A mitigation is measured by what is left to an attacker *who knows of it*, and by what it costs the users of the model. Two kinds:
+# A mitigation is measured by what an attacker can still find *who knows about it*, and by what it costs the users of the model.
+# There are two kinds:
 #
-# - at **release**: publish less than the model computes;
-# - in **training**: have less to publish.
+# - at **release**, one publishes less than the model computes;
+# - in **training**, one makes the model memorize less.
 #
-# Small sizes, about a minute. [The results](../docs/results/mitigations.md) have five seeds, all rungs and verdicts.
+# The sizes here are small, so that the notebook runs in about a minute. [The results](../docs/results/mitigations.md) have five
+# seeds, all mitigations and verdicts.
 
 # %%
 # %matplotlib inline
@@ -37,8 +39,8 @@ from memberscope.tracking import MemoryTracker
 # %% [markdown]
 # ## Publishing less
 #
-# A release stands between a model and the world. Here are two records of a sure model, published in five ways. The last publishes
-# the class alone.
+# A release determines which part of the model's outputs is published. Here are the outputs of a confident model for two records,
+# published in five ways. The last publishes only the class.
 
 # %%
 two = Predictions(
@@ -49,8 +51,9 @@ for release in ("none", "digits=1", "top=2", "temperature=5", "label_only"):
     print(release, published.predicted if published.probs is None else published.probs.round(4), sep="\n")
 
 # %% [markdown]
-# What does an attacker lose? Take a thousand members and a thousand others, the members a little surer, and look at two attacks
-# before and after. An attack that cannot run on what is published is a row with its reason, not a missing row.
+# What does an attacker lose? The next cell takes a thousand members and a thousand non-members, with slightly more confident
+# outputs for the members, and runs two attacks before and after each release. An attack that cannot run on the published outputs
+# has a row with the reason; it is not left out.
 
 # %%
 rng = np.random.default_rng(0)
@@ -71,15 +74,16 @@ for release in ("none", "digits=1", "label_only"):
 # %% [markdown]
 # ## A ladder
 #
-# Each rung is trained or released in its way, its shadow models too, and each is judged by an attack that was named before anything
-# ran. One seed shows the picture and decides nothing.
+# A ladder is a series of mitigations on the same data. For each of them, the target and its shadow models are trained or released
+# with this mitigation, which is judged by an attack that was named before anything ran. One seed illustrates this, but decides
+# nothing.
 
 # %%
 ladder = MemoryTracker()
 result = mitigate.run(
     MitigateConfig(
         store=tempfile.mkdtemp(), workers=1, members=200, shadows=4, seeds=1, epochs=30, width=64, depth=1, perturbed=4,
-        ladder="digits,label_only,early_stopping,label_smoothing,dp", private_batch_size=50, private_epochs=3, target_epsilon=4,
+        mitigations="digits,label_only,early_stopping,label_smoothing,dp", private_batch_size=50, private_epochs=3, target_epsilon=4,
     ),
     ladder,
     StopFlag(),
@@ -87,7 +91,8 @@ result = mitigate.run(
 ladder.artifacts["ladder.csv"][["rung", "primary", "train/accuracy", "val/accuracy", "auc", "tpr_at_fpr_0_01"]]
 
 # %% [markdown]
-# Accuracy against leakage; rungs on the line are those that none beats in both. Up and to the left is better.
+# The figure shows accuracy against leakage. No other mitigation is better in both than those on the line. Up and to the left is
+# better.
 
 # %%
 ladder.artifacts["utility_privacy.png"]
@@ -96,7 +101,7 @@ ladder.artifacts["utility_privacy.png"]
 print(result.answer)
 
 # %% [markdown]
-# What to take from the full results on this data set: stopping early was the best bargain, since what the late epochs learn is the
-# noise in the labels; publishing less protected little against an attacker with shadows that publish as little; DP-SGD protected
-# most, and took a quarter of the accuracy; label smoothing leaked *more*. Another data set may differ, which is why this is a
-# command: `memberscope mitigate --dataset cifar10`.
+# The full results on this data set show the following. Early stopping was the best choice, since the late epochs learn the noise
+# in the labels. Publishing less protected little against an attacker whose shadows publish as little. DP-SGD protected most, and
+# cost a quarter of the accuracy. Label smoothing leaked *more*. The results may differ on another data set, which is why there is
+# a command: `memberscope mitigate --dataset cifar10`.

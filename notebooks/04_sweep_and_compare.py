@@ -13,14 +13,15 @@
 # %% [markdown]
 # # Vary one thing, and read the runs back
 #
-# How does memorization move with the number of classes, with everything else held constant? The case study's third experiment
-# changed two things at once: four classes, and two fifths of the data. A grid with **controls** takes them apart:
+# How does memorization depend on the number of classes, with everything else held constant? The case study's third experiment
+# changed two things at once: the model with four classes also had only two fifths of the data. A grid with **controls** separates
+# the two:
 #
-# - `natural`: fewer classes, and with them fewer records, as in the case study;
-# - `merged`: all records, with classes joined, so that only the number of classes changes.
+# - `natural` has fewer classes and therefore fewer records, as in the case study;
+# - `merged` has all records, with classes merged, so that only the number of classes changes.
 #
-# The sweep below is tiny (two seeds, some seconds a model). [The results](../docs/results) and [the
-# how-to](../docs/howto/sweep.md) have the real ones.
+# The sweep below is tiny (two seeds, some seconds for each model). [The results](../docs/results/sweeps.md) and [the
+# how-to](../docs/howto/sweep.md) have real ones.
 
 # %%
 # %matplotlib inline
@@ -38,8 +39,8 @@ os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")  #
 mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
 
 # %% [markdown]
-# The same words as on a terminal (`memberscope sweep --grid classes ...`); 0 says that all went well. Started again, a sweep goes
-# on where it was; complete, it prints its answer.
+# The arguments are the same as on a terminal (`memberscope sweep --grid classes ...`), and the exit code 0 means success. A sweep
+# that is started again continues where it stopped; if it is already complete, it prints its answer.
 
 # %%
 exit_code = main(
@@ -52,12 +53,13 @@ exit_code = main(
 print("exit code", exit_code)
 
 # %% [markdown]
-# *Inconclusive* is the honest word for two seeds. Five make a verdict possible.
+# With two seeds, the result is *inconclusive*. With five, a verdict is possible.
 #
 # ## Into pandas
 #
-# Every run is in MLflow: one a trained model, below one for the sweep. `search_runs` gives a frame with a column a parameter
-# (`params.model.depth`), metric (`metrics.auc/threshold_loss`: the metric first, the attack last) and tag.
+# Every run is in MLflow: one for the sweep, with a child run for each trained model. `search_runs` returns a data frame with a
+# column for each parameter (`params.model.depth`), metric (`metrics.auc/threshold_loss`: the metric first, the attack last) and
+# tag.
 
 # %%
 runs = mlflow.search_runs(search_all_experiments=True)
@@ -66,7 +68,8 @@ columns = ["tags.mlflow.runName", "train/accuracy", "val/accuracy", "auc/thresho
 models[columns].sort_values("auc/threshold_loss", ascending=False).round(3)
 
 # %% [markdown]
-# A setting is compared with another over seeds, never by one run each. Here each setting's mean, and how far its seeds lie apart:
+# Settings are compared over seeds, never by one run each. Here are the mean of each setting, and the minimum and maximum over its
+# seeds:
 
 # %%
 models["setting"] = models["tags.mlflow.runName"].str.replace(r"-s\d+$", "", regex=True)
@@ -87,7 +90,8 @@ plt.legend(fontsize=7)
 plt.show()
 
 # %% [markdown]
-# What the sweep concluded is in the parent run: a table of verdicts, each with its difference, interval and adjusted p-value.
+# The conclusions of the sweep are in the parent run: a table of verdicts, each with its difference, interval and adjusted
+# p-value.
 
 # %%
 parent = runs[runs["tags.memberscope.study"] == "sweep"].iloc[0]
@@ -95,7 +99,7 @@ path = mlflow.artifacts.download_artifacts(run_id=parent["run_id"], artifact_pat
 pd.read_csv(path).round(3)
 
 # %% [markdown]
-# And as a picture: each difference with its interval, beside the margin within which *no difference* would be a verdict. The pictures of
+# A figure shows each difference with its interval, and the margin within which *no difference* can be the verdict. The figures of
 # real sweeps, with five to twenty seeds, are in [the results](../docs/results/sweeps.md).
 
 # %%
@@ -106,7 +110,7 @@ plt.axis("off")
 plt.show()
 
 # %% [markdown]
-# Tables that are logged as `attacks.json` can be compared across runs in the UI, and loaded for many runs at once:
+# The tables that are logged as `attacks.json` can be compared across runs in the UI, and can be loaded for many runs at once:
 
 # %%
 client.load_table(parent["experiment_id"], "attacks.json", run_ids=list(models["run_id"]), extra_columns=["run_id"]).head()

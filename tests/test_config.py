@@ -1,8 +1,24 @@
 from __future__ import annotations
 
+import dataclasses
+import json
+from dataclasses import dataclass
+
 import pytest
 
-from memberscope.config import AuditModelConfig, CaseStudyConfig, DataConfig, TrainConfig, TrainStudyConfig, groups
+from memberscope import cli
+from memberscope.config import (
+    AuditModelConfig,
+    CaseStudyConfig,
+    Config,
+    DataConfig,
+    Integer,
+    MitigateConfig,
+    TrainConfig,
+    TrainStudyConfig,
+    groups,
+    option,
+)
 from memberscope.errors import UserError
 
 
@@ -63,3 +79,46 @@ def test_a_promise_without_coins_is_refused_before_anything_is_asked() -> None:
     for name, value in (("delta", "1"), ("promised_epsilon", "-1")):
         with pytest.raises(UserError, match=f"{name}={value}: out of range"):
             AuditModelConfig(coin_flips="yes", **{name: value})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renamed(Config):
+    depth: int = option(2, check=Integer(low=1), group="g", help="", formerly=("layers", "levels"))
+    seed: int = option(0, check=Integer(low=0), group="g", help="")
+
+
+def test_a_former_name_is_read_and_the_new_one_written() -> None:
+    assert Renamed.from_mapping({"layers": "5"}) == Renamed(depth=5)
+    assert Renamed.from_json('{"levels": 7, "seed": 3}') == Renamed(depth=7, seed=3)
+    assert Renamed(depth=5).to_dict() == {"depth": 5, "seed": 0}
+    assert Renamed.former_names() == {"layers": "depth", "levels": "depth"}
+    assert Renamed.from_mapping({"layers": 5, "depth": "5"}).depth == 5, "the same value twice is no contradiction"
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"layers": 5, "depth": 6}, "layers=5: given beside depth, which is its name now; allowed: depth alone"),
+        ({"depth": 6, "layers": 5}, "layers=5: given beside depth, which is its name now; allowed: depth alone"),
+        ({"layers": 0}, "depth=0: out of range; allowed: a whole number, 1 or more"),
+        ({"layer": 5}, "layer: unknown parameter; allowed: depth, seed"),
+    ],
+)
+def test_a_former_name_is_held_to_the_same_rules(values: dict[str, object], line: str) -> None:
+    with pytest.raises(UserError) as refused:
+        Renamed.from_mapping(values)
+    assert str(refused.value) == line
+
+
+def test_what_an_earlier_version_kept_is_read() -> None:
+    kept = json.loads(MitigateConfig(mitigations="l2").to_json())
+    kept["ladder"] = kept.pop("mitigations")
+    assert MitigateConfig.from_json(json.dumps(kept)) == MitigateConfig(mitigations="l2")
+
+
+def test_a_former_name_is_nobody_elses() -> None:
+    for study in cli.STUDIES.values():
+        config = study.configuration()
+        former = [name for item in dataclasses.fields(config) for name in item.metadata["formerly"]]
+        assert len(set(former)) == len(former)
+        assert not set(former) & {item.name for item in dataclasses.fields(config)}

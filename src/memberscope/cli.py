@@ -19,15 +19,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from memberscope import config as configs
 from memberscope.config import Config
 from memberscope.errors import GateError, Interrupted, UserError, nearest
 from memberscope.installed import absence_told, require
+from memberscope.plugins import GROUPS, told
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """An entry point: its module, the name of its configuration in `memberscope.config`, what it does, and the libraries it needs."""
+    """An entry point: its module, where in `memberscope.config` its configuration is, what it does, and the libraries it needs."""
 
     module: str
     config: str
@@ -36,59 +36,60 @@ class Study:
 
     def configuration(self) -> type[Config]:
         """Its configuration's class."""
-        found: type[Config] = getattr(configs, self.config)
+        module, _, name = self.config.partition(".")
+        found: type[Config] = getattr(importlib.import_module(f"memberscope.config.{module}"), name)
         return found
 
 
 STUDIES = {
     "main": Study(
         module="memberscope.studies.case_study",
-        config="CaseStudyConfig",
+        config="training.CaseStudyConfig",
         about="the case study: conv against dense, deep against shallow, all classes against few, over seeds",
         needs=("tensorflow",),
     ),
     "attack": Study(
         module="memberscope.studies.attack",
-        config="AttackStudyConfig",
+        config="audits.AttackStudyConfig",
         about="audit what any model said of members and non-members, from a file",
     ),
     "mitigate": Study(
         module="memberscope.studies.mitigate.study",
-        config="MitigateConfig",
+        config="mitigation.MitigateConfig",
         about="what each defence buys and costs, at release and in training, against an attacker who knows of it",
         needs=("tensorflow",),
     ),
     "audit": Study(
         module="memberscope.studies.audit",
-        config="AuditModelConfig",
+        config="audits.AuditModelConfig",
         about="audit any model that MLflow can load, on files of its members and of non-members",
     ),
     "report": Study(
         module="memberscope.studies.report",
-        config="ReportStudyConfig",
+        config="audits.ReportStudyConfig",
         about="one self-contained HTML page from one run or several, compared where their records are the same",
     ),
     "shadow": Study(
         module="memberscope.studies.shadow.study",
-        config="ShadowStudyConfig",
+        config="outside.ShadowStudyConfig",
         about="shadow models: train a fleet, attack several of its models with the others, audit one with every attack",
         needs=("tensorflow",),
     ),
     "synthesize": Study(
         module="memberscope.studies.synthesize.study",
-        config="SynthesizeConfig",
+        config="outside.SynthesizeConfig",
         about="shadow data from the model itself: climb, GAN and baselines, and how well their shadows transfer",
         needs=("tensorflow",),
     ),
     "sweep": Study(
         module="memberscope.studies.sweep.study",
-        config="SweepStudyConfig",
+        config="training.SweepStudyConfig",
         about="hyperparameters against privacy: a grid under controls, or a search, over seeds and workers, with its verdicts",
         needs=("tensorflow", "optuna"),
     ),
     "train": Study(
         module="memberscope.studies.train",
-        config="TrainStudyConfig",
+        config="training.TrainStudyConfig",
         about="one model, trained and audited",
         needs=("tensorflow",),
     ),
@@ -102,8 +103,11 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see --help")
 
 
-def parser_for(name: str) -> argparse.ArgumentParser:
-    """The options of a study: one a field of its configuration, all text (the configuration checks them), and ``--verbose``."""
+def parser_for(name: str, *, listing: bool = True) -> argparse.ArgumentParser:
+    """The options of a study: one a field of its configuration, all text (the configuration checks them), and ``--verbose``.
+
+    Former names of options are known too, and not shown. With `listing`, the help names what other packages offer.
+    """
     study = STUDIES[name]
     config = study.configuration()
     parser = _Parser(prog=f"memberscope {name}", description=study.about, allow_abbrev=False)
@@ -111,9 +115,13 @@ def parser_for(name: str) -> argparse.ArgumentParser:
         allowed = item.metadata["check"].allowed().replace("%", "%%")
         text = item.metadata["help"].replace("%", "%%")
         shown = item.default if item.default != "" else "empty"
+        others = told(item.metadata["plugins"]).replace("%", "%%") if item.metadata["plugins"] and listing else ""
+        text += f"; from other packages: {others}" if others else ""
         parser.add_argument(
             f"--{item.name}", default=item.default, metavar="VALUE", help=f"{text} [{allowed}; default: {shown}]"
         )
+        for former in item.metadata["formerly"]:
+            parser.add_argument(f"--{former}", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -124,15 +132,23 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[Any, bool]:
     Raises:
         UserError: an unknown option (with the nearest), or a value that is not allowed.
     """
-    parser = parser_for(name)
+    parser = parser_for(name, listing=any(word in ("-h", "--help") for word in arguments))
     values, unknown = parser.parse_known_args(list(arguments))
     if unknown:
-        known = [option for action in parser._actions for option in action.option_strings]
+        shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
+        known = [option for action in shown for option in action.option_strings]
         word = unknown[0].split("=")[0]
         raise UserError(f"{unknown[0]}: unknown option of {name}{nearest(word, known)}; see memberscope {name} --help")
     config = STUDIES[name].configuration()
     given = vars(values)
     verbose = given.pop("verbose")
+    for former, current in config.former_names().items():
+        if former in given:
+            print(
+                f"memberscope: note: {former} is now {current}; the old name works in this version", file=sys.stderr, flush=True
+            )
+            if given[current] == config.__dataclass_fields__[current].default:
+                del given[current]  # mlflow run passes the new name's default along with an old name that was given
     return config.from_mapping(given), verbose
 
 
@@ -240,6 +256,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("usage: memberscope STUDY [--option value ...]\n\nstudies:")
         for name, study in STUDIES.items():
             print(f"  {name:10} {study.about}")
+        for group in GROUPS:
+            if others := told(group):
+                print(f"\n{group.removeprefix('memberscope.')} of other packages: {others}")
         print("\nmemberscope STUDY --help lists a study's options.")
         return 0 if arguments else 2
     name = arguments[0]

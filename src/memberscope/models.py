@@ -89,7 +89,7 @@ def build_model(
         seed: the stream ``("weights", layer)`` of this seed draws each kernel (Glorot uniform); biases start at zero.
 
     Returns:
-        An unbuilt-optimizer `keras.Model`: (n, *input_shape) float32 -> (n, classes) float32 logits.
+        An unbuilt-optimizer `keras.Model`: ``(n, *input_shape)`` float32 -> (n, classes) float32 logits.
 
     Raises:
         UserError: see `check_model`.

@@ -13,7 +13,8 @@ import pytest
 from memberscope import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "GLOSSARY.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+TOP = [ROOT / f"{name}.md" for name in ("README", "GLOSSARY", "CONTRIBUTING", "CHANGELOG")]
+PAGES = sorted([*TOP, *(ROOT / "docs").rglob("*.md")])
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 PYTHON = [page for page in PAGES if "```python" in page.read_text() and "results" not in page.parts]  # those need data
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,8 +12,9 @@ from scipy.stats import binom, norm
 from memberscope import AuditReport, Predictions, metrics, run_audit
 from memberscope.audit.report import Cell
 from memberscope.errors import UserError
-from memberscope.gate import METRICS, judge, parse_rules
+from memberscope.gate import judge, parse_rules
 from memberscope.gate.intervals import figure
+from memberscope.metrics import registry
 
 RULES = parse_rules("trained_mlp.entire.auc > 0.55; any.entire.tpr_at_fpr_0_01 > 0.1")
 
@@ -78,7 +80,7 @@ def test_the_table_has_the_reports_own_figures() -> None:
 # --- figures at any confidence
 
 
-@pytest.mark.parametrize("metric", sorted(set(METRICS) - {"epsilon_lower_bound"}))
+@pytest.mark.parametrize("metric", sorted(set(registry.gated()) - {"epsilon_lower_bound"}))
 @pytest.mark.parametrize("attack", ["threshold_loss", "metric_correctness"])
 def test_asked_at_95_percent_a_figure_is_the_reports(metric: str, attack: str) -> None:
     """Exactly where nothing is drawn or the halves are; within the spread of 2,000 draws where the report drew fewer."""
@@ -161,7 +163,10 @@ def test_an_epsilon_can_trip_and_never_pass() -> None:
 
 
 def test_more_figures_than_a_bootstrap_can_be_adjusted_for_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memberscope.gate.intervals._PARTIAL_DRAWS", 100)  # no p-value under 0.02: two such figures at most
+    few = dataclasses.replace(
+        registry.get("partial_auc_fpr_0_01"), draws=100
+    )  # no p-value under 0.02: two such figures at most
+    monkeypatch.setattr(registry, "get", lambda name: few)
     report = audited(200, shift=0.0, attacks="threshold_loss")
     rules = parse_rules(";".join(f"any.entire.partial_auc_fpr_0_01 > {limit}" for limit in (0.9, 0.91, 0.92)))
     result = judge(report, rules)

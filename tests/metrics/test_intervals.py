@@ -15,6 +15,7 @@ from memberscope.metrics.intervals import (
     newcombe_difference,
     ratio_interval,
     wilson,
+    wilson_end,
 )
 
 Z = stats.norm.ppf(0.975)
@@ -27,6 +28,14 @@ def test_binomial_intervals_against_scipy(successes: int, trials: int) -> None:
     assert clopper_pearson_low(successes, trials, 0.025) == pytest.approx(exact.low)
     assert clopper_pearson_high(successes, trials, 0.025) == pytest.approx(exact.high)
     assert wilson(successes, trials, Z) == pytest.approx((score.low, score.high), abs=1e-12)
+
+
+def test_wilsons_ends_of_several_counts_against_scipy() -> None:
+    """The two ends that `epsilon_heuristic` chooses a threshold by, of a whole curve at once."""
+    counts = np.arange(0, 61, 4)
+    scores = [stats.binomtest(int(count), 60).proportion_ci(0.95, method="wilson") for count in counts]
+    np.testing.assert_allclose(wilson_end(counts, 60, -Z), [score.low for score in scores], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(wilson_end(counts, 60, Z), [score.high for score in scores], rtol=0, atol=1e-12)
 
 
 def test_newcombe_difference_on_his_own_examples() -> None:

@@ -48,7 +48,7 @@ def test_runs_come_back_and_become_one_page(laboratory: Any, capsys: pytest.Capt
     assert kept.scores is not None
     assert set(kept.scores.ranks) == {"threshold_loss", "threshold_entropy"}
     headline = Headline.from_json(kept.texts["headline.json"])
-    assert headline.attack == kept.tags["memberscope.audit.headline"]
+    assert headline.attack == kept.tags["memberscope.headline"]
     assert kept.metrics["auc/headline"][-1][1] == pytest.approx(headline.auc.value)
     assert kept.metrics["auc/threshold_loss"][-1][1] == client.get_run(first).data.metrics["auc/threshold_loss"]
     assert kept.tags["memberscope.command"] == "memberscope attack --predictions=said0.npz --attacks=threshold --slices=class"

@@ -4,15 +4,62 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from mlflow.projects._project_spec import load_project
 
-from memberscope.cli import STUDIES, _run_name, parse
+from memberscope import mlproject
+from memberscope.cli import STUDIES, _run_name, parse, parser_for
+from memberscope.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
+
+
+def test_the_files_are_those_that_would_be_written() -> None:
+    for path, text in mlproject.files().items():
+        assert (ROOT / path).read_text() == text, f"{path} is out of date: make mlproject"
+
+
+def test_writing_brings_a_checkout_up_to_date(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="is no checkout of memberscope"):
+        mlproject.write(tmp_path)
+    shutil.copytree(ROOT / "entrypoints", tmp_path / "entrypoints", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "MLproject").write_text((ROOT / "MLproject").read_text())
+    assert mlproject.write(tmp_path) == []
+    (tmp_path / "MLproject").write_text("name: another\n")
+    (tmp_path / "entrypoints" / "train.py").unlink()
+    (tmp_path / "entrypoints" / "gone.py").write_text("# of a study that there is no longer\n")
+    assert mlproject.main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "written: MLproject",
+        "written: entrypoints/train.py",
+        "removed: entrypoints/gone.py",
+    ]
+    assert (tmp_path / "entrypoints" / "_checkout.py").exists(), "which no study writes"
+    assert mlproject.write(tmp_path) == []
+
+
+def test_an_old_name_works_as_mlflow_passes_it_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """With ``-P ladder=l2``, MLflow gives every declared parameter its default and appends ``--ladder l2``, as it does undeclared ones."""
+    project = load_project(str(ROOT))
+    for study, old, new in (("mitigate", "ladder", "mitigations"), ("shadow", "other_data", "transfer_dataset")):
+        capsys.readouterr()
+        command = project.get_entry_point(study).compute_command({old: "l2,dp"}, None)
+        config, _ = parse(study, shlex.split(command)[2:])
+        assert getattr(config, new) == "l2,dp"
+        note = f"memberscope: note: {old} is now {new}; the old name works in this version\n"
+        assert capsys.readouterr().err == note
+        assert f"--{old}" not in parser_for(study).format_help()
+        both = project.get_entry_point(study).compute_command({old: "l2,dp", new: "l2"}, None)
+        with pytest.raises(UserError, match=f"^{old}=l2,dp: given beside {new}, which is its name now; allowed: {new} alone$"):
+            parse(study, shlex.split(both)[2:])
+    with pytest.raises(UserError, match=r"^--laddr=l2: unknown option of mitigate; nearest: ") as refused:
+        parse("mitigate", ["--laddr=l2"])
+    assert "--ladder" not in str(refused.value), "an old name is not offered"
 
 
 def test_every_study_is_an_entry_point_with_a_script() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import zlib
 from dataclasses import replace
@@ -11,16 +12,18 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from jinja2 import UndefinedError
 
 from memberscope import Predictions, metrics, plots, run_audit, seeds
-from memberscope.audit.blind import DIFFERENT, BlindControl
+from memberscope.audit.blind import BlindControl
 from memberscope.audit.controls import Controls
 from memberscope.audit.log import controls_json
 from memberscope.audit.run import AuditReport
 from memberscope.errors import UserError
 from memberscope.metrics.estimate import spanning
-from memberscope.report import facts, figures, render_page, sections
+from memberscope.report import comparison, facts, figures, overview, render_page, sections, templating
 from memberscope.report.compare import compare_runs, match
+from memberscope.report.parts import Table
 from memberscope.report.settings import compare_settings, settings_of
 from memberscope.scores import KeptScores
 from memberscope.tracking import DataInput, KeptRun, as_json
@@ -77,9 +80,11 @@ class _Page(HTMLParser):
         self.addresses: list[str] = []
         self.tags: set[str] = set()
         self.ids: list[str] = []
+        self.attributes: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
+        self.attributes += [name for name, _ in attrs]
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
         self.ids += [value or "" for name, value in attrs if name == "id"]
         if tag not in VOID:
@@ -144,30 +149,152 @@ def test_noise_is_not_called_a_leak_nor_safe() -> None:
 
 
 def test_a_finding_is_in_doubt_where_the_records_differ_without_the_model(leaky: AuditReport) -> None:
-    """And a page for others says so first of all, not below under the controls; runs from before that was a value still say it."""
+    """And a page for others says so first of all, not below under the controls."""
     said = [BlindControl(on="inputs", auc=spanning(0.55, low, 0.6)) for low in (0.49, 0.51)]
-    checks = [controls_json(Controls(blind=blind), {}) for blind in said]
-    before = [as_json({"blind": f"Blind control: {blind.sentence}."}) for blind in said]
-    for texts in (checks, before):
-        _doubted(leaky, texts)
+    texts = [controls_json(Controls(blind=blind), {}) for blind in said]
+    html = _doubted(leaky, texts, said[1].sentence)
+    assert "An earlier version" not in html
+
+
+def test_runs_from_before_that_was_a_value_still_say_it(leaky: AuditReport) -> None:
+    """These sentences lie in stores: they are told apart as they were written, whatever is written today, and the page says so."""
+    found = "AUC 0.550 from inputs alone, interval 0.510 to 0.600"
+    differ = f"members and non-members differ by more than membership: a classifier without the model has {found}"
+    alike = f"no sign that members and non-members differ by more than membership ({found})"
+    texts = [as_json({"null": "p 0.01.", "blind": f"Blind control: {sentence}."}) for sentence in (alike, differ)]
+    html = _doubted(leaky, texts, differ)
+    assert html.count("Whether it puts the figures in doubt was read from that sentence.") == 2, "of both runs"
 
 
 def test_doubt_is_read_as_a_value_and_not_from_a_sentence(leaky: AuditReport) -> None:
+    words = "Blind control: members and non-members differ by more than membership, says the sentence."
     for differs in (True, False):
-        texts = {"controls.json": as_json({"blind": {"text": f"{DIFFERENT}, says the sentence.", "differs": differs}})}
+        texts = {"controls.json": as_json({"blind": {"text": words, "differs": differs}})}
         assert facts.judged(kept(leaky, texts=texts)) == ("doubt" if differs else "leaks")
 
 
-def _doubted(leaky: AuditReport, texts: list[str]) -> None:
+def _doubted(leaky: AuditReport, texts: list[str], sentence: str) -> str:
+    """The page of two runs with these controls, of which the second is in doubt, as `sentence` says."""
     sure, unsure = (kept(leaky, texts={"controls.json": text}) for text in texts)
     assert facts.judged(sure) == "leaks"
     assert facts.judged(unsure) == "doubt"
     told, lines = facts.plain_words(unsure)
     assert "gives away" not in told
-    assert DIFFERENT in lines[0]
+    assert sentence in lines[0]
     html = render_page([unsure, replace(sure, id="1" * 32, name="two")])
-    assert html.index(DIFFERENT) < html.index("in doubt: see its controls") < html.index(">Controls<")
+    assert html.index(sentence) < html.index("in doubt: see its controls") < html.index(">Controls<")
     assert "gives away" in facts.plain_words(sure)[0]
+    return html
+
+
+OTHER_WORDS = (
+    "Blind control: members and non-members differ by more than membership. No, they do not; skipped, tripped, low_power."
+)
+
+
+def reworded(run: KeptRun) -> KeptRun:
+    """The run with other words in each sentence that it keeps; numbers, names and statuses stay."""
+    table = run.tables["attacks.csv"].copy()
+    table["reason"] = OTHER_WORDS
+    controls = json.loads(run.texts["controls.json"])
+    headline = json.loads(run.texts["headline.json"])
+    for one in controls.values():
+        one["text"] = OTHER_WORDS
+    headline["reason"] = OTHER_WORDS
+    for one in headline["figures"].values():
+        one["reason"] = OTHER_WORDS
+    texts = {**run.texts, "controls.json": json.dumps(controls), "headline.json": json.dumps(headline)}
+    tags = {**run.tags, **({"memberscope.gate_reason": OTHER_WORDS} if "memberscope.gate" in run.tags else {})}
+    return replace(run, tables={**run.tables, "attacks.csv": table}, texts=texts, tags=tags)
+
+
+def decisions(run: KeptRun) -> list[object]:
+    """Everything that the page decides about one run."""
+    table, gate = sections.attack_table(run), facts.gate(run)
+    assert table is not None
+    marks = [[cell.mark for cell in row if not isinstance(cell, str)] for row in table.table.rows]
+    advised = facts.advice(run, facts.judged(run))
+    (alone,) = settings_of([run])
+    decided = [facts.judged(run), facts.doubted(run), facts.derived_doubt(run), facts.finest_rate(run), facts.attacks(run)]
+    return [
+        *decided, [name for name, _ in facts.failed(run)], gate and gate.outcome, advised, alone.judged, table.low_power, table.blunt,
+        marks, overview.first_screen([alone]).finding.verdict,
+    ]  # fmt: skip
+
+
+def test_no_wording_changes_a_decision() -> None:
+    """Other words in every kept sentence, among them those that once decided: verdicts, doubts, marks and advice stay."""
+    found = {"leaks": report(), "quiet": report(shift=0.0, seed=5), "odd": report(shift=-1.0, seed=2)}
+    runs = []
+    for verdict, audit in found.items():
+        for low in (0.49, 0.51):
+            blind = BlindControl(on="inputs", auc=spanning(0.55, low, 0.6))
+            text = controls_json(Controls(blind=blind), {})
+            run = kept(
+                audit, name=f"{verdict}{low}", tags={"memberscope.gate": "undecided", "memberscope.gate_reason": "because"}
+            )
+            runs.append(replace(run, texts={**run.texts, "controls.json": text}))
+    before = [decisions(run) for run in runs]
+    assert [one[0] for one in before] == ["leaks", "doubt", "quiet", "quiet", "odd", "odd"]
+    assert any("*" in row for one in before for row in one[-2]), "a mark is among what is decided"
+    assert [decisions(reworded(run)) for run in runs] == before
+
+
+def test_a_weak_comparison_is_marked_by_its_status(leaky: AuditReport, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [kept(leaky), kept(report(shift=0.6, seed=1), name="two")]
+
+    def marks() -> list[tuple[str, bool]]:
+        (pair,) = comparison.pairs(runs, seed=0).paired
+        return [(row[1], row[3].mark == "*") for row in pair.table.rows]
+
+    before = marks()
+    assert set(before) == {("AUC", False), ("TPR at FPR 0.01", True)}, "600 non-members allow 6 false positives"
+    monkeypatch.setattr("memberscope.metrics.paired.budget_reason", lambda *_: "")
+    assert marks() == before
+
+
+def test_templates_escape_and_miss_nothing() -> None:
+    made = templating.environment()
+    assert made.from_string("{{ text }}").render(text=EVIL) == "&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;&amp;&#39;&#34;"
+    assert made.from_string("{{ text | marked }}").render(text="**a<b** `c>d`") == "<strong>a&lt;b</strong> <code>c&gt;d</code>"
+    with pytest.raises(UndefinedError):
+        made.from_string("{{ nothing }}").render()
+
+
+def test_a_table_whose_rows_do_not_fit_its_head_is_refused() -> None:
+    with pytest.raises(ValueError, match="a row of 3 cells under 2 columns"):
+        Table.of(["one", "two"], [["1", "2", "3"]])
+
+
+def test_nothing_that_a_run_brings_becomes_markup() -> None:
+    """A user's text in every place that a run has for it."""
+    audit = weak_and_strong()
+    run = kept(audit, name=EVIL)
+    table = run.tables["attacks.csv"].replace({"slice": {"class_0": EVIL}})
+    table["reason"] = EVIL
+    table.loc[table["attack"] == "label_only_gap", ["family"]] = EVIL
+    controls = {"blind": {"text": EVIL, "differs": True}, "null": {"text": f"`{EVIL}` **{EVIL}**"}}
+    gate = pd.DataFrame({"rule": [EVIL], "attack": [EVIL], "slice": [EVIL], "value": [0.5], "verdict": [EVIL]})
+    tags = {
+        "memberscope.gate": "trip", "memberscope.gate_reason": EVIL, "memberscope.command": EVIL, "mlflow.source.git.commit": EVIL,
+        "memberscope.versions": json.dumps({EVIL: EVIL}),
+    }  # fmt: skip
+    params = {"data.class_names": "cat,dog,<i>,\"'", "model.uri": EVIL, "train.epochs": EVIL, "model.output_seen": EVIL}
+    exposed = run.tables["most_exposed.csv"].rename(columns={"modified_entropy": EVIL}).assign(record_id=EVIL, label=EVIL)
+    verdicts = pd.DataFrame([{"experiment": EVIL, "first": EVIL, "second": EVIL, "verdict": EVIL, "difference": 0.02, "ci_low": 0.01,
+                              "ci_high": 0.03, "seeds": 5, "p_holm": 0.01}])  # fmt: skip
+    tables = {**run.tables, "attacks.csv": table, "gate.csv": gate, "most_exposed.csv": exposed, "experiments.csv": verdicts}
+    texts = {**run.texts, "controls.json": json.dumps(controls), "study.json": json.dumps({EVIL: EVIL})}
+    run = replace(run, id=EVIL, status=EVIL, started=EVIL, tags=tags, params=params, tables=tables, texts=texts)
+    for shown in ([run], [run, replace(run, id="f" * 32)]):
+        html = render_page(shown, title=EVIL)
+        page = read(html)
+        assert "<script" not in html
+        assert page.tags.isdisjoint({"script", "i"})
+        assert set(page.attributes) <= {
+            "alt", "charset", "class", "content", "href", "id", "lang", "name", "open", "scope", "src", "title",
+        }, "no value ends its attribute"  # fmt: skip
+        assert "".join(page.text).count(EVIL) >= 20
 
 
 def test_the_lowest_rate_told_is_one_that_the_records_can_measure(leaky: AuditReport) -> None:
@@ -292,13 +419,18 @@ def test_bounds_of_epsilon_stand_over_their_ceilings() -> None:
         delta=400**-1.1,
         promise=4.0,
     )
-    page = str(sections.attack_table(kept(told), "one"))
+
+    def shown(found: AuditReport) -> str:
+        html = render_page([kept(found)])
+        return html[html.index("<h3>Attacks</h3>") : html.index("<h3>Most exposed records</h3>")]
+
+    page = shown(told)
     for metric in ("epsilon_heuristic", "epsilon_lower_bound"):
         figures = told.cell("threshold_loss").figures
         assert f"of at most {figures[f'{metric}_ceiling'].value:.2f}" in page
     assert "†" in page
     assert "such an audit cannot refute the promise" in page
-    plain = str(sections.attack_table(kept(run_audit(told.target, attacks="threshold_loss")), "one"))
+    plain = shown(run_audit(told.target, attacks="threshold_loss"))
     assert "one-run test" not in plain
     assert "cannot refute the promise" not in plain
     assert plain.count("of at most") == 1

@@ -77,7 +77,7 @@ def test_the_headline_is_kept_as_values_and_opens_everything(run: tuple[MemoryTr
     assert (found.chosen, found.n_member, found.n_nonmember) == ("strongest", 150, 150)
     assert tracker.latest("auc/headline") == found.auc.value
     assert tracker.latest("auc_ci_low/headline") == found.auc.ci_low
-    assert tracker.logged_tags["memberscope.audit.headline"] == found.attack
+    assert tracker.logged_tags["memberscope.headline"] == found.attack
     first = f"{found.attack} tells members from non-members better than chance (AUC {found.auc.value:.3f}"
     assert answer.startswith(first)
     assert tracker.artifacts["summary.md"].startswith(f"**{first}")

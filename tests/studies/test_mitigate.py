@@ -36,7 +36,7 @@ def _run(folder: Path, **changes: object) -> tuple[MemoryTracker, StudyResult]:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryTracker, StudyResult, Path]:
     folder = tmp_path_factory.mktemp("models")
-    return *_run(folder, ladder="release,l2,dp", l2=0.1, coin_flips="yes"), folder
+    return *_run(folder, mitigations="release,l2,dp", l2=0.1, coin_flips="yes"), folder
 
 
 def _table(done: tuple[MemoryTracker, StudyResult, Path]) -> pd.DataFrame:
@@ -139,15 +139,15 @@ def test_a_rerun_trains_nothing(done: tuple[MemoryTracker, StudyResult, Path], m
         raise AssertionError("nothing is left to train")
 
     monkeypatch.setattr("memberscope.studies.mitigate.models._train", refuse)
-    _, again = _run(done[2], ladder="release,l2,dp", l2=0.1, coin_flips="yes")
+    _, again = _run(done[2], mitigations="release,l2,dp", l2=0.1, coin_flips="yes")
     assert again.table == done[1].table
 
 
 def test_a_damaged_file_is_trained_anew(done: tuple[MemoryTracker, StudyResult, Path], tmp_path: Path) -> None:
-    first, _ = _run(tmp_path, ladder="undefended")
+    first, _ = _run(tmp_path, mitigations="undefended")
     (kept,) = (tmp_path / "mitigate").glob("undefended-*.npz")
     kept.write_bytes(kept.read_bytes()[:5000])
-    again, _ = _run(tmp_path, ladder="undefended")
+    again, _ = _run(tmp_path, mitigations="undefended")
     for name in ("auc", "val/accuracy"):
         assert first.artifacts["ladder.csv"][name].equals(again.artifacts["ladder.csv"][name])
     assert float(first.artifacts["ladder.csv"]["seconds"].item()) > 0  # not the rounded one, which is 0.0 on a quick machine
@@ -164,7 +164,7 @@ def test_shadows_have_defences_of_their_own_and_not_the_targets(tmp_path: Path, 
         return whole(evidence, release, shadow_release=shadow_release, seed=seed)
 
     monkeypatch.setattr(mitigate, "release_evidence", watched)
-    _run(tmp_path, ladder="memguard", shadows=2, epochs=5)
+    _run(tmp_path, mitigations="memguard", shadows=2, epochs=5)
     ((of_target, of_shadows),) = given
     assert not of_target.unfitted
     assert of_shadows.unfitted
@@ -194,7 +194,7 @@ def test_what_is_kept_is_named_by_all_that_makes_it(monkeypatch: pytest.MonkeyPa
 
 
 def test_seeds_give_verdicts_and_no_shadows_the_other_primary_attack(tmp_path: Path) -> None:
-    tracker, result = _run(tmp_path, ladder="fewer_epochs,early_stopping", shadows=0, seeds=5, epochs=12, members=120)
+    tracker, result = _run(tmp_path, mitigations="fewer_epochs,early_stopping", shadows=0, seeds=5, epochs=12, members=120)
     table = tracker.artifacts["ladder.csv"].set_index("rung")
     assert (table["primary"] == "trained_mlp").all()
     assert table.loc["fewer_epochs", "auc_verdict"] in ("decreases", "inconclusive", "no difference")
@@ -206,7 +206,7 @@ def test_ladders_by_name() -> None:
     assert parse_ladder("all") == (UNDEFENDED, *RELEASE, *TRAINING)
     assert parse_ladder("l2") == (UNDEFENDED, "l2")
     assert parse_ladder("release, l2,l2") == (UNDEFENDED, *RELEASE, "l2")
-    with_some = rungs(MitigateConfig(ladder="l2,dp", shadow_rungs="undefended,dp"))
+    with_some = rungs(MitigateConfig(mitigations="l2,dp", shadow_rungs="undefended,dp"))
     assert [(rung.shadows, rung.primary) for rung in with_some] == [
         (True, "rmia_online"), (False, "trained_mlp"), (True, "rmia_online"),
     ]  # fmt: skip
@@ -215,7 +215,7 @@ def test_ladders_by_name() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"ladder": "l3"}, "ladder=l3: unknown"),
+        ({"mitigations": "l3"}, "mitigations=l3: unknown"),
         ({"shadows": 3}, "shadows=3: odd"),
         ({"top": 11}, "top"),
         ({"noise_multiplier": 1.0}, "target_epsilon=1.0, noise_multiplier=1.0: both given"),
@@ -251,7 +251,7 @@ def test_private_training_brings_location30_to_chance_at_a_stated_cost(tmp_path:
         tmp_path,
         dataset="location30",
         members=1000,
-        ladder="dp",
+        mitigations="dp",
         epochs=30,
         width=128,
         private_batch_size=250,

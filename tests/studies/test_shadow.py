@@ -144,7 +144,7 @@ def test_a_shadow_of_another_data_set_attacks_the_first_target_too(tmp_path: Pat
         "batch_size": 20,
         "width": 128,
     }
-    tracker, result = _run(tmp_path, **options, other_data=str(tmp_path / "other.npz"))
+    tracker, result = _run(tmp_path, **options, transfer_dataset=str(tmp_path / "other.npz"))
     frame = tracker.artifacts["other_data.csv"]
     auc = frame[(frame["metric"] == "auc") & (frame["attack"] == "shadow_salem")].iloc[0]
     assert auc["status"] == "ok"
@@ -157,7 +157,7 @@ def test_a_shadow_of_another_data_set_attacks_the_first_target_too(tmp_path: Pat
 @pytest.mark.parametrize(
     ("records", "named", "words"),
     [
-        (300, "digits", "other_data=digits: the target's own data set"),
+        (300, "digits", "transfer_dataset=digits: the target's own data set"),
         (30, "", "30 records; allowed: at least 100"),
         (300, "cifar11", "cifar11"),
     ],
@@ -168,5 +168,5 @@ def test_another_data_set_that_will_not_do_is_refused_before_training(
     path = tmp_path / "other.npz"
     np.savez(path, x=np.random.default_rng(0).random((records, 5), np.float32), y=np.arange(records) % 3)
     with pytest.raises(UserError, match=words):
-        _run(tmp_path / "models", other_data=named or str(path))
+        _run(tmp_path / "models", transfer_dataset=named or str(path))
     assert not (tmp_path / "models").exists()

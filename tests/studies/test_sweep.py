@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,10 +14,13 @@ from memberscope.datasets import load_dataset
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
 from memberscope.studies.setup import trainer_of
+from memberscope.studies.sweep import answer as sweep_answer
 from memberscope.studies.sweep import study as sweep
 from memberscope.studies.sweep import trial as sweep_trial
 from memberscope.studies.sweep import work as sweep_work
+from memberscope.sweeps import grids
 from memberscope.sweeps.cells import Cell, Part
+from memberscope.sweeps.trials import TrialQueue
 from memberscope.tracking import MemoryTracker
 from memberscope.training.recipe import Recipe
 
@@ -80,6 +83,16 @@ def test_size_ends_with_a_law_or_with_the_reason_for_none(run: Run) -> None:
     result, tracker = run(grid="size", levels="40,80,160")
     assert "scaling of tpr_minus_fpr_at_fpr_0_1" in result.answer
     assert "size/scaling.png" in tracker.artifacts
+
+
+def test_the_page_shows_a_law_whatever_its_words(tmp_path: Path) -> None:
+    config = SweepStudyConfig.from_mapping({**TINY, "grid": "size", "folder": str(tmp_path)})
+    data = load_dataset("digits")
+    grid = grids.make_grid("size", data, config)
+    conclusion = sweep_answer.Conclusion(config=config, queue=cast(TrialQueue, None), name="s", storage="here", data=data)
+    law = "with the number of members, leakage falls as S^-0.5"
+    assert f"- {law}\n" in conclusion._page(grid, [], [law], 1)
+    assert "scaling" not in conclusion._page(grid, [], [], 1)
 
 
 def test_privacy_trains_with_noise(run: Run) -> None:

@@ -5,8 +5,8 @@
     python tests/tools/same_figures.py compare before.json after.json      exit 1 where a figure differs
 
 `record` runs small studies and one audit with the code of the folder it is started in, in a store of its own, and writes each run's
-metrics (under the run's name and its parents') and a digest of each table. `compare` lists what differs, is missing or is new. Durations
-are left out: they are the machine's. With two cores the whole takes about ten minutes.
+metrics, tags and params (under the run's name and its parents'), the names of its artifacts and a digest of each table. `compare` lists
+what differs, is missing or is new. Durations are left out: they are the machine's. With two cores the whole takes about ten minutes.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ STUDIES = {
     ],
     "attack": ["attack", "--predictions={fixture}"],
 }
+MACHINE = re.compile(r"^mlflow\.|^memberscope\.(host|process|command|versions|storage)$")
 TIMES = re.compile(r"(^|[/_.])(seconds|duration|throughput|per_second|wall|gflops)")
 
 AUDIT = """
@@ -97,7 +98,16 @@ def runs_of(store: str) -> dict[str, dict[str, object]]:
             for file in sorted(folder.rglob("*.csv"))
         }
         metrics = {key: value for key, value in run.data.metrics.items() if not TIMES.search(key)}
-        kept[name] = {"status": run.info.status, "metrics": metrics, "tables": tables}
+        facts = {f"tag {key}": value for key, value in run.data.tags.items() if not MACHINE.search(key)}
+        facts |= {f"param {key}": value for key, value in run.data.params.items()}
+        files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+        kept[name] = {
+            "status": run.info.status,
+            "metrics": metrics,
+            "tables": tables,
+            "facts": facts,
+            "files": dict.fromkeys(files, ""),
+        }
     return kept
 
 

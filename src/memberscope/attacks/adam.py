@@ -1,4 +1,7 @@
-"""Adam with early stopping, for several small networks that take each step together."""
+"""Adam with early stopping, for several small networks that take each step together.
+
+scikit-learn trains one network at a time, with a classifier's loss or the squared one; see `memberscope.attacks.perceptron` for its speed.
+"""
 
 from __future__ import annotations
 

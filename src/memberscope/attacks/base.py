@@ -52,6 +52,27 @@ class AttackScores:
         return len(self.scores)
 
 
+def fault_of(result: object, n: int) -> str:
+    """How a result on `n` records breaks what every attack promises; ``""`` if it keeps it."""
+    if not isinstance(result, AttackScores):
+        return f"gave {type(result).__name__}; expected AttackScores or a Skip"
+    scores: object = result.scores
+    if not isinstance(scores, np.ndarray):
+        return f"gave scores of type {type(scores).__name__}; expected an array of float64"
+    if scores.dtype != np.float64:
+        return f"gave scores of type {scores.dtype}; expected float64"
+    if scores.shape != (n,):
+        return f"gave scores of shape {scores.shape}; expected ({n},), one a record"
+    if not np.isfinite(scores).all():
+        return f"gave {int((~np.isfinite(scores)).sum())} scores that are not finite"
+    for name, values, kind in (("decisions", result.decisions, np.bool_), ("folds", result.folds, np.integer)):
+        if values is not None and not (
+            isinstance(values, np.ndarray) and values.shape == (n,) and np.issubdtype(values.dtype, kind)
+        ):
+            return f"gave {name} that are not {kind.__name__} of shape ({n},)"
+    return ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attack(ABC):
     """One attack of the registry.
@@ -105,8 +126,8 @@ class Attack(ABC):
             return self._skip(reason)
         result = self._score(evidence, seed=seed, workers=workers, folds=folds)
         if isinstance(result, AttackScores):
-            if result.scores.shape != (len(evidence.target),) or not np.isfinite(result.scores).all():
-                raise RuntimeError(f"{self.name}: gave scores of shape {result.scores.shape} or not finite")
+            if fault := fault_of(result, len(evidence.target)):
+                raise RuntimeError(f"{self.name}: {fault}")
             result.scores.flags.writeable = False
         return result
 

@@ -55,7 +55,7 @@ def rmia_scores(record: FloatArray, population: FloatArray, *, gamma: float = 2.
         population: (z,) of the population's.
         gamma: by how much a record must beat another.
         ties: ``keep``: the share of the population with LR >= gamma, (Eq. 3). ``ratio``: (c + s) / (z + 1) with c the number of them and
-            s in (0, 1) a rising function of the record's own log-ratio r, (1 + r / (1 + |r|)) / 2.
+            s in (0, 1) a rising function of the record's own log-ratio r, ``(1 + r / (1 + |r|)) / 2``.
 
     Returns:
         (n,) in [0, 1]; higher = more likely a member.

@@ -37,10 +37,6 @@ _LEAST_WEIGHT = 0.02
 _TINY = 1e-30
 
 
-# the blind control's words for "all other figures are in doubt"; a decision reads `BlindControl.differs` instead
-DIFFERENT = "members and non-members differ by more than membership"
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BlindControl:
     """How well members are told from non-members without the model.
@@ -84,7 +80,7 @@ class BlindControl:
             return f"the blind control was not made: {self.auc.reason}"
         found = f"AUC {self.auc.value:.3f} from {self.on} alone, interval {self.auc.ci_low:.3f} to {self.auc.ci_high:.3f}"
         if self.differs:
-            return f"{DIFFERENT}: a classifier without the model has {found}"
+            return f"members and non-members differ by more than membership: a classifier without the model has {found}"
         if self.auc.ci_high is not None and self.auc.ci_high < 0.5:
             return f"members and non-members are more alike than random draws, as after a stratified split ({found})"
         return f"no sign that members and non-members differ by more than membership ({found})"

@@ -46,8 +46,8 @@ class Headline:
         reason: why it was not chosen in the way that was asked for; empty if it was.
         candidates: the attacks that ran, in the order asked for.
         n_member, n_nonmember: records behind `figures`: those of the reporting half for the ``strongest``, else all.
-        figures: name -> `Estimate`, as in a `memberscope.audit.report.Cell`; for the ``strongest`` without ``epsilon_lower_bound``, since
-            that bound counts the coin flips of all records.
+        figures: name -> `Estimate`, as in a `memberscope.audit.report.Cell`; for the ``strongest`` without metrics such as
+            ``epsilon_lower_bound``, since that bound counts the coin flips of all records.
     """
 
     attack: str
@@ -199,7 +199,7 @@ def find_headline(
     return Headline(
         attack=attack, family=families[attack], chosen="strongest", reason=reason, candidates=names,
         n_member=int(np.count_nonzero(member[rest])), n_nonmember=int(np.count_nonzero(~member[rest])),
-        figures={name: figure for name, figure in figures.items() if name != "epsilon_lower_bound"},
+        figures={name: figure for name, figure in figures.items() if "coin_flips" not in metrics.registry.get(name).needs},
     )  # fmt: skip
 
 

@@ -20,11 +20,11 @@ from memberscope.audit.report import AuditReport, Cell
 from memberscope.audit.wording import headline_table, summary
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
+from memberscope.metrics import registry
 from memberscope.progress import Progress
 from memberscope.scores import KeptScores
 from memberscope.tracking import Tracker, as_json
 
-HEADLINE_METRICS = ("auc", "advantage_heldout", "tpr_at_fpr_0_1", "tpr_at_fpr_0_01", "tpr_at_fpr_0_001")
 THUMBNAILS = 25
 
 
@@ -149,12 +149,14 @@ def log_headline(report: AuditReport, tracker: Tracker, *, step: int = 0) -> Non
     if found is None:
         return
     values: dict[str, float] = {}
-    for name in HEADLINE_METRICS:
-        figure = found.figures[name]
-        ends = {} if figure.status == "skipped" else {"": figure.value, "_ci_low": figure.ci_low, "_ci_high": figure.ci_high}
-        values |= {f"{name}{end}/headline": value for end, value in ends.items() if value is not None}
+    for spec in registry.headline():
+        figure = found.figures.get(spec.name)
+        if figure is None or figure.status == "skipped":
+            continue
+        ends = {"": figure.value, "_ci_low": figure.ci_low, "_ci_high": figure.ci_high}
+        values |= {f"{spec.name}{end}/headline": value for end, value in ends.items() if value is not None}
     tracker.metrics(values, step=step)
-    tracker.tags({"memberscope.audit.headline": found.attack, "memberscope.headline_chosen": found.chosen})
+    tracker.tags({"memberscope.headline": found.attack, "memberscope.headline_chosen": found.chosen})
     tracker.text(found.to_json(), artifacts.HEADLINE)
 
 

@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 COLUMNS = (
     "attack", "family", "slice", "metric", "value", "ci_low", "ci_high", "n_member", "n_nonmember", "status", "reason",
 )  # fmt: skip
-HEADLINES = (
-    "auc", "advantage", "advantage_heldout", "balanced_accuracy", "tpr_at_fpr_0_1", "tpr_at_fpr_0_01", "tpr_at_fpr_0_001", "ppv",
-    "epsilon_heuristic", "epsilon_heuristic_ceiling", "epsilon_lower_bound", "epsilon_lower_bound_ceiling",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,6 +38,8 @@ class Cell:
         scores: (n,) membership scores of the slice's records; None where skipped.
         member: (n,) bool, the truth for `scores`.
         threshold: the score from which on the attack itself calls a record a member; None where it has no threshold of its own.
+        labels: (n,) classes of the slice's records, where they are known.
+        prior: share of members that ``ppv`` assumes.
         one_run: what the test behind `epsilon_lower_bound` fixed beforehand; None where that bound was not asked for.
         ranked: may the slice compete for the worst?
         notes: what was subsampled, sliced or approximated.
@@ -57,6 +55,8 @@ class Cell:
     scores: NDArray[np.float64] | None = None
     member: NDArray[np.bool_] | None = None
     threshold: float | None = None
+    labels: NDArray[Any] | None = None
+    prior: float = 0.5
     one_run: OneRun | None = None
     ranked: bool = False
     notes: tuple[str, ...] = ()
@@ -149,10 +149,11 @@ class AuditReport:
         frame = pd.DataFrame(rows, columns=list(COLUMNS))
         return frame.astype({"value": float, "ci_low": float, "ci_high": float})
 
-    def headlines(self, names: Sequence[str] = HEADLINES) -> dict[str, float]:
+    def headlines(self, names: Sequence[str] | None = None) -> dict[str, float]:
         """The figures of the entire data set as tracked metrics (``auc/trained_mlp``, ``auc_ci_low/trained_mlp``, ...), and the AUC
-        of the worst slice (``worst_slice_auc/...``).
+        of the worst slice (``worst_slice_auc/...``). Without `names`, those of all metrics that are `MetricSpec.tracked`.
         """
+        names = metrics.registry.tracked() if names is None else names
         found: dict[str, float] = {}
         for cell in self.cells:
             prefix = {"entire": "", "worst_slice": "worst_slice_"}.get(cell.slice)

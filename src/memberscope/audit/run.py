@@ -246,12 +246,12 @@ def _fast_cell(
         if isinstance(fitted, Skip):
             return replace(blank, status="skipped", reason=fitted.reason)
         scores, notes = fitted.scores, list(fitted.notes)
-    labels = evidence.target.labels
+    labels = None if evidence.target.labels is None else evidence.target.labels[part.index]
     coins = coin_flips and not attack.cross_fitted and part.kind not in ("correctness", "percentile")
     figures = metrics.figures(
         scores,
         member,
-        labels=None if labels is None else labels[part.index],
+        labels=labels,
         rng=seeds.stream(seed, "figures", attack.name, part.name),
         prior=prior,
         threshold=_threshold(result),
@@ -266,7 +266,9 @@ def _fast_cell(
             if attack.cross_fitted
             else "the slice was made by outcomes"
         )
-        figures["epsilon_lower_bound"] = metrics.skipped(f"{why}, which the coins must not have decided")
+        for spec in metrics.registry.specs():
+            if "coin_flips" in spec.needs:
+                figures[spec.name] = metrics.skipped(f"{why}, which the coins must not have decided")
     if attack.cross_fitted:
         notes.append("attack fitted on this slice" if refit else "attack fitted on all records, scores sliced")
     return replace(
@@ -275,6 +277,8 @@ def _fast_cell(
         scores=scores,
         member=member,
         threshold=_threshold(result),
+        labels=labels,
+        prior=prior,
         one_run=metrics.plan_one_run(len(scores), delta=delta, promise=promise) if coins else None,
         notes=tuple(notes),
     )

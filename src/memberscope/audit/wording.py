@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from memberscope.audit.comparisons import low_fpr_against_symmetric, neural_against_metric
 from memberscope.audit.controls import Controls
 from memberscope.audit.report import AuditReport
+from memberscope.metrics import registry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,8 +21,10 @@ def headline_table(report: AuditReport) -> pd.DataFrame:
     rows = []
     for cell in report.whole():
         row: dict[str, Any] = {"attack": cell.attack}
-        for name in ("auc", "advantage", "balanced_accuracy", "tpr_at_fpr_0_1", "tpr_at_fpr_0_01", "tpr_at_fpr_0_001", "ppv"):
-            figure = cell.figures[name]
+        for name in registry.summary():
+            figure = cell.figures.get(name)
+            if figure is None:
+                continue
             row[name] = None if figure.status == "skipped" else round(figure.value, 4)
             if figure.ci_low is not None:
                 row[f"{name}_ci"] = f"{figure.ci_low:.4f} to {figure.ci_high:.4f}"

@@ -34,6 +34,7 @@ class AttackOptionsConfig(Config):
 
     attacks: str = option(
         "all",
+        plugins="memberscope.attacks",
         check=Text(hint="all, tfp, threshold, trained, metric, or names separated by commas"),
         group="attack",
         help="which attacks: all, tfp (the six types of TensorFlow Privacy), a family, or names separated by commas",
@@ -121,6 +122,7 @@ class GateConfig(Config):
 
     fail_if: str = option(
         "",
+        plugins="memberscope.metrics",
         check=Text(hint="rules such as any.entire.auc > 0.55, separated by semicolons; or nothing"),
         group="gate",
         help="rules that the figures must not break: exit 3 if one surely does, 4 if it cannot be told",

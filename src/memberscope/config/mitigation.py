@@ -16,8 +16,9 @@ class MitigateConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
     model: str = option("mlp", check=Choice(words=("conv", "dense", "mlp")), group="model", help="architecture")
     depth: int = option(2, check=Integer(low=1, high=256), group="model", help="how often the unit repeats")
     width: int = option(256, check=Integer(low=1, high=65536), group="model", help="units of a dense layer")
-    ladder: str = option(
+    mitigations: str = option(
         "all",
+        formerly=("ladder",),
         check=Text(hint="all, release, training, or rungs separated by commas"),
         group="mitigate",
         help="which mitigations: all, release, training, or rungs such as l2,dp,top,label_only; the undefended model is always there",

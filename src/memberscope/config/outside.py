@@ -18,6 +18,7 @@ class ShadowStudyConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
     width: int = option(256, check=Integer(low=1, high=65536), group="model", help="units of a dense layer")
     attacks: str = option(
         "all",
+        plugins="memberscope.attacks",
         check=Text(hint="all, tfp, a family, or names separated by commas"),
         group="audit",
         help="attacks on the first target: all, a family, or names separated by commas",
@@ -77,8 +78,9 @@ class ShadowStudyConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
         group="shadow",
         help="what shadows are trained on; other than real: design=disjoint, the pool made (against the first target) or read",
     )
-    other_data: str = option(
+    transfer_dataset: str = option(
         "",
+        formerly=("other_data",),
         check=Text(hint="the name or path of another data set, or nothing"),
         group="shadow",
         help="another data set, whose shadow attacks the first target too (Salem et al. 2019, adversary 2); empty: none",

@@ -91,8 +91,15 @@ class DataConfig(RecordsConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Config):
-    """The architecture."""
+    """What trains the models, and their architecture."""
 
+    trainer: str = option(
+        "keras",
+        check=Text(hint="keras, or a trainer of another package"),
+        group="model",
+        plugins="memberscope.trainers",
+        help="what trains the models: keras for the built-in ones, or a trainer that another package adds (memberscope.trainers)",
+    )
     model: str = option("conv", check=Choice(words=("conv", "dense", "mlp")), group="model", help="architecture")
     depth: int = option(
         3, check=Integer(low=1, high=256), group="model", help="how often the unit repeats (conv + pooling, or dense)"
@@ -135,6 +142,7 @@ class AuditConfig(Config):
 
     attacks: str = option(
         "tfp",
+        plugins="memberscope.attacks",
         check=Text(hint="all, tfp, threshold, trained, metric, or names separated by commas"),
         group="audit",
         help="attacks of the final audit: tfp (the six types of TensorFlow Privacy), all, a family, or names separated by commas",

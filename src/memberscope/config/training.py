@@ -55,6 +55,9 @@ class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig):
     validation: int | str = option(
         "auto", check=Integer(low=10, words=("auto",)), group="data", help="how many further records watch the training"
     )
+    trainer: str = option(
+        "keras", check=Choice(words=("keras",)), group="model", help="what trains the models: a sweep's are the built-in ones"
+    )
     model: str = option(
         "dense", check=Choice(words=("conv", "dense", "mlp")), group="model", help="architecture, where the grid does not say"
     )
@@ -94,6 +97,7 @@ class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig):
     )
     attacks: str = option(
         "threshold_loss",
+        plugins="memberscope.attacks",
         check=Text(hint="all, tfp, threshold, trained, metric, or names separated by commas"),
         group="audit",
         help="attacks of each trial; the first one decides",

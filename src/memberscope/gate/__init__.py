@@ -6,6 +6,6 @@
 """
 
 from memberscope.gate.judge import ALPHA, UNDECIDED, GateResult, Row, judge
-from memberscope.gate.rules import ANY, METRICS, Rule, parse_rules
+from memberscope.gate.rules import ANY, Rule, parse_rules
 
-__all__ = ["ALPHA", "ANY", "METRICS", "UNDECIDED", "GateResult", "Row", "Rule", "judge", "parse_rules"]
+__all__ = ["ALPHA", "ANY", "UNDECIDED", "GateResult", "Row", "Rule", "judge", "parse_rules"]

@@ -6,20 +6,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
-from memberscope import metrics, seeds
+from memberscope import seeds
 from memberscope.audit.report import Cell
-from memberscope.metrics import Estimate
-from memberscope.metrics.area import auc_of, partial_auc_of
-from memberscope.metrics.curve import rank
-from memberscope.metrics.decision import advantage_heldout_of, balanced_accuracy_of, decide, decide_held_out
-from memberscope.metrics.epsilon import epsilon_heuristic_ceiling, epsilon_heuristic_of
-from memberscope.metrics.low_fpr import tpr_at_fpr_of
+from memberscope.metrics import Estimate, MetricInput, registry, skipped
 
-_RATES = {"tpr_at_fpr_0_1": 0.1, "tpr_at_fpr_0_01": 0.01, "tpr_at_fpr_0_001": 0.001}
-_TPR_DRAWS, _PARTIAL_DRAWS = 20_000, 5_000
-"""More than a report's: at a confidence adjusted for many figures, an end lies among the last few draws."""
 _LEAST_MISS = 1e-12
 
 
@@ -78,52 +68,21 @@ def figure(cell: Cell, metric: str, *, seed: int) -> Figure:
     """
     if cell.scores is None or cell.member is None:
         raise ValueError(f"{cell.attack} on {cell.slice} has no scores")
-    scores, member = cell.scores, cell.member
-    ranking = rank(scores, member)
-    for_halves, _, for_epsilon = seeds.stream(seed, "figures", cell.attack, cell.slice).spawn(5)[:3]
-    if metric == "auc":
-        return Figure(at=lambda confidence: auc_of(ranking, confidence=confidence))
-
-    def draws() -> np.random.Generator:
-        return seeds.stream(seed, "gate", cell.attack, cell.slice, metric)
-
-    if metric in _RATES:
-
-        def tpr(confidence: float) -> Estimate:
-            return tpr_at_fpr_of(ranking, fpr=_RATES[metric], rng=draws(), draws=_TPR_DRAWS, confidence=confidence)
-
-        return Figure(at=tpr, least_miss=2 / _TPR_DRAWS, rate=_RATES[metric])
-    if metric == "partial_auc_fpr_0_01":
-
-        def partial(confidence: float) -> Estimate:
-            return partial_auc_of(ranking, rng=draws(), draws=_PARTIAL_DRAWS, confidence=confidence)
-
-        return Figure(at=partial, least_miss=2 / _PARTIAL_DRAWS, rate=0.01)
-    if metric == "epsilon_lower_bound":
-        state, plan = for_epsilon.bit_generator.state, cell.one_run
-        if plan is None:
-            raise ValueError(f"{cell.attack} on {cell.slice} has no one-run test")
-
-        def one_run(confidence: float) -> Estimate:
-            for_epsilon.bit_generator.state = state
-            return metrics.epsilon_lower_bound(
-                scores, member, rng=for_epsilon, n_flips=plan.n_flips, n_guesses=plan.n_guesses, delta=plan.delta, promise=plan.promise,
-                confidence=confidence,
-            )  # fmt: skip
-
-        return Figure(at=one_run, one_sided=True, ceiling=plan.ceiling)
-    halves = ranking.halves(for_halves)
-    if metric == "epsilon_heuristic":
-        held_out = cell.n_member - cell.n_member // 2, cell.n_nonmember - cell.n_nonmember // 2
-        return Figure(
-            at=lambda confidence: epsilon_heuristic_of(ranking, halves, confidence=confidence),
-            one_sided=True,
-            ceiling=lambda confidence: epsilon_heuristic_ceiling(*held_out, confidence=confidence),
-        )
-    decision = decide_held_out(ranking, halves)
-    if metric == "advantage_heldout":
-        return Figure(at=lambda confidence: advantage_heldout_of(decision, confidence=confidence))
-    if metric == "balanced_accuracy":
-        stated = decision if cell.threshold is None else decide(ranking, cell.threshold)
-        return Figure(at=lambda confidence: balanced_accuracy_of(stated, confidence=confidence))
-    raise ValueError(f"metric={metric!r} has no interval")
+    spec = registry.get(metric)
+    if not spec.gate:
+        raise ValueError(f"metric={metric!r} has no interval")
+    given = MetricInput(
+        scores=cell.scores, member=cell.member, labels=cell.labels, rng=seeds.stream(seed, "figures", cell.attack, cell.slice),
+        threshold=cell.threshold, prior=cell.prior, coin_flips=cell.one_run is not None, plan=cell.one_run, draws=spec.draws,
+        redraw=(lambda: seeds.stream(seed, "gate", cell.attack, cell.slice, metric)) if spec.draws else None,
+    )  # fmt: skip
+    if lacking := spec.lacks(given):
+        raise ValueError(f"{metric} of {cell.attack} on {cell.slice}: {lacking}")
+    ceiling = spec.ceiling
+    return Figure(
+        at=lambda confidence: spec.of(given, confidence) or skipped(f"{metric} is not given"),
+        least_miss=2 / spec.draws if spec.draws else _LEAST_MISS,
+        rate=spec.rate,
+        one_sided=spec.one_sided,
+        ceiling=None if ceiling is None else lambda confidence: ceiling(given, confidence),
+    )

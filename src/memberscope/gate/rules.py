@@ -4,39 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import NoReturn
 
 from memberscope.attacks import registry
 from memberscope.errors import UserError, nearest
+from memberscope.metrics import registry as known_metrics
 from memberscope.slices import few_names
 
 ANY = "any"
-METRICS: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {
-        "auc": (0.0, 1.0),
-        "partial_auc_fpr_0_01": (0.0, 1.0),
-        "advantage_heldout": (-1.0, 1.0),
-        "balanced_accuracy": (0.0, 1.0),
-        "tpr_at_fpr_0_1": (0.0, 1.0),
-        "tpr_at_fpr_0_01": (0.0, 1.0),
-        "tpr_at_fpr_0_001": (0.0, 1.0),
-        "epsilon_heuristic": (0.0, math.inf),
-        "epsilon_lower_bound": (0.0, math.inf),
-    }
-)
-"""Figures that a rule may name, and where its limit may lie."""
-
-_REFUSED = {
-    "advantage": "has no interval (a maximum over thresholds); allowed instead: advantage_heldout, auc",
-    "advantage_tfp": "has no interval (a maximum over thresholds); allowed instead: advantage_heldout, auc",
-    "ppv_max_tfp": "has no interval (a maximum over thresholds); allowed instead: balanced_accuracy, tpr_at_fpr_0_001",
-    "ppv": "depends on a prior that a rule does not state; allowed instead: balanced_accuracy, tpr_at_fpr_0_001",
-    "null_auc": "is a control and no figure of the model; allowed instead: auc",
-    "null_p_value": "is a control and no figure of the model; allowed instead: auc",
-}
 _SLICES = (ANY, "entire", "correct", "incorrect", *(f"loss_p{10 * k:02d}_p{10 * k + 10}" for k in range(10)))
 _FORM = "ATTACK.SLICE.METRIC > NUMBER"
 
@@ -48,7 +25,7 @@ class Rule:
     Attributes:
         attack: a name, or ``any``.
         slice: a name, or ``any``: the entire data set, the classes and a user's columns, as far as the report has them.
-        metric: one of `METRICS`.
+        metric: the name of one that a rule may name; see `memberscope.metrics.registry.gated`.
         limit: in the metric's unit; rates are fractions.
     """
 
@@ -138,11 +115,13 @@ def _check_slice(name: str, column: int, classes: Sequence[str] | None) -> None:
 
 
 def _check_metric(name: str, column: int) -> None:
-    if name in METRICS:
+    allowed = known_metrics.gated()
+    if name in allowed:
         return
-    if name in _REFUSED:
-        _fail(column, f"{name} {_REFUSED[name]}")
-    _fail(column, f"{name!r} is no figure with an interval{nearest(name, METRICS)}; expected one of {', '.join(METRICS)}")
+    known = known_metrics.find(name)
+    if known is not None and known.no_rule:
+        _fail(column, f"{name} {known.no_rule}")
+    _fail(column, f"{name!r} is no figure with an interval{nearest(name, allowed)}; expected one of {', '.join(allowed)}")
 
 
 def _limit(part: str, after: int, start: int, metric: str) -> float:
@@ -150,7 +129,7 @@ def _limit(part: str, after: int, start: int, metric: str) -> float:
     column = start + after + len(part[after:]) - len(part[after:].lstrip())
     if not text:
         _fail(start + after, "expected a number after >")
-    low, high = METRICS[metric]
+    low, high = known_metrics.get(metric).range
     span = f"at least {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
     try:
         limit = float(text)

@@ -1,5 +1,6 @@
 """Every figure read off attack scores, each with its interval. Higher score = more likely a member. numpy and scipy only."""
 
+from memberscope.metrics import registry
 from memberscope.metrics.across_seeds import (
     LEAST_SEEDS,
     SeedDifference,
@@ -26,10 +27,11 @@ from memberscope.metrics.epsilon import (
     plan_one_run,
 )
 from memberscope.metrics.estimate import Estimate, skipped
-from memberscope.metrics.figures import figures, rate_name
+from memberscope.metrics.figures import figures
 from memberscope.metrics.low_fpr import LOW_BUDGET, fp_budget, roc_band, tpr_at_fpr
 from memberscope.metrics.null import NullControl, null_control
 from memberscope.metrics.paired import Comparison, compare_advantage, compare_auc, compare_tpr
+from memberscope.metrics.spec import MetricInput, MetricSpec, rate_name
 
 __all__ = [
     "LEAST_SEEDS",
@@ -37,6 +39,8 @@ __all__ = [
     "Adjacency",
     "Comparison",
     "Estimate",
+    "MetricInput",
+    "MetricSpec",
     "NullControl",
     "OneRun",
     "Roc",
@@ -67,6 +71,7 @@ __all__ = [
     "ppv",
     "ppv_max_tfp",
     "rate_name",
+    "registry",
     "roc_band",
     "roc_curve",
     "seeds_to_decide",

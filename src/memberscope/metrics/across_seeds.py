@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -197,11 +198,7 @@ def _seeds_needed(mean: float, sd: float, margin: float, miss: float) -> int:
 
     if not decided(_MOST_SEEDS):
         return _MOST_SEEDS + 1
-    low, high = LEAST_SEEDS - 1, _MOST_SEEDS
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if decided(middle) else (middle, high)
-    return high
+    return bisect_left(range(_MOST_SEEDS), True, lo=LEAST_SEEDS, key=decided)
 
 
 def _upper_tail(n: int, distance: float, error: float) -> float:

@@ -20,14 +20,15 @@ def expected_calibration_error(
     draws: int = DRAWS,
     confidence: float = 0.95,
 ) -> Estimate:
-    """The expected calibration error of Guo et al. 2017, Eq. 3: sum over bins of |B| / n * |accuracy(B) - mean confidence(B)|.
+    """The expected calibration error of Guo et al. 2017, Eq. 3: the sum over bins of
+    ``|B| / n * |accuracy(B) - mean confidence(B)|``.
 
     A record's confidence is its largest probability; bins are equally wide, (0, 1/M], ..., ((M - 1)/M, 1]. Among tied largest
     probabilities the first class is the prediction.
 
     Each bin's sampling error counts as miscalibration, so the figure is biased upward, the more so the fewer the records; a
     bootstrap sample adds the same bias once more, and its percentiles would miss a calibrated model for certain. Lower end: the
-    value minus a quantile of the bootstrap's sum over bins of |change|, which bounds what sampling can have added (triangle
+    value minus a quantile of the bootstrap's sum over bins of ``|change|``, which bounds what sampling can have added (triangle
     inequality). Upper end: the value plus how far the bootstrap falls below its own mean, as the value's mean is no smaller than
     the truth.
     Simulated at errors of 0 to 0.15 and 200 or 2,000 records, the lower end of a 95% interval held in 95 to 100% of data sets, the

@@ -86,7 +86,7 @@ def advantage_of(ranking: Ranking) -> Estimate:
 
 
 def advantage_tfp(scores_or_roc: ArrayLike | Roc, member: ArrayLike | None = None) -> Estimate:
-    """The largest |TPR - FPR| over thresholds: `RocCurve.get_attacker_advantage` of tensorflow_privacy, to the last digit.
+    """The largest ``|TPR - FPR|`` over thresholds: `RocCurve.get_attacker_advantage` of tensorflow_privacy, to the last digit.
 
     It credits an attack that is wrong more often than right, and is biased upward more than `advantage`. No interval.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,7 @@ from scipy.special import betainc, betaincinv, expit, gammaln, logit
 
 from memberscope.metrics.curve import Ranking, rank
 from memberscope.metrics.estimate import Estimate, Floats, Ints, check_fraction, check_scores, skipped
-from memberscope.metrics.intervals import clopper_pearson_high, clopper_pearson_low, two_sided_z
+from memberscope.metrics.intervals import clopper_pearson_high, clopper_pearson_low, two_sided_z, wilson_end
 
 Adjacency = Literal["add_remove", "replace"]
 
@@ -100,17 +101,10 @@ def epsilon_heuristic_of(
 
 def _wilson_bounds(hits: Ints, alarms: Ints, delta: float, z: float) -> Floats:
     """Log ratio of Wilson's lower end of hits and upper end of alarms at every threshold, (b + 1,): to choose by only."""
-    low = _wilson_end(hits, int(max(hits[0], hits[-1])), -z)
-    high = _wilson_end(alarms, int(max(alarms[0], alarms[-1])), z)
+    low = wilson_end(hits, int(max(hits[0], hits[-1])), -z)
+    high = wilson_end(alarms, int(max(alarms[0], alarms[-1])), z)
     bounds: Floats = np.log(np.maximum(low - delta, 1e-300)) - np.log(high)
     return bounds
-
-
-def _wilson_end(counts: Ints, total: int, z: float) -> Floats:
-    share, shrink = counts / total, 1 + z * z / total
-    half = z / shrink * np.sqrt(share * (1 - share) / total + (z / (2 * total)) ** 2)
-    end: Floats = np.clip((share + z * z / (2 * total)) / shrink + half, 0.0, 1.0)
-    return end
 
 
 def epsilon_lower_bound(
@@ -153,9 +147,8 @@ def epsilon_lower_bound(
     n, n_member = values.size, int(truth.sum())
     plan = plan_one_run(n, n_flips=n_flips, n_guesses=n_guesses, delta=delta, promise=promise, confidence=confidence)
     flips = plan.n_flips
-    smaller = min(n_member, n - n_member)
-    if flips == n and 2 * betainc(n - smaller, smaller + 1, 0.5) < _NOT_COINS:
-        return skipped(f"{n_member} members of {n} did not come from fair coin flips")
+    if unfair := not_from_coins(n_member, n - n_member, flips):
+        return skipped(unfair)
     order = np.lexsort((rng.random(n), values))
     each = plan.n_guesses // 2
     right = int(np.count_nonzero(~truth[order[:each]]) + np.count_nonzero(truth[order[n - each :]]))
@@ -169,6 +162,14 @@ def epsilon_lower_bound(
     if blunt:
         reason += f", so that it cannot refute {'anything' if promise is None else f'the promised epsilon {promise:g}'}"
     return Estimate(value=value, ci_low=value, status="low_power" if blunt else "ok", reason=reason)
+
+
+def not_from_coins(n_member: int, n_nonmember: int, n_flips: int) -> str:
+    """Why the sides cannot have come from `n_flips` fair coins, where all of them are scored here; ``""`` if they can have."""
+    n, smaller = n_member + n_nonmember, min(n_member, n_nonmember)
+    if n_flips == n and 2 * betainc(n - smaller, smaller + 1, 0.5) < _NOT_COINS:
+        return f"{n_member} members of {n} did not come from fair coin flips"
+    return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,11 +226,8 @@ def plan_one_run(
         def reached(each: int) -> bool:
             return one_run_p_value(flips, 2 * each, 2 * each, epsilon=aim, delta=delta) < 1 - confidence
 
-        if not reached(fewest):
-            low, fewest = fewest, most
-            while fewest - low > 1 and reached(most):
-                middle = (low + fewest) // 2
-                low, fewest = (low, middle) if reached(middle) else (middle, fewest)
+        if not reached(fewest):  # the more guesses, the higher the ceiling; as many as possible if that is not enough
+            fewest = bisect_left(range(most), True, lo=min(fewest + 1, most), key=reached)
     return OneRun(n_flips=flips, n_guesses=2 * fewest, delta=delta, promise=promise)
 
 

@@ -1,11 +1,19 @@
-"""Intervals for proportions, their differences and ratios, and for an AUC from its sample sizes alone."""
+"""Intervals for proportions, their differences and ratios, and for an AUC from its sample sizes alone.
+
+`scipy.stats.binomtest` has the intervals of Wilson and of Clopper and Pearson, and the tests hold these to it. It is not used here: it
+takes one count at a time and computes a p-value first (0.6 and 2.3 ms, against microseconds), searches for Clopper and Pearson's ends,
+which `betaincinv` gives outright, and takes a confidence where a gate needs a quantile, of which 1 - 1e-10 leaves six digits.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
+import numpy as np
 from scipy.special import betaincinv, ndtri
+
+from memberscope.metrics.estimate import Floats, Ints
 
 # How much wider than two independent halves would have it is the interval of a cross-fitted figure. Half A's threshold is
 # scored on B and B's on A; both errors are positive where the thresholds fall close together, so they correlate: 0.03 to
@@ -31,10 +39,15 @@ def clopper_pearson_high(successes: int, trials: int, miss: float) -> float:
 
 def wilson(successes: float, trials: float, z: float) -> tuple[float, float]:
     """The score interval of a binomial share (Wilson 1927)."""
+    return float(wilson_end(successes, trials, -z)), float(wilson_end(successes, trials, z))
+
+
+def wilson_end(successes: float | Ints, trials: float, z: float) -> Floats:
+    """The lower end (`z` below 0) or the upper end of `wilson`, for each of `successes`."""
     share, shrink = successes / trials, 1 + z * z / trials
-    middle = (share + z * z / (2 * trials)) / shrink
-    half = z / shrink * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    half = z / shrink * np.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
+    end: Floats = np.clip((share + z * z / (2 * trials)) / shrink + half, 0.0, 1.0)
+    return end
 
 
 def newcombe_difference(x1: int, n1: int, x0: int, n0: int, z: float) -> tuple[float, float]:
@@ -73,9 +86,9 @@ def ratio_interval(x1: int, n1: int, x0: int, n0: int, z: float) -> tuple[float,
 def newcombe_auc(value: float, n_member: int, n_nonmember: int, z: float) -> tuple[float, float]:
     """The interval of an AUC from its value and sample sizes alone (Newcombe 2006, method 5).
 
-    The score form: every AUC t with |value - t| <= z sqrt(V(t)), V(t) = t (1 - t) (1 + m (1 - t)/(2 - t) + m t/(1 + t)) /
-    (n1 n0) of Hanley & McNeil 1982, m = (n1 + n0)/2 - 1. It needs no variance from the data, and so holds at 0, at 1 and
-    for one record.
+    The score form: every AUC t with ``|value - t| <= z sqrt(V(t))``, where V is the variance of Hanley & McNeil 1982,
+    ``V(t) = t (1 - t) (1 + m (1 - t)/(2 - t) + m t/(1 + t)) / (n1 n0)``, with ``m = (n1 + n0)/2 - 1``. It needs no variance
+    from the data, and so holds at 0, at 1 and for one record.
     """
     m, pairs = (n_member + n_nonmember) / 2 - 1, n_member * n_nonmember
 

@@ -2,11 +2,11 @@
 
 The defender trains a classifier g of members against non-members on sorted confidences, h being its log-odds, and answers a record
 with confidences s by s + n. Phase I finds a noise vector r that keeps the label and makes g undecided, g(s + r) = 1/2, with as
-little distortion d = |r|_1 as it can. Phase II adds r with probability min(epsilon / d, 1) and nothing otherwise, so that the
-expected distortion of every record is at most epsilon; it adds nothing where |g(s) - 1/2| <= |g(s + r) - 1/2|.
+little distortion ``d = |r|_1`` as it can. Phase II adds r with probability min(epsilon / d, 1) and nothing otherwise, so that the
+expected distortion of every record is at most epsilon; it adds nothing where ``|g(s) - 1/2| <= |g(s + r) - 1/2|``.
 
 Phase I is the paper's Algorithm 1: with s = softmax(z), descend from e = 0 along the normalized gradient of
-|h(softmax(z + e))| + c2 max(0, max over j of other classes of (z + e)_j - (z + e)_label) + c3 |softmax(z + e) - s|_1, until the label
+``|h(softmax(z + e))| + c2 max(0, max over other classes j of (z + e)_j - (z + e)_label) + c3 |softmax(z + e) - s|_1``, until the label
 is kept and h has changed its sign; then again with ten times the c3, as long as that succeeds; the last success counts.
 
 Where we differ: the last e is scaled back along its ray to where h crosses 0 (the label is kept all along it, the constraint being
@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
+from scipy.special import softmax
 
 from memberscope import seeds
 from memberscope.checks import Array, BoolArray, FloatArray
@@ -119,7 +120,7 @@ def fit_defence(probs: FloatArray, member: BoolArray, *, seed: int) -> Defence:
 
 @dataclass(frozen=True)
 class MemGuard(Confidences):
-    """MemGuard with expected distortion at most `epsilon` a record, in |.|_1 (2 at most between two confidence vectors)."""
+    """MemGuard with expected distortion at most `epsilon` a record, in the L1 norm (2 at most between two confidence vectors)."""
 
     name: ClassVar[str] = "memguard"
     rank: ClassVar[int] = 1
@@ -180,9 +181,9 @@ def representative(defence: Defence, probs: FloatArray, label: Array) -> FloatAr
     low, high = np.zeros(len(moved)), np.ones(len(moved))  # h has its first sign at low, the other at high
     for _ in range(40):
         middle = (low + high) / 2
-        crossed = defence.odds(_softmax(z[moved] + middle[:, None] * best[moved])) * start[moved] <= 0
+        crossed = defence.odds(softmax(z[moved] + middle[:, None] * best[moved], axis=1)) * start[moved] <= 0
         low, high = np.where(crossed, low, middle), np.where(crossed, middle, high)
-    out[moved] = settle(_softmax(z[moved] + high[:, None] * best[moved]), label[moved])
+    out[moved] = settle(softmax(z[moved] + high[:, None] * best[moved], axis=1), label[moved])
     return out
 
 
@@ -195,7 +196,7 @@ def _descend(
     rows = np.arange(len(z))
     for _ in range(MOST_STEPS):
         scores, at, here = z[rows] + shift[rows], label[rows], np.arange(len(rows))
-        now = _softmax(scores)
+        now = softmax(scores, axis=1)
         odds, slope = defence.odds_and_slope(now)
         own = scores[here, at]
         scores[here, at] = -np.inf
@@ -212,12 +213,6 @@ def _descend(
             break
         shift[rows] -= STEP * step
     return found, shift
-
-
-def _softmax(scores: FloatArray) -> FloatArray:
-    out: FloatArray = np.exp(scores - scores.max(axis=1, keepdims=True))
-    out /= out.sum(axis=1, keepdims=True)
-    return out
 
 
 def _coins(probs: FloatArray, key: bytes) -> FloatArray:

@@ -27,7 +27,8 @@ class Row:
         difference, ci_low, ci_high: second minus first, with its 95% interval by itself.
         p_value: two-sided, of the paired test; None where the records differ.
         p_holm: adjusted over all paired tests of the page; None likewise.
-        note: why a row is weak.
+        weak: does a figure rest on too few records?
+        note: why it does.
     """
 
     attack: str
@@ -39,6 +40,7 @@ class Row:
     ci_high: float
     p_value: float | None = None
     p_holm: float | None = None
+    weak: bool = False
     note: str = ""
 
 
@@ -123,7 +125,8 @@ def _pair(first: KeptRun, second: KeptRun, seed: int) -> Pair:
                 rows.append(
                     Row(
                         attack=attack, metric=metric, first=test.value_b, second=test.value_a, difference=test.difference,
-                        ci_low=test.ci_low, ci_high=test.ci_high, p_value=test.p_value, note=test.reason,
+                        ci_low=test.ci_low, ci_high=test.ci_high, p_value=test.p_value, weak=test.status == "low_power",
+                        note=test.reason,
                     )
                 )  # fmt: skip
     rows.sort(key=lambda row: row.metric)  # AUCs first; attacks stay in their order

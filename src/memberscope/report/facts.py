@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from memberscope.audit import artifacts
+from memberscope.audit import artifacts, kept_controls
 from memberscope.audit import headline as speaks
-from memberscope.audit.blind import DIFFERENT
 from memberscope.audit.headline import Headline
-from memberscope.metrics import Estimate, skipped
+from memberscope.audit.kept_controls import KeptControl
+from memberscope.metrics import Estimate, rate_name, registry, skipped
 from memberscope.tracking import KeptRun
 
 if TYPE_CHECKING:
     import pandas as pd
 
 OUTSIDE = {"shadow", "metric", "population"}  # families that learn from other models than the target
-RATES = {"tpr_at_fpr_0_001": "1 in 1,000", "tpr_at_fpr_0_01": "1 in 100", "tpr_at_fpr_0_1": "1 in 10"}
+RATES = {f"tpr_at_fpr_{rate_name(rate)}": f"1 in {round(1 / rate):,}" for rate in sorted(registry.RATES)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +167,7 @@ def judged(run: KeptRun) -> str:
     """The headline's verdict; ``doubt`` in place of ``leaks`` if the blind control says that the two sides differ anyway."""
     found = headline(run)
     verdict = found.verdict if found is not None else "none"
-    return "doubt" if verdict == "leaks" and doubt(run) else verdict
+    return "doubt" if verdict == "leaks" and doubted(run) else verdict
 
 
 def plain_words(run: KeptRun) -> tuple[str, list[str]]:
@@ -184,7 +184,7 @@ def plain_words(run: KeptRun) -> tuple[str, list[str]]:
         "odd": "Non-members look more like members than members do: look at how the records were split before trusting any figure.",
         "none": "There is no interval to judge by.",
     }[judgement]
-    lines = [doubt(run)] if doubt(run) else []
+    lines = [doubt(run)] if doubted(run) else []
     if auc.value is not None:
         span = f" The 95% interval is {auc.ci_low:.1%} to {auc.ci_high:.1%}." if auc.ci_low is not None else ""
         lines.append(
@@ -212,12 +212,20 @@ def finest_rate(run: KeptRun) -> str:
     return next((metric for metric in RATES if spoken(run, metric).status == "ok"), "tpr_at_fpr_0_1")
 
 
+OUTCOMES = {"pass": "passed", "trip": "tripped", "undecided": "undecided"}  # of a gate, in words
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gate:
     """The outcome of an audit's gate: ``pass``, ``trip`` or ``undecided``, and why."""
 
     outcome: str
     reason: str
+
+    @property
+    def word(self) -> str:
+        """The outcome in a word."""
+        return OUTCOMES.get(self.outcome, self.outcome)
 
 
 def gate(run: KeptRun) -> Gate | None:
@@ -263,7 +271,7 @@ def history(run: KeptRun) -> pd.DataFrame | None:
     """Accuracy, loss, AUC and advantage by epoch, from the run's table or its metrics; None for what was not trained here."""
     import pandas as pd
 
-    frame = run.tables.get("history.csv")
+    frame = run.tables.get(artifacts.HISTORY)
     if frame is None:
         names = {
             "train/accuracy": "train_accuracy", "val/accuracy": "val_accuracy", "train/loss": "train_loss", "val/loss": "val_loss",
@@ -278,35 +286,36 @@ def history(run: KeptRun) -> pd.DataFrame | None:
 
 def controls(run: KeptRun) -> dict[str, str]:
     """The sentences of the controls, as the audit wrote them."""
-    return {name: str(kept.get("text", "")) for name, kept in _controls(run).items() if kept.get("text")}
+    return {name: kept.text for name, kept in _controls(run).items() if kept.text}
+
+
+def doubted(run: KeptRun) -> bool:
+    """Does the blind control put every other figure in doubt?"""
+    return _blind(run).differs
 
 
 def doubt(run: KeptRun) -> str:
-    """The blind control's sentence, if it puts every other figure in doubt; else empty."""
-    blind = _controls(run).get("blind", {})
-    return str(blind.get("text", "")) if blind.get("differs") is True else ""
+    """What the blind control says, if it puts every other figure in doubt; else empty."""
+    return _blind(run).text if doubted(run) else ""
 
 
-def _controls(run: KeptRun) -> dict[str, dict[str, Any]]:
-    """Name -> its values. Older runs hold only a sentence for each control, whose beginning says whether the two sides differ."""
-    try:
-        found = json.loads(run.texts.get(artifacts.CONTROLS, "{}"))
-    except ValueError:
-        return {}
-    kept: dict[str, dict[str, Any]] = {}
-    for name, said in found.items() if isinstance(found, dict) else ():
-        if isinstance(said, dict):
-            kept[str(name)] = said
-        else:
-            text = str(said)
-            kept[str(name)] = {"text": text, "differs": text.removeprefix("Blind control: ").startswith(DIFFERENT)}
-    return kept
+def derived_doubt(run: KeptRun) -> bool:
+    """Was whether the figures are in doubt read from a sentence, because an older version kept nothing else?"""
+    return _blind(run).derived
+
+
+def _blind(run: KeptRun) -> KeptControl:
+    return _controls(run).get("blind", KeptControl())
+
+
+def _controls(run: KeptRun) -> dict[str, KeptControl]:
+    return kept_controls.read(run.texts.get(artifacts.CONTROLS, ""))
 
 
 def settings(run: KeptRun) -> dict[str, str]:
     """The resolved configuration under dotted names, empty values left out."""
     found: dict[str, Any] = {}
-    for name in ("study.json", "config.json"):
+    for name in (artifacts.STUDY, artifacts.CONFIG):
         try:
             found |= json.loads(run.texts.get(name, "{}"))
         except ValueError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memberscope import plots, seeds
+from memberscope.audit import artifacts
 from memberscope.report import facts
 from memberscope.report.facts import Figure
 
@@ -42,7 +43,7 @@ def roc(run: KeptRun, shown: Sequence[str]) -> tuple[bytes, bool]:
     """ROC curves of attacks on all records, on logarithmic and linear axes, with the band of the first attack; and whether it has one."""
     import pandas as pd
 
-    points = run.tables["roc.csv"]
+    points = run.tables[artifacts.ROC]
     part = pd.concat([points[points["attack"] == name] for name in shown])
     labels = {}
     for name in shown:
@@ -83,9 +84,9 @@ def over_seeds(runs: Sequence[KeptRun], seeds_of: Sequence[int]) -> bytes:
     parts, labels = [], {}
     for run, seed in zip(runs, seeds_of, strict=True):
         found = facts.headline(run)
-        if found is None or "roc.csv" not in run.tables:
+        if found is None or artifacts.ROC not in run.tables:
             continue
-        points, name = run.tables["roc.csv"], f"seed {seed}"
+        points, name = run.tables[artifacts.ROC], f"seed {seed}"
         parts.append(points[points["attack"] == found.attack].assign(attack=name))
         labels[name] = f"{name}: {found.attack}"
     drawing, axes = plots.new_figure(1, 2, width=5.2, height=4.7)

@@ -1,12 +1,15 @@
-"""Summaries of several audits: the first screen, a row per setting, and the seeds of one setting."""
+"""Summaries of several audits, as plain values: the first screen, a row per setting, and the seeds of one setting."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from memberscope.report import facts, figures, sections
-from memberscope.report.html import Content, Markup, image, joined, paragraph, section, spans, table, tag
-from memberscope.report.sections import number, with_interval
+from memberscope.audit import artifacts
+from memberscope.report import facts, figures
+from memberscope.report.columns import COLUMNS, extra, legend
+from memberscope.report.parts import DASH, Cell, Picture, Table, number, svg_picture, with_interval
+from memberscope.report.sections import Finding
 from memberscope.report.settings import Setting
 from memberscope.tracking import KeptRun
 
@@ -27,25 +30,78 @@ TOLD = {
 }
 
 
-def first_screen(settings: Sequence[Setting]) -> Markup:
+@dataclass(frozen=True, kw_only=True)
+class Gates:
+    """The gates of several audits.
+
+    Attributes:
+        outcome: the most serious; empty if no audit had a gate.
+        counted: how many had which outcome, in words.
+        unset: how many audits had none.
+        not_passed: name of the run and reason, of each gate that did not pass.
+    """
+
+    outcome: str
+    counted: str
+    unset: int
+    not_passed: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstScreen:
+    """The finding over all settings, the gates, and what to do."""
+
+    finding: Finding
+    gates: Gates
+    advice: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeds:
+    """The seeds of one setting: a row per seed, attacks as means over them (and what other packages' metrics are), and pictures; None for a
+    picture that nothing was kept for.
+    """
+
+    by_seed: Table
+    attacks: Table
+    legend: str
+    count: int
+    epochs: Picture | None
+    roc: Picture | None
+
+
+def seeds_of(setting: Setting) -> Seeds:
+    """The summary of a setting with several seeds."""
+    histories = [history for run in setting.runs if (history := facts.history(run)) is not None]
+    epochs = svg_picture(figures.by_epoch(histories), alt="accuracy and AUC by epoch") if histories else None
+    drawn = any(artifacts.ROC in run.tables for run in setting.runs) and setting.attack
+    roc = svg_picture(figures.over_seeds(setting.runs, setting.seeds), alt="ROC curves, one a seed") if drawn else None
+    return Seeds(
+        by_seed=by_seed(setting), attacks=attacks_over_seeds(setting), legend=legend(extra(setting.runs)), count=len(setting.runs),
+        epochs=epochs, roc=roc,
+    )  # fmt: skip
+
+
+def first_screen(settings: Sequence[Setting]) -> FirstScreen:
     """The finding over all settings, the gates, and what to do."""
     runs = [run for setting in settings for run in setting.runs]
-    return joined([_finding(settings, runs), _gates(runs), sections.to_do(_advice(settings))])
+    return FirstScreen(finding=_finding(settings, runs), gates=_gates(runs), advice=tuple(_advice(settings)))
 
 
-def _finding(settings: Sequence[Setting], runs: Sequence[KeptRun]) -> Markup:
+def _finding(settings: Sequence[Setting], runs: Sequence[KeptRun]) -> Finding:
     judged = [setting.judged for setting in settings]
     seeds = any(setting.several for setting in settings)
     told, worst = _counted(judged, "settings" if seeds else "models")
-    lines = [f"{told}{', judged by the mean AUC over their seeds' if seeds else ''}."]
+    lines: list[str] = []
     if seeds:
         lines.append(f"Each run judged by itself: {_counted([facts.judged(run) for run in runs], 'runs')[0]}.")
     if len(runs) > 1:
         lines.append(
             "Each verdict is a separate one at 95%: of models that give nothing away, one in forty is called leaking by chance."
         )
-    lines += dict.fromkeys(facts.doubt(run) for run in runs if facts.doubt(run))
-    return tag("div", tag("p", lines[0], class_="verdict"), *map(paragraph, lines[1:]), class_=f"finding {worst}")
+    lines += dict.fromkeys(facts.doubt(run) for run in runs if facts.doubted(run))
+    over = ", judged by the mean AUC over their seeds" if seeds else ""
+    return Finding(verdict=worst, told=f"{told}{over}.", lines=tuple(lines))
 
 
 def _counted(judged: Sequence[str], what: str) -> tuple[str, str]:
@@ -55,18 +111,19 @@ def _counted(judged: Sequence[str], what: str) -> tuple[str, str]:
     return "; ".join(f"{judged.count(verdict)} of {total} {what} {TOLD[verdict]}" for verdict in seen), seen[0]
 
 
-def _gates(runs: Sequence[KeptRun]) -> Markup:
-    """The gates' outcomes: one line for all, and one for each gate that did not pass."""
+def _gates(runs: Sequence[KeptRun]) -> Gates:
+    """The gates' outcomes, counted, and the reason of each gate that did not pass."""
     decided = [(run.name, found) for run in runs if (found := facts.gate(run)) is not None]
-    if not decided:
-        return tag("p", spans("**Gate:** none was set."), class_="gate")
-    words = {"trip": "tripped", "undecided": "undecided", "pass": "passed"}
     outcomes = [found.outcome for _, found in decided]
-    counted = ", ".join(f"{words[outcome]} in {outcomes.count(outcome)}" for outcome in words if outcome in outcomes)
-    left = f", none was set in {len(runs) - len(decided)}" if len(decided) < len(runs) else ""
-    lines: list[Content] = [tag("p", spans(f"**Gate:** {counted}{left}."))]
-    lines += [tag("p", spans(f"`{name}`: {found.reason}")) for name, found in decided if found.outcome != "pass"]
-    return tag("div", *lines, class_=f"gate {next(outcome for outcome in words if outcome in outcomes)}")
+    order = ("trip", "undecided", "pass")
+    return Gates(
+        outcome=next((outcome for outcome in order if outcome in outcomes), ""),
+        counted=", ".join(
+            f"{facts.OUTCOMES[outcome]} in {outcomes.count(outcome)}" for outcome in order if outcome in outcomes
+        ),
+        unset=len(runs) - len(decided),
+        not_passed=tuple((name, found.reason) for name, found in decided if found.outcome != "pass"),
+    )
 
 
 def _advice(settings: Sequence[Setting]) -> list[str]:
@@ -106,12 +163,12 @@ def verdict_of(setting: Setting) -> str:
     )
 
 
-def table_of(settings: Sequence[Setting]) -> Markup:
+def table_of(settings: Sequence[Setting]) -> Table:
     """A row per setting."""
-    rows: list[list[Content]] = []
+    rows: list[list[str | Cell]] = []
     for setting in settings:
         if not setting.attack:
-            rows.append([setting.name, "no attack ran", "–", "–", "–", "–", "–"])
+            rows.append([setting.name, "no attack ran", *[DASH] * 5])
             continue
         members, nonmembers = facts.sizes(setting.runs[0])
         rows.append(
@@ -121,62 +178,30 @@ def table_of(settings: Sequence[Setting]) -> Markup:
             ]
         )  # fmt: skip
     head = ["run or setting", "finding", "primary attack", "seeds", "AUC", "TPR at FPR 0.01", "members / non-members"]
-    note = (
-        "Each run is judged by its primary attack: the one named beforehand, else the strongest on one half of the records, reported on "
-        "the other half. With several seeds, figures are means over the runs with 95% t intervals over seeds. An asterisk marks "
-        "fewer than ten false positives."
-    )
-    return section("Overview", table(head, rows, words=3), tag("p", note, class_="note"), anchor="overview")
+    return Table.of(head, rows, words=3)
 
 
-def by_seed(setting: Setting) -> Markup:
+def by_seed(setting: Setting) -> Table:
     """A row per seed: what its primary attack found."""
-    rows: list[list[Content]] = []
+    rows: list[list[str | Cell]] = []
     for seed, run in zip(setting.seeds, setting.runs, strict=True):
         found, history = facts.headline(run), facts.history(run)
         gap = None if history is None else float(history["train_accuracy"].iloc[-1] - history["val_accuracy"].iloc[-1])
         rows.append(
             [
-                str(seed), WORDS[facts.judged(run)], found.attack if found else "–", with_interval(facts.spoken(run, "auc")),
+                str(seed), WORDS[facts.judged(run)], found.attack if found else DASH, with_interval(facts.spoken(run, "auc")),
                 with_interval(facts.spoken(run, "advantage_heldout")), with_interval(facts.spoken(run, "tpr_at_fpr_0_01")), number(gap),
             ]
         )  # fmt: skip
     head = ["seed", "finding", "primary attack", "AUC", "advantage (held out)", "TPR at FPR 0.01", "accuracy gap"]
-    return table(head, rows, words=3)
+    return Table.of(head, rows, words=3)
 
 
-def attacks_over_seeds(setting: Setting) -> Markup:
+def attacks_over_seeds(setting: Setting) -> Table:
     """Every attack on all records: the mean over seeds."""
     names = dict.fromkeys(name for run in setting.runs for name in facts.attacks(run))
-    columns = [(metric, name) for metric, name in sections.COLUMNS if not metric.startswith("epsilon")]  # bounds have no mean
-    rows: list[list[Content]] = [
+    columns = [*COLUMNS, *((one.metric, one.heading) for one in extra(setting.runs))]  # bounds have no mean
+    rows: list[list[str | Cell]] = [
         [name, *(with_interval(setting.mean_of(name, metric)) for metric, _ in columns)] for name in names
     ]
-    body = table(["attack", *(name for _, name in columns)], rows)
-    note = (
-        f"On all records, the mean over {len(setting.runs)} seeds; beneath it the 95% t interval, whose unit is the seed. TPR at false "
-        "positive rates of 0.1, 0.01 and 0.001. The best of several attacks looks better than it is."
-    )
-    return joined([tag("h3", "Attacks over seeds"), body, tag("p", note, class_="note")])
-
-
-def pictures(setting: Setting) -> Markup:
-    """Memorization by epoch, and the ROC curve of each seed's primary attack."""
-    parts: list[Content] = []
-    histories = [history for run in setting.runs if (history := facts.history(run)) is not None]
-    if histories:
-        parts.append(
-            image(
-                figures.by_epoch(histories), "svg+xml", alt="accuracy and AUC by epoch",
-                caption="Mean over seeds, with a thin line per seed. Left: accuracy on members and on validation records. Right: how well "
-                "the loss tells members from non-members.",
-            )
-        )  # fmt: skip
-    if any("roc.csv" in run.tables for run in setting.runs) and setting.attack:
-        parts.append(
-            image(
-                figures.over_seeds(setting.runs, setting.seeds), "svg+xml", alt="ROC curves, one a seed",
-                caption="ROC curve of each seed's primary attack, on all records; logarithmic axes on the left.",
-            )
-        )  # fmt: skip
-    return joined(parts)
+    return Table.of(["attack", *(name for _, name in columns)], rows)

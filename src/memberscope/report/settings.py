@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from memberscope import metrics
 from memberscope.audit.headline import Headline, summarized, verdict_on
+from memberscope.metrics import registry
 from memberscope.report import facts
 from memberscope.report.facts import Figure
 from memberscope.tracking import KeptRun
@@ -58,7 +60,7 @@ class Setting:
         if not self.several:
             return facts.judged(self.runs[0])
         verdict = verdict_on(self.mean("auc"))
-        return "doubt" if verdict == "leaks" and any(facts.doubt(run) for run in self.runs) else verdict
+        return "doubt" if verdict == "leaks" and any(facts.doubted(run) for run in self.runs) else verdict
 
     def mean_of(self, attack: str, metric: str) -> Figure:
         """A figure of one attack on all records, the mean over seeds with its t interval."""
@@ -75,8 +77,9 @@ def mean_over(found: Sequence[Figure], metric: str) -> Figure:
     seen = metrics.paired_seeds(values)
     if seen.ci_low is None or seen.ci_high is None:
         return Figure(value=seen.mean)
-    lowest = -1.0 if metric.startswith("advantage") else 0.0
-    return Figure(value=seen.mean, ci_low=max(seen.ci_low, lowest), ci_high=min(seen.ci_high, 1.0))
+    spec = registry.find(metric)
+    lowest, highest = (-math.inf, math.inf) if spec is None else spec.range
+    return Figure(value=seen.mean, ci_low=max(seen.ci_low, lowest), ci_high=min(seen.ci_high, highest))
 
 
 def settings_of(runs: Sequence[KeptRun]) -> list[Setting]:

@@ -56,8 +56,9 @@ class AuditedModel:
 
 def model_setting(model: ModelConfig, classes: int) -> str:
     """The name of a setting, the seed left out: ``conv-d3-c10``; what differs from the defaults is named too."""
-    parts = [model.model, f"d{model.depth}", f"c{classes}"]
     default = ModelConfig()
+    parts = [] if model.trainer == default.trainer else [model.trainer]
+    parts += [model.model, f"d{model.depth}", f"c{classes}"]
     parts += [
         f"{short}{getattr(model, name)}"
         for short, name in (("w", "width"), ("f", "filters"))

@@ -14,6 +14,7 @@ from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.plans.split import Index, Plan, make_plan, replace_labels, resolve_sizes
 from memberscope.slices import check_names
+from memberscope.training import registry as registry_of_trainers
 from memberscope.training.recipe import Recipe
 from memberscope.training.store import Store
 from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, jobs_for
@@ -68,14 +69,12 @@ def members_of(data: LabeledData, config: RecordsConfig, *, parts: int) -> int:
 
 def trainer_for(model: ModelConfig, train: TrainConfig) -> Trainer:
     """The trainer that configurations ask for."""
-    return trainer_of(Recipe.of(model, train))
+    return registry_of_trainers.make(model.trainer, Recipe.of(model, train))
 
 
 def trainer_of(recipe: Recipe) -> Trainer:
     """The built-in trainer of a recipe."""
-    from memberscope.training.keras.trainer import KerasTrainer
-
-    return KerasTrainer(recipe=recipe)
+    return registry_of_trainers.make(registry_of_trainers.KERAS, recipe)
 
 
 def facts_of(data: LabeledData, *, members: int | None = None) -> DataFacts:

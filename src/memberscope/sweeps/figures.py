@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memberscope.metrics import paired_seeds
+from memberscope.metrics import paired_seeds, registry
 from memberscope.plots import COLOURS, LINES, new_figure
 
 if TYPE_CHECKING:
@@ -19,8 +19,13 @@ if TYPE_CHECKING:
     from memberscope.sweeps.cells import LevelValue
     from memberscope.sweeps.scaling import PowerLaw
 
-CHANCE = {"auc": 0.5, "tpr_at_fpr_0_1": 0.1, "tpr_at_fpr_0_01": 0.01, "tpr_at_fpr_0_001": 0.001}
 Values = Mapping["LevelValue", Mapping[int, float]]
+
+
+def chance_of(figure: str) -> float:
+    """What a figure is where nothing is known; 0 for those that are no metrics of attacks."""
+    spec = registry.find(figure)
+    return 0.0 if spec is None or spec.chance is None else spec.chance
 
 
 def level_points(values: Mapping[str, Values]) -> pd.DataFrame:
@@ -66,7 +71,7 @@ def levels_figure(points: Mapping[str, pd.DataFrame], *, xlabel: str, title: str
     """A panel a figure of `level_points`."""
     figure, axes = new_figure(1, len(points), width=5.2)
     for ax, (name, part) in zip(axes[0], points.items(), strict=True):
-        draw_levels(ax, part, xlabel=xlabel, ylabel=f"{name}, mean over seeds, 95%", chance=CHANCE.get(name, 0.0))
+        draw_levels(ax, part, xlabel=xlabel, ylabel=f"{name}, mean over seeds, 95%", chance=chance_of(name))
     figure.suptitle(title, fontsize=10)
     return figure
 

@@ -206,7 +206,7 @@ class HillClimb:
         """Climb until every record is reached or given up, or the budget is spent.
 
         Args:
-            query: the target; called with (m, *shape) float32, read-only and valid during the call, once a step and copy.
+            query: the target; called with ``(m, *shape)`` float32, read-only and valid during the call, once a step and copy.
             shape: of one record.
             seed: of every random number.
             stop: looked at before each step. Where it is set, the state is saved at `resume` and Interrupted raised.

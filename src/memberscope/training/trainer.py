@@ -142,7 +142,10 @@ class Fleet(Protocol):
         """``loss`` and ``accuracy`` of the members seen during each epoch, (K, epochs) each; empty where the trainer does not say."""
 
     def outputs(self, x: NDArray[Any], *, models: Sequence[int] | None = None) -> Outputs:
-        """Logits, or probabilities where that is all there is, (k, m, classes), of records (m, ...) by the models named, or by all."""
+        """Logits, or probabilities where that is all there is, (k, m, classes), by the models named, or by all.
+
+        `x` is (m, ...) records as the data set stores them, such as uint8 images; see `LabeledData.scale`.
+        """
 
     def gradient_norms(
         self,

@@ -61,7 +61,7 @@ def parse_ladder(text: str) -> tuple[str, ...]:
     for part in (piece.strip() for piece in text.split(",")):
         if part and part not in (UNDEFENDED, *groups, *groups["all"]):
             allowed = f"all, release, training, {', '.join(groups['all'])}"
-            raise UserError(f"ladder={part}: unknown; allowed: {allowed}{nearest(part, (*groups, *groups['all']))}")
+            raise UserError(f"mitigations={part}: unknown; allowed: {allowed}{nearest(part, (*groups, *groups['all']))}")
         found += groups.get(part, (part,) if part else ())
     return tuple(dict.fromkeys([UNDEFENDED, *found]))
 
@@ -77,7 +77,7 @@ def rungs(config: MitigateConfig) -> tuple[Rung, ...]:
         raise UserError(
             f"shadows={config.shadows}: odd; models are trained in complementary pairs; allowed: 0 or an even number"
         )
-    names = parse_ladder(config.ladder)
+    names = parse_ladder(config.mitigations)
     chosen = _names("shadow_rungs", config.shadow_rungs)
     if "dp" in names and (config.target_epsilon == "none") == (config.noise_multiplier == "none"):
         given = "both given" if config.target_epsilon != "none" else "neither given"

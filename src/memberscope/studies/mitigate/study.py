@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from memberscope import metrics, seeds, signals
 from memberscope.attacks import registry
@@ -175,10 +176,9 @@ def calibration_error(target: Predictions, outside: NDArray[np.bool_]) -> float:
     """The expected calibration error of what is published; rows that sum to less than one are scaled up to it."""
     assert target.labels is not None
     if target.logits is not None:
-        shifted = target.logits[outside].astype(np.float64)
-        probs = np.exp(shifted - shifted.max(axis=1, keepdims=True))
+        probs = softmax(target.logits[outside].astype(np.float64), axis=1)
     else:
         assert target.probs is not None
         probs = target.probs[outside].astype(np.float64)
-    probs = probs / probs.sum(axis=1, keepdims=True)
+        probs = probs / probs.sum(axis=1, keepdims=True)
     return metrics.expected_calibration_error(probs, target.labels[outside], rng=seeds.stream(0, "ece"), draws=1).value

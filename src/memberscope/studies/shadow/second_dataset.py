@@ -30,16 +30,18 @@ def load(config: ShadowStudyConfig, trainer: Trainer) -> LabeledData | None:
     Raises:
         UserError: one that there is not, the target's own, one too small, or one whose records the architecture cannot carry.
     """
-    if not config.other_data:
+    if not config.transfer_dataset:
         return None
-    if config.other_data == config.dataset:
-        raise UserError(f"other_data={config.other_data}: the target's own data set; allowed: another one, or nothing")
-    data = setup.load_data(config, name=config.other_data)
+    if config.transfer_dataset == config.dataset:
+        raise UserError(
+            f"transfer_dataset={config.transfer_dataset}: the target's own data set; allowed: another one, or nothing"
+        )
+    data = setup.load_data(config, name=config.transfer_dataset)
     trainer.check(setup.facts_of(data))
     least = max(LEAST, 2 * int(trainer.params.get("batch_size", 1)))
     if len(data) < least:
         raise UserError(
-            f"other_data={config.other_data}: {len(data)} records; allowed: at least {least} (a batch, and as many again)"
+            f"transfer_dataset={config.transfer_dataset}: {len(data)} records; allowed: at least {least} (a batch, and as many again)"
         )
     return data
 

@@ -32,6 +32,7 @@ from memberscope.studies.shadow import rotation, second_dataset
 from memberscope.studies.shadow.evidence import FleetOutputs, query_fleet, query_target
 from memberscope.studies.synthesize.sets import METHODS, make_set, published
 from memberscope.tracking import DataInput, Tracker, as_json
+from memberscope.training.registry import KERAS
 from memberscope.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
         data, plan = with_made_pool(data, plan, trainer, config, stop)
     log_plan(data, plan, trainer, noise, config, tracker)
     said = log_reading(data, tracker)
-    said += [f"{config.other_data}: {line}" for line in duplicates.notes(other, {})] if other else []
+    said += [f"{config.transfer_dataset}: {line}" for line in duplicates.notes(other, {})] if other else []
     fleet = setup.train_fleet(
         trainer, data, [plan.members(model) for model in range(plan.n_models)], model_seeds(plan, config.seed), config, stop
     )
@@ -204,10 +205,11 @@ def log_shadows(outputs: FleetOutputs, tracker: Tracker) -> None:
         child.table(frame, "models.csv")
         child.table(frame, "models.json")
         curves = outputs.fleet.curves
-        child.figure(plots.band_figure(curves, title=f"{outputs.plan.n_models} models"), "training.png")
-        epochs = range(1, curves["loss"].shape[1] + 1)
-        for epoch in epochs:
-            child.metrics({f"train/{name}": float(values[:, epoch - 1].mean()) for name, values in curves.items()}, step=epoch)
+        if curves:
+            child.figure(plots.band_figure(curves, title=f"{outputs.plan.n_models} models"), "training.png")
+            for epoch in range(1, curves["loss"].shape[1] + 1):
+                means = {f"train/{name}": float(values[:, epoch - 1].mean()) for name, values in curves.items()}
+                child.metrics(means, step=epoch)
         child.metrics({f"{name}_mean": float(frame[name].mean()) for name in ("train_accuracy", "test_accuracy")})
 
 
@@ -352,10 +354,13 @@ def conclude(
     log_headline(report, tracker)
     tracker.metrics(headline_metrics(means))
     tracker.metrics(accuracies(report.target))
-    tracker.tags({"memberscope.setting": f"{config.model}-d{config.depth}"})
+    made = "" if config.trainer == KERAS else f"{config.trainer}-"
+    tracker.tags({"memberscope.setting": f"{made}{config.model}-d{config.depth}"})
     lines = rotation.sentences(judged)
     from_elsewhere = (
-        f"## One shadow of another data set, {config.other_data}\n\n{markdown(headline_table(elsewhere))}" if elsewhere else ""
+        f"## One shadow of another data set, {config.transfer_dataset}\n\n{markdown(headline_table(elsewhere))}"
+        if elsewhere
+        else ""
     )
     table = over_targets_table(means)
     tracker.text(page(outputs, report, table, lines, fidelity, from_elsewhere), artifacts.SUMMARY)
@@ -365,7 +370,8 @@ def conclude(
     shown = headline_table(report)[["attack", "auc", "auc_ci", "tpr_at_fpr_0_01", "tpr_at_fpr_0_01_ci"]]
     text = f"one target, {len(report.target):,} records\n{shown.to_string(index=False)}"
     if elsewhere:
-        text += f"\n\none shadow of another data set, {config.other_data}\n{headline_table(elsewhere)[list(shown)].to_string(index=False)}"
+        from_there = headline_table(elsewhere)[list(shown)].to_string(index=False)
+        text += f"\n\none shadow of another data set, {config.transfer_dataset}\n{from_there}"
     text += f"\n\nmean over {len(outputs.plan.targets)} targets (95% t interval)\n{table.to_string(index=False)}"
     return StudyResult(table=text, answer="\n".join(answer))
 

@@ -72,7 +72,7 @@ class Conclusion:
                 if effect.headline and ordered(grid, effect)
             }
         )
-        tracker.describe(self._page(grid, found, lines, len(results)))
+        tracker.describe(self._page(grid, found, laws, len(results)))
         tracker.text("\n".join(lines) + "\n", "answer.md")
         if missing:
             raise RuntimeError(
@@ -185,7 +185,7 @@ class Conclusion:
                 tracker.metrics({"scaling_beta": law.beta.mean})
         return lines
 
-    def _page(self, grid: Grid, found: Sequence[Effect], lines: Sequence[str], trials: int) -> str:
+    def _page(self, grid: Grid, found: Sequence[Effect], laws: Sequence[str], trials: int) -> str:
         first = next(iter(grid.cells.values())).part
         about = [
             f"# {grid.name} on {self.data.name}",
@@ -207,7 +207,7 @@ class Conclusion:
 
         table = [markdown(pd.DataFrame(rows))] if rows else ["No comparison is complete yet."]
         notes = ["## What each control holds constant", "\n".join(f"- `{name}`: {note}" for name, note in grid.notes.items())]
-        extra = ["\n".join(f"- {line}" for line in lines if line.startswith("scaling"))]
+        extra = ["\n".join(f"- {law}" for law in laws)]
         return "\n\n".join(part for part in [*about, *table, *extra, *notes] if part) + "\n"
 
 

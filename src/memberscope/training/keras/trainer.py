@@ -107,7 +107,8 @@ class KerasTrainer:
             if depth != recipe.depth and (most is None or depth <= most):
                 found.append((f"depth {depth} instead of {recipe.depth}", self.with_params(widths=(), depth=depth)))
         narrow = max(8, recipe.width // 8)
-        found.append((f"width {narrow} instead of {recipe.width}", self.with_params(widths=(), width=narrow)))
+        if narrow != recipe.width:
+            found.append((f"width {narrow} instead of {recipe.width}", self.with_params(widths=(), width=narrow)))
         other = "tanh" if recipe.activation != "tanh" else "relu"
         found.append((f"{other} instead of {recipe.activation}", self.with_params(activation=other)))
         if recipe.model == "conv":

@@ -1,0 +1,121 @@
+"""What the page's templates show: cells, tables and pictures as plain values, and how a figure is written."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memberscope.report.facts import Figure
+
+DASH = "–"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes:
+        text: what it says.
+        beneath: a smaller line below that; empty for none.
+        mark: a sign behind the text that says that the figure is weak; empty for none.
+        why: what the mark stands for, shown on hovering over it.
+    """
+
+    text: str
+    beneath: str = ""
+    mark: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table whose first columns are words and the others figures, which are set to the right.
+
+    Attributes:
+        head: names of the columns.
+        rows: a text or a `Cell` for each column.
+        words: how many columns are words.
+        narrow: is it only as wide as its content, and not as wide as the page?
+    """
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str | Cell, ...], ...]
+    words: int = 1
+    narrow: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if a row has too many cells or too few."""
+        for row in self.rows:
+            if len(row) != len(self.head):
+                raise ValueError(f"a row of {len(row)} cells under {len(self.head)} columns")
+
+    @classmethod
+    def of(cls, head: Sequence[str], rows: Sequence[Sequence[str | Cell]], *, words: int = 1, narrow: bool = False) -> Table:
+        """A table of these rows."""
+        return cls(head=tuple(head), rows=tuple(map(tuple, rows)), words=words, narrow=narrow)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture whose bytes are in the page.
+
+    Attributes:
+        source: its ``data:`` address.
+        alt: what it shows, for those who cannot see it.
+        small: is it narrower than the page?
+    """
+
+    source: str
+    alt: str
+    small: bool = False
+
+
+def svg_picture(content: bytes, *, alt: str, small: bool = False) -> Picture:
+    """An SVG drawing as a picture."""
+    return _picture(content, "svg+xml", alt, small)
+
+
+def png_picture(content: bytes, *, alt: str, small: bool = False) -> Picture:
+    """A PNG as a picture."""
+    return _picture(content, "png", alt, small)
+
+
+def _picture(content: bytes, kind: str, alt: str, small: bool) -> Picture:
+    data = base64.b64encode(content).decode("ascii")
+    return Picture(source=f"data:image/{kind};base64,{data}", alt=alt, small=small)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure, or a dash if there is none."""
+    return DASH if value is None else minus(f"{value:.{digits}f}")
+
+
+def minus(text: str) -> str:
+    """A figure with a minus sign in place of a hyphen."""
+    return text.replace("-", "−")
+
+
+def with_interval(found: Figure, digits: int = 3) -> Cell:
+    """A figure above its interval."""
+    if found.value is None:
+        return Cell(text=DASH)
+    low, high = found.ci_low, found.ci_high
+    return Cell(
+        text=number(found.value, digits),
+        beneath=f"{number(low, digits)} to {number(high, digits)}" if low is not None and high is not None else "",
+        mark="*" if found.status == "low_power" else "",
+        why=found.reason,
+    )
+
+
+def with_ceiling(bound: Figure, ceiling: Figure) -> Cell:
+    """A lower bound above the largest value that it could have."""
+    if bound.value is None or ceiling.value is None:
+        return Cell(text=number(bound.value, 2))
+    return Cell(
+        text=number(bound.value, 2),
+        beneath=f"of at most {number(ceiling.value, 2)}",
+        mark="†" if bound.status == "low_power" else "",
+        why=bound.reason,
+    )

@@ -1,0 +1,47 @@
+"""The page's templates: filled with plain values, every one of which is escaped, and never with a value that is not there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from memberscope.installed import absence_told
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+
+def render(template: str, **values: object) -> str:
+    """A template of ``memberscope/report/templates``, filled with `values`.
+
+    Raises:
+        UserError: jinja2 is not installed.
+    """
+    with absence_told("report"):
+        return environment().get_template(template).render(**values)
+
+
+def environment() -> Environment:
+    """The environment of the templates: text is escaped, and a name that has no value is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    made = Environment(
+        loader=PackageLoader("memberscope.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["marked"] = marked
+    return made
+
+
+def marked(text: str) -> Markup:
+    """Escaped text with the two marks that summaries use, ``**strong**`` and backquoted code, as HTML."""
+    from markupsafe import Markup, escape
+
+    found = str(escape(text))
+    for mark, name in (("**", "strong"), ("`", "code")):
+        pieces = found.split(mark)
+        found = "".join(f"<{name}>{piece}</{name}>" if place % 2 else piece for place, piece in enumerate(pieces))
+    return Markup(found)  # the text was escaped above

@@ -1,0 +1,69 @@
+"""Every trainer by its name, the option ``trainer``: studies look up here what trains their models, and name no framework.
+
+Another package adds a trainer by an entry point of the group ``memberscope.trainers``, or by `register`: a callable that takes a
+`memberscope.training.recipe.Recipe`, the options of architecture and training, and gives a `memberscope.training.trainer.Trainer`. What it
+has no use for in the recipe it ignores, or refuses with a UserError. A framework is imported when the callable is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from memberscope.errors import UserError, nearest
+from memberscope.plugins import Registry
+from memberscope.training.recipe import Recipe
+from memberscope.training.trainer import Trainer
+
+Factory = Callable[[Recipe], Trainer]
+"""Makes a trainer from the options of architecture and training."""
+
+
+def keras(recipe: Recipe) -> Trainer:
+    """The built-in models, trained with TensorFlow."""
+    from memberscope.training.keras.trainer import KerasTrainer
+
+    return KerasTrainer(recipe=recipe)
+
+
+KERAS = "keras"
+TRAINERS: dict[str, Factory] = {KERAS: keras}
+"""Those that come with memberscope."""
+
+
+def _checked(name: str, thing: object, package: str) -> Factory:
+    if not callable(thing):
+        raise TypeError(f"is a {type(thing).__name__}; expected a callable that makes a trainer")
+    return thing
+
+
+_REGISTRY: Registry[Factory] = Registry("memberscope.trainers", "trainer", TRAINERS, check=_checked)
+
+
+def register(name: str, factory: Factory, *, package: str = "this process") -> Factory:
+    """Add a trainer in this process; worker processes know only what packages offer by entry points.
+
+    Raises:
+        UserError: the name is taken, or `factory` cannot be called.
+    """
+    return _REGISTRY.register(factory, name=name, package=package)
+
+
+def unregister(name: str) -> None:
+    """Take back what `register` added."""
+    _REGISTRY.unregister(name)
+
+
+def names() -> tuple[str, ...]:
+    """All trainers; loads no plug-in."""
+    return _REGISTRY.names()
+
+
+def make(name: str, recipe: Recipe) -> Trainer:
+    """The trainer of that name for a recipe.
+
+    Raises:
+        UserError: an unknown name, with the nearest; a plug-in that cannot be loaded; or a recipe that the trainer refuses.
+    """
+    if name not in _REGISTRY:
+        raise UserError(f"trainer={name}: unknown{nearest(name, names())}; allowed: {', '.join(names())}")
+    return _REGISTRY.get(name)(recipe)

@@ -1,0 +1,233 @@
+"""One suite that every trainer passes, and a study that runs on a trainer without any framework."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pytest
+
+from memberscope.config import ShadowStudyConfig
+from memberscope.datasets import LabeledData
+from memberscope.errors import Interrupted, UserError
+from memberscope.interrupt import StopFlag
+from memberscope.studies import setup
+from memberscope.studies.shadow import study
+from memberscope.tracking import MemoryTracker
+from memberscope.training.keras.trainer import KerasTrainer
+from memberscope.training.recipe import Recipe
+from memberscope.training.trainer import (
+    CAPABILITIES,
+    DataFacts,
+    Execution,
+    Fleet,
+    Trainer,
+    TrainingJob,
+    jobs_for,
+    require_capability,
+)  # fmt: skip
+
+CLASSES, WIDTH = 3, 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeighbourFleet:
+    """What `NeighbourTrainer` makes: each model remembers its members."""
+
+    members: Sequence[tuple[np.ndarray, np.ndarray]]
+    sharpness: float
+    reused: int = 0
+    curves: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def n_models(self) -> int:
+        return len(self.members)
+
+    def outputs(self, x: np.ndarray, *, models: Sequence[int] | None = None) -> np.ndarray:
+        chosen = range(self.n_models) if models is None else models
+        found = np.empty((len(chosen), len(x), CLASSES), np.float32)
+        for row, (known, labels) in zip(found, (self.members[k] for k in chosen), strict=True):
+            distance = ((x[:, None] - known[None]) ** 2).sum(axis=2)
+            for label in range(CLASSES):
+                nearest = distance[:, labels == label].min(axis=1, initial=np.inf)
+                row[:, label] = -self.sharpness * np.minimum(nearest, 100.0)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeighbourTrainer:
+    """One nearest neighbour: a classifier that memorizes its members whole, in numpy alone, with nothing to offer beside answers."""
+
+    sharpness: float = 1.0
+    capabilities: frozenset[str] = frozenset()
+    name: str = "neighbour"
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        return {"sharpness": self.sharpness}
+
+    def with_params(self, **changes: Any) -> Self:
+        for name in changes:
+            if name != "sharpness":
+                raise UserError(f"{name}: no parameter of neighbour; allowed: sharpness")
+        return dataclasses.replace(self, **changes)
+
+    def check(self, data: DataFacts) -> None:
+        if len(data.shape) != 1:
+            raise UserError(f"trainer=neighbour: records of shape {data.shape}; allowed: rows of numbers")
+
+    def signature(self) -> Mapping[str, object]:
+        return {"trainer": "neighbour", **self.params}
+
+    def describe(self) -> Mapping[str, int | float | str]:
+        return {"trainer.sharpness": self.sharpness}
+
+    def prepare_process(self) -> None:
+        return None
+
+    def train(self, jobs: Sequence[TrainingJob], run: Execution) -> NeighbourFleet:
+        if not jobs:
+            raise UserError("shadows=0: no model to train; allowed: 1 or more")
+        run.stop.check()
+        return NeighbourFleet(members=[(job.x, job.y) for job in jobs], sharpness=self.sharpness)
+
+    def variants(self, data: DataFacts) -> Sequence[tuple[str, Trainer]]:
+        return [("twice as sharp", self.with_params(sharpness=2 * self.sharpness))]  # type: ignore[list-item]
+
+    def begin(self, job: TrainingJob, *, start: tuple[Fleet, int] | None = None) -> Any:
+        raise NotImplementedError
+
+    def fleet_of(self, trainings: Sequence[Any]) -> Any:
+        raise NotImplementedError
+
+    def distill(self, data: LabeledData, **options: Any) -> Any:
+        raise NotImplementedError
+
+
+def _data(n: int = 240, shape: tuple[int, ...] = (WIDTH,)) -> LabeledData:
+    rng = np.random.default_rng(0)
+    return LabeledData(
+        name="made up", x=rng.random((n, *shape), np.float32), y=rng.integers(0, CLASSES, n), class_names=("a", "b", "c"), source="a test"
+    )  # fmt: skip
+
+
+TRAINERS: dict[str, Callable[[], Any]] = {
+    "keras": lambda: KerasTrainer(recipe=Recipe(model="mlp", depth=1, width=8, epochs=2, batch_size=20)),
+    "neighbour": NeighbourTrainer,
+}
+EVERY = pytest.mark.parametrize("make", TRAINERS.values(), ids=TRAINERS)
+MEMBERS = [np.arange(0, 60), np.arange(60, 140), np.arange(30, 90)]
+
+
+def _fleet(trainer: Any, data: LabeledData, **run: Any) -> Any:
+    return trainer.train(jobs_for(data, MEMBERS, [5, 6, 7]), Execution(workers=1, **run))
+
+
+@EVERY
+def test_a_fleet_answers_for_each_job_in_its_order(make: Callable[[], Any]) -> None:
+    data, trainer = _data(), make()
+    before = data.digest
+    fleet = _fleet(trainer, data)
+    whole = fleet.outputs(data.x)
+    assert fleet.n_models == 3
+    assert whole.shape == (3, len(data), CLASSES)
+    assert whole.dtype == np.float32
+    assert np.isfinite(whole).all()
+    np.testing.assert_allclose(fleet.outputs(data.x[:9], models=[2, 0]), whole[[2, 0], :9], atol=1e-5)
+    assert fleet.outputs(data.x[:0]).shape == (3, 0, CLASSES)
+    np.testing.assert_array_equal(_fleet(make(), data).outputs(data.x), whole)  # the same jobs, the same outputs
+    del data.__dict__["digest"]
+    assert data.digest == before  # nothing was changed in place
+
+
+@EVERY
+def test_what_it_says_of_itself(make: Callable[[], Any]) -> None:
+    trainer = make()
+    assert trainer.capabilities <= set(CAPABILITIES)
+    (name, value), *_ = (item for item in trainer.params.items() if isinstance(item[1], float | int))
+    changed = trainer.with_params(**{name: value * 2})
+    assert changed.params[name] == value * 2
+    assert trainer.params[name] == value
+    assert json.dumps(dict(trainer.signature()), sort_keys=True) != json.dumps(dict(changed.signature()), sort_keys=True)
+    assert all("." in key and isinstance(value, int | float | str) for key, value in trainer.describe().items())
+    with pytest.raises(UserError, match=r"nonsense: no parameter of .*allowed: "):
+        trainer.with_params(nonsense=1)
+    for other, variant in trainer.variants(DataFacts(shape=(WIDTH,), classes=CLASSES)):
+        assert variant.signature() != trainer.signature(), other
+
+
+@EVERY
+def test_what_it_refuses(make: Callable[[], Any]) -> None:
+    trainer = make()
+    with pytest.raises(UserError, match="shadows=0: no model to train"):
+        trainer.train([], Execution())
+    stop = StopFlag()
+    stop.set()
+    with pytest.raises(Interrupted):
+        _fleet(trainer, _data(), stop=stop)
+    lacking = [name for name in CAPABILITIES if name not in trainer.capabilities]
+    for name in lacking:
+        with pytest.raises(UserError, match=f"mitigate: needs a trainer with {name}; {trainer.name} offers"):
+            require_capability(trainer, name, by="mitigate")
+    require_capability(trainer, *trainer.capabilities, by="mitigate")
+
+
+@EVERY
+def test_what_it_offers_works(make: Callable[[], Any]) -> None:
+    data, trainer = _data(), make()
+    able = trainer.capabilities
+    if "gradients" in able:
+        norms = _fleet(trainer, data).gradient_norms(1, data.x[:7], data.y[:7])
+        assert len(norms) == 7
+        assert (norms > 0).all()
+    if "epochs" in able:
+        seen: list[int] = []
+        training = trainer.begin(TrainingJob(data=data, indices=MEMBERS[0], seed=5))
+        before = training.outputs(np.arange(4))
+        training.fit(after_epoch=seen.append, between_steps=lambda steps: None)
+        assert seen == [0, 1, 2]
+        assert training.parameters > 0
+        assert not np.array_equal(training.outputs(np.arange(4)), before)
+        fleet = trainer.fleet_of([training])
+        np.testing.assert_allclose(fleet.outputs(data.x[:4])[0], training.outputs(np.arange(4)), atol=1e-5)
+        again = trainer.begin(TrainingJob(data=data, indices=MEMBERS[0], seed=9), start=(fleet, 0))
+        np.testing.assert_allclose(again.outputs(np.arange(4)), training.outputs(np.arange(4)), atol=1e-5)
+    if "distill" in able:
+        teacher = _fleet(trainer, data).outputs(data.x[MEMBERS[1]])[0]
+        losses = trainer.distill(data, transfer=MEMBERS[1], teacher=teacher, watched=np.arange(6), epochs=3, seed=0)
+        assert losses.shape == (6, 3)
+        assert (losses > 0).all()
+
+
+def test_the_built_in_trainer_refuses_what_its_architecture_cannot_carry() -> None:
+    with pytest.raises(UserError, match="batch_size=50: more than the members of a model; allowed: 1 to 40"):
+        KerasTrainer(recipe=Recipe(model="mlp")).check(DataFacts(shape=(WIDTH,), classes=CLASSES, members=40))
+    with pytest.raises(UserError, match="conv"):
+        KerasTrainer(recipe=Recipe(model="conv")).check(DataFacts(shape=(WIDTH,), classes=CLASSES))
+
+
+def test_a_shadow_study_runs_on_a_trainer_of_someone_elses(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the study asks for a framework: what the trainer cannot do is a skipped row, and a model that memorizes is found."""
+    data = _data(480)
+    np.savez(tmp_path / "table.npz", x=data.x, y=data.y)
+    monkeypatch.setattr(setup, "trainer_for", lambda *configs: NeighbourTrainer())
+    config = ShadowStudyConfig(
+        dataset=str(tmp_path / "table.npz"), shadows=4, targets=2,
+        attacks="threshold_loss,lira_online,rmia_online,gradient_norm,trajectory",
+        slices="entire", store="none", fidelity="yes",
+    )  # fmt: skip
+    tracker = MemoryTracker()
+    result = study.run(config, tracker, StopFlag())
+    frame = next(child for child in tracker.children if child.name.startswith("target-")).artifacts["attacks.csv"]
+    status = frame.groupby("attack")["status"].agg(set)
+    assert status["gradient_norm"] == status["trajectory"] == {"skipped"}
+    auc = frame[(frame["metric"] == "auc") & (frame["slice"] == "entire")].set_index("attack")["value"]
+    assert 0.95 < auc["lira_online"] <= 1.0
+    assert 0.95 < auc["rmia_online"] <= 1.0
+    assert tracker.logged_params["trainer.sharpness"] == 1.0
+    assert "twice as sharp" in set(tracker.artifacts["fidelity.csv"]["variant"])
+    assert "lira_online" in result.table
