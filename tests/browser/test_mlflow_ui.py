@@ -88,7 +88,8 @@ def site(store: Path) -> Iterator[Site]:
     tiny = {"experiments": "depth", "seeds": "2", "epochs": "10", "members": "200", "nonmembers": "200", "validation": "60"}
     study = ["main", "--attacks=threshold", "--slices=entire", *(f"--{name}={value}" for name, value in tiny.items())]
     command = [sys.executable, "-m", "memberscope.cli", *study]
-    subprocess.run(command, cwd=store, env=_environment(store), capture_output=True, check=True)
+    done = subprocess.run(command, cwd=store, env=_environment(store), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
     client = mlflow.MlflowClient(f"sqlite:///{store}/mlflow.db")
     runs = client.search_runs([EXPERIMENT])
     models = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
