@@ -18,10 +18,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # the machine's certificates, as pip and git use them
 export UV_SYSTEM_CERTS ?= true
 
-.PHONY: help setup run test lint docs ui bench notebooks mlproject lock clean
+.PHONY: help setup run test test-fast lint docs ui bench notebooks mlproject lock clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(VENV)/.installed  ## the environment, from requirements.lock
 
@@ -39,8 +39,12 @@ run: setup  ## the case study on the embedded data, as an MLflow run (ARGS="-P d
 	@$(BIN)/python -m memberscope.mlflow_adapter.store $(EXPERIMENT)
 	@$(BIN)/mlflow run . --experiment-name $(EXPERIMENT) --env-manager local $(ARGS)
 
-test: setup  ## the tests
-	@$(BIN)/python -m pytest $(ARGS)
+# a worker a core; one that is done takes tests over from another
+test: setup  ## the tests, on every core
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+test-fast: setup  ## the tests that neither train nor start a process
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
 
 lint: setup  ## ruff, mypy (strict on src), import-linter
 	@$(BIN)/ruff check .

@@ -21,6 +21,7 @@ TINY = {"members": "150", "nonmembers": "150", "validation": "60", "epochs": "2"
 
 
 def test_case_study_through_mlflow_run(store: Path, project: Any) -> None:
+    (store / "mlflow.db").unlink()  # as in a folder where nothing ever ran
     done = project.mlflow_run("main", {**TINY, "seeds": "1"})
     assert done.returncode == 0, done.stderr[-3000:]
     (parent,), children = project.runs()

@@ -562,6 +562,13 @@ def test_a_settings_figure_is_the_mean_of_its_headlines_with_a_t_interval() -> N
     assert settings_of([replace(run, texts={**run.texts, "controls.json": doubted}) for run in runs])[0].judged == "doubt"
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without their drawings, most of the seconds that a page takes: for tests of what its text says."""
+    monkeypatch.setattr(figures, "svg", lambda drawing: b'<svg xmlns="http://www.w3.org/2000/svg"/>')
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_settings_are_compared_by_seed_and_adjusted_together() -> None:
     shifts = {"a": 1.0, "b": 0.3, "c": 1.0}
     runs = [seeded(name, seed, shift=shift) for seed in range(5) for name, shift in shifts.items()]
@@ -585,6 +592,7 @@ def test_settings_are_compared_by_seed_and_adjusted_together() -> None:
     assert len(compare_settings(lone[0], lone[1:])) == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_run_of_a_setting_is_on_the_page_once() -> None:
     runs = [seeded(name, seed) for seed in range(2) for name in ("a", "b")]
     html = render_page(runs)

@@ -27,13 +27,21 @@ SLOW = (
     "playwright",
     "memberscope.cli.main",  # `parse` is quick
     "memberscope.mlflow_adapter",
+    "memberscope.models.build_model",
     "memberscope.studies",
     "memberscope.synthesis.gan",
     "memberscope.tfprivacy",
+    "memberscope.training.execution",
     "memberscope.training.keras",
 )
 # a file that imports one of these at its top is not even read for the quick tests
-SLOW_TO_IMPORT = (*FRAMEWORKS, "playwright", "memberscope.mlflow_adapter", "memberscope.synthesis.gan", "memberscope.training.keras")
+SLOW_TO_IMPORT = (
+    *FRAMEWORKS,
+    "playwright",
+    "memberscope.mlflow_adapter",
+    "memberscope.synthesis.gan",
+    "memberscope.training.keras",
+)
 PROCESSES = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty", "os.exec", "os.system")
 
 
@@ -52,6 +60,8 @@ def imports_slowly(path: Path) -> bool:
             found += [alias.name for alias in line.names]
         elif isinstance(line, ast.ImportFrom):
             found += [f"{line.module}.{alias.name}" for alias in line.names]
+        elif isinstance(line, ast.Assign | ast.Expr) and isinstance(line.value, ast.Call):  # pytest.importorskip("...")
+            found += [str(word.value) for word in line.value.args if isinstance(word, ast.Constant)]
     return any(_is_of(name, SLOW_TO_IMPORT) for name in found)
 
 
@@ -67,7 +77,11 @@ class Judge:
             return True
         if not isinstance(item, pytest.Function):
             return False
-        values = [value for value in item.callspec.params.values() if not isinstance(value, str)] if hasattr(item, "callspec") else []
+        values = (
+            [value for value in item.callspec.params.values() if not isinstance(value, str)]
+            if hasattr(item, "callspec")
+            else []
+        )
         fixtures = [definition.func for found in item._fixtureinfo.name2fixturedefs.values() for definition in found]
         return any(self._is_slow(value) for value in (inspect.unwrap(item.function), *fixtures, *values))
 
@@ -79,14 +93,20 @@ class Judge:
         if not isinstance(value, FunctionType | type):
             return False
         if value not in self._found:
-            self._found[value] = _is_of(f"{value.__module__}.{value.__qualname__}", SLOW)  # and an answer where functions call each other
+            self._found[value] = _is_of(
+                f"{value.__module__}.{value.__qualname__}", SLOW
+            )  # and an answer where functions call each other
             if not self._found[value] and _is_of_the_tests(value):
                 self._found[value] = any(self._is_slow(found) for found in _named(value))
         return self._found[value]
 
 
 def _is_of_the_tests(value: FunctionType | type) -> bool:
-    source = value.__code__.co_filename if isinstance(value, FunctionType) else getattr(sys.modules.get(value.__module__), "__file__", "")
+    source = (
+        value.__code__.co_filename
+        if isinstance(value, FunctionType)
+        else getattr(sys.modules.get(value.__module__), "__file__", "")
+    )
     return Path(source or "").is_relative_to(TESTS)
 
 

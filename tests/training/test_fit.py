@@ -39,8 +39,9 @@ def test_weights_and_curves_equal_those_of_keras_fit_with_partial_batches(
     architecture: str, l2: float, smoothing: float
 ) -> None:
     x, y, members = _data()
-    ours = build_model(architecture, depth=1, input_shape=(8, 8, 1), classes=3, seed=4)
-    theirs = build_model(architecture, depth=1, input_shape=(8, 8, 1), classes=3, seed=4)
+    # with seed 4 the penalized model meets a kink at which a last digit decides, and so the number of threads
+    ours = build_model(architecture, depth=1, input_shape=(8, 8, 1), classes=3, seed=5)
+    theirs = build_model(architecture, depth=1, input_shape=(8, 8, 1), classes=3, seed=5)
     curves = _fit(ours, l2=l2, label_smoothing=smoothing)
     for layer in theirs.layers:
         if l2 and hasattr(layer, "kernel"):
