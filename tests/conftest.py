@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,10 +50,14 @@ def _is_quick(config: pytest.Config) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def no_outer_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests never write to the user's store, nor adopt a run that started them."""
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_URI"):
+def no_outer_run(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tests never write to the user's store, nor adopt a run that started them; what MLflow sets for processes ends with the test."""
+    names = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_URI")
+    for name in names:
         monkeypatch.delenv(name, raising=False)
+    yield
+    for name in names:
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
