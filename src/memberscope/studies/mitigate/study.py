@@ -28,7 +28,7 @@ from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.mitigate.answer import RungAudit, conclude
 from memberscope.studies.mitigate.models import TARGET, MitigatedModels, SeedSplit, number, promised, train_mitigated
-from memberscope.studies.mitigate.rungs import Rung, check_attacks, check_releases, rungs
+from memberscope.studies.mitigate.rungs import Rung, check_attacks, check_releases, check_trainer, rungs
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.trainer import Trainer
@@ -64,6 +64,7 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
     data = setup.choose_classes(setup.load_data(config, each_once=True), config)
     trainer = setup.trainer_for(config, config)
     trainer.check(setup.facts_of(data))
+    check_trainer(ladder, trainer)
     check_releases(ladder, classes=data.classes)
     names = attack_names(ladder)
     check_attacks(ladder)
