@@ -6,6 +6,12 @@ endif
 VENV := .venv
 BIN := $(VENV)/bin
 EXPERIMENT ?= memberscope
+
+# The core's own environment: the newest Python that is here, PATH's or pyenv's; CORE_EXTRAS=mlflow adds what an extra brings
+CORE_PYTHON ?= $(shell for python in python3.13 python3.12 $(HOME)/.pyenv/versions/3.13*/bin/python $(HOME)/.pyenv/versions/3.12*/bin/python; do \
+  "$$python" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 12), (3, 13)))' 2>/dev/null && { echo "$$python"; break; }; done)
+CORE_EXTRAS ?=
+CORE := .venv-core$(if $(CORE_EXTRAS),-$(CORE_EXTRAS))
 PORT ?= 5000
 
 # mlflow run --env-manager local needs the environment's python on PATH; an outer virtual environment must not leak in
@@ -18,7 +24,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # the machine's certificates, as pip and git use them
 export UV_SYSTEM_CERTS ?= true
 
-.PHONY: help setup run test test-fast lint docs ui bench notebooks mlproject lock clean
+.PHONY: help setup run test test-fast test-core core-python lint docs wheel ui bench notebooks mlproject lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,6 +52,19 @@ test: setup  ## the tests, on every core
 test-fast: setup  ## the tests that neither train nor start a process
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
 
+# The wheel is what is tested, not the sources beside it; tests of what an absent extra brings are skipped and say which
+test-core:  ## the tests that need no extra, from the wheel, on Python 3.13 or 3.12 and the newest numpy, pandas and scikit-learn
+	@test -n "$(CORE_PYTHON)" || { echo "memberscope: no Python 3.13 or 3.12 found; allowed: make test-core CORE_PYTHON=/path/to/python3.13" >&2; exit 2; }
+	@test -x $(CORE)/bin/python || $(CORE_PYTHON) -m venv $(CORE)
+	@test -x $(CORE)/bin/uv || $(CORE)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
+	@rm -rf $(CORE)/dist && $(CORE)/bin/uv build --quiet --out-dir $(CORE)/dist .
+	@$(CORE)/bin/uv pip install --quiet --python $(CORE)/bin/python --constraints requirements-core.lock --reinstall-package memberscope \
+	  "memberscope$(if $(CORE_EXTRAS),[$(CORE_EXTRAS)]) @ file://$$(echo $(CURDIR)/$(CORE)/dist/*.whl)" pytest pytest-xdist hypothesis
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(CORE)/bin/python -m pytest --numprocesses 2 --override-ini pythonpath= --skip-absent-extras $(ARGS)
+
+core-python:  # the interpreter of test-core; fails where there is none
+	@test -n "$(CORE_PYTHON)" && echo "$(CORE_PYTHON)"
+
 lint: setup  ## ruff, mypy (strict on src), import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -54,6 +73,11 @@ lint: setup  ## ruff, mypy (strict on src), import-linter
 
 docs: setup  ## the pages and the API reference as one site, in build/docs; a warning is an error
 	@$(BIN)/python docs/site/build.py $(ARGS)
+
+wheel: setup  ## the wheel and the source archive, in dist/, checked
+	@rm -rf dist build
+	@$(BIN)/python -m build --installer uv --outdir dist . >/dev/null
+	@$(BIN)/twine check --strict dist/*
 
 ui: setup  ## the MLflow UI over the store
 	@echo "open: http://127.0.0.1:$(PORT)/#/?workflowType=machine_learning"
@@ -71,6 +95,8 @@ mlproject: setup  ## MLproject and the scripts in entrypoints/, from the studies
 lock: setup  ## resolve requirements.lock anew from requirements.in
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --upgrade \
 	  --custom-compile-command "make lock" requirements.in -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --python-version 3.12 --python-platform x86_64-manylinux_2_28 --upgrade --no-emit-package memberscope \
+	  --custom-compile-command "make lock" requirements-core.in -o requirements-core.lock
 
 clean:  ## the environment and caches, not the results
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build
+	rm -rf $(VENV) .venv-core* dist .mypy_cache .ruff_cache .pytest_cache .hypothesis build

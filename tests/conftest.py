@@ -1,11 +1,17 @@
-"""Fixtures for all tests: a store of its own for each, and no run or store inherited from outside."""
+"""Fixtures for all tests: a store of its own for each, and no run or store inherited from outside; tests without the extras."""
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
+import importlib.util
 import os
+import re
 import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -92,3 +98,77 @@ def cifar10_dir() -> str:
     if not (Path(folder) / "cifar10").is_dir():
         pytest.skip("needs CIFAR-10 as TFDS prepares it: set TFDS_DATA_DIR to the folder that holds cifar10/")
     return folder
+
+
+# --- tests where extras are absent: `make test-core` ------------------------------------------------------------------
+#
+# With --skip-absent-extras, a test that fails because a library of an extra is not installed is skipped and says which. A library that no
+# extra names still fails it, and so does one of the core's own requirements: what the core imports must be declared.
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--skip-absent-extras", action="store_true", help="skip what needs an extra that is not installed")
+
+
+@functools.cache
+def absent_extras() -> dict[str, str]:
+    """The extra, by the name of each module that pyproject.toml's extras name and that is not installed here."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    found: dict[str, str] = {}
+    for extra, lines in extras.items():
+        for line in lines:
+            module = re.split(r"[\[<>=!~; ]", line)[0].replace("-", "_").lower()
+            module = {"pyyaml": "yaml", "import_linter": "importlinter"}.get(module, module)
+            if module != "memberscope" and importlib.util.find_spec(module) is None:
+                found.setdefault(module, extra)
+    return found
+
+
+def absence(error: BaseException | None) -> str:
+    """Why a test cannot run here, if the error comes of an absent extra; else nothing."""
+    while error is not None:
+        for name in _missing(error):
+            if name in absent_extras():
+                return f"needs {name}, of the extra [{absent_extras()[name]}]"
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def _missing(error: BaseException) -> list[str]:
+    if isinstance(error, ModuleNotFoundError):  # importlib.metadata's PackageNotFoundError is one
+        return [(error.name or "").split(".")[0].replace("-", "_")]
+    if isinstance(error, subprocess.CalledProcessError):  # of a child whose last words are those of a missing module
+        return re.findall(r"^ModuleNotFoundError: No module named '(\w+)", str(error.stderr), flags=re.MULTILINE)[-1:]
+    return list(getattr(error, "modules", ()))  # of a MissingLibrary
+
+
+def _or_skip(item: pytest.Item) -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except Exception as error:
+        reason = absence(error) if item.config.getoption("--skip-absent-extras") else ""
+        if not reason:
+            raise
+        pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    return (yield from _or_skip(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    return (yield from _or_skip(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if report.failed and collector.config.getoption("--skip-absent-extras"):
+        call: pytest.CallInfo[object] | None = getattr(report, "call", None)
+        reason = absence(call.excinfo.value) if call is not None and call.excinfo is not None else ""
+        if reason:
+            report.outcome = "skipped"
+            report.longrepr = (str(collector.path), 0, f"Skipped: {reason}")
+    return report

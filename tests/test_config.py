@@ -122,3 +122,15 @@ def test_a_former_name_is_nobody_elses() -> None:
         former = [name for item in dataclasses.fields(config) for name in item.metadata["formerly"]]
         assert len(set(former)) == len(former)
         assert not set(former) & {item.name for item in dataclasses.fields(config)}
+
+
+def test_a_switch_is_a_bool_inside_and_a_word_outside() -> None:
+    config = AuditModelConfig.from_mapping({"coin_flips": "yes", "refit": True, "allow_overlap": " no "})
+    assert (config.coin_flips, config.refit, config.allow_overlap) == (True, True, False)
+    assert {name: config.to_dict()[name] for name in ("coin_flips", "refit", "allow_overlap")} == {
+        "coin_flips": "yes", "refit": "yes", "allow_overlap": "no",
+    }  # fmt: skip
+    assert AuditModelConfig.from_json(config.to_json()) == config
+    assert groups(config)["attack.coin_flips"] == "yes"
+    with pytest.raises(UserError, match="refit=ja: unknown; allowed: no, yes"):
+        AuditModelConfig(refit="ja")

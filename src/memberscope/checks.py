@@ -87,6 +87,8 @@ def plain_array(name: str, value: ArrayLike) -> Array:
         array = np.asarray(value)
     except ValueError:
         raise UserError(f"{name}: rows of unequal lengths; allowed is a rectangular array") from None
+    if array.dtype.kind == "f" and hasattr(value, "isna") and not isinstance(getattr(value, "dtype", array.dtype), np.dtype):
+        array = np.asarray(value, dtype=object)  # pandas 3 makes floats of whole numbers among which some are missing
     if not array.dtype.hasobject:
         return array
     cells = array.ravel().tolist()

@@ -19,10 +19,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from memberscope.config import Config
+from memberscope.config import Config, written
 from memberscope.errors import GateError, Interrupted, UserError, nearest
 from memberscope.installed import absence_told, require
 from memberscope.plugins import GROUPS, told
+
+LOGGING = ("mlflow", "sqlalchemy", "psutil", "matplotlib")  # what every study needs, for its runs in MLflow and their figures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ STUDIES = {
         module="memberscope.studies.mitigate.study",
         config="mitigation.MitigateConfig",
         about="what each defence buys and costs, at release and in training, against an attacker who knows of it",
-        needs=("tensorflow",),
+        needs=("tensorflow", "dp_accounting"),
     ),
     "audit": Study(
         module="memberscope.studies.audit",
@@ -85,7 +87,7 @@ STUDIES = {
         module="memberscope.studies.sweep.study",
         config="training.SweepStudyConfig",
         about="hyperparameters against privacy: a grid under controls, or a search, over seeds and workers, with its verdicts",
-        needs=("tensorflow", "optuna"),
+        needs=("tensorflow", "dp_accounting", "optuna"),
     ),
     "train": Study(
         module="memberscope.studies.train",
@@ -114,12 +116,11 @@ def parser_for(name: str, *, listing: bool = True) -> argparse.ArgumentParser:
     for item in dataclasses.fields(config):
         allowed = item.metadata["check"].allowed().replace("%", "%%")
         text = item.metadata["help"].replace("%", "%%")
-        shown = item.default if item.default != "" else "empty"
+        default = written(item.default)
+        shown = default if default != "" else "empty"
         others = told(item.metadata["plugins"]).replace("%", "%%") if item.metadata["plugins"] and listing else ""
         text += f"; from other packages: {others}" if others else ""
-        parser.add_argument(
-            f"--{item.name}", default=item.default, metavar="VALUE", help=f"{text} [{allowed}; default: {shown}]"
-        )
+        parser.add_argument(f"--{item.name}", default=default, metavar="VALUE", help=f"{text} [{allowed}; default: {shown}]")
         for former in item.metadata["formerly"]:
             parser.add_argument(f"--{former}", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
@@ -147,7 +148,7 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[Any, bool]:
             print(
                 f"memberscope: note: {former} is now {current}; the old name works in this version", file=sys.stderr, flush=True
             )
-            if given[current] == config.__dataclass_fields__[current].default:
+            if str(given[current]) == str(written(config.__dataclass_fields__[current].default)):
                 del given[current]  # mlflow run passes the new name's default along with an old name that was given
     return config.from_mapping(given), verbose
 
@@ -181,22 +182,32 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     from memberscope.interrupt import StopFlag
 
     _quiet_libraries()
-    with StopFlag() as stop:
+    with absence_told(name), StopFlag() as stop:
         if os.environ.get("MLFLOW_RUN_ID"):  # mlflow run made the run: even a wrong option must end it FAILED
+            require(*LOGGING, by=name)
             from memberscope.mlflow_adapter.owner import Watch
             from memberscope.mlflow_adapter.session import open_session
 
             with open_session(name, name=_run_name(name, {}), arguments=arguments) as session, Watch(session.owner, stop):
                 config, _ = parse(name, arguments)
-                require(*STUDIES[name].needs, by=name)
+                _require_libraries(name, config)
                 session.name(_run_name(name, config.to_dict()))
                 return _inside(name, config, session, stop)
         config, _ = parse(name, arguments)
-        require("mlflow", *STUDIES[name].needs, by=name)
+        _require_libraries(name, config)
         from memberscope.mlflow_adapter.session import open_session
 
         with open_session(name, name=_run_name(name, config.to_dict()), arguments=arguments) as session:
             return _inside(name, config, session, stop)
+
+
+def _require_libraries(name: str, config: Any) -> None:
+    """Raise UserError unless all is installed that the study needs with these options."""
+    require(*LOGGING, *STUDIES[name].needs, by=name)
+    if getattr(config, "engine", "") == "tfp":
+        require("tensorflow", "tensorflow_privacy", by="engine=tfp", instead="engine=fast")
+    if getattr(config, "scheduler", ""):
+        require("distributed", by=f"scheduler={config.scheduler}", instead="nothing, for this machine")
 
 
 def _inside(name: str, config: Any, session: Any, stop: Any) -> int:

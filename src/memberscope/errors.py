@@ -15,6 +15,19 @@ class UserError(Exception):
     exit_code = 2
 
 
+class MissingLibrary(UserError):
+    """A library that is needed for what the user asks is not installed.
+
+    Attributes:
+        modules: what is missing, by the names under which it is imported.
+    """
+
+    def __init__(self, line: str, *, modules: tuple[str, ...]) -> None:
+        """With the line for the user."""
+        super().__init__(line)
+        self.modules = modules
+
+
 class Interrupted(Exception):
     """The user, or a supervisor, asked the run to stop; what was finished is saved."""
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import re
-from collections.abc import Iterator
-from importlib import metadata
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from memberscope.errors import UserError
+from memberscope.errors import MissingLibrary
 
 US = "memberscope"
+_DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}  # of modules that are named otherwise
+_EXTRA = re.compile(r"extra\s*==\s*['\"]([\w-]+)")
+_PYTHON = re.compile(r"python_version\s*(<|>=)\s*['\"](\d+)\.(\d+)")
 
 
 def is_installed(module: str) -> bool:
@@ -22,16 +26,16 @@ def is_installed(module: str) -> bool:
 
 
 def require(*modules: str, by: str, instead: str = "") -> None:
-    """Raise UserError unless all modules are installed.
+    """Raise MissingLibrary, which is a UserError, unless all modules are installed.
 
     Args:
         modules: names of top-level modules, as they are imported.
         by: what needs them, such as ``engine=tfp`` or ``train``.
         instead: what can be used without them.
     """
-    missing = [module for module in modules if not is_installed(module)]
+    missing = tuple(module for module in modules if not is_installed(module))
     if missing:
-        raise _absent(missing[0], by, instead)
+        raise _absent(missing, by, instead)
 
 
 @contextlib.contextmanager
@@ -43,27 +47,69 @@ def absence_told(by: str) -> Iterator[None]:
         module = (error.name or "").partition(".")[0]
         if not module or module == US or is_installed(module):
             raise
-        raise _absent(module, by, "") from error
+        raise _absent((module,), by, "") from error
 
 
-def _absent(module: str, by: str, instead: str) -> UserError:
+@dataclass(frozen=True, kw_only=True)
+class _Need:
+    """A line of our own metadata: a distribution, the extra that brings it, and the Pythons that it is for."""
+
+    text: str
+    extra: str
+    python: str  # "" if this one is among them, else such as "Python before 3.12"
+
+
+def _absent(modules: Sequence[str], by: str, instead: str) -> MissingLibrary:
     first = f"{instead}, or " if instead else ""
-    return UserError(
-        f"{by}: needs {module}, which is not installed here; allowed: {first}an environment that has it ({_command(module)})"
+    listed = ", ".join(modules[:-1]) + " and " * (len(modules) > 1) + modules[-1]
+    are, them = ("are", "them") if len(modules) > 1 else ("is", "it")
+    needs = [(module, _needs(module)) for module in modules]
+    commands, pythons = [], {need.python for _, found in needs for need in found[:1] if need.python}
+    extras = _extras([[need.extra for need in found if need.extra] for _, found in needs])
+    if extras:
+        commands.append(f"'{US}[{','.join(extras)}]'")
+    for module, found in needs:
+        if not any(need.extra for need in found):
+            commands.append(f"'{found[0].text}'" if found else _plain(_DISTRIBUTIONS.get(module, module)))
+    of_python = "".join(f" of {python}" for python in sorted(pythons))
+    return MissingLibrary(
+        f"{by}: needs {listed}, which {are} not installed here; allowed: {first}an environment{of_python} that has {them} "
+        f"(pip install {' '.join(commands)})",
+        modules=tuple(modules),
     )
 
 
-def _command(module: str) -> str:
-    """The pip command that installs a module, at the version or through the extra that our own metadata names."""
-    wanted = _plain(module)
+def _extras(candidates: Sequence[Sequence[str]]) -> list[str]:
+    """The extras to install, few rather than many: for each library one of those that bring it."""
+    chosen: list[str] = []
+    for extras in sorted(filter(None, candidates), key=len):
+        if not set(extras) & set(chosen):
+            chosen.append(extras[0])
+    return sorted(chosen)
+
+
+def _needs(module: str) -> list[_Need]:
+    """Our own metadata's lines about a module, those for this Python first; none where we are not installed ourselves."""
+    from importlib import metadata
+
+    wanted = _plain(_DISTRIBUTIONS.get(module, module))
+    found = []
     with contextlib.suppress(metadata.PackageNotFoundError):
         for line in metadata.requires(US) or []:
             requirement, _, marker = (part.strip() for part in line.partition(";"))
             name = re.match(r"[\w.-]+", requirement)
             if name and _plain(name[0]) == wanted:
-                extra = re.search(r"extra\s*==\s*['\"]([\w-]+)", marker)
-                return f"pip install '{US}[{extra[1]}]'" if extra else f"pip install '{requirement}'"
-    return f"pip install {wanted}"
+                extra = _EXTRA.search(marker)
+                found.append(_Need(text=requirement, extra=extra[1] if extra else "", python=_other_python(marker)))
+    return sorted(found, key=lambda need: need.python != "")
+
+
+def _other_python(marker: str) -> str:
+    for sign, major, minor in _PYTHON.findall(marker):
+        below = sys.version_info[:2] < (int(major), int(minor))
+        if below != (sign == "<"):
+            return f"Python {'before' if sign == '<' else 'from'} {major}.{minor}"
+    return ""
 
 
 def _plain(name: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from memberscope.cli import STUDIES, Study
+from memberscope.config import written
 from memberscope.errors import UserError
 
 HEAD = """\
@@ -46,7 +47,9 @@ def entry(name: str, study: Study) -> str:
     """One entry point: its parameters with their defaults, and the command that passes every one on."""
     options = {item.name: item.default for item in dataclasses.fields(study.configuration())}
     lines = [f"  {name}:", "    parameters:"]
-    lines += [f"      {option}: {{type: string, default: {json.dumps(str(value))}}}" for option, value in options.items()]
+    lines += [
+        f"      {option}: {{type: string, default: {json.dumps(str(written(value)))}}}" for option, value in options.items()
+    ]
     lines += ["    command: >-", f"      python entrypoints/{name}.py"]
     lines += [f"      --{option}={{{option}}}" for option in options]
     return "\n".join(lines) + "\n"

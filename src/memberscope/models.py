@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from memberscope import seeds
 from memberscope.errors import UserError, nearest
+from memberscope.installed import require
 
 if TYPE_CHECKING:
     from tensorflow import keras
@@ -92,9 +93,10 @@ def build_model(
         An unbuilt-optimizer `keras.Model`: ``(n, *input_shape)`` float32 -> (n, classes) float32 logits.
 
     Raises:
-        UserError: see `check_model`.
+        UserError: see `check_model`; or TensorFlow is not installed.
     """
     check_model(architecture, depth=depth, input_shape=input_shape, widths=widths)
+    require("tensorflow", by=f"build_model({architecture!r})")
     from tensorflow import keras
 
     layers = keras.layers

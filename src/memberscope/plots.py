@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from memberscope.installed import require
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
@@ -24,7 +26,12 @@ LOWEST_RATE = 1e-4
 
 
 def new_figure(rows: int = 1, columns: int = 1, *, width: float = 5.0, height: float = 4.0) -> tuple[Figure, NDArray[Any]]:
-    """A figure and its axes (rows, columns), without pyplot's global state."""
+    """A figure and its axes (rows, columns), without pyplot's global state.
+
+    Raises:
+        UserError: Matplotlib is not installed.
+    """
+    require("matplotlib", by="plots")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -129,6 +131,20 @@ def test_every_record_is_scored_once_by_a_model_that_never_saw_it() -> None:
     np.testing.assert_array_equal(np.unique(result.scores), np.arange(1.0, FOLDS + 1))
     for pair in range(45):
         assert result.folds[2 * pair] == result.folds[2 * pair + 1]
+
+
+def test_filters_of_warnings_are_as_before_whatever_a_model_did_to_them() -> None:
+    """scikit-learn's forests reset them while they fit, which threads do not survive."""
+    member = np.arange(40) < 20
+    features = Features(values=np.arange(40.0)[:, None], names=("position",), labels=None, by_class=())
+
+    def learner(x: np.ndarray, side: np.ndarray, seed: int):  # type: ignore[no-untyped-def]
+        warnings.resetwarnings()
+        return lambda rows: np.zeros(len(rows))
+
+    before = list(warnings.filters)
+    cross_fit(Predictions(loss_nats=np.ones(40), member=member), features, learner, name="spy", seed=0, folds=FOLDS, workers=2)
+    assert warnings.filters == before != []
 
 
 def test_a_shortage_says_how_many_there_are_and_counts_ids() -> None:

@@ -11,11 +11,12 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from memberscope.config import ShadowStudyConfig
+from memberscope.config import DataConfig, MitigateConfig, ShadowStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
 from memberscope.studies import setup
+from memberscope.studies.mitigate import rungs
 from memberscope.studies.shadow import study
 from memberscope.tracking import MemoryTracker
 from memberscope.training.keras.trainer import KerasTrainer
@@ -231,3 +232,26 @@ def test_a_shadow_study_runs_on_a_trainer_of_someone_elses(tmp_path: Any, monkey
     assert tracker.logged_params["trainer.sharpness"] == 1.0
     assert "twice as sharp" in set(tracker.artifacts["fidelity.csv"]["variant"])
     assert "lira_online" in result.table
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("l2", "l2: needs a trainer with the parameter l2; neighbour has sharpness"),
+        ("early_stopping", "early_stopping: needs a trainer with epochs; neighbour offers nothing beside training"),
+        ("dp", "dp: needs a trainer with epochs and private; neighbour offers nothing beside training"),
+    ],
+)
+def test_a_mitigation_that_the_trainer_cannot_make_is_refused_before_anything_trains(name: str, line: str) -> None:
+    ladder = rungs.rungs(MitigateConfig(mitigations=name))
+    rungs.check_trainer(ladder, KerasTrainer(recipe=Recipe()))
+    with pytest.raises(UserError, match=line):
+        rungs.check_trainer(ladder, NeighbourTrainer())  # type: ignore[arg-type]
+
+
+def test_studies_that_audit_by_epoch_say_what_they_need() -> None:
+    data = _data()
+    target = setup.target_of(data, DataConfig(members=60, nonmembers=60, validation=20, label_noise=0.0))
+    setup.check_trainer(TRAINERS["keras"](), target, study="train")
+    with pytest.raises(UserError, match="train: needs a trainer with epochs; neighbour offers nothing beside training"):
+        setup.check_trainer(NeighbourTrainer(), target, study="train")  # type: ignore[arg-type]

@@ -124,6 +124,7 @@ def test_unknown_tfds_name_gets_the_nearest(tmp_path: Path) -> None:
 
 @pytest.mark.slow  # imports tensorflow_datasets
 def test_absent_tfds_set_says_where_it_looked_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorflow_datasets", reason="needs tensorflow_datasets, of the extra [keras]")
     from memberscope.datasets import tfds_images
 
     asked: list[str] = []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from memberscope import installed
+from memberscope.datasets import records
 from memberscope.datasets.records import Records, check_apart, digest, read_records, record_ids
 from memberscope.errors import UserError
 
@@ -20,20 +23,44 @@ def frame(n: int = 40, seed: int = 0) -> pd.DataFrame:
     )
 
 
-def test_one_record_is_the_same_in_every_kind_of_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_one_record_is_the_same_in_every_kind_of_file(tmp_path: Path, kind: str) -> None:
     table = frame()
     table.to_csv(tmp_path / "a.csv", index=False)
-    table.astype({"age": float}).iloc[::-1].to_parquet(tmp_path / "b.parquet", index=False)
+    turned = table.astype({"age": float}).iloc[::-1]
+    if kind == "parquet":
+        pytest.importorskip("pyarrow", reason="needs pyarrow, which reads Parquet, of the extra [mlflow]")
+        turned.to_parquet(tmp_path / "b.parquet", index=False)
+    else:
+        turned.to_csv(tmp_path / "b.csv", index=False)
     ours, theirs = (
         read_records(name, str(tmp_path / file), label="label")
-        for name, file in (("members", "a.csv"), ("nonmembers", "b.parquet"))
+        for name, file in (("members", "a.csv"), ("nonmembers", f"b.{kind}"))
     )
     assert ours.columns == ("age", "income", "colour")
     a, b = record_ids(ours, theirs)
     np.testing.assert_array_equal(a, b[::-1])
     assert len(np.unique(a)) == len(a)
-    shuffled = Records(x=theirs.x[["colour", "age", "income"]], y=theirs.y, name="nonmembers", path="b")
+    shuffled = replace(theirs, x=theirs.x[["colour", "age", "income"]])
     np.testing.assert_array_equal(record_ids(ours, shuffled)[1], b)
+
+
+def test_without_pyarrow_a_csv_file_is_read_alike_and_parquet_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame().to_csv(tmp_path / "a.csv", index=False)
+    (tmp_path / "b.parquet").touch()
+    found = read_records("members", str(tmp_path / "a.csv"), label="label")
+    monkeypatch.setattr(records, "is_installed", lambda module: module != "pyarrow")
+    monkeypatch.setattr(installed, "is_installed", lambda module: module != "pyarrow")
+    plain = read_records("members", str(tmp_path / "a.csv"), label="label")
+    assert {str(dtype) for dtype in plain.x.dtypes} == {"string"}
+    assert all(dtype.storage == "python" for dtype in plain.x.dtypes)
+    np.testing.assert_array_equal(*record_ids(found, plain))
+    with pytest.raises(
+        UserError, match=r"members=.*b.parquet: needs pyarrow, .* allowed: an .npz or a .csv, or .*memberscope\[mlflow\]"
+    ):
+        read_records("members", str(tmp_path / "b.parquet"), label="label")
 
 
 def test_arrays_are_compared_as_numbers_and_labels_belong_to_a_record() -> None:
@@ -83,7 +110,7 @@ def _write(folder: Path) -> dict[str, Path]:
     [
         ("nowhere.csv", "label", "members=.*no such file"),
         ("text.txt", "label", "unknown kind"),
-        ("broken.parquet", "label", "cannot be read"),
+        ("broken.parquet", "label", "cannot be read|needs pyarrow"),
         ("empty.csv", "label", "no record"),
         ("gap.csv", "label", "1 records have no label"),
         ("good.csv", "labl", "label=labl: no column .*nearest: label"),

@@ -27,7 +27,7 @@ def every_type(n: int = 12) -> pd.DataFrame:
             "small": rng.normal(size=n) * 1e-300, "flag": pd.array(np.arange(n) % 2 == 0, dtype="boolean"), "bit": np.arange(n) % 3 == 0,
             "zip": [f"{17 * k:05d}" for k in range(n)], "word": ["NA", "null", "x,y", 'say "so"'] * (n // 4),
             "kind": pd.Categorical(["a", "b", "c"] * (n // 3)), "text": pd.array(["p", "q"] * (n // 2), dtype="string"),
-            "since": pd.date_range("2020-01-01", periods=n), "at": pd.date_range("2020-01-01 10:00:00.5", periods=n, freq="H"),
+            "since": pd.date_range("2020-01-01", periods=n), "at": pd.date_range("2020-01-01 10:00:00.5", periods=n, freq="h"),
             "day": [datetime.date(2020, 1, 1 + k) for k in range(n)], "price": [Decimal("1.10") + k for k in range(n)],
             "huge": 2**53 + np.arange(n), "code": ["1e5", "2E3", "x"] * (n // 3), "label": ["NA", "yes", "no"] * (n // 3),
         }
@@ -52,14 +52,17 @@ def typed(*texts: str, shown: dict[str, str] | None = None, **options: Any) -> t
     return one_schema([of_csv(text, name) for text, name in zip(texts, names, strict=False)], shown=shown, **options)
 
 
-def test_a_record_is_the_same_from_csv_parquet_and_a_frame_alone_or_beside_each_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kinds", [("csv",), ("csv", "parquet")])
+def test_a_record_is_the_same_from_csv_parquet_and_a_frame_alone_or_beside_each_other(
+    tmp_path: Path, kinds: tuple[str, ...]
+) -> None:
     frame = every_type()
     frame.to_csv(tmp_path / "a.csv", index=False)
-    frame.to_parquet(tmp_path / "a.parquet", index=False)
-    sides = [read_records("members", str(tmp_path / name), label="label") for name in ("a.csv", "a.parquet")] + [
-        of_frame(frame)
-    ]
-    assert [side.y.tolist() for side in sides] == [["NA", "yes", "no"] * 4] * 3, "a class named NA is a word"
+    if "parquet" in kinds:
+        pytest.importorskip("pyarrow", reason="needs pyarrow, which reads Parquet, of the extra [mlflow]")
+        frame.to_parquet(tmp_path / "a.parquet", index=False)
+    sides = [read_records("members", str(tmp_path / f"a.{kind}"), label="label") for kind in kinds] + [of_frame(frame)]
+    assert [side.y.tolist() for side in sides] == [["NA", "yes", "no"] * 4] * len(sides), "a class named NA is a word"
     first = record_ids(sides[0], sides[0])[0]
     assert len(np.unique(first)) == len(frame)
     for one in sides:
@@ -294,7 +297,7 @@ def test_columns_to_slice_by() -> None:
         column_values([Records(x=np.zeros((2, 2)), y=np.zeros(2), name="members", path="a.npz")], "a")
 
 
-def test_labels_of_every_type_are_plain(tmp_path: Path) -> None:
+def test_labels_of_every_type_are_plain() -> None:
     for labels in (
         pd.array([1, 2, 3], dtype="UInt64"), pd.Categorical([1, 2, 3]), np.array([1, 2, 3], dtype=object), np.array([1, 2, 3], np.uint64),
         [Decimal(1), Decimal(2), Decimal(3)], np.array([1.0, 2.0, 3.0], dtype=object), np.array([[1], [2], [3]]),
@@ -308,6 +311,10 @@ def test_labels_of_every_type_are_plain(tmp_path: Path) -> None:
     for missing in (np.array(["a", None], dtype=object), pd.array([1, None], dtype="Int64"), np.array([1.0, np.nan])):
         with pytest.raises(UserError, match="1 records have no label"):
             plain_labels(missing)
+
+
+def test_a_parquet_file_without_a_label_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="needs pyarrow, which reads Parquet, of the extra [mlflow]")
     pd.DataFrame({"a": [1, 2], "label": pd.array([1, None], dtype="Int64")}).to_parquet(tmp_path / "a.parquet")
     with pytest.raises(UserError, match="1 records have no label"):
         read_records("members", str(tmp_path / "a.parquet"), label="label")

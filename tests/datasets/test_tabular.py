@@ -183,6 +183,7 @@ def test_where_the_archive_is_looked_for(tmp_path: Path, folder: Path, monkeypat
 
 
 def test_nothing_to_be_had_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorflow_datasets", reason="needs tensorflow_datasets, of the extra [keras]")
     asked: list[str] = []
     monkeypatch.setattr(tfds_images, "answers", lambda host: bool(asked.append(host)))
     monkeypatch.setenv("MEMBERSCOPE_ARCHIVE_DIR", str(tmp_path / "empty"))

@@ -10,11 +10,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import mlflow
 import pytest
 
 from memberscope import cli
+
+if TYPE_CHECKING:  # an environment without MLflow skips what needs it, and reads this file all the same
+    import mlflow
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -60,6 +63,8 @@ class Project:
     @property
     def client(self) -> mlflow.MlflowClient:
         """Of the store."""
+        import mlflow
+
         return mlflow.MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
 
     def runs(self) -> tuple[list[mlflow.entities.Run], list[mlflow.entities.Run]]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,6 +30,8 @@ class Laboratory:
 
     def log(self, flavour: Any, model: Any, *, signature: Any = None, **options: Any) -> str:
         """Log a model to a run of its own; its address."""
+        import mlflow
+
         for noisy in (
             "mlflow.models.model",
             "mlflow.utils.environment",
@@ -66,6 +67,8 @@ def _table(n: int = 400, *, seed: int = 0) -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def _laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
+    import mlflow
+
     folder = tmp_path_factory.mktemp("laboratory")
     made = Laboratory(folder=folder, inside=_table(), outside=_table(seed=1))
     made.inside.to_csv(folder / "members.csv", index=False)
@@ -79,6 +82,8 @@ def _laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
 @pytest.fixture
 def laboratory(_laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch) -> Laboratory:
     """The store, named in MLflow's variable, and its folder as the working directory."""
+    import mlflow
+
     monkeypatch.chdir(_laboratory.folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", _laboratory.uri)
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_runs_come_back_and_become_one_page(laboratory: Any, capsys: pytest.Capt
     assert kept.metrics["auc/headline"][-1][1] == pytest.approx(headline.auc.value)
     assert kept.metrics["auc/threshold_loss"][-1][1] == client.get_run(first).data.metrics["auc/threshold_loss"]
     assert kept.tags["memberscope.command"] == "memberscope attack --predictions=said0.npz --attacks=threshold --slices=class"
-    assert '"numpy": "1.26.4"' in kept.tags["memberscope.versions"]
+    assert json.loads(kept.tags["memberscope.versions"])["numpy"] == np.__version__
     client.update_run(second, name="the second")
 
     capsys.readouterr()

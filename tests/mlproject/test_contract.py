@@ -13,6 +13,7 @@ from mlflow.projects._project_spec import load_project
 
 from memberscope import mlproject
 from memberscope.cli import STUDIES, _run_name, parse, parser_for
+from memberscope.config import written
 from memberscope.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +74,7 @@ def test_parameters_are_the_options(name: str) -> None:
     assert set(declared) == set(fields)
     for parameter, spec in declared.items():
         assert spec["type"] == "string", "MLflow checks no other type; optional paths must not become temporary folders"
-        assert spec["default"] == str(fields[parameter].default)
+        assert spec["default"] == str(written(fields[parameter].default))
 
 
 @pytest.mark.parametrize("name", sorted(STUDIES))

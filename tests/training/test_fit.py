@@ -43,10 +43,12 @@ def test_weights_and_curves_equal_those_of_keras_fit_with_partial_batches(
     ours = build_model(architecture, depth=1, input_shape=(8, 8, 1), classes=3, seed=5)
     theirs = build_model(architecture, depth=1, input_shape=(8, 8, 1), classes=3, seed=5)
     curves = _fit(ours, l2=l2, label_smoothing=smoothing)
-    for layer in theirs.layers:
-        if l2 and hasattr(layer, "kernel"):
-            theirs.add_loss(lambda kernel=layer.kernel: l2 * tf.reduce_sum(kernel**2))
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+    entropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+
+    def loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        kernels = [layer.kernel for layer in theirs.layers if hasattr(layer, "kernel")]
+        return entropy(labels, logits) + l2 * tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in kernels])
+
     theirs.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
     for epoch in range(1, EPOCHS + 1):
         order = epoch_order(members, seed=7, epoch=epoch)

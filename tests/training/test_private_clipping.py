@@ -40,7 +40,7 @@ MODELS = {
     "dense at positions, ghost norm": lambda: _model((2, 6), dense(8, activation="relu"), *_head()),
     "dense at positions, gradients": lambda: _model((9, 3), dense(4, activation="relu"), *_head()),
     "conv valid, direct": lambda: _model((8, 7, 2), conv(4, 3, activation="relu"), L.MaxPooling2D(), *_head()),
-    "conv same": lambda: _model((8, 7, 2), conv(4, 3, padding="same", activation="relu"), L.AveragePooling2D(), *_head()),
+    "conv same": lambda: _model((8, 7, 2), conv(4, 3, padding="same", activation="relu"), L.AveragePooling2D(2), *_head()),
     "conv strides same": lambda: _model((8, 7, 2), conv(4, (3, 2), strides=(2, 3), padding="same"), *_head()),
     "conv strides valid": lambda: _model((9, 8, 2), conv(4, (2, 3), strides=(3, 2), use_bias=False), *_head()),
     "conv dilated": lambda: _model((9, 9, 2), conv(4, 3, dilation_rate=2), conv(3, 2, dilation_rate=(2, 1), padding="same"), *_head()),

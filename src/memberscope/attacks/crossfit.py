@@ -22,6 +22,7 @@ above 0.5 in 1 to 6% and below it in 5 to 11% of those 200 draws, where 2.5% are
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -98,7 +99,8 @@ def cross_fit(
             scores[rows] = model(scaling(features, scored[rows]))
         return scores, drawn
 
-    with threadpool_limits(limits=1):
+    # scikit-learn sets Python's warning filters anew for each forest; in threads that leaves the process without any, now and then
+    with warnings.catch_warnings(), threadpool_limits(limits=1):
         done = Parallel(n_jobs=min(workers or cores(), folds), backend="threading")(delayed(one)(k) for k in range(folds))
     out = np.empty(n)
     for fold, (scores, _) in enumerate(done):

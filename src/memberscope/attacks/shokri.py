@@ -10,6 +10,7 @@ different classes are on one scale and decide at 0.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +80,7 @@ class Shokri(Attack):
             model = self._fit(pool, c, seed=seed, most=most)
             return None if model is None else model(values[target.labels == c])
 
-        with threadpool_limits(limits=1):
+        with warnings.catch_warnings(), threadpool_limits(limits=1):  # filters: see `cross_fit`
             done = Parallel(n_jobs=min(workers or cores(), len(classes)), backend="threading")(
                 delayed(one)(int(c)) for c in classes
             )

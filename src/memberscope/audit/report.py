@@ -14,6 +14,7 @@ from memberscope import metrics
 from memberscope.audit.distinct import Distinct
 from memberscope.audit.headline import AUTO, Headline, find_headline
 from memberscope.errors import UserError
+from memberscope.installed import require
 from memberscope.metrics import Comparison, Estimate, OneRun, Roc
 from memberscope.predictions import Predictions
 
@@ -201,7 +202,12 @@ class AuditReport:
         }
 
     def to_tfp(self) -> Any:
-        """The report as tensorflow_privacy's `AttackResults`, for its own plots and summaries; only attacks that it knows."""
+        """The report as tensorflow_privacy's `AttackResults`, for its own plots and summaries; only attacks that it knows.
+
+        Raises:
+            UserError: tensorflow_privacy is not installed.
+        """
+        require("tensorflow", "tensorflow_privacy", by="to_tfp")
         from memberscope import tfprivacy
 
         return tfprivacy.attack_results(self.cells, self.metadata)

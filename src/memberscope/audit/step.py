@@ -32,8 +32,8 @@ def report_on(
     """
     return run_audit(
         evidence, attacks=names, primary=primary, slices=f"entire,{config.slices}", engine=config.engine,
-        seed=config.seed, refit=config.refit == "yes", min_records=config.min_records, prior=config.prior,
-        coin_flips=config.coin_flips == "yes", duplicates=duplicates or config.duplicates, delta=config.delta,
+        seed=config.seed, refit=config.refit, min_records=config.min_records, prior=config.prior,
+        coin_flips=config.coin_flips, duplicates=duplicates or config.duplicates, delta=config.delta,
         promise=config.promise, on_attack=on_attack,
     )  # fmt: skip
 

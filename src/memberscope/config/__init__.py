@@ -15,8 +15,8 @@ from memberscope.config.audits import (
     PredictionFilesConfig,
     ReportStudyConfig,
 )
-from memberscope.config.base import Config, groups, option
-from memberscope.config.checks import Check, Choice, Integer, Integers, Real, Text
+from memberscope.config.base import Config, groups, option, written
+from memberscope.config.checks import Check, Choice, Integer, Integers, Real, Text, YesNo
 from memberscope.config.mitigation import MitigateConfig
 from memberscope.config.outside import ShadowStudyConfig, SynthesisConfig, SynthesizeConfig
 from memberscope.config.shared import AuditConfig, DataConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
@@ -50,6 +50,8 @@ __all__ = [
     "Text",
     "TrainConfig",
     "TrainStudyConfig",
+    "YesNo",
     "groups",
     "option",
+    "written",
 ]

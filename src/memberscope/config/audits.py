@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memberscope.config.base import Config, option
-from memberscope.config.checks import Choice, Integer, Real, Text
+from memberscope.config.checks import Choice, Integer, Real, Text, YesNo
 from memberscope.config.shared import primary_option
 from memberscope.errors import UserError
 
@@ -52,9 +52,9 @@ class AttackOptionsConfig(Config):
         group="attack",
         help="fast, or tfp for TensorFlow Privacy's own run_attacks",
     )
-    refit: str = option(
-        "no",
-        check=Choice(words=("no", "yes")),
+    refit: bool = option(
+        False,
+        check=YesNo(),
         group="attack",
         help="fit trained attacks anew on each slice instead of slicing scores",
     )
@@ -70,9 +70,9 @@ class AttackOptionsConfig(Config):
         group="attack",
         help="share of members that the PPV assumes",
     )
-    coin_flips: str = option(
-        "no",
-        check=Choice(words=("no", "yes")),
+    coin_flips: bool = option(
+        False,
+        check=YesNo(),
         group="attack",
         help="was each record made a member by its own fair coin? Only then can epsilon be bounded from one run",
     )
@@ -104,7 +104,7 @@ class AttackOptionsConfig(Config):
     def __post_init__(self) -> None:
         """Check every field, and that a promised epsilon comes with coin flips, without which it has no bound to be compared with."""
         super().__post_init__()
-        if self.promise is not None and self.coin_flips == "no":
+        if self.promise is not None and not self.coin_flips:
             raise UserError(
                 f"promised_epsilon={self.promised_epsilon:g}: coin_flips=no, and without coin flips epsilon is not bounded; allowed: none, "
                 "or coin_flips=yes"
@@ -169,9 +169,9 @@ class ModelFilesConfig(Config):
         help="words that mean a missing value in any column of a table, such as NA,?; empty cells always do, and in columns of numbers "
         "so do NA, null and the like",
     )
-    allow_overlap: str = option(
-        "no",
-        check=Choice(words=("no", "yes")),
+    allow_overlap: bool = option(
+        False,
+        check=YesNo(),
         group="data",
         help="yes: audit even if some records are both members and non-members",
     )

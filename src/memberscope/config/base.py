@@ -65,7 +65,7 @@ class Config:
 
     def to_dict(self) -> dict[str, int | float | str]:
         """Names and plain values, in the order of declaration."""
-        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        return {item.name: written(getattr(self, item.name)) for item in dataclasses.fields(self)}
 
     def to_json(self) -> str:
         """A JSON object that `from_json` reads back to an equal configuration."""
@@ -79,4 +79,9 @@ class Config:
 
 def groups(config: Config) -> dict[str, int | float | str]:
     """The configuration under dotted names (``train.learning_rate``), as MLflow's params show it."""
-    return {f"{item.metadata['group']}.{item.name}": getattr(config, item.name) for item in dataclasses.fields(config)}
+    return {f"{item.metadata['group']}.{item.name}": written(getattr(config, item.name)) for item in dataclasses.fields(config)}
+
+
+def written(value: Any) -> Any:
+    """A value as it is written outside: ``yes`` and ``no`` for a bool, anything else as it is."""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value

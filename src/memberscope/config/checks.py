@@ -84,6 +84,19 @@ class Choice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class YesNo:
+    """A switch: ``yes`` or ``no`` on the command line, in files and in MLflow, a bool inside."""
+
+    def parse(self, name: str, value: object) -> bool:
+        """The value as a bool; UserError, with the nearest word, otherwise."""
+        return value if isinstance(value, bool) else Choice(words=("no", "yes")).parse(name, value) == "yes"
+
+    def allowed(self) -> str:
+        """What is allowed, in words."""
+        return "no, yes"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Text:
     """Any text; `hint` says what it means. What it may hold is checked where its meaning is known."""
 
@@ -121,4 +134,4 @@ class Integers:
         return f"nothing, or whole numbers from {self.low} to {self.high} separated by commas"
 
 
-Check = Integer | Integers | Real | Choice | Text
+Check = Integer | Integers | Real | Choice | Text | YesNo

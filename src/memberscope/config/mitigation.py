@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memberscope.config.base import option
-from memberscope.config.checks import Choice, Integer, Real, Text
+from memberscope.config.checks import Choice, Integer, Real, Text, YesNo
 from memberscope.config.shared import FleetConfig, ModelConfig, RecordsConfig, TrainConfig
 
 
@@ -56,9 +56,9 @@ class MitigateConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
         group="mitigate",
         help="perturbed copies of a record that the label-only attack asks about",
     )
-    coin_flips: str = option(
-        "yes",
-        check=Choice(words=("no", "yes")),
+    coin_flips: bool = option(
+        True,
+        check=YesNo(),
         group="mitigate",
         help="draw each membership by a fair coin, so that epsilon is bounded from below; no: half of each class",
     )

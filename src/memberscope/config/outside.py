@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memberscope.config.base import Config, option
-from memberscope.config.checks import Choice, Integer, Real, Text
+from memberscope.config.checks import Choice, Integer, Real, Text, YesNo
 from memberscope.config.shared import FleetConfig, ModelConfig, RecordsConfig, TrainConfig, primary_option
 
 
@@ -42,9 +42,9 @@ class ShadowStudyConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
         group="shadow",
         help="half: every model is trained on half of one pool, in complementary pairs; disjoint: no shadow sees a record of the target's",
     )
-    coin_flips: str = option(
-        "no",
-        check=Choice(words=("no", "yes")),
+    coin_flips: bool = option(
+        False,
+        check=YesNo(),
         group="shadow",
         help="draw each membership by a fair coin of its own instead of half of each class; only then is epsilon bounded",
     )
@@ -85,9 +85,9 @@ class ShadowStudyConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
         group="shadow",
         help="another data set, whose shadow attacks the first target too (Salem et al. 2019, adversary 2); empty: none",
     )
-    fidelity: str = option(
-        "no",
-        check=Choice(words=("no", "yes")),
+    fidelity: bool = option(
+        False,
+        check=YesNo(),
         group="shadow",
         help="also measure how attacks weaken as shadows resemble the target less: other depth, architecture, data; fewer of them",
     )

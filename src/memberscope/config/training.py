@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memberscope.config.base import option
-from memberscope.config.checks import Choice, Integer, Real, Text
+from memberscope.config.checks import Choice, Integer, Real, Text, YesNo
 from memberscope.config.shared import AuditConfig, DataConfig, ModelConfig, RecordsConfig, TrainConfig
 
 
@@ -111,7 +111,7 @@ class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig):
         group="audit",
         help="a difference in a rate smaller than this does not matter, for the verdict no difference",
     )
-    log_models: str = option("yes", check=Choice(words=("yes", "no")), group="audit", help="save each trial's model in its run")
+    log_models: bool = option(True, check=YesNo(), group="audit", help="save each trial's model in its run")
     workers: int | str = option(
         "auto",
         check=Integer(low=1, high=1024, words=("auto",)),

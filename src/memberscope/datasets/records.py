@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from memberscope.datasets import columns
 from memberscope.datasets.schema import Records, one_schema
 from memberscope.errors import UserError, nearest
+from memberscope.installed import is_installed, require
 from memberscope.npz import read_npz
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def read_records(name: str, path: str, *, label: str, na_values: tuple[str, ...]
         na_values: words that mean a missing value; empty cells always do.
 
     Raises:
-        UserError: the file is missing, of another kind, lacks labels, has missing labels, or holds nothing.
+        UserError: the file is missing, of another kind, lacks labels, has missing labels, or holds nothing; or it is Parquet and pyarrow
+            is not installed.
     """
     if not path:
         raise UserError(f"{name}=: missing; allowed: the path of a file, {KINDS}")
@@ -72,8 +74,11 @@ def _arrays(name: str, path: str) -> Records:
 def _table(name: str, path: str, label: str, na_values: tuple[str, ...], *, csv: bool) -> Records:
     import pandas as pd
 
+    if not csv:
+        require("pyarrow", by=f"{name}={path}", instead="an .npz or a .csv")
+    text = "string[pyarrow]" if is_installed("pyarrow") else "string[python]"  # the same values; Arrow's take less memory
     try:
-        frame = pd.read_csv(path, dtype="string[pyarrow]", na_filter=False) if csv else pd.read_parquet(path)
+        frame = pd.read_csv(path, dtype=text, na_filter=False) if csv else pd.read_parquet(path)
     except (
         OSError,
         ValueError,

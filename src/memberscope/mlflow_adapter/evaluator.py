@@ -130,7 +130,8 @@ def options_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], AttackOptions
             "evaluator_config: member is missing; allowed: one boolean per record, true for those in the training set"
         )
     own = {name: config[name] for name in _OWN if name in config}
-    AuditModelConfig(output=own.get("output", "auto"), allow_overlap=own.get("allow_overlap", "no"))
+    checked = AuditModelConfig(output=own.get("output", "auto"), allow_overlap=own.get("allow_overlap", False))
+    own["allow_overlap"] = checked.allow_overlap
     return own, AttackOptionsConfig.from_mapping(
         {**DEFAULTS, **{key: value for key, value in config.items() if key not in _OWN}}
     )
@@ -183,7 +184,7 @@ def _identities(records: Records, own: Mapping[str, Any], *, static: bool) -> tu
     member = own["member"]
     parts = [replace(records, x=records.x[side], y=records.y[side]) for side in (member, ~member)]
     hashed = sides.record_ids(*parts)
-    overlap = sides.check_apart(*hashed, allowed=own.get("allow_overlap") == "yes")
+    overlap = sides.check_apart(*hashed, allowed=own["allow_overlap"])
     ids = np.empty(len(member), dtype=np.int64)
     ids[member], ids[~member] = hashed
     return ids, overlap, told

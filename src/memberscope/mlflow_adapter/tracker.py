@@ -166,6 +166,10 @@ class MlflowTracker:
     def table(self, frame: pd.DataFrame, path: str) -> None:
         """See `Tracker.table`."""
         if path.endswith(".json"):
+            words = [column for column, dtype in frame.dtypes.items() if str(dtype) == "str"]
+            frame = frame.astype(
+                dict.fromkeys(words, object)
+            )  # MLflow asks pandas 3 for objects, which warns where it finds words
             self.client.log_table(self.run_id, frame, path)
         else:
             self.client.log_text(self.run_id, frame.to_csv(index=False), path)

@@ -11,6 +11,7 @@ import numpy as np
 
 from memberscope import plots, seeds
 from memberscope.audit import artifacts
+from memberscope.installed import require
 from memberscope.report import facts
 from memberscope.report.facts import Figure
 
@@ -26,6 +27,7 @@ _FONTS = ["DejaVu Sans", "Liberation Sans", "Arial", "sans-serif"]
 
 def svg(drawing: Drawing) -> bytes:
     """A drawing as SVG, the same bytes each time: no date, no random names; letters as outlines, so that it prints anywhere alike."""
+    require("matplotlib", by="report")
     import matplotlib
 
     file = io.BytesIO()

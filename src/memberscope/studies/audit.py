@@ -62,7 +62,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     del files  # frees the text of all cells
     ready = [(side, *model.prepare(side.x, name=side.where)) for side in (members, nonmembers)]
     ids = sides.record_ids(members, nonmembers)
-    overlap = sides.check_apart(*ids, allowed=config.allow_overlap == "yes")
+    overlap = sides.check_apart(*ids, allowed=config.allow_overlap)
     refuse_copies({"members": ids[0], "nonmembers": ids[1]}, duplicates=config.duplicates)
     reading = ask(model, [(side, prepared) for side, prepared, _ in ready], config, stop)
     target = predictions(reading, members, nonmembers, np.concatenate(ids), extra)

@@ -101,23 +101,19 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
         )
     chosen = [item for item in EXPERIMENTS if config.experiments in ("all", item.name)]
     cast = {role: what for role, what in roles(config).items() if any(role in (item.first, item.second) for item in chosen)}
-    if len(data.shape) == 1 and any(what.model.model == "conv" for what in cast.values()):
-        raise UserError(
-            f"experiments={config.experiments}: one of its models is conv, which needs images, and the records of {data.name} have shape "
-            f"{data.shape}; allowed here: depth, classes"
-        )
+    base = setup.trainer_for(ModelConfig(), config)
+    trainers = {role: base.with_params(**Recipe.of(what.model, config).fields()) for role, what in cast.items()}
+    if len(data.shape) == 1:
+        check_rows(trainers, data, config)
     chosen_data = setup.choose_classes(data, config)
     targets: dict[bool, Target] = {}
-    trainers: dict[str, Trainer] = {}
     request: AuditRequest | None = None
-    base = setup.trainer_for(ModelConfig(), config)
     for role, what in cast.items():
         part, part_config = _share(chosen_data, config, what)
         try:
             request = setup.audit_request(config, classes=part.classes)
             target = targets.setdefault(what.few, setup.target_of(part, part_config))
-            trainers[role] = base.with_params(**Recipe.of(what.model, config).fields())
-            setup.check_trainer(trainers[role], target)
+            setup.check_trainer(trainers[role], target, study="main")
         except UserError as error:
             if not what.few:
                 raise
@@ -141,6 +137,18 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
                     model_audit.train_and_audit(ready, trainers[role], request, child, stop, setting=setting, asked=config)
                 )
     return with_reading(_conclude(config, chosen, found, tracker), said)
+
+
+def check_rows(trainers: Mapping[str, Trainer], data: LabeledData, config: CaseStudyConfig) -> None:
+    """Raise UserError where an experiment has a model that cannot be trained on rows of numbers."""
+    for role, trainer in trainers.items():
+        try:
+            trainer.check(setup.facts_of(data))
+        except UserError:
+            raise UserError(
+                f"experiments={config.experiments}: one of its models is {role}, which needs images, and the records of {data.name} have "
+                f"shape {data.shape}; allowed here: depth, classes"
+            ) from None
 
 
 def _share(part: LabeledData, config: CaseStudyConfig, role: Role) -> tuple[LabeledData, DataConfig]:

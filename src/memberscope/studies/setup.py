@@ -17,7 +17,7 @@ from memberscope.slices import check_names
 from memberscope.training import registry as registry_of_trainers
 from memberscope.training.recipe import Recipe
 from memberscope.training.store import Store
-from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, jobs_for
+from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, jobs_for, require_capability
 
 # ---------------------------------------------------------------------------------------------------------------------------- data
 
@@ -189,8 +189,9 @@ def target_of(data: LabeledData, config: DataConfig) -> Target:
     return Target(data=data, sizes=sizes, noise=noise_share(data, config))
 
 
-def check_trainer(trainer: Trainer, target: Target) -> None:
-    """Raise UserError where the trainer cannot be trained on the target's members, or has nothing to look at by epoch."""
+def check_trainer(trainer: Trainer, target: Target, *, study: str) -> None:
+    """Raise UserError if the trainer cannot be trained on the target's members, or does not let its model be audited by epoch."""
+    require_capability(trainer, "epochs", by=study)
     trainer.check(facts_of(target.data))
     batch = trainer.params.get("batch_size")
     if isinstance(batch, int) and batch > target.sizes.members:

@@ -20,6 +20,7 @@ from typing import Any
 from memberscope.config import Integer, Real, SweepStudyConfig
 from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError, nearest
+from memberscope.installed import require
 from memberscope.sweeps.base import base_of
 from memberscope.sweeps.cells import Builder, Cell, Comparison, Grid, Level
 from memberscope.sweeps.grids import check, equal_audits
@@ -61,8 +62,10 @@ def read_space(path: str) -> tuple[Factor, ...]:
     """The factors of a YAML file.
 
     Raises:
-        UserError: no such file, not YAML, an unknown key (with the nearest), a value that its option does not allow, a reversed range.
+        UserError: PyYAML is not installed; no such file; not YAML; an unknown key (with the nearest); a value that its option does not
+            allow; a reversed range.
     """
+    require("yaml", by=f"space={path}")
     import yaml
 
     try:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from memberscope.errors import UserError
+from memberscope.installed import require
 from memberscope.turns import turn
 
 if TYPE_CHECKING:
@@ -70,12 +71,13 @@ def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
         heartbeat: seconds between two signs of life of a trial's worker.
 
     Raises:
-        UserError: within seconds, if it cannot be reached, written or understood.
+        UserError: within seconds, if it cannot be reached, written or understood, or its driver is not installed.
     """
     import sqlalchemy
     from optuna.exceptions import StorageInternalError
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 
+    _check_driver(url)
     _check_reachable(url)
     if not url.startswith("sqlite") and _keeps_mlflow(url):
         raise UserError(
@@ -156,6 +158,11 @@ def _check_reachable(url: str) -> None:
                 pass
     except (OSError, ValueError) as error:
         raise UserError(f"storage={shown(url)}: does not answer ({error}); allowed: a server that runs") from None
+
+
+def _check_driver(url: str) -> None:
+    if url.startswith(f"{DRIVERS['postgresql']}://"):
+        require("psycopg", by=f"storage={shown(url)}", instead="sqlite:///FILE")
 
 
 def open_study(

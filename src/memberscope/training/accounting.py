@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from memberscope.errors import UserError
+from memberscope.installed import require
 
 Accountant = Literal["pld", "rdp"]
 
@@ -208,6 +209,7 @@ def noise_for_epsilon(
 
 
 def _steps(noise_multiplier: float, sampling_probability: float, steps: int) -> Any:
+    require("dp_accounting", by="epsilon")
     import dp_accounting
 
     step = dp_accounting.PoissonSampledDpEvent(sampling_probability, dp_accounting.GaussianDpEvent(noise_multiplier))

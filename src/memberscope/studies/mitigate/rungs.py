@@ -13,10 +13,12 @@ from memberscope.errors import UserError, nearest
 from memberscope.evidence import Evidence
 from memberscope.predictions import Predictions
 from memberscope.release import parse_release
+from memberscope.training.trainer import Trainer, require_capability
 
 UNDEFENDED = "undefended"
 RELEASE = ("digits", "top", "temperature", "memguard", "label_only")
 RECIPE = ("l2", "dropout", "label_smoothing", "fewer_epochs", "early_stopping")
+PARAMETERS = ("l2", "dropout", "label_smoothing")  # mitigations that are a parameter of the trainer of the same name
 LOOPED = ("adversarial", "adversarial_tuned", "dp")  # trained by a loop of their own, one model after another
 TRAINING = (*RECIPE, *LOOPED)
 ASKED = frozenset({"target", "population", "perturbed_labels"})  # of every rung's models, beside the shadows of some
@@ -147,6 +149,20 @@ def check_attacks(ladder: Sequence[Rung]) -> None:
             raise UserError(
                 f"primary attack {rung.primary} of rung {rung.name}: {reason}, and the rung has none; allowed: another attack"
             )
+
+
+def check_trainer(ladder: Sequence[Rung], trainer: Trainer) -> None:
+    """Raise UserError for a mitigation in training that the trainer cannot make: a capability or a parameter that it lacks."""
+    capabilities = {
+        "early_stopping": ("epochs",), "adversarial": ("epochs", "adversarial"), "adversarial_tuned": ("epochs", "adversarial"),
+        "dp": ("epochs", "private"),
+    }  # fmt: skip
+    for rung in ladder:
+        require_capability(trainer, *capabilities.get(rung.training, ()), by=rung.name)
+        parameter = rung.training if rung.training in PARAMETERS else "epochs"
+        if rung.training != UNDEFENDED and parameter not in trainer.params:
+            has = ", ".join(trainer.params) or "none"
+            raise UserError(f"{rung.name}: needs a trainer with the parameter {parameter}; {trainer.name} has {has}")
 
 
 def check_releases(ladder: Sequence[Rung], *, classes: int) -> None:

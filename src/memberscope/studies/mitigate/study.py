@@ -28,7 +28,7 @@ from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.mitigate.answer import RungAudit, conclude
 from memberscope.studies.mitigate.models import TARGET, MitigatedModels, SeedSplit, number, promised, train_mitigated
-from memberscope.studies.mitigate.rungs import Rung, check_attacks, check_releases, rungs
+from memberscope.studies.mitigate.rungs import Rung, check_attacks, check_releases, check_trainer, rungs
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.trainer import Trainer
@@ -64,6 +64,7 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
     data = setup.choose_classes(setup.load_data(config, each_once=True), config)
     trainer = setup.trainer_for(config, config)
     trainer.check(setup.facts_of(data))
+    check_trainer(ladder, trainer)
     check_releases(ladder, classes=data.classes)
     names = attack_names(ladder)
     check_attacks(ladder)
@@ -109,7 +110,7 @@ def prepare(data: LabeledData, config: MitigateConfig, seed: int) -> SeedSplit:
     members = setup.members_of(data, config, parts=4)
     plan = make_shadow_plan(
         data.y, design="half", members=members, population=3 * LEAST_PART, shadows=max(2, config.shadows), targets=1,
-        coin_flips=config.coin_flips == "yes", seed=seed,
+        coin_flips=config.coin_flips, seed=seed,
     )  # fmt: skip
     outside = np.setdiff1d(np.arange(len(data)), plan.records)
     parts = np.array_split(seeds.stream(seed, "mitigate", "outside").permutation(outside), 3)

@@ -77,7 +77,7 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     rotated = rotation.rotated_attacks(names)
     elsewhere = audit_from_elsewhere(report, other, trainer, config, tracker, stop) if other else None
     means, judged = rotate_targets(outputs, rotated, config, tracker, stop)
-    fidelity = measure_fidelity(outputs, trainer, config, tracker, stop) if config.fidelity == "yes" else None
+    fidelity = measure_fidelity(outputs, trainer, config, tracker, stop) if config.fidelity else None
     return with_reading(conclude(config, outputs, report, elsewhere, means, judged, fidelity, tracker), said)
 
 
@@ -87,7 +87,7 @@ def plan_for(data: LabeledData, config: ShadowStudyConfig) -> ShadowPlan:
     members = setup.members_of(data, config, parts=blocks + 1)
     return make_shadow_plan(
         data.y, design=config.design, members=members, population=config.population, shadows=config.shadows, targets=config.targets,
-        coin_flips=config.coin_flips == "yes", seed=config.seed,
+        coin_flips=config.coin_flips, seed=config.seed,
     )  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def _go_on(
     if waiting:
         job = Job(
             url=url, study=name, heartbeat=config.heartbeat, data=str(save_data(data, make_folder(folder) / "data")),
-            log_models=config.log_models == "yes",
+            log_models=config.log_models,
         )  # fmt: skip
         train(job, queue, config, tracker, stop)
     with Waiting(f"sweep: drawing conclusions from {name}"):

@@ -48,7 +48,7 @@ def chain_of(model: keras.Model) -> tuple[list[keras.layers.Layer], str]:
         return chain, f"model {model.name!r} is not built of layers that follow one another from one input"
     before = model.inputs[0]
     for layer in chain:
-        follows = bool(layer.inbound_nodes) and layer.input is before
+        follows = bool(layer._inbound_nodes) and layer.input is before
         if not follows:
             return chain, f"layer {layer.name!r} takes more than the layer before it, or is used more than once"
         if fault := _fault(layer):
@@ -65,7 +65,7 @@ def _fault(layer: keras.layers.Layer) -> str:
         return ""
     if kind is not _layers.Conv2D:
         return f"is a {kind.__name__}; allowed: Dense, Conv2D and layers without weights that treat each example by itself"
-    if layer.groups != 1 or layer.data_format != "channels_last" or None in layer.input_shape[1:]:
+    if layer.groups != 1 or layer.data_format != "channels_last" or None in tuple(layer.input.shape[1:]):
         return "is a Conv2D with groups, channels first or unknown sizes"
     return ""
 
@@ -94,7 +94,9 @@ def clipped_sum(
         raise UserError(f"clipping={clipping}: unknown; allowed: {', '.join(CLIPPINGS)}")
     if not 0 < clip_norm < float("inf"):
         raise UserError(f"clip_norm={clip_norm:g}: allowed is above 0")
-    for layer in model.submodules:
+    for (
+        layer
+    ) in model._flatten_layers():  # with those inside others; Keras 2 and 3 both have it, and no public way that is the same
         if isinstance(layer, _layers.BatchNormalization) and layer.trainable:
             raise UserError(
                 f"model: layer {layer.name!r} normalizes over the batch, which mixes examples; allowed with DP-SGD: frozen, or none"
@@ -160,8 +162,8 @@ def _fast(chain: list[keras.layers.Layer], variables: list[tf.Variable], factors
         deltas = tape.gradient(losses, [linear for _, _, linear in saved])
         parts = [part for (layer, inputs, _), delta in zip(saved, deltas, strict=True) for part in _parts(layer, inputs, delta)]
         factors = factors_of(tf.add_n([part.squares for part in parts]), mask)
-        sums = {part.variable.ref(): part.summed(factors) for part in parts}
-        return [sums[variable.ref()] for variable in variables]
+        sums = {id(part.variable): part.summed(factors) for part in parts}
+        return [sums[id(variable)] for variable in variables]
 
     return total
 

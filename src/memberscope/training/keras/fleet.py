@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from memberscope.cores import cores
 from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError
+from memberscope.installed import require
 from memberscope.interrupt import StopFlag
 from memberscope.plans.split import Index
 from memberscope.progress import Progress
@@ -161,10 +162,11 @@ def train_fleet(
 
     Raises:
         UserError: nothing to train; a recipe that the records cannot carry; a store that cannot be written, or that differs from what is
-            asked where reuse is forced; a scheduler that cannot be reached; workers that die again and again.
+            asked where reuse is forced; a scheduler that cannot be reached; workers that die again and again; no TensorFlow.
         Interrupted: `stop` was set.
     """
     _check(data, members, recipe, seeds, workers)
+    require("tensorflow", by="training")
     work = KerasSpec(recipe=recipe, scale=data.scale, classes=data.classes).work(data.x, data.y)
     units = split(recipe, members, seeds, input_shape=data.shape, classes=data.classes)
     names = store.plan(label, *_facts(data, recipe, units)) if store else []
