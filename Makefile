@@ -46,8 +46,8 @@ run: setup  ## the case study on the embedded data, as an MLflow run (ARGS="-P d
 	@$(BIN)/mlflow run . --experiment-name $(EXPERIMENT) --env-manager local $(ARGS)
 
 # a worker a core; one that is done takes tests over from another
-test: setup  ## the tests, on every core
-	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+test: setup  ## the tests, on every core, but for those that run a whole notebook (ARGS="-m notebook"; .ci/run has all)
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not notebook" $(ARGS)
 
 test-fast: setup  ## the tests that neither train nor start a process
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)

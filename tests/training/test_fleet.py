@@ -133,12 +133,21 @@ np.save({folder!r} + "/logits.npy", fleet.outputs(DATA.x, models=[2, 0, 1]))
 """
 
 
-def test_conv_models_in_threads_come_out_as_those_of_processes(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def by_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of three models that two processes trained; each takes the time in which TensorFlow is imported."""
+    folder = tmp_path_factory.mktemp("processes")
+    fleet = _fleet(3, CONV, workers=2, store=Store(folder))
+    assert (fleet.reused, fleet.trained) == (0, 3)
+    return folder
+
+
+def test_conv_models_in_threads_come_out_as_those_of_processes(tmp_path: Path, by_processes: Path) -> None:
     """Byte for byte: both keep to one thread a kernel."""
     code = THREADS.format(here=str(Path(__file__).parent), folder=str(tmp_path))
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    fleet = _fleet(3, CONV, workers=2)
+    fleet = _fleet(3, CONV, store=Store(by_processes, reuse="force"))
     threads = _fleet(3, CONV, store=Store(tmp_path, reuse="force"))
     assert (threads.reused, threads.trained) == (3, 0)
     assert _same(fleet, threads)
@@ -276,11 +285,11 @@ def test_a_fleet_killed_midway_and_rerun_equals_an_undisturbed_one(
 # ---- worker processes
 
 
-def test_conv_models_train_in_processes_as_one_would_alone() -> None:
+def test_conv_models_train_in_processes_as_one_would_alone(by_processes: Path) -> None:
     from memberscope.training.keras.fit import fit, to_tensor
 
-    fleet = _fleet(2, CONV, workers=1)
-    for k, members in enumerate(_members(2)):
+    fleet = _fleet(3, CONV, store=Store(by_processes, reuse="force"))
+    for k, members in enumerate(_members(3)):
         model = CONV.build(input_shape=DATA.shape, classes=3, seed=k)
         curves = fit(
             model, to_tensor(DATA.x), DATA.y, members, scale=255.0, epochs=2, batch_size=32, learning_rate=0.001, seed=k,
@@ -292,14 +301,14 @@ def test_conv_models_train_in_processes_as_one_would_alone() -> None:
         np.testing.assert_allclose(fleet.outputs(DATA.x)[k], model(DATA.x.astype(np.float32) / 255).numpy(), atol=1e-4)
 
 
-def test_a_fleet_asked_again_builds_no_further_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fleet_asked_again_builds_no_further_model(monkeypatch: pytest.MonkeyPatch, by_processes: Path) -> None:
     """A climb asks thousands of times; each type of record has a program of its own, and all keep to the weights that are asked for."""
     monkeypatch.setattr("memberscope.training.keras.fleet.has_a_thread_each", lambda: False)
-    fleet, built = _fleet(2, CONV, workers=1), []
+    fleet, built = _fleet(3, CONV, store=Store(by_processes, reuse="force")), []
     model = KerasFleet.native
     monkeypatch.setattr(KerasFleet, "native", lambda fleet, k: built.append(k) or model(fleet, k))
     first, real = fleet.outputs(DATA.x), DATA.x.astype(np.float32) / 255
-    for models in ([1], [0], [0], [1, 0]):
+    for models in ([1], [0], [0], [2, 0]):
         np.testing.assert_array_equal(fleet.outputs(DATA.x[:7], models=models), first[models, :7])
         np.testing.assert_allclose(fleet.outputs(real, models=models), first[models], atol=1e-5)
     assert len(built) == 2  # of bytes and of real numbers, in one thread
