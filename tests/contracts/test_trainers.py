@@ -16,7 +16,8 @@ from memberscope.datasets import LabeledData
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
 from memberscope.studies import setup
-from memberscope.studies.mitigate import rungs
+from memberscope.studies.mitigate import models, rungs
+from memberscope.studies.mitigate import study as mitigate
 from memberscope.studies.shadow import study
 from memberscope.tracking import MemoryTracker
 from memberscope.training.keras.trainer import KerasTrainer
@@ -255,3 +256,21 @@ def test_studies_that_audit_by_epoch_say_what_they_need() -> None:
     setup.check_trainer(TRAINERS["keras"](), target, study="train")
     with pytest.raises(UserError, match="train: needs a trainer with epochs; neighbour offers nothing beside training"):
         setup.check_trainer(NeighbourTrainer(), target, study="train")  # type: ignore[arg-type]
+
+
+def test_what_is_kept_of_one_trainer_is_not_another_ones(tmp_path: Any) -> None:
+    """The files of mitigated models and of climbs are named by all that decides them, the trainer's own facts among it."""
+    data = _data(480)
+    config = MitigateConfig(store=str(tmp_path), members=60, label_noise=0.0)
+    split = mitigate.prepare(data, config, 0)
+    ours = NeighbourTrainer()
+
+    class Theirs(NeighbourTrainer):
+        def signature(self) -> Mapping[str, object]:
+            return {"trainer": "theirs", **self.params}
+
+    kept = [models.kept_at("undefended", split, one, config, shadows=True) for one in (ours, Theirs(), NeighbourTrainer())]  # type: ignore[arg-type]
+    assert kept[0] == kept[2] != kept[1]
+    plan = study.plan_for(data, ShadowStudyConfig(shadows=4, targets=1, members=60))
+    climbs = [study.climbs_at(data, plan, one, ShadowStudyConfig(store=str(tmp_path))) for one in (ours, Theirs())]  # type: ignore[arg-type]
+    assert climbs[0] != climbs[1]

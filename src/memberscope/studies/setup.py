@@ -9,6 +9,7 @@ from pathlib import Path
 from memberscope.attacks import registry
 from memberscope.audit.run import check_engine, resolve_attacks, resolve_primary, tfp_slicings
 from memberscope.config import AuditConfig, DataConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
+from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, Sizes, duplicates, load_dataset
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
@@ -74,7 +75,7 @@ def trainer_for(model: ModelConfig, train: TrainConfig) -> Trainer:
 
 def trainer_of(recipe: Recipe) -> Trainer:
     """The built-in trainer of a recipe."""
-    return registry_of_trainers.make(registry_of_trainers.KERAS, recipe)
+    return registry_of_trainers.make(BUILT_IN_TRAINER, recipe)
 
 
 def facts_of(data: LabeledData, *, members: int | None = None) -> DataFacts:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DATABASE = "studies.db"
 SPACE = "space"  # the study attribute that holds what its trials are made of
+FORMAT_KEY, FORMAT = "format", 1  # of what a study keeps of its trials; to be raised when a change makes older results differ
 TIMEOUT_SECONDS = 5  # for the first check that a server answers
 PATIENCE_SECONDS = 60  # how long a writer waits for other writers, or for a busy server that answered before
 GRACE_HEARTBEATS = 3  # after so many missed heartbeats a trial's worker is taken for dead
@@ -196,6 +197,14 @@ def open_study(
             study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
     text = json.dumps(space, sort_keys=True)
     kept = study.user_attrs.get(SPACE)
+    written = study.user_attrs.get(FORMAT_KEY)
+    if (written or 1) != FORMAT:  # the first version wrote none
+        raise UserError(
+            f"study={name}: the storage holds a study of that name in format {written}, and this version has format {FORMAT}; "
+            "allowed: another name or another storage"
+        )
+    if written is None:
+        study.set_user_attr(FORMAT_KEY, FORMAT)
     if kept is None:  # new, or its maker died between two statements
         study.set_user_attr(SPACE, text)
     elif kept != text:

@@ -16,7 +16,6 @@ from memberscope.cores import cores
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 
-MODULE = "memberscope.sweep_worker"
 READY = ".ready"  # a worker puts a file of this suffix beside its job's once it can claim trials
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 30.0  # for a worker to give its trial back
@@ -76,12 +75,13 @@ class Worker:
                     shown = len(self.lines)
 
 
-def run_workers(jobs: Sequence[Path], stop: StopFlag, *, on_poll: Callable[[int], None]) -> None:
+def run_workers(jobs: Sequence[Path], stop: StopFlag, *, module: str, on_poll: Callable[[int], None]) -> None:
     """Run a worker process a job file, and wait for all of them.
 
     Args:
-        jobs: see `memberscope.sweep_worker`.
+        jobs: a file per worker, which says what it is to do.
         stop: asks the workers to give back what they have.
+        module: the program of a worker, which is given its job's file.
         on_poll: called twice a second with how many workers are still starting.
 
     Raises:
@@ -94,7 +94,7 @@ def run_workers(jobs: Sequence[Path], stop: StopFlag, *, on_poll: Callable[[int]
     def begin(job: Path) -> Worker:
         job.with_suffix(READY).unlink(missing_ok=True)
         process = subprocess.Popen(
-            [sys.executable, "-m", MODULE, str(job)], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            [sys.executable, "-m", module, str(job)], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, errors="replace",
         )  # fmt: skip
         return Worker(job=job, process=process)
