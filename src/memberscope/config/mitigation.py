@@ -18,7 +18,7 @@ class MitigateConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
         2,
         check=Integer(low=1, high=256),
         group="model",
-        help="number of hidden layers (conv: of convolutions with pooling; dense: one layer more)",
+        help="number of hidden layers, or of convolutions with pooling; a dense model has one layer more",
     )
     width: int = option(256, check=Integer(low=1, high=65536), group="model", help="units of each hidden dense layer")
     mitigations: str = option(

@@ -109,7 +109,7 @@ class ModelConfig(Config):
         3,
         check=Integer(low=1, high=256),
         group="model",
-        help="number of hidden layers (conv: of convolutions with pooling; dense: one layer more)",
+        help="number of hidden layers, or of convolutions with pooling; a dense model has one layer more",
     )
     width: int = option(64, check=Integer(low=1, high=65536), group="model", help="units of each hidden dense layer")
     widths: str = option(
