@@ -16,7 +16,7 @@ from memberscope.datasets import LabeledData
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
 from memberscope.studies import setup
-from memberscope.studies.mitigate import models, rungs
+from memberscope.studies.mitigate import mitigations, models
 from memberscope.studies.mitigate import study as mitigate
 from memberscope.studies.shadow import study
 from memberscope.tracking import MemoryTracker
@@ -244,10 +244,10 @@ def test_a_shadow_study_runs_on_a_trainer_of_someone_elses(tmp_path: Any, monkey
     ],
 )
 def test_a_mitigation_that_the_trainer_cannot_make_is_refused_before_anything_trains(name: str, line: str) -> None:
-    ladder = rungs.rungs(MitigateConfig(mitigations=name))
-    rungs.check_trainer(ladder, KerasTrainer(recipe=Recipe()))
+    chosen = mitigations.mitigations_of(MitigateConfig(mitigations=name))
+    mitigations.check_trainer(chosen, KerasTrainer(recipe=Recipe()))
     with pytest.raises(UserError, match=line):
-        rungs.check_trainer(ladder, NeighbourTrainer())  # type: ignore[arg-type]
+        mitigations.check_trainer(chosen, NeighbourTrainer())  # type: ignore[arg-type]
 
 
 def test_studies_that_audit_by_epoch_say_what_they_need() -> None:

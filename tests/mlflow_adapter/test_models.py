@@ -37,7 +37,7 @@ def test_a_registered_scikit_learn_model_is_asked_for_probabilities(
     assert cli.main(["audit", "--model_uri=models:/churn/1", *FILES]) == 0
     said = capsys.readouterr().out
     run = last_run(laboratory)
-    assert "Asked through `predict_proba` (sklearn); output read as **probs**" in said
+    assert "The model was queried through `predict_proba` (sklearn); its output was read as **probs**" in said
     assert "Accuracy: 0.99" in said
     assert run.info.run_name == "audit-churn-1"
     assert run.data.params["model.output"] == "probs"
@@ -499,4 +499,4 @@ def test_a_signature_that_says_nothing_is_none(laboratory: Any, columns: list[st
     signature = ModelSignature(inputs=Schema([ColSpec(type=AnyType())]))  # MLflow's default where it cannot infer one
     uri = laboratory.log(mlflow.sklearn, model, signature=signature, serialization_format="cloudpickle")
     assert cli.main(["audit", f"--model_uri={uri}", *FILES]) == 0
-    assert "Asked through `predict_proba`" in capsys.readouterr().out
+    assert "queried through `predict_proba`" in capsys.readouterr().out

@@ -80,10 +80,10 @@ def test_a_file_cut_short_is_refused_with_its_name(tmp_path: Path) -> None:
 def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     one, two = _filled(tmp_path)
     shutil.copy(tmp_path / f"{one}.npz", tmp_path / f"{two}.npz")
-    with pytest.warns(UserWarning, match="belongs to something else"):
+    with pytest.warns(UserWarning, match="belongs to another model"):
         assert Store(tmp_path).load(two) is None
     np.savez(tmp_path / f"{two}.npz", **ARRAYS)
-    with pytest.warns(UserWarning, match="belongs to something else"):
+    with pytest.warns(UserWarning, match="belongs to another model"):
         assert Store(tmp_path).load(two) is None
 
 
@@ -116,7 +116,7 @@ def test_force_takes_the_same_facts_and_names_others(tmp_path: Path) -> None:
     assert forced.plan("shadows", COMMON, EACH[:1]) == names[:1]
     changed = {**COMMON, "recipe": {"learning_rate": 0.01, "widths": [64, 32]}, "data": "e" * 64}
     with pytest.raises(
-        UserError, match=r"reuse=force: .* made otherwise: other data; learning_rate was 0.001, is 0.01; allowed"
+        UserError, match=r"reuse=force: .* written with other settings: other data; learning_rate was 0.001, is 0.01; allowed"
     ):
         forced.plan("shadows", changed, EACH)
     with pytest.raises(UserError, match="model 1: seed was 1, is 7"):
