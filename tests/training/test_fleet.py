@@ -24,7 +24,7 @@ from memberscope.training.execution import dask as cluster
 from memberscope.training.execution import local
 from memberscope.training.keras.fleet import KerasFleet, train_fleet
 from memberscope.training.keras.groups import GROUP, a_thread_each, group_size, has_a_thread_each, split
-from memberscope.training.keras.weights import Curves, TrainedModel
+from memberscope.training.keras.weights import TrainedModel, TrainingCurves
 from memberscope.training.recipe import Recipe
 from memberscope.training.store import Store
 
@@ -333,7 +333,7 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         if unit.positions == (3,) and not Path(marker).exists():
             Path(marker).touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        curves = Curves(loss=np.zeros(2), accuracy=np.full(2, unit.seeds[0]))
+        curves = TrainingCurves(loss=np.zeros(2), accuracy=np.full(2, unit.seeds[0]))
         return [TrainedModel(weights=[np.float32([unit.positions[0]])], curves=curves)]
 
     monkeypatch.setattr(local, "work_on", work_on)
@@ -350,7 +350,7 @@ def test_a_task_that_always_kills_its_worker_ends_in_a_clear_error(tmp_path: Pat
     def work_on(unit: Any, folder: Any) -> list[TrainedModel]:
         if unit.positions == (1,):
             os.kill(os.getpid(), signal.SIGKILL)
-        return [TrainedModel(weights=[np.zeros(1, np.float32)], curves=Curves(loss=np.zeros(2), accuracy=np.zeros(2)))]
+        return [TrainedModel(weights=[np.zeros(1, np.float32)], curves=TrainingCurves(loss=np.zeros(2), accuracy=np.zeros(2)))]
 
     monkeypatch.setattr(local, "work_on", work_on)
     start = time.monotonic()

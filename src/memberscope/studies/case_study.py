@@ -24,7 +24,7 @@ from memberscope.studies import model_audit, setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.model_audit import leakage_table
 from memberscope.studies.result import StudyResult
-from memberscope.studies.setup import AuditRequest, Target
+from memberscope.studies.setup import AuditRequest, TargetSettings
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.recipe import Recipe
 from memberscope.training.trainer import Trainer
@@ -108,7 +108,7 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
     if len(data.shape) == 1:
         check_rows(trainers, data, config)
     chosen_data = setup.choose_classes(data, config)
-    targets: dict[bool, Target] = {}
+    targets: dict[bool, TargetSettings] = {}
     request: AuditRequest | None = None
     for name, role in chosen_roles.items():
         part, part_config = _share(chosen_data, config, role)

@@ -145,7 +145,7 @@ def audit_request(config: AuditConfig, *, classes: int) -> AuditRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
+class TargetSettings:
     """The data on which one target is trained and audited; its split and label noise follow from a seed.
 
     Attributes:
@@ -182,15 +182,15 @@ class Prepared:
     seed: int
 
 
-def target_of(data: LabeledData, config: DataConfig) -> Target:
+def target_of(data: LabeledData, config: DataConfig) -> TargetSettings:
     """The data and sizes of a target; UserError if the sizes do not fit."""
     sizes = resolve_sizes(
         available=len(data), members=config.members, nonmembers=config.nonmembers, validation=config.validation, defaults=data.sizes
     )  # fmt: skip
-    return Target(data=data, sizes=sizes, noise=noise_share(data, config))
+    return TargetSettings(data=data, sizes=sizes, noise=noise_share(data, config))
 
 
-def check_trainer(trainer: Trainer, target: Target, *, study: str) -> None:
+def check_trainer(trainer: Trainer, target: TargetSettings, *, study: str) -> None:
     """Raise UserError if the trainer does not accept the target's data, if a batch would be larger than the set of members, or if the model
     cannot be audited after each epoch, which `study` does.
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from memberscope.metrics import LOW_BUDGET, Verdict, rate_name, verdicts
-from memberscope.sweeps.cells import Comparison, Grid, Level, LevelValue
+from memberscope.sweeps.cells import Grid, Level, LevelComparison, LevelValue
 from memberscope.sweeps.matching import reach, read_at
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Effect:
     """A level of a factor against the first, in one figure.
 
     Attributes:
-        factor, control: see `Comparison`.
+        factor, control: see `LevelComparison`.
         figure: which.
         level, against: the two values.
         headline: whether this is the factor's effect: the last against the first of an ordered factor, each against the
@@ -73,7 +73,7 @@ class Effect:
     differences: Mapping[int, float] = field(default_factory=dict)
 
 
-def level_values(comparison: Comparison, results: Sequence[Result], figure: str) -> dict[LevelValue, dict[int, float]]:
+def level_values(comparison: LevelComparison, results: Sequence[Result], figure: str) -> dict[LevelValue, dict[int, float]]:
     """The figure by level and seed. Seeds that lack a cell of any level are left out, so that all levels have the same seeds.
 
     Where the comparison is matched, every level is read at the value of its training curve that all levels reach for that seed.
@@ -90,7 +90,7 @@ def level_values(comparison: Comparison, results: Sequence[Result], figure: str)
     return found
 
 
-def _matched_level(comparison: Comparison, index: Mapping[tuple[str, int], Result], seed: int) -> float:
+def _matched_level(comparison: LevelComparison, index: Mapping[tuple[str, int], Result], seed: int) -> float:
     if not comparison.matched:
         return 0.0
     curves = [
@@ -148,7 +148,7 @@ def effects(grid: Grid, results: Sequence[Result], figures: Sequence[str], *, ma
     return found
 
 
-def _headline(comparison: Comparison, level: Level) -> bool:
+def _headline(comparison: LevelComparison, level: Level) -> bool:
     return not comparison.ordered or level == comparison.levels[-1]
 
 

@@ -92,7 +92,7 @@ class Level:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class LevelComparison:
     """A factor's levels with all else held as `control` says; the first level is what the others are compared with.
 
     Attributes:
@@ -126,7 +126,7 @@ class Grid:
 
     name: str
     cells: Mapping[str, Cell]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[LevelComparison, ...]
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def settings(self) -> dict[str, dict[str, LevelValue]]:
@@ -160,7 +160,7 @@ class Grid:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
         comparisons = [
-            Comparison(
+            LevelComparison(
                 **{**item, "levels": tuple(Level(**{**level, "cells": tuple(level["cells"])}) for level in item["levels"])}
             )
             for item in values["comparisons"]
@@ -176,7 +176,7 @@ class Builder:
         """An empty grid of that name."""
         self.name = name
         self._cells: dict[str, Cell] = {}
-        self._comparisons: list[Comparison] = []
+        self._comparisons: list[LevelComparison] = []
         self._notes: dict[str, str] = {}
 
     def cell(self, name: str, cell: Cell) -> str:
@@ -195,10 +195,10 @@ class Builder:
         """Add a comparison of a cell a level."""
         short = control.replace("_", "-")
         levels = tuple(Level(value=value, cells=(self.cell(f"{short}-{value}", cell),)) for value, cell in cells.items())
-        self.add(Comparison(factor=factor, control=control, levels=levels, matched=matched), note=note)
+        self.add(LevelComparison(factor=factor, control=control, levels=levels, matched=matched), note=note)
         return levels
 
-    def add(self, comparison: Comparison, *, note: str) -> None:
+    def add(self, comparison: LevelComparison, *, note: str) -> None:
         """Add a comparison of cells that are there."""
         self._comparisons.append(comparison)
         self._notes[comparison.control] = note

@@ -21,7 +21,7 @@ from memberscope.training.execution.work import Unit
 from memberscope.training.keras.forward import ForwardPasses
 from memberscope.training.keras.groups import KerasSpec, has_a_thread_each, split
 from memberscope.training.keras.versions import versions
-from memberscope.training.keras.weights import Curves, TrainedModel
+from memberscope.training.keras.weights import TrainedModel, TrainingCurves
 from memberscope.training.recipe import Recipe
 from memberscope.training.store import Store, digest
 from memberscope.training.trainer import Execution
@@ -216,4 +216,4 @@ def _to_arrays(model: TrainedModel) -> Mapping[str, NDArray[Any]]:
 
 def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> TrainedModel:
     weights = [arrays[key] for key in sorted(arrays) if key.startswith("weight_")]
-    return TrainedModel(weights=weights, curves=Curves(loss=arrays["loss"], accuracy=arrays["accuracy"]))
+    return TrainedModel(weights=weights, curves=TrainingCurves(loss=arrays["loss"], accuracy=arrays["accuracy"]))
