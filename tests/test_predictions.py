@@ -61,7 +61,7 @@ BAD = {
     "labels low": (lambda a: {"labels": a["labels"] - 1}, "labels: smallest value -1"),
     "labels float": (lambda a: {"labels": a["labels"] * 1.0}, "labels: dtype float64; allowed are integers"),
     "labels rank": (lambda a: {"labels": a["labels"][:, None]}, r"labels: 2 axes, shape \(40, 1\)"),
-    "labels length": (lambda a: {"labels": a["labels"][:5]}, r"labels: shape \(5,\); the other arrays ask for \(40,\)"),
+    "labels length": (lambda a: {"labels": a["labels"][:5]}, r"labels: shape \(5,\); the other arrays require \(40,\)"),
     "labels none": (lambda a: {"labels": None}, "labels: missing; only loss_nats or entropy_nats alone"),
     "member int": (lambda a: {"member": a["member"].astype(int)}, "member: dtype int64; allowed is bool"),
     "member all": (lambda a: {"member": np.ones(N, bool)}, "member: all True; allowed is at least one member"),
@@ -279,7 +279,9 @@ def test_evidence_checks_lengths_and_classes_and_selects_what_is_aligned(arrays:
     assert part.augmented is not None
     assert part.augmented.shape == (3, N // 2, 2, C)
     assert Evidence(target=target, shadows=own_pool).select(half).shadows is own_pool
-    with pytest.raises(UserError, match=r"gradients: shape \(3, 7\); axis 0 must have the target's 40 records"):
+    with pytest.raises(
+        UserError, match=r"gradients: shape \(3, 7\); axis 0 must have length 40, the number of the target's records"
+    ):
         Evidence(target=target, gradients=np.zeros((3, 7)))
     wide = ShadowPredictions(logits=np.zeros((2, N, 5)), labels=arrays["labels"], member=member)
     assert not Evidence(target=target, shadows=wide).same_classes  # of another data set

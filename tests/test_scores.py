@@ -38,5 +38,5 @@ def test_ranks_give_every_figure_that_scores_give(tmp_path: Path) -> None:
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.zeros(3))
-    with pytest.raises(UserError, match="no scores of an audit"):
+    with pytest.raises(UserError, match="not the scores of an audit"):
         KeptScores.load(tmp_path / "x.npz")

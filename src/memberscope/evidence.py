@@ -1,6 +1,6 @@
-"""All that an attack may ask for: the target's predictions, and what else an attacker went and got.
+"""All inputs of attacks: the target's predictions, and whatever else an attacker has obtained.
 
-Every query to a model is made before an attack runs; an attack is a pure function of this.
+Every query to a model is made before an attack runs; an attack is a pure function of this evidence.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Index = NDArray[np.intp]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trajectories:
-    """Losses of each record along a training: of the target's records, and of a shadow model's, whose membership is known.
+    """Losses of each record over the course of a training: for the target's records, and for a shadow model's, whose membership is known.
 
     Attributes:
-        target: (n, steps) losses in nats of the target's n records, one a step of a (distilled) training, the model itself last.
-        shadow: (m, steps) the same of a shadow model, over records of its own.
-        shadow_labels: (m,) ints, their classes.
-        shadow_member: (m,) bool, was the shadow model trained on them?
+        target: (n, steps) losses in nats of the target's n records, one per step of a (distilled) training; the model itself comes last.
+        shadow: (m, steps) the same for a shadow model, over its own records.
+        shadow_labels: (m,) ints, the classes of these records.
+        shadow_member: (m,) bool, whether the shadow model was trained on them.
 
     Raises:
-        UserError: shapes that do not fit, values that are not finite, a shadow without members or without non-members.
+        UserError: shapes that do not match, values that are not finite, a shadow without members or without non-members.
     """
 
     target: Array
@@ -60,7 +60,7 @@ class Trajectories:
         return len(self.target)
 
     def select(self, index: Array) -> Trajectories:
-        """Some of the target's records; the shadow's stay."""
+        """Select some of the target's records; the shadow's records all stay."""
         return replace(self, target=self.target[index])
 
 
@@ -78,19 +78,19 @@ def _check_table(name: str, array: Array) -> None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evidence:
-    """All that an attack may ask for; everything but the target is optional, and an attack without what it needs is skipped.
+    """All inputs of attacks. Everything except the target is optional; an attack is skipped if something that it needs is absent.
 
     Attributes:
         target: the audited model's predictions, n records.
-        shadows: models that imitate the target, over a pool of records. Where `record_ids` tell that the pool holds the target's own
-            records, `places` says at which positions, and attacks that calibrate record by record can run. Shadows of another data set
-            may have another number of classes; they must not share record_ids with the target.
+        shadows: models that imitate the target, over a pool of records. Where `record_ids` show that the pool contains the target's own
+            records, `places` gives their positions, and attacks that calibrate record by record can run. Shadows of another data set may
+            have a different number of classes; they must not share record_ids with the target.
         population: (1 + n_models) models, the target first, over p records that none of them was trained on.
-        population_inputs: (p, ...) what the models were shown there; the target's own are in `target.inputs`.
+        population_inputs: (p, ...) the inputs of the population's records; those of the target's records are in `target.inputs`.
         augmented: (1 + n_models, n, queries, classes) logits of augmented copies of the target's records, the target first.
         trajectories: losses along (distilled) trainings of the target and of a shadow model.
-        gradients: (n, layers) norms of the loss's gradient by layer, of the target.
-        perturbed_labels: (n, queries), the classes published for perturbed copies of the target's records.
+        gradients: (n, layers) norms of the gradient of the target's loss, by layer.
+        perturbed_labels: (n, queries), the classes that the target predicts for perturbed copies of its records.
     """
 
     target: Predictions
@@ -112,7 +112,9 @@ class Evidence:
             check_in_place(name, array)
             array = frozen_view(name, array)
             if array.ndim <= axis or array.shape[axis] != n:
-                raise UserError(f"{name}: shape {array.shape}; axis {axis} must have the target's {n} records")
+                raise UserError(
+                    f"{name}: shape {array.shape}; axis {axis} must have length {n}, the number of the target's records"
+                )
             if name != "augmented":
                 _check_table(name, array)
             object.__setattr__(self, name, array)
@@ -123,7 +125,7 @@ class Evidence:
         if self.shadows is not None and not self.same_classes and self._share_records:
             raise UserError(
                 f"shadows: {self.shadows.n_classes} classes; the target has {self.target.n_classes}, and some record_ids are in both; "
-                "allowed: as many classes, or shadows of another data set, with record_ids of its own or none"
+                "allowed: the same number of classes, or shadows of another data set, with their own record_ids or none"
             )
         if self.population is not None and self.population.member.any():
             raise UserError("population: some records are members; allowed are records that no model was trained on")
@@ -145,7 +147,7 @@ class Evidence:
                 raise UserError(f"{name}: {count} models; allowed is the target and the {self.shadows.n_models} shadows")
 
     def _check_apart(self) -> None:
-        """Raise UserError where the population holds records that the target or a shadow was trained on, as far as ids tell."""
+        """Raise UserError where the population contains records on which the target or a shadow was trained, as far as ids show."""
         if self.population is None or self.population.record_ids is None:
             return
         ids = self.population.record_ids
@@ -162,13 +164,13 @@ class Evidence:
                 )
 
     def _same_classes(self, part: ShadowPredictions) -> bool:
-        """False only where both say scores by class, and of different numbers of classes."""
+        """False only where both have scores by class, with different numbers of classes."""
         known = {each.n_classes for each in (self.target, part) if each.form in ("logits", "probs")}
         return len(known) < 2
 
     @property
     def same_classes(self) -> bool:
-        """Have the shadows the target's number of classes? Those of another data set may have another (Salem et al. 2019)."""
+        """Whether the shadows have the target's number of classes; those of another data set may not (Salem et al. 2019)."""
         return self.shadows is None or self._same_classes(self.shadows)
 
     @property
@@ -179,7 +181,7 @@ class Evidence:
 
     @cached_property
     def places(self) -> Index | None:
-        """(n,) where each of the target's records stands among the shadows' records; None unless all do."""
+        """(n,) the position of each of the target's records among the shadows' records; None unless all are there."""
         if self.shadows is None or self.shadows.record_ids is None or self.target.record_ids is None:
             return None
         ours, theirs = self.target.record_ids, self.shadows.record_ids
@@ -192,12 +194,13 @@ class Evidence:
 
     @property
     def aligned(self) -> bool:
-        """Do the shadows speak of the target's own records, among others perhaps?"""
+        """Whether the shadows' pool contains all of the target's own records, possibly among others."""
         return self.places is not None
 
     @cached_property
     def shadow_pool(self) -> ShadowPredictions | None:
-        """The shadows on the records that they learn membership from: those that are not the target's, or all if all are."""
+        """The shadows on the records from which attacks learn membership: those that are not the target's, or all where there are no
+        others."""
         if self.shadows is None or self.places is None:
             return self.shadows
         own = np.ones(len(self.shadows), dtype=np.bool_)
@@ -205,7 +208,7 @@ class Evidence:
         return self.shadows.select(own) if own.any() else self.shadows
 
     def select(self, index: Array) -> Evidence:
-        """The evidence on some of the target's records (mask or positions); a pool of the shadows' own stays whole."""
+        """The evidence on some of the target's records (mask or positions); the shadows' own pool is not reduced."""
         shadows, places = self.shadows, self.places
         if shadows is not None and places is not None:
             own = np.setdiff1d(np.arange(len(shadows)), places)
@@ -224,7 +227,7 @@ class Evidence:
     def with_models(self, index: Array) -> Evidence:
         """The evidence with some of the shadow models (mask or positions): in `shadows`, `population` and `augmented` alike.
 
-        The target, which comes first in the latter two, stays; so does what is not by shadow model.
+        The target, which comes first in the latter two, stays; so does everything that does not depend on the shadow models.
 
         Raises:
             UserError: there are no shadows, or none is chosen.

@@ -1,7 +1,7 @@
-"""What a model's raw output means: logits, probabilities or labels, decided from its values and always said.
+"""Interprets a model's raw output as logits, probabilities or labels. The choice is made from its values and is always reported.
 
-A model from another framework hands back arrays whose meaning it does not state. Taking labels for scores, or logits for probabilities,
-gives an audit of something else without a word; so the choice is a value of its own, `Reading`, that goes into the run and onto the
+A model from another framework returns arrays whose meaning it does not state. Mistaking labels for scores, or logits for probabilities,
+would silently audit something else. The choice is therefore recorded in a `Reading`, which is logged to the run and printed on the
 terminal.
 """
 
@@ -25,14 +25,14 @@ _PREFERRED = ("logits", "probabilities", "probs", "output_0", "predictions")
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How an output was read.
+    """An output and how it was interpreted.
 
     Attributes:
         form: ``logits``, ``probs`` or ``predicted``, as `Predictions` names them.
         values: (n, classes) scores, or (n,) classes for labels.
-        labels: (n,) classes of the records: beside scores, numbers of the columns; beside labels, the user's own numbers or words.
-        why: what the reading rests on, in words.
-        classes: names of the classes 0, 1, ... in `labels`; None if those are the user's own.
+        labels: (n,) classes of the records: column numbers where the output is scores; the user's own numbers or words where it is labels.
+        why: the reason for this interpretation, in words.
+        classes: names of the classes 0, 1, ... in `labels`; None if `labels` are the user's own.
     """
 
     form: str
@@ -58,9 +58,9 @@ class Reading:
 
 
 def as_array(raw: Any) -> Array:
-    """The one array of an output: of an array, a frame, a series, a list, a tensor, or a mapping that holds one.
+    """The one array of an output, which is an array, a frame, a series, a list, a tensor, or a mapping that holds one of these.
 
-    Of a mapping with several, that named ``logits``, ``probabilities``, ``probs``, ``output_0`` or ``predictions``.
+    From a mapping with several arrays, it is the one named ``logits``, ``probabilities``, ``probs``, ``output_0`` or ``predictions``.
 
     Raises:
         UserError: a mapping with none of these, or rows of unequal lengths.
@@ -82,12 +82,12 @@ def as_array(raw: Any) -> Array:
         return array
     except ValueError:
         raise UserError(
-            "output: the model returns rows of unequal lengths; allowed: one row of scores, or one label, a record"
+            "output: the model returns rows of unequal lengths; allowed: one row of scores, or one label, per record"
         ) from None
 
 
 def column_names(raw: Any) -> tuple[str, ...] | None:
-    """The column names of an output that is a frame, or a mapping with one; None for anything else."""
+    """The column names of an output that is a frame or a mapping that contains one; None for anything else."""
     if isinstance(raw, Mapping):
         key = _key(raw)
         return None if key is None else column_names(raw[key])
@@ -102,18 +102,18 @@ def read_output(
 
     Args:
         raw: (n, classes) or (n, 1) scores, or (n,) labels or scores of the second of two classes; or a table with one probability per class
-            beside other columns.
+            and other columns.
         labels: (n,) the records' labels as the user has them: numbers or text.
-        asked: one of `OUTPUTS`; ``auto`` decides from the values.
-        classes: the label that each column stands for, if the model gives it; else what the columns are named after, if every
-            label is among these names; else columns stand for 0, 1, ....
+        asked: the requested interpretation, one of `OUTPUTS`; ``auto`` decides from the values.
+        classes: the label of each column, if the model states them; else the labels come from the column names, if every
+            label is among these; else the columns are the classes 0, 1, ....
         names: names of the columns; a frame's own unless given.
 
     A single score becomes two columns: a probability p gives (1 - p, p), a logit z gives (0, z). Percentages are divided by 100, and rows
-    that all sum to the same other number by that number.
+        that all have another common sum by that sum.
 
     Raises:
-        UserError: the output is neither labels nor scores, does not fit the labels, or is not what was asked for.
+        UserError: the output is neither labels nor scores, does not fit the labels, or is not of the requested kind.
     """
     names = column_names(raw) if names is None else names
     array = _squeezed(as_array(raw))
@@ -123,7 +123,7 @@ def read_output(
         return _read_column(array, labels, asked)
     table = _Table.of(array, names if names is not None and len(names) == array.shape[1] else None)
     if asked == "labels" and len(table.text) == 1:
-        why = f"{say_columns(table.text, table.all_names)} holds words: labels"
+        why = f"{say_columns(table.text, table.all_names)} contains words: labels"
         return _read_column(array[:, table.text[0]], labels, asked, why=why)
     table = table.block(classes)
     scale = _scale(table, asked)
@@ -143,12 +143,12 @@ def read_output(
 
 @dataclass(frozen=True, kw_only=True)
 class _Table:
-    """An output of several columns, or those of its columns that hold scores.
+    """An output with several columns, or those of its columns that hold scores.
 
     Attributes:
         values: (n, width) finite numbers.
-        places: the number of each column in the output.
-        text: numbers of those columns of the output that hold words.
+        places: the position of each column in the output.
+        text: the positions of the columns of the output that hold words.
         all_names: the names of all columns of the output; None if they have none.
         total: the number of columns of the output.
     """
@@ -174,7 +174,9 @@ class _Table:
                 )
             values = np.stack(held, axis=1)
         if values.dtype.kind == "f" and np.isneginf(values).any() and (values <= 0).all():
-            values = np.exp(values)  # log-probabilities are now probabilities; anything else will be refused as sigmoids are
+            values = np.exp(
+                values
+            )  # turns log-probabilities into probabilities; anything else will be refused later, like sigmoids
         _check_finite(values)
         places = [place for place in range(width) if place not in set(text)]
         return cls(values=values, places=places, text=text, all_names=None if names is None else list(names), total=width)
@@ -190,31 +192,31 @@ class _Table:
         return None if self.all_names is None else [self.all_names[place] for place in self.places]
 
     def block(self, classes: Sequence[Any] | None) -> _Table:
-        """The columns that hold one probability per class, if there are others beside them; else all that hold numbers."""
+        """The columns that hold one probability per class, if there are also other columns; else all columns that hold numbers."""
         columns = find_block(self.values, classes=None if classes is None else len(classes), names=self.names)
         if columns is None:
             return self
         return replace(self, values=self.values[:, columns], places=[self.places[column] for column in columns])
 
     def left_out(self) -> list[str]:
-        """Notes on the output's other columns; none if there are none."""
+        """Notes on the columns that were left out; empty if there are none."""
         rest = sorted(set(range(self.total)) - set(self.places))
         return [f"left out: {say_columns(rest, self.all_names)}"] if rest else []
 
 
 def _scale(table: _Table, asked: str) -> scales.Scale:
-    """The scale of the scores: the one that was asked for, if the values allow it, or with ``auto`` the one that they show."""
+    """The scale of the scores: the requested one, if the values allow it, or with ``auto`` the one that the values indicate."""
     values, whole = table.values, len(table.places) == table.total
     if asked == "logits" and whole:
         found = scales.not_logits(values)
         if found is None:
-            return scales.Scale(form="logits", values=values, why="output=logits was asked for")
+            return scales.Scale(form="logits", values=values, why="output=logits was requested")
         way = found[1] if found[1] == scales.SIGMOIDS else "output=auto, which reads them"
         raise UserError(f"output=logits: {found[0]}; allowed: {way}")
     seen = scales.recognized(values)
     if isinstance(seen, str):
         if asked == "labels" and whole and not odd_columns(values):
-            return scales.Scale(form="labels", values=values, why="output=labels was asked for: the largest of each row")
+            return scales.Scale(form="labels", values=values, why="output=labels was requested: the largest of each row")
         raise UserError(f"output{'' if asked == 'auto' else f'={asked}'}: {seen}")
     if asked == "logits" or (asked == "probs" and seen.form == "logits"):
         allowed = "auto, logits" if asked == "probs" else "auto, probs"
@@ -222,26 +224,30 @@ def _scale(table: _Table, asked: str) -> scales.Scale:
     if seen.form == "logits" and not seen.sure:
         _check_logits(table, asked)
     if asked == "labels" and seen.form != "labels":
-        return replace(seen, why=f"output=labels was asked for: the largest of each row of {seen.why}")
+        return replace(seen, why=f"output=labels was requested: the largest of each row of {seen.why}")
     return seen
 
 
 def _check_logits(table: _Table, asked: str) -> None:
-    """Raise UserError if some columns are unlikely to be logits, so that the table probably holds something else beside them."""
+    """Raise UserError if some columns are unlikely to be logits, so that the table probably also contains something else."""
     way = "the scores alone" + (", or output=logits if all columns are logits" if asked == "auto" and not table.text else "")
     if table.text:
-        what = f"{say_columns(table.text, table.all_names)} holds no numbers, and the others hold no probabilities"
+        what = (
+            f"{say_columns(table.text, table.all_names)} does not hold numbers, and the other columns do not hold probabilities"
+        )
         raise UserError(f"output: {what}; allowed: {way}")
     if odd := odd_columns(table.values):
-        what = f"{say_columns(odd, table.names)} holds whole numbers beside fractions: perhaps a class or a record number"
+        what = f"{say_columns(odd, table.names)} holds whole numbers while other columns hold fractions: perhaps a class or a record number"
         raise UserError(f"output: {what}; allowed: {way}")
     if narrow := narrow_columns(table.values):
-        what = f"{say_columns(narrow, table.names)} lie in [0, 1] and the others do not: perhaps probabilities beside something else"
+        what = (
+            f"{say_columns(narrow, table.names)} lie in [0, 1] and the others do not: perhaps probabilities and something else"
+        )
         raise UserError(f"output: {what}; allowed: {way}")
 
 
 def _classes_of(names: Sequence[str] | None, labels: Array) -> list[str] | None:
-    """The names of the columns without the beginning and the end that all of them share, if these include the class of every label."""
+    """The column names without their common prefix and suffix, if what remains includes the class of every label."""
     if names is None or len(set(names)) < len(names):
         return None
     wanted = {label_name(label) for label in labels.tolist()}
@@ -254,14 +260,14 @@ def _classes_of(names: Sequence[str] | None, labels: Array) -> list[str] | None:
 
 
 def _shared(names: Sequence[str]) -> int:
-    """The length of the beginning that all names share."""
+    """The length of the common prefix of all names."""
     return next(
         (place for place, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1), min(map(len, names))
     )
 
 
 def class_numbers(labels: Array, width: int, classes: Sequence[Any] | None) -> Array:
-    """Labels as numbers of columns: places in `classes` where the model names them, else themselves.
+    """Labels as column numbers: their positions in `classes` where the model names its classes, else the labels themselves.
 
     Raises:
         UserError: a label that has no column, or text where the model names no classes.
@@ -271,12 +277,12 @@ def class_numbers(labels: Array, width: int, classes: Sequence[Any] | None) -> A
         missing = sorted({label_name(label) for label in labels.tolist()} - set(place))
         if missing:
             known = ", ".join(list(place)[:10])
-            raise UserError(f"label: {', '.join(missing[:5])} is no class of the model; its classes: {known}")
+            raise UserError(f"label: {', '.join(missing[:5])} is not a class of the model; its classes: {known}")
         return np.array([place[label_name(label)] for label in labels.tolist()], dtype=np.int64)
     numbers = whole_numbers(labels)
     if numbers is None:
         raise UserError(
-            f"label: {labels[0]!r} is no class number, and the model does not name its classes; allowed: numbers from 0 to {width - 1}"
+            f"label: {labels[0]!r} is not a class number, and the model does not name its classes; allowed: numbers from 0 to {width - 1}"
         )
     if numbers.min() < 0 or numbers.max() >= width:
         worst = numbers.min() if numbers.min() < 0 else numbers.max()
@@ -287,7 +293,7 @@ def class_numbers(labels: Array, width: int, classes: Sequence[Any] | None) -> A
 def whole_numbers(values: Array) -> Array | None:
     """The values as int64 (or uint64 if they are too large) if all are whole numbers, whatever their dtype; else None.
 
-    Text counts if it is written as a number usually is: ``7``, but not ``007``, which is a word.
+    Text counts as a number if it is written in the usual way: ``7`` does, but ``007`` is a word.
     """
     if values.dtype.kind == "f":
         if not np.isfinite(values).all() or (values != np.floor(values)).any() or np.abs(values).max(initial=0) >= 2.0**63:
@@ -347,7 +353,7 @@ def _numbers(column: Array) -> Array | None:
 
 
 def _read_column(array: Array, labels: Array, asked: str, *, why: str = "") -> Reading:
-    """One number or word per record: labels, or the score of the second of two classes."""
+    """Read one number or word per record: labels, or the score of the second of two classes."""
     if array.dtype.kind not in "fiubOUS":
         raise UserError(f"output: dtype {array.dtype} of shape {array.shape}; allowed: numbers, or one label per record")
     _check_finite(array)
@@ -365,7 +371,7 @@ def _read_column(array: Array, labels: Array, asked: str, *, why: str = "") -> R
     inside = low >= 0 and high <= 1
     if asked == "auto":
         asked = "probs" if inside else "logits"
-        why = "one number in [0, 1] a record and two classes: the probability of the second"
+        why = "one number in [0, 1] per record and two classes: the probability of the second"
         if not inside:
             why = f"one number per record from {low:.3g} to {high:.3g} and two classes: the log-odds of the second"
             if low >= 0 or high <= 0:
@@ -385,31 +391,32 @@ def _read_column(array: Array, labels: Array, asked: str, *, why: str = "") -> R
             "output=logits: one number per record, all in [0, 1]: apparently probabilities; allowed: auto, probs, or log-odds"
         )
     else:
-        why = f"output={asked} was asked for"
+        why = f"output={asked} was requested"
     scores = array.astype(np.float64)
     scores = np.stack([1 - scores if asked == "probs" else np.zeros_like(scores), scores], axis=1)
     return Reading(form=asked, values=scores, labels=class_numbers(labels, 2, None), why=why)
 
 
 def _labels(array: Array, labels: Array, why: str, *, sure: bool) -> Reading:
-    """Labels as numbers if both the model's and the records' are numbers, else as words; any number or word can be a class."""
-    said, truth = whole_numbers(array), whole_numbers(labels)
-    if said is None or truth is None:
+    """Read labels as numbers if both the model's and the records' are numbers, else as words; any number or word can be a class."""
+    output, truth = whole_numbers(array), whole_numbers(labels)
+    if output is None or truth is None:
         lacking = sum(value is None or value != value for value in array.tolist())
         if lacking:
             raise UserError(f"output: no label for {lacking} of {len(array)} records; allowed: one label per record")
-        said, truth = (np.array([label_name(value) for value in part.tolist()]) for part in (array, labels))
-    known = np.isin(said, truth)
+        output, truth = (np.array([label_name(value) for value in part.tolist()]) for part in (array, labels))
+    known = np.isin(output, truth)
     if not known.any():
         raise UserError(
-            f"output: labels such as {said[0]} and records labelled such as {truth[0]} have none in common; allowed: labels that it knows"
+            f"output: the model returns labels such as {output[0]} and the records have labels such as {truth[0]}, with none in common; "
+            "allowed: records with labels that the model knows"
         )
     if not sure and known.mean() < 0.5:
         raise UserError(
-            f"output: {int((~known).sum())} of {len(said)} records get a label that no record has, such as {said[~known][0]}: perhaps a "
-            "score or a record number; allowed: labels, or output=labels if these are labels"
+            f"output: {int((~known).sum())} of {len(output)} records get a label that no record has, such as {output[~known][0]}: perhaps "
+            "a score or a record number; allowed: labels, or output=labels if these are labels"
         )
-    return Reading(form="predicted", values=said, labels=truth, why=why)
+    return Reading(form="predicted", values=output, labels=truth, why=why)
 
 
 def label_name(value: Any) -> str:

@@ -1,6 +1,6 @@
-"""Figures. Each is a data builder (plain arrays or a frame, saved beside the picture) and a renderer on a given Axes.
+"""Figures. Each consists of a data builder (plain arrays or a frame, saved with the figure) and a renderer on a given Axes.
 
-Colours are Okabe and Ito's, which readers with any colour vision tell apart; each line has its own marker or dash as well.
+The colours are Okabe and Ito's, which readers with any colour vision can tell apart; each line also has its own marker or dash.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float = 5.0, height: f
 def roc_points(curves: Mapping[str, Roc], *, most: int = 400) -> pd.DataFrame:
     """Points of several ROC curves: columns attack, fpr, tpr, threshold.
 
-    Corners only (points between which the curve is straight are left out), then thinned to about `most` a curve, evenly on the
-    linear and on the logarithmic scale of the false positive rate, so that both drawings keep their shape.
+    Only the corners are kept (points on straight stretches are left out). They are thinned to about `most` per curve, evenly on the
+    linear and on the logarithmic scale of the false positive rate, so that the curve keeps its shape on both.
     """
     import pandas as pd
 
@@ -67,7 +67,7 @@ def roc_points(curves: Mapping[str, Roc], *, most: int = 400) -> pd.DataFrame:
 
 
 def draw_roc(ax: Axes, points: pd.DataFrame, *, labels: Mapping[str, str] | None = None, log: bool = False) -> Figure:
-    """ROC curves as steps; `log` draws both axes logarithmically, where low false positive rates can be read."""
+    """Draw ROC curves as steps; with `log` both axes are logarithmic, which shows low false positive rates."""
     for number, (name, part) in enumerate(points.groupby("attack", sort=False)):
         fpr, tpr = part["fpr"].to_numpy(), part["tpr"].to_numpy()
         if log:
@@ -89,7 +89,7 @@ def draw_roc(ax: Axes, points: pd.DataFrame, *, labels: Mapping[str, str] | None
 
 
 def band_points(cell: Any, *, rng: np.random.Generator, points: int = 60, draws: int = 400) -> pd.DataFrame:
-    """The pointwise 95% band of a cell's ROC curve: columns fpr, low, high, at false positive rates even on the logarithmic scale."""
+    """The pointwise 95% band of a cell's ROC curve: columns fpr, low, high, at false positive rates with logarithmic spacing."""
     import pandas as pd
 
     from memberscope import metrics
@@ -101,7 +101,7 @@ def band_points(cell: Any, *, rng: np.random.Generator, points: int = 60, draws:
 
 
 def draw_band(ax: Axes, band: pd.DataFrame, *, log: bool = False) -> Figure:
-    """A pointwise band behind a ROC curve."""
+    """Draw a pointwise band behind a ROC curve."""
     low, high = band["low"].to_numpy(), band["high"].to_numpy()
     if log:
         low, high = np.maximum(low, LOWEST_RATE), np.maximum(high, LOWEST_RATE)
@@ -110,7 +110,7 @@ def draw_band(ax: Axes, band: pd.DataFrame, *, log: bool = False) -> Figure:
 
 
 def score_figure(scores: NDArray[np.float64], member: NDArray[np.bool_], *, title: str) -> Figure:
-    """Histograms of an attack's scores, members and non-members, each side's area one; outer 0.5% are left out of the range."""
+    """Histograms of an attack's scores for members and non-members, each with area one; the range leaves out the outer 0.5%."""
     figure, axes = new_figure(1, 1, width=5.5)
     ax = axes[0, 0]
     low, high = np.quantile(scores, [0.005, 0.995])
@@ -171,14 +171,14 @@ def draw_by_epoch(
     ylabel: str,
     chance: float | None = None,
 ) -> Figure:
-    """Lines over epochs, a colour a model and a dash a column; with several seeds the mean, and each seed thin behind it.
+    """Draw lines over epochs, with a colour per model and a dash per column; with several seeds their mean, and a thin line per seed.
 
     Args:
-        ax: where to draw.
+        ax: the axes to draw on.
         frame: columns model, seed, epoch, and those of `columns`; rows where a column is missing are left out.
-        columns: (column, what the legend calls it); an empty name leaves the model's alone.
+        columns: (column, name in the legend); with an empty name the legend shows only the model's name.
         ylabel: the quantity, with its unit.
-        chance: where to draw the line of no information.
+        chance: the value of an attack without information, at which a line is drawn.
     """
     for number, (model, of_model) in enumerate(frame.groupby("model", sort=False)):
         for dash, (column, name) in enumerate(columns):
@@ -198,7 +198,7 @@ def draw_by_epoch(
 
 
 def training_figure(history: pd.DataFrame, *, title: str) -> Figure:
-    """Accuracy and loss by epoch, members (train) and validation, as the case study's first figure of each experiment."""
+    """Accuracy and loss by epoch, members (train) and validation, like the case study's first figure of each experiment."""
     figure, axes = new_figure(1, 2, width=5.5)
     draw_by_epoch(axes[0, 0], history, [("train_accuracy", "train"), ("val_accuracy", "validation")], ylabel="accuracy")
     draw_by_epoch(axes[0, 1], history, [("train_loss", "train"), ("val_loss", "validation")], ylabel="loss (nats)")
@@ -207,7 +207,7 @@ def training_figure(history: pd.DataFrame, *, title: str) -> Figure:
 
 
 def leakage_figure(history: pd.DataFrame, *, title: str) -> Figure:
-    """AUC and advantage of the loss threshold by epoch, as the case study's second figure of each experiment."""
+    """AUC and advantage of the loss threshold by epoch, like the case study's second figure of each experiment."""
     figure, axes = new_figure(1, 2, width=5.5)
     draw_by_epoch(axes[0, 0], history, [("auc", "")], ylabel="AUC of the loss threshold", chance=0.5)
     draw_by_epoch(axes[0, 1], history, [("advantage", "")], ylabel="advantage of the loss threshold", chance=0.0)
@@ -219,7 +219,7 @@ def leakage_figure(history: pd.DataFrame, *, title: str) -> Figure:
 
 
 def draw_band_of_models(ax: Axes, curves: NDArray[Any], *, ylabel: str) -> Figure:
-    """Curves (models, epochs) as their median and the band that holds the central 90% of the models at each epoch."""
+    """Draw curves (models, epochs) as their median and the band that contains the central 90% of the models at each epoch."""
     epochs = np.arange(1, curves.shape[1] + 1)
     low, middle, high = np.quantile(curves, [0.05, 0.5, 0.95], axis=0)
     ax.fill_between(epochs, low, high, color=COLOURS[0], alpha=0.2, linewidth=0, label="central 90% of the models")
@@ -240,11 +240,11 @@ def band_figure(curves: Mapping[str, NDArray[Any]], *, title: str) -> Figure:
 
 
 def by_shadows_figure(means: pd.DataFrame, *, figure: str) -> Figure:
-    """A figure's mean over targets, with its interval, against the number of shadows; attacks without shadows are level lines.
+    """A metric's mean over targets, with its interval, against the number of shadows; attacks without shadows are horizontal lines.
 
     Args:
         means: columns attack, shadows, figure, mean, ci_low, ci_high.
-        figure: which of the figures.
+        figure: the name of the metric, one of the values in the column ``figure``.
     """
     drawn, axes = new_figure(1, 1, width=6.5, height=4.5)
     ax = axes[0, 0]
@@ -312,8 +312,8 @@ def pareto_figure(table: pd.DataFrame, front: Sequence[str]) -> Figure:
     """Accuracy on non-members against the AUC of each rung's primary attack, means over seeds; the rungs of `front` are joined.
 
     Args:
-        table: columns rung, val/accuracy, auc, each with ``_ci_low`` and ``_ci_high``.
-        front: rungs that none beats in both.
+        table: columns rung, val/accuracy, auc, the latter two each with ``_ci_low`` and ``_ci_high``.
+        front: rungs that no other rung beats in both.
     """
     drawn, axes = new_figure(1, 1, width=6.5, height=5.0)
     ax = axes[0, 0]

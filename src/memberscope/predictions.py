@@ -1,8 +1,8 @@
-"""What models said of records whose membership is known: the two types that carry an audit, and their files.
+"""The outputs of models for records whose membership is known: the two data types on which audits are built, and their files.
 
-Attacks, slices and metrics read these types alone, so a model from anywhere (Keras, PyTorch, a REST service) is audited from
-its predictions. Arrays are checked once, when an object is made, in chunks of rows: a million rows of a hundred float32 logits
-cost no second copy. They are kept as read-only views in the caller's own dtype; signals are computed in float64 later.
+Attacks, slices and metrics read only these types, so a model from anywhere (Keras, PyTorch, a REST service) can be audited from
+its predictions. Arrays are checked once, when an object is created, in chunks of rows: checking a million rows of a hundred float32 logits
+makes no second copy. They are kept as read-only views in the caller's own dtype; signals are computed in float64 later.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _COLUMN = "column_"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Outputs:
-    """The fields and checks that one model's predictions and many models' share; `_LEAD` names the leading axes."""
+    """The fields and checks that predictions of one model and of several models have in common; `_LEAD` names the leading axes."""
 
     logits: Array | None = None
     probs: Array | None = None
@@ -58,7 +58,7 @@ class _Outputs:
             self._check_shape("record_ids", self.record_ids, self._records_shape)
 
     def _line_up(self) -> None:
-        """Put values that carry an index (Series, frames) in one order; UserError if that order is not certain."""
+        """Put values that have an index (Series, frames) in one order; UserError if that order is ambiguous."""
         columns: Mapping[str, Any] = getattr(self, "columns", {})
         given = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("released", "columns")}
         given = {name: value for name, value in given.items() if value is not None}
@@ -82,12 +82,12 @@ class _Outputs:
 
     @property
     def form(self) -> str:
-        """What is known of each record: ``"logits"``, ``"probs"``, ``"predicted"`` or ``"summary"`` (loss, entropy or both)."""
+        """The kind of output that is known: ``"logits"``, ``"probs"``, ``"predicted"`` or ``"summary"`` (loss, entropy or both)."""
         return next((name for name in OUTPUTS if getattr(self, name) is not None), "summary")
 
     @property
     def n_classes(self) -> int | None:
-        """The number of classes: the width of logits or probs, else the number of different classes seen, else None."""
+        """The number of classes: the width of logits or probs, else the number of distinct classes that occur, else None."""
         scores = self.logits if self.logits is not None else self.probs
         if scores is not None:
             return int(scores.shape[-1])
@@ -107,7 +107,7 @@ class _Outputs:
             axes = "one value per record" if len(shape) == 1 else "(models, records)"
             raise UserError(f"{name}: {array.ndim} axes, shape {array.shape}; allowed is {len(shape)}: {axes}")
         if array.shape != shape:
-            raise UserError(f"{name}: shape {array.shape}; the other arrays ask for {shape}")
+            raise UserError(f"{name}: shape {array.shape}; the other arrays require {shape}")
 
     def _check_outputs(self) -> None:
         given = [name for name in OUTPUTS + SUMMARIES if getattr(self, name) is not None]
@@ -144,7 +144,7 @@ class _Outputs:
     def _check_labels(self) -> None:
         if self.labels is None:
             if self.form != "summary":
-                raise UserError("labels: missing; only loss_nats or entropy_nats alone can do without")
+                raise UserError("labels: missing; only loss_nats or entropy_nats alone can be used without them")
             return
         self._check_shape("labels", self.labels, self._records_shape)
         scores = self.logits if self.logits is not None else self.probs
@@ -167,14 +167,14 @@ class _Outputs:
             raise UserError("member: no records; allowed is at least one member and one non-member")
 
     def _copy(self, **changes: object) -> Self:
-        """The same object with some fields replaced, unchecked: the parts of what was checked are sound."""
+        """The same object with some fields replaced, without new checks: parts of checked data are valid."""
         clone = object.__new__(type(self))
         for item in fields(self):
             object.__setattr__(clone, item.name, changes.get(item.name, getattr(self, item.name)))
         return clone
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write an uncompressed ``.npz`` at exactly `path`, all or nothing: into a temporary file beside it, then moved."""
+        """Write an uncompressed ``.npz`` at exactly `path`, atomically: to a temporary file in the same folder, which is then moved."""
         arrays = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("released", "columns")}
         arrays["released"] = np.asarray(True) if self.released else None
         arrays |= {_COLUMN + name: values for name, values in getattr(self, "columns", {}).items()}
@@ -182,17 +182,17 @@ class _Outputs:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save`, or anyone's ``numpy.savez``, wrote. Nothing in the file is executed.
+        """Read a file that `save`, or any ``numpy.savez``, wrote. Nothing in the file is executed.
 
         Raises:
-            UserError: the file is missing, truncated, no ``.npz``, or holds objects; a key is missing or misspelt; or the
-                arrays do not fit together. The line opens with the path.
+            UserError: the file is missing, truncated, not an ``.npz``, or contains objects; a key is missing or misspelt; or the
+                arrays do not fit together. The message starts with the path.
         """
         return cls.from_arrays(read_npz(Path(path)), source=str(path))
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], *, source: str) -> Self:
-        """Build from named arrays as a file holds them (`column_NAME` for a user's column); errors open with `source`."""
+        """Build from named arrays as a file holds them (`column_NAME` for a user's column); errors start with `source`."""
         known = {item.name for item in fields(cls)} - {"columns"}
         has_columns = any(item.name == "columns" for item in fields(cls))
         values: dict[str, Any] = {}
@@ -222,29 +222,29 @@ class _Outputs:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions(_Outputs):
-    """What one model said of n records, and which of them it was trained on.
+    """One model's outputs for n records, and which of them it was trained on.
 
-    Exactly one of `logits`, `probs`, `predicted`; or `loss_nats`, `entropy_nats` or both alone.
+    Give exactly one of `logits`, `probs` and `predicted`; or only `loss_nats`, `entropy_nats` or both.
 
     Attributes:
-        logits: (n, classes) floats before the softmax, any shift.
+        logits: (n, classes) floats before the softmax; a constant may be added to each row.
         probs: (n, classes), each row summing to one within 1e-3 unless `released`.
         predicted: (n,) the published class, if nothing else is published: any integers, or words.
         loss_nats: (n,) cross-entropy of the true label, natural logarithm.
         entropy_nats: (n,) entropy of the prediction, natural logarithm.
-        labels: (n,) integers from 0, which number the columns of `logits` or `probs`; with other forms any integers, or words. May be None
+        labels: (n,) integers from 0, which are column numbers of `logits` or `probs`; with other forms any integers, or words. May be None
             only with `loss_nats` or `entropy_nats`.
-        member: (n,) bool, in this model's training set? Both values must occur.
+        member: (n,) bool, whether the record is in this model's training set. Both values must occur.
         record_ids: (n,) ints or text; records that share one are never split between an attack's training and scoring.
-        inputs: (n, ...), what the model was shown.
-        released: `probs` are what a service publishes (top-N, rounded) and may sum to less than one.
-        columns: name -> (n,) array of a user's own, to slice by.
+        inputs: (n, ...), the model's inputs.
+        released: whether `probs` are the probabilities that a service publishes (top-N, rounded), which may sum to less than one.
+        columns: name -> (n,) array of the user's, to slice by.
 
     Series and frames are put in one order by their index; see `memberscope.aligned`. If the columns of a frame of scores are named 0, 1,
     ..., they are read by name.
 
     Raises:
-        UserError: one line naming the array, what is wrong with it and what is allowed.
+        UserError: in one line, the array, what is wrong with it and what is allowed.
     """
 
     inputs: Array | None = None
@@ -284,7 +284,7 @@ class Predictions(_Outputs):
     def select(self, index: Array) -> Predictions:
         """The records of a boolean mask (n,) or of integer positions, in that order.
 
-        A part may have members only; attacks answer such a part with a skip, not with an error.
+        The result may have members only; attacks on such a part are skipped and raise no error.
         """
         names = (*OUTPUTS, *SUMMARIES, "labels", "member", "record_ids", "inputs")
         changes: dict[str, object] = {}
@@ -298,12 +298,12 @@ class Predictions(_Outputs):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ShadowPredictions(_Outputs):
-    """What K models said of one pool of n records, and which of them each was trained on.
+    """The outputs of K models for one pool of n records, and which of the records each model was trained on.
 
     The forms are those of `Predictions` with a leading axis of models: `logits` (n_models, n, classes), `loss_nats`
-    (n_models, n), and so on; `labels` (n,), `record_ids` (n,), `member` (n_models, n) bool. A pool that no model was trained on
-    (all false) is allowed, since offline attacks use it; one on which all were trained is not. In a file, one model's two-axis
-    `Predictions` arrays are read as K = 1.
+    (n_models, n), and so on; `labels` (n,), `record_ids` (n,), `member` (n_models, n) bool. A pool on which no model was trained (all
+    false) is allowed, since offline attacks use it; one on which all were trained is not. The two-axis arrays of a `Predictions` file are
+    read as K = 1.
     """
 
     @property
@@ -328,7 +328,7 @@ class ShadowPredictions(_Outputs):
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], *, source: str) -> Self:
-        """As `Predictions.from_arrays`; `inputs` and columns are left out, a missing model axis is added."""
+        """Like `Predictions.from_arrays`; `inputs` and columns are left out, and a missing model axis is added."""
         kept = {name: array for name, array in arrays.items() if name != "inputs" and not name.startswith(_COLUMN)}
         if "member" in kept and kept["member"].ndim == 1:
             for name in (*OUTPUTS, *SUMMARIES, "member"):
@@ -337,7 +337,7 @@ class ShadowPredictions(_Outputs):
         return super().from_arrays(kept, source=source)
 
     def model(self, k: int) -> Predictions:
-        """The predictions of model `k`, unchecked: its members may be none."""
+        """The predictions of model `k`, unchecked: it may have no members."""
         parts = {name: getattr(self, name)[k] for name in (*OUTPUTS, *SUMMARIES) if getattr(self, name) is not None}
         clone = object.__new__(Predictions)
         values: dict[str, Any] = {"columns": MappingProxyType({}), "labels": self.labels, "record_ids": self.record_ids}
@@ -363,7 +363,7 @@ class ShadowPredictions(_Outputs):
         """Some of the models (not records): a boolean mask (n_models,), integer positions in that order, or a slice.
 
         Raises:
-            UserError: none is left.
+            UserError: no model is left.
         """
         names = (*OUTPUTS, *SUMMARIES, "member")
         chosen = self._copy(**{name: getattr(self, name)[index] for name in names if getattr(self, name) is not None})

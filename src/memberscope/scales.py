@@ -1,6 +1,6 @@
-"""Finds the scale of a table of scores, by one rule for model outputs, for `Predictions` and for their files.
+"""Finds the scale of a table of scores, by the same rule for model outputs, for `Predictions` and for their files.
 
-If softmax outputs or percentages were taken for logits, or sigmoids for either, an audit would silently measure something else. Messages
+If softmax outputs or percentages were mistaken for logits, or sigmoids for either, an audit would silently measure something else. Messages
 from here say what the values look like, and what to give instead.
 """
 
@@ -15,7 +15,7 @@ from memberscope.errors import UserError
 
 PERCENT = 100.0
 SPREAD = 0.5
-"""Values in [0, 1] are taken for sigmoids if those of some column span more than this. The logits of a model that learned almost nothing
+"""Values in [0, 1] are taken to be sigmoids if those of some column span more than this. The logits of a model that learned almost nothing
 may lie there, too, but vary far less.
 """
 
@@ -25,13 +25,13 @@ class Facts:
     """Properties of (..., classes) numbers by which their scale is found.
 
     Attributes:
-        low: the smallest.
-        high: the largest.
+        low: the smallest number.
+        high: the largest number.
         least: the smallest sum of a row.
         most: the largest sum of a row.
         spread: the widest range of a column.
-        log_sum: do the rows of exp(value) sum to one?
-        minus_log_sum: do the rows of exp(-value) sum to one?
+        log_sum: whether the rows of exp(value) sum to one.
+        minus_log_sum: whether the rows of exp(-value) sum to one.
     """
 
     low: float
@@ -53,12 +53,12 @@ class Facts:
 
     @property
     def sums_to_one(self) -> bool:
-        """Are all rows non-negative, with a sum of one?"""
+        """Whether all rows are non-negative and sum to one."""
         return self.low >= 0 and max(abs(self.least - 1), abs(self.most - 1)) <= SUM_TOLERANCE
 
     @property
     def varies(self) -> bool:
-        """Do the rows differ at all?"""
+        """Whether the rows differ at all."""
         return self.spread > 0
 
 
@@ -85,15 +85,15 @@ def _exp_sums_to_one(part: FloatArray) -> bool:
 
 
 def shares(total: float) -> str:
-    """What to call rows that all sum to `total`."""
+    """A name for rows that all sum to `total`."""
     return "percentages" if total == PERCENT else f"shares of {total:.6g}"
 
 
 def not_logits(scores: Array) -> tuple[str, str] | None:
     """Why (..., classes) finite numbers cannot be logits, and what to give instead; None if they may be logits.
 
-    Logits may be shifted by any number, so values that their owner calls logits are refused only if they are probabilities, percentages, or
-    one sigmoid per class. If all rows are alike, their scale makes no difference, and they pass.
+    Logits may be shifted by any number, so values that the user calls logits are refused only if they are probabilities, percentages, or
+    one sigmoid per class. If all rows are equal, their scale makes no difference, and they are accepted.
     """
     if not scores.size or scores[:1].min() < 0:  # the first row settles it for most logits
         return None
@@ -169,8 +169,8 @@ class Scale:
     Attributes:
         form: ``probs``, ``logits``, or ``labels`` for rows that hold a single 1.
         values: (n, classes) on that scale.
-        why: what the scale was recognized by, and what was done.
-        sure: False for values that are taken for logits only because they fit no other scale.
+        why: how the scale was recognized, and how the values were changed.
+        sure: False for values that are taken to be logits only because they fit no other scale.
     """
 
     form: str
@@ -195,9 +195,11 @@ def recognized(block: Array) -> Scale | str:
         return Scale(form="probs", values=values, why=why)
     if found.log_sum:
         return Scale(
-            form="logits", values=block, why=f"{width} columns of log-probabilities, which are logits up to a constant a record"
+            form="logits",
+            values=block,
+            why=f"{width} columns of log-probabilities, which are logits up to a constant per record",
         )
-    if found.minus_log_sum and np.exp(-block.min(axis=1)).min() < 0.99:  # rows of a 0 and large numbers may be logits as well
+    if found.minus_log_sum and np.exp(-block.min(axis=1)).min() < 0.99:  # rows with a 0 and large numbers may also be logits
         return Scale(
             form="logits", values=-block, why=f"{width} columns of negative log-probabilities, read with their sign changed"
         )

@@ -1,7 +1,7 @@
-"""Scores kept with a run, so that runs can be compared record by record later.
+"""Scores stored with a run, so that runs can be compared record by record later.
 
-Kept are dense ranks: every figure read off a ROC curve, and every paired test, uses the order and the ties of scores alone, so int32
-ranks give the same answers as the float64 scores, bit for bit, in half the space (a 60,000-record audit with ten attacks: 3 MB).
+They are stored as dense ranks: every metric of a ROC curve, and every paired test, depends only on the order and the ties of scores, so
+int32 ranks give the same results as the float64 scores, bit for bit, in half the space (an audit of 60,000 records with ten attacks: 3 MB).
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class KeptScores:
     Attributes:
         member: (n,) bool.
         ranks: attack -> (n,) int32 dense ranks of its scores: equal scores share one, higher = more likely a member.
-        record_ids: (n,) numbers or text; None where records were not named.
+        record_ids: (n,) numbers or text; None where the records have no ids.
         labels: (n,) classes; None where unknown.
-        source: what the ids count, so that row 7 of one data set is not taken for row 7 of another: a data set's digest, ``content``
+        source: what the ids refer to, so that row 7 of one data set is not mistaken for row 7 of another: a data set's digest, ``content``
             (the ids are hashes of the records), or ``given`` (the user's own ids).
     """
 
@@ -45,7 +45,7 @@ class KeptScores:
 
     @classmethod
     def of(cls, target: Predictions, scores: Mapping[str, NDArray[np.float64]], *, source: str) -> KeptScores:
-        """From an audit's predictions and its attacks' scores of all records."""
+        """Build from an audit's predictions and its attacks' scores of all records."""
         ranks = {name: np.unique(values, return_inverse=True)[1].astype(np.int32) for name, values in scores.items()}
         return cls(member=target.member, ranks=ranks, record_ids=target.record_ids, labels=target.labels, source=source)
 
@@ -58,10 +58,10 @@ class KeptScores:
 
     @classmethod
     def load(cls, path: Path) -> KeptScores:
-        """Read what `save` wrote; UserError for another file."""
+        """Read a file that `save` wrote; UserError for any other file."""
         arrays = read_npz(path)
         if "member" not in arrays:
-            raise UserError(f"{path}: no scores of an audit; allowed: a file that an audit kept")
+            raise UserError(f"{path}: not the scores of an audit; allowed: a file that an audit stored")
         ranks = {name.removeprefix(_RANK): values for name, values in arrays.items() if name.startswith(_RANK)}
         return cls(
             member=arrays["member"], ranks=ranks, record_ids=arrays.get("record_ids"), labels=arrays.get("labels"),

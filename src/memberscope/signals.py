@@ -1,13 +1,13 @@
-"""Signals: one number per record, read off what the model said of it. All in nats and float64, computed in chunks of rows.
+"""Signals: one number per record, computed from the model's output. All are float64, in nats, and computed in chunks of rows.
 
-From logits, everything goes through a stable log-sum-exp: with ``d = z - max z`` and ``rest`` the sum of ``exp(d)`` over all
+From logits, everything is computed by a stable log-sum-exp: with ``d = z - max z`` and ``rest`` the sum of ``exp(d)`` over all
 classes but the largest, the loss is ``(max z - z_y) + log1p(rest)`` and keeps its relative precision down to 1e-300, where
 ``-log(softmax)`` collapses to ties at 0 below 1e-16 (below 6e-8 in float32).
 
 From probabilities, entries are clipped from below at `PROB_FLOOR` before a logarithm is taken, and so is a complement
 ``1 - p``; `clipped` counts the records whose true class this touched. The complement of a row's largest probability is the sum
-of its other entries, which a saturated float32 row still tells, unless ``released``: a partial release says nothing of what it
-left out.
+of its other entries, which a saturated float32 row still preserves, unless ``released``: a partial release gives no information about the
+entries that it left out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PROB_FLOOR = 1e-30
 
 
 class _Rows:
-    """A chunk of r rows with c classes: log-probabilities, their complements' logarithms, and what is read off them."""
+    """A chunk of r rows with c classes: log-probabilities, the logarithms of their complements, and the signals computed from them."""
 
     def __init__(self, predictions: Predictions, rows: slice) -> None:
         self.from_logits = predictions.logits is not None
@@ -48,7 +48,7 @@ class _Rows:
 
     @cached_property
     def d(self) -> FloatArray:
-        """(r, c) log of each probability over the row's largest, at most 0."""
+        """(r, c) log of each probability divided by the row's largest, at most 0."""
         scores = self.scores if self.from_logits else np.log(np.maximum(self.scores, PROB_FLOOR))
         return cast(FloatArray, scores - self.at(scores, self.top)[:, None])
 
@@ -153,9 +153,9 @@ def _require(name: str, predictions: Predictions) -> None:
 
 
 def loss_nats(predictions: Predictions) -> FloatArray:
-    """Cross-entropy of the true label, (n,) in nats: what was given, or -log p_y.
+    """Cross-entropy of the true label, (n,) in nats: the given losses, or -log p_y.
 
-    From probabilities, -log(max(p_y, `PROB_FLOOR`)) of p_y as it stands, without renormalizing.
+    From probabilities, it is -log(max(p_y, `PROB_FLOOR`)), without renormalizing the row.
     """
     _require("loss_nats", predictions)
     if predictions.loss_nats is not None:
@@ -172,7 +172,7 @@ def confidence(predictions: Predictions) -> FloatArray:
 
 
 def max_confidence(predictions: Predictions) -> FloatArray:
-    """Largest probability, (n,) in [1/classes, 1]; needs no label to be right."""
+    """Largest probability, (n,) in [1/classes, 1]; does not depend on the labels."""
     _require("max_confidence", predictions)
     return _rowwise(predictions, _Rows.max_confidence)
 
@@ -188,14 +188,14 @@ def entropy_nats(predictions: Predictions) -> FloatArray:
 def modified_entropy(predictions: Predictions) -> FloatArray:
     """Modified entropy, -(1 - p_y) log p_y - sum over i != y of p_i log(1 - p_i), (n,) in nats (Song & Mittal 2021, Eq. 8).
 
-    Unlike entropy it knows the label: 0 for a sure and right prediction, unbounded for a sure and wrong one.
+    Unlike entropy it depends on the label: 0 for a confident correct prediction, unbounded for a confident wrong one.
     """
     _require("modified_entropy", predictions)
     return _rowwise(predictions, _Rows.modified_entropy)
 
 
 def margin(predictions: Predictions) -> FloatArray:
-    """Log-probability of the true label minus the largest other one, (n,) in nats: z_y - max over i != y of z_i."""
+    """Log-probability of the true label minus the largest other log-probability, (n,) in nats: z_y - max over i != y of z_i."""
     _require("margin", predictions)
     return _rowwise(predictions, _Rows.margin)
 
@@ -207,7 +207,7 @@ def scaled_logit(predictions: Predictions) -> FloatArray:
 
 
 def correctness(predictions: Predictions) -> FloatArray:
-    """1.0 where the first largest class, or the published one, is the label, else 0.0; (n,)."""
+    """1.0 where the predicted class (the first of several largest) is the label, else 0.0; (n,)."""
     _require("correctness", predictions)
     if predictions.predicted is not None:
         return cast(FloatArray, (predictions.predicted == predictions.labels).astype(np.float64))
@@ -229,7 +229,7 @@ def top_log_probs(predictions: Predictions, k: int) -> FloatArray:
 
 
 def clipped(predictions: Predictions) -> int:
-    """How many records' true-class probability stood below `PROB_FLOOR` and was clipped; 0 from logits."""
+    """The number of records whose true-class probability was below `PROB_FLOOR` and was clipped; 0 from logits."""
     if predictions.probs is None or predictions.labels is None:
         return 0
     at_label = np.take_along_axis(predictions.probs, predictions.labels.astype(np.intp)[:, None], axis=1)
@@ -238,12 +238,12 @@ def clipped(predictions: Predictions) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Signal:
-    """A named signal: the function, the forms of predictions that it can be read off, and which way members lie.
+    """A named signal: the function, the predictions from which it can be computed, and in which direction members lie.
 
     Attributes:
         name: as in `SIGNALS`.
         function: `Predictions` -> (n,) float64.
-        needs: any one of these must be known (fields of `Predictions`).
+        needs: fields of `Predictions`, at least one of which must be known.
         sign: +1 where higher means more likely a member, -1 where lower does.
     """
 
@@ -288,7 +288,7 @@ def get(name: str) -> Signal:
 
 
 def missing(name: str, predictions: Predictions) -> str | None:
-    """Why the signal cannot be read off these predictions, as a phrase, or None where it can."""
+    """Why the signal cannot be computed from these predictions, as a phrase, or None where it can."""
     needs = get(name).needs
     if any(getattr(predictions, need) is not None for need in needs):
         return None

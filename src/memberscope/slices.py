@@ -3,11 +3,11 @@
 | request | slices |
 | --- | --- |
 | ``entire`` | ``entire`` |
-| ``class`` | ``class_0`` .. ``class_{k-1}``, or, without scores, ``class_LABEL`` for each label seen; one alone by its own name |
-| ``correctness`` | ``correct``, ``incorrect``; either alone by its own name |
-| ``percentile`` | ``loss_p00_p10`` .. ``loss_p90_p100``; one alone by its own name |
+| ``class`` | ``class_0`` .. ``class_{k-1}``, or, without scores, ``class_LABEL`` for each label that occurs; a single one by its own name |
+| ``correctness`` | ``correct``, ``incorrect``; a single one by its own name |
+| ``percentile`` | ``loss_p00_p10`` .. ``loss_p90_p100``; a single one by its own name |
 | ``column:NAME`` | ``NAME:VALUE`` for each value of a user's column |
-| ``all`` | the first four, as far as the predictions allow them |
+| ``all`` | the first four requests, as far as the predictions allow them |
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _REQUESTS = ("all", "entire", "class", "correctness", "percentile")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slice:
-    """Some of the records.
+    """A part of the records.
 
     Attributes:
-        name: as in reports: letters, digits and ``_ - . / : space`` only, since trackers allow no others.
+        name: its name in reports: letters, digits and ``_ - . / : space`` only, since trackers allow no others.
         kind: ``entire``, ``class``, ``correctness``, ``percentile`` or ``column``.
         index: positions of its records in the predictions, ascending; may be empty.
-        ranked: may it compete for the worst slice? Outcome slices (correctness, percentile) are defined by the very outputs
-            that the attacks read, so they are shown and never ranked.
+        ranked: whether it may compete for the worst slice. Outcome slices (correctness, percentile) are defined by the very outputs
+            that the attacks read, so they are shown but never ranked.
     """
 
     name: str
@@ -61,7 +61,7 @@ def loss_deciles(losses: Array) -> NDArray[np.int64]:
     """Decile 0..9 of each loss, (n,): floor(10 * share of records with a strictly smaller loss).
 
     Each record is in exactly one; equal losses share the decile that the first of them falls in, so many ties leave the
-    deciles after it empty. Without ties all have n/10 records, rounded. (tensorflow_privacy's percentiles are inclusive at
+    deciles after it empty. Without ties, all deciles have n/10 records, rounded. (tensorflow_privacy's percentiles are inclusive at
     both ends and count a tied loss twice.)
     """
     smaller = np.searchsorted(np.sort(losses), losses, side="left")
@@ -125,7 +125,7 @@ def _column(predictions: Predictions, column: str) -> list[Slice]:
 
 
 def _available(predictions: Predictions) -> list[str]:
-    """What ``all`` stands for, given what is known."""
+    """The requests that ``all`` stands for, given what is known."""
     names = ["entire"]
     names += ["class"] if predictions.labels is not None else []
     names += [] if signals.missing("correctness", predictions) else ["correctness"]
@@ -157,7 +157,7 @@ def _one(request: str, predictions: Predictions) -> list[Slice]:
 
 
 def few_names(names: Sequence[str]) -> str:
-    """The names of slices by class in a message: the first and the last."""
+    """The names of slices by class for a message: the first and the last."""
     return f"{names[0]} to {names[-1]}" if len(names) > 1 else ", ".join(names)
 
 
@@ -165,7 +165,7 @@ def check_names(requests: str, *, classes: int | None) -> None:
     """Check a request before there are predictions, where records have no columns to slice by.
 
     Raises:
-        UserError: an unknown slice (with the nearest), a class that does not exist, or none named.
+        UserError: an unknown slice (with the nearest), a class that does not exist, or an empty request.
     """
     named_columns(requests, classes=classes, columns=False)
 
@@ -173,16 +173,16 @@ def check_names(requests: str, *, classes: int | None) -> None:
 def named_columns(
     requests: str, *, classes: int | None = None, labels: Iterable[object] = (), columns: bool = True
 ) -> tuple[str, ...]:
-    """Check a request before there are predictions, and return the names of the `columns` that it asks for.
+    """Check a request before there are predictions, and return the names of the columns that it requests.
 
     Args:
         requests: see `parse`.
-        classes: how many there are; None: not known yet.
-        labels: what the model calls them, if known: a release of labels alone has slices by these.
-        columns: do the records have columns to slice by?
+        classes: the number of classes; None if it is not known yet.
+        labels: the model's names for the classes, if known: a release of labels alone has slices by these.
+        columns: whether the records have columns to slice by.
 
     Raises:
-        UserError: an unknown slice (with the nearest), a class that does not exist, or none named.
+        UserError: an unknown slice (with the nearest), a class that does not exist, or an empty request.
     """
     names = [name.strip() for name in requests.split(",") if name.strip()]
     known = [*_REQUESTS, *_OUTCOMES, *_DECILES, *(f"class_{k}" for k in range(classes or 0))]
@@ -208,7 +208,7 @@ def check_values(column: str, values: Array) -> None:
 
 
 def parse(requests: str | Iterable[str], predictions: Predictions) -> list[Slice]:
-    """The slices that `requests` (names, or one text with commas) ask for, in order, each once.
+    """The slices that `requests` (names, or one text with commas) name, in order, each once.
 
     Raises:
         UserError: an unknown request (with the nearest), a class or column that does not exist, or a slicing that these

@@ -1,6 +1,6 @@
 """Where results go: the small interface that studies write to, and an implementation in memory.
 
-Studies never import MLflow: they are handed a `Tracker`. `memberscope.mlflow_adapter` has the one over MLflow; `MemoryTracker` serves
+Studies never import MLflow: they are given a `Tracker`. The one in `memberscope.mlflow_adapter` logs to MLflow; `MemoryTracker` is for
 tests and notebooks.
 """
 
@@ -29,12 +29,12 @@ class DataInput:
     """One split of a data set, as a run's inputs list it.
 
     Attributes:
-        name: of the data set.
+        name: the name of the data set.
         context: ``member``, ``nonmember``, ``validation``, ``shadow`` or ``population``.
-        digest: ours, over all of the split's records and labels.
+        digest: our digest of all of the split's records and labels.
         source: where the data came from, for people.
-        shape: (n, ...) of the split.
-        classes: how many.
+        shape: the split's shape (n, ...).
+        classes: the number of classes.
     """
 
     name: str
@@ -46,25 +46,25 @@ class DataInput:
 
 
 class LoadedModel(Protocol):
-    """A model from elsewhere, ready to be asked."""
+    """A model from another program, loaded and ready for queries."""
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What is known of it, for params and people: ``uri``, ``flavour``, ``method``, ``uuid``, ...."""
+        """What is known about it, for params and people: ``uri``, ``flavour``, ``method``, ``uuid``, ...."""
 
     @property
     def classes(self) -> Sequence[Any] | None:
-        """The label that each column of its scores stands for; None where it does not say."""
+        """The label of each column of its scores; None where the model does not state them."""
 
     @property
     def columns(self) -> Mapping[str, str] | None:
-        """The columns of a table that it is shown, with MLflow's name for the type of each (empty where unknown); None: all columns."""
+        """The columns of a table that it uses, with MLflow's name for the type of each (empty where unknown); None for all columns."""
 
     def check_columns(self, columns: Sequence[str], *, name: str) -> None:
-        """Raise UserError, which begins with `name`, if a table with these columns lacks one that the model needs."""
+        """Raise UserError, whose text starts with `name`, if a table with these columns lacks one that the model needs."""
 
     def prepare(self, x: NDArray[Any] | pd.DataFrame, *, name: str) -> tuple[Any, str]:
-        """Records as the model's signature wants them, and what was done to that end; UserError, naming columns, if they do not fit."""
+        """Records as the model's signature requires them, and a note on the changes; UserError, naming columns, if they do not fit."""
 
     def predict(self, x: Any) -> Any:
         """The raw output for prepared records; UserError if the model fails on them."""
@@ -72,17 +72,17 @@ class LoadedModel(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class KeptRun:
-    """A run as it was kept.
+    """A stored run.
 
     Attributes:
-        id, name, status: as MLflow has them.
-        started: when, for people.
+        id, name, status: as in MLflow.
+        started: when it started, for people.
         tags, params: as logged.
         metrics: name -> (step, value) in order of step.
         tables: path -> frame of each CSV artifact at the top.
         texts: path -> text of each ``.json`` and ``.md`` artifact at the top.
         images: path -> bytes of each PNG artifact at the top.
-        scores: the records' scores, if they were kept.
+        scores: the records' scores, if they were stored.
         inputs: the data sets that it lists.
         children: its nested runs, oldest first.
     """
@@ -103,23 +103,23 @@ class KeptRun:
 
 
 class Tracker(Protocol):
-    """One run. Names of metrics and artifacts follow DESIGN: the metric first, the attack last (``auc/threshold_loss``)."""
+    """One run. In names of metrics, the metric comes first and the attack last (``auc/threshold_loss``)."""
 
     @property
     def address(self) -> str:
-        """How another process finds this run; plain text."""
+        """A plain text by which another process can find this run."""
 
     def settle(self, address: str, status: str, *, adopt: bool = False) -> None:
         """End a run of another process, which may be gone, as ``FINISHED`` or ``KILLED``; `adopt` makes it a child of this run."""
 
     def child(self, name: str, *, tags: Mapping[str, str] | None = None, description: str = "") -> Any:
-        """A context manager that yields a `Tracker` for a nested run, ended FINISHED, KILLED or FAILED by how the block ends."""
+        """A context manager that yields a `Tracker` for a nested run; it ends FINISHED, KILLED or FAILED, as the block does."""
 
     def params(self, values: Mapping[str, Plain]) -> None:
         """Log parameters once."""
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
-        """Log figures at a step (an epoch). ValueError if one is NaN or infinite."""
+        """Log metrics at a step (an epoch). ValueError if one is NaN or infinite."""
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""
@@ -134,7 +134,7 @@ class Tracker(Protocol):
         """Save text as an artifact."""
 
     def file(self, local: Path, path: str) -> None:
-        """Save a copy of a file as an artifact under `path`: what the UI cannot show (``.npz``) and a program may want."""
+        """Save a copy of a file as an artifact under `path`, for files such as ``.npz`` that programs read and the UI cannot show."""
 
     def table(self, frame: pd.DataFrame, path: str) -> None:
         """Save a table as a CSV artifact; a path that ends in ``.json`` becomes a table that can be compared across runs."""
@@ -146,14 +146,14 @@ class Tracker(Protocol):
         """Save a Keras model with its signature; never with a real record as its example."""
 
     def load_model(self, uri: str, *, prefer_labels: bool = False) -> LoadedModel:
-        """Load a model that was logged, which runs its code. UserError if the address does not resolve or its libraries are absent."""
+        """Load a logged model, which runs its code. UserError if the URI does not resolve or its libraries are not installed."""
 
     def read_run(self, name: str) -> KeptRun:
-        """Read back a run, by id or name, with its children. UserError if there is none, or several of that name."""
+        """Read back a run, by id or name, with its children. UserError if there is no such run, or several have that name."""
 
 
 def check_finite(values: Mapping[str, float]) -> None:
-    """Raise ValueError, with the name, if a figure is NaN or infinite: MLflow would take it and draw nothing."""
+    """Raise ValueError, with the name, if a metric is NaN or infinite: MLflow would accept it and plot nothing."""
     for name, value in values.items():
         if not float("-inf") < value < float("inf"):
             raise ValueError(f"metric {name} is {value}")
@@ -161,7 +161,7 @@ def check_finite(values: Mapping[str, float]) -> None:
 
 @dataclass(kw_only=True)
 class MemoryTracker:
-    """A run kept in memory, with all that was logged to it."""
+    """A run in memory, with everything that was logged to it."""
 
     name: str = "run"
     status: str = "RUNNING"
@@ -178,11 +178,11 @@ class MemoryTracker:
 
     @property
     def address(self) -> str:
-        """See `Tracker.address`; it means something in this process alone."""
+        """See `Tracker.address`; it is valid only in this process."""
         return f"memory:{id(self)}"
 
     def settle(self, address: str, status: str, *, adopt: bool = False) -> None:
-        """See `Tracker.settle`; finds runs among this one's children."""
+        """See `Tracker.settle`; it looks for the run among this one's children."""
         for run in self.children:
             if run.address == address:
                 run.status = status
@@ -203,7 +203,7 @@ class MemoryTracker:
         """See `Tracker.params`; a second value under one name is a ValueError, as in MLflow."""
         for name, value in values.items():
             if self.logged_params.setdefault(name, value) != value:
-                raise ValueError(f"param {name} was {self.logged_params[name]}, and cannot become {value}")
+                raise ValueError(f"param {name} is {self.logged_params[name]} and cannot be changed to {value}")
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
         """See `Tracker.metrics`."""
@@ -247,19 +247,19 @@ class MemoryTracker:
         self.models.append((input_shape, classes))
 
     def load_model(self, uri: str, *, prefer_labels: bool = False) -> LoadedModel:
-        """See `Tracker.load_model`: what a test put into `loadable`."""
+        """See `Tracker.load_model`; returns a model that a test put into `loadable`."""
         if uri not in self.loadable:
             raise UserError(f"model_uri={uri}: does not resolve")
         return self.loadable[uri]
 
     def read_run(self, name: str) -> KeptRun:
-        """See `Tracker.read_run`: what a test put into `kept`."""
+        """See `Tracker.read_run`; returns a run that a test put into `kept`."""
         if name not in self.kept:
             raise UserError(f"runs={name}: there is no such run")
         return self.kept[name]
 
     def latest(self, name: str) -> float:
-        """The figure of a metric at its last step."""
+        """The value of a metric at its last step."""
         steps = self.logged_metrics[name]
         return steps[max(steps)]
 

@@ -204,7 +204,7 @@ def test_blind_control_says_what_it_cannot_read() -> None:
     assert (text.on, text.status, text.notes[0]) == ("labels", "ok", "inputs are of type <U8, not numbers: labels alone")
     nothing = blind_control(_predictions(member), seed=0)
     assert (nothing.on, nothing.status, nothing.scores) == ("nothing", "skipped", None)
-    assert nothing.sentence == "the blind control was not made: neither inputs nor labels are known"
+    assert nothing.sentence == "the blind control was skipped: neither inputs nor labels are known"
     few = blind_control(_predictions(member[:10], labels=labels[:10]), seed=0)
     assert few.status == "skipped"
     assert "needs 8 members and 8 non-members" in few.auc.reason

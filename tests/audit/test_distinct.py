@@ -155,7 +155,7 @@ def test_controls_and_paired_tests_of_copies_are_those_of_one() -> None:
 
 
 def test_too_few_distinct_records_say_so() -> None:
-    with pytest.raises(UserError, match=r"10 members and 10 non-members once 580 copies are left out; allowed: at least 20"):
+    with pytest.raises(UserError, match=r"10 members and 10 non-members after 580 copies were left out; allowed: at least 20"):
         run_audit(Predictions(**times(arrays(20))), attacks="threshold_loss")
 
 

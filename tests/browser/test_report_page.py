@@ -153,7 +153,7 @@ def test_twelve_models_take_few_pages_and_name_every_run(browser: Any, twelve: P
     text = page.inner_text("body")
     for setting in SETTINGS:
         for seed in range(3):
-            assert f"{setting}-s{seed}: everything on this run" in text
+            assert f"{setting}-s{seed}: everything about this run" in text
     assert "not paired" not in text
     page.close()
 
@@ -164,6 +164,6 @@ def test_pairs_that_cannot_be_compared_are_one_line_each(browser: Any, unpaired:
     assert rows.count() == 11
     assert all("not paired" in rows.nth(k).inner_text() for k in range(11))
     assert all(rows.nth(k).bounding_box()["height"] < 40 for k in range(11)), "a line each"
-    assert page.inner_text("#compared").count("0 of the 800 records of the first are among the 800 of the second") == 1
+    assert page.inner_text("#compared").count("0 of the 800 records of the first run are among the 800 of the second") == 1
     assert page.locator("#compared details").count() == 0
     page.close()

@@ -38,14 +38,14 @@ def audited(n: int, *, shift: float, attacks: str = "threshold_loss,trained_mlp"
 def test_trips_on_an_overfitted_model() -> None:
     result = judge(audited(3000, shift=3.0), RULES)
     assert (result.outcome, result.exit_code, result.records) == ("trip", 3, None)
-    assert result.reason.startswith("3 of 3 figures above the limit: trained_mlp.entire.auc is 0.")
+    assert result.reason.startswith("3 of 3 metrics above the limit: trained_mlp.entire.auc is 0.")
     assert all(row.p_above <= 0.05 and row.p_within == 1 for row in result.rows)
 
 
 def test_passes_on_other_data_with_enough_records() -> None:
     result = judge(audited(4000, shift=0.0), RULES)
     assert (result.outcome, result.exit_code) == ("pass", 0)
-    assert result.reason.startswith("all 3 figures at or below their limits; the least clear: ")
+    assert result.reason.startswith("all 3 metrics at or below their limits; the least clear: ")
     assert all(row.verdict == "pass" and row.p_within <= 0.05 and row.p_above == 1 for row in result.rows)
 
 
@@ -159,7 +159,7 @@ def test_an_epsilon_can_trip_and_never_pass() -> None:
     assert result.outcome == "undecided"
     assert result.records is None
     assert "a lower bound, which never passes" in result.reason
-    assert "more records alone need not decide it" in result.reason
+    assert "more records alone may not decide it" in result.reason
 
 
 def test_more_figures_than_a_bootstrap_can_be_adjusted_for_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +171,7 @@ def test_more_figures_than_a_bootstrap_can_be_adjusted_for_say_so(monkeypatch: p
     rules = parse_rules(";".join(f"any.entire.partial_auc_fpr_0_01 > {limit}" for limit in (0.9, 0.91, 0.92)))
     result = judge(report, rules)
     assert result.outcome == "undecided"
-    assert {row.reason for row in result.rows} == {"too many figures for its bootstrap to be adjusted for; match fewer"}
+    assert {row.reason for row in result.rows} == {"too many metrics to adjust its bootstrap for; match fewer"}
     assert judge(report, rules[:2]).outcome == "pass"
 
 

@@ -137,7 +137,7 @@ def broken(given: MetricInput, confidence: float) -> Estimate:
         (dataclasses.replace(GAP, compute=lambda given, c: 0.5), ".* gave float where an Estimate was expected"),
         (
             dataclasses.replace(GAP, compute=lambda given, c: Estimate(value=0.5, ci_low=0.9, ci_high=0.1)),
-            r".* gave 0.5 with an interval from 0.9 to 0.1, which does not hold it",
+            r".* returned 0.5 with an interval from 0.9 to 0.1, which does not contain it",
         ),
         (dataclasses.replace(GAP, compute=lambda given, c: sys.exit(7)), "mean_gap of gap-package failed: SystemExit: 7"),
         (dataclasses.replace(GAP, needs=frozenset({"coin_flips"})), "membership was not drawn by independent coin flips"),

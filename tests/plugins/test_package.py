@@ -59,7 +59,7 @@ def test_from_the_command_line_to_the_page(toys: Path, install: Callable[..., Pa
         toys, store, *words, "--attacks=threshold,toy", "--fail_if=toy_attack.entire.toy_gap > 1; any.entire.auc > 0.99"
     )
     assert done.returncode == 3, done.stderr[-2000:]
-    assert "1 of 4 figures above the limit: toy_attack.entire.toy_gap is 1.72 (1.52 to 1.91), limit 1" in done.stderr
+    assert "1 of 4 metrics above the limit: toy_attack.entire.toy_gap is 1.72 (1.52 to 1.91), limit 1" in done.stderr
     lines = done.stderr.splitlines()
     assert (
         "memberscope: attack 'bad_attack' of bad-package could not be loaded and is left out: ImportError: no such luck"

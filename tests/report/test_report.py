@@ -117,7 +117,7 @@ def test_everything_that_was_asked_for_is_on_the_page(leaky: AuditReport) -> Non
     page = read(render_page([kept(leaky)]))
     text = " ".join(page.text)
     for heading in (
-        "What was asked", "Memorization by epoch", "ROC curves", "Attacks", "Worst classes", "Most exposed records", "Controls",
+        "What was audited", "Memorization by epoch", "ROC curves", "Attacks", "Worst classes", "Most exposed records", "Controls",
         "What was done", "How to read this",
     ):  # fmt: skip
         assert heading in text, heading
@@ -173,7 +173,7 @@ def test_runs_from_before_that_was_a_value_still_say_it(leaky: AuditReport) -> N
     alike = f"no sign that members and non-members differ by more than membership ({found})"
     texts = [as_json({"null": "p 0.01.", "blind": f"Blind control: {sentence}."}) for sentence in (alike, differ)]
     html = _doubted(leaky, texts, differ)
-    assert html.count("Whether it puts the figures in doubt was read from that sentence.") == 2, "of both runs"
+    assert html.count("Whether it puts the metrics in doubt was read from that sentence.") == 2, "of both runs"
 
 
 def test_doubt_is_read_as_a_value_and_not_from_a_sentence(leaky: AuditReport) -> None:
@@ -338,7 +338,7 @@ def test_different_records_say_what_can_still_be_said(leaky: AuditReport) -> Non
     runs = [kept(leaky), kept(other, name="two")]
     (pair,) = compare_runs(runs, seed=0)
     assert not pair.paired
-    assert "200 of the 1,200 records of the first are among the 1,200 of the second" in pair.why
+    assert "200 of the 1,200 records of the first run are among the 1,200 of the second" in pair.why
     a, b = other.cell("threshold_loss").figures["auc"], leaky.cell("threshold_loss").figures["auc"]
     row = next(row for row in pair.rows if row.attack == "threshold_loss")
     assert row.p_value is None
@@ -407,7 +407,7 @@ def test_a_study_stands_for_its_models_and_shows_its_verdicts(leaky: AuditReport
 def test_runs_that_share_a_name_are_told_apart_and_none_without_audit_pass(leaky: AuditReport) -> None:
     first, second = kept(leaky), replace(kept(leaky), id="f" * 32)
     assert "one (ffffffff)" in render_page([first, second])
-    with pytest.raises(UserError, match="none holds an audit"):
+    with pytest.raises(UserError, match="none contains an audit"):
         render_page([KeptRun(id="1", name="empty")])
 
 
@@ -507,7 +507,7 @@ def test_runs_from_before_headlines_get_one_from_their_scores() -> None:
     assert told is not None
     assert (told.attack, told.chosen, told.n_member) == ("label_only_gap", "first", 1000)
     assert told.auc.value == pytest.approx(found.cell("label_only_gap").figures["auc"].value)
-    assert "scores of single records were not kept" in " ".join(facts.plain_words(bare)[1])
+    assert "scores of individual records were not stored" in " ".join(facts.plain_words(bare)[1])
     assert facts.audited([before])[0].texts["headline.json"] == again.to_json(), "computed once a page"
 
 
@@ -542,7 +542,9 @@ def test_what_to_do_follows_the_verdict_and_the_gate(leaky: AuditReport) -> None
     assert said[3][0].startswith("Audit more records")
     assert "Try stronger attacks" in said[4][0]
     html = render_page([gated[0]])
-    assert html.index("gives away") < html.index("Gate: tripped.") < html.index("Do not release") < html.index("What was asked")
+    assert (
+        html.index("gives away") < html.index("Gate: tripped.") < html.index("Do not release") < html.index("What was audited")
+    )
 
 
 # --- seeds ------------------------------------------------------------------------------------------------------------
@@ -598,7 +600,7 @@ def test_settings_are_compared_by_seed_and_adjusted_together() -> None:
     assert "paired by seed" in text
     assert "not paired" not in text
     lone = settings_of([*runs, seeded("d", 7)])
-    assert "fewer than two seeds are shared" in " ".join(read(render_page([*runs, seeded("d", 7)])).text)
+    assert "they share fewer than two seeds with it" in " ".join(read(render_page([*runs, seeded("d", 7)])).text)
     assert len(compare_settings(lone[0], lone[1:])) == 2
 
 
@@ -610,4 +612,4 @@ def test_every_run_of_a_setting_is_on_the_page_once() -> None:
     assert {address[1:] for address in page.addresses if address.startswith("#")} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
     for run in runs:
-        assert html.count(f"<summary>{run.name}: everything on this run</summary>") == 1
+        assert html.count(f"<summary>{run.name}: everything about this run</summary>") == 1

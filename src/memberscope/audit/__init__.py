@@ -1,1 +1,1 @@
-"""One audit: attacks on slices, their metrics, the controls, the gate, and all that is logged of it."""
+"""One audit: attacks on slices, their metrics, the controls, and everything that is logged about them."""

@@ -1,6 +1,6 @@
 """The blind control: can members be told from non-members without the model?
 
-If they can, the two sides differ by more than membership (another source, another year, another share of classes), and any part of an
+If they can, the two sides differ by more than membership (another source, another year, other class proportions), and any part of an
 attack's AUC may be due to that. Many published benchmarks fail it (Das, Zhang & Tramèr 2024, "Blind Baselines Beat Membership Inference
 Attacks").
 """
@@ -32,7 +32,7 @@ from memberscope.unlogged import unlogged
 MOST_COMPONENTS = 32
 MOST_CLASSES = 128
 CLASSES_DIFFER = 0.01
-"""The level of the test whether members and non-members hold the classes in different shares, and so what it adds to the false alarms."""
+"""The level of the test of whether members and non-members have different class proportions, and so the false alarms that it adds."""
 _LEAST_WEIGHT = 0.02
 _TINY = 1e-30
 
@@ -42,13 +42,13 @@ class BlindControl:
     """How well members are told from non-members without the model.
 
     Attributes:
-        on: ``inputs`` (and labels, where known), ``labels`` where inputs are absent or unreadable, ``nothing`` where skipped
-            for want of both.
-        auc: with its interval; `auc.status` is ``skipped`` where the control could not be made, with the reason. The interval
-            is DeLong's, times the square root of 2. DeLong's takes the scores as given, but cross-fitted ones come from the
-            records that they rank: every pair of records counts twice, once with either in the training part, so that on no
-            signal the AUC of a linear rule has twice the variance. With it 0 to 2.7% of simulated null data sets have `differs`
-            (aimed at: 2.5%); without it 1 to 10%.
+        on: what the classifier used: ``inputs`` (and labels, where known), ``labels`` where inputs are absent or unreadable, ``nothing``
+            where the control was skipped because both are missing.
+        auc: the AUC with its interval; `auc.status` is ``skipped`` where the control could not be run, and `auc.reason` says why. The
+            interval is DeLong's, widened by the square root of 2. DeLong's takes the scores as given, but cross-fitted scores come from the
+            records that they rank: every pair of records counts twice, once with either in the training part, so that without any
+            signal the AUC of a linear rule has twice the variance. With the factor, `differs` holds for 0 to 2.7% of simulated null
+            data sets (the aim is 2.5%); without it, for 1 to 10%.
         scores: (n,) float64 log-odds of membership in input order, higher = more likely a member; None where skipped.
         notes: what was reduced, replaced or approximated.
     """
@@ -65,11 +65,11 @@ class BlindControl:
 
     @property
     def differs(self) -> bool:
-        """Does the interval lie above 0.5: do members and non-members differ by more than membership?
+        """Whether the interval lies above 0.5, so that members and non-members differ by more than membership.
 
-        Below 0.5 is no such sign. A cross-fitted classifier falls below 0.5 where the two sides are more alike than random draws would be,
-        as after a split that was stratified by something in the inputs: whatever has too many members in one fold has too few in the
-        others. (A split stratified by class does not have this effect: see `class_odds`.)
+        An interval below 0.5 is no such sign. A cross-fitted classifier falls below 0.5 where the two sides are more alike than random
+        draws would be, as after a split that was stratified by something in the inputs: a value with too many members in one fold has too
+            few in the others. (A split stratified by class does not have this effect: see `class_odds`.)
         """
         return self.auc.ci_low is not None and self.auc.ci_low > 0.5
 
@@ -77,7 +77,7 @@ class BlindControl:
     def sentence(self) -> str:
         """The finding in plain words."""
         if self.auc.status == "skipped":
-            return f"the blind control was not made: {self.auc.reason}"
+            return f"the blind control was skipped: {self.auc.reason}"
         found = f"AUC {self.auc.value:.3f} from {self.on} alone, interval {self.auc.ci_low:.3f} to {self.auc.ci_high:.3f}"
         if self.differs:
             return f"members and non-members differ by more than membership: a classifier without the model has {found}"
@@ -87,8 +87,8 @@ class BlindControl:
 
 
 def fit_squares(x: FloatArray, member: BoolArray, seed: int) -> Model:
-    """Logistic regression on the columns and their squares: differences in location and in spread."""
-    many = ~((x == x.min(axis=0)) | (x == x.max(axis=0))).all(axis=0)  # the square of an indicator says nothing new
+    """Fit a logistic regression on the columns and their squares, which finds differences in location and in spread."""
+    many = ~((x == x.min(axis=0)) | (x == x.max(axis=0))).all(axis=0)  # the square of an indicator adds nothing
 
     def widen(rows: FloatArray) -> FloatArray:
         return np.concatenate([rows, (rows[:, many] ** 2 - 1.0) / math.sqrt(2.0)], axis=1)
@@ -98,7 +98,7 @@ def fit_squares(x: FloatArray, member: BoolArray, seed: int) -> Model:
 
 
 def fit_trees(x: FloatArray, member: BoolArray, seed: int) -> Model:
-    """Forty boosted trees of four leaves, a twentieth of the records or more a leaf: all other differences."""
+    """Fit forty boosted trees of four leaves, each leaf with at least a twentieth of the records, which find all other differences."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from threadpoolctl import threadpool_limits
 
@@ -111,7 +111,7 @@ def fit_trees(x: FloatArray, member: BoolArray, seed: int) -> Model:
         early_stopping=False,
         random_state=seed,
     )
-    with threadpool_limits(limits=1, user_api="openmp"):  # OpenMP keeps its limit by thread, and folds are threads
+    with threadpool_limits(limits=1, user_api="openmp"):  # OpenMP's limit is per thread, and each fold has its own thread
         trees.fit(x, member)
 
     def model(rows: FloatArray) -> FloatArray:
@@ -122,11 +122,11 @@ def fit_trees(x: FloatArray, member: BoolArray, seed: int) -> Model:
 
 
 def fit_blind(x: FloatArray, member: BoolArray, seed: int) -> Model:
-    """`fit_squares` and `fit_trees`, each weighted by what it finds (AUC - 0.5) on a third of the training part held out.
+    """Fit `fit_squares` and `fit_trees`, each weighted by its AUC - 0.5 on a held-out third of the training part.
 
-    A plain sum is spoilt by whichever of the two finds nothing. AUC on 2,000 records, one of ten columns of the members changed,
-    squares and trees and both: shifted by 0.3 deviations 0.564, 0.559, 0.562; spread by 1.3 0.566, 0.561, 0.563; correlated with
-    another 0.499, 0.529, 0.517; a tenth of them at one value 0.509, 0.553, 0.551.
+    In an unweighted sum, whichever of the two finds nothing would spoil the other. The AUC on 2,000 records, where one of ten columns of
+    the members was changed, for squares, trees and both: shifted by 0.3 standard deviations 0.564, 0.559, 0.562; stretched by a factor of
+    1.3 0.566, 0.561, 0.563; correlated with another column 0.499, 0.529, 0.517; a tenth of the members at one value 0.509, 0.553, 0.551.
     """
     heldout = np.zeros(len(x), dtype=bool)
     for side in (member, ~member):
@@ -143,25 +143,25 @@ def fit_blind(x: FloatArray, member: BoolArray, seed: int) -> Model:
 
 @unlogged()
 def blind_control(predictions: Predictions, *, seed: int, confidence: float = 0.95, workers: int | None = None) -> BlindControl:
-    """Tell members from non-members by their inputs and labels alone; by their labels alone where inputs are absent.
+    """Tell members from non-members by their inputs and labels alone, or by their labels alone where inputs are absent.
 
-    Cross-fitted on the folds of the trained attacks, so the figure holds for records that the classifier never saw. Inputs
+    The classifier is cross-fitted on the folds of the trained attacks, so the AUC holds for records that it was not fitted on. Inputs
     wider than 32 numbers become 32 principal components, fitted without membership, and the logarithm of the energy that these
-    leave out; beside inputs, labels become indicators of the 128 most frequent classes. Numbers that are missing or infinite count as the
-    column's mean, and their number in the record becomes a column, since records may differ in what they lack.
+    leave out; in addition, labels become indicators of the 128 most frequent classes. Missing and infinite numbers are replaced by the
+    column's mean, and the count of them in each record becomes a column, since members may have more gaps than non-members.
 
-    The classifier of the inputs learns what differs within a class, from as many members as non-members of each. The log-odds of the class
-    itself (`class_odds`) are added to its own where the two sides' shares of the classes differ by more than chance. Where only labels are
-    known, these log-odds are the whole control, whose AUC is 0.5 if the shares do not differ.
+    The classifier of the inputs learns what differs within a class, from as many members as non-members of each class. The log-odds of the
+    class itself (`class_odds`) are added to its own where the class proportions of the two sides differ by more than chance. Where only
+    labels are known, these log-odds are the whole control, whose AUC is 0.5 if the proportions do not differ.
 
     Args:
-        predictions: of n records; of the model's outputs nothing is read.
-        seed: of folds, components and trees; the same seed gives the same scores, for any number of workers.
+        predictions: n records; the model's outputs are not read.
+        seed: the seed of folds, components and trees; the same seed gives the same scores, for any number of workers.
         confidence: of the interval.
         workers: threads; None for all cores that this process may use.
 
     Returns:
-        The result; skipped, with the reason, where inputs and labels are both absent or records too few to be cross-fitted.
+        The result; skipped, with the reason, where inputs and labels are both absent or there are too few records to cross-fit.
 
     Raises:
         UserError: `workers` below 1.
@@ -208,17 +208,17 @@ def blind_control(predictions: Predictions, *, seed: int, confidence: float = 0.
 
 
 def class_odds(predictions: Predictions, columns: FloatArray, *, seed: int) -> FloatArray:
-    """Log-odds of membership by class alone, (n,), cross-fitted; 0 where both sides hold the classes in similar shares.
+    """Log-odds of membership by class alone, (n,), cross-fitted; 0 where both sides have similar class proportions.
 
-    They are used only where a chi-squared test on the other folds rejects equal shares at level `CLASSES_DIFFER`. After a split stratified
-    by class it never does; log-odds that were always used would there be the reverse of those in the scored fold, and hide a difference
-    between the inputs. Folds are drawn regardless of class, so that where membership was drawn at random, a class's chance imbalance on the
-    other folds says nothing about the scored one. Two records are added to each class, divided between the sides in proportion to their
-    sizes.
+    They are used only where a chi-squared test on the other folds rejects equal proportions at level `CLASSES_DIFFER`. After a split
+    stratified by class it never does. Without this condition, the log-odds would there have the wrong sign for the scored fold, and hide a
+    difference between the inputs. Folds are drawn regardless of class, so that where membership was drawn at random, a class's chance
+    imbalance on the other folds says nothing about the scored one. Two records are added to each class, divided between the sides in
+    proportion to their sizes.
 
     Args:
-        predictions: of n records; records that share id and class are counted once.
-        columns: (n, w) what else is known of the records; used to draw folds that do not depend on the records' order.
+        predictions: n records; records that share id and class are counted once.
+        columns: (n, w) whatever else is known about the records; used to draw folds that do not depend on the records' order.
         seed: of the folds.
     """
     member, labels, ids = predictions.member, predictions.labels, predictions.record_ids
@@ -245,7 +245,7 @@ def class_odds(predictions: Predictions, columns: FloatArray, *, seed: int) -> F
 
 
 def _like_shares(table: NDArray[np.intp]) -> bool:
-    """Can the two rows of counts (2, classes) come from one distribution, at level `CLASSES_DIFFER`?"""
+    """Whether the two rows of counts (2, classes) may come from one distribution, at level `CLASSES_DIFFER`."""
     seen = table[:, table.any(axis=0)]
     if seen.shape[1] < 2 or not seen.any(axis=1).all():
         return True
@@ -253,11 +253,11 @@ def _like_shares(table: NDArray[np.intp]) -> bool:
 
 
 _Columns = tuple[FloatArray, list[str], list[str]]
-"""Columns (n, w), their names, and what to tell of them."""
+"""Columns (n, w), their names, and notes about them."""
 
 
 def _missing(inputs: Array) -> _Columns:
-    """How many numbers each record lacks, (n, 1); (n, 0) where none does."""
+    """The number of missing or infinite values in each record, (n, 1); (n, 0) where there are none."""
     none = np.empty((len(inputs), 0)), list[str](), list[str]()
     if not np.issubdtype(inputs.dtype, np.floating):
         return none
@@ -271,7 +271,7 @@ def _missing(inputs: Array) -> _Columns:
 
 
 def _input_columns(inputs: Array, seed: int) -> _Columns:
-    """The inputs themselves where there are at most 32 a record, else principal components and what they leave out."""
+    """The inputs themselves where a record has at most 32 numbers, else principal components and the log energy that they leave out."""
     width = math.prod(inputs.shape[1:])
     if width <= MOST_COMPONENTS:
         values = inputs.reshape(len(inputs), width).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Two attacks of one audit compared on the same records: claims of the literature, tried on this one model."""
+"""Compares two attacks of one audit on the same records: claims from the literature, tested on this one model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ NEURAL, METRIC = "trained_mlp", "metric_modified_entropy"
 
 
 def neural_against_metric(report: AuditReport) -> str:
-    """Does a neural attack understate the risk, as Song & Mittal say? A paired test on the same records, of this one model.
+    """Test on this one model whether a neural attack understates the risk, as Song & Mittal claim, with a paired test on the same records.
 
-    With shadows, of their figure: the balanced accuracy of the metric attack's decisions against the perceptron's, whose log-odds come
-    from balanced training parts and decide at 0. Without shadows there is no metric attack with a threshold of its own; then of the AUCs
-    of the loss threshold and the perceptron.
+    With shadow models, the test compares the metric that they used, the balanced accuracy: the metric attack's decisions against the
+    perceptron's, whose log-odds come from balanced training parts and decide at 0. Without shadow models there is no metric attack with a
+    threshold of its own, and the test compares the AUCs of the loss threshold and the perceptron.
     """
     scores = report.whole_scores
     if NEURAL not in scores:
@@ -33,9 +33,9 @@ def neural_against_metric(report: AuditReport) -> str:
     if p > 0.05:
         found = "for this model neither is shown to be stronger"
     elif difference > 0:
-        found = "for this model the neural attack understates the risk, as they say"
+        found = "for this model the neural attack understates the risk, as they claim"
     else:
-        found = "for this model the neural attack is the stronger one, against their claim"
+        found = "for this model the neural attack is the stronger one, contrary to their claim"
     note = "" if other == METRIC else " (without shadows, the loss threshold stands for the metric attacks)"
     return (
         f"Song & Mittal: {found}{note}: {figure} `{other}` minus `{NEURAL}` {difference:+.4f} "
@@ -49,11 +49,11 @@ def compare_decisions(
     """The paired difference of two rules' balanced accuracies on the same records: value, 95% interval, two-sided p.
 
     Each record's difference in correctness is averaged over members and over non-members; the two means are independent, so the
-    variance of their half sum is a quarter of the sum of theirs (normal approximation: hundreds of records a side).
+    variance of their half sum is a quarter of the sum of theirs (normal approximation: needs hundreds of records on each side).
 
     Args:
-        first, second: (n,) called a member?
-        member: (n,) truth; both sides must occur.
+        first, second: (n,) whether the rule calls each record a member.
+        member: (n,) the truth; both sides must occur.
     """
     from statistics import NormalDist
 
@@ -69,7 +69,7 @@ def compare_decisions(
 
 
 def low_fpr_against_symmetric(report: AuditReport) -> str:
-    """The attacker who minds false accusations beside the symmetric one."""
+    """Compare the attack that is trained for a low false positive rate with the one that weighs both errors equally."""
     cells = {cell.attack: cell for cell in report.whole()}
     if not {"trained_lowfpr", NEURAL} <= set(cells):
         return ""

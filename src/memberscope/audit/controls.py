@@ -1,8 +1,8 @@
-"""The controls of an audit as values: is what the primary attack found about membership at all?
+"""The controls of an audit as values: do they confirm that the primary attack found membership, and nothing else?
 
 `memberscope.metrics.null_control` permutes membership on fixed scores, `memberscope.audit.null` refits the attack, and
-`memberscope.audit.blind` tells members from non-members without the model. What another step decides, it decides by these values; the
-sentences are for people.
+`memberscope.audit.blind` tells members from non-members without the model. Other steps base their decisions on these values; the sentences
+are for people.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Null:
     """The null control of the primary attack on fixed scores.
 
     Attributes:
-        attack: whose scores.
+        attack: the attack whose scores were used.
         auc: the mean AUC under permuted membership; its interval holds 95% of the draws.
-        p_value: of the attack's own AUC.
+        p_value: the p-value of the attack's own AUC.
     """
 
     attack: str
@@ -47,12 +47,12 @@ class Null:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Controls:
-    """The controls that were made.
+    """The controls that were run.
 
     Attributes:
-        null: on fixed scores; None where no attack ran or the audit has none.
-        blind: without the model; None where it was not asked for.
-        refits: attack -> its null control with refitting, for those refitted.
+        null: the null control on fixed scores; None where no attack ran or the audit has none.
+        blind: the control without the model; None where it was not requested.
+        refits: attack -> its null control with refitting, for the attacks that were refitted.
     """
 
     null: Null | None = None
@@ -60,7 +60,7 @@ class Controls:
     refits: Mapping[str, metrics.NullControl] = field(default_factory=dict)
 
     def sentences(self) -> dict[str, str]:
-        """A sentence on each control that was made, by name."""
+        """A sentence on each control that was run, by name."""
         found: dict[str, str] = {}
         if self.null is not None:
             found["null"] = self.null.sentence
@@ -72,7 +72,7 @@ class Controls:
         return found
 
     def metrics(self) -> dict[str, float]:
-        """Names that a run shows -> values: ``control/null_auc``, ``control/blind_auc`` and their intervals, and p-values."""
+        """Metric names as a run shows them -> values: ``control/null_auc``, ``control/blind_auc`` and their intervals, and p-values."""
         found: dict[str, float | None] = {}
         if self.null is not None:
             found |= _with_interval("control/null_auc", self.null.auc) | {"control/null_p_value": self.null.p_value.value}
@@ -113,15 +113,15 @@ def run_controls(
     refit: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> Controls:
-    """The controls of an audit.
+    """Run the controls of an audit.
 
     Args:
-        report: what the audit found.
-        evidence: what it was made on: distinct records.
-        attacks: names of those that ran; the trained ones among them are refitted with `refit`.
-        seed: of the controls' draws.
-        refit: fit trained attacks anew with membership permuted, 20 times each.
-        check: called between refits; what it raises ends the controls.
+        report: the audit's report.
+        evidence: the distinct records that were audited.
+        attacks: names of the attacks that ran; the trained ones among them are refitted with `refit`.
+        seed: the seed of the controls' draws.
+        refit: whether to fit trained attacks anew with membership permuted, 20 times each.
+        check: called between refits; an exception that it raises ends the controls.
     """
     if report.headline is None:
         return Controls()

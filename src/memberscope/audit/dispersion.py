@@ -1,9 +1,9 @@
 """How widely the records of each class are spread, and whether the tightly packed classes leak more.
 
-The case study (Moreno 2023) claims that classes of lower entropy leak more. What it calls entropy is put in a figure here: for
-images and other real inputs the log-determinant of the covariance within the class, which is twice the entropy of a Gaussian
-with that covariance up to a constant (Cover & Thomas 2006, Theorem 8.4.1); for binary tables the mean entropy of a bit. Only
-the order of the classes is used, as a rank correlation with any figure by class, so units do not matter.
+The case study (Moreno 2023) claims that classes of lower entropy leak more. What it calls entropy is measured here: for images and other
+real inputs by the log-determinant of the covariance within the class, which is twice the entropy of a Gaussian with that covariance up to a
+constant (Cover & Thomas 2006, Theorem 8.4.1); for binary tables by the mean entropy of a bit. Only the order of the classes is used, in a
+rank correlation with any metric by class, so units do not matter.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from memberscope.unlogged import unlogged
 KINDS = ("log_determinant", "bit_entropy")
 MOST_COMPONENTS = 20
 MOST_RECORDS = 2_000
-"""Records a class; with 20 components the log-determinant's own error is then about 0.1 (sqrt(2 d / m))."""
+"""Records per class; with 20 components the log-determinant's own error is then about 0.1 (sqrt(2 d / m))."""
 LEAST_RECORDS = 10
 LEAST_CLASSES = 4
 """With three classes no order has a p-value below 1/3."""
@@ -39,7 +39,7 @@ _TINY = 1e-9
 def rows_by_digest(x: Array, seed: int) -> NDArray[np.intp]:
     """Positions of the records of `x` (n, ...) in an order drawn by `seed` from their contents, (n,).
 
-    Sorted by a keyed hash of each record's bytes: a shuffle that does not depend on the order in which the records came.
+    They are sorted by a keyed hash of each record's bytes, a shuffle that does not depend on the order in which the records came.
     """
     key = seeds.integer(seed, "digest").to_bytes(8, "little")
     digests = np.array(
@@ -52,13 +52,13 @@ def rows_by_digest(x: Array, seed: int) -> NDArray[np.intp]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Components:
-    """Principal components of the inputs, learned with no look at membership.
+    """Principal components of the inputs, fitted without using membership.
 
     Attributes:
         centre, scale: (d,); the scale is 1 for images, whose pixels share a unit, and the column's standard deviation
             (1 where that is zero) for tables of records by columns.
         axes: (d, k) float32, orthonormal, the widest direction first.
-        fitted: how many records they were learned on.
+        fitted: the number of records that they were fitted on.
     """
 
     centre: FloatArray
@@ -67,7 +67,7 @@ class Components:
     fitted: int
 
     def __call__(self, x: Array) -> tuple[FloatArray, FloatArray]:
-        """The components (n, k) of `x` (n, ...), and the energy (n,) that they leave out; not-finite numbers count as the mean."""
+        """The components (n, k) of `x` (n, ...), and the energy (n,) that they leave out; non-finite numbers count as the mean."""
         values, rest = np.empty((len(x), self.axes.shape[1])), np.empty(len(x))
         for rows in row_chunks(len(x), self.centre.size):
             part = _standard(x[rows], self.centre, self.scale)
@@ -77,7 +77,7 @@ class Components:
 
 
 def _standard(x: Array, centre: FloatArray, scale: FloatArray) -> NDArray[np.float32]:
-    """Rows (n, d) about `centre` in units of `scale`, 0 where not finite; subtracted in float64, so that dates keep their days."""
+    """Rows (n, d) minus `centre`, in units of `scale`, 0 where not finite; subtracted in float64, so that dates keep their days."""
     with np.errstate(over="ignore", invalid="ignore"):
         part = ((_flat(x) - centre) / scale).astype(np.float32)
     part[~np.isfinite(part)] = 0.0
@@ -89,9 +89,9 @@ def _flat(x: Array) -> FloatArray:
 
 
 def fit_components(x: Array, *, most: int, seed: int) -> Components:
-    """Learn at most `most` principal components of `x` (n, ...), real numbers, on at most 4,000 records of it.
+    """Fit at most `most` principal components of `x` (n, ...), real numbers, on at most 4,000 of its records.
 
-    By a randomized singular value decomposition (Halko, Martinsson & Tropp 2011), in seconds for 60,000 x 3,072. Directions
+    This is a randomized singular value decomposition (Halko, Martinsson & Tropp 2011), which takes seconds for 60,000 x 3,072. Directions
     with no variance are left out, so there may be none. The records are drawn by their content: see `rows_by_digest`.
     """
     from sklearn.utils.extmath import randomized_svd
@@ -123,11 +123,11 @@ class ClassDispersion:
     """How widely each class is spread.
 
     Attributes:
-        kind: ``log_determinant`` (nats, plus a constant of the inputs' unit) or ``bit_entropy`` (nats a bit, 0 to 0.693).
-        by_class: class -> figure, higher = more widely spread.
-        records: how many records of each class were used, the same for all; 0 where no class could be.
-        components: how many principal components the covariance is of; 0 for ``bit_entropy``.
-        left_out: class -> why it has no figure.
+        kind: ``log_determinant`` (nats, plus a constant of the inputs' unit) or ``bit_entropy`` (nats per bit, 0 to 0.693).
+        by_class: class -> dispersion, higher = more widely spread.
+        records: the number of records used of each class, the same for all; 0 where no class could be measured.
+        components: the number of principal components in the covariance; 0 for ``bit_entropy``.
+        left_out: class -> why it has no dispersion.
         notes: what was capped, standardized or shrunk.
     """
 
@@ -146,20 +146,20 @@ def class_dispersion(
     """The dispersion within each class that occurs in `labels`.
 
     ``log_determinant``: principal components (at most 20, fitted on all classes together, each with as many records) and the
-    log-determinant of their covariance within the class, shrunk toward a sphere as Ledoit & Wolf (2004) have it. Columns of a
+    log-determinant of their covariance within the class, shrunk toward a sphere as in Ledoit & Wolf (2004). Columns of a
     table (two axes) are standardized first, pixels are not. ``bit_entropy``: the mean over columns of the entropy of a bit,
     from the share of ones in the class; low by about 1/(2 `records`), the same for all classes.
 
-    Every class gives the same number of records, since both figures grow with it.
+    Every class contributes the same number of records, since both measures grow with it.
 
     Args:
         x: (n, ...) finite real numbers or booleans.
         labels: (n,) ints from 0.
         kind: ``log_determinant``, ``bit_entropy`` (zeros and ones only), or ``auto``: the second for a table (two axes) of
             zeros and ones, the first for all else.
-        seed: of the records drawn and of the components.
-        records: of each class, at least 2; classes with fewer are left out. None for as many as the smallest class has, at
-            most 2,000; classes with fewer than 10 are then left out.
+        seed: the seed of the draw of records and of the components.
+        records: the number of records of each class, at least 2; classes with fewer are left out. None for as many as the smallest class
+            has, at most 2,000; classes with fewer than 10 are then left out.
 
     Raises:
         UserError: `x`, `labels`, `kind` or `records` are not as above.
@@ -194,7 +194,7 @@ def class_dispersion(
 
 
 def _check(x: Array, labels: Array, kind: str, records: int | None) -> bool:
-    """Are all numbers of `x` zeros and ones? UserError on bad arguments."""
+    """Whether all numbers of `x` are zeros and ones; UserError for bad arguments."""
     if x.ndim < 1 or labels.ndim != 1 or len(x) != len(labels) or not len(x) or not x.size:
         raise UserError(f"x: shape {x.shape} with labels of shape {labels.shape}; allowed is (n, ...) with (n,), none empty")
     if x.dtype != np.bool_ and not is_number(x):
@@ -203,7 +203,7 @@ def _check(x: Array, labels: Array, kind: str, records: int | None) -> bool:
     if kind != "auto" and kind not in KINDS:
         raise UserError(f"kind: {kind!r}{nearest(kind, KINDS)}; allowed are auto, {', '.join(KINDS)}")
     if records is not None and records < 2:
-        raise UserError(f"records: {records}; allowed is 2 or more a class, or none for as many as the smallest class has")
+        raise UserError(f"records: {records}; allowed is 2 or more per class, or none for as many as the smallest class has")
     if x.dtype != np.bool_:
         check_finite("x", x)
     width = math.prod(x.shape[1:])
@@ -227,7 +227,7 @@ def _bit_entropy(bits: Array) -> float:
 
 
 def _log_determinants(by_class: Mapping[int, Array], seed: int) -> tuple[dict[int, float], int, list[str]]:
-    """Log-determinants in nats by class, the number of components, and what to tell of them; no figure if nothing varies."""
+    """Log-determinants in nats by class, the number of components, and notes; no class has one if nothing varies."""
     from sklearn.covariance import ledoit_wolf
 
     pooled = np.concatenate(list(by_class.values()))
@@ -240,7 +240,7 @@ def _log_determinants(by_class: Mapping[int, Array], seed: int) -> tuple[dict[in
     for c, records in by_class.items():
         covariance, shrinkage = ledoit_wolf(components(records)[0])
         shrunk.append(float(shrinkage))
-        # a class of copies has no variance; a floor keeps its figure finite, and lowest
+        # a class of copies has no variance; the floor keeps its log-determinant finite and the lowest
         found[c] = float(np.log(np.maximum(np.linalg.eigvalsh(covariance), _TINY * widest)).sum())
     columns = "standardized columns" if pooled.ndim <= 2 else "inputs in their own unit"
     return found, k, [
@@ -251,17 +251,17 @@ def _log_determinants(by_class: Mapping[int, Array], seed: int) -> tuple[dict[in
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DispersionResult:
-    """Does a figure by class go with the dispersion of the class?
+    """Whether a metric by class goes with the dispersion of the class.
 
     Attributes:
         correlation: Spearman's, -1 to 1; negative = the tighter the class, the higher the figure. nan where skipped.
         p_value: two-sided: the share of permutations of the classes with a correlation at least as far from 0. nan where skipped.
-        n_classes: classes with both numbers.
+        n_classes: the number of classes with both numbers.
         classes: (n_classes,) ints, ascending; `dispersion` and `figure` (n_classes,) are theirs, for the scatter plot.
-        exact: all permutations were counted, not a sample of them.
+        exact: whether all permutations were counted, and not a sample of them.
         status: ``ok`` or ``skipped``.
-        reason: why it was skipped.
-        notes: the classes that lack one of the numbers.
+                reason: why it was skipped.
+        notes: the classes that lack one of the two numbers.
     """
 
     correlation: float
@@ -295,17 +295,17 @@ def dispersion_against(
 ) -> DispersionResult:
     """Spearman's rank correlation of a figure by class with the classes' dispersion, and its permutation p-value.
 
-    Up to 8 classes all permutations are counted, p = share of them with a correlation at least as far from 0; above, `draws`
-    of them are drawn, p = (1 + draws as far) / (1 + draws) (Phipson & Smyth 2010). Ties get their mean rank.
+    For up to 8 classes all permutations are counted, and p is the share of them with a correlation at least as far from 0; for more classes
+    `draws` of them are drawn, and p = (1 + draws as far) / (1 + draws) (Phipson & Smyth 2010). Tied values get their mean rank.
 
     Args:
-        figure_by_class: class -> figure, such as the advantage; nan for a class where it was skipped.
-        dispersion: what `class_dispersion` gave, or class -> figure.
-        seed: of the permutations drawn.
-        draws: how many, at least 1.
+        figure_by_class: class -> metric, such as the advantage; nan for a class where it was skipped.
+        dispersion: the result of `class_dispersion`, or class -> dispersion.
+        seed: the seed of the permutations.
+        draws: the number of permutations drawn, at least 1.
 
     Returns:
-        The result; skipped, with the reason, with fewer than 4 classes or where one of the two does not vary.
+        The result; skipped, with the reason, if there are fewer than 4 classes or one of the two does not vary.
 
     Raises:
         UserError: `draws` below 1.

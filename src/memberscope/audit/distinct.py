@@ -1,6 +1,6 @@
-"""Counts each audited record once, since exact copies of a record are no further evidence.
+"""Counts each audited record once, since exact copies of a record add no evidence.
 
-A record that is in a file thirty times is one record: if every record were there thirty times, each interval would be narrower by the
+A record that appears thirty times in a file is one record: if every record were there thirty times, each interval would be narrower by the
 square root of thirty, and an undecided gate would become a verdict. Copies on one side are therefore left out before any attack runs, so
 that any number of copies of every record gives the same figures, intervals and gate as one.
 
@@ -27,18 +27,18 @@ CLOSE = 1e-3
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Distinct:
-    """The evidence with each record once, and what was found in the evidence that was given.
+    """The evidence with each record once, and the copies that were found.
 
     Attributes:
-        evidence: what is audited.
+        evidence: the evidence that is audited.
         positions: (m,) positions of its records in the evidence that was given, ascending.
-        n_given: how many records were given.
-        copies: how many of them are copies of an earlier record on their side.
-        dropped: were they left out of `evidence`?
-        unlike: how many records share the id, or the inputs and label, of an earlier record on their side but have another label or other
-            outputs. They are not copies, and stay.
-        both_sides: how many members are also among the non-members. They stay.
-        told_by: what reveals copies: ``record_ids``, ``inputs``, or both; empty if neither is known.
+        n_given: the number of records given.
+        copies: the number of these that are copies of an earlier record on their side.
+        dropped: whether the copies were left out of `evidence`.
+        unlike: the number of records that share the id, or the inputs and label, of an earlier record on their side but have another label
+            or other outputs. They are not copies, and stay.
+        both_sides: the number of members that are also among the non-members. They stay.
+        told_by: the fields that reveal copies: ``record_ids``, ``inputs``, or both; empty if neither is known.
     """
 
     evidence: Evidence
@@ -67,7 +67,7 @@ class Distinct:
                 )
         if self.unlike:
             parts.append(
-                f"{self.unlike:,} records have the same {_by(self.told_by)} as another on their side, but another label or other outputs: "
+                f"{self.unlike:,} records have the same {_by(self.told_by)} as another on their side, but a different label or outputs: "
                 "they count as records of their own"
             )
         return f"Copies: {'. '.join(parts)}." if parts else ""
@@ -96,8 +96,8 @@ def check_duplicates(duplicates: str) -> None:
 
 
 def refuse_copies(ids: Mapping[str, Array], *, duplicates: str) -> None:
-    """Raise UserError under ``duplicates=refuse`` if a side has a record several times; for studies that know the records before they ask a
-    model.
+    """Raise UserError under ``duplicates=refuse`` if a side has a record several times; for studies that know the records before they query
+    a model.
 
     Args:
         ids: side -> (n,) one id per record.
@@ -114,11 +114,12 @@ _INSTEAD = "allowed: each record once, or duplicates=drop (each counts once) or 
 
 
 def distinct_records(evidence: Evidence, *, duplicates: str = "drop") -> Distinct:
-    """Find exact copies, and leave out all but the first of each record on its side.
+    """Find exact copies, and leave out all but the first occurrence of each record on its side.
 
     Args:
-        evidence: is not changed.
-        duplicates: ``drop``; ``keep``: find them, and leave none out; ``refuse``: raise where there are any, on one side or across.
+        evidence: the evidence; it is not changed.
+        duplicates: ``drop`` leaves copies out; ``keep`` counts them but leaves none out; ``refuse`` raises where there are any, on one
+            side or across both.
 
     Raises:
         UserError: an unknown `duplicates`, or copies under ``refuse``.
@@ -152,7 +153,7 @@ def distinct_records(evidence: Evidence, *, duplicates: str = "drop") -> Distinc
 
 
 def _labels(target: Predictions, name: str) -> tuple[Array, ...]:
-    """What must be equal beside `name` for two records to be the same: with inputs, the label; an id is enough by itself."""
+    """The arrays that must be equal as well as `name` for two records to be the same: with inputs the label; an id suffices by itself."""
     return () if name == "record_ids" or target.labels is None else (target.labels,)
 
 

@@ -1,4 +1,4 @@
-"""The headline of an audit: its primary attack, and that attack's figures.
+"""The headline of an audit: its primary attack, and that attack's metrics.
 
 The strongest of several attacks looks good on the records that it was picked on, even where there is nothing to find: of ten attacks with
 independent scores on noise, the best has a 95% interval above 0.5 in more than a fifth of all data sets. The primary attack is therefore
@@ -6,10 +6,10 @@ either named before anything runs, or chosen by its AUC on one half of the recor
 the choice.
 
 Attacks that are cross-fitted on the audited records are fitted once, on all of them, so that the two halves are not quite independent.
-With attacks that all read the same outputs that does not show: on 250 data sets of 600 records without signal, with two threshold and
-four cross-fitted attacks, the headline's interval missed 0.5 in 5% (the best of six on all records: 13%), and as often where the choice
-had fits of its own. With many attacks fitted on features of their own it would: with ten such attacks of thirty noise features each, 10%
-of the intervals lay above 0.5 where 2.5% are expected.
+This does no visible harm where all attacks read the same outputs: on 250 data sets of 600 records without signal, with two threshold and
+four cross-fitted attacks, the headline's interval missed 0.5 in 5% (the best of six on all records: 13%), and just as often when the
+choosing half had fits of its own. It would do harm with many attacks that are fitted on different features: with ten such attacks of
+thirty noise features each, 10% of the intervals lay above 0.5 where 2.5% are expected.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ CHOICES = ("named", "only", "strongest", "first")
 
 @dataclass(frozen=True, kw_only=True)
 class Headline:
-    """The primary attack of an audit, how it was chosen, and its figures.
+    """The primary attack of an audit, how it was chosen, and its metrics.
 
     Attributes:
-        attack, family: which attack.
+        attack, family: the attack's name and family.
         chosen: ``named`` beforehand; the ``only`` one that ran; the ``strongest`` on one half of the records, reported on the other; or the
-            ``first`` one in the order asked for, if there are too few records for two halves.
-        reason: why it was not chosen in the way that was asked for; empty if it was.
-        candidates: the attacks that ran, in the order asked for.
-        n_member, n_nonmember: records behind `figures`: those of the reporting half for the ``strongest``, else all.
+            ``first`` one in the requested order, if there are too few records for two halves.
+        reason: why it was not chosen in the requested way; empty if it was.
+        candidates: the attacks that ran, in the requested order.
+        n_member, n_nonmember: numbers of records behind `figures`: those of the reporting half for the ``strongest``, else all.
         figures: name -> `Estimate`, as in a `memberscope.audit.report.Cell`; for the ``strongest`` without metrics such as
             ``epsilon_lower_bound``, since that bound counts the coin flips of all records.
     """
@@ -64,11 +64,11 @@ class Headline:
         if self.chosen not in CHOICES:
             raise ValueError(f"chosen={self.chosen!r}; allowed: {', '.join(CHOICES)}")
         if self.attack not in self.candidates:
-            raise ValueError(f"{self.attack} is none of the candidates {', '.join(self.candidates)}")
+            raise ValueError(f"{self.attack} is not among the candidates {', '.join(self.candidates)}")
 
     @property
     def auc(self) -> Estimate:
-        """The figure that the verdict goes by."""
+        """The AUC, on which the verdict is based."""
         return self.figures["auc"]
 
     @property
@@ -78,7 +78,7 @@ class Headline:
 
     @property
     def halved(self) -> bool:
-        """Are the figures those of half of the records?"""
+        """Whether the metrics are those of half of the records."""
         return self.chosen == "strongest"
 
     @property
@@ -101,7 +101,7 @@ class Headline:
 
     @classmethod
     def from_json(cls, text: str) -> Headline:
-        """Read what `to_json` wrote; ValueError for anything else."""
+        """Read the JSON that `to_json` wrote; ValueError for anything else."""
         try:
             values = json.loads(text)
             values["figures"] = {
@@ -115,7 +115,7 @@ class Headline:
 
 
 class Interval(Protocol):
-    """Whatever has an interval."""
+    """Anything that has an interval."""
 
     @property
     def ci_low(self) -> float | None:
@@ -135,7 +135,7 @@ def verdict_on(auc: Interval) -> str:
 
 
 def _plain(figure: Estimate) -> dict[str, Any]:
-    """An Estimate as values for JSON: a skipped figure's NaN becomes null, since JSON has no NaN."""
+    """An Estimate as values for JSON: a skipped metric's NaN becomes null, since JSON has no NaN."""
     values = asdict(figure)
     return {**values, "value": None} if figure.status == "skipped" else values
 
@@ -153,17 +153,17 @@ def find_headline(
     thresholds: Mapping[str, float | None] | None = None,
     prior: float = 0.5,
 ) -> Headline | None:
-    """The headline of an audit's scores.
+    """Choose the primary attack and compute its metrics.
 
     Args:
         scores: attack -> (n,) scores of all records, higher = more likely a member; their ranks give the same figures.
         member: (n,) bool, the truth.
         families: attack -> family.
-        whole: attack -> its figures on all records.
-        seed: of the split into halves (stream ``headline``) and of the reporting half's bootstraps.
+        whole: attack -> its metrics on all records.
+        seed: the seed of the split into halves (stream ``headline``) and of the reporting half's bootstraps.
         primary: the attack named beforehand, or ``auto`` for the strongest.
-        units: (n,) what is divided between the halves, such as record ids: records with the same unit stay together, and a unit counts as a
-            member if its first record is one. None: each record by itself.
+        units: (n,) the units that are divided between the halves, such as record ids: records with the same unit stay together, and a unit
+            counts as a member if its first record is one. None: each record by itself.
         labels: (n,) classes, for the null control.
         thresholds: attack -> the score from which it calls a record a member, for attacks that have a threshold of their own.
         prior: share of members that ``ppv`` assumes.
@@ -211,7 +211,7 @@ def split_in_half(
     units: Array | None = None,
     labels: Array | None = None,
 ) -> BoolArray:
-    """(n,) bool: the half on which the attack is chosen, half of the member and half of the non-member units (rounded down).
+    """(n,) bool: the half on which the attack is chosen, with half of the member and half of the non-member units (rounded down).
 
     The records are sorted before the draw (by unit, scores, label and membership), so that the same records in another order are split in
     the same way; records that are equal in all of these are interchangeable.

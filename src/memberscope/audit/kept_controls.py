@@ -1,23 +1,23 @@
-"""The controls of an audit as a run keeps them: for each a sentence for people, and the values that decisions read."""
+"""Reads the controls that a run has stored: for each control a sentence for people, and the values that decisions use."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 
-# How the blind control's sentence began where it cast doubt on the other figures, in the versions that kept nothing else. It is the wording
-# of runs that exist, and stays as it is whatever today's sentences say.
-_ONCE_SAID = "Blind control: members and non-members differ by more than membership"
+# Older versions stored only sentences. This is how theirs began where the blind control casts doubt on the other metrics. Existing runs
+# contain this wording, so it must stay as it is even if today's sentences change.
+_OLD_WORDING = "Blind control: members and non-members differ by more than membership"
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeptControl:
-    """A control.
+    """One stored control.
 
     Attributes:
-        text: what it found, for people.
-        differs: do members and non-members differ by more than membership, so that every other figure is in doubt?
-        derived: was `differs` read from the sentence, because an older version kept nothing else?
+        text: its finding, for people.
+        differs: whether members and non-members differ by more than membership, so that every other metric is in doubt.
+        derived: whether `differs` was read from the sentence, because an older version stored nothing else.
     """
 
     text: str = ""
@@ -26,10 +26,9 @@ class KeptControl:
 
 
 def read(text: str) -> dict[str, KeptControl]:
-    """Name -> control, of the file's text; empty if that is empty or no JSON object.
+    """Name -> control, from the text of the file; empty if that is empty or not a JSON object.
 
-    Older versions kept a sentence for each control and no values. Here, and nowhere else, the sentence of such a blind control is read for
-    what it says.
+    Older versions stored a sentence for each control and no values. Here, and nowhere else, a decision is read from such a sentence.
     """
     try:
         found = json.loads(text or "{}")
@@ -43,4 +42,4 @@ def _control(name: str, kept: object) -> KeptControl:
         return KeptControl(text=str(kept.get("text", "")), differs=kept.get("differs") is True)
     if name != "blind":
         return KeptControl(text=str(kept))
-    return KeptControl(text=str(kept), differs=str(kept).startswith(_ONCE_SAID), derived=True)
+    return KeptControl(text=str(kept), differs=str(kept).startswith(_OLD_WORDING), derived=True)

@@ -1,4 +1,4 @@
-"""The one logger of audits: whatever study made one, its run shows the same metrics and artifacts under the same names."""
+"""Logs audits for every study, so that all runs show the same metrics and artifacts under the same names."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def log_audit(
     title: str = "membership inference, all records",
     band_seed: int | None = None,
 ) -> None:
-    """What every audit leaves with its run: metrics, the primary attack, the tables, the records' scores, the controls, the ROC curves.
+    """Log what every audit has: metrics, the primary attack, the tables, the records' scores, the controls and the ROC curves.
 
     Args:
         report: the audit.
         tracker: the run.
-        source: what the records' ids count, see `memberscope.scores.KeptScores`.
-        step: of the metrics: the epoch, for a model that was trained here.
-        controls: those that were made; None for the null control of the primary attack alone, as a metric.
-        title: of the figure of ROC curves.
-        band_seed: of the bootstrap band around the primary attack's curve; None for no band.
+        source: what the record ids refer to, see `memberscope.scores.KeptScores`.
+        step: the step of the metrics: the epoch, for a model that was trained here.
+        controls: the controls that were run; None for the null control of the primary attack alone, as a metric.
+        title: the title of the figure with the ROC curves.
+        band_seed: the seed of the bootstrap band around the primary attack's curve; None for no band.
     """
     made = Controls(null=null_of(report)) if controls is None else controls
     tracker.metrics(report.headlines(), step=step)
@@ -69,17 +69,17 @@ def log_whole_audit(
     top: int,
     source: str = "given",
 ) -> None:
-    """An audit that is a run's whole content: what `log_audit` logs, and its sizes, histograms, most exposed records, class dispersion,
-    and the page in words.
+    """Log an audit that is a run's whole content: all that `log_audit` logs, and its sizes, histograms, most exposed records, class
+    dispersion, and the summary page.
 
     Args:
         report: the audit.
         tracker: the run.
-        controls: of the audit.
-        notes: what a reader must know before any metric: name -> sentence.
-        seed: of what is drawn for the artifacts.
-        top: how many of the most exposed records to list.
-        source: what the records' ids count, see `memberscope.scores.KeptScores`.
+        controls: the controls of the audit.
+        notes: name -> sentence that a reader must know before any metric.
+        seed: the seed of the random draws behind the artifacts.
+        top: the number of most exposed records to list.
+        source: what the record ids refer to, see `memberscope.scores.KeptScores`.
     """
     target = report.target
     tracker.tags({"memberscope.kind": "audit", "memberscope.engine": report.engine})
@@ -103,7 +103,7 @@ def log_whole_audit(
 
 
 def log_repeated(reports: Mapping[int, AuditReport], tracker: Tracker) -> None:
-    """Audits of one setting at several seeds, in one run: metrics with the seed as the step, and one table with a column ``seed``."""
+    """Log audits of one setting at several seeds in one run: metrics with the seed as the step, and one table with a column ``seed``."""
     import pandas as pd
 
     frames = [report.to_frame().assign(seed=seed) for seed, report in reports.items()]
@@ -113,14 +113,17 @@ def log_repeated(reports: Mapping[int, AuditReport], tracker: Tracker) -> None:
 
 
 def controls_json(controls: Controls, notes: Mapping[str, str]) -> str:
-    """What `artifacts.CONTROLS` holds: name -> its ``text``, for a control also its values; the notes come first."""
+    """The content of `artifacts.CONTROLS`: name -> its ``text`` and, for a control, its values; the notes come first."""
     kept: dict[str, dict[str, Any]] = {name: {"text": text} for name, text in notes.items()}
     return as_json(kept | controls.to_dict())
 
 
 @contextmanager
 def attack_progress(names: Sequence[str], label: str, stop: StopFlag) -> Iterator[Callable[[str], None]]:
-    """A progress bar over attacks: what it yields is called with each attack's name before it runs, and raises if asked to stop."""
+    """Show a progress bar over attacks.
+
+    Yields a function to call with each attack's name before the attack runs; it raises if a stop was requested.
+    """
     with Progress(len(names), f"{label} attacks", unit="attack") as progress:
         begun = 0
 
@@ -135,7 +138,7 @@ def attack_progress(names: Sequence[str], label: str, stop: StopFlag) -> Iterato
 
 
 def keep_scores(report: AuditReport, tracker: Tracker, *, source: str) -> None:
-    """Keep every attack's scores as ranks beside the run, so that it can be compared with others record by record later."""
+    """Log every attack's scores as ranks, so that the run can be compared with others record by record later."""
     if report.whole_scores:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / artifacts.SCORES
@@ -144,7 +147,7 @@ def keep_scores(report: AuditReport, tracker: Tracker, *, source: str) -> None:
 
 
 def log_headline(report: AuditReport, tracker: Tracker, *, step: int = 0) -> None:
-    """Keep the headline with the run: as ``headline.json``, as metrics that end in ``/headline``, and its attack as a tag."""
+    """Log the headline as ``headline.json``, as metrics that end in ``/headline``, and its attack as a tag."""
     found = report.headline
     if found is None:
         return
@@ -161,7 +164,7 @@ def log_headline(report: AuditReport, tracker: Tracker, *, step: int = 0) -> Non
 
 
 def log_curves(report: AuditReport, tracker: Tracker, *, title: str, band_seed: int | None) -> None:
-    """ROC curves of all attacks on all records, the primary one first and with its band if wanted, and the points they draw."""
+    """Log the ROC curves of all attacks on all records, the primary one first and with its band if wanted, and their points."""
     cells = primary_first(report)
     if not cells:
         return
@@ -183,7 +186,7 @@ def primary_first(report: AuditReport) -> list[Cell]:
 
 
 def log_exposed(report: AuditReport, tracker: Tracker, *, seed: int, top: int) -> str:
-    """The risk table, the lift of the riskiest records, and thumbnails; one sentence on them."""
+    """Log the risk table, the lift of the riskiest records, and thumbnails; return one sentence on them."""
     import pandas as pd
 
     target = report.target
@@ -212,7 +215,7 @@ def log_exposed(report: AuditReport, tracker: Tracker, *, seed: int, top: int) -
 
 
 def without_gaps(inputs: NDArray[Any]) -> NDArray[Any]:
-    """Inputs (n, ...) whose missing or infinite numbers are their column's mean, as the blind control takes them."""
+    """Inputs (n, ...) whose missing or infinite numbers are replaced by their column's mean, as in the blind control."""
     if inputs.dtype.kind != "f" or np.isfinite(inputs).all():
         return inputs
     known = np.isfinite(inputs)
@@ -222,7 +225,7 @@ def without_gaps(inputs: NDArray[Any]) -> NDArray[Any]:
 
 
 def log_dispersion(report: AuditReport, tracker: Tracker, *, seed: int) -> str:
-    """Within-class dispersion against the primary attack's AUC by class; one sentence, or nothing where inputs are not known."""
+    """Log within-class dispersion against the primary attack's AUC by class; return one sentence, empty where inputs are not known."""
     import pandas as pd
 
     from memberscope.audit import dispersion
@@ -261,5 +264,5 @@ def log_dispersion(report: AuditReport, tracker: Tracker, *, seed: int) -> str:
     tracker.figure(plots.dispersion_figure(frame, title=f"{first} by class"), artifacts.DISPERSION_FIGURE)
     return (
         f"Class dispersion ({by_class.kind}) against AUC of `{first}` by class: rank correlation {result.correlation:+.2f} over "
-        f"{result.n_classes} classes, permutation p {result.p_value:.3g}. The case study expects it below zero."
+        f"{result.n_classes} classes, permutation p {result.p_value:.3g}. The case study expects a negative correlation."
     )

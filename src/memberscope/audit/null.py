@@ -1,7 +1,7 @@
-"""The null control with refitting: what does an attack, fitted from scratch, find where membership means nothing?
+"""The null control with refitting: what does an attack find, fitted from scratch, where membership means nothing?
 
-It sees what `memberscope.metrics.null_control`, which permutes membership on fixed scores, cannot: an attack that scores what it was
-trained on.
+It detects what `memberscope.metrics.null_control`, which permutes membership on fixed scores, cannot: an attack that scores the records
+that it was trained on.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ def refitted_null(
 ) -> metrics.NullControl | Skip:
     """Refit an attack `draws` times with the target's membership permuted within each class.
 
-    Records that share an id keep moving together: what is permuted is the membership of whole groups of the same size and
-    classes. The attack gets another seed in each draw. Membership of shadows, and all else in the evidence, stays.
+    Records that share an id stay together: the permutation moves the membership of whole groups of the same size and
+    classes. The attack gets a new seed in each draw. The membership of shadows and everything else in the evidence stay as they are.
 
     Args:
-        evidence: as the attack gets it; never changed.
-        attack: of the registry, or any other.
-        seed: of permutations and refits. The observed AUC is that of `attack.score(evidence, seed=seed)`.
-        draws: how many, at least 1; the smallest p-value is 1 / (1 + `draws`).
-        workers: threads of each refit; None for all cores that this process may use.
+        evidence: the evidence as the attack gets it; it is not changed.
+        attack: an attack, of the registry or any other.
+        seed: the seed of permutations and refits. The observed AUC is that of `attack.score(evidence, seed=seed)`.
+        draws: the number of draws, at least 1; the smallest p-value is 1 / (1 + `draws`).
+        workers: the number of threads of each refit; None for all cores that this process may use.
 
     Returns:
         The observed AUC, the mean of the draws (0.5 where the attack is sound; a little under it at a few hundred records,
-        see `memberscope.attacks.crossfit`), the draws (draws,) and the one-sided p-value (1 + draws at least as high) / (1 + draws). The
-        `Skip` of an attack that cannot be made.
+        see `memberscope.attacks.crossfit`), the draws (draws,) and the one-sided p-value (1 + draws at least as high) / (1 + draws). A
+        `Skip` if the attack cannot run.
 
     Raises:
         UserError: `draws` or `workers` below 1.
@@ -77,7 +77,7 @@ def _auc(result: AttackScores, member: BoolArray) -> float:
 def _blocks(target: Predictions) -> list[NDArray[np.intp]]:
     """Positions (groups, records in a group), one array for each set of classes: rows of one array may swap membership.
 
-    Within a class, records stand in an order that does not depend on the order they came in.
+    Within a class, the order of the records does not depend on the order in which they came.
     """
     n = len(target)
     order = canonical_order(extract(target).values, target.member, target.labels, target.record_ids)

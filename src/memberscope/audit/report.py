@@ -1,4 +1,4 @@
-"""What an audit found: cells, one an attack and slice, and the table, curves and comparisons read off them."""
+"""The report of an audit: one cell per attack and slice, and the table, curves and comparisons derived from the cells."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class Cell:
 
     Attributes:
         attack, family, slice: names.
-        n_member, n_nonmember: records on each side.
+        n_member, n_nonmember: the number of records on each side.
         figures: name -> `Estimate`; empty where the attack was skipped.
         scores: (n,) membership scores of the slice's records; None where skipped.
         member: (n,) bool, the truth for `scores`.
-        threshold: the score from which on the attack itself calls a record a member; None where it has no threshold of its own.
+        threshold: the score at and above which the attack itself calls a record a member; None where it has no threshold of its own.
         labels: (n,) classes of the slice's records, where they are known.
         prior: share of members that ``ppv`` assumes.
-        one_run: what the test behind `epsilon_lower_bound` fixed beforehand; None where that bound was not asked for.
-        ranked: may the slice compete for the worst?
+        one_run: the settings that the test behind `epsilon_lower_bound` fixed beforehand; None where that bound was not requested.
+        ranked: whether the slice may compete for the worst one.
         notes: what was subsampled, sliced or approximated.
         status, reason: ``ok``, or ``skipped`` and why.
     """
@@ -68,23 +68,25 @@ class Cell:
     def roc(self) -> Roc:
         """The cell's ROC curve; ValueError where it has no scores."""
         if self.scores is None or self.member is None:
-            raise ValueError(f"{self.attack} on {self.slice} has no scores: {self.reason or 'they are those of another slice'}")
+            raise ValueError(
+                f"{self.attack} on {self.slice} has no scores: {self.reason or 'its metrics are those of another slice'}"
+            )
         return metrics.roc_curve(self.scores, self.member)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AuditReport:
-    """What an audit found.
+    """The report of an audit.
 
     Attributes:
-        cells: one an attack and slice, in the order asked for.
-        engine, seed: how it was made.
+        cells: one cell per attack and slice, in the requested order.
+        engine, seed: the engine and the seed of the audit.
         target: the predictions that were audited, each record once where ids or inputs revealed copies.
         metadata: the model's true accuracies and losses, where they were given; they go with `to_tfp`.
         whole_scores: attack -> (n,) scores of the records of `target`, in input order; without those that were skipped.
-        primary: the primary attack as it was asked for: a name, or ``auto`` for the strongest; see `headline`.
+        primary: the primary attack as it was requested: a name, or ``auto`` for the strongest; see `headline`.
         prior: share of members that ``ppv`` assumes.
-        distinct: which of the given records these are, and which copies there were; None for a report made by hand.
+        distinct: which of the given records these are, and which copies were found; None for a report built by hand.
     """
 
     cells: tuple[Cell, ...]
@@ -108,7 +110,7 @@ class AuditReport:
 
     @cached_property
     def headline(self) -> Headline | None:
-        """The primary attack and its figures: the one named beforehand, else the strongest one on one half of the records, reported on the
+        """The primary attack and its metrics: the one named beforehand, else the strongest one on one half of the records, reported on the
         other half; None if no attack ran. Computed on first access.
         """
         cells = {cell.attack: cell for cell in self.whole() if cell.attack in self.whole_scores}
@@ -127,7 +129,7 @@ class AuditReport:
         raise KeyError(f"no attack {attack!r} on slice {slice!r} in this report")
 
     def scores(self, attack: str) -> NDArray[np.float64]:
-        """(n,) one score per record of `target`, higher = more likely a member; KeyError if the attack was skipped or is not there."""
+        """(n,) one score per record of `target`, higher = more likely a member; KeyError if the attack was skipped or is absent."""
         return self.whole_scores[attack]
 
     def roc(self, attack: str, slice: str = "entire") -> Roc:
@@ -176,14 +178,14 @@ class AuditReport:
     def compare(self, other: AuditReport, *, confidence: float = 0.95) -> dict[str, Comparison]:
         """For each attack that both reports have, the paired comparison of AUCs on the same records, this report minus `other`.
 
-        It speaks of these two fixed models: what another training of either would give is not in the interval.
+        The interval holds for these two fixed models; it does not cover how the result would vary if either were trained again.
 
         Raises:
             UserError: the reports are not on the same records with the same members.
         """
         ours, theirs = self.target, other.target
         if ours.record_ids is None or theirs.record_ids is None:
-            raise UserError("compare: record_ids are missing; allowed: two reports whose predictions carry record_ids")
+            raise UserError("compare: record_ids are missing; allowed: two reports whose predictions have record_ids")
         place = {record: position for position, record in enumerate(theirs.record_ids.tolist())}
         missing = [record for record in ours.record_ids.tolist() if record not in place]
         if missing or len(place) != len(ours):

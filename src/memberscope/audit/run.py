@@ -1,8 +1,8 @@
-"""An audit: attacks on slices, to one tidy table.
+"""Runs an audit: attacks on slices, with the results in one tidy table.
 
 Scores are computed once on all records and then sliced, unless `refit` (or tensorflow_privacy's engine, for its trained attacks) fits an
-attack anew on each slice; every cell says which. Figures come from `memberscope.metrics` with their intervals, whichever engine made the
-scores.
+attack anew on each slice; each cell's notes say which. Metrics come from `memberscope.metrics` with their intervals, whichever engine
+computed the scores.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["ENGINES", "AuditReport", "Cell", "run_audit"]
 
 ENGINES = ("fast", "tfp")
-MIN_RECORDS = 20  # on each side of a slice; with fewer, a row that says so
+MIN_RECORDS = 20  # on each side of a slice; a slice with fewer is skipped, and its row says so
 NULL_DRAWS = 200
 TFP_SLICINGS = ("entire", "class", "correctness", "percentile")
 
@@ -48,7 +48,7 @@ def check_engine(engine: str) -> None:
 
 
 def resolve_attacks(attacks: str | Iterable[str], *, engine: str = "fast") -> tuple[str, ...]:
-    """Names of the attacks that a request stands for.
+    """The names of the attacks that a request selects.
 
     Raises:
         UserError: an unknown name (with the nearest), or one that tensorflow_privacy does not have under its engine.
@@ -64,11 +64,11 @@ def resolve_attacks(attacks: str | Iterable[str], *, engine: str = "fast") -> tu
 
 
 def check_counts(n_member: int, n_nonmember: int, *, min_records: int, copies: int = 0) -> None:
-    """Raise UserError for too few records to audit at all, once `copies` are left out."""
+    """Raise UserError if too few records are left to audit after `copies` were left out."""
     if min(n_member, n_nonmember) < min_records:
-        once = f" once {copies} copies are left out" if copies else ""
+        without = f" after {copies} copies were left out" if copies else ""
         raise UserError(
-            f"predictions: {n_member} members and {n_nonmember} non-members{once}; allowed: at least {min_records} on each side"
+            f"predictions: {n_member} members and {n_nonmember} non-members{without}; allowed: at least {min_records} on each side"
         )
 
 
@@ -77,11 +77,11 @@ def resolve_primary(primary: str, names: Sequence[str], *, present: Iterable[str
 
     Args:
         primary: a name or alias, or ``auto``.
-        names: the attacks that run.
-        present: the fields of `Evidence` that are available, if that is known already.
+        names: the attacks that will run.
+        present: the fields of `Evidence` that are available, if they are already known.
 
     Raises:
-        UserError: it is not among `names`, or needs what is not `present`.
+        UserError: it is not among `names`, or needs a field that is not `present`.
     """
     if primary == AUTO:
         return AUTO
@@ -119,38 +119,39 @@ def run_audit(
     duplicates: str = "drop",
     on_attack: Callable[[str], None] = lambda attack: None,
 ) -> AuditReport:
-    """Run attacks on what a model said of members and non-members.
+    """Run attacks on a model's outputs for members and non-members.
 
     Args:
-        target: predictions, or evidence with more than the target in it.
-        shadow: predictions of shadow models, for the attacks that need them; a single model's are taken as one shadow.
+        target: predictions, or evidence that holds more than the target's predictions.
+        shadow: predictions of shadow models, for the attacks that need them; the predictions of a single model count as one shadow.
         attacks: ``all``, a family, ``tfp``, or names; see `memberscope.attacks.registry.resolve`.
         primary: the primary attack, named beforehand; ``auto`` for the strongest one on one half of the records, reported on the other
             half. See `AuditReport.headline`.
         slices: ``all``, or requests as `memberscope.slices.parse` takes them; a mapping gives families slices of their own.
         engine: ``fast``, or ``tfp`` for tensorflow_privacy's own `run_attacks`.
-        seed: of every random draw; the same seed and inputs give the same report, bit for bit, on one machine.
-        refit: fit cross-fitted attacks anew on each slice, instead of slicing scores that were fitted on all records.
-        min_records: records that a slice needs on each side.
+        seed: the seed of every random draw; the same seed and inputs give the same report, bit for bit, on one machine.
+        refit: whether to fit cross-fitted attacks anew on each slice, instead of slicing scores that were fitted on all records.
+        min_records: the number of records that a slice needs on each side.
         prior: share of members that `ppv` assumes.
-        coin_flips: was every audited record made a member by its own fair coin? Only then is `epsilon_lower_bound` given, and only for
-            attacks whose scores are blind to the audited records' membership: not for cross-fitted ones, nor for outcome slices.
-        delta: of `epsilon_lower_bound`; where an epsilon was promised, that promise's.
-        promise: the epsilon that training promised, if it did. `epsilon_lower_bound` then makes enough guesses to be able to exceed it, or
-            says that it cannot with so few records.
+        coin_flips: whether membership of every audited record was decided by its own fair coin flip. Only then is `epsilon_lower_bound`
+            given, and only for attacks whose scores are blind to the audited records' membership: not for cross-fitted ones, nor for
+            outcome slices.
+        delta: the delta of `epsilon_lower_bound`; where training promised an epsilon, the delta of that promise.
+        promise: the epsilon that training promised, if any. `epsilon_lower_bound` then makes enough guesses to be able to exceed it, or
+            reports that it cannot with so few records.
         workers: threads; None for all cores that this process may use.
         metadata: the model's true accuracies and losses, for tensorflow_privacy's reports.
-        duplicates: what happens to exact copies of a record on the same side, where ids or inputs reveal them: ``drop`` counts each record
+        duplicates: the treatment of exact copies of a record on the same side, where ids or inputs reveal them: ``drop`` counts each record
             once, ``keep`` counts every copy, ``refuse`` raises. See `memberscope.audit.distinct`.
-        on_attack: called with each attack's name before it runs; what it raises ends the audit there.
+        on_attack: called with each attack's name before it runs; an exception that it raises ends the audit there.
 
     Returns:
         The report, on distinct records; its `distinct` says which copies were found. An attack that cannot run, or a slice with too few
         records, is a row with a reason.
 
     Raises:
-        UserError: an unknown attack, slice or engine; a primary attack that is not among those that run, or that needs what the evidence
-            does not have; fewer than `min_records` distinct members or non-members in all; copies under ``duplicates=refuse``.
+        UserError: an unknown attack, slice or engine; a primary attack that is not among those that run, or that needs something that the
+            evidence lacks; fewer than `min_records` distinct members or non-members in all; copies under ``duplicates=refuse``.
     """
     check_engine(engine)
     distinct = distinct_records(_evidence(target, shadow), duplicates=duplicates)
@@ -208,7 +209,7 @@ def _evidence(target: Predictions | Evidence, shadow: ShadowPredictions | Predic
     if isinstance(target, Evidence):
         if shadow is not None:
             raise UserError(
-                "shadow: given beside an Evidence; allowed: shadows inside the Evidence, or Predictions with a shadow"
+                "shadow: given together with an Evidence; allowed: shadows inside the Evidence, or Predictions with a shadow"
             )
         return target
     return Evidence(target=target, shadows=shadow)
@@ -285,7 +286,7 @@ def _fast_cell(
 
 
 def _threshold(result: AttackScores) -> float | None:
-    """The lowest score that the attack itself calls a member, so that "at least that" repeats its decisions; None without any."""
+    """The lowest score that the attack itself calls a member, so that this threshold reproduces its decisions; None if there is none."""
     if result.decisions is None:
         return None
     return float(result.scores[result.decisions].min(initial=np.inf))
@@ -327,7 +328,7 @@ def _tfp(
     metadata: Metadata | None,
     on_attack: Callable[[str], None],
 ) -> AuditReport:
-    """tensorflow_privacy's own attacks: its scores, our figures."""
+    """Run tensorflow_privacy's own attacks: the scores are its, the metrics are ours."""
     from memberscope import tfprivacy
 
     groups: dict[tuple[str, ...], list[str]] = {}
@@ -380,7 +381,7 @@ def _tfp(
 
 
 def tfp_slicings(request: str | Sequence[str]) -> tuple[str, ...]:
-    """The slicings of tensorflow_privacy that a request stands for; UserError for one that it does not have."""
+    """The slicings of tensorflow_privacy that a request selects; UserError for one that it does not have."""
     asked = [part.strip() for part in (request.split(",") if isinstance(request, str) else request)]
     found: list[str] = []
     for name in asked:

@@ -1,4 +1,4 @@
-"""The step of auditing, as a configuration asks for it: what entry points and the evaluator share."""
+"""Runs an audit and its controls from a configuration; entry points and the MLflow evaluator share this code."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def report_on(
     """Run an audit with the options of a configuration.
 
     Args:
-        evidence: what is audited.
+        evidence: the evidence to audit.
         config: the options.
-        names: the attacks that `config` asks for, resolved.
-        primary: the primary attack that it asks for, resolved.
-        duplicates: what happens to exact copies; that of `config` unless given.
+        names: the attacks that `config` selects, resolved.
+        primary: the primary attack that it names, resolved.
+        duplicates: the treatment of exact copies; that of `config` unless given.
         on_attack: see `memberscope.audit.run.run_audit`.
     """
     return run_audit(
@@ -39,14 +39,14 @@ def report_on(
 
 
 def audited_evidence(report: AuditReport, evidence: Evidence) -> Evidence:
-    """The evidence on the distinct records that the report is about."""
+    """The evidence restricted to the distinct records that the report covers."""
     return evidence if report.distinct is None else report.distinct.evidence
 
 
 def controls_for(
     config: AttackOptionsConfig, evidence: Evidence, report: AuditReport, names: tuple[str, ...], check: Callable[[], None]
 ) -> Controls:
-    """The controls that a configuration asks for, on the distinct records; none with ``controls=none``."""
+    """Run the controls that a configuration selects, on the distinct records; none with ``controls=none``."""
     if config.controls == "none":
         return Controls()
     refit = config.controls == "full" and config.engine == "fast"

@@ -1,4 +1,4 @@
-"""An audit in words and tables, for people; nothing is decided by them."""
+"""Describes an audit in sentences and tables, for people; no decision is read from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def headline_table(report: AuditReport) -> pd.DataFrame:
-    """A row per attack on the entire data set: the figures that are compared across runs."""
+    """One row per attack on the entire data set, with the metrics that are compared across runs."""
     import pandas as pd
 
     rows = []
@@ -39,9 +39,9 @@ def finding(report: AuditReport) -> str:
         return "no attack could run."
     told = {
         "leaks": "tells members from non-members better than chance",
-        "odd": "ranks non-members above members: look at the split before trusting any figure",
+        "odd": "ranks non-members above members: check the split before trusting any metric",
         "quiet": "cannot be told from chance with this many records",
-        "none": "has no interval to be judged by",
+        "none": "has no interval to judge it by",
     }[found.verdict]
     auc = found.auc
     span = "" if auc.ci_low is None or auc.ci_high is None else f", 95% interval {auc.ci_low:.3f} to {auc.ci_high:.3f}"
@@ -49,7 +49,7 @@ def finding(report: AuditReport) -> str:
 
 
 def copy_notes(report: AuditReport, *, overlap: bool = True) -> dict[str, str]:
-    """A sentence on exact copies on one side and, if `overlap`, one on records on both sides; only those with something to say."""
+    """A sentence on exact copies on one side and, if `overlap`, one on records on both sides; each only where such records exist."""
     found = report.distinct
     if found is None:
         return {}
@@ -58,13 +58,13 @@ def copy_notes(report: AuditReport, *, overlap: bool = True) -> dict[str, str]:
 
 
 def summary(report: AuditReport, *, notes: Mapping[str, str], controls: Controls, details: Sequence[str] = ()) -> str:
-    """The markdown page: what was found and how sure it is, then what to know and the controls, then the table.
+    """The summary as a markdown page: the finding and its uncertainty, then the notes and the controls, then the table.
 
     Args:
         report: the audit.
-        notes: what a reader must know before any metric, by name.
-        controls: of the audit.
-        details: further sentences, of what else was logged.
+        notes: name -> sentence that a reader must know before any metric.
+        controls: the controls of the audit.
+        details: further sentences, about what else was logged.
     """
     target = report.target
     lines = [
@@ -87,7 +87,9 @@ def summary(report: AuditReport, *, notes: Mapping[str, str], controls: Controls
     ]
     skipped = {cell.attack: cell.reason for cell in report.cells if cell.slice == "entire" and cell.status != "ok"}
     lines += [f"Skipped: `{attack}`, {reason}." for attack, reason in skipped.items()]
-    lines.append("Figures of different attacks are not to be compared as if they measured one thing; see GLOSSARY.md.")
+    lines.append(
+        "Metrics of different attacks do not measure the same thing and should not be compared as if they did; see GLOSSARY.md."
+    )
     return "\n\n".join(line for line in lines if line) + "\n\n" + markdown(headline_table(report)) + "\n"
 
 

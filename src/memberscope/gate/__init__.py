@@ -1,4 +1,4 @@
-"""The gate: may this model ship? Rules over the intervals of an audit report.
+"""The gate: may this model ship? It judges rules by the confidence intervals of an audit report.
 
 >>> rules = parse_rules("trained_mlp.entire.auc > 0.55; any.entire.tpr_at_fpr_0_001 > 0.01")
 >>> [str(rule) for rule in rules]

@@ -1,4 +1,4 @@
-"""A cell's figure with its interval at any confidence, and the p-values that inverting the interval gives."""
+"""A metric of a cell with its interval at any confidence, and the p-values that result from inverting the interval."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _LEAST_MISS = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One figure, to be asked at any confidence.
+    """One metric, whose interval can be computed at any confidence.
 
     Attributes:
-        at: confidence -> the figure with its interval; the same draws each time, so that intervals are nested.
-        least_miss: the smallest 1 - confidence that it can be asked at, and so its smallest p-value: two draws, where it is drawn.
-        rate: the false positive rate that it stands at, if it does.
-        one_sided: is it a lower bound at that confidence, and not an interval with half of the miss at either end?
-        ceiling: confidence -> the largest value that such a bound can have with so many records; None where it is no bound.
+        at: confidence -> the metric with its interval; the draws are the same each time, so that intervals are nested.
+        least_miss: the smallest 1 - confidence that is possible, and so the smallest p-value: two draws' worth, for a bootstrap.
+        rate: the false positive rate at which the metric is taken, if there is one.
+        one_sided: whether it is a lower bound at that confidence, and not an interval with half of the miss at either end.
+        ceiling: confidence -> the largest value that such a bound can have with this number of records; None if it is not a bound.
     """
 
     at: Callable[[float], Estimate]
@@ -48,7 +48,7 @@ class Figure:
         return self._inverted(within)
 
     def _inverted(self, holds: Callable[[Estimate], bool]) -> float:
-        """By bisection on the logarithm of the miss, to a part in ten thousand; the end where it is known to hold is returned."""
+        """Bisect on the logarithm of the miss, to one part in ten thousand; the end at which `holds` is known to be true is returned."""
         if holds(self.at(1 - self.least_miss)):
             return self.least_miss
         if not holds(self.at(1e-6)):
@@ -61,10 +61,10 @@ class Figure:
 
 
 def figure(cell: Cell, metric: str, *, seed: int) -> Figure:
-    """The figure `metric` of a cell that ran, from its scores.
+    """The metric named `metric` of a cell that ran, computed from its scores.
 
-    `seed` is the report's. Halves are held out as `metrics.figures` did for the report, from the first of the streams that it spawns;
-    the bootstraps draw anew, and more often.
+    `seed` is the report's. Halves are held out as in `metrics.figures` for the report, from the first of the streams that it spawns;
+    the bootstraps use new and more draws.
     """
     if cell.scores is None or cell.member is None:
         raise ValueError(f"{cell.attack} on {cell.slice} has no scores")
@@ -80,7 +80,7 @@ def figure(cell: Cell, metric: str, *, seed: int) -> Figure:
         raise ValueError(f"{metric} of {cell.attack} on {cell.slice}: {lacking}")
     ceiling = spec.ceiling
     return Figure(
-        at=lambda confidence: spec.of(given, confidence) or skipped(f"{metric} is not given"),
+        at=lambda confidence: spec.of(given, confidence) or skipped(f"{metric} could not be computed"),
         least_miss=2 / spec.draws if spec.draws else _LEAST_MISS,
         rate=spec.rate,
         one_sided=spec.one_sided,

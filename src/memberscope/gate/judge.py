@@ -1,23 +1,23 @@
-"""Rules judged on the intervals of an audit report.
+"""Judges rules by the confidence intervals of an audit report.
 
-Every figure that a rule matches is a row. Two questions are asked of all rows together: is the figure above its limit, and is it at or
-below it? Each row's p-value for either is that at which its two-sided interval just clears the limit, so that the truth is on the
-wrong side with half that probability. Holm (1979) adjusts the p-values over all rows, for each question by itself. A row trips, or
-passes, where the adjusted p-value is at most `ALPHA`; otherwise it is undecided. In the families of all reports, some row trips
-falsely in at most `ALPHA` / 2 of them, and some row passes falsely in at most `ALPHA` / 2.
+Every metric that a rule matches is a row. Two questions are tested for all rows together: is the metric above its limit, and is it at or
+below it? Each row's p-value for either question is the one at which its two-sided interval just clears the limit, so that the truth is on
+the wrong side with half that probability. Holm (1979) adjusts the p-values over all rows, separately for each question. A row trips, or
+passes, where the adjusted p-value is at most `ALPHA`; otherwise it is undecided. Over many reports, at most a share of `ALPHA` / 2 has a
+row that trips falsely, and at most `ALPHA` / 2 has a row that passes falsely.
 
-The gate trips if a row does, and passes if all do. A trip needs the adjustment, since one of many figures suffices. A pass of the whole
+The gate trips if a row does, and passes if all do. A trip needs the adjustment, since one of many metrics suffices. A pass of the whole
 gate does not: it is an intersection-union test (Berger 1982), wrong only if the very row that is above its limit passes, so that
 unadjusted ends would do. It is adjusted all the same, because the table shows each row's verdict, and those must hold together.
-What this costs is little: of k rows the clearest needs 1 - `ALPHA` / k, the least clear no more than 1 - `ALPHA`.
+This costs little: of k rows the clearest needs confidence 1 - `ALPHA` / k, the least clear no more than 1 - `ALPHA`.
 
-The intervals are those of `memberscope.metrics`, for scores that are given. Scores of cross-fitted attacks move with membership, too, and
-where there is little signal their true spread is up to 1.5 times wider (`memberscope.attacks.crossfit`): on no signal, a limit of 0.5 on
-the AUC of `trained_lr` tripped in 7 of 200 simulated audits of 200 records and in 14 of 200 of 1,000, where 5 were nominal; a limit of
-0.55 in none. A limit belongs above chance.
+The intervals are those of `memberscope.metrics`, which take the scores as given. Scores of cross-fitted attacks change with membership,
+too, and where there is little signal their true spread is up to 1.5 times wider (`memberscope.attacks.crossfit`): without any signal, a
+limit of 0.5 on the AUC of `trained_lr` tripped in 7 of 200 simulated audits of 200 records and in 14 of 200 audits of 1,000 records, where
+5 were nominal; a limit of 0.55 tripped in none. A limit should therefore lie above chance.
 
-A bootstrapped figure has no p-value under two draws' worth (1e-4; 4e-4 for the partial AUC), so that none of more than 500 (125) can be
-decided together; their rows say so.
+A bootstrapped metric has no p-value below two draws' worth (1e-4; 4e-4 for the partial AUC), so that none can be decided where more than
+500 (125) of them are judged together; their rows say so.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ if TYPE_CHECKING:
 
 ALPHA = 0.05
 UNDECIDED = ("report", "pass", "fail")
-"""What an undecided gate is taken as."""
+"""How an undecided gate may be treated."""
 _EXIT_CODES = {"pass": 0, "trip": 3, "undecided": 4}
 _MOST_RECORDS = 1e9
-_CAVEAT = "if the figures stay where they are and members and non-members grow alike"
+_CAVEAT = "if the metrics keep their values and members and non-members grow in proportion"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One figure that a rule matches.
+    """One metric that a rule matches.
 
     Attributes:
         rule: the rule.
         attack, slice: the cell.
-        value: the figure; None where it could not be judged.
-        ci_low, ci_high: its 95% interval, by itself; the verdict goes by the adjusted p-value. None where there is no such end.
-        ceiling: the largest value that a bound of epsilon can have at that confidence with so many records; None for other figures.
-        can_trip: could any outcome trip the rule? False where the ceiling of a bound is at or below the limit.
+        value: the metric's value; None where it could not be judged.
+        ci_low, ci_high: its own, unadjusted 95% interval; the verdict depends on the adjusted p-value. None where there is no such end.
+        ceiling: the largest value that a bound of epsilon can have at that confidence with this number of records; None for other metrics.
+        can_trip: whether any outcome could trip the rule; False where the ceiling of a bound is at or below the limit.
         p_above, p_within: Holm-adjusted p-values for being above the limit, and at or below it.
-        verdict: ``trip``, ``pass``, ``undecided``, or ``ignored``: skipped, where ``any`` has others on the same slice.
-        records: about how many records, in all, would decide it; None where it is decided or no number would.
-        reason: why it could not be judged, or what its figure says of itself.
+        verdict: ``trip``, ``pass``, ``undecided``, or ``ignored`` for a skipped attack where ``any`` matches others on the same slice.
+        records: about how many records, in all, would decide it; None where it is decided or no number would decide it.
+        reason: why it could not be judged, or the remark that comes with its metric.
     """
 
     rule: Rule
@@ -83,13 +83,13 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class GateResult:
-    """What the rules say of a report.
+    """The verdicts of the rules on a report.
 
     Attributes:
-        rows: one a rule and matching figure.
-        judged: ``pass``, ``trip`` or ``undecided``, on the intervals.
-        undecided: what an undecided gate is taken as: one of `UNDECIDED`.
-        records: about how many records would decide an undecided gate; None where it is decided or no number would.
+        rows: one row per rule and matching metric.
+        judged: ``pass``, ``trip`` or ``undecided``, by the intervals.
+        undecided: how an undecided gate is treated: one of `UNDECIDED`.
+        records: about how many records would decide an undecided gate; None where it is decided or no number would decide it.
     """
 
     rows: tuple[Row, ...]
@@ -99,7 +99,7 @@ class GateResult:
 
     @property
     def outcome(self) -> str:
-        """``pass``, ``trip`` or ``undecided``, after `undecided` has been minded."""
+        """``pass``, ``trip`` or ``undecided``, after `undecided` has been applied."""
         if self.judged != "undecided":
             return self.judged
         return {"pass": "pass", "fail": "trip"}.get(self.undecided, "undecided")
@@ -115,19 +115,19 @@ class GateResult:
         counted = [row for row in self.rows if row.verdict != "ignored"]
         if self.judged == "trip":
             tripped = [row for row in counted if row.verdict == "trip"]
-            return f"{len(tripped)} of {len(counted)} figures above the limit: {'; '.join(map(_told, tripped[:3]))}{_more(tripped)}"
+            return f"{len(tripped)} of {len(counted)} metrics above the limit: {'; '.join(map(_told, tripped[:3]))}{_more(tripped)}"
         if self.judged == "pass":
             closest = max(counted, key=lambda row: row.p_within)
-            return f"all {len(counted)} figures at or below their limits; the least clear: {_told(closest)}"
+            return f"all {len(counted)} metrics at or below their limits; the least clear: {_told(closest)}"
         open_rows = [row for row in counted if row.verdict == "undecided"]
         decided = (
             f"about {self.records:,} records would decide it {_CAVEAT}"
             if self.records
-            else "more records alone need not decide it"
+            else "more records alone may not decide it"
         )
-        taken = "" if self.undecided == "report" else f"; taken as {self.undecided}, as asked"
+        taken = "" if self.undecided == "report" else f"; treated as {self.undecided}, as configured"
         return (
-            f"{len(open_rows)} of {len(counted)} figures cannot be told from their limits: {'; '.join(map(_told, open_rows[:3]))}"
+            f"{len(open_rows)} of {len(counted)} metrics cannot be told from their limits: {'; '.join(map(_told, open_rows[:3]))}"
             f"{_more(open_rows)}; {decided}{taken}"
         )
 
@@ -153,12 +153,12 @@ class GateResult:
 
 
 def judge(report: AuditReport, rules: Sequence[Rule], *, undecided: str = "report") -> GateResult:
-    """Judge a report by rules.
+    """Judge a report by the rules.
 
     Args:
-        report: its cells hold the scores that intervals are computed from, at adjusted confidence.
-        rules: as `memberscope.gate.parse_rules` reads them.
-        undecided: ``report`` an undecided gate as such, or take it as ``pass`` or as ``fail``.
+        report: the report; its cells hold the scores from which intervals are computed at the adjusted confidence.
+        rules: the rules, as parsed by `memberscope.gate.parse_rules`.
+        undecided: ``report`` an undecided gate as such, or treat it as ``pass`` or as ``fail``.
 
     A named attack that was skipped leaves its rule undecided. ``any`` ignores skipped attacks where another ran on the same slice, and
     is undecided on a slice where none did: a class with too few records does not pass by being small.
@@ -190,7 +190,7 @@ def judge(report: AuditReport, rules: Sequence[Rule], *, undecided: str = "repor
 
 
 def _matching(report: AuditReport, rule: Rule) -> list[tuple[Cell, str, bool]]:
-    """The cells that a rule matches; why a cell cannot be judged, or ``""``; and whether it is ignored then."""
+    """The cells that a rule matches; for each, why it cannot be judged, or ``""``, and whether it is ignored for that reason."""
     cells = [cell for cell in report.cells if rule.attack in (ANY, cell.attack) and _in_slice(rule.slice, cell)]
     if not cells:
         slices = dict.fromkeys(cell.slice for cell in report.cells if cell.slice != "worst_slice")
@@ -220,15 +220,15 @@ def _unjudged(cell: Cell, metric: str) -> str:
 
 
 def _judged(row: Row, cell: Cell, known: Figure, p_above: float, p_within: float, *, miss: float) -> Row:
-    """The row with the report's own figure, adjusted p-values and its verdict."""
+    """The row with the metric as in the report, the adjusted p-values and the verdict."""
     shown = cell.figures[row.rule.metric]
     verdict = "trip" if p_above <= ALPHA else "pass" if p_within <= ALPHA else "undecided"
     crowded = known.least_miss > miss and verdict == "undecided"
-    reason = "too many figures for its bootstrap to be adjusted for; match fewer" if crowded else shown.reason
+    reason = "too many metrics to adjust its bootstrap for; match fewer" if crowded else shown.reason
     ceiling = None if known.ceiling is None else known.ceiling(0.95)
     can_trip = known.ceiling is None or known.ceiling(1 - ALPHA / 2) > row.rule.limit
     if not can_trip:
-        reason = f"no outcome could trip it, since with so few records the bound cannot be above the limit; {reason}"
+        reason = f"no outcome could trip it, since with so few records the bound cannot exceed the limit; {reason}"
     return replace(
         row,
         value=shown.value,
@@ -247,9 +247,9 @@ def _judged(row: Row, cell: Cell, known: Figure, p_above: float, p_within: float
 def _records(limit: float, cell: Cell, known: Figure, miss: float) -> int | None:
     """About how many records decide a row: the arm of the interval that must clear the limit shrinks as 1 / sqrt(records).
 
-    At the confidence that Holm asks of the clearest row, so rather too many than too few; and where the figure has low power, no fewer
-    than give it ten false positives, since with fewer its interval shrinks in steps. None where the figure is at its limit, is itself a
-    bound, or would need more than a thousand million.
+    The confidence is the one that Holm's adjustment demands of the clearest row, so the number is too high rather than too low. Where the
+    metric has low power, it is at least the number that yields ten false positives, since with fewer the interval shrinks in steps. None
+    where the metric is at its limit, is itself a bound, or would need more than a billion records.
     """
     shown = known.at(1 - max(miss, known.least_miss))
     end = shown.ci_low if shown.value > limit else shown.ci_high
@@ -266,7 +266,7 @@ def _records(limit: float, cell: Cell, known: Figure, miss: float) -> int | None
 
 
 def _needed(rows: Sequence[Row]) -> int | None:
-    """For the whole gate: the least that trips a row, if a row lies above its limit; else the most that passes one."""
+    """For the whole gate: the fewest records that trip a row, if a row lies above its limit; else the most that a row needs to pass."""
     left = [row for row in rows if row.verdict == "undecided"]
     above = [row.records for row in left if row.value is not None and row.value > row.rule.limit and row.records is not None]
     if above:
@@ -276,7 +276,7 @@ def _needed(rows: Sequence[Row]) -> int | None:
 
 
 def _told(row: Row) -> str:
-    """A row in words."""
+    """Describe a row."""
     if row.value is None:
         return f"{row.name}: {row.reason}"
     low, high = (math.nan if end is None else end for end in (row.ci_low, row.ci_high))

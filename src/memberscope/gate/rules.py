@@ -1,4 +1,4 @@
-"""The gate's rules: ``ATTACK.SLICE.METRIC > NUMBER``, with semicolons between them."""
+"""Parses the gate's rules: ``ATTACK.SLICE.METRIC > NUMBER``, with semicolons between them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _FORM = "ATTACK.SLICE.METRIC > NUMBER"
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Trips where a figure is above `limit`.
+    """A rule that trips where a metric is above `limit`.
 
     Attributes:
         attack: a name, or ``any``.
-        slice: a name, or ``any``: the entire data set, the classes and a user's columns, as far as the report has them.
-        metric: the name of one that a rule may name; see `memberscope.metrics.registry.gated`.
-        limit: in the metric's unit; rates are fractions.
+        slice: a name, or ``any`` for the entire data set, the classes and a user's columns, as far as the report has them.
+        metric: the name of a metric that rules may use; see `memberscope.metrics.registry.gated`.
+        limit: the limit in the metric's unit; rates are fractions.
     """
 
     attack: str
@@ -40,16 +40,16 @@ class Rule:
 
 
 def parse_rules(text: str, *, attacks: Iterable[str] | None = None, classes: Sequence[str] | None = None) -> tuple[Rule, ...]:
-    """The rules of a text, each once, in order.
+    """Parse the rules of a text, each once, in order.
 
     Args:
-        text: ``ATTACK.SLICE.METRIC > NUMBER``, with semicolons between rules. Only ``>`` is known: a rule says what must not be.
-        attacks: those that will be run, where that is known; a rule on another is refused.
-        classes: the names of their slices, where they are known; a rule on another class is refused.
+        text: ``ATTACK.SLICE.METRIC > NUMBER``, with semicolons between rules. Only ``>`` is allowed: a rule states what must not happen.
+        attacks: the attacks that will run, where they are known; a rule on any other is refused.
+        classes: the names of the class slices, where they are known; a rule on any other class is refused.
 
     Raises:
-        UserError: one line that gives the column (from 1, in the whole text), what stands there, what is expected, and the nearest
-            names; for a figure without an interval, the alternatives.
+        UserError: one line that gives the column (from 1, in the whole text), what was found there, what is expected, and the nearest
+            names; for a metric without an interval, the alternatives.
     """
     ran = None if attacks is None else tuple(attacks)
     rules: list[Rule] = []
@@ -68,7 +68,7 @@ def _fail(column: int, message: str) -> NoReturn:
 
 
 def _rule(part: str, start: int, ran: tuple[str, ...] | None, classes: Sequence[str] | None) -> Rule:
-    """One rule, which begins at `start` of the text."""
+    """Parse one rule, which begins at position `start` of the text."""
     operator = re.search(r"[<>=!]+", part)
     path = part[: operator.start()] if operator else part
     at = start + len(path) - len(path.lstrip())
@@ -95,22 +95,22 @@ def _check_attack(name: str, column: int, ran: tuple[str, ...] | None) -> None:
     if name == ANY or (name in known and (ran is None or name in ran)):
         return
     if name in known:
-        _fail(column, f"attack {name!r} is not run; expected one of {', '.join(ran or ())}, or {ANY}")
-    _fail(column, f"{name!r} is no attack{nearest(name, [*known, ANY])}; expected {ANY} or one of {', '.join(known)}")
+        _fail(column, f"attack {name!r} does not run; expected one of {', '.join(ran or ())}, or {ANY}")
+    _fail(column, f"{name!r} is not an attack{nearest(name, [*known, ANY])}; expected {ANY} or one of {', '.join(known)}")
 
 
 def _check_slice(name: str, column: int, classes: Sequence[str] | None) -> None:
     if name == "worst_slice":
-        _fail(column, f"worst_slice is picked by its own figure; expected {ANY}, which judges every slice, or a slice's name")
+        _fail(column, f"worst_slice is picked by its own metric; expected {ANY}, which judges every slice, or a slice's name")
     if name.startswith("class_") and len(name) > len("class_"):
         if classes is not None and name not in classes:
-            _fail(column, f"slice {name!r}; there are {len(classes)} classes: expected {few_names(classes)}")
+            _fail(column, f"slice {name!r} is not one of the {len(classes)} classes; expected {few_names(classes)}")
         return
     if name not in _SLICES and not re.fullmatch(r"[^:]+:.+", name):
         known = [*_SLICES, "class_0"]
         _fail(
             column,
-            f"{name!r} is no slice{nearest(name, known)}; expected {', '.join(known)} (or another class), or COLUMN:VALUE",
+            f"{name!r} is not a slice{nearest(name, known)}; expected {', '.join(known)} (or another class), or COLUMN:VALUE",
         )
 
 
@@ -121,7 +121,7 @@ def _check_metric(name: str, column: int) -> None:
     known = known_metrics.find(name)
     if known is not None and known.no_rule:
         _fail(column, f"{name} {known.no_rule}")
-    _fail(column, f"{name!r} is no figure with an interval{nearest(name, allowed)}; expected one of {', '.join(allowed)}")
+    _fail(column, f"{name!r} is not a metric with an interval{nearest(name, allowed)}; expected one of {', '.join(allowed)}")
 
 
 def _limit(part: str, after: int, start: int, metric: str) -> float:
@@ -134,7 +134,7 @@ def _limit(part: str, after: int, start: int, metric: str) -> float:
     try:
         limit = float(text)
     except ValueError:
-        _fail(column, f"{text!r} is no number; expected a limit for {metric}, {span}")
+        _fail(column, f"{text!r} is not a number; expected a limit for {metric}, {span}")
     if not (math.isfinite(limit) and low <= limit <= high):
         _fail(column, f"{text} is out of range; expected a limit for {metric}, {span} (rates are fractions)")
     return limit + 0.0

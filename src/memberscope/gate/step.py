@@ -1,4 +1,4 @@
-"""The gate at the end of an audit: rules from the configuration, checked before anything runs, judged on the report."""
+"""The gate at the end of an audit: its rules come from the configuration, are checked before anything runs, and judge the report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from memberscope.tracking import Tracker
 
 
 def check_rules(config: GateConfig, names: tuple[str, ...], classes: Sequence[str] | None = None) -> None:
-    """Raise UserError, before any attack runs, for a rule that does not parse, or names an attack or class that there is not."""
+    """Raise UserError, before any attack runs, for a rule that does not parse, or names an attack or class that does not exist."""
     if config.fail_if:
         from memberscope.gate import parse_rules
 
@@ -20,7 +20,7 @@ def check_rules(config: GateConfig, names: tuple[str, ...], classes: Sequence[st
 
 
 def gate(report: AuditReport, config: GateConfig, tracker: Tracker) -> GateError | None:
-    """Judge the report by the rules, if there are any, log the verdicts, and hand back the error to end with unless they pass."""
+    """Judge the report by the rules, if there are any, log the verdicts, and return the error to end the run with unless they pass."""
     if not config.fail_if:
         return None
     from memberscope.gate import judge, parse_rules
@@ -34,7 +34,7 @@ def gate(report: AuditReport, config: GateConfig, tracker: Tracker) -> GateError
 
 
 def sentences(config: GateConfig, stopped: GateError | None) -> list[str]:
-    """What the gate says on the terminal: nothing where there are no rules."""
+    """The gate's lines on the terminal; none where there are no rules."""
     if not config.fail_if:
         return []
     return [f"Gate: {stopped if stopped is not None else 'passed'}"]

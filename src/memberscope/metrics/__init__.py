@@ -1,4 +1,4 @@
-"""Every figure read off attack scores, each with its interval. Higher score = more likely a member. numpy and scipy only."""
+"""All metrics of attack scores, each with its interval. Higher score = more likely a member. Needs numpy and scipy only."""
 
 from memberscope.metrics import registry
 from memberscope.metrics.across_seeds import (

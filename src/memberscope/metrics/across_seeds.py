@@ -1,4 +1,4 @@
-"""Two settings compared over seeds: the seed is the unit, and differences are paired by it."""
+"""Compares two settings over seeds: the seed is the unit of analysis, and differences are paired by seed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _POWER = 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class SeedDifference:
-    """The mean of per-seed paired differences; with one seed no interval and no p-value (None), and `reason` says so."""
+    """The mean of per-seed paired differences. With one seed, the interval and the p-value are None, and `reason` says why."""
 
     n_seeds: int
     mean: float
@@ -33,11 +33,11 @@ class SeedDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the seeds say of one comparison.
+    """The verdict on one comparison over seeds.
 
     `verdict` is "increases", "decreases", "no difference", "inconclusive" or "not assessed". `p_adjusted` is the two-sided
     p-value after Holm (`p_value` where nothing was adjusted), `p_equivalence` that of the equivalence test, adjusted likewise.
-    `within_margin`: the difference, whatever its sign, was shown to be smaller than the margin.
+    `within_margin`: whether the difference, whatever its sign, was shown to be smaller than the margin.
     """
 
     verdict: str
@@ -53,15 +53,21 @@ class Verdict:
 def paired_seeds(differences: ArrayLike, *, confidence: float = 0.95) -> SeedDifference:
     """Student's t interval and two-sided p-value for `differences` (n_seeds,), one per seed.
 
-    Each seed must redraw the split, the initialization and the order for both settings alike. ValueError where a difference is
-    not finite or there is none.
+    Each seed must redraw the split, the initialization and the order of the records, alike for both settings. ValueError where a difference
+    is not finite or there are none.
     """
     check_fraction("confidence", confidence)
     values = _differences(differences)
     n, mean = values.size, float(values.mean())
     if n == 1:
         return SeedDifference(
-            n_seeds=1, mean=mean, sd=None, ci_low=None, ci_high=None, p_value=None, reason="one seed shows no spread"
+            n_seeds=1,
+            mean=mean,
+            sd=None,
+            ci_low=None,
+            ci_high=None,
+            p_value=None,
+            reason="one seed gives no standard deviation",
         )
     sd = float(values.std(ddof=1))
     error = sd / math.sqrt(n)
@@ -73,14 +79,14 @@ def paired_seeds(differences: ArrayLike, *, confidence: float = 0.95) -> SeedDif
         ci_low=mean - half,
         ci_high=mean + half,
         p_value=2 * _upper_tail(n, abs(mean), error),
-        reason="" if sd > 0 else "all differences are equal: were both settings redrawn with the seed?",
+        reason="" if sd > 0 else "all differences are equal: did the seed change both settings?",
     )
 
 
 def equivalence(differences: ArrayLike, *, margin: float) -> float:
     """The p-value of two one-sided t tests (Schuirmann 1987): small where the mean is shown to lie within +-`margin`.
 
-    At 0.05 it is the same as a 90% t interval inside the margin. 1 with one seed. ValueError unless margin > 0.
+    A p-value of at most 0.05 is equivalent to a 90% t interval inside the margin. It is 1 with one seed. ValueError unless margin > 0.
     """
     if not margin > 0:
         raise ValueError(f"margin={margin}; it must be above 0")
@@ -93,7 +99,7 @@ def equivalence(differences: ArrayLike, *, margin: float) -> float:
 
 
 def holm(p_values: ArrayLike) -> Floats:
-    """Holm's (1979) adjusted p-values, in the order given: rejecting those <= alpha errs at all with probability <= alpha."""
+    """Holm's (1979) adjusted p-values, in the given order: rejecting those <= alpha makes any error with probability <= alpha."""
     p = np.asarray(p_values, dtype=np.float64)
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
         raise ValueError("p_values must be (k,) and lie between 0 and 1")
@@ -113,8 +119,8 @@ def verdict(
 ) -> Verdict:
     """The verdict on one comparison: per-seed `differences` (n_seeds,) and the smallest difference that matters, `margin`.
 
-    "increases" or "decreases" where the (adjusted) p-value is at most 1 - `confidence`; else "no difference" where the
-    equivalence test is; else "inconclusive", as with two to four seeds whatever they show; "not assessed" with one. Each of
+    It is "increases" or "decreases" where the (adjusted) p-value is at most 1 - `confidence`; else "no difference" where that of
+    the equivalence test is; else "inconclusive", as always with two to four seeds; and "not assessed" with one seed. Each of
     the first three is wrong in at most 1 - `confidence` of cases. Pass adjusted p-values where there are several
     comparisons, or call `verdicts`.
     """
@@ -148,7 +154,7 @@ def verdict(
 def verdicts(
     comparisons: Mapping[str, Sequence[float] | Floats], *, margin: float, confidence: float = 0.95
 ) -> dict[str, Verdict]:
-    """A verdict on each of several comparisons, by name; Holm over the two-sided p-values, and over the equivalence tests.
+    """The verdict on each of several comparisons, by name; Holm adjusts the two-sided p-values, and separately the equivalence tests.
 
     Comparisons with one seed are not assessed and do not count.
     """
@@ -165,21 +171,21 @@ def verdicts(
 
 
 def seeds_to_decide(differences: ArrayLike, *, margin: float, confidence: float = 0.95) -> Estimate:
-    """About how many seeds would give a verdict with probability 0.8, were the observed mean difference the true one.
+    """About how many seeds would give a verdict with probability 0.8, if the observed mean difference were the true one.
 
-    The smaller of what the two-sided t test and what the equivalence test need, and at least 5. The interval comes from
-    that of the standard deviation (chi-squared, at `confidence`), the mean held where it is. Skipped with one seed, or past
-    10,000 seeds.
+    It is the smaller of the numbers that the two-sided t test and the equivalence test need, and at least 5. Its interval comes
+    from that of the standard deviation (chi-squared, at `confidence`), with the mean held fixed. Skipped with one seed, or if
+    more than 10,000 seeds are needed.
     """
     miss = 1 - check_fraction("confidence", confidence)
     values = _differences(differences)
     if values.size < 2:
-        return skipped("one seed shows no spread")
+        return skipped("one seed gives no standard deviation")
     mean, sd, freedom = float(values.mean()), float(values.std(ddof=1)), values.size - 1
     spread = (sd * math.sqrt(freedom / float(chdtri(freedom, tail))) for tail in (miss / 2, 1 - miss / 2))
     needs = [_seeds_needed(mean, one, margin, miss) for one in (sd, *spread)]
     if max(needs) > _MOST_SEEDS:
-        return skipped(f"more than {_MOST_SEEDS} seeds may be needed; about {needs[0]} at the spread seen")
+        return skipped(f"more than {_MOST_SEEDS} seeds may be needed; about {needs[0]} at the observed standard deviation")
     return Estimate(value=float(needs[0]), ci_low=float(needs[1]), ci_high=float(needs[2]))
 
 
@@ -189,7 +195,7 @@ def _seeds_needed(mean: float, sd: float, margin: float, miss: float) -> int:
             return True
         root, freedom = math.sqrt(n), n - 1
         shift = abs(mean) / sd * root
-        # Student's t moved by the shift, in place of the noncentral t: near enough for "about how many", and fast.
+        # A shifted Student's t in place of the noncentral t: accurate enough for "about how many", and fast.
         if float(stdtr(freedom, shift - stdtrit(freedom, 1 - miss / 2))) >= _POWER:
             return True
         # Both one-sided tests pass: the mean's error stays inside the margin less the critical value on either side.

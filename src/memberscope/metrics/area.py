@@ -13,7 +13,7 @@ from memberscope.metrics.estimate import Estimate, Floats, check_fraction, spann
 from memberscope.metrics.intervals import newcombe_auc, two_sided_z
 from memberscope.metrics.low_fpr import LOW_BUDGET, budget_reason, fp_budget
 
-# Cells (draws x ranks) held at once by the bootstrap of the partial area: 8 MB an array.
+# The number of array elements (draws x ranks) that the bootstrap of the partial area holds at once: 8 MB per array.
 _CELLS = 1_000_000
 
 
@@ -21,7 +21,7 @@ def auc(scores: ArrayLike, member: ArrayLike, *, confidence: float = 0.95) -> Es
     """The area under the ROC curve: the chance that a random member outscores a random non-member, ties at one half.
 
     `scores` (n,), higher = more likely a member; `member` (n,) bool. The value is Mann-Whitney's U / (n_member * n_nonmember),
-    summed as scikit-learn sums it. Interval: DeLong, DeLong & Clarke-Pearson 1988, on the logit scale, with Student's t at the
+    summed as in scikit-learn. Interval: DeLong, DeLong & Clarke-Pearson 1988, on the logit scale, with Student's t at the
     Welch-Satterthwaite degrees of freedom (the normal quantile covers 0.91 to 0.93 with 5 records on one side). Where the data
     show no variance (AUC 0 or 1, all scores tied, one record on a side) it is Newcombe 2006, method 5. ValueError on bad input.
     """
@@ -45,7 +45,7 @@ def auc_of(ranking: Ranking, *, confidence: float = 0.95) -> Estimate:
 
 
 def auc_value(ranking: Ranking) -> float:
-    """The area alone, by trapezoids over the corners of the curve, to the last digit as scikit-learn has it."""
+    """The area alone, by trapezoids over the corners of the curve; equal to scikit-learn's to the last digit."""
     fpr, tpr = ranking.corners
     return float((np.diff(fpr) * (tpr[1:] + tpr[:-1]) / 2.0).sum())
 
@@ -80,16 +80,16 @@ def partial_auc(
     draws: int = 1000,
     confidence: float = 0.95,
 ) -> Estimate:
-    """The area under the ROC curve left of `max_fpr`, standardized unless told otherwise.
+    """The area under the ROC curve left of `max_fpr`, standardized by default.
 
     With A the area up to p = `max_fpr` (blocks of ties joined by straight lines, as in the whole area), the standardized
-    value is (1 + (A - p^2/2) / (p - p^2/2)) / 2: 0.5 on no signal, 1 at best (McClish 1989; `roc_auc_score(max_fpr=...)`).
-    With `standardized=False` it is A / p, the mean TPR at FPRs up to p: p/2 on no signal, 1 at best.
+    value is (1 + (A - p^2/2) / (p - p^2/2)) / 2: 0.5 without signal, 1 at best (McClish 1989; `roc_auc_score(max_fpr=...)`).
+    With `standardized=False` it is A / p, the mean TPR at FPRs up to p: p/2 without signal, 1 at best.
 
-    Interval: `draws` draws of a stratified bootstrap that redoes the curve. The true FPRs at the ranked non-members are
+    Interval: `draws` draws of a stratified bootstrap that recomputes the curve. The true FPRs at the ranked non-members are
     drawn as uniform order statistics, exactly their distribution, from exponential spacings; the members' mean is drawn
     from the beta distribution of the same mean and variance, half a record added on each side. It covered 0.93 to 0.98 in
-    simulation where a normal interval on the logit scale covered 0.25 to 0.96. "low_power" with fewer than ten false
+    simulation where a normal interval on the logit scale covered 0.25 to 0.96. The status is "low_power" with fewer than ten false
     positives allowed. ValueError on bad input.
     """
     return partial_auc_of(
@@ -134,7 +134,7 @@ def _mean_tpr(ranking: Ranking, p: float) -> float:
 def _mean_tpr_draws(ranking: Ranking, p: float, draws: int, rng: np.random.Generator) -> Floats:
     n, n_member = ranking.n_nonmember, ranking.n_member
     expected = p * n
-    ranks = min(n, int(expected + 7 * math.sqrt(expected) + 15))  # the true FPR at the last of these exceeds p for certain
+    ranks = min(n, int(expected + 7 * math.sqrt(expected) + 15))  # the true FPR at the last of these almost certainly exceeds p
     weights = _members_between(ranking, ranks)
     out = []
     for start in range(0, draws, step := max(1, _CELLS // (ranks + 1))):
@@ -154,7 +154,7 @@ def _mean_tpr_draws(ranking: Ranking, p: float, draws: int, rng: np.random.Gener
 
 
 def _members_between(ranking: Ranking, ranks: int) -> Floats:
-    """Members between the non-members of rank j and j + 1, (ranks + 1,), j from 0; members tied with some are spread."""
+    """The number of members between the non-members of rank j and j + 1, (ranks + 1,), j from 0; members in a tie are spread."""
     m_in, n_in = ranking.members_in, ranking.nonmembers_in
     free = (n_in == 0) & (ranking.false_pos[1:] <= ranks)
     gaps = np.zeros(ranks + 1)

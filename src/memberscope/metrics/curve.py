@@ -1,4 +1,4 @@
-"""The records ranked once, and the ROC curve read off the ranking.
+"""Ranks the records once, and derives the ROC curve from the ranking.
 
 Polarity: a higher score means more likely a member. A record is called a member if its score is at least the threshold.
 """
@@ -16,10 +16,10 @@ from memberscope.metrics.estimate import Bools, Floats, Ints, check_scores
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """Scores in descending order, tied ones as one block: all that any figure of one attack needs, sorted once.
+    """Scores in descending order, with ties as one block. They are sorted once, and every metric of an attack is computed from them.
 
     `thresholds` (b,) are the distinct scores, descending; `true_pos` and `false_pos` (b + 1,) count the members and non-members
-    at or above each, beginning with 0 for a threshold above all. Nothing depends on the order in which the records came.
+    at or above each, beginning with 0 for a threshold above all scores. Nothing depends on the order of the records in the input.
     """
 
     thresholds: Floats
@@ -28,30 +28,30 @@ class Ranking:
 
     @property
     def n_member(self) -> int:
-        """Records that were in the training set."""
+        """The number of records that were in the training set."""
         return int(self.true_pos[-1])
 
     @property
     def n_nonmember(self) -> int:
-        """Records that were not."""
+        """The number of records that were not in the training set."""
         return int(self.false_pos[-1])
 
     @cached_property
     def members_in(self) -> Ints:
-        """Members in each block, (b,)."""
+        """The number of members in each block, (b,)."""
         return np.diff(self.true_pos)
 
     @cached_property
     def nonmembers_in(self) -> Ints:
-        """Non-members in each block, (b,)."""
+        """The number of non-members in each block, (b,)."""
         return np.diff(self.false_pos)
 
     @cached_property
     def corners(self) -> tuple[Floats, Floats]:
         """FPR and TPR (m,) without the points that lie inside straight runs.
 
-        The same points, by the same rule and with the same rounding, as `sklearn.metrics.roc_curve`, on which
-        tensorflow_privacy computes its figures: so ours agree with its to the last digit.
+        The same points, by the same rule and with the same rounding, as `sklearn.metrics.roc_curve`, from which tensorflow_privacy computes
+        its metrics; ours therefore agree with its to the last digit.
         """
         tp, fp = self.true_pos[1:].astype(np.float64), self.false_pos[1:].astype(np.float64)
         if fp.size > 2:
@@ -61,7 +61,7 @@ class Ranking:
         return np.r_[0.0, fp] / fp[-1], np.r_[0.0, tp] / tp[-1]
 
     def members_above_nonmember(self, rank: Ints) -> Ints:
-        """Members whose score is strictly above that of the non-member of each rank (any shape).
+        """The number of members with a score strictly above that of the non-member at each rank (any shape).
 
         Rank 1 is the highest non-member; 0 stands for +inf (no member is above it) and n_nonmember + 1 for -inf (all are).
         """
@@ -70,15 +70,15 @@ class Ranking:
         return np.where(rank <= 0, 0, np.where(rank > self.n_nonmember, self.n_member, above))
 
     def at_or_above(self, threshold: float) -> tuple[int, int]:
-        """Members and non-members with a score of at least `threshold`."""
+        """The numbers of members and of non-members with a score of at least `threshold`."""
         block = int(np.searchsorted(-self.thresholds, -threshold, side="right"))
         return int(self.true_pos[block]), int(self.false_pos[block])
 
     def halves(self, rng: np.random.Generator) -> tuple[Ints, Ints] | None:
         """`true_pos` and `false_pos` of a random half of the members and of the non-members; the other half is the rest.
 
-        The half is drawn over ranks, not over positions in the input, so that the same records in another order give the same
-        figures. None where a side has fewer than two records.
+        The half is drawn over ranks, not over positions in the input, so that the same records in another order give the same metrics. None
+        where a side has fewer than two records.
         """
         if min(self.n_member, self.n_nonmember) < 2:
             return None
@@ -93,7 +93,7 @@ def _half(cumulative: Ints, rng: np.random.Generator) -> Ints:
 
 
 def rank(scores: ArrayLike, member: ArrayLike) -> Ranking:
-    """The Ranking of `scores` (n,) with ground truth `member` (n,); O(n log n). ValueError as `check_scores` raises it."""
+    """The Ranking of `scores` (n,) with ground truth `member` (n,); O(n log n). ValueError as in `check_scores`."""
     values, truth = check_scores(scores, member)
     order = np.argsort(values)[::-1]
     return _from_sorted(values[order], truth[order])
@@ -110,7 +110,7 @@ class Roc:
     """A receiver operating characteristic, ties as blocks, from (0, 0) to (1, 1).
 
     `thresholds`, `fpr`, `tpr` are float64 (m,): a record is called a member if its score is at least the threshold.
-    `thresholds[0]` is +inf (nobody is called a member), the rest are the distinct scores, descending. Rates are fractions.
+    `thresholds[0]` is +inf (no record is called a member), the rest are the distinct scores, descending. Rates are fractions.
     """
 
     thresholds: Floats

@@ -1,4 +1,4 @@
-"""Figures of one decision rule, "a member if the score is at least a threshold": advantage, balanced accuracy, PPV."""
+"""Metrics of one decision rule, "a member if the score is at least a threshold": advantage, balanced accuracy, PPV."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OPTIMISTIC = "the largest of many thresholds on the same records: biased upward
 class Decision:
     """How often members and non-members were called members, at one threshold or pooled over two cross-fitted ones.
 
-    `thresholds` holds the one, or the two: that of the first half, scored on the second, and the reverse.
+    `thresholds` holds either the one threshold, or two: that of the first half, scored on the second, and the reverse.
     """
 
     thresholds: tuple[float, ...]
@@ -31,7 +31,7 @@ class Decision:
 
     @property
     def widening(self) -> float:
-        """The factor on an interval's z that the correlation of the two halves' errors asks for."""
+        """The factor on an interval's z that accounts for the correlation of the two halves' errors."""
         return CROSS_FIT_WIDENING if len(self.thresholds) == 2 else 1.0
 
 
@@ -65,15 +65,16 @@ def decide_held_out(ranking: Ranking, halves: tuple[Ints, Ints] | None) -> Decis
 
 
 def _best(true_pos: Ints, false_pos: Ints) -> int:
-    # Whole numbers, so that equally good thresholds are equal: the highest of them is taken.
+    # Integers, so that equally good thresholds compare equal; the highest of them is taken.
     return int(np.argmax(true_pos * int(false_pos[-1]) - false_pos * int(true_pos[-1])))
 
 
 def advantage(scores_or_roc: ArrayLike | Roc, member: ArrayLike | None = None) -> Estimate:
-    """The largest TPR - FPR over thresholds, signed (0 at worst: nobody is called a member); Yeom et al. 2018, Definition 4.
+    """The largest TPR - FPR over thresholds, signed (0 at worst: no record is called a member); Yeom et al. 2018, Definition 4.
 
-    From `scores` (n,) and `member` (n,) bool, or from a Roc. Picked on the records it is measured on, it is above 0 on no
-    signal too (0.15 in the mean with 30 records a side), so it has no interval; `advantage_heldout` has.
+    It takes `scores` (n,) and `member` (n,) bool, or a Roc. The threshold is chosen on the records on which it is measured, so that
+    it is above 0 even without signal (0.15 on average with 30 records on each side). It therefore has no interval;
+    `advantage_heldout` has one.
     """
     roc = _roc(scores_or_roc, member)
     return Estimate(value=float(np.max(roc.tpr - roc.fpr)), reason=_OPTIMISTIC)
@@ -104,7 +105,7 @@ def _roc(scores_or_roc: ArrayLike | Roc, member: ArrayLike | None) -> Roc:
     if isinstance(scores_or_roc, Roc):
         return scores_or_roc
     if member is None:
-        raise ValueError("member is needed beside scores")
+        raise ValueError("member is needed as well as scores")
     return roc_of(rank(scores_or_roc, member))
 
 
@@ -113,10 +114,11 @@ def advantage_heldout(scores: ArrayLike, member: ArrayLike, *, rng: np.random.Ge
 
     Members and non-members are halved at random; the threshold of greatest TPR - FPR in each half (the highest of equally
     good ones) is scored on the other, and the counts are pooled. The estimand is the mean true advantage of the two
-    thresholds: no more than the best threshold's, and 0 or near it on no signal. (Where scores reveal only the class and members were drawn
-    stratified by class, a class with too many members in one half has too few in the other: the mean was -0.02 to -0.045 at 400 records and
-    -0.01 to -0.025 at 2,000, 2 to 100 classes, with intervals below 0 in at most 2% of draws.) Interval: Newcombe 1998, method 10, its z
-    widened by `CROSS_FIT_WIDENING` for the correlation of the halves. Skipped with fewer than two records a side; ValueError on bad input.
+    thresholds: no more than the best threshold's, and 0 or near it without signal. (Where scores reveal only the class and members were
+    drawn stratified by class, a class with too many members in one half has too few in the other: the mean was -0.02 to -0.045 at 400
+    records and -0.01 to -0.025 at 2,000, 2 to 100 classes, with intervals below 0 in at most 2% of draws.) Interval: Newcombe 1998, method
+    10, its z widened by `CROSS_FIT_WIDENING` for the correlation of the halves. Skipped with fewer than two records on a side; ValueError
+    on bad input.
     """
     ranking = rank(scores, member)
     return advantage_heldout_of(decide_held_out(ranking, ranking.halves(rng)), confidence=confidence)
@@ -143,9 +145,9 @@ def balanced_accuracy(
 ) -> Estimate:
     """(share of members called members + share of non-members called non-members) / 2 (Song & Mittal 2021, section 5).
 
-    At `threshold`, which must not come from these records (from shadow models, say); or, without one, at the held-out
-    thresholds of `advantage_heldout`, for which `rng` is needed. It is (1 + TPR - FPR) / 2 and so is its interval. 0.5 on
-    no signal.
+    It is taken at `threshold`, which must not come from these records (but from shadow models, say); or, without one, at the
+    held-out thresholds of `advantage_heldout`, for which `rng` is needed. It equals (1 + TPR - FPR) / 2, and its interval
+    follows from this. It is 0.5 without signal.
     """
     ranking = rank(scores, member)
     if threshold is not None:
@@ -166,10 +168,10 @@ def balanced_accuracy_of(decision: Decision | None, *, confidence: float = 0.95)
 
 
 def ppv(scores: ArrayLike, member: ArrayLike, *, threshold: float, prior: float = 0.5, confidence: float = 0.95) -> Estimate:
-    """The share of those called members who are, where a share `prior` of the people in question are (Jayaraman et al. 2021).
+    """The share of true members among those called members, where a share `prior` of all candidates are members (Jayaraman et al. 2021).
 
-    prior TPR / (prior TPR + (1 - prior) FPR), at a `threshold` that must not come from these records. Interval: Koopman's score
-    interval of FPR / TPR, carried over. Skipped where nobody is called a member; ValueError on bad input.
+    It is prior TPR / (prior TPR + (1 - prior) FPR), at a `threshold` that must not come from these records. Interval: Koopman's score
+    interval of FPR / TPR, transformed. Skipped where no record is called a member; ValueError on bad input.
     """
     return ppv_of(decide(rank(scores, member), _finite(threshold)), prior=prior, confidence=confidence)
 
@@ -182,14 +184,14 @@ def ppv_of(decision: Decision | None, *, prior: float = 0.5, confidence: float =
         return skipped(_TOO_FEW)
     x0, n0, x1, n1 = decision.true_pos, decision.n_member, decision.false_pos, decision.n_nonmember
     if x0 + x1 == 0:
-        return skipped(f"nobody is called a member {_at(decision)}")
+        return skipped(f"no record is called a member {_at(decision)}")
     low, high = ratio_interval(x1, n1, x0, n0, two_sided_z(confidence) * decision.widening)
     value = 1 / (1 + odds * (x1 / n1) / (x0 / n0)) if x0 else 0.0
     return spanning(value, 1 / (1 + odds * high), 1 / (1 + odds * low), reason=f"prior {prior:g}, {_at(decision)}")
 
 
 def ppv_max_tfp(scores: ArrayLike, member: ArrayLike) -> Estimate:
-    """tensorflow_privacy's PPV: the largest over thresholds, with the prior that the records happen to have. No interval.
+    """tensorflow_privacy's PPV: the largest over thresholds, with the share of members among the records as the prior. No interval.
 
     It is 1.0 as soon as the highest score is a member's (`RocCurve.get_ppv`, reproduced with its tolerance of 1e-3 within which
     a rate counts as 0 and its value n_member / n where both do).

@@ -1,4 +1,4 @@
-"""Lower bounds on the epsilon of differential privacy that an attack's success gives away."""
+"""Lower bounds on the epsilon of differential privacy that follow from an attack's success."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from memberscope.metrics.intervals import clopper_pearson_high, clopper_pearson_
 
 Adjacency = Literal["add_remove", "replace"]
 
-# Guesses of the one-run test where the caller names none: this share of the records, but no fewer than this many (or all).
+# The default number of guesses of the one-run test: this share of the records, but no fewer than this many (or all).
 GUESS_SHARE = 0.1
 LEAST_GUESSES = 100
 
 # Where an epsilon is promised, enough guesses are made for the bound to lie this far above it if all are right. At a small delta, the
-# promise can then be refuted with about three wrong guesses; with a ceiling just at the promise, a single wrong guess would save it.
+# promise can then be refuted with about three wrong guesses; with a ceiling just at the promise, a single wrong guess would rescue it.
 HEADROOM = 1.0
 
-# Coin flips this unlikely (both tails together) are not coin flips.
+# Below this probability (both tails together), memberships are taken not to come from fair coin flips.
 _NOT_COINS = 1e-6
 
 
@@ -37,15 +37,15 @@ def epsilon_heuristic(
     delta: float = 0.0,
     confidence: float = 0.95,
 ) -> Estimate:
-    """The epsilon that one threshold's error rates speak for, as a lower confidence bound; 0 where they speak for none.
+    """A lower confidence bound on epsilon from the error rates of one threshold; 0 where they give no evidence of any.
 
     By Kairouz et al. 2015, Theorem 2.1, (epsilon, delta)-privacy allows TPR <= e^epsilon FPR + delta and TNR <= e^epsilon FNR +
     delta. Half of the records (of each side, at random) choose the threshold and which of the two inequalities to use, by the
     greatest bound with Wilson's ends; on the other half, log((TPR - delta) / FPR) takes Clopper-Pearson's lower end of the
-    numerator's rate and upper end of the denominator's, half of the error to each. So it is above 0 in at most 1 - `confidence`
-    of data sets without signal.
+    numerator's rate and upper end of the denominator's, half of the error to each. It is therefore above 0 in at most 1 - `confidence` of
+    data sets without signal.
 
-    A heuristic, because records of one training run are not independent trials of it, and because non-members that were not
+    It is a heuristic, because the records of one training run are not independent trials, and because non-members that were not
     drawn by coin flips may differ from members by more than membership. `value` is the bound, and so is `ci_low`; nothing bounds epsilon
     from above. `epsilon_heuristic_ceiling` says how large the bound can be. Skipped with fewer than two records a side; ValueError on bad
     input.
@@ -55,9 +55,9 @@ def epsilon_heuristic(
 
 
 def epsilon_heuristic_ceiling(n_member: int, n_nonmember: int, *, delta: float = 0.0, confidence: float = 0.95) -> float:
-    """The largest `epsilon_heuristic` that is possible with so many records in the half that does not choose the threshold.
+    """The largest possible `epsilon_heuristic`, given the number of records in the half that does not choose the threshold.
 
-    It is the value when the threshold separates the two sides perfectly, by the better of the two inequalities.
+    This value is reached when the threshold separates the two sides perfectly, by the better of the two inequalities.
     """
     miss = (1 - check_fraction("confidence", confidence)) / 2
     sides = ((n_member, n_nonmember), (n_nonmember, n_member))
@@ -93,14 +93,12 @@ def epsilon_heuristic_of(
         value = _log_ratio(n_nonmember - alarms, n_nonmember, n_member - hits, n_member, delta, miss)
     used = "TPR over FPR" if calls_members else "TNR over FNR"
     ceiling = epsilon_heuristic_ceiling(n_member, n_nonmember, delta=delta, confidence=confidence)
-    reason = (
-        f"a {confidence:.0%} lower bound at delta {delta:g} from {used}; it could be at most {ceiling:.3g} with so many records"
-    )
+    reason = f"a {confidence:.0%} lower bound at delta {delta:g} from {used}; it could be at most {ceiling:.3g} with this number of records"
     return Estimate(value=value, ci_low=value, reason=reason)
 
 
 def _wilson_bounds(hits: Ints, alarms: Ints, delta: float, z: float) -> Floats:
-    """Log ratio of Wilson's lower end of hits and upper end of alarms at every threshold, (b + 1,): to choose by only."""
+    """Log ratio of Wilson's lower end of hits and upper end of alarms at every threshold, (b + 1,); used only to choose a threshold."""
     low = wilson_end(hits, int(max(hits[0], hits[-1])), -z)
     high = wilson_end(alarms, int(max(alarms[0], alarms[-1])), z)
     bounds: Floats = np.log(np.maximum(low - delta, 1e-300)) - np.log(high)
@@ -119,24 +117,24 @@ def epsilon_lower_bound(
     confidence: float = 0.95,
     adjacency: Adjacency = "add_remove",
 ) -> Estimate:
-    """The one-run audit of Steinke, Nasr & Jagielski 2023: an epsilon that the training cannot be below, at `confidence`.
+    """The one-run audit of Steinke, Nasr & Jagielski 2023: a lower bound on the epsilon of the training, at `confidence`.
 
-    What the caller vouches for: each record's membership was drawn by its own fair coin, and `scores` (n,) were computed
+    The caller must ensure that each record's membership was drawn by its own fair coin, and `scores` (n,) were computed
     from the trained model without these records' membership (a loss threshold or a shadow attack is; an attack fitted on
     the membership of other audited records, cross-fitted or not, is not). Then, under (epsilon, delta)-privacy, the number
-    of right guesses among r is at most as large as Binomial(r, e^epsilon / (1 + e^epsilon)) but for a term in delta (their
-    Theorem 5.2; `one_run_p_value`), and the bound is the largest epsilon up to which every epsilon is rejected.
+    of right guesses among r is stochastically at most Binomial(r, e^epsilon / (1 + e^epsilon)), up to a term in delta (their Theorem 5.2;
+    `one_run_p_value`), and the bound is the largest epsilon up to which every epsilon is rejected.
 
-    The `n_guesses` // 2 highest scores are guessed to be members and as many lowest to be non-members, the rest abstained
-    from. Without `n_guesses`, `plan_one_run` fixes the number beforehand, from the number of records and the promised epsilon alone; it is
-    never the best of several. Ties at the edge are broken by `rng`, blind to the truth. `n_flips` is the number of coins, where more were
-    flipped than are scored here; `delta` at 1e-5 by default.
+    The `n_guesses` // 2 highest scores are guessed to be members and as many lowest to be non-members; no guess is made on the rest.
+    Without `n_guesses`, `plan_one_run` fixes the number beforehand, from the number of records and the promised epsilon alone; it is never
+    the best of several. Ties at the edge are broken by `rng`, without regard to the truth. `n_flips` is the number of coins, where more
+    were flipped than are scored here; `delta` at 1e-5 by default.
 
     The bound has a ceiling, its value if all guesses are right (`OneRun.ceiling`). If that is not above the `promise`, the audit cannot
     refute it: the status is "low_power", and the reason says so.
 
-    `adjacency` says whose epsilon it is and changes no number. "add_remove": a coin decided whether the record was in the
-    training set. "replace": a coin decided which of two records of a pair was, `scores` compare the two and `member` says
+    `adjacency` states for which adjacency relation the epsilon holds, and changes no number. "add_remove": a coin decided whether the
+    record was in the training set. "replace": a coin decided which of two records of a pair was, `scores` compare the two and `member` says
     whether it was the first. `value` is the bound, and so is `ci_low`; nothing bounds epsilon from above. Skipped where
     membership is so unbalanced that it cannot have come from fair coins (probability under 1e-6). ValueError on bad input.
     """
@@ -165,7 +163,7 @@ def epsilon_lower_bound(
 
 
 def not_from_coins(n_member: int, n_nonmember: int, n_flips: int) -> str:
-    """Why the sides cannot have come from `n_flips` fair coins, where all of them are scored here; ``""`` if they can have."""
+    """Why the memberships cannot come from `n_flips` fair coins, where all of them are scored here; ``""`` if they can."""
     n, smaller = n_member + n_nonmember, min(n_member, n_nonmember)
     if n_flips == n and 2 * betainc(n - smaller, smaller + 1, 0.5) < _NOT_COINS:
         return f"{n_member} members of {n} did not come from fair coin flips"
@@ -174,12 +172,12 @@ def not_from_coins(n_member: int, n_nonmember: int, n_flips: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class OneRun:
-    """What a one-run test fixes before any outcome is seen.
+    """The settings of a one-run test, fixed before any outcome is seen.
 
     Attributes:
         n_flips: number of coin flips.
         n_guesses: number of guesses, even and at most `n_flips`.
-        delta: of (epsilon, delta)-privacy.
+        delta: the delta of (epsilon, delta)-privacy.
         promise: the epsilon that was promised; None if none was.
     """
 
@@ -193,7 +191,7 @@ class OneRun:
         return one_run_epsilon(self.n_flips, self.n_guesses, self.n_guesses, delta=self.delta, confidence=confidence)
 
     def cannot_refute(self, confidence: float) -> bool:
-        """Can no outcome give a bound above the promise (above 0 if there is no promise)?"""
+        """Whether no outcome can give a bound above the promise (above 0 if there is no promise)."""
         return self.ceiling(confidence) <= (self.promise or 0.0)
 
 
@@ -206,19 +204,19 @@ def plan_one_run(
     promise: float | None = None,
     confidence: float = 0.95,
 ) -> OneRun:
-    """The one-run test of `n` scored records; nothing in it depends on which guesses are right.
+    """Plan the one-run test of `n` scored records; nothing in it depends on which guesses are right.
 
-    Without `n_guesses` it makes `default_guesses`, and with a `promise` as many more as it takes for a ceiling `HEADROOM` above it, or all
-    that are possible if that is not enough. ValueError for numbers that do not fit together.
+    Without `n_guesses` the test makes `default_guesses`; with a `promise` it makes as many more as it takes for a ceiling `HEADROOM` above
+    the promise, or all that are possible if that is not enough. ValueError for numbers that contradict each other.
     """
     flips = n if n_flips is None else n_flips
     if flips < n:
-        raise ValueError(f"n_flips={flips}; at least the {n} records that are scored")
+        raise ValueError(f"n_flips={flips}; allowed: at least {n}, the number of scored records")
     if promise is not None and not promise >= 0:
         raise ValueError(f"promise={promise}; a promised epsilon is at least 0")
     guesses = default_guesses(n) if n_guesses is None else n_guesses
     if not 2 <= guesses <= n:
-        raise ValueError(f"n_guesses={guesses}; allowed: 2 to {n}, the records")
+        raise ValueError(f"n_guesses={guesses}; allowed: 2 to {n}, the number of records")
     fewest, most = guesses // 2, n // 2  # on either side
     if n_guesses is None and promise is not None and math.isfinite(promise):
         aim = promise + HEADROOM
@@ -232,12 +230,12 @@ def plan_one_run(
 
 
 def default_guesses(n: int) -> int:
-    """Guesses of the one-run test on `n` records: a tenth, at least 100, or all (of an odd number, one less is used)."""
+    """The default number of guesses of the one-run test on `n` records: a tenth, at least 100, or all (an odd number is lowered by one)."""
     return min(n, max(LEAST_GUESSES, round(GUESS_SHARE * n)))
 
 
 def one_run_p_value(n_flips: int, n_guesses: int, n_right: int, *, epsilon: float, delta: float) -> float:
-    """The most probability that (epsilon, delta)-privacy allows `n_right` or more right guesses (Steinke et al. 2023, Thm 5.2).
+    """The largest probability of `n_right` or more right guesses under (epsilon, delta)-privacy (Steinke et al. 2023, Thm 5.2).
 
     With W ~ Binomial(n_guesses, e^epsilon / (1 + e^epsilon)) and v = n_right:
     P[W >= v] + 2 n_flips delta max over i in 1..v of P[v - i <= W < v] / i, at most 1.
@@ -263,10 +261,10 @@ def one_run_p_value(n_flips: int, n_guesses: int, n_right: int, *, epsilon: floa
 
 
 def one_run_epsilon(n_flips: int, n_guesses: int, n_right: int, *, delta: float, confidence: float) -> float:
-    """The supremum of epsilons below which all are rejected at level 1 - `confidence`; 0 where epsilon = 0 is not.
+    """The largest value below which every epsilon is rejected at level 1 - `confidence`; 0 where epsilon = 0 is not rejected.
 
-    The p-value need not increase in epsilon throughout once delta > 0, so the first crossing is sought, not any: a bound
-    above the true epsilon then means that the true epsilon was rejected, whatever the p-value does beyond.
+    If delta > 0, the p-value need not increase in epsilon everywhere, so the first crossing is sought, not any: a bound
+    above the true epsilon then means that the true epsilon was rejected, whatever the p-value does beyond the crossing.
 
     It increases in `n_right` (for a confidence of at least one half), so it is largest when all guesses are right.
     """
@@ -277,7 +275,7 @@ def one_run_epsilon(n_flips: int, n_guesses: int, n_right: int, *, delta: float,
 
     if n_right == 0 or accepted(0.0):
         return 0.0
-    # At delta = 0 the crossing is in closed form, and no delta moves it up.
+    # At delta = 0 the crossing has a closed form, and a positive delta never moves it up.
     highest = float(logit(betaincinv(n_right, n_guesses - n_right + 1, miss)))
     if delta == 0:
         return max(0.0, highest)

@@ -1,4 +1,4 @@
-"""What a figure is: a value, its interval, and whether it may be relied on."""
+"""The result type of metrics: a value, its interval, and whether it can be relied on."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ STATUSES = ("ok", "low_power", "skipped")
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """One figure with its interval.
+    """The value of a metric with its interval.
 
-    `value` is finite unless `status` is "skipped", where it is nan. `ci_low` and `ci_high` bound it at the confidence asked for
-    (95% by default); None where a figure has no honest interval on that side: the maxima over thresholds (`advantage`) on both,
-    the lower bounds (`epsilon_*`, where `ci_low` is `value`) above. `status` is "ok", "low_power" (the figure stands on too few
-    records to mean much; its interval still holds) or "skipped"; `reason` says why, or what conditions the figure holds under.
+    `value` is finite unless `status` is "skipped", where it is nan. `ci_low` and `ci_high` bound it at the requested confidence
+    (95% by default). They are None where a metric has no valid interval on that side: both for the maxima over thresholds
+    (`advantage`), and `ci_high` for the lower bounds (`epsilon_*`, where `ci_low` is `value`). `status` is "ok", "low_power" (the
+    value rests on too few records to mean much; its interval still holds) or "skipped"; `reason` says why, or under which conditions
+    the value holds.
     """
 
     value: float
@@ -39,30 +40,32 @@ class Estimate:
         ends = [end for end in (self.ci_low, self.ci_high) if end is not None]
         if self.status == "skipped":
             if not (math.isnan(self.value) and not ends and self.reason):
-                raise ValueError("a skipped figure has value nan, no interval, and a reason")
+                raise ValueError("a skipped metric has value nan, no interval, and a reason")
         elif not all(math.isfinite(number) for number in (self.value, *ends)):
-            raise ValueError(f"value={self.value}, interval {self.ci_low} to {self.ci_high}: a given figure is finite")
+            raise ValueError(
+                f"value={self.value}, interval {self.ci_low} to {self.ci_high}: a metric that is not skipped is finite"
+            )
 
 
 def skipped(reason: str) -> Estimate:
-    """The figure that cannot be given, and why."""
+    """An Estimate for a metric that cannot be computed, with the reason."""
     return Estimate(value=math.nan, status="skipped", reason=reason)
 
 
 def spanning(value: float, low: float, high: float, *, status: str = "ok", reason: str = "") -> Estimate:
-    """An Estimate whose interval is widened, where rounding or a discrete step demands it, to hold its own value."""
+    """An Estimate whose interval is widened, where rounding or a discrete step demands it, to contain its own value."""
     return Estimate(
         value=float(value), ci_low=float(min(low, value)), ci_high=float(max(high, value)), status=status, reason=reason
     )
 
 
 def check_scores(scores: ArrayLike, member: ArrayLike) -> tuple[Floats, Bools]:
-    """`scores` (n,) as float64 and `member` (n,) as bool, or ValueError.
+    """Return `scores` (n,) as float64 and `member` (n,) as bool.
 
     Raises ValueError where the shapes are not (n,) and equal, where `member` is not boolean, where a score is nan or infinite
     (a score of +inf would be called a member at every threshold; clip it), or where a side has no record.
     """
-    values = np.asarray(scores, dtype=np.float64) + 0.0  # which makes -0.0, tied with 0.0, print alike
+    values = np.asarray(scores, dtype=np.float64) + 0.0  # turns -0.0 into 0.0, so that these tied scores also print alike
     truth = np.asarray(member)
     if values.ndim != 1 or truth.shape != values.shape:
         raise ValueError(f"scores {values.shape} and member {truth.shape} must both be (n,)")
@@ -78,7 +81,7 @@ def check_scores(scores: ArrayLike, member: ArrayLike) -> tuple[Floats, Bools]:
 
 
 def check_fraction(name: str, value: Any, *, closed: bool = False) -> float:
-    """`value` as a float strictly between 0 and 1 (`closed`: 1 allowed), or ValueError that names it."""
+    """`value` as a float strictly between 0 and 1 (`closed`: 1 allowed), or a ValueError that names it."""
     number = float(value)
     if not (0.0 < number < 1.0 or (closed and number == 1.0)):
         raise ValueError(f"{name}={value}; it must lie between 0 and 1")

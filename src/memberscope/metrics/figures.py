@@ -1,4 +1,4 @@
-"""Every figure of one attack on one slice, from one sort of its scores."""
+"""Computes all metrics of one attack on one slice, sorting its scores only once."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ def figures(
     promise: float | None = None,
     null_draws: int = 0,
 ) -> dict[str, Estimate]:
-    """All figures of `scores` (n,), higher = more likely a member, against `member` (n,) bool, by their public names.
+    """All metrics of `scores` (n,), higher = more likely a member, against `member` (n,) bool, by their public names.
 
     auc, advantage, advantage_tfp, advantage_heldout, balanced_accuracy, tpr_at_fpr_* and fp_budget_* for each of
     `fpr_targets`, partial_auc_fpr_0_01, ppv, ppv_max_tfp, epsilon_heuristic, epsilon_lower_bound, and with each of these two bounds its
-    ceiling, the largest value that is possible with so many records (epsilon_heuristic_ceiling, epsilon_lower_bound_ceiling); with
+    ceiling, the largest value that is possible with this number of records (epsilon_heuristic_ceiling, epsilon_lower_bound_ceiling); with
     `null_draws` > 0 also null_auc (mean and central range of permuted AUCs, within the classes of `labels` (n,)) and null_p_value; and the
-    metrics of other packages (`memberscope.metrics.registry`). Each is what the function of its name says.
+    metrics of other packages (`memberscope.metrics.registry`). Each is defined by the function of the same name.
 
-    `threshold` is that of balanced_accuracy and ppv, from other records; without one they stand at the held-out thresholds
-    of advantage_heldout. `prior` is the share of members that ppv assumes. `coin_flips` vouches for what
-    `epsilon_lower_bound` asks for, scores blind to these records' membership included; otherwise that figure is skipped. It
-    alone uses `delta`, `promise`, `n_flips` and `adjacency`; epsilon_heuristic stands at delta 0.
+    `threshold` is that of balanced_accuracy and ppv, from other records; without one they are taken at the held-out thresholds
+    of advantage_heldout. `prior` is the share of members that ppv assumes. `coin_flips` asserts what `epsilon_lower_bound`
+    requires, including that the scores are blind to these records' membership; otherwise that metric is skipped. It
+    alone uses `delta`, `promise`, `n_flips` and `adjacency`; epsilon_heuristic is taken at delta 0.
 
-    Each figure draws from a stream of its own spawned from `rng`, so that the same `rng` gives the same figures, record
-    order aside, whatever else is asked for. ValueError on bad input and where a side is empty; a figure that cannot be
-    given is "skipped".
+    Each metric draws from its own stream spawned from `rng`, so that the same `rng` gives the same metrics, whatever the
+    order of the records and whichever other metrics are computed. ValueError on bad input and where a side is empty; a metric
+    that cannot be computed is "skipped".
     """
     given = MetricInput(
         scores=scores, member=member, rng=rng, labels=labels, prior=prior, threshold=threshold, coin_flips=coin_flips, n_flips=n_flips,

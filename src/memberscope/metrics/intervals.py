@@ -1,8 +1,8 @@
 """Intervals for proportions, their differences and ratios, and for an AUC from its sample sizes alone.
 
-`scipy.stats.binomtest` has the intervals of Wilson and of Clopper and Pearson, and the tests hold these to it. It is not used here: it
+`scipy.stats.binomtest` has the intervals of Wilson and of Clopper and Pearson, and the tests compare ours with it. It is not used here: it
 takes one count at a time and computes a p-value first (0.6 and 2.3 ms, against microseconds), searches for Clopper and Pearson's ends,
-which `betaincinv` gives outright, and takes a confidence where a gate needs a quantile, of which 1 - 1e-10 leaves six digits.
+which `betaincinv` gives directly, and takes a confidence where a gate needs a tail probability, of which 1 - 1e-10 keeps only six digits.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from scipy.special import betaincinv, ndtri
 
 from memberscope.metrics.estimate import Floats, Ints
 
-# How much wider than two independent halves would have it is the interval of a cross-fitted figure. Half A's threshold is
-# scored on B and B's on A; both errors are positive where the thresholds fall close together, so they correlate: 0.03 to
-# 0.18 in 4,000 simulated data sets at each of 20 settings (distances 0 to 3, 20 to 1,000 records a side), the most where
-# there is no signal.
+# The factor by which the interval of a cross-fitted metric is wider than it would be for two independent halves. Half A's threshold
+# is scored on B and B's on A; both errors are positive where the thresholds fall close together, so they correlate: by 0.03 to
+# 0.18 in 4,000 simulated data sets at each of 20 settings (distances 0 to 3, 20 to 1,000 records on each side), most strongly
+# where there is no signal.
 CROSS_FIT_WIDENING = math.sqrt(1.15)
 
 
@@ -61,8 +61,8 @@ def newcombe_difference(x1: int, n1: int, x0: int, n0: int, z: float) -> tuple[f
 def ratio_interval(x1: int, n1: int, x0: int, n0: int, z: float) -> tuple[float, float]:
     """The score interval of the ratio (x1/n1) / (x0/n0) of independent shares (Koopman 1984).
 
-    0 below where x1 = 0, inf above where x0 = 0. The interval holds each ratio that a score test does not reject, with the
-    shares at their maximum-likelihood values under that ratio (the smaller root of Koopman's quadratic).
+    The lower end is 0 where x1 = 0, the upper end inf where x0 = 0. The interval contains each ratio that a score test does not reject,
+    with the shares at their maximum-likelihood values under that ratio (the smaller root of Koopman's quadratic).
     """
     p1, p0 = x1 / n1, x0 / n0
 
@@ -86,7 +86,7 @@ def ratio_interval(x1: int, n1: int, x0: int, n0: int, z: float) -> tuple[float,
 def newcombe_auc(value: float, n_member: int, n_nonmember: int, z: float) -> tuple[float, float]:
     """The interval of an AUC from its value and sample sizes alone (Newcombe 2006, method 5).
 
-    The score form: every AUC t with ``|value - t| <= z sqrt(V(t))``, where V is the variance of Hanley & McNeil 1982,
+    This is the score form: it contains every AUC t with ``|value - t| <= z sqrt(V(t))``, where V is the variance of Hanley & McNeil 1982,
     ``V(t) = t (1 - t) (1 + m (1 - t)/(2 - t) + m t/(1 + t)) / (n1 n0)``, with ``m = (n1 + n0)/2 - 1``. It needs no variance
     from the data, and so holds at 0, at 1 and for one record.
     """
@@ -102,7 +102,7 @@ def newcombe_auc(value: float, n_member: int, n_nonmember: int, z: float) -> tup
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    """The zero between `low` and `high` by bisection; the end nearer to zero where the sign does not change."""
+    """The root between `low` and `high` by bisection; where the sign does not change, the end whose value is nearer to zero."""
     at_low, at_high = function(low), function(high)
     if (at_low < 0) == (at_high < 0):
         return low if abs(at_low) < abs(at_high) else high

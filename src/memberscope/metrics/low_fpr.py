@@ -1,4 +1,4 @@
-"""The true positive rate at a low false positive rate: what an attacker who minds false accusations achieves."""
+"""The true positive rate at a low false positive rate: what an attacker achieves who can afford few false accusations."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ LOW_BUDGET = 10.0
 
 
 def fp_budget(n_nonmember: int, fpr: float) -> float:
-    """The false positives that a rate of `fpr` allows among `n_nonmember` records (a count; below 10, power is low)."""
+    """The number of false positives that a rate of `fpr` allows among `n_nonmember` records (below 10, power is low)."""
     budget = n_nonmember * fpr
     nearest = round(budget)
     return float(nearest) if math.isclose(budget, nearest, rel_tol=1e-9) else budget
 
 
 def allowed_false_positives(n_nonmember: int, fpr: float) -> int:
-    """The most false positives whose rate is at most `fpr`: 3 of 30 at 0.1, though 0.1 * 30 is not 3 in floating point."""
+    """The largest number of false positives whose rate is at most `fpr`: 3 of 30 at 0.1, though 0.1 * 30 is not 3 in floating point."""
     return math.floor(fp_budget(n_nonmember, fpr))
 
 
 def budget_reason(n_nonmember: int, fpr: float) -> str:
-    """Why a figure at `fpr` has low power."""
-    return f"an FPR of {fpr:g} allows {fp_budget(n_nonmember, fpr):g} of {n_nonmember} non-members; under {LOW_BUDGET:g}"
+    """Why a metric at `fpr` has low power."""
+    return f"an FPR of {fpr:g} allows {fp_budget(n_nonmember, fpr):g} of {n_nonmember} non-members, which is fewer than {LOW_BUDGET:g}"
 
 
 def tpr_at_fpr(
@@ -46,15 +46,15 @@ def tpr_at_fpr(
     `scores` (n,), higher = more likely a member; `member` (n,) bool. The value is the share of members strictly above the
     (k + 1)-th highest non-member, k = floor(fpr * n_nonmember).
 
-    Interval: `draws` draws of a stratified bootstrap that redoes the threshold, without resampling an array. How many
-    non-members lie above the true threshold is exactly Binomial(n_nonmember, fpr), so its rank is drawn from that (on which
-    side of the next non-member it lies, by a fair coin), and the true share of members above it from Beta(above + 1/2, not
-    above + 1/2). A bootstrap that resamples both sides covered 0.93 to 0.97, and 0.60 to 0.80 where few members are above;
-    this one 0.95 to 0.98 throughout (Clopper-Pearson at the estimated threshold 0.18 to 0.98).
+    Interval: `draws` draws of a stratified bootstrap that recomputes the threshold, without resampling an array. How many
+    non-members lie above the true threshold is exactly Binomial(n_nonmember, fpr), so its rank is drawn from that distribution (a fair coin
+    decides on which side of the next non-member it lies), and the true share of members above it from Beta(above + 1/2, not above + 1/2). A
+    bootstrap that resamples both sides had a coverage of 0.93 to 0.97, and of 0.60 to 0.80 where few members are above; this one covers
+    0.95 to 0.98 throughout (Clopper-Pearson at the estimated threshold: 0.18 to 0.98).
 
-    With fewer than ten false positives allowed: the status is "low_power", and the interval, which now errs on the wide
-    side, is the order-statistic interval of the threshold combined with Clopper-Pearson at each of its ends, half of the
-    error to each. ValueError on bad input.
+    With fewer than ten false positives allowed: the status is "low_power", and the interval, which is now conservative, is the
+    order-statistic interval of the threshold combined with Clopper-Pearson at each of its ends, half of the error to each. ValueError on
+    bad input.
     """
     return tpr_at_fpr_of(rank(scores, member), fpr=fpr, rng=rng, draws=draws, confidence=confidence)
 

@@ -1,4 +1,4 @@
-"""What the AUC would be if membership meant nothing: membership permuted on fixed scores."""
+"""The AUC that would result if membership meant nothing: membership is permuted on fixed scores."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def null_control(
 ) -> NullControl:
     """Permute membership `draws` times within each class of `labels` (n,), or among all records without labels.
 
-    `scores` (n,) stay as they are and are ranked once. Cross-fitted scores are needed: those of an attack that saw the
-    membership it scores are above the null by memorization alone. ValueError on bad input.
+    `scores` (n,) stay as they are and are ranked once. Cross-fitted scores are needed: the scores of an attack that saw the membership
+    which it scores exceed the null by memorization alone. ValueError on bad input.
     """
     values, truth = check_scores(scores, member)
     if draws < 1:
-        raise ValueError(f"draws={draws}; at least 1")
+        raise ValueError(f"draws={draws}; it must be at least 1")
     groups = np.zeros(values.size, dtype=np.int64) if labels is None else np.asarray(labels)
     if groups.shape != values.shape:
         raise ValueError(f"labels {groups.shape} and scores {values.shape} must have the same length")
     ranks = _midranks(values, truth)
-    # In the order of (class, rank), so that the draws do not depend on the order of the records.
+    # Sorted by (class, rank), so that the draws do not depend on the order of the records.
     order = np.lexsort((ranks, groups))
     ranks, truth, groups = ranks[order], truth[order], groups[order]
     starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
@@ -58,7 +58,7 @@ def null_control(
     lowest = n_member * (n_member + 1) / 2
     aucs = (sums - lowest) / pairs
     observed = float((ranks[truth].sum() - lowest) / pairs)
-    # Sums of halves are exact, so a draw that ties with the truth counts as a tie.
+    # Sums of multiples of one half are exact in floating point, so a draw that equals the observed sum is a tie.
     p_value = float((1 + np.count_nonzero(aucs >= observed)) / (1 + draws))
     return NullControl(auc=observed, mean_auc=float(aucs.mean()), draws=aucs, p_value=p_value)
 

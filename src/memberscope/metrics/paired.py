@@ -1,8 +1,8 @@
-"""Two fixed models compared over the same records.
+"""Compares two fixed models on the same records.
 
-A comparison here speaks of these two models alone. It does not say that one way of training leaks more than the other: with
-training randomness ignored, 43% of pairs trained alike differ "significantly". For that, redraw the seed (`paired_seeds`,
-`verdict`).
+A comparison here holds for these two models alone. It does not show that one way of training leaks more than the other: with
+training randomness ignored, 43% of pairs trained in the same way differ "significantly". To compare ways of training, train with
+several seeds (`paired_seeds`, `verdict`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from memberscope.metrics.estimate import Bools, Floats, Ints, check_fraction, ch
 from memberscope.metrics.intervals import CROSS_FIT_WIDENING, newcombe_auc, two_sided_z
 from memberscope.metrics.low_fpr import LOW_BUDGET, budget_reason, fp_budget, tpr_value
 
-NOTE = "speaks of these two fixed models, not of how they were trained: training again with another seed may reverse it"
+NOTE = "holds for these two fixed models, not for how they were trained: training again with another seed may reverse it"
 
-# Cells (draws x non-members) held at once by the paired bootstrap: 16 MB an array.
+# The number of array elements (draws x non-members) that the paired bootstrap holds at once: 16 MB per array.
 _CELLS = 2_000_000
 
 
@@ -31,7 +31,7 @@ _CELLS = 2_000_000
 class Comparison:
     """`difference` = `value_a` - `value_b` on the same records, with its interval and two-sided p-value.
 
-    `note` says what it speaks of; `status` and `reason` are as in Estimate ("skipped": all numbers are nan).
+    `note` states for what it holds; `status` and `reason` are as in Estimate ("skipped": all numbers are nan).
     """
 
     value_a: float
@@ -46,7 +46,7 @@ class Comparison:
 
 
 def compare_auc(scores_a: ArrayLike, scores_b: ArrayLike, member: ArrayLike, *, confidence: float = 0.95) -> Comparison:
-    """The paired test of two AUCs by DeLong et al. 1988, Eq. 6 to 8, in O(n log n).
+    """Compare two AUCs by the paired test of DeLong et al. 1988, Eq. 6 to 8, in O(n log n).
 
     `scores_a`, `scores_b` (n,) of two models or attacks on the same records, `member` (n,) bool. The variance is that of
     the differences of placements, record by record; Student's t at Welch-Satterthwaite degrees of freedom, as in `auc`.
@@ -84,11 +84,11 @@ def compare_advantage(
     draws: int = 2000,
     confidence: float = 0.95,
 ) -> Comparison:
-    """The difference of two held-out advantages, the same halves for both, by a paired stratified bootstrap.
+    """The difference of two held-out advantages, with the same halves for both, by a paired stratified bootstrap.
 
-    Each record is called a member by a alone, by b alone, or alike; on either side the shares of the three are drawn from their
-    Dirichlet distribution (half a record added to each of the first two), `draws` times, and spread by `CROSS_FIT_WIDENING`.
-    Skipped with fewer than two records a side.
+    Each record is called a member by a alone, by b alone, or in the same way by both; on either side the shares of the three are drawn from
+    their Dirichlet distribution (half a record added to each of the first two), `draws` times, and spread by `CROSS_FIT_WIDENING`.
+    Skipped with fewer than two records on a side.
     """
     a, b, truth = _both(scores_a, scores_b, member, confidence)
     first = np.zeros(a.size, dtype=np.bool_)
@@ -117,12 +117,11 @@ def compare_tpr(
     draws: int = 2000,
     confidence: float = 0.95,
 ) -> Comparison:
-    """The difference of two TPRs at the same FPR, by a paired stratified bootstrap that redoes both thresholds.
+    """The difference of two TPRs at the same FPR, by a paired stratified bootstrap that recomputes both thresholds.
 
-    Non-members get the same random exponential weights under a and under b (the Bayesian bootstrap: with one weight more
-    for what lies beyond the records, the weighted FPRs of either are distributed as the true ones are). The shares of
-    members above both thresholds, above a's alone and above b's alone are then drawn from their Dirichlet distribution.
-    "low_power" with fewer than ten false positives allowed.
+    Non-members get the same random exponential weights under a and under b (the Bayesian bootstrap: with one additional weight for the
+    region beyond the records, the weighted FPRs are distributed like the true ones). The shares of members above both thresholds, above a's
+    alone and above b's alone are then drawn from their Dirichlet distribution. "low_power" with fewer than ten false positives allowed.
     """
     a, b, truth = _both(scores_a, scores_b, member, confidence)
     rate = check_fraction("fpr", fpr)
@@ -132,7 +131,7 @@ def compare_tpr(
     both = _above_both(a, b, truth, ranks)
     n_member = int(truth.sum())
     only_a, only_b = above[0] - both, above[1] - both
-    # Dirichlet by gammas, one triple of counts a draw.
+    # Dirichlet draws by way of gammas, with one triple of counts per draw.
     alike = rng.standard_gamma(n_member - only_a - only_b + 0.5)
     gamma_a, gamma_b = rng.standard_gamma(only_a + 0.5), rng.standard_gamma(only_b + 0.5)
     budget = int(np.count_nonzero(~truth))
@@ -150,7 +149,7 @@ def _both(scores_a: ArrayLike, scores_b: ArrayLike, member: ArrayLike, confidenc
     check_fraction("confidence", confidence)
     a, truth = check_scores(scores_a, member)
     b, _ = check_scores(scores_b, member)
-    # One order for the same records however they come, so that draws fall on the same ones.
+    # A canonical order of the records, so that the draws do not depend on the order of the input.
     order = np.lexsort((truth, b, a))
     return a[order], b[order], truth[order]
 
@@ -169,7 +168,7 @@ def _called_held_out(scores: Floats, truth: Bools, first: Bools) -> Bools:
     )
     decision = decide_held_out(ranking, (halves[0], halves[1]))
     if decision is None:
-        raise AssertionError("halves were given")
+        raise AssertionError("the halves were passed in")
     of_first, of_second = decision.thresholds
     return scores >= np.where(first, of_second, of_first)
 

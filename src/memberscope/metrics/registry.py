@@ -1,7 +1,7 @@
-"""Every metric by its name: what audits compute, tables list, rules may name and pages show.
+"""The registry of metrics by name: audits compute them, tables and pages show them, and gate rules may name them.
 
-Another package adds one by an entry point of the group ``memberscope.metrics``, or by `register`. It is then computed for every attack and
-slice, stands last in tables, and may be named in a gate's rule.
+Another package adds a metric by an entry point of the group ``memberscope.metrics``, or by `register`. It is then computed for every attack
+and slice, comes last in tables, and may be used in a gate's rule.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from memberscope.metrics.spec import NO_COINS, SHARE, UP, MetricInput, MetricSpe
 from memberscope.plugins import Registry
 
 RATES = (0.1, 0.01, 0.001)
-"""The false positive rates at which the TPR is given."""
+"""The false positive rates at which the TPR is computed."""
 TPR_DRAWS, PARTIAL_DRAWS = 20_000, 5_000
-"""Bootstrap draws of the gate, more than a report's: at a confidence adjusted for many figures, an end lies among the last few draws."""
+"""Bootstrap draws of the gate, more than a report's: at a confidence adjusted for many metrics, an end lies among the last few draws."""
 _A_MAXIMUM = "has no interval (a maximum over thresholds); allowed instead: "
-_A_CONTROL = "is a control and no figure of the model; allowed instead: auc"
+_A_CONTROL = "is a control, not a metric of the model; allowed instead: auc"
 
 
 def builtin(rates: Sequence[float] = RATES) -> tuple[MetricSpec, ...]:
@@ -71,7 +71,7 @@ def builtin(rates: Sequence[float] = RATES) -> tuple[MetricSpec, ...]:
         MetricSpec(
             name="ppv", label="PPV", range=SHARE, compute=lambda given, c: ppv_of(given.stated, prior=given.prior, confidence=c),
             about="share of members among those called members, at the assumed prior", summary=True, gate=False,
-            no_rule="depends on a prior that a rule does not state; allowed instead: balanced_accuracy, tpr_at_fpr_0_001",
+            no_rule="depends on a prior that a rule cannot state; allowed instead: balanced_accuracy, tpr_at_fpr_0_001",
         ),
         MetricSpec(
             name="ppv_max_tfp", range=SHARE, compute=lambda given, c: ppv_max_tfp_of(given.ranking), tracked=False,
@@ -80,11 +80,11 @@ def builtin(rates: Sequence[float] = RATES) -> tuple[MetricSpec, ...]:
         MetricSpec(
             name="epsilon_heuristic", label="ε at least", range=UP, chance=0.0, one_sided=True, digits=2, ceiling=_heuristic_ceiling,
             compute=lambda given, c: epsilon_heuristic_of(given.ranking, given.halves, confidence=c),
-            about="the epsilon that one threshold's error rates speak for, as a lower bound",
+            about="a lower bound on epsilon from the error rates of one threshold",
         ),
         MetricSpec(
             name="epsilon_heuristic_ceiling", range=UP, compute=_epsilon_heuristic_ceiling, digits=2, gate=False,
-            about="what epsilon_heuristic would be if the threshold made no error",
+            about="the value of epsilon_heuristic if the threshold made no error",
         ),
         MetricSpec(
             name="epsilon_lower_bound", label="ε at least, one-run test", range=UP, chance=0.0, one_sided=True, digits=2,
@@ -93,7 +93,7 @@ def builtin(rates: Sequence[float] = RATES) -> tuple[MetricSpec, ...]:
         ),
         MetricSpec(
             name="epsilon_lower_bound_ceiling", range=UP, compute=_epsilon_lower_bound_ceiling, digits=2, gate=False,
-            about="what epsilon_lower_bound would be if every guess were right",
+            about="the value of epsilon_lower_bound if every guess were right",
         ),
         MetricSpec(
             name="null_auc", range=SHARE, chance=0.5, compute=_null_auc, tracked=False, gate=False, no_rule=_A_CONTROL,
@@ -121,7 +121,7 @@ def _tpr(rate: float) -> MetricSpec:
 def _budget(rate: float) -> MetricSpec:
     return MetricSpec(
         name=f"fp_budget_{rate_name(rate)}", range=UP, compute=partial(_fp_budget, rate), tracked=False, higher_leaks=False, gate=False,
-        about="how many false positives that rate allows", digits=1,
+        about="the number of false positives that this rate allows", digits=1,
     )  # fmt: skip
 
 
@@ -148,7 +148,7 @@ def _heuristic_ceiling(given: MetricInput, confidence: float) -> float:
 def _epsilon_heuristic_ceiling(given: MetricInput, confidence: float) -> Estimate | None:
     if given.halves is None:
         return None
-    reason = "what epsilon_heuristic would be if the threshold made no error"
+    reason = "the value of epsilon_heuristic if the threshold made no error"
     return Estimate(value=_heuristic_ceiling(given, confidence), reason=reason)
 
 
@@ -171,7 +171,7 @@ def _epsilon_lower_bound_ceiling(given: MetricInput, confidence: float) -> Estim
     plan = given.one_run
     if plan is None or not_from_coins(given.ranking.n_member, given.ranking.n_nonmember, plan.n_flips):
         return None
-    reason = f"what epsilon_lower_bound would be if all {plan.n_guesses} guesses were right"
+    reason = f"the value of epsilon_lower_bound if all {plan.n_guesses} guesses were right"
     return Estimate(value=plan.ceiling(confidence), reason=reason)
 
 
@@ -192,7 +192,7 @@ def _permutations(given: MetricInput) -> str:
 
 
 def _checked(name: str, thing: object, package: str) -> MetricSpec:
-    """A plug-in's metric: of the right sort, under its own name, and with whatever it raises as the reason of a skipped figure."""
+    """Check a plug-in's metric: its type and name. An exception that it raises later becomes the reason of a skipped metric."""
     if not isinstance(thing, MetricSpec):
         raise TypeError(f"is a {type(thing).__name__}; expected a MetricSpec")
     if thing.name != name:
@@ -206,7 +206,7 @@ def _checked(name: str, thing: object, package: str) -> MetricSpec:
             return thing.of(given, confidence)
         except (Interrupted, GateError):
             raise
-        except (Exception, SystemExit) as error:  # whatever another package's code raises
+        except (Exception, SystemExit) as error:  # another package's code may raise anything
             return skipped(" ".join(f"{name} of {package} failed: {type(error).__name__}: {error}".split()))
 
     def ceiling(given: MetricInput, confidence: float) -> float:
@@ -240,13 +240,13 @@ def register(spec: MetricSpec, *, package: str = "this process") -> MetricSpec:
     >>> unregister("mean_gap")
 
     Raises:
-        UserError: the name is taken, by a built-in metric or another's.
+        UserError: the name is taken by a built-in metric or by another package's.
     """
     return _REGISTRY.register(spec, name=spec.name, package=package)
 
 
 def unregister(name: str) -> None:
-    """Take back what `register` added."""
+    """Remove a metric that `register` added."""
     _REGISTRY.unregister(name)
 
 
@@ -285,7 +285,7 @@ def tracked() -> tuple[str, ...]:
 
 
 def summary() -> tuple[str, ...]:
-    """Metrics in the table of attacks that a run shows."""
+    """The metrics in the table of attacks that a run shows."""
     return tuple(spec.name for spec in specs() if spec.summary)
 
 
@@ -295,5 +295,5 @@ def headline() -> tuple[MetricSpec, ...]:
 
 
 def gated() -> dict[str, MetricSpec]:
-    """Metrics that a gate's rule may name."""
+    """The metrics that a gate's rule may use."""
     return {spec.name: spec for spec in specs() if spec.gate}

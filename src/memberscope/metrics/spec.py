@@ -1,4 +1,4 @@
-"""What a metric is: its name, its range, how it is computed, and where it is shown. Higher score = more likely a member."""
+"""Defines a metric: its name, its range, how it is computed, and where it is shown. Higher score = more likely a member."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from memberscope.metrics.estimate import Bools, Estimate, Floats, Ints, skipped
 from memberscope.metrics.null import NullControl, null_control
 
 NEEDS = ("labels", "coin_flips")
-"""What a metric may need besides scores and membership."""
+"""The inputs that a metric may need besides scores and membership."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MetricInput:
-    """The scores of one attack on one slice, and what else a metric may read. What several metrics share is computed once.
+    """The scores of one attack on one slice, and everything else that a metric may read. Values that several metrics share are computed
+    once.
 
     Attributes:
         scores: (n,) float64, finite; higher = more likely a member.
@@ -32,15 +33,16 @@ class MetricInput:
         rng: the generator behind every stream.
         labels: (n,) classes, where they are known.
         prior: share of members that ``ppv`` assumes.
-        threshold: the score from which the attack itself calls a record a member; None where it has no threshold of its own.
-        coin_flips: was membership drawn by a fair coin for each record, with scores blind to it?
-        n_flips, adjacency, delta, promise: of the one-run bound of epsilon; see `memberscope.metrics.epsilon_lower_bound`.
-        null_draws: permutations of the null control; 0 for none.
-        confidence: of the report, by which the one-run test is planned. Intervals are computed at the confidence that `compute` is given.
-        fpr_targets: false positive rates of the TPR.
-        plan: the one-run test that was fixed beforehand, if it was.
-        draws: bootstrap draws, in place of a metric's own number.
-        redraw: gives metrics that draw a stream other than the report's.
+        threshold: the score at and above which the attack itself calls a record a member; None where it has no threshold of its own.
+        coin_flips: whether membership was drawn by a fair coin for each record, with scores blind to it.
+        n_flips, adjacency, delta, promise: settings of the one-run bound of epsilon; see `memberscope.metrics.epsilon_lower_bound`.
+        null_draws: the number of permutations of the null control; 0 for none.
+        confidence: the report's confidence, for which the one-run test is planned. Intervals are computed at the confidence that is passed
+            to `compute`.
+        fpr_targets: the false positive rates of the TPR.
+        plan: the one-run test that was fixed beforehand, if there is one.
+        draws: the number of bootstrap draws, in place of a metric's own number.
+        redraw: whether random metrics use other streams than the report's.
     """
 
     scores: ArrayLike
@@ -63,7 +65,7 @@ class MetricInput:
 
     @cached_property
     def ranking(self) -> Ranking:
-        """The records sorted by score, which everything counted reads; ValueError on bad input."""
+        """The records sorted by score, from which all counts are taken; ValueError on bad input."""
         return rank(self.scores, self.member)
 
     @cached_property
@@ -78,12 +80,12 @@ class MetricInput:
 
     @cached_property
     def stated(self) -> Decision | None:
-        """Decisions at the attack's own threshold; at the held-out ones where it has none."""
+        """Decisions at the attack's own threshold, or at the held-out ones where it has none."""
         return self.held_out if self.threshold is None else decide(self.ranking, self.threshold)
 
     @cached_property
     def one_run(self) -> OneRun | None:
-        """What the one-run test fixes beforehand; None without coin flips."""
+        """The settings that the one-run test fixes beforehand; None without coin flips."""
         if self.plan is not None or not self.coin_flips:
             return self.plan
         n = self.ranking.n_member + self.ranking.n_nonmember
@@ -91,7 +93,7 @@ class MetricInput:
 
     @cached_property
     def null(self) -> NullControl | None:
-        """AUCs with membership permuted; None where no permutation was asked for."""
+        """AUCs with membership permuted; None where no permutation was requested."""
         if not self.null_draws:
             return None
         return null_control(self.scores, self.member, self.labels, rng=self._streams["null"], draws=self.null_draws)
@@ -128,26 +130,26 @@ class MetricSpec:
     """A metric of the registry.
 
     Attributes:
-        name: in tables, rules and tracked metrics: small letters, digits and underscores.
-        about: what it is, in a line.
-        range: its lowest and highest value; a gate's limit lies in it.
-        compute: ``(given, confidence)`` -> the figure with its interval at that confidence, the same draws each time; None where it is
-            not given at all. What cannot be computed is `memberscope.metrics.skipped` with its reason.
-        label: in words, for headings; the name unless given.
-        column: the same where it stands in a row of headings; the label unless given.
-        chance: its value for scores that know nothing, if it has one.
-        higher_leaks: does a higher value mean that more is given away? False for p-values and for counts.
-        digits: after the decimal point, in pages.
-        needs: of `NEEDS`: it is skipped where one is absent.
-        tracked: is it logged for each attack, as ``name/attack``?
-        summary: does it stand in the table of attacks that a run shows?
-        headline: is it logged for the primary attack, as ``name/headline``, and shown on the report's page?
-        gate: may a rule name it? It needs an interval, or at least a lower bound, for that.
-        no_rule: why not, and what may be named instead, where a user might think that it can.
-        rate: the false positive rate that it stands at, if it does.
-        one_sided: is it a lower bound at the confidence, and not an interval with half of the miss at either end?
-        draws: how often the gate draws its bootstrap, at a confidence that is adjusted for many figures; None where nothing is drawn.
-        ceiling: ``(given, confidence)`` -> the largest value that a bound can have with so many records.
+        name: its name in tables, rules and tracked metrics: lower-case letters, digits and underscores.
+        about: a one-line description.
+        range: its lowest and highest value; a gate's limit must lie in it.
+        compute: ``(given, confidence)`` -> the value with its interval at that confidence, with the same draws each time; None where it
+            does not apply. A value that cannot be computed is `memberscope.metrics.skipped` with its reason.
+        label: its name in headings; `name` unless given.
+        column: its name in a row of headings; `label` unless given.
+        chance: its value for scores without any information, if there is one.
+        higher_leaks: whether a higher value means that the model gives away more. False for p-values and for counts.
+        digits: the number of digits after the decimal point on pages.
+        needs: the inputs among `NEEDS` that it requires; it is skipped where one is absent.
+        tracked: whether it is logged for each attack, as ``name/attack``.
+        summary: whether it is included in the table of attacks that a run shows.
+        headline: whether it is logged for the primary attack, as ``name/headline``, and shown on the report's page.
+        gate: whether a rule may use it. This requires an interval, or at least a lower bound.
+        no_rule: why a rule may not use it, and what to use instead, where a user might expect that it may.
+        rate: the false positive rate at which it is taken, if there is one.
+        one_sided: whether it is a lower bound at the confidence, and not an interval with half of the miss at either end.
+        draws: the gate's number of bootstrap draws, at a confidence that is adjusted for many metrics; None where nothing is drawn.
+        ceiling: ``(given, confidence)`` -> the largest value that a bound can have with this number of records.
     """
 
     name: str
@@ -178,16 +180,18 @@ class MetricSpec:
         if unknown := self.needs - set(NEEDS):
             raise ValueError(f"needs={', '.join(sorted(unknown))}; allowed: {', '.join(NEEDS)}")
         if self.gate and not self.higher_leaks:
-            raise ValueError("gate=True: a rule trips above its limit, so a metric that falls as more leaks cannot be in one")
+            raise ValueError(
+                "gate=True: a rule trips above its limit, so a metric that is lower where more leaks cannot be used in one"
+            )
 
     @property
     def heading(self) -> str:
-        """In words."""
+        """Its name in headings."""
         return self.label or self.name
 
     @property
     def column_heading(self) -> str:
-        """In words, in a row of headings."""
+        """Its name in a row of headings."""
         return self.column or self.heading
 
     def lacks(self, given: MetricInput) -> str:
@@ -199,21 +203,21 @@ class MetricSpec:
         return ""
 
     def of(self, given: MetricInput, confidence: float) -> Estimate | None:
-        """The figure; skipped where something is lacking. RuntimeError where `compute` breaks what is said of it here."""
+        """The metric's value; skipped where an input is missing. RuntimeError where `compute` breaks its contract."""
         if lacking := self.lacks(given):
             return skipped(lacking)
         found = self.compute(given, confidence)
         if found is None or (isinstance(found, Estimate) and found.status == "skipped"):
             return found
         if not isinstance(found, Estimate):
-            raise RuntimeError(f"{self.name}: gave {type(found).__name__} where an Estimate was expected")
+            raise RuntimeError(f"{self.name}: returned {type(found).__name__} where an Estimate was expected")
         low, high = self.range
         if not low - 1e-9 <= found.value <= high + 1e-9:
-            raise RuntimeError(f"{self.name}: gave {found.value}, outside its range {low:g} to {high:g}")
+            raise RuntimeError(f"{self.name}: returned {found.value}, outside its range {low:g} to {high:g}")
         ends = (-math.inf if found.ci_low is None else found.ci_low, math.inf if found.ci_high is None else found.ci_high)
         if not ends[0] - 1e-9 <= found.value <= ends[1] + 1e-9:
             raise RuntimeError(
-                f"{self.name}: gave {found.value} with an interval from {ends[0]:g} to {ends[1]:g}, which does not hold it"
+                f"{self.name}: returned {found.value} with an interval from {ends[0]:g} to {ends[1]:g}, which does not contain it"
             )
         return found
 
@@ -224,5 +228,5 @@ SHARE = (0.0, 1.0)
 
 
 def rate_name(rate: float) -> str:
-    """A rate as it stands in a metric's name: 0.001 -> "0_001"."""
+    """A rate as it is written in a metric's name: 0.001 -> "0_001"."""
     return np.format_float_positional(rate, trim="-").replace(".", "_")

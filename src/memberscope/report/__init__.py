@@ -1,4 +1,4 @@
-"""One self-contained HTML page from runs that were kept: text, tables and figures inline, no script and no network.
+"""Renders stored runs as one self-contained HTML page: text, tables and figures are inline, without scripts or network access.
 
 >>> page = render_page([kept_run], title="", seed=0)  # doctest: +SKIP
 """

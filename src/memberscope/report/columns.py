@@ -1,4 +1,4 @@
-"""Columns of the report's tables of attacks: the headline metrics, the bounds, and what other packages' metrics a run has."""
+"""Columns of the report's tables of attacks: the headline metrics, the bounds, and the metrics of other packages that a run has."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from memberscope.tracking import KeptRun
 
 BUILT_IN = registry.builtin()
 COLUMNS = tuple((spec.name, spec.column_heading) for spec in BUILT_IN if spec.headline)
-"""Metric and heading, with an interval beneath each figure."""
+"""Metric and heading; each value has its interval beneath it."""
 BOUNDS = tuple((spec.name, spec.heading) for spec in BUILT_IN if spec.ceiling is not None)
-"""The same for lower bounds, each with its ceiling beneath."""
+"""The same for lower bounds; each has its ceiling beneath it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +22,10 @@ class Extra:
 
     Attributes:
         metric: its name.
-        heading: in words.
-        about: what it is; ``""`` where the package is not installed here.
-        digits: after the decimal point.
-        headline: does it stand among the headline's figures?
+        heading: its heading on the page.
+        about: a description; ``""`` where the package is not installed here.
+        digits: the number of digits after the decimal point.
+        headline: whether it is shown among the headline's metrics.
         range: its lowest and highest value; None where the package is not installed here.
     """
 
@@ -38,7 +38,7 @@ class Extra:
 
 
 def extra(runs: Sequence[KeptRun]) -> tuple[Extra, ...]:
-    """The metrics of other packages that the runs have a value of, whether or not the package is installed where the page is made."""
+    """The metrics of other packages for which the runs have a value, whether or not the package is installed where the page is rendered."""
     ours = {spec.name for spec in BUILT_IN}
     found: dict[str, Extra] = {}
     for run in runs:
@@ -63,5 +63,5 @@ def extra(runs: Sequence[KeptRun]) -> tuple[Extra, ...]:
 
 
 def legend(metrics: Sequence[Extra]) -> str:
-    """What other packages' metrics are, as sentences for a note; ``""`` if there is none."""
+    """Descriptions of other packages' metrics, as sentences for a note; ``""`` if there are none."""
     return "".join(f" {one.heading}: {one.about.rstrip('.')}." for one in metrics if one.about)

@@ -1,4 +1,4 @@
-"""Runs against one another: paired where the records are the same, and what can still be said where they are not."""
+"""Compares runs: by paired tests where the records are the same, and by separate intervals where they are not."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ FPR = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One figure of one attack, in two runs.
+    """One metric of one attack, in two runs.
 
     Attributes:
-        attack, metric: what is compared.
-        first, second: the figures.
-        difference, ci_low, ci_high: second minus first, with its 95% interval by itself.
-        p_value: two-sided, of the paired test; None where the records differ.
-        p_holm: adjusted over all paired tests of the page; None likewise.
-        weak: does a figure rest on too few records?
-        note: why it does.
+        attack, metric: the attack and the metric that are compared.
+        first, second: the values in the two runs.
+        difference, ci_low, ci_high: second minus first, with its own, unadjusted 95% interval.
+        p_value: the two-sided p-value of the paired test; None where the records differ.
+        p_holm: the p-value adjusted over all paired tests of the page; None where the records differ.
+        weak: whether a value rests on too few records.
+        note: why it is weak.
     """
 
     attack: str
@@ -46,12 +46,12 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two runs.
+    """Two runs and their comparison.
 
     Attributes:
         first, second: the runs.
-        paired: are they on the same records with the same members?
-        why: what was found on the way to that answer.
+        paired: whether both audited the same records with the same members.
+        why: the reason for `paired`, in words.
         rows: the comparisons.
     """
 
@@ -63,9 +63,9 @@ class Pair:
 
 
 def compare_runs(runs: Sequence[KeptRun], *, seed: int) -> list[Pair]:
-    """Every run against the first; p-values adjusted over all of them (Holm).
+    """Compare every run with the first; p-values are adjusted over all comparisons (Holm).
 
-    Against one reference, not all against all: the order in which the user names the runs says which question is asked.
+    All runs are compared with one reference, not each with each other: the user chooses the reference by naming it first.
     """
     pairs = [_pair(runs[0], other, seed) for other in runs[1:]]
     tested = [(k, n) for k, pair in enumerate(pairs) for n, row in enumerate(pair.rows) if row.p_value is not None]
@@ -79,26 +79,26 @@ def compare_runs(runs: Sequence[KeptRun], *, seed: int) -> list[Pair]:
 
 
 def match(first: KeptScores | None, second: KeptScores | None) -> tuple[NDArray[np.int64] | None, str]:
-    """Where the first's records stand in the second, and what was found; None for the places where they are not the same records.
+    """The positions of the first run's records in the second, and a description; None for the positions if the records are not the same.
 
-    The same: each record of either is in the other, and both agree on who is a member. Records that are known by their content may occur
-    several times, since copies get equal scores; other ids must be unique.
+    The records are the same if each record of either run is in the other, and both agree on who is a member. Records that are identified
+    by their content may occur several times, since copies get equal scores; other ids must be unique.
     """
     if first is None or second is None:
-        return None, "scores of single records were not kept with both runs"
+        return None, "the scores of individual records were not stored with both runs"
     if first.record_ids is None or second.record_ids is None:
         return None, "the records have no ids, so that they cannot be matched"
     if first.source != second.source:
-        return None, "the record ids count different data sets"
+        return None, "the record ids refer to different data sets"
     ids, others = first.record_ids, second.record_ids
     if ids.dtype.kind != others.dtype.kind:
         return None, "the record ids are of different kinds"
     if first.source != "content" and (len(np.unique(ids)) != len(ids) or len(np.unique(others)) != len(others)):
-        return None, "some record ids stand for several records, so that they cannot be matched one to one"
+        return None, "some record ids occur several times, so that the records cannot be matched one to one"
     shared = int(np.isin(ids, others).sum())
     here, there = np.lexsort((first.member, ids)), np.lexsort((second.member, others))
     if len(ids) != len(others) or not np.array_equal(ids[here], others[there]):
-        return None, f"{shared:,} of the {len(ids):,} records of the first are among the {len(others):,} of the second"
+        return None, f"only {shared:,} of the {len(ids):,} records of the first run are among the {len(others):,} of the second"
     differ = int((first.member[here] != second.member[there]).sum())
     if differ:
         return None, f"the records are the same, but {differ:,} of {len(ids):,} are members in one run only"
@@ -129,12 +129,12 @@ def _pair(first: KeptRun, second: KeptRun, seed: int) -> Pair:
                         note=test.reason,
                     )
                 )  # fmt: skip
-    rows.sort(key=lambda row: row.metric)  # AUCs first; attacks stay in their order
+    rows.sort(key=lambda row: row.metric)  # AUCs first; attacks keep their order
     return Pair(first=first, second=second, paired=True, why=why, rows=tuple(rows))
 
 
 def _unpaired(first: KeptRun, second: KeptRun) -> list[Row]:
-    """AUCs side by side: the interval of the difference from those of the two figures, as if independent (MOVER, Zou & Donner 2008)."""
+    """AUCs side by side; the interval of the difference combines the two intervals as if independent (MOVER, Zou & Donner 2008)."""
     rows: list[Row] = []
     shared = [name for name in facts.attacks(first) if name in facts.attacks(second)]
     for attack in shared:

@@ -1,5 +1,5 @@
-"""Compares settings and runs with the first, as plain values: over seeds where there are several, record by record where the records are
-the same.
+"""Compares settings and runs with the first, as plain values: over seeds where there are several, and record by record where the records
+are the same.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from memberscope.report.parts import DASH, Cell, Table, minus, number
 from memberscope.report.settings import Setting, compare_settings
 from memberscope.tracking import KeptRun
 
-MOST_OPEN = 2  # for at most so many pairs, all attacks are shown without a click
+MOST_OPEN = 2  # up to this number of pairs, all attacks are shown without a click
 
 
 @dataclass(frozen=True, kw_only=True)
 class OverSeeds:
-    """Settings against the first over seeds: a row per setting that can be compared, and the names of those that cannot."""
+    """Settings compared with the first over seeds: a row per setting that can be compared, and the names of those that cannot."""
 
     reference: str
     table: Table | None
@@ -29,7 +29,7 @@ class OverSeeds:
 
 @dataclass(frozen=True, kw_only=True)
 class AllAttacks:
-    """Every attack of two runs on the same records; `why` says which records."""
+    """Every attack of two runs on the same records; `why` describes these records."""
 
     first: str
     second: str
@@ -39,15 +39,15 @@ class AllAttacks:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Runs against the first.
+    """Runs compared with the first.
 
     Attributes:
         reference: the first run's name.
         table: a row per run.
         unpaired: reason -> names of the runs that cannot be compared record by record for that reason.
-        paired: every attack of those that can.
-        opened: are these shown without a click?
-        note: what a paired test says, and what it does not.
+        paired: every attack of the pairs of runs that can.
+        opened: whether these are shown without a click.
+        note: what a paired test shows, and what it does not.
     """
 
     reference: str
@@ -59,7 +59,7 @@ class Pairs:
 
 
 def over_seeds(first: Setting, others: Sequence[Setting]) -> OverSeeds:
-    """Every setting against the first, paired by seed."""
+    """Compare every setting with the first, paired by seed."""
     found = compare_settings(first, others)
     compared = [one.second.name for one in found]
     rows: list[list[str | Cell]] = []
@@ -80,7 +80,7 @@ def over_seeds(first: Setting, others: Sequence[Setting]) -> OverSeeds:
 
 
 def pairs(runs: Sequence[KeptRun], *, seed: int) -> Pairs:
-    """Every run against the first; `seed` is that of the paired bootstraps."""
+    """Compare every run with the first; `seed` is that of the paired bootstraps."""
     compared = compare_runs(runs, seed=seed)
     unpaired: dict[str, list[str]] = {}
     for pair in compared:
@@ -101,7 +101,7 @@ def pairs(runs: Sequence[KeptRun], *, seed: int) -> Pairs:
 
 
 def _line(pair: Pair) -> list[str | Cell]:
-    """A pair in one line: the AUC of the reference's primary attack."""
+    """One row for a pair: the AUC of the reference's primary attack."""
     found = facts.headline(pair.first)
     rows = [row for row in pair.rows if row.metric == "auc"]
     row = next((row for row in rows if found is not None and row.attack == found.attack), rows[0] if rows else None)
@@ -111,7 +111,7 @@ def _line(pair: Pair) -> list[str | Cell]:
 
 
 def _every_attack(pair: Pair) -> Table:
-    head = ["attack", "figure", "reference", "this run", "difference", "95% interval", "p (Holm)"]
+    head = ["attack", "metric", "reference", "this run", "difference", "95% interval", "p (Holm)"]
     rows: list[list[str | Cell]] = [
         [row.attack, registry.get(row.metric).heading, *_figures(row), _p(row.p_holm)] for row in pair.rows
     ]

@@ -1,4 +1,4 @@
-"""What is known of a kept run, as plain values: its headline, figures, controls, gate and history by epoch."""
+"""Reads a stored run as plain values: its headline, metrics, controls, gate and history by epoch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from memberscope.tracking import KeptRun
 if TYPE_CHECKING:
     import pandas as pd
 
-OUTSIDE = {"shadow", "metric", "population"}  # families that learn from other models than the target
+OUTSIDE = {"shadow", "metric", "population"}  # families that learn from models other than the target
 RATES = {f"tpr_at_fpr_{rate_name(rate)}": f"1 in {round(1 / rate):,}" for rate in sorted(registry.RATES)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A figure with its interval, each None where it is not known."""
+    """A metric's value with its interval, each None where it is not known."""
 
     value: float | None = None
     ci_low: float | None = None
@@ -33,7 +33,7 @@ class Figure:
 
 
 def audited(runs: list[KeptRun]) -> list[KeptRun]:
-    """The runs that hold an attack table: those given, or for one without a table its descendants that have one; each with its headline."""
+    """The runs that have an attack table, each with its headline. A given run without a table stands for its descendants that have one."""
     found: list[KeptRun] = []
     for run in runs:
         found += [with_headline(run)] if artifacts.ATTACKS in run.tables else audited(list(run.children))
@@ -41,18 +41,18 @@ def audited(runs: list[KeptRun]) -> list[KeptRun]:
 
 
 def with_headline(run: KeptRun) -> KeptRun:
-    """The run, with its headline, which is computed unless it was kept."""
+    """The run with its headline, which is computed unless it was stored."""
     if artifacts.HEADLINE in run.texts or (found := headline(run)) is None:
         return run
     return replace(run, texts={**run.texts, artifacts.HEADLINE: found.to_json()})
 
 
 def headline(run: KeptRun) -> Headline | None:
-    """The primary attack and its figures; None if no attack ran.
+    """The primary attack and its metrics; None if no attack ran.
 
-    Runs that were kept before audits had headlines get one by the same rule, from their records' kept scores: the strongest attack on one
-    half of the records, reported on the other half (drawn with seed 0). If scores were not kept, it is the first attack of the table, on
-    all records.
+    Runs that were stored before audits had headlines get one by the same rule, from the stored scores of their records: the strongest
+    attack on one half of the records, reported on the other half (drawn with seed 0). If scores were not stored, it is the first attack of
+    the table, on all records.
     """
     if artifacts.HEADLINE in run.texts:
         return Headline.from_json(run.texts[artifacts.HEADLINE])
@@ -67,7 +67,7 @@ def headline(run: KeptRun) -> Headline | None:
             {name: kept.ranks[name] for name in names}, kept.member, families=families, whole=whole, seed=0, units=kept.record_ids,
             labels=kept.labels,
         )  # fmt: skip
-    chosen, reason = ("first", "the scores of single records were not kept") if len(names) > 1 else ("only", "")
+    chosen, reason = ("first", "the scores of individual records were not stored") if len(names) > 1 else ("only", "")
     return Headline(
         attack=names[0], family=families[names[0]], chosen=chosen, reason=reason, candidates=tuple(names), n_member=n_member,
         n_nonmember=n_nonmember, figures=whole[names[0]],
@@ -75,13 +75,13 @@ def headline(run: KeptRun) -> Headline | None:
 
 
 def _figures(run: KeptRun, attack: str) -> dict[str, Estimate]:
-    """All figures of an attack on all records."""
+    """All metrics of an attack on all records."""
     frame = run.tables[artifacts.ATTACKS]
     found: dict[str, Estimate] = {}
     for row in frame[(frame["attack"] == attack) & (frame["slice"] == "entire")].to_dict("records"):
         value, reason = _number(row["value"]), _text(row["reason"])
         found[str(row["metric"])] = (
-            skipped(reason or "not given")
+            skipped(reason or "not available")
             if value is None
             else Estimate(
                 value=value, ci_low=_number(row["ci_low"]), ci_high=_number(row["ci_high"]), status=str(row["status"]), reason=reason
@@ -90,8 +90,8 @@ def _figures(run: KeptRun, attack: str) -> dict[str, Estimate]:
     return found
 
 
-def spoken(run: KeptRun, metric: str) -> Figure:
-    """A figure of the headline; an empty one if it has no such figure."""
+def headline_metric(run: KeptRun, metric: str) -> Figure:
+    """A metric of the headline; an empty `Figure` if it has no such metric."""
     found = headline(run)
     if found is None or metric not in found.figures:
         return Figure(status="missing")
@@ -101,7 +101,7 @@ def spoken(run: KeptRun, metric: str) -> Figure:
 
 
 def figure(run: KeptRun, attack: str, metric: str, part: str = "entire") -> Figure:
-    """One figure of a run; an empty one where the run has none."""
+    """One metric of a run; an empty `Figure` where the run has none."""
     frame = run.tables[artifacts.ATTACKS]
     rows = frame[(frame["attack"] == attack) & (frame["slice"] == part) & (frame["metric"] == metric)]
     if not len(rows):
@@ -114,7 +114,7 @@ def figure(run: KeptRun, attack: str, metric: str, part: str = "entire") -> Figu
 
 
 def attacks(run: KeptRun) -> list[str]:
-    """The attacks that ran on all records, in the order asked for."""
+    """The attacks that ran on all records, in the requested order."""
     frame = run.tables[artifacts.ATTACKS]
     ran = frame[(frame["slice"] == "entire") & (frame["metric"] == "auc") & frame["value"].notna()]
     return list(dict.fromkeys(ran["attack"].astype(str)))
@@ -164,38 +164,38 @@ def class_names(run: KeptRun) -> Mapping[str, str]:
 
 
 def judged(run: KeptRun) -> str:
-    """The headline's verdict; ``doubt`` in place of ``leaks`` if the blind control says that the two sides differ anyway."""
+    """The headline's verdict; ``doubt`` in place of ``leaks`` if the two sides differ even without the model (blind control)."""
     found = headline(run)
     verdict = found.verdict if found is not None else "none"
     return "doubt" if verdict == "leaks" and doubted(run) else verdict
 
 
 def plain_words(run: KeptRun) -> tuple[str, list[str]]:
-    """The finding of the primary attack, and what its figures mean in words."""
+    """The finding of the primary attack, and the meaning of its metrics, in words."""
     found = headline(run)
     if found is None:
         reasons = "; ".join(f"{attack}: {reason}" for attack, reason in failed(run))
         return f"No attack could run ({reasons}).", []
-    auc, judgement = spoken(run, "auc"), judged(run)
-    told = {
+    auc, judgement = headline_metric(run, "auc"), judged(run)
+    text = {
         "leaks": "The model gives away which records it was trained on.",
         "doubt": "Members can be told from non-members, but also without the model: how much of that is due to the model is unclear.",
         "quiet": "With these records, members cannot be told from non-members better than by chance.",
-        "odd": "Non-members look more like members than members do: look at how the records were split before trusting any figure.",
+        "odd": "Non-members look more like members than members do: check how the records were split before trusting any metric.",
         "none": "There is no interval to judge by.",
     }[judgement]
     lines = [doubt(run)] if doubted(run) else []
     if auc.value is not None:
         span = f" The 95% interval is {auc.ci_low:.1%} to {auc.ci_high:.1%}." if auc.ci_low is not None else ""
         lines.append(
-            f"Shown one member and one non-member, the attack `{found.attack}` picks the member in {auc.value:.1%} of cases; a coin picks "
-            f"it in 50%.{span}"
+            f"Shown one member and one non-member, the attack `{found.attack}` picks the member in {auc.value:.1%} of cases; guessing at "
+            f"random picks it in 50%.{span}"
         )
     metric = finest_rate(run)
-    tpr = spoken(run, metric)
+    tpr = headline_metric(run, metric)
     if tpr.value is not None and tpr.ci_low is not None and tpr.ci_high is not None:
         lines.append(
-            f"If it may accuse {RATES[metric]} non-members wrongly, it finds {tpr.value:.2%} of the members "
+            f"If it may wrongly accuse {RATES[metric]} non-members, it finds {tpr.value:.2%} of the members "
             f"(95% {tpr.ci_low:.2%} to {tpr.ci_high:.2%})."
         )
     lines.append(f"This attack is {found.how}: {found.n_member:,} members and {found.n_nonmember:,} non-members.")
@@ -204,12 +204,12 @@ def plain_words(run: KeptRun) -> tuple[str, list[str]]:
             f"That is not proof of safety: a stronger attack, or more records, may find what this one missed. An AUC up to "
             f"{auc.ci_high or 1:.3f} remains possible for this attack."
         )
-    return told, lines
+    return text, lines
 
 
 def finest_rate(run: KeptRun) -> str:
-    """The TPR at the lowest FPR that the headline has enough non-members for: ten false positives or more."""
-    return next((metric for metric in RATES if spoken(run, metric).status == "ok"), "tpr_at_fpr_0_1")
+    """The TPR at the lowest FPR for which the headline has enough non-members: ten false positives or more."""
+    return next((metric for metric in RATES if headline_metric(run, metric).status == "ok"), "tpr_at_fpr_0_1")
 
 
 OUTCOMES = {"pass": "passed", "trip": "tripped", "undecided": "undecided"}  # of a gate, in words
@@ -224,7 +224,7 @@ class Gate:
 
     @property
     def word(self) -> str:
-        """The outcome in a word."""
+        """The outcome in one word."""
         return OUTCOMES.get(self.outcome, self.outcome)
 
 
@@ -235,27 +235,27 @@ def gate(run: KeptRun) -> Gate | None:
 
 
 def advice(run: KeptRun, judgement: str) -> list[str]:
-    """What to do next, most pressing first: follows from the verdict on the run or its setting, the gate and the attacks that ran."""
+    """What to do next, the most urgent first, given the verdict on the run or its setting, the gate and the attacks that ran."""
     decided, found = gate(run), headline(run)
     lines: list[str] = []
     if decided is not None and decided.outcome == "trip":
-        lines.append("Do not release this model as it stands: a figure is above the limit that was set.")
+        lines.append("Do not release this model as it stands: a metric is above the limit that was set.")
     if decided is not None and decided.outcome == "undecided":
         lines.append(
-            "Audit more records before deciding: with these, the gate cannot tell whether its limits are kept or exceeded."
+            "Audit more records before deciding: with these, the gate cannot tell whether its limits are met or exceeded."
         )
     if judgement == "doubt":
         lines.append(
             "Fix the records first: take members and non-members from the same source and time, split at random. Then audit again."
         )
     if judgement == "odd":
-        lines.append("Look at how members and non-members were split, and at their labels. Then audit again.")
+        lines.append("Check how members and non-members were split, and their labels. Then audit again.")
     if judgement == "leaks":
         lines.append(
             "Reduce what the model memorizes (fewer epochs, regularization, differentially private training) or what it publishes, and "
             "measure the effect on these records: `memberscope mitigate`."
         )
-        lines.append("See whom this concerns: the worst classes and the most exposed records are below.")
+        lines.append("See who is affected: the worst classes and the most exposed records are below.")
     if judgement in ("quiet", "none") and found is not None and not OUTSIDE & {family(run, name) for name in found.candidates}:
         lines.append(
             "Try stronger attacks before relying on this: those with shadow models (`memberscope shadow`, or `--shadow`) can find more."
@@ -263,12 +263,12 @@ def advice(run: KeptRun, judgement: str) -> list[str]:
     if found is None:
         lines.append("Provide what the attacks need, or choose others with `--attacks`.")
     if decided is None:
-        lines.append("Set a limit that a release must keep (`--fail_if`): this audit had no gate.")
+        lines.append("Set a limit that a release must not exceed (`--fail_if`): this audit had no gate.")
     return lines
 
 
 def history(run: KeptRun) -> pd.DataFrame | None:
-    """Accuracy, loss, AUC and advantage by epoch, from the run's table or its metrics; None for what was not trained here."""
+    """Accuracy, loss, AUC and advantage by epoch, from the run's table or its metrics; None for a model that was not trained here."""
     import pandas as pd
 
     frame = run.tables.get(artifacts.HISTORY)
@@ -290,17 +290,17 @@ def controls(run: KeptRun) -> dict[str, str]:
 
 
 def doubted(run: KeptRun) -> bool:
-    """Does the blind control put every other figure in doubt?"""
+    """Whether the blind control puts every other metric in doubt."""
     return _blind(run).differs
 
 
 def doubt(run: KeptRun) -> str:
-    """What the blind control says, if it puts every other figure in doubt; else empty."""
+    """The blind control's sentence, if it puts every other metric in doubt; else empty."""
     return _blind(run).text if doubted(run) else ""
 
 
 def derived_doubt(run: KeptRun) -> bool:
-    """Was whether the figures are in doubt read from a sentence, because an older version kept nothing else?"""
+    """Whether the doubt about the metrics was read from a sentence, because an older version stored nothing else."""
     return _blind(run).derived
 
 

@@ -1,4 +1,4 @@
-"""The page's figures as SVG, each drawn from tables that the run kept."""
+"""The page's figures as SVG, each drawn from tables that are stored with the run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FONTS = ["DejaVu Sans", "Liberation Sans", "Arial", "sans-serif"]
 
 
 def svg(drawing: Drawing) -> bytes:
-    """A drawing as SVG, the same bytes each time: no date, no random names; letters as outlines, so that it prints anywhere alike."""
+    """A drawing as SVG, with the same bytes each time: no date, no random names; text as outlines, so that it looks alike everywhere."""
     require("matplotlib", by="report")
     import matplotlib
 
@@ -42,7 +42,9 @@ def drawn(first: str, names: Sequence[str]) -> list[str]:
 
 
 def roc(run: KeptRun, shown: Sequence[str]) -> tuple[bytes, bool]:
-    """ROC curves of attacks on all records, on logarithmic and linear axes, with the band of the first attack; and whether it has one."""
+    """ROC curves of attacks on all records, on logarithmic and linear axes, with the band of the first attack if it has one; and whether it
+    does.
+    """
     import pandas as pd
 
     points = run.tables[artifacts.ROC]
@@ -63,9 +65,9 @@ def roc(run: KeptRun, shown: Sequence[str]) -> tuple[bytes, bool]:
 
 
 def _band(run: KeptRun, attack: str) -> pd.DataFrame | None:
-    """The attack's band: the one that the run kept, if it is this attack's, or one computed from the kept scores; None without either.
+    """The attack's band: the stored one, if it is this attack's, or one computed from the stored scores; None without either.
 
-    An older band does not name its attack, and is that of the table's first attack.
+    A band from an older version does not name its attack; it is that of the table's first attack.
     """
     band = run.tables.get("roc_band.csv")
     if band is not None and len(band):
@@ -80,7 +82,7 @@ def _band(run: KeptRun, attack: str) -> pd.DataFrame | None:
 
 
 def over_seeds(runs: Sequence[KeptRun], seeds_of: Sequence[int]) -> bytes:
-    """The ROC curve of each run's primary attack, a curve per seed."""
+    """The ROC curve of each run's primary attack, one curve per seed."""
     import pandas as pd
 
     parts, labels = [], {}
@@ -114,7 +116,7 @@ def by_epoch(histories: Sequence[pd.DataFrame]) -> bytes:
 
 
 def intervals(rows: Sequence[tuple[str, Figure]], *, xlabel: str, chance: float) -> bytes:
-    """Figures with their intervals, one a row, the first on top."""
+    """Metrics with their intervals, one per row, the first on top."""
     drawing, axes = plots.new_figure(1, 1, width=6.6, height=0.9 + 0.27 * len(rows))
     ax = axes[0, 0]
     for place, (_, found) in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Summaries of several audits, as plain values: the first screen, a row per setting, and the seeds of one setting."""
+"""Summarizes several audits, as plain values: the first screen, a row per setting, and the seeds of one setting."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from memberscope.report.sections import Finding
 from memberscope.report.settings import Setting
 from memberscope.tracking import KeptRun
 
-MOST_NAMED = 3  # a piece of advice names at most so many settings
+MOST_NAMED = 3  # a piece of advice names at most this many settings
 WORDS = {
     "leaks": "leaks",
     "doubt": "in doubt: see its controls",
-    "odd": "look at the split",
+    "odd": "check the split",
     "quiet": "no better than chance",
     "none": "no interval",
 }
 TOLD = {
-    "leaks": "give away which records were trained on",
-    "doubt": "are in doubt, since members and non-members differ without the model, too",
+    "leaks": "give away which records they were trained on",
+    "doubt": "are in doubt, since members and non-members differ even without the model",
     "odd": "rank non-members above members, which suggests a problem with the split",
     "quiet": "cannot be told from chance with these records",
     "none": "have no interval to judge by",
@@ -35,10 +35,10 @@ class Gates:
     """The gates of several audits.
 
     Attributes:
-        outcome: the most serious; empty if no audit had a gate.
-        counted: how many had which outcome, in words.
-        unset: how many audits had none.
-        not_passed: name of the run and reason, of each gate that did not pass.
+        outcome: the most serious outcome; empty if no audit had a gate.
+        counted: the number of gates with each outcome, in words.
+        unset: the number of audits without a gate.
+        not_passed: for each gate that did not pass, the name of the run and the reason.
     """
 
     outcome: str
@@ -58,8 +58,8 @@ class FirstScreen:
 
 @dataclass(frozen=True, kw_only=True)
 class Seeds:
-    """The seeds of one setting: a row per seed, attacks as means over them (and what other packages' metrics are), and pictures; None for a
-    picture that nothing was kept for.
+    """The seeds of one setting: a row per seed, the attacks' means over seeds (with descriptions of other packages' metrics), and figures;
+    None for a figure whose data were not stored.
     """
 
     by_seed: Table
@@ -75,7 +75,7 @@ def seeds_of(setting: Setting) -> Seeds:
     histories = [history for run in setting.runs if (history := facts.history(run)) is not None]
     epochs = svg_picture(figures.by_epoch(histories), alt="accuracy and AUC by epoch") if histories else None
     drawn = any(artifacts.ROC in run.tables for run in setting.runs) and setting.attack
-    roc = svg_picture(figures.over_seeds(setting.runs, setting.seeds), alt="ROC curves, one a seed") if drawn else None
+    roc = svg_picture(figures.over_seeds(setting.runs, setting.seeds), alt="ROC curves, one per seed") if drawn else None
     return Seeds(
         by_seed=by_seed(setting), attacks=attacks_over_seeds(setting), legend=legend(extra(setting.runs)), count=len(setting.runs),
         epochs=epochs, roc=roc,
@@ -91,21 +91,21 @@ def first_screen(settings: Sequence[Setting]) -> FirstScreen:
 def _finding(settings: Sequence[Setting], runs: Sequence[KeptRun]) -> Finding:
     judged = [setting.judged for setting in settings]
     seeds = any(setting.several for setting in settings)
-    told, worst = _counted(judged, "settings" if seeds else "models")
+    counts, worst = _counted(judged, "settings" if seeds else "models")
     lines: list[str] = []
     if seeds:
-        lines.append(f"Each run judged by itself: {_counted([facts.judged(run) for run in runs], 'runs')[0]}.")
+        lines.append(f"The runs judged one by one: {_counted([facts.judged(run) for run in runs], 'runs')[0]}.")
     if len(runs) > 1:
         lines.append(
-            "Each verdict is a separate one at 95%: of models that give nothing away, one in forty is called leaking by chance."
+            "Each verdict is a separate test at 95% confidence: of models that give nothing away, one in forty is called leaking by chance."
         )
     lines += dict.fromkeys(facts.doubt(run) for run in runs if facts.doubted(run))
     over = ", judged by the mean AUC over their seeds" if seeds else ""
-    return Finding(verdict=worst, told=f"{told}{over}.", lines=tuple(lines))
+    return Finding(verdict=worst, text=f"{counts}{over}.", lines=tuple(lines))
 
 
 def _counted(judged: Sequence[str], what: str) -> tuple[str, str]:
-    """How many verdicts of each kind there are, in words, and the most serious of them."""
+    """The number of verdicts of each kind, in words, and the most serious of them."""
     seen = [verdict for verdict in TOLD if verdict in judged]
     total = len(judged)
     return "; ".join(f"{judged.count(verdict)} of {total} {what} {TOLD[verdict]}" for verdict in seen), seen[0]
@@ -127,7 +127,7 @@ def _gates(runs: Sequence[KeptRun]) -> Gates:
 
 
 def _advice(settings: Sequence[Setting]) -> list[str]:
-    """Each piece of advice once, that for the most serious setting first, with the settings that it is for unless it is for all."""
+    """Each piece of advice once, the most serious setting's first, with the names of the settings concerned unless that is all of them."""
     of: dict[str, list[str]] = {}
     for setting in sorted(settings, key=_seriousness):
         for line in dict.fromkeys(line for run in setting.runs for line in facts.advice(run, setting.judged)):
@@ -151,13 +151,13 @@ def _seriousness(setting: Setting) -> tuple[int, int]:
 
 
 def verdict_of(setting: Setting) -> str:
-    """A setting's verdict; with several seeds, also how many runs have the same verdict by themselves."""
+    """A setting's verdict; with several seeds, also the verdicts of its runs judged one by one."""
     if not setting.several:
         return WORDS[setting.judged]
     judged = [facts.judged(run) for run in setting.runs]
     seen = "; ".join(f"{WORDS[verdict]} {judged.count(verdict)}" for verdict in WORDS if verdict in judged)
     return (
-        f"{WORDS[setting.judged]} (by itself: {seen} of {len(judged)})"
+        f"{WORDS[setting.judged]} (single runs: {seen} of {len(judged)})"
         if set(judged) != {setting.judged}
         else WORDS[setting.judged]
     )
@@ -182,15 +182,16 @@ def table_of(settings: Sequence[Setting]) -> Table:
 
 
 def by_seed(setting: Setting) -> Table:
-    """A row per seed: what its primary attack found."""
+    """A row per seed with the results of its primary attack."""
     rows: list[list[str | Cell]] = []
     for seed, run in zip(setting.seeds, setting.runs, strict=True):
         found, history = facts.headline(run), facts.history(run)
         gap = None if history is None else float(history["train_accuracy"].iloc[-1] - history["val_accuracy"].iloc[-1])
         rows.append(
             [
-                str(seed), WORDS[facts.judged(run)], found.attack if found else DASH, with_interval(facts.spoken(run, "auc")),
-                with_interval(facts.spoken(run, "advantage_heldout")), with_interval(facts.spoken(run, "tpr_at_fpr_0_01")), number(gap),
+                str(seed), WORDS[facts.judged(run)], found.attack if found else DASH, with_interval(facts.headline_metric(run, "auc")),
+                with_interval(facts.headline_metric(run, "advantage_heldout")),
+                with_interval(facts.headline_metric(run, "tpr_at_fpr_0_01")), number(gap),
             ]
         )  # fmt: skip
     head = ["seed", "finding", "primary attack", "AUC", "advantage (held out)", "TPR at FPR 0.01", "accuracy gap"]

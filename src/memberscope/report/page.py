@@ -1,6 +1,6 @@
-"""The page: what was found and what to do, an overview, comparisons, each setting or run, and how to read it all.
+"""Renders the page: the findings and what to do, an overview, comparisons, each setting or run, and how to read the page.
 
-This module and those beside it gather what is shown as plain values; ``templates/`` says how it is shown.
+This module and those beside it collect the content as plain values; ``templates/`` determines how it looks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from memberscope.tracking import KeptRun
 
 @dataclass(frozen=True, kw_only=True)
 class FoldedRun:
-    """A run of a setting with several seeds: collapsed until it is asked for."""
+    """A run of a setting with several seeds, collapsed until the reader opens it."""
 
     name: str
     anchor: str
@@ -47,18 +47,19 @@ def render_page(runs: Sequence[KeptRun], *, title: str = "", seed: int = 0) -> s
     """The whole page as HTML: self-contained, without script, the same text for the same runs and seed.
 
     Args:
-        runs: in the order asked for; a study with several models stands for its models. The first is the reference of comparisons.
-        title: empty: from the runs.
-        seed: of the paired bootstraps.
+        runs: the runs, in the requested order; a study with several models stands for its models. The first is the reference of
+            comparisons.
+        title: the title; if empty, it is made from the runs' names.
+        seed: the seed of the paired bootstraps.
 
     Raises:
-        UserError: no run holds an audit, or jinja2 is not installed.
+        UserError: no run contains an audit, or jinja2 is not installed.
     """
-    shown = _told_apart(facts.audited(list(runs)))
+    shown = _unique_names(facts.audited(list(runs)))
     if not shown:
         names = ", ".join(run.name for run in runs)
         raise UserError(
-            f"runs={names}: none holds an audit ({artifacts.ATTACKS}); allowed: runs of audit, attack, train, main or shadow"
+            f"runs={names}: none contains an audit ({artifacts.ATTACKS}); allowed: runs of audit, attack, train, main or shadow"
         )
     values = {"title": title or _title(runs, shown), "made": _made(shown), "version": __version__}
     if len(shown) == 1:
@@ -83,8 +84,8 @@ def render_page(runs: Sequence[KeptRun], *, title: str = "", seed: int = 0) -> s
     )  # fmt: skip
 
 
-def _told_apart(runs: Sequence[KeptRun]) -> list[KeptRun]:
-    """Runs that share a name get the start of their id behind it."""
+def _unique_names(runs: Sequence[KeptRun]) -> list[KeptRun]:
+    """Append the start of the run id to names that several runs share."""
     names = [run.name for run in runs]
     return [replace(run, name=f"{run.name} ({run.id[:8]})") if names.count(run.name) > 1 else run for run in runs]
 
@@ -94,7 +95,7 @@ def _title(runs: Sequence[KeptRun], shown: Sequence[KeptRun]) -> str:
 
 
 def _made(shown: Sequence[KeptRun]) -> str:
-    """What the page is about: the run or how many audits, and when they were started."""
+    """The line under the title: the run's id or the number of audits, and when they were started."""
     dates = sorted(run.started for run in shown if run.started)
     when = "" if not dates else dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     count = f"{len(shown)} audits" if len(shown) > 1 else f"run {shown[0].id}"
@@ -111,7 +112,7 @@ def _verdicts(study: KeptRun) -> Table:
         ]
         for _, row in study.tables[artifacts.EXPERIMENTS].iterrows()
     ]  # fmt: skip
-    head = ["experiment", "settings", "figure", "verdict", "difference", "95%, over seeds", "seeds", "p (Holm)"]
+    head = ["experiment", "settings", "metric", "verdict", "difference", "95%, over seeds", "seeds", "p (Holm)"]
     return Table.of(head, rows, words=4)
 
 

@@ -1,4 +1,4 @@
-"""What the page's templates show: cells, tables and pictures as plain values, and how a figure is written."""
+"""The building blocks of the page: cells, tables and pictures as plain values, and the formatting of numbers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        text: what it says.
-        beneath: a smaller line below that; empty for none.
-        mark: a sign behind the text that says that the figure is weak; empty for none.
-        why: what the mark stands for, shown on hovering over it.
+        text: its text.
+        beneath: a smaller line below the text; empty for none.
+        mark: a sign after the text, such as an asterisk for a weak number; empty for none.
+        why: the meaning of the mark, shown on hovering over it.
     """
 
     text: str
@@ -30,13 +30,13 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table whose first columns are words and the others figures, which are set to the right.
+    """A table whose first columns hold words and whose other columns hold numbers, which are aligned to the right.
 
     Attributes:
         head: names of the columns.
         rows: a text or a `Cell` for each column.
-        words: how many columns are words.
-        narrow: is it only as wide as its content, and not as wide as the page?
+        words: the number of columns that hold words.
+        narrow: whether it is only as wide as its content, and not as wide as the page.
     """
 
     head: tuple[str, ...]
@@ -52,18 +52,18 @@ class Table:
 
     @classmethod
     def of(cls, head: Sequence[str], rows: Sequence[Sequence[str | Cell]], *, words: int = 1, narrow: bool = False) -> Table:
-        """A table of these rows."""
+        """Build a table of these rows."""
         return cls(head=tuple(head), rows=tuple(map(tuple, rows)), words=words, narrow=narrow)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A picture whose bytes are in the page.
+    """A picture that is embedded in the page.
 
     Attributes:
-        source: its ``data:`` address.
-        alt: what it shows, for those who cannot see it.
-        small: is it narrower than the page?
+        source: its ``data:`` URL.
+        alt: a description for readers who cannot see it.
+        small: whether it is narrower than the page.
     """
 
     source: str
@@ -87,17 +87,17 @@ def _picture(content: bytes, kind: str, alt: str, small: bool) -> Picture:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A figure, or a dash if there is none."""
+    """A formatted number, or a dash if there is none."""
     return DASH if value is None else minus(f"{value:.{digits}f}")
 
 
 def minus(text: str) -> str:
-    """A figure with a minus sign in place of a hyphen."""
+    """A formatted number with a minus sign in place of a hyphen."""
     return text.replace("-", "−")
 
 
 def with_interval(found: Figure, digits: int = 3) -> Cell:
-    """A figure above its interval."""
+    """A value above its interval."""
     if found.value is None:
         return Cell(text=DASH)
     low, high = found.ci_low, found.ci_high

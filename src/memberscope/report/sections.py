@@ -1,4 +1,4 @@
-"""What the page shows of one run, section by section, as plain values for ``templates/run.html.j2``."""
+"""The sections of the page about one run, as plain values for ``templates/run.html.j2``."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from memberscope.tracking import DataInput, KeptRun
 
 WORST, THUMBNAILS_KB = 10, 1500
 FAMILIES = {
-    "threshold": "a threshold on one signal, members known",
+    "threshold": "a threshold on one signal, with known members",
     "trained": "an attack model trained on the target's own members (cross-fitted)",
     "white_box": "the model's own gradients",
     "metric": "class-wise thresholds from shadow models",
     "shadow": "shadow models, trained as the target was",
     "population": "records that no model was trained on",
-    "label_only": "published labels alone",
+    "label_only": "predicted labels alone",
 }
 
 
@@ -31,19 +31,19 @@ class Finding:
     """The finding in plain words.
 
     Attributes:
-        verdict: of the run, which gives the box its colour.
-        told: the finding in a sentence.
-        lines: what its figures mean.
+        verdict: the verdict on the run, which gives the box its colour.
+        text: the finding in a sentence.
+        lines: the meaning of its metrics, in sentences.
     """
 
     verdict: str
-    told: str
+    text: str
     lines: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirstScreen:
-    """What a reader needs first."""
+    """The part of the page that a reader needs first."""
 
     finding: Finding
     gate: Gate | None
@@ -52,7 +52,7 @@ class FirstScreen:
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """A figure of the headline, in large type."""
+    """A metric of the headline, in large type."""
 
     name: str
     value: str
@@ -84,10 +84,10 @@ class Attacks:
     Attributes:
         table: a row per attack.
         families: name and meaning of each family in the table.
-        low_power: does a figure rest on too few false positives?
-        bounds: does it show bounds of epsilon?
-        blunt: can one of these bounds refute nothing?
-        legend: what other packages' metrics are, as sentences; empty if there are none.
+        low_power: whether a metric rests on too few false positives.
+        bounds: whether the table shows bounds of epsilon.
+        blunt: whether one of these bounds cannot refute any claim.
+        legend: descriptions of other packages' metrics, as sentences; empty if there are none.
     """
 
     table: Table
@@ -104,9 +104,9 @@ class WorstClasses:
 
     Attributes:
         picture, table: the first `shown` of the run's `of` classes.
-        attack: by which they are ordered.
+        attack: the attack by which they are ordered.
         highest: the class with the highest AUC.
-        corrected: that AUC and the ends of its interval, corrected for having picked the highest; None where that was not computed.
+        corrected: that AUC and the ends of its interval, corrected for having picked the highest; None where it was not computed.
     """
 
     picture: Picture
@@ -120,7 +120,7 @@ class WorstClasses:
 
 @dataclass(frozen=True, kw_only=True)
 class Exposed:
-    """The most exposed records; `signal` names what their membership was judged by."""
+    """The most exposed records; `signal` names the signal by which their membership was judged."""
 
     table: Table
     signal: str
@@ -130,7 +130,7 @@ class Exposed:
 
 @dataclass(frozen=True, kw_only=True)
 class Controls:
-    """What each control says, whether that was derived from an old run's sentence, and the gate's rules if it had any."""
+    """The sentence of each control, whether a finding was derived from an old run's sentence, and the gate's rules if there were any."""
 
     texts: tuple[str, ...]
     derived: bool
@@ -140,7 +140,7 @@ class Controls:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """What was done, as plain values; empty where it is not known."""
+    """How the run was made, as plain values; empty where it is not known."""
 
     run: str
     status: str
@@ -155,11 +155,11 @@ class Done:
 
 @dataclass(frozen=True, kw_only=True)
 class RunView:
-    """Everything on one run; a section that the run has nothing for is None."""
+    """Everything about one run; a section for which the run has no data is None."""
 
     anchor: str
     tiles: tuple[Tile, ...]
-    asked: tuple[tuple[str, str], ...]
+    setup: tuple[tuple[str, str], ...]
     memorization: Memorization | None
     curves: Curves | None
     attacks: Attacks | None
@@ -170,26 +170,26 @@ class RunView:
 
 
 def run_view(run: KeptRun, anchor: str) -> RunView:
-    """Everything on a run; `anchor` begins the ids of its sections."""
+    """Everything about a run; the ids of its sections begin with `anchor`."""
     return RunView(
-        anchor=anchor, tiles=tiles(run), asked=asked(run), memorization=memorization(run), curves=curves(run),
+        anchor=anchor, tiles=tiles(run), setup=setup(run), memorization=memorization(run), curves=curves(run),
         attacks=attack_table(run), worst=worst_classes(run), exposed=exposed(run), controls=checks(run), done=done(run),
     )  # fmt: skip
 
 
 def first_screen(run: KeptRun) -> FirstScreen:
-    """What a reader needs first: the finding, the gate, and what to do."""
+    """The first screen: the finding, the gate, and what to do."""
     return FirstScreen(finding=finding(run), gate=facts.gate(run), advice=tuple(facts.advice(run, facts.judged(run))))
 
 
 def finding(run: KeptRun) -> Finding:
     """The finding in plain words, and its verdict."""
-    told, lines = facts.plain_words(run)
-    return Finding(verdict=facts.judged(run), told=told, lines=tuple(lines))
+    text, lines = facts.plain_words(run)
+    return Finding(verdict=facts.judged(run), text=text, lines=tuple(lines))
 
 
 def tiles(run: KeptRun) -> tuple[Tile, ...]:
-    """The figures of the headline."""
+    """The metrics of the headline."""
     found = facts.headline(run)
     if found is None:
         return ()
@@ -198,7 +198,7 @@ def tiles(run: KeptRun) -> tuple[Tile, ...]:
     named = [(spec.name, spec.heading, spec.digits) for spec in built_in]
     named += [(one.metric, one.heading, one.digits) for one in extra([run]) if one.headline]
     for metric, name, digits in named:
-        one = facts.spoken(run, metric)
+        one = facts.headline_metric(run, metric)
         if one.value is not None:
             span = f"95%: {number(one.ci_low, digits)} to {number(one.ci_high, digits)}" if one.ci_low is not None else ""
             shown.append(Tile(name=f"{name}, {found.attack}", value=number(one.value, digits), span=span))
@@ -215,8 +215,8 @@ def tiles(run: KeptRun) -> tuple[Tile, ...]:
     return tuple(shown)
 
 
-def asked(run: KeptRun) -> tuple[tuple[str, str], ...]:
-    """What was asked, of which model, on which records."""
+def setup(run: KeptRun) -> tuple[tuple[str, str], ...]:
+    """The question of the audit, the model, and the records."""
     settings, params = facts.settings(run), run.params
 
     def of(*names: str) -> str:
@@ -237,7 +237,7 @@ def asked(run: KeptRun) -> tuple[tuple[str, str], ...]:
     output = of("model.output", "data.form")
     seen = of("model.output_seen")
     rows = [
-        ("question", "Can someone who sees only what the model says tell which records it was trained on?"),
+        ("question", "Can someone who sees only the model's outputs tell which records it was trained on?"),
         ("model", model or "known by its predictions only"),
         ("training", trained),
         ("data", data or of("data.name", "attack.predictions")),
@@ -248,7 +248,7 @@ def asked(run: KeptRun) -> tuple[tuple[str, str], ...]:
             else "",
         ),
         ("records", f"{members:,} members (trained on) and {nonmembers:,} non-members (never seen)"),
-        ("what the model says", f"{output}{f': {seen}' if seen else ''}"),
+        ("model outputs", f"{output}{f': {seen}' if seen else ''}"),
         ("attacks", ", ".join(facts.attacks(run))),
         ("not run", "; ".join(f"{attack} ({reason})" for attack, reason in facts.failed(run))),
     ]
@@ -300,8 +300,8 @@ def attack_table(run: KeptRun) -> Attacks | None:
         last = [*more, *(with_ceiling(*pair) for pair in ends)]
         family = facts.family(run, attack)
         families[family] = None
-        speaks = ", primary" if first is not None and attack == first.attack else ""
-        rows.append([Cell(text=attack, beneath=family + speaks), *map(with_interval, found), *last, number(p, 3)])
+        primary = ", primary" if first is not None and attack == first.attack else ""
+        rows.append([Cell(text=attack, beneath=family + primary), *map(with_interval, found), *last, number(p, 3)])
     if not rows:
         return None
     named = [*(one.heading for one in others), *(name for metric, name in BOUNDS if metric in bounds)]
@@ -377,7 +377,7 @@ def exposed(run: KeptRun) -> Exposed | None:
 
 
 def checks(run: KeptRun) -> Controls | None:
-    """What the controls said, and the gate."""
+    """The findings of the controls, and the gate."""
     found, rules = facts.controls(run), run.tables.get(artifacts.GATE)
     gated = rules is not None and len(rules) > 0
     if not found and not gated:
@@ -395,7 +395,7 @@ def checks(run: KeptRun) -> Controls | None:
 
 
 def done(run: KeptRun) -> Done:
-    """What was done: enough to do it again."""
+    """How the run was made, in enough detail to repeat it."""
     try:
         versions = json.loads(run.tags.get("memberscope.versions", "{}"))
     except ValueError:

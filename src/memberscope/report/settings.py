@@ -22,9 +22,9 @@ class Setting:
     """One way of training and auditing, and its runs.
 
     Attributes:
-        name: the setting's, or its only run's.
-        runs: a run per seed, in order of seed; or a single run that shares its setting with no other.
-        seeds: of the runs; empty for a single run.
+        name: the name of the setting, or of its only run.
+        runs: one run per seed, in order of seed; or a single run that shares its setting with no other.
+        seeds: the seeds of the runs; empty for a single run.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Setting:
 
     @property
     def several(self) -> bool:
-        """Does it have more than one seed?"""
+        """Whether it has more than one seed."""
         return len(self.runs) > 1
 
     @property
@@ -47,15 +47,15 @@ class Setting:
         return summarized(self.headlines) if self.headlines else ""
 
     def mean(self, metric: str) -> Figure:
-        """A figure of the headline: that of the single run, or the mean over seeds with its t interval."""
+        """A metric of the headline: that of the single run, or the mean over seeds with its t interval."""
         if not self.several:
-            return facts.spoken(self.runs[0], metric)
-        return mean_over([facts.spoken(run, metric) for run in self.runs], metric)
+            return facts.headline_metric(self.runs[0], metric)
+        return mean_over([facts.headline_metric(run, metric) for run in self.runs], metric)
 
     @property
     def judged(self) -> str:
-        """The verdict: that of a single run, or over seeds that of the mean AUC's interval; ``doubt`` in place of ``leaks`` if a run is in
-        doubt.
+        """The verdict: that of a single run, or for several seeds that of the mean AUC's interval; ``doubt`` in place of ``leaks`` if a run
+        is in doubt.
         """
         if not self.several:
             return facts.judged(self.runs[0])
@@ -63,13 +63,13 @@ class Setting:
         return "doubt" if verdict == "leaks" and any(facts.doubted(run) for run in self.runs) else verdict
 
     def mean_of(self, attack: str, metric: str) -> Figure:
-        """A figure of one attack on all records, the mean over seeds with its t interval."""
+        """A metric of one attack on all records: the mean over seeds with its t interval."""
         return mean_over([facts.figure(run, attack, metric) for run in self.runs], metric)
 
 
 def mean_over(found: Sequence[Figure], metric: str) -> Figure:
-    """The mean of a figure over seeds with its 95% t interval (none from one seed), clipped to the figure's range; empty if no run has the
-    figure.
+    """The mean of a metric over seeds with its 95% t interval (none from one seed), clipped to the metric's range; empty if no run has the
+    metric.
     """
     values = [one.value for one in found if one.value is not None]
     if not values:
@@ -100,10 +100,10 @@ def settings_of(runs: Sequence[KeptRun]) -> list[Setting]:
             found.append(Setting(name=one.tags["memberscope.setting"], runs=ordered, seeds=seeds))
         else:
             found.append(Setting(name=one.name, runs=ordered, seeds=() if (own := _seed(one)) is None else (own,)))
-    return _told_apart(found)
+    return _unique_names(found)
 
 
-def _told_apart(settings: Sequence[Setting]) -> list[Setting]:
+def _unique_names(settings: Sequence[Setting]) -> list[Setting]:
     """Append the start of the first run's id to the names of settings that share a name."""
     names = [setting.name for setting in settings]
     return [
@@ -119,12 +119,12 @@ def _seed(run: KeptRun) -> int | None:
 
 @dataclass(frozen=True, kw_only=True)
 class OverSeeds:
-    """One setting against another, paired by seed: the AUC of one attack on all records, second minus first.
+    """Two settings compared, paired by seed: the AUC of one attack on all records, second minus first.
 
     Attributes:
         first, second: the settings.
-        attack: of the attacks that ran in all their runs, the one that is primary in most.
-        verdict: with the difference over the seeds that both have; adjusted over all comparisons of the page (Holm).
+        attack: the attack that is primary in most of their runs, among those that ran in all of them.
+        verdict: the verdict, with the difference over the seeds that both have; adjusted over all comparisons of the page (Holm).
     """
 
     first: Setting
@@ -134,7 +134,7 @@ class OverSeeds:
 
 
 def compare_settings(reference: Setting, others: Sequence[Setting]) -> list[OverSeeds]:
-    """Every setting against the reference, where the two share at least two seeds and an attack."""
+    """Compare every setting with the reference, where the two share at least two seeds and an attack."""
     attacks: dict[int, str] = {}
     differences: dict[str, list[float]] = {}
     for place, other in enumerate(others):
@@ -152,7 +152,7 @@ def compare_settings(reference: Setting, others: Sequence[Setting]) -> list[Over
 
 
 def _common(runs: Sequence[KeptRun]) -> str:
-    """Of the attacks that ran in all runs, the one that is primary in most; empty if none ran in all."""
+    """The attack that is primary in most runs, among those that ran in all of them; empty if none did."""
     names = [name for name in facts.attacks(runs[0]) if all(name in facts.attacks(run) for run in runs)]
     primary = [found.attack for run in runs if (found := facts.headline(run)) is not None]
     return max(names, key=primary.count, default="")

@@ -1,4 +1,4 @@
-"""The page's templates: filled with plain values, every one of which is escaped, and never with a value that is not there."""
+"""Fills the page's templates with plain values: every value is escaped, and a missing value is an error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def render(template: str, **values: object) -> str:
-    """A template of ``memberscope/report/templates``, filled with `values`.
+    """Fill a template of ``memberscope/report/templates`` with `values`.
 
     Raises:
         UserError: jinja2 is not installed.
@@ -22,7 +22,7 @@ def render(template: str, **values: object) -> str:
 
 
 def environment() -> Environment:
-    """The environment of the templates: text is escaped, and a name that has no value is an error."""
+    """The jinja2 environment of the templates: text is escaped, and a name without a value is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     made = Environment(
@@ -37,7 +37,7 @@ def environment() -> Environment:
 
 
 def marked(text: str) -> Markup:
-    """Escaped text with the two marks that summaries use, ``**strong**`` and backquoted code, as HTML."""
+    """Escaped text as HTML, with the two kinds of markup that summaries use: ``**strong**`` and backquoted code."""
     from markupsafe import Markup, escape
 
     found = str(escape(text))
