@@ -111,5 +111,5 @@ def test_killed_workers_and_a_killed_sweep_lose_nothing_and_repeat_nothing(store
     other = _start(store, epochs="3")
     _, err = other.communicate(timeout=120)
     assert other.returncode == 2
-    assert "study=s: the storage holds a study of that name with another space" in err
+    assert "study=s: the storage has an Optuna study of that name with another space" in err
     assert "epochs is 2 there and 3 here" in err
