@@ -3,7 +3,7 @@
     python benchmarks/settings.py            digits, forests, Location-30 (16 and 64 shadows), CIFAR-10 (16); half an hour
     python benchmarks/settings.py --quick    forests on scikit-learn's tables; under a minute
 
-Every fleet follows the half design, and eight of its models take their turn as the target. A row for each attack and number of shadows
+Every fleet has the half design, and eight of its models are the target in turn. A row for each attack and number of shadows
 gives the mean AUC / TPR at FPR 0.01 over the targets for
 
 - the fixed settings that were the default before (RMIA: temperature 1, a 0.3; LiRA: no smoothing, variance by the number of shadows);
@@ -300,9 +300,9 @@ def rows_of(fleet: Fleet) -> Iterator[tuple[str, int, np.ndarray, np.ndarray, np
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="forests alone")
+    parser.add_argument("--quick", action="store_true", help="use only the forests")
     parser.add_argument("--seed", type=int, default=0, help="seed of the fleets")
-    parser.add_argument("--only", default="", help="fleets whose names begin so, such as location30")
+    parser.add_argument("--only", default="", help="use only fleets whose names start with this, such as location30")
     arguments = parser.parse_args()
     print(
         "| fleet | attack | shadows | before | default | best public setting | which |\n| --- | --- | --- | --- | --- | --- | --- |"
