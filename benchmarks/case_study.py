@@ -101,7 +101,7 @@ def ours(config: Any) -> dict[str, Any]:
     for setting, model_config, ready in prepared_roles(config):
         trainer, request = setup.trainer_for(model_config, config), setup.audit_request(config, classes=ready.data.classes)
         trained = model_audit.train_and_audit(
-            ready, trainer, request, MemoryTracker(), StopFlag(), setting=setting, asked=config
+            ready, trainer, request, MemoryTracker(), StopFlag(), setting=setting, requested=config
         )
         cell = trained.report.cell("threshold_loss").figures
         figures[setting] = {

@@ -152,7 +152,7 @@ def peer(orders: Any) -> None:
         orders.send(seconds(lambda case=case, name=name, index=index, seed=seed: keras_fit(case, loaded[name], index, seed)))
 
 
-def asked(orders: Any, order: Any) -> Any:
+def exchange(orders: Any, order: Any) -> Any:
     orders.send(order)
     return orders.recv()
 
@@ -165,7 +165,7 @@ def compare(case: Case, data: Any, limit: float, orders: Any) -> float:
     theirs, ours, accuracies = [], [], []
     for k in range(max(case.timed, case.repeat)):  # in turns, so that a busy minute of the machine falls on both
         if k < case.timed:
-            took, accuracy = asked(orders, (case, k, members[k]))
+            took, accuracy = exchange(orders, (case, k, members[k]))
             theirs.append(took)
             accuracies.append(accuracy)
         if k < case.repeat:
@@ -220,7 +220,7 @@ def main() -> int:
     here, there = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(target=peer, args=(there,), daemon=True)
     process.start()
-    limit = asked(here, "limit")
+    limit = exchange(here, "limit")
     print(f"a plain matrix product: {limit:.0f} GFLOP/s")
     ratio = 0.0
     for case, load in ((conv, cifar), (dense, cifar), (wide, location), (mlp, location)):

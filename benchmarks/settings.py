@@ -172,17 +172,17 @@ def estimators(name: str, x, y, make: Callable, *, members: int, outside: int, s
     records, others = order[: 2 * members], order[2 * members : 2 * members + outside]
     first = rng.random((shadows // 2 + 1, 2 * members)) < 0.5
     member = np.stack([first, ~first], axis=1).reshape(shadows + 2, -1)
-    said, beyond = [], []
+    on_records, on_population = [], []
     for k, chosen in enumerate(member):
         model = make(k).fit(x[records[chosen]], y[records[chosen]])
-        for part, into in ((records, said), (others, beyond)):
+        for part, into in ((records, on_records), (others, on_population)):
             full = np.zeros((len(part), int(y.max()) + 1))
             full[:, model.classes_] = model.predict_proba(x[part])
             into.append(full)
     return Fleet(
         name=name,
-        scores=np.array(said),
-        outside=np.array(beyond),
+        scores=np.array(on_records),
+        outside=np.array(on_population),
         labels=y[records],
         theirs=y[others],
         member=member,
@@ -253,11 +253,11 @@ def network(name: str, seed: int, **settings: object) -> Fleet:
     data = setup.with_noise(data, config, {"records": plan.records, "population": plan.population}, seed=seed)
     members = [plan.members(k) for k in range(plan.n_models)]
     fleet = setup.train_fleet(trainer, data, members, shadow.model_seeds(plan, seed), config, StopFlag())
-    said, beyond = fleet.outputs(data.x[plan.records]), fleet.outputs(data.x[plan.population])
+    on_records, on_population = fleet.outputs(data.x[plan.records]), fleet.outputs(data.x[plan.population])
     return Fleet(
         name=name,
-        scores=said,
-        outside=beyond,
+        scores=on_records,
+        outside=on_population,
         labels=data.y[plan.records],
         theirs=data.y[plan.population],
         member=plan.member,

@@ -98,7 +98,9 @@ def main() -> int:
         ours.append((time.perf_counter() - start, len(found.y), found.queries))
         start = time.perf_counter()
         results = [one_record(query, c % CLASSES, config, rng) for c in range(peer_records)]
-        peer.append((time.perf_counter() - start, sum(x is not None for x, _ in results), sum(asked for _, asked in results)))
+        peer.append(
+            (time.perf_counter() - start, sum(x is not None for x, _ in results), sum(queries for _, queries in results))
+        )
         assert found.complete, found.rows()
     print(f"{'':34}{'records':>9}{'seconds':>9}{'records/s':>11}{'queries/s':>11}{'queries/record':>16}")
     speeds = []

@@ -37,7 +37,7 @@ def _by_module(app: Sphinx, doctree: nodes.document) -> None:
         if node.get("refdomain") == "py" and module and str(module).startswith(PACKAGE):
             name, *rest = node["reftarget"].split(".")
             if name != PACKAGE:
-                node.attributes.pop("refspecific", None)  # its presence asks for any class of that name
+                node.attributes.pop("refspecific", None)  # if present, any class of that name is linked
                 node["reftarget"] = ".".join([_imports(module).get(name, name), *rest])
 
 

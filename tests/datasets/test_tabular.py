@@ -197,7 +197,7 @@ def test_nothing_to_be_had_says_what_to_set(tmp_path: Path, monkeypatch: pytest.
     )
     assert all(part in str(caught.value) for part in (*parts, "MEMBERSCOPE_ARCHIVE_DIR", "github.com"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"data_dir=.*file: no folder"):
+    with pytest.raises(UserError, match=r"data_dir=.*file: not a folder"):
         load_dataset("purchase100", data_dir=str(tmp_path / "file"))
 
 

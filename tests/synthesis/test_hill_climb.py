@@ -197,7 +197,7 @@ def test_a_target_that_publishes_labels_only_is_refused() -> None:
         climb(lambda x: np.zeros(len(x), dtype=np.int64))
     with pytest.raises(UserError, match="every output is 0 or 1"):
         climb(lambda x: np.eye(CLASSES)[Toy()(x).argmax(axis=1)])
-    with pytest.raises(UserError, match=r"allowed: probabilities \(80, 4\)"):
+    with pytest.raises(UserError, match=r"allowed: probabilities of shape \(80, 4\)"):
         climb(lambda x: np.ones((len(x), 3)) / 3)
     with pytest.raises(UserError, match="NaN"):
         climb(lambda x: np.full((len(x), CLASSES), np.nan))
