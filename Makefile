@@ -24,7 +24,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # use the machine's certificates, as pip and git do
 export UV_SYSTEM_CERTS ?= true
 
-.PHONY: help setup run test test-core core-python lint docs wheel ui bench notebooks mlproject lock clean
+.PHONY: help setup run test test-fast test-core core-python lint docs wheel ui bench notebooks mlproject lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -45,8 +45,12 @@ run: setup  ## run the case study on the built-in data as an MLflow run (ARGS="-
 	@$(BIN)/python -m memberscope.mlflow_adapter.store $(EXPERIMENT)
 	@$(BIN)/mlflow run . --experiment-name $(EXPERIMENT) --env-manager local $(ARGS)
 
-test: setup  ## run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+# one worker per core; a worker that has finished takes over tests of another
+test: setup  ## run the tests on every core, without those that run a whole notebook (ARGS="-m notebook"; .ci/run runs all)
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not notebook" $(ARGS)
+
+test-fast: setup  ## run the tests that neither train nor start a process
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
 
 # It tests the wheel, not the sources; tests that need an absent extra are skipped with a reason that names it
 test-core:  ## run the tests that need no extra on the wheel, with Python 3.13 or 3.12 and the newest numpy, pandas and scikit-learn

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from memberscope.training.keras.fleet import train_fleet
 
 import memberscope
 from memberscope import cli, installed, models, plots, run_audit
@@ -22,6 +21,7 @@ from memberscope.errors import MissingLibrary, UserError
 from memberscope.predictions import Predictions
 from memberscope.sweeps import space, storage
 from memberscope.training import accounting
+from memberscope.training.keras.fleet import train_fleet
 from memberscope.training.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent

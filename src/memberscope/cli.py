@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from memberscope.config import Config, written
+from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.errors import GateError, Interrupted, UserError, nearest
 from memberscope.installed import absence_told, require
 from memberscope.plugins import GROUPS, told
@@ -120,7 +121,11 @@ def parser_for(name: str, *, listing: bool = True) -> argparse.ArgumentParser:
         text = item.metadata["help"].replace("%", "%%")
         default = written(item.default)
         shown = default if default != "" else "empty"
-        others = told(item.metadata["plugins"]).replace("%", "%%") if item.metadata["plugins"] and listing else ""
+        others = (
+            told(item.metadata["plugins"], taken=(BUILT_IN_TRAINER,)).replace("%", "%%")
+            if item.metadata["plugins"] and listing
+            else ""
+        )
         text += f"; from other packages: {others}" if others else ""
         parser.add_argument(f"--{item.name}", default=default, metavar="VALUE", help=f"{text} [{allowed}; default: {shown}]")
         for former in item.metadata["formerly"]:
@@ -205,7 +210,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
 
 def _require_libraries(name: str, config: Any) -> None:
     """Raise UserError unless everything is installed that the study needs with these options."""
-    require(*LOGGING, *STUDIES[name].needs, by=name)
+    built_in = (
+        getattr(config, "trainer", BUILT_IN_TRAINER) == BUILT_IN_TRAINER
+    )  # another package's trainer checks for its own libraries
+    require(*LOGGING, *(module for module in STUDIES[name].needs if built_in or module != "tensorflow"), by=name)
     if getattr(config, "engine", "") == "tfp":
         require("tensorflow", "tensorflow_privacy", by="engine=tfp", instead="engine=fast")
     if getattr(config, "scheduler", ""):
@@ -270,7 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, study in STUDIES.items():
             print(f"  {name:10} {study.about}")
         for group in GROUPS:
-            if others := told(group):
+            if others := told(group, taken=(BUILT_IN_TRAINER,)):
                 print(f"\n{group.removeprefix('memberscope.')} of other packages: {others}")
         print("\nmemberscope STUDY --help lists a study's options.")
         return 0 if arguments else 2

@@ -22,6 +22,8 @@ from memberscope.errors import UserError
 N = 60
 NAMES = ("location30", "purchase100", "texas100")
 
+pytestmark = pytest.mark.slow  # TFDS prepares the sets
+
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

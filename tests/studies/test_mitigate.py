@@ -189,7 +189,7 @@ def test_what_is_kept_is_named_by_all_that_makes_it(monkeypatch: pytest.MonkeyPa
         assert name(training) == name(training)
     assert name("undefended") == name("undefended", l2=0.5, margin=0.1, workers=1)
     before = name("undefended")
-    monkeypatch.setattr(defended, "versions", lambda: {"tensorflow": "9"})
+    monkeypatch.setattr("memberscope.training.keras.trainer.versions", lambda: {"tensorflow": "9"})
     assert name("undefended") != before
 
 

@@ -13,7 +13,7 @@ from memberscope.config import SweepStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.sweeps.base import CONTROLS
-from memberscope.sweeps.cells import Cell, Comparison, Grid
+from memberscope.sweeps.cells import Cell, Grid, LevelComparison
 from memberscope.sweeps.grids import class_levels, make_grid
 from memberscope.sweeps.matching import parameter_count
 
@@ -131,7 +131,7 @@ def test_privacy_varies_one_of_noise_clip_and_batch(data: LabeledData, config: M
 
 def test_epochs_are_read_off_one_training(data: LabeledData, config: Make) -> None:
     (dense, _conv) = _grid(data, config(grid="epochs")).comparisons
-    assert isinstance(dense, Comparison)
+    assert isinstance(dense, LevelComparison)
     assert [(level.value, level.epoch, level.cells) for level in dense.levels] == [(k, k, ("dense",)) for k in (2, 4, 6)]
 
 

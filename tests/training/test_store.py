@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from memberscope.errors import UserError
-from memberscope.training.store import Store, digest, signature, versions
+from memberscope.training.keras.versions import versions
+from memberscope.training.store import Store, digest, signature
 
 COMMON = {"data": "d" * 64, "recipe": {"learning_rate": 0.001, "widths": [64, 32]}, **versions()}
 EACH = [{"seed": 0, "members": "a"}, {"seed": 1, "members": "b"}]
@@ -153,3 +154,17 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         Store(tmp_path / "file" / "store").save("0" * 64, ARRAYS)
     with pytest.raises(UserError, match="cannot be written"):
         Store(tmp_path / "file" / "store").plan("shadows", COMMON, EACH)
+
+
+def test_a_folder_of_another_format_is_refused_in_one_line(tmp_path: Path) -> None:
+    each = [{"seed": 0}]
+    (name,) = Store(tmp_path).plan("models", {"format": 1}, each)
+    Store(tmp_path).save(name, {"x": np.arange(3)})
+    for reuse in ("auto", "force"):
+        with pytest.raises(
+            UserError,
+            match=r"store=.*: models.json is of format 1, and this version has format 2; allowed: another folder, or reuse=no",
+        ):
+            Store(tmp_path, reuse=reuse).plan("models", {"format": 2}, each)
+    assert Store(tmp_path).plan("models", {"format": 1}, each) == [name]  # the refusals wrote nothing
+    assert Store(tmp_path, reuse="no").plan("models", {"format": 2}, each) != [name]

@@ -8,6 +8,8 @@ from typing import Any
 from memberscope.config.base import Config, option
 from memberscope.config.checks import Choice, Integer, Integers, Real, Text
 
+BUILT_IN_TRAINER = "keras"
+
 
 def primary_option(*, group: str) -> Any:
     """The option that names an audit's primary attack; `group` is the group of the audit's other options."""
@@ -98,7 +100,7 @@ class ModelConfig(Config):
     """The trainer and the architecture of the models."""
 
     trainer: str = option(
-        "keras",
+        BUILT_IN_TRAINER,
         check=Text(hint="keras, or a trainer of another package"),
         group="model",
         plugins="memberscope.trainers",

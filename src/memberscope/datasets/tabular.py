@@ -177,5 +177,5 @@ def _source(published: Archive, records: int, digest: str) -> str:
     checked = "as registered" if published.sha256 == digest else "no digest is registered for this archive: not verified"
     source = f"{published.file} of {HOMEPAGE}, SHA-256 {digest} ({checked})"
     if records != published.records:
-        source += f"; {records:,} records, while {published.records:,} were published"
+        source += f"; {records:,} records, and {published.records:,} were published"
     return source

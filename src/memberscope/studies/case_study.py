@@ -24,7 +24,7 @@ from memberscope.studies import model_audit, setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.model_audit import leakage_table
 from memberscope.studies.result import StudyResult
-from memberscope.studies.setup import AuditRequest, Target
+from memberscope.studies.setup import AuditRequest, TargetSettings
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.recipe import Recipe
 from memberscope.training.trainer import Trainer
@@ -103,23 +103,19 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
     chosen_roles = {
         name: role for name, role in roles(config).items() if any(name in (item.first, item.second) for item in chosen)
     }
-    if len(data.shape) == 1 and any(role.model.model == "conv" for role in chosen_roles.values()):
-        raise UserError(
-            f"experiments={config.experiments}: one of its models is conv, which needs images, but the records of {data.name} have shape "
-            f"{data.shape}; allowed here: depth, classes"
-        )
-    chosen_data = setup.choose_classes(data, config)
-    targets: dict[bool, Target] = {}
-    trainers: dict[str, Trainer] = {}
-    request: AuditRequest | None = None
     base = setup.trainer_for(ModelConfig(), config)
+    trainers = {name: base.with_params(**Recipe.of(role.model, config).fields()) for name, role in chosen_roles.items()}
+    if len(data.shape) == 1:
+        check_rows(trainers, data, config)
+    chosen_data = setup.choose_classes(data, config)
+    targets: dict[bool, TargetSettings] = {}
+    request: AuditRequest | None = None
     for name, role in chosen_roles.items():
         part, part_config = _share(chosen_data, config, role)
         try:
             request = setup.audit_request(config, classes=part.classes)
             target = targets.setdefault(role.few, setup.target_of(part, part_config))
-            trainers[name] = base.with_params(**Recipe.of(role.model, config).fields())
-            setup.check_trainer(trainers[name], target)
+            setup.check_trainer(trainers[name], target, study="main")
         except UserError as error:
             if not role.few:
                 raise
@@ -145,6 +141,18 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
                     )
                 )
     return with_reading(_conclude(config, chosen, found, tracker), notes)
+
+
+def check_rows(trainers: Mapping[str, Trainer], data: LabeledData, config: CaseStudyConfig) -> None:
+    """Raise UserError where an experiment has a model that cannot be trained on rows of numbers."""
+    for name, trainer in trainers.items():
+        try:
+            trainer.check(setup.facts_of(data))
+        except UserError:
+            raise UserError(
+                f"experiments={config.experiments}: one of its models is {name}, which needs images, and the records of {data.name} have "
+                f"shape {data.shape}; allowed here: depth, classes"
+            ) from None
 
 
 def _share(part: LabeledData, config: CaseStudyConfig, role: Role) -> tuple[LabeledData, DataConfig]:

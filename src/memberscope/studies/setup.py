@@ -9,6 +9,7 @@ from pathlib import Path
 from memberscope.attacks import registry
 from memberscope.audit.run import check_engine, resolve_attacks, resolve_primary, tfp_slicings
 from memberscope.config import AuditConfig, DataConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
+from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, Sizes, duplicates, load_dataset
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
@@ -17,7 +18,7 @@ from memberscope.slices import check_names
 from memberscope.training import registry as registry_of_trainers
 from memberscope.training.recipe import Recipe
 from memberscope.training.store import Store
-from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, jobs_for
+from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, jobs_for, require_capability
 
 # ---------------------------------------------------------------------------------------------------------------------------- data
 
@@ -74,7 +75,7 @@ def trainer_for(model: ModelConfig, train: TrainConfig) -> Trainer:
 
 def trainer_of(recipe: Recipe) -> Trainer:
     """The built-in trainer of a recipe."""
-    return registry_of_trainers.make(registry_of_trainers.KERAS, recipe)
+    return registry_of_trainers.make(BUILT_IN_TRAINER, recipe)
 
 
 def facts_of(data: LabeledData, *, members: int | None = None) -> DataFacts:
@@ -144,7 +145,7 @@ def audit_request(config: AuditConfig, *, classes: int) -> AuditRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
+class TargetSettings:
     """The data on which one target is trained and audited; its split and label noise follow from a seed.
 
     Attributes:
@@ -181,16 +182,19 @@ class Prepared:
     seed: int
 
 
-def target_of(data: LabeledData, config: DataConfig) -> Target:
+def target_of(data: LabeledData, config: DataConfig) -> TargetSettings:
     """The data and sizes of a target; UserError if the sizes do not fit."""
     sizes = resolve_sizes(
         available=len(data), members=config.members, nonmembers=config.nonmembers, validation=config.validation, defaults=data.sizes
     )  # fmt: skip
-    return Target(data=data, sizes=sizes, noise=noise_share(data, config))
+    return TargetSettings(data=data, sizes=sizes, noise=noise_share(data, config))
 
 
-def check_trainer(trainer: Trainer, target: Target) -> None:
-    """Raise UserError if the trainer does not accept the target's data, or a batch would be larger than the set of members."""
+def check_trainer(trainer: Trainer, target: TargetSettings, *, study: str) -> None:
+    """Raise UserError if the trainer does not accept the target's data, if a batch would be larger than the set of members, or if the model
+    cannot be audited after each epoch, which `study` does.
+    """
+    require_capability(trainer, "epochs", by=study)
     trainer.check(facts_of(target.data))
     batch = trainer.params.get("batch_size")
     if isinstance(batch, int) and batch > target.sizes.members:

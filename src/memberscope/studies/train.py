@@ -17,7 +17,7 @@ def run(config: TrainStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     data = setup.choose_classes(setup.load_data(config), config)
     target, trainer = setup.target_of(data, config), setup.trainer_for(config, config)
     request = setup.audit_request(config, classes=data.classes)
-    setup.check_trainer(trainer, target)
+    setup.check_trainer(trainer, target, study="train")
     prepared = target.prepare(config.seed)
     setting = model_audit.model_setting(config, data.classes)
     tracker.text(as_json(groups(config)), artifacts.STUDY)

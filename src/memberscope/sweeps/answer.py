@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from memberscope.metrics import LOW_BUDGET, Verdict, rate_name, verdicts
-from memberscope.sweeps.cells import Comparison, Grid, Level, LevelValue
+from memberscope.sweeps.cells import Grid, Level, LevelComparison, LevelValue
 from memberscope.sweeps.matching import reach, read_at
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Effect:
     """A level of a factor compared with the first level, in one metric.
 
     Attributes:
-        factor, control: see `Comparison`.
+        factor, control: see `LevelComparison`.
         figure: the metric.
         level, against: the two levels.
         headline: whether this is the factor's effect: the last level against the first if levels are ordered, otherwise each level
@@ -73,7 +73,7 @@ class Effect:
     differences: Mapping[int, float] = field(default_factory=dict)
 
 
-def level_values(comparison: Comparison, results: Sequence[Result], figure: str) -> dict[LevelValue, dict[int, float]]:
+def level_values(comparison: LevelComparison, results: Sequence[Result], figure: str) -> dict[LevelValue, dict[int, float]]:
     """The metric by level and seed. Seeds for which any cell is missing are left out, so that all levels have the same seeds.
 
     If the comparison is matched, the metric of each level is read where its training curve reaches the value that the curves of all levels
@@ -91,7 +91,7 @@ def level_values(comparison: Comparison, results: Sequence[Result], figure: str)
     return found
 
 
-def _matched_level(comparison: Comparison, index: Mapping[tuple[str, int], Result], seed: int) -> float:
+def _matched_level(comparison: LevelComparison, index: Mapping[tuple[str, int], Result], seed: int) -> float:
     if not comparison.matched:
         return 0.0
     curves = [
@@ -149,7 +149,7 @@ def effects(grid: Grid, results: Sequence[Result], figures: Sequence[str], *, ma
     return found
 
 
-def _headline(comparison: Comparison, level: Level) -> bool:
+def _headline(comparison: LevelComparison, level: Level) -> bool:
     return not comparison.ordered or level == comparison.levels[-1]
 
 

@@ -92,7 +92,7 @@ class Level:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class LevelComparison:
     """The levels of a factor, with everything else held as `control` states; the others are compared with the first level.
 
     Attributes:
@@ -127,7 +127,7 @@ class Grid:
 
     name: str
     cells: Mapping[str, Cell]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[LevelComparison, ...]
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def settings(self) -> dict[str, dict[str, LevelValue]]:
@@ -161,7 +161,7 @@ class Grid:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read the output of `to_dict`."""
         comparisons = [
-            Comparison(
+            LevelComparison(
                 **{**item, "levels": tuple(Level(**{**level, "cells": tuple(level["cells"])}) for level in item["levels"])}
             )
             for item in values["comparisons"]
@@ -177,7 +177,7 @@ class Builder:
         """Begin an empty grid of that name."""
         self.name = name
         self._cells: dict[str, Cell] = {}
-        self._comparisons: list[Comparison] = []
+        self._comparisons: list[LevelComparison] = []
         self._notes: dict[str, str] = {}
 
     def cell(self, name: str, cell: Cell) -> str:
@@ -196,10 +196,10 @@ class Builder:
         """Add a comparison with one cell per level, and its cells."""
         short = control.replace("_", "-")
         levels = tuple(Level(value=value, cells=(self.cell(f"{short}-{value}", cell),)) for value, cell in cells.items())
-        self.add(Comparison(factor=factor, control=control, levels=levels, matched=matched), note=note)
+        self.add(LevelComparison(factor=factor, control=control, levels=levels, matched=matched), note=note)
         return levels
 
-    def add(self, comparison: Comparison, *, note: str) -> None:
+    def add(self, comparison: LevelComparison, *, note: str) -> None:
         """Add a comparison of cells that have been added."""
         self._comparisons.append(comparison)
         self._notes[comparison.control] = note

@@ -17,7 +17,7 @@ from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError, nearest
 from memberscope.models import largest_depth
 from memberscope.sweeps.base import CONTROLS, Base, base_of
-from memberscope.sweeps.cells import Builder, Cell, Comparison, Grid, Level, LevelValue, Part
+from memberscope.sweeps.cells import Builder, Cell, Grid, Level, LevelComparison, LevelValue, Part
 from memberscope.sweeps.matching import match_parameters, parameter_count
 from memberscope.sweeps.selection import fewest_records
 from memberscope.training.recipe import Recipe
@@ -290,7 +290,8 @@ def _epochs(builder: Builder, base: Base, controls: tuple[str, ...], levels: tup
         name = builder.cell(model, Cell(recipe=recipe, part=base.whole, look_every=apart))
         found = tuple(Level(value=mark, cells=(name,), epoch=mark) for mark in marks)
         builder.add(
-            Comparison(factor="epochs", control=f"{model}_one_training", levels=found), note=CONTROLS["epochs"]["one_training"]
+            LevelComparison(factor="epochs", control=f"{model}_one_training", levels=found),
+            note=CONTROLS["epochs"]["one_training"],
         )
 
 

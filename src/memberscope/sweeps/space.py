@@ -22,7 +22,7 @@ from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError, nearest
 from memberscope.installed import require
 from memberscope.sweeps.base import base_of
-from memberscope.sweeps.cells import Builder, Cell, Comparison, Grid, Level
+from memberscope.sweeps.cells import Builder, Cell, Grid, Level, LevelComparison
 from memberscope.sweeps.grids import check, equal_audits
 
 TRAINING = ("model", "depth", "width", "filters", "activation", "epochs", "batch_size", "learning_rate")
@@ -180,7 +180,7 @@ def space_grid(data: LabeledData, config: SweepStudyConfig, factors: tuple[Facto
             for value in factor.values
         )
         builder.add(
-            Comparison(factor=factor.name, control=f"{factor.name}_averaged", levels=levels),
+            LevelComparison(factor=factor.name, control=f"{factor.name}_averaged", levels=levels),
             note="each value against the first, averaged over the values of all other factors",
         )
     grid = equal_audits(builder.grid())

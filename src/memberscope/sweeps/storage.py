@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DATABASE = "studies.db"
 SPACE = "space"  # attribute of the Optuna study that holds everything its trials consist of
+FORMAT_KEY, FORMAT = "format", 1  # version of the kept trials; to be raised when a change makes older results differ
 TIMEOUT_SECONDS = 5  # of the first check that a server answers
 PATIENCE_SECONDS = 60  # time that a writer waits for other writers, or for a busy server that answered before
 GRACE_HEARTBEATS = 3  # a trial's worker is considered dead after this many missed heartbeats
@@ -195,6 +196,14 @@ def open_study(
             study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
     text = json.dumps(space, sort_keys=True)
     kept = study.user_attrs.get(SPACE)
+    written = study.user_attrs.get(FORMAT_KEY)
+    if (written or 1) != FORMAT:  # studies of the first version have no format
+        raise UserError(
+            f"study={name}: the storage has an Optuna study of that name in format {written}, and this version has format {FORMAT}; "
+            "allowed: another name or another storage"
+        )
+    if written is None:
+        study.set_user_attr(FORMAT_KEY, FORMAT)
     if kept is None:  # the study is new, or the process that created it died between two statements
         study.set_user_attr(SPACE, text)
     elif kept != text:

@@ -24,7 +24,7 @@ PROMISES = (0.1, 0.01)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Promise:
+class TransferredRate:
     """A false positive rate that was promised on the shadows, and the rates that were realized on the target.
 
     Attributes:
@@ -57,7 +57,7 @@ class Decided:
     on_shadows: float
     balanced_accuracy: Estimate
     fpr: float
-    promises: tuple[Promise, ...]
+    promises: tuple[TransferredRate, ...]
 
     def to_dict(self) -> dict[str, float]:
         """Plain names and numbers: ``balanced_accuracy``, ``fpr``, ``fpr_at_promise_0_1``, ``tpr_at_promise_0_1`` ..."""
@@ -102,7 +102,7 @@ def decide_by_shadows(
         at = int(np.searchsorted(shadows.false_pos, math.floor(promised * shadows.n_nonmember + 1e-9), side="right")) - 1
         used = decide(target, float(thresholds[at]))
         kept.append(
-            Promise(
+            TransferredRate(
                 promised=float(promised),
                 threshold=float(thresholds[at]),
                 on_shadows=int(shadows.false_pos[at]) / shadows.n_nonmember,

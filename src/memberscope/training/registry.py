@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.errors import UserError, nearest
 from memberscope.plugins import Registry
 from memberscope.training.recipe import Recipe
@@ -26,8 +27,7 @@ def keras(recipe: Recipe) -> Trainer:
     return KerasTrainer(recipe=recipe)
 
 
-KERAS = "keras"
-TRAINERS: dict[str, Factory] = {KERAS: keras}
+TRAINERS: dict[str, Factory] = {BUILT_IN_TRAINER: keras}
 """The built-in trainers."""
 
 

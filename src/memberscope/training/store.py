@@ -32,13 +32,6 @@ def signature(facts: Facts) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def versions() -> dict[str, object]:
-    """The versions that a trained model's bytes may depend on: TensorFlow, Keras, numpy, and our own format."""
-    from importlib.metadata import version
-
-    return {"format": FORMAT, **{f"version.{name}": version(name) for name in ("tensorflow", "keras", "numpy")}}
-
-
 def digest(array: Array) -> str:
     """SHA-256 of an array's type, shape and content."""
     sha = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
@@ -76,12 +69,14 @@ class Store:
             The signature of each model.
 
         Raises:
-            UserError: with ``force``, there is no such collection, or it has other facts (the message names the first few that differ);
-                or the folder cannot be written.
+            UserError: the folder was written in another format, unless ``reuse="no"``; with ``force``, there is no such collection, or it
+                has other facts (the message names the first few that differ); or the folder cannot be written.
         """
         found = {"common": dict(common), "models": [dict(facts) for facts in each]}
         wanted = json.loads(json.dumps(found))
         path = self.folder / f"{label}.json"
+        if self.reuse != "no":
+            self._check_format(path, wanted)
         if self.reuse == "force":
             self._compare(path, wanted)
         else:
@@ -96,6 +91,18 @@ class Store:
             temporary.replace(path)
         except OSError as error:
             raise self._unwritable(error.strerror or str(error)) from None
+
+    def _check_format(self, path: Path, wanted: dict[str, Any]) -> None:
+        """Raise UserError if the folder's models are of another format, so that none of them could be used."""
+        try:
+            kept = json.loads(path.read_text())["common"]["format"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        if "format" in wanted["common"] and kept != wanted["common"]["format"]:
+            raise UserError(
+                f"store={self.folder}: {path.name} is of format {kept}, and this version has format {wanted['common']['format']}; "
+                "allowed: another folder, or reuse=no to train anew in this one"
+            )
 
     def _compare(self, path: Path, wanted: dict[str, Any]) -> None:
         try:

@@ -13,10 +13,12 @@ from memberscope.errors import UserError, nearest
 from memberscope.evidence import Evidence
 from memberscope.predictions import Predictions
 from memberscope.release import parse_release
+from memberscope.training.trainer import Trainer, require_capability
 
 UNDEFENDED = "undefended"
 RELEASE = ("digits", "top", "temperature", "memguard", "label_only")
 RECIPE = ("l2", "dropout", "label_smoothing", "fewer_epochs", "early_stopping")
+PARAMETERS = ("l2", "dropout", "label_smoothing")  # mitigations that are a parameter of the trainer of the same name
 LOOPED = ("adversarial", "adversarial_tuned", "dp")  # trained by a loop of their own, one model after another
 TRAINING = (*RECIPE, *LOOPED)
 ASKED = frozenset({"target", "population", "perturbed_labels"})  # evidence on every mitigation, besides the shadows of some
@@ -148,6 +150,20 @@ def check_attacks(mitigations: Sequence[Mitigation]) -> None:
                 f"primary attack {mitigation.primary} of mitigation {mitigation.name}: {reason}, which this study does not have for the "
                 "mitigation; allowed: another attack"
             )
+
+
+def check_trainer(mitigations: Sequence[Mitigation], trainer: Trainer) -> None:
+    """Raise UserError for a mitigation in training that the trainer cannot make, because it lacks a capability or a parameter."""
+    capabilities = {
+        "early_stopping": ("epochs",), "adversarial": ("epochs", "adversarial"), "adversarial_tuned": ("epochs", "adversarial"),
+        "dp": ("epochs", "private"),
+    }  # fmt: skip
+    for mitigation in mitigations:
+        require_capability(trainer, *capabilities.get(mitigation.training, ()), by=mitigation.name)
+        parameter = mitigation.training if mitigation.training in PARAMETERS else "epochs"
+        if mitigation.training != UNDEFENDED and parameter not in trainer.params:
+            has = ", ".join(trainer.params) or "none"
+            raise UserError(f"{mitigation.name}: needs a trainer with the parameter {parameter}; {trainer.name} has {has}")
 
 
 def check_releases(mitigations: Sequence[Mitigation], *, classes: int) -> None:

@@ -23,7 +23,6 @@ from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
 from memberscope.progress import Progress
 from memberscope.studies import setup
-from memberscope.training.store import versions
 from memberscope.training.trainer import Fleet, PrivateSettings, Trainer, Training, TrainingJob
 
 if TYPE_CHECKING:
@@ -120,9 +119,9 @@ def kept_at(training: str, split: SeedSplit, trainer: Trainer, config: MitigateC
         ),
     }.get(training, ())  # fmt: skip
     content = {
-        "format": FORMAT, "training": training, "data": split.data.digest, "plan": split.plan.digest, "recipe": dict(trainer.params),
+        "format": FORMAT, "training": training, "data": split.data.digest, "plan": split.plan.digest,
         "seed": split.seed, "shadows": shadows, "perturbed": config.perturbed, "settings": {name: getattr(config, name) for name in names},
-        "versions": versions(),
+        **trainer.signature(),
         "parts": [hashlib.sha256(part.tobytes()).hexdigest() for part in (split.population, split.validation, split.reference)],
     }  # fmt: skip
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -27,7 +27,7 @@ from memberscope.release.undo import undo
 from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.mitigate.answer import MitigationAudit, conclude
-from memberscope.studies.mitigate.mitigations import Mitigation, check_attacks, check_releases, mitigations_of
+from memberscope.studies.mitigate.mitigations import Mitigation, check_attacks, check_releases, check_trainer, mitigations_of
 from memberscope.studies.mitigate.models import TARGET, MitigatedModels, SeedSplit, number, promised, train_mitigated
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
@@ -64,6 +64,7 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
     data = setup.choose_classes(setup.load_data(config, each_once=True), config)
     trainer = setup.trainer_for(config, config)
     trainer.check(setup.facts_of(data))
+    check_trainer(mitigations, trainer)
     check_releases(mitigations, classes=data.classes)
     names = attack_names(mitigations)
     check_attacks(mitigations)

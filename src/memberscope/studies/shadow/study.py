@@ -17,6 +17,7 @@ from memberscope.audit.log import attack_progress, log_audit, log_headline
 from memberscope.audit.run import AuditReport, resolve_attacks, resolve_primary, run_audit
 from memberscope.audit.wording import finding, headline_table, markdown
 from memberscope.config import ShadowStudyConfig, SynthesisConfig, groups
+from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError, nearest
 from memberscope.interrupt import StopFlag
@@ -32,7 +33,6 @@ from memberscope.studies.shadow import rotation, second_dataset
 from memberscope.studies.shadow.evidence import FleetOutputs, query_fleet, query_target
 from memberscope.studies.synthesize.sets import METHODS, make_set, published
 from memberscope.tracking import DataInput, Tracker, as_json
-from memberscope.training.registry import KERAS
 from memberscope.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -149,7 +149,8 @@ def climbs_at(data: LabeledData, plan: ShadowPlan, trainer: Trainer, config: Sha
     """The file of the climbs' state, named by everything that determines the target that they query; None if nothing is to be kept."""
     if setup.open_store(config) is None:
         return None
-    makes = json.dumps({"recipe": dict(trainer.params), "seed": config.seed}, sort_keys=True)
+    decides = {name: value for name, value in trainer.signature().items() if name != "versions"}
+    makes = json.dumps({**decides, "seed": config.seed}, sort_keys=True)
     return Path(config.store) / "climbs" / f"{data.digest[:12]}-{plan.digest[:12]}-{seeds.integer(config.seed, makes):08x}.npz"
 
 
@@ -357,7 +358,7 @@ def conclude(
     log_headline(report, tracker)
     tracker.metrics(headline_metrics(means))
     tracker.metrics(accuracies(report.target))
-    made = "" if config.trainer == KERAS else f"{config.trainer}-"
+    made = "" if config.trainer == BUILT_IN_TRAINER else f"{config.trainer}-"
     tracker.tags({"memberscope.setting": f"{made}{config.model}-d{config.depth}"})
     lines = rotation.sentences(judged)
     from_elsewhere = (

@@ -14,7 +14,7 @@ from memberscope.metrics import LEAST_SEEDS
 from memberscope.studies.result import StudyResult
 from memberscope.sweeps import answer, figures, scaling
 from memberscope.sweeps.answer import ADVANTAGE, Effect, Result
-from memberscope.sweeps.cells import Comparison, Grid
+from memberscope.sweeps.cells import Grid, LevelComparison
 from memberscope.sweeps.trials import ERROR, RESULT, RUN, TrialQueue, trial_key
 from memberscope.tracking import Tracker
 
@@ -130,7 +130,7 @@ class Conclusion:
                 if item.matched:
                     self._log_matched(item, results, tracker)
 
-    def _log_matched(self, item: Comparison, results: Sequence[Result], tracker: Tracker) -> None:
+    def _log_matched(self, item: LevelComparison, results: Sequence[Result], tracker: Tracker) -> None:
         import pandas as pd
 
         rows = [

@@ -42,6 +42,7 @@ from memberscope.training.execution.jobs import run_workers
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+WORKER = "memberscope.sweep_worker"  # the program of a worker process
 SHOWN = 3  # at most this many trials are named in the progress line
 ROUNDS = 3  # times that workers are started: the last worker may end just before another gives a trial back to the queue
 
@@ -182,7 +183,7 @@ def train(job: Job, queue: TrialQueue, config: SweepStudyConfig, tracker: Tracke
             return
         for _ in range(ROUNDS):
             with tempfile.TemporaryDirectory() as folder:
-                run_workers(job_files(job, workers, Path(folder), tracker), stop, on_poll=look)
+                run_workers(job_files(job, workers, Path(folder), tracker), stop, module=WORKER, on_poll=look)
             look()
             if not queue.trials("WAITING", "RUNNING"):
                 return

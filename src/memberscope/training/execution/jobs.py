@@ -16,7 +16,6 @@ from memberscope.cores import cores
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 
-MODULE = "memberscope.sweep_worker"
 READY = ".ready"  # suffix of the file that a worker creates beside its job file once it can claim trials
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 30.0  # time in which a worker must give its trial back
@@ -76,12 +75,13 @@ class Worker:
                     shown = len(self.lines)
 
 
-def run_workers(jobs: Sequence[Path], stop: StopFlag, *, on_poll: Callable[[int], None]) -> None:
+def run_workers(jobs: Sequence[Path], stop: StopFlag, *, module: str, on_poll: Callable[[int], None]) -> None:
     """Run a worker process for each job file, and wait for all of them.
 
     Args:
-        jobs: paths of job files; see `memberscope.sweep_worker`.
+        jobs: paths of job files, one per worker.
         stop: once it is set, the workers are told to give back their trials.
+        module: the program of a worker, run with the path of its job file.
         on_poll: called twice a second with the number of workers that are still starting.
 
     Raises:
@@ -94,7 +94,7 @@ def run_workers(jobs: Sequence[Path], stop: StopFlag, *, on_poll: Callable[[int]
     def start(job: Path) -> Worker:
         job.with_suffix(READY).unlink(missing_ok=True)
         process = subprocess.Popen(
-            [sys.executable, "-m", MODULE, str(job)], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            [sys.executable, "-m", module, str(job)], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, errors="replace",
         )  # fmt: skip
         return Worker(job=job, process=process)

@@ -19,7 +19,7 @@ import numpy as np
 
 from memberscope.cores import cores
 from memberscope.errors import Interrupted, UserError
-from memberscope.training.execution.work import Program, Spec, Unit, Work
+from memberscope.training.execution.work import Spec, Unit, UnitProgram, Work
 
 DEATHS = 3  # a unit is given up after this many workers died while training it
 POLL_SECONDS = 0.2  # between two checks of the stop flag
@@ -33,7 +33,7 @@ def in_threads(work: Work, units: Sequence[Unit], *, advance: Callable[[int], No
     While one group's program waits for a small kernel, another's keeps the cores busy.
     """
     x = work.shared()
-    idle: dict[int, list[Program]] = {}
+    idle: dict[int, list[UnitProgram]] = {}
     lock, ended = threading.Lock(), threading.Event()
 
     def between_steps(steps: int) -> None:
@@ -77,7 +77,7 @@ def _open(folder: Folder) -> Work:
 
 
 @lru_cache(maxsize=1)
-def _compiled(folder: Folder, models: int) -> Program:
+def _compiled(folder: Folder, models: int) -> UnitProgram:
     """The compiled program, made once for all units that this process trains."""
     work = _open(folder)
     return work.program(models, work.shared())

@@ -36,7 +36,7 @@ class Unit:
     steps: int
 
 
-class Program(Protocol):
+class UnitProgram(Protocol):
     """Trains units of one size, one after another; not thread-safe."""
 
     def train(self, members: Sequence[Index], seeds_of: Sequence[int], between_steps: Callable[[int], None]) -> list[Any]:
@@ -61,7 +61,7 @@ class Work(Protocol):
     def shared(self) -> Any:
         """The records in the form that all programs of one process share."""
 
-    def program(self, models: int, shared: Any) -> Program:
+    def program(self, models: int, shared: Any) -> UnitProgram:
         """A program that trains units of this number of models."""
 
 

@@ -25,7 +25,7 @@ from memberscope import seeds
 from memberscope.plans.split import Index
 from memberscope.training.keras.fit import epoch_order
 from memberscope.training.keras.inputs import Batch, DenseBatch, InputSource, SparseSource
-from memberscope.training.keras.weights import Curves, TrainedModel, Weights
+from memberscope.training.keras.weights import TrainedModel, TrainingCurves, Weights
 from memberscope.training.recipe import Recipe
 
 CHUNK_STEPS = 100  # steps between two checks of the stop flag and updates of the progress bar
@@ -147,7 +147,9 @@ class Program:
             between_steps(sum(min(stop, order.steps) - min(start, order.steps) for order in orders))
         loss, accuracy = np.concatenate(by_chunk, axis=1)
         return [
-            TrainedModel(weights=kept[k], curves=Curves(loss=order.curve(loss[:, k]), accuracy=order.curve(accuracy[:, k])))
+            TrainedModel(
+                weights=kept[k], curves=TrainingCurves(loss=order.curve(loss[:, k]), accuracy=order.curve(accuracy[:, k]))
+            )
             for k, order in enumerate(orders)
         ]
 

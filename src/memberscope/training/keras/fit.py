@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tensorflow import keras
 
 from memberscope import seeds
-from memberscope.training.keras.weights import Curves
+from memberscope.training.keras.weights import TrainingCurves
 
 if TYPE_CHECKING:
     from memberscope.plans.split import Index
@@ -56,7 +56,7 @@ def fit(
     l2: float = 0.0,
     label_smoothing: float = 0.0,
     dropout: float = 0.0,
-) -> Curves:
+) -> TrainingCurves:
     """Train `model` in place with Adam on cross-entropy, the loss averaged over each batch (the last may be smaller).
 
     Args:
@@ -79,14 +79,14 @@ def fit(
     Returns:
         The training loss and accuracy during each epoch.
     """
-    trainer = Trainer(
+    trainer = CompiledTraining(
         model, x, labels, scale=scale, batch_size=batch_size, learning_rate=learning_rate, l2=l2, label_smoothing=label_smoothing,
         dropout=dropout,
     )  # fmt: skip
     return trainer.run(members, epochs=epochs, seed=seed, after_epoch=after_epoch, between_steps=between_steps)
 
 
-class Trainer:
+class CompiledTraining:
     """The compiled training of one model: compiled once, then run for one set of weights, members and seed after another.
 
     Not thread-safe: the model's variables are the state of the training.
@@ -131,7 +131,7 @@ class Trainer:
 
     def run(
         self, members: Index, *, epochs: int, seed: int, after_epoch: Callable[[int], None], between_steps: Callable[[int], None]
-    ) -> Curves:  # fmt: skip
+    ) -> TrainingCurves:  # fmt: skip
         """Train the model from its present weights with a newly initialized optimizer; for the arguments see `fit`."""
         for variable in (self._optimizer.iterations, *_moments(self._optimizer)):
             variable.assign(tf.zeros_like(variable))
@@ -151,7 +151,7 @@ class Trainer:
             means.append(sums / len(order))
             after_epoch(epoch)
         loss, accuracy = np.array(means).reshape(-1, 2).T
-        return Curves(loss=loss, accuracy=accuracy)
+        return TrainingCurves(loss=loss, accuracy=accuracy)
 
 
 def _moments(optimizer: keras.optimizers.Adam) -> list[tf.Variable]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +16,15 @@ from memberscope.errors import UserError
 from memberscope.installed import require
 from memberscope.interrupt import StopFlag
 from memberscope.plans.split import Index
-from memberscope.progress import Progress
-from memberscope.training.execution import dask as cluster
-from memberscope.training.execution import local
+from memberscope.training.execution.run import execute
 from memberscope.training.execution.work import Unit
 from memberscope.training.keras.forward import ForwardPasses
-from memberscope.training.keras.groups import KerasSpec, KerasWork, has_a_thread_each, split
-from memberscope.training.keras.weights import Curves, TrainedModel
+from memberscope.training.keras.groups import KerasSpec, has_a_thread_each, split
+from memberscope.training.keras.versions import versions
+from memberscope.training.keras.weights import TrainedModel, TrainingCurves
 from memberscope.training.recipe import Recipe
-from memberscope.training.store import Store, digest, versions
+from memberscope.training.store import Store, digest
+from memberscope.training.trainer import Execution
 
 if TYPE_CHECKING:
     from tensorflow import keras
@@ -168,45 +166,17 @@ def train_fleet(
     require("tensorflow", by="training")
     work = KerasSpec(recipe=recipe, scale=data.scale, classes=data.classes).work(data.x, data.y)
     units = split(recipe, members, seeds, input_shape=data.shape, classes=data.classes)
-    names = store.plan(label, *_facts(data, recipe, units)) if store else []
-    found = {k: model for k, name in enumerate(names) if store and (model := _from_store(store, name)) is not None}
-    reused = len(found)
-    missing = [unit for unit in units if not all(k in found for k in unit.positions)]
-    if missing:
-        finished = _train(work, missing, workers=workers, scheduler=scheduler, label=label, stop=stop or StopFlag())
-        with closing(finished):
-            for unit, trained in finished:
-                for k, model in zip(unit.positions, trained, strict=True):
-                    if k not in found:  # a model whose group was incomplete may be stored already, with the same bytes
-                        if store:
-                            store.save(names[k], _to_arrays(model))
-                        found[k] = model
-    models = [found[k] for k in range(len(members))]
+    common, each = _facts(data, recipe, units)
+    run = Execution(store=store, workers=workers, scheduler=scheduler, label=label, stop=stop or StopFlag())
+    threads = recipe.batched or (workers is None and has_a_thread_each())
+    models, reused = execute(
+        work, units, run, threads=threads, common=common, each=each, to_arrays=_to_arrays, from_arrays=_from_arrays
+    )
     return KerasFleet(
         recipe=recipe, classes=data.classes, input_shape=data.shape, weights=[model.weights for model in models],
         curves={name: np.array([getattr(model.curves, name) for model in models]) for name in ("loss", "accuracy")},
         reused=reused, trained=len(models) - reused,
     )  # fmt: skip
-
-
-def _train(
-    work: KerasWork, units: Sequence[Unit], *, workers: int | None, scheduler: str, label: str, stop: StopFlag
-) -> local.Finished:
-    """Train units in the requested way, with progress; yields each when it is finished."""
-    stop.check()
-    lock = threading.Lock()
-    with Progress(sum(unit.steps for unit in units), label) as progress:
-
-        def advance(steps: int) -> None:
-            with lock:
-                progress.advance(steps)
-
-        if scheduler:
-            yield from cluster.on_cluster(work, units, scheduler=scheduler, advance=advance, check=stop.check)
-        elif work.spec.recipe.batched or (workers is None and has_a_thread_each()):
-            yield from local.in_threads(work, units, advance=advance, check=stop.check)
-        else:
-            yield from local.in_processes(work, units, workers=workers or cores(), advance=advance, check=stop.check)
 
 
 def _check(data: LabeledData, members: Sequence[Index], recipe: Recipe, seeds: Sequence[int], workers: int | None) -> None:
@@ -239,14 +209,11 @@ def _facts(data: LabeledData, recipe: Recipe, units: Sequence[Unit]) -> tuple[di
     return common, each
 
 
-def _to_arrays(model: TrainedModel) -> dict[str, NDArray[Any]]:
+def _to_arrays(model: TrainedModel) -> Mapping[str, NDArray[Any]]:
     weights = {f"weight_{i:03d}": array for i, array in enumerate(model.weights)}
     return {**weights, "loss": model.curves.loss, "accuracy": model.curves.accuracy}
 
 
-def _from_store(store: Store, name: str) -> TrainedModel | None:
-    arrays = store.load(name)
-    if arrays is None:
-        return None
+def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> TrainedModel:
     weights = [arrays[key] for key in sorted(arrays) if key.startswith("weight_")]
-    return TrainedModel(weights=weights, curves=Curves(loss=arrays["loss"], accuracy=arrays["accuracy"]))
+    return TrainedModel(weights=weights, curves=TrainingCurves(loss=arrays["loss"], accuracy=arrays["accuracy"]))

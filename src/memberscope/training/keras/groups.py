@@ -118,10 +118,10 @@ class Single:
 
     def __init__(self, work: KerasWork, x: tf.Tensor) -> None:
         """Build the model; `x` are the work's records."""
-        from memberscope.training.keras.fit import Trainer
+        from memberscope.training.keras.fit import CompiledTraining
 
         recipe, self._work = work.spec.recipe, work
-        self._trainer = Trainer(
+        self._trainer = CompiledTraining(
             self._build(0), x, work.y, scale=work.spec.scale, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate,
             l2=recipe.l2, label_smoothing=recipe.label_smoothing, dropout=recipe.dropout,
         )  # fmt: skip

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError, nearest
+from memberscope.installed import require
 from memberscope.models import largest_depth, summary_text
 from memberscope.plans.split import Index
 from memberscope.training.keras.fleet import KerasFleet, train_fleet
+from memberscope.training.keras.versions import versions
 from memberscope.training.recipe import Recipe
-from memberscope.training.store import versions
 from memberscope.training.trainer import DataFacts, Execution, Fleet, Outputs, PrivateSettings, Trainer, Training, TrainingJob
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class KerasTrainer:
 
     def signature(self) -> Mapping[str, object]:
         """See `Trainer.signature`."""
-        return {"trainer": "keras", "recipe": self.recipe.to_dict(), **versions()}
+        return {"recipe": self.recipe.to_dict(), "versions": versions()}
 
     def describe(self) -> Mapping[str, int | float | str]:
         """See `Trainer.describe`."""
@@ -86,6 +87,7 @@ class KerasTrainer:
 
     def prepare_process(self) -> None:
         """See `Trainer.prepare_process`: kernels of models that are trained in parallel are limited to one thread."""
+        require("tensorflow", by="training")
         from memberscope.training.keras.groups import a_thread_each
 
         a_thread_each()

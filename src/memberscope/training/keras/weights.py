@@ -11,7 +11,7 @@ Weights = list[NDArray[np.float32]]  # in the order of keras.Model.get_weights
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curves:
+class TrainingCurves:
     """Loss and accuracy on the members by epoch, measured on each batch before its step, as `keras.Model.fit` reports them.
 
     Attributes:
@@ -28,4 +28,4 @@ class TrainedModel:
     """One trained model."""
 
     weights: Weights
-    curves: Curves
+    curves: TrainingCurves
