@@ -172,8 +172,11 @@ def test_shadows_can_be_trained_on_made_records(table: Path, tmp_path: Path) -> 
         ({"method": "hill_climb", "release": "label_only"}, "release=label_only: the climb needs confidences"),
         ({"release": "top=9"}, "top"),
         ({"method": "junk", "release": "label_only"}, "the attacks that measure transfer need confidences"),
-        ({"release": "memguard=0.5", "members": 200}, "leaves 0 records for the defence of release=memguard=0.5"),
-        ({"method": "gan", "records": 24, "fleets": 0}, "a GAN needs 8 of every class"),
+        (
+            {"release": "memguard=0.5", "members": 200},
+            "leaves 0 records as the non-members on which the defence of release=memguard=0.5 is fitted",
+        ),
+        ({"method": "gan", "records": 24, "fleets": 0}, "allowed: at least 8 of each class"),
         ({"method": "hill_climb", "fleets": 0, "iter_max": 1, "attempts": 1, "conf_min": 0.999999}, "not reached in"),
         ({"members": 400}, "members=400: design=disjoint needs 4 x members"),
     ],

@@ -145,12 +145,12 @@ def test_epochs_are_read_off_one_training(data: LabeledData, config: Make) -> No
             "depth=9: a conv model on 32x32x1 inputs can have depth 1 to 3",
         ),
         ({"grid": "classes", "controls": "natral"}, "controls=natral: not one of grid=classes; .*nearest: natural"),
-        ({"grid": "size", "levels": "100,4000"}, "members=4000: 6 classes of toy may hold 360 records"),
+        ({"grid": "size", "levels": "100,4000"}, "members=4000: 6 classes of toy may have only 360 records"),
         ({"grid": "classes", "batch_size": 64}, "batch_size=64: more than the 40 members of cell natural-2"),
         ({"grid": "classes", "levels": "2,x"}, "levels=2,x: allowed"),
-        ({"grid": "architecture", "levels": "1,2"}, "levels=1,2: grid=architecture has none"),
+        ({"grid": "architecture", "levels": "1,2"}, "levels=1,2: grid=architecture has no numeric levels"),
         ({"grid": "epochs", "levels": "2,99"}, "levels=99: the training has 6 epochs"),
-        ({"grid": "classes", "members": 25}, "8 members and 39 non-members are left to audit in cell merged-2"),
+        ({"grid": "classes", "members": 25}, "8 members and 39 non-members are audited in cell merged-2"),
     ],
 )
 def test_what_the_data_cannot_carry_is_one_line(values: dict[str, object], line: str, data: LabeledData, config: Make) -> None:

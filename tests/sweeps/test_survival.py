@@ -116,5 +116,5 @@ def test_killed_workers_and_a_killed_sweep_lose_nothing_and_repeat_nothing(
 
     assert cli.main(["sweep", *_options(epochs="3")]) == 2
     err = capsys.readouterr().err
-    assert "study=s: the storage holds a study of that name with another space" in err
+    assert "study=s: the storage has an Optuna study of that name with another space" in err
     assert "epochs is 2 there and 3 here" in err

@@ -123,7 +123,7 @@ def test_force_takes_the_same_facts_and_names_others(tmp_path: Path) -> None:
         forced.plan("shadows", COMMON, [EACH[0], {**EACH[1], "seed": 7}])
     with pytest.raises(UserError, match="it holds 2 models, not 3"):
         forced.plan("shadows", COMMON, [*EACH, EACH[0]])
-    with pytest.raises(UserError, match="no record of finished models"):
+    with pytest.raises(UserError, match="not a list of finished models"):
         forced.plan("others", COMMON, EACH)
     assert forced.load(names[0]) is not None
 
