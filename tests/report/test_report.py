@@ -23,7 +23,7 @@ from memberscope.errors import UserError
 from memberscope.metrics.estimate import spanning
 from memberscope.report import comparison, facts, figures, overview, render_page, sections, templating
 from memberscope.report.compare import compare_runs, match
-from memberscope.report.parts import Table
+from memberscope.report.parts import PageTable
 from memberscope.report.settings import compare_settings, settings_of
 from memberscope.scores import KeptScores
 from memberscope.tracking import DataInput, KeptRun, as_json
@@ -273,7 +273,7 @@ def test_templates_escape_and_miss_nothing() -> None:
 
 def test_a_table_whose_rows_do_not_fit_its_head_is_refused() -> None:
     with pytest.raises(ValueError, match="a row of 3 cells under 2 columns"):
-        Table.of(["one", "two"], [["1", "2", "3"]])
+        PageTable.of(["one", "two"], [["1", "2", "3"]])
 
 
 def test_nothing_that_a_run_brings_becomes_markup() -> None:
