@@ -1,4 +1,4 @@
-# One .venv from the lock; every target makes what it needs. PYTHON: the interpreter that makes the environment.
+# One .venv from the lock file; every target makes what it depends on. PYTHON is the interpreter that creates the environment.
 PYTHON ?= python3.11
 ifeq (,$(shell command -v $(PYTHON) 2>/dev/null))
 PYTHON := python3
@@ -7,31 +7,31 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXPERIMENT ?= memberscope
 
-# The core's own environment: the newest Python that is here, PATH's or pyenv's; CORE_EXTRAS=mlflow adds what an extra brings
+# The core's own environment, with the newest Python 3.13 or 3.12 on PATH or in pyenv; CORE_EXTRAS=mlflow adds the packages of that extra
 CORE_PYTHON ?= $(shell for python in python3.13 python3.12 $(HOME)/.pyenv/versions/3.13*/bin/python $(HOME)/.pyenv/versions/3.12*/bin/python; do \
   "$$python" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 12), (3, 13)))' 2>/dev/null && { echo "$$python"; break; }; done)
 CORE_EXTRAS ?=
 CORE := .venv-core$(if $(CORE_EXTRAS),-$(CORE_EXTRAS))
 PORT ?= 5000
 
-# mlflow run --env-manager local needs the environment's python on PATH; an outer virtual environment must not leak in
+# mlflow run --env-manager local needs the environment's python on PATH; an outer virtual environment must not interfere
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport VIRTUAL_ENV PYTHONHOME
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export TF_CPP_MIN_LOG_LEVEL ?= 3
-# the machine's certificates, as pip and git use them
+# use the machine's certificates, as pip and git do
 export UV_SYSTEM_CERTS ?= true
 
-.PHONY: help setup run test test-core core-python lint docs wheel ui bench notebooks mlproject lock clean
+.PHONY: help setup run test test-fast test-core core-python lint docs wheel ui bench notebooks mlproject lock clean
 
-help:  ## this list
+help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-setup: $(VENV)/.installed  ## the environment, from requirements.lock
+setup: $(VENV)/.installed  ## create the environment from requirements.lock
 
-# uv installs in seconds what pip takes minutes for; it comes from PyPI into the environment itself
+# uv installs in seconds what takes pip minutes; uv itself is installed into the environment from PyPI
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 	  { echo "memberscope: $$($(PYTHON) --version 2>&1) found; allowed: Python 3.11 (make PYTHON=/path/to/python3.11)" >&2; exit 2; }
@@ -41,15 +41,19 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
-run: setup  ## the case study on the embedded data, as an MLflow run (ARGS="-P dataset=cifar10" for parameters)
+run: setup  ## run the case study on the built-in data as an MLflow run (ARGS="-P dataset=cifar10" for parameters)
 	@$(BIN)/python -m memberscope.mlflow_adapter.store $(EXPERIMENT)
 	@$(BIN)/mlflow run . --experiment-name $(EXPERIMENT) --env-manager local $(ARGS)
 
-test: setup  ## the tests
-	@$(BIN)/python -m pytest $(ARGS)
+# one worker per core; a worker that has finished takes over tests of another
+test: setup  ## run the tests on every core, without those that run a whole notebook (ARGS="-m notebook"; .ci/run runs all)
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not notebook" $(ARGS)
 
-# The wheel is what is tested, not the sources beside it; tests of what an absent extra brings are skipped and say which
-test-core:  ## the tests that need no extra, from the wheel, on Python 3.13 or 3.12 and the newest numpy, pandas and scikit-learn
+test-fast: setup  ## run the tests that neither train nor start a process
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
+
+# It tests the wheel, not the sources; tests that need an absent extra are skipped with a reason that names it
+test-core:  ## run the tests that need no extra on the wheel, with Python 3.13 or 3.12 and the newest numpy, pandas and scikit-learn
 	@test -n "$(CORE_PYTHON)" || { echo "memberscope: no Python 3.13 or 3.12 found; allowed: make test-core CORE_PYTHON=/path/to/python3.13" >&2; exit 2; }
 	@test -x $(CORE)/bin/python || $(CORE_PYTHON) -m venv $(CORE)
 	@test -x $(CORE)/bin/uv || $(CORE)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
@@ -58,41 +62,41 @@ test-core:  ## the tests that need no extra, from the wheel, on Python 3.13 or 3
 	  "memberscope$(if $(CORE_EXTRAS),[$(CORE_EXTRAS)]) @ file://$$(echo $(CURDIR)/$(CORE)/dist/*.whl)" pytest pytest-xdist hypothesis
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(CORE)/bin/python -m pytest --numprocesses 2 --override-ini pythonpath= --skip-absent-extras $(ARGS)
 
-core-python:  # the interpreter of test-core; fails where there is none
+core-python:  # prints the interpreter of test-core; fails if there is none
 	@test -n "$(CORE_PYTHON)" && echo "$(CORE_PYTHON)"
 
-lint: setup  ## ruff, mypy (strict on src), import-linter
+lint: setup  ## run ruff, mypy (strict on src) and import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-docs: setup  ## the pages and the API reference as one site, in build/docs; a warning is an error
+docs: setup  ## build the pages and the API reference as one site in build/docs; warnings are errors
 	@$(BIN)/python docs/site/build.py $(ARGS)
 
-wheel: setup  ## the wheel and the source archive, in dist/, checked
+wheel: setup  ## build and check the wheel and the source archive in dist/
 	@rm -rf dist build
 	@$(BIN)/python -m build --installer uv --outdir dist . >/dev/null
 	@$(BIN)/twine check --strict dist/*
 
-ui: setup  ## the MLflow UI over the store
+ui: setup  ## start the MLflow UI on the store
 	@echo "open: http://127.0.0.1:$(PORT)/#/?workflowType=machine_learning"
 	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port $(PORT) --workers 1
 
-bench: setup  ## every benchmark, quickly (ARGS= for full size)
+bench: setup  ## run every benchmark with --quick (or with other options in ARGS)
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file $(if $(ARGS),$(ARGS),--quick) || exit 1; done
 
-notebooks: setup  ## the notebooks, run, as notebooks/*.ipynb beside their text
+notebooks: setup  ## run the notebooks and save them as notebooks/*.ipynb beside their sources
 	@$(BIN)/python notebooks/run.py $(ARGS)
 
-mlproject: setup  ## MLproject and the scripts in entrypoints/, from the studies' options
+mlproject: setup  ## write MLproject and the scripts in entrypoints/ from the studies' options
 	@$(BIN)/python -m memberscope.mlproject
 
-lock: setup  ## resolve requirements.lock anew from requirements.in
+lock: setup  ## resolve the lock files anew from requirements.in and requirements-core.in
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --upgrade \
 	  --custom-compile-command "make lock" requirements.in -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --python-version 3.12 --python-platform x86_64-manylinux_2_28 --upgrade --no-emit-package memberscope \
 	  --custom-compile-command "make lock" requirements-core.in -o requirements-core.lock
 
-clean:  ## the environment and caches, not the results
+clean:  ## delete the environments and caches, but not the results
 	rm -rf $(VENV) .venv-core* dist .mypy_cache .ruff_cache .pytest_cache .hypothesis build

@@ -1,13 +1,13 @@
-"""The six attack types on the same predictions, tensorflow_privacy's engine and ours, in one go: seconds, ratio, AUCs.
+"""Compares tensorflow_privacy's engine and ours on the six attack types and the same predictions: seconds, ratio, AUCs.
 
     python benchmarks/attacks.py --predictions FILE.npz    a model's own predictions (keys of Predictions)
     python benchmarks/attacks.py                           60,000 simulated records like the case study's conv model; about ten minutes
     python benchmarks/attacks.py --quick                   3,000 simulated records, without tensorflow_privacy's forest; under a minute
 
-tensorflow_privacy scores what it drops while balancing with the last of its two models, so an offset between the two looks like membership,
-or hides it: its trained AUCs move with numpy's global seed by several hundredths. Its two quick trained attacks are therefore run over
-`--peer_seeds` seeds and their mean is shown; the slow two run once. The column "folds" is its AUC over the records that it did not drop,
-where one draw is as good as another.
+tensorflow_privacy drops records to balance the sides, and scores them with the last of its two models, so an offset between the two models
+looks like membership, or hides it: the AUCs of its trained attacks vary with numpy's global seed by several hundredths. Its two fast
+trained attacks are therefore run with `--peer_seeds` seeds, and their mean is shown; the two slow ones are run once. The column "folds" is
+its AUC over the records that it did not drop, which is not affected.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def simulated(n: int, *, seed: int = 0):
 
 
 def dropped(target, name: str, seed: int):
-    """Which of tensorflow_privacy's records, members first, it drops while balancing under this seed: (n,) bool."""
+    """Whether tensorflow_privacy drops a record, members first, while balancing with this seed: (n,) bool."""
     from tensorflow_privacy.privacy.privacy_tests.membership_inference_attack import models
 
     from memberscope import seeds, tfprivacy
@@ -57,10 +57,14 @@ def dropped(target, name: str, seed: int):
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few records, without tensorflow_privacy's forest")
-    parser.add_argument("--predictions", default="", help="an .npz with the keys of Predictions")
     parser.add_argument(
-        "--peer_seeds", type=int, default=5, help="seeds of tensorflow_privacy's lr and knn, whose mean is compared"
+        "--quick", action="store_true", help="use few records, and leave out tensorflow_privacy's random forest"
+    )
+    parser.add_argument(
+        "--predictions", default="", help="path of an .npz with the keys of Predictions; empty: simulated records"
+    )
+    parser.add_argument(
+        "--peer_seeds", type=int, default=5, help="number of seeds for tensorflow_privacy's lr and knn, whose mean is compared"
     )
     arguments = parser.parse_args()
     from memberscope import Predictions, run_audit, tfprivacy
@@ -69,12 +73,12 @@ def main() -> int:
     target = (
         Predictions.load(arguments.predictions) if arguments.predictions else simulated(3_000 if arguments.quick else 60_000)
     )
-    tfprivacy._library()  # imports are not what is measured
+    tfprivacy._library()  # so that imports are not measured
     run_audit(simulated(400), attacks="tfp")
     print(f"{target.n_member} members, {target.n_nonmember} non-members, {target.n_classes} classes, entire data set")
     peers = [name for name in SIX if not (arguments.quick and name == "trained_rf")]
     if len(peers) < len(SIX):
-        print("tensorflow_privacy's random forest is left out (--quick); the ratio is over the other five of both")
+        print("tensorflow_privacy's random forest is left out (--quick); the ratio is over the other five attacks of both")
     print(f"{'attack':20}{'tfp s':>9}{'ours s':>9}{'tfp AUC':>10}{'folds':>10}{'our AUC':>10}")
     seconds = {"tfp": 0.0, "ours": 0.0}
     behind = []
@@ -111,7 +115,7 @@ def main() -> int:
     start = time.perf_counter()
     frame = run_audit(target, attacks="tfp", slices="all").to_frame()
     whole = time.perf_counter() - start
-    print(f"ours, six attacks on {frame['slice'].nunique() - 1} slices with all figures: {whole:.1f} s (target: under 60)")
+    print(f"ours, six attacks on {frame['slice'].nunique() - 1} slices with all metrics: {whole:.1f} s (target: under 60)")
     start = time.perf_counter()
     run_audit(target, attacks="threshold", slices="all")
     print(f"ours, threshold attacks on all slices: {time.perf_counter() - start:.2f} s (target: under 3)")

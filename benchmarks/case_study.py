@@ -1,8 +1,9 @@
-"""The case study's work, the plain way and ours, in one go: seconds, peak memory, and the figures that come out.
+"""Compares a plain implementation of the case study with ours: seconds, peak memory, and the resulting metrics.
 
-The plain way is a loop of `keras.Model.fit` on float32 images with tensorflow_privacy's threshold attack by class every 2 epochs, as the
-case study's own script has it. Ours is `train_and_audit`: uint8 images until the batch, compiled epochs, the same curves and the same final
-threshold attacks on all slices. Each runs in a process of its own, so that its peak memory is its own.
+The plain implementation is a loop of `keras.Model.fit` on float32 images with tensorflow_privacy's threshold attack by class every 2
+epochs, as in the case study's own script. Ours is `train_and_audit`: images stay uint8 until a batch is made, epochs are compiled, and the
+curves and the final threshold attacks on all slices are the same. Each runs in a process of its own, so that peak memory is measured
+separately.
 
     python benchmarks/case_study.py            CIFAR-10, all of it, 40 epochs (set TFDS_DATA_DIR, or --data_dir)
     python benchmarks/case_study.py --quick    digits, fewer epochs, under a minute
@@ -41,7 +42,7 @@ def settings(arguments: argparse.Namespace) -> Any:
 
 
 def prepared_roles(config: Any) -> list[tuple[str, Any, Any]]:
-    """(setting, model config, prepared data) of the four models, the same for both ways."""
+    """(setting, model config, prepared data) of the four models, the same for both implementations."""
     from memberscope.studies import case_study, model_audit, setup
 
     data = setup.choose_classes(setup.load_data(config), config)
@@ -100,7 +101,7 @@ def ours(config: Any) -> dict[str, Any]:
     for setting, model_config, ready in prepared_roles(config):
         trainer, request = setup.trainer_for(model_config, config), setup.audit_request(config, classes=ready.data.classes)
         trained = model_audit.train_and_audit(
-            ready, trainer, request, MemoryTracker(), StopFlag(), setting=setting, asked=config
+            ready, trainer, request, MemoryTracker(), StopFlag(), setting=setting, requested=config
         )
         cell = trained.report.cell("threshold_loss").figures
         figures[setting] = {
@@ -117,7 +118,7 @@ WAYS = {"plain": plain, "ours": ours}
 
 def child(way: str, arguments: argparse.Namespace) -> None:
     config = settings(arguments)
-    import tensorflow_privacy  # noqa: F401 - imports are not what is measured
+    import tensorflow_privacy  # noqa: F401 - so that imports are not measured
 
     from memberscope.studies import (
         model_audit,  # noqa: F401 - as above
@@ -132,10 +133,10 @@ def child(way: str, arguments: argparse.Namespace) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="digits, few epochs")
-    parser.add_argument("--epochs", type=int, default=0, help="instead of 40 (12 with --quick)")
+    parser.add_argument("--quick", action="store_true", help="use digits and few epochs")
+    parser.add_argument("--epochs", type=int, default=0, help="number of epochs; 0: 40, or 12 with --quick")
     parser.add_argument("--data_dir", default="", help="folder of prepared TFDS data sets")
-    parser.add_argument("--repeat", type=int, default=1, help="take the median of so many runs of each")
+    parser.add_argument("--repeat", type=int, default=1, help="number of runs of each implementation, whose median is taken")
     parser.add_argument("--child", choices=sorted(WAYS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:

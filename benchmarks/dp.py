@@ -1,15 +1,15 @@
-"""What a private epoch costs in units of a plain one, and beside tensorflow_privacy's: the same model, records and number of steps.
+"""The time of a private epoch relative to a plain one and to tensorflow_privacy's, with the same model, records and number of steps.
 
     python benchmarks/dp.py            10,000 records (2,500 for the convolutional model); some minutes
     python benchmarks/dp.py --quick    2,000 and 500 records; under a minute
 
-Plain is `memberscope.training.keras.fit.fit`, itself quicker than `keras.Model.fit`. Ours is `fit_private`: Poisson batches,
-clipping, noise, and Adam by a fused kernel. tensorflow_privacy runs as its users run it: batches of one size through
-`keras.Model.fit`, its vectorized optimizer and its `DPModel` with fast clipping (whose batches and noise are not what an
-accountant of Poisson sampling assumes; it is timed all the same), for the dense model only: its layer registry knows no
-convolution, and a step of the convolutional model took it 0.7 s, and its vectorized optimizer 2 s, where plain training took 9
-ms. The ways take turns, each epoch is timed, epochs that trace are left out, and the least time of each counts: what it costs
-when nothing else disturbs it. Random images of CIFAR-10's shape: time does not depend on the pixels.
+The plain epoch is one of `memberscope.training.keras.fit.fit`, which is itself faster than `keras.Model.fit`. Ours is `fit_private`:
+Poisson batches, clipping, noise, and Adam by a fused kernel. tensorflow_privacy is run as its users run it: batches of one size through
+`keras.Model.fit`, with its vectorized optimizer, and with its `DPModel` with fast clipping (whose batches and noise are not those that an
+accountant of Poisson sampling assumes; it is timed all the same). It is run for the dense model only: its layer registry has no
+convolution, and a step of the convolutional model took 0.7 s with it and 2 s with its vectorized optimizer, while plain training took 9 ms.
+The implementations take turns, each epoch is timed, epochs that include tracing are left out, and the least time of each counts, as the
+time without disturbance by other work. The images are random ones of CIFAR-10's shape, since the time does not depend on the pixels.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ PLAIN_TARGETS = {"dense": 2.0, "conv": 3.0}
 BATCH, RATE, CLIP, NOISE = 50, 1e-3, 1.0, 1.1
 DEPTH, SHAPE, CLASSES = 3, (32, 32, 3), 10
 
-SHORT = ("plain", "ours, fast clipping")  # whose epochs take so little that more are needed for one that nothing disturbs
+SHORT = ("plain", "ours, fast clipping")  # their epochs are so short that more are run, for at least one without disturbance
 
 Epochs = Callable[[int], list[float]]
 
 
 def ways(architecture: str, n: int) -> dict[str, Epochs]:
-    """Each trains a fresh model for so many epochs and gives the seconds of all but the first, which traces."""
+    """Functions that train a new model for a number of epochs and return the seconds of all but the first, which includes tracing."""
     import tensorflow as tf
 
     from memberscope.models import build_model
@@ -113,7 +113,7 @@ def ways(architecture: str, n: int) -> dict[str, Epochs]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer records and rounds")
+    parser.add_argument("--quick", action="store_true", help="use fewer records and rounds")
     arguments = parser.parse_args()
     ratio = 0.0
     for architecture in ("dense", "conv"):

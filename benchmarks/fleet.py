@@ -1,17 +1,17 @@
-"""Fleets of models against a loop of `keras.Model.fit`, side by side in one run: seconds, ratio, GFLOP/s beside a plain matrix product's.
+"""Compares fleets of models with a loop of `keras.Model.fit`: seconds, ratio, and GFLOP/s compared with those of a plain matrix product.
 
     python benchmarks/fleet.py            64 MLPs, 16 dense models, 8 conv models; some five minutes
     python benchmarks/fleet.py --quick    the same 64 MLPs; the others on fewer records; under a minute on an idle machine
 
-The peer builds, compiles and fits one model after another, with nothing changed from Keras's defaults, on float32 records. Some of its
-models are timed, and the median is taken times their number: they are all alike. It runs in a process of its own, with TensorFlow's own
-threads; ours runs as `memberscope shadow` runs it, in threads that keep to a core each. The two take turns, never at once. Ours is
-`train_fleet`, all of it, without a store: tracing is counted, as it is for each of Keras's models; importing TensorFlow is not, on either
-side. The MLP is that of Shokri et al. 2017 for this data, one hidden layer of 128; `--wide` adds one of 512,256, whose products alone
-leave less to win. Ours keeps both cores busy, Keras hardly more than one: on a machine with other work to do, the ratio comes out lower.
+The peer builds, compiles and fits one model after another with Keras's defaults, on float32 records. Only some of its models are timed, and
+the median is multiplied by the number of models, which are all alike. It runs in a process of its own, with TensorFlow's own threads; ours
+runs as in `memberscope shadow`, in threads with one core each. The two take turns and never run at once. Ours is a complete `train_fleet`
+without a store. Tracing is included for both, and importing TensorFlow is not. The MLP is that of Shokri et al. 2017 for this data, with
+one hidden layer of 128 units; `--wide` adds one of 512,256, in which matrix products leave less room for improvement. Ours keeps both cores
+busy, and Keras hardly more than one: on a machine with other work, the ratio is lower.
 
 Location-30 is read from the folder in MEMBERSCOPE_ARCHIVE_DIR, CIFAR-10 from that in TFDS_DATA_DIR; without them, random records of the
-same shape take their place: the speed does not depend on values.
+same shape are used, since the speed does not depend on values.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TARGET = 15
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """So many models of a recipe, each on so many members; `timed` of Keras's are run; `target` is the ratio asked for."""
+    """A number of models of a recipe, each with a number of members; `timed` models are run with Keras; `target` is the required ratio."""
 
     name: str
     recipe: Any
@@ -84,7 +84,7 @@ def cifar() -> Any:
 
 
 def product_gflops() -> float:
-    """The machine's limit as TensorFlow reaches it: a product of two matrices of 2,048, the best of ten."""
+    """The machine's limit with TensorFlow: GFLOP/s of a product of two 2,048 x 2,048 matrices, the best of ten."""
     import tensorflow as tf
 
     side = 2_048
@@ -99,7 +99,7 @@ def product_gflops() -> float:
 
 
 def dense_flops(case: Case, data: Any) -> float:
-    """Multiplications and additions of all products: forward, by the kernels, and by the inputs of all layers but the first."""
+    """Multiplications and additions of all products: forward, for the gradients of kernels, and for those of all inputs but the first."""
     sizes = case.recipe.layer_sizes(input_shape=data.shape, classes=data.classes)
     kernels = [a * b for a, b in itertools.pairwise(sizes)]
     return 2.0 * case.models * case.recipe.epochs * case.members * (2 * sum(kernels) + sum(kernels[1:]))
@@ -112,7 +112,7 @@ def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def keras_fit(case: Case, data: Any, index: np.ndarray, seed: int) -> float:
-    """One model the plain way; its accuracy at the end."""
+    """Train one model with `keras.Model.fit`; returns its accuracy at the end."""
     from tensorflow import keras
 
     recipe = case.recipe
@@ -124,7 +124,7 @@ def keras_fit(case: Case, data: Any, index: np.ndarray, seed: int) -> float:
 
 
 def warm_up() -> Case:
-    """A small one, run on both sides first: what TensorFlow does once in a process is not what is measured."""
+    """A small case that both sides run first, so that TensorFlow's work once per process is not measured."""
     from memberscope.training.recipe import Recipe
 
     return Case(
@@ -139,7 +139,7 @@ def warm_up() -> Case:
 
 
 def peer(orders: Any) -> None:
-    """The process of Keras: answers each order (case, seed, members) with seconds and accuracy, and "limit" with GFLOP/s."""
+    """The process of Keras: it returns seconds and accuracy for each order (case, seed, members), and GFLOP/s for "limit"."""
     loaded: dict[str, Any] = {}
     keras_fit(warm_up(), location(), np.arange(100), 0)
     while (order := orders.recv()) is not None:
@@ -152,20 +152,20 @@ def peer(orders: Any) -> None:
         orders.send(seconds(lambda case=case, name=name, index=index, seed=seed: keras_fit(case, loaded[name], index, seed)))
 
 
-def asked(orders: Any, order: Any) -> Any:
+def exchange(orders: Any, order: Any) -> Any:
     orders.send(order)
     return orders.recv()
 
 
 def compare(case: Case, data: Any, limit: float, orders: Any) -> float:
-    """Run both, print a line, return the ratio."""
+    """Run both sides, print a line, and return the ratio."""
     from memberscope.training.keras.fleet import train_fleet
 
     members = [np.random.default_rng(k).permutation(len(data))[: case.members] for k in range(case.models)]
     theirs, ours, accuracies = [], [], []
     for k in range(max(case.timed, case.repeat)):  # in turns, so that a busy minute of the machine falls on both
         if k < case.timed:
-            took, accuracy = asked(orders, (case, k, members[k]))
+            took, accuracy = exchange(orders, (case, k, members[k]))
             theirs.append(took)
             accuracies.append(accuracy)
         if k < case.repeat:
@@ -190,9 +190,9 @@ def compare(case: Case, data: Any, limit: float, orders: Any) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer records for dense and conv")
+    parser.add_argument("--quick", action="store_true", help="use fewer records for dense and conv")
     parser.add_argument("--wide", action="store_true", help="also an MLP of 512,256")
-    parser.add_argument("--only", default="", help="mlp, dense or conv alone")
+    parser.add_argument("--only", default="", help="run only mlp, dense or conv")
     arguments = parser.parse_args()
     from memberscope.training.keras.fleet import train_fleet
     from memberscope.training.keras.groups import a_thread_each
@@ -220,8 +220,8 @@ def main() -> int:
     here, there = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(target=peer, args=(there,), daemon=True)
     process.start()
-    limit = asked(here, "limit")
-    print(f"a plain product of matrices: {limit:.0f} GFLOP/s")
+    limit = exchange(here, "limit")
+    print(f"a plain matrix product: {limit:.0f} GFLOP/s")
     ratio = 0.0
     for case, load in ((conv, cifar), (dense, cifar), (wide, location), (mlp, location)):
         if (case is wide and not arguments.wide) or (arguments.only and case.name != arguments.only):

@@ -1,12 +1,12 @@
-"""LiRA's scores from the same scaled logits, tensorflow_privacy's `compute_score_lira` and ours: seconds, ratio, difference.
+"""Compares tensorflow_privacy's `compute_score_lira` with ours on the same scaled logits: seconds, ratio, difference of the scores.
 
     python benchmarks/lira.py            20,000 records, 32 shadow models, 10 classes; about a minute
     python benchmarks/lira.py --quick    4,000 records; about twenty seconds, most of them TensorFlow's import
 
-Both are given means, since ours has no medians, and fit both sides, with a variance per record and with a global one. Their
-score is the negative of ours. The last line is the ratio of the two together. They run in turns in one thread each, and
-seconds are the processor's, so that what else runs on the machine does not decide; medians. What cutting the arrays into
-the lists that tensorflow_privacy asks for costs is not counted. Its default, medians, is slower and is timed once.
+Both use means, since ours has no medians, and fit both sides, with a variance per record and with a global one. Their score is the negative
+of ours. The last line is the ratio over both variances. They take turns in one thread each; seconds are processor seconds, so that other
+work on the machine has little effect, and medians over repeats are shown. The time for cutting the arrays into the lists that
+tensorflow_privacy needs is not included. Its default, medians, is slower and is timed once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ warnings.filterwarnings("ignore", category=FutureWarning)
 TARGET = 100
 TOLERANCE = 1e-9
 CLASSES = 10
-OURS = 7  # runs of ours for each of theirs: it takes milliseconds
+OURS = 7  # runs of ours for each of theirs, as ours takes only milliseconds
 
 
 def simulated(n: int, models: int, *, seed: int = 0):
@@ -59,8 +59,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=20_000)
     parser.add_argument("--models", type=int, default=32, help="shadow models, an even number")
-    parser.add_argument("--repeats", type=int, default=3, help="times that each is run")
-    parser.add_argument("--quick", action="store_true", help="4,000 records")
+    parser.add_argument("--repeats", type=int, default=3, help="number of runs of each")
+    parser.add_argument("--quick", action="store_true", help="use 4,000 records")
     arguments = parser.parse_args()
     n = 4_000 if arguments.quick else arguments.records
 
@@ -106,7 +106,7 @@ def main() -> int:
         runs = [timed(lambda name=name: registry.get(name).score(evidence, seed=0))[0] for _ in range(arguments.repeats)]
         print(f"ours, {name} from logits to scores: {np.median(runs):.3f}")
     if max(differences) > TOLERANCE:
-        print(f"the scores differ by {max(differences):.1e}; allowed is {TOLERANCE:g}")
+        print(f"the scores differ by {max(differences):.1e}; allowed: {TOLERANCE:g}")
         return 1
     print(f"lira: ratio {together[0] / together[1]:.0f} (target {TARGET})")
     return 0

@@ -3,7 +3,7 @@
     python benchmarks/settings.py            digits, forests, Location-30 (16 and 64 shadows), CIFAR-10 (16); half an hour
     python benchmarks/settings.py --quick    forests on scikit-learn's tables; under a minute
 
-Every fleet follows the half design, and eight of its models take their turn as the target. A row for each attack and number of shadows
+Every fleet has the half design, and eight of its models are the target in turn. A row for each attack and number of shadows
 gives the mean AUC / TPR at FPR 0.01 over the targets for
 
 - the fixed settings that were the default before (RMIA: temperature 1, a 0.3; LiRA: no smoothing, variance by the number of shadows);
@@ -172,17 +172,17 @@ def estimators(name: str, x, y, make: Callable, *, members: int, outside: int, s
     records, others = order[: 2 * members], order[2 * members : 2 * members + outside]
     first = rng.random((shadows // 2 + 1, 2 * members)) < 0.5
     member = np.stack([first, ~first], axis=1).reshape(shadows + 2, -1)
-    said, beyond = [], []
+    on_records, on_population = [], []
     for k, chosen in enumerate(member):
         model = make(k).fit(x[records[chosen]], y[records[chosen]])
-        for part, into in ((records, said), (others, beyond)):
+        for part, into in ((records, on_records), (others, on_population)):
             full = np.zeros((len(part), int(y.max()) + 1))
             full[:, model.classes_] = model.predict_proba(x[part])
             into.append(full)
     return Fleet(
         name=name,
-        scores=np.array(said),
-        outside=np.array(beyond),
+        scores=np.array(on_records),
+        outside=np.array(on_population),
         labels=y[records],
         theirs=y[others],
         member=member,
@@ -253,11 +253,11 @@ def network(name: str, seed: int, **settings: object) -> Fleet:
     data = setup.with_noise(data, config, {"records": plan.records, "population": plan.population}, seed=seed)
     members = [plan.members(k) for k in range(plan.n_models)]
     fleet = setup.train_fleet(trainer, data, members, shadow.model_seeds(plan, seed), config, StopFlag())
-    said, beyond = fleet.outputs(data.x[plan.records]), fleet.outputs(data.x[plan.population])
+    on_records, on_population = fleet.outputs(data.x[plan.records]), fleet.outputs(data.x[plan.population])
     return Fleet(
         name=name,
-        scores=said,
-        outside=beyond,
+        scores=on_records,
+        outside=on_population,
         labels=data.y[plan.records],
         theirs=data.y[plan.population],
         member=plan.member,
@@ -300,9 +300,9 @@ def rows_of(fleet: Fleet) -> Iterator[tuple[str, int, np.ndarray, np.ndarray, np
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="forests alone")
+    parser.add_argument("--quick", action="store_true", help="use only the forests")
     parser.add_argument("--seed", type=int, default=0, help="seed of the fleets")
-    parser.add_argument("--only", default="", help="fleets whose names begin so, such as location30")
+    parser.add_argument("--only", default="", help="use only fleets whose names start with this, such as location30")
     arguments = parser.parse_args()
     print(
         "| fleet | attack | shadows | before | default | best public setting | which |\n| --- | --- | --- | --- | --- | --- | --- |"

@@ -1,11 +1,11 @@
-"""Trials an hour: a sweep against the same grid as a shell loop of `mlflow run . -e train`, in one go, each from start to end.
+"""Compares trials per hour of a sweep and of a shell loop of `mlflow run . -e train` over the same grid, each from start to end.
 
-Both train dense models of several widths for several seeds on the same sizes, audit each by the loss threshold, and keep the same run:
-params, metrics, tables, ROC figure, model. The loop pays a start of Python, TensorFlow and MLflow a model; the sweep starts once, has a
-worker a core, and trains the seeds of a width together.
+Both train dense models of several widths for several seeds on the same sizes, audit each by the loss threshold, and log the same run:
+params, metrics, tables, ROC figure, model. The loop starts Python, TensorFlow and MLflow for each model; the sweep starts once, has one
+worker per core, and trains the seeds of a width together.
 
-    python benchmarks/sweep.py            digits, and Location-30 where its archive is (--archive_dir, MEMBERSCOPE_ARCHIVE_DIR): minutes
-    python benchmarks/sweep.py --quick    digits, few trials, the loop's rate from two of them, under a minute
+    python benchmarks/sweep.py            digits, and Location-30 if --archive_dir or MEMBERSCOPE_ARCHIVE_DIR has its archive; minutes
+    python benchmarks/sweep.py --quick    digits, few trials, two of them for the loop's rate, under a minute
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def environment(store: Path, archive_dir: str) -> dict[str, str]:
 
 
 def project(entry: str, values: dict[str, Any], store: Path, archive_dir: str) -> None:
-    """One `mlflow run`; what it says is shown if it fails."""
+    """Run `mlflow run`; its output is shown if it fails."""
     command = [shutil.which("mlflow", path=environment(store, "")["PATH"]) or "mlflow", "run", str(ROOT), "-e", entry]
     command += ["--env-manager", "local", "--experiment-name", "benchmark"]
     for name, value in values.items():
@@ -49,7 +49,7 @@ def project(entry: str, values: dict[str, Any], store: Path, archive_dir: str) -
 
 
 def loop(dataset: str, trials: list[tuple[int, int]], common: dict[str, Any], archive_dir: str) -> float:
-    """Seconds a trial of the shell loop."""
+    """Seconds per trial of the shell loop."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         for width, seed in trials:
@@ -59,7 +59,7 @@ def loop(dataset: str, trials: list[tuple[int, int]], common: dict[str, Any], ar
 
 
 def sweep(dataset: str, seeds: int, common: dict[str, Any], archive_dir: str) -> tuple[float, float, int]:
-    """Seconds a trial of the sweep, MLflow's share of the workers' time, and how many trials there were."""
+    """Seconds per trial of the sweep, MLflow's share of the workers' time, and the number of trials."""
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder)
         values = {
@@ -76,7 +76,7 @@ def sweep(dataset: str, seeds: int, common: dict[str, Any], archive_dir: str) ->
 
 
 def shares(store: Path) -> tuple[float, float, int]:
-    """Seconds that trials spent on their runs, and on training, and how many runs there are."""
+    """Seconds that trials spent on logging and on training, and the number of runs."""
     import mlflow
 
     client = mlflow.MlflowClient(f"sqlite:///{store}/mlflow.db")
@@ -92,12 +92,12 @@ def shares(store: Path) -> tuple[float, float, int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="digits alone, few trials, the loop's rate from two of them")
-    parser.add_argument("--seeds", type=int, default=5, help="of each width")
+    parser.add_argument("--quick", action="store_true", help="use only digits and few trials, two of them for the loop's rate")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds for each width")
     parser.add_argument(
         "--archive_dir", default=os.environ.get("MEMBERSCOPE_ARCHIVE_DIR", ""), help="folder with Location-30's archive"
     )
-    parser.add_argument("--only", default="", choices=("", "digits", "location30"), help="one of them alone")
+    parser.add_argument("--only", default="", choices=("", "digits", "location30"), help="use only this data set")
     arguments = parser.parse_args()
     common = {"epochs": EPOCHS, "batch_size": 50, "depth": 3, "attacks": "threshold_loss"}
     sets = ["digits"] if arguments.quick or not arguments.archive_dir else ["digits", "location30"]

@@ -1,13 +1,13 @@
-"""Hill climbing, thousands of climbs at once, against the same algorithm run record by record: records a second, in one process.
+"""Compares thousands of hill climbs at once with the same algorithm run record by record, in one process: records per second.
 
     python benchmarks/synthesis.py            5,000 records of 30 classes; about two minutes
     python benchmarks/synthesis.py --quick    fewer for the peer; under a minute
 
 The data is like Location-30 (446 bits, 30 classes, an eighth of the bits set), simulated so that nothing needs to be downloaded. The target
 is a Keras model with Shokri et al.'s hidden layer (128 units, tanh) trained on 1,000 records. Ours and the peer call the same compiled
-`tf.function` with a free number of rows and get numpy arrays back: the fastest call of one record that Keras offers (`model.predict`, which
-public implementations use, takes many times as long, is shown beside it). The peer is the published algorithm, one query of one
-record a step, in plain numpy, with the same parameters; it climbs for as many classes as often as ours does.
+`tf.function` with a variable number of rows and get numpy arrays back, which is the fastest call for one record that Keras offers
+(`model.predict`, which public implementations use, takes many times as long and is shown for comparison). The peer is the published
+algorithm in plain numpy, with one query of one record per step and the same parameters; its classes are in the same proportions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BITS, CLASSES, MEMBERS = 446, 30, 1_000
 
 
 def simulated(n: int, rng: np.random.Generator):
-    """Bits drawn around 30 prototypes that have much in common, so that the classes overlap."""
+    """Bits drawn around 30 similar prototypes, so that the classes overlap."""
     prototypes = 0.8 * rng.beta(0.25, 1.8, size=BITS) + 0.2 * rng.beta(0.25, 1.8, size=(CLASSES, BITS))
     y = np.arange(n) % CLASSES
     return (rng.random((n, BITS)) < prototypes[y]).astype(np.float32), y
@@ -80,8 +80,8 @@ def one_record(query, c: int, config, rng: np.random.Generator):
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer records for the peer")
-    parser.add_argument("--records", type=int, default=5_000, help="records for ours")
+    parser.add_argument("--quick", action="store_true", help="use fewer records for the peer")
+    parser.add_argument("--records", type=int, default=5_000, help="number of records for ours")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     from memberscope.synthesis.hill_climb import HillClimb, HillClimbConfig
@@ -89,7 +89,7 @@ def main() -> int:
     model, query = trained_target(arguments.seed)
     config = HillClimbConfig(kind="binary", classes=CLASSES, records=arguments.records, k_max=BITS // 2, iter_max=2_000)
     for rows in (1, arguments.records):
-        query(np.zeros((rows, BITS), np.float32))  # tracing is not what is measured
+        query(np.zeros((rows, BITS), np.float32))  # so that tracing is not measured
     rng, ours, peer = np.random.default_rng(arguments.seed), [], []
     peer_records = (6 if arguments.quick else 10) * CLASSES
     for turn in range(1 if arguments.quick else 3):  # in turns, so that a busy machine slows both
@@ -98,7 +98,9 @@ def main() -> int:
         ours.append((time.perf_counter() - start, len(found.y), found.queries))
         start = time.perf_counter()
         results = [one_record(query, c % CLASSES, config, rng) for c in range(peer_records)]
-        peer.append((time.perf_counter() - start, sum(x is not None for x, _ in results), sum(asked for _, asked in results)))
+        peer.append(
+            (time.perf_counter() - start, sum(x is not None for x, _ in results), sum(queries for _, queries in results))
+        )
         assert found.complete, found.rows()
     print(f"{'':34}{'records':>9}{'seconds':>9}{'records/s':>11}{'queries/s':>11}{'queries/record':>16}")
     speeds = []

@@ -1,9 +1,9 @@
-"""What an audit costs as a function of its size, measured and fitted: the table in docs/scale.md. About two minutes of one core.
+"""Measures and fits the cost of an audit as a function of its size, for the table in docs/scale.md. It takes about two minutes of one core.
 
 python docs/scale.py
 
-Costs are processor seconds, so that other work on the machine moves them little. A line, a + b x, is fitted by least squares to each
-series; its largest miss is printed beside it.
+Costs are processor seconds, so that other work on the machine has little effect. A line, a + b x, is fitted to each series by least
+squares, and its largest relative deviation is printed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ POPULATION = 2_000
 
 
 def predictions(records: int, *, classes: int = CLASSES) -> Predictions:
-    """What a leaking model might say: labels a little clearer on members."""
+    """Outputs like those of a leaking model: the logit of the label is larger on members."""
     rng = np.random.default_rng(0)
     labels, member = rng.integers(0, classes, records), np.arange(records) < records // 2
     logits = rng.normal(size=(records, classes)).astype(np.float32)
@@ -33,7 +33,7 @@ def predictions(records: int, *, classes: int = CLASSES) -> Predictions:
 
 
 def with_shadows(records: int, shadows: int) -> Evidence:
-    """The same target beside shadows of which each saw half of the records."""
+    """The same target with shadows, each of which was trained on half of the records."""
     target, rng = predictions(records), np.random.default_rng(1)
     half = np.argsort(rng.random((shadows // 2, records)), axis=1) < records // 2
     member = np.concatenate([half, ~half])
@@ -50,7 +50,7 @@ def with_shadows(records: int, shadows: int) -> Evidence:
 
 
 def seconds(call: Callable[[], AuditReport]) -> float:
-    """Processor seconds of an audit; an attack that was skipped would cost nothing, and is an error here."""
+    """Processor seconds of an audit; RuntimeError if an attack was skipped, since it would cost nothing."""
     start = time.process_time()
     report = call()
     spent = time.process_time() - start
@@ -60,20 +60,20 @@ def seconds(call: Callable[[], AuditReport]) -> float:
     return spent
 
 
-def fit(what: str, unit: str, sizes: Sequence[int], found: Sequence[float]) -> None:
-    """Print a series and its line."""
+def fit(name: str, unit: str, sizes: Sequence[int], found: Sequence[float]) -> None:
+    """Print a series and its fitted line."""
     slope, constant = np.polyfit(sizes, found, 1)
-    miss = max(abs(constant + slope * size - cost) / cost for size, cost in zip(sizes, found, strict=True))
+    deviation = max(abs(constant + slope * size - cost) / cost for size, cost in zip(sizes, found, strict=True))
     series = ", ".join(f"{size:,}: {cost:.2f}" for size, cost in zip(sizes, found, strict=True))
-    print(f"| {what} | {series} | {constant:.2f} + {slope * 1e5:.2f} per 100,000 {unit} | {miss:.0%} |", flush=True)
+    print(f"| {name} | {series} | {constant:.2f} + {slope * 1e5:.2f} per 100,000 {unit} | {deviation:.0%} |", flush=True)
 
 
 def main() -> None:
-    """Measure all series."""
+    """Measure and fit all series."""
     run_audit(predictions(2_000), attacks="tfp", slices=("entire",))  # imports are not counted
     run_audit(with_shadows(500, 4), attacks="lira_online,rmia_online", slices=("entire",))
     print("| what | measured, processor s | fit, s | largest miss |\n| --- | --- | --- | --- |")
-    sizes = (60_000, 120_000, 240_000)  # trained attacks learn from at most 20,000 records: from here on only scoring grows
+    sizes = (60_000, 120_000, 240_000)  # trained attacks are fitted on at most 20,000 records: with more, only scoring grows
     for attacks in ("threshold_loss", "trained_lr", "trained_mlp", "trained_rf", "trained_knn"):
         found = [
             seconds(lambda n=n, attacks=attacks: run_audit(predictions(n), attacks=attacks, slices=("entire",))) for n in sizes

@@ -1,7 +1,7 @@
-"""Puts the code beside these scripts first, here and in processes started from here.
+"""Makes the entry points, and processes that they start, use the code of their own checkout.
 
-``mlflow run`` keeps one environment for each content of conda.yaml, and the project is installed there in place, from the checkout that
-made it: without this, a second checkout would run the first one's code, or none once the first is gone.
+``mlflow run`` keeps one environment for each content of conda.yaml, in which the project is an editable install of the checkout that
+created the environment. Without this module, a second checkout would run the code of the first, or fail once the first is deleted.
 """
 
 import os

@@ -111,7 +111,7 @@ plots.leakage_figure(history, title="The loss threshold, epoch by epoch")
 #   outsider could carry out. [The second notebook](02_outside_attacker.py) is about outsiders.
 #
 # The results of different attacks answer different questions and should not be compared with each other: see [how to read the
-# results](../docs/reading_the_figures.md).
+# results](../docs/reading_the_results.md).
 
 # %%
 run.artifacts["attacks.json"]

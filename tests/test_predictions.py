@@ -200,7 +200,7 @@ def test_foreign_and_damaged_files_are_refused(arrays: dict[str, Any], tmp_path:
     path.write_bytes(whole[:200] + bytes([whole[200] ^ 255]) + whole[201:])
     _refused(path, "truncated or damaged")
     path.write_bytes(pickle.dumps(arrays))
-    _refused(path, "a pickle; allowed is an .npz file")
+    _refused(path, "a pickle; allowed: an .npz file")
     path.write_bytes(b"not an archive")
     _refused(path, "not an .npz")
     with open(path, "wb") as file:

@@ -1,9 +1,9 @@
-"""The documentation as one site: the pages as they are, and an API reference from the docstrings. ``make docs`` runs it.
+"""Builds the documentation as one site: the pages, and an API reference from the docstrings. ``make docs`` runs it.
 
 python docs/site/build.py [--out build/docs]
 
-The pages are staged as they lie in the checkout, so that one link serves a reader of the Markdown and a reader of the site. The pages of
-the reference are written by walking the package; no list of modules is kept. Every warning of Sphinx is an error.
+The pages are staged in the same folders as in the checkout, so that their links work for readers of the Markdown and of the site. The pages
+of the reference are written by walking the package, so there is no list of modules to keep. Every warning of Sphinx is an error.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ CHANGELOG
 
 
 def stage(source: Path) -> None:
-    """Fill the empty folder `source` with all that Sphinx reads: the pages, what they link to, and the reference's pages."""
+    """Fill the empty folder `source` with everything that Sphinx reads: the pages, the files they link to, and the reference."""
     for name in TOP:
         shutil.copy2(ROOT / name, source / name)
     for name in FOLDERS:
@@ -99,7 +99,7 @@ def _file(name: str) -> Path:
 
 
 def _pages(package: str) -> Iterator[str]:
-    """What has a page of its own: each package, and each module beside `memberscope.audit` at the top."""
+    """The names that have pages of their own: each package, and each module at the top level."""
     for name in _children(package):
         if _is_package(name):
             yield name
@@ -134,7 +134,7 @@ def _page(name: str) -> str:
 
 
 def _automodule(name: str) -> list[str]:
-    return [f".. automodule:: {name}", "   :ignore-module-all:", ""]  # what it defines, not what it re-exports
+    return [f".. automodule:: {name}", "   :ignore-module-all:", ""]  # the names that it defines, not those that it re-exports
 
 
 def _link(module: ModuleType, name: str) -> str:

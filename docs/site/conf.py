@@ -1,4 +1,4 @@
-"""Sphinx's settings for the documentation site; `make docs` calls it by `docs/site/build.py`, which stages the pages beside it."""
+"""Sphinx's settings for the documentation site, which `docs/site/build.py` builds (`make docs`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ html_title = f"memberscope {__version__}"
 html_copy_source = False
 html_show_sphinx = False
 
-# `name` in a docstring is a link where it names something of the package, and code elsewhere
+# `name` in a docstring is a link if it names something in the package, and code otherwise
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -1,8 +1,8 @@
-"""A Sphinx extension: names in docstrings and annotations mean what they mean in the module that they stand in.
+"""A Sphinx extension that resolves names in docstrings and annotations as in the module in which they are written.
 
-Sphinx itself links a bare name to any class of that name in the package, and complains where there are two. Here a name is looked up among
-the module's own imports, those for type checkers included. A full name of the package that has no entry of its own (a constant, a type
-alias, a name that a package re-exports) must at least exist; if it does not, `nitpicky` reports it.
+Sphinx itself links a bare name to any class of that name in the package, and warns if there are two. This extension looks a name up in the
+module's own imports, including those for type checkers. A full name in the package that has no entry of its own (a constant, a type alias,
+a name that a package re-exports) must at least exist; if it does not, `nitpicky` reports it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _by_module(app: Sphinx, doctree: nodes.document) -> None:
         if node.get("refdomain") == "py" and module and str(module).startswith(PACKAGE):
             name, *rest = node["reftarget"].split(".")
             if name != PACKAGE:
-                node.attributes.pop("refspecific", None)  # its presence asks for any class of that name
+                node.attributes.pop("refspecific", None)  # if present, any class of that name is linked
                 node["reftarget"] = ".".join([_imports(module).get(name, name), *rest])
 
 

@@ -1,4 +1,4 @@
-"""A thread that works beside a block of code."""
+"""A thread that runs in the background of a block of code."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Self
 
 
 class Background(ABC):
-    """Context in which a daemon thread runs `_run`, which returns soon after `_ended` is set; leaving the context waits for it."""
+    """Context in which a daemon thread runs `_run`, which returns soon after `_ended` is set; leaving the context waits for the thread."""
 
     def __init__(self) -> None:
-        """Create it; the thread starts when the context is entered."""
+        """Create the thread; it starts when the context is entered."""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -22,7 +22,7 @@ class Background(ABC):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """End the thread."""
+        """Tell the thread to end, and wait for it."""
         self._ended.set()
         self._thread.join()
 

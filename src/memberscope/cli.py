@@ -1,7 +1,8 @@
-"""The command line: parse, call the study, map errors to exit codes.
+"""The command line: it parses the options, calls the study and maps errors to exit codes.
 
-``memberscope STUDY --option value`` does what ``mlflow run . -e STUDY -P option=value`` does, with true exit codes: 0 done, 1 an error of
-ours, 2 a mistake that the user can mend (one line says which), 3 a gate that tripped, 4 one that cannot decide, 130 interrupted.
+``memberscope STUDY --option value`` does the same as ``mlflow run . -e STUDY -P option=value``, but with meaningful exit codes: 0 for
+success, 1 for an error of ours, 2 for a mistake that the user can correct (the one line of the error names it), 3 for a gate that
+tripped, 4 for an undecided gate, 130 for an interrupted run.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from memberscope.config import Config, written
+from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.errors import GateError, Interrupted, UserError, nearest
 from memberscope.installed import absence_told, require
 from memberscope.plugins import GROUPS, told
 
-LOGGING = ("mlflow", "sqlalchemy", "psutil", "matplotlib")  # what every study needs, for its runs in MLflow and their figures
+LOGGING = ("mlflow", "sqlalchemy", "psutil", "matplotlib")  # every study needs these, for its MLflow runs and their figures
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """An entry point: its module, where in `memberscope.config` its configuration is, what it does, and the libraries it needs."""
+    """An entry point: its module, the place of its configuration in `memberscope.config`, a description, and the libraries it needs."""
 
     module: str
     config: str
@@ -37,7 +39,7 @@ class Study:
     needs: tuple[str, ...] = ()
 
     def configuration(self) -> type[Config]:
-        """Its configuration's class."""
+        """The class of its configuration."""
         module, _, name = self.config.partition(".")
         found: type[Config] = getattr(importlib.import_module(f"memberscope.config.{module}"), name)
         return found
@@ -47,68 +49,69 @@ STUDIES = {
     "main": Study(
         module="memberscope.studies.case_study",
         config="training.CaseStudyConfig",
-        about="the case study: conv against dense, deep against shallow, all classes against few, over seeds",
+        about="the case study over several seeds: conv against dense, deep against shallow, all classes against few",
         needs=("tensorflow",),
     ),
     "attack": Study(
         module="memberscope.studies.attack",
         config="audits.AttackStudyConfig",
-        about="audit what any model said of members and non-members, from a file",
+        about="audit any model's outputs for members and non-members, read from a file",
     ),
     "mitigate": Study(
         module="memberscope.studies.mitigate.study",
         config="mitigation.MitigateConfig",
-        about="what each defence buys and costs, at release and in training, against an attacker who knows of it",
+        about="what each mitigation, at release or in training, gains in privacy and costs in utility, against an attacker who knows of it",
         needs=("tensorflow", "dp_accounting"),
     ),
     "audit": Study(
         module="memberscope.studies.audit",
         config="audits.AuditModelConfig",
-        about="audit any model that MLflow can load, on files of its members and of non-members",
+        about="audit any model that MLflow can load, on a file of its members and a file of non-members",
     ),
     "report": Study(
         module="memberscope.studies.report",
         config="audits.ReportStudyConfig",
-        about="one self-contained HTML page from one run or several, compared where their records are the same",
+        about="write one self-contained HTML page on one run or several; runs on the same records are compared",
     ),
     "shadow": Study(
         module="memberscope.studies.shadow.study",
         config="outside.ShadowStudyConfig",
-        about="shadow models: train a fleet, attack several of its models with the others, audit one with every attack",
+        about="train a fleet of shadow models, attack several of them in turn with the others, audit one with every attack",
         needs=("tensorflow",),
     ),
     "synthesize": Study(
         module="memberscope.studies.synthesize.study",
         config="outside.SynthesizeConfig",
-        about="shadow data from the model itself: climb, GAN and baselines, and how well their shadows transfer",
+        about="make shadow data from the model itself (climb, GAN, baselines), and measure how well their shadows transfer",
         needs=("tensorflow",),
     ),
     "sweep": Study(
         module="memberscope.studies.sweep.study",
         config="training.SweepStudyConfig",
-        about="hyperparameters against privacy: a grid under controls, or a search, over seeds and workers, with its verdicts",
+        about="how hyperparameters affect privacy: a grid under controls with verdicts, or a search, over seeds and parallel workers",
         needs=("tensorflow", "dp_accounting", "optuna"),
     ),
     "train": Study(
         module="memberscope.studies.train",
         config="training.TrainStudyConfig",
-        about="one model, trained and audited",
+        about="train one model and audit it",
         needs=("tensorflow",),
     ),
 }
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, with exit code 2 from `run_study`."""
+    """A parser that raises UserError, so that `run_study` prints one line and returns exit code 2."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see --help")
 
 
 def parser_for(name: str, *, listing: bool = True) -> argparse.ArgumentParser:
-    """The options of a study: one a field of its configuration, all text (the configuration checks them), and ``--verbose``.
+    """The parser of a study: one option for each field of its configuration, and ``--verbose``.
 
-    Former names of options are known too, and not shown. With `listing`, the help names what other packages offer.
+    Values are text, which the configuration checks. Former names of options are accepted but not shown. If `listing`, the help also
+    names the plug-ins of other packages.
     """
     study = STUDIES[name]
     config = study.configuration()
@@ -118,7 +121,11 @@ def parser_for(name: str, *, listing: bool = True) -> argparse.ArgumentParser:
         text = item.metadata["help"].replace("%", "%%")
         default = written(item.default)
         shown = default if default != "" else "empty"
-        others = told(item.metadata["plugins"]).replace("%", "%%") if item.metadata["plugins"] and listing else ""
+        others = (
+            told(item.metadata["plugins"], taken=(BUILT_IN_TRAINER,)).replace("%", "%%")
+            if item.metadata["plugins"] and listing
+            else ""
+        )
         text += f"; from other packages: {others}" if others else ""
         parser.add_argument(f"--{item.name}", default=default, metavar="VALUE", help=f"{text} [{allowed}; default: {shown}]")
         for former in item.metadata["formerly"]:
@@ -128,10 +135,10 @@ def parser_for(name: str, *, listing: bool = True) -> argparse.ArgumentParser:
 
 
 def parse(name: str, arguments: Sequence[str]) -> tuple[Any, bool]:
-    """The study's configuration, and whether to be verbose.
+    """The study's configuration, and whether ``--verbose`` was given.
 
     Raises:
-        UserError: an unknown option (with the nearest), or a value that is not allowed.
+        UserError: an unknown option (the message suggests the nearest), or a value that is not allowed.
     """
     parser = parser_for(name, listing=any(word in ("-h", "--help") for word in arguments))
     values, unknown = parser.parse_known_args(list(arguments))
@@ -149,12 +156,12 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[Any, bool]:
                 f"memberscope: note: {former} is now {current}; the old name works in this version", file=sys.stderr, flush=True
             )
             if str(given[current]) == str(written(config.__dataclass_fields__[current].default)):
-                del given[current]  # mlflow run passes the new name's default along with an old name that was given
+                del given[current]  # mlflow run passes the default of the new name along with the old name
     return config.from_mapping(given), verbose
 
 
 def run_study(name: str, arguments: Sequence[str]) -> int:
-    """Parse, run and report a study; the exit code."""
+    """Parse the options, run the study and print its result; returns the exit code."""
     verbose = "--verbose" in arguments
     try:
         return _run(name, arguments)
@@ -183,7 +190,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
 
     _quiet_libraries()
     with absence_told(name), StopFlag() as stop:
-        if os.environ.get("MLFLOW_RUN_ID"):  # mlflow run made the run: even a wrong option must end it FAILED
+        if os.environ.get("MLFLOW_RUN_ID"):  # mlflow run has made the run, so even a wrong option must end it FAILED
             require(*LOGGING, by=name)
             from memberscope.mlflow_adapter.owner import Watch
             from memberscope.mlflow_adapter.session import open_session
@@ -202,8 +209,11 @@ def _run(name: str, arguments: Sequence[str]) -> int:
 
 
 def _require_libraries(name: str, config: Any) -> None:
-    """Raise UserError unless all is installed that the study needs with these options."""
-    require(*LOGGING, *STUDIES[name].needs, by=name)
+    """Raise UserError unless everything is installed that the study needs with these options."""
+    built_in = (
+        getattr(config, "trainer", BUILT_IN_TRAINER) == BUILT_IN_TRAINER
+    )  # another package's trainer checks for its own libraries
+    require(*LOGGING, *(module for module in STUDIES[name].needs if built_in or module != "tensorflow"), by=name)
     if getattr(config, "engine", "") == "tfp":
         require("tensorflow", "tensorflow_privacy", by="engine=tfp", instead="engine=fast")
     if getattr(config, "scheduler", ""):
@@ -226,21 +236,21 @@ def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
 
 
 def _server(store: str) -> str:
-    """What starts a server over the store: the Makefile's own word where it lies beside it."""
-    beside = os.path.dirname(store)
+    """The command that starts a server on the store: ``make ui`` if the store lies in a checkout."""
+    folder = os.path.dirname(store)
     if os.path.basename(store) == "mlflow.db" and all(
-        os.path.isfile(os.path.join(beside, name)) for name in ("Makefile", "MLproject")
+        os.path.isfile(os.path.join(folder, name)) for name in ("Makefile", "MLproject")
     ):
         return "make ui"
     return (
         f"mlflow ui --backend-store-uri {shlex.quote('sqlite:///' + store)}"
         if os.path.isfile(store)
-        else "mlflow ui over that store"
+        else "mlflow ui on that store"
     )
 
 
 def _run_name(name: str, values: dict[str, Any]) -> str:
-    """The parent run's name: the entry point, and what it is about."""
+    """The parent run's name: the entry point, then its grid or data set, and its model."""
     parts = ["case-study" if name == "main" else name]
     if values.get("space"):
         values = {**values, "grid": os.path.splitext(os.path.basename(values["space"]))[0]}
@@ -253,22 +263,22 @@ def _run_name(name: str, values: dict[str, Any]) -> str:
 
 
 def _quiet_libraries() -> None:
-    """TensorFlow's start-up lines, and one warning of a Google client library about Python 3.11, say nothing to our users."""
+    """Silence TensorFlow's start-up lines, and a Google client library's warning about Python 3.11: they are of no use to our users."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*Google will stop supporting.*")
     os.environ.setdefault("PYTHONWARNINGS", "ignore:You are using a Python version:FutureWarning")  # in worker processes
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of each program that is traced anew
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns about each retraced program
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """``memberscope STUDY --option value``."""
+    """Run ``memberscope STUDY --option value``; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: memberscope STUDY [--option value ...]\n\nstudies:")
         for name, study in STUDIES.items():
             print(f"  {name:10} {study.about}")
         for group in GROUPS:
-            if others := told(group):
+            if others := told(group, taken=(BUILT_IN_TRAINER,)):
                 print(f"\n{group.removeprefix('memberscope.')} of other packages: {others}")
         print("\nmemberscope STUDY --help lists a study's options.")
         return 0 if arguments else 2

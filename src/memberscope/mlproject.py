@@ -1,7 +1,7 @@
-"""MLproject and the entry points' scripts, written from the studies and their configurations: ``python -m memberscope.mlproject``.
+"""Writes MLproject and the entry points' scripts from the studies and their configurations: ``python -m memberscope.mlproject``.
 
-``make mlproject`` runs it in a checkout. Every parameter is text: MLflow itself checks only ``path`` and ``uri``; each study checks its
-own options and answers with one line.
+``make mlproject`` runs it in a checkout. Every parameter is text: MLflow itself checks only the types ``path`` and ``uri``; each study
+checks its own options and reports a mistake in one line.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ if __name__ == "__main__":
 
 
 def project() -> str:
-    """The text of MLproject: an entry point a study, a parameter an option."""
+    """The text of MLproject: an entry point for each study, with a parameter for each option."""
     return HEAD + "".join(entry(name, study) for name, study in STUDIES.items())
 
 
 def entry(name: str, study: Study) -> str:
-    """One entry point: its parameters with their defaults, and the command that passes every one on."""
+    """One entry point: its parameters with their defaults, and the command that passes all of them on."""
     options = {item.name: item.default for item in dataclasses.fields(study.configuration())}
     lines = [f"  {name}:", "    parameters:"]
     lines += [
@@ -56,18 +56,20 @@ def entry(name: str, study: Study) -> str:
 
 
 def files() -> dict[str, str]:
-    """Path in a checkout -> text: MLproject, and a script for each entry point."""
+    """Path in a checkout -> text, for MLproject and the script of each entry point."""
     return {"MLproject": project()} | {f"entrypoints/{name}.py": SCRIPT.format(name=name) for name in STUDIES}
 
 
 def write(checkout: Path) -> list[str]:
-    """Bring a checkout's files up to date, and remove scripts of studies that there are no longer; the paths that changed.
+    """Bring a checkout's files up to date and remove scripts of studies that no longer exist; returns the paths that changed.
 
     Raises:
-        UserError: the folder is no checkout.
+        UserError: the folder is not a checkout.
     """
     if not (checkout / "entrypoints" / "_checkout.py").is_file():
-        raise UserError(f"mlproject: {checkout} is no checkout of memberscope; allowed: a folder with entrypoints/_checkout.py")
+        raise UserError(
+            f"mlproject: {checkout} is not a checkout of memberscope; allowed: a folder with entrypoints/_checkout.py"
+        )
     wanted = files()
     changed = []
     for path, text in wanted.items():
@@ -83,7 +85,7 @@ def write(checkout: Path) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """``python -m memberscope.mlproject [CHECKOUT]``: write what differs, and say which files that was."""
+    """``python -m memberscope.mlproject [CHECKOUT]``: write the files that differ, and list them."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         changed = write(Path(words[0] if words else "."))

@@ -1,4 +1,4 @@
-"""The architectures, by name and depth."""
+"""The built-in architectures, chosen by name and depth."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KERNEL = 3  # a conv unit: 3x3 filters without padding, then 2x2 max pooling
 
 
 def largest_depth(architecture: str, input_shape: tuple[int, ...]) -> int | None:
-    """The largest depth that an input can carry: conv units shrink it until nothing is left; None means no limit."""
+    """The largest depth that an input of this shape allows: each conv unit shrinks it; None means no limit."""
     if architecture != "conv":
         return None
     side, depth = min(input_shape[:2]), 0
@@ -28,8 +28,8 @@ def largest_depth(architecture: str, input_shape: tuple[int, ...]) -> int | None
 
 
 def check_model(architecture: str, *, depth: int, input_shape: tuple[int, ...], widths: Sequence[int] = ()) -> None:
-    """Raise UserError for an unknown architecture, a depth that the input cannot carry (naming the largest that it can), or widths
-    of anything but an mlp.
+    """Raise UserError for an unknown architecture, a depth that the input does not allow (the message names the largest), or `widths`
+    for anything but an mlp.
     """
     if architecture not in ARCHITECTURES:
         raise UserError(
@@ -42,7 +42,9 @@ def check_model(architecture: str, *, depth: int, input_shape: tuple[int, ...], 
             + (hint if len(input_shape) == 2 else "")
         )
     if widths and architecture != "mlp":
-        raise UserError(f"widths={','.join(map(str, widths))}: of an mlp only, and model={architecture}; allowed here: nothing")
+        raise UserError(
+            f"widths={','.join(map(str, widths))}: only an mlp takes widths, but model={architecture}; allowed here: nothing"
+        )
     most = largest_depth(architecture, input_shape)
     if depth < 1 or (most is not None and depth > most):
         size = "x".join(str(side) for side in input_shape)
@@ -54,7 +56,7 @@ def check_model(architecture: str, *, depth: int, input_shape: tuple[int, ...], 
 
 
 def hidden_widths(architecture: str, *, depth: int, width: int, widths: Sequence[int] = ()) -> tuple[int, ...]:
-    """Units of each dense hidden layer: one of a conv model, depth + 1 of a dense one, depth (or `widths`) of an mlp."""
+    """Units of each dense hidden layer: a conv model has one such layer, a dense model depth + 1, an mlp depth (or those of `widths`)."""
     if architecture == "mlp":
         return tuple(widths) or (width,) * depth
     return (width,) * (1 if architecture == "conv" else depth + 1)
@@ -76,7 +78,8 @@ def build_model(
 
     ``conv``: `depth` units of a 3x3 convolution and 2x2 max pooling, then one dense layer. ``dense``: `depth` + 1 dense layers, since
     conv ends in one too (the case study's convention, kept so that parameter counts agree: 28,298 for conv 3 on 32x32x3 and ten classes,
-    209,802 for dense 3, 222,282 for dense 6). ``mlp``, for tables: `depth` hidden layers of `width` units, or one a number in `widths`.
+    209,802 for dense 3, 222,282 for dense 6). ``mlp``, for tables: `depth` hidden layers of `width` units, or one layer for each number
+    in `widths`.
 
     Args:
         architecture: ``"conv"``, ``"dense"`` or ``"mlp"``.
@@ -84,13 +87,13 @@ def build_model(
         input_shape: shape of one record.
         classes: number of logits.
         width: units of a dense layer.
-        widths: units of each hidden layer of an mlp; `depth` and `width` then say nothing.
-        filters: filters of a convolution.
-        activation: of the hidden layers.
+        widths: units of each hidden layer of an mlp; `depth` and `width` are then ignored.
+        filters: filters of each convolution.
+        activation: activation function of the hidden layers.
         seed: the stream ``("weights", layer)`` of this seed draws each kernel (Glorot uniform); biases start at zero.
 
     Returns:
-        An unbuilt-optimizer `keras.Model`: ``(n, *input_shape)`` float32 -> (n, classes) float32 logits.
+        A `keras.Model` that is not compiled: ``(n, *input_shape)`` float32 -> (n, classes) float32 logits.
 
     Raises:
         UserError: see `check_model`; or TensorFlow is not installed.

@@ -1,4 +1,4 @@
-"""Named arrays in and out of ``.npz`` files, without pickle: a foreign file is read, never executed."""
+"""Reads and writes named arrays in ``.npz`` files without pickle: a foreign file is read, never executed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ZIP, _NPY, _PICKLE = b"PK", b"\x93NUMPY", b"\x80"
 
 
 def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write `arrays` uncompressed at exactly `path`: whole or not at all, by a temporary file in the same folder.
+    """Write `arrays` uncompressed to exactly `path`, atomically, through a temporary file in the same folder.
 
     Raises:
         UserError: the folder does not exist or cannot be written.
@@ -32,14 +32,14 @@ def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); allowed is a file in a folder that exists"
+            f"{path}: cannot be written ({error.strerror or error}); allowed: a file in a folder that exists"
         ) from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _dtype(file: IO[bytes]) -> np.dtype[Any]:
-    version = npy.read_magic(file)  # type: ignore[no-untyped-call]  # numpy's own has no types
+    version = npy.read_magic(file)  # type: ignore[no-untyped-call]  # numpy's function is untyped
     if version == (1, 0):
         return npy.read_array_header_1_0(file)[2]  # type: ignore[no-untyped-call,no-any-return]  # as above
     if version == (2, 0):
@@ -51,16 +51,17 @@ def read_npz(path: Path) -> dict[str, Array]:
     """All arrays of the file at `path`, by name.
 
     Raises:
-        UserError: missing file; a pickle; a single ``.npy``; no ``.npz``; truncated or damaged; an array of Python objects.
+        UserError: the file is missing, a pickle, a single ``.npy``, no ``.npz`` at all, truncated or damaged, or holds an array of Python
+            objects.
     """
     try:
         with open(path, "rb") as file:
             head = file.read(6)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); allowed is an .npz file") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); allowed: an .npz file") from None
     if not head.startswith(_ZIP):
         kind = "a single .npy array" if head == _NPY else "a pickle" if head.startswith(_PICKLE) else "not an .npz"
-        raise UserError(f"{path}: {kind}; allowed is an .npz file as numpy.savez writes it")
+        raise UserError(f"{path}: {kind}; allowed: an .npz file as numpy.savez writes it")
     arrays: dict[str, Array] = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -68,9 +69,9 @@ def read_npz(path: Path) -> dict[str, Array]:
                 name = member.removesuffix(".npy")
                 with archive.open(member) as stream:
                     if _dtype(stream).hasobject:
-                        raise UserError(f"{path}: {name} holds Python objects (a pickle); allowed are plain numbers and text")
+                        raise UserError(f"{path}: {name} holds Python objects (a pickle); allowed: plain numbers and text")
                 with archive.open(member) as stream:
-                    arrays[name] = npy.read_array(stream, allow_pickle=False)  # type: ignore[no-untyped-call]  # numpy's own has no types
+                    arrays[name] = npy.read_array(stream, allow_pickle=False)  # type: ignore[no-untyped-call]  # numpy's function is untyped
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, OSError) as error:
         raise UserError(f"{path}: truncated or damaged ({error}); write it again") from None
     return arrays

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import metadata
@@ -61,9 +61,13 @@ def _points(path: tuple[str, ...]) -> Any:
     return metadata.entry_points()
 
 
-def told(group: str) -> str:
-    """The names that installed packages offer in a group, as a phrase for a help text: ``"toy (toy-package)"``, or ``""``."""
-    return ", ".join(f"{offer.name} ({offer.package})" for offer in offers(group))
+def told(group: str, *, taken: Collection[str] = ()) -> str:
+    """The names that installed packages offer in a group, as a phrase for a help text: ``"toy (toy-package)"``, or ``""``.
+
+    Names that are `taken` by built-ins are left out, and of several packages that offer one name only the first counts.
+    """
+    first = {offer.name: offer for offer in reversed(offers(group)) if offer.name not in taken}
+    return ", ".join(f"{name} ({first[name].package})" for name in sorted(first))
 
 
 class Registry(Generic[T]):
@@ -192,7 +196,7 @@ class Registry(Generic[T]):
             if offer.name not in self._loaded:
                 try:
                     self._loaded[offer.name] = self._check(offer.name, offer.point.load(), offer.package)
-                except Exception as error:  # whatever another package raises as it is imported
+                except (Exception, SystemExit) as error:  # whatever another package raises as it is imported
                     why = " ".join(f"{type(error).__name__}: {error}".split())
                     _warn(f"{self.kind} {offer.name!r} of {offer.package} could not be loaded and is left out: {why}")
                     self._loaded[offer.name] = None

@@ -1,7 +1,7 @@
-"""One tree of seeds. Every random draw of the suite names its stream, so that none can shift another.
+"""One tree of seeds. Every random draw of the suite names its stream, so that no draw can shift another.
 
-The stream ``("split",)`` of seed 0 is the same numbers whether or not a model was trained before it, and on every machine:
-streams are keyed by the SHA-256 of their names, not by the order in which they are asked for.
+The stream ``("split",)`` of seed 0 gives the same numbers on every machine, whether or not a model was trained before it is used:
+streams are keyed by the SHA-256 of their names, not by the order in which they are opened.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A worker process of a sweep: ``python -m memberscope.sweep_worker JOB.json``. It ends by itself once its parent is gone."""
+"""A worker process of a sweep: ``python -m memberscope.sweep_worker JOB.json``. It stops when its parent process is gone."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ from memberscope.interrupt import StopFlag
 
 
 def main(path: str) -> int:
-    """Do the job that a file describes: ``job`` for `memberscope.studies.sweep.work`, ``tracker`` and ``parent`` (a process id)."""
+    """Do the job that a JSON file describes: ``job`` for `memberscope.studies.sweep.work`, ``tracker`` and ``parent`` (a process id)."""
     from memberscope.cli import _quiet_libraries
     from memberscope.mlflow_adapter.tracker import reopen
     from memberscope.studies.sweep.work import Job, work
     from memberscope.training.execution.jobs import READY
 
     _quiet_libraries()
-    told = json.loads(Path(path).read_text())
+    instructions = json.loads(Path(path).read_text())
     with StopFlag() as stop:
 
         def watch() -> None:
-            if os.getppid() != told["parent"]:
+            if os.getppid() != instructions["parent"]:
                 stop.set()
 
         try:
-            tracker = reopen(told["tracker"])
+            tracker = reopen(instructions["tracker"])
             work(
-                Job.from_json(json.dumps(told["job"])), tracker, stop, watch=watch, on_ready=Path(path).with_suffix(READY).touch
+                Job.from_json(json.dumps(instructions["job"])),
+                tracker,
+                stop,
+                watch=watch,
+                on_ready=Path(path).with_suffix(READY).touch,
             )
         except (Interrupted, UserError) as error:
             if isinstance(error, UserError):

@@ -14,6 +14,8 @@ from memberscope.attacks.trained import fit_low_fpr, fit_neighbours, fit_percept
 from memberscope.evidence import Evidence
 from memberscope.predictions import Predictions
 
+pytestmark = pytest.mark.slow  # attacks are trained, many times over
+
 
 def _auc(name: str, predictions: Predictions, seed: int = 0) -> float:
     result = registry.get(name).score(Evidence(target=predictions), seed=seed)

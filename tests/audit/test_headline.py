@@ -154,6 +154,7 @@ def audited(**options: object) -> Headline:
     return found
 
 
+@pytest.mark.slow  # imports tensorflow_privacy
 def test_an_audit_is_headed_by_its_strongest_attack_or_the_one_that_was_named() -> None:
     attacks = "threshold_entropy,threshold_loss,metric_confidence"
     found = audited(attacks=attacks)

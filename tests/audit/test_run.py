@@ -229,6 +229,7 @@ def test_headlines_are_named_metric_first() -> None:
     assert not any("metric_confidence" in name for name in names)
 
 
+@pytest.mark.slow  # imports tensorflow_privacy
 def test_engines_agree_where_the_attack_is_the_same() -> None:
     target = made(500)
     fast, tfp = (

@@ -23,7 +23,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from memberscope import Predictions
+from memberscope import Predictions, cli
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -87,8 +87,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(store: Path) -> Iterator[Site]:
     tiny = {"experiments": "depth", "seeds": "2", "epochs": "10", "members": "200", "nonmembers": "200", "validation": "60"}
     study = ["main", "--attacks=threshold", "--slices=entire", *(f"--{name}={value}" for name, value in tiny.items())]
-    command = [sys.executable, "-m", "memberscope.cli", *study]
-    subprocess.run(command, cwd=store, env=_environment(store), capture_output=True, check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(store)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}/mlflow.db")
+        mlflow.set_tracking_uri(f"sqlite:///{store}/mlflow.db")
+        assert cli.main(study) == 0
     client = mlflow.MlflowClient(f"sqlite:///{store}/mlflow.db")
     runs = client.search_runs([EXPERIMENT])
     models = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
@@ -132,7 +135,7 @@ def _wait(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser(site: Site) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -358,7 +358,7 @@ def test_a_trainer(copy: Copy) -> None:
         {
             "from memberscope.training.trainer import Trainer\n": "from memberscope.training.toy import toy\n"
             "from memberscope.training.trainer import Trainer\n",
-            "{KERAS: keras}": '{KERAS: keras, "toy": toy}',
+            "{BUILT_IN_TRAINER: keras}": '{BUILT_IN_TRAINER: keras, "toy": toy}',
         },
     )
     copy.change("src/memberscope/config/shared.py", {'hint="keras, or a': 'hint="keras, toy, or a'})

@@ -22,6 +22,13 @@ MOST_WRONG = {
 }  # its threshold calls a tenth of the population members by design; others are at most 0.05 wrong
 DROPPED_WITH = {"population": {"population_inputs": None}}
 EVERY = pytest.mark.parametrize("attack", registry.ATTACKS, ids=lambda attack: attack.name)
+EVERY_OFTEN = pytest.mark.parametrize(  # asked many times over, at each of which a cross-fitted attack trains a model a fold
+    "attack",
+    [
+        pytest.param(attack, marks=pytest.mark.slow if attack.cross_fitted else (), id=attack.name)
+        for attack in registry.ATTACKS
+    ],
+)
 
 
 def _auc(scores: np.ndarray, member: np.ndarray) -> float:
@@ -205,7 +212,7 @@ def test_no_input_is_changed(attack: Attack) -> None:
     np.testing.assert_array_equal(state, np.random.get_state()[1])  # noqa: NPY002
 
 
-@EVERY
+@EVERY_OFTEN
 def test_same_seed_same_scores_for_any_number_of_workers(attack: Attack) -> None:
     evidence = _evidence()
     once = _score(attack, evidence, seed=3).scores
@@ -232,7 +239,7 @@ def test_a_signal_is_found_and_points_the_right_way(attack: Attack) -> None:
     assert 0.65 < _auc(_score(attack, evidence).scores, evidence.target.member) < 0.9999
 
 
-@EVERY
+@EVERY_OFTEN
 def test_no_signal_gives_one_half(attack: Attack) -> None:
     """Mean over 6 draws in a 99.9% band; cross-fitting widens the null by up to 1.5 (see the trained attacks)."""
     values = []
@@ -299,7 +306,7 @@ def _saying_nothing(kind: str, design: str, *, classes: int, n: int, share: floa
     )
 
 
-@EVERY
+@EVERY_OFTEN
 @pytest.mark.parametrize(
     ("design", "classes", "share"),
     [
@@ -366,7 +373,7 @@ def test_options_out_of_range_are_refused(attack: Attack) -> None:
         attack.score(_evidence(), seed=0, folds=1)
 
 
-@EVERY
+@EVERY_OFTEN
 @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.differing_executors])
 @given(
     n_in=st.integers(1, 40),

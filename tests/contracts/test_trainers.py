@@ -11,11 +11,13 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from memberscope.config import ShadowStudyConfig
+from memberscope.config import DataConfig, MitigateConfig, ShadowStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
 from memberscope.studies import setup
+from memberscope.studies.mitigate import mitigations, models
+from memberscope.studies.mitigate import study as mitigate
 from memberscope.studies.shadow import study
 from memberscope.tracking import MemoryTracker
 from memberscope.training.keras.trainer import KerasTrainer
@@ -231,3 +233,44 @@ def test_a_shadow_study_runs_on_a_trainer_of_someone_elses(tmp_path: Any, monkey
     assert tracker.logged_params["trainer.sharpness"] == 1.0
     assert "twice as sharp" in set(tracker.artifacts["fidelity.csv"]["variant"])
     assert "lira_online" in result.table
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("l2", "l2: needs a trainer with the parameter l2; neighbour has sharpness"),
+        ("early_stopping", "early_stopping: needs a trainer with epochs; neighbour offers nothing beside training"),
+        ("dp", "dp: needs a trainer with epochs and private; neighbour offers nothing beside training"),
+    ],
+)
+def test_a_mitigation_that_the_trainer_cannot_make_is_refused_before_anything_trains(name: str, line: str) -> None:
+    chosen = mitigations.mitigations_of(MitigateConfig(mitigations=name))
+    mitigations.check_trainer(chosen, KerasTrainer(recipe=Recipe()))
+    with pytest.raises(UserError, match=line):
+        mitigations.check_trainer(chosen, NeighbourTrainer())  # type: ignore[arg-type]
+
+
+def test_studies_that_audit_by_epoch_say_what_they_need() -> None:
+    data = _data()
+    target = setup.target_of(data, DataConfig(members=60, nonmembers=60, validation=20, label_noise=0.0))
+    setup.check_trainer(TRAINERS["keras"](), target, study="train")
+    with pytest.raises(UserError, match="train: needs a trainer with epochs; neighbour offers nothing beside training"):
+        setup.check_trainer(NeighbourTrainer(), target, study="train")  # type: ignore[arg-type]
+
+
+def test_what_is_kept_of_one_trainer_is_not_another_ones(tmp_path: Any) -> None:
+    """The files of mitigated models and of climbs are named by all that decides them, the trainer's own facts among it."""
+    data = _data(480)
+    config = MitigateConfig(store=str(tmp_path), members=60, label_noise=0.0)
+    split = mitigate.prepare(data, config, 0)
+    ours = NeighbourTrainer()
+
+    class Theirs(NeighbourTrainer):
+        def signature(self) -> Mapping[str, object]:
+            return {"trainer": "theirs", **self.params}
+
+    kept = [models.kept_at("undefended", split, one, config, shadows=True) for one in (ours, Theirs(), NeighbourTrainer())]  # type: ignore[arg-type]
+    assert kept[0] == kept[2] != kept[1]
+    plan = study.plan_for(data, ShadowStudyConfig(shadows=4, targets=1, members=60))
+    climbs = [study.climbs_at(data, plan, one, ShadowStudyConfig(store=str(tmp_path))) for one in (ours, Theirs())]  # type: ignore[arg-type]
+    assert climbs[0] != climbs[1]

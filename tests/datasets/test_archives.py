@@ -135,7 +135,7 @@ def test_rows_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, b
     [
         (b"0,1,0,1,1\n0,1,0,1\n", b"1\n2\n", "feats, row 2: 4 columns; allowed: 5 columns: 5 bits"),
         (b"0,1,0,1,1\n0,1,7,1,1\n", b"1\n2\n", "feats, row 2, column 3: '7'"),
-        (b"0,1,0,1,1\n", b"1\n2\n", "1 rows in feats and 2 in labels; allowed: one class a row"),
+        (b"0,1,0,1,1\n", b"1\n2\n", "1 rows in feats and 2 in labels; allowed: one class per row"),
         (b"0,1,0,1,1\n0,1,0,1,1\n", b"1\n13\n", "labels, row 2: class '13'; allowed: 1 to 12"),
         (b"0,1,0,1,1\n0,1,0,1,1\n", b"1\n\n2\n", "labels, row 2: class ''"),
         (b"", b"", "feats: no rows"),

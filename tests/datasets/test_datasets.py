@@ -116,11 +116,13 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         load_dataset(str(tmp_path / "text.npz"))
 
 
+@pytest.mark.slow  # imports tensorflow_datasets
 def test_unknown_tfds_name_gets_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dataset=cifar01: unknown .*nearest: .*cifar10"):
         load_dataset("cifar01", data_dir=str(tmp_path))
 
 
+@pytest.mark.slow  # imports tensorflow_datasets
 def test_absent_tfds_set_says_where_it_looked_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorflow_datasets", reason="needs tensorflow_datasets, of the extra [keras]")
     from memberscope.datasets import tfds_images

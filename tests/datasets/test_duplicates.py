@@ -49,7 +49,7 @@ def test_what_was_kept_is_counted_within_and_across_sides(path: str) -> None:
     few = data.choose("2", choice="first", seed=0)
     assert few.same is not None
     assert np.array_equal(few.same, data.same[data.y < 2])
-    with pytest.raises(UserError, match="duplicates=keep: own holds exact copies, and with shadow models"):
+    with pytest.raises(UserError, match="duplicates=keep: own has exact copies, and with shadow models"):
         duplicates.check_each_once(data)
     duplicates.check_each_once(load_dataset(path))
 

@@ -133,7 +133,7 @@ def test_files_that_differ_are_named() -> None:
     ours = Records(x=table, y=y, name="members", path="a.csv")
     with pytest.raises(UserError, match="columns age, years are in one file only"):
         record_ids(ours, Records(x=table.rename(columns={"age": "years"}), y=y, name="nonmembers", path="b.csv"))
-    with pytest.raises(UserError, match="one file holds an array"):
+    with pytest.raises(UserError, match="one file has an array"):
         record_ids(ours, Records(x=np.zeros((40, 3)), y=y, name="nonmembers", path="b.npz"))
-    with pytest.raises(UserError, match=r"records of shape \(2,\), members of shape \(3,\)"):
+    with pytest.raises(UserError, match=r"records of shape \(2,\), but members of shape \(3,\)"):
         record_ids(*(Records(x=np.zeros((4, k)), y=np.zeros(4), name="x", path="p") for k in (3, 2)))

@@ -293,7 +293,7 @@ def test_columns_to_slice_by() -> None:
         UserError, match=r"slices: column:regio: no column of members.csv; nearest: region; its columns: id, region, n"
     ):
         column_values(sides, "regio")
-    with pytest.raises(UserError, match="none: it holds arrays"):
+    with pytest.raises(UserError, match="none, it has arrays"):
         column_values([Records(x=np.zeros((2, 2)), y=np.zeros(2), name="members", path="a.npz")], "a")
 
 

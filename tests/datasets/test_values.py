@@ -50,7 +50,7 @@ def test_values_are_scaled_and_said(x: np.ndarray, kind: type, largest: float, n
     ("x", "part"),
     [
         (IMAGES - 5, "from -5 to 26; allowed: uint8, or numbers in \\[0, 1\\]"),
-        (IMAGES + 0.5, "from 0.5 to 31.5; .*divide by the largest value that a pixel can have"),
+        (IMAGES + 0.5, "from 0.5 to 31.5; .*divide by the largest possible value of a pixel"),
         (IMAGES * 9.0, "from 0 to 279; "),
         (IMAGES[:, :, 0, 0].astype(np.int64), "from 0 to 28; allowed: uint8, or numbers"),
         (IMAGES / 31 * 2 - 1, "from -1 to 1"),

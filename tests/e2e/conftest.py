@@ -1,7 +1,9 @@
-"""The project in processes of its own: through `mlflow run`, and through the script."""
+"""The project as its users start it: through `mlflow run`, through the script, and, where only words and codes matter, in this process."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from memberscope import cli
 
 if TYPE_CHECKING:  # an environment without MLflow skips what needs it, and reads this file all the same
     import mlflow
@@ -44,6 +48,13 @@ class Project:
     def script(self, *words: str, **changes: str) -> subprocess.CompletedProcess[str]:
         """Run `memberscope WORDS` to its end; `changes` are to its environment."""
         return self._run([sys.executable, "-m", "memberscope.cli", *words], changes)
+
+    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """What `script` does without a process, in which TensorFlow and MLflow would be imported anew."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = cli.main(words)
+        return subprocess.CompletedProcess(words, code, stdout=out.getvalue(), stderr=err.getvalue())
 
     def _run(self, command: list[str], changes: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         environment = {**self.environment, **changes}

@@ -45,18 +45,19 @@ def _options(files: Path, members: str, nonmembers: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("members", "nonmembers", "code", "outcome", "words"),
+    ("through", "members", "nonmembers", "code", "outcome", "words"),
     [
-        ("trained", "fresh", 3, "trip", "above the limit"),
-        ("others", "fresh", 0, "pass", "Gate: passed"),
-        ("twenty", "more", 4, "undecided", "records"),
+        ("script", "trained", "fresh", 3, "trip", "above the limit"),
+        ("call", "others", "fresh", 0, "pass", "Gate: passed"),
+        ("call", "twenty", "more", 4, "undecided", "records"),
     ],
-    ids=["overfitted", "trained on other data", "forty records"],
+    ids=["overfitted, a real process", "trained on other data", "forty records"],
 )
-def test_exit_codes_of_a_real_process(
-    files: Path, project: Any, members: str, nonmembers: str, code: int, outcome: str, words: str
+def test_exit_codes(
+    files: Path, project: Any, through: str, members: str, nonmembers: str, code: int, outcome: str, words: str
 ) -> None:
-    done = project.script("audit", *(f"--{name}={value}" for name, value in _options(files, members, nonmembers).items()))
+    options = _options(files, members, nonmembers)
+    done = getattr(project, through)("audit", *(f"--{name}={value}" for name, value in options.items()))
     assert done.returncode == code, done.stderr[-2000:]
     (run,), _ = project.runs()
     assert run.info.status == ("FINISHED" if code == 0 else "FAILED")
@@ -83,9 +84,9 @@ def test_predictions_from_a_file_pass_the_same_gate(files: Path, project: Any) -
     target = Predictions(probs=np.column_stack([probs, 1 - probs]), labels=np.zeros(400, np.int64), member=member)
     target.save(project.folder / "said.npz")
     words = ["attack", f"--predictions={project.folder / 'said.npz'}", "--attacks=threshold_loss", "--controls=none"]
-    assert project.script(*words, f"--fail_if={RULE}").returncode == 3
+    assert project.call(*words, f"--fail_if={RULE}").returncode == 3
     (run,), _ = project.runs()
     assert (run.info.status, run.data.tags["memberscope.gate"]) == ("FAILED", "trip")
-    wrong = project.script(*words, "--fail_if=lira.entire.auc > 0.6")
+    wrong = project.call(*words, "--fail_if=lira.entire.auc > 0.6")
     assert wrong.returncode == 2
     assert [line for line in wrong.stderr.splitlines() if line.startswith("memberscope:")], "one line, before any attack runs"

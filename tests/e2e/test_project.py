@@ -21,6 +21,7 @@ TINY = {"members": "150", "nonmembers": "150", "validation": "60", "epochs": "2"
 
 
 def test_case_study_through_mlflow_run(store: Path, project: Any) -> None:
+    (store / "mlflow.db").unlink()  # as in a folder where nothing ever ran
     done = project.mlflow_run("main", {**TINY, "seeds": "1"})
     assert done.returncode == 0, done.stderr[-3000:]
     (parent,), children = project.runs()
@@ -89,7 +90,7 @@ def test_ctrl_c_kills_the_run_and_leaves_nothing_in_the_way(store: Path, project
         assert code == 130
         assert "Traceback" not in log.read_text()
         assert log.read_text().splitlines()[-1].startswith("memberscope: stopped by SIGINT")
-        again = project.script("train", "--epochs=1", "--attacks=threshold", "--model=dense")
+        again = project.call("train", "--epochs=1", "--attacks=threshold", "--model=dense")
         assert again.returncode == 0, again.stderr
 
 
@@ -168,7 +169,7 @@ def test_a_mistake_in_a_process_of_its_own(project: Any) -> None:
 
 
 def test_verbose_shows_where(project: Any) -> None:
-    done = project.script("train", "--classes=11", "--verbose")
+    done = project.call("train", "--classes=11", "--verbose")
     assert done.returncode == 2
     assert "Traceback" in done.stderr
 

@@ -52,7 +52,7 @@ def test_a_mistake_gets_one_line_and_exit_code_2(
 
 def test_an_unreachable_scheduler_is_told_within_seconds(project: Any) -> None:
     start = time.monotonic()
-    done = project.script("shadow", "--scheduler=tcp://127.0.0.1:9", *(f"--{name}={value}" for name, value in TINY.items()))
+    done = project.call("shadow", "--scheduler=tcp://127.0.0.1:9", *(f"--{name}={value}" for name, value in TINY.items()))
     assert done.returncode == 2, done.stderr[-2000:]
     assert "memberscope: scheduler=tcp://127.0.0.1:9" in done.stderr
-    assert time.monotonic() - start < 60, "ten seconds, and what TensorFlow and MLflow take to start on a busy machine"
+    assert time.monotonic() - start < 40, "ten seconds, and what TensorFlow and MLflow take to be imported on a busy machine"

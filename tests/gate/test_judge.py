@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import binom, norm
 
 from memberscope import AuditReport, Predictions, metrics, run_audit
-from memberscope.audit.report import Cell
+from memberscope.audit.report import SliceResult
 from memberscope.errors import UserError
 from memberscope.gate import judge, parse_rules
 from memberscope.gate.intervals import figure
@@ -242,7 +242,7 @@ def simulated(aucs: Sequence[float], n: int, seed: int) -> AuditReport:
         scores = rng.normal(size=2 * n) + member * norm.ppf(auc) * np.sqrt(2)
         figures = {"auc": metrics.auc(scores, member)}
         cells.append(
-            Cell(
+            SliceResult(
                 attack=attack, family="trained", slice="entire", n_member=n, n_nonmember=n, figures=figures, scores=scores, member=member
             )
         )  # fmt: skip

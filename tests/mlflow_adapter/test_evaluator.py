@@ -68,7 +68,7 @@ def test_a_model_is_audited_beside_its_accuracy(laboratory: Any) -> None:
     assert run.data.metrics["auc_ci_low/threshold_loss"] == result.metrics["auc_ci_low/threshold_loss"]
     assert run.data.tags["memberscope.data.form"] == "probs", "predict_proba, not MLflow's labels"
     assert "mlflow.note.content" not in run.data.tags, "the run's description is its owner's"
-    assert "output read as **probs**" in result.artifacts["memberscope/summary.md"].content
+    assert "output was read as **probs**" in result.artifacts["memberscope/summary.md"].content
     assert "threshold_loss" in set(result.artifacts["memberscope/attacks.csv"].content["attack"])
     again = evaluate(
         laboratory.forest(), frame, targets="label", evaluators="memberscope", run=run.info.run_id,

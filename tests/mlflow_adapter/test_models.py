@@ -37,7 +37,7 @@ def test_a_registered_scikit_learn_model_is_asked_for_probabilities(
     assert cli.main(["audit", "--model_uri=models:/churn/1", *FILES]) == 0
     said = capsys.readouterr().out
     run = last_run(laboratory)
-    assert "Asked through `predict_proba` (sklearn); output read as **probs**" in said
+    assert "The model was queried through `predict_proba` (sklearn); its output was read as **probs**" in said
     assert "Accuracy: 0.99" in said
     assert run.info.run_name == "audit-churn-1"
     assert run.data.params["model.output"] == "probs"
@@ -64,7 +64,7 @@ def test_labels_only_when_they_are_asked_for_and_said_so(laboratory: Any, capsys
         "--predict_batch=77",
     ]
     assert cli.main(["audit", *words]) == 0
-    assert "output read as **labels only**" in capsys.readouterr().out
+    assert "output was read as **labels only**" in capsys.readouterr().out
     assert last_run(laboratory).data.params["model.output"] == "predicted"
 
 
@@ -85,7 +85,7 @@ def test_a_tensorflow_model_of_images(laboratory: Any, capsys: pytest.CaptureFix
     uri = laboratory.log(mlflow.tensorflow, model, signature=signature)
     assert cli.main(["audit", f"--model_uri={uri}", "--members=in.npz", "--nonmembers=out.npz", *FILES[2:]]) == 0
     said = capsys.readouterr().out
-    assert "(tensorflow); output read as **logits**: 3 columns" in said
+    assert "(tensorflow); output was read as **logits**: 3 columns" in said
     assert "uint8 cast to float32, values unchanged" in said
     logits = x.reshape(120, 16).astype(np.float32) @ model.layers[1].get_weights()[0]
     accuracy = float((logits[:60].argmax(axis=1) == y[:60]).mean())
@@ -106,7 +106,7 @@ def test_a_pytorch_model(laboratory: Any, columns: list[str], capsys: pytest.Cap
     signature = ModelSignature(inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 8))]))
     uri = laboratory.log(mlflow.pytorch, torch.nn.Linear(8, 2), signature=signature, serialization_format="pickle")
     assert cli.main(["audit", f"--model_uri={uri}", "--members=in_torch.npz", "--nonmembers=out_torch.npz", *FILES[2:]]) == 0
-    assert "(pytorch); output read as **logits**: 2 columns" in capsys.readouterr().out
+    assert "(pytorch); output was read as **logits**: 2 columns" in capsys.readouterr().out
 
 
 def test_thirty_copies_of_each_row_are_one_record_to_an_audit_and_its_gate(
@@ -192,7 +192,7 @@ def test_what_does_not_fit_gets_one_line_and_exit_code_two(
         assert part in lines[0]
         assert runs(laboratory) == before, "nothing half done, and no run of a mistake"
     assert cli.main(["audit", f"--model_uri={uri}", *inside, "--nonmembers=shared.csv", "--allow_overlap=yes", *FILES[2:]]) == 0
-    assert "draw every figure toward chance" in capsys.readouterr().out
+    assert "draw every metric toward chance" in capsys.readouterr().out
 
 
 class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow's own has no types
@@ -239,7 +239,7 @@ def test_a_table_of_an_answer_gives_what_its_probabilities_give(
     for form in ("softmax", "table", "percent", "backwards"):
         assert cli.main(["audit", f"--model_uri={serve(laboratory, columns, form)}", *WHOLE]) == 0
         said, run = capsys.readouterr().out, last_run(laboratory)
-        assert "output read as **probs**" in said
+        assert "output was read as **probs**" in said
         assert ("left out: columns best, rank" in said) == (form == "table")
         assert ("percentages, divided by 100" in said) == (form == "percent")
         assert run.data.params["data.class_names"] == ("stay,churn" if form == "backwards" else "churn,stay")
@@ -499,4 +499,4 @@ def test_a_signature_that_says_nothing_is_none(laboratory: Any, columns: list[st
     signature = ModelSignature(inputs=Schema([ColSpec(type=AnyType())]))  # MLflow's default where it cannot infer one
     uri = laboratory.log(mlflow.sklearn, model, signature=signature, serialization_format="cloudpickle")
     assert cli.main(["audit", f"--model_uri={uri}", *FILES]) == 0
-    assert "Asked through `predict_proba`" in capsys.readouterr().out
+    assert "queried through `predict_proba`" in capsys.readouterr().out

@@ -112,7 +112,7 @@ def test_the_word_for_a_server_fits_the_store(tmp_path: Path) -> None:
     assert cli._server(str(store)) == told, "a Makefile of anyone's"
     (store.parent / "MLproject").touch()
     assert cli._server(str(store)) == "make ui"
-    assert "over that store" in cli._server("postgresql://127.0.0.1/memberscope")
+    assert "on that store" in cli._server("postgresql://127.0.0.1/memberscope")
 
 
 def test_a_kept_table_says_what_it_said(tmp_path: Path) -> None:

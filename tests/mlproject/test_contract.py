@@ -26,7 +26,7 @@ def test_the_files_are_those_that_would_be_written() -> None:
 
 
 def test_writing_brings_a_checkout_up_to_date(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match="is no checkout of memberscope"):
+    with pytest.raises(UserError, match="is not a checkout of memberscope"):
         mlproject.write(tmp_path)
     shutil.copytree(ROOT / "entrypoints", tmp_path / "entrypoints", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "MLproject").write_text((ROOT / "MLproject").read_text())
@@ -56,7 +56,9 @@ def test_an_old_name_works_as_mlflow_passes_it_on(capsys: pytest.CaptureFixture[
         assert capsys.readouterr().err == note
         assert f"--{old}" not in parser_for(study).format_help()
         both = project.get_entry_point(study).compute_command({old: "l2,dp", new: "l2"}, None)
-        with pytest.raises(UserError, match=f"^{old}=l2,dp: given beside {new}, which is its name now; allowed: {new} alone$"):
+        with pytest.raises(
+            UserError, match=f"^{old}=l2,dp: given together with {new}, its present name; allowed: {new} alone$"
+        ):
             parse(study, shlex.split(both)[2:])
     with pytest.raises(UserError, match=r"^--laddr=l2: unknown option of mitigate; nearest: ") as refused:
         parse("mitigate", ["--laddr=l2"])

@@ -40,6 +40,7 @@ def _text(notebook: Any) -> str:
 
 
 @pytest.mark.e2e
+@pytest.mark.notebook
 @pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda source: source.stem)
 def test_a_notebook_runs_and_shows_its_figures(source: Path, tmp_path: Path) -> None:
     notebook = _executed(source, tmp_path)

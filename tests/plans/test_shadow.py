@@ -126,7 +126,7 @@ def test_a_broken_promise_is_refused() -> None:
     plan = _plan(design="disjoint", members=50)
     member = plan.member.copy()
     member[-1, 0] = True
-    with pytest.raises(ValueError, match="trained on a record of the targets'"):
+    with pytest.raises(ValueError, match="trained on a record of the targets"):
         dataclasses.replace(plan, member=member)
     with pytest.raises(ValueError, match="repeat a record"):
         dataclasses.replace(plan, population=plan.records[:3])
@@ -134,7 +134,7 @@ def test_a_broken_promise_is_refused() -> None:
         dataclasses.replace(plan, targets=np.array([0, plan.n_models]))
     with pytest.raises(ValueError, match="must be bool"):
         dataclasses.replace(plan, member=plan.member.astype(np.int64))
-    with pytest.raises(ValueError, match="design quarter"):
+    with pytest.raises(ValueError, match="design=quarter: unknown"):
         dataclasses.replace(plan, design="quarter")
     plan = _plan()
     with pytest.raises(ValueError, match="all of its records"):
@@ -155,7 +155,7 @@ def test_a_pool_of_other_records_changes_the_shadows_and_nothing_else() -> None:
     np.testing.assert_array_equal(other.population, plan.population)
     with pytest.raises(ValueError, match="repeat a record"):
         plan.with_pool(plan.population[:30], labels, seed=1)
-    with pytest.raises(UserError, match="shadow_data: 19 records; allowed: at least 20"):
+    with pytest.raises(UserError, match="shadow_data: 19 records in the pool; allowed: at least 20"):
         plan.with_pool(np.arange(500, 519), labels, seed=1)
     with pytest.raises(UserError, match="design=half: shadows have no pool"):
         _plan().with_pool(np.arange(500, 560), labels, seed=1)

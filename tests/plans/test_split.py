@@ -58,7 +58,7 @@ def test_overlap_is_refused() -> None:
         Plan(members=np.array([0, 1]), nonmembers=np.array([1, 2]), validation=np.array([3]))
     with pytest.raises(ValueError, match="share records"):
         Plan(members=np.array([0, 1]), nonmembers=np.array([2]), validation=np.array([0]))
-    with pytest.raises(ValueError, match="said to be"):
+    with pytest.raises(ValueError, match="differs from nonmembers"):
         Plan(members=np.array([0]), nonmembers=np.array([1]), validation=np.array([2]), validation_is_nonmembers=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +85,7 @@ BREACHES = {
     "decisions as numbers": (lambda e: scored(np.zeros(200), decisions=np.zeros(200)), "gave decisions that are not bool"),
     "nothing": (lambda e: None, "gave NoneType; expected AttackScores or a Skip"),
     "an error": (lambda e: 1 / 0, "ZeroDivisionError: division by zero"),
+    "an exit": (lambda e: sys.exit(7), "SystemExit: 7"),
 }
 
 

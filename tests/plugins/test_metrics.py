@@ -6,6 +6,7 @@ import dataclasses
 import io
 import math
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -134,9 +135,14 @@ def broken(given: MetricInput, confidence: float) -> Estimate:
             r"mean_gap of gap-package failed: RuntimeError: mean_gap: gave [\d.]+, outside its range 100 to 101",
         ),
         (dataclasses.replace(GAP, compute=lambda given, c: 0.5), ".* gave float where an Estimate was expected"),
+        (
+            dataclasses.replace(GAP, compute=lambda given, c: Estimate(value=0.5, ci_low=0.9, ci_high=0.1)),
+            r".* returned 0.5 with an interval from 0.9 to 0.1, which does not contain it",
+        ),
+        (dataclasses.replace(GAP, compute=lambda given, c: sys.exit(7)), "mean_gap of gap-package failed: SystemExit: 7"),
         (dataclasses.replace(GAP, needs=frozenset({"coin_flips"})), "membership was not drawn by independent coin flips"),
     ],
-    ids=["raises", "out of range", "no estimate", "lacks coins"],
+    ids=["raises", "out of range", "no estimate", "interval beside it", "exits", "lacks coins"],
 )
 def test_what_cannot_be_computed_is_skipped_with_its_reason(spec: MetricSpec, reason: str) -> None:
     registry.register(spec, package="gap-package")
@@ -200,3 +206,16 @@ def test_names_that_would_be_misread_are_refused(spec: MetricSpec, line: str) ->
 def test_a_metric_that_contradicts_itself_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(GAP, **changes)
+
+
+def test_a_ceiling_that_fails_ends_no_study() -> None:
+    """Without a ceiling a rule can trip, and the figures decide."""
+
+    def boom(given: MetricInput, confidence: float) -> float:
+        raise RuntimeError("boom")
+
+    registry.register(dataclasses.replace(GAP, ceiling=boom), package="gap-package")
+    try:
+        assert judge(audited(), parse_rules("threshold_loss.entire.mean_gap > 0.001")).outcome == "trip"
+    finally:
+        registry.unregister("mean_gap")

@@ -30,6 +30,7 @@ def test_names_are_known_without_importing_anything(install: Callable[..., Path]
     assert known.names() == ("ours", "later")
     assert "later" in known
     assert told(GROUP) == "later (quiet)"
+    assert told(GROUP, taken=("later",)) == "", "a name that is taken is not offered"
     assert known.get("ours") == "built in"
     assert "never_imported" not in sys.modules
 
@@ -40,6 +41,7 @@ def test_what_fails_to_load_is_one_line_and_the_rest_goes_on(
     install("broken", {"broken_one": "raise RuntimeError('two\\nlines')"}, {GROUP: {"a_broken": "broken_one:THING"}})
     install("absent", {}, {GROUP: {"b_absent": "no_such_module:THING"}})
     install("wrong", {"wrong_one": "THING = 5"}, {GROUP: {"c_wrong": "wrong_one:THING"}})
+    install("leaves", {"leaving": "import sys; sys.exit(9)"}, {GROUP: {"c_x_leaves": "leaving:THING"}})
     site = install("fine", {"fine_one": "THING = 'text'"}, {GROUP: {"d_fine": "fine_one:THING"}})
     monkeypatch.syspath_prepend(site)
     known = registry()
@@ -51,6 +53,7 @@ def test_what_fails_to_load_is_one_line_and_the_rest_goes_on(
         "memberscope: attack 'b_absent' of absent could not be loaded and is left out: ModuleNotFoundError: No module named "
         "'no_such_module'",
         "memberscope: attack 'c_wrong' of wrong could not be loaded and is left out: TypeError: is a int; expected text",
+        "memberscope: attack 'c_x_leaves' of leaves could not be loaded and is left out: SystemExit: 9",
     ]
     assert known.names() == ("ours", "d_fine"), "what has failed is no longer offered"
     with pytest.raises(UserError, match=r"^attack 'a_broken' of broken: could not be loaded"):

@@ -156,6 +156,7 @@ def ladder() -> dict[str, dict[str, float]]:
     return out
 
 
+@pytest.mark.slow  # attacks are trained
 def test_it_fools_the_plain_neural_attack(ladder: dict[str, dict[str, float]]) -> None:
     assert 0.85 < ladder["none"]["plain"] < 0.93
     assert 0.44 < ladder["memguard"]["plain"] < 0.62
@@ -169,6 +170,7 @@ def test_it_does_not_fool_class_wise_metric_attacks_or_trained_ones_as_much(ladd
     assert ladder["memguard"]["metric_entropy"] - ladder["memguard"]["plain"] > 0.08
 
 
+@pytest.mark.slow  # attacks are trained
 def test_shadows_get_defences_and_keys_of_their_own(fitted: Release) -> None:
     shadow = overfitted(400, 6)
     twice = ShadowPredictions(

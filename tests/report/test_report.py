@@ -23,7 +23,7 @@ from memberscope.errors import UserError
 from memberscope.metrics.estimate import spanning
 from memberscope.report import comparison, facts, figures, overview, render_page, sections, templating
 from memberscope.report.compare import compare_runs, match
-from memberscope.report.parts import Table
+from memberscope.report.parts import PageTable
 from memberscope.report.settings import compare_settings, settings_of
 from memberscope.scores import KeptScores
 from memberscope.tracking import DataInput, KeptRun, as_json
@@ -70,6 +70,12 @@ def leaky() -> AuditReport:
     return report()
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without their drawings, most of the seconds that a page takes: for tests of what its text says."""
+    monkeypatch.setattr(figures, "svg", lambda drawing: b'<svg xmlns="http://www.w3.org/2000/svg"/>')
+
+
 class _Page(HTMLParser):
     """Checks that tags nest, and collects text and addresses."""
 
@@ -106,6 +112,7 @@ def read(page: str) -> _Page:
     return parser
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_everything_that_was_asked_for_is_on_the_page(leaky: AuditReport) -> None:
     page = read(render_page([kept(leaky)]))
     text = " ".join(page.text)
@@ -141,6 +148,7 @@ def test_the_same_runs_give_the_same_page(leaky: AuditReport) -> None:
     assert render_page(runs, seed=3) == render_page(runs, seed=3)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_noise_is_not_called_a_leak_nor_safe() -> None:
     told, lines = facts.plain_words(kept(report(shift=0.0, seed=5)))
     assert "cannot be told from non-members better than by chance" in told
@@ -148,6 +156,7 @@ def test_noise_is_not_called_a_leak_nor_safe() -> None:
     assert "300 members and 300 non-members" in lines[-2], "the figures are of the reporting half"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_finding_is_in_doubt_where_the_records_differ_without_the_model(leaky: AuditReport) -> None:
     """And a page for others says so first of all, not below under the controls."""
     said = [BlindControl(on="inputs", auc=spanning(0.55, low, 0.6)) for low in (0.49, 0.51)]
@@ -156,6 +165,7 @@ def test_a_finding_is_in_doubt_where_the_records_differ_without_the_model(leaky:
     assert "An earlier version" not in html
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_from_before_that_was_a_value_still_say_it(leaky: AuditReport) -> None:
     """These sentences lie in stores: they are told apart as they were written, whatever is written today, and the page says so."""
     found = "AUC 0.550 from inputs alone, interval 0.510 to 0.600"
@@ -263,7 +273,7 @@ def test_templates_escape_and_miss_nothing() -> None:
 
 def test_a_table_whose_rows_do_not_fit_its_head_is_refused() -> None:
     with pytest.raises(ValueError, match="a row of 3 cells under 2 columns"):
-        Table.of(["one", "two"], [["1", "2", "3"]])
+        PageTable.of(["one", "two"], [["1", "2", "3"]])
 
 
 def test_nothing_that_a_run_brings_becomes_markup() -> None:
@@ -322,6 +332,7 @@ def test_same_records_are_paired_in_whatever_order(leaky: AuditReport) -> None:
     np.testing.assert_allclose([row.p_holm for row in pair.rows], metrics.holm(tested))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_different_records_say_what_can_still_be_said(leaky: AuditReport) -> None:
     other = report(shift=0.2, seed=2, ids=1000)
     runs = [kept(leaky), kept(other, name="two")]
@@ -377,6 +388,7 @@ def test_why_records_do_not_match() -> None:
     assert order.tolist() == [0, 1, 3, 2]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_stands_for_its_models_and_shows_its_verdicts(leaky: AuditReport) -> None:
     children = (kept(leaky, name="dense"), kept(report(seed=1), name="conv"))
     verdict = pd.DataFrame(
@@ -391,6 +403,7 @@ def test_a_study_stands_for_its_models_and_shows_its_verdicts(leaky: AuditReport
     assert {"dense", "conv"} <= set(page.text)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_that_share_a_name_are_told_apart_and_none_without_audit_pass(leaky: AuditReport) -> None:
     first, second = kept(leaky), replace(kept(leaky), id="f" * 32)
     assert "one (ffffffff)" in render_page([first, second])
@@ -406,6 +419,7 @@ def test_curves_by_epoch_can_come_from_metrics() -> None:
     assert np.isnan(found["auc"].iloc[0])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_bounds_of_epsilon_stand_over_their_ceilings() -> None:
     """800 coins at delta 400^-1.1 cannot refute a promise of 4: a dagger, and the note that says what it means."""
     rng = np.random.default_rng(0)
@@ -455,6 +469,7 @@ def weak_and_strong(*, primary: str = "auto") -> AuditReport:
     return run_audit(target, attacks="label_only_gap,threshold_loss", primary=primary, slices="entire,class")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_opens_with_the_strongest_attack_on_the_other_half_and_not_with_the_first() -> None:
     found = weak_and_strong()
     assert found.whole()[0].attack == "label_only_gap"
@@ -513,6 +528,7 @@ def test_the_primary_attack_is_drawn_wherever_it_stands() -> None:
     assert len(figures._band(old, "threshold_loss")) > 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_to_do_follows_the_verdict_and_the_gate(leaky: AuditReport) -> None:
     leaks, quiet = kept(leaky), kept(report(shift=0.0, seed=5))
     gated = [
@@ -564,6 +580,7 @@ def test_a_settings_figure_is_the_mean_of_its_headlines_with_a_t_interval() -> N
     assert settings_of([replace(run, texts={**run.texts, "controls.json": doubted}) for run in runs])[0].judged == "doubt"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_settings_are_compared_by_seed_and_adjusted_together() -> None:
     shifts = {"a": 1.0, "b": 0.3, "c": 1.0}
     runs = [seeded(name, seed, shift=shift) for seed in range(5) for name, shift in shifts.items()]
@@ -587,6 +604,7 @@ def test_settings_are_compared_by_seed_and_adjusted_together() -> None:
     assert len(compare_settings(lone[0], lone[1:])) == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_run_of_a_setting_is_on_the_page_once() -> None:
     runs = [seeded(name, seed) for seed in range(2) for name in ("a", "b")]
     html = render_page(runs)

@@ -149,6 +149,7 @@ def test_a_request_without_entire_still_has_a_finding(tmp_path: Path) -> None:
     assert "better than chance" in answer
 
 
+@pytest.mark.slow  # imports tensorflow_privacy
 @pytest.mark.parametrize("form", ["probs", "predicted", "loss_nats"])
 def test_tensorflow_privacys_engine_takes_what_it_can(tmp_path: Path, form: str) -> None:
     values = arrays()

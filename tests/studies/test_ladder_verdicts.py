@@ -26,7 +26,7 @@ DOWN, UP, NOISE = [-0.05, -0.06, -0.04, -0.05, -0.055], [0.02, 0.025, 0.015, 0.0
 
 
 def _verdicts(frame: pd.DataFrame, primary: str) -> dict[str, metrics.Verdict]:
-    part = {one.rung: one for one in attack_changes(frame, undefended="undefended") if one.attack == primary}
+    part = {one.mitigation: one for one in attack_changes(frame, undefended="undefended") if one.attack == primary}
     plain = frame[(frame.rung == "undefended") & (frame.attack == primary)].set_index("seed")["auc"]
     values = {
         rung: (frame[(frame.rung == rung) & (frame.attack == primary)].set_index("seed")["auc"] - plain).tolist()
@@ -38,7 +38,7 @@ def _verdicts(frame: pd.DataFrame, primary: str) -> dict[str, metrics.Verdict]:
 def test_two_shown_changes_of_opposite_sign_disagree() -> None:
     frame = _frame({"l2": {"lira": DOWN, "rmia": UP, "loss": NOISE}, "dropout": {"lira": DOWN, "rmia": DOWN, "loss": NOISE}})
     changes = attack_changes(frame, undefended="undefended")
-    assert [(one.attack, one.sign) for one in changes if one.rung == "l2"] == [("lira", -1), ("rmia", 1), ("loss", 0)]
+    assert [(one.attack, one.sign) for one in changes if one.mitigation == "l2"] == [("lira", -1), ("rmia", 1), ("loss", 0)]
     found = opposed(changes, _verdicts(frame, "rmia"))
     assert set(found) == {"l2"}
     assert [one.attack for one in found["l2"]] == ["lira", "rmia"]

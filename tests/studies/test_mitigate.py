@@ -16,7 +16,7 @@ from memberscope.interrupt import StopFlag
 from memberscope.metrics import one_run_epsilon
 from memberscope.studies.mitigate import models as defended
 from memberscope.studies.mitigate import study as mitigate
-from memberscope.studies.mitigate.rungs import RELEASE, TRAINING, UNDEFENDED, parse_ladder, rungs
+from memberscope.studies.mitigate.mitigations import RELEASE, TRAINING, UNDEFENDED, mitigations_of, parse_mitigations
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import MemoryTracker
 
@@ -106,8 +106,8 @@ def test_the_bound_could_exceed_the_promise_and_its_ceiling_stands_beside_it(
     assert (table["epsilon_lower_bound"] <= ceiling).all()
     shown = done[0].artifacts["ladder.json"].set_index("rung")["epsilon at least"]
     assert shown["dp"].endswith(f" of at most {ceiling['dp']:.2f}")
-    assert f"all guesses right would give {ceiling['dp']:.2f}" in done[1].answer
-    assert "above the promised epsilon 1, which this audit could therefore refute" in done[1].answer
+    assert f"bound, if all guesses were right, is {ceiling['dp']:.2f}" in done[1].answer
+    assert "above the promised epsilon 1, so this audit could refute the promise" in done[1].answer
 
 
 def test_labels_alone_are_judged_against_what_they_took_from_the_attacker(
@@ -189,7 +189,7 @@ def test_what_is_kept_is_named_by_all_that_makes_it(monkeypatch: pytest.MonkeyPa
         assert name(training) == name(training)
     assert name("undefended") == name("undefended", l2=0.5, margin=0.1, workers=1)
     before = name("undefended")
-    monkeypatch.setattr(defended, "versions", lambda: {"tensorflow": "9"})
+    monkeypatch.setattr("memberscope.training.keras.trainer.versions", lambda: {"tensorflow": "9"})
     assert name("undefended") != before
 
 
@@ -203,11 +203,11 @@ def test_seeds_give_verdicts_and_no_shadows_the_other_primary_attack(tmp_path: P
 
 
 def test_ladders_by_name() -> None:
-    assert parse_ladder("all") == (UNDEFENDED, *RELEASE, *TRAINING)
-    assert parse_ladder("l2") == (UNDEFENDED, "l2")
-    assert parse_ladder("release, l2,l2") == (UNDEFENDED, *RELEASE, "l2")
-    with_some = rungs(MitigateConfig(mitigations="l2,dp", shadow_rungs="undefended,dp"))
-    assert [(rung.shadows, rung.primary) for rung in with_some] == [
+    assert parse_mitigations("all") == (UNDEFENDED, *RELEASE, *TRAINING)
+    assert parse_mitigations("l2") == (UNDEFENDED, "l2")
+    assert parse_mitigations("release, l2,l2") == (UNDEFENDED, *RELEASE, "l2")
+    with_some = mitigations_of(MitigateConfig(mitigations="l2,dp", shadow_rungs="undefended,dp"))
+    assert [(one.shadows, one.primary) for one in with_some] == [
         (True, "rmia_online"), (False, "trained_mlp"), (True, "rmia_online"),
     ]  # fmt: skip
 
@@ -224,10 +224,10 @@ def test_ladders_by_name() -> None:
         ({"members": 900}, "allowed: 10 to 823"),
         ({"primary": "rmia_onlin"}, "rmia_online"),
         ({"shadow_rungs": "l2,digits"}, "shadow_rungs=digits"),
-        ({"shadow_rungs": "l2"}, "shadow_rungs=l2: changes are counted from the undefended model"),
-        ({"primary": "quantile"}, "primary attack quantile of rung undefended: needs population_inputs"),
-        ({"shadows": 0, "primary_without_shadows": "lira_offline"}, "lira_offline of rung undefended: needs shadows"),
-        ({"primary_labels": "threshold_loss"}, "threshold_loss of rung label_only: needs"),
+        ({"shadow_rungs": "l2"}, "shadow_rungs=l2: changes are relative to the undefended model"),
+        ({"primary": "quantile"}, "primary attack quantile of mitigation undefended: needs population_inputs"),
+        ({"shadows": 0, "primary_without_shadows": "lira_offline"}, "lira_offline of mitigation undefended: needs shadows"),
+        ({"primary_labels": "threshold_loss"}, "threshold_loss of mitigation label_only: needs"),
         ({"target_epsilon": 1e-6, "delta": 1e-9}, "target_epsilon=1e-06: no noise reaches it"),
     ],
 )

@@ -26,7 +26,7 @@ def _train_and_audit(
 ) -> model_audit.AuditedModel:  # fmt: skip
     request = setup.audit_request(audit, classes=prepared.data.classes)
     trainer = setup.trainer_for(model, train)
-    return model_audit.train_and_audit(prepared, trainer, request, tracker, stop, setting=setting, asked=audit)
+    return model_audit.train_and_audit(prepared, trainer, request, tracker, stop, setting=setting, requested=audit)
 
 
 def _train(seed: int = 0, data: DataConfig = SMALL, **audit: object) -> tuple[model_audit.AuditedModel, MemoryTracker]:
@@ -102,7 +102,7 @@ def test_nonmembers_can_validate_and_the_run_says_so() -> None:
     assert tracker.latest("val/accuracy") == pytest.approx(signals.correctness(trained.predictions)[outside].mean())
     assert tracker.logged_params["data.validation"] == "nonmembers"
     prepared = _prepare(DataConfig(validation="nonmembers"))
-    assert "non-members also validated" in model_audit.description(prepared, ModelConfig(), QUICK)
+    assert "monitored on the audited non-members" in model_audit.description(prepared, ModelConfig(), QUICK)
 
 
 def test_memorization_of_noisy_labels_is_seen() -> None:

@@ -85,7 +85,7 @@ def test_few_targets_or_a_missing_attack_are_not_tested() -> None:
     (line,) = sentences(judge(_frame(np.full(8, 0.7), np.full(8, 0.5)), [absent]))
     assert (
         line
-        == "1 of the literature's 1 orderings: **not tested**, since their attacks did not run with the shadows that they name."
+        == "1 of the literature's 1 orderings: **not tested**, since their attacks did not run with the required number of shadows."
     )
 
 

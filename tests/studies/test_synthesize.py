@@ -98,14 +98,14 @@ def test_the_releases_defence_knows_no_record_that_is_audited_as_a_non_member(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    whole = synthesize.defender_knows
+    whole = synthesize.defence_data
 
     def watched(data: Any, plan: Any, fleet: Any) -> Any:
         known = whole(data, plan, fleet)
         seen.append((plan, data, known))
         return known
 
-    monkeypatch.setattr(synthesize, "defender_knows", watched)
+    monkeypatch.setattr(synthesize, "defence_data", watched)
     tracker, _ = _run(table, tmp_path, method="junk", fleets=1, records=80, release="memguard=0.5")
     assert set(tracker.artifacts["fleets.csv"]["method"]) == {"real", "junk"}
     ((plan, data, known),) = seen
@@ -171,9 +171,12 @@ def test_shadows_can_be_trained_on_made_records(table: Path, tmp_path: Path) -> 
         ({"method": "hill_clim"}, "method=hill_clim: unknown"),
         ({"method": "hill_climb", "release": "label_only"}, "release=label_only: the climb needs confidences"),
         ({"release": "top=9"}, "top"),
-        ({"method": "junk", "release": "label_only"}, "labels leave the attacks of transfer nothing"),
-        ({"release": "memguard=0.5", "members": 200}, "leaves 0 records for the defence of release=memguard=0.5"),
-        ({"method": "gan", "records": 24, "fleets": 0}, "a GAN needs 8 of every class"),
+        ({"method": "junk", "release": "label_only"}, "the attacks that measure transfer need confidences"),
+        (
+            {"release": "memguard=0.5", "members": 200},
+            "leaves 0 records as the non-members on which the defence of release=memguard=0.5 is fitted",
+        ),
+        ({"method": "gan", "records": 24, "fleets": 0}, "allowed: at least 8 of each class"),
         ({"method": "hill_climb", "fleets": 0, "iter_max": 1, "attempts": 1, "conf_min": 0.999999}, "not reached in"),
         ({"members": 400}, "members=400: design=disjoint needs 4 x members"),
     ],

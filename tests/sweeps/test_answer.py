@@ -18,7 +18,7 @@ from memberscope.sweeps.answer import (
     sentence,
     word,
 )
-from memberscope.sweeps.cells import Cell, Comparison, Grid, Level, Part
+from memberscope.sweeps.cells import Cell, Grid, Level, LevelComparison, Part
 from memberscope.training.recipe import Recipe
 
 PART = Part(classes=2, members=50, nonmembers=50, validation=10, audited_members=50, audited_nonmembers=50)
@@ -28,7 +28,7 @@ CONTROLS, LEVELS = ("one", "two", "three"), (1, 2, 4)
 def _grid(matched: str = "", values: Sequence[int | str] = LEVELS) -> Grid:
     cells = {f"{c}-{v}": Cell(recipe=Recipe(depth=1 + n), part=PART) for c in CONTROLS for n, v in enumerate(values)}
     comparisons = tuple(
-        Comparison(
+        LevelComparison(
             factor="depth", control=c, levels=tuple(Level(value=v, cells=(f"{c}-{v}",)) for v in values), matched=matched
         )
         for c in CONTROLS
@@ -153,11 +153,11 @@ def test_matched_levels_are_read_at_the_loss_that_all_reach() -> None:
 def test_levels_by_epoch_and_levels_of_many_cells() -> None:
     history = [{"epoch": 2, "f": 0.1}, {"epoch": 4, "f": 0.3}]
     results = [Result(cell=name, seed=0, figures={"f": value}, history=history) for name, value in (("a", 1.0), ("b", 3.0))]
-    by_epoch = Comparison(
+    by_epoch = LevelComparison(
         factor="epochs", control="x", levels=(Level(value=2, cells=("a",), epoch=2), Level(value=4, cells=("a",), epoch=4))
     )
     assert level_values(by_epoch, results, "f") == {2: {0: 0.1}, 4: {0: 0.3}}
-    averaged = Comparison(
+    averaged = LevelComparison(
         factor="width", control="y", levels=(Level(value=8, cells=("a", "b")), Level(value=9, cells=("b", "b")))
     )
     assert level_values(averaged, results, "f") == {8: {0: 2.0}, 9: {0: 3.0}}

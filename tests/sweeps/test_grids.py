@@ -13,7 +13,7 @@ from memberscope.config import SweepStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.sweeps.base import CONTROLS
-from memberscope.sweeps.cells import Cell, Comparison, Grid
+from memberscope.sweeps.cells import Cell, Grid, LevelComparison
 from memberscope.sweeps.grids import class_levels, make_grid
 from memberscope.sweeps.matching import parameter_count
 
@@ -131,7 +131,7 @@ def test_privacy_varies_one_of_noise_clip_and_batch(data: LabeledData, config: M
 
 def test_epochs_are_read_off_one_training(data: LabeledData, config: Make) -> None:
     (dense, _conv) = _grid(data, config(grid="epochs")).comparisons
-    assert isinstance(dense, Comparison)
+    assert isinstance(dense, LevelComparison)
     assert [(level.value, level.epoch, level.cells) for level in dense.levels] == [(k, k, ("dense",)) for k in (2, 4, 6)]
 
 
@@ -145,12 +145,12 @@ def test_epochs_are_read_off_one_training(data: LabeledData, config: Make) -> No
             "depth=9: a conv model on 32x32x1 inputs can have depth 1 to 3",
         ),
         ({"grid": "classes", "controls": "natral"}, "controls=natral: not one of grid=classes; .*nearest: natural"),
-        ({"grid": "size", "levels": "100,4000"}, "members=4000: 6 classes of toy may hold 360 records"),
+        ({"grid": "size", "levels": "100,4000"}, "members=4000: 6 classes of toy may have only 360 records"),
         ({"grid": "classes", "batch_size": 64}, "batch_size=64: more than the 40 members of cell natural-2"),
         ({"grid": "classes", "levels": "2,x"}, "levels=2,x: allowed"),
-        ({"grid": "architecture", "levels": "1,2"}, "levels=1,2: grid=architecture has none"),
+        ({"grid": "architecture", "levels": "1,2"}, "levels=1,2: grid=architecture has no numeric levels"),
         ({"grid": "epochs", "levels": "2,99"}, "levels=99: the training has 6 epochs"),
-        ({"grid": "classes", "members": 25}, "8 members and 39 non-members are left to audit in cell merged-2"),
+        ({"grid": "classes", "members": 25}, "8 members and 39 non-members are audited in cell merged-2"),
     ],
 )
 def test_what_the_data_cannot_carry_is_one_line(values: dict[str, object], line: str, data: LabeledData, config: Make) -> None:

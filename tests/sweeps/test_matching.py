@@ -22,6 +22,7 @@ SHAPE, CLASSES = (32, 32, 3), 10
         (Recipe(model="conv", depth=1, filters=5, width=7), None),
     ],
 )
+@pytest.mark.slow  # Keras counts, too
 def test_the_count_is_that_of_keras_and_of_the_case_study(recipe: Recipe, published: int | None) -> None:
     count = parameter_count(recipe, input_shape=SHAPE, classes=CLASSES)
     assert count == recipe.build(input_shape=SHAPE, classes=CLASSES, seed=0).count_params()

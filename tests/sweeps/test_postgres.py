@@ -53,13 +53,14 @@ def url() -> Iterator[str]:
         assert done.returncode == 0, done.stdout + done.stderr
 
     place = str(folder / "data")
-    call("initdb", "-D", place, "-U", "sweeper", "--auth=trust", "--no-sync")
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-    call("pg_ctl", "-D", place, "-l", str(folder / "log"), "-w", "-o", options, "start")
     try:
+        call("initdb", "-D", place, "-U", "sweeper", "--auth=trust", "--no-sync")
+        call("pg_ctl", "-D", place, "-l", str(folder / "log"), "-w", "-o", options, "start")
         yield f"postgresql://sweeper@127.0.0.1:{port}/postgres"
-    finally:
-        call("pg_ctl", "-D", place, "-m", "immediate", "stop")
+    finally:  # a server that was slow to start is stopped, too
+        if (folder / "data" / "postmaster.pid").exists():
+            call("pg_ctl", "-D", place, "-m", "immediate", "stop")
         shutil.rmtree(folder)
 
 

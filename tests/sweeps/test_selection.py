@@ -90,5 +90,5 @@ def test_equal_classes_have_equally_many_records(data: LabeledData) -> None:
 
 
 def test_too_few_records_are_one_line(data: LabeledData) -> None:
-    with pytest.raises(UserError, match=r"members=120: 2 classes of toy hold 120 records; allowed: at most 0"):
+    with pytest.raises(UserError, match=r"members=120: 2 classes of toy have 120 records; allowed: at most 0"):
         select(data, dataclasses.replace(PART, classes=2), seed=0)

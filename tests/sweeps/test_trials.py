@@ -172,6 +172,16 @@ def test_points_are_counted_exactly(open_queue: Callable[..., TrialQueue]) -> No
     assert queue.trials("COMPLETE")[0].params == {"depth": depth}
 
 
+def test_a_study_of_another_format_is_refused_and_one_without_goes_on(open_queue: Callable[..., TrialQueue]) -> None:
+    queue = open_queue()
+    assert queue.study.user_attrs[storages.FORMAT_KEY] == storages.FORMAT
+    queue.study.set_user_attr(storages.FORMAT_KEY, None)  # the first version wrote none
+    open_queue()
+    queue.study.set_user_attr(storages.FORMAT_KEY, storages.FORMAT + 1)
+    with pytest.raises(UserError, match=r"study=s: .* in format 2, and this version has format 1; allowed: another name"):
+        open_queue()
+
+
 def test_another_space_under_one_name_is_refused_with_the_difference(open_queue: Callable[..., TrialQueue]) -> None:
     open_queue()
     with pytest.raises(UserError, match=r"study=s: .*grid\.cells\.a\.epochs is 4 there and 5 here"):

@@ -33,7 +33,7 @@ def test_noise_flips_exactly_the_share_of_bits_anywhere() -> None:
     assert np.array_equal(noisy(x, y, binary=True, share=1.0, seed=0)[0], 1 - x)
     with pytest.raises(UserError, match=r"share=1\.5"):
         noisy(x, y, binary=True, share=1.5, seed=0)
-    with pytest.raises(UserError, match="other numbers than 0 and 1"):
+    with pytest.raises(UserError, match="values other than 0 and 1"):
         noisy(x / 2, y, binary=True, share=0.1, seed=0)
 
 

@@ -77,7 +77,7 @@ def test_a_collapse_is_seen_and_begun_again(monkeypatch: pytest.MonkeyPatch) -> 
 def test_too_few_seeds_are_refused_by_class() -> None:
     x, y = blocks(40)
     keep = (y == 0) | (np.arange(40) < 10)
-    with pytest.raises(UserError, match=r"needs 8 of every class; too few of 1 of 2 classes: 1 \(5\)"):
+    with pytest.raises(UserError, match=r"too few seed records of 1 of 2 classes: 1 \(5\); allowed: at least 8"):
         gan.train_gan(x[keep], y[keep], kind="binary", classes=2, epochs=1, seed=0)
     with pytest.raises(UserError, match=r"values from 0 to 255"):
         gan.train_gan(x * 255, y, kind="real", classes=2, epochs=1, seed=0)

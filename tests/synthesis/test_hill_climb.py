@@ -155,7 +155,7 @@ def test_climbs_continue_after_an_interruption_to_the_same_result(kind: str, tmp
     assert whole.rows() == parts.rows()
     assert parts.queries == whole.queries == asked
     assert HillClimb(settings).run(Toy(), shape=shape, seed=5, resume=path).rows() == whole.rows()  # finished: nothing is asked
-    with pytest.raises(UserError, match="state of other climbs"):
+    with pytest.raises(UserError, match="not the state of these climbs"):
         HillClimb(settings).run(Toy(), shape=shape, seed=6, resume=path)
 
 
@@ -187,7 +187,7 @@ def test_what_cannot_be_reached_is_reported_by_class() -> None:
     assert 0.25 < lacking.best_confidence <= 0.3
     assert "iter_max" in lacking.reason
     with pytest.raises(
-        UserError, match=r"no record of 1 of 4 classes: 2 \(best confidence 0\.\d+\).*60 records of the others are kept"
+        UserError, match=r"no record of 1 of 4 classes: 2 \(best confidence 0\.\d+\).*60 records of the other classes are kept"
     ):
         found.require()
 
@@ -195,9 +195,9 @@ def test_what_cannot_be_reached_is_reported_by_class() -> None:
 def test_a_target_that_publishes_labels_only_is_refused() -> None:
     with pytest.raises(UserError, match="labels only; the climb needs confidences"):
         climb(lambda x: np.zeros(len(x), dtype=np.int64))
-    with pytest.raises(UserError, match="every answer is 0 or 1"):
+    with pytest.raises(UserError, match="every output is 0 or 1"):
         climb(lambda x: np.eye(CLASSES)[Toy()(x).argmax(axis=1)])
-    with pytest.raises(UserError, match=r"allowed: probabilities \(80, 4\)"):
+    with pytest.raises(UserError, match=r"allowed: probabilities of shape \(80, 4\)"):
         climb(lambda x: np.ones((len(x), 3)) / 3)
     with pytest.raises(UserError, match="NaN"):
         climb(lambda x: np.full((len(x), CLASSES), np.nan))
@@ -213,8 +213,8 @@ def test_a_target_that_publishes_labels_only_is_refused() -> None:
         ({"conf_min": 1.0}, "conf_min=1.0: out of range"),
         ({"budget": 0}, "budget=0"),
         ({"k_max": 2, "k_min": 3}, "k_max=2: below k_min=3"),
-        ({"k_min": 41}, "k_min=41: there are 40 features"),
-        ({"copies": 4}, "copies=4: of images over a grid only"),
+        ({"k_min": 41}, "k_min=41: there are only 40 features"),
+        ({"copies": 4}, "copies=4: only for images on a grid"),
         ({"kind": "image"}, r"shape \(40,\); allowed: \(height, width, channels\)"),
     ],
 )

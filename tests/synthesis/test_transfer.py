@@ -78,7 +78,7 @@ def test_transfer_without_a_scale_is_undefined_and_with_few_fleets_not_assessed(
     noise = rng.normal(0.6, 0.02, (3, 5))
     found = transfer(*noise)
     assert (found.status, found.value, found.ci_low) == ("undefined", None, None)
-    assert "real data is not shown to beat junk" in found.reason
+    assert "real data is not shown to be better than junk" in found.reason
     few = transfer([0.7] * 4, [0.6, 0.61, 0.6, 0.6], [0.8] * 4)
     assert few.status == "not assessed"
     assert "4 fleets" in few.reason

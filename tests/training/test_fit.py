@@ -11,7 +11,7 @@ from memberscope.errors import Interrupted
 from memberscope.interrupt import StopFlag
 from memberscope.models import build_model
 from memberscope.training.keras.fit import _with_dropout, epoch_order, fit, predict_logits
-from memberscope.training.keras.weights import Curves
+from memberscope.training.keras.weights import TrainingCurves
 
 N, BATCH, EPOCHS = 130, 32, 3
 
@@ -21,7 +21,7 @@ def _data() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rng.integers(0, 256, (N, 8, 8, 1), dtype=np.uint8), rng.integers(0, 3, N), rng.permutation(N)[:110]
 
 
-def _fit(model: keras.Model, **changes: object) -> Curves:
+def _fit(model: keras.Model, **changes: object) -> TrainingCurves:
     x, y, members = _data()
     settings = {
         "scale": 255.0, "epochs": EPOCHS, "batch_size": BATCH, "learning_rate": 0.01, "seed": 7,
@@ -39,8 +39,9 @@ def test_weights_and_curves_equal_those_of_keras_fit_with_partial_batches(
     architecture: str, l2: float, smoothing: float
 ) -> None:
     x, y, members = _data()
-    ours = build_model(architecture, depth=1, input_shape=(8, 8, 1), classes=3, seed=4)
-    theirs = build_model(architecture, depth=1, input_shape=(8, 8, 1), classes=3, seed=4)
+    # with seed 4 the penalized model meets a kink at which a last digit decides, and so the number of threads
+    ours = build_model(architecture, depth=1, input_shape=(8, 8, 1), classes=3, seed=5)
+    theirs = build_model(architecture, depth=1, input_shape=(8, 8, 1), classes=3, seed=5)
     curves = _fit(ours, l2=l2, label_smoothing=smoothing)
     entropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
 
@@ -77,7 +78,7 @@ def test_dropout_is_a_stream_of_the_seed_and_keeps_the_mean() -> None:
 
 
 def test_dropout_slows_the_fit_and_is_off_by_default() -> None:
-    def trained(**changes: object) -> tuple[list[np.ndarray], Curves]:
+    def trained(**changes: object) -> tuple[list[np.ndarray], TrainingCurves]:
         model = build_model("dense", depth=1, input_shape=(8, 8, 1), classes=3, seed=4)
         curves = _fit(model, epochs=12, **changes)
         return model.get_weights(), curves

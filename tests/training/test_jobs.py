@@ -24,7 +24,6 @@ ready = job.with_suffix(".ready").touch
 
 @pytest.fixture
 def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    monkeypatch.setattr(execution, "MODULE", "stand_in_worker")
     monkeypatch.setattr(execution, "POLL_SECONDS", 0.05)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     return [tmp_path / f"worker-{number}.json" for number in range(2)]
@@ -40,7 +39,7 @@ def _begun(jobs: list[Path]) -> int:
 
 def _run(jobs: list[Path]) -> list[int]:
     starting: list[int] = []
-    execution.run_workers(jobs, StopFlag(), on_poll=starting.append)
+    execution.run_workers(jobs, StopFlag(), module="stand_in_worker", on_poll=starting.append)
     return starting
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from memberscope.errors import UserError
-from memberscope.training.store import Store, digest, signature, versions
+from memberscope.training.keras.versions import versions
+from memberscope.training.store import Store, digest, signature
 
 COMMON = {"data": "d" * 64, "recipe": {"learning_rate": 0.001, "widths": [64, 32]}, **versions()}
 EACH = [{"seed": 0, "members": "a"}, {"seed": 1, "members": "b"}]
@@ -79,10 +80,10 @@ def test_a_file_cut_short_is_refused_with_its_name(tmp_path: Path) -> None:
 def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     one, two = _filled(tmp_path)
     shutil.copy(tmp_path / f"{one}.npz", tmp_path / f"{two}.npz")
-    with pytest.warns(UserWarning, match="belongs to something else"):
+    with pytest.warns(UserWarning, match="belongs to another model"):
         assert Store(tmp_path).load(two) is None
     np.savez(tmp_path / f"{two}.npz", **ARRAYS)
-    with pytest.warns(UserWarning, match="belongs to something else"):
+    with pytest.warns(UserWarning, match="belongs to another model"):
         assert Store(tmp_path).load(two) is None
 
 
@@ -115,14 +116,14 @@ def test_force_takes_the_same_facts_and_names_others(tmp_path: Path) -> None:
     assert forced.plan("shadows", COMMON, EACH[:1]) == names[:1]
     changed = {**COMMON, "recipe": {"learning_rate": 0.01, "widths": [64, 32]}, "data": "e" * 64}
     with pytest.raises(
-        UserError, match=r"reuse=force: .* made otherwise: other data; learning_rate was 0.001, is 0.01; allowed"
+        UserError, match=r"reuse=force: .* written with other settings: other data; learning_rate was 0.001, is 0.01; allowed"
     ):
         forced.plan("shadows", changed, EACH)
     with pytest.raises(UserError, match="model 1: seed was 1, is 7"):
         forced.plan("shadows", COMMON, [EACH[0], {**EACH[1], "seed": 7}])
     with pytest.raises(UserError, match="it holds 2 models, not 3"):
         forced.plan("shadows", COMMON, [*EACH, EACH[0]])
-    with pytest.raises(UserError, match="no record of finished models"):
+    with pytest.raises(UserError, match="not a list of finished models"):
         forced.plan("others", COMMON, EACH)
     assert forced.load(names[0]) is not None
 
@@ -153,3 +154,17 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         Store(tmp_path / "file" / "store").save("0" * 64, ARRAYS)
     with pytest.raises(UserError, match="cannot be written"):
         Store(tmp_path / "file" / "store").plan("shadows", COMMON, EACH)
+
+
+def test_a_folder_of_another_format_is_refused_in_one_line(tmp_path: Path) -> None:
+    each = [{"seed": 0}]
+    (name,) = Store(tmp_path).plan("models", {"format": 1}, each)
+    Store(tmp_path).save(name, {"x": np.arange(3)})
+    for reuse in ("auto", "force"):
+        with pytest.raises(
+            UserError,
+            match=r"store=.*: models.json is of format 1, and this version has format 2; allowed: another folder, or reuse=no",
+        ):
+            Store(tmp_path, reuse=reuse).plan("models", {"format": 2}, each)
+    assert Store(tmp_path).plan("models", {"format": 1}, each) == [name]  # the refusals wrote nothing
+    assert Store(tmp_path, reuse="no").plan("models", {"format": 2}, each) != [name]

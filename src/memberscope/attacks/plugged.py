@@ -41,7 +41,7 @@ class Plugged(Attack):
             found = self.inner.score(evidence, seed=seed, workers=workers, folds=folds)
         except (Interrupted, GateError):
             raise
-        except Exception as error:  # whatever another package's code raises
+        except (Exception, SystemExit) as error:  # whatever another package's code raises
             return self._failed(f"{type(error).__name__}: {error}")
         if isinstance(found, Skip):
             return self._skip(str(found.reason))

@@ -46,7 +46,7 @@ class Headline:
         reason: why it was not chosen in the requested way; empty if it was.
         candidates: the attacks that ran, in the requested order.
         n_member, n_nonmember: numbers of records behind `figures`: those of the reporting half for the ``strongest``, else all.
-        figures: name -> `Estimate`, as in a `memberscope.audit.report.Cell`; for the ``strongest`` without metrics such as
+        figures: name -> `Estimate`, as in a `memberscope.audit.report.SliceResult`; for the ``strongest`` without metrics such as
             ``epsilon_lower_bound``, since that bound counts the coin flips of all records.
     """
 

@@ -16,7 +16,7 @@ from memberscope.attacks import risk
 from memberscope.attacks.base import Skip
 from memberscope.audit import artifacts
 from memberscope.audit.controls import Controls, null_of
-from memberscope.audit.report import AuditReport, Cell
+from memberscope.audit.report import AuditReport, SliceResult
 from memberscope.audit.wording import headline_table, summary
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
@@ -179,7 +179,7 @@ def log_curves(report: AuditReport, tracker: Tracker, *, title: str, band_seed: 
     tracker.figure(plots.roc_figure(points, title=title, labels=labels, band=band), artifacts.ROC_FIGURE)
 
 
-def primary_first(report: AuditReport) -> list[Cell]:
+def primary_first(report: AuditReport) -> list[SliceResult]:
     """The cells of all records, that of the primary attack first."""
     first = report.headline.attack if report.headline else ""
     return sorted(report.whole(), key=lambda cell: cell.attack != first)

@@ -29,7 +29,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Cell:
+class SliceResult:
     """One attack on one slice.
 
     Attributes:
@@ -89,7 +89,7 @@ class AuditReport:
         distinct: which of the given records these are, and which copies were found; None for a report built by hand.
     """
 
-    cells: tuple[Cell, ...]
+    cells: tuple[SliceResult, ...]
     engine: str
     seed: int
     target: Predictions
@@ -104,7 +104,7 @@ class AuditReport:
         """The attacks, in order, skipped ones included."""
         return tuple(dict.fromkeys(cell.attack for cell in self.cells))
 
-    def whole(self) -> list[Cell]:
+    def whole(self) -> list[SliceResult]:
         """The cells of the entire data set that ran."""
         return [cell for cell in self.cells if cell.slice == "entire" and cell.status == "ok"]
 
@@ -121,7 +121,7 @@ class AuditReport:
             prior=self.prior,
         )  # fmt: skip
 
-    def cell(self, attack: str, slice: str = "entire") -> Cell:
+    def cell(self, attack: str, slice: str = "entire") -> SliceResult:
         """One cell; KeyError if the report has none of that name."""
         for cell in self.cells:
             if (cell.attack, cell.slice) == (attack, slice):

@@ -20,7 +20,7 @@ from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.audit.distinct import distinct_records
 from memberscope.audit.headline import AUTO
-from memberscope.audit.report import AuditReport, Cell
+from memberscope.audit.report import AuditReport, SliceResult
 from memberscope.errors import UserError, nearest
 from memberscope.evidence import Evidence
 from memberscope.installed import require
@@ -31,7 +31,7 @@ from memberscope.unlogged import unlogged
 if TYPE_CHECKING:
     from memberscope.tfprivacy import Metadata
 
-__all__ = ["ENGINES", "AuditReport", "Cell", "run_audit"]
+__all__ = ["ENGINES", "AuditReport", "SliceResult", "run_audit"]
 
 ENGINES = ("fast", "tfp")
 MIN_RECORDS = 20  # on each side of a slice; a slice with fewer is skipped, and its row says so
@@ -167,7 +167,7 @@ def run_audit(
     if engine == "tfp":
         found = _tfp(evidence.target, chosen, by_family, seed=seed, prior=prior, metadata=metadata, on_attack=on_attack)
         return replace(found, primary=primary, distinct=distinct)
-    cells: list[Cell] = []
+    cells: list[SliceResult] = []
     scores: dict[str, NDArray[np.float64]] = {}
     for attack in chosen:
         on_attack(attack.name)
@@ -229,11 +229,11 @@ def _fast_cell(
     delta: float,
     promise: float | None,
     refit: bool,
-) -> Cell:
+) -> SliceResult:
     """One attack on one slice."""
     member = evidence.target.member[part.index]
     n_member, n_nonmember = int(member.sum()), int((~member).sum())
-    blank = Cell(
+    blank = SliceResult(
         attack=attack.name, family=attack.family, slice=part.name, ranked=part.ranked, n_member=n_member, n_nonmember=n_nonmember
     )  # fmt: skip
     if isinstance(result, Skip):
@@ -292,7 +292,7 @@ def _threshold(result: AttackScores) -> float | None:
     return float(result.scores[result.decisions].min(initial=np.inf))
 
 
-def _worst(attack: str, parts: Sequence[slicing.Slice], cells: Sequence[Cell], *, min_records: int) -> list[Cell]:
+def _worst(attack: str, parts: Sequence[slicing.Slice], cells: Sequence[SliceResult], *, min_records: int) -> list[SliceResult]:
     """The ranked slice with the highest AUC, its interval widened for the number of slices that competed (Bonferroni)."""
     ranked = {part.name for part in parts if part.ranked}
     ready = [cell for cell in cells if cell.attack == attack and cell.slice in ranked and cell.scores is not None]
@@ -306,7 +306,7 @@ def _worst(attack: str, parts: Sequence[slicing.Slice], cells: Sequence[Cell], *
     reason = f"{worst.slice}: the highest of {len(ready)} slices; interval widened for their number (Bonferroni)"
     shown = Estimate(value=figure.value, ci_low=figure.ci_low, ci_high=figure.ci_high, status=figure.status, reason=reason)
     return [
-        Cell(
+        SliceResult(
             attack=attack,
             family=worst.family,
             slice="worst_slice",
@@ -332,12 +332,12 @@ def _tfp(
     from memberscope import tfprivacy
 
     groups: dict[tuple[str, ...], list[str]] = {}
-    cells: list[Cell] = []
+    cells: list[SliceResult] = []
     available = {part.kind for part in slicing.parse("all", target)}
     for attack in chosen:
         if reason := attack.missing(Evidence(target=target)):
             cells.append(
-                Cell(
+                SliceResult(
                     attack=attack.name,
                     family=attack.family,
                     slice="entire",
@@ -357,7 +357,7 @@ def _tfp(
             member = np.repeat([True, False], [n_member, n_nonmember])
             rng = seeds.stream(seed, "figures", result.attack, result.slice)
             cells.append(
-                Cell(
+                SliceResult(
                     attack=result.attack,
                     family=registry.get(result.attack).family,
                     slice=result.slice,

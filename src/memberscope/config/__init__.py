@@ -1,7 +1,7 @@
-"""Configurations: frozen, keyword-only dataclasses of plain values, one field an option of the command line.
+"""Configurations: frozen, keyword-only dataclasses of plain values, with one field for each option of the command line.
 
-A field declares its default, what it allows and the group under which MLflow shows it; the parser, the checks, the MLproject contract
-and the resolved ``config.json`` all read that one declaration. Standard library only: ``--help`` must stay quick.
+A field declares its default, its allowed values and the group under which MLflow shows it; the parser, the checks, MLproject and the
+resolved ``config.json`` all read that one declaration. Only the standard library is imported: ``--help`` must stay quick.
 """
 
 from __future__ import annotations

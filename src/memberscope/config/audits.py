@@ -1,4 +1,4 @@
-"""Entry points that audit what there is: `attack`, `audit`, `report`."""
+"""Options of the entry points that train nothing: `attack`, `audit`, `report`."""
 
 from __future__ import annotations
 
@@ -12,69 +12,69 @@ from memberscope.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionFilesConfig(Config):
-    """What models said, from files."""
+    """Files with the outputs of the target and of shadow models."""
 
     predictions: str = option(
         "",
         check=Text(hint="the path of an .npz"),
         group="attack",
-        help="what a model said: an .npz with the keys of Predictions",
+        help="the model's outputs for members and non-members: an .npz with the keys of Predictions",
     )
     shadow: str = option(
         "",
         check=Text(hint="the path of an .npz, or nothing"),
         group="attack",
-        help="what shadow models said of records whose membership is known, for the metric attacks; empty: those are skipped",
+        help="outputs of shadow models for records whose membership is known, which the metric attacks need; empty: those are skipped",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttackOptionsConfig(Config):
-    """How predictions are audited once they are there."""
+    """How predictions are audited."""
 
     attacks: str = option(
         "all",
         plugins="memberscope.attacks",
         check=Text(hint="all, tfp, threshold, trained, metric, or names separated by commas"),
         group="attack",
-        help="which attacks: all, tfp (the six types of TensorFlow Privacy), a family, or names separated by commas",
+        help="attacks to run: all, tfp (the six types of TensorFlow Privacy), a family, or names separated by commas",
     )
     primary: str = primary_option(group="attack")
     slices: str = option(
         "all",
         check=Text(hint="all, or some of entire, class, correctness, percentile, column:NAME separated by commas"),
         group="attack",
-        help="which parts of the records: all, entire, class, correctness, percentile, column:NAME, or one slice's name",
+        help="slices of the records to audit: all, entire, class, correctness, percentile, column:NAME, or one slice's name",
     )
     engine: str = option(
         "fast",
         check=Choice(words=("fast", "tfp")),
         group="attack",
-        help="fast, or tfp for TensorFlow Privacy's own run_attacks",
+        help="implementation of the attacks: fast, or tfp for TensorFlow Privacy's own run_attacks",
     )
     refit: bool = option(
         False,
         check=YesNo(),
         group="attack",
-        help="fit trained attacks anew on each slice instead of slicing scores",
+        help="yes: fit trained attacks anew on each slice instead of slicing their scores",
     )
     controls: str = option(
         "auto",
         check=Choice(words=("auto", "full", "none")),
         group="attack",
-        help="auto: null and blind controls; full: also refit trained attacks with membership permuted 20 times",
+        help="auto: null and blind controls; full: also refit trained attacks with membership permuted 20 times; none: no controls",
     )
     prior: float = option(
         0.5,
         check=Real(low=0.0, high=1.0, open_low=True, open_high=True),
         group="attack",
-        help="share of members that the PPV assumes",
+        help="share of members among the records that the PPV assumes",
     )
     coin_flips: bool = option(
         False,
         check=YesNo(),
         group="attack",
-        help="was each record made a member by its own fair coin? Only then can epsilon be bounded from one run",
+        help="yes: each record was made a member by a fair coin of its own; only then can epsilon be bounded from one run",
     )
     duplicates: str = option(
         "drop",
@@ -87,7 +87,7 @@ class AttackOptionsConfig(Config):
         "none",
         check=Real(low=0.0, high=1e6, words=("none",)),
         group="attack",
-        help="epsilon that training promised, for coin_flips=yes: enough guesses are made to be able to refute it; or none",
+        help="epsilon that the training promised, for coin_flips=yes: the audit makes enough guesses to be able to refute it; or none",
     )
     delta: float = option(
         1e-5,
@@ -95,14 +95,14 @@ class AttackOptionsConfig(Config):
         group="attack",
         help="delta of the lower bound of epsilon; where an epsilon was promised, use the delta of that promise",
     )
-    min_records: int = option(20, check=Integer(low=8), group="attack", help="records that a slice needs on each side")
-    top: int = option(
-        25, check=Integer(low=1, high=10_000), group="attack", help="how many of the most exposed records to list"
+    min_records: int = option(
+        20, check=Integer(low=8), group="attack", help="fewest members, and fewest non-members, that a slice may have"
     )
-    seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="attack", help="of every random draw")
+    top: int = option(25, check=Integer(low=1, high=10_000), group="attack", help="number of the most exposed records to list")
+    seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="attack", help="seed of every random draw")
 
     def __post_init__(self) -> None:
-        """Check every field, and that a promised epsilon comes with coin flips, without which it has no bound to be compared with."""
+        """Check every field, and that a promised epsilon comes with coin flips: without them there is no bound to compare it with."""
         super().__post_init__()
         if self.promise is not None and not self.coin_flips:
             raise UserError(
@@ -112,7 +112,7 @@ class AttackOptionsConfig(Config):
 
     @property
     def promise(self) -> float | None:
-        """The promised epsilon; None where none was given."""
+        """The promised epsilon; None if there is none."""
         return None if self.promised_epsilon == "none" else float(self.promised_epsilon)
 
 
@@ -125,10 +125,13 @@ class GateConfig(Config):
         plugins="memberscope.metrics",
         check=Text(hint="rules such as any.entire.auc > 0.55, separated by semicolons; or nothing"),
         group="gate",
-        help="rules that the figures must not break: exit 3 if one surely does, 4 if it cannot be told",
+        help="rules that trip the gate: exit code 3 if a metric is shown to be above its limit, 4 if the data cannot decide",
     )
     undecided: str = option(
-        "report", check=Choice(words=("report", "pass", "fail")), group="gate", help="what an undecided gate counts as"
+        "report",
+        check=Choice(words=("report", "pass", "fail")),
+        group="gate",
+        help="how an undecided gate ends: report (exit code 4), pass or fail",
     )
 
 
@@ -139,13 +142,13 @@ class AttackStudyConfig(GateConfig, AttackOptionsConfig, PredictionFilesConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFilesConfig(Config):
-    """A logged model and files of its records."""
+    """A logged model, and files with its members and non-members."""
 
     model_uri: str = option(
         "",
         check=Text(hint="models:/NAME/VERSION, runs:/RUN_ID/PATH, or the path of a logged model"),
         group="model",
-        help="the model, as MLflow addresses it; loading it runs its code",
+        help="address of the model in MLflow; loading a model runs its code",
     )
     members: str = option(
         "",
@@ -157,16 +160,16 @@ class ModelFilesConfig(Config):
         "",
         check=Text(hint="the path of an .npz of x and y, a .parquet or a .csv"),
         group="data",
-        help="records like them that it never saw",
+        help="similar records that the model was not trained on",
     )
     label: str = option(
-        "label", check=Text(hint="a column's name"), group="data", help="the column of a table that holds the labels"
+        "label", check=Text(hint="a column's name"), group="data", help="name of the column that holds the labels, for a table"
     )
     na_values: str = option(
         "",
         check=Text(hint="words separated by commas, or nothing"),
         group="data",
-        help="words that mean a missing value in any column of a table, such as NA,?; empty cells always do, and in columns of numbers "
+        help="words that mark a missing value in any column of a table, such as NA,?; empty cells always do, and in columns of numbers "
         "so do NA, null and the like",
     )
     allow_overlap: bool = option(
@@ -179,9 +182,9 @@ class ModelFilesConfig(Config):
         "auto",
         check=Choice(words=("auto", "logits", "probs", "labels")),
         group="model",
-        help="what the model returns; auto: predict_proba where it has one, else decided from the values, and said",
+        help="what the model returns; auto: predict_proba if it has one, else decided from the values, and the run says how",
     )
-    predict_batch: int = option(1024, check=Integer(low=1), group="model", help="records that the model is asked about at once")
+    predict_batch: int = option(1024, check=Integer(low=1), group="model", help="records in one call of the model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,15 +200,18 @@ class ReportStudyConfig(Config):
         "",
         check=Text(hint="run ids or names separated by commas"),
         group="report",
-        help="the runs to report on; a study that trained several models stands for all of them",
+        help="the runs to report on; the run of a study that trained several models stands for all of its models' runs",
     )
     title: str = option(
-        "", check=Text(hint="any text, or nothing"), group="report", help="the page's title; empty: from the runs"
+        "",
+        check=Text(hint="any text, or nothing"),
+        group="report",
+        help="title of the page; empty: made from the names of the runs",
     )
     page: str = option(
         "report.html",
         check=Text(hint="the path of an .html file, or none"),
         group="report",
-        help="where the page is written, besides the run's artifacts; none: nowhere else",
+        help="file to which the page is written, besides the run's artifacts; none: only to the artifacts",
     )
-    seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="report", help="of the paired bootstraps")
+    seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="report", help="seed of the paired bootstraps")

@@ -1,4 +1,4 @@
-"""The base of every configuration, and how a field becomes an option."""
+"""The base class of every configuration, and the declaration of an option."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from memberscope.errors import UserError, nearest
 
 
 def option(default: Any, *, check: Check, group: str, help: str, formerly: tuple[str, ...] = (), plugins: str = "") -> Any:
-    """A dataclass field that is also an option.
+    """Declare a dataclass field that is also an option.
 
     Args:
-        default: its value unless given.
-        check: what it allows.
-        group: under which MLflow shows it.
-        help: what it means.
-        formerly: names that it had in earlier versions and that are still understood.
-        plugins: the group of entry points by which other packages add to what it may name.
+        default: its value if it is not given.
+        check: parses and checks a value.
+        group: the group under which MLflow shows it.
+        help: what it means, for ``--help``.
+        formerly: its names in earlier versions, which are still understood.
+        plugins: the group of entry points by which other packages add names that it may take.
     """
     return field(
         default=default, metadata={"check": check, "group": group, "help": help, "formerly": formerly, "plugins": plugins}
@@ -30,25 +30,26 @@ def option(default: Any, *, check: Check, group: str, help: str, formerly: tuple
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The base of every configuration: checks each field as it is made, and goes to JSON and back."""
+    """The base class of every configuration: it checks each field when it is made, and converts to JSON and back."""
 
     def __post_init__(self) -> None:
-        """Parse and check every field; UserError on the first that is not allowed."""
+        """Parse and check every field; UserError for the first value that is not allowed."""
         for item in dataclasses.fields(self):
             check: Check = item.metadata["check"]
             object.__setattr__(self, item.name, check.parse(item.name, getattr(self, item.name)))
 
     @classmethod
     def former_names(cls) -> dict[str, str]:
-        """Names that options had in earlier versions -> their names now."""
+        """Former names of options -> their present names."""
         return {former: item.name for item in dataclasses.fields(cls) for former in item.metadata["formerly"]}
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> Self:
-        """Make one from names and values (text or plain values); former names of options are understood.
+        """Make a configuration from names and values (text or plain values); former names of options are understood.
 
         Raises:
-            UserError: an unknown name, with the nearest; an option under two names with different values; a value that is not allowed.
+            UserError: an unknown name (the message suggests the nearest); an option under two names with different values; a value that
+                is not allowed.
         """
         known = {item.name for item in dataclasses.fields(cls)}
         former = cls.former_names()
@@ -59,12 +60,14 @@ class Config:
                 raise UserError(f"{name}: unknown parameter; allowed: {', '.join(sorted(known))}{nearest(name, known)}")
             if current in named and str(named[current]) != str(value):
                 old = name if name in former else next(word for word in values if former.get(word) == current)
-                raise UserError(f"{old}={values[old]}: given beside {current}, which is its name now; allowed: {current} alone")
+                raise UserError(
+                    f"{old}={values[old]}: given together with {current}, its present name; allowed: {current} alone"
+                )
             named[current] = value
         return cls(**named)
 
     def to_dict(self) -> dict[str, int | float | str]:
-        """Names and plain values, in the order of declaration."""
+        """Names -> plain values, in the order of declaration."""
         return {item.name: written(getattr(self, item.name)) for item in dataclasses.fields(self)}
 
     def to_json(self) -> str:
@@ -73,15 +76,15 @@ class Config:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what `to_json` wrote, in this version or an earlier one; unknown names are rejected."""
+        """Read the output of `to_json`, of this version or an earlier one; unknown names are rejected."""
         return cls.from_mapping(json.loads(text))
 
 
 def groups(config: Config) -> dict[str, int | float | str]:
-    """The configuration under dotted names (``train.learning_rate``), as MLflow's params show it."""
+    """The values under dotted names (``train.learning_rate``), as MLflow shows them in its params."""
     return {f"{item.metadata['group']}.{item.name}": written(getattr(config, item.name)) for item in dataclasses.fields(config)}
 
 
 def written(value: Any) -> Any:
-    """A value as it is written outside: ``yes`` and ``no`` for a bool, anything else as it is."""
+    """A value as the command line, files and MLflow show it: ``yes`` or ``no`` for a bool, anything else unchanged."""
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value

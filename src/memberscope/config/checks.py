@@ -1,4 +1,4 @@
-"""What a value of an option may be: parsed from text or plain values, refused in one line."""
+"""Checks of options: each parses a value from text or a plain value, and rejects what is not allowed with an error of one line."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Integer:
         return number
 
     def allowed(self) -> str:
-        """What is allowed, in words."""
+        """The allowed values, for help texts and errors."""
         span = f"{self.low} to {self.high}" if self.high is not None else f"{self.low} or more"
         return " or ".join([f"a whole number, {span}", *self.words])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Real:
-    """A finite number from low to high, ends excluded where `open_low` or `open_high`; or one of the words in `words`."""
+    """A finite number from `low` to `high`, without the end that `open_low` or `open_high` excludes; or one of the words in `words`."""
 
     low: float
     high: float
@@ -59,7 +59,7 @@ class Real:
         return number
 
     def allowed(self) -> str:
-        """What is allowed, in words."""
+        """The allowed values, for help texts and errors."""
         start = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
         end = f"below {self.high:g}" if self.open_high else f"at most {self.high:g}"
         return " or ".join([f"a number, {start}, {end}", *self.words])
@@ -72,14 +72,14 @@ class Choice:
     words: tuple[str, ...]
 
     def parse(self, name: str, value: object) -> str:
-        """The value itself; UserError, with the nearest word, otherwise."""
+        """The value itself; otherwise UserError, which suggests the nearest word."""
         word = str(value).strip()
         if word not in self.words:
             raise UserError(f"{name}={value}: unknown; allowed: {self.allowed()}{nearest(word, self.words)}")
         return word
 
     def allowed(self) -> str:
-        """What is allowed, in words."""
+        """The allowed values, for help texts and errors."""
         return ", ".join(self.words)
 
 
@@ -88,17 +88,17 @@ class YesNo:
     """A switch: ``yes`` or ``no`` on the command line, in files and in MLflow, a bool inside."""
 
     def parse(self, name: str, value: object) -> bool:
-        """The value as a bool; UserError, with the nearest word, otherwise."""
+        """The value as a bool; otherwise UserError, which suggests the nearest word."""
         return value if isinstance(value, bool) else Choice(words=("no", "yes")).parse(name, value) == "yes"
 
     def allowed(self) -> str:
-        """What is allowed, in words."""
+        """The allowed values, for help texts and errors."""
         return "no, yes"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """Any text; `hint` says what it means. What it may hold is checked where its meaning is known."""
+    """Any text; `hint` describes the allowed values, and the code that interprets the text checks it."""
 
     hint: str
 
@@ -107,30 +107,30 @@ class Text:
         return str(value).strip()
 
     def allowed(self) -> str:
-        """What is allowed, in words."""
+        """The allowed values, for help texts and errors."""
         return self.hint
 
 
 @dataclass(frozen=True, kw_only=True)
 class Integers:
-    """Whole numbers in [low, high], separated by commas; or nothing. Kept as text: ``"512,256"``."""
+    """Whole numbers in [low, high], separated by commas; or nothing. They are kept as text: ``"512,256"``."""
 
     low: int
     high: int
 
     def parse(self, name: str, value: object) -> str:
-        """The numbers with commas between them, spaces gone; UserError otherwise."""
+        """The numbers separated by commas, without spaces; UserError otherwise."""
         text = str(value).strip()
         if not text:
             return ""
-        one = Integer(low=self.low, high=self.high)
+        check = Integer(low=self.low, high=self.high)
         try:
-            return ",".join(str(one.parse(name, part)) for part in text.split(","))
+            return ",".join(str(check.parse(name, part)) for part in text.split(","))
         except UserError:
             raise UserError(f"{name}={text}: allowed: {self.allowed()}") from None
 
     def allowed(self) -> str:
-        """What is allowed, in words."""
+        """The allowed values, for help texts and errors."""
         return f"nothing, or whole numbers from {self.low} to {self.high} separated by commas"
 
 

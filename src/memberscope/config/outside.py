@@ -1,4 +1,4 @@
-"""Entry points of an outside attacker: `shadow`, `synthesize`."""
+"""Options of the entry points that study an outside attacker: `shadow`, `synthesize`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ class ShadowStudyConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
     """Everything that `shadow` takes."""
 
     model: str = option("mlp", check=Choice(words=("conv", "dense", "mlp")), group="model", help="architecture")
-    depth: int = option(2, check=Integer(low=1, high=256), group="model", help="how often the unit repeats")
-    width: int = option(256, check=Integer(low=1, high=65536), group="model", help="units of a dense layer")
+    depth: int = option(
+        2,
+        check=Integer(low=1, high=256),
+        group="model",
+        help="number of hidden layers, or of convolutions with pooling; a dense model has one layer more",
+    )
+    width: int = option(256, check=Integer(low=1, high=65536), group="model", help="units of each hidden dense layer")
     attacks: str = option(
         "all",
         plugins="memberscope.attacks",
@@ -28,132 +33,143 @@ class ShadowStudyConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
         "entire,class",
         check=Text(hint="all, or some of entire, class, correctness, percentile separated by commas"),
         group="audit",
-        help="which parts of the records the first target is audited on",
+        help="slices of the records on which the first target is audited",
     )
     shadows: int = option(
-        16, check=Integer(low=0, high=4096), group="shadow", help="shadow models that each target is attacked with"
+        16, check=Integer(low=0, high=4096), group="shadow", help="number of shadow models with which each target is attacked"
     )
     targets: int = option(
-        8, check=Integer(low=1, high=4096), group="shadow", help="models audited in turn; intervals over them want at least 2"
+        8,
+        check=Integer(low=1, high=4096),
+        group="shadow",
+        help="number of models that are audited in turn; intervals over targets need at least 2",
     )
     design: str = option(
         "half",
         check=Choice(words=("half", "disjoint")),
         group="shadow",
-        help="half: every model is trained on half of one pool, in complementary pairs; disjoint: no shadow sees a record of the target's",
+        help="half: every model is trained on half of one pool, in complementary pairs; disjoint: no shadow sees a record of the targets",
     )
     coin_flips: bool = option(
         False,
         check=YesNo(),
         group="shadow",
-        help="draw each membership by a fair coin of its own instead of half of each class; only then is epsilon bounded",
+        help="yes: draw each membership by a fair coin of its own; no: draw half of each class, and epsilon cannot be bounded",
     )
     population: int | str = option(
         "auto",
         check=Integer(low=50, words=("auto",)),
         group="shadow",
-        help="records that no model sees, for RMIA, quantile and trajectory; auto: as many as members, or what is left",
+        help="number of records that no model sees, for RMIA, quantile and trajectory; auto: as many as members, or all that are left",
     )
     queries: int = option(
         1,
         check=Integer(low=1, high=9),
         group="shadow",
-        help="copies of each image that LiRA asks about, all but the first shifted; more than 1 for models trained with such copies",
+        help="copies of each image that LiRA queries, all but the first shifted; useful if the models were trained with such copies",
     )
     perturbed: int = option(
         24,
         check=Integer(low=4, high=1000),
         group="shadow",
-        help="perturbed copies of a record that the label-only attack asks about",
+        help="number of perturbed copies of each record that the label-only attack queries",
     )
     distill_epochs: int = option(
         20,
         check=Integer(low=2, high=10_000),
         group="shadow",
-        help="epochs of the distillation that the trajectory attack watches",
+        help="epochs of the distillation whose losses the trajectory attack uses",
     )
     shadow_data: str = option(
         "real",
         check=Text(hint="real, noisy, marginal, junk, hill_climb, gan, or the path of an .npz with x and y"),
         group="shadow",
-        help="what shadows are trained on; other than real: design=disjoint, the pool made (against the first target) or read",
+        help="data on which shadows are trained; all but real need design=disjoint, and are made by queries of the first target, or read",
     )
     transfer_dataset: str = option(
         "",
         formerly=("other_data",),
         check=Text(hint="the name or path of another data set, or nothing"),
         group="shadow",
-        help="another data set, whose shadow attacks the first target too (Salem et al. 2019, adversary 2); empty: none",
+        help="another data set, whose shadow model also attacks the first target (Salem et al. 2019, adversary 2); empty: none",
     )
     fidelity: bool = option(
         False,
         check=YesNo(),
         group="shadow",
-        help="also measure how attacks weaken as shadows resemble the target less: other depth, architecture, data; fewer of them",
+        help="yes: also measure how attacks weaken with fewer shadows or shadows unlike the target (other depth, architecture, data)",
     )
-    seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="study", help="of the plan, the weights and every draw")
+    seed: int = option(
+        0, check=Integer(low=0, high=2**31 - 1), group="study", help="seed of the plan, the weights and every other draw"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesisConfig(Config):
-    """How synthetic records are made."""
+    """How synthetic records are generated."""
 
     conf_min: float | str = option(
         "auto",
         check=Real(low=0.0, high=1.0, open_high=True, words=("auto",)),
         group="synthesis",
-        help="confidence of the target from which a climbed record may be taken; auto: 0.8, or 0.3 over the copies of an image",
+        help="lowest confidence of the target at which a climbed record may be accepted; auto: 0.8, or 0.3 as the mean over noisy copies",
     )
     rej_max: int | str = option(
         "auto",
         check=Integer(low=0, words=("auto",)),
         group="synthesis",
-        help="rejections in a row before fewer features change at a time; auto: 5, or 8 over copies",
+        help="rejections in a row after which fewer features are changed at a time; auto: 5, or 8 with noisy copies",
     )
     k_max: int = option(
         0,
         check=Integer(low=0),
         group="synthesis",
-        help="features that change at a time at first; 0: half of them (a quarter of a grid's)",
+        help="features that are changed at a time at first; 0: half of them (with basis=grid, a quarter of the grid's)",
     )
-    iter_max: int = option(1000, check=Integer(low=1), group="synthesis", help="proposals before a climb gives up")
-    attempts: int = option(3, check=Integer(low=1), group="synthesis", help="climbs that a record may take")
-    budget: int = option(0, check=Integer(low=0), group="synthesis", help="queries allowed in all; 0: no limit")
+    iter_max: int = option(1000, check=Integer(low=1), group="synthesis", help="proposals after which a climb gives up")
+    attempts: int = option(3, check=Integer(low=1), group="synthesis", help="number of climbs to try for each record")
+    budget: int = option(0, check=Integer(low=0), group="synthesis", help="total number of queries allowed; 0: no limit")
     ones: float = option(
         0.5,
         check=Real(low=0.0, high=1.0, open_high=True),
         group="synthesis",
-        help="share of ones in the bits that a climb starts from",
+        help="share of ones in the random bits from which a climb starts",
     )
     basis: str = option(
         "grid",
         check=Choice(words=("grid", "pixel")),
         group="synthesis",
-        help="what a climb over images changes: a coarse grid that is refined, or pixels (the published way)",
+        help="what a climb changes in images: the cells of a coarse grid that is refined, or pixels (as published)",
     )
     copies: int | str = option(
         "auto",
         check=Integer(low=1, high=64, words=("auto",)),
         group="synthesis",
-        help="noisy copies of an image that the target is asked about, basis=grid only; auto: 12 there",
+        help="noisy copies of an image with which the target is queried, for basis=grid; auto: 12",
     )
     ink: float | str = option(
         "auto",
         check=Real(low=0.0, high=1000.0, words=("auto",)),
         group="synthesis",
-        help="what distance from a plain image costs a climb in nats, basis=grid only; auto: 0.5 there",
+        help="weight of the penalty on the distance from a plain image, in nats, for basis=grid; auto: 0.5",
     )
     noise_share: float = option(
-        0.1, check=Real(low=0.0, high=1.0), group="synthesis", help="share of features that method=noisy gets wrong"
+        0.1,
+        check=Real(low=0.0, high=1.0),
+        group="synthesis",
+        help="share of features that method=noisy replaces by wrong values",
     )
     gan_epochs: int = option(
-        200, check=Integer(low=8, high=100_000), group="synthesis", help="epochs of the GAN, over climbed records"
+        200,
+        check=Integer(low=8, high=100_000),
+        group="synthesis",
+        help="epochs of the GAN, which is trained on climbed records",
     )
     release: str = option(
         "none",
         check=Text(hint="none, or steps such as top=3,digits=2 (see docs/release.md)"),
         group="synthesis",
-        help="what the target publishes instead of its confidences",
+        help="what the target publishes instead of its plain confidences",
     )
 
 
@@ -162,25 +178,30 @@ class SynthesizeConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig, Syn
     """Everything that `synthesize` takes."""
 
     model: str = option("mlp", check=Choice(words=("conv", "dense", "mlp")), group="model", help="architecture")
-    depth: int = option(2, check=Integer(low=1, high=256), group="model", help="how often the unit repeats")
-    width: int = option(256, check=Integer(low=1, high=65536), group="model", help="units of a dense layer")
+    depth: int = option(
+        2,
+        check=Integer(low=1, high=256),
+        group="model",
+        help="number of hidden layers, or of convolutions with pooling; a dense model has one layer more",
+    )
+    width: int = option(256, check=Integer(low=1, high=65536), group="model", help="units of each hidden dense layer")
     method: str = option(
         "hill_climb",
         check=Text(hint="all, or some of noisy, marginal, junk, hill_climb, gan separated by commas"),
         group="synthesis",
-        help="how records are made; several, separated by commas, or all, are compared",
+        help="how records are made; several methods (separated by commas) or all are compared",
     )
     records: int | str = option(
         "auto",
         check=Integer(low=20, high=1_000_000, words=("auto",)),
         group="synthesis",
-        help="how many records to make; auto: as many as the real ones that an attacker who has some would have",
+        help="number of records to make; auto: as many as the shadow pool of an attacker with real records would hold",
     )
     fleets: int = option(
         5,
         check=Integer(low=0, high=1000),
         group="synthesis",
-        help="fleets to measure transfer with, a target each; 0: none",
+        help="number of fleets, each with its own target, for measuring transfer; 0: transfer is not measured",
     )
-    shadows: int = option(8, check=Integer(low=1, high=4096), group="synthesis", help="shadow models in a fleet")
-    seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="study", help="of the first fleet")
+    shadows: int = option(8, check=Integer(low=1, high=4096), group="synthesis", help="number of shadow models in each fleet")
+    seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="study", help="seed of the first fleet")

@@ -8,115 +8,124 @@ from typing import Any
 from memberscope.config.base import Config, option
 from memberscope.config.checks import Choice, Integer, Integers, Real, Text
 
+BUILT_IN_TRAINER = "keras"
+
 
 def primary_option(*, group: str) -> Any:
-    """The option that names an audit's primary attack; `group` is that of the other options of the audit."""
+    """The option that names an audit's primary attack; `group` is the group of the audit's other options."""
     return option(
         "auto",
         check=Text(hint="auto, or the name of one of the attacks"),
         group=group,
-        help="primary attack, which gives the headline: an attack's name, or auto for the strongest one on half of the records, reported "
-        "on the other half",
+        help="primary attack, which gives the headline: an attack's name, or auto for the strongest attack on one half of the records, "
+        "whose metrics are then those of the other half",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordsConfig(Config):
-    """Which records, with which labels, and how many of them a model trains on."""
+    """Which records and labels are used, and on how many of them a model is trained."""
 
     dataset: str = option(
         "digits",
         check=Text(hint="digits, cifar10, location30, purchase100, texas100, tfds:NAME, or the path of an .npz with x and y"),
         group="data",
-        help="data set: digits (embedded), cifar10, a table (location30, purchase100, texas100), tfds:NAME for any TFDS image "
-        "classification set, or a path to an .npz of x, y",
+        help="data set: digits (built in), cifar10, a table (location30, purchase100, texas100), tfds:NAME for any TFDS image "
+        "classification data set, or the path of an .npz with x and y",
     )
     data_dir: str = option(
         "",
         check=Text(hint="a folder"),
         group="data",
-        help="folder of prepared TFDS data sets; empty: TFDS_DATA_DIR, or TFDS's own",
+        help="folder of prepared TFDS data sets; empty: TFDS_DATA_DIR, or TFDS's default folder",
     )
     archive_dir: str = option(
         "",
         check=Text(hint="a folder, or nothing"),
         group="data",
-        help="folder that already has the published archive of location30, purchase100 or texas100; "
+        help="folder that already holds the published archive of location30, purchase100 or texas100; "
         "empty: MEMBERSCOPE_ARCHIVE_DIR, or a download",
     )
     duplicates: str = option(
         "drop",
         check=Choice(words=("drop", "keep", "refuse")),
         group="data",
-        help="exact copies of a record's features and label: drop (each record counts once), keep (copies are split as records of their "
-        "own), or refuse",
+        help="exact copies of a record's features and label: drop (each record counts once), keep (copies are split like other "
+        "records), or refuse",
     )
     classes: str = option(
         "all",
         check=Text(hint="all, a number of at least 2, or class names separated by commas"),
         group="data",
-        help="which classes to keep: all, how many, or their names (cat,dog)",
+        help="classes to keep: all, a number of them, or their names (cat,dog)",
     )
     class_choice: str = option(
         "first",
         check=Choice(words=("first", "random")),
         group="data",
-        help="which classes a number keeps: the first (as the case study), or random ones drawn from the seed",
+        help="classes to keep if classes is a number: the first (as in the case study), or random ones drawn from the seed",
     )
     label_noise: float | str = option(
         "auto",
         check=Real(low=0.0, high=1.0, words=("auto",)),
         group="data",
-        help="share of labels replaced at random, the same on every side; auto: 0.2 on digits, 0 elsewhere",
+        help="share of labels replaced at random, equal for members, non-members and validation; auto: 0.2 for digits, 0 otherwise",
     )
     members: int | str = option(
-        "auto", check=Integer(low=20, words=("auto",)), group="data", help="how many records the model trains on"
+        "auto", check=Integer(low=20, words=("auto",)), group="data", help="number of records that the model is trained on"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(RecordsConfig):
-    """Records with the sides of one target model."""
+    """Records, and the numbers of non-members and validation records of one target model."""
 
     nonmembers: int | str = option(
-        "auto", check=Integer(low=20, words=("auto",)), group="data", help="how many records it never sees, for the audit"
+        "auto",
+        check=Integer(low=20, words=("auto",)),
+        group="data",
+        help="number of records to audit that the model is not trained on",
     )
     validation: int | str = option(
         "auto",
         check=Integer(low=10, words=("auto", "nonmembers")),
         group="data",
-        help="how many further records validate the training; nonmembers: the audited non-members do (as the case study did)",
+        help="number of further records on which training is monitored; nonmembers: it is monitored on the audited non-members, as in the "
+        "case study",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Config):
-    """What trains the models, and their architecture."""
+    """The trainer and the architecture of the models."""
 
     trainer: str = option(
-        "keras",
+        BUILT_IN_TRAINER,
         check=Text(hint="keras, or a trainer of another package"),
         group="model",
         plugins="memberscope.trainers",
-        help="what trains the models: keras for the built-in ones, or a trainer that another package adds (memberscope.trainers)",
+        help="trainer: keras for the built-in models, or a trainer that another package adds (memberscope.trainers)",
     )
     model: str = option("conv", check=Choice(words=("conv", "dense", "mlp")), group="model", help="architecture")
     depth: int = option(
-        3, check=Integer(low=1, high=256), group="model", help="how often the unit repeats (conv + pooling, or dense)"
+        3,
+        check=Integer(low=1, high=256),
+        group="model",
+        help="number of hidden layers, or of convolutions with pooling; a dense model has one layer more",
     )
-    width: int = option(64, check=Integer(low=1, high=65536), group="model", help="units of a dense layer")
+    width: int = option(64, check=Integer(low=1, high=65536), group="model", help="units of each hidden dense layer")
     widths: str = option(
         "",
         check=Integers(low=1, high=65536),
         group="model",
-        help="units of each hidden layer of an mlp, such as 512,256; empty: depth layers of width",
+        help="units of each hidden layer of an mlp, such as 512,256; empty: depth layers of width units",
     )
-    filters: int = option(32, check=Integer(low=1, high=4096), group="model", help="filters of a conv layer")
+    filters: int = option(32, check=Integer(low=1, high=4096), group="model", help="filters of each convolution")
     activation: str = option(
         "relu",
         check=Choice(words=("relu", "tanh", "sigmoid", "elu", "gelu", "selu", "swish", "linear")),
         group="model",
-        help="activation of the hidden layers",
+        help="activation function of the hidden layers",
     )
 
     @property
@@ -129,8 +138,8 @@ class ModelConfig(Config):
 class TrainConfig(Config):
     """How a model is trained."""
 
-    epochs: int = option(40, check=Integer(low=1, high=100_000), group="train", help="passes over the members")
-    batch_size: int = option(50, check=Integer(low=1, high=1_000_000), group="train", help="records a step")
+    epochs: int = option(40, check=Integer(low=1, high=100_000), group="train", help="number of passes over the members")
+    batch_size: int = option(50, check=Integer(low=1, high=1_000_000), group="train", help="records per step")
     learning_rate: float = option(
         0.001, check=Real(low=0.0, high=10.0, open_low=True), group="train", help="learning rate of Adam"
     )
@@ -138,7 +147,7 @@ class TrainConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class AuditConfig(Config):
-    """Which attacks run on which slices."""
+    """Which attacks are run, and on which slices."""
 
     attacks: str = option(
         "tfp",
@@ -152,7 +161,7 @@ class AuditConfig(Config):
         "auto",
         check=Text(hint="auto, all, or some of entire, class, correctness, percentile separated by commas"),
         group="audit",
-        help="slices of the final audit; auto: all, but with engine=tfp the entire set alone for trained attacks",
+        help="slices of the final audit; auto: all, but with engine=tfp trained attacks are run on the entire set alone",
     )
     engine: str = option(
         "fast",
@@ -161,31 +170,34 @@ class AuditConfig(Config):
         help="fast: cross-fitted attacks on every core; tfp: TensorFlow Privacy's own run_attacks, minutes to hours",
     )
     audit_every: int = option(
-        2, check=Integer(low=1), group="audit", help="a threshold audit every so many epochs, for the curves (epoch 0 included)"
+        2,
+        check=Integer(low=1),
+        group="audit",
+        help="epochs from one threshold audit to the next during training, for the curves; from epoch 0",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class FleetConfig(Config):
-    """Where and how many models are trained at once."""
+    """Where models are trained and kept, and how many are trained at once."""
 
     store: str = option(
         "models",
         check=Text(hint="a folder, or none"),
         group="fleet",
-        help="folder that keeps finished models, so that a rerun trains only what is missing; none: keep nothing",
+        help="folder in which finished models are kept, so that a rerun trains only those that are missing; none: keep nothing",
     )
     reuse: str = option(
         "auto",
         check=Choice(words=("auto", "force", "no")),
         group="fleet",
-        help="auto: reuse finished models that are the same in every respect; force: refuse to train any; no: train all anew",
+        help="auto: reuse finished models with the same signature; force: demand a store of the same settings; no: train all anew",
     )
     workers: int | str = option(
         "auto",
         check=Integer(low=1, high=1024, words=("auto",)),
         group="fleet",
-        help="processes on this machine; auto: its cores",
+        help="number of processes on this machine; auto: one per core",
     )
     scheduler: str = option(
         "",

@@ -1,4 +1,4 @@
-"""Data sets: embedded, from TensorFlow Datasets, or a user's own file, all as `LabeledData`."""
+"""Data sets as `LabeledData`: the built-in digits, published tables, image sets from TensorFlow Datasets, or a user's own file."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ __all__ = ["LabeledData", "Sizes", "load_dataset"]
 
 
 def load_dataset(name: str, *, data_dir: str = "", archive_dir: str = "", duplicates: str = "drop") -> LabeledData:
-    """The data set that a user names: ``digits``, a table of `archives`, another TFDS name (``tfds:`` or not), or the path of an ``.npz``.
+    """The data set of a name: ``digits``, a table of `archives`, another TFDS name (with or without ``tfds:``), or the path of an ``.npz``.
 
-    Exact copies of a record are dropped unless `duplicates` says otherwise, and the data set's `notes` say how many.
+    Exact copies of a record are dropped unless `duplicates` says otherwise, and the data set's `notes` state their number.
 
     Args:
         name: see above.
         data_dir: folder of prepared TFDS data sets.
-        archive_dir: folder that has the published archive of ``location30``, ``purchase100`` or ``texas100``; for others it says nothing.
-        duplicates: what happens to exact copies, in features and label: ``drop``, ``keep`` or ``refuse``.
+        archive_dir: folder with the published archive of ``location30``, ``purchase100`` or ``texas100``; ignored for other data sets.
+        duplicates: what is done about exact copies of features and label: ``drop``, ``keep`` or ``refuse``.
 
     Raises:
-        UserError: it is unknown, unreadable or unavailable, or holds copies under ``refuse``; the line says what to do.
+        UserError: the data set is unknown, unreadable or unavailable, or has copies with ``refuse``; the message says what to do.
     """
     return settle_copies(_read(name, data_dir=data_dir, archive_dir=archive_dir), duplicates=duplicates)
 

@@ -1,8 +1,8 @@
-"""The three published archives of binary tables (Shokri et al. 2017, section VI-A) and what can be read from them.
+"""The three published archives of binary tables (Shokri et al. 2017, section VI-A), and how they are read.
 
-Plain reading, no TensorFlow: `memberscope.datasets.tabular_builders` makes TFDS data sets of what is read here. Archives come from outside,
-so nothing in them is trusted: members are read as a stream and never extracted, and every row is checked. What does not fit ends in one
-line that names the file, the row and what is allowed.
+Reading needs no TensorFlow: `memberscope.datasets.tabular_builders` makes TFDS data sets of these tables. Archives come from outside, so
+nothing in them is trusted: their files are read as a stream and never extracted, and every row is checked. The error for a row that does
+not fit is one line that names the file, the row and what is allowed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from memberscope.errors import UserError
 Index = NDArray[np.int64]
 
 HOMEPAGE = "https://github.com/privacytrustlab/datasets"
-BLOCK = 8 << 20  # bytes read at a time; the longest row that is allowed, too
+BLOCK = 8 << 20  # bytes that are read at a time; also the longest row allowed
 COMMA, NEWLINE, RETURN, ONE = b",\n\r1"
 
 
@@ -35,14 +35,14 @@ class Archive:
     """One published archive.
 
     Attributes:
-        name: of the data set.
+        name: the name of the data set.
         file: the archive's file name.
-        sha256: its digest, or None where none could be verified: then any archive that reads well is taken.
-        members: the file inside that holds class, then bits, in each row; or two files, the bits and the classes.
-        bits: features a record, each 0 or 1.
-        classes: labels are 1 to `classes` in the archive, and 0 to `classes` - 1 once read.
-        records: how many the authors published.
-        sizes: records a side unless the user says otherwise.
+        sha256: its digest, or None if none could be verified: any archive that can be read is then accepted.
+        members: the file inside with a class and then bits in each row; or two files, one with the bits and one with the classes.
+        bits: number of features of a record, each 0 or 1.
+        classes: number of classes; labels are 1 to `classes` in the archive, and 0 to `classes` - 1 once read.
+        records: number of records that the authors published.
+        sizes: default numbers of records on the sides.
     """
 
     name: str
@@ -56,20 +56,20 @@ class Archive:
 
     @property
     def url(self) -> str:
-        """Where the authors publish it."""
+        """The URL at which the authors publish it."""
         return f"{HOMEPAGE}/raw/master/{self.file}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """What an archive holds: `x` (n, bits) bool, `y` (n,) int64 from 0, in the archive's order, and the archive's own `sha256`."""
+    """The content of an archive in its order: `x` (n, bits) bool, `y` (n,) int64 from 0, and the archive's `sha256`."""
 
     x: NDArray[np.bool_]
     y: NDArray[np.int64]
     sha256: str
 
 
-_WIDE = Sizes(members=10_000, nonmembers=10_000, validation=5_000)  # as the literature trains on these two
+_WIDE = Sizes(members=10_000, nonmembers=10_000, validation=5_000)  # as is usual in the literature on these two
 
 ARCHIVES = {
     archive.name: archive
@@ -105,11 +105,11 @@ def file_digest(path: Path) -> str:
 
 
 def read_archive(archive: Archive, path: Path) -> Table:
-    """Check the digest where one is registered, then read and check every row.
+    """Check the digest if one is registered, then read and check every row.
 
     Raises:
         UserError: the file cannot be read, has another digest than the registered one, is truncated or damaged, lacks a member, or
-            holds a row with too few or too many columns, a class out of range, or a bit that is neither 0 nor 1.
+            has a row with too few or too many columns, a class out of range, or a bit that is neither 0 nor 1.
     """
     where = f"dataset={archive.name}: {path}"
     digest = file_digest(path)
@@ -120,7 +120,7 @@ def read_archive(archive: Archive, path: Path) -> Table:
     try:
         with gzip.open(path) as whole, tarfile.open(fileobj=whole, mode="r:") as tar:
             found = _members(tar, archive, where)
-            while whole.read(BLOCK):  # to the end, where gzip's checksum is: before any row is believed
+            while whole.read(BLOCK):  # to the end, where gzip's checksum is, before any row is used
                 pass
             streams = [(f"{where}, {member.name}", _opened(tar, member, where)) for member in found]
             if len(streams) == 1:
@@ -131,14 +131,16 @@ def read_archive(archive: Archive, path: Path) -> Table:
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise UserError(f"{where}: truncated or damaged ({error}); allowed: the archive that {HOMEPAGE} publishes") from None
     if len(x) != len(y):
-        raise UserError(f"{where}: {len(x)} rows in {found[0].name} and {len(y)} in {found[1].name}; allowed: one class a row")
+        raise UserError(
+            f"{where}: {len(x)} rows in {found[0].name} and {len(y)} in {found[1].name}; allowed: one class per row"
+        )
     if not len(x):
         raise UserError(f"{where}, {found[0].name}: no rows; allowed: at least one")
     return Table(x=x, y=y, sha256=digest)
 
 
 def _members(tar: tarfile.TarFile, archive: Archive, where: str) -> list[tarfile.TarInfo]:
-    """The members to read, by file name in whatever folder; of several, those in a folder named for the number of classes."""
+    """The files to read, by name in any folder; if there are several, the one in a folder named after the number of classes."""
     files = [member for member in tar if member.isfile() and not Path(member.name).name.startswith(".")]
     if len(files) == len(archive.members) == 1:
         return files
@@ -162,7 +164,7 @@ def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> IO[byt
 
 
 def _blocks(stream: IO[bytes], where: str) -> Iterator[bytes]:
-    """Whole rows, about `BLOCK` bytes of them at a time, each with its line end; memory stays bounded whatever the stream holds."""
+    """Complete rows with their line ends, about `BLOCK` bytes at a time; memory stays bounded whatever the stream contains."""
     rest = b""
     while chunk := stream.read(BLOCK):
         rest += chunk
@@ -179,7 +181,7 @@ def _blocks(stream: IO[bytes], where: str) -> Iterator[bytes]:
 def _bit_rows(
     stream: IO[bytes], archive: Archive, *, where: str, labelled: bool
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """All rows of bits, (n, bits) bool, and their classes, (n,) from 0 (all 0 unless `labelled`). Only the end may have empty rows."""
+    """All rows of bits, (n, bits) bool, and their classes, (n,) from 0 (all 0 unless `labelled`). Only at the end may rows be empty."""
     parts = [(np.empty((0, archive.bits), np.bool_), np.empty(0, np.int64))]
     row = 1  # number of the block's first row
     empty = 0  # number of the first empty row, once there is one
@@ -210,10 +212,10 @@ def _bit_block(
     where: str,
     labelled: bool,
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """A block's rows: `text` is `block` as an array, and row k of the file's number `numbers[k]` lies in it from starts[k] to ends[k].
+    """A block's rows: `text` is `block` as an array, and row `numbers[k]` of the file is in it from starts[k] to ends[k].
 
-    In the usual spelling the last 2 * bits - 1 bytes of a row are its bits with commas between: those are checked and read for all rows
-    at once. A row in another spelling (spaces, quoted bits) is read with care, or refused, on its own.
+    In the usual format, the last 2 * bits - 1 bytes of a row are its bits separated by commas: these are checked and read for all rows at
+    once. A row in another format (spaces, quoted bits) is parsed separately, or rejected.
     """
     width = 2 * archive.bits - 1
     bits, labels = np.zeros((len(ends), archive.bits), np.bool_), np.zeros(len(ends), np.int64)
@@ -236,7 +238,7 @@ def _bit_block(
 
 
 def _row(line: bytes, archive: Archive, *, where: str, labelled: bool) -> tuple[NDArray[np.bool_], int]:
-    """One row of any spelling: its bits, and its class from 0 (0 where there is none); `where` names the row."""
+    """One row in any format: its bits, and its class from 0 (0 if there is none); `where` names the row."""
     fields = [field.strip().strip("\"'").strip() for field in line.decode("ascii", "replace").split(",")]
     bits = fields[1:] if labelled else fields
     if len(bits) != archive.bits:
@@ -249,7 +251,7 @@ def _row(line: bytes, archive: Archive, *, where: str, labelled: bool) -> tuple[
 
 
 def _class_rows(stream: IO[bytes], archive: Archive, *, where: str) -> NDArray[np.int64]:
-    """(n,) classes from 0, one a row."""
+    """(n,) classes from 0, one per row."""
     rows = [line for block in _blocks(stream, where) for line in block.splitlines()]
     while rows and not rows[-1].strip():
         rows.pop()

@@ -95,10 +95,11 @@ def of_text(cells: pd.Series, na_values: tuple[str, ...] = ()) -> Column:
 
 
 def of_values(name: str, where: str, values: pd.Series, na_values: tuple[str, ...] = ()) -> Column:
-    """A column with a type of its own.
+    """A column that has a type.
 
     Raises:
-        UserError: it holds none of the four kinds (but lists, bytes, time spans or complex numbers). The line begins with `where`.
+        UserError: its values are of none of the four kinds, but lists, bytes, time spans or complex numbers. The message begins with
+            `where`.
     """
     import pandas as pd
 
@@ -161,23 +162,23 @@ def kind_of_text(columns: list[Column]) -> str:
 
 
 def is_boolean(cell: str) -> bool:
-    """Is this text a boolean, as pandas and Python write them?"""
+    """Whether this text is a boolean, as pandas and Python write them."""
     return cell in _TRUE or cell in _FALSE
 
 
 def is_number(cell: str) -> bool:
-    """Is this text a number, spaces around it aside?"""
+    """Whether this text is a number, apart from spaces around it."""
     return _NUMBER.fullmatch(cell.strip()) is not None
 
 
 def looks_like_a_name(cell: str) -> bool:
-    """Is this text a name although it reads as a number: padded with zeros, or with more digits than 64 bits can hold?"""
+    """Whether this text is a name although it can be read as a number: padded with zeros, or with more digits than 64 bits can hold."""
     text = cell.strip()
     return _PADDED.match(text) is not None or (_WHOLE.fullmatch(text) is not None and abs(int(text)) > _LARGEST_WHOLE)
 
 
 def fits(kind: str, value: Any) -> bool:
-    """Can this value, the text of a CSV file's cell or a typed value, be read as `kind`?"""
+    """Whether this value, the text of a CSV file's cell or a typed value, can be read as `kind`."""
     if kind == WORDS:
         return not isinstance(value, float | np.floating) or float(value).is_integer()
     if isinstance(value, str):
@@ -200,7 +201,7 @@ def _instant(value: Any) -> pd.Timestamp | None:
         return None
     try:
         found = pd.Timestamp(value)
-    except (ValueError, TypeError, OverflowError):  # what pandas does not take for a date, such as a month 13 or a year 9999
+    except (ValueError, TypeError, OverflowError):  # pandas does not take it for a date, for example with month 13 or year 9999
         return None
     return found if found is not pd.NaT else None
 
@@ -305,7 +306,7 @@ def seconds(column: Column) -> NDArray[np.float64]:
 
 
 def names_records(values: pd.Series) -> bool:
-    """Does this column name records instead of describing them: whole numbers or words that are different in every record?"""
+    """Whether this column names records instead of describing them: it has whole numbers or words that differ in every record."""
     column = of_values(str(values.name), "data", values)
     whole = column.kind == WORDS or (column.kind == NUMBERS and numbers(column).dtype.kind in "iu")
     return whole and len(values) > 1 and not column.missing.any() and len(column.present()) == len(values)
@@ -321,7 +322,7 @@ def as_float64(values: NDArray[Any]) -> NDArray[np.float64]:
 def keys(column: Column, kind: str) -> tuple[NDArray[np.float64] | None, list[str] | None]:
     """A typed column of `kind` for hashing: its numbers, its text, or both. Equal values give equal results whatever their type.
 
-    Numbers are float64 with a single zero and a single NaN. Of whole numbers beyond 2^53, what float64 loses is added as text.
+    Numbers are float64 with a single zero and a single NaN. For whole numbers beyond 2^53, the part that float64 loses is added as text.
     """
     if kind in (WORDS, DATES):
         cells = words(column).tolist()

@@ -1,4 +1,4 @@
-"""The embedded data set: scikit-learn's 1,797 handwritten digits, at the size of the case study's images."""
+"""The built-in data set: scikit-learn's 1,797 handwritten digits, at the size of the case study's images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIDE = 32
 def load_digits() -> LabeledData:
     """The 8x8 digits (17 grey levels) resized to 32x32x1 uint8 by bilinear interpolation.
 
-    Clean digits are too easy to memorize visibly, so studies replace a fifth of the labels unless told otherwise.
+    With clean labels there is too little to memorize, so studies replace a fifth of the labels by default.
     """
     from PIL import Image
     from sklearn.datasets import load_digits as load

@@ -1,4 +1,4 @@
-"""Exact copies within a data set: each record counts once unless the user says otherwise, and every study reports what was found.
+"""Exact copies within a data set: each record counts once unless the user says otherwise, and every study reports the copies.
 
 A copy of a member among the non-members would be scored as a record that the model never saw, and hide a leak; copies on one side would be
 counted as additional evidence. A copy has the same features and the same label, before label noise.
@@ -20,14 +20,14 @@ _Index = NDArray[np.int64]
 
 
 def settle_copies(data: LabeledData, *, duplicates: str) -> LabeledData:
-    """The data set with its exact copies dropped (all but the first) or kept, and a note where there are any.
+    """The data set with its exact copies dropped (all but the first) or kept, and a note if there are any.
 
     Args:
         data: as it was read.
         duplicates: ``drop``, ``keep`` or ``refuse``.
 
     Raises:
-        UserError: there are copies, under ``refuse``.
+        UserError: there are copies, with ``refuse``.
     """
     n = len(data)
     content = first_copies(data.x)
@@ -50,7 +50,7 @@ def settle_copies(data: LabeledData, *, duplicates: str) -> LabeledData:
     kept = np.flatnonzero(same == own)
     sizes = data.sizes
     if sizes and sizes.members + sizes.nonmembers + (sizes.validation or 0) >= len(kept):
-        sizes = None  # the set's default sizes are those of all its records
+        sizes = None  # the data set's default sizes need all of its records
     return dataclasses.replace(
         data, x=data.x[kept], y=data.y[kept], notes=notes, copies=data.copies + copies, sizes=sizes
     )  # fmt: skip
@@ -60,7 +60,7 @@ def check_each_once(data: LabeledData) -> None:
     """Raise UserError if copies were kept and shadow models are to be trained: a model might train on a copy of a record left out."""
     if data.same is not None and len(np.unique(data.same)) < len(data):
         raise UserError(
-            f"duplicates=keep: {data.name} holds exact copies, and with shadow models a record could be left out while its copy is trained "
+            f"duplicates=keep: {data.name} has exact copies, and with shadow models a record could be left out while its copy is trained "
             "on; allowed here: drop, refuse"
         )
 
@@ -78,20 +78,22 @@ def kept_copies(data: LabeledData, sides: Mapping[str, _Index]) -> dict[str, int
 
 
 def facts(data: LabeledData, sides: Mapping[str, _Index]) -> dict[str, int]:
-    """Counts to log as params: copies that the set held when it was read, and those that were kept within and across sides."""
+    """Counts to log as params: copies in the data set when it was read, and copies that were kept within and across sides."""
     counts = {f"data.copies_{name}": count for name, count in kept_copies(data, sides).items()} if sides else {}
     return {"data.copies": data.copies, **counts}
 
 
 def notes(data: LabeledData, sides: Mapping[str, _Index]) -> list[str]:
-    """Sentences on how the records were read and on copies among them; none where there is nothing to say."""
-    said = [f"Records: {note}." for note in data.notes]
+    """Sentences on how the records were read and on copies among them; empty if there is nothing to report."""
+    sentences = [f"Records: {note}." for note in data.notes]
     if data.same is not None:
-        line = f"Records: {data.copies:,} exact copies were kept, as duplicates=keep asks"
+        line = f"Records: {data.copies:,} exact copies were kept, as duplicates=keep requests"
         kept = kept_copies(data, sides)
         if sides:
             line += (
                 f": {kept['within']:,} are on the side of another, and {kept['across']:,} records have a copy on another side"
             )
-        said.append(f"{line}. The audit counts copies on one side once; copies across sides draw every figure toward chance.")
-    return said
+        sentences.append(
+            f"{line}. The audit counts copies on one side once; copies across sides draw every metric toward chance."
+        )
+    return sentences

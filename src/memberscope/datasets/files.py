@@ -17,13 +17,13 @@ MOST_PLAIN = 1_000  # smaller labels are classes counted from 0, whether all of 
 
 
 def load_file(path: str) -> LabeledData:
-    """Read ``x`` (n, ...) and ``y`` (n,) labels, and ``class_names`` if the file has them. Never executes what it reads.
+    """Read ``x`` (n, ...) and ``y`` (n,) labels, and ``class_names`` if the file has them. Nothing in the file is executed.
 
     uint8 values are taken for images in 0..255; other numbers are kept as float32 and must lie in [0, 1] unless their scale is known (see
     `memberscope.datasets.values`). Labels may be words, or codes of any size.
 
     Raises:
-        UserError: the file is missing, is no .npz, lacks an array, or holds values that do not fit.
+        UserError: the file is missing, is not an .npz, lacks an array, or has values that do not fit.
     """
     try:
         arrays = read_npz(Path(path))
@@ -32,14 +32,14 @@ def load_file(path: str) -> LabeledData:
     for key in ("x", "y"):
         if key not in arrays:
             raise UserError(
-                f"dataset={path}: has no array {key!r}, only {', '.join(sorted(arrays)) or 'nothing'}; needed: x and y"
+                f"dataset={path}: has no array {key!r}, only {', '.join(sorted(arrays)) or 'nothing'}; allowed: a file with x and y"
             )
     x, y = arrays["x"], arrays["y"]
     if x.ndim < 2 or not len(x) or x.dtype.kind not in "fiub":
         raise UserError(f"dataset={path}: x is {x.dtype} of shape {x.shape}; allowed: numbers (records, ...)")
     x, note = as_stored(x, where=f"dataset={path}: x")
     if y.shape == x.shape[:1] and len(np.unique(y)) < 2:
-        raise UserError(f"dataset={path}: y holds one class; allowed: at least two classes")
+        raise UserError(f"dataset={path}: y has only one class; allowed: at least two classes")
     y, names = _classes(y, arrays.get("class_names"), path)
     return LabeledData(
         name=Path(path).stem, x=x, y=y, class_names=names, source=f"the file {Path(path).name}", notes=(note,) if note else ()
@@ -53,7 +53,7 @@ def _classes(y: NDArray[Any], names: NDArray[Any] | None, path: str) -> tuple[ND
     if names is not None:
         if y.dtype.kind == "U":
             raise UserError(
-                f"dataset={path}: y is text and class_names are given; allowed: text alone, or integers with class_names"
+                f"dataset={path}: y is text, but there are class_names too; allowed: text alone, or integers with class_names"
             )
         return y.astype(np.int64), tuple(str(name) for name in names)
     if y.dtype.kind == "U" or (y.size and y.min() >= 0 and y.max() >= max(len(y), MOST_PLAIN)):

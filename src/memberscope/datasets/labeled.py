@@ -17,7 +17,7 @@ from memberscope.errors import UserError, nearest
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How many records on each side. `members` 0: all the rest. `validation` None: the audited non-members validate."""
+    """Numbers of records on the sides. `members` 0: all the rest. `validation` None: training is monitored on the audited non-members."""
 
     members: int
     nonmembers: int
@@ -29,15 +29,15 @@ class LabeledData:
     """Records with labels.
 
     Attributes:
-        name: what the user called it.
-        x: (n, ...) records as they are stored: uint8 images, bool tables, or float32. They stay so until a batch is made.
+        name: the user's name for it.
+        x: (n, ...) records as they are stored: uint8 images, bool tables, or float32. They keep their type until a batch is made.
         y: (n,) int64 labels in 0..classes-1.
-        class_names: one a class.
-        source: where it came from, for people.
+        class_names: one name per class.
+        source: its origin, for people.
         sizes: the data set's own default sizes, if it has any.
-        label_noise: the share of labels that studies replace unless told otherwise.
-        notes: what was done to the records when they were read, and which were left out: clauses for people to read.
-        copies: how many exact copies of records the set held when it was read (see `memberscope.datasets.duplicates`).
+        label_noise: the share of labels that studies replace by default.
+        notes: what was done to the records when they were read, and which were left out, as clauses for people.
+        copies: number of exact copies in the data set when it was read (see `memberscope.datasets.duplicates`).
         same: (n,) numbers that exact copies share; None if there are no copies, or none were kept.
     """
 
@@ -56,7 +56,7 @@ class LabeledData:
         """Check that the arrays fit each other."""
         if len(self.x) != len(self.y) or self.y.ndim != 1:
             raise UserError(
-                f"dataset={self.name}: {len(self.x)} records with labels of shape {self.y.shape}; one label per record is needed"
+                f"dataset={self.name}: {len(self.x)} records with labels of shape {self.y.shape}; allowed: one label per record"
             )
         if len(self.y) and not (self.y.min() >= 0 and self.y.max() < len(self.class_names)):
             advice = ": leave out records without a label, and count classes from 0" if self.y.min() < 0 else ""
@@ -68,22 +68,22 @@ class LabeledData:
             raise ValueError(f"{self.same.shape} numbers of copies for {len(self.y)} records")
 
     def __len__(self) -> int:
-        """How many records."""
+        """The number of records."""
         return len(self.y)
 
     @property
     def classes(self) -> int:
-        """How many classes."""
+        """The number of classes."""
         return len(self.class_names)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one record."""
+        """The shape of one record."""
         return tuple(self.x.shape[1:])
 
     @property
     def scale(self) -> float:
-        """What a record is divided by to lie in [0, 1]: 255 for uint8, else 1."""
+        """The divisor that maps records to [0, 1]: 255 for uint8, else 1."""
         return 255.0 if self.x.dtype == np.uint8 else 1.0
 
     @cached_property
@@ -96,25 +96,29 @@ class LabeledData:
         return sha.hexdigest()
 
     def part_digest(self, name: str, index: NDArray[np.int64]) -> str:
-        """SHA-256 of a named part: the whole set's digest, the name, and which records."""
+        """SHA-256 of a named part: of the whole data set's digest, the name, and the positions of its records."""
         content = f"{self.digest}{name}".encode() + np.ascontiguousarray(index, dtype="<i8").tobytes()
         return hashlib.sha256(content).hexdigest()
 
     def extended(self, x: NDArray[Any], y: NDArray[np.int64], *, source: str) -> LabeledData:
-        """These records, then others of the same shape: floats in [0, 1], which become what these are stored as.
+        """The data set with other records of the same shape appended: floats in [0, 1], which are converted to the data set's type.
 
         Args:
             x: (m, ...) records in [0, 1].
             y: (m,) their labels.
-            source: where they came from, for people.
+            source: their origin, for people.
 
         Raises:
-            UserError: another shape, or labels of classes that there are not.
+            UserError: another shape, or labels of unknown classes.
         """
         if x.shape[1:] != self.shape:
-            raise UserError(f"shadow_data: records of shape {x.shape[1:]}; those of {self.name} have {self.shape}")
+            raise UserError(
+                f"shadow_data: records of shape {x.shape[1:]}; allowed: {self.shape}, the shape of the records of {self.name}"
+            )
         if len(y) and not 0 <= int(y.min()) <= int(y.max()) < self.classes:
-            raise UserError(f"shadow_data: labels {y.min()} to {y.max()}; {self.name} has the classes 0 to {self.classes - 1}")
+            raise UserError(
+                f"shadow_data: labels from {y.min()} to {y.max()}; allowed: 0 to {self.classes - 1}, the classes of {self.name}"
+            )
         if self.x.dtype == np.uint8:
             x = np.round(x * 255.0)
         elif self.x.dtype == np.bool_:
@@ -124,9 +128,9 @@ class LabeledData:
             source=f"{self.source}; with {len(x)} records {source}", same=None,
         )  # fmt: skip
 
-    def noise_share(self, asked: float | str) -> float:
-        """The share of labels to replace: as asked, or this set's own for ``auto``."""
-        return self.label_noise if asked == "auto" else float(asked)
+    def noise_share(self, requested: float | str) -> float:
+        """The share of labels to replace: as requested, or the data set's own for ``auto``."""
+        return self.label_noise if requested == "auto" else float(requested)
 
     def with_labels(self, y: NDArray[np.int64]) -> LabeledData:
         """The same records with other labels."""
@@ -145,7 +149,7 @@ class LabeledData:
             seed: see `choice`.
 
         Raises:
-            UserError: fewer than two classes, more than there are, or an unknown name (with the nearest).
+            UserError: fewer than two classes, more than there are, or an unknown name (the message suggests the nearest).
         """
         kept = self._kept(classes, choice=choice, seed=seed)
         if len(kept) == self.classes:
@@ -165,7 +169,7 @@ class LabeledData:
         )  # fmt: skip
 
     def record_ids(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(len(index),) an id for each record: its position, or where copies were kept the number that they share."""
+        """(len(index),) an id for each record: its position or, if copies were kept, the number that copies share."""
         return index if self.same is None else self.same[index]
 
     def _kept(self, classes: str, *, choice: str, seed: int) -> list[int]:
@@ -182,7 +186,9 @@ class LabeledData:
         names = [part.strip() for part in classes.split(",") if part.strip()]
         for name in names:
             if name not in self.class_names:
-                raise UserError(f"classes={classes}: {name!r} is no class; allowed: {allowed}{nearest(name, self.class_names)}")
+                raise UserError(
+                    f"classes={classes}: {name!r} is not a class; allowed: {allowed}{nearest(name, self.class_names)}"
+                )
         if len(set(names)) < 2:
             raise UserError(f"classes={classes}: at least two different classes are needed; allowed: {allowed}")
         return sorted({self.class_names.index(name) for name in names})

@@ -1,7 +1,7 @@
 """Members and non-members from a user's files: ``.npz`` of ``x`` and ``y``, Parquet, or CSV with a label column.
 
-A record is known by its content: the same features and label are the same record, whichever file it stands in. That is what finds
-records that are on both sides, and what pairs two audits of different models.
+A record is identified by its content: the same features and label are the same record, in whichever file. This makes it possible to find
+records that are on both sides, and to pair audits of different models.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def read_records(name: str, path: str, *, label: str, na_values: tuple[str, ...]
         na_values: words that mean a missing value; empty cells always do.
 
     Raises:
-        UserError: the file is missing, of another kind, lacks labels, has missing labels, or holds nothing; or it is Parquet and pyarrow
-            is not installed.
+        UserError: the file is missing, of another kind or empty, lacks labels or has missing ones; or it is Parquet and pyarrow is not
+            installed.
     """
     if not path:
         raise UserError(f"{name}=: missing; allowed: the path of a file, {KINDS}")
@@ -61,7 +61,7 @@ def _arrays(name: str, path: str) -> Records:
     for key in ("x", "y"):
         if key not in arrays:
             raise UserError(
-                f"{name}={path}: has no array {key!r}, only {', '.join(sorted(arrays)) or 'nothing'}; needed: x and y"
+                f"{name}={path}: has no array {key!r}, only {', '.join(sorted(arrays)) or 'nothing'}; allowed: a file with x and y"
             )
     x, y = arrays["x"], arrays["y"]
     if x.ndim < 2 or not len(x) or x.dtype.kind not in "fiub":
@@ -96,7 +96,7 @@ def _table(name: str, path: str, label: str, na_values: tuple[str, ...], *, csv:
         shown = ", ".join(frame.columns[:12]) + (", ..." if len(frame.columns) > 12 else "")
         raise UserError(f"label={label}: no column of {path}; allowed: one of {shown}{nearest(label, frame.columns)}")
     if not len(frame):
-        raise UserError(f"{name}={path}: holds no record; allowed: at least one")
+        raise UserError(f"{name}={path}: no records; allowed: at least one")
     frame = frame.reset_index(drop=True)
     y = frame.pop(label)
     where = f"{name}={path}"
@@ -118,7 +118,7 @@ def plain_labels(labels: Any, *, where: str = "label") -> NDArray[Any]:
     """Labels as numbers, booleans or text, never objects, whether their column is nullable, Arrow, categorical or of objects.
 
     Raises:
-        UserError: a label is missing, or is none of these. The line begins with `where`.
+        UserError: a label is missing, or is none of these. The message begins with `where`.
     """
     import pandas as pd
 
@@ -138,7 +138,7 @@ def record_ids(members: Records, nonmembers: Records) -> tuple[NDArray[np.int64]
     """One number per record, the same for the same features and label: 63 bits of BLAKE2b over their values under one schema.
 
     Numbers are compared as numbers: 1 in one file equals 1.0 in the other. Columns are compared by name, in any order. Pass only the
-    columns that the model is shown: any other, such as a row number, would make every record unique.
+    columns that the model takes: any other, such as a row number, would make every record unique.
 
     Raises:
         UserError: the files' records have different shapes or columns, or a column's values are not of one type in both.
@@ -148,14 +148,15 @@ def record_ids(members: Records, nonmembers: Records) -> tuple[NDArray[np.int64]
     if set(members.columns or ()) != set(nonmembers.columns or ()) or (members.columns is None) != (nonmembers.columns is None):
         mine, other = set(members.columns or ()), set(nonmembers.columns or ())
         apart = sorted(mine ^ other)
-        what = f"columns {', '.join(apart[:8])} are in one file only"
+        difference = f"columns {', '.join(apart[:8])} are in one file only"
         if members.columns is None or nonmembers.columns is None:
-            what = "one file holds an array, the other a table"
-        raise UserError(f"nonmembers={nonmembers.path}: {what}; allowed: files alike")
+            difference = "one file has an array, the other a table"
+        raise UserError(f"nonmembers={nonmembers.path}: {difference}; allowed: two files of the same form")
     if isinstance(ours, np.ndarray) and isinstance(theirs, np.ndarray):
         if ours.shape[1:] != theirs.shape[1:]:
             raise UserError(
-                f"nonmembers={nonmembers.path}: records of shape {theirs.shape[1:]}, members of shape {ours.shape[1:]}; allowed: alike"
+                f"nonmembers={nonmembers.path}: records of shape {theirs.shape[1:]}, but members of shape {ours.shape[1:]}; "
+                "allowed: the same shape"
             )
         if ours.dtype == theirs.dtype and ours.dtype.kind in "iub":
             return _hashed(members, ours), _hashed(nonmembers, theirs)
@@ -204,10 +205,10 @@ def _hashed(side: Records, rows: NDArray[Any] | list[bytes]) -> NDArray[np.int64
 
 
 def check_apart(members: NDArray[np.int64], nonmembers: NDArray[np.int64], *, allowed: bool) -> str:
-    """What to say of records that are on both sides: nothing if there are none.
+    """A phrase on the records that are on both sides; empty if there are none.
 
     Raises:
-        UserError: there are some, and they are not `allowed`: how many, and where the first few stand.
+        UserError: there are some, and they are not `allowed`; the message gives their number and the rows of the first few.
     """
     shared = np.isin(members, nonmembers)
     count = int(shared.sum())
@@ -215,10 +216,11 @@ def check_apart(members: NDArray[np.int64], nonmembers: NDArray[np.int64], *, al
         return ""
     place = {int(record): row for row, record in reversed(list(enumerate(nonmembers.tolist())))}
     first = [f"{row} is {place[int(members[row])]}" for row in np.flatnonzero(shared)[:3]]
-    what = f"{count} of {len(members)} members are also non-members (row, counted from 0, of members and of nonmembers: {', '.join(first)})"
+    rows = f"row, counted from 0, of members and of nonmembers: {', '.join(first)}"
+    overlap = f"{count} of {len(members)} members are also non-members ({rows})"
     if not allowed:
-        raise UserError(f"nonmembers: {what}; allowed: records that the model never saw, or allow_overlap=yes")
-    return f"{what}; allow_overlap=yes keeps them, and they draw every figure toward chance"
+        raise UserError(f"nonmembers: {overlap}; allowed: records that the model never saw, or allow_overlap=yes")
+    return f"{overlap}; allow_overlap=yes keeps them, and they draw every metric toward chance"
 
 
 def digest(ids: NDArray[np.int64]) -> str:

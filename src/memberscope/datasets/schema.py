@@ -1,4 +1,4 @@
-"""One schema for all tables of an audit: each column has one type on every side, that of the model's signature where it has one.
+"""One schema for all tables of an audit: each column has one type on every side, that of the model's signature if it gives one.
 
 If each file were read by itself, one odd cell could make a column text in one file while it stays numbers in the other. The same record
 would then count as two, and members would differ from non-members by a type.
@@ -36,7 +36,7 @@ class Records:
         y: (n,) labels: numbers or text.
         name: the parameter that named the file, for errors.
         path: the file.
-        text: are x and y the text of a CSV file, to which `schema.one_schema` gives types?
+        text: whether x and y are the text of a CSV file, to which `schema.one_schema` gives types.
     """
 
     x: NDArray[Any] | pd.DataFrame
@@ -46,7 +46,7 @@ class Records:
     text: bool = False
 
     def __len__(self) -> int:
-        """How many records."""
+        """The number of records."""
         return len(self.y)
 
     @property
@@ -56,7 +56,7 @@ class Records:
 
     @property
     def where(self) -> str:
-        """What error messages begin with."""
+        """The beginning of error messages."""
         return f"{self.name}={self.path}"
 
     def numbers(self, others: Records | None = None) -> NDArray[Any]:
@@ -84,13 +84,13 @@ def one_schema(
     sides: Sequence[Records], *, shown: Mapping[str, str] | None = None, classes: Sequence[Any] | None = None,
     na_values: tuple[str, ...] = (),
 ) -> tuple[list[Records], str]:  # fmt: skip
-    """The sides with one type for each column, and a note on how they were read (empty where there is nothing to say).
+    """The sides with one type for each column, and a note on how they were read (empty if there is nothing to report).
 
     Args:
         sides: tables; or arrays, which change only if they are floats of different precisions.
-        shown: the columns that the model is shown, with their types in its signature (empty where it has none); others are left out. None:
-            all columns.
-        classes: the model's names of its classes, whose type the labels take.
+        shown: the columns that the model takes, with their types in its signature (empty if it has none); others are left out. None: all
+            columns.
+        classes: the model's names of its classes, which determine the type of the labels.
         na_values: words that mean a missing value in any column.
 
     Raises:
@@ -138,14 +138,14 @@ def _frame(found: Mapping[str, NDArray[Any] | pd.Series], rows: int) -> pd.DataF
 
 
 def column_values(sides: Sequence[Records], name: str, *, na_values: tuple[str, ...] = ()) -> list[NDArray[Any]]:
-    """One column of every side to slice by, as the files have it: numbers, booleans or text. A missing value becomes the text "missing".
+    """One column of every side to slice by, as in the files: numbers, booleans or text. A missing value becomes the text "missing".
 
     Raises:
-        UserError: a side does not have it, or as in `one_schema`.
+        UserError: a side does not have the column, or see `one_schema`.
     """
     for side in sides:
         if name not in (side.columns or ()):
-            known = few(side.columns or ()) or "none: it holds arrays"
+            known = few(side.columns or ()) or "none, it has arrays"
             raise UserError(
                 f"slices: column:{name}: no column of {side.path}{nearest(name, side.columns or ())}; its columns: {known}"
             )
@@ -189,7 +189,7 @@ ALLOWED = {
 
 
 def _decided(read: list[Column], sides: Sequence[Records], wanted: str | None, why: str) -> tuple[str, str]:
-    """The column's kind, and what decided it."""
+    """The column's kind, and the reason for it."""
     if wanted is not None:
         return wanted, why
     known = {
@@ -205,7 +205,7 @@ def _decided(read: list[Column], sides: Sequence[Records], wanted: str | None, w
 
 
 def _converted(kind: str, read: list[Column], *, free: bool) -> list[NDArray[Any] | pd.Series]:
-    """The column of every side, in one dtype; `free`: no signature asks for a type."""
+    """The column of every side, in one dtype; `free` if no signature requires a type."""
     if any(_is_category(column) for column in read) and (kind == WORDS or (kind == NUMBERS and free)):
         return _categories(kind, read)
     if kind == WORDS:
@@ -273,7 +273,7 @@ def _dates(read: list[Column], *, free: bool) -> list[NDArray[Any] | pd.Series]:
 
 
 def _note(name: str, kind: str, read: list[Column], type_name: str) -> str:
-    """A note on what could have been read in another way, where no signature decides."""
+    """A note on values that could have been read in another way, if no signature decides."""
     if kind != WORDS or type_name:
         return ""
     cells = {cell for column in read if column.kind is None for cell in column.present()}

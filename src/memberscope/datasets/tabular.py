@@ -1,4 +1,4 @@
-"""Location-30, Purchase-100 and Texas-100 as `LabeledData`: prepared once by TFDS builders of ours, then read from where they lie."""
+"""Location-30, Purchase-100 and Texas-100 as `LabeledData`: prepared once by our TFDS builders, then read from the prepared folder."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ WRITE_BITS = 0o222
 
 
 def load_tabular(name: str, *, data_dir: str = "", archive_dir: str = "") -> LabeledData:
-    """One of the three sets, records as bool, in the archive's order, classes named by the archive's own numbers ("1" is label 0).
+    """One of the three data sets: records as bool in the archive's order, classes named by the archive's own numbers ("1" is label 0).
 
-    What is prepared already is read from where it lies. Otherwise the archive is taken from `archive_dir`, then from the folder in
-    ``MEMBERSCOPE_ARCHIVE_DIR``, then from its authors' site, and prepared into `data_dir`; where that folder is read-only (a shared one,
-    say), into ``memberscope/tensorflow_datasets`` of the user's cache folder (``XDG_CACHE_HOME``, else ``~/.cache``).
+    A prepared data set is read from its folder. Otherwise the archive is taken from `archive_dir`, or from the folder in
+    ``MEMBERSCOPE_ARCHIVE_DIR``, or from its authors' site, and the data set is prepared in `data_dir` or, if that folder is read-only (such
+    as a shared one), in ``memberscope/tensorflow_datasets`` of the user's cache folder (``XDG_CACHE_HOME``, else ``~/.cache``).
 
     Args:
         name: a key of `ARCHIVES`.
         data_dir: folder of prepared data sets; empty: ``TFDS_DATA_DIR``, or TFDS's own default.
-        archive_dir: folder that holds the archive as published; empty: see above.
+        archive_dir: folder with the archive as published; empty: see above.
 
     Raises:
-        UserError: `data_dir` is a file; the set is neither prepared, nor on disk, nor to be downloaded; or its archive is damaged or
-            another one.
+        UserError: `data_dir` is a file; the data set is not prepared, and its archive is neither on disk nor can be downloaded; or the
+            archive is damaged or another one.
     """
     require("tensorflow_datasets", "tensorflow", by=f"dataset={name}", instead="digits, or an .npz file")
     os.environ.setdefault("NO_GCE_CHECK", "true")  # Google's client would look for a metadata server for seconds
     from memberscope.datasets.tabular_builders import BUILDERS
 
     published = ARCHIVES[name]
-    asked = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
-    if asked.exists() and not asked.is_dir():
-        raise UserError(f"data_dir={asked}: no folder; allowed: a folder, or one to be made")
-    builder = BUILDERS[name](data_dir=asked)
-    if not tfds_images.is_prepared(builder) and not is_writable(asked):
+    folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"data_dir={folder}: not a folder; allowed: a folder, or the path of a new one")
+    builder = BUILDERS[name](data_dir=folder)
+    if not tfds_images.is_prepared(builder) and not is_writable(folder):
         builder = BUILDERS[name](data_dir=cache_dir())
     archive = find_archive(published, archive_dir)
     if not tfds_images.is_prepared(builder):
@@ -57,15 +57,15 @@ def load_tabular(name: str, *, data_dir: str = "", archive_dir: str = "") -> Lab
                 f"archive_dir={archive_dir}: no {published.file} in it; allowed: a folder that holds it as {HOMEPAGE} publishes it"
             )
         if archive is None:
-            _check_host(published, looked=(asked, *_archive_dirs(archive_dir)))
+            _check_host(published, looked=(folder, *_archive_dirs(archive_dir)))
         root = builder.data_dir_root
         _prepare(BUILDERS[name](data_dir=root, archive=archive), name)
         builder = BUILDERS[name](data_dir=root)
     digest = str(builder.info.metadata.get("archive_sha256", "unknown"))
     if archive is not None and published.sha256 is None and file_digest(archive) != digest:
         raise UserError(
-            f"dataset={name}: {builder.data_dir} was prepared from an archive of SHA-256 {digest}, and {archive} is another; "
-            "remove that folder to prepare it anew, or do not name the archive"
+            f"dataset={name}: {builder.data_dir} was prepared from an archive of SHA-256 {digest}, but {archive} is another one; "
+            "allowed: that archive or none, or remove the folder to prepare the data set anew"
         )
     x, y = _read(builder, published)
     return LabeledData(
@@ -75,12 +75,12 @@ def load_tabular(name: str, *, data_dir: str = "", archive_dir: str = "") -> Lab
 
 
 def cache_dir() -> Path:
-    """Where sets are prepared if the folder of prepared sets is read-only."""
+    """The folder in which data sets are prepared if the usual one is read-only."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "memberscope" / "tensorflow_datasets"
 
 
 def is_writable(folder: Path) -> bool:
-    """Whether something can be made in a folder, or the folder itself; one whose mode forbids it to all is left alone, by root too."""
+    """Whether files, or the folder itself, can be created; a folder whose mode forbids it to all users is read-only for root too."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK) and bool(folder.stat().st_mode & WRITE_BITS)
@@ -107,7 +107,7 @@ def _check_host(published: Archive, *, looked: tuple[Path, ...]) -> None:
 
 
 def _prepare(builder: Any, name: str) -> None:
-    """Prepare a set; what others prepared in the meantime is as good."""
+    """Prepare a data set, unless another process has prepared it in the meantime."""
     import tensorflow_datasets as tfds
 
     try:
@@ -115,7 +115,7 @@ def _prepare(builder: Any, name: str) -> None:
             builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     except UserError:
         raise
-    except Exception as error:  # the download's and the disk's own errors are many, and none is the user's to read in full
+    except Exception as error:  # downloads and disks raise many kinds of errors; the user gets one line
         if Path(builder.data_dir).is_dir():
             return
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -128,7 +128,7 @@ def _prepare(builder: Any, name: str) -> None:
 
 @contextlib.contextmanager
 def _own_progress() -> Iterator[None]:
-    """The builder shows its own progress; TFDS's bars would fill a log with lines."""
+    """Silence TFDS's progress bars, which would fill a log with lines: the builder shows its own progress."""
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
@@ -139,7 +139,7 @@ def _own_progress() -> Iterator[None]:
 
 
 def _read(builder: Any, published: Archive) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """All records of a prepared set, (n, bits) bool, and their labels, (n,), in the archive's order."""
+    """All records of a prepared data set, (n, bits) bool, and their labels, (n,), in the archive's order."""
     import tensorflow_datasets as tfds
 
     n = int(builder.info.splits["train"].num_examples)
@@ -147,7 +147,7 @@ def _read(builder: Any, published: Archive) -> tuple[NDArray[np.bool_], NDArray[
     feature = builder.info.features["features"]
     done = 0
     try:
-        # decoded here, record by record: TFDS's own graph takes longer, and warns of its own use of a deprecated attribute
+        # Records are decoded here one by one: TFDS's own graph takes longer, and warns that it uses a deprecated attribute.
         records = builder.as_dataset(
             split="train", shuffle_files=False, decoders={"features": tfds.decode.SkipDecoding()}
         ).batch(tfds_images.BATCH)
@@ -156,13 +156,15 @@ def _read(builder: Any, published: Archive) -> tuple[NDArray[np.bool_], NDArray[
                 x[row] = feature.decode_example_np(packed)
             y[done : done + len(batch["label"])] = batch["label"]
             done += len(batch["label"])
-    except Exception as error:  # TensorFlow's errors of reading are many; to the user they are one
+    except Exception as error:  # TensorFlow raises many kinds of errors when reading; the user gets one line
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(
             f"dataset={published.name}: {builder.data_dir} cannot be read ({first}); remove that folder to prepare it anew"
         ) from None
     if done != n:
-        raise UserError(f"dataset={published.name}: {builder.data_dir} holds {done} of {n} records; remove that folder")
+        raise UserError(
+            f"dataset={published.name}: {builder.data_dir} has only {done} of {n} records; remove that folder to prepare it anew"
+        )
     return x, y
 
 
@@ -171,7 +173,7 @@ def _needs(published: Archive) -> int:
 
 
 def _source(published: Archive, records: int, digest: str) -> str:
-    """Where the records came from, and what could not be verified about it."""
+    """The origin of the records, and what could not be verified about it."""
     checked = "as registered" if published.sha256 == digest else "no digest is registered for this archive: not verified"
     source = f"{published.file} of {HOMEPAGE}, SHA-256 {digest} ({checked})"
     if records != published.records:

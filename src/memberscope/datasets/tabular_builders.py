@@ -1,11 +1,11 @@
 """Location-30, Purchase-100 and Texas-100 as data sets of TensorFlow Datasets.
 
-Importing this module registers them, so that ``tfds.load("location30", builder_kwargs={"archive": PATH})`` works from then on; it costs the
-import of TensorFlow Datasets, and only `memberscope.datasets.tabular` imports it, inside functions.
+Importing this module registers them, so that ``tfds.load("location30", builder_kwargs={"archive": PATH})`` works from then on. It imports
+TensorFlow Datasets, which is slow, so only `memberscope.datasets.tabular` imports it, inside functions.
 
-TFDS checks a download against digests that are registered with TFDS itself, and an archive in a folder of the user's not at all: these
-builders check the SHA-256 of what they read themselves, wherever it comes from. No digest of the Purchase-100 and Texas-100 archives
-could be verified, so none is registered for them: the digest of what was read is kept in the data set's metadata, for comparison.
+TFDS checks a download only against digests that are registered with TFDS itself, and does not check an archive in a folder of the user's.
+These builders therefore check the SHA-256 of every archive that they read. No digest of the Purchase-100 and Texas-100 archives could be
+verified, so none is registered for them; the digest of the archive is kept in the data set's metadata, for comparison.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ YANG = """@article{yang2016participatory,
   year = {2016}
 }"""
 CLASSES = "Classes keep the archive's own numbers as names, so label 0 is named 1."
-STEP = 1_000  # records between two looks at the progress
+STEP = 1_000  # records between two updates of the progress
 
 
 class _Bits(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[misc, call-arg]  # TFDS has no types
-    """What the three have in common: a published archive of bits and classes becomes one split, ``train``, in the archive's order."""
+    """The common base: a published archive of bits and classes becomes one split, ``train``, in the archive's order."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar = {"1.0.0": "The archive as published, rows in its order."}
@@ -50,7 +50,7 @@ class _Bits(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: i
     CITATION: str
 
     def __init__(self, *, archive: str | Path | None = None, **kwargs: Any) -> None:
-        """As TFDS's own, and `archive`: the published archive on disk; without, it is downloaded."""
+        """TFDS's arguments, and `archive`, the published archive on disk; if it is None, the archive is downloaded."""
         self._archive = Path(archive) if archive else None
         super().__init__(**kwargs)
 
@@ -76,7 +76,7 @@ class _Bits(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: i
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        """Read and check the whole archive before anything is written, so that what does not fit leaves nothing behind."""
+        """Read and check the whole archive before anything is written, so that an invalid archive leaves nothing behind."""
         published = ARCHIVES[self.name]
         path = self._archive or Path(str(dl_manager.download(published.url)))
         try:
@@ -111,7 +111,7 @@ class Location30(_Bits):
 
 
 class Purchase100(_Bits):
-    """What 197,324 shoppers bought (Shokri et al. 2017, section VI-A). No digest of its archive could be verified."""
+    """Purchases of 197,324 shoppers (Shokri et al. 2017, section VI-A). No digest of its archive could be verified."""
 
     DESCRIPTION = (
         "197,324 shoppers of the Acquire Valued Shoppers challenge: 600 bits say which products each bought. The 100 classes are "

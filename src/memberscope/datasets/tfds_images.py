@@ -1,4 +1,4 @@
-"""Any image classification set of TensorFlow Datasets, read from disk or downloaded where a network answers."""
+"""Image classification sets of TensorFlow Datasets, read from disk, or downloaded if the network is available."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from memberscope.installed import require
 PROBE_SECONDS = 3.0
 BATCH = 1_000
 
-# A prepared folder may lack the label names; these are the data set's own, in its own order.
+# A prepared folder may lack the names of labels; these are the data set's own, in its order.
 CLASS_NAMES = {
     "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 }
 
 
 def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
-    """All splits of a TFDS image classification set, pooled in the order of their names: train, then test, then others.
+    """All splits of a TFDS image classification set, pooled: train, then test, then others in the order of their names.
 
-    Records without a label (-1) are left out, and a record that is in several splits counts once; the data set's `notes` say how many.
+    Records without a label (-1) are left out, and a record that is in several splits counts once; the data set's `notes` state how many.
 
     Args:
         name: a TFDS name, such as ``cifar10`` or ``mnist:3.0.1``.
         data_dir: folder of prepared data sets; empty: ``TFDS_DATA_DIR``, or TFDS's own default.
 
     Raises:
-        UserError: unknown name (with the nearest), not an image classification set, or neither on disk nor to be downloaded
-            (with where it looked and what to set).
+        UserError: the name is unknown (the message suggests the nearest), it is not an image classification set, or it is neither on disk
+            nor can be downloaded (the message says where it was looked for and what to set).
     """
     require("tensorflow_datasets", "tensorflow", by=f"dataset={name}", instead="digits, or an .npz file")
     os.environ.setdefault("NO_GCE_CHECK", "true")  # Google's client would look for a metadata server for seconds
@@ -48,7 +48,9 @@ def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
     folder = str(Path(data_dir).expanduser()) if data_dir else None
     short = name.split(":")[0].split("/")[0]
     if not short.isidentifier():
-        raise UserError(f"dataset={name}: no name of a data set; allowed: digits, an .npz file, or a TFDS name such as cifar10")
+        raise UserError(
+            f"dataset={name}: not the name of a data set; allowed: digits, an .npz file, or a TFDS name such as cifar10"
+        )
     looked = folder or os.environ.get("TFDS_DATA_DIR") or str(Path("~/tensorflow_datasets").expanduser())
     known = tfds.list_builders(with_community_datasets=False)
     if short not in known and not (Path(looked) / short).is_dir():
@@ -94,7 +96,7 @@ def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
 def _pooled(
     builder: Any, names: list[str], *, image: str, label: str
 ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
-    """The images and labels of all splits, and which split each record is from."""
+    """The images and labels of all splits, and the split of each record."""
     import tensorflow_datasets as tfds
 
     xs, ys, split_of = [], [], []
@@ -135,7 +137,7 @@ def _each_once(
 
 
 def is_prepared(builder: Any) -> bool:
-    """Whether a TFDS builder's set lies prepared in its folder."""
+    """Whether a TFDS builder's data set is prepared in its folder."""
     return bool(builder.info.splits) and Path(str(builder.data_path)).is_dir()
 
 
@@ -160,7 +162,7 @@ def _features(builder: Any, name: str) -> tuple[str, str]:
 
 
 def _download(builder: Any, *, name: str, looked: str) -> None:
-    """Download and prepare, once a host answers within seconds: TFDS itself would retry a dead one for minutes."""
+    """Download and prepare a data set if its host answers within seconds; TFDS itself would retry a dead host for minutes."""
     hosts = sorted({urlsplit(url).hostname or "" for url in getattr(builder, "url_infos", {})} - {""})
     silent = [host for host in hosts[:1] if not answers(host)]
     if silent:
@@ -170,7 +172,7 @@ def _download(builder: Any, *, name: str, looked: str) -> None:
         )
     try:
         builder.download_and_prepare()
-    except Exception as error:  # the download's own errors are many, and none is the user's to read in full
+    except Exception as error:  # downloads raise many kinds of errors; the user gets one line
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise UserError(
             f"dataset={name}: not found in {looked}, and could not be downloaded ({first}); "
@@ -179,7 +181,7 @@ def _download(builder: Any, *, name: str, looked: str) -> None:
 
 
 def answers(host: str) -> bool:
-    """Whether a host takes a connection within `PROBE_SECONDS`; name look-up included, which has no time limit of its own."""
+    """Whether a host accepts a connection within `PROBE_SECONDS`, including the name look-up, which has no time limit of its own."""
     answered = threading.Event()
 
     def probe() -> None:

@@ -1,4 +1,4 @@
-"""Values of records as models take them: 8-bit images, bits, or float32 in [0, 1]. Other images are scaled, with a note."""
+"""Conversion of records to values that models take: 8-bit images, bits, or float32 in [0, 1]. Other images are scaled, with a note."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BYTE = 255
 
 
 def as_stored(x: NDArray[Any], *, where: str) -> tuple[NDArray[Any], str]:
-    """Records as models take them, and a note on what was done to them (empty where nothing was).
+    """Records with values that models take, and a note on their conversion (empty if they are unchanged).
 
     Booleans and 8-bit integers stay as they are, except for 8-bit integers that are all 0 or 1: those are bits, which a division by 255
     would all but erase. Floats in [0, 1] become float32. Images of other integers are divided by the largest number with as many bits as
@@ -22,10 +22,10 @@ def as_stored(x: NDArray[Any], *, where: str) -> tuple[NDArray[Any], str]:
 
     Args:
         x: (n, ...) booleans, integers or floats, at least one record; an image has two axes or more.
-        where: what an error message begins with, such as ``dataset=own.npz: x``.
+        where: the beginning of error messages, such as ``dataset=own.npz: x``.
 
     Raises:
-        UserError: other types, missing or infinite numbers, or values whose scale is not known.
+        UserError: other types, missing or infinite numbers, or values of unknown scale.
     """
     kind = x.dtype.kind
     if kind not in "fiub":
@@ -36,19 +36,19 @@ def as_stored(x: NDArray[Any], *, where: str) -> tuple[NDArray[Any], str]:
     if x.dtype == np.uint8:
         return (x.astype(np.bool_), "8-bit integers that are all 0 or 1 were read as bits") if high == 1 else (x, "")
     if not np.isfinite([low, high]).all():
-        raise UserError(f"{where} holds missing or infinite numbers; allowed: uint8, or numbers in [0, 1]")
+        raise UserError(f"{where} has missing or infinite numbers; allowed: uint8, or numbers in [0, 1]")
     if low >= 0 and high <= 1:
         return x.astype(np.float32), ""
     image = x.ndim > 2
     if not image or low < 0:
-        raise UserError(f"{where} reaches from {low:g} to {high:g}; allowed: uint8, or numbers in [0, 1]")
+        raise UserError(f"{where} has values from {low:g} to {high:g}; allowed: uint8, or numbers in [0, 1]")
     if high <= BYTE and (kind in "iu" or bool((x == np.round(x)).all())):
         note = f"{x.dtype} images of whole numbers from {low:g} to {high:g} were divided by 255, as 8-bit images are"
         return x.astype(np.uint8), note
     if kind == "f":
         raise UserError(
-            f"{where} reaches from {low:g} to {high:g}; allowed: uint8, or numbers in [0, 1]: divide by the largest value that a pixel can "
-            "have, 255 for 8-bit images"
+            f"{where} has values from {low:g} to {high:g}; allowed: uint8, or numbers in [0, 1]: divide by the largest possible value of a "
+            "pixel, 255 for 8-bit images"
         )
     bits = int(high).bit_length()
     top = 2**bits - 1

@@ -5,7 +5,7 @@
 ['trained_mlp.entire.auc > 0.55', 'any.entire.tpr_at_fpr_0_001 > 0.01']
 """
 
-from memberscope.gate.judge import ALPHA, UNDECIDED, GateResult, Row, judge
+from memberscope.gate.judge import ALPHA, UNDECIDED, GateResult, JudgedRow, judge
 from memberscope.gate.rules import ANY, Rule, parse_rules
 
-__all__ = ["ALPHA", "ANY", "UNDECIDED", "GateResult", "Row", "Rule", "judge", "parse_rules"]
+__all__ = ["ALPHA", "ANY", "UNDECIDED", "GateResult", "JudgedRow", "Rule", "judge", "parse_rules"]

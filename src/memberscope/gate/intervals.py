@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from memberscope import seeds
-from memberscope.audit.report import Cell
+from memberscope.audit.report import SliceResult
 from memberscope.metrics import Estimate, MetricInput, registry, skipped
 
 _LEAST_MISS = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
+class JudgedMetric:
     """One metric, whose interval can be computed at any confidence.
 
     Attributes:
@@ -60,7 +60,7 @@ class Figure:
         return math.exp(high)
 
 
-def figure(cell: Cell, metric: str, *, seed: int) -> Figure:
+def figure(cell: SliceResult, metric: str, *, seed: int) -> JudgedMetric:
     """The metric named `metric` of a cell that ran, computed from its scores.
 
     `seed` is the report's. Halves are held out as in `metrics.figures` for the report, from the first of the streams that it spawns;
@@ -79,7 +79,7 @@ def figure(cell: Cell, metric: str, *, seed: int) -> Figure:
     if lacking := spec.lacks(given):
         raise ValueError(f"{metric} of {cell.attack} on {cell.slice}: {lacking}")
     ceiling = spec.ceiling
-    return Figure(
+    return JudgedMetric(
         at=lambda confidence: spec.of(given, confidence) or skipped(f"{metric} could not be computed"),
         least_miss=2 / spec.draws if spec.draws else _LEAST_MISS,
         rate=spec.rate,

@@ -28,9 +28,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from memberscope import metrics
-from memberscope.audit.report import AuditReport, Cell
+from memberscope.audit.report import AuditReport, SliceResult
 from memberscope.errors import UserError, nearest
-from memberscope.gate.intervals import Figure, figure
+from memberscope.gate.intervals import JudgedMetric, figure
 from memberscope.gate.rules import ANY, Rule
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ _CAVEAT = "if the metrics keep their values and members and non-members grow in 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class JudgedRow:
     """One metric that a rule matches.
 
     Attributes:
@@ -92,7 +92,7 @@ class GateResult:
         records: about how many records would decide an undecided gate; None where it is decided or no number would decide it.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[JudgedRow, ...]
     judged: str
     undecided: str = "report"
     records: int | None = None
@@ -170,14 +170,14 @@ def judge(report: AuditReport, rules: Sequence[Rule], *, undecided: str = "repor
         raise UserError(f"undecided={undecided}: unknown; allowed: {', '.join(UNDECIDED)}{nearest(undecided, UNDECIDED)}")
     if not rules:
         raise UserError("fail_if: no rule; expected at least one")
-    rows: list[Row] = []
-    asked: list[tuple[int, Cell, Figure]] = []
+    rows: list[JudgedRow] = []
+    asked: list[tuple[int, SliceResult, JudgedMetric]] = []
     for rule in dict.fromkeys(rules):
         for cell, reason, ignored in _matching(report, rule):
             verdict = "ignored" if ignored else "undecided"
             if not reason:
                 asked.append((len(rows), cell, figure(cell, rule.metric, seed=report.seed)))
-            rows.append(Row(rule=rule, attack=cell.attack, slice=cell.slice, reason=reason, verdict=verdict))
+            rows.append(JudgedRow(rule=rule, attack=cell.attack, slice=cell.slice, reason=reason, verdict=verdict))
     above = metrics.holm([known.p_above(rows[k].rule.limit) for k, _, known in asked])
     within = metrics.holm([known.p_within(rows[k].rule.limit) for k, _, known in asked])
     for (k, cell, known), p_above, p_within in zip(asked, above, within, strict=True):
@@ -189,7 +189,7 @@ def judge(report: AuditReport, rules: Sequence[Rule], *, undecided: str = "repor
     return GateResult(rows=tuple(rows), judged=judged, undecided=undecided, records=needed)
 
 
-def _matching(report: AuditReport, rule: Rule) -> list[tuple[Cell, str, bool]]:
+def _matching(report: AuditReport, rule: Rule) -> list[tuple[SliceResult, str, bool]]:
     """The cells that a rule matches; for each, why it cannot be judged, or ``""``, and whether it is ignored for that reason."""
     cells = [cell for cell in report.cells if rule.attack in (ANY, cell.attack) and _in_slice(rule.slice, cell)]
     if not cells:
@@ -206,11 +206,11 @@ def _matching(report: AuditReport, rule: Rule) -> list[tuple[Cell, str, bool]]:
     return list(zip(cells, reasons, ignored, strict=True))
 
 
-def _in_slice(name: str, cell: Cell) -> bool:
+def _in_slice(name: str, cell: SliceResult) -> bool:
     return cell.slice != "worst_slice" and (cell.slice == name or (name == ANY and (cell.ranked or cell.slice == "entire")))
 
 
-def _unjudged(cell: Cell, metric: str) -> str:
+def _unjudged(cell: SliceResult, metric: str) -> str:
     if cell.status != "ok":
         return cell.reason
     known = cell.figures.get(metric)
@@ -219,7 +219,9 @@ def _unjudged(cell: Cell, metric: str) -> str:
     return known.reason if known.status == "skipped" else ""
 
 
-def _judged(row: Row, cell: Cell, known: Figure, p_above: float, p_within: float, *, miss: float) -> Row:
+def _judged(
+    row: JudgedRow, cell: SliceResult, known: JudgedMetric, p_above: float, p_within: float, *, miss: float
+) -> JudgedRow:
     """The row with the metric as in the report, the adjusted p-values and the verdict."""
     shown = cell.figures[row.rule.metric]
     verdict = "trip" if p_above <= ALPHA else "pass" if p_within <= ALPHA else "undecided"
@@ -244,7 +246,7 @@ def _judged(row: Row, cell: Cell, known: Figure, p_above: float, p_within: float
     )
 
 
-def _records(limit: float, cell: Cell, known: Figure, miss: float) -> int | None:
+def _records(limit: float, cell: SliceResult, known: JudgedMetric, miss: float) -> int | None:
     """About how many records decide a row: the arm of the interval that must clear the limit shrinks as 1 / sqrt(records).
 
     The confidence is the one that Holm's adjustment demands of the clearest row, so the number is too high rather than too low. Where the
@@ -265,7 +267,7 @@ def _records(limit: float, cell: Cell, known: Figure, miss: float) -> int | None
     return max(n + 1, int(float(f"{records:.1e}")))  # two digits: it is an estimate
 
 
-def _needed(rows: Sequence[Row]) -> int | None:
+def _needed(rows: Sequence[JudgedRow]) -> int | None:
     """For the whole gate: the fewest records that trip a row, if a row lies above its limit; else the most that a row needs to pass."""
     left = [row for row in rows if row.verdict == "undecided"]
     above = [row.records for row in left if row.value is not None and row.value > row.rule.limit and row.records is not None]
@@ -275,7 +277,7 @@ def _needed(rows: Sequence[Row]) -> int | None:
     return None if None in records else max((number for number in records if number is not None), default=None)
 
 
-def _told(row: Row) -> str:
+def _told(row: JudgedRow) -> str:
     """Describe a row."""
     if row.value is None:
         return f"{row.name}: {row.reason}"
@@ -287,5 +289,5 @@ def _told(row: Row) -> str:
     return f"{row.name} is {row.value:.3g}{ends}, limit {row.rule.limit:g}"
 
 
-def _more(rows: Sequence[Row]) -> str:
+def _more(rows: Sequence[JudgedRow]) -> str:
     return f"; and {len(rows) - 3} more" if len(rows) > 3 else ""

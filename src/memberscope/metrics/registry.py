@@ -6,6 +6,7 @@ and slice, comes last in tables, and may be used in a gate's rule.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -205,10 +206,19 @@ def _checked(name: str, thing: object, package: str) -> MetricSpec:
             return thing.of(given, confidence)
         except (Interrupted, GateError):
             raise
-        except Exception as error:  # another package's code may raise anything
+        except (Exception, SystemExit) as error:  # another package's code may raise anything
             return skipped(" ".join(f"{name} of {package} failed: {type(error).__name__}: {error}".split()))
 
-    return replace(thing, compute=compute)
+    def ceiling(given: MetricInput, confidence: float) -> float:
+        try:
+            highest = float(thing.ceiling(given, confidence)) if thing.ceiling is not None else math.inf
+        except (Interrupted, GateError):
+            raise
+        except (Exception, SystemExit):
+            return math.inf
+        return math.inf if math.isnan(highest) else highest
+
+    return replace(thing, compute=compute, ceiling=None if thing.ceiling is None else ceiling)
 
 
 _REGISTRY: Registry[MetricSpec] = Registry(

@@ -214,6 +214,11 @@ class MetricSpec:
         low, high = self.range
         if not low - 1e-9 <= found.value <= high + 1e-9:
             raise RuntimeError(f"{self.name}: returned {found.value}, outside its range {low:g} to {high:g}")
+        ends = (-math.inf if found.ci_low is None else found.ci_low, math.inf if found.ci_high is None else found.ci_high)
+        if not ends[0] - 1e-9 <= found.value <= ends[1] + 1e-9:
+            raise RuntimeError(
+                f"{self.name}: returned {found.value} with an interval from {ends[0]:g} to {ends[1]:g}, which does not contain it"
+            )
         return found
 
 

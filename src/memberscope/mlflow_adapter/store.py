@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from memberscope.errors import UserError
+from memberscope.installed import absence_told
 from memberscope.sweeps.storage import PORTS, shown
 from memberscope.turns import turn
 
@@ -190,10 +191,11 @@ def main(arguments: list[str]) -> int:
     """Check the store that would be used, and create what is missing: its tables and, if one is named, the experiment."""
     uri = tracking_uri()
     try:
-        check_store(uri)
-        client = connect(uri)
-        for name in arguments:
-            experiment_id(client, uri, name)
+        with absence_told("the store of runs"):
+            check_store(uri)
+            client = connect(uri)
+            for name in arguments:
+                experiment_id(client, uri, name)
     except UserError as error:
         print(f"memberscope: {error}", file=sys.stderr)
         return error.exit_code

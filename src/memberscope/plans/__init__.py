@@ -1,1 +1,1 @@
-"""Who is a member of which model: one target's split, and the membership matrix of a fleet."""
+"""Plans of membership: the split of one target, and the membership matrix of a fleet."""

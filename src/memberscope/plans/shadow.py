@@ -1,11 +1,13 @@
-"""Who is a member of which of many models: the two designs of shadow models, and what each promises.
+"""The membership of records in many models: the two designs of shadow models, and what each guarantees.
 
-``half``: every model, target or shadow, is trained on half of one pool. Models come in complementary pairs, so each record is in exactly
-one of each pair. Any model may be the target; its twin then leaves the shadows, and the rest contain each record exactly half the time,
-independently of the target. (Counting the target itself into "exactly half" would give LiRA an AUC of 0.43 to 0.48 on no signal.)
+``half``: every model, target or shadow, is trained on half of one pool. Models come in complementary pairs, so each record is a member of
+exactly one model of each pair. Any model may be the target; its twin is then not used as a shadow, and each record is a member of exactly
+half of the other models, independently of the target. (If the target itself were one of the "exactly half", LiRA would have an AUC of 0.43
+to 0.48 without any signal.)
 
-``disjoint``: no shadow sees a record of the targets'. Targets share a block of records, shadows a pool of their own, and each model is
-trained on a random half of its block or pool. What an outside attacker can do who has data like the target's, but not the target's.
+``disjoint``: no shadow sees a record of the targets. Targets share a block of records, shadows have a pool of their own, and each model is
+trained on a random half of its block or pool. This is the situation of an outside attacker who has data like the target's, but not the
+target's own.
 
 Plain index arithmetic over labels, like `memberscope.plans.split`.
 """
@@ -27,7 +29,7 @@ from memberscope.plans.split import Index, spread
 
 Rows = NDArray[np.intp]
 DESIGNS = ("half", "disjoint")
-LEAST_HALF = 10  # members of a model
+LEAST_HALF = 10  # fewest members of a model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +39,15 @@ class ShadowPlan:
     Attributes:
         design: ``half`` or ``disjoint``.
         records: (n,) positions in the data set of all records that some model may be trained on.
-        block: (n,) of what the targets are trained on and audited on: true for the targets' records. All true in ``half``.
-        member: (n_models, n) bool, is the record in the model's training set?
+        block: (n,) bool, whether the record is one of those that the targets are trained and audited on. All true in ``half``.
+        member: (n_models, n) bool, whether the record is in the model's training set.
         targets: (n_targets,) the models that are audited in turn.
         population: (p,) positions of records that no model is trained on.
-        coin_flips: was the membership of every record in every model drawn by an independent fair coin (in ``half``: one coin a pair)?
-            Otherwise it was balanced: within each class, half of the records, one more or less where their number is odd.
+        coin_flips: whether the membership of every record in every model was drawn by an independent fair coin (in ``half``, one coin per
+            pair). Otherwise it was balanced: half of the records of each class, one more or less if their number is odd.
 
     Raises:
-        ValueError: the plan does not keep what its design promises.
+        ValueError: the plan breaks a guarantee of its design.
     """
 
     design: str
@@ -57,9 +59,9 @@ class ShadowPlan:
     coin_flips: bool
 
     def __post_init__(self) -> None:
-        """Check what the design promises."""
+        """Check the guarantees of the design."""
         if self.design not in DESIGNS:
-            raise ValueError(f"design {self.design}; there are {', '.join(DESIGNS)}")
+            raise ValueError(f"design={self.design}: unknown; allowed: {', '.join(DESIGNS)}")
         if self.member.dtype != np.bool_ or self.block.dtype != np.bool_:
             raise ValueError("member and block of a shadow plan must be bool")
         if (
@@ -81,7 +83,7 @@ class ShadowPlan:
             shadow = np.ones(len(self.member), dtype=np.bool_)
             shadow[self.targets] = False
             if self.member[shadow][:, self.block].any() or self.member[~shadow][:, ~self.block].any():
-                raise ValueError("a shadow of a disjoint plan is trained on a record of the targets', or the reverse")
+                raise ValueError("a shadow of a disjoint plan is trained on a record of the targets, or the reverse")
 
     @property
     def n_models(self) -> int:
@@ -90,7 +92,7 @@ class ShadowPlan:
 
     @property
     def audited(self) -> Rows:
-        """(m,) positions in `records` of what every target is audited on: its members and as many others."""
+        """(m,) positions in `records` of the records that every target is audited on: its members and as many others."""
         return np.flatnonzero(self.block)
 
     def shadows_of(self, target: int) -> Rows:
@@ -102,7 +104,7 @@ class ShadowPlan:
         """The same targets and population, with shadows that are trained on halves of other records.
 
         Args:
-            pool: (m,) positions of the new pool, none of them the targets' or the population's.
+            pool: (m,) positions of the new pool, none of which is in the targets' block or the population.
             labels: (n,) class of each record of the data set.
             seed: the stream ``("shadow_plan", "pool")`` draws the halves.
 
@@ -112,7 +114,7 @@ class ShadowPlan:
         if self.design != "disjoint":
             raise UserError(f"design={self.design}: shadows have no pool of their own; allowed here: disjoint")
         if len(pool) < 2 * LEAST_HALF:
-            raise UserError(f"shadow_data: {len(pool)} records; allowed: at least {2 * LEAST_HALF}")
+            raise UserError(f"shadow_data: {len(pool)} records in the pool; allowed: at least {2 * LEAST_HALF}")
         rng = seeds.stream(seed, "shadow_plan", "pool")
         own = self.audited
         member = np.zeros((self.n_models, len(own) + len(pool)), dtype=np.bool_)
@@ -125,7 +127,7 @@ class ShadowPlan:
         )  # fmt: skip
 
     def members(self, model: int) -> Index:
-        """Positions in the data set of what `model` is trained on, in ascending order of `records`."""
+        """Positions in the data set of the members of `model`, in the order of `records`."""
         chosen: Index = self.records[self.member[model]]
         return chosen
 
@@ -147,17 +149,17 @@ class ShadowPlan:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote.
+        """Read a plan that `save` wrote.
 
         Raises:
-            UserError: the file is damaged, lacks an array, or holds a plan that breaks its promise.
+            UserError: the file is damaged, lacks an array, or has a plan that breaks a guarantee of its design.
         """
         arrays = read_npz(path)
         try:
             design, coin_flips = str(arrays.pop("design")), bool(arrays.pop("coin_flips"))
             return cls(design=design, coin_flips=coin_flips, **arrays)
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: not a shadow plan ({error}); allowed: what ShadowPlan.save wrote") from None
+            raise UserError(f"{path}: not a shadow plan ({error}); allowed: a file that ShadowPlan.save wrote") from None
 
 
 def make_shadow_plan(
@@ -176,17 +178,17 @@ def make_shadow_plan(
     Args:
         labels: (n,) class of each record of the data set.
         design: ``half`` or ``disjoint``.
-        members: records that each model is trained on (with coin flips: on average). The targets' block holds twice as many, and so
-            does, in ``disjoint``, the shadows' pool.
-        population: records that no model sees, or ``"auto"``: as many as `members`, fewer where the data set has no more.
-        shadows: how many shadow models each target is attacked with. ``half`` trains two more (the target and its twin).
-        targets: how many models are audited in turn.
-        coin_flips: draw each membership by a fair coin of its own.
-        seed: the streams ``("shadow_plan", ...)`` of this seed decide.
+        members: number of records that each model is trained on (with coin flips: on average). The targets' block has twice as many
+            records, and so has the shadows' pool of ``disjoint``.
+        population: number of records that no model sees, or ``"auto"``: as many as `members`, or all that are left if they are fewer.
+        shadows: number of shadow models with which each target is attacked. ``half`` trains two more (the target and its twin).
+        targets: number of models that are audited in turn.
+        coin_flips: whether to draw each membership by a fair coin of its own.
+        seed: the streams ``("shadow_plan", ...)`` of this seed determine the plan.
 
     Raises:
-        UserError: an unknown design; no shadows, or an odd number where pairs are needed; more targets than models; a data set too
-            small, with the largest `members` that fits.
+        UserError: an unknown design; no shadows, or an odd number of them with ``half``; more targets than models; a data set that is too
+            small (the message gives the largest `members` that fits).
     """
     if design not in DESIGNS:
         raise UserError(f"design={design}: unknown; allowed: {', '.join(DESIGNS)}{nearest(design, DESIGNS)}")
@@ -240,14 +242,14 @@ def _check_room(available: int, design: str, members: int, population: int | str
 
 
 def _half(labels: NDArray[np.int64], coin_flips: bool, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """(n,) bool: a fair coin each, or half of each class (and half of those that are left over where classes are odd)."""
+    """(n,) bool: a fair coin for each record, or half of each class, and of the records left over in odd classes half."""
     n = len(labels)
     if coin_flips:
         return rng.random(n) < 0.5
     order = rng.permutation(n)
     order = order[np.argsort(labels[order], kind="stable")]  # class by class, in random order within
     chosen = np.zeros(n, dtype=np.bool_)
-    # Of two neighbours in this order one is in: half of each class, and of two odd classes that meet, one record more in one of them.
+    # One of each two neighbours in this order is chosen: half of each class, and one of two neighbours from different (odd) classes.
     pairs = order[: n - n % 2].reshape(-1, 2)
     side = rng.integers(0, 2, size=len(pairs))
     chosen[pairs[np.arange(len(pairs)), side]] = True
@@ -257,6 +259,6 @@ def _half(labels: NDArray[np.int64], coin_flips: bool, rng: np.random.Generator)
 
 
 def _spread_targets(targets: int, models: int) -> Rows:
-    """Models to audit, from as many different pairs as there are: first one of each pair, then the twins."""
+    """The models to audit, from as many different pairs as possible: first one of each pair, then the twins."""
     order: Rows = np.concatenate([np.arange(0, models, 2), np.arange(1, models, 2)])
     return order[:targets]

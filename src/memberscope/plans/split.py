@@ -1,4 +1,4 @@
-"""Who is a member of which model. Plain index arithmetic over labels: no images, no training."""
+"""The sides of one target model: members, non-members and validation. Index arithmetic on labels, without images or training."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Plan:
     """The sides of one target model: index arrays into one data set.
 
     Attributes:
-        members: (n_member,) records the model trains on.
-        nonmembers: (n_nonmember,) records it never sees, which the audit holds against the members.
-        validation: (n_validation,) records that watch the training. Disjoint from both, unless it *is* `nonmembers`.
-        validation_is_nonmembers: whether the audited non-members also watch the training, as in the case study.
+        members: (n_member,) records that the model is trained on.
+        nonmembers: (n_nonmember,) records that it never sees, with which the audit compares the members.
+        validation: (n_validation,) records on which training is monitored. Disjoint from both, unless it *is* `nonmembers`.
+        validation_is_nonmembers: whether training is monitored on the audited non-members, as in the case study.
 
     Raises:
         ValueError: sides overlap, or repeat a record.
@@ -36,11 +36,11 @@ class Plan:
     validation_is_nonmembers: bool = False
 
     def __post_init__(self) -> None:
-        """Check what the plan promises."""
+        """Check that the sides are as documented."""
         sides = [self.members, self.nonmembers]
         if self.validation_is_nonmembers:
             if not np.array_equal(self.validation, self.nonmembers):
-                raise ValueError("validation is said to be the non-members, and is not")
+                raise ValueError("validation_is_nonmembers is true, but validation differs from nonmembers")
         else:
             sides.append(self.validation)
         every = np.concatenate(sides)
@@ -59,7 +59,7 @@ class Plan:
 
     @property
     def sides(self) -> dict[str, Index]:
-        """Each side by its name, once: validation only where it has records of its own."""
+        """The sides by name; validation only if it has records of its own."""
         sides = {"members": self.members, "nonmembers": self.nonmembers}
         return sides if self.validation_is_nonmembers else {**sides, "validation": self.validation}
 
@@ -87,11 +87,11 @@ def resolve_sizes(
         available: records in the data set.
         members, nonmembers: a number or ``"auto"``.
         validation: a number, ``"auto"`` or ``"nonmembers"``.
-        defaults: the data set's own sizes for ``auto``, in records of this data set; without, a sixth of the records are non-members,
-            half as many validate, and all the rest are members.
+        defaults: the data set's own sizes for ``auto``; without them, a sixth of the records are non-members, half as many are for
+            validation, and all the rest are members.
 
     Raises:
-        UserError: the sides need more records than there are, naming the largest number of members that fits.
+        UserError: the sides need more records than there are; the message gives the largest number of members that fits.
     """
     shared = validation == "nonmembers"
     n_non = int(nonmembers) if nonmembers != "auto" else (defaults.nonmembers if defaults else available // 6)
@@ -111,13 +111,13 @@ def resolve_sizes(
     if n_mem > room or n_mem < 1:
         held = f"{n_non} non-members" + ("" if shared else f" and {n_val} for validation")
         if room < 1:
-            raise UserError(f"nonmembers={n_non}: more than the data set holds; its {available} records leave none for members")
+            raise UserError(f"nonmembers={n_non}: too many; the {available} records of the data set leave none for members")
         raise UserError(f"members={n_mem}: the data set has {available} records, {held}; allowed: at most {room}")
     return Sizes(members=n_mem, nonmembers=n_non, validation=None if shared else n_val)
 
 
 def spread(labels: NDArray[np.int64], rng: np.random.Generator) -> Index:
-    """All records in a random order over which every class is spread evenly, so that any block holds each in proportion."""
+    """All records in a random order over which every class is spread evenly, so that any block has each class in proportion."""
     order = rng.permutation(len(labels))
     key = np.empty(len(labels))
     for label in np.unique(labels):
@@ -130,13 +130,13 @@ def spread(labels: NDArray[np.int64], rng: np.random.Generator) -> Index:
 def make_plan(labels: NDArray[np.int64], sizes: Sizes, *, seed: int) -> Plan:
     """Draw the sides at random, balanced by class.
 
-    Every class is spread evenly over a random order of the records, of which members, non-members and validation take consecutive
-    blocks: each side holds each class in proportion, to within two records, and within a class membership is a uniform draw.
+    Every class is spread evenly over a random order of the records, and members, non-members and validation are consecutive blocks of it:
+    each side has each class in proportion, to within two records, and within a class membership is drawn uniformly.
 
     Args:
         labels: (n,) class of each record.
-        sizes: records a side.
-        seed: the stream ``("split",)`` of this seed decides.
+        sizes: numbers of records on the sides.
+        seed: the stream ``("split",)`` of this seed determines the order.
     """
     order = spread(labels, seeds.stream(seed, "split"))
     end_members = sizes.members
@@ -152,10 +152,10 @@ def replace_labels(
 ) -> NDArray[np.int64]:
     """Label noise: on every side of a plan, exactly ``round(share * n)`` labels become another class, each equally likely.
 
-    The share is the same on members and non-members, so noise changes what there is to memorize and not who is a member.
+    The share is the same for members and non-members, so noise adds something to memorize without distinguishing the sides.
 
     Returns:
-        (n,) labels; records outside the plan keep theirs.
+        (n,) labels; records outside the plan keep their labels.
     """
     noisy = labels.copy()
     for name, side in sides.items():

@@ -18,7 +18,7 @@ FPR = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ComparedRow:
     """One metric of one attack, in two runs.
 
     Attributes:
@@ -59,7 +59,7 @@ class Pair:
     second: KeptRun
     paired: bool
     why: str
-    rows: tuple[Row, ...]
+    rows: tuple[ComparedRow, ...]
 
 
 def compare_runs(runs: Sequence[KeptRun], *, seed: int) -> list[Pair]:
@@ -111,7 +111,7 @@ def _pair(first: KeptRun, second: KeptRun, seed: int) -> Pair:
     order, why = match(first.scores, second.scores)
     if order is None or first.scores is None or second.scores is None:
         return Pair(first=first, second=second, paired=False, why=why, rows=tuple(_unpaired(first, second)))
-    rows: list[Row] = []
+    rows: list[ComparedRow] = []
     member = first.scores.member
     for attack in [name for name in first.scores.ranks if name in second.scores.ranks]:
         a, b = second.scores.ranks[attack][order].astype(np.float64), first.scores.ranks[attack].astype(np.float64)
@@ -123,7 +123,7 @@ def _pair(first: KeptRun, second: KeptRun, seed: int) -> Pair:
         for metric, test in found.items():
             if test.status != "skipped":
                 rows.append(
-                    Row(
+                    ComparedRow(
                         attack=attack, metric=metric, first=test.value_b, second=test.value_a, difference=test.difference,
                         ci_low=test.ci_low, ci_high=test.ci_high, p_value=test.p_value, weak=test.status == "low_power",
                         note=test.reason,
@@ -133,9 +133,9 @@ def _pair(first: KeptRun, second: KeptRun, seed: int) -> Pair:
     return Pair(first=first, second=second, paired=True, why=why, rows=tuple(rows))
 
 
-def _unpaired(first: KeptRun, second: KeptRun) -> list[Row]:
+def _unpaired(first: KeptRun, second: KeptRun) -> list[ComparedRow]:
     """AUCs side by side; the interval of the difference combines the two intervals as if independent (MOVER, Zou & Donner 2008)."""
-    rows: list[Row] = []
+    rows: list[ComparedRow] = []
     shared = [name for name in facts.attacks(first) if name in facts.attacks(second)]
     for attack in shared:
         a, b = facts.figure(second, attack, "auc"), facts.figure(first, attack, "auc")
@@ -145,7 +145,7 @@ def _unpaired(first: KeptRun, second: KeptRun) -> list[Row]:
         value_a, low_a, high_a, value_b, low_b, high_b = (float(end or 0.0) for end in ends)
         difference = value_a - value_b
         rows.append(
-            Row(
+            ComparedRow(
                 attack=attack, metric="auc", first=value_b, second=value_a, difference=difference,
                 ci_low=difference - math.hypot(value_a - low_a, high_b - value_b),
                 ci_high=difference + math.hypot(high_a - value_a, value_b - low_b),

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from memberscope.metrics import registry
 from memberscope.metrics.paired import NOTE
 from memberscope.report import facts
-from memberscope.report.compare import Pair, Row, compare_runs
-from memberscope.report.parts import DASH, Cell, Table, minus, number
+from memberscope.report.compare import ComparedRow, Pair, compare_runs
+from memberscope.report.parts import DASH, PageTable, TableCell, minus, number
 from memberscope.report.settings import Setting, compare_settings
 from memberscope.tracking import KeptRun
 
@@ -19,11 +19,11 @@ MOST_OPEN = 2  # up to this number of pairs, all attacks are shown without a cli
 
 
 @dataclass(frozen=True, kw_only=True)
-class OverSeeds:
+class ComparedOverSeeds:
     """Settings compared with the first over seeds: a row per setting that can be compared, and the names of those that cannot."""
 
     reference: str
-    table: Table | None
+    table: PageTable | None
     left: tuple[str, ...]
 
 
@@ -34,7 +34,7 @@ class AllAttacks:
     first: str
     second: str
     why: str
-    table: Table
+    table: PageTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +51,18 @@ class Pairs:
     """
 
     reference: str
-    table: Table
+    table: PageTable
     unpaired: tuple[tuple[str, tuple[str, ...]], ...]
     paired: tuple[AllAttacks, ...]
     opened: bool
     note: str = NOTE
 
 
-def over_seeds(first: Setting, others: Sequence[Setting]) -> OverSeeds:
+def over_seeds(first: Setting, others: Sequence[Setting]) -> ComparedOverSeeds:
     """Compare every setting with the first, paired by seed."""
     found = compare_settings(first, others)
     compared = [one.second.name for one in found]
-    rows: list[list[str | Cell]] = []
+    rows: list[list[str | TableCell]] = []
     for one in found:
         difference = one.verdict.difference
         rows.append(
@@ -72,9 +72,9 @@ def over_seeds(first: Setting, others: Sequence[Setting]) -> OverSeeds:
             ]
         )  # fmt: skip
     head = ["setting", "attack", "verdict", "seeds", "difference", "95% interval", "p (Holm)"]
-    return OverSeeds(
+    return ComparedOverSeeds(
         reference=first.name,
-        table=Table.of(head, rows, words=3) if rows else None,
+        table=PageTable.of(head, rows, words=3) if rows else None,
         left=tuple(other.name for other in others if other.name not in compared),
     )
 
@@ -90,7 +90,7 @@ def pairs(runs: Sequence[KeptRun], *, seed: int) -> Pairs:
     head = ["run", "attack", "reference", "this run", "difference", "95% interval", "p (Holm)"]
     return Pairs(
         reference=runs[0].name,
-        table=Table.of(head, [_line(pair) for pair in compared], words=2),
+        table=PageTable.of(head, [_line(pair) for pair in compared], words=2),
         unpaired=tuple((why, tuple(names)) for why, names in unpaired.items()),
         paired=tuple(
             AllAttacks(first=pair.first.name, second=pair.second.name, why=pair.why, table=_every_attack(pair))
@@ -100,7 +100,7 @@ def pairs(runs: Sequence[KeptRun], *, seed: int) -> Pairs:
     )
 
 
-def _line(pair: Pair) -> list[str | Cell]:
+def _line(pair: Pair) -> list[str | TableCell]:
     """One row for a pair: the AUC of the reference's primary attack."""
     found = facts.headline(pair.first)
     rows = [row for row in pair.rows if row.metric == "auc"]
@@ -110,16 +110,16 @@ def _line(pair: Pair) -> list[str | Cell]:
     return [pair.second.name, row.attack, *_figures(row), _p(row.p_holm) if pair.paired else "not paired"]
 
 
-def _every_attack(pair: Pair) -> Table:
+def _every_attack(pair: Pair) -> PageTable:
     head = ["attack", "metric", "reference", "this run", "difference", "95% interval", "p (Holm)"]
-    rows: list[list[str | Cell]] = [
+    rows: list[list[str | TableCell]] = [
         [row.attack, registry.get(row.metric).heading, *_figures(row), _p(row.p_holm)] for row in pair.rows
     ]
-    return Table.of(head, rows, words=2)
+    return PageTable.of(head, rows, words=2)
 
 
-def _figures(row: Row) -> list[str | Cell]:
-    second = Cell(text=number(row.second), mark="*" if row.weak else "", why=row.note)
+def _figures(row: ComparedRow) -> list[str | TableCell]:
+    second = TableCell(text=number(row.second), mark="*" if row.weak else "", why=row.note)
     return [number(row.first), second, minus(f"{row.difference:+.3f}"), _span(row.ci_low, row.ci_high)]
 
 

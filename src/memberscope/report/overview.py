@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from memberscope.audit import artifacts
 from memberscope.report import facts, figures
 from memberscope.report.columns import COLUMNS, extra, legend
-from memberscope.report.parts import DASH, Cell, Picture, Table, number, svg_picture, with_interval
+from memberscope.report.parts import DASH, PageTable, Picture, TableCell, number, svg_picture, with_interval
 from memberscope.report.sections import Finding
 from memberscope.report.settings import Setting
 from memberscope.tracking import KeptRun
@@ -48,7 +48,7 @@ class Gates:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FirstScreen:
+class OverviewScreen:
     """The finding over all settings, the gates, and what to do."""
 
     finding: Finding
@@ -62,8 +62,8 @@ class Seeds:
     None for a figure whose data were not stored.
     """
 
-    by_seed: Table
-    attacks: Table
+    by_seed: PageTable
+    attacks: PageTable
     legend: str
     count: int
     epochs: Picture | None
@@ -82,10 +82,10 @@ def seeds_of(setting: Setting) -> Seeds:
     )  # fmt: skip
 
 
-def first_screen(settings: Sequence[Setting]) -> FirstScreen:
+def first_screen(settings: Sequence[Setting]) -> OverviewScreen:
     """The finding over all settings, the gates, and what to do."""
     runs = [run for setting in settings for run in setting.runs]
-    return FirstScreen(finding=_finding(settings, runs), gates=_gates(runs), advice=tuple(_advice(settings)))
+    return OverviewScreen(finding=_finding(settings, runs), gates=_gates(runs), advice=tuple(_advice(settings)))
 
 
 def _finding(settings: Sequence[Setting], runs: Sequence[KeptRun]) -> Finding:
@@ -163,9 +163,9 @@ def verdict_of(setting: Setting) -> str:
     )
 
 
-def table_of(settings: Sequence[Setting]) -> Table:
+def table_of(settings: Sequence[Setting]) -> PageTable:
     """A row per setting."""
-    rows: list[list[str | Cell]] = []
+    rows: list[list[str | TableCell]] = []
     for setting in settings:
         if not setting.attack:
             rows.append([setting.name, "no attack ran", *[DASH] * 5])
@@ -178,12 +178,12 @@ def table_of(settings: Sequence[Setting]) -> Table:
             ]
         )  # fmt: skip
     head = ["run or setting", "finding", "primary attack", "seeds", "AUC", "TPR at FPR 0.01", "members / non-members"]
-    return Table.of(head, rows, words=3)
+    return PageTable.of(head, rows, words=3)
 
 
-def by_seed(setting: Setting) -> Table:
+def by_seed(setting: Setting) -> PageTable:
     """A row per seed with the results of its primary attack."""
-    rows: list[list[str | Cell]] = []
+    rows: list[list[str | TableCell]] = []
     for seed, run in zip(setting.seeds, setting.runs, strict=True):
         found, history = facts.headline(run), facts.history(run)
         gap = None if history is None else float(history["train_accuracy"].iloc[-1] - history["val_accuracy"].iloc[-1])
@@ -195,14 +195,14 @@ def by_seed(setting: Setting) -> Table:
             ]
         )  # fmt: skip
     head = ["seed", "finding", "primary attack", "AUC", "advantage (held out)", "TPR at FPR 0.01", "accuracy gap"]
-    return Table.of(head, rows, words=3)
+    return PageTable.of(head, rows, words=3)
 
 
-def attacks_over_seeds(setting: Setting) -> Table:
+def attacks_over_seeds(setting: Setting) -> PageTable:
     """Every attack on all records: the mean over seeds."""
     names = dict.fromkeys(name for run in setting.runs for name in facts.attacks(run))
     columns = [*COLUMNS, *((one.metric, one.heading) for one in extra(setting.runs))]  # bounds have no mean
-    rows: list[list[str | Cell]] = [
+    rows: list[list[str | TableCell]] = [
         [name, *(with_interval(setting.mean_of(name, metric)) for metric, _ in columns)] for name in names
     ]
-    return Table.of(["attack", *(name for _, name in columns)], rows)
+    return PageTable.of(["attack", *(name for _, name in columns)], rows)

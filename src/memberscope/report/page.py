@@ -13,7 +13,7 @@ from memberscope.audit import artifacts
 from memberscope.errors import UserError
 from memberscope.report import comparison, facts, overview, sections
 from memberscope.report.facts import Gate
-from memberscope.report.parts import Table, number
+from memberscope.report.parts import PageTable, number
 from memberscope.report.sections import Finding, RunView
 from memberscope.report.settings import Setting, settings_of
 from memberscope.report.templating import render
@@ -102,7 +102,7 @@ def _made(shown: Sequence[KeptRun]) -> str:
     return " · ".join(part for part in (count, when) if part)
 
 
-def _verdicts(study: KeptRun) -> Table:
+def _verdicts(study: KeptRun) -> PageTable:
     """A study's own comparison over seeds, which a comparison of single models cannot replace."""
     rows = [
         [
@@ -113,7 +113,7 @@ def _verdicts(study: KeptRun) -> Table:
         for _, row in study.tables[artifacts.EXPERIMENTS].iterrows()
     ]  # fmt: skip
     head = ["experiment", "settings", "metric", "verdict", "difference", "95%, over seeds", "seeds", "p (Holm)"]
-    return Table.of(head, rows, words=4)
+    return PageTable.of(head, rows, words=4)
 
 
 def _setting(setting: Setting, anchor: str, anchors: Mapping[str, str]) -> SettingView:

@@ -12,7 +12,7 @@ DASH = "–"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class TableCell:
     """A cell of a table.
 
     Attributes:
@@ -29,18 +29,18 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class PageTable:
     """A table whose first columns hold words and whose other columns hold numbers, which are aligned to the right.
 
     Attributes:
         head: names of the columns.
-        rows: a text or a `Cell` for each column.
+        rows: a text or a `TableCell` for each column.
         words: the number of columns that hold words.
         narrow: whether it is only as wide as its content, and not as wide as the page.
     """
 
     head: tuple[str, ...]
-    rows: tuple[tuple[str | Cell, ...], ...]
+    rows: tuple[tuple[str | TableCell, ...], ...]
     words: int = 1
     narrow: bool = False
 
@@ -51,7 +51,9 @@ class Table:
                 raise ValueError(f"a row of {len(row)} cells under {len(self.head)} columns")
 
     @classmethod
-    def of(cls, head: Sequence[str], rows: Sequence[Sequence[str | Cell]], *, words: int = 1, narrow: bool = False) -> Table:
+    def of(
+        cls, head: Sequence[str], rows: Sequence[Sequence[str | TableCell]], *, words: int = 1, narrow: bool = False
+    ) -> PageTable:
         """Build a table of these rows."""
         return cls(head=tuple(head), rows=tuple(map(tuple, rows)), words=words, narrow=narrow)
 
@@ -96,12 +98,12 @@ def minus(text: str) -> str:
     return text.replace("-", "−")
 
 
-def with_interval(found: Figure, digits: int = 3) -> Cell:
+def with_interval(found: Figure, digits: int = 3) -> TableCell:
     """A value above its interval."""
     if found.value is None:
-        return Cell(text=DASH)
+        return TableCell(text=DASH)
     low, high = found.ci_low, found.ci_high
-    return Cell(
+    return TableCell(
         text=number(found.value, digits),
         beneath=f"{number(low, digits)} to {number(high, digits)}" if low is not None and high is not None else "",
         mark="*" if found.status == "low_power" else "",
@@ -109,11 +111,11 @@ def with_interval(found: Figure, digits: int = 3) -> Cell:
     )
 
 
-def with_ceiling(bound: Figure, ceiling: Figure) -> Cell:
+def with_ceiling(bound: Figure, ceiling: Figure) -> TableCell:
     """A lower bound above the largest value that it could have."""
     if bound.value is None or ceiling.value is None:
-        return Cell(text=number(bound.value, 2))
-    return Cell(
+        return TableCell(text=number(bound.value, 2))
+    return TableCell(
         text=number(bound.value, 2),
         beneath=f"of at most {number(ceiling.value, 2)}",
         mark="†" if bound.status == "low_power" else "",

@@ -11,7 +11,16 @@ from memberscope.metrics import registry
 from memberscope.report import facts, figures
 from memberscope.report.columns import BOUNDS, COLUMNS, extra, legend
 from memberscope.report.facts import Gate
-from memberscope.report.parts import Cell, Picture, Table, number, png_picture, svg_picture, with_ceiling, with_interval
+from memberscope.report.parts import (
+    PageTable,
+    Picture,
+    TableCell,
+    number,
+    png_picture,
+    svg_picture,
+    with_ceiling,
+    with_interval,
+)
 from memberscope.tracking import DataInput, KeptRun
 
 WORST, THUMBNAILS_KB = 10, 1500
@@ -68,7 +77,7 @@ class Memorization:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curves:
+class CurvesSection:
     """ROC curves of `drawn` of the run's `of` attacks; `banded` is the attack whose band is shaded, and empty for none."""
 
     picture: Picture
@@ -90,7 +99,7 @@ class Attacks:
         legend: descriptions of other packages' metrics, as sentences; empty if there are none.
     """
 
-    table: Table
+    table: PageTable
     families: tuple[tuple[str, str], ...]
     low_power: bool
     bounds: bool
@@ -110,7 +119,7 @@ class WorstClasses:
     """
 
     picture: Picture
-    table: Table
+    table: PageTable
     attack: str
     shown: int
     of: int
@@ -122,20 +131,20 @@ class WorstClasses:
 class Exposed:
     """The most exposed records; `signal` names the signal by which their membership was judged."""
 
-    table: Table
+    table: PageTable
     signal: str
     by_content: bool
     picture: Picture | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Controls:
+class ControlsSection:
     """The sentence of each control, whether a finding was derived from an old run's sentence, and the gate's rules if there were any."""
 
     texts: tuple[str, ...]
     derived: bool
     gate: Gate | None
-    rules: Table | None
+    rules: PageTable | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,11 +170,11 @@ class RunView:
     tiles: tuple[Tile, ...]
     setup: tuple[tuple[str, str], ...]
     memorization: Memorization | None
-    curves: Curves | None
+    curves: CurvesSection | None
     attacks: Attacks | None
     worst: WorstClasses | None
     exposed: Exposed | None
-    controls: Controls | None
+    controls: ControlsSection | None
     done: Done
 
 
@@ -267,14 +276,14 @@ def memorization(run: KeptRun) -> Memorization | None:
     )
 
 
-def curves(run: KeptRun) -> Curves | None:
+def curves(run: KeptRun) -> CurvesSection | None:
     """ROC curves, logarithmic axes first."""
     names, found = facts.attacks(run), facts.headline(run)
     if artifacts.ROC not in run.tables or found is None:
         return None
     shown = figures.drawn(found.attack, names)
     drawing, banded = figures.roc(run, shown)
-    return Curves(
+    return CurvesSection(
         picture=svg_picture(drawing, alt="ROC curves on logarithmic and linear axes"),
         banded=shown[0] if banded else "",
         drawn=len(shown),
@@ -284,7 +293,7 @@ def curves(run: KeptRun) -> Curves | None:
 
 def attack_table(run: KeptRun) -> Attacks | None:
     """Every attack on all records, the primary one marked."""
-    rows: list[list[str | Cell]] = []
+    rows: list[list[str | TableCell]] = []
     low_power = blunt = False
     bounds = [name for name, _ in BOUNDS if any(facts.figure(run, a, name).value is not None for a in facts.attacks(run))]
     others = extra([run])
@@ -301,12 +310,12 @@ def attack_table(run: KeptRun) -> Attacks | None:
         family = facts.family(run, attack)
         families[family] = None
         primary = ", primary" if first is not None and attack == first.attack else ""
-        rows.append([Cell(text=attack, beneath=family + primary), *map(with_interval, found), *last, number(p, 3)])
+        rows.append([TableCell(text=attack, beneath=family + primary), *map(with_interval, found), *last, number(p, 3)])
     if not rows:
         return None
     named = [*(one.heading for one in others), *(name for metric, name in BOUNDS if metric in bounds)]
     return Attacks(
-        table=Table.of(["attack", *(name for _, name in COLUMNS), *named, "p"], rows),
+        table=PageTable.of(["attack", *(name for _, name in COLUMNS), *named, "p"], rows),
         families=tuple((name, FAMILIES[name]) for name in families if name in FAMILIES),
         low_power=low_power,
         bounds=bool(bounds),
@@ -336,7 +345,7 @@ def worst_classes(run: KeptRun) -> WorstClasses | None:
     ]
     return WorstClasses(
         picture=svg_picture(drawing, alt="AUC by class with intervals", small=True),
-        table=Table.of(["class", "AUC", "95% interval", "members", "non-members"], cells, narrow=True),
+        table=PageTable.of(["class", "AUC", "95% interval", "members", "non-members"], cells, narrow=True),
         attack=first.attack,
         shown=min(WORST, len(rows)),
         of=len(rows),
@@ -367,7 +376,7 @@ def exposed(run: KeptRun) -> Exposed | None:
     head = ["rank", "row of members" if by_content else "record", "class", "P(member)", named]
     picture = run.images.get("most_exposed.png")
     return Exposed(
-        table=Table.of(head, rows, words=0, narrow=True),
+        table=PageTable.of(head, rows, words=0, narrow=True),
         signal=named,
         by_content=by_content,
         picture=png_picture(picture, alt="the most exposed members", small=True)
@@ -376,7 +385,7 @@ def exposed(run: KeptRun) -> Exposed | None:
     )
 
 
-def checks(run: KeptRun) -> Controls | None:
+def checks(run: KeptRun) -> ControlsSection | None:
     """The findings of the controls, and the gate."""
     found, rules = facts.controls(run), run.tables.get(artifacts.GATE)
     gated = rules is not None and len(rules) > 0
@@ -386,11 +395,11 @@ def checks(run: KeptRun) -> Controls | None:
         [str(row["rule"]), str(row["attack"]), str(row["slice"]), number(_maybe(row["value"])), str(row["verdict"])]
         for _, row in (rules.iterrows() if rules is not None else ())
     ]
-    return Controls(
+    return ControlsSection(
         texts=tuple(text[:1].upper() + text[1:] for text in found.values()),
         derived=facts.derived_doubt(run),
         gate=facts.gate(run),
-        rules=Table.of(["rule", "attack", "slice", "value", "verdict"], rows, words=3) if gated else None,
+        rules=PageTable.of(["rule", "attack", "slice", "value", "verdict"], rows, words=3) if gated else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Entry point `attack`: audit what a model said, from a file; no model, no training, no TensorFlow."""
+"""Entry point `attack`: audit a model's outputs from a file, without the model, training or TensorFlow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     """Audit the file and log the report to one run.
 
     Raises:
-        UserError: before anything is logged, for a file, attack, slice or engine that is not as it should be.
+        UserError: before anything is logged, for a file, attack, slice or engine that is not valid.
     """
     if not config.predictions:
         raise UserError("predictions=: missing; allowed: the path of an .npz with the keys of Predictions")

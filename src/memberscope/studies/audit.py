@@ -1,4 +1,4 @@
-"""Entry point `audit`: any model that MLflow can load, on files of its members and of records that it never saw."""
+"""Entry point `audit`: audit any model that MLflow can load, on a file of its members and a file of records that it never saw."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from memberscope.tracking import DataInput, LoadedModel, Tracker, as_json
 
 
 def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
-    """Ask the model about both files, attack what it said, and log the report to one run.
+    """Query the model with both files, attack its outputs, and log the report to one run.
 
-    A record is what the model is shown of it, and its label; see `memberscope.datasets.schema` for how tables are read.
+    A record consists of the inputs that the model gets and of its label; see `memberscope.datasets.schema` for how tables are read.
 
     Raises:
         UserError: a model or file that does not fit, records on both sides, or a rule that does not parse. It is raised before anything is
-            logged and, where possible, before the model is asked.
-        Interrupted: what was logged stays.
+            logged and, where possible, before the model is queried.
+        Interrupted: the run was stopped; everything logged so far stays.
     """
     check_engine(config.engine)
     names = resolve_attacks(config.attacks, engine=config.engine)
@@ -60,21 +60,21 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
             model.check_columns(side.columns, name=side.where)
     (members, nonmembers), read = one_schema(files, shown=model.columns, classes=model.classes, na_values=na_values)
     del files  # frees the text of all cells
-    ready = [(side, *model.prepare(side.x, name=side.where)) for side in (members, nonmembers)]
+    prepared = [(side, *model.prepare(side.x, name=side.where)) for side in (members, nonmembers)]
     ids = sides.record_ids(members, nonmembers)
     overlap = sides.check_apart(*ids, allowed=config.allow_overlap)
     refuse_copies({"members": ids[0], "nonmembers": ids[1]}, duplicates=config.duplicates)
-    reading = ask(model, [(side, prepared) for side, prepared, _ in ready], config, stop)
+    reading = query(model, [(side, inputs) for side, inputs, _ in prepared], config, stop)
     target = predictions(reading, members, nonmembers, np.concatenate(ids), extra)
     step.check_rules(config, names, classes=slicing.class_names(target))
     evidence = Evidence(target=target)
     with attack_progress(names, "audit", stop) as on_attack:
-        # Copies under `refuse` were refused above.
+        # With `refuse`, copies were refused above.
         duplicates = "keep" if config.duplicates == "keep" else "drop"
         report = report_on(evidence, config, names=names, primary=primary, duplicates=duplicates, on_attack=on_attack)
     stop.check()
-    asked = how_asked(model, reading, "; ".join(part for part in (read, ready[0][2]) if part))
-    notes = what_to_know(asked, report.target, overlap)
+    queried = how_asked(model, reading, "; ".join(part for part in (read, prepared[0][2]) if part))
+    notes = what_to_know(queried, report.target, overlap)
     log_inputs(config, model, reading, target, (members, nonmembers), ids, tracker)
     notes |= copy_notes(report, overlap=False)
     controls = controls_for(config, evidence, report, names, stop.check)
@@ -85,14 +85,14 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
 
 
 def check_slices(config: AttackOptionsConfig, *, classes: int | None = None, labels: Iterable[object] = ()) -> tuple[str, ...]:
-    """The columns that the slices name; UserError for unknown slices, before a model is loaded."""
+    """The columns that the slices name; UserError for unknown slices. It needs no model, so it can be called before one is loaded."""
     if config.engine == "tfp":
         tfp_slicings(f"entire,{config.slices}")
     return slicing.named_columns(config.slices, classes=classes, labels=labels)
 
 
 def slice_columns(files: Sequence[Records], names: Sequence[str], na_values: tuple[str, ...] = ()) -> dict[str, Array]:
-    """The columns to slice by, name -> (n,) values of all files one after another; the model need not be shown these columns.
+    """The columns to slice by, name -> (n,) values of all files one after another; the model need not use these columns.
 
     Raises:
         UserError: a file has no such column, or the column has too many values.
@@ -103,77 +103,80 @@ def slice_columns(files: Sequence[Records], names: Sequence[str], na_values: tup
     return found
 
 
-def ask(model: LoadedModel, ready: Sequence[tuple[Records, Any]], config: AuditModelConfig, stop: StopFlag) -> outputs.Reading:
-    """What the model says of each side's records, after they are prepared for it.
+def query(
+    model: LoadedModel, prepared: Sequence[tuple[Records, Any]], config: AuditModelConfig, stop: StopFlag
+) -> outputs.Reading:
+    """The model's outputs for each side's records, which were prepared for it.
 
     Raises:
         UserError: the model fails on them, or its output is neither labels nor scores.
     """
-    (members, _), (nonmembers, _) = ready
+    (members, _), (nonmembers, _) = prepared
     if members.y.dtype.kind != nonmembers.y.dtype.kind and "U" in (members.y.dtype.kind, nonmembers.y.dtype.kind):
         raise UserError(
-            f"nonmembers={nonmembers.path}: labels such as {nonmembers.y[0]!r}, members' such as {members.y[0]!r}; allowed: alike"
+            f"nonmembers={nonmembers.path}: labels such as {nonmembers.y[0]!r}, but the members have labels such as {members.y[0]!r}; "
+            "allowed: labels of the same kind"
         )
     parts: list[Array] = []
     names: tuple[str, ...] | None = None
     with Progress(len(members) + len(nonmembers), "predictions", unit="record") as progress:
-        for side, prepared in ready:
+        for side, inputs in prepared:
             for start in range(0, len(side), config.predict_batch):
                 stop.check()
                 rows = slice(start, min(start + config.predict_batch, len(side)))
-                batch = _rows(prepared, rows)
+                batch = _rows(inputs, rows)
                 raw = in_order_of(batch, model.predict(batch))
-                said, named = outputs.as_array(raw), outputs.column_names(raw)
-                if not said.ndim or len(said) != rows.stop - rows.start:
+                output, named = outputs.as_array(raw), outputs.column_names(raw)
+                if not output.ndim or len(output) != rows.stop - rows.start:
                     raise UserError(
-                        f"output: shape {said.shape} for {rows.stop - rows.start} records; allowed: a row of scores, or a label, a record"
+                        f"output: shape {output.shape} for {rows.stop - rows.start} records; allowed: a row of scores, or a label, for "
+                        "each record"
                     )
-                if parts and (named != names or said.shape[1:] != parts[0].shape[1:]):
+                if parts and (named != names or output.shape[1:] != parts[0].shape[1:]):
                     raise UserError(
-                        f"output: columns {said.shape[1:]} {named or ''} after {parts[0].shape[1:]} {names or ''}; allowed: the same "
+                        f"output: columns {output.shape[1:]} {named or ''} after {parts[0].shape[1:]} {names or ''}; allowed: the same "
                         "columns for all records"
                     )
                 names = named
-                parts.append(said)
-                progress.advance(len(said))
+                parts.append(output)
+                progress.advance(len(output))
     labels = np.concatenate([members.y, nonmembers.y])
-    said = np.concatenate(parts)
-    return outputs.read_output(said, labels, asked=config.output, classes=model.classes, names=names)
+    return outputs.read_output(np.concatenate(parts), labels, asked=config.output, classes=model.classes, names=names)
 
 
-def _rows(prepared: Any, rows: slice) -> Any:
-    if isinstance(prepared, dict):
-        return {name: values[rows] for name, values in prepared.items()}
-    return prepared.iloc[rows] if hasattr(prepared, "iloc") else prepared[rows]
+def _rows(inputs: Any, rows: slice) -> Any:
+    if isinstance(inputs, dict):
+        return {name: values[rows] for name, values in inputs.items()}
+    return inputs.iloc[rows] if hasattr(inputs, "iloc") else inputs[rows]
 
 
 def predictions(
     reading: outputs.Reading, members: Records, nonmembers: Records, ids: Array, columns: Mapping[str, Array]
 ) -> Predictions:
-    """What the model said as `Predictions`: members first, so that a position below their number is a row of their file."""
+    """The model's outputs as `Predictions`: members come first, so that a position below their number is a row of their file."""
     inputs = np.concatenate([members.numbers(nonmembers), nonmembers.numbers(members)])
     return reading.predictions(member=np.arange(len(ids)) < len(members), record_ids=ids, inputs=inputs, columns=columns)
 
 
 def how_asked(model: LoadedModel, reading: outputs.Reading, done: str) -> str:
-    """How the model was asked and its output read: said always, since labels taken for scores would go unnoticed."""
+    """How the model was queried and its output read; always reported, since labels mistaken for scores would go unnoticed."""
     form = {"predicted": "labels only"}.get(reading.form, reading.form)
     method, flavour = model.facts.get("method", "predict"), model.facts.get("flavour", "a model")
-    text = f"Asked through `{method}` ({flavour}); output read as **{form}**: {reading.why}."
+    text = f"The model was queried through `{method}` ({flavour}); its output was read as **{form}**: {reading.why}."
     return f"{text} Records: {done}." if done else text
 
 
-def what_to_know(asked: str, target: Predictions, overlap: str) -> dict[str, str]:
-    """What a reader must know before any figure: a sentence each, those with nothing to say left out."""
+def what_to_know(queried: str, target: Predictions, overlap: str) -> dict[str, str]:
+    """Sentences that a reader must know before any metric, by topic; topics with nothing to report are left out."""
     notes = {
-        "asked": asked, "accuracy": accuracy_line(target), "missing": missing_line(target),
+        "asked": queried, "accuracy": accuracy_line(target), "missing": missing_line(target),
         "overlap": f"Overlap: {overlap}." if overlap else "",
     }  # fmt: skip
     return {name: text for name, text in notes.items() if text}
 
 
 def missing_line(target: Predictions) -> str:
-    """How many numbers of the records are missing, and what was done about it; nothing where none is."""
+    """How many numbers of the records are missing and what was done about it; empty if none is."""
     values = target.inputs
     if values is None or values.dtype.kind != "f":
         return ""
@@ -182,21 +185,21 @@ def missing_line(target: Predictions) -> str:
         return ""
     found = f"{lacking.sum()} numbers, absent or infinite, in {lacking.any(axis=1).sum()} records"
     return (
-        f"Missing: {found}. The model was given them as they are; the blind control takes each as its column's mean, and how many a record "
-        "lacks as a hint."
+        f"Missing: {found}. The model was given them unchanged; the blind control replaces each by its column's mean, and takes how many "
+        "a record lacks as one more feature."
     )
 
 
 def accuracy_line(target: Predictions) -> str:
-    """Accuracy on both sides, which tells at once whether the records are what the model was made for."""
+    """Accuracy on both sides, which shows at once whether the records are of the kind that the model was made for."""
     right = signals.correctness(target)
     inside, outside = float(right[target.member].mean()), float(right[~target.member].mean())
     text = f"Accuracy: {inside:.3f} on members, {outside:.3f} on non-members."
     classes, counts = np.unique(np.asarray(target.labels)[target.member], return_counts=True)
     if len(classes) > 1 and inside <= counts.max() / counts.sum():
         text += (
-            " No better on members than always naming the commonest class: look at the scale and order of the records, and at the labels, "
-            "before trusting any figure."
+            " On members the model is no better than always predicting the commonest class: check the scale and order of the features, "
+            "and the labels, before you trust any metric."
         )
     return text
 
@@ -210,7 +213,7 @@ def log_inputs(
     ids: tuple[Array, Array],
     tracker: Tracker,
 ) -> None:
-    """The model, the files with their digests, and how the output was read."""
+    """Log the model, the files with their digests, and how the output was read."""
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     facts = {f"model.{name}": value for name, value in model.facts.items()}
     if reading.classes is not None:

@@ -1,6 +1,6 @@
-"""Entry point `main`: the case study's three experiments, over seeds.
+"""Entry point `main`: the case study's three experiments, over several seeds.
 
-Four models a seed, since dense depth 3 serves in all three experiments: architecture (conv 3 against dense 3), depth (dense 6 against
+Each seed takes four models, since dense 3 serves in all three experiments: architecture (conv 3 against dense 3), depth (dense 6 against
 dense 3) and classes (dense 3 on all classes against the first four).
 """
 
@@ -24,7 +24,7 @@ from memberscope.studies import model_audit, setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.model_audit import leakage_table
 from memberscope.studies.result import StudyResult
-from memberscope.studies.setup import AuditRequest, Target
+from memberscope.studies.setup import AuditRequest, TargetSettings
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.recipe import Recipe
 from memberscope.training.trainer import Trainer
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
     from memberscope.studies.model_audit import AuditedModel
 
-MARGIN = 0.02  # a difference in AUC smaller than this does not matter, for "no difference"
-FIGURE = "auc"  # advantage is biased upward, and the more so the fewer the records: AUC alone can be compared across sizes
+MARGIN = 0.02  # differences in AUC smaller than this do not matter, for the verdict "no difference"
+FIGURE = "auc"  # the metric compared: advantage is biased upward, the more so the fewer the records; AUC can be compared across sizes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Role:
-    """One of the four models: its architecture and whether it sees few classes."""
+    """One of the four models: its architecture, and whether it is trained on few classes."""
 
     model: ModelConfig
     few: bool = False
@@ -78,7 +78,7 @@ EXPERIMENTS = (
 
 
 def roles(config: CaseStudyConfig) -> dict[str, Role]:
-    """The models by role."""
+    """Role -> its model."""
     return {
         "conv": Role(model=ModelConfig(model="conv", depth=config.depth)),
         "dense": Role(model=ModelConfig(model="dense", depth=config.depth)),
@@ -88,11 +88,11 @@ def roles(config: CaseStudyConfig) -> dict[str, Role]:
 
 
 def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
-    """Run the experiments; `tracker` is the parent, with a child a model.
+    """Run the experiments; `tracker` is the parent run, with a child run for each model.
 
     Raises:
-        UserError: before anything trains, for whatever would fail later.
-        Interrupted: what was logged stays.
+        UserError: before any training, for anything that would fail later.
+        Interrupted: the run was stopped; everything logged so far stays.
     """
     data = setup.load_data(config)
     if config.experiments in ("all", "depth") and config.deep <= config.depth:
@@ -100,51 +100,65 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
             f"deep={config.deep}: the deep model must be deeper than the others; allowed: above depth={config.depth}"
         )
     chosen = [item for item in EXPERIMENTS if config.experiments in ("all", item.name)]
-    cast = {role: what for role, what in roles(config).items() if any(role in (item.first, item.second) for item in chosen)}
-    if len(data.shape) == 1 and any(what.model.model == "conv" for what in cast.values()):
-        raise UserError(
-            f"experiments={config.experiments}: one of its models is conv, which needs images, and the records of {data.name} have shape "
-            f"{data.shape}; allowed here: depth, classes"
-        )
-    chosen_data = setup.choose_classes(data, config)
-    targets: dict[bool, Target] = {}
-    trainers: dict[str, Trainer] = {}
-    request: AuditRequest | None = None
+    chosen_roles = {
+        name: role for name, role in roles(config).items() if any(name in (item.first, item.second) for item in chosen)
+    }
     base = setup.trainer_for(ModelConfig(), config)
-    for role, what in cast.items():
-        part, part_config = _share(chosen_data, config, what)
+    trainers = {name: base.with_params(**Recipe.of(role.model, config).fields()) for name, role in chosen_roles.items()}
+    if len(data.shape) == 1:
+        check_rows(trainers, data, config)
+    chosen_data = setup.choose_classes(data, config)
+    targets: dict[bool, TargetSettings] = {}
+    request: AuditRequest | None = None
+    for name, role in chosen_roles.items():
+        part, part_config = _share(chosen_data, config, role)
         try:
             request = setup.audit_request(config, classes=part.classes)
-            target = targets.setdefault(what.few, setup.target_of(part, part_config))
-            trainers[role] = base.with_params(**Recipe.of(what.model, config).fields())
-            setup.check_trainer(trainers[role], target)
+            target = targets.setdefault(role.few, setup.target_of(part, part_config))
+            setup.check_trainer(trainers[name], target, study="main")
         except UserError as error:
-            if not what.few:
+            if not role.few:
                 raise
             raise UserError(f"few_classes={config.few_classes} (with its share of the records): {error}") from None
     assert request is not None
     tracker.text(as_json(groups(config)), artifacts.STUDY)
-    said = log_reading(data, tracker)
-    found: dict[str, list[AuditedModel]] = {role: [] for role in cast}
+    notes = log_reading(data, tracker)
+    found: dict[str, list[AuditedModel]] = {name: [] for name in chosen_roles}
     for seed in range(config.seed, config.seed + config.seeds):
-        prepared = {few: target.prepare(seed) for few, target in targets.items()}
-        for role, what in cast.items():
+        by_few = {few: target.prepare(seed) for few, target in targets.items()}
+        for name, role in chosen_roles.items():
             stop.check()
-            ready = prepared[what.few]
-            setting = model_audit.model_setting(what.model, ready.data.classes)
-            serves = [item.name for item in chosen if role in (item.first, item.second)]
+            prepared = by_few[role.few]
+            setting = model_audit.model_setting(role.model, prepared.data.classes)
+            serves = [item.name for item in chosen if name in (item.first, item.second)]
             tags = {"memberscope.setting": setting, "memberscope.seed": str(seed), "memberscope.experiments": ",".join(serves)}
-            tags |= {f"memberscope.experiment.{name}": setting for name in serves}
-            about = model_audit.description(ready, what.model, config) + f"\n\nServes in: {', '.join(serves)}."
+            tags |= {f"memberscope.experiment.{experiment}": setting for experiment in serves}
+            about = model_audit.description(prepared, role.model, config) + f"\n\nServes in: {', '.join(serves)}."
             with tracker.child(f"{setting}-s{seed}", tags=tags, description=about) as child:
-                found[role].append(
-                    model_audit.train_and_audit(ready, trainers[role], request, child, stop, setting=setting, asked=config)
+                found[name].append(
+                    model_audit.train_and_audit(
+                        prepared, trainers[name], request, child, stop, setting=setting, requested=config
+                    )
                 )
-    return with_reading(_conclude(config, chosen, found, tracker), said)
+    return with_reading(_conclude(config, chosen, found, tracker), notes)
+
+
+def check_rows(trainers: Mapping[str, Trainer], data: LabeledData, config: CaseStudyConfig) -> None:
+    """Raise UserError where an experiment has a model that cannot be trained on rows of numbers."""
+    for name, trainer in trainers.items():
+        try:
+            trainer.check(setup.facts_of(data))
+        except UserError:
+            raise UserError(
+                f"experiments={config.experiments}: one of its models is {name}, which needs images, and the records of {data.name} have "
+                f"shape {data.shape}; allowed here: depth, classes"
+            ) from None
 
 
 def _share(part: LabeledData, config: CaseStudyConfig, role: Role) -> tuple[LabeledData, DataConfig]:
-    """The data of a role, and its sizes: few classes keep the same share of every side, so they have less data (the case study's)."""
+    """The data of a role, and its sizes: with few classes, each side keeps the share of its records that the classes have among all
+    records, so there are fewer records, as in the case study.
+    """
     values: dict[str, Any] = {item.name: getattr(config, item.name) for item in dataclasses.fields(DataConfig)}
     values["classes"] = "all"
     if role.few:
@@ -164,7 +178,7 @@ def _conclude(
     config: CaseStudyConfig, chosen: Sequence[Experiment], found: Mapping[str, list[AuditedModel]], tracker: Tracker
 ) -> StudyResult:
     models = [model for of_role in found.values() for model in of_role]
-    report = models[0].report  # the same attack for all models, so not the strongest of each
+    report = models[0].report  # the models are compared by one attack, not each by its strongest
     attack = report.whole()[0].attack if report.primary == AUTO else report.primary
     differences = {
         item.name: [
@@ -204,18 +218,18 @@ def _conclude(
 
 
 def outcome(verdict: Verdict) -> str:
-    """A verdict in the case study's words: every experiment expects its first model to leak more."""
+    """A verdict in the words of the case study, which expected the first model of each experiment to leak more."""
     words = {"increases": "as expected", "decreases": "contrary", "no difference": "contrary (no difference)"}
     return words.get(verdict.verdict, verdict.verdict)
 
 
 def answer_line(item: Experiment, verdict: Verdict, found: Mapping[str, list[AuditedModel]]) -> str:
-    """One line on one experiment: the verdict, then its numbers."""
+    """One line on an experiment: the verdict, then its numbers."""
     return f"{item.name}: {outcome(verdict)}. {difference_line(item, verdict, found)}."
 
 
 def difference_line(item: Experiment, verdict: Verdict, found: Mapping[str, list[AuditedModel]]) -> str:
-    """Which settings were compared, the mean difference, its interval over seeds, and what a verdict lacks."""
+    """The two settings, their mean difference, its interval over seeds, and why there is no verdict, if there is none."""
     difference = verdict.difference
     parts = []
     if difference.ci_low is not None and difference.ci_high is not None:
@@ -237,14 +251,15 @@ def _page(
     """The parent run's page."""
     lines = [
         f"# The case study on {config.dataset}, {config.seeds} seed{'s' if config.seeds > 1 else ''}",
-        f"Differences are between AUCs of `{attack}` on all records, named before anything ran, paired by seed; a verdict needs at least "
-        "5 seeds and is adjusted over the experiments (Holm). Figures of different attacks are not compared with each other.",
-        "| experiment | the case study expected | it saw | seen here | first minus second |",
+        f"Differences are between the AUCs of `{attack}` on all records, paired by seed; the attack was chosen before anything ran. A "
+        "verdict needs at least 5 seeds and is adjusted for the number of experiments (Holm). Results of different attacks are not "
+        "compared with each other.",
+        "| experiment | the case study expected | the case study found | this run found | first minus second |",
         "| --- | --- | --- | --- | --- |",
     ]
     for item in chosen:
-        seen, numbers = outcome(judged[item.name]), difference_line(item, judged[item.name], found)
-        lines.append(f"| {item.name} | {item.expected} | {item.published} | **{seen}** | {numbers} |")
+        result, numbers = outcome(judged[item.name]), difference_line(item, judged[item.name], found)
+        lines.append(f"| {item.name} | {item.expected} | {item.published} | **{result}** | {numbers} |")
     if any(item.name == "classes" for item in chosen):
         lines.append("")
         lines.append(
@@ -253,7 +268,7 @@ def _page(
         )
     if config.validation == "nonmembers":
         lines.append("")
-        lines.append("The audited non-members also validated the training (`validation=nonmembers`), as in the case study.")
+        lines.append("Training was monitored on the audited non-members (`validation=nonmembers`), as in the case study.")
     head, table = lines[:2], lines[2:]
     return "\n\n".join(head) + "\n\n" + "\n".join(table) + "\n"
 

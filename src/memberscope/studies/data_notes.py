@@ -1,4 +1,4 @@
-"""How every study that reads a data set reports its reading: values that were scaled, records left out, copies."""
+"""Reports of how a data set was read, for every study that reads one: values that were scaled, records left out, copies."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ READING = "records.md"
 
 
 def log_reading(data: LabeledData, tracker: Tracker, *, sides: Mapping[str, NDArray[np.int64]] | None = None) -> list[str]:
-    """Log the counts of copies as params and the notes on the reading in `READING`; return the notes.
+    """Log the counts of copies as params, and the notes on how the data set was read as `READING`; return the notes.
 
     Args:
-        data: as it was read.
-        tracker: that of the study's run.
-        sides: the records of each side, for a study with a single split; without it, copies are counted over the whole set.
+        data: the data set as it was read.
+        tracker: the study's run.
+        sides: the records of each side, for a study with a single split; without it, copies are counted in the whole data set.
     """
     tracker.params(duplicates.facts(data, sides or {}))
-    said = duplicates.notes(data, sides or {})
-    if said:
-        tracker.text("\n\n".join(said) + "\n", READING)
-    return said
+    notes = duplicates.notes(data, sides or {})
+    if notes:
+        tracker.text("\n\n".join(notes) + "\n", READING)
+    return notes
 
 
-def with_reading(result: StudyResult, said: Sequence[str]) -> StudyResult:
-    """A study's result, with the notes on the reading of its records below the answer."""
-    return dataclasses.replace(result, answer="\n".join([result.answer, *said]))
+def with_reading(result: StudyResult, notes: Sequence[str]) -> StudyResult:
+    """A study's result with the notes on how its records were read appended to the answer."""
+    return dataclasses.replace(result, answer="\n".join([result.answer, *notes]))

@@ -1,4 +1,4 @@
-"""One model from data to audit, as every study that trains does it."""
+"""One model from data to audit: training, metrics by epoch, the final audit and their logging, as the studies share them."""
 
 from __future__ import annotations
 
@@ -27,22 +27,25 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Predict = Callable[[Index], Outputs]
-EXPOSED = 25  # how many of the most exposed members a run lists
-ONSET_MARGIN = 0.02  # train accuracy this far above validation accuracy, from some epoch on, is called overfitting
+EXPOSED = 25  # number of the most exposed records that a run lists
+ONSET_MARGIN = (
+    0.02  # a model overfits from the epoch on from which train accuracy exceeds validation accuracy by more than this
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditedModel:
-    """A trained and audited model: what studies compare.
+    """A trained and audited model, as studies compare it.
 
     Attributes:
         name: such as ``dense-d3-c10-s0``.
         setting: the name without the seed.
         seed: its seed.
-        history: columns epoch, train_accuracy, train_loss, val_accuracy, val_loss, auc, advantage (missing where no audit fell).
+        history: columns epoch, train_accuracy, train_loss, val_accuracy, val_loss, auc, advantage (the last two are missing in epochs
+            without an audit).
         report: the final audit.
-        summary: final figures: train_accuracy, val_accuracy, gap, overfit_onset_epoch (if any), parameters.
-        predictions: what the final model said of the audited records.
+        summary: final values of train_accuracy, val_accuracy, gap, overfit_onset_epoch (if any), parameters.
+        predictions: the final model's outputs for the audited records.
     """
 
     name: str
@@ -55,7 +58,7 @@ class AuditedModel:
 
 
 def model_setting(model: ModelConfig, classes: int) -> str:
-    """The name of a setting, the seed left out: ``conv-d3-c10``; what differs from the defaults is named too."""
+    """The name of a setting, such as ``conv-d3-c10``; other options of the model are named too where they differ from their defaults."""
     default = ModelConfig()
     parts = [] if model.trainer == default.trainer else [model.trainer]
     parts += [model.model, f"d{model.depth}", f"c{classes}"]
@@ -77,25 +80,25 @@ def train_and_audit(
     stop: StopFlag,
     *,
     setting: str,
-    asked: AuditConfig,
+    requested: AuditConfig,
 ) -> AuditedModel:
-    """Train one model, look at it by epoch, attack it, and log all of it to `tracker`.
+    """Train one model with metrics by epoch, audit it, and log everything to `tracker`.
 
     Args:
         prepared: data and plan.
-        trainer: of the model; it must let itself be looked at by epoch.
-        request: the attacks.
+        trainer: trains the model; it must call back after every epoch.
+        request: the audit, resolved.
         tracker: the model's run.
-        stop: looked at between steps.
+        stop: checked between steps.
         setting: the model's name without its seed.
-        asked: the options of the audit as they were asked for, to be logged.
+        requested: the options of the audit before they were resolved, for the log.
 
     Raises:
-        Interrupted: `stop` was set; what was logged stays.
+        Interrupted: `stop` was set; everything logged so far stays.
     """
     data, plan, seed = prepared.data, prepared.plan, prepared.seed
     model = trainer.begin(TrainingJob(data=data, indices=plan.members, seed=seed))
-    _log_inputs(prepared, model, trainer, asked, tracker)
+    _log_inputs(prepared, model, trainer, requested, tracker)
     rows: list[dict[str, float]] = []
     epochs, batch = int(trainer.params["epochs"]), int(trainer.params["batch_size"])
     steps = -(-len(plan.members) // batch) * epochs
@@ -127,7 +130,7 @@ def train_and_audit(
 
 
 def look(predict: Predict, data: LabeledData, plan: Plan, *, epoch: int, audited: bool) -> dict[str, float]:
-    """Accuracy and loss of both sides with the weights as they stand, and, if `audited`, AUC and advantage of the loss threshold."""
+    """Accuracy and loss on both sides with the present weights and, if `audited`, AUC and advantage of the loss threshold."""
     shared = plan.validation_is_nonmembers or not len(plan.validation)
     outside = [] if shared else [plan.validation]
     if audited or shared:
@@ -147,7 +150,7 @@ def look(predict: Predict, data: LabeledData, plan: Plan, *, epoch: int, audited
 
 
 def epoch_metrics(row: Mapping[str, float]) -> dict[str, float]:
-    """An epoch's row under the names that runs show."""
+    """An epoch's row under the names of metrics in runs."""
     names = {
         "train_accuracy": "train/accuracy", "train_loss": "train/loss", "val_accuracy": "val/accuracy", "val_loss": "val/loss",
         "auc": "auc/threshold_loss", "advantage": "advantage/threshold_loss",
@@ -156,7 +159,7 @@ def epoch_metrics(row: Mapping[str, float]) -> dict[str, float]:
 
 
 def final_predictions(predict: Predict, data: LabeledData, plan: Plan) -> Predictions:
-    """What the model says of members and non-members; record ids are positions in the data set, or numbers shared by kept copies."""
+    """The model's outputs for members and non-members; record ids are positions in the data set, or numbers that kept copies share."""
     index = plan.audited
     return Predictions(logits=predict(index), labels=data.y[index], member=plan.member, record_ids=data.record_ids(index))
 
@@ -164,7 +167,7 @@ def final_predictions(predict: Predict, data: LabeledData, plan: Plan) -> Predic
 def final_audit(
     predictions: Predictions, request: AuditRequest, *, setting: str, seed: int, epoch: int, stop: StopFlag
 ) -> AuditReport:
-    """The attacks that were asked for, with progress by attack."""
+    """The audit of the trained model, with progress by attack."""
     from memberscope.tfprivacy import Metadata
 
     correct = signals.correctness(predictions)
@@ -193,7 +196,7 @@ def _history(rows: list[dict[str, float]]) -> pd.DataFrame:
 
 
 def overfit_onset(history: pd.DataFrame, margin: float = ONSET_MARGIN) -> int | None:
-    """The first epoch from which train accuracy stays more than `margin` above validation accuracy to the end; None if never."""
+    """The first epoch from which train accuracy stays more than `margin` above validation accuracy to the end; None if there is none."""
     above = (history["train_accuracy"] - history["val_accuracy"]).to_numpy() > margin
     if not above[-1]:
         return None
@@ -248,7 +251,7 @@ def _log_inputs(prepared: Prepared, model: Training, trainer: Trainer, audit: Au
 
 
 def sample_of(prepared: Prepared) -> Any:
-    """A 5x5 sample of the data set with its class names: records outside the plan's members where there are enough."""
+    """A figure of up to 25 records with their class names: validation records if there are 25, else non-members."""
     data, plan = prepared.data, prepared.plan
     pool = plan.validation if len(plan.validation) >= 25 else plan.nonmembers
     index = seeds.stream(prepared.seed, "sample").choice(pool, size=min(25, len(pool)), replace=False)
@@ -259,7 +262,7 @@ def sample_of(prepared: Prepared) -> Any:
 
 
 def log_result(trained: AuditedModel, tracker: Tracker, *, epochs: int, source: str) -> None:
-    """Log the final audit, the training's history and the most exposed records; `source` is the data set's digest."""
+    """Log the final audit, the history of the training and the most exposed records; `source` is the data set's digest."""
     title = f"{trained.name}: membership inference, all records"
     log_audit(trained.report, tracker, source=source, step=epochs, title=title)
     tracker.metrics(
@@ -270,16 +273,16 @@ def log_result(trained: AuditedModel, tracker: Tracker, *, epochs: int, source: 
 
 
 def description(prepared: Prepared, model: ModelConfig, train: TrainConfig) -> str:
-    """The run's markdown: what was trained on what, and what a reader must know before comparing."""
+    """The run's description in markdown: model, data, training, and what a reader must know before comparing runs."""
     data, plan = prepared.data, prepared.plan
     lines = [
         f"`{model.model}` of depth {model.depth} on **{data.name}** ({data.classes} classes: {', '.join(data.class_names[:10])}"
         f"{', ...' if data.classes > 10 else ''}), {train.epochs} epochs, batch {train.batch_size}, Adam {train.learning_rate:g}.",
         f"{len(plan.members):,} members, {len(plan.nonmembers):,} non-members, "
         + (
-            "**the audited non-members also validated the training**, as in the case study: choosing an epoch by them would bias the audit."
+            "**training was monitored on the audited non-members**, as in the case study: choosing an epoch by them would bias the audit."
             if plan.validation_is_nonmembers
-            else f"{len(plan.validation):,} further records for validation, which the audit never sees."
+            else f"{len(plan.validation):,} further records for validation, which are never audited."
         ),
         f"Source: {data.source}.",
         *duplicates.notes(data, plan.sides),
@@ -298,7 +301,7 @@ def plain_words(trained: AuditedModel) -> str:
 
 
 def leakage_table(models: Sequence[AuditedModel]) -> str:
-    """A row per model: accuracies, the AUC of each attack on all records, and the primary attack with its figures (see `Headline`)."""
+    """A row per model: accuracies, the AUC of each attack on all records, and the primary attack with its metrics (see `Headline`)."""
     import pandas as pd
 
     rows, halved = [], False

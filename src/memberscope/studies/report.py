@@ -1,4 +1,4 @@
-"""Entry point `report`: one self-contained HTML page from one run or several."""
+"""Entry point `report`: one self-contained HTML page on one run or several."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ ARTIFACT = "report.html"
 
 
 def run(config: ReportStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
-    """Read the runs, write the page as the artifact ``report.html`` and, unless told not to, as a file.
+    """Read the runs and write the page as the artifact ``report.html`` and, unless ``page=none``, as a file.
 
     Raises:
-        UserError: a run that there is not, one without an audit, or a file that cannot be written; before anything is logged.
+        UserError: before anything is logged, for a run that does not exist or has no audit, or a file that cannot be written.
     """
     names = list(dict.fromkeys(part.strip() for part in config.runs.split(",") if part.strip()))
     if not names:
@@ -30,7 +30,7 @@ def run(config: ReportStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
         stop.check()
         runs.append(tracker.read_run(name))
     page = render_page(runs, title=config.title, seed=config.seed)
-    shown = facts.audited(runs)
+    audited = facts.audited(runs)
     if path is not None:
         try:
             path.write_text(page, encoding="utf-8")
@@ -39,13 +39,14 @@ def run(config: ReportStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
                 f"page={config.page}: cannot be written ({error.strerror}); allowed: a file in a folder that exists"
             ) from None
     tracker.text(page, ARTIFACT)
-    tracker.tags({"memberscope.kind": "report", "memberscope.reported": ",".join(run.id for run in shown)[:5000]})
-    lines = [f"**{run.name}** ({run.id}): {facts.plain_words(run)[0]}" for run in shown]
+    tracker.tags({"memberscope.kind": "report", "memberscope.reported": ",".join(run.id for run in audited)[:5000]})
+    lines = [f"**{run.name}** ({run.id}): {facts.plain_words(run)[0]}" for run in audited]
     tracker.describe("Report on\n\n" + "\n".join(f"- {line}" for line in lines) + f"\n\nOpen the artifact `{ARTIFACT}`.\n")
-    table = "\n".join(f"{run.name}: {facts.plain_words(run)[0]}" for run in shown)
+    table = "\n".join(f"{run.name}: {facts.plain_words(run)[0]}" for run in audited)
     where = f"report: {path}" if path is not None else f"report: the artifact {ARTIFACT} of this run"
     return StudyResult(
-        table=table, answer=f"{where} ({len(page.encode()) / 1e6:.1f} MB, {len(shown)} audit{'s' if len(shown) > 1 else ''})"
+        table=table,
+        answer=f"{where} ({len(page.encode()) / 1e6:.1f} MB, {len(audited)} audit{'s' if len(audited) > 1 else ''})",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a study hands back for the terminal: a table, and an answer in words."""
+"""The result of a study that the terminal shows: a table, and an answer in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from memberscope.errors import GateError
 
 @dataclass(frozen=True, kw_only=True)
 class StudyResult:
-    """A table and an answer, as text; and the gate's error, raised once these are shown, if it did not pass."""
+    """A table and an answer, as text; and, if the gate did not pass, its error, to be raised once these are printed."""
 
     table: str
     answer: str

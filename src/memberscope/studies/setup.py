@@ -1,4 +1,4 @@
-"""What a configuration asks for, resolved once: data, sizes, label noise, trainer, execution, attacks. Studies take it from here."""
+"""Resolves a configuration into the data, sizes, label noise, trainer, execution and attacks that it requests; all studies share this."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from memberscope.attacks import registry
 from memberscope.audit.run import check_engine, resolve_attacks, resolve_primary, tfp_slicings
 from memberscope.config import AuditConfig, DataConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
+from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, Sizes, duplicates, load_dataset
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
@@ -17,18 +18,18 @@ from memberscope.slices import check_names
 from memberscope.training import registry as registry_of_trainers
 from memberscope.training.recipe import Recipe
 from memberscope.training.store import Store
-from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, jobs_for
+from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, jobs_for, require_capability
 
 # ---------------------------------------------------------------------------------------------------------------------------- data
 
 
 def load_data(config: RecordsConfig, *, name: str = "", each_once: bool = False) -> LabeledData:
-    """The data set that a configuration names, all classes.
+    """The data set that a configuration names, with all of its classes.
 
     Args:
-        config: where it lies, and what happens to copies.
-        name: of another data set than the configuration's own.
-        each_once: for a study whose plan needs each record once: UserError where copies were kept.
+        config: names the data set, its folders, and what is done about copies.
+        name: the name of another data set to load instead.
+        each_once: raise UserError if copies were kept, for a study whose plan needs each record to occur once.
     """
     data = load_dataset(
         name or config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates
@@ -39,24 +40,24 @@ def load_data(config: RecordsConfig, *, name: str = "", each_once: bool = False)
 
 
 def choose_classes(data: LabeledData, config: RecordsConfig) -> LabeledData:
-    """The classes that a configuration asks for, drawn by its own seed where they are drawn."""
+    """The data of the classes that a configuration requests; random classes are drawn from its seed."""
     seed: int = getattr(config, "seed", 0)
     return data.choose(config.classes, choice=config.class_choice, seed=seed)
 
 
 def noise_share(data: LabeledData, config: RecordsConfig) -> float:
-    """The share of labels to replace: the data set's own unless set."""
+    """The share of labels to replace: as configured, or by default that of the data set."""
     return data.noise_share(config.label_noise)
 
 
 def with_noise(data: LabeledData, config: RecordsConfig, sides: Mapping[str, Index], *, seed: int) -> LabeledData:
-    """The data with the labels of each side replaced as a configuration asks."""
+    """The data with the configured share of labels replaced on each side."""
     share = noise_share(data, config)
     return data.with_labels(replace_labels(data.y, sides, share=share, classes=data.classes, seed=seed))
 
 
 def members_of(data: LabeledData, config: RecordsConfig, *, parts: int) -> int:
-    """Members of each model of a fleet: as asked, or the data set's usual number if it is at most 1 / `parts` of the records."""
+    """Members of each model of a fleet: as configured, or the data set's usual number but at most 1 / `parts` of the records."""
     if config.members != "auto":
         return int(config.members)
     largest = len(data) // parts
@@ -68,22 +69,22 @@ def members_of(data: LabeledData, config: RecordsConfig, *, parts: int) -> int:
 
 
 def trainer_for(model: ModelConfig, train: TrainConfig) -> Trainer:
-    """The trainer that configurations ask for."""
+    """The trainer that configurations request."""
     return registry_of_trainers.make(model.trainer, Recipe.of(model, train))
 
 
 def trainer_of(recipe: Recipe) -> Trainer:
     """The built-in trainer of a recipe."""
-    return registry_of_trainers.make(registry_of_trainers.KERAS, recipe)
+    return registry_of_trainers.make(BUILT_IN_TRAINER, recipe)
 
 
 def facts_of(data: LabeledData, *, members: int | None = None) -> DataFacts:
-    """What a trainer must know of the data before it accepts them."""
+    """The facts about the data that a trainer checks before it accepts them."""
     return DataFacts(shape=data.shape, classes=data.classes, members=members)
 
 
 def open_store(config: FleetConfig) -> Store | None:
-    """The folder of finished models, or None where nothing is to be kept."""
+    """The store of finished models, or None if nothing is to be kept."""
     return None if config.store in ("", "none") else Store(Path(config.store), reuse=config.reuse)
 
 
@@ -91,7 +92,7 @@ def train_fleet(
     trainer: Trainer, data: LabeledData, members: Sequence[Index], seeds: Sequence[int], config: FleetConfig, stop: StopFlag,
     *, label: str = "models",
 ) -> Fleet:  # fmt: skip
-    """Train a model for each index set as a configuration asks, from the store as far as it has them."""
+    """Train a model on each index set as a configuration requests; models that the store has are read from it."""
     workers = None if config.workers == "auto" else int(config.workers)
     run = Execution(store=open_store(config), workers=workers, scheduler=config.scheduler, label=label, stop=stop)
     return trainer.train(jobs_for(data, members, seeds), run)
@@ -105,11 +106,11 @@ class AuditRequest:
     """How a trained model is audited.
 
     Attributes:
-        attacks: names, resolved.
-        primary: the primary attack, resolved, or ``auto``.
-        slices: as `memberscope.audit.run.run_audit` takes them.
+        attacks: resolved names of the attacks.
+        primary: the resolved name of the primary attack, or ``auto``.
+        slices: the slices, in the form that `memberscope.audit.run.run_audit` takes.
         engine: ``fast`` or ``tfp``.
-        every: epochs from one look at the training to the next.
+        every: epochs from one threshold audit during training to the next.
     """
 
     attacks: tuple[str, ...]
@@ -120,7 +121,7 @@ class AuditRequest:
 
 
 def audit_request(config: AuditConfig, *, classes: int) -> AuditRequest:
-    """What a configuration asks of the audit of one model without shadows.
+    """The audit that a configuration requests for one model without shadows.
 
     Raises:
         UserError: an unknown engine, attack or slice, or only attacks that need shadow models.
@@ -137,19 +138,19 @@ def audit_request(config: AuditConfig, *, classes: int) -> AuditRequest:
         check_names(config.slices, classes=classes)
         if config.engine == "tfp":
             tfp_slicings(config.slices)
-        slices = f"entire,{config.slices}"  # every summary speaks of all records first
+        slices = f"entire,{config.slices}"  # every summary starts with all records
     elif config.engine == "tfp":
         slices = {"threshold": "all", "trained": "entire"}
     return AuditRequest(attacks=names, primary=primary, slices=slices, engine=config.engine, every=config.audit_every)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
-    """What one target is trained and audited on, but for its seed.
+class TargetSettings:
+    """The data on which one target is trained and audited; its split and label noise follow from a seed.
 
     Attributes:
-        data: the chosen classes, labels as they are.
-        sizes: records a side.
+        data: the records of the chosen classes, labels before noise.
+        sizes: number of records on each side.
         noise: the share of labels to replace.
     """
 
@@ -158,7 +159,7 @@ class Target:
     noise: float
 
     def prepare(self, seed: int) -> Prepared:
-        """The sides and the labels for a seed."""
+        """The split and the labels for a seed."""
         plan = make_plan(self.data.y, self.sizes, seed=seed)
         labels = replace_labels(self.data.y, plan.sides, share=self.noise, classes=self.data.classes, seed=seed)
         return Prepared(data=self.data.with_labels(labels), plan=plan, noise=self.noise, seed=seed)
@@ -166,13 +167,13 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A data set with its plan for one seed: what a model is trained and audited on.
+    """A data set with its plan for one seed, on which a model is trained and audited.
 
     Attributes:
-        data: the records, labels after noise.
-        plan: who is a member.
+        data: the records, with labels after noise.
+        plan: which records are members.
         noise: the share of labels that were replaced.
-        seed: of the plan.
+        seed: the seed of plan and labels.
     """
 
     data: LabeledData
@@ -181,16 +182,19 @@ class Prepared:
     seed: int
 
 
-def target_of(data: LabeledData, config: DataConfig) -> Target:
-    """What a target of these classes is trained and audited on; UserError if the sizes do not fit."""
+def target_of(data: LabeledData, config: DataConfig) -> TargetSettings:
+    """The data and sizes of a target; UserError if the sizes do not fit."""
     sizes = resolve_sizes(
         available=len(data), members=config.members, nonmembers=config.nonmembers, validation=config.validation, defaults=data.sizes
     )  # fmt: skip
-    return Target(data=data, sizes=sizes, noise=noise_share(data, config))
+    return TargetSettings(data=data, sizes=sizes, noise=noise_share(data, config))
 
 
-def check_trainer(trainer: Trainer, target: Target) -> None:
-    """Raise UserError where the trainer cannot be trained on the target's members, or has nothing to look at by epoch."""
+def check_trainer(trainer: Trainer, target: TargetSettings, *, study: str) -> None:
+    """Raise UserError if the trainer does not accept the target's data, if a batch would be larger than the set of members, or if the model
+    cannot be audited after each epoch, which `study` does.
+    """
+    require_capability(trainer, "epochs", by=study)
     trainer.check(facts_of(target.data))
     batch = trainer.params.get("batch_size")
     if isinstance(batch, int) and batch > target.sizes.members:

@@ -13,16 +13,16 @@ from memberscope.tracking import Tracker, as_json
 
 
 def run(config: TrainStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
-    """Train and audit one model in the run that `tracker` stands for."""
+    """Train one model and audit it, in the run of `tracker`."""
     data = setup.choose_classes(setup.load_data(config), config)
     target, trainer = setup.target_of(data, config), setup.trainer_for(config, config)
     request = setup.audit_request(config, classes=data.classes)
-    setup.check_trainer(trainer, target)
+    setup.check_trainer(trainer, target, study="train")
     prepared = target.prepare(config.seed)
     setting = model_audit.model_setting(config, data.classes)
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     tracker.tags({"memberscope.kind": "model", "memberscope.setting": setting})
     tracker.describe(model_audit.description(prepared, config, config))
-    trained = model_audit.train_and_audit(prepared, trainer, request, tracker, stop, setting=setting, asked=config)
-    said = duplicates.notes(prepared.data, prepared.plan.sides)
-    return with_reading(StudyResult(table=model_audit.leakage_table([trained]), answer=model_audit.plain_words(trained)), said)
+    trained = model_audit.train_and_audit(prepared, trainer, request, tracker, stop, setting=setting, requested=config)
+    notes = duplicates.notes(prepared.data, prepared.plan.sides)
+    return with_reading(StudyResult(table=model_audit.leakage_table([trained]), answer=model_audit.plain_words(trained)), notes)

@@ -1,1 +1,1 @@
-"""Sweeps: grids and searches as Optuna studies, and the answers that their finished trials allow."""
+"""Sweeps: grids and searches as Optuna studies, and the conclusions from their finished trials."""

@@ -1,4 +1,4 @@
-"""What finished trials say of each factor: paired differences over seeds, a verdict, and a sentence."""
+"""The effect of each factor, from finished trials: paired differences over seeds, a verdict, and a sentence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from memberscope.metrics import LOW_BUDGET, Verdict, rate_name, verdicts
-from memberscope.sweeps.cells import Comparison, Grid, Level, LevelValue
+from memberscope.sweeps.cells import Grid, Level, LevelComparison, LevelValue
 from memberscope.sweeps.matching import reach, read_at
 
 if TYPE_CHECKING:
@@ -18,12 +18,12 @@ ADVANTAGE = "advantage_heldout"
 
 
 def low_rate(nonmembers: int) -> float:
-    """The lowest false positive rate, of 0.001, 0.01 and 0.1, that allows ten false positives; 0.1 where none does."""
+    """The lowest false positive rate of 0.001, 0.01 and 0.1 that allows ten false positives; 0.1 if none does."""
     return next((rate for rate in LOW_RATES if rate * nonmembers >= LOW_BUDGET), LOW_RATES[-1])
 
 
 def low_name(nonmembers: int) -> str:
-    """The figure's name at `low_rate`, such as ``tpr_at_fpr_0_01``."""
+    """The name of the TPR at `low_rate`, such as ``tpr_at_fpr_0_01``."""
     return f"tpr_at_fpr_{rate_name(low_rate(nonmembers))}"
 
 
@@ -32,11 +32,11 @@ class Result:
     """A finished trial.
 
     Attributes:
-        cell, seed: which.
-        figures: at the end of training: advantage_heldout, auc, the TPR at low FPR, accuracy, train_accuracy, train_loss, ...
-        history: by audited epoch: epoch, train_loss, train_accuracy, and the figures.
+        cell, seed: its cell and seed.
+        figures: metrics at the end of training: advantage_heldout, auc, the TPR at low FPR, accuracy, train_accuracy, train_loss, ...
+        history: a row per audited epoch: epoch, train_loss, train_accuracy and the metrics.
         run: the address of its run.
-        number: of its trial.
+        number: the number of its trial.
     """
 
     cell: str
@@ -49,16 +49,16 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """A level of a factor against the first, in one figure.
+    """A level of a factor compared with the first level, in one metric.
 
     Attributes:
-        factor, control: see `Comparison`.
-        figure: which.
-        level, against: the two values.
-        headline: whether this is the factor's effect: the last against the first of an ordered factor, each against the
-            first otherwise.
-        means: the mean figure over seeds at `level` and at `against`.
-        verdict: on the paired differences; Holm over the headlines of a figure, or over the levels of one comparison.
+        factor, control: see `LevelComparison`.
+        figure: the metric.
+        level, against: the two levels.
+        headline: whether this is the factor's effect: the last level against the first if levels are ordered, otherwise each level
+            against the first.
+        means: the mean of the metric over seeds at `level` and at `against`.
+        verdict: on the paired differences; Holm over the headlines of a metric, or over the levels of one comparison.
         differences: seed -> difference.
     """
 
@@ -73,10 +73,11 @@ class Effect:
     differences: Mapping[int, float] = field(default_factory=dict)
 
 
-def level_values(comparison: Comparison, results: Sequence[Result], figure: str) -> dict[LevelValue, dict[int, float]]:
-    """The figure by level and seed. Seeds that lack a cell of any level are left out, so that all levels have the same seeds.
+def level_values(comparison: LevelComparison, results: Sequence[Result], figure: str) -> dict[LevelValue, dict[int, float]]:
+    """The metric by level and seed. Seeds for which any cell is missing are left out, so that all levels have the same seeds.
 
-    Where the comparison is matched, every level is read at the value of its training curve that all levels reach for that seed.
+    If the comparison is matched, the metric of each level is read where its training curve reaches the value that the curves of all levels
+    reach for that seed.
     """
     index = {(result.cell, result.seed): result for result in results}
     cells = [cell for level in comparison.levels for cell in level.cells]
@@ -90,7 +91,7 @@ def level_values(comparison: Comparison, results: Sequence[Result], figure: str)
     return found
 
 
-def _matched_level(comparison: Comparison, index: Mapping[tuple[str, int], Result], seed: int) -> float:
+def _matched_level(comparison: LevelComparison, index: Mapping[tuple[str, int], Result], seed: int) -> float:
     if not comparison.matched:
         return 0.0
     curves = [
@@ -109,10 +110,10 @@ def _read(result: Result, level: Level, matched: str, at: float, figure: str) ->
 
 
 def effects(grid: Grid, results: Sequence[Result], figures: Sequence[str], *, margin: float) -> list[Effect]:
-    """Every level against the first of its comparison, in every figure.
+    """Every level against the first of its comparison, in every metric.
 
-    Holm goes over the headlines of all comparisons of the grid, a figure at a time: these are the answer. The other levels are adjusted
-    within their comparison and show the way between.
+    Headlines are adjusted (Holm) over all comparisons of the grid, separately for each metric. The other levels, which show the course in
+    between, are adjusted within their comparison.
     """
     found: list[Effect] = []
     for figure in figures:
@@ -148,7 +149,7 @@ def effects(grid: Grid, results: Sequence[Result], figures: Sequence[str], *, ma
     return found
 
 
-def _headline(comparison: Comparison, level: Level) -> bool:
+def _headline(comparison: LevelComparison, level: Level) -> bool:
     return not comparison.ordered or level == comparison.levels[-1]
 
 
@@ -159,7 +160,7 @@ def _judge(family: Mapping[tuple[str, LevelValue], list[float]], margin: float) 
 
 
 def word(verdict: Verdict) -> str:
-    """The verdict, and for an inconclusive one how many seeds would decide."""
+    """The verdict; if it is inconclusive, also the number of seeds that would decide."""
     if verdict.verdict != "inconclusive":
         return verdict.verdict
     need = verdict.seeds_to_decide
@@ -169,21 +170,21 @@ def word(verdict: Verdict) -> str:
 
 
 def sentence(effect: Effect) -> str:
-    """One line on one effect: the verdict, then its numbers."""
+    """One line on an effect: the verdict, then its numbers."""
     difference = effect.verdict.difference
     interval = ""
     if difference.ci_low is not None and difference.ci_high is not None:
         interval = f", 95% interval {difference.ci_low:+.3f} to {difference.ci_high:+.3f}"
-    few = f"; {effect.verdict.reason}" if effect.verdict.reason else ""
+    reason = f"; {effect.verdict.reason}" if effect.verdict.reason else ""
     plural = "" if difference.n_seeds == 1 else "s"
     return (
         f"{effect.factor} {effect.against} -> {effect.level} ({effect.control}): {effect.figure} {word(effect.verdict)}; "
-        f"{effect.means[1]:.3f} -> {effect.means[0]:.3f}, {difference.mean:+.3f}{interval}, {difference.n_seeds} seed{plural}{few}"
+        f"{effect.means[1]:.3f} -> {effect.means[0]:.3f}, {difference.mean:+.3f}{interval}, {difference.n_seeds} seed{plural}{reason}"
     )
 
 
 def effects_frame(found: Sequence[Effect]) -> pd.DataFrame:
-    """A row an effect: factor, control, figure, against, level, headline, the means, the difference with its interval, the verdict."""
+    """A row per effect: factor, control, figure, against, level, headline, means, difference with its interval, verdict."""
     import pandas as pd
 
     rows = []
@@ -204,7 +205,9 @@ def effects_frame(found: Sequence[Effect]) -> pd.DataFrame:
 
 
 def results_frame(grid: Grid, results: Sequence[Result]) -> pd.DataFrame:
-    """A row a comparison, level, cell and seed with every figure, read at the level's epoch; those matched add no cells."""
+    """A row per comparison, level, cell and seed with every metric at the level's epoch; matched comparisons, which have no cells of their
+    own, are left out.
+    """
     import pandas as pd
 
     rows: list[dict[str, Any]] = []

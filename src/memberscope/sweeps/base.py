@@ -1,4 +1,4 @@
-"""What every cell of a grid starts from, and the names of the controls."""
+"""The settings that every cell of a grid starts from, and the controls of each grid."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from memberscope.plans.split import resolve_sizes
 from memberscope.sweeps.cells import Part
 from memberscope.training.recipe import Recipe
 
+# These sentences are part of a grid's content, by which a stored sweep is recognized: a change of wording makes a sweep another one.
 CONTROLS = {
     "depth": {
         "fixed_width": "every layer has the same width, so deeper models have more parameters",
@@ -42,7 +43,7 @@ CONTROLS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """What every cell of a grid starts from."""
+    """The settings that every cell of a grid starts from."""
 
     data: LabeledData
     recipe: Recipe
@@ -53,12 +54,12 @@ class Base:
 
     @property
     def validation(self) -> int:
-        """Records that watch the training."""
+        """The number of records on which training is monitored."""
         return self.sizes.validation or 0
 
     @property
     def whole(self) -> Part:
-        """All classes and all records that the sizes name."""
+        """All classes, with the base's numbers of records."""
         return Part(
             classes=self.data.classes, choice=self.choice, members=self.sizes.members, nonmembers=self.sizes.nonmembers,
             validation=self.validation, audited_members=self.sizes.members, audited_nonmembers=self.sizes.nonmembers,
@@ -66,7 +67,7 @@ class Base:
         )  # fmt: skip
 
     def shares(self, room: int) -> tuple[int, int, int]:
-        """Members, non-members and validation in the base's proportions, out of `room` records."""
+        """The numbers of members, non-members and validation records, in the base's proportions, out of `room` records."""
         every = self.sizes.members + self.sizes.nonmembers + self.validation
         room = min(room, every)
         return (
@@ -77,7 +78,7 @@ class Base:
 
 
 def base_of(data: LabeledData, config: SweepStudyConfig) -> Base:
-    """The base that a configuration asks for; UserError where its sizes do not fit."""
+    """The base that a configuration requests; UserError if its sizes do not fit the data."""
     sizes = resolve_sizes(
         available=len(data), members=config.members, nonmembers=config.nonmembers, validation=config.validation, defaults=data.sizes
     )  # fmt: skip

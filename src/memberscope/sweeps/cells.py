@@ -1,4 +1,4 @@
-"""Cells of a grid: everything that one training is made of but its seed, as plain values; and what is compared with what."""
+"""Cells of a grid, which hold everything that determines a training but its seed as plain values, and the comparisons between them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ LevelValue = int | float | str
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Which records a cell's models see, and under which labels; see `memberscope.sweeps.selection.select`.
+    """The records of a cell's models, and their labels; see `memberscope.sweeps.selection.select`.
 
     Attributes:
-        classes: how many classes there are to tell apart.
-        treatment: ``kept`` (so many classes, renumbered), ``head`` (so many classes, but all logits kept) or ``merged`` (all classes,
-            their labels coarsened into so many superclasses).
-        choice: ``first`` or ``random``: the order of classes of which the first are kept, or which is cut into superclasses.
-        per_class: records that each class is cut to beforehand; 0: as they are.
-        members, nonmembers, validation: records a side.
-        audited_members, audited_nonmembers: how many of them the audit scores, equally many in every cell of a grid.
-        label_noise: share of labels replaced by another class, the same on every side.
+        classes: number of classes that the models distinguish.
+        treatment: ``kept`` (only `classes` classes, renumbered), ``head`` (the same, but the model keeps all logits) or ``merged`` (all
+            classes, with labels coarsened into `classes` superclasses).
+        choice: ``first`` or ``random``: the order of classes, of which the first are kept, or which is cut into superclasses.
+        per_class: largest number of records of each class, to which it is cut beforehand; 0: no limit.
+        members, nonmembers, validation: number of records on each side.
+        audited_members, audited_nonmembers: number of them that are audited, equal in every cell of a grid.
+        label_noise: share of labels replaced by another class, equal on every side.
     """
 
     classes: int
@@ -42,7 +42,7 @@ class Part:
     label_noise: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raise ValueError where the parts contradict each other."""
+        """Raise ValueError if the fields contradict each other."""
         if self.treatment not in TREATMENTS:
             raise ValueError(f"treatment={self.treatment!r}; allowed: {', '.join(TREATMENTS)}")
         if self.audited_members > self.members or self.audited_nonmembers > self.nonmembers:
@@ -51,14 +51,14 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One training but for its seed.
+    """The settings of a training, without its seed.
 
     Attributes:
         recipe: architecture and training.
         part: the records.
-        look_every: audit by epoch, every so many epochs; 0: at the end alone.
-        noise_multiplier: of DP-SGD, where `clip` says that it trains; 0: clipping alone, which promises nothing.
-        clip: the norm that DP-SGD clips each record's gradient to; 0: no DP-SGD.
+        look_every: epochs between two audits during training; 0: only the audit at the end.
+        noise_multiplier: noise of DP-SGD, if `clip` is not 0; with 0 gradients are only clipped, which guarantees nothing.
+        clip: norm to which DP-SGD clips each record's gradient; 0: no DP-SGD.
     """
 
     recipe: Recipe
@@ -73,17 +73,17 @@ class Cell:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote."""
+        """Read the output of `to_dict`."""
         recipe = Recipe(**{**values["recipe"], "widths": tuple(values["recipe"]["widths"])})
         return cls(**{**values, "recipe": recipe, "part": Part(**values["part"])})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """One value of a factor: the cells that have it, averaged, and the epoch at which they are read (None: the last).
+    """One value of a factor: the cells that have it, which are averaged, and the epoch whose metrics are used (None: the last).
 
-    A built-in grid has one cell a level. In a product of factors the cells of a level go through the values of all others, in an order that
-    every level of the factor shares.
+    A built-in grid has one cell per level. In a product of factors, the cells of a level go through the values of all other factors, in an
+    order that is the same for every level.
     """
 
     value: LevelValue
@@ -92,14 +92,15 @@ class Level:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """A factor's levels with all else held as `control` says; the first level is what the others are compared with.
+class LevelComparison:
+    """The levels of a factor, with everything else held as `control` states; the others are compared with the first level.
 
     Attributes:
-        factor: what is varied.
-        control: what is held constant, as the grid names it.
-        levels: in order.
-        matched: figures are read off the curves by epoch where this one, ``train_loss`` or ``train_accuracy``, is equal; empty: at the end.
+        factor: the name of the factor that varies.
+        control: the grid's name for what is held constant.
+        levels: the levels in order.
+        matched: the training curve, ``train_loss`` or ``train_accuracy``, at whose equal values metrics are compared; empty: they are
+            compared at the end.
     """
 
     factor: str
@@ -109,7 +110,7 @@ class Comparison:
 
     @property
     def ordered(self) -> bool:
-        """Whether the levels are numbers: then the last against the first is the factor's effect, else each against the first."""
+        """Whether the levels are numbers: the factor's effect is then the last against the first, else each against the first."""
         return all(not isinstance(level.value, str) for level in self.levels)
 
 
@@ -118,21 +119,21 @@ class Grid:
     """A built-in grid, or a user's own.
 
     Attributes:
-        name: such as ``classes``.
-        cells: name -> cell; equal cells that serve in several comparisons are there once.
-        comparisons: what the answer compares.
+        name: the name of the grid, such as ``classes``.
+        cells: name -> cell; a cell that serves in several comparisons is there once.
+        comparisons: the comparisons of the grid.
         notes: control -> one sentence on what it holds constant.
     """
 
     name: str
     cells: Mapping[str, Cell]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[LevelComparison, ...]
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def settings(self) -> dict[str, dict[str, LevelValue]]:
         """Each cell's values of everything that the cells differ in, such as ``{"merged-4": {"classes": 4, "treatment": "merged"}, ...}``.
 
-        How often a cell is audited is not a setting. If the cells do not differ, the architecture's name is used.
+        The epochs between audits are not a setting. If the cells do not differ, the architecture's name is used.
         """
         flat: dict[str, dict[str, LevelValue]] = {}
         for name, cell in self.cells.items():
@@ -148,7 +149,7 @@ class Grid:
         return {name: {key: values[key] for key in varied} for name, values in flat.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain values, for JSON and for the comparison with a study's own."""
+        """Nested plain values, for JSON and for the comparison with a stored Optuna study."""
         return {
             "name": self.name,
             "cells": {name: cell.to_dict() for name, cell in self.cells.items()},
@@ -158,9 +159,9 @@ class Grid:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote."""
+        """Read the output of `to_dict`."""
         comparisons = [
-            Comparison(
+            LevelComparison(
                 **{**item, "levels": tuple(Level(**{**level, "cells": tuple(level["cells"])}) for level in item["levels"])}
             )
             for item in values["comparisons"]
@@ -170,17 +171,17 @@ class Grid:
 
 
 class Builder:
-    """Collects cells and comparisons of a grid; an equal cell keeps the name that it got first."""
+    """Collects the cells and comparisons of a grid; equal cells share the name of the first."""
 
     def __init__(self, name: str) -> None:
-        """An empty grid of that name."""
+        """Begin an empty grid of that name."""
         self.name = name
         self._cells: dict[str, Cell] = {}
-        self._comparisons: list[Comparison] = []
+        self._comparisons: list[LevelComparison] = []
         self._notes: dict[str, str] = {}
 
     def cell(self, name: str, cell: Cell) -> str:
-        """The name under which an equal cell is kept: `name`, unless it is there already."""
+        """Add a cell, unless there is an equal one, and return the name under which it is kept."""
         for known, other in self._cells.items():
             if other == cell:
                 return known
@@ -192,17 +193,17 @@ class Builder:
     def compare(
         self, factor: str, control: str, cells: Mapping[LevelValue, Cell], *, note: str, matched: str = ""
     ) -> tuple[Level, ...]:
-        """Add a comparison of a cell a level."""
+        """Add a comparison with one cell per level, and its cells."""
         short = control.replace("_", "-")
         levels = tuple(Level(value=value, cells=(self.cell(f"{short}-{value}", cell),)) for value, cell in cells.items())
-        self.add(Comparison(factor=factor, control=control, levels=levels, matched=matched), note=note)
+        self.add(LevelComparison(factor=factor, control=control, levels=levels, matched=matched), note=note)
         return levels
 
-    def add(self, comparison: Comparison, *, note: str) -> None:
-        """Add a comparison of cells that are there."""
+    def add(self, comparison: LevelComparison, *, note: str) -> None:
+        """Add a comparison of cells that have been added."""
         self._comparisons.append(comparison)
         self._notes[comparison.control] = note
 
     def grid(self) -> Grid:
-        """The grid."""
+        """The grid collected so far."""
         return Grid(name=self.name, cells=self._cells, comparisons=tuple(self._comparisons), notes=self._notes)

@@ -1,4 +1,4 @@
-"""The data set of a sweep, written once and mapped into every worker's memory, so that all of them share one copy."""
+"""The data set of a sweep, written once and memory-mapped by every worker, so that all workers share one copy."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import numpy as np
 from memberscope.datasets.labeled import LabeledData
 
 NAMES = ("x.npy", "y.npy")
-SAME = "same.npy"  # only where copies were kept
+SAME = "same.npy"  # exists only if copies were kept
 
 
 def save_data(data: LabeledData, folder: Path) -> Path:
-    """Write the records, labels and names under `folder`, in a folder named by their digest, unless it is there; that folder.
+    """Write the records, labels and names in a subfolder of `folder` named by their digest, unless it exists; returns the subfolder.
 
-    The folder appears in one step, so that two sweeps that prepare the same set at once agree.
+    The subfolder appears in one step, so that two sweeps can prepare the same data set at once.
     """
     target = folder / data.digest[:16]
     if (target / "about.json").is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        made = Path(temporary) / "data"
-        made.mkdir()
+        complete = Path(temporary) / "data"
+        complete.mkdir()
         for name, array in zip(NAMES, (data.x, data.y), strict=True):
-            np.save(made / name, array, allow_pickle=False)
+            np.save(complete / name, array, allow_pickle=False)
         if data.same is not None:
-            np.save(made / SAME, data.same, allow_pickle=False)
+            np.save(complete / SAME, data.same, allow_pickle=False)
         about = {
             "name": data.name,
             "class_names": list(data.class_names),
@@ -39,9 +39,9 @@ def save_data(data: LabeledData, folder: Path) -> Path:
             "notes": list(data.notes),
             "copies": data.copies,
         }
-        (made / "about.json").write_text(json.dumps(about))
+        (complete / "about.json").write_text(json.dumps(about))
         try:
-            os.rename(made, target)
+            os.rename(complete, target)
         except OSError:
             if not (target / "about.json").is_file():
                 raise
@@ -49,7 +49,7 @@ def save_data(data: LabeledData, folder: Path) -> Path:
 
 
 def load_data(folder: Path) -> LabeledData:
-    """What `save_data` wrote, the arrays mapped and read-only."""
+    """Load the output of `save_data`, with read-only memory-mapped arrays."""
     about = json.loads((folder / "about.json").read_text())
     x, y = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in NAMES)
     return LabeledData(

@@ -1,4 +1,4 @@
-"""Figures of a sweep: a figure by level with each seed, effects with their intervals, heat maps of two factors, scaling, matched curves."""
+"""Figures of a sweep: metrics by level, effects with their intervals, heat maps, scaling, matched curves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Values = Mapping["LevelValue", Mapping[int, float]]
 
 
 def chance_of(figure: str) -> float:
-    """What a figure is where nothing is known; 0 for those that are no metrics of attacks."""
+    """The value of a metric at chance; 0 if it is not a metric of attacks."""
     spec = registry.find(figure)
     return 0.0 if spec is None or spec.chance is None else spec.chance
 
@@ -42,7 +42,7 @@ def level_points(values: Mapping[str, Values]) -> pd.DataFrame:
 
 
 def draw_levels(ax: Axes, points: pd.DataFrame, *, xlabel: str, ylabel: str, chance: float = 0.0) -> Figure:
-    """A line per control over the levels of a factor, with the t interval over seeds; words are drawn at even distances."""
+    """A line per control over the levels of a factor, with the t interval over seeds; levels that are words are spaced evenly."""
     ordered = all(not isinstance(level, str) for level in points["level"])
     levels = sorted(set(points["level"])) if ordered else list(dict.fromkeys(points["level"]))
     for number, (control, part) in enumerate(points.groupby("control", sort=False)):
@@ -68,7 +68,7 @@ def draw_levels(ax: Axes, points: pd.DataFrame, *, xlabel: str, ylabel: str, cha
 
 
 def levels_figure(points: Mapping[str, pd.DataFrame], *, xlabel: str, title: str) -> Figure:
-    """A panel a figure of `level_points`."""
+    """A panel for each metric, from its `level_points`."""
     figure, axes = new_figure(1, len(points), width=5.2)
     for ax, (name, part) in zip(axes[0], points.items(), strict=True):
         draw_levels(ax, part, xlabel=xlabel, ylabel=f"{name}, mean over seeds, 95%", chance=chance_of(name))
@@ -77,7 +77,7 @@ def levels_figure(points: Mapping[str, pd.DataFrame], *, xlabel: str, title: str
 
 
 def draw_effects(ax: Axes, effects: Sequence[Effect], *, margin: float) -> Figure:
-    """Effects as points with their 95% intervals, one a row, the equivalence margin shaded, each seed's difference thin behind."""
+    """Effects as points with 95% intervals, one per row, over the shaded equivalence margin, with a tick for each seed's difference."""
     names = [f"{effect.factor} {effect.against}→{effect.level}\n{effect.control}" for effect in effects]
     ax.axvspan(-margin, margin, color="0.9", linewidth=0)
     ax.axvline(0.0, color="0.6", linewidth=0.8)
@@ -100,7 +100,7 @@ def draw_effects(ax: Axes, effects: Sequence[Effect], *, margin: float) -> Figur
 
 
 def effects_figure(effects: Sequence[Effect], *, margin: float, title: str) -> Figure:
-    """The headline effects of each figure, a panel a figure."""
+    """The effects, with a panel for each metric."""
     names = list(dict.fromkeys(effect.figure for effect in effects))
     most = max(sum(effect.figure == name for effect in effects) for name in names)
     figure, axes = new_figure(1, len(names), width=6.2, height=1.2 + 0.5 * most)
@@ -112,7 +112,7 @@ def effects_figure(effects: Sequence[Effect], *, margin: float, title: str) -> F
 
 
 def heat_figure(points: pd.DataFrame, *, xlabel: str, ylabel: str, title: str) -> Figure:
-    """Means as a map, controls (or another factor's values) down and levels across, each with its number."""
+    """Means as a heat map with printed values; rows are controls (or the values of another factor), columns are levels."""
     rows, columns = list(dict.fromkeys(points["control"])), list(dict.fromkeys(points["level"]))
     if all(not isinstance(level, str) for level in columns):
         columns = sorted(columns)
@@ -136,13 +136,13 @@ def heat_figure(points: pd.DataFrame, *, xlabel: str, ylabel: str, title: str) -
 def scaling_figure(
     by_level: Mapping[int, Mapping[int, float]], law: PowerLaw, null: Mapping[str, Any], *, ylabel: str
 ) -> Figure:
-    """A figure by the number of members, each seed a point, the fitted law, and the figure that no signal shows.
+    """A metric by the number of members: a point for each seed, the fitted law, and the values without signal.
 
     Args:
-        by_level: size -> seed -> figure.
+        by_level: size -> seed -> value of the metric.
         law: see `memberscope.sweeps.scaling.scaling`.
-        null: name of a curve -> size -> what no signal shows there.
-        ylabel: the figure's name.
+        null: name of a curve -> size -> value without signal.
+        ylabel: the name of the metric.
     """
     figure, axes = new_figure(1, 1, width=6.0, height=4.4)
     ax = axes[0, 0]
@@ -164,7 +164,7 @@ def scaling_figure(
 
 
 def matched_figure(curves: pd.DataFrame, *, matched: str, figure: str, title: str) -> Figure:
-    """A figure against the training curve that models are matched on: columns level, seed, and both."""
+    """The metric `figure` against the training curve on which models are matched; `curves` has columns level, seed, and both."""
     drawn, axes = new_figure(1, 1, width=6.0, height=4.4)
     ax = axes[0, 0]
     for number, (level, part) in enumerate(curves.groupby("level", sort=False)):
@@ -175,7 +175,7 @@ def matched_figure(curves: pd.DataFrame, *, matched: str, figure: str, title: st
             )  # fmt: skip
     if matched == "train_loss":
         ax.invert_xaxis()
-    ax.set(xlabel=f"{matched} (training goes right)", ylabel=figure, title=title)
+    ax.set(xlabel=f"{matched} (training goes from left to right)", ylabel=figure, title=title)
     ax.grid(alpha=0.25)
     ax.legend(fontsize=8, frameon=False)
     return drawn

@@ -1,6 +1,6 @@
-"""The built-in grids: each varies one thing and names what it holds constant.
+"""The built-in grids: each varies one factor under controls that state what is held constant.
 
-A grid is plain values, made and checked against the data set before anything trains.
+A grid consists of plain values; it is built and checked against the data set before any training.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError, nearest
 from memberscope.models import largest_depth
 from memberscope.sweeps.base import CONTROLS, Base, base_of
-from memberscope.sweeps.cells import Builder, Cell, Comparison, Grid, Level, LevelValue, Part
+from memberscope.sweeps.cells import Builder, Cell, Grid, Level, LevelComparison, LevelValue, Part
 from memberscope.sweeps.matching import match_parameters, parameter_count
 from memberscope.sweeps.selection import fewest_records
 from memberscope.training.recipe import Recipe
@@ -26,19 +26,19 @@ DENSE_DEPTHS = (1, 2, 4, 8, 16)
 CONV_DEPTHS = (1, 2, 3)
 WIDTHS = (16, 32, 64, 128, 256)
 FILTERS = (8, 16, 32, 64)
-FEWEST = 20  # records that a side needs
+FEWEST = 20  # fewest audited records on a side
 NOISE = (0.0, 0.5, 1.0, 2.0)
 CLIPS = (0.3, 1.0, 3.0)
 BATCHES = (25, 50, 100)
-UNBALANCED = 1.5  # the largest class has this many times the records of the smallest
+UNBALANCED = 1.5  # classes are unbalanced if the largest has more than this many times the records of the smallest
 
 
 def make_grid(name: str, data: LabeledData, config: SweepStudyConfig) -> Grid:
-    """The built-in grid of that name on a data set, checked: every cell can be trained and audited.
+    """The built-in grid of that name on a data set, with a check that every cell can be trained and audited.
 
     Raises:
-        UserError: a control or level that the grid does not have, more classes than there are, a depth that the records cannot carry,
-            sides that need more records than there are, a batch larger than the members.
+        UserError: a control or level that the grid does not have, more classes than there are, a depth that the records do not allow,
+            sides that need more records than there are, a batch larger than the set of members.
     """
     makers = {
         "depth": _depth, "width": _width, "architecture": _architecture, "classes": _classes, "size": _size, "epochs": _epochs,
@@ -53,21 +53,21 @@ def make_grid(name: str, data: LabeledData, config: SweepStudyConfig) -> Grid:
 
 
 def chosen_controls(grid: str, request: str) -> tuple[str, ...]:
-    """The controls that a request names; ``auto`` is empty: the grid's own choice."""
+    """The controls that a request names; empty for ``auto``, the grid's own choice."""
     if request == "auto":
         return ()
     known = CONTROLS[grid]
-    asked = tuple(dict.fromkeys(part.strip() for part in request.split(",") if part.strip()))
-    for name in asked:
+    names = tuple(dict.fromkeys(part.strip() for part in request.split(",") if part.strip()))
+    for name in names:
         if name not in known:
             raise UserError(f"controls={name}: not one of grid={grid}; allowed: {', '.join(known)}{nearest(name, known)}")
-    if not asked:
+    if not names:
         raise UserError(f"controls={request}: none named; allowed: auto, {', '.join(known)}")
-    return asked
+    return names
 
 
 def chosen_levels(request: str) -> tuple[int, ...]:
-    """The levels that a request names, ascending; ``auto`` is empty: the grid's own."""
+    """The levels that a request names, ascending; empty for ``auto``, the grid's own."""
     if request == "auto":
         return ()
     try:
@@ -80,7 +80,7 @@ def chosen_levels(request: str) -> tuple[int, ...]:
 
 
 def equal_audits(grid: Grid) -> Grid:
-    """The grid with equally many audited records in every cell: as many as the smallest side of any has."""
+    """The grid with the same numbers of audited members and non-members in every cell: those of the smallest side of any cell."""
     members = min(cell.part.members for cell in grid.cells.values())
     nonmembers = min(cell.part.nonmembers for cell in grid.cells.values())
     cells = {
@@ -107,12 +107,12 @@ def check(grid: Grid, data: LabeledData) -> None:
         needed = part.members + part.nonmembers + part.validation
         if needed > room:
             raise UserError(
-                f"members={part.members}: {part.classes} classes of {data.name} may hold {room} records only; allowed: at most "
+                f"members={part.members}: {part.classes} classes of {data.name} may have only {room} records; allowed: at most "
                 f"{max(0, room - part.nonmembers - part.validation)} in cell {name} of grid={grid.name}"
             )
         if min(part.audited_members, part.audited_nonmembers) < FEWEST:
             raise UserError(
-                f"members={part.members}: {part.audited_members} members and {part.audited_nonmembers} non-members are left to audit in "
+                f"members={part.members}: only {part.audited_members} members and {part.audited_nonmembers} non-members are audited in "
                 f"cell {name} of grid={grid.name}; allowed: at least {FEWEST} on each side"
             )
         if recipe.batch_size > part.members:
@@ -123,7 +123,7 @@ def check(grid: Grid, data: LabeledData) -> None:
 
 
 def _counted(data: LabeledData, per_class: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The labels after each class was cut to `per_class`."""
+    """The labels after each class was cut to at most `per_class` records."""
     if not per_class:
         return data.y
     counts = np.minimum(np.bincount(data.y, minlength=data.classes), per_class)
@@ -141,7 +141,7 @@ def _cells(base: Base, recipes: Mapping[LevelValue, Recipe], *, look: bool = Fal
 
 
 def _architectures(base: Base) -> tuple[str, ...]:
-    """Dense, and conv where the records are images that carry it."""
+    """Dense, and also conv if the records are images that are large enough."""
     images = len(base.data.shape) == 3 and (largest_depth("conv", base.data.shape) or 0) >= 1
     return ("dense", "conv") if images else ("dense",)
 
@@ -187,7 +187,7 @@ def _width(builder: Builder, base: Base, controls: tuple[str, ...], levels: tupl
 
 def _architecture(builder: Builder, base: Base, controls: tuple[str, ...], levels: tuple[int, ...]) -> None:
     if levels:
-        raise UserError(f"levels={','.join(map(str, levels))}: grid=architecture has none; allowed: auto")
+        raise UserError(f"levels={','.join(map(str, levels))}: grid=architecture has no numeric levels; allowed: auto")
     notes = CONTROLS["architecture"]
     wanted = controls or tuple(notes)
     shape, classes = base.data.shape, base.data.classes
@@ -224,7 +224,7 @@ def _classes(builder: Builder, base: Base, controls: tuple[str, ...], levels: tu
     quota = int(counts.min())
 
     def part(level: int, *, per_class: int = 0, treatment: str = "kept") -> Part:
-        """So many classes with the share of the base's records that they have in any choice of them."""
+        """The part with `level` classes and their share of the base's records, or fewer if the smallest classes have fewer."""
         labels = _counted(data, per_class)
         room = fewest_records(labels, classes=data.classes, keep=level, choice=base.choice)
         every = base.sizes.members + base.sizes.nonmembers + base.validation
@@ -257,7 +257,7 @@ def _classes(builder: Builder, base: Base, controls: tuple[str, ...], levels: tu
 
 
 def class_levels(classes: int) -> tuple[int, ...]:
-    """2 to all classes: every second one up to ten, else five on a geometric scale."""
+    """Numbers of classes from 2 to all: the even ones and all if there are at most ten classes, else five on a geometric scale."""
     if classes <= 10:
         return tuple(sorted({*range(2, classes + 1, 2), classes}))
     return tuple(sorted({int(level) for level in np.rint(np.geomspace(2, classes, 5))}))
@@ -290,13 +290,14 @@ def _epochs(builder: Builder, base: Base, controls: tuple[str, ...], levels: tup
         name = builder.cell(model, Cell(recipe=recipe, part=base.whole, look_every=apart))
         found = tuple(Level(value=mark, cells=(name,), epoch=mark) for mark in marks)
         builder.add(
-            Comparison(factor="epochs", control=f"{model}_one_training", levels=found), note=CONTROLS["epochs"]["one_training"]
+            LevelComparison(factor="epochs", control=f"{model}_one_training", levels=found),
+            note=CONTROLS["epochs"]["one_training"],
         )
 
 
 def _privacy(builder: Builder, base: Base, controls: tuple[str, ...], levels: tuple[int, ...]) -> None:
     if levels:
-        raise UserError(f"levels={','.join(map(str, levels))}: grid=privacy has its own; allowed: auto")
+        raise UserError(f"levels={','.join(map(str, levels))}: the levels of grid=privacy are fixed; allowed: auto")
     notes = CONTROLS["privacy"]
     usual = Cell(recipe=base.recipe, part=base.whole, noise_multiplier=1.0, clip=1.0)
     batches = [size for size in BATCHES if size <= base.sizes.members]

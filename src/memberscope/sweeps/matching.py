@@ -1,4 +1,4 @@
-"""Models of equal size, and figures at equal training: what must agree before two architectures may be compared."""
+"""Models with equal numbers of parameters, and metrics at equal training, for fair comparisons of architectures."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from memberscope.errors import UserError
 from memberscope.models import KERNEL, hidden_widths
 from memberscope.training.recipe import Recipe
 
-TOLERANCE = 0.02  # matched parameter counts differ by at most this share
+TOLERANCE = 0.02  # largest relative difference of matched parameter counts
 MOST_WIDTH = 65_536
 
 
 def parameter_count(recipe: Recipe, *, input_shape: Sequence[int], classes: int) -> int:
-    """Trainable parameters of the recipe's model, in closed form: kernels and biases."""
+    """The number of trainable parameters (kernels and biases) of the recipe's model, in closed form."""
     total = 0
     if recipe.model == "conv":
         height, width, channels = input_shape
@@ -34,17 +34,17 @@ def parameter_count(recipe: Recipe, *, input_shape: Sequence[int], classes: int)
 
 
 def match_parameters(recipe: Recipe, target: int, *, input_shape: Sequence[int], classes: int) -> Recipe:
-    """The recipe with the width (for conv: the filters, then the width of its dense layer) that brings it within 2% of `target`.
+    """The recipe with a width (for conv: filters, and the width of the dense layer) at which its parameter count is within 2% of `target`.
 
     Raises:
-        UserError: no width does.
+        UserError: there is no such width.
     """
 
     def off(candidate: Recipe) -> float:
         return abs(parameter_count(candidate, input_shape=input_shape, classes=classes) / target - 1)
 
     def widened(candidate: Recipe) -> Recipe:
-        """The width whose count is nearest, by bisection: the count grows with the width."""
+        """The candidate with the width whose count is nearest, by bisection: the count grows with the width."""
         low, high = 1, 2
         while high < MOST_WIDTH and _count(candidate, high, input_shape, classes) < target:
             low, high = high, high * 2
@@ -77,10 +77,10 @@ def _count(recipe: Recipe, width: int, input_shape: Sequence[int], classes: int)
 
 
 def reach(curves: Sequence[Sequence[float]], *, falling: bool) -> float:
-    """The value that every curve reaches and that is furthest along: the worst of their best values.
+    """The furthest value that every curve reaches: the worst of their best values.
 
     Args:
-        curves: one sequence a model, by epoch.
+        curves: one sequence per model, by epoch.
         falling: whether training lowers the value (a loss) or raises it (an accuracy).
     """
     best = [min(curve) if falling else max(curve) for curve in curves]
@@ -88,12 +88,12 @@ def reach(curves: Sequence[Sequence[float]], *, falling: bool) -> float:
 
 
 def read_at(curve: Sequence[float], figures: Sequence[float], level: float, *, falling: bool) -> float:
-    """The figure where a curve first reaches a level, linear between the two epochs around it.
+    """The value of a metric where a curve first reaches a level, by linear interpolation between the two epochs around it.
 
     Args:
-        curve, figures: (n,) by the same epochs.
+        curve, figures: (n,) values of the curve and of the metric at the same epochs.
         level: see `reach`.
-        falling: as there.
+        falling: see `reach`.
 
     Raises:
         ValueError: the curve never reaches the level.

@@ -1,4 +1,4 @@
-"""How a figure scales with the number of members: c * S^beta, its interval over seeds, and the curve that no signal gives."""
+"""The scaling of a metric with the number of members S: c * S^beta, with its interval over seeds, and the curve without signal."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ MOST_STEEP = 3.0
 
 @dataclass(frozen=True, kw_only=True)
 class PowerLaw:
-    """c * S^beta, fitted to each seed's own figures.
+    """c * (S / S_first)^beta, fitted to each seed's own values.
 
     Attributes:
-        c: of the fit to the means over seeds.
+        c: the constant of the fit to the means over seeds.
         beta: the mean over seeds of each seed's exponent, with its t interval; no interval with one seed.
-        sizes, means: what `c` was fitted to.
-        reason: why there is no fit; empty where there is one.
+        sizes, means: the values that `c` was fitted to.
+        reason: why there is no fit; empty if there is one.
     """
 
     c: float
@@ -32,12 +32,12 @@ class PowerLaw:
     reason: str = ""
 
     def at(self, size: float) -> float:
-        """The fitted figure at a size; nan without a fit."""
+        """The fitted value at a size; nan without a fit."""
         return float("nan") if self.beta is None else self.c * (size / self.sizes[0]) ** self.beta.mean
 
 
 def fit_power(sizes: Sequence[int], figures: Sequence[float]) -> tuple[float, float]:
-    """(c, beta) of c * (S / S_first)^beta by nonlinear least squares on the figures themselves, as they may be negative.
+    """(c, beta) of c * (S / S_first)^beta by nonlinear least squares on the values, not on their logarithms, as they may be negative.
 
     For a given beta the best c is linear, so a bounded search over beta in [-3, 3] finds both
     (variable projection, Golub & Pereyra 1973).
@@ -64,10 +64,10 @@ def fit_power(sizes: Sequence[int], figures: Sequence[float]) -> tuple[float, fl
 
 
 def scaling(by_level: Mapping[int, Mapping[int, float]]) -> PowerLaw:
-    """The power law of a figure by size and seed. Each seed is fitted by itself: the seed is the unit, so the interval is over seeds.
+    """The power law of a metric by size and seed. Each seed is fitted separately, so that the interval is over seeds.
 
-    Not fitted with fewer than three sizes (two give every curve), or where the mean figure is not above 0 at every size: no signal has no
-    exponent.
+    Nothing is fitted with fewer than three sizes (any two points are fitted exactly), or if the mean is not above 0 at every size: without
+    a signal there is no exponent.
     """
     sizes = tuple(sorted(by_level))
     of_seeds = sorted(by_level[sizes[0]])
@@ -83,7 +83,7 @@ def scaling(by_level: Mapping[int, Mapping[int, float]]) -> PowerLaw:
 
 
 def null_advantage(members: int, nonmembers: int, *, seed: int, draws: int = 400) -> Floats:
-    """(draws,) the largest TPR - FPR over thresholds of scores that know nothing: what `advantage` shows on no signal.
+    """The largest TPR - FPR over thresholds of random scores, (draws,): the value of `advantage` without signal.
 
     It falls with the number of audited records, about as 1 / sqrt(n), which is why size is compared at a fixed audit.
     """

@@ -1,4 +1,4 @@
-"""A search: points of a space, sampled by Optuna, each judged on records that the final audit does not touch."""
+"""A search: points of a space, sampled by Optuna, with objectives on records that the final audit does not use."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ OBJECTIVES: dict[str, Direction] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What a search samples, and how a point is judged.
+    """The space of a search, and the objectives of its points.
 
     Attributes:
-        factors: the space.
-        base: the cell that they change.
-        objectives: names among `OBJECTIVES`; accuracy is that of the validation records, which no audit touches, the others are figures of
-            the first attack on one half of the audited records. The final audit is on the other half.
+        factors: the factors that span the space.
+        base: the cell whose values the factors change.
+        objectives: names among `OBJECTIVES`. The accuracy is that on the validation records, which no audit uses; the others are metrics
+            of the first attack on one half of the audited records. The final audit is on the other half.
         kind: ``random`` or ``tpe``.
-        seeds, seed: how many trainings a point has, and the first seed.
+        seeds, seed: the number of trainings per point, and the first seed.
     """
 
     factors: tuple[Factor, ...]
@@ -47,12 +47,12 @@ class Search:
 
     @property
     def directions(self) -> tuple[Direction, ...]:
-        """``maximize`` or ``minimize``, one an objective."""
+        """``maximize`` or ``minimize`` for each objective."""
         return tuple(OBJECTIVES[name] for name in self.objectives)
 
     def sampler(self, *, worker: int, done: int) -> BaseSampler:
-        """A sampler of the kind, its draws keyed by the worker and by how many trials there were when it began: equal draws would make
-        two workers, or the same worker begun again, try the same points.
+        """A sampler whose draws are keyed by the worker and by the number of trials done at its start: with equal draws, two workers, or a
+        worker that is started again, would try the same points.
         """
         import optuna
 
@@ -68,7 +68,7 @@ class Search:
         return with_values(self.base, values)
 
     def values(self, figures: Mapping[str, float]) -> list[float]:
-        """A point's objectives, from its tuning figures."""
+        """A point's objectives, from its metrics on the tuning records."""
         nonmembers = (self.base.part.audited_nonmembers + 1) // 2
         names = {"accuracy": "accuracy", "tpr_at_low_fpr": f"tuning_{low_name(nonmembers)}"}
         return [figures[names.get(name, f"tuning_{name}")] for name in self.objectives]
@@ -82,7 +82,7 @@ class Search:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote."""
+        """Read the output of `to_dict`."""
         factors = tuple(Factor(**{**item, "values": tuple(item["values"])}) for item in values["factors"])
         return cls(
             factors=factors, base=Cell.from_dict(values["base"]), objectives=tuple(values["objectives"]), kind=values["kind"],
@@ -94,7 +94,7 @@ def read_objectives(request: str) -> tuple[str, ...]:
     """The objectives that a request names.
 
     Raises:
-        UserError: an unknown one (with the nearest), none, or one named twice.
+        UserError: an unknown objective (the message suggests the nearest), none, or one that is named twice.
     """
     names = tuple(part.strip() for part in request.split(",") if part.strip())
     for name in names:

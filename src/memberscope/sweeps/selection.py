@@ -1,4 +1,4 @@
-"""Who sees which records under which labels, for one cell and one seed. Index arithmetic over labels alone."""
+"""The records and labels of one cell for one seed, by index arithmetic on labels only."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Selection:
     """A cell's records for one seed.
 
     Attributes:
-        data: the data set under the cell's labels, noise included. Records outside the plan have label 0 and serve nobody.
+        data: the data set with the cell's labels, after noise. Records outside the plan have label 0 and are not used.
         plan: the sides.
-        audited: members, then non-members, that the audit scores.
-        member: (n,) truth for `audited`.
+        audited: positions of the audited records: members, then non-members.
+        member: (n,) membership of `audited`.
     """
 
     data: LabeledData
@@ -33,21 +33,21 @@ class Selection:
 
 
 def class_order(classes: int, *, choice: str, seed: int) -> Index:
-    """The order of classes: their own, or the stream ``("class_order",)`` of `seed`. Fewer classes are always its first, hence nested."""
+    """The order of classes: their own, or the stream ``("class_order",)`` of `seed`. Fewer classes are its first, hence nested."""
     if choice == "first":
         return np.arange(classes, dtype=np.int64)
     return seeds.stream(seed, "class_order").permutation(classes).astype(np.int64)
 
 
 def superclasses(order: Index, count: int) -> Index:
-    """(classes,) the superclass of each class: `order` cut into `count` runs, their sizes equal to within one."""
+    """The superclass of each class, (classes,): `order` is cut into `count` runs whose sizes differ by at most one."""
     merged = np.empty(len(order), dtype=np.int64)
     merged[order] = np.arange(len(order)) * count // len(order)
     return merged
 
 
 def fewest_records(labels: NDArray[np.int64], *, classes: int, keep: int, choice: str) -> int:
-    """Records of `keep` classes at least: of the smallest ones where the choice is random, of the first otherwise."""
+    """The fewest records that `keep` classes can have: those of the smallest classes if the choice is random, else of the first."""
     counts = np.bincount(labels, minlength=classes)
     return int((counts[:keep] if choice == "first" else np.sort(counts)[:keep]).sum())
 
@@ -55,15 +55,15 @@ def fewest_records(labels: NDArray[np.int64], *, classes: int, keep: int, choice
 def select(data: LabeledData, part: Part, *, seed: int) -> Selection:
     """The records of a cell for one seed.
 
-    Classes are spread evenly over one random order of the records (the stream ``("split",)``). Non-members are its first block,
-    validation its second, and members what follows: cells that draw from the same classes have the same non-members and validation, and
-    fewer members are a part of more. The audit takes each side's first records, so equal cells of a grid are audited on the same.
+    Classes are spread evenly over one random order of the records (the stream ``("split",)``). Non-members are its first block, validation
+    its second, and members follow: cells with the same classes have the same non-members and validation records, and their sets of members
+    are nested. The first records of each side are audited, so that such cells are audited on the same records.
 
-    Label noise is drawn after classes were dropped or merged: the same share of records, for the same seed the same records where the
-    sides are the same, whatever the number of classes.
+    Label noise is drawn after classes were dropped or merged: it replaces the same share of labels whatever the number of classes and, for
+    the same seed and sides, those of the same records.
 
     Raises:
-        UserError: the classes hold fewer records than the sides need.
+        UserError: the classes have fewer records than the sides need.
     """
     order_of_classes = class_order(data.classes, choice=part.choice, seed=seed)
     kept = np.sort(order_of_classes[: part.classes]) if part.treatment != "merged" else np.arange(data.classes)
@@ -74,9 +74,9 @@ def select(data: LabeledData, part: Part, *, seed: int) -> Selection:
     needed = part.members + part.nonmembers + part.validation
     if needed > len(rows):
         raise UserError(
-            f"members={part.members}: {len(kept)} classes of {data.name} hold {len(rows)} records; allowed: "
-            f"at most {max(0, len(rows) - part.nonmembers - part.validation)} beside "
-            f"{part.nonmembers} non-members and {part.validation} to validate"
+            f"members={part.members}: {len(kept)} classes of {data.name} have {len(rows)} records; allowed: "
+            f"at most {max(0, len(rows) - part.nonmembers - part.validation)} besides "
+            f"{part.nonmembers} non-members and {part.validation} validation records"
         )
     order = rows[spread(data.y[rows], seeds.stream(seed, "split"))]
     start = part.nonmembers + part.validation

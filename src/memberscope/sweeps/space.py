@@ -1,11 +1,11 @@
-"""A user's own space, from a YAML file: lists of values, or ranges, of the factors that a cell is made of.
+"""A user's own space, from a YAML file: lists of values, or ranges, of factors that a cell has.
 
     factors:
       model: [dense, conv]
       depth: {low: 1, high: 8, log: true}
       learning_rate: {low: 0.0001, high: 0.01, log: true}
 
-What is not named keeps the value of the sweep's own option.
+A factor that is not named has the value of the sweep's option.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError, nearest
 from memberscope.installed import require
 from memberscope.sweeps.base import base_of
-from memberscope.sweeps.cells import Builder, Cell, Comparison, Grid, Level
+from memberscope.sweeps.cells import Builder, Cell, Grid, Level, LevelComparison
 from memberscope.sweeps.grids import check, equal_audits
 
 TRAINING = ("model", "depth", "width", "filters", "activation", "epochs", "batch_size", "learning_rate")
@@ -52,7 +52,7 @@ class Factor:
         return float(trial.suggest_float(self.name, self.low, self.high, log=self.log))
 
     def ends(self) -> tuple[int | float | str, ...]:
-        """The values of a list, or both ends of a range: what must be possible."""
+        """The values of a list, or both ends of a range."""
         if self.values:
             return self.values
         return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
@@ -62,8 +62,8 @@ def read_space(path: str) -> tuple[Factor, ...]:
     """The factors of a YAML file.
 
     Raises:
-        UserError: PyYAML is not installed; no such file; not YAML; an unknown key (with the nearest); a value that its option does not
-            allow; a reversed range.
+        UserError: PyYAML is not installed; the file does not exist or is not YAML; there is an unknown key (the message suggests the
+            nearest), a value that its option does not allow, or a reversed range.
     """
     require("yaml", by=f"space={path}")
     import yaml
@@ -110,7 +110,7 @@ def _factor(path: str, name: str, given: Any) -> Factor:
         if key not in RANGE:
             raise UserError(f"space={path}: {name}.{key}: unknown key; allowed: {', '.join(RANGE)}{nearest(str(key), RANGE)}")
     if not isinstance(rule, Integer | Real):
-        raise UserError(f"space={path}: {name}: has no order to make a range of; allowed: a list of values")
+        raise UserError(f"space={path}: {name}: has no order, so it cannot have a range; allowed: a list of values")
     missing = [key for key in ("low", "high") if key not in given]
     if missing:
         raise UserError(f"space={path}: {name}: {missing[0]} is missing; allowed: {{low: ..., high: ..., log: true}}")
@@ -127,13 +127,13 @@ def _factor(path: str, name: str, given: Any) -> Factor:
 
 
 def base_cell(data: LabeledData, config: SweepStudyConfig) -> Cell:
-    """The cell that the sweep's own options ask for."""
+    """The cell that the sweep's options request."""
     base = base_of(data, config)
     return Cell(recipe=base.recipe, part=base.whole)
 
 
 def with_values(cell: Cell, values: Mapping[str, Any]) -> Cell:
-    """The cell with some factors set; fewer members than it audits leave fewer audited."""
+    """The cell with some factors set; the number of audited members is reduced if there are fewer members."""
     training = {name: value for name, value in values.items() if name in TRAINING}
     records = {name: value for name, value in values.items() if name in RECORDS}
     if "members" in records:
@@ -144,7 +144,7 @@ def with_values(cell: Cell, values: Mapping[str, Any]) -> Cell:
 
 
 def check_corners(data: LabeledData, base: Cell, factors: tuple[Factor, ...]) -> None:
-    """Raise UserError unless every combination of the factors' values (of ranges: their ends) can be trained and audited."""
+    """Raise UserError unless every combination of the factors' values (for ranges: their ends) can be trained and audited."""
     builder = Builder("space")
     for number, values in enumerate(_product(factors)):
         builder.cell(f"corner-{number}", with_values(base, values))
@@ -152,7 +152,7 @@ def check_corners(data: LabeledData, base: Cell, factors: tuple[Factor, ...]) ->
 
 
 def space_grid(data: LabeledData, config: SweepStudyConfig, factors: tuple[Factor, ...]) -> Grid:
-    """The product of the factors' lists as a grid: a factor's effect is averaged over the values of all others, seed by seed.
+    """The product of the factors' lists as a grid: the effect of a factor is averaged over the values of all others, for each seed.
 
     Raises:
         UserError: a range (a grid needs lists), too many cells, or a cell that cannot be trained and audited.
@@ -167,7 +167,7 @@ def space_grid(data: LabeledData, config: SweepStudyConfig, factors: tuple[Facto
         count *= len(factor.values)
     if count > MOST_CELLS:
         raise UserError(
-            f"space: {count:,} cells; allowed: at most {MOST_CELLS:,} (sampler=random or tpe takes samples of more)"
+            f"space: {count:,} cells; allowed: at most {MOST_CELLS:,} (sampler=random and sampler=tpe sample from larger spaces)"
         )
     base, builder = base_cell(data, config), Builder("space")
     named: list[tuple[str, Mapping[str, Any]]] = []
@@ -180,7 +180,7 @@ def space_grid(data: LabeledData, config: SweepStudyConfig, factors: tuple[Facto
             for value in factor.values
         )
         builder.add(
-            Comparison(factor=factor.name, control=f"{factor.name}_averaged", levels=levels),
+            LevelComparison(factor=factor.name, control=f"{factor.name}_averaged", levels=levels),
             note="each value against the first, averaged over the values of all other factors",
         )
     grid = equal_audits(builder.grid())

@@ -1,6 +1,6 @@
-"""Where a study is kept: any storage that Optuna reaches through SQLAlchemy, SQLite unless another is named.
+"""The storage of an Optuna study: any database that Optuna reaches through SQLAlchemy, SQLite by default.
 
-Only such storages have heartbeats, and with them notice a killed worker.
+Only these storages have heartbeats, which detect a killed worker.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
 DATABASE = "studies.db"
-SPACE = "space"  # the study attribute that holds what its trials are made of
-TIMEOUT_SECONDS = 5  # for the first check that a server answers
-PATIENCE_SECONDS = 60  # how long a writer waits for other writers, or for a busy server that answered before
-GRACE_HEARTBEATS = 3  # after so many missed heartbeats a trial's worker is taken for dead
-MOST_RETRIES = 3  # a trial whose workers died so often is given up
+SPACE = "space"  # attribute of the Optuna study that holds everything its trials consist of
+FORMAT_KEY, FORMAT = "format", 1  # version of the kept trials; to be raised when a change makes older results differ
+TIMEOUT_SECONDS = 5  # of the first check that a server answers
+PATIENCE_SECONDS = 60  # time that a writer waits for other writers, or for a busy server that answered before
+GRACE_HEARTBEATS = 3  # a trial's worker is considered dead after this many missed heartbeats
+MOST_RETRIES = 3  # a trial is given up after this many of its workers died
 PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
-DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}  # what this project installs
+DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}  # the drivers that this project installs
 
 
 def storage_url(storage: str, folder: Path) -> str:
-    """The address that a configuration means: SQLite in `folder` for an empty one; a bare ``postgresql://`` gets its driver."""
+    """The SQLAlchemy URL for the option `storage`: SQLite in `folder` if it is empty; a plain ``postgresql://`` gets its driver."""
     if not storage:
         return f"sqlite:///{(folder / DATABASE).resolve()}"
     scheme, mark, rest = storage.partition("://")
@@ -51,27 +52,26 @@ def shown(url: str) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Optuna announces each experimental feature (heartbeats among them) and each trial; nothing here can answer that."""
+    """Silence Optuna's messages on each trial and on each experimental feature (such as heartbeats)."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        warnings.filterwarnings(
-            "ignore", message="PedAnovaImportanceEvaluator computes"
-        )  # it says what we turn values around for
+        # It warns that importances are for reaching low values, for which our values are negated.
+        warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes")
         yield
 
 
 def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
-    """The storage at an address, its tables made where they are missing.
+    """The storage at a URL; its tables are created if they are missing.
 
     Args:
         url: see `storage_url`.
-        heartbeat: seconds between two signs of life of a trial's worker.
+        heartbeat: seconds between two heartbeats of a trial's worker.
 
     Raises:
-        UserError: within seconds, if it cannot be reached, written or understood, or its driver is not installed.
+        UserError: the storage cannot be reached, written or understood (which is found within seconds), or its driver is not installed.
     """
     import sqlalchemy
     from optuna.exceptions import StorageInternalError
@@ -81,8 +81,8 @@ def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
     _check_reachable(url)
     if not url.startswith("sqlite") and _keeps_mlflow(url):
         raise UserError(
-            f"storage={shown(url)}: MLflow keeps its runs there, and both number their tables in one place; allowed: a schema of "
-            f"its own in that database (CREATE SCHEMA optuna, then {shown(url)}?options=-csearch_path%3Doptuna), or another one"
+            f"storage={shown(url)}: MLflow keeps its runs there, and its schema versions would collide with Optuna's; allowed: a schema "
+            f"of its own in that database (CREATE SCHEMA optuna, then {shown(url)}?options=-csearch_path%3Doptuna), or another one"
         )
     connect = {"timeout" if url.startswith("sqlite") else "connect_timeout": PATIENCE_SECONDS}
     with turn(shown(url)), quiet():  # if several processes start on a new storage, one creates the tables
@@ -97,7 +97,7 @@ def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
         except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, ValueError) as error:
             first = " ".join(str(error).split())[:200]
             raise UserError(
-                f"storage={shown(url)}: cannot be used ({first}); allowed: an address that SQLAlchemy reaches with a driver installed here"
+                f"storage={shown(url)}: cannot be used ({first}); allowed: a database that SQLAlchemy reaches with an installed driver"
             ) from None
     if url.startswith("sqlite"):
         _serialize(storage.engine)
@@ -105,7 +105,7 @@ def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
 
 
 def _keeps_mlflow(url: str) -> bool:
-    """Are MLflow's tables where Optuna's would go?"""
+    """Whether MLflow's tables are where Optuna's would be created."""
     import sqlalchemy
 
     try:
@@ -119,23 +119,23 @@ def _keeps_mlflow(url: str) -> bool:
 
 
 def _serialize(engine: Engine) -> None:
-    """Make every transaction of an SQLite engine take the write lock as it begins.
+    """Make every transaction of an SQLite engine take the write lock when it begins.
 
     Optuna reads a trial's state with SELECT ... FOR UPDATE and then sets it. SQLite has no FOR UPDATE, and Python's driver begins no
     transaction before the first write, so two workers may both read *waiting* and both claim the trial (seen with three threads: one trial
-    claimed three times). The remedy is SQLAlchemy's own for this driver: begin by hand.
+    claimed three times). SQLAlchemy's remedy for this driver is to begin transactions explicitly.
     """
     import sqlalchemy
 
     @sqlalchemy.event.listens_for(engine, "connect")
     def on_connect(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # the driver begins nothing by itself
+        connection.isolation_level = None  # the driver then begins no transaction itself
 
     @sqlalchemy.event.listens_for(engine, "begin")
     def on_begin(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    engine.dispose()  # connections made before have none of it
+    engine.dispose()  # earlier connections do not have these settings
 
 
 def _check_reachable(url: str) -> None:
@@ -153,11 +153,11 @@ def _check_reachable(url: str) -> None:
         )
     try:
         host, port = parts.hostname or "", parts.port or PORTS[scheme]
-        if host:  # without one, a socket of this machine, which answers or not at once
+        if host:  # without a host it is a local socket, which answers at once or not at all
             with socket.create_connection((host, port), timeout=TIMEOUT_SECONDS):
                 pass
     except (OSError, ValueError) as error:
-        raise UserError(f"storage={shown(url)}: does not answer ({error}); allowed: a server that runs") from None
+        raise UserError(f"storage={shown(url)}: does not answer ({error}); allowed: a running server") from None
 
 
 def _check_driver(url: str) -> None:
@@ -174,18 +174,18 @@ def open_study(
     objectives: Sequence[str] = (),
     sampler: BaseSampler | None = None,
 ) -> Study:
-    """The study of that name, made if it is not there.
+    """The Optuna study of that name; it is created if it does not exist.
 
     Args:
         storage: see `open_storage`.
-        name: of the study.
-        space: all that its trials are made of, as plain nested values; kept with the study, and held against it when it goes on.
-        directions: ``maximize`` or ``minimize``, one an objective.
-        objectives: their names, as Optuna's tables and plots show them.
-        sampler: of a search.
+        name: the name of the Optuna study.
+        space: everything that its trials consist of, as plain nested values; it is kept with the study, and compared when it is resumed.
+        directions: ``maximize`` or ``minimize`` for each objective.
+        objectives: the names of the objectives, for Optuna's tables and plots.
+        sampler: the sampler of a search.
 
     Raises:
-        UserError: there is a study of that name with another space; the line names the first difference.
+        UserError: the study of that name has another space; the message names the first difference.
     """
     import optuna
 
@@ -196,21 +196,29 @@ def open_study(
             study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
     text = json.dumps(space, sort_keys=True)
     kept = study.user_attrs.get(SPACE)
-    if kept is None:  # new, or its maker died between two statements
+    written = study.user_attrs.get(FORMAT_KEY)
+    if (written or 1) != FORMAT:  # studies of the first version have no format
+        raise UserError(
+            f"study={name}: the storage has an Optuna study of that name in format {written}, and this version has format {FORMAT}; "
+            "allowed: another name or another storage"
+        )
+    if written is None:
+        study.set_user_attr(FORMAT_KEY, FORMAT)
+    if kept is None:  # the study is new, or the process that created it died between two statements
         study.set_user_attr(SPACE, text)
     elif kept != text:
         raise UserError(
-            f"study={name}: the storage holds a study of that name with another space: {difference(json.loads(kept), json.loads(text))}; "
-            "allowed: the same space, or another name"
+            f"study={name}: the storage has an Optuna study of that name with another space: "
+            f"{difference(json.loads(kept), json.loads(text))}; allowed: the same space, or another name"
         )
-    if objectives and study.metric_names != list(objectives):  # the study is new, or older than the names of objectives
+    if objectives and study.metric_names != list(objectives):  # the study is new, or from a version without names of objectives
         with quiet():
             study.set_metric_names(list(objectives))
     return study
 
 
 def load_study(storage: RDBStorage, name: str, *, sampler: BaseSampler | None = None) -> Study:
-    """A study that is there."""
+    """An existing Optuna study."""
     import optuna
 
     with quiet():
@@ -218,7 +226,7 @@ def load_study(storage: RDBStorage, name: str, *, sampler: BaseSampler | None = 
 
 
 def difference(theirs: Any, ours: Any) -> str:
-    """The first leaf in which two nested plain values differ, in words: ``cells.merged-2.recipe.epochs is 40 there and 20 here``."""
+    """A phrase on the first leaf in which two nested plain values differ: ``cells.merged-2.recipe.epochs is 40 there and 20 here``."""
     left, right = dict(_leaves(theirs)), dict(_leaves(ours))
     for key in [*right, *left]:
         if left.get(key) != right.get(key):

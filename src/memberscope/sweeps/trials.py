@@ -1,7 +1,7 @@
-"""A study as a queue: which trials wait, run and are done, claimed and closed so that none is lost and none is done twice.
+"""An Optuna study as a queue of trials, which are claimed and closed such that none is lost and none is done twice.
 
-A trial's state changes in one transaction of the storage. Claiming is the step from waiting to running, which one worker wins. A worker
-shows signs of life for what it claimed; once they stop, any other worker fails the trial and puts a copy of it back.
+A trial's state changes in one transaction of the storage. Claiming is the change from waiting to running, which only one worker wins. A
+worker records heartbeats for its claimed trials; if they stop, any other worker fails the trial and puts a copy of it into the queue.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial, Trial
 
-RUN, RESULT, ERROR = "run", "result", "error"  # attributes of a trial: its run's address, its figures, what went wrong
+RUN, RESULT, ERROR = "run", "result", "error"  # attributes of a trial: the address of its run, its metrics, its error
 CELL, SEED = "cell", "seed"
 OPEN = ("COMPLETE", "RUNNING", "WAITING")
 MOST_SEEDS = 2**31 - 1
@@ -26,7 +26,7 @@ MOST_SEEDS = 2**31 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A trial that this worker runs: `number` in the study, `id` in the storage, its parameters and attributes at the time."""
+    """A trial that this worker runs: its `number` in the study, its `id` in the storage, its parameters and attributes when claimed."""
 
     number: int
     id: int
@@ -45,7 +45,7 @@ def claim_key(claim: Claim) -> tuple[str, int]:
 
 
 def _key(params: Mapping[str, Any], attrs: Mapping[str, Any]) -> tuple[str, int]:
-    """The cell's name is an attribute; in older studies, whose parameters are not the cell's values, it is a parameter."""
+    """The cell's name is an attribute; in studies of older versions, whose parameters are not the cell's values, it is a parameter."""
     return str(attrs[CELL] if CELL in attrs else params[CELL]), int(params[SEED])
 
 
@@ -68,30 +68,30 @@ def distributions_of(settings: Mapping[str, Mapping[str, int | float | str]]) ->
 
 @dataclass(frozen=True, kw_only=True)
 class TrialQueue:
-    """A study with the storage it lies in."""
+    """An Optuna study and its storage."""
 
     study: Study
     storage: RDBStorage
 
     def close(self) -> None:
-        """Give the storage's connections of this thread back."""
+        """Close the storage's connections."""
         self.storage.remove_session()
         self.storage.engine.dispose()
 
     def trials(self, *states: str) -> list[FrozenTrial]:
-        """Trials in some states (``COMPLETE``, ``RUNNING``, ``WAITING``, ``FAIL``), by number; all without any."""
+        """Trials in some states (``COMPLETE``, ``RUNNING``, ``WAITING``, ``FAIL``), by number; all trials if no state is given."""
         from optuna.trial import TrialState
 
         return self.study.get_trials(deepcopy=False, states=tuple(TrialState[state] for state in states) or None)
 
     def enqueue_cells(self, settings: Mapping[str, Mapping[str, int | float | str]], seeds: Iterable[int]) -> int:
-        """Put every (cell, seed) that is not done, running or waiting into the queue, a cell's seeds one after the other; how many.
+        """Put every (cell, seed) that is not done, running or waiting into the queue, ordered by cell and seed; returns their number.
 
         A trial's parameters are the cell's settings and the seed, so that Optuna's own tables and plots show them.
 
         Args:
-            settings: those of all cells of the grid, by name and in the grid's order; see `Grid.settings`.
-            seeds: of every cell.
+            settings: the settings of all cells of the grid, by name and in the order of the grid; see `Grid.settings`.
+            seeds: the seeds of every cell.
         """
         from optuna.distributions import IntDistribution
 
@@ -104,7 +104,7 @@ class TrialQueue:
         return len(missing)
 
     def enqueue_points(self, count: int) -> int:
-        """Put points that are yet to be sampled into the queue until `count` are done, running or waiting; how many were put."""
+        """Put points, to be sampled later, into the queue until `count` are done, running or waiting; returns the number added."""
         missing = max(0, count - len(self.trials(*OPEN)))
         for _ in range(missing):
             self._add_waiting({}, {})
@@ -123,7 +123,7 @@ class TrialQueue:
         )  # fmt: skip
 
     def revive(self) -> None:
-        """Fail the trials whose workers show no sign of life any more, and put copies of them back."""
+        """Fail the trials whose heartbeats have stopped, and put copies of them into the queue."""
         import optuna
 
         with quiet():
@@ -132,9 +132,9 @@ class TrialQueue:
     def claim(
         self, *, most: int = 1, like: Callable[[FrozenTrial, FrozenTrial], bool] = lambda first, other: False
     ) -> list[Claim]:
-        """Claim the first waiting trial, and up to `most` - 1 further ones that are `like` it; none where none waits.
+        """Claim the first waiting trial and up to `most` - 1 further ones that are `like` it; empty if no trial is waiting.
 
-        The sign of life goes before the claim: a worker that dies between the two leaves a trial that waits, never one that runs for ever.
+        The heartbeat is recorded before the claim: if a worker dies between the two, the trial stays waiting instead of running for ever.
         """
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
@@ -159,18 +159,18 @@ class TrialQueue:
         return claims
 
     def sample(self, claim: Claim) -> Trial:
-        """A claimed point as Optuna's `Trial`, of which values are asked."""
+        """A claimed point as Optuna's `Trial`, from which values are sampled."""
         import optuna
 
         return optuna.trial.Trial(self.study, claim.id)
 
     def note(self, claim: Claim, **attrs: Any) -> None:
-        """Set attributes of a claimed trial; they go with its copy if it is taken up again."""
+        """Set attributes of a claimed trial; its copy keeps them if another worker takes it over."""
         for name, value in attrs.items():
             self.storage.set_trial_user_attr(claim.id, name, value)
 
     def complete(self, claim: Claim, result: Mapping[str, Any], values: Sequence[float]) -> bool:
-        """Close a claimed trial with its figures; False if it was taken from us meanwhile, and its figures are another worker's to give."""
+        """Close a claimed trial with its metrics; False if another worker has taken it over, whose metrics will count."""
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
@@ -185,10 +185,10 @@ class TrialQueue:
         self._close(claim, reason)
 
     def give_back(self, claims: Iterable[Claim]) -> None:
-        """Put claimed trials back into the queue: we stop."""
+        """Put claimed trials back into the queue because this worker stops."""
         for claim in claims:
             trial = self.study.trials[claim.number]
-            if self._close(claim, "given back: the worker was asked to stop"):
+            if self._close(claim, "given back: the worker was stopped"):
                 self._add_waiting(trial.params, trial.distributions, {**trial.user_attrs})
 
     def _close(self, claim: Claim, reason: str) -> bool:
@@ -203,21 +203,21 @@ class TrialQueue:
 
 
 class SignsOfLife(Background):
-    """While entered, a thread says of claimed trials that their worker lives.
+    """Context in which a thread records heartbeats for claimed trials.
 
     Args:
         queue: the study.
-        claims: the trials; closed ones may stay among them, their heartbeat means nothing.
-        every: seconds between two signs.
-        watch: called with each sign; a worker looks here whether its parent is there.
+        claims: the trials; closed ones may stay among them, since their heartbeats have no effect.
+        every: seconds between two heartbeats.
+        watch: called with each heartbeat; a worker checks here whether its parent process exists.
     """
 
     def __init__(
         self, queue: TrialQueue, claims: Sequence[Claim], *, every: float, watch: Callable[[], None] = lambda: None
     ) -> None:
-        """A thread that has not begun."""
+        """Create the thread; it starts when the context is entered."""
         super().__init__()
-        self._ledger, self._claims, self._every, self._watch = queue, list(claims), every, watch
+        self._queue, self._claims, self._every, self._watch = queue, list(claims), every, watch
 
     def _run(self) -> None:
         import sqlalchemy
@@ -227,7 +227,7 @@ class SignsOfLife(Background):
             self._watch()
             for claim in self._claims:
                 try:
-                    self._ledger.storage.record_heartbeat(claim.id)
+                    self._queue.storage.record_heartbeat(claim.id)
                 except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError):
-                    break  # a busy or absent storage is asked again at the next sign; the grace period allows for it
-        self._ledger.storage.remove_session()  # sessions are a thread's own
+                    break  # a busy or absent storage is tried again at the next heartbeat; the grace period allows for that
+        self._queue.storage.remove_session()  # each thread has its own session

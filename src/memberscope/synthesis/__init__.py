@@ -1,4 +1,4 @@
-"""Generated shadow data: from the target itself (`hill_climb`), from seeds (`gan`), and what both are measured against (`baselines`).
+"""Synthetic shadow data: from the target itself (`hill_climb`), from seed records (`gan`), and for comparison from `baselines`.
 
-`card` says how good a set is, `transfer` how good it is for the attack. TensorFlow is in `gan` alone.
+`card` describes a set, and `transfer` measures how useful it is for the attack. Only `gan` needs TensorFlow.
 """

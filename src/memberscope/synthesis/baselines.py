@@ -1,7 +1,7 @@
-"""What generated data is measured against: noisy real data, draws from marginals, and junk. Records are float32, labels int64.
+"""Baselines for synthetic data: noisy real data, draws from marginals, and junk. Records are float32, labels int64.
 
-`noisy` and `marginals` are the other two ways of Shokri et al. 2017 to shadow data (section V-C); `junk` is what an attacker has for
-nothing.
+`noisy` and `marginals` are the two other ways to make shadow data in Shokri et al. 2017 (section V-C); `junk` is the data that any attacker
+has.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ Labels = NDArray[np.int64]
 def noisy(
     x: Array, y: Labels, *, binary: bool, share: float, seed: int, low: float = 0.0, high: float = 1.0
 ) -> tuple[Inputs, Labels]:
-    """Real records of which a share of the features is wrong; the labels stay.
+    """Real records in which a share of the features is replaced by wrong values; the labels stay.
 
-    Bits are flipped ("Noisy real data" of Shokri et al. 2017: 10% and 20% of them); other features are drawn anew, uniformly in
-    [low, high]. In each record exactly ``round(share * features)`` of them, chosen anew.
+    Bits are flipped ("Noisy real data" of Shokri et al. 2017, with 10% and 20% of them); other features are drawn anew, uniformly in
+    [low, high]. Exactly ``round(share * features)`` features are replaced in each record, chosen separately for each.
 
     Args:
         x: (n, ...) real records.
         y: (n,) their labels.
-        binary: are the features bits?
-        share: of features, 0 to 1.
+        binary: whether the features are bits.
+        share: share of features to replace, 0 to 1.
         seed: the stream ``("synthesis", "noisy")``.
         low, high: bounds of features that are not bits.
 
     Raises:
-        UserError: a share outside [0, 1]; binary records that are not of 0 and 1.
+        UserError: a share outside [0, 1]; binary records with values other than 0 and 1.
     """
     if not 0.0 <= share <= 1.0:
         raise UserError(f"share={share:g}: out of range; allowed: 0 to 1")
     out = np.array(x, dtype=np.float32).reshape(len(x), -1)
     if binary and not np.isin(out, (0.0, 1.0)).all():
-        raise UserError("binary=yes: the records hold other numbers than 0 and 1; allowed: bits, or binary=no")
+        raise UserError("binary=yes: the records have values other than 0 and 1; allowed: bits, or binary=no")
     rng, d = seeds.stream(seed, "synthesis", "noisy"), out.shape[1]
     count = round(share * d)
     for rows in row_chunks(len(out), d):
@@ -55,19 +55,19 @@ def noisy(
 
 
 def marginals(x: Array, query: Callable[[Inputs], Array], *, records: int, seed: int, draws: int = 20) -> tuple[Inputs, Labels]:
-    """Records whose features are drawn independently, each from its values in the real records; the target names their class.
+    """Records whose features are drawn independently, each from its values in the real records; the target gives their labels.
 
-    "Statistics-based synthesis" of Shokri et al. 2017: the attacker knows the marginal of every feature and nothing of how they go
-    together. Each record's label is the class that the target finds most probable. The paper takes records as they come; here classes
-    are evened out as far as they come up in `draws` times as many draws as records are asked for, since shadows need all of them: so
-    `draws` queries a record are spent.
+    This is the "statistics-based synthesis" of Shokri et al. 2017: the attacker knows the marginal distribution of every feature, but not
+    their dependence. Each record's label is the class that the target finds most probable. The paper keeps every record drawn. Here `draws`
+    times as many records are drawn, and each class in turn gives one until there are enough, since shadows need all classes; this takes
+    `draws` queries per record.
 
     Args:
         x: (n, ...) real records, from which each feature's values are drawn.
         query: the target: (m, ...) float32 -> (m, classes) probabilities, or (m,) labels.
-        records: how many to return.
+        records: number of records to return.
         seed: the stream ``("synthesis", "marginals")``.
-        draws: drawn for each record returned, at least 1; 1 takes them as they come.
+        draws: number of draws per record returned, at least 1; with 1 every record drawn is returned.
 
     Returns:
         Records (records, ...) and labels, in the order drawn.
@@ -80,9 +80,9 @@ def marginals(x: Array, query: Callable[[Inputs], Array], *, records: int, seed:
     kept_y: list[Labels] = []
     for rows in row_chunks(records * draws, d):
         drawn = flat[rng.integers(0, len(flat), size=(rows.stop - rows.start, d)), np.arange(d)].astype(np.float32)
-        answer = np.asarray(query(drawn.reshape(len(drawn), *x.shape[1:])))
+        output = np.asarray(query(drawn.reshape(len(drawn), *x.shape[1:])))
         kept_x.append(drawn)
-        kept_y.append((answer.argmax(axis=1) if answer.ndim == 2 else answer).astype(np.int64))
+        kept_y.append((output.argmax(axis=1) if output.ndim == 2 else output).astype(np.int64))
     label = np.concatenate(kept_y)
     chosen = _even(label, records)
     every = np.concatenate(kept_x) if len(kept_x) > 1 else kept_x[0]
@@ -90,7 +90,7 @@ def marginals(x: Array, query: Callable[[Inputs], Array], *, records: int, seed:
 
 
 def _even(label: Labels, records: int) -> NDArray[np.intp]:
-    """The first `records` positions when each class in turn gives its next record; in ascending order."""
+    """The positions of `records` records, taken from each class in turn, in ascending order."""
     order = np.argsort(label, kind="stable")
     _, first = np.unique(label[order], return_index=True)
     turn = np.empty(len(label), dtype=np.intp)
@@ -101,8 +101,8 @@ def _even(label: Labels, records: int) -> NDArray[np.intp]:
 def junk(
     shape: tuple[int, ...], *, records: int, classes: int, binary: bool, seed: int, low: float = 0.0, high: float = 1.0
 ) -> tuple[Inputs, Labels]:
-    """Records of coin flips (or uniform numbers in [low, high]) with labels that say nothing of them, every class as often, give or
-    take one; the stream ``("synthesis", "junk")``.
+    """Records of coin flips (or uniform numbers in [low, high]) with random labels, whose counts by class differ by at most one; from the
+    stream ``("synthesis", "junk")``.
     """
     rng = seeds.stream(seed, "synthesis", "junk")
     if binary:

@@ -1,6 +1,6 @@
-"""The card of a synthetic set: does the target agree with it, how varied is it, how far from real records, what did it cost.
+"""The card of a synthetic set: the target's agreement with it, its diversity, its distance to real records, and its number of queries.
 
-None of it says what the set is worth to an attack (`memberscope.synthesis.transfer` does); it says why.
+The card does not measure how useful the set is for an attack, as `memberscope.synthesis.transfer` does, but helps to explain it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from memberscope.metrics.intervals import two_sided_z, wilson
 from memberscope.predictions import Predictions
 from memberscope.unlogged import unlogged
 
-MOST_RECORDS = 2_000  # of a set are compared among themselves, and with as many real ones
+MOST_RECORDS = 2_000  # largest number of records that are compared with each other, and with as many real ones
 _BLOCK = 500
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diversity:
-    """How far records are from their nearest neighbour in the same set.
+    """The distances of records to their nearest neighbour in the same set.
 
     Attributes:
-        mean, median, p05: of the distances, root mean square a feature (for bits: the square root of the share that differs).
+        mean, median, p05: statistics of the distances, as the root mean square over features (for bits: the square root of the share of
+            bits that differ).
         duplicates: share of records that have an exact copy in the set.
-        compared: records that were compared, a random part of a large set.
+        compared: number of records that were compared, a random part of a large set.
     """
 
     mean: float
@@ -44,24 +45,24 @@ class Diversity:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What is known of a synthetic set of n records.
+    """The description of a synthetic set of n records.
 
     Attributes:
-        method: how it was made.
-        records, classes: how many, of how many classes.
-        class_counts: records of each class.
-        confidence: mean probability that the target gives to the record's label; skipped where it publishes labels only.
-        agreement: share of records that the target gives their label.
-        diversity: within the set.
-        diversity_real: within as many held-out real records.
-        c2st: AUC of a classifier that tells synthetic from held-out real records, each scored by a model that saw neither it nor its
-            copies (Lopez-Paz & Oquab 2017, with AUC for accuracy): 0.5 where it cannot, 1 where each is told. The classifier is that of
-            the blind control (boosted trees and logistic regression on principal components, see `blind_control`), without
-            labels; a set that it cannot tell may still differ.
-        recognized: share of records to which a classifier that knows real records alone gives their label: a judge that is not the target.
-            It is a support vector machine trained on one half of the held-out real records; skipped without their labels.
-        recognized_real: the same share of the other half.
-        queries: what the set cost the target's owner; `queries_per_record` over its records.
+        method: the method that made it.
+        records, classes: numbers of records and classes.
+        class_counts: number of records of each class.
+        confidence: mean probability that the target gives to a record's label; skipped if the target publishes labels only.
+        agreement: share of records to which the target gives their label.
+        diversity: diversity of the set.
+        diversity_real: diversity of as many held-out real records.
+        c2st: AUC of a classifier of synthetic against held-out real records, each of which is scored by a model that was trained neither on
+            it nor on its copies (Lopez-Paz & Oquab 2017, with AUC instead of accuracy): 0.5 if it cannot tell them apart, 1 if it always
+            can. The classifier is that of the blind control (boosted trees and logistic regression on principal components, see
+            `blind_control`), without labels; a set that it cannot tell from real records may still differ.
+        recognized: share of records to which a classifier of real records, independent of the target, gives their label. It is a support
+            vector machine trained on one half of the held-out real records; skipped without their labels.
+        recognized_real: the same share for the other half.
+        queries: number of queries of the target that the set took.
     """
 
     method: str
@@ -79,11 +80,11 @@ class Card:
 
     @property
     def queries_per_record(self) -> float:
-        """Queries spent on each record, on average."""
+        """Average number of queries per record."""
         return self.queries / self.records
 
     def rows(self) -> list[dict[str, str | float | None]]:
-        """One row per figure, columns figure, value, ci_low, ci_high, note: for a table."""
+        """Rows of a table, one per metric, with columns figure, value, ci_low, ci_high, note."""
         rows: list[dict[str, str | float | None]] = []
 
         def add(figure: str, value: float | None, low: float | None = None, high: float | None = None, note: str = "") -> None:
@@ -93,9 +94,9 @@ class Card:
         add("classes_present", sum(count > 0 for count in self.class_counts), note=f"of {self.classes}")
         add("fewest_of_a_class", min(self.class_counts))
         for name in ("confidence", "agreement", "c2st", "recognized", "recognized_real"):
-            one: Estimate = getattr(self, name)
-            given = one.status != "skipped"
-            add(name, one.value if given else None, one.ci_low, one.ci_high, one.reason)
+            estimate: Estimate = getattr(self, name)
+            known = estimate.status != "skipped"
+            add(name, estimate.value if known else None, estimate.ci_low, estimate.ci_high, estimate.reason)
         for name, part in (("", self.diversity), ("_real", self.diversity_real)):
             if part is not None:
                 note = f"{part.compared} records compared"
@@ -107,7 +108,7 @@ class Card:
         return rows
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values, for JSON: the figures by name, and the class counts."""
+        """Plain values, for JSON: the metrics by name, and the class counts."""
         return {
             "method": self.method,
             "class_counts": list(self.class_counts),
@@ -128,31 +129,33 @@ def make_card(
     seed: int,
     confidence: float = 0.95,
 ) -> Card:
-    """The card of a set.
+    """Make the card of a set.
 
     Args:
         x, y: (n, ...) records and (n,) labels.
-        method: how it was made, for people.
-        classes: of the target.
-        queries: that it cost.
-        query: the target: (m, ...) float32 -> (m, classes) probabilities, or (m,) labels; None: what it says of the set stays unknown.
-            These queries are the auditor's and not counted.
-        real: (r, ...) real records that the set was not made from; None: the distance to them stays unknown.
-        real_labels: (r,) theirs; None: whether the set would be recognized stays unknown.
-        seed: of the random parts of large sets and of the classifier.
-        confidence: of the intervals.
+        method: the method that made it, for people.
+        classes: number of the target's classes.
+        queries: number of queries that the set took.
+        query: the target: (m, ...) float32 -> (m, classes) probabilities, or (m,) labels; None: the target is not queried. These queries
+            are the auditor's and are not counted.
+        real: (r, ...) real records that the set was not made from; None: the set is not compared with real records.
+        real_labels: (r,) their labels; None: `Card.recognized` is skipped.
+        seed: seed of the random parts of large sets and of the classifier.
+        confidence: confidence level of the intervals.
 
     Raises:
         UserError: an empty set; real records of another shape.
     """
     if not len(x):
-        raise UserError(f"records=0: a set of {method} without records has no card; allowed: 1 or more")
+        raise UserError(f"records=0: an empty set of {method} has no card; allowed: 1 or more")
     if real is not None and real.shape[1:] != x.shape[1:]:
-        raise UserError(f"real: records of shape {real.shape[1:]}, the synthetic ones {x.shape[1:]}; they must be the same")
+        raise UserError(
+            f"real: records of shape {real.shape[1:]}, but the synthetic ones have shape {x.shape[1:]}; allowed: the same shape"
+        )
     rng = seeds.stream(seed, "synthesis", "card")
-    known = None if real is None or real_labels is None else (real, real_labels)
-    recognized, recognized_real = recognition(x, y, known, seed=seed, confidence=confidence)
-    sure, agrees = _of_target(x, y, query, confidence)
+    labeled = None if real is None or real_labels is None else (real, real_labels)
+    recognized, recognized_real = recognition(x, y, labeled, seed=seed, confidence=confidence)
+    in_labels, agreement = _of_target(x, y, query, confidence)
     size = min(MOST_RECORDS, len(x), MOST_RECORDS if real is None else len(real))
     ours = _flat(x[np.sort(rng.permutation(len(x))[:size])])
     theirs = None if real is None else _flat(real[np.sort(rng.permutation(len(real))[:size])])
@@ -161,8 +164,8 @@ def make_card(
         records=len(x),
         classes=classes,
         class_counts=tuple(int(count) for count in np.bincount(y, minlength=classes)),
-        confidence=sure,
-        agreement=agrees,
+        confidence=in_labels,
+        agreement=agreement,
         diversity=diversity(ours),
         diversity_real=None if theirs is None else diversity(theirs),
         c2st=skipped("no real records to compare with")
@@ -178,10 +181,11 @@ def make_card(
 def recognition(
     x: Array, y: NDArray[np.int64], known: tuple[Array, NDArray[np.int64]] | None, *, seed: int, confidence: float = 0.95
 ) -> tuple[Estimate, Estimate]:
-    """Shares of records `x` (n, ...), and of real ones it never saw, to which a classifier of real records gives their label `y` (n,).
+    """Shares of the records `x` (n, ...) with labels `y` (n,), and of held-out real records, to which a classifier of real records gives
+    their label.
 
-    `known` are the real records (r, ...), none of which the set was made from, and their labels (r,): a random `MOST_RECORDS` at most are
-    used, every other one to train on. As many of the set are judged. Labels that are wrong by design are learned with the rest.
+    `known` are real records (r, ...) that the set was not made from, and their labels (r,): at most `MOST_RECORDS` random ones are used,
+    every other one for training. At most as many records of the set are classified. Label noise is learned with the rest.
     """
     if known is None:
         return skipped("no real records with labels"), skipped("no real records with labels")
@@ -209,22 +213,22 @@ def _of_target(
     x: Array, y: NDArray[np.int64], query: Callable[[NDArray[np.float32]], Array] | None, confidence: float
 ) -> tuple[Estimate, Estimate]:
     if query is None:
-        return skipped("the target was not asked"), skipped("the target was not asked")
+        return skipped("the target was not queried"), skipped("the target was not queried")
     z, n = two_sided_z(confidence), len(x)
     parts = [np.asarray(query(np.asarray(x[i : i + MOST_RECORDS], dtype=np.float32))) for i in range(0, n, MOST_RECORDS)]
-    answer = np.concatenate(parts)
-    label = answer.argmax(axis=1) if answer.ndim == 2 else answer
+    output = np.concatenate(parts)
+    label = output.argmax(axis=1) if output.ndim == 2 else output
     right = int((label == y).sum())
-    agrees = spanning(right / n, *wilson(right, n, z))
-    if answer.ndim == 1:
-        return skipped("the target publishes labels only"), agrees
-    p = answer[np.arange(n), y].astype(np.float64)
+    agreement = spanning(right / n, *wilson(right, n, z))
+    if output.ndim == 1:
+        return skipped("the target publishes labels only"), agreement
+    p = output[np.arange(n), y].astype(np.float64)
     half = z * float(p.std()) / math.sqrt(n)
-    return spanning(float(p.mean()), max(0.0, float(p.mean()) - half), min(1.0, float(p.mean()) + half)), agrees
+    return spanning(float(p.mean()), max(0.0, float(p.mean()) - half), min(1.0, float(p.mean()) + half)), agreement
 
 
 def diversity(x: Array) -> Diversity:
-    """Nearest-neighbour distances within `x` (n, ...), all pairs; with one record they are 0."""
+    """The diversity of `x` (n, ...), from the distances of all pairs; with one record all distances are 0."""
     flat = _flat(x).astype(np.float64)
     flat -= flat.mean(axis=0)  # smaller numbers lose fewer digits in the difference of squares below
     n, d = flat.shape
@@ -249,21 +253,21 @@ def diversity(x: Array) -> Diversity:
 
 @unlogged()
 def two_sample(synthetic: Array, real: Array, *, seed: int, confidence: float = 0.95) -> Estimate:
-    """The classifier two-sample test of as many synthetic as real records: cross-fitted AUC with its interval.
+    """The classifier two-sample test on equal numbers of synthetic and real records: cross-fitted AUC with its interval.
 
-    Exact copies, within a set or across, are kept together in one fold: one in the training part would give the other away.
-    Skipped with fewer records than can be cross-fitted.
+    Exact copies, within a set or across sets, are kept in one fold: a copy in the training part would reveal the other. The test is skipped
+    with too few records for cross-fitting.
     """
     size = min(len(synthetic), len(real))
     both = np.concatenate([_flat(synthetic)[:size], _flat(real)[:size]])
     _, group = np.unique(both, axis=0, return_inverse=True)
     predictions = Predictions(
-        loss_nats=np.zeros(2 * size),  # of the target's outputs the control reads nothing
+        loss_nats=np.zeros(2 * size),  # the control does not use the target's outputs
         member=np.arange(2 * size) < size,
         record_ids=group.reshape(-1),
         inputs=both,
     )
     auc = blind_control(predictions, seed=seed, confidence=confidence).auc
     if auc.status == "skipped":
-        return skipped(f"too few different records to cross-fit a classifier: {len(np.unique(group))} among {2 * size}")
+        return skipped(f"too few different records to cross-fit a classifier: {len(np.unique(group))} of {2 * size}")
     return auc

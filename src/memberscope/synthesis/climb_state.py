@@ -1,4 +1,4 @@
-"""The state of many climbs at once, one step of Algorithm 1 (Shokri et al. 2017) for all of them, and its file."""
+"""The state of many climbs, one step of Algorithm 1 (Shokri et al. 2017) for all of them at once, and the file of the state."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from memberscope.synthesis.moves import Inputs, Moves
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ask = Callable[[Inputs, Index], tuple[Floats, Bools, Floats]]
-"""From records (n, d) and the class of each (n,): its confidence, whether no class has more, and what the climb compares, (n,) each."""
+"""Records (n, d) and their classes (n,) -> confidence in the class, whether no class has more, and the climb's objective, (n,) each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """The constants of the algorithm, as `hill_climb.HillClimbConfig` has them; `first_k` is that of each level."""
+    """The constants of the algorithm, from `hill_climb.HillClimbConfig`; `first_k` is the first k of each level."""
 
     first_k: tuple[int, ...]
     k_min: int
@@ -36,13 +36,13 @@ class Rules:
 
 @dataclass(kw_only=True)
 class ClimbResults:
-    """What was found of r records and what it cost, for each of the classes.
+    """The results of climbs for r records, and the counts by class.
 
     Attributes:
-        x: (r, d) the records found, 0 where `done` is false.
-        confidence: (r,) of each.
-        done, gave_up: (r,) found; all attempts used up.
-        queries, failed, best: (classes,) queries made, climbs that failed, the highest confidence seen.
+        x: (r, d) the records found; 0 where `done` is false.
+        confidence: (r,) the target's confidence in each.
+        done, gave_up: (r,) whether the record was found; whether all attempts failed.
+        queries, failed, best: (classes,) number of queries, number of climbs that failed, highest confidence.
     """
 
     x: Inputs
@@ -55,7 +55,7 @@ class ClimbResults:
 
     @classmethod
     def empty(cls, records: int, width: int, classes: int) -> ClimbResults:
-        """Nothing found, nothing asked."""
+        """The results before the first query."""
         return cls(
             x=np.zeros((records, width), np.float32), confidence=np.zeros(records), done=np.zeros(records, np.bool_),
             gave_up=np.zeros(records, np.bool_), queries=np.zeros(classes, np.int64), failed=np.zeros(classes, np.int64),
@@ -65,14 +65,14 @@ class ClimbResults:
 
 @dataclass(kw_only=True)
 class Rows:
-    """The climbs under way, the first `ClimbState.active` rows of each array.
+    """The climbs in progress, in the first `ClimbState.active` rows of each array.
 
     Attributes:
-        x: (m, d) the record accepted last, x*; during a step, the proposal.
-        objective: (m,) what was accepted with it, y*_c; minus infinity before the first query.
-        record, attempt: (m,) which record a climb is for, and for the how manieth time.
-        iteration, rejections, k, level: (m,) proposals made, rejected in a row, features changed at once, refinements.
-        state: (m,) of the sequences of random numbers.
+        x: (m, d) the last accepted record x*; during a step, the proposal.
+        objective: (m,) its objective y*_c; minus infinity before the first query.
+        record, attempt: (m,) the number of the record that a climb is for, and the number of the attempt, from 0.
+        iteration, rejections, k, level: (m,) proposals made, rejections in a row, features changed at a time, refinements of the grid.
+        state: (m,) the states of the random sequences.
     """
 
     x: Inputs
@@ -87,7 +87,7 @@ class Rows:
 
     @classmethod
     def empty(cls, m: int, width: int) -> Rows:
-        """Room for m climbs."""
+        """Arrays for m climbs."""
         whole = [np.zeros(m, np.intp) for _ in range(6)]
         return cls(
             x=np.zeros((m, width), np.float32), objective=np.full(m, -np.inf), record=whole[0], attempt=whole[1], iteration=whole[2],
@@ -95,17 +95,17 @@ class Rows:
         )  # fmt: skip
 
     def move(self, source: Index, destination: Index) -> None:
-        """Copy rows onto others."""
+        """Copy rows to other rows."""
         for item in fields(self):
             array = getattr(self, item.name)
             array[destination] = array[source]
 
 
 class ClimbState:
-    """Up to `parallel` climbs for `records` records, record s of class s modulo `classes`."""
+    """The state of up to `parallel` climbs for `records` records; record s is of class s modulo `classes`."""
 
     def __init__(self, moves: Moves, rules: Rules, *, width: int, records: int, classes: int, parallel: int, seed: int) -> None:
-        """The first climbs stand at their random records; nothing is asked yet."""
+        """Start the first climbs at their random records; nothing is queried yet."""
         self._moves, self._rules, self._seed, self._classes = moves, rules, seed, classes
         self.results = ClimbResults.empty(records, width, classes)
         self.active, self._next, self.queries = 0, 0, 0
@@ -116,14 +116,14 @@ class ClimbState:
         self.active = capacity
 
     def _open(self, rows: Index) -> None:
-        """Begin the next records' climbs in `rows`."""
+        """Begin climbs for the next records in `rows`."""
         self._rows.record[rows] = np.arange(self._next, self._next + len(rows))
         self._rows.attempt[rows] = 0
         self._next += len(rows)
         self._begin(rows)
 
     def _begin(self, rows: Index) -> None:
-        """Lines 2 to 5."""
+        """Begin climbs in `rows` (lines 2 to 5)."""
         at = self._rows
         at.state[rows] = start(self._seed, at.record[rows], at.attempt[rows])
         at.objective[rows] = -np.inf
@@ -132,7 +132,7 @@ class ClimbState:
         self._moves.begin(at.x, self._draws, rows)
 
     def step(self, ask: Ask, room: int) -> None:
-        """Lines 6 to 25 for the first `room` climbs, once; `room` times the copies are the queries that it costs."""
+        """One iteration of lines 6 to 25 for the first `room` climbs; it takes `room` times the number of copies queries."""
         at, rules, results = self._rows, self._rules, self.results
         rows = np.arange(min(room, self.active))
         label = at.record[rows] % self._classes
@@ -153,13 +153,13 @@ class ClimbState:
         self._narrow(rows[at.rejections[rows] > rules.rej_max])
         rejected = np.zeros(len(at.k), np.bool_)
         rejected[rows] = ~better
-        undo(rejected)  # all others: line 14
+        undo(rejected)  # line 14 for the others
         found = at.record[taken]
         results.x[found], results.confidence[found], results.done[found] = at.x[taken], confidence[taken], True  # line 11
         self._close(rows, taken)
 
     def _narrow(self, rows: Index) -> None:
-        """Lines 20 and 21; where k is at its least already, the next level instead."""
+        """Lines 20 and 21; if k is at its minimum already, the next level instead."""
         at, rules = self._rows, self._rules
         refine = (at.k[rows] <= rules.k_min) & (at.level[rows] < self._moves.levels - 1)
         finer, coarser = rows[refine], rows[~refine]
@@ -169,7 +169,7 @@ class ClimbState:
         at.rejections[rows] = 0
 
     def _close(self, rows: Index, taken: Index) -> None:
-        """End the climbs that returned a record or failed (line 26); begin others in their place, or close ranks."""
+        """End the climbs that returned a record or failed (line 26), and begin others in their rows, or fill the rows with the last."""
         at, rules, results = self._rows, self._rules, self.results
         over = np.setdiff1d(rows[at.iteration[rows] >= rules.iter_max], taken, assume_unique=True)
         results.failed += np.bincount(at.record[over] % self._classes, minlength=self._classes)
@@ -187,7 +187,7 @@ class ClimbState:
         self.active = left
 
     def save(self, path: Path, signature: str) -> None:
-        """Write all of it, with the `signature` of what is climbed."""
+        """Write the state, with the `signature` of the climbs."""
         arrays: dict[str, Array] = {f"row_{i.name}": getattr(self._rows, i.name)[: self.active] for i in fields(Rows)}
         arrays |= {f"ledger_{i.name}": getattr(self.results, i.name) for i in fields(ClimbResults)}
         arrays["ledger_x"] = self.results.x[self.results.done]
@@ -195,15 +195,15 @@ class ClimbState:
         write_npz(path, arrays)
 
     def load(self, path: Path, signature: str) -> None:
-        """Go on from what `save` wrote.
+        """Read the state that `save` wrote.
 
         Raises:
-            UserError: the file is no such state, or one of other climbs.
+            UserError: the file is not the state of these climbs.
         """
         arrays = read_npz(path)
         if "signature" not in arrays or str(arrays["signature"]) != signature:
             raise UserError(
-                f"{path}: the state of other climbs; allowed: that of the same configuration, shape and seed, or no file"
+                f"{path}: not the state of these climbs; allowed: a state of the same configuration, shape and seed, or no file"
             )
         self._next, self.queries = (int(value) for value in arrays["counts"])
         for item in fields(ClimbResults):

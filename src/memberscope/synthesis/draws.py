@@ -1,9 +1,9 @@
-"""Random numbers for thousands of climbs at once, each from a sequence of its own.
+"""Random numbers for thousands of climbs at once, each of which has a sequence of its own.
 
-A climb's numbers depend on the seed and on its own name (class, record, attempt) alone: not on how many climbs run beside it, nor on
-their order, nor on where the work was interrupted. numpy's generators would do so at the price of a Python call a climb and step;
-SplitMix64 (Steele, Lea & Flood 2014, figure 17) is a counter and a hash, so that one array operation serves all climbs. The keys that
-the sequences start from come from the seed tree.
+A climb's numbers depend only on the seed and on the climb's name (record and attempt), not on the number or order of parallel climbs, nor
+on where the work was interrupted. With NumPy's generators this would take a Python call per climb and step; SplitMix64 (Steele, Lea &
+Flood 2014, figure 17) is a counter and a hash, so that one array operation serves all climbs. The keys with which the sequences start come
+from the seed tree.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _hash(z: Words) -> Words:
 
 
 def start(seed: int, *names: NDArray[Any]) -> Words:
-    """Where the sequences begin, (m,): one for each row of the integer arrays `names` (m,), which together name a climb."""
+    """The initial states (m,) of the sequences, one for each row of the integer arrays `names` (m,), which together name a climb."""
     state = np.full(names[0].shape, seeds.stream(seed, "synthesis", "hill_climb").integers(2**64, dtype=np.uint64))
     for name in names:
         state = _hash(state + _GAMMA * (name.astype(np.uint64) + np.uint64(1)))
@@ -40,13 +40,13 @@ def start(seed: int, *names: NDArray[Any]) -> Words:
 
 
 class Draws:
-    """The sequences of m climbs; `state` (m,) uint64 is all there is to save.
+    """The sequences of m climbs; `state` (m,) uint64 is their complete state.
 
-    Every method takes `rows` (r,), the climbs that draw, and moves those on and no others.
+    Every method takes `rows` (r,), the climbs that draw, and advances only their sequences.
     """
 
     def __init__(self, state: Words) -> None:
-        """Sequences that stand at `state`."""
+        """Sequences that continue from `state`."""
         self.state = state
 
     def words(self, rows: Index, count: int) -> Words:
@@ -71,10 +71,10 @@ class Draws:
         return out
 
     def subset(self, rows: Index, k: int, of: int) -> Index:
-        """(r, k) different features of `of`, every subset as likely as any other (but for 2**-32: words are scaled, not redrawn)."""
+        """(r, k) different features out of `of`; all subsets are equally likely, up to 2**-32, as words are scaled and not redrawn."""
         if k >= of:
             return np.broadcast_to(np.arange(of), (len(rows), of)).copy()
-        # Floyd's method: draw from the first of - k + 1, + 2, ...; what was drawn before gives way to the newest.
+        # Floyd's method: draw from the first of - k + 1, of - k + 2, ... features; a feature drawn before is replaced by the last of them.
         bounds = np.arange(of - k + 1, of + 1, dtype=np.uint64)
         drawn = (((self.words(rows, k) >> np.uint64(32)) * bounds) >> np.uint64(32)).astype(np.intp).T.copy()
         taken = np.zeros(len(rows) * of, np.bool_)

@@ -1,4 +1,4 @@
-"""Figures of synthetic sets: samples by class for images, feature frequencies for tables. A builder and a renderer each."""
+"""Figures of synthetic sets: samples by class for images, feature frequencies for tables. Each has a data builder and a renderer."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def contact_sheet(x: Array, y: NDArray[np.int64], *, classes: int, columns: int = 8) -> NDArray[np.float32]:
-    """The first `columns` images of each class in rows, one class a row, with a grey line between: (rows, width, channels) in [0, 1].
+    """The first `columns` images of each class, one row per class, with grey lines between: (height, width, channels) in [0, 1].
 
     Args:
         x: (n, height, width, channels) images in [0, 1], 1 or 3 channels.
         y: (n,) their classes.
-        classes: rows.
-        columns: images a row; where a class has fewer, the rest stays grey.
+        classes: number of rows.
+        columns: images per row; if a class has fewer, the rest stays grey.
     """
     height, width, channels = x.shape[1:]
     sheet = np.full((classes * (height + 1) - 1, columns * (width + 1) - 1, channels), 0.5, dtype=np.float32)
@@ -34,7 +34,7 @@ def contact_sheet(x: Array, y: NDArray[np.int64], *, classes: int, columns: int 
 
 
 def draw_contact_sheet(ax: Axes, sheet: NDArray[np.float32], *, class_names: tuple[str, ...]) -> Figure:
-    """The sheet, each row under its class's name."""
+    """Draw the sheet, with the name of its class beside each row."""
     shown = np.clip(sheet[..., 0] if sheet.shape[2] == 1 else sheet, 0.0, 1.0)
     ax.imshow(shown, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
     step = (sheet.shape[0] + 1) / len(class_names)
@@ -53,7 +53,7 @@ def feature_frequency(synthetic: Array, real: Array) -> pd.DataFrame:
 
 
 def draw_feature_frequency(ax: Axes, frame: pd.DataFrame, *, method: str) -> Figure:
-    """One point a feature, real against synthetic, with the line on which they agree; equal limits on both axes."""
+    """Draw a point per feature, real against synthetic, with the diagonal on which they agree; both axes have the same limits."""
     ends = frame[["real", "synthetic"]].to_numpy()
     low, high = min(0.0, float(ends.min())), max(1.0, float(ends.max()))
     ax.plot([low, high], [low, high], color="0.6", linewidth=0.8)
@@ -67,7 +67,7 @@ def draw_feature_frequency(ax: Axes, frame: pd.DataFrame, *, method: str) -> Fig
 def synthetic_figure(
     x: Array, y: NDArray[np.int64], *, method: str, class_names: tuple[str, ...], real: Array | None, columns: int = 8
 ) -> Figure | None:
-    """A contact sheet for images; feature frequencies for tables, or None where there are no real records to set them against."""
+    """A contact sheet for images; feature frequencies for tables, or None if there are no real records to compare with."""
     from memberscope.plots import new_figure
 
     if x.ndim == 4 and x.shape[3] in (1, 3):

@@ -1,15 +1,17 @@
-"""A class-conditional GAN small enough for a CPU: more records like the seeds, be they climbed or a small real sample.
+"""A class-conditional GAN that is small enough for a CPU. It makes more records like its seed records, climbed ones or a real sample.
 
-For tables two perceptrons; for images of 32x32 a generator of two transposed convolutions and a discriminator of two strided ones, after
-DCGAN (Radford, Metz & Chintala 2016) without batch normalization, which small batches upset. Both are told the class (Mirza & Osindero
-2014). Bits are drawn from the generator's probabilities in training too, so that the discriminator compares bits with bits; the gradient
-is that of the draw's smooth relaxation (binary concrete: Maddison, Mnih & Teh 2017, appendix B; Jang, Gu & Poole 2017).
+For tables it consists of two perceptrons; for images, of a generator with two transposed convolutions and a discriminator with two strided
+convolutions, after DCGAN (Radford, Metz & Chintala 2016), but without batch normalization, which is unreliable with small batches. Both
+networks get the class as input (Mirza & Osindero 2014). Bits are drawn from the generator's probabilities in training too, so that the
+discriminator compares bits with bits; the gradient is that of a smooth relaxation (binary concrete: Maddison, Mnih & Teh 2017, appendix B;
+Jang, Gu & Poole 2017).
 
-Against collapse the discriminator judges `PACK` records of a class at a time (PacGAN: Lin et al. 2018), so that sameness shows, and its
-slope at real records is held down (R1: Mescheder, Geiger & Nowozin 2018, section 4.1). Without the two, every start on a table of
-twelve bits collapsed; with them none did. And collapse is measured: every few epochs samples are compared with the seeds by the distance
-to the nearest neighbour of the same class. Where that falls under a `COLLAPSED` share of the seeds' own, training stops; the last weights
-that were sound are taken, or if those came too early, all begins again from other weights, `RESTARTS` times.
+To prevent collapse, the discriminator classifies `PACK` records of a class at a time (PacGAN: Lin et al. 2018), so that it can detect
+identical records, and its gradient at real records is penalized (R1: Mescheder, Geiger & Nowozin 2018, section 4.1). Without the two, every
+training on a table of twelve bits collapsed; with them none did. Collapse is also measured: every few epochs, samples are compared with
+the seed records by the distance to the nearest neighbour of the same class. If it falls below `COLLAPSED` times that of the seed records,
+training stops, and the last weights without collapse are used; if those are from too early an epoch, the training starts again from other
+initial weights, up to `RESTARTS` times.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from memberscope.synthesis.card import diversity
 
 Kind = Literal["binary", "real", "image"]
 
-LEAST_SEEDS = 8  # a class: fewer tell the discriminator nothing but themselves
+LEAST_SEEDS = 8  # fewest seed records per class: the discriminator would only memorize fewer
 LATENT = 64
 WIDTH = 256
 FILTERS = 32
@@ -40,13 +42,13 @@ TEMPERATURE = 0.5
 SLOPE_WEIGHT = 1.0
 COLLAPSED = 0.25
 RESTARTS = 2
-CHECKS = 8  # in a training
-CHECK_RECORDS = 32  # a class
+CHECKS = 8  # checks for collapse per training
+CHECK_RECORDS = 32  # records per class in a check
 
 
 @dataclass(frozen=True, kw_only=True)
 class GanCheck:
-    """One look for collapse: after how many epochs, and nearest-neighbour distance within a class over that of the seeds, by class."""
+    """A check for collapse: training and epoch, and by class the ratio of nearest-neighbour distances of samples and seed records."""
 
     start: int
     epoch: int
@@ -54,7 +56,7 @@ class GanCheck:
 
     @property
     def collapsed(self) -> bool:
-        """Is the mean over classes under `COLLAPSED`?"""
+        """Whether the mean over classes is below `COLLAPSED`."""
         return float(np.mean(self.spread)) < COLLAPSED
 
 
@@ -63,11 +65,12 @@ class Gan:
     """A trained generator.
 
     Attributes:
-        kind, classes, shape: of its records.
-        epochs: of the training whose weights it has.
-        starts: trainings begun, 1 unless one collapsed.
-        checks: all looks for collapse.
-        collapsed: did the last start collapse too? Its records are then given all the same, and the card will show it.
+        model: the generator.
+        kind, classes, shape: the kind, number of classes and shape of its records.
+        epochs: number of epochs after which its weights were taken.
+        starts: number of trainings, 1 unless one collapsed.
+        checks: all checks for collapse.
+        collapsed: whether the last training collapsed too. It generates records all the same, and their card shows the collapse.
     """
 
     model: keras.Model
@@ -80,7 +83,7 @@ class Gan:
     collapsed: bool
 
     def sample(self, n_per_class: int, *, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """(classes * n_per_class, ...) records in [0, 1], bits for tables of bits, and their labels, classes in turn."""
+        """Records (classes * n_per_class, ...) in [0, 1], which are bits for tables of bits, and their labels, in turn of all classes."""
         y = np.arange(self.classes * n_per_class, dtype=np.int64) % self.classes
         out = []
         for part, first in enumerate(range(0, len(y), 1000)):
@@ -104,54 +107,55 @@ def train_gan(
     stop: StopFlag | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Gan:
-    """Train on seeds; the same seed gives the same generator on one machine.
+    """Train on seed records; the same seed gives the same generator on the same machine.
 
     Args:
-        x: (n, ...) seeds in [0, 1]; bits where `kind` is ``binary``, (n, 32, 32, 1 or 3) where it is ``image``.
+        x: (n, ...) seed records in [0, 1]; bits if `kind` is ``binary``, (n, height, width, channels) if it is ``image``.
         y: (n,) their classes.
-        kind: of the features.
-        classes: every one needs `LEAST_SEEDS` seeds.
-        epochs: passes over the seeds, every class drawn as often as the others.
-        seed: of weights, batches and noise.
-        batch_size: records a step.
-        learning_rate: of Adam, for both sides.
-        stop: looked at after every epoch.
-        progress: told the number of epochs just done.
+        kind: kind of the features.
+        classes: number of classes, each of which needs `LEAST_SEEDS` seed records.
+        epochs: passes over the seed records; all classes are drawn equally often.
+        seed: seed of weights, batches and noise.
+        batch_size: records per step.
+        learning_rate: learning rate of Adam, for both networks.
+        stop: checked after every epoch.
+        progress: called with the number of epochs just done.
 
     Raises:
-        UserError: too few seeds (which classes), values outside [0, 1], images of another size.
+        UserError: too few seed records of some classes (the message names them), values outside [0, 1], images whose sides are not
+            multiples of 4.
         Interrupted: `stop` was set.
     """
     shape = tuple(int(side) for side in x.shape[1:])
     x = np.asarray(x, dtype=np.float32)
     _check(x, y, kind, classes)
-    at = max(1, epochs // CHECKS)
+    interval = max(1, epochs // CHECKS)
     own = _spread_of(x, y, classes, seeds.stream(seed, "synthesis", "gan", "seeds"))
     checks: list[GanCheck] = []
-    for begun in range(RESTARTS + 1):
-        pair = _Pair(shape, kind, classes, seeds.integer(seed, "synthesis", "gan", begun), learning_rate)
+    for start in range(RESTARTS + 1):
+        pair = _Pair(shape, kind, classes, seeds.integer(seed, "synthesis", "gan", start), learning_rate)
         sound: tuple[int, list[Array]] | None = None
         for epoch in range(1, epochs + 1):
-            pair.epoch(*_batches(x, y, classes, batch_size, seeds.stream(seed, "synthesis", "gan", begun, epoch)))
+            pair.epoch(*_batches(x, y, classes, batch_size, seeds.stream(seed, "synthesis", "gan", start, epoch)))
             if stop is not None:
                 stop.check()
             if progress is not None:
                 progress(1)
-            if epoch % at and epoch != epochs:
+            if epoch % interval and epoch != epochs:
                 continue
-            check = GanCheck(start=begun, epoch=epoch, spread=_spread(pair, own, kind, classes, shape, seed))
+            check = GanCheck(start=start, epoch=epoch, spread=_spread(pair, own, kind, classes, shape, seed))
             checks.append(check)
             if check.collapsed and epoch >= epochs // 4:
                 break
             if not check.collapsed:
                 sound = (epoch, pair.generator.get_weights())
         enough = sound is not None and sound[0] >= epochs // 2
-        if enough or begun == RESTARTS:
+        if enough or start == RESTARTS:
             if sound is not None:
                 pair.generator.set_weights(sound[1])
             return Gan(
                 model=pair.generator, kind=kind, classes=classes, shape=shape, epochs=epoch if sound is None else sound[0],
-                starts=begun + 1, checks=tuple(checks), collapsed=not enough,
+                starts=start + 1, checks=tuple(checks), collapsed=not enough,
             )  # fmt: skip
     raise AssertionError  # the last start returns
 
@@ -159,11 +163,16 @@ def train_gan(
 def _check(x: Array, y: NDArray[np.int64], kind: Kind, classes: int) -> None:
     counts = np.bincount(y, minlength=classes)
     if len(y) != len(x) or len(counts) > classes:
-        raise UserError(f"y: {len(y)} labels up to {len(counts) - 1} for {len(x)} seeds of {classes} classes; they must fit")
+        raise UserError(
+            f"y: {len(y)} labels up to {len(counts) - 1} for {len(x)} seed records of {classes} classes; allowed: a label below "
+            f"{classes} for each record"
+        )
     few = np.flatnonzero(counts < LEAST_SEEDS)
     if len(few):
         names = ", ".join(f"{c} ({counts[c]})" for c in few[:10]) + (", ..." if len(few) > 10 else "")
-        raise UserError(f"seeds: a GAN needs {LEAST_SEEDS} of every class; too few of {len(few)} of {classes} classes: {names}")
+        raise UserError(
+            f"seeds: too few seed records of {len(few)} of {classes} classes: {names}; allowed: at least {LEAST_SEEDS} of each class"
+        )
     if not np.isfinite(x).all() or x.min() < 0 or x.max() > 1:
         raise UserError(f"seeds: values from {x.min():g} to {x.max():g}; allowed: 0 to 1")
     if kind == "image" and (x.ndim != 4 or x.shape[1] % 4 or x.shape[2] % 4):
@@ -172,13 +181,13 @@ def _check(x: Array, y: NDArray[np.int64], kind: Kind, classes: int) -> None:
             "32x32x3"
         )
     if kind == "binary" and not np.isin(x, (0.0, 1.0)).all():
-        raise UserError("seeds: other values than 0 and 1; allowed: bits, or kind=real")
+        raise UserError("seeds: values other than 0 and 1; allowed: bits, or kind=real")
 
 
 def _batches(
     x: Array, y: NDArray[np.int64], classes: int, size: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """(steps, packs, PACK, ...) records and (steps, packs) labels, as many as the seeds are; every class as likely as the others."""
+    """Records (steps, packs, PACK, ...) and labels (steps, packs), about as many as the seed records, with all classes equally likely."""
     packs = max(1, size // PACK)
     steps = max(1, len(x) // (packs * PACK))
     label = rng.integers(0, classes, size=steps * packs)
@@ -196,7 +205,7 @@ def _noise(seed: int, step: Any, size: Any, shape: tuple[int, ...]) -> tuple[tf.
 
 
 def _spread_of(x: Array, y: NDArray[np.int64], classes: int, rng: np.random.Generator) -> list[float]:
-    """Mean nearest-neighbour distance within each class, over at most `CHECK_RECORDS` of its records."""
+    """The mean nearest-neighbour distance within each class, over at most `CHECK_RECORDS` of its records."""
     out = []
     for label in range(classes):
         rows = np.flatnonzero(y == label)
@@ -212,7 +221,7 @@ def _spread(pair: _Pair, own: list[float], kind: Kind, classes: int, shape: tupl
 
 
 class _Pair:
-    """A generator and a discriminator, and one epoch of their contest."""
+    """A generator and a discriminator, which are trained together."""
 
     def __init__(self, shape: tuple[int, ...], kind: Kind, classes: int, seed: int, learning_rate: float) -> None:
         self._shape, self._kind, self._classes, self._seed = shape, kind, classes, seed
@@ -225,7 +234,7 @@ class _Pair:
         self._run = tf.function(self._steps_of)
 
     def epoch(self, x: NDArray[np.float32], y: NDArray[np.int64]) -> None:
-        """One step a batch."""
+        """Train one epoch, with one step per batch."""
         self._run(tf.constant(x), tf.constant(y))
 
     def _steps_of(self, x: tf.Tensor, y: tf.Tensor) -> None:
@@ -234,7 +243,7 @@ class _Pair:
             self._steps.assign_add(1)
 
     def _fake(self, label: tf.Tensor) -> tf.Tensor:
-        """(packs, PACK, *shape) for labels (packs, classes)."""
+        """Generated records (packs, PACK, *shape) for one-hot labels (packs, classes)."""
         packs = tf.shape(label)[0]
         each = tf.repeat(label, PACK, axis=0)
         latent, chance = _noise(self._seed, self._steps, packs * PACK, self._shape)
@@ -246,7 +255,7 @@ class _Pair:
         return tf.reshape(out, tf.concat([[packs, PACK], tf.constant(self._shape)], axis=0))
 
     def _step(self, real: tf.Tensor, label: tf.Tensor) -> None:
-        """The non-saturating loss (Goodfellow et al. 2014, section 3) with the penalty R1."""
+        """One step of both networks on the non-saturating loss (Goodfellow et al. 2014, section 3) with the penalty R1."""
         loss = keras.losses.BinaryCrossentropy(from_logits=True)
         with tf.GradientTape() as for_generator, tf.GradientTape() as for_discriminator:
             fake = self._fake(label)
@@ -306,7 +315,7 @@ def _discriminator(shape: tuple[int, ...], kind: Kind, classes: int, seed: int) 
         h = leaky(0.2)(make("Conv2D", "down_2", 2 * FILTERS, 4, strides=2, padding="same")(h))
     h = keras.layers.Flatten()(h)
     h = leaky(0.2)(make("Dense", "hidden_1", WIDTH)(keras.layers.Concatenate()([h, label])))
-    # the class also scales what the record shows, so that a record of another class can be told (Miyato & Koyama 2018)
+    # The class also scales the features of the record, so that a record of another class can be detected (Miyato & Koyama 2018).
     gate = make("Dense", "gate", WIDTH, use_bias=False)(label)
     h = leaky(0.2)(make("Dense", "hidden_2", WIDTH)(keras.layers.Concatenate()([h, keras.layers.Multiply()([h, gate])])))
     return keras.Model([record, label], make("Dense", "out", 1)(h))

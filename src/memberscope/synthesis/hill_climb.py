@@ -1,21 +1,22 @@
-"""Records that a target is sure of, found by asking it alone: Algorithm 1 of Shokri et al. 2017, as thousands of climbs at once.
+"""Records to which a target gives high confidence, found by queries of the target alone: Algorithm 1 of Shokri et al. 2017, as thousands of
+climbs at once.
 
-The target is any function from records (m, ...) float32 to what it publishes, (m, classes) probabilities: full, rounded or all but the
-top ones set to 0. Each step makes one proposal for every climb and asks for all of them in one query. Line numbers are those of the
-published algorithm (section V-C); the climbs of a class differ in their random numbers only.
+The target is any function from records (m, ...) float32 to published probabilities (m, classes): full, rounded, or with all but the largest
+set to 0. Each step makes one proposal for every climb and queries the target with all of them in one batch. Line numbers are those of the
+published algorithm (section V-C); the climbs of a class differ only in their random numbers.
 
-Where we differ, and why:
+We differ from the paper as follows:
 
-- A record is a climb with random numbers of its own (`memberscope.synthesis.draws`): which records come out does not depend on how many
-  climb at once, as long as the target's answer to a record does not depend on its neighbours in the batch (a matrix product's last
-  digits may) and the budget lasts.
-- A climb that fails (line 26) may start anew from another random record, `attempts` times in all.
-- The most probable class (line 9) may share its place: rounded outputs tie.
-- Images have, beside the published pixels (``basis="pixel"``), a coarse grid that is refined as the climb goes on (``"grid"``): where k
-  cannot be halved any more and `rej_max` is exceeded again, the next finer grid begins with its own k. The finest comes twice, and only
-  in its second turn may line 11 return: an image that was taken as soon as the target fell for it shows a few strokes. The target may
-  be asked for several noisy copies of each image (`copies`, see `moves.Smoothing`), whose mean then is y; and what is compared in line
-  8 is ``log y_c - ink * (mean distance from the background)``, which with ``ink=0`` is the published order.
+- Each climb has random numbers of its own (`memberscope.synthesis.draws`): the resulting records do not depend on the number of parallel
+  climbs, as long as the target's output for a record does not depend on the other records in the batch (the last digits of a matrix product
+  may) and the budget is not exhausted.
+- A climb that fails (line 26) may start again from another random record, up to `attempts` climbs in all.
+- The class need not be the only most probable one (line 9): rounded outputs have ties.
+- For images there is, besides the published pixels (``basis="pixel"``), a coarse grid that is refined during the climb (``"grid"``): if k
+  cannot be halved any more and `rej_max` is exceeded again, the climb continues on the next finer grid with that grid's first k. The finest
+  grid comes twice, and line 11 may return only the second time: an image that is accepted as soon as the target is confident consists of a
+  few strokes. The target may be queried with several noisy copies of each image (`copies`, see `moves.Smoothing`), whose mean then is y;
+  and line 8 compares ``log y_c - ink * (mean distance from the background)``, which with ``ink=0`` gives the published order.
 """
 
 from __future__ import annotations
@@ -37,36 +38,36 @@ from memberscope.synthesis.moves import SHARE, FeatureMoves, GridMoves, Inputs, 
 from memberscope.synthesis.target import Query, Target
 
 Report = Callable[[int, int], None]
-"""Called after each step with the records found so far and the queries spent."""
+"""Called after each step with the number of records found and the number of queries so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HillClimbConfig:
-    """What to climb for and how; the names are the paper's.
+    """The settings of climbs; the names are the paper's.
 
     Attributes:
-        kind: of the features: ``binary`` (0 or 1), ``real`` (in [low, high]) or ``image`` (height, width, channels; in [low, high]).
-        classes: of the target.
-        records: to find in all, shared out over the classes as evenly as can be, the first classes taking what is left over.
-        conf_min: y_c must exceed it for a record to be taken (line 9).
-        rej_max: consecutive rejections that are borne before k is halved (line 19).
-        k_max: features changed at a time at first; 0: half of a table's, a quarter of a grid's.
-        k_min: and at least.
-        iter_max: proposals before a climb fails (line 6).
-        attempts: climbs that a record may take.
-        budget: queries allowed in all, copies included, and never exceeded; None for no limit.
-        parallel: climbs at once.
+        kind: kind of the features: ``binary`` (0 or 1), ``real`` (in [low, high]) or ``image`` (height, width, channels; in [low, high]).
+        classes: number of the target's classes.
+        records: total number of records to find; the numbers by class differ by at most one, and the first classes get one more.
+        conf_min: y_c must exceed it for a record to be accepted (line 9).
+        rej_max: consecutive rejections after which k is halved (line 19).
+        k_max: features that are changed at a time at first; 0: half of a table's features, a quarter of a grid's nodes.
+        k_min: fewest features that are changed at a time.
+        iter_max: proposals after which a climb fails (line 6).
+        attempts: largest number of climbs for a record.
+        budget: total number of queries, copies included, which is never exceeded; None for no limit.
+        parallel: number of climbs at once.
         low, high: bounds of real features and pixels.
-        ones: share of ones in the random record that a binary climb starts from.
-        basis: of images: ``grid`` or ``pixel``.
-        background: the plain image that a grid climb starts from.
-        copies: of each image that the target is asked for, 1 for the image alone; grid only.
-        noise: deviation of their noise, as a share of high - low.
-        shift: their largest shift in pixels, each way.
-        ink: what a mean distance of high - low from the background costs, in nats; grid only.
+        ones: share of ones in the random record from which a binary climb starts.
+        basis: what a climb changes in images: ``grid`` or ``pixel``.
+        background: pixel value of the plain image from which a grid climb starts.
+        copies: number of copies of each image that the target is queried with, 1 for the image alone; grid only.
+        noise: standard deviation of the copies' noise, as a share of high - low.
+        shift: largest shift of the copies in pixels, in each direction.
+        ink: penalty in nats for a mean distance of high - low from the background; grid only.
 
     Raises:
-        UserError: a value out of its range, or bounds that no number fits.
+        UserError: a value out of its range, or bounds that exclude every number.
     """
 
     kind: Literal["binary", "real", "image"]
@@ -108,20 +109,24 @@ class HillClimbConfig:
         if self.kind != "binary" and not (np.isfinite([self.low, self.high]).all() and self.low < self.high):
             raise UserError(f"low={self.low:g}, high={self.high:g}: impossible bounds; allowed: finite numbers, low below high")
         if self.kind == "image" and not self.low <= self.background <= self.high:
-            raise UserError(f"background={self.background:g}: allowed: from low={self.low:g} to high={self.high:g}")
+            raise UserError(
+                f"background={self.background:g}: out of range; allowed: from low={self.low:g} to high={self.high:g}"
+            )
         if self.k_max and self.k_max < self.k_min:
             raise UserError(f"k_max={self.k_max}: below k_min={self.k_min}; allowed: k_min or more, or 0 for the default")
         if not self.gridded and (self.copies > 1 or self.ink > 0):
             name = "copies" if self.copies > 1 else "ink"
-            raise UserError(f"{name}={getattr(self, name):g}: of images over a grid only; allowed here: the default")
+            raise UserError(f"{name}={getattr(self, name):g}: only for images on a grid; allowed here: the default")
 
     @classmethod
     def images(cls, *, classes: int, records: int, **changes: Any) -> HillClimbConfig:
-        """What gave the most class-like digits: twelve copies under strong noise, long patience, a price on ink; any value may be changed.
+        """The settings that gave the most recognizable digits: twelve copies with strong noise, a large `rej_max`, a penalty on ink. Any
+        value may be changed.
 
-        Confidence is then the mean over the copies, of which few classes bring more than half: hence the low `conf_min`. It takes some
-        5,000 queries a record, where the published climb over pixels takes 130 and finds noise. What comes out is what the target tells a
-        class by, not more: of its ten classes a conv model gave 0, 1, 6, 7 and 8 whole, of 2, 4, 5 and 9 the telling parts, of 3 a stroke.
+        The confidence is then the mean over the copies, which exceeds one half for few classes: hence the low `conf_min`. A record takes
+        some 5,000 queries, while the published climb over pixels takes 130 and finds noise. The images show only the features by which
+        the target recognizes a class: a conv model gave complete digits for 0, 1, 6, 7 and 8, the distinctive parts of 2, 4, 5 and 9, and
+        one stroke of 3.
         """
         settings: dict[str, Any] = {
             "kind": "image", "copies": 12, "noise": 0.5, "ink": 0.5, "conf_min": 0.3, "rej_max": 8, "iter_max": 1000,
@@ -130,13 +135,13 @@ class HillClimbConfig:
 
     @property
     def gridded(self) -> bool:
-        """Images over a coarse grid?"""
+        """Whether the climb is over images on a coarse grid."""
         return self.kind == "image" and self.basis == "grid"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassCount:
-    """How one class fared: records asked for and reached, climbs that failed, queries, the best confidence seen, and why any lack."""
+    """The counts of one class: records to find and found, climbs that failed, queries; the highest confidence; why records are missing."""
 
     label: int
     asked: int
@@ -149,14 +154,14 @@ class ClassCount:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Climbed:
-    """What the climbs found: n records, which may be fewer than asked for.
+    """The result of climbs: n records, which may be fewer than were to be found.
 
     Attributes:
-        x: (n, ...) float32 records, in the order in which they were asked for (classes in turn).
-        y: (n,) int64, the class that each climbed for, and which the target gives it.
-        confidence: (n,) float64, y_c when it was taken (with copies: their mean).
-        queries: records that the target was asked for, over all runs that were continued.
-        by_class: one entry a class.
+        x: (n, ...) float32 records, with the classes in turn.
+        y: (n,) int64 the class of each climb, which the target gives the record.
+        confidence: (n,) float64 y_c when the record was accepted (with copies: their mean).
+        queries: number of records that the target was queried with, including those before an interruption.
+        by_class: one entry per class.
     """
 
     x: Inputs
@@ -167,17 +172,17 @@ class Climbed:
 
     @property
     def complete(self) -> bool:
-        """Was every record reached?"""
+        """Whether every record was found."""
         return all(one.reached == one.asked for one in self.by_class)
 
     def require(self) -> Climbed:
-        """Itself; UserError where a class was asked for and not reached at all, naming it and the best confidence seen."""
+        """Return self; UserError if there is no record of some class, which names the class and its highest confidence."""
         empty = [one for one in self.by_class if one.asked and not one.reached]
         if empty:
             names = ", ".join(f"{one.label} (best confidence {one.best_confidence:.3g})" for one in empty)
             raise UserError(
-                f"conf_min: no record of {len(empty)} of {len(self.by_class)} classes: {names}; {empty[0].reason}; {len(self.y)} records "
-                "of the others are kept. Allowed: a lower conf_min, a larger iter_max, attempts or budget"
+                f"conf_min: no record of {len(empty)} of {len(self.by_class)} classes: {names}; {empty[0].reason}; the {len(self.y)} "
+                "records of the other classes are kept; allowed: a lower conf_min, a larger iter_max, attempts or budget"
             )
         return self
 
@@ -187,10 +192,10 @@ class Climbed:
 
 
 class HillClimb:
-    """Algorithm 1 of Shokri et al. 2017 under a configuration."""
+    """Algorithm 1 of Shokri et al. 2017 with given settings."""
 
     def __init__(self, config: HillClimbConfig) -> None:
-        """Nothing is asked yet."""
+        """Keep the settings; the target is queried by `run`."""
         self.config = config
 
     def run(
@@ -203,20 +208,20 @@ class HillClimb:
         progress: Report | None = None,
         resume: Path | None = None,
     ) -> Climbed:
-        """Climb until every record is reached or given up, or the budget is spent.
+        """Climb until every record is found or given up, or the budget is spent.
 
         Args:
-            query: the target; called with ``(m, *shape)`` float32, read-only and valid during the call, once a step and copy.
-            shape: of one record.
-            seed: of every random number.
-            stop: looked at before each step. Where it is set, the state is saved at `resume` and Interrupted raised.
-            progress: told of every step.
-            resume: an ``.npz`` with the state of climbs that were stopped: continued from if it exists (to the very result of an
-                undisturbed run; `budget` may be another), and written again at a stop and at the end.
+            query: the target; called once per step and copy with ``(m, *shape)`` float32, which is read-only and valid during the call.
+            shape: shape of one record.
+            seed: seed of all random numbers.
+            stop: checked before each step; if it is set, the state is saved to `resume` and Interrupted is raised.
+            progress: called after every step.
+            resume: an ``.npz`` with the state of climbs that were stopped. If it exists, the climbs continue from it (with the same result
+                as an uninterrupted run; `budget` may differ); it is written at a stop and at the end.
 
         Raises:
-            UserError: the shape does not fit the kind; the target publishes labels only or what are no probabilities of these classes;
-                the file at `resume` is of other climbs.
+            UserError: the shape does not suit the kind; the target publishes labels only, or output that is not probabilities of these
+                classes; the file `resume` is not the state of these climbs.
             Interrupted: see `stop`.
         """
         config = self.config
@@ -263,8 +268,8 @@ class HillClimb:
     def _moves(self, shape: tuple[int, ...]) -> Moves:
         config, d = self.config, int(np.prod(shape))
         if d < 1 or (config.kind == "image" and len(shape) != 3):
-            wanted = "(height, width, channels)" if config.kind == "image" else "at least one feature"
-            raise UserError(f"kind={config.kind}: records have shape {shape}; allowed: {wanted}")
+            allowed = "(height, width, channels)" if config.kind == "image" else "at least one feature"
+            raise UserError(f"kind={config.kind}: records have shape {shape}; allowed: {allowed}")
         if config.gridded:
             grids = grids_for(min(shape[:2]))
             moves: Moves = GridMoves(shape, grids=grids, low=config.low, high=config.high, background=config.background)
@@ -272,7 +277,7 @@ class HillClimb:
             moves = FeatureMoves(d, binary=config.kind == "binary", low=config.low, high=config.high, ones=config.ones)
         if config.k_min > moves.size(0):
             raise UserError(
-                f"k_min={config.k_min}: there are {moves.size(0)} features to change; allowed: 1 to {moves.size(0)}"
+                f"k_min={config.k_min}: there are only {moves.size(0)} features to change; allowed: 1 to {moves.size(0)}"
             )
         return moves
 
@@ -288,25 +293,25 @@ class HillClimb:
     def _result(self, results: ClimbResults, queries: int, shape: tuple[int, ...]) -> Climbed:
         config = self.config
         label = np.arange(config.records) % config.classes
-        asked, reached, given_up = (
+        wanted, reached, given_up = (
             np.bincount(label[mask], minlength=config.classes) for mask in (slice(None), results.done, results.gave_up)
         )
         counts = []
         for c in range(config.classes):
-            why = []
+            reasons = []
             if given_up[c]:
-                why.append(f"{results.failed[c]} climbs ended after {config.iter_max} proposals (iter_max)")
-            if asked[c] > reached[c] + given_up[c]:
-                why.append(f"the budget of {config.budget} queries was spent")
+                reasons.append(f"{results.failed[c]} climbs ended after {config.iter_max} proposals (iter_max)")
+            if wanted[c] > reached[c] + given_up[c]:
+                reasons.append(f"the budget of {config.budget} queries was spent")
             counts.append(
                 ClassCount(
                     label=c,
-                    asked=int(asked[c]),
+                    asked=int(wanted[c]),
                     reached=int(reached[c]),
                     failed=int(results.failed[c]),
                     queries=int(results.queries[c]),
                     best_confidence=float(results.best[c]),
-                    reason="; ".join(why),
+                    reason="; ".join(reasons),
                 )
             )
         done = np.flatnonzero(results.done)

@@ -1,13 +1,14 @@
-"""How a climb starts and what it may change: features of a table, pixels, or a coarse grid laid over an image.
+"""The start of a climb and its moves: features of a table, pixels, or the nodes of a coarse grid over an image.
 
-`features` moves k features at once, as published. `grid` moves k nodes of a grid of `level` x `level` nodes, spread over the image by
-bilinear interpolation: a low-frequency basis, refined as the climb goes on. A climb over pixels finds noise that the target takes for
-a class, since each pixel by itself tells next to nothing; over a coarse grid there is no such noise to find.
+`FeatureMoves` changes k features at a time, as published. `GridMoves` changes k nodes of a coarse grid, which are spread over the image by
+bilinear interpolation: a low-frequency basis that is refined during the climb. A climb over pixels finds noise that the target takes for a
+class, since a single pixel carries hardly any information; on a coarse grid there is no such noise to find.
 
-`Smoothing` goes further: it has the target judge a record by several copies of itself, noisy, shifted, each with a window hidden. What
-noise can undo then earns nothing, and what is left to climb is what the class looks like (randomized smoothing, Cohen, Rosenfeld & Kolter
-2019, section 3; that gradients of smoothed models look like classes is Kaur, Cohen & Lipton 2019). The windows ask for more than the one
-stroke by which a class is told (cutout, DeVries & Taylor 2017, turned on the attack). Each copy is a query and is counted as one.
+`Smoothing` goes further: the target is queried with several copies of a record that are noisy and shifted, each with a hidden window.
+Changes that noise undoes then gain nothing, and the climb is left with the features that a class really has (randomized smoothing, Cohen,
+Rosenfeld & Kolter 2019, section 3; Kaur, Cohen & Lipton 2019 show that gradients of smoothed models look like classes). Because of the
+windows, the one stroke by which a class is recognized is not enough (cutout, DeVries & Taylor 2017, applied to the attack). Each copy is
+counted as a query.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from memberscope.synthesis.draws import Draws, Index
 
 Inputs = NDArray[np.float32]
 Undo = Callable[[NDArray[np.bool_]], None]
-"""Takes a mask (n,) of records whose proposal was rejected, and puts back what they were."""
+"""Takes a mask (n,) of records whose proposals were rejected, and restores these records."""
 
-STEP = 0.5  # deviation of a grid move, of the range of a pixel
-SHARE = 0.25  # of a grid's nodes move at first
+STEP = 0.5  # standard deviation of a move on the grid, as a share of the range of a pixel
+SHARE = 0.25  # share of a grid's nodes that are moved at a time at first
 
 
 class Moves(Protocol):
-    """A kind of feature. `levels` is how often the climb is refined; `size(level)` how many features it moves among there."""
+    """The moves on one kind of feature. `levels` is the number of levels of refinement; `size(level)` is the number of features there."""
 
     levels: int
 
     def size(self, level: int) -> int:
-        """How many features there are to move at `level`."""
+        """The number of features at `level`."""
         ...
 
     def begin(self, x: Inputs, draws: Draws, rows: Index) -> None:
@@ -49,33 +50,33 @@ class Moves(Protocol):
 
 
 def groups(rows: Index, k: Index, level: Index | None = None) -> list[tuple[Index, int, int]]:
-    """`rows` split by k and level, both (n,) over all climbs: (rows, k, level) each."""
+    """`rows` grouped by k and level, both (n,) over all climbs; each group is (rows, k, level)."""
     base = int(k[rows].max(initial=0)) + 1
     key = k[rows] if level is None else k[rows] + base * level[rows]
     return [(rows[key == value], int(value % base), int(value // base)) for value in np.flatnonzero(np.bincount(key))]
 
 
 class FeatureMoves:
-    """Single features of d: bits are flipped, real numbers drawn anew in [low, high] (Shokri et al. 2017, section V-C)."""
+    """Moves of single features out of d: bits are flipped, real numbers drawn anew in [low, high] (Shokri et al. 2017, section V-C)."""
 
     levels = 1
 
     def __init__(self, d: int, *, binary: bool, low: float, high: float, ones: float = 0.5) -> None:
-        """`ones` is the share of ones that a random binary record has; one half is a coin flip a bit, as published."""
+        """`ones` is the share of ones in a random binary record; one half is a coin flip for each bit, as published."""
         self._d, self._binary, self._ones = d, binary, ones
         self._low, self._span = np.float32(low), np.float32(high - low)
 
     def size(self, level: int) -> int:
-        """d."""
+        """The number of features, d."""
         return self._d
 
     def begin(self, x: Inputs, draws: Draws, rows: Index) -> None:
-        """Coin flips, or uniform numbers."""
+        """Start from coin flips, or uniform numbers."""
         u = draws.uniform(rows, self._d)
         x[rows] = (u < self._ones) if self._binary else self._low + self._span * u
 
     def propose(self, x: Inputs, draws: Draws, rows: Index, k: Index, level: Index) -> Undo:
-        """Flip, or redraw, k different features."""
+        """Flip k different features, or draw them anew."""
         flat = x.reshape(-1)
         done: list[tuple[Index, Index, Inputs]] = []
         for group, count, _ in groups(rows, k):
@@ -94,32 +95,31 @@ class FeatureMoves:
 
 
 def spread(level: int, side: int) -> Inputs:
-    """(side, level): how much of each of `level` nodes reaches each of `side` pixels, bilinear between the nodes' centres."""
+    """The weight of each of `level` nodes at each of `side` pixels, (side, level): linear between the centres of the nodes."""
     position = np.clip((np.arange(side) + 0.5) * level / side - 0.5, 0, level - 1)
     weight: Inputs = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(level))).astype(np.float32)
     return weight
 
 
 class GridMoves:
-    """Nodes of coarse grids over images (height, width, channels), each move a normal step at k nodes of the current grid.
+    """Moves of the nodes of coarse grids over images (height, width, channels): normal steps at k nodes of the current grid.
 
-    A climb starts from a plain `background`: noise on which it would start otherwise stays in the image, for nothing ever asks it to
-    leave.
+    A climb starts from a plain `background`: if it started from noise, the noise would stay in the image, as nothing removes it.
     """
 
     def __init__(self, shape: tuple[int, ...], *, grids: tuple[int, ...], low: float, high: float, background: float) -> None:
-        """`grids`: nodes a side, coarse to fine."""
+        """`grids` are the numbers of nodes per side, from coarse to fine."""
         self._shape, self._grids, self.levels = shape, grids, len(grids)
         self._low, self._high, self._background = np.float32(low), np.float32(high), np.float32(background)
         self._rows = [spread(grid, shape[0]) for grid in grids]
         self._columns = [spread(grid, shape[1]).T.copy() for grid in grids]
 
     def size(self, level: int) -> int:
-        """Nodes of the grid at `level`, of all channels."""
+        """The number of nodes of the grid at `level`, in all channels."""
         return self._grids[level] ** 2 * self._shape[2]
 
     def begin(self, x: Inputs, draws: Draws, rows: Index) -> None:
-        """The background."""
+        """Start from the background."""
         x[rows] = self._background
 
     def propose(self, x: Inputs, draws: Draws, rows: Index, k: Index, level: Index) -> Undo:
@@ -143,18 +143,18 @@ class GridMoves:
 
 
 def grids_for(side: int) -> tuple[int, ...]:
-    """Nodes a side, coarse to fine: 4, 8, ... up to a quarter of the image's side, and at least one grid."""
+    """Numbers of nodes per side, from coarse to fine: 4, 8, ... up to a quarter of the image's side, the last twice; at least one grid."""
     grids = tuple(2**power for power in range(2, max(3, int(math.log2(max(side, 4) / 4)) + 1)))
     grids = tuple(grid for grid in grids if grid <= side) or (side,)
     return (*grids, grids[-1])
 
 
 class Smoothing:
-    """Copies of images by which the target judges each: the first as it is, the others shifted, with a window of half the image's sides
-    painted in the background's colour, under normal noise.
+    """Copies of images with which the target is queried: the first is unchanged; the others are shifted, have a window of half the image's
+    sides filled with the background, and get normal noise.
 
-    The noise of every other copy is white, that of the rest as coarse as the `coarse` x `coarse` grid. Noise, shifts and windows are drawn
-    once, from the seed: every proposal faces the same ones, or a lucky draw would be kept for good.
+    The noise of every other copy is white, and that of the rest is as coarse as the `coarse` x `coarse` grid. Noise, shifts and windows are
+    drawn once from the seed, so that they are the same for every proposal: otherwise a proposal with a lucky draw would be kept for good.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class Smoothing:
         background: float,
         seed: int,
     ) -> None:
-        """`noise` is the deviation, of the range of a pixel; `shift` the largest shift in pixels each way."""
+        """`noise` is its standard deviation as a share of a pixel's range; `shift` is the largest shift in pixels, in each direction."""
         rng = seeds.stream(seed, "synthesis", "smoothing")
         self._shape, self.copies, self._low, self._high = shape, copies, np.float32(low), np.float32(high)
         self._shifts = rng.integers(-shift, shift + 1, size=(copies, 2))

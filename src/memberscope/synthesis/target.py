@@ -1,4 +1,4 @@
-"""What a target published, checked, and what a climb reads of it."""
+"""The target as climbs query it, with checks of what it publishes."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from memberscope.synthesis.draws import Index
 from memberscope.synthesis.moves import Inputs, Smoothing
 
 Query = Callable[[Inputs], Array]
-"""From records (m, ...) float32 to published probabilities (m, classes): full, rounded, or all but the top ones 0."""
+"""Records (m, ...) float32 -> published probabilities (m, classes): full, rounded, or with all but the largest set to 0."""
 
-ENOUGH = 32  # answers that are all of zeros and ones: labels, then, and no confidences
-FLOOR = 1e-12
+ENOUGH = 32  # if this many outputs consist of zeros and ones only, the target publishes labels
+FLOOR = 1e-12  # lower limit of a confidence before its logarithm is taken
 
 
 class Target:
-    """Asks `query` for records of `shape`, several copies of each where `smoothing` makes them."""
+    """Calls `query` with records of `shape`, or with several copies of each if there is a `smoothing`."""
 
     def __init__(
         self, query: Query, *, classes: int, shape: tuple[int, ...], smoothing: Smoothing | None, ink: float, background: float
     ) -> None:
-        """`ink` is in nats for a mean distance of 1 from `background`."""
+        """`ink` is the penalty in nats for a mean distance of 1 from `background`."""
         self._query, self._classes, self._shape, self._smoothing = query, classes, shape, smoothing
         self._ink, self._background = ink, np.float32(background)
-        self._answers, self._bare = 0, True
+        self._outputs_checked, self._only_labels = 0, True
 
     def __call__(self, x: Inputs, label: Index) -> tuple[Floats, Bools, Floats]:
-        """Confidence in `label` (n,), whether no class has more, and what the climb compares, for the records `x` (n, d)."""
+        """For records `x` (n, d): confidence in `label` (n,), whether no class has more, and the climb's objective, (n,) each."""
         images = x.reshape(len(x), *self._shape)
         images.flags.writeable = False
         if self._smoothing is None:
@@ -56,16 +56,18 @@ class Target:
                 "query: the target publishes labels only; the climb needs confidences (probabilities of every class)"
             )
         if y.shape != (len(images), self._classes):
-            raise UserError(f"query: answers of shape {y.shape}; allowed: probabilities ({len(images)}, {self._classes})")
+            raise UserError(
+                f"query: output of shape {y.shape}; allowed: probabilities of shape ({len(images)}, {self._classes})"
+            )
         if not np.issubdtype(y.dtype, np.floating):
             if not np.isin(y, (0, 1)).all():
-                raise UserError(f"query: answers of type {y.dtype}; allowed: probabilities")
+                raise UserError(f"query: output of type {y.dtype}; allowed: probabilities")
             y = y.astype(np.float64)
         check_finite("query", y)
         check_probs("query", y, released=True)
-        if self._bare and self._answers < ENOUGH:
-            self._answers += len(y)
-            self._bare = bool(((y == 0) | (y == 1)).all())
-            if self._bare and self._answers >= ENOUGH:
-                raise UserError("query: the target publishes labels only (every answer is 0 or 1); the climb needs confidences")
+        if self._only_labels and self._outputs_checked < ENOUGH:
+            self._outputs_checked += len(y)
+            self._only_labels = bool(((y == 0) | (y == 1)).all())
+            if self._only_labels and self._outputs_checked >= ENOUGH:
+                raise UserError("query: the target publishes labels only (every output is 0 or 1); the climb needs confidences")
         return y

@@ -1,8 +1,8 @@
-"""What shadow data is worth to the attack: a threshold fixed on shadows, used on the target, and how far towards real data that goes.
+"""The usefulness of shadow data for the attack: decisions on the target by a threshold fixed on shadows, on a scale from junk to real data.
 
-AUC cannot tell. Shadows do not rank the target's records, they say where to draw the line: on Location-30 an AUC of 0.915 came from
-shadows that were trained on junk, and 0.916 from shadows on real data. So the figures here are of decisions: the balanced accuracy on
-the target at the shadows' threshold, and the false positive rate there beside the one that was promised.
+AUC does not measure it. Shadows do not rank the target's records, but only give the threshold: on Location-30 the AUC was 0.915 with
+shadows trained on junk and 0.916 with shadows trained on real data. The metrics here are therefore of decisions: the balanced accuracy on
+the target at the shadows' threshold, and the false positive rate there compared with the one that was promised.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ PROMISES = (0.1, 0.01)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Promise:
-    """A false positive rate that shadows promised, and what came of it on the target.
+class TransferredRate:
+    """A false positive rate that was promised on the shadows, and the rates that were realized on the target.
 
     Attributes:
-        promised: the rate that the threshold was to keep on the shadows, at most.
-        threshold: a record is called a member from here up; infinite where no threshold keeps the promise but calling nobody.
-        on_shadows: the rate there.
+        promised: the largest rate that the threshold may have on the shadows.
+        threshold: records with at least this score are classified as members; infinite if every finite threshold breaks the promise.
+        on_shadows: the rate on the shadows.
         fpr, tpr: the rates on the target.
     """
 
@@ -43,21 +43,21 @@ class Promise:
 
 @dataclass(frozen=True, kw_only=True)
 class Decided:
-    """One fleet's figures.
+    """The metrics of one fleet.
 
     Attributes:
-        threshold: of the greatest balanced accuracy on the shadows (the highest of equally good ones).
-        on_shadows: the balanced accuracy there: picked on the same records, so biased upward.
-        balanced_accuracy: on the target at that threshold, with its interval over the target's records: of this fleet alone.
-        fpr: of the target's non-members at that threshold.
-        promises: thresholds for stated false positive rates, and what they realise.
+        threshold: the threshold with the largest balanced accuracy on the shadows (the highest one if there are ties).
+        on_shadows: the balanced accuracy on the shadows; biased upward, as the threshold is chosen on the same records.
+        balanced_accuracy: on the target at that threshold, with its interval over the target's records, for this fleet alone.
+        fpr: false positive rate on the target at that threshold.
+        promises: thresholds for promised false positive rates, and the rates that they realize.
     """
 
     threshold: float
     on_shadows: float
     balanced_accuracy: Estimate
     fpr: float
-    promises: tuple[Promise, ...]
+    promises: tuple[TransferredRate, ...]
 
     def to_dict(self) -> dict[str, float]:
         """Plain names and numbers: ``balanced_accuracy``, ``fpr``, ``fpr_at_promise_0_1``, ``tpr_at_promise_0_1`` ..."""
@@ -77,30 +77,32 @@ def decide_by_shadows(
     promises: Sequence[float] = PROMISES,
     confidence: float = 0.95,
 ) -> Decided:
-    """Fix thresholds on shadow records, pooled over the fleet, and use them on the target's.
+    """Fix thresholds on shadow records, pooled over the fleet, and apply them to the target's records.
 
     Args:
         shadow_scores, shadow_member: (m,) scores, higher = more likely a member, and membership in the shadow that gave the score.
-        target_scores, target_member: (n,) of the target, on the same scale.
-        promises: false positive rates to promise: the threshold of the largest rate on the shadows that does not exceed it.
-        confidence: of the interval.
+        target_scores, target_member: (n,) scores and membership of the target's records, on the same scale.
+        promises: false positive rates to promise; the threshold has the largest rate on the shadows that does not exceed the promise.
+        confidence: confidence level of the interval.
 
     Raises:
         ValueError: scores that are not finite, a side without records, a promise outside (0, 1).
     """
     shadows, target = rank(shadow_scores, shadow_member), rank(target_scores, target_member)
-    gain = shadows.true_pos * shadows.n_nonmember - shadows.false_pos * shadows.n_member  # whole numbers: ties are ties
+    gain = (
+        shadows.true_pos * shadows.n_nonmember - shadows.false_pos * shadows.n_member
+    )  # in whole numbers, so that ties are exact
     thresholds = np.r_[math.inf, shadows.thresholds]
     best = int(np.argmax(gain))
     at_best = decide(target, float(thresholds[best]))
     kept = []
     for promised in promises:
         check_fraction("promises", promised)
-        # a whole number of false positives: 0.1 * 30 is above 3 in floating point, and 3 of 30 keep the promise
+        # A whole number of false positives: 0.1 * 30 is above 3 in floating point, and 3 of 30 keep the promise.
         at = int(np.searchsorted(shadows.false_pos, math.floor(promised * shadows.n_nonmember + 1e-9), side="right")) - 1
         used = decide(target, float(thresholds[at]))
         kept.append(
-            Promise(
+            TransferredRate(
                 promised=float(promised),
                 threshold=float(thresholds[at]),
                 on_shadows=int(shadows.false_pos[at]) / shadows.n_nonmember,
@@ -119,16 +121,16 @@ def decide_by_shadows(
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """(synthetic - junk) / (real - junk), means over fleets: 0 is worth no more than junk, 1 as much as real data.
+    """(synthetic - junk) / (real - junk) of means over fleets: at 0 a set is worth no more than junk, at 1 as much as real data.
 
     Attributes:
-        value: the ratio of the means; None where `status` is ``undefined``.
-        ci_low, ci_high: its interval over fleets; None where there is none.
-        status: ``ok``; ``undefined`` where real data is not shown to beat junk, so that there is no scale to measure on; ``not assessed``
-            with fewer than five fleets.
-        reason: why it is not ``ok``.
-        n_fleets: fleets.
-        gain: the mean of synthetic - junk with its interval: above 0, the synthetic set beats junk, whatever the ratio.
+        value: the ratio of the means; None unless `status` is ``ok``.
+        ci_low, ci_high: its interval over fleets; None unless `status` is ``ok``.
+        status: ``ok``; ``undefined`` if real data is not shown to be better than junk, so that there is no scale; ``not assessed`` with
+            fewer than five fleets.
+        reason: why `status` is not ``ok``.
+        n_fleets: number of fleets.
+        gain: the mean of synthetic - junk with its interval; above 0, the synthetic set is better than junk, whatever the ratio.
         scale: the mean of real - junk with its interval.
     """
 
@@ -147,22 +149,22 @@ class Transfer:
 
 
 def transfer(synthetic: ArrayLike, junk: ArrayLike, real: ArrayLike, *, confidence: float = 0.95) -> Transfer:
-    """How far towards real data a synthetic set takes a figure (balanced accuracy, say) that junk starts from.
+    """The position of a synthetic set's metric, such as balanced accuracy, on the scale from junk (0) to real data (1).
 
-    The three are paired by fleet: the same target, split and seeds, other shadow data. Interval: Fieller 1954 for the ratio of two
-    correlated means, with Student's t over fleets. It inverts the t test of ``mean(synthetic - junk - r (real - junk)) = 0``, so it is
-    exact where differences are normal; a bootstrap over five fleets has too few of them to draw from. Where the interval of
-    the denominator includes 0, Fieller's set is unbounded, and the transfer undefined. Simulated, 20,000 times at each of 24 settings
-    (5 or 10 fleets, real - junk 1.5 to 20 deviations of one fleet's figure, ratio 0, 0.5 or 1): where it was defined (always from 6
-    deviations on; in 44% of cases at 1.5 with five fleets) it covered 0.944 to 0.954 with normal figures, 0.948 to 0.968 with
-    exponential ones.
+    The three are paired by fleet: they share target, split and seeds, and differ in the shadow data. The interval is that of Fieller 1954
+    for the ratio of two correlated means, with Student's t over fleets. It inverts the t test of
+    ``mean(synthetic - junk - r (real - junk)) = 0``, so it is exact for normal differences; five fleets are too few for a bootstrap. If the
+    interval of the denominator includes 0, Fieller's set is unbounded, and the transfer is undefined. In simulations, 20,000 for each of 24
+    settings (5 or 10 fleets; real - junk 1.5 to 20 standard deviations of one fleet's value; ratio 0, 0.5 or 1), the coverage where the
+    transfer was defined (always from 6 deviations on; in 44% of cases at 1.5 with five fleets) was 0.944 to 0.954 with normal values and
+    0.948 to 0.968 with exponential ones.
 
     Args:
-        synthetic, junk, real: (fleets,) the figure with each shadow data.
-        confidence: of all intervals.
+        synthetic, junk, real: (fleets,) values of the metric with each kind of shadow data.
+        confidence: confidence level of all intervals.
 
     Raises:
-        ValueError: shapes that differ, no fleet, figures that are not finite.
+        ValueError: shapes that differ, no fleet, values that are not finite.
     """
     check_fraction("confidence", confidence)
     s, j, r = (np.asarray(values, dtype=np.float64) for values in (synthetic, junk, real))
@@ -184,9 +186,9 @@ def transfer(synthetic: ArrayLike, junk: ArrayLike, real: ArrayLike, *, confiden
     if scale.ci_low is None or scale.ci_high is None or scale.ci_low <= 0.0:
         return without(
             "undefined",
-            f"real data is not shown to beat junk: real - junk {scale.value:.4f}, {scale.ci_low:.4f} to {scale.ci_high:.4f}",
+            f"real data is not shown to be better than junk: real - junk {scale.value:.4f}, {scale.ci_low:.4f} to {scale.ci_high:.4f}",
         )
-    # Fieller: the r with (mean a - r mean b)^2 <= t^2 (var a - 2 r cov + r^2 var b) / n, a quadratic that opens upward here
+    # Fieller's set: all r with (mean a - r mean b)^2 <= t^2 (var a - 2 r cov + r^2 var b) / n, a quadratic that opens upward here
     covariance = np.cov(a, b) * t**2 / n
     mean_a, mean_b = float(a.mean()), float(b.mean())
     lead = mean_b**2 - covariance[1, 1]

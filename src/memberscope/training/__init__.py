@@ -1,1 +1,1 @@
-"""Training: one model (`fit`), many (`fleet`)."""
+"""Training: the interface between studies and frameworks, the built-in trainer, and the execution of training jobs."""

@@ -1,12 +1,12 @@
-"""What DP-SGD promises: epsilon for the sampling that was really used, and the noise that a target epsilon needs. No TensorFlow.
+"""The guarantee of DP-SGD: epsilon for the sampling that is actually used, and the noise that a target epsilon needs. No TensorFlow.
 
-One step is the Poisson-sampled Gaussian mechanism: each member is in the batch with probability q by its own coin, each one's
-gradient has norm at most C, and noise of standard deviation `noise_multiplier` * C is added once to their sum. Epsilon is for
-data sets that differ by one record added or removed, and composes over the steps by dp_accounting's privacy loss distributions
-(Koskela et al. 2020; Doroshenko et al. 2022, "connect the dots": an upper bound), or by its Renyi accountant (Mironov et al.
-2019), which is quicker, looser, and what older papers report.
+One step is the Poisson-sampled Gaussian mechanism: each member is in the batch with probability q by a coin of its own, each member's
+gradient is clipped to norm C, and noise of standard deviation `noise_multiplier` * C is added once to their sum. Epsilon is for data sets
+that differ by one record added or removed. It is composed over the steps by dp_accounting's privacy loss distributions (Koskela et al.
+2020; Doroshenko et al. 2022, "connect the dots": an upper bound), or by its Renyi accountant (Mironov et al. 2019), which is faster and
+looser, and which older papers report.
 
-That numbers come from a pseudorandom stream in float32, not from a secure sampler of reals, is outside of every figure here.
+No value here accounts for the fact that the noise comes from a pseudorandom stream in float32, not from a secure sampler of reals.
 """
 
 from __future__ import annotations
@@ -20,22 +20,21 @@ from memberscope.installed import require
 
 Accountant = Literal["pld", "rdp"]
 
-# Privacy losses are rounded (upward) to a grid: a tenth of one step's q / noise, but no coarser and no finer than these.
-# dp_accounting's fixed 1e-4 takes ten times as long where steps lose much, for an epsilon lower by under 0.5%, and is far too
-# coarse where they lose little.
+# Privacy losses are rounded up to a grid of a tenth of one step's q / noise, within these limits. dp_accounting's fixed 1e-4 takes ten
+# times as long if each step loses much, for an epsilon that is lower by less than 0.5%, and is far too coarse if each loses little.
 GRID_SHARE, COARSEST_NATS, FINEST_NATS = 0.1, 1e-3, 1e-7
-LEAST_NOISE, MOST_NOISE = 0.1, 1e3  # between which noise for a target is sought
-NOISE_TOLERANCE = 2e-3  # relative; what is returned meets the target
-RENYI_EXCESS = 0.8  # where the tighter accountant's noise is looked for first, in units of the Renyi accountant's
+LEAST_NOISE, MOST_NOISE = 0.1, 1e3  # range of the search for the noise of a target epsilon
+NOISE_TOLERANCE = 2e-3  # relative; the noise that is returned meets the target
+RENYI_EXCESS = 0.8  # lower end of the first search for the tighter accountant's noise, in units of the Renyi accountant's
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrivacyPlan:
-    """What a DP-SGD training will have spent, known before its first step because it depends on no record.
+    """The privacy that a DP-SGD training will have spent, known before its first step because it depends on no record.
 
     Attributes:
         members: records that may be sampled.
-        batch_size: the expected batch.
+        batch_size: expected size of a batch.
         steps_per_epoch: ``ceil(members / batch_size)``.
         noise_multiplier: standard deviation of the noise in units of the clip norm.
         delta: of (epsilon, delta)-privacy.
@@ -51,22 +50,22 @@ class PrivacyPlan:
 
     @property
     def sampling_probability(self) -> float:
-        """With which each member is in a batch."""
+        """The probability with which each member is in a batch."""
         return self.batch_size / self.members
 
     @property
     def steps(self) -> int:
-        """In all."""
+        """The total number of steps."""
         return self.steps_per_epoch * len(self.epsilons)
 
     @property
     def epsilon(self) -> float:
-        """Spent at the end."""
+        """Epsilon at the end of the training."""
         return self.epsilons[-1]
 
 
 def default_delta(members: int) -> float:
-    """n^-1.1, a little below one record's share (at most one half, for a data set of one)."""
+    """members^-1.1, a little less than one record's share 1 / members; 1/2 for a single member."""
     return min(0.5, math.pow(members, -1.1))
 
 
@@ -80,15 +79,15 @@ def plan_privacy(
     delta: float | None = None,
     accountant: Accountant = "pld",
 ) -> PrivacyPlan:
-    """Check what was asked for, and account for every epoch of it.
+    """Check the settings of a DP-SGD training, and compute epsilon after every epoch.
 
     Args:
         members: records to train on.
         epochs: expected visits of each member, at least 1.
-        batch_size: expected records a step.
-        noise_multiplier: at least 0 (0: no noise, epsilon inf); or
-        target_epsilon: to be met, from below, at the end of the last epoch. Exactly one of the two.
-        delta: `default_delta` unless set.
+        batch_size: expected records per step.
+        noise_multiplier: at least 0; with 0 there is no noise, and epsilon is inf. Give either this or `target_epsilon`.
+        target_epsilon: the largest epsilon allowed at the end of the last epoch.
+        delta: delta of the guarantee; None: `default_delta`.
         accountant: ``"pld"`` or ``"rdp"``.
 
     Raises:
@@ -98,13 +97,13 @@ def plan_privacy(
     if batch_size < 1 or batch_size > members:
         raise UserError(f"batch_size={batch_size}: there are {members} members; allowed: 1 to {members}")
     if epochs < 1:
-        raise UserError(f"epochs={epochs}: allowed is 1 or more")
+        raise UserError(f"epochs={epochs}: out of range; allowed: 1 or more")
     delta = default_delta(members) if delta is None else delta
     if not 0 < delta < 1:
-        raise UserError(f"delta={delta:g}: allowed is between 0 and 1, and well below 1/{members}")
+        raise UserError(f"delta={delta:g}: out of range; allowed: above 0 and below 1, and better well below 1/{members}")
     if (noise_multiplier is None) == (target_epsilon is None):
         given = "both given" if target_epsilon is not None else "neither given"
-        raise UserError(f"noise_multiplier, target_epsilon: {given}; allowed is exactly one of them")
+        raise UserError(f"noise_multiplier, target_epsilon: {given}; allowed: exactly one of them")
     steps_per_epoch = -(-members // batch_size)
     q = batch_size / members
     if noise_multiplier is None:
@@ -112,7 +111,7 @@ def plan_privacy(
             target_epsilon or 0.0, sampling_probability=q, steps=steps_per_epoch * epochs, delta=delta, accountant=accountant
         )
     if not (0 <= noise_multiplier < math.inf):
-        raise UserError(f"noise_multiplier={noise_multiplier:g}: allowed is 0 or more")
+        raise UserError(f"noise_multiplier={noise_multiplier:g}: out of range; allowed: 0 or more")
     epsilons = epsilon_by_epoch(
         noise_multiplier,
         sampling_probability=q,
@@ -155,7 +154,7 @@ def epsilon_by_epoch(
 def epsilon(
     noise_multiplier: float, *, sampling_probability: float, steps: int, delta: float, accountant: Accountant = "pld"
 ) -> float:
-    """Epsilon at `delta` after so many steps."""
+    """Epsilon at `delta` after `steps` steps."""
     return epsilon_by_epoch(
         noise_multiplier,
         sampling_probability=sampling_probability,
@@ -169,12 +168,13 @@ def epsilon(
 def noise_for_epsilon(
     target_epsilon: float, *, sampling_probability: float, steps: int, delta: float, accountant: Accountant = "pld"
 ) -> float:
-    """The least noise multiplier, to `NOISE_TOLERANCE` and never too small, whose epsilon is at most `target_epsilon`.
+    """The smallest noise multiplier whose epsilon is at most `target_epsilon`, rounded up by at most `NOISE_TOLERANCE`.
 
-    Bisection on its logarithm. The Renyi accountant, whose epsilon is the larger one, narrows the range first where it reaches the target.
+    It is found by bisection on its logarithm. If the Renyi accountant, whose epsilon is larger, reaches the target, it first narrows the
+    range.
 
     Raises:
-        UserError: not even `MOST_NOISE` reaches the target, or `LEAST_NOISE` is more than it needs.
+        UserError: not even `MOST_NOISE` reaches the target, or less than `LEAST_NOISE` is enough.
     """
 
     def spent(noise: float, by: Accountant) -> float:
@@ -190,12 +190,12 @@ def noise_for_epsilon(
     if not (target_epsilon > 0 and target_epsilon >= reached):
         raise UserError(
             f"target_epsilon={target_epsilon:g}: no noise reaches it in {steps} steps at delta {delta:.2g}; "
-            f"allowed is above 0, and at least {reached:.2g} (noise_multiplier {MOST_NOISE:g})"
+            f"allowed: above 0, and at least {reached:.2g} (noise_multiplier {MOST_NOISE:g})"
         )
     if spent(LEAST_NOISE, "rdp") <= target_epsilon:
         raise UserError(
-            f"target_epsilon={target_epsilon:g}: met by less noise than noise_multiplier {LEAST_NOISE:g}, which protects nobody; "
-            f"allowed is less than {spent(LEAST_NOISE, 'rdp'):.3g}"
+            f"target_epsilon={target_epsilon:g}: met by less noise than noise_multiplier {LEAST_NOISE:g}, which gives no real protection; "
+            f"allowed: less than {spent(LEAST_NOISE, 'rdp'):.3g}"
         )
     low, high = LEAST_NOISE, MOST_NOISE
     if spent(high, "rdp") <= target_epsilon:

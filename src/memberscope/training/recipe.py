@@ -1,4 +1,4 @@
-"""How a model is made, but for its records and its seed: what a fleet of shadow models has in common. Plain values, no TensorFlow."""
+"""The recipe of a model, which determines it up to its records and its seed; a fleet shares one recipe. Plain values, no TensorFlow."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """An architecture and a training configuration; Adam on cross-entropy, the loss averaged over each batch.
+    """An architecture and a training configuration: Adam on cross-entropy, with the loss averaged over each batch.
 
     Attributes:
         model, depth, width, widths, filters, activation: see `memberscope.models.build_model`.
         epochs: passes over the members.
-        batch_size: records a step; the last batch of an epoch may be smaller.
-        learning_rate: of Adam.
-        l2: penalty on the loss, `l2` times the sum of squared kernels (biases are free).
-        label_smoothing: share of each label spread evenly over all classes.
-        dropout: share of each dense hidden layer's outputs set to zero while training.
+        batch_size: records per step; the last batch of an epoch may be smaller.
+        learning_rate: learning rate of Adam.
+        l2: weight of the penalty on the loss, `l2` times the sum of squared kernels (biases are not penalized).
+        label_smoothing: share of each label that is spread evenly over all classes.
+        dropout: share of each dense hidden layer's outputs that is set to zero during training.
     """
 
     model: str = "conv"
@@ -45,19 +45,19 @@ class Recipe:
 
     @classmethod
     def of(cls, model: ModelConfig, train: TrainConfig) -> Self:
-        """The recipe that configurations ask for."""
+        """The recipe that configurations request."""
         return cls(
             model=model.model, depth=model.depth, width=model.width, widths=model.hidden, filters=model.filters,
             activation=model.activation, epochs=train.epochs, batch_size=train.batch_size, learning_rate=train.learning_rate,
         )  # fmt: skip
 
     def check(self, input_shape: Sequence[int]) -> None:
-        """Raise UserError for an architecture that the inputs cannot carry, or a share outside its range."""
+        """Raise UserError for an architecture that does not suit the inputs, or a share outside its range."""
         if self.l2 < 0:
             raise UserError(f"l2={self.l2:g}: negative; allowed: 0 or more")
         for name in ("label_smoothing", "dropout"):
             if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name):g}: no share; allowed: 0 up to, not including, 1")
+                raise UserError(f"{name}={getattr(self, name):g}: not a share; allowed: at least 0, below 1")
         check_model(self.model, depth=self.depth, input_shape=tuple(input_shape), widths=self.widths)
 
     def build(self, *, input_shape: Sequence[int], classes: int, seed: int) -> keras.Model:
@@ -69,16 +69,16 @@ class Recipe:
 
     @property
     def batched(self) -> bool:
-        """Whether models of this recipe train many at a time: all but convolutions, which gain nothing by it on a CPU, and dropout."""
+        """Whether models are trained many at a time: all but those with convolutions, which gain nothing by it on a CPU, or dropout."""
         return self.model in ("dense", "mlp") and not self.dropout
 
     def layer_sizes(self, *, input_shape: Sequence[int], classes: int) -> tuple[int, ...]:
-        """Features of a record, units of each hidden layer, classes: what a dense model's kernels join."""
+        """Sizes of the layers that a dense model's kernels connect: features of a record, units of each hidden layer, classes."""
         hidden = hidden_widths(self.model, depth=self.depth, width=self.width, widths=self.widths)
         return (math.prod(input_shape), *hidden, classes)
 
     def fields(self) -> dict[str, Any]:
-        """Names and values as they are."""
+        """Names and values, unchanged."""
         return {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
 
     def to_dict(self) -> dict[str, object]:

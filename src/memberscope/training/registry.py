@@ -1,14 +1,16 @@
-"""Every trainer by its name, the option ``trainer``: studies look up here what trains their models, and name no framework.
+"""Every trainer by its name, the option ``trainer``: studies look up their trainer here, so that they refer to no framework.
 
 Another package adds a trainer by an entry point of the group ``memberscope.trainers``, or by `register`: a callable that takes a
-`memberscope.training.recipe.Recipe`, the options of architecture and training, and gives a `memberscope.training.trainer.Trainer`. What it
-has no use for in the recipe it ignores, or refuses with a UserError. A framework is imported when the callable is called.
+`memberscope.training.recipe.Recipe`, the options of architecture and training, and returns a `memberscope.training.trainer.Trainer`. It may
+ignore options of the recipe that it does not support, or reject them with a UserError. A framework is imported only when the callable is
+called.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.errors import UserError, nearest
 from memberscope.plugins import Registry
 from memberscope.training.recipe import Recipe
@@ -25,9 +27,8 @@ def keras(recipe: Recipe) -> Trainer:
     return KerasTrainer(recipe=recipe)
 
 
-KERAS = "keras"
-TRAINERS: dict[str, Factory] = {KERAS: keras}
-"""Those that come with memberscope."""
+TRAINERS: dict[str, Factory] = {BUILT_IN_TRAINER: keras}
+"""The built-in trainers."""
 
 
 def _checked(name: str, thing: object, package: str) -> Factory:
@@ -49,12 +50,12 @@ def register(name: str, factory: Factory, *, package: str = "this process") -> F
 
 
 def unregister(name: str) -> None:
-    """Take back what `register` added."""
+    """Remove a trainer that `register` added."""
     _REGISTRY.unregister(name)
 
 
 def names() -> tuple[str, ...]:
-    """All trainers; loads no plug-in."""
+    """The names of all trainers; loads no plug-in."""
     return _REGISTRY.names()
 
 
@@ -62,7 +63,8 @@ def make(name: str, recipe: Recipe) -> Trainer:
     """The trainer of that name for a recipe.
 
     Raises:
-        UserError: an unknown name, with the nearest; a plug-in that cannot be loaded; or a recipe that the trainer refuses.
+        UserError: an unknown name (the message suggests the nearest); a plug-in that cannot be loaded; or a recipe that the trainer
+            rejects.
     """
     if name not in _REGISTRY:
         raise UserError(f"trainer={name}: unknown{nearest(name, names())}; allowed: {', '.join(names())}")

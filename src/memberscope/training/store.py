@@ -1,7 +1,8 @@
-"""A folder of finished models: each under the signature of all that decides its bytes, so that nothing changed is ever reused.
+"""A folder of finished models, each named by the signature of everything that determines its bytes, so that no outdated model is reused.
 
-A file is named by the SHA-256 of the facts (data, index set, recipe, seed, versions). A split, a label or a library that changed gives
-another name; a file that is cut short, damaged or foreign is found by the checksum inside it and computed again, with a warning.
+A file is named by the SHA-256 of the facts (data, index set, recipe, seed, versions), so a change of a split, a label or a library gives
+another name. A file that is truncated, damaged or foreign is detected by the checksum inside it, and its model is trained again, with a
+warning.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from memberscope.checks import Array
 from memberscope.errors import UserError
 from memberscope.npz import read_npz, write_npz
 
-FORMAT = 2  # of the files, and of the training code: raise it when either would give other bytes for the same facts
+FORMAT = 2  # version of files and training code; to be raised when a change of either gives other bytes for the same facts
 REUSE = ("auto", "force", "no")
 _SIGNATURE, _CHECKSUM = "signature", "checksum"
 
@@ -31,43 +32,36 @@ def signature(facts: Facts) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def versions() -> dict[str, object]:
-    """The versions that a trained model's bytes may depend on: TensorFlow, Keras, numpy, and our own format."""
-    from importlib.metadata import version
-
-    return {"format": FORMAT, **{f"version.{name}": version(name) for name in ("tensorflow", "keras", "numpy")}}
-
-
 def digest(array: Array) -> str:
-    """SHA-256 of one array: type, shape and content."""
+    """SHA-256 of an array's type, shape and content."""
     sha = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
     sha.update(np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()
 
 
 class Store:
-    """Arrays by signature in one folder, which is made when something is first written.
+    """Arrays by signature in one folder, which is created at the first write.
 
     Args:
-        folder: where.
-        reuse: ``"auto"``: what has the same signature is used. ``"no"``: nothing is. ``"force"``: the folder must have been made with the
-            same facts, else `plan` raises; what is missing of them is still computed.
+        folder: the folder.
+        reuse: ``"auto"``: finished models with the same signature are reused. ``"no"``: none are. ``"force"``: the folder must have been
+            written with the same facts, otherwise `plan` raises; missing models are still trained.
 
     Raises:
-        UserError: another word for `reuse`.
+        UserError: an unknown value of `reuse`.
     """
 
     def __init__(self, folder: str | Path, *, reuse: str = "auto") -> None:
-        """Touch nothing yet."""
+        """Check `reuse`; the folder is not touched yet."""
         if reuse not in REUSE:
             raise UserError(f"reuse={reuse}: unknown; allowed: {', '.join(REUSE)}")
         self.folder, self.reuse = Path(folder), reuse
 
     def plan(self, label: str, common: Facts, each: Sequence[Facts]) -> list[str]:
-        """Announce what is to be stored: writes ``LABEL.json`` for people, and for ``reuse="force"`` to compare with.
+        """Announce the models to be stored: writes ``LABEL.json``, for people and for the comparison of ``reuse="force"``.
 
         Args:
-            label: names the collection in this folder, such as ``shadows``.
+            label: name of the collection in this folder, such as ``shadows``.
             common: facts that all models share.
             each: facts of each model.
 
@@ -75,12 +69,14 @@ class Store:
             The signature of each model.
 
         Raises:
-            UserError: under ``force``, no such collection, or one with other facts: the line names the first few that differ; or the
-                folder cannot be written.
+            UserError: the folder was written in another format, unless ``reuse="no"``; with ``force``, there is no such collection, or it
+                has other facts (the message names the first few that differ); or the folder cannot be written.
         """
         found = {"common": dict(common), "models": [dict(facts) for facts in each]}
         wanted = json.loads(json.dumps(found))
         path = self.folder / f"{label}.json"
+        if self.reuse != "no":
+            self._check_format(path, wanted)
         if self.reuse == "force":
             self._compare(path, wanted)
         else:
@@ -96,13 +92,25 @@ class Store:
         except OSError as error:
             raise self._unwritable(error.strerror or str(error)) from None
 
+    def _check_format(self, path: Path, wanted: dict[str, Any]) -> None:
+        """Raise UserError if the folder's models are of another format, so that none of them could be used."""
+        try:
+            kept = json.loads(path.read_text())["common"]["format"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        if "format" in wanted["common"] and kept != wanted["common"]["format"]:
+            raise UserError(
+                f"store={self.folder}: {path.name} is of format {kept}, and this version has format {wanted['common']['format']}; "
+                "allowed: another folder, or reuse=no to train anew in this one"
+            )
+
     def _compare(self, path: Path, wanted: dict[str, Any]) -> None:
         try:
             there = json.loads(path.read_text())
             common, models = dict(there["common"]), [dict(facts) for facts in there["models"]]
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(
-                f"reuse=force: {path} is no record of finished models; allowed: a folder that such a run has written, or reuse=auto"
+                f"reuse=force: {path} is not a list of finished models; allowed: a folder that an earlier run has written, or reuse=auto"
             ) from None
         differ = _differences(common, wanted["common"])
         if len(models) < len(wanted["models"]):
@@ -112,35 +120,35 @@ class Store:
         if differ:
             more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
             raise UserError(
-                f"reuse=force: {self.folder} was made otherwise: {'; '.join(differ[:3])}{more}; "
-                "allowed: the same settings, or reuse=auto to train what differs"
+                f"reuse=force: {self.folder} was written with other settings: {'; '.join(differ[:3])}{more}; "
+                "allowed: the same settings, or reuse=auto to train the models that differ"
             )
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.npz"
 
     def load(self, name: str) -> dict[str, Array] | None:
-        """The arrays under a signature; None if there are none, or if the file is not what was written (with a warning)."""
+        """The arrays under a signature; None if there is no file, or (with a warning) if its content is not what was written."""
         path = self._path(name)
         if self.reuse == "no" or not path.exists():
             return None
         try:
             arrays = read_npz(path)
-            inside = arrays.pop(_SIGNATURE, np.array("")).item(), arrays.pop(_CHECKSUM, np.array("")).item()
+            stored = arrays.pop(_SIGNATURE, np.array("")).item(), arrays.pop(_CHECKSUM, np.array("")).item()
         except (UserError, ValueError) as error:
             fault = str(error)
         else:
-            if inside == (name, _checksum(arrays)):
+            if stored == (name, _checksum(arrays)):
                 return arrays
-            fault = "it belongs to something else" if inside[0] != name else "its content does not fit its checksum"
+            fault = "it belongs to another model" if stored[0] != name else "its content does not match its checksum"
         warnings.warn(f"{path} is not used and will be computed again: {fault}", stacklevel=3)
         return None
 
     def save(self, name: str, arrays: Mapping[str, Array]) -> None:
-        """Write arrays under a signature, whole or not at all.
+        """Write arrays under a signature, atomically.
 
         Raises:
-            UserError: the disk is full, or the folder cannot be written; what was stored before stays usable.
+            UserError: the disk is full, or the folder cannot be written; files stored before stay usable.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -153,7 +161,7 @@ class Store:
 
     def _unwritable(self, why: str) -> UserError:
         return UserError(
-            f"store={self.folder}: cannot be written ({why}); what was finished is kept and the next run continues from it; "
+            f"store={self.folder}: cannot be written ({why}); finished models are kept, and the next run continues from them; "
             "allowed: a folder with free space"
         )
 
@@ -163,7 +171,7 @@ def _checksum(arrays: Mapping[str, Array]) -> str:
 
 
 def _differences(old: Facts, new: Facts) -> list[str]:
-    """``["seed was 1, is 2"]``; long texts (digests) only as "other"."""
+    """Phrases such as ``seed was 1, is 2``; long values (digests) appear only as ``other NAME``."""
     lines: list[str] = []
     for name in sorted({*old, *new}):
         before, now = old.get(name), new.get(name)

@@ -1,7 +1,8 @@
-"""The seam between studies and frameworks: what trains models, whatever it is made of, and what studies may ask of it. Numpy only.
+"""The interface between studies and frameworks: what every trainer provides, and what studies may call. Needs only NumPy.
 
-A study knows a `Trainer`. It turns jobs, each an index set and a seed, into a `Fleet` of models that answer queries. What else a trainer
-can do, it names in its `capabilities`; what it cannot do becomes a skipped row with that reason, or is refused before anything trains.
+A study has a `Trainer`, which turns jobs, each an index set and a seed, into a `Fleet` of models that answer queries. A trainer lists what
+else it can do in its `capabilities`. An attack that needs more becomes a skipped row with that reason; an option that needs more is
+rejected before any training.
 """
 
 from __future__ import annotations
@@ -24,25 +25,25 @@ if TYPE_CHECKING:
 
 Outputs = NDArray[np.float32]
 CAPABILITIES = ("batched", "gradients", "epochs", "private", "adversarial", "distill", "save")
-"""What a trainer may offer beside training and answering queries:
+"""What a trainer may offer besides training and answering queries:
 
-- ``batched``: many models train in one program;
+- ``batched``: many models are trained in one program;
 - ``gradients``: `Fleet.gradient_norms`;
-- ``epochs``: `Trainer.begin`, a model that can be looked at after each epoch;
+- ``epochs``: `Trainer.begin`, a model that can be queried after each epoch;
 - ``private``, ``adversarial``: `Training.fit_private` and `Training.fit_adversarial`;
 - ``distill``: `Trainer.distill`;
-- ``save``: `Fleet.native`, the framework's own model, which a run can keep.
+- ``save``: `Fleet.native`, the framework's own model, which can be logged in a run.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataFacts:
-    """What a trainer may need to know of the data before it accepts them.
+    """Facts about the data that a trainer may check before it accepts them.
 
     Attributes:
-        shape: of a record.
-        classes: how many.
-        members: records of the smallest training set; None if that is not known yet.
+        shape: shape of a record.
+        classes: number of classes.
+        members: number of records in the smallest training set; None if it is not known yet.
     """
 
     shape: tuple[int, ...]
@@ -55,9 +56,9 @@ class TrainingJob:
     """One model to train.
 
     Attributes:
-        data: all records, labels final.
-        indices: (n_member,) which of them to train on.
-        seed: decides the initial weights, the order of the records, and whatever else is random.
+        data: all records, with final labels.
+        indices: (n_member,) positions of the records to train on.
+        seed: determines the initial weights, the order of the records and everything else that is random.
         params: the trainer's parameters for this job.
     """
 
@@ -89,11 +90,11 @@ class Execution:
     """How jobs are executed.
 
     Attributes:
-        store: where finished models are kept; None keeps nothing.
-        workers: processes on this machine; None: as many as cores, or threads where the trainer's framework leaves Python's lock.
-        scheduler: ``tcp://HOST:PORT`` of a Dask scheduler whose workers do it all; empty: this machine.
-        label: for the progress bar and the store's record.
-        stop: looked at between steps.
+        store: the store of finished models; None keeps nothing.
+        workers: processes on this machine; None: one per core, or threads if the trainer's framework releases the GIL.
+        scheduler: ``tcp://HOST:PORT`` of a Dask scheduler whose workers train all models; empty: this machine.
+        label: name in the progress bar and in the store.
+        stop: checked between steps.
     """
 
     store: Store | None = None
@@ -105,14 +106,14 @@ class Execution:
 
 @dataclass(frozen=True, kw_only=True)
 class PrivateSettings:
-    """DP-SGD, as `Training.fit_private` takes it; exactly one of `noise_multiplier` and `target_epsilon` is given.
+    """Settings of DP-SGD for `Training.fit_private`; exactly one of `noise_multiplier` and `target_epsilon` is given.
 
     Attributes:
-        clip_norm: that no record's gradient exceeds.
+        clip_norm: norm to which each record's gradient is clipped.
         noise_multiplier: standard deviation of the noise in units of `clip_norm`.
-        target_epsilon: what to find the noise for.
-        delta: n_member^-1.1 if None.
-        epochs, batch_size, learning_rate: those of the trainer if None.
+        target_epsilon: epsilon for which to find the noise.
+        delta: delta of the guarantee; None: n_member^-1.1.
+        epochs, batch_size, learning_rate: None: those of the trainer.
         clipping: ``auto``, ``fast`` or ``per_example``.
     """
 
@@ -135,16 +136,16 @@ class Fleet(Protocol):
 
     @property
     def reused(self) -> int:
-        """How many of them came from the store."""
+        """The number of models that came from the store."""
 
     @property
     def curves(self) -> Mapping[str, NDArray[np.float64]]:
-        """``loss`` and ``accuracy`` of the members seen during each epoch, (K, epochs) each; empty where the trainer does not say."""
+        """``loss`` and ``accuracy`` on the members during each epoch, (K, epochs) each; empty if the trainer does not record them."""
 
     def outputs(self, x: NDArray[Any], *, models: Sequence[int] | None = None) -> Outputs:
-        """Logits, or probabilities where that is all there is, (k, m, classes), by the models named, or by all.
+        """Logits, or probabilities if the trainer has no logits, (k, m, classes), of the given models or of all.
 
-        `x` is (m, ...) records as the data set stores them, such as uint8 images; see `LabeledData.scale`.
+        `x` are (m, ...) records as the data set stores them, such as uint8 images; see `LabeledData.scale`.
         """
 
     def gradient_norms(
@@ -155,56 +156,56 @@ class Fleet(Protocol):
         *,
         between_batches: Callable[[int], None] = lambda records: None,
     ) -> NDArray[np.float64]:
-        """Norms of each record's own gradient of the loss, by layer, (m, layers). Capability ``gradients``."""
+        """Norms of each record's gradient of the loss, by layer, (m, layers). Capability ``gradients``."""
 
     def native(self, model: int) -> Any:
         """The framework's own model. Capability ``save``."""
 
 
 class Training(Protocol):
-    """One model, about to be trained, that answers queries at any time. Capability ``epochs``."""
+    """One model in training, which answers queries at any time. Capability ``epochs``."""
 
     @property
     def parameters(self) -> int:
-        """How many trainable parameters it has."""
+        """The number of trainable parameters."""
 
     @property
     def summary(self) -> str:
-        """Its architecture as text."""
+        """The architecture as text."""
 
     @property
     def native(self) -> Any:
         """The framework's own model. Capability ``save``."""
 
     def outputs(self, index: Index) -> Outputs:
-        """Logits (m, classes) of records of the job's data, with the weights as they stand."""
+        """Logits (m, classes) of records of the job's data with the present weights."""
 
     def fit(self, *, after_epoch: Callable[[int], None], between_steps: Callable[[int], None]) -> None:
-        """Train it.
+        """Train the model.
 
         Args:
             after_epoch: called with 0 before training, then with each epoch's number once it is done.
-            between_steps: called with the number of steps just done; what it raises ends the training there.
+            between_steps: called with the number of steps just done; an exception from it ends the training.
         """
 
     def fit_private(
         self, settings: PrivateSettings, *, after_epoch: Callable[[int], None], between_steps: Callable[[int], None]
     ) -> PrivacyPlan:
-        """Train it with differential privacy for each member, and say what that promises. Capability ``private``."""
+        """Train the model with differential privacy for each member; returns the guarantee. Capability ``private``."""
 
     def fit_adversarial(
         self, reference: Index, *, strength: float, epochs: int, warm_up_steps: int, after_epoch: Callable[[int], None],
         between_steps: Callable[[int], None],
     ) -> None:  # fmt: skip
-        """Train it against an attack that learns alongside, from records that are no members. Capability ``adversarial``."""
+        """Train the model against an attack that is trained alongside, on non-members `reference`. Capability ``adversarial``."""
 
 
 class Trainer(Protocol):
-    """What trains models."""
+    """Trains models."""
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What it offers, of `CAPABILITIES`."""
+        """Those of `CAPABILITIES` that it offers."""
 
     @property
     def params(self) -> Mapping[str, Any]:
@@ -212,54 +213,54 @@ class Trainer(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call its models in tables and names of runs, such as ``mlp-d2``."""
+        """Name of its models in tables and in the names of runs, such as ``mlp-d2``."""
 
     def with_params(self, **changes: Any) -> Self:
-        """The same trainer with some parameters changed. UserError for one that it does not know."""
+        """The same trainer with some parameters changed; UserError for an unknown parameter."""
 
     def check(self, data: DataFacts) -> None:
-        """UserError, before anything trains, for data that it cannot be trained on."""
+        """Raise UserError for data on which its models cannot be trained; called before any training."""
 
     def signature(self) -> Mapping[str, object]:
-        """Every fact that decides what a job gives, beside the job itself, as JSON holds it."""
+        """Every fact, apart from the job itself, that determines the result of a job, as plain JSON values."""
 
     def describe(self) -> Mapping[str, int | float | str]:
-        """What a run shows as params: dotted names, such as ``train.learning_rate``."""
+        """Parameters that a run logs, under dotted names such as ``train.learning_rate``."""
 
     def prepare_process(self) -> None:
-        """Called once by a program that is about to train a fleet, before anything else is loaded; may divide threads among models."""
+        """Prepare a process for training a fleet, for example limit its threads; called once, before anything else is loaded."""
 
     def train(self, jobs: Sequence[TrainingJob], run: Execution) -> Fleet:
-        """Train a model for each job, or take from the store those that are finished.
+        """Train a model for each job; finished models are read from the store.
 
         Raises:
-            UserError: nothing to train; records that it cannot carry; a store that cannot be written, or that differs from what is asked
-                where reuse is forced; a scheduler that cannot be reached; workers that die again and again.
-            Interrupted: a stop was asked for.
+            UserError: there are no jobs; the records do not suit the models; the store cannot be written or, if reuse is forced, has
+                other settings; the scheduler cannot be reached; workers die repeatedly.
+            Interrupted: a stop was requested.
         """
 
     def variants(self, data: DataFacts) -> Sequence[tuple[str, Trainer]]:
-        """Trainers whose models differ from this one's in one respect, by a name that says which: how faithful must a shadow be?"""
+        """Trainers whose models differ from this one's in one respect, each with a name that states the respect."""
 
     def begin(self, job: TrainingJob, *, start: tuple[Fleet, int] | None = None) -> Training:
-        """One model to be trained under the caller's eyes, from fresh weights or from those of a fleet's. Capability ``epochs``."""
+        """A model that the caller can follow during training, from new weights or those of a fleet's model. Capability ``epochs``."""
 
     def fleet_of(self, trainings: Sequence[Training]) -> Fleet:
-        """Models that `begin` gave, once trained, as a fleet. Capability ``epochs``."""
+        """Trained models that `begin` returned, as a fleet. Capability ``epochs``."""
 
     def distill(
         self, data: LabeledData, *, transfer: Index, teacher: Outputs, watched: Index, epochs: int, seed: int,
         between_epochs: Callable[[], None] = lambda: None,
     ) -> NDArray[np.float64]:  # fmt: skip
-        """Losses (w, epochs) on `watched` records of a student trained on a teacher's outputs (t, classes) of the records `transfer`.
+        """Losses (w, epochs) on the records `watched` of a student trained on a teacher's outputs (t, classes) for the records `transfer`.
 
         Capability ``distill``.
         """
 
 
 def require_capability(trainer: Trainer, *needed: str, by: str) -> None:
-    """Raise UserError where `by`, an option or a study, needs what the trainer cannot do."""
+    """Raise UserError if the trainer lacks a capability that `by`, an option or a study, needs."""
     lacking = [name for name in needed if name not in trainer.capabilities]
     if lacking:
-        able = ", ".join(name for name in CAPABILITIES if name in trainer.capabilities) or "nothing beside training"
-        raise UserError(f"{by}: needs a trainer with {' and '.join(lacking)}; {trainer.name} offers {able}")
+        offered = ", ".join(name for name in CAPABILITIES if name in trainer.capabilities) or "only training"
+        raise UserError(f"{by}: needs a trainer with {' and '.join(lacking)}; {trainer.name} offers {offered}")

@@ -1,1 +1,1 @@
-"""The study `mitigate`, and what it alone needs."""
+"""The study `mitigate` and the parts that only it uses."""

@@ -1,4 +1,4 @@
-"""What a mitigation ladder came to: its tables, verdicts and page, from the audits of all rungs at all seeds."""
+"""The result of a mitigation study: its tables, verdicts and page, from the audits of all mitigations at all seeds."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from memberscope.audit.wording import markdown
 from memberscope.config import MitigateConfig
 from memberscope.release import parse_release
 from memberscope.release.undo import temperature_of
+from memberscope.studies.mitigate.mitigations import UNDEFENDED, Mitigation
 from memberscope.studies.mitigate.models import MitigatedModels
-from memberscope.studies.mitigate.rungs import UNDEFENDED, Rung
 from memberscope.studies.mitigate.verdicts import DISAGREE, AttackChange, attack_changes, changes_table, opposed
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker
@@ -29,50 +29,52 @@ BOUND = ("epsilon_lower_bound", "epsilon_lower_bound_ceiling")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RungAudit:
-    """One rung at one seed: the audit of what is published, and the utility."""
+class MitigationAudit:
+    """The audit and the utility of what is published under one mitigation at one seed."""
 
-    rung: Rung
+    mitigation: Mitigation
     seed: int
     report: AuditReport
     utility: Mapping[str, float]
     mitigated: MitigatedModels
 
 
-def estimate_of(one: RungAudit, attack: str, figure: str) -> metrics.Estimate | None:
-    """A figure of a rung's audit, with its interval over the records; None where the attack was skipped."""
+def estimate_of(one: MitigationAudit, attack: str, figure: str) -> metrics.Estimate | None:
+    """A metric of a mitigation's audit, with its interval over the records; None if the attack was skipped."""
     estimate = one.report.cell(attack).figures.get(figure)
     return None if estimate is None or estimate.status == "skipped" else estimate
 
 
-def figure_of(one: RungAudit, attack: str, figure: str) -> float | None:
-    """The value of such a figure."""
+def figure_of(one: MitigationAudit, attack: str, figure: str) -> float | None:
+    """The value of a metric of a mitigation's audit; None if the attack was skipped."""
     estimate = estimate_of(one, attack, figure)
     return None if estimate is None else float(estimate.value)
 
 
-def ladder_frame(ladder: Sequence[Rung], audits: Mapping[str, list[RungAudit]]) -> pd.DataFrame:
-    """A row per rung and seed: utility, each changed figure of its primary attack, and of `Rung.against` on the undefended model."""
+def frame_by_seed(mitigations: Sequence[Mitigation], audits: Mapping[str, list[MitigationAudit]]) -> pd.DataFrame:
+    """A row per mitigation and seed: utility, and each metric of `CHANGED`, of the mitigation's primary attack and of `Mitigation.against`
+    on the undefended model.
+    """
     import pandas as pd
 
     rows = []
-    for rung in ladder:
-        for one, plain in zip(audits[rung.name], audits[UNDEFENDED], strict=True):
+    for mitigation in mitigations:
+        for one, plain in zip(audits[mitigation.name], audits[UNDEFENDED], strict=True):
             row: dict[str, Any] = {
-                "rung": rung.name,
+                "rung": mitigation.name,
                 "seed": one.seed,
-                "primary": rung.primary,
-                "against": rung.against,
+                "primary": mitigation.primary,
+                "against": mitigation.against,
                 **one.utility,
             }
             for figure in CHANGED:
-                own = estimate_of(one, rung.primary, figure)
+                own = estimate_of(one, mitigation.primary, figure)
                 row[figure] = None if own is None else float(own.value)
                 row |= {f"{figure}_{end}": None if own is None else getattr(own, end) for end in ("ci_low", "ci_high")}
-                row[f"undefended_{figure}"] = figure_of(plain, rung.against, figure)
-            cell = one.report.cell(rung.primary)
+                row[f"undefended_{figure}"] = figure_of(plain, mitigation.against, figure)
+            cell = one.report.cell(mitigation.primary)
             for figure in BOUND:
-                row[figure] = figure_of(one, rung.primary, figure)
+                row[figure] = figure_of(one, mitigation.primary, figure)
             row["epsilon"] = one.mitigated.epsilon
             row["delta"] = one.mitigated.delta if cell.one_run is None else cell.one_run.delta
             row["seconds"] = one.mitigated.seconds
@@ -80,14 +82,14 @@ def ladder_frame(ladder: Sequence[Rung], audits: Mapping[str, list[RungAudit]]) 
     return pd.DataFrame(rows)
 
 
-def attack_frame(ladder: Sequence[Rung], audits: Mapping[str, list[RungAudit]]) -> pd.DataFrame:
-    """Columns rung, seed, attack, auc; a row for each attack that could be made on a rung with a seed."""
+def attack_frame(mitigations: Sequence[Mitigation], audits: Mapping[str, list[MitigationAudit]]) -> pd.DataFrame:
+    """Columns rung (the mitigation), seed, attack, auc; a row for each attack that could be run on a mitigation at a seed."""
     import pandas as pd
 
     rows = [
-        (rung.name, one.seed, cell.attack, figure_of(one, cell.attack, "auc"))
-        for rung in ladder
-        for one in audits[rung.name]
+        (mitigation.name, one.seed, cell.attack, figure_of(one, cell.attack, "auc"))
+        for mitigation in mitigations
+        for one in audits[mitigation.name]
         for cell in one.report.whole()
         if cell.status == "ok"
     ]
@@ -95,29 +97,29 @@ def attack_frame(ladder: Sequence[Rung], audits: Mapping[str, list[RungAudit]]) 
 
 
 def judge(frame: pd.DataFrame, *, margin: float) -> dict[str, dict[str, metrics.Verdict]]:
-    """For each changed figure, the verdict on each rung's per-seed change from the undefended model; Holm over the rungs."""
+    """For each metric of `CHANGED`, the verdict on each mitigation's per-seed change from the undefended model; Holm over mitigations."""
     found: dict[str, dict[str, metrics.Verdict]] = {}
     for figure in CHANGED:
         changes: dict[str, list[float]] = {}
-        for rung, part in frame.groupby("rung", sort=False):
+        for mitigation, part in frame.groupby("rung", sort=False):
             change = (part[figure] - part[f"undefended_{figure}"]).dropna()
-            if rung != UNDEFENDED and len(change):
-                changes[str(rung)] = change.tolist()
+            if mitigation != UNDEFENDED and len(change):
+                changes[str(mitigation)] = change.tolist()
         found[figure] = metrics.verdicts(changes, margin=margin) if changes else {}
     return found
 
 
 def table_of(frame: pd.DataFrame, judged: Mapping[str, Mapping[str, metrics.Verdict]]) -> pd.DataFrame:
-    """The ladder table: a row per rung; means over seeds with t intervals, changes with verdicts.
+    """The table of mitigations: a row per mitigation, with means over seeds and their t intervals, and changes with verdicts.
 
-    Of one seed there is no interval over seeds: a figure of its audit keeps the one over its records.
+    With one seed there is no interval over seeds: the metrics of its audit keep their intervals over the records.
     """
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
-    for rung, part in frame.groupby("rung", sort=False):
+    for mitigation, part in frame.groupby("rung", sort=False):
         row: dict[str, Any] = {
-            "rung": rung,
+            "rung": mitigation,
             "primary": part["primary"].iloc[0],
             "against": part["against"].iloc[0],
             "seeds": len(part),
@@ -126,12 +128,12 @@ def table_of(frame: pd.DataFrame, judged: Mapping[str, Mapping[str, metrics.Verd
         for name in ("train/accuracy", "val/accuracy", "val/loss", "val/ece", *CHANGED, "seconds"):
             values = part[name].dropna().to_numpy(dtype=float) if name in part else np.empty(0)
             if len(values):
-                seen = metrics.paired_seeds(values)
-                row |= {name: seen.mean, f"{name}_ci_low": seen.ci_low, f"{name}_ci_high": seen.ci_high}
+                mean = metrics.paired_seeds(values)
+                row |= {name: mean.mean, f"{name}_ci_low": mean.ci_low, f"{name}_ci_high": mean.ci_high}
         if len(part) == 1:
             row |= {f"{figure}_{end}": part[f"{figure}_{end}"].iloc[0] for figure in CHANGED for end in ("ci_low", "ci_high")}
         for figure in CHANGED:
-            verdict = judged.get(figure, {}).get(str(rung))
+            verdict = judged.get(figure, {}).get(str(mitigation))
             if verdict is not None:
                 change = verdict.difference
                 row |= {
@@ -141,15 +143,13 @@ def table_of(frame: pd.DataFrame, judged: Mapping[str, Mapping[str, metrics.Verd
                 }
                 row |= {f"{figure}_verdict": verdict.verdict}
         row["epsilon"] = part["epsilon"].max()
-        row |= {
-            figure: part[figure].iloc[0] for figure in BOUND
-        }  # those of the first seed: the best of several would not be a bound
+        row |= {figure: part[figure].iloc[0] for figure in BOUND}  # of the first seed: the best of several would not be a bound
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The ladder table for people: figures with intervals as text."""
+    """The table of mitigations for people, with metrics and intervals as text."""
     import pandas as pd
 
     def text(row: Mapping[str, Any], name: str, *, signed: bool = False) -> str:
@@ -181,7 +181,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def pareto(table: pd.DataFrame) -> list[str]:
-    """Rungs that no other beats in both accuracy and AUC of its primary attack, among those judged by the same attack as most."""
+    """The Pareto front of accuracy and AUC of the primary attack, among the mitigations that share the most frequent primary attack."""
     part = table.dropna(subset=["auc"])
     common = part["primary"].mode().iloc[0] if len(part) else ""
     part = part[part["primary"] == common]
@@ -195,111 +195,122 @@ def pareto(table: pd.DataFrame) -> list[str]:
 
 
 def conclude(
-    config: MitigateConfig, ladder: Sequence[Rung], audits: Mapping[str, list[RungAudit]], tracker: Tracker
+    config: MitigateConfig, mitigations: Sequence[Mitigation], audits: Mapping[str, list[MitigationAudit]], tracker: Tracker
 ) -> StudyResult:
-    """A child a rung, the ladder table, the plot, the page."""
-    frame = ladder_frame(ladder, audits)
+    """Log a child run for each mitigation, the tables, the plot and the page."""
+    frame = frame_by_seed(mitigations, audits)
     judged = judge(frame, margin=config.margin)
-    changes = attack_changes(attack_frame(ladder, audits), undefended=UNDEFENDED, margin=config.margin)
+    changes = attack_changes(attack_frame(mitigations, audits), undefended=UNDEFENDED, margin=config.margin)
     disagreeing = opposed(changes, judged["auc"])
     table = table_of(frame, judged)
     if disagreeing:
         table.loc[table["rung"].isin(disagreeing), "auc_verdict"] = DISAGREE
-    for rung in ladder:
-        log_rung(rung, audits[rung.name], table, tracker)
+    for mitigation in mitigations:
+        log_mitigation(mitigation, audits[mitigation.name], table, tracker)
     front = pareto(table)
-    people = shown(table)
+    readable = shown(table)
     tracker.table(frame, "by_seed.csv")
     tracker.table(table, "ladder.csv")
-    tracker.table(people, "ladder.json")
-    every = changes_table(changes)
-    tracker.table(every, "attack_changes.csv")
-    tracker.table(every.astype(object).where(every.notna(), None), "attack_changes.json")
+    tracker.table(readable, "ladder.json")
+    all_changes = changes_table(changes)
+    tracker.table(all_changes, "attack_changes.csv")
+    tracker.table(all_changes.astype(object).where(all_changes.notna(), None), "attack_changes.json")
     tracker.figure(plots.pareto_figure(table, front), "utility_privacy.png")
     plain = table.set_index("rung").loc[UNDEFENDED]
     tracker.metrics(
         {f"{name}/undefended": float(plain[name]) for name in ("auc", "val/accuracy") if plain[name] == plain[name]}
     )
-    verdicts = {rung: DISAGREE if rung in disagreeing else verdict.verdict for rung, verdict in judged["auc"].items()}
-    tracker.tags({f"memberscope.verdict.{rung}": verdict for rung, verdict in verdicts.items()})
-    lines = [sentence(rung, judged, disagreeing.get(rung.name, ())) for rung in ladder if rung.name in judged["auc"]]
-    notes = [*bound_lines(ladder, audits), *skipped_lines(ladder, audits)]
-    tracker.describe(page(config, ladder, people, front, lines, notes))
-    return StudyResult(table=people.to_string(index=False), answer="\n".join([*lines, *notes]))
+    verdicts = {
+        mitigation: DISAGREE if mitigation in disagreeing else verdict.verdict for mitigation, verdict in judged["auc"].items()
+    }
+    tracker.tags({f"memberscope.verdict.{mitigation}": verdict for mitigation, verdict in verdicts.items()})
+    lines = [
+        sentence(mitigation, judged, disagreeing.get(mitigation.name, ()))
+        for mitigation in mitigations
+        if mitigation.name in judged["auc"]
+    ]
+    notes = [*bound_lines(mitigations, audits), *skipped_lines(mitigations, audits)]
+    tracker.describe(page(config, mitigations, readable, front, lines, notes))
+    return StudyResult(table=readable.to_string(index=False), answer="\n".join([*lines, *notes]))
 
 
-def log_rung(rung: Rung, seen: Sequence[RungAudit], table: pd.DataFrame, tracker: Tracker) -> None:
-    """A rung's child run: every attack at every seed, the mean figures, epsilon by epoch."""
+def log_mitigation(mitigation: Mitigation, audits: Sequence[MitigationAudit], table: pd.DataFrame, tracker: Tracker) -> None:
+    """Log a mitigation's child run: every attack at every seed, mean metrics, epsilon by epoch."""
 
-    tags = {"memberscope.kind": "mitigation", "memberscope.rung": rung.name, "memberscope.primary": rung.primary}
-    with tracker.child(rung.name, tags=tags, description=f"{rung.about}. Judged by `{rung.primary}`.") as child:
-        child.params({"mitigate.rung": rung.name, "mitigate.training": rung.training, "mitigate.release": rung.release})
-        log_repeated({one.seed: one.report for one in seen}, child)
-        for one in seen:
+    tags = {"memberscope.kind": "mitigation", "memberscope.rung": mitigation.name, "memberscope.primary": mitigation.primary}
+    with tracker.child(
+        mitigation.name, tags=tags, description=f"{mitigation.about}. Assessed by `{mitigation.primary}`."
+    ) as child:
+        child.params(
+            {"mitigate.rung": mitigation.name, "mitigate.training": mitigation.training, "mitigate.release": mitigation.release}
+        )
+        log_repeated({one.seed: one.report for one in audits}, child)
+        for one in audits:
             child.metrics(one.utility, step=one.seed)
-        for epoch, epsilon in enumerate(seen[0].mitigated.epsilons.tolist(), start=1):
+        for epoch, epsilon in enumerate(audits[0].mitigated.epsilons.tolist(), start=1):
             if np.isfinite(epsilon):
                 child.metrics({"epsilon": epsilon}, step=epoch)
-        row = table.set_index("rung").loc[rung.name]
-        means = {f"{name}_mean/{rung.primary}": row[name] for name in CHANGED} | {"accuracy_mean": row["val/accuracy"]}
+        row = table.set_index("rung").loc[mitigation.name]
+        means = {f"{name}_mean/{mitigation.primary}": row[name] for name in CHANGED} | {"accuracy_mean": row["val/accuracy"]}
         child.metrics({name: float(value) for name, value in means.items() if value == value and value is not None})
 
 
-def sentence(rung: Rung, judged: Mapping[str, Mapping[str, metrics.Verdict]], disagreeing: Sequence[AttackChange] = ()) -> str:
-    """One line: how the rung changes its primary attack's AUC, or what each attack shows if they disagree."""
-    verdict = judged["auc"][rung.name]
+def sentence(
+    mitigation: Mitigation, judged: Mapping[str, Mapping[str, metrics.Verdict]], disagreeing: Sequence[AttackChange] = ()
+) -> str:
+    """One line: how the mitigation changes the AUC of its primary attack, or how each attack changes if they disagree."""
+    verdict = judged["auc"][mitigation.name]
     if disagreeing:
         shown = ", ".join(f"{one.attack} {one.change.mean:+.3f}" for one in disagreeing)
-        primary = f"primary {rung.primary} {verdict.difference.mean:+.3f}"
-        return f"{rung.name}: {DISAGREE} ({shown}; each shown at 95%, Holm over the ladder); {primary}."
+        primary = f"primary {mitigation.primary} {verdict.difference.mean:+.3f}"
+        return f"{mitigation.name}: {DISAGREE} ({shown}; each shown at 95%, Holm over the mitigations); {primary}."
     change = verdict.difference
-    if temperature_of(parse_release(rung.release)) is not None:
+    if temperature_of(parse_release(mitigation.release)) is not None:
         mean = f"{change.mean:+.3f} over {change.n_seeds} seed{'s' if change.n_seeds > 1 else ''}"
-        return f"{rung.name}: {verdict.verdict} ({mean}): whoever sees the confidences and knows the temperature undoes it exactly."
-    against = "" if rung.against == rung.primary else f" from that of {rung.against} on the undefended model"
-    line = f"{rung.name}: AUC of {rung.primary} {verdict.verdict}{against} ({change.mean:+.3f}"
+        return f"{mitigation.name}: {verdict.verdict} ({mean}): an attacker who knows the temperature undoes it exactly."
+    against = "" if mitigation.against == mitigation.primary else f" from that of {mitigation.against} on the undefended model"
+    line = f"{mitigation.name}: AUC of {mitigation.primary} {verdict.verdict}{against} ({change.mean:+.3f}"
     if change.ci_low is not None and change.ci_high is not None:
         line += f", 95% {change.ci_low:+.3f} to {change.ci_high:+.3f} over {change.n_seeds} seeds"
     return line + (f"; {verdict.reason})." if verdict.reason else ").")
 
 
-def bound_lines(ladder: Sequence[Rung], audits: Mapping[str, list[RungAudit]]) -> list[str]:
-    """A line on the bounds of epsilon: their delta, how large they can be, and whether they could refute the promise."""
-    first = [audits[rung.name][0].report.cell(rung.primary) for rung in ladder]
+def bound_lines(mitigations: Sequence[Mitigation], audits: Mapping[str, list[MitigationAudit]]) -> list[str]:
+    """A line on the bounds of epsilon: their delta, the largest possible bound, and whether they could refute the promise."""
+    first = [audits[mitigation.name][0].report.cell(mitigation.primary) for mitigation in mitigations]
     plan = next((cell.one_run for cell in first if cell.one_run is not None), None)
     if plan is None:
         return []
     ceiling = plan.ceiling(0.95)
     line = (
         f"Bounds of epsilon: 95% lower bounds from the first seed, at delta {plan.delta:.2g}, from {plan.n_guesses} guesses on "
-        f"{plan.n_flips} coin flips, a number fixed before any outcome; all guesses right would give {ceiling:.2f}, the largest possible."
+        f"{plan.n_flips} coin flips, numbers fixed before any outcome was known; the largest possible "
+        f"bound, if all guesses were right, is {ceiling:.2f}."
     )
     if plan.promise is not None and plan.cannot_refute(0.95):
-        line += (
-            f" That is not above the promised epsilon {plan.promise:.2g}, so this audit cannot refute it and is no test of it."
-        )
+        line += f" That is not above the promised epsilon {plan.promise:.2g}, so this audit cannot refute the promise and is no test of it."
     elif plan.promise is not None:
-        line += f" That is above the promised epsilon {plan.promise:.2g}, which this audit could therefore refute."
+        line += f" That is above the promised epsilon {plan.promise:.2g}, so this audit could refute the promise."
     return [line]
 
 
-def skipped_lines(ladder: Sequence[Rung], audits: Mapping[str, list[RungAudit]]) -> list[str]:
-    """Attacks that a rung's release leaves nothing for, and why."""
+def skipped_lines(mitigations: Sequence[Mitigation], audits: Mapping[str, list[MitigationAudit]]) -> list[str]:
+    """The attacks that could not be run on a mitigation, and why."""
     lines = []
-    for rung in ladder:
-        cells = audits[rung.name][0].report.cells
+    for mitigation in mitigations:
+        cells = audits[mitigation.name][0].report.cells
         missing = {cell.attack: cell.reason for cell in cells if cell.status != "ok"}
         if missing:
             reasons = dict.fromkeys(missing.values())
             text = "; ".join(f"{', '.join(a for a, r in missing.items() if r == reason)}: {reason}" for reason in reasons)
-            lines.append(f"Skipped on {rung.name}: {text}.")
+            lines.append(f"Skipped on {mitigation.name}: {text}.")
     return lines
 
 
 def page(
     config: MitigateConfig,
-    ladder: Sequence[Rung],
-    people: pd.DataFrame,
+    mitigations: Sequence[Mitigation],
+    readable: pd.DataFrame,
     front: Sequence[str],
     lines: Sequence[str],
     notes: Sequence[str],
@@ -307,16 +318,16 @@ def page(
     """The parent run's page."""
     parts = [
         f"# Mitigations on {config.dataset}, {config.seeds} seed{'s' if config.seeds > 1 else ''}",
-        "Figures are of each rung's primary attack, named before anything ran; every attack sees only what is published, and shadows "
-        "are trained and released as the target is. If a release can be inverted (a temperature), the attacker inverts it. "
-        "Changes are from the same attack on the undefended model, paired by seed; for labels only, from the attack that judges the "
-        "undefended model, for which labels leave nothing. Verdicts: Holm over the rungs, margin "
-        f"{config.margin:g}; at least 5 seeds. Every attack's change is in `attack_changes.csv`; if attacks are shown to change in "
-        f"opposite directions, the rung has no verdict (*{DISAGREE}*).",
-        markdown(people),
-        f"Not beaten in both accuracy and AUC (by their means): {', '.join(front)}.",
+        "Results are those of each mitigation's primary attack, chosen before anything ran. Every attack sees only what is published, and "
+        "shadows are trained and released as the target is. If a release can be inverted (a temperature), the attacker inverts it. "
+        "Changes are relative to the same attack on the undefended model, paired by seed; if only labels are published, relative to the "
+        "undefended model's primary attack, which labels alone do not allow. Verdicts are adjusted for the number of mitigations (Holm) "
+        f"at a margin of {config.margin:g} and need at least 5 seeds. Every attack's change is in `attack_changes.csv`; if attacks are "
+        f"shown to change in opposite directions, the mitigation has no verdict (*{DISAGREE}*).",
+        markdown(readable),
+        f"Pareto front of mean accuracy and mean AUC: {', '.join(front)}.",
         "\n".join(f"- {line}" for line in lines),
-        "\n".join(f"- **{rung.name}**: {rung.about}." for rung in ladder),
+        "\n".join(f"- **{mitigation.name}**: {mitigation.about}." for mitigation in mitigations),
         "\n".join(f"- {line}" for line in notes),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

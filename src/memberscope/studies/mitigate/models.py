@@ -1,4 +1,4 @@
-"""Models trained under a mitigation, and all that the audit asks of them; kept in a file, so that a study goes on where it stopped."""
+"""Trains the models of a mitigation and collects the outputs that its audit needs; both are kept in a file, so that a study can resume."""
 
 from __future__ import annotations
 
@@ -23,29 +23,28 @@ from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
 from memberscope.progress import Progress
 from memberscope.studies import setup
-from memberscope.training.store import versions
 from memberscope.training.trainer import Fleet, PrivateSettings, Trainer, Training, TrainingJob
 
 if TYPE_CHECKING:
     from memberscope.training.accounting import PrivacyPlan
 
-FORMAT = 2  # of what is kept; to be raised when a change of training code or queries changes figures
+FORMAT = 2  # version of the kept files; to be raised when a change of training code or queries changes results
 TARGET = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MitigatedModels:
-    """What models trained under one mitigation said.
+    """The outputs of the models trained under one mitigation.
 
     Attributes:
-        logits: (k, n, classes) of the plan's records: the target, then its shadows, if they were trained.
-        population: (k, p, classes).
-        reference: (r, classes) of the target on the defender's own reference records.
-        perturbed: (n, copies) classes of the target on perturbed copies.
-        seconds: of training, a model; NaN where some came from the store. Fine-tuning counts without what it starts from.
-        epsilon, delta, noise_multiplier: of DP-SGD; NaN elsewhere.
-        epsilons: (epochs,) by epoch; empty elsewhere.
-        epochs: that were trained.
+        logits: (k, n, classes) for the plan's records: of the target, then of its shadows, if they were trained.
+        population: (k, p, classes) for the population.
+        reference: (r, classes) of the target for the defender's reference records.
+        perturbed: (n, copies) classes that the target predicts for perturbed copies of the plan's records.
+        seconds: of training per model; NaN if some models came from the store. For fine-tuning, without the training that it starts from.
+        epsilon, delta, noise_multiplier: of DP-SGD; NaN for other mitigations.
+        epsilons: (epochs,) epsilon by epoch of DP-SGD; empty for other mitigations.
+        epochs: number of epochs trained.
     """
 
     logits: NDArray[np.float32]
@@ -62,7 +61,7 @@ class MitigatedModels:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SeedSplit:
-    """One seed's data, plan and the records outside it, in three parts: for the population, validation, and the defender's reference."""
+    """The data and plan of one seed, and the records outside the plan: the population, validation, and the defender's reference."""
 
     data: LabeledData
     plan: ShadowPlan
@@ -73,22 +72,22 @@ class SeedSplit:
 
 
 def models_of(plan: ShadowPlan, *, shadows: bool) -> list[int]:
-    """The models to train: the target, and its shadows if wanted; never its twin."""
+    """The models to train: the target and, if `shadows`, its shadows; never its twin."""
     return [TARGET, *(plan.shadows_of(TARGET).tolist() if shadows else [])]
 
 
 def train_mitigated(
     training: str, split: SeedSplit, trainer: Trainer, config: MitigateConfig, stop: StopFlag, *, shadows: bool
 ) -> MitigatedModels:
-    """Train under a mitigation and ask; or read what an earlier run of the same settings kept.
+    """Train the models of a mitigation and collect their outputs, or read the file that an earlier run of the same settings kept.
 
     Args:
-        training: ``undefended`` or one of `memberscope.studies.mitigate.rungs.TRAINING`.
+        training: ``undefended`` or one of `memberscope.studies.mitigate.mitigations.TRAINING`.
         split: the seed's data and plan.
-        trainer: of the undefended model.
-        config: the mitigations' settings.
+        trainer: trains the undefended model.
+        config: the settings of the mitigations.
         stop: checked between steps.
-        shadows: train shadows alike?
+        shadows: whether to train shadows alike.
     """
     path = kept_at(training, split, trainer, config, shadows=shadows)
     if path is not None and config.reuse != "no" and (kept := _read(path)) is not None:
@@ -97,9 +96,9 @@ def train_mitigated(
         raise UserError(f"reuse=force: {training} of seed {split.seed} is not in the store={config.store}; allowed: auto or no")
     models = models_of(split.plan, shadows=shadows)
     start = time.perf_counter()
-    asked, private, epochs = _train(training, models, split, trainer, config, stop)
-    seconds = (time.perf_counter() - start) / len(models) if not asked.reused else float("nan")  # reading is not training
-    found = _ask(asked, private, split, config, stop, seconds=seconds, epochs=epochs)
+    fleet, private, epochs = _train(training, models, split, trainer, config, stop)
+    seconds = (time.perf_counter() - start) / len(models) if not fleet.reused else float("nan")  # reading is not training
+    found = _query(fleet, private, split, config, stop, seconds=seconds, epochs=epochs)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         values = {item.name: np.asarray(getattr(found, item.name)) for item in fields(found)}
@@ -108,7 +107,7 @@ def train_mitigated(
 
 
 def kept_at(training: str, split: SeedSplit, trainer: Trainer, config: MitigateConfig, *, shadows: bool) -> Path | None:
-    """The file that keeps a rung: its name is a digest of all that its content depends on. None where nothing is kept."""
+    """The file of a mitigation's models, named by a digest of everything that its content depends on; None if nothing is to be kept."""
     if config.store in ("", "none"):
         return None
     names = {
@@ -120,9 +119,9 @@ def kept_at(training: str, split: SeedSplit, trainer: Trainer, config: MitigateC
         ),
     }.get(training, ())  # fmt: skip
     content = {
-        "format": FORMAT, "training": training, "data": split.data.digest, "plan": split.plan.digest, "recipe": dict(trainer.params),
+        "format": FORMAT, "training": training, "data": split.data.digest, "plan": split.plan.digest,
         "seed": split.seed, "shadows": shadows, "perturbed": config.perturbed, "settings": {name: getattr(config, name) for name in names},
-        "versions": versions(),
+        **trainer.signature(),
         "parts": [hashlib.sha256(part.tobytes()).hexdigest() for part in (split.population, split.validation, split.reference)],
     }  # fmt: skip
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -130,7 +129,7 @@ def kept_at(training: str, split: SeedSplit, trainer: Trainer, config: MitigateC
 
 
 def _read(path: Path) -> MitigatedModels | None:
-    """What is kept, or None where there is nothing sound."""
+    """The content of a kept file; None if there is no valid file."""
     if not path.exists():
         return None
     try:
@@ -138,18 +137,18 @@ def _read(path: Path) -> MitigatedModels | None:
         plain = {name: arrays[name].item() for name in ("seconds", "epsilon", "delta", "noise_multiplier", "epochs")}
         return MitigatedModels(**{**arrays, **plain})
     except (UserError, KeyError, TypeError, ValueError):
-        return None  # damaged or of another make: it is trained anew
+        return None  # damaged, or in another format: the models are trained anew
 
 
 def _train(
     training: str, models: Sequence[int], split: SeedSplit, trainer: Trainer, config: MitigateConfig, stop: StopFlag
 ) -> tuple[Fleet, PrivacyPlan | None, int]:
-    """The trained models, the privacy plan of DP-SGD, and the epochs."""
-    by_rung: dict[str, dict[str, Any]] = {
+    """The trained models, the privacy plan of DP-SGD, and the number of epochs."""
+    by_mitigation: dict[str, dict[str, Any]] = {
         "l2": {"l2": config.l2}, "dropout": {"dropout": config.dropout}, "label_smoothing": {"label_smoothing": config.label_smoothing},
         "fewer_epochs": {"epochs": max(1, int(trainer.params["epochs"]) // 4)},
     }  # fmt: skip
-    changes = by_rung.get(training, {})
+    changes = by_mitigation.get(training, {})
     if training == "early_stopping":
         changes = {"epochs": best_epoch(split, trainer, stop)}
     if training in ("adversarial", "adversarial_tuned", "dp"):
@@ -166,7 +165,7 @@ def _seeds(models: Sequence[int], split: SeedSplit) -> list[int]:
 
 
 def best_epoch(split: SeedSplit, trainer: Trainer, stop: StopFlag) -> int:
-    """The epoch of least loss on the validation records, seen on one training of the target; shadows stop there as well."""
+    """The epoch with the lowest loss on the validation records, found by training the target once; shadows stop at this epoch too."""
     from memberscope.predictions import Predictions
     from memberscope.signals import loss_nats
 
@@ -225,7 +224,7 @@ def _loop(
 
 
 def private_settings(config: MitigateConfig, *, epochs: int) -> PrivateSettings:
-    """DP-SGD as a configuration asks for it."""
+    """The settings of DP-SGD that a configuration requests."""
     return PrivateSettings(
         batch_size=config.private_batch_size, learning_rate=config.private_learning_rate, clip_norm=config.clip_norm,
         noise_multiplier=number(config.noise_multiplier), target_epsilon=number(config.target_epsilon), delta=number(config.delta),
@@ -239,9 +238,9 @@ def number(value: float | str) -> float | None:
 
 
 def promised(split: SeedSplit, trainer: Trainer, config: MitigateConfig) -> PrivacyPlan:
-    """What DP-SGD will promise for the target; UserError, before anything is trained, for an epsilon that no noise reaches.
+    """The guarantee that DP-SGD will give the target; UserError for an epsilon that no noise reaches. Nothing is trained.
 
-    ``delta=auto`` is set by how many members a model has on average, not by one seed's coin flips, so that all seeds share it.
+    ``delta=auto`` follows from the average number of a model's members, not from one seed's coin flips, so that all seeds share it.
     """
     from memberscope.training.accounting import default_delta, plan_privacy
 
@@ -254,8 +253,8 @@ def promised(split: SeedSplit, trainer: Trainer, config: MitigateConfig) -> Priv
     )  # fmt: skip
 
 
-def _ask(
-    asked: Fleet,
+def _query(
+    fleet: Fleet,
     private: PrivacyPlan | None,
     split: SeedSplit,
     config: MitigateConfig,
@@ -265,14 +264,14 @@ def _ask(
     epochs: int,
 ) -> MitigatedModels:
     data, x = split.data, split.data.x[split.plan.records]
-    said = np.empty((len(x), config.perturbed), dtype=np.int64)
+    perturbed = np.empty((len(x), config.perturbed), dtype=np.int64)
     for number, copy in enumerate(queries.perturbations(x, config.perturbed, seed=split.seed)):
         stop.check()
-        said[:, number] = asked.outputs(copy, models=[0])[0].argmax(axis=1)
+        perturbed[:, number] = fleet.outputs(copy, models=[0])[0].argmax(axis=1)
     nan = float("nan")
     return MitigatedModels(
-        logits=asked.outputs(x), population=asked.outputs(data.x[split.population]),
-        reference=asked.outputs(data.x[split.reference], models=[0])[0], perturbed=said, seconds=seconds,
+        logits=fleet.outputs(x), population=fleet.outputs(data.x[split.population]),
+        reference=fleet.outputs(data.x[split.reference], models=[0])[0], perturbed=perturbed, seconds=seconds,
         epsilon=private.epsilon if private else nan, delta=private.delta if private else nan,
         noise_multiplier=private.noise_multiplier if private else nan,
         epsilons=np.asarray(private.epsilons if private else (), dtype=np.float64), epochs=epochs,

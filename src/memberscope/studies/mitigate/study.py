@@ -1,4 +1,4 @@
-"""Entry point `mitigate`: what each defence buys and costs, against an attacker who knows of it."""
+"""Entry point `mitigate`: what each mitigation gains in privacy and costs in utility, against an attacker who knows of it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from memberscope.release.apply import release_evidence
 from memberscope.release.undo import undo
 from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
-from memberscope.studies.mitigate.answer import RungAudit, conclude
+from memberscope.studies.mitigate.answer import MitigationAudit, conclude
+from memberscope.studies.mitigate.mitigations import Mitigation, check_attacks, check_releases, check_trainer, mitigations_of
 from memberscope.studies.mitigate.models import TARGET, MitigatedModels, SeedSplit, number, promised, train_mitigated
-from memberscope.studies.mitigate.rungs import Rung, check_attacks, check_releases, rungs
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.trainer import Trainer
@@ -37,16 +37,16 @@ ATTACKS = (
     "threshold_loss", "trained_lr", "trained_mlp", "metric_correctness", "metric_entropy", "metric_modified_entropy", "shadow_shokri",
     "lira_online", "lira_offline", "rmia_online", "label_only_gap", "label_only_robust",
 )  # fmt: skip
-LEAST_PART = 50  # records of the population, of validation, and of the defender's reference, each
+LEAST_PART = 50  # fewest records in each of population, validation and the defender's reference
 
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """What the bounds of epsilon of all rungs are compared with.
+    """The guarantee with which the bounds of epsilon of all mitigations are compared.
 
     Attributes:
-        delta: of every bound in the ladder: that of DP-SGD's promise if a rung makes one.
-        epsilon: what DP-SGD promises; None if no rung promises a finite epsilon.
+        delta: the delta of every bound: that of DP-SGD's guarantee if DP-SGD is among the mitigations.
+        epsilon: the epsilon that DP-SGD promises; None if no mitigation promises a finite epsilon.
     """
 
     delta: float = 1e-5
@@ -54,58 +54,63 @@ class Promise:
 
 
 def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
-    """Run the ladder; `tracker` is the parent, with a child a rung.
+    """Train and audit all mitigations; `tracker` is the parent run, with a child run for each mitigation.
 
     Raises:
-        UserError: before anything trains, for whatever would fail later.
-        Interrupted: rungs that were trained stay in the store.
+        UserError: before any training, for anything that would fail later.
+        Interrupted: the run was stopped; finished models stay in the store.
     """
-    ladder = rungs(config)
+    mitigations = mitigations_of(config)
     data = setup.choose_classes(setup.load_data(config, each_once=True), config)
     trainer = setup.trainer_for(config, config)
     trainer.check(setup.facts_of(data))
-    check_releases(ladder, classes=data.classes)
-    names = attack_names(ladder)
-    check_attacks(ladder)
+    check_trainer(mitigations, trainer)
+    check_releases(mitigations, classes=data.classes)
+    names = attack_names(mitigations)
+    check_attacks(mitigations)
     for seed in range(config.seed, config.seed + config.seeds):
-        check_batches(prepare(data, config, seed), trainer, config, ladder)
+        check_batches(prepare(data, config, seed), trainer, config, mitigations)
     promise = Promise() if number(config.delta) is None else Promise(delta=float(config.delta))
-    if any(rung.training == "dp" for rung in ladder):
+    if any(mitigation.training == "dp" for mitigation in mitigations):
         private = promised(prepare(data, config, config.seed), trainer, config)
         promise = Promise(delta=private.delta, epsilon=private.epsilon if np.isfinite(private.epsilon) else None)
         config = replace(config, delta=private.delta)
     tracker.text(as_json(groups(config)), artifacts.STUDY)
-    said = log_reading(data, tracker)
-    audits: dict[str, list[RungAudit]] = {rung.name: [] for rung in ladder}
-    with Progress(len(ladder) * config.seeds, "ladder", unit="rung") as progress:
+    notes = log_reading(data, tracker)
+    audits: dict[str, list[MitigationAudit]] = {mitigation.name: [] for mitigation in mitigations}
+    with Progress(len(mitigations) * config.seeds, "mitigations", unit="mitigation") as progress:
         for seed in range(config.seed, config.seed + config.seeds):
             split = prepare(data, config, seed)
             trained: dict[str, MitigatedModels] = {}
-            for rung in ladder:
+            for mitigation in mitigations:
                 stop.check()
-                if rung.training not in trained:
-                    trained[rung.training] = train_mitigated(rung.training, split, trainer, config, stop, shadows=rung.shadows)
-                audits[rung.name].append(audit_rung(rung, trained[rung.training], split, names, promise))
-                progress.advance(note=f"{rung.name}, seed {seed}")
-    return with_reading(conclude(config, ladder, audits, tracker), said)
+                if mitigation.training not in trained:
+                    trained[mitigation.training] = train_mitigated(
+                        mitigation.training, split, trainer, config, stop, shadows=mitigation.shadows
+                    )
+                audits[mitigation.name].append(
+                    audit_mitigation(mitigation, trained[mitigation.training], split, names, promise)
+                )
+                progress.advance(note=f"{mitigation.name}, seed {seed}")
+    return with_reading(conclude(config, mitigations, audits, tracker), notes)
 
 
-def attack_names(ladder: Sequence[Rung]) -> tuple[str, ...]:
-    """The attacks of every rung: `ATTACKS` and what the rungs are judged by."""
-    primary = [registry.get(rung.primary).name for rung in ladder]
+def attack_names(mitigations: Sequence[Mitigation]) -> tuple[str, ...]:
+    """The attacks that are run on every mitigation: `ATTACKS`, and all primary attacks."""
+    primary = [registry.get(mitigation.primary).name for mitigation in mitigations]
     return tuple(dict.fromkeys([*ATTACKS, *primary]))
 
 
-def check_batches(split: SeedSplit, trainer: Trainer, config: MitigateConfig, ladder: Sequence[Rung]) -> None:
-    """Raise UserError for a batch larger than a model's members."""
+def check_batches(split: SeedSplit, trainer: Trainer, config: MitigateConfig, mitigations: Sequence[Mitigation]) -> None:
+    """Raise UserError if a batch would be larger than a model's set of members."""
     least, private = int(split.plan.member.sum(axis=1).min()), config.private_batch_size
     trainer.check(setup.facts_of(split.data, members=least))
-    if private > least and any(rung.training == "dp" for rung in ladder):
+    if private > least and any(mitigation.training == "dp" for mitigation in mitigations):
         raise UserError(f"private_batch_size={private}: more than the members of a model; allowed: 1 to {least}")
 
 
 def prepare(data: LabeledData, config: MitigateConfig, seed: int) -> SeedSplit:
-    """The seed's plan (design half), labels after noise, and what is outside the plan in three parts."""
+    """The seed's plan (design half), the data with labels after noise, and the records outside the plan in three parts."""
     members = setup.members_of(data, config, parts=4)
     plan = make_shadow_plan(
         data.y, design="half", members=members, population=3 * LEAST_PART, shadows=max(2, config.shadows), targets=1,
@@ -117,15 +122,17 @@ def prepare(data: LabeledData, config: MitigateConfig, seed: int) -> SeedSplit:
     return SeedSplit(data=noisy, plan=plan, population=parts[0], validation=parts[1], reference=parts[2], seed=seed)
 
 
-def audit_rung(rung: Rung, mitigated: MitigatedModels, split: SeedSplit, names: Sequence[str], promise: Promise) -> RungAudit:
-    """Release what the models said, audit it, and measure what is left of its use."""
+def audit_mitigation(
+    mitigation: Mitigation, mitigated: MitigatedModels, split: SeedSplit, names: Sequence[str], promise: Promise
+) -> MitigationAudit:
+    """Apply the release to the models' outputs, audit what is published, and measure its utility."""
     plan, data = split.plan, split.data
     labels, ids = data.y[plan.records], plan.records
-    whole = Predictions(logits=mitigated.logits[TARGET], labels=labels, member=plan.member[TARGET], record_ids=ids)
-    rows = plan.shadows_of(TARGET) if rung.shadows else np.empty(0, dtype=np.intp)
+    unreleased = Predictions(logits=mitigated.logits[TARGET], labels=labels, member=plan.member[TARGET], record_ids=ids)
+    rows = plan.shadows_of(TARGET) if mitigation.shadows else np.empty(0, dtype=np.intp)
     models = 1 + len(rows)
     evidence = Evidence(
-        target=whole,
+        target=unreleased,
         shadows=ShadowPredictions(logits=mitigated.logits[1:models], labels=labels, member=plan.member[rows], record_ids=ids)
         if len(rows)
         else None,
@@ -135,23 +142,25 @@ def audit_rung(rung: Rung, mitigated: MitigatedModels, split: SeedSplit, names: 
         ),
         perturbed_labels=mitigated.perturbed,
     )  # fmt: skip
-    asked = parse_release(rung.release)
-    release = asked.fit(defence_data(mitigated, split), seed=split.seed) if asked.unfitted else asked
-    published = whole
+    requested = parse_release(mitigation.release)
+    release = requested.fit(defence_data(mitigated, split), seed=split.seed) if requested.unfitted else requested
+    published = unreleased
     if release.steps:
-        evidence = release_evidence(evidence, release, shadow_release=asked, seed=split.seed)
+        evidence = release_evidence(evidence, release, shadow_release=requested, seed=split.seed)
         published, evidence = evidence.target, undo(evidence, release)
-    # All rungs' bounds are at the promise's delta: at a smaller one, a bound may exceed the promise without contradicting it, and
+    # All bounds are at the promise's delta: at a smaller delta, a bound may exceed the promise without contradicting it, and
     # bounds at different deltas cannot be compared.
     report = run_audit(
         evidence, attacks=names, slices=("entire",), seed=split.seed, coin_flips=plan.coin_flips, delta=promise.delta,
         promise=promise.epsilon,
     )  # fmt: skip
-    return RungAudit(rung=rung, seed=split.seed, report=report, utility=utility(published), mitigated=mitigated)
+    return MitigationAudit(
+        mitigation=mitigation, seed=split.seed, report=report, utility=utility(published), mitigated=mitigated
+    )
 
 
 def defence_data(mitigated: MitigatedModels, split: SeedSplit) -> Predictions:
-    """What MemGuard's classifier learns from: the members, and the reference records, which are never audited."""
+    """The data that MemGuard's classifier is fitted on: the members, and the reference records, which are never audited."""
     member = split.plan.member[TARGET]
     inside = split.plan.records[member]
     return Predictions(
@@ -162,7 +171,7 @@ def defence_data(mitigated: MitigatedModels, split: SeedSplit) -> Predictions:
 
 
 def utility(target: Predictions) -> dict[str, float]:
-    """Accuracy on members and non-members; of the non-members' confidences the loss in nats and the expected calibration error."""
+    """Accuracy on members and on non-members; loss (nats) and expected calibration error of the confidences on non-members."""
     outside = ~target.member
     right = signals.correctness(target)
     found = {"train/accuracy": float(right[target.member].mean()), "val/accuracy": float(right[outside].mean())}
@@ -173,7 +182,7 @@ def utility(target: Predictions) -> dict[str, float]:
 
 
 def calibration_error(target: Predictions, outside: NDArray[np.bool_]) -> float:
-    """The expected calibration error of what is published; rows that sum to less than one are scaled up to it."""
+    """The expected calibration error of the published confidences; rows that sum to less than one are scaled to sum to one."""
     assert target.labels is not None
     if target.logits is not None:
         probs = softmax(target.logits[outside].astype(np.float64), axis=1)

@@ -1,4 +1,4 @@
-"""What every model of a shadow study said, asked once; and the evidence against each target, put together from it."""
+"""Queries every model of a shadow study once, and assembles the evidence against each target from the outputs."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ Logits = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FleetOutputs:
-    """All models of a plan and what they said of the plan's records.
+    """All models of a plan, and their outputs for the plan's records.
 
     Attributes:
-        data: the records, labels after noise.
-        plan: who is a member of which model.
+        data: the records, with labels after noise.
+        plan: which records are members of which model.
         fleet: the trained models, in the order of the plan.
-        logits: (n_models, n, classes) of the plan's records.
-        population: (n_models, p, classes) of the plan's population.
-        augmented: (n_models, n, queries, classes) of copies of the records; None where they have no copies.
+        logits: (n_models, n, classes) for the plan's records.
+        population: (n_models, p, classes) for the plan's population.
+        augmented: (n_models, n, queries, classes) for augmented copies of the records; None if there are no copies.
     """
 
     data: LabeledData
@@ -50,7 +50,7 @@ class FleetOutputs:
 
         Args:
             target: a model of the plan.
-            shadows: models; None for all that the plan lets serve.
+            shadows: the models to use as shadows; None for all that the plan allows.
         """
         plan, data = self.plan, self.data
         rows = plan.shadows_of(target) if shadows is None else np.asarray(shadows, dtype=np.intp)
@@ -82,9 +82,9 @@ class FleetOutputs:
 
 
 def query_fleet(data: LabeledData, plan: ShadowPlan, fleet: Fleet, *, copies: int, stop: StopFlag) -> FleetOutputs:
-    """Ask every model about the plan's records, its population, and, of images, `copies` augmented copies of each record."""
+    """Query every model with the plan's records, its population and, for images, `copies` augmented copies of each record."""
     several = copies > 1 and queries.is_image(data.x)
-    with Progress(2 + (copies if several else 0), "asking all models", unit="query") as progress:
+    with Progress(2 + (copies if several else 0), "querying all models", unit="query") as progress:
         x = data.x[plan.records]
         logits = fleet.outputs(x)
         progress.advance()
@@ -112,35 +112,35 @@ def query_target(
     stop: StopFlag,
     wanted: Callable[[str], bool] = lambda need: True,
 ) -> Evidence:
-    """The evidence against one target, with the queries that are too many to make for all: perturbed copies, gradients, distillations.
+    """The evidence against one target, with the queries that would be too costly for all: perturbed copies, gradients, distillations.
 
     Args:
-        outputs: what was asked of all models.
+        outputs: the outputs of all models.
         target: the audited model.
-        trainer: of the models, for the students of the distillation.
-        perturbed: copies a record.
-        distill_epochs: of the target's student and of one shadow's.
-        seed: of the copies and the students.
+        trainer: trains the students of the distillation.
+        perturbed: perturbed copies per record.
+        distill_epochs: epochs of the target's student and of one shadow's student.
+        seed: seed of the copies and the students.
         stop: checked between steps.
-        wanted: is that field of `Evidence` needed by any attack?
+        wanted: whether any attack needs that field of `Evidence`.
     """
     evidence = outputs.evidence(target)
     plan, data = outputs.plan, outputs.data
     own = plan.audited
     audited = plan.records[own]
     changes: dict[str, Any] = {}
-    able = trainer.capabilities
-    students = distill_epochs * 2 if wanted("trajectories") and len(plan.population) and "distill" in able else 0
+    capabilities = trainer.capabilities
+    students = distill_epochs * 2 if wanted("trajectories") and len(plan.population) and "distill" in capabilities else 0
     copies = perturbed if wanted("perturbed_labels") else 0
-    gradients = 1 if wanted("gradients") and "gradients" in able else 0
-    with Progress(copies + students + gradients, "asking the target", unit="query") as progress:
+    gradients = 1 if wanted("gradients") and "gradients" in capabilities else 0
+    with Progress(copies + students + gradients, "querying the target", unit="query") as progress:
         if copies:
-            said = np.empty((len(own), copies), dtype=np.int64)
+            labels = np.empty((len(own), copies), dtype=np.int64)
             for number, copy in enumerate(queries.perturbations(data.x[audited], copies, seed=seed)):
                 stop.check()
-                said[:, number] = outputs.fleet.outputs(copy, models=[target])[0].argmax(axis=1)
+                labels[:, number] = outputs.fleet.outputs(copy, models=[target])[0].argmax(axis=1)
                 progress.advance()
-            changes["perturbed_labels"] = said
+            changes["perturbed_labels"] = labels
         if gradients:
             stop.check()
             changes["gradients"] = outputs.fleet.gradient_norms(
@@ -159,8 +159,8 @@ def query_target(
                     data, transfer=plan.population, teacher=outputs.population[model], watched=watched, epochs=distill_epochs,
                     seed=seeds.integer(seed, "student", model), between_epochs=between,
                 )  # fmt: skip
-                said = Predictions(logits=final, labels=data.y[watched], member=np.arange(len(watched)) < 1)
-                return np.column_stack([losses, loss_nats(said)])
+                at_end = Predictions(logits=final, labels=data.y[watched], member=np.arange(len(watched)) < 1)
+                return np.column_stack([losses, loss_nats(at_end)])
 
             pool = np.flatnonzero(plan.block if plan.design == "half" else ~plan.block)
             changes["trajectories"] = Trajectories(

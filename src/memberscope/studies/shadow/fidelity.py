@@ -1,5 +1,5 @@
-"""How faithful must a shadow be? The same attacks with shadows that resemble the target less and less, from the target itself as its own
-shadow (where threshold attacks stand) to models of another architecture and models of random records.
+"""How faithful must a shadow be? The same attacks are run with shadows that resemble the target less and less, from the target as its own
+shadow (the position of threshold attacks) to models of another architecture and models trained on random records.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Variant:
     """One way in which shadows differ from the target.
 
     Attributes:
-        name: for the table.
-        trainer: of the shadows.
-        data: what they are trained on; None for the targets' own pool, with the plan's own membership.
-        shadows: how many serve.
+        name: its name in the table.
+        trainer: trains the shadows.
+        data: the records that they are trained on; None for the targets' own pool, with the plan's own membership.
+        shadows: number of shadows that the attacks use.
     """
 
     name: str
@@ -54,19 +54,20 @@ class Variant:
 
 
 def variants(outputs: FleetOutputs, trainer: Trainer, *, seed: int) -> list[Variant]:
-    """What to try: fewer shadows, other depths, another width, another architecture; other, noisy and shuffled records.
+    """The variants to try: fewer shadows, other depths, another width, another architecture; other, noisy and shuffled records.
 
-    Records that replace the pool are as many as the pool's (other records may be fewer, and their name says how many), so that shadows
-    have as many members as the target; of a disjoint plan they come from the shadows' own pool, never from the targets' records.
+    Records that replace the pool are as many as the pool holds, so that shadows have as many members as the target (other records may be
+    fewer, and the variant's name states their number). In a disjoint plan they come from the shadows' own pool, never from the targets'
+    records.
     """
     data, plan = outputs.data, outputs.plan
     found = [Variant(name=BASE, trainer=trainer), Variant(name="two shadows", trainer=trainer, shadows=2)]
     facts = DataFacts(shape=data.shape, classes=data.classes)
     found += [Variant(name=name, trainer=other) for name, other in trainer.variants(facts)]
-    own = plan.records if plan.design == "half" else plan.records[~plan.block]  # what shadows of the same pool are drawn from
+    own = plan.records if plan.design == "half" else plan.records[~plan.block]  # the pool of the shadows
     outside = np.setdiff1d(np.arange(len(data)), plan.records)
     if len(outside) >= 40:
-        # As many as the pool holds, where there are as many: otherwise the variant would be of larger shadows, too.
+        # At most as many as the pool holds: otherwise the shadows would differ in their number of members, too.
         outside = seeds.stream(seed, "fidelity", "outside").permutation(outside)[: len(own)]
         part = dataclasses.replace(data, x=data.x[outside], y=data.y[outside])
         found.append(Variant(name=f"other records ({len(outside)})", trainer=trainer, data=part))
@@ -88,8 +89,8 @@ def measure(outputs: FleetOutputs, trainer: Trainer, train: Train, *, seed: int,
     """Train each variant's shadows and attack every target with them.
 
     Returns:
-        Columns variant, attack, figure, mean, ci_low, ci_high (t over targets), difference, difference_ci_low, difference_ci_high
-        (paired with `BASE`), targets. The balanced accuracy is of the attack's own decisions.
+        Columns variant, attack, figure (the metric), mean, ci_low, ci_high (t over targets), difference, difference_ci_low,
+        difference_ci_high (paired with `BASE`), targets. The balanced accuracy is that of the attack's own decisions.
     """
     import pandas as pd
 
@@ -107,10 +108,10 @@ def measure(outputs: FleetOutputs, trainer: Trainer, train: Train, *, seed: int,
 
 
 def own_shadow(outputs: FleetOutputs) -> dict[int, Evidence]:
-    """Each target as its own, only shadow: its attacker knows who the members are.
+    """The evidence against each target if it is its own and only shadow: the attacker knows the members.
 
-    The shadow carries no record ids: an attack that compares a record with itself under a model whose membership it knows would be told
-    the answer.
+    The shadow has no record ids: an attack that compares a record with itself under a model whose members it knows would be given the
+    answer.
     """
     found = {}
     for target in outputs.plan.targets.tolist():
@@ -123,7 +124,7 @@ def own_shadow(outputs: FleetOutputs) -> dict[int, Evidence]:
 
 
 def _shadows(outputs: FleetOutputs, variant: Variant, train: Train, *, seed: int) -> Callable[[int], dict[int, Evidence]]:
-    """Train a variant's models; what is returned gives every target its evidence with so many of them."""
+    """Train a variant's models; the returned function maps a number of shadows to every target's evidence with that many of them."""
     plan = outputs.plan
     targets = plan.targets.tolist()
     if variant.data is None:
@@ -133,7 +134,7 @@ def _shadows(outputs: FleetOutputs, variant: Variant, train: Train, *, seed: int
         model_seeds = [seeds.integer(seed, "fidelity", variant.name, model) for model in shadows]
         fleet = train(outputs.data, [plan.members(model) for model in shadows], variant.trainer, model_seeds, variant.name)
         logits = fleet.outputs(outputs.data.x[plan.records])
-        population = fleet.outputs(outputs.data.x[plan.population])  # empty where every record is in the plan
+        population = fleet.outputs(outputs.data.x[plan.population])  # empty if every record is in the plan
 
         def on_pool(count: int) -> dict[int, Evidence]:
             found = {}
@@ -174,7 +175,7 @@ def _shadows(outputs: FleetOutputs, variant: Variant, train: Train, *, seed: int
 
 
 def _twins(outputs: FleetOutputs) -> set[int]:
-    """The pair of the first target too, so that later targets have as many shadows as the first."""
+    """The first target and its twin, which later targets may use, so that these have as many shadows as the first."""
     first = int(outputs.plan.targets[0])
     return {first, first ^ 1} if outputs.plan.design == "half" else set()
 
@@ -215,15 +216,15 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
             values = part[variant].dropna()
             if not len(values):
                 continue
-            seen = metrics.paired_seeds(values.to_numpy())
+            mean = metrics.paired_seeds(values.to_numpy())
             row = {
-                "variant": variant, "attack": attack, "figure": figure, "mean": seen.mean, "ci_low": seen.ci_low, "ci_high": seen.ci_high,
-                "targets": seen.n_seeds,
+                "variant": variant, "attack": attack, "figure": figure, "mean": mean.mean, "ci_low": mean.ci_low, "ci_high": mean.ci_high,
+                "targets": mean.n_seeds,
             }  # fmt: skip
             against = (part[variant] - part[BASE]).dropna()
             if variant != BASE and len(against):
-                apart = metrics.paired_seeds(against.to_numpy())
-                row |= {"difference": apart.mean, "difference_ci_low": apart.ci_low, "difference_ci_high": apart.ci_high}
+                gap = metrics.paired_seeds(against.to_numpy())
+                row |= {"difference": gap.mean, "difference_ci_low": gap.ci_low, "difference_ci_high": gap.ci_high}
             rows.append(row)
     columns = [
         "variant", "attack", "figure", "mean", "ci_low", "ci_high", "difference", "difference_ci_low", "difference_ci_high", "targets",

@@ -1,7 +1,7 @@
-"""Each of several models takes its turn as the target: how strong an attack is over targets, over numbers of shadows, against another.
+"""Each of several models is the target in turn: the strength of attacks over targets, by number of shadows, and compared in pairs.
 
-Targets of one plan share their pool and most of their shadows, and differ in membership, weights and order. An interval over them speaks
-of this data set, this recipe and this pool.
+Targets of one plan share their pool and most of their shadows, and differ in membership, weights and order. An interval over them is about
+this data set, this recipe and this pool.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 RATES = (0.1, 0.01, 0.001)
 FIGURES = ("auc", *(f"tpr_at_fpr_{metrics.rate_name(rate)}" for rate in RATES))
 ROTATED = {"target", "shadows", "population", "augmented"}
-ONE_PAIR = 2  # shadows of which each record has exactly one that was not trained on it
-COMPARED = 16  # shadows at which the two variances of LiRA are compared
-ONE_QUERY = "[one query]"  # marks an attack on the record alone beside the same attack with copies of it
+ONE_PAIR = 2  # a complementary pair of shadows: for each record, exactly one was not trained on it
+COMPARED = 16  # number of shadows at which the two variances of LiRA are compared
+ONE_QUERY = "[one query]"  # marks an attack that queries only the record itself, beside the same attack with copies
 
 
 def point_figures(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> dict[str, float]:
-    """AUC and TPR at each of `RATES`, without intervals: those come from the targets."""
+    """AUC and TPR at each of `RATES`, without intervals: these are computed over targets."""
     ranking = rank(scores, member)
     return {"auc": auc_value(ranking)} | {name: tpr_value(ranking, rate) for name, rate in zip(FIGURES[1:], RATES, strict=True)}
 
 
 def counts(shadows: int, *, paired: bool) -> tuple[int, ...]:
-    """Numbers of shadows to try: 1 (2 where they come in pairs), doubled up to all."""
+    """Numbers of shadows to try: from 1 (2 if they come in pairs), doubling up to all."""
     found, count = [], 2 if paired else 1
     while count < shadows:
         found.append(count)
@@ -49,7 +49,7 @@ def counts(shadows: int, *, paired: bool) -> tuple[int, ...]:
 
 
 def rotated_attacks(names: Iterable[str]) -> tuple[Attack, ...]:
-    """Of the named attacks, those made against every target: all that read shadows and need no queries of the target's own."""
+    """The named attacks that are run against every target: all that use shadows and need no further queries of the target."""
     return tuple(
         attack
         for attack in registry.resolve(names)
@@ -58,7 +58,7 @@ def rotated_attacks(names: Iterable[str]) -> tuple[Attack, ...]:
 
 
 def variances() -> dict[str, Attack]:
-    """LiRA with either variance, by name: what is compared at `COMPARED` shadows."""
+    """LiRA with either variance, by name; they are compared at `COMPARED` shadows."""
     from memberscope.attacks.lira import Lira
 
     lira = registry.get("lira_online")
@@ -77,14 +77,14 @@ def rotate(
     """Attack every target of the plan with growing numbers of its shadows.
 
     Args:
-        outputs: what all models said.
-        attacks: those of `rotated_attacks`.
-        seed: of the attacks' draws.
-        workers: threads of an attack.
-        on_target: called with each target before its turn; what it raises ends the rotation.
+        outputs: the outputs of all models.
+        attacks: the attacks that `rotated_attacks` selects.
+        seed: seed of the attacks' draws.
+        workers: threads per attack.
+        on_target: called with each target before its turn; an exception from it ends the rotation.
 
     Returns:
-        Columns target, attack, shadows (0 for the loss threshold, which uses none) and `FIGURES`; an attack that could not be made has
+        Columns target, attack, shadows (0 for the loss threshold, which uses none) and `FIGURES`; an attack that could not be run has
         no row.
     """
     import pandas as pd
@@ -98,13 +98,13 @@ def rotate(
         whole = outputs.evidence(target)
         for count in (0, *counts(len(pool), paired=plan.design == "half")):
             evidence = whole if count in (0, len(pool)) else outputs.evidence(target, pool[:count])
-            made: dict[str, Attack] = {attack.name: attack for attack in (attacks if count else [loss])}
-            if count == COMPARED and "lira_online" in made:
-                made |= variances()
-            turns = [(name, attack, evidence) for name, attack in made.items()]
+            by_name: dict[str, Attack] = {attack.name: attack for attack in (attacks if count else [loss])}
+            if count == COMPARED and "lira_online" in by_name:
+                by_name |= variances()
+            turns = [(name, attack, evidence) for name, attack in by_name.items()]
             if evidence.augmented is not None:
                 alone = dataclasses.replace(evidence, augmented=None)
-                turns += [(f"{name}{ONE_QUERY}", attack, alone) for name, attack in made.items() if attack.reads_copies]
+                turns += [(f"{name}{ONE_QUERY}", attack, alone) for name, attack in by_name.items() if attack.reads_copies]
             for name, attack, given in turns:
                 result = attack.score(given, seed=seed, workers=workers)
                 if not isinstance(result, Skip):
@@ -116,7 +116,7 @@ def rotate(
 
 
 def over_targets(frame: pd.DataFrame) -> pd.DataFrame:
-    """The mean over targets with its t interval: columns attack, shadows, figure, mean, ci_low, ci_high, targets.
+    """Means over targets with t intervals: columns attack, shadows, figure (the metric), mean, ci_low, ci_high, targets.
 
     With one target there is no interval.
     """
@@ -125,11 +125,11 @@ def over_targets(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (attack, shadows), part in frame.groupby(["attack", "shadows"], sort=False):
         for figure in FIGURES:
-            seen = metrics.paired_seeds(part[figure].to_numpy())
+            mean = metrics.paired_seeds(part[figure].to_numpy())
             rows.append(
                 {
-                    "attack": attack, "shadows": int(shadows), "figure": figure, "mean": seen.mean, "ci_low": seen.ci_low,
-                    "ci_high": seen.ci_high, "targets": seen.n_seeds,
+                    "attack": attack, "shadows": int(shadows), "figure": figure, "mean": mean.mean, "ci_low": mean.ci_low,
+                    "ci_high": mean.ci_high, "targets": mean.n_seeds,
                 }
             )  # fmt: skip
     columns = ["attack", "shadows", "figure", "mean", "ci_low", "ci_high", "targets"]
@@ -138,8 +138,8 @@ def over_targets(frame: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class Ordering:
-    """An ordering of the literature: `first` is above (or, `at_least`, not below) `second` in `figure`; each an attack and a number of
-    shadows, None for all.
+    """An ordering that the literature states: `first` is above (with `at_least`: not below) `second` in the metric `figure`. Each side is
+    an attack and a number of shadows, where None means all.
     """
 
     text: str
@@ -151,11 +151,12 @@ class Ordering:
 
 
 def claims(*, paired: bool = True, copies: bool = False) -> tuple[Ordering, ...]:
-    """What the literature leads one to expect of the attacks here; only attacks with the same queries are compared.
+    """The orderings that the literature leads one to expect; only attacks with the same queries are compared.
 
     Args:
-        paired: do shadows come in complementary pairs? The fewest references are then a pair, one for each record; else a single shadow.
-        copies: did LiRA ask about several copies of each record? It is then compared with RMIA on a single one.
+        paired: whether shadows come in complementary pairs. The fewest references are then a pair, which has one OUT model for each
+            record; otherwise a single shadow.
+        copies: whether LiRA queried several copies of each record. RMIA is then compared with LiRA on a single query.
     """
     alone = ONE_QUERY if copies else ""
     one_each = ONE_PAIR if paired else 1
@@ -168,7 +169,7 @@ def claims(*, paired: bool = True, copies: bool = False) -> tuple[Ordering, ...]
     ]
     one = [
         Ordering(
-            text="RMIA with one reference a record above LiRA with one",
+            text="RMIA with one reference model per record above LiRA with one",
             source=rmia,
             figure=figure,
             first=("rmia_offline", one_each),
@@ -177,7 +178,7 @@ def claims(*, paired: bool = True, copies: bool = False) -> tuple[Ordering, ...]
         for figure in ("auc", low)
     ]
     variance = Ordering(
-        text=f"at {COMPARED} shadows LiRA with the global variance at least as good as per record",
+        text=f"at {COMPARED} shadows, LiRA with the global variance at least as good as with per-record variances",
         source=lira,
         figure=low,
         first=("lira_online[global]", COMPARED),
@@ -188,12 +189,12 @@ def claims(*, paired: bool = True, copies: bool = False) -> tuple[Ordering, ...]
 
 
 def judge(frame: pd.DataFrame, stated: Sequence[Ordering]) -> pd.DataFrame:
-    """Each claim against the targets: paired differences, t interval, Holm over the claims that could be tested.
+    """Test each claim on the targets: paired differences with t intervals, Holm over the claims that could be tested.
 
     Returns:
-        Columns claim, source, figure, first, second (means), difference, ci_low, ci_high, p_holm, targets, verdict. The verdict is
-        *confirmed* or *refuted* where the adjusted two-sided p-value is at most 0.05, else *undecided* (an ``at_least`` claim is confirmed
-        by equality on every target, too); *not tested* where an attack is missing or there are fewer than five targets.
+        Columns claim, source, figure (the metric), first, second (means), difference, ci_low, ci_high, p_holm, targets, verdict. The
+        verdict is *confirmed* or *refuted* if the adjusted two-sided p-value is at most 0.05, else *undecided* (an ``at_least`` claim is
+        also confirmed by equality on every target); *not tested* if an attack is missing or there are fewer than five targets.
     """
     import pandas as pd
 
@@ -210,13 +211,13 @@ def judge(frame: pd.DataFrame, stated: Sequence[Ordering]) -> pd.DataFrame:
         row: dict[str, Any] = {"claim": claim.text, "source": claim.source, "figure": claim.figure, "verdict": "not tested"}
         shared = first.index.intersection(second.index)
         if len(shared):
-            seen = metrics.paired_seeds((first[shared] - second[shared]).to_numpy())
+            tested = metrics.paired_seeds((first[shared] - second[shared]).to_numpy())
             row |= {
-                "first": float(first[shared].mean()), "second": float(second[shared].mean()), "difference": seen.mean,
-                "ci_low": seen.ci_low, "ci_high": seen.ci_high, "targets": seen.n_seeds,
+                "first": float(first[shared].mean()), "second": float(second[shared].mean()), "difference": tested.mean,
+                "ci_low": tested.ci_low, "ci_high": tested.ci_high, "targets": tested.n_seeds,
             }  # fmt: skip
-            if seen.p_value is not None and seen.n_seeds >= metrics.LEAST_SEEDS:
-                tests.append((len(rows), seen.p_value))
+            if tested.p_value is not None and tested.n_seeds >= metrics.LEAST_SEEDS:
+                tests.append((len(rows), tested.p_value))
         rows.append(row)
     adjusted = metrics.holm([p for _, p in tests])
     for (place, _), p in zip(tests, adjusted, strict=True):
@@ -236,7 +237,7 @@ def _verdict(row: Mapping[str, Any], *, at_least: bool) -> str:
 
 
 def sentences(judged: pd.DataFrame) -> list[str]:
-    """One line a claim, for people; those whose attacks did not run share the last."""
+    """One line per tested claim, for people; one last line counts the claims whose attacks did not run."""
     lines, absent = [], 0
     for row in judged.to_dict("records"):
         if row["targets"] != row["targets"]:  # NaN
@@ -250,6 +251,6 @@ def sentences(judged: pd.DataFrame) -> list[str]:
             )
         lines.append(f"{row['claim']} ({row['source']}): **{row['verdict']}**{numbers}.")
     if absent:
-        why = "since their attacks did not run with the shadows that they name"
+        why = "since their attacks did not run with the required number of shadows"
         lines.append(f"{absent} of the literature's {len(judged)} orderings: **not tested**, {why}.")
     return lines

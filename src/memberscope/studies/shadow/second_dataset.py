@@ -1,7 +1,7 @@
-"""Salem et al.'s second adversary (2019, section IV): one shadow model, of another data set than the target's.
+"""Salem et al.'s second adversary (2019, section IV): one shadow model, trained on another data set than the target.
 
-The attacker has no records like the target's, so the shadow learns another task, with other inputs and another number of classes; what is
-learned from it, from the three largest posteriors, is used on the target.
+The attacker has no records like the target's, so the shadow learns another task, with other inputs and another number of classes. The
+attack model is fitted on the three largest posteriors of the shadow, and applied to those of the target.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.studies import setup
 from memberscope.training.trainer import Trainer
 
-LEAST = 40  # records: half of them for the shadow to learn, a batch of them at least
+LEAST = 40  # fewest records of the other data set, half of which the shadow is trained on
 ATTACK = "shadow_salem"
 
 
 def load(config: ShadowStudyConfig, trainer: Trainer) -> LabeledData | None:
-    """The other data set, or None where none is asked for.
+    """The other data set; None if none is requested.
 
     Raises:
-        UserError: one that there is not, the target's own, one too small, or one whose records the architecture cannot carry.
+        UserError: a data set that does not exist, is the target's own, is too small, or does not suit the architecture.
     """
     if not config.transfer_dataset:
         return None
@@ -41,13 +41,13 @@ def load(config: ShadowStudyConfig, trainer: Trainer) -> LabeledData | None:
     least = max(LEAST, 2 * int(trainer.params.get("batch_size", 1)))
     if len(data) < least:
         raise UserError(
-            f"transfer_dataset={config.transfer_dataset}: {len(data)} records; allowed: at least {least} (a batch, and as many again)"
+            f"transfer_dataset={config.transfer_dataset}: {len(data)} records; allowed: at least {least}, so that half of them fill a batch"
         )
     return data
 
 
 def audit(target: Predictions, data: LabeledData, trainer: Trainer, config: ShadowStudyConfig, stop: StopFlag) -> AuditReport:
-    """Attack the target with one shadow of `trainer` trained on as many records of `data` as the target's members, or on half of them."""
+    """Attack the target with one shadow, trained on as many records of `data` as the target has members, but at most half of them."""
     members = min(int(target.member.sum()), len(data) // 2)
     drawn: Index = seeds.stream(config.seed, "other_data").permutation(len(data))[: 2 * members]
     inside, seen = drawn[:members], np.sort(drawn)

@@ -1,4 +1,4 @@
-"""Entry point `shadow`: train a fleet, let several of its models be attacked by the others, audit one of them with every attack."""
+"""Entry point `shadow`: train a fleet, attack several of its models in turn with the others, audit one of them with every attack."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from memberscope.audit.log import attack_progress, log_audit, log_headline
 from memberscope.audit.run import AuditReport, resolve_attacks, resolve_primary, run_audit
 from memberscope.audit.wording import finding, headline_table, markdown
 from memberscope.config import ShadowStudyConfig, SynthesisConfig, groups
+from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError, nearest
 from memberscope.interrupt import StopFlag
@@ -32,7 +33,6 @@ from memberscope.studies.shadow import rotation, second_dataset
 from memberscope.studies.shadow.evidence import FleetOutputs, query_fleet, query_target
 from memberscope.studies.synthesize.sets import METHODS, make_set, published
 from memberscope.tracking import DataInput, Tracker, as_json
-from memberscope.training.registry import KERAS
 from memberscope.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -44,11 +44,12 @@ SHOWN = ("auc", "tpr_at_fpr_0_01")
 
 
 def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
-    """Run the study; `tracker` is the parent, with one child for the audited target and one for all shadows.
+    """Run the study; `tracker` is the parent run, with one child run for the audited target and one for all shadows.
 
     Raises:
-        UserError: before anything trains, for whatever would fail later (but for records that could not be made against the target).
-        Interrupted: what was trained stays in the store, what was logged in the run.
+        UserError: before any training, for anything that would fail later, except synthetic records that could not be made against the
+            target.
+        Interrupted: the run was stopped; finished models stay in the store, and everything logged so far stays in the run.
     """
     names = resolve_attacks(config.attacks)
     resolve_primary(config.primary, names)
@@ -61,13 +62,13 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     plan, other = plan_for(data, config), second_dataset.load(config, trainer)
     trainer.check(setup.facts_of(data, members=int(plan.member.sum(axis=1).min())))
     rest = np.setdiff1d(np.arange(len(data)), np.concatenate([plan.records, plan.population]))
-    sides = {"records": plan.records, "population": plan.population, "rest": rest}  # of the rest `fidelity` trains shadows
+    sides = {"records": plan.records, "population": plan.population, "rest": rest}  # `fidelity` trains shadows on the rest
     noise, data = setup.noise_share(data, config), setup.with_noise(data, config, sides, seed=config.seed)
     if config.shadow_data != "real":
         data, plan = with_made_pool(data, plan, trainer, config, stop)
     log_plan(data, plan, trainer, noise, config, tracker)
-    said = log_reading(data, tracker)
-    said += [f"{config.transfer_dataset}: {line}" for line in duplicates.notes(other, {})] if other else []
+    notes = log_reading(data, tracker)
+    notes += [f"{config.transfer_dataset}: {line}" for line in duplicates.notes(other, {})] if other else []
     fleet = setup.train_fleet(
         trainer, data, [plan.members(model) for model in range(plan.n_models)], model_seeds(plan, config.seed), config, stop
     )
@@ -78,11 +79,11 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     elsewhere = audit_from_elsewhere(report, other, trainer, config, tracker, stop) if other else None
     means, judged = rotate_targets(outputs, rotated, config, tracker, stop)
     fidelity = measure_fidelity(outputs, trainer, config, tracker, stop) if config.fidelity else None
-    return with_reading(conclude(config, outputs, report, elsewhere, means, judged, fidelity, tracker), said)
+    return with_reading(conclude(config, outputs, report, elsewhere, means, judged, fidelity, tracker), notes)
 
 
 def plan_for(data: LabeledData, config: ShadowStudyConfig) -> ShadowPlan:
-    """The plan that a configuration asks for; ``members=auto`` takes the data set's own number, or as many as leave a population."""
+    """The plan that a configuration requests; ``members=auto`` takes the data set's usual number, but leaves a population."""
     blocks = 2 if config.design == "half" else 4
     members = setup.members_of(data, config, parts=blocks + 1)
     return make_shadow_plan(
@@ -92,7 +93,7 @@ def plan_for(data: LabeledData, config: ShadowStudyConfig) -> ShadowPlan:
 
 
 def check_shadow_data(config: ShadowStudyConfig) -> None:
-    """Raise UserError for shadow data that there is not, or a design that has no room for it."""
+    """Raise UserError for unknown shadow data, or a design that cannot use it."""
     if config.shadow_data == "real":
         return
     if not config.shadow_data.endswith(".npz") and config.shadow_data not in METHODS:
@@ -109,9 +110,9 @@ def check_shadow_data(config: ShadowStudyConfig) -> None:
 def with_made_pool(
     data: LabeledData, plan: ShadowPlan, trainer: Trainer, config: ShadowStudyConfig, stop: StopFlag
 ) -> tuple[LabeledData, ShadowPlan]:
-    """The data with made records behind the real ones, and the plan with them as the shadows' pool.
+    """The data with synthetic records appended to the real ones, and the plan with these as the shadows' pool.
 
-    The records are as many as the real pool had, made against the first target as `synthesize` makes them at its defaults, or read.
+    They are read from a file, or as many as the real pool had are made against the first target, as `synthesize` does by default.
     """
     pool = plan.records[~plan.block]
     if config.shadow_data.endswith(".npz"):
@@ -145,15 +146,16 @@ def with_made_pool(
 
 
 def climbs_at(data: LabeledData, plan: ShadowPlan, trainer: Trainer, config: ShadowStudyConfig) -> Path | None:
-    """Where climbs keep their state, named by what makes the target that they ask; None where nothing is kept."""
+    """The file of the climbs' state, named by everything that determines the target that they query; None if nothing is to be kept."""
     if setup.open_store(config) is None:
         return None
-    makes = json.dumps({"recipe": dict(trainer.params), "seed": config.seed}, sort_keys=True)
+    decides = {name: value for name, value in trainer.signature().items() if name != "versions"}
+    makes = json.dumps({**decides, "seed": config.seed}, sort_keys=True)
     return Path(config.store) / "climbs" / f"{data.digest[:12]}-{plan.digest[:12]}-{seeds.integer(config.seed, makes):08x}.npz"
 
 
 def check_apart(pool: NDArray[Any], ours: NDArray[Any], path: str) -> None:
-    """Raise UserError where a file for the shadows holds records of the targets' or of the population, number for number."""
+    """Raise UserError if a file for the shadows holds exact copies of the targets' or the population's records."""
     known = {np.ascontiguousarray(row).tobytes() for row in ours}
     shared = sum(np.ascontiguousarray(row).tobytes() in known for row in pool)
     if shared:
@@ -171,7 +173,7 @@ def model_seeds(plan: ShadowPlan, seed: int) -> list[int]:
 def log_plan(
     data: LabeledData, plan: ShadowPlan, trainer: Trainer, noise: float, config: ShadowStudyConfig, tracker: Tracker
 ) -> None:
-    """The configuration, the resolved figures, the membership matrix and the data sets."""
+    """Log the configuration, the resolved parameters, the membership matrix and the data sets."""
     import tempfile
 
     tracker.text(as_json(groups(config)), artifacts.STUDY)
@@ -198,7 +200,7 @@ def log_plan(
 
 
 def log_shadows(outputs: FleetOutputs, tracker: Tracker) -> None:
-    """One child run for all models: a row per model, the training curves as a band."""
+    """Log one child run for all models: a row per model, the training curves as a band."""
     frame = shadow_table(outputs)
     about = f"All {outputs.plan.n_models} models of the study, targets and shadows: a row per model in `models.csv`, curves as a band."
     with tracker.child("shadows", tags={"memberscope.kind": "shadows"}, description=about) as child:
@@ -235,7 +237,7 @@ def shadow_table(outputs: FleetOutputs) -> pd.DataFrame:
 def audit_first(
     outputs: FleetOutputs, trainer: Trainer, names: tuple[str, ...], config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
 ) -> AuditReport:
-    """The first target with every attack that was asked for, in a child run of its own."""
+    """Audit the first target with every requested attack, in a child run of its own."""
     target = int(outputs.plan.targets[0])
     needs = set().union(*(registry.get(name).needs for name in names))
     evidence = query_target(
@@ -260,7 +262,7 @@ def audit_first(
 def audit_from_elsewhere(
     report: AuditReport, other: LabeledData, trainer: Trainer, config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
 ) -> AuditReport:
-    """The first target once more, from a shadow of another data set; metrics end in ``_other_data``."""
+    """Audit the first target again with a shadow of another data set; the names of its metrics end in ``_other_data``."""
     found = second_dataset.audit(report.target, other, trainer, config, stop)
     tracker.metrics({f"{name}_other_data": value for name, value in found.headlines().items()})
     tracker.table(found.to_frame(), "other_data.csv")
@@ -277,10 +279,10 @@ def accuracies(target: Predictions) -> dict[str, float]:
 def rotate_targets(
     outputs: FleetOutputs, attacks: Sequence[Any], config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every target in turn: means over targets by number of shadows, and the literature's orderings judged."""
+    """Attack every target in turn: means over targets by number of shadows, and verdicts on the literature's orderings."""
     from memberscope.progress import Progress
 
-    with Progress(len(outputs.plan.targets), "targets in turn", unit="target") as progress:
+    with Progress(len(outputs.plan.targets), "attacking each target", unit="target") as progress:
 
         def on_target(target: int) -> None:
             stop.check()
@@ -302,26 +304,28 @@ def rotate_targets(
 def measure_fidelity(
     outputs: FleetOutputs, trainer: Trainer, config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
 ) -> pd.DataFrame:
-    """How faithful must a shadow be? See `memberscope.studies.shadow.fidelity`."""
+    """Measure how faithful a shadow must be; see `memberscope.studies.shadow.fidelity`."""
     from memberscope.studies.shadow import fidelity
 
-    def again(data: LabeledData, members: Sequence[Index], other: Trainer, model_seeds: Sequence[int], name: str) -> Fleet:
+    def train_shadows(
+        data: LabeledData, members: Sequence[Index], other: Trainer, model_seeds: Sequence[int], name: str
+    ) -> Fleet:
         return setup.train_fleet(other, data, members, model_seeds, config, stop, label=name)
 
-    frame = fidelity.measure(outputs, trainer, again, seed=config.seed)
+    frame = fidelity.measure(outputs, trainer, train_shadows, seed=config.seed)
     tracker.table(frame, "fidelity.csv")
     tracker.figure(plots.fidelity_figure(frame), "fidelity.png")
     return frame
 
 
 def at_most_shadows(means: pd.DataFrame) -> pd.DataFrame:
-    """The rows with all shadows, and the loss threshold's."""
+    """The rows with all shadows, and those of the loss threshold."""
     most = means["shadows"].max()
     return means[(means["shadows"] == most) | (means["shadows"] == 0)]
 
 
 def headline_metrics(means: pd.DataFrame) -> dict[str, float]:
-    """Means over targets as tracked metrics: ``auc_mean/lira_online`` with ``auc_mean_ci_low/...``."""
+    """Means over targets as metrics of the run: ``auc_mean/lira_online`` with ``auc_mean_ci_low/...``."""
     found: dict[str, float] = {}
     for row in at_most_shadows(means).to_dict("records"):
         ends = {"": row["mean"], "_ci_low": row["ci_low"], "_ci_high": row["ci_high"]}
@@ -333,7 +337,7 @@ def headline_metrics(means: pd.DataFrame) -> dict[str, float]:
 
 
 def over_targets_table(means: pd.DataFrame) -> pd.DataFrame:
-    """A row per attack: each figure's mean over targets with its interval, as text."""
+    """A row per attack: each metric's mean over targets with its interval, as text."""
     import pandas as pd
 
     rows: dict[str, dict[str, str]] = {}
@@ -349,12 +353,12 @@ def conclude(
     config: ShadowStudyConfig, outputs: FleetOutputs, report: AuditReport, elsewhere: AuditReport | None, means: pd.DataFrame,
     judged: pd.DataFrame, fidelity: pd.DataFrame | None, tracker: Tracker,
 ) -> StudyResult:  # fmt: skip
-    """Headlines onto the parent, its page, and what the terminal shows."""
+    """Log the headline metrics and the page of the parent run; returns the result for the terminal."""
     tracker.metrics(report.headlines())
     log_headline(report, tracker)
     tracker.metrics(headline_metrics(means))
     tracker.metrics(accuracies(report.target))
-    made = "" if config.trainer == KERAS else f"{config.trainer}-"
+    made = "" if config.trainer == BUILT_IN_TRAINER else f"{config.trainer}-"
     tracker.tags({"memberscope.setting": f"{made}{config.model}-d{config.depth}"})
     lines = rotation.sentences(judged)
     from_elsewhere = (
@@ -364,7 +368,9 @@ def conclude(
     )
     table = over_targets_table(means)
     tracker.text(page(outputs, report, table, lines, fidelity, from_elsewhere), artifacts.SUMMARY)
-    tracker.describe(page(outputs, report, table, lines, None, from_elsewhere))  # the store takes 8,000 characters
+    tracker.describe(
+        page(outputs, report, table, lines, None, from_elsewhere)
+    )  # without fidelity: the store takes at most 8,000 characters
     skipped = skips(report)
     answer = [finding(report), *(line.replace("**", "") for line in lines), *skipped]
     shown = headline_table(report)[["attack", "auc", "auc_ci", "tpr_at_fpr_0_01", "tpr_at_fpr_0_01_ci"]]
@@ -377,7 +383,7 @@ def conclude(
 
 
 def skips(report: AuditReport) -> list[str]:
-    """What could not be made, and why."""
+    """The attacks that were skipped, and why."""
     missing: Mapping[str, str] = {
         cell.attack: cell.reason for cell in report.cells if cell.slice == "entire" and cell.status != "ok"
     }
@@ -397,7 +403,7 @@ def page(
     coins = "each membership by a fair coin" if plan.coin_flips else "half of each class"
     parts = [
         f"# Shadow models on {data.name}",
-        f"{plan.n_models} models, design `{plan.design}`, {coins}; {len(plan.shadows_of(int(plan.targets[0])))} shadows a target, "
+        f"{plan.n_models} models, design `{plan.design}`, {coins}; {len(plan.shadows_of(int(plan.targets[0])))} shadows per target, "
         f"{len(plan.targets)} targets in turn, {len(plan.population):,} records that no model saw. Plan digest `{plan.digest[:16]}`.",
         f"**{finding(report)}**",
         "## Over targets\n\n" + markdown(table),

@@ -1,4 +1,4 @@
-"""What a sweep says once its trials are finished: tables, figures, verdicts and the page of the parent run."""
+"""The result of a sweep over a grid, once its trials are finished: tables, figures, verdicts and the page of the parent run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from memberscope.metrics import LEAST_SEEDS
 from memberscope.studies.result import StudyResult
 from memberscope.sweeps import answer, figures, scaling
 from memberscope.sweeps.answer import ADVANTAGE, Effect, Result
-from memberscope.sweeps.cells import Comparison, Grid
+from memberscope.sweeps.cells import Grid, LevelComparison
 from memberscope.sweeps.trials import ERROR, RESULT, RUN, TrialQueue, trial_key
 from memberscope.tracking import Tracker
 
@@ -26,12 +26,12 @@ SHOWN = ["control", "figure", "against", "level", "mean_against", "mean_level", 
 
 @dataclass(frozen=True, kw_only=True)
 class Conclusion:
-    """A finished study and where it lies.
+    """The conclusion from an Optuna study.
 
     Attributes:
-        config: what was asked for.
-        queue: the study.
-        name, storage: of the study, and where it is kept, for people.
+        config: the sweep's configuration.
+        queue: the Optuna study's trials.
+        name, storage: the name and the storage of the Optuna study, for people.
         data: the data set.
     """
 
@@ -42,10 +42,10 @@ class Conclusion:
     data: LabeledData
 
     def of_grid(self, grid: Grid, seeds: Iterable[int], tracker: Tracker) -> StudyResult:
-        """Log and tell the answer of a grid over some seeds.
+        """Log the result of a grid over some seeds, and return it for the terminal.
 
         Raises:
-            RuntimeError: trials are missing; what is there was logged.
+            RuntimeError: trials are missing; the others were logged.
         """
         wanted = set(seeds)
         results = [result for result in finished(self.queue) if result.cell in grid.cells and result.seed in wanted]
@@ -63,7 +63,7 @@ class Conclusion:
         laws = self._log_scaling(grid, results, names[1], answer.low_rate(nonmembers), tracker)
         lines = [answer.sentence(effect) for effect in found if effect.headline] + laws
         if not found:
-            lines.append("no comparison has a finished trial of every level for one seed yet")
+            lines.append("no comparison has finished trials of all levels for any seed yet")
         tracker.metrics(headline_metrics(found))
         tracker.tags(
             {
@@ -83,11 +83,12 @@ class Conclusion:
         return StudyResult(table=f"{self.head(len(results))}\n{text}", answer="\n".join(lines))
 
     def head(self, trials: int) -> str:
-        """Which study this is, with how many trials, and where."""
-        return f"study {self.name}: {trials} trials, {self.config.seeds} seed{'s' if self.config.seeds > 1 else ''}, in {self.storage}"
+        """One line that names the Optuna study, its number of trials and its storage."""
+        seeds = f"{self.config.seeds} seed{'s' if self.config.seeds > 1 else ''}"
+        return f"Optuna study {self.name}: {trials} trials, {seeds}, in {self.storage}"
 
     def reasons(self) -> str:
-        """Why trials are missing: the last one's error."""
+        """Why trials are missing: the error of the last one that failed."""
         failed = [trial.user_attrs[ERROR] for trial in self.queue.trials("FAIL") if ERROR in trial.user_attrs]
         return str(failed[-1]) if failed else "their workers died"
 
@@ -129,7 +130,7 @@ class Conclusion:
                 if item.matched:
                     self._log_matched(item, results, tracker)
 
-    def _log_matched(self, item: Comparison, results: Sequence[Result], tracker: Tracker) -> None:
+    def _log_matched(self, item: LevelComparison, results: Sequence[Result], tracker: Tracker) -> None:
         import pandas as pd
 
         rows = [
@@ -144,12 +145,12 @@ class Conclusion:
         frame = pd.DataFrame(rows)
         tracker.table(frame, f"{item.factor}/{item.control}.csv")
         drawn = figures.matched_figure(
-            frame, matched=item.matched, figure=ADVANTAGE, title=f"{item.control}: leakage as training goes on"
+            frame, matched=item.matched, figure=ADVANTAGE, title=f"{item.control}: leakage during training"
         )
         tracker.figure(drawn, f"{item.factor}/{item.control}.png")
 
     def _log_scaling(self, grid: Grid, results: Sequence[Result], low: str, rate: float, tracker: Tracker) -> list[str]:
-        """The power law of TPR - FPR at the fixed FPR by size, where the grid varies it."""
+        """Log the power law of TPR - FPR at a fixed FPR by size, if the grid varies size; returns a line on each."""
         lines = []
         for item in grid.comparisons:
             if item.factor not in ("size", "members") or not item.ordered:
@@ -167,14 +168,14 @@ class Conclusion:
             null = {
                 "no signal": dict.fromkeys(law.sizes, 0.0),
                 "no signal, largest TPR - FPR over thresholds, this audit": dict.fromkeys(law.sizes, fixed),
-                "the same, were all members audited": growing,
+                "the same if all members were audited": growing,
             }
             name = f"{low.replace('tpr', 'tpr_minus_fpr')}"
             tracker.figure(
                 figures.scaling_figure(above, law, null, ylabel=f"TPR - FPR at FPR {rate:g}"), f"{item.factor}/scaling.png"
             )
             if law.beta is None:
-                lines.append(f"scaling of {name}: none fitted, {law.reason}")
+                lines.append(f"scaling of {name}: no power law was fitted, {law.reason}")
             else:
                 low_end, high_end = law.beta.ci_low, law.beta.ci_high
                 interval = (
@@ -190,9 +191,10 @@ class Conclusion:
         about = [
             f"# {grid.name} on {self.data.name}",
             f"{trials} trials: {len(grid.cells)} cells, {self.config.seeds} seeds. Every cell is audited on {first.audited_members} "
-            f"members and {first.audited_nonmembers} non-members by `{self.config.attacks}`. Study `{self.name}` in `{self.storage}`.",
-            f"Differences are paired by seed; 95% t intervals; verdicts need at least {LEAST_SEEDS} seeds and are adjusted over the rows "
-            f"of a figure (Holm); *no difference* is an equivalence test at ±{self.config.margin:g}.",
+            f"members and {first.audited_nonmembers} non-members by `{self.config.attacks}`. "
+            f"Optuna study `{self.name}` in `{self.storage}`.",
+            f"Differences are paired by seed, with 95% t intervals. Verdicts need at least {LEAST_SEEDS} seeds and are adjusted over the "
+            f"rows of a metric (Holm); *no difference* is shown by an equivalence test at ±{self.config.margin:g}.",
         ]
         rows = [
             {
@@ -212,7 +214,7 @@ class Conclusion:
 
 
 def finished(queue: TrialQueue) -> list[Result]:
-    """A grid's finished trials, each cell and seed once: should two ever be there, the first."""
+    """A grid's finished trials, one for each cell and seed: the first if there are two."""
     found: dict[tuple[str, int], Result] = {}
     for trial in queue.trials("COMPLETE"):
         cell, seed = trial_key(trial)
@@ -228,12 +230,12 @@ def finished(queue: TrialQueue) -> list[Result]:
 
 
 def ordered(grid: Grid, effect: Effect) -> bool:
-    """Whether the effect's comparison has one headline, that of the last level."""
+    """Whether the levels of the effect's comparison are ordered, so that its only headline is that of the last level."""
     return next(item for item in grid.comparisons if item.control == effect.control).ordered
 
 
 def headline_metrics(found: Sequence[Effect]) -> dict[str, float]:
-    """The headline effects as tracked metrics: ``advantage_heldout_difference/merged``, with its interval's ends."""
+    """The headline effects as metrics of the run: ``advantage_heldout_difference/merged``, with the ends of its interval."""
     metrics: dict[str, float] = {}
     for effect in found:
         if not effect.headline:
@@ -252,7 +254,7 @@ def _plain(text: str) -> str:
 
 
 def compact(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rounded, with None for what is missing: a table that the UI shows."""
+    """The frame rounded and with None for missing values, so that MLflow's UI shows it as a table."""
     rounded = frame.round(4)
     return rounded.astype(object).where(rounded.notna(), None)
 

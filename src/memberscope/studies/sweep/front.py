@@ -1,4 +1,4 @@
-"""What a search says once its trials are finished: the best points, the Pareto front, importances and Optuna's plots."""
+"""The result of a search, once its trials are finished: the best points, the Pareto front, importances and Optuna's plots."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def of_search(found: Conclusion, search: Search, tracker: Tracker) -> StudyResult:
-    """Log and tell what a search found: the best points, judged again on records that the search did not touch."""
+    """Log the result of a search, the best points with metrics on records that the search did not use, and return it for the terminal."""
     frame = points_frame(found.queue, search)
     if not len(frame):
         raise RuntimeError(f"no trial is finished: {found.reasons()}; the next start tries them anew")
@@ -36,8 +36,8 @@ def of_search(found: Conclusion, search: Search, tracker: Tracker) -> StudyResul
     shown = best[["trial", *names, *final]]
     lines = [point_sentence(row, search, names, final) for row in best.to_dict("records")]
     lines.append(
-        "A search changes all factors at once: it finds settings and assesses no factor's effect; sampler=grid does. "
-        "Figures after 'final' are of records that the search did not touch."
+        "A search changes all factors at once: it finds settings but does not assess the effect of a factor, as sampler=grid does. "
+        "Metrics after 'final' are on records that the search did not use."
     )
     if len(search.objectives) == 1:
         tracker.metrics({f"best_{name}": float(best.iloc[0][name]) for name in final})
@@ -45,7 +45,7 @@ def of_search(found: Conclusion, search: Search, tracker: Tracker) -> StudyResul
     about = [
         f"# Search of {found.config.space} on {found.data.name}",
         f"{len(frame)} trials by {search.kind}, {search.seeds} seeds each; objectives: {', '.join(search.objectives)}. "
-        f"Study `{found.name}` in `{found.storage}`.",
+        f"Optuna study `{found.name}` in `{found.storage}`.",
         markdown(shown.round(4)),
         "\n".join(f"- {line}" for line in lines),
     ]
@@ -54,7 +54,7 @@ def of_search(found: Conclusion, search: Search, tracker: Tracker) -> StudyResul
 
 
 def points_frame(queue: TrialQueue, search: Search) -> pd.DataFrame:
-    """A row a finished point: trial, its values, its objectives (tuning), its final figures, and whether it is (Pareto-)best."""
+    """A row per finished point: trial, whether it is (Pareto-)best, its values, its objectives (on tuning records), its final metrics."""
     import pandas as pd
 
     best = {trial.number for trial in queue.study.best_trials} if queue.trials("COMPLETE") else set()
@@ -73,15 +73,15 @@ def points_frame(queue: TrialQueue, search: Search) -> pd.DataFrame:
 
 def point_sentence(row: Mapping[str, Any], search: Search, names: Sequence[str], final: Sequence[str]) -> str:
     """One line on a best point."""
-    place = ", ".join(f"{name}={row[name]:.4g}" if isinstance(row[name], float) else f"{name}={row[name]}" for name in names)
-    tuned = ", ".join(f"{name} {row[f'objective_{name}']:.3f}" for name in search.objectives)
-    settled = ", ".join(f"{name} {row[name]:.3f}" for name in final)
+    point = ", ".join(f"{name}={row[name]:.4g}" if isinstance(row[name], float) else f"{name}={row[name]}" for name in names)
+    objectives = ", ".join(f"{name} {row[f'objective_{name}']:.3f}" for name in search.objectives)
+    metrics = ", ".join(f"{name} {row[name]:.3f}" for name in final)
     kind = "on the Pareto front" if len(search.objectives) > 1 else "best"
-    return f"trial {row['trial']} is {kind}: {place}; tuned on {tuned}; final: {settled}"
+    return f"trial {row['trial']} is {kind}: {point}; objectives: {objectives}; final: {metrics}"
 
 
 def importances(queue: TrialQueue, search: Search) -> pd.DataFrame:
-    """Optuna's importance of each factor for each objective; a row says why where there is none."""
+    """Optuna's importance of each factor for each objective; if there is none, one row with the reason."""
     import optuna
     import pandas as pd
 
@@ -100,14 +100,14 @@ def importances(queue: TrialQueue, search: Search) -> pd.DataFrame:
 
 
 def search_figures(queue: TrialQueue, search: Search) -> dict[str, Any]:
-    """Optuna's own plots: importances and slices an objective, the Pareto front of two or three."""
+    """Optuna's own plots: importances and slices for each objective, and the Pareto front of two or three objectives."""
     import matplotlib
     import optuna
 
     from memberscope.sweeps.storage import quiet
 
     matplotlib.use("Agg")
-    even = "Attempting to set identical low and high"  # Optuna's bars where every importance is 0
+    even = "Attempting to set identical low and high"  # matplotlib warns so if every importance is 0
     plots = optuna.visualization.matplotlib
     found: dict[str, Any] = {}
     if len(queue.trials("COMPLETE")) < 2:
@@ -119,9 +119,9 @@ def search_figures(queue: TrialQueue, search: Search) -> dict[str, Any]:
             def target(trial: Any, place: int = place) -> float:
                 return float(trial.values[place])
 
-            with contextlib.suppress(ValueError, RuntimeError):  # the table of importances says why
-                drawn = plots.plot_param_importances(queue.study, target=_low_is_good(search, place), target_name=name)
-                found[f"importances_{name}.png"] = _figure_of(drawn)
+            with contextlib.suppress(ValueError, RuntimeError):  # the table of importances has the reason
+                axes = plots.plot_param_importances(queue.study, target=_low_is_good(search, place), target_name=name)
+                found[f"importances_{name}.png"] = _figure_of(axes)
             found[f"slice_{name}.png"] = _figure_of(plots.plot_slice(queue.study, target=target, target_name=name))
         if len(search.objectives) in (2, 3):
             front = plots.plot_pareto_front(queue.study, target_names=list(search.objectives))
@@ -130,7 +130,7 @@ def search_figures(queue: TrialQueue, search: Search) -> dict[str, Any]:
 
 
 def _low_is_good(search: Search, place: int) -> Callable[[Any], float]:
-    """An objective, turned so that low is good: Optuna's importances (PED-ANOVA) are for reaching low values, whatever the direction."""
+    """An objective, negated if it is maximized: Optuna's importances (PED-ANOVA) are for reaching low values, whatever the direction."""
     sign = -1.0 if search.directions[place] == "maximize" else 1.0
     return lambda trial: sign * float(trial.values[place])
 

@@ -1,7 +1,7 @@
-"""Entry point `sweep`: a grid, or a search of a space, as an Optuna study of full trainings and audits, and its answer.
+"""Entry point `sweep`: a grid, or a search of a space, as an Optuna study of full trainings and audits, and its result.
 
-The study lies in a storage that outlives the run. The same sweep started again goes on where it was; complete, it prints its answer;
-started on another machine with the same storage, it helps.
+The Optuna study is kept in a storage that outlives the run. If the same sweep is started again, it resumes, or prints its result if it is
+complete; if it is started on another machine with the same storage, it takes a share of the trials.
 """
 
 from __future__ import annotations
@@ -42,20 +42,21 @@ from memberscope.training.execution.jobs import run_workers
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-SHOWN = 3  # progress names at most so many trials
-ROUNDS = 3  # a trial whose worker died as another put it back may find nobody left; so often the workers are begun again
+WORKER = "memberscope.sweep_worker"  # the program of a worker process
+SHOWN = 3  # at most this many trials are named in the progress line
+ROUNDS = 3  # times that workers are started: the last worker may end just before another gives a trial back to the queue
 
 
 def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
-    """Run, or go on with, a sweep; `tracker` is the parent, with a child a trial.
+    """Run or resume a sweep; `tracker` is the parent run, with a child run for each trial.
 
     Raises:
-        UserError: before anything trains, for whatever would fail later.
-        Interrupted: finished trials stay in the study, unfinished ones wait in it.
-        RuntimeError: some trials failed; the answer is given for the others, and the next start tries them anew.
+        UserError: before any training, for anything that would fail later.
+        Interrupted: the run was stopped; finished trials stay in the Optuna study, unfinished ones go back into its queue.
+        RuntimeError: some trials failed; the result of the others is logged, and the next start tries the failed ones anew.
     """
     check_attacks(config.attacks)
-    with Waiting(f"sweep: reading {config.dataset} and laying out the trials"):
+    with Waiting(f"sweep: reading {config.dataset} and planning the trials"):
         data = setup.choose_classes(setup.load_data(config), config)
         plan = plan_of(data, config)
     folder = Path(config.folder)
@@ -66,21 +67,21 @@ def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     name = config.study if config.study != "auto" else study_name(space, config)
     directions = plan.directions if isinstance(plan, Search) else ("minimize",)
     objectives = plan.objectives if isinstance(plan, Search) else (ADVANTAGE,)
-    with Waiting(f"sweep: opening the study {name} in {storages.shown(url)}"):
+    with Waiting(f"sweep: opening the Optuna study {name} in {storages.shown(url)}"):
         storage = storages.open_storage(url, heartbeat=config.heartbeat)
         study = storages.open_study(storage, name, space, directions=directions, objectives=objectives)
     queue = TrialQueue(study=study, storage=storage)
     try:
-        return _go_on(plan, queue, url, space, data, config, tracker, stop)
+        return _resume(plan, queue, url, space, data, config, tracker, stop)
     finally:
         queue.close()
 
 
-def _go_on(
+def _resume(
     plan: Grid | Search, queue: TrialQueue, url: str, space: Mapping[str, Any], data: LabeledData, config: SweepStudyConfig,
     tracker: Tracker, stop: StopFlag,
 ) -> StudyResult:  # fmt: skip
-    """Enqueue what is missing, run what waits, tell the answer."""
+    """Enqueue the trials that are missing, run those that wait, and conclude."""
     name, folder = queue.study.study_name, Path(config.folder)
     seeds = range(config.seed, config.seed + config.seeds)
     with Waiting(f"sweep: queueing the trials of {name}"):
@@ -90,7 +91,7 @@ def _go_on(
             queue.enqueue_cells(plan.settings(), seeds)
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     tracker.text(as_json(space), "space.json")
-    said = log_reading(data, tracker)
+    notes = log_reading(data, tracker)
     tracker.tags({"memberscope.sweep": name, "memberscope.storage": storages.shown(url)})
     waiting = len(queue.trials("WAITING", "RUNNING"))
     if waiting:
@@ -103,21 +104,21 @@ def _go_on(
         settle(queue, tracker, adopt=waiting > 0)
         conclusion = sweep_answer.Conclusion(config=config, queue=queue, name=name, storage=storages.shown(url), data=data)
         if isinstance(plan, Search):
-            return with_reading(front.of_search(conclusion, plan, tracker), said)
-        return with_reading(conclusion.of_grid(plan, seeds, tracker), said)
+            return with_reading(front.of_search(conclusion, plan, tracker), notes)
+        return with_reading(conclusion.of_grid(plan, seeds, tracker), notes)
 
 
 def check_attacks(request: str) -> None:
-    """Raise UserError unless the attacks exist and the first needs nothing but the target: it gives each trial its figures."""
+    """Raise UserError unless the attacks exist and the first, whose metrics are each trial's result, needs only the target."""
     names = resolve_attacks(request)
     if not registry.get(names[0]).needs <= {"target"}:
         raise UserError(
-            f"attacks={request}: {names[0]}, the first, needs shadow models; allowed first: threshold_loss and others without"
+            f"attacks={request}: {names[0]}, the first, needs shadow models; allowed as the first: threshold_loss and others that need none"
         )
 
 
 def plan_of(data: LabeledData, config: SweepStudyConfig) -> Grid | Search:
-    """The grid or search that a configuration asks for, checked against the data."""
+    """The grid or search that a configuration requests, checked against the data."""
     if not config.space:
         return make_grid(config.grid, data, config)
     factors = read_space(config.space)
@@ -135,34 +136,36 @@ def plan_of(data: LabeledData, config: SweepStudyConfig) -> Grid | Search:
 
 
 def space_of(plan: Grid | Search, data: LabeledData, config: SweepStudyConfig) -> dict[str, Any]:
-    """All that decides what a trial gives, but its seed and how many there are: a study keeps it and holds it against the next start.
+    """Everything that determines a trial's result but its seed; the Optuna study keeps it, and it is compared at the next start.
 
-    A grid may be given more seeds later, and a search more trials.
+    It does not include the numbers of seeds and trials: a grid may get more seeds later, and a search more trials.
     """
     about = {"data": {"name": data.name, "digest": data.digest}, "attacks": config.attacks}
     return {**about, "search": plan.to_dict()} if isinstance(plan, Search) else {**about, "grid": plan.to_dict()}
 
 
 def study_name(space: Mapping[str, Any], config: SweepStudyConfig) -> str:
-    """What it sweeps, on what, and six digits of its space: equal sweeps share a name, others do not."""
+    """A name made of the grid or space, the data set and six digits of a digest of its content: only equal sweeps share a name."""
     import hashlib
 
     digest = hashlib.sha256(json.dumps(space, sort_keys=True).encode()).hexdigest()
-    what = config.grid if not config.space else f"{Path(config.space).stem}-{config.sampler}"
-    return f"{what}-{space['data']['name']}-{digest[:6]}"
+    topic = config.grid if not config.space else f"{Path(config.space).stem}-{config.sampler}"
+    return f"{topic}-{space['data']['name']}-{digest[:6]}"
 
 
 def make_folder(folder: Path) -> Path:
-    """The folder, made if it is not there; UserError where it cannot be."""
+    """Create the folder if it does not exist, and return it; UserError if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"folder={folder}: cannot be made ({error.strerror}); allowed: a folder that can be written") from None
+        raise UserError(
+            f"folder={folder}: cannot be created ({error.strerror}); allowed: a folder that can be written"
+        ) from None
     return folder
 
 
 def train(job: Job, queue: TrialQueue, config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> None:
-    """Run what waits: in this process with one worker, else in worker processes."""
+    """Run the waiting trials: in this process if there is one worker, else in worker processes."""
     open_trials = len(queue.trials("WAITING", "RUNNING"))
     done = len(queue.trials("COMPLETE"))
     workers = min(cores() if config.workers == "auto" else int(config.workers), open_trials)
@@ -180,19 +183,19 @@ def train(job: Job, queue: TrialQueue, config: SweepStudyConfig, tracker: Tracke
             return
         for _ in range(ROUNDS):
             with tempfile.TemporaryDirectory() as folder:
-                run_workers(job_files(job, workers, Path(folder), tracker), stop, on_poll=look)
+                run_workers(job_files(job, workers, Path(folder), tracker), stop, module=WORKER, on_poll=look)
             look()
             if not queue.trials("WAITING", "RUNNING"):
                 return
 
 
 def at_work(queue: TrialQueue, *, starting: int, workers: int) -> str:
-    """What a sweep is doing, for its progress: which trials are being trained, and how many workers are still starting."""
+    """The note beside a sweep's progress: which trials are being trained, and how many workers are still starting."""
     running = [trial_name(trial) for trial in queue.trials("RUNNING")]
     more = f" and {len(running) - SHOWN} more" if len(running) > SHOWN else ""
-    what = f"training {', '.join(running[:SHOWN])}{more}" if running else ""
-    waited = f"{starting} of {workers} workers {'is' if starting == 1 else 'are'} starting" if starting else ""
-    return "; ".join(part for part in (what, waited) if part) or "between trials"
+    training = f"training {', '.join(running[:SHOWN])}{more}" if running else ""
+    workers_starting = f"{starting} of {workers} workers {'is' if starting == 1 else 'are'} starting" if starting else ""
+    return "; ".join(part for part in (training, workers_starting) if part) or "between trials"
 
 
 def trial_name(trial: FrozenTrial) -> str:
@@ -204,18 +207,22 @@ def trial_name(trial: FrozenTrial) -> str:
 
 
 def job_files(job: Job, workers: int, folder: Path, tracker: Tracker) -> list[Path]:
-    """A file a worker, as `memberscope.sweep_worker` reads it."""
+    """Write a file for each worker, which `memberscope.sweep_worker` reads; returns their paths."""
     files = []
     for worker in range(workers):
-        told = {"job": {**json.loads(job.to_json()), "worker": worker}, "tracker": tracker.address, "parent": os.getpid()}
+        instructions = {
+            "job": {**json.loads(job.to_json()), "worker": worker},
+            "tracker": tracker.address,
+            "parent": os.getpid(),
+        }
         files.append(folder / f"worker-{worker}.json")
-        files[-1].write_text(json.dumps(told))
+        files[-1].write_text(json.dumps(instructions))
     return files
 
 
 def settle(queue: TrialQueue, tracker: Tracker, *, adopt: bool) -> None:
-    """Make the runs say what the study says: a finished trial's run is FINISHED and, if this sweep did any work, below this parent; the
-    runs of tries that failed or were taken over are KILLED, whatever became of their processes.
+    """Make the status of the runs agree with the Optuna study: the run of a finished trial is FINISHED and, with `adopt`, a child of this
+    parent; the runs of attempts that failed or were taken over are KILLED, whatever happened to their processes.
     """
     finished = {trial.user_attrs["run"] for trial in queue.trials("COMPLETE") if "run" in trial.user_attrs}
     for address in finished:

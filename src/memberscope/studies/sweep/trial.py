@@ -37,12 +37,12 @@ class Outcome:
     Attributes:
         seed: its seed.
         selection: its records.
-        figures: at the end: advantage_heldout, auc, the TPR at low FPR (of the first attack), accuracy (validation), train_accuracy,
+        figures: final metrics: advantage_heldout, auc, the TPR at low FPR (of the first attack), accuracy (validation), train_accuracy,
             train_loss, gap, parameters; and ``tuning_...`` for the objectives, if half of the audited records were set apart for tuning.
-        history: by audited epoch; see `look`.
-        report: the final audit, on the records that tuning did not touch.
-        model: makes the Keras model.
-        seconds: of training, a model trained with others having its share of the time.
+        history: a row per audited epoch; see `look`.
+        report: the final audit, on the records that tuning did not use.
+        model: returns the Keras model.
+        seconds: of training; models that were trained together share the time equally.
     """
 
     seed: int
@@ -55,23 +55,23 @@ class Outcome:
 
 
 def together(cell: Cell) -> bool:
-    """Whether seeds of a cell train in one batched program: dense layers alone, and nothing to look at on the way."""
+    """Whether the seeds of a cell are trained in one batched program: it has dense layers only, and no audits during training."""
     return cell.recipe.batched and not cell.look_every and not cell.clip
 
 
 def run_cell(
     data: LabeledData, trainer: Trainer, cell: Cell, chosen_seeds: Sequence[int], *, attacks: str, tuning: bool, stop: StopFlag
 ) -> Iterator[Outcome]:
-    """Train and audit a cell for each seed, in their order; several that can are trained together.
+    """Train and audit a cell for each seed, in their order; seeds that can be trained together are.
 
     Args:
         data: all records.
-        trainer: whose recipe is the cell's for this training.
-        cell: what to train.
-        chosen_seeds: for which seeds.
-        attacks: of the final audit; the first one's figures are the trial's.
-        tuning: set half of the audited records apart, for the figures that a search goes by.
-        stop: looked at between steps.
+        trainer: the trainer, which is given the cell's recipe.
+        cell: the cell to train.
+        chosen_seeds: the seeds to train it for.
+        attacks: attacks of the final audit; the metrics of the first are the trial's.
+        tuning: whether to set half of the audited records apart for the metrics that a search optimizes.
+        stop: checked between steps.
 
     Raises:
         Interrupted: `stop` was set.
@@ -86,7 +86,7 @@ def run_cell(
 
 @dataclass(frozen=True, kw_only=True)
 class _TrainedCell:
-    """A model before its audit: how to ask it, how to have it, and what was seen of it by epoch."""
+    """A model before its audit: functions that return its outputs and the model itself, and its metrics by epoch."""
 
     seed: int
     predict: Predict
@@ -133,7 +133,7 @@ def _same(model: Any) -> Any:
 def _fleet(
     data: LabeledData, trainer: Trainer, cell: Cell, selections: Mapping[int, Selection], stop: StopFlag
 ) -> Iterator[_TrainedCell]:
-    """All seeds in one batched program. Each has labels of its own, so the fleet's records are the members of all, one after the other."""
+    """Train all seeds in one batched program. Labels differ by seed, so the fleet's records are the members of all seeds, concatenated."""
     start = time.perf_counter()
     every = list(selections.values())
     ends = np.cumsum([0, *(len(selection.plan.members) for selection in every)])
@@ -157,8 +157,8 @@ def _fleet(
 
 
 def look(predict: Predict, selection: Selection, *, epoch: int, seed: int) -> dict[str, float]:
-    """With the weights as they stand: epoch, loss and accuracy of members and validation, and of the loss threshold on the audited records
-    AUC, held-out advantage and the TPR at low FPR.
+    """Metrics with the present weights: epoch, loss and accuracy of members and validation records; AUC, held-out advantage and TPR at
+    low FPR of the loss threshold on the audited records.
     """
     plan = selection.plan
     index = np.concatenate([plan.members, plan.validation, selection.audited])
@@ -177,7 +177,7 @@ def look(predict: Predict, selection: Selection, *, epoch: int, seed: int) -> di
     return row
 
 
-def _ask(predict: Predict, selection: Selection, at: Index) -> Predictions:
+def _query(predict: Predict, selection: Selection, at: Index) -> Predictions:
     index = selection.audited[at]
     data = selection.data
     return Predictions(
@@ -192,15 +192,15 @@ def halves(selection: Selection) -> tuple[Index, Index]:
 
 
 def audited(trained: _TrainedCell, selection: Selection, cell: Cell, *, attacks: str, tuning: bool) -> Outcome:
-    """The final audit and the trial's figures."""
+    """The final audit and the metrics of the trial."""
     predict, seed = trained.predict, trained.seed
     figures: dict[str, float] = {}
     final = np.arange(len(selection.audited))
     if tuning:
         held, final = halves(selection)
-        report = run_audit(_ask(predict, selection, held), attacks=attacks, seed=seed)
+        report = run_audit(_query(predict, selection, held), attacks=attacks, seed=seed)
         figures |= {f"tuning_{name}": value for name, value in _of_first(report).items()}
-    report = run_audit(_ask(predict, selection, final), attacks=attacks, primary=resolve_attacks(attacks)[0], seed=seed)
+    report = run_audit(_query(predict, selection, final), attacks=attacks, primary=resolve_attacks(attacks)[0], seed=seed)
     last = trained.history[-1]
     figures |= _of_first(report)
     figures |= {name: last[name] for name in ("train_accuracy", "train_loss")}
@@ -222,7 +222,7 @@ def _of_first(report: AuditReport) -> dict[str, float]:
 
 
 def log_outcome(outcome: Outcome, cell: Cell, name: str, tracker: Tracker, *, attacks: str, log_model: bool) -> None:
-    """The trial's run: params, metrics by epoch and at the end, the attack table, the ROC figure, the model."""
+    """Log the trial's run: params, metrics by epoch and at the end, the attack table, the ROC figure, the model."""
     import pandas as pd
 
     selection = outcome.selection

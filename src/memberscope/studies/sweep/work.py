@@ -1,4 +1,4 @@
-"""A worker of a sweep: it claims trials, runs them, and closes each with its figures, until none waits and none runs."""
+"""A worker of a sweep: it claims trials, runs them and completes each with its metrics, until none is waiting or running."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 POLL_SECONDS = 0.5
-MOST_TOGETHER = 8  # seeds of one cell that are trained in one program
+MOST_TOGETHER = 8  # most seeds of one cell that are trained in one program
 
 
 class TakenOver(Interrupted):
-    """Another worker was given this trial while ours was silent; its figures count, and our run ends KILLED."""
+    """Another worker took over this trial since our heartbeats stopped; its metrics count, and our run ends KILLED."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a worker is told.
+    """The instructions of a worker.
 
     Attributes:
-        url, study, heartbeat: of the storage and its study; the study itself says what its trials are made of.
+        url, study, heartbeat: the storage, its Optuna study (which keeps the grid or search), and its heartbeat in seconds.
         data: folder of the prepared records.
-        log_models: whether runs keep their models.
-        worker: which worker of the sweep, from 0.
+        log_models: whether models are logged in their runs.
+        worker: the number of the worker, from 0.
     """
 
     url: str
@@ -56,17 +56,17 @@ class Job:
     worker: int = 0
 
     def to_json(self) -> str:
-        """As JSON."""
+        """The job as JSON."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what `to_json` wrote."""
+        """Read the output of `to_json`."""
         return cls(**json.loads(text))
 
 
 def open_queue(job: Job) -> tuple[TrialQueue, Mapping[str, Any]]:
-    """The job's study, and its space."""
+    """The job's Optuna study, and its space."""
     storage = storages.open_storage(job.url, heartbeat=job.heartbeat)
     queue = TrialQueue(study=storages.load_study(storage, job.study), storage=storage)
     space = json.loads(queue.study.user_attrs[storages.SPACE])
@@ -81,13 +81,13 @@ def work(
     on_ready: Callable[[], None] = lambda: None, on_claim: Callable[[], None] = lambda: None,
     on_done: Callable[[], None] = lambda: None,
 ) -> int:  # fmt: skip
-    """Run trials until none waits and none runs; how many were closed with figures.
+    """Run trials until none is waiting or running; returns the number of trials completed by this worker.
 
     Args:
-        job: what to work on.
-        tracker: the parent run; every trial becomes a child.
-        stop: looked at between steps; what is claimed then goes back into the queue.
-        watch: called with every sign of life.
+        job: the worker's instructions.
+        tracker: the parent run; every trial is a child run.
+        stop: checked between steps; once it is set, claimed trials go back into the queue.
+        watch: called with every heartbeat.
         on_ready: called once everything is loaded, before the first trial is claimed.
         on_claim: called once trials are claimed, before they are trained.
         on_done: called after every trial.
@@ -95,7 +95,7 @@ def work(
     Raises:
         Interrupted: `stop` was set.
     """
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each model is traced anew, which TensorFlow warns of
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each model is retraced
     queue, space = open_queue(job)
     try:
         return _until_done(job, queue, space, tracker, stop, watch, on_ready, on_claim, on_done)
@@ -128,7 +128,7 @@ def _until_done(
 
 
 class _Worker:
-    """What the trials of one worker have in common."""
+    """The state that all trials of a worker share."""
 
     def __init__(
         self, job: Job, queue: TrialQueue, space: Mapping[str, Any], data: LabeledData, tracker: Tracker, stop: StopFlag
@@ -140,7 +140,7 @@ class _Worker:
         self.search = Search.from_dict(space["search"]) if "search" in space else None
 
     def alike(self, first: FrozenTrial, other: FrozenTrial) -> bool:
-        """Whether two waiting trials are seeds of one cell that trains together."""
+        """Whether two waiting trials are seeds of one cell that can be trained together."""
         return (
             self.grid is not None
             and trial_key(first)[0] == trial_key(other)[0]
@@ -148,16 +148,16 @@ class _Worker:
         )
 
     def run(self, claims: Sequence[Claim]) -> Iterator[bool]:
-        """One claim after the other; whether each was closed with figures.
+        """Run one claim after the other; yields for each whether it was completed.
 
-        A trial that fails says why on stderr and in the study, and the others go on.
+        If a trial fails, the reason is printed to stderr and kept in the Optuna study, and the others continue.
         """
         waiting = list(claims)
         outcomes: Iterator[list[Outcome]] | None = None
         while waiting:
             claim = waiting[0]
             try:
-                if claim.attrs.get(RUN):  # an earlier try of the same trial, whose worker died or was asked to stop
+                if claim.attrs.get(RUN):  # an earlier attempt, whose worker died or was stopped
                     self.tracker.settle(str(claim.attrs[RUN]), "KILLED")
                 if self.search is not None:
                     self._point(claim, self.search)
@@ -174,12 +174,12 @@ class _Worker:
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
                 self.queue.fail(claim, reason)
                 print(f"memberscope: trial {claim.number} failed: {reason}", file=sys.stderr, flush=True)
-                outcomes = None  # the training may be what failed: the others begin anew
+                outcomes = None  # the shared training may have failed: the others are trained anew
                 yield False
             del waiting[0]
 
     def _cell(self, claims: Sequence[Claim]) -> Iterator[list[Outcome]]:
-        """The outcomes of claims of one cell, in their order; trained as they are asked for."""
+        """The outcomes of claims of one cell, in their order; a model is trained when its outcome is requested."""
         assert self.grid is not None
         cell = self.grid.cells[claim_key(claims[0])[0]]
         of_claims = [claim_key(claim)[1] for claim in claims]
@@ -187,22 +187,25 @@ class _Worker:
             yield [outcome]
 
     def _seed(self, claim: Claim, outcomes: Iterator[list[Outcome]]) -> None:
-        """A grid's trial."""
+        """Run a trial of a grid."""
         assert self.grid is not None
         name, seed = claim_key(claim)
         serves = [
             f"{item.control}={level.value}" for item in self.grid.comparisons for level in item.levels if name in level.cells
         ]
-        tags = {"memberscope.setting": name, "memberscope.seed": str(seed), "memberscope.serves": ", ".join(serves[:40])}
-        about = f"Trial {claim.number} of the study `{self.job.study}`: cell `{name}`, seed {seed}. Serves in {', '.join(serves[:40])}."
+        listed = ", ".join(serves[:40])
+        tags = {"memberscope.setting": name, "memberscope.seed": str(seed), "memberscope.serves": listed}
+        about = f"Trial {claim.number} of the Optuna study `{self.job.study}`: cell `{name}`, seed {seed}. Serves in {listed}."
         self._trial(claim, f"{name}-s{seed}", self.grid.cells[name], outcomes, tags, about)
 
     def _point(self, claim: Claim, search: Search) -> None:
-        """A search's trial: a point, trained for every seed."""
+        """Run a trial of a search: a point, trained for every seed."""
         values = search.ask(self.queue.sample(claim))
         cell, of_point = search.cell(values), range(search.seed, search.seed + search.seeds)
         text = ", ".join(f"{key}={value}" for key, value in values.items())
-        about = f"Trial {claim.number} of the study `{self.job.study}`: {text}. Figures are means over {search.seeds} seeds."
+        about = (
+            f"Trial {claim.number} of the Optuna study `{self.job.study}`: {text}. Metrics are means over {search.seeds} seeds."
+        )
 
         def outcomes() -> Iterator[list[Outcome]]:
             yield list(run_cell(self.data, self.trainer, cell, of_point, attacks=self.attacks, tuning=True, stop=self.stop))
@@ -212,7 +215,7 @@ class _Worker:
     def _trial(
         self, claim: Claim, name: str, cell: Cell, outcomes: Iterator[list[Outcome]], tags: Mapping[str, str], about: str
     ) -> None:  # fmt: skip
-        """Train, audit and log; the study is told first and the run ends FINISHED after, so no trial has two runs that say so."""
+        """Train, audit and log. The trial is completed before its run ends FINISHED, so that no trial has two FINISHED runs."""
         tags = {**tags, "memberscope.sweep": self.job.study, "memberscope.trial": str(claim.number)}
         with self.tracker.child(name, tags=tags, description=about) as child:
             self.queue.note(claim, **{RUN: child.address})
@@ -227,11 +230,11 @@ class _Worker:
             result = {"figures": figures, "history": [dict(row) for row in found[0].history], "seconds": seconds}
             values = [figures[ADVANTAGE]] if self.search is None else self.search.values(figures)
             if not self.queue.complete(claim, result, values):
-                raise TakenOver(f"trial {claim.number} was given to another worker")
+                raise TakenOver(f"trial {claim.number} was taken over by another worker")
 
 
 def mean_figures(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """Each figure's mean over the outcomes that have it."""
+    """Each metric's mean over the outcomes that have it."""
     names = dict.fromkeys(name for outcome in outcomes for name in outcome.figures)
     found = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""What fleets say of shadow data: means, transfer, and each kind of data against junk and marginals. For `synthesize`."""
+"""The result of `synthesize` over fleets: means, transfer, and comparisons of each kind of shadow data with junk and marginals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIGURES = (
 
 
 def summarize(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a method and attack: means over fleets with t intervals, and transfer of the balanced accuracy with Fieller's.
+    """A row per method and attack: means over fleets with t intervals, and transfer of the balanced accuracy with Fieller's interval.
 
     Columns method, attack, fleets, each of `FIGURES` with ``_ci_low`` and ``_ci_high``, transfer, transfer_ci_low, transfer_ci_high,
     transfer_status, gain over junk with its interval.
@@ -34,10 +34,10 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for attack, part in frame.groupby("attack", sort=False):
         by = {method: rows_of.set_index("fleet") for method, rows_of in part.groupby("method", sort=False)}
-        for method, seen in by.items():
-            row: dict[str, Any] = {"method": method, "attack": attack, "fleets": len(seen)}
+        for method, fleets in by.items():
+            row: dict[str, Any] = {"method": method, "attack": attack, "fleets": len(fleets)}
             for figure in FIGURES:
-                values = seen[figure].dropna().to_numpy()
+                values = fleets[figure].dropna().to_numpy()
                 if len(values):
                     mean = metrics.paired_seeds(values)
                     row |= {figure: mean.mean, f"{figure}_ci_low": mean.ci_low, f"{figure}_ci_high": mean.ci_high}
@@ -46,28 +46,30 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
                 if not len(of_fleet):
                     rows.append(row)
                     continue
-                got = transfer(*of_fleet.to_numpy().T)
+                share = transfer(*of_fleet.to_numpy().T)
                 row |= {
-                    "transfer": got.value, "transfer_ci_low": got.ci_low, "transfer_ci_high": got.ci_high, "transfer_status": got.status,
-                    "gain": got.gain.value, "gain_ci_low": got.gain.ci_low, "gain_ci_high": got.gain.ci_high,
+                    "transfer": share.value, "transfer_ci_low": share.ci_low, "transfer_ci_high": share.ci_high,
+                    "transfer_status": share.status,
+                    "gain": share.gain.value, "gain_ci_low": share.gain.ci_low, "gain_ci_high": share.gain.ci_high,
                 }  # fmt: skip
             rows.append(row)
     return pd.DataFrame(rows)
 
 
 def beats(frame: pd.DataFrame, first: str, second: str, *, attack: str) -> metrics.SeedDifference | None:
-    """The paired difference of two methods' balanced accuracies over fleets; None where one is missing."""
+    """The paired difference of two methods' balanced accuracies over fleets; None if one of them was not measured."""
     part = frame[frame["attack"] == attack].pivot(index="fleet", columns="method", values="balanced_accuracy")
     if not {first, second} <= set(part.columns):
         return None
-    apart = (part[first] - part[second]).dropna().to_numpy()
-    return metrics.paired_seeds(apart) if len(apart) else None
+    differences = (part[first] - part[second]).dropna().to_numpy()
+    return metrics.paired_seeds(differences) if len(differences) else None
 
 
 def sentences(frame: pd.DataFrame, methods: tuple[str, ...]) -> list[str]:
-    """A line a method and attack: against junk, and against marginals where they were measured; Holm over all of them.
+    """A line per method and attack for the comparison with junk, and with marginals if they were measured; Holm over all comparisons.
 
-    *above* and *below* at an adjusted p-value of at most 0.05, else *not told apart*; with fewer than five fleets *not assessed*.
+    The verdict is *above* or *below* if the adjusted p-value is at most 0.05, else *not told apart*; *not assessed* with fewer than five
+    fleets.
     """
     pairs = [
         (attack, method, other)
@@ -94,7 +96,7 @@ def sentences(frame: pd.DataFrame, methods: tuple[str, ...]) -> list[str]:
 
 
 def shown(summary: pd.DataFrame) -> pd.DataFrame:
-    """The table for people: figures with their intervals as text."""
+    """The table for people, with metrics and intervals as text."""
     import pandas as pd
 
     def text(row: Mapping[str, Any], name: str, digits: int = 3) -> str:

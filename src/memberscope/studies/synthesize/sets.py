@@ -1,4 +1,4 @@
-"""Shadow data that an attacker makes: one function from a method's name to a set of records, whatever the method asks for."""
+"""Shadow data that an attacker makes: one function that returns a set of records for any method."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ Query = Callable[[NDArray[np.float32]], NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SyntheticSet:
-    """Records that were made.
+    """Synthetic records.
 
     Attributes:
-        method: how.
+        method: the method that made them.
         x: (n, ...) float32 in [0, 1].
         y: (n,) int64 labels.
-        queries: that they cost.
-        by_class: how each class fared, for climbs; else empty.
-        notes: what a reader must know.
+        queries: number of queries of the target that they took.
+        by_class: a row of counts for each class, for climbs; else empty.
+        notes: remarks for the reader.
     """
 
     method: str
@@ -48,7 +48,7 @@ class SyntheticSet:
 
 
 def parse_methods(text: str) -> tuple[str, ...]:
-    """The methods that a request names; UserError for an unknown one, with the nearest."""
+    """The methods that a request names; UserError for an unknown one, which suggests the nearest."""
     names = METHODS if text == "all" else tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     for name in names:
         if name not in METHODS:
@@ -59,20 +59,20 @@ def parse_methods(text: str) -> tuple[str, ...]:
 
 
 def kind_of(data: LabeledData) -> Literal["binary", "image", "real"]:
-    """What a climb may change in such records."""
+    """The kind of the records, which determines how a climb changes them."""
     if queries.is_image(data.x):
         return "image"
     return "binary" if queries.is_binary(data.x) else "real"
 
 
 def published(fleet: Fleet, model: int, release: Release, *, seed: int) -> Query:
-    """The target as an attacker sees it: (m, ...) float32 in [0, 1] -> what is published, (m, classes) or (m,)."""
+    """The target as an attacker sees it: (m, ...) float32 in [0, 1] -> published confidences (m, classes) or labels (m,)."""
 
     def query(x: NDArray[np.float32]) -> NDArray[Any]:
-        said = release(fleet.outputs(np.asarray(x, dtype=np.float32), models=[model])[0], seed=seed)
-        answer: NDArray[Any] | None = said.probs if said.probs is not None else said.predicted
-        assert answer is not None
-        return answer
+        released = release(fleet.outputs(np.asarray(x, dtype=np.float32), models=[model])[0], seed=seed)
+        output: NDArray[Any] | None = released.probs if released.probs is not None else released.predicted
+        assert output is not None
+        return output
 
     return query
 
@@ -94,16 +94,16 @@ def make_set(
     Args:
         method: ``noisy`` and ``marginal`` start from the real records of `pool`; ``hill_climb`` and ``gan`` from the target alone.
         config: the method's settings.
-        records: how many; a method may end with fewer, and says so in its notes.
+        records: number of records; a method may end with fewer, which its notes then state.
         query: the target; see `published`.
-        real: the data set whose kind of records is wanted.
-        pool: positions of the real records that the attacker holds.
-        seed: of every draw.
+        real: the real data set, which gives the shape and kind of records.
+        pool: positions of the real records that the attacker has.
+        seed: seed of every draw.
         stop: checked between steps.
-        resume: where a climb keeps its state.
+        resume: the file in which a climb keeps its state; None to keep none.
 
     Raises:
-        UserError: a class that no climb reached, a target that publishes labels only, too few seeds for the GAN.
+        UserError: a class that no climb reached, a target that publishes labels only, too few seed records for the GAN.
     """
     from memberscope.synthesis import baselines
 
@@ -128,7 +128,7 @@ def make_set(
 def climb_config(
     config: SynthesisConfig, kind: Literal["binary", "image", "real"], *, classes: int, records: int
 ) -> HillClimbConfig:
-    """The climb that a configuration asks for; ``auto`` takes the published values, or over an image's grid those that gave digits."""
+    """The climb that a configuration requests; ``auto`` takes the published values or, on a grid over images, those that suit digits."""
     from memberscope.synthesis.hill_climb import HillClimbConfig
 
     grid = kind == "image" and config.basis == "grid"
@@ -158,9 +158,9 @@ def _climb(
     with Progress(records, "climbing", unit="record") as progress:
         before = 0
 
-        def report(found: int, asked: int) -> None:
+        def report(found: int, queries_made: int) -> None:
             nonlocal before
-            progress.advance(found - before, note=f"{asked:,} queries")
+            progress.advance(found - before, note=f"{queries_made:,} queries")
             before = found
 
         found = climb.run(query, shape=real.shape, seed=seed, stop=stop, progress=report, resume=resume)

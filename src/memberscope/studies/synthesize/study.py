@@ -1,4 +1,4 @@
-"""Entry point `synthesize`: make shadow data from a model, say how good it is, and measure how well its shadows transfer to the target."""
+"""Entry point `synthesize`: make shadow data from a model, assess its quality, and measure how well its shadows transfer to the target."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ if TYPE_CHECKING:
 
 THRESHOLD = "modified_entropy"  # one threshold for all classes, on minus the modified entropy
 ATTACKS = (THRESHOLD, "metric_modified_entropy", "shadow_shokri")
-LEAST_KNOWN = 10  # non-members that a release's defence is fitted on
+LEAST_KNOWN = 10  # fewest non-members on which the defence of a release is fitted
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trial:
-    """One fleet's target and what an attacker can get hold of.
+    """The target of one fleet, and the data that an attacker may have.
 
     Attributes:
-        number: of the fleet, from 0.
-        data: labels after noise.
-        plan: design disjoint, one target: its records, the real pool of the attacker who has one, and records that nobody has.
+        number: the number of the fleet, from 0.
+        data: the records, with labels after noise.
+        plan: of design disjoint with one target: its records, the pool of an attacker with real records, and records that nobody uses.
         fleet: the target alone.
-        query: what the target publishes.
-        release: through which it does: fitted, where it must be.
+        query: returns what the target publishes for given records.
+        release: the release that `query` applies, fitted if it needs fitting.
     """
 
     number: int
@@ -74,10 +74,11 @@ class Trial:
 
 
 def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
-    """Run the study: the sets of the first fleet's target as artifacts with their cards, then transfer over all fleets.
+    """Run the study: make the sets of the first fleet's target with their cards, then measure transfer over all fleets.
 
     Raises:
-        UserError: before anything trains, for whatever would fail later; or a set that could not be made at all, what was made being kept.
+        UserError: before any training, for anything that would fail later; later, for a set with classes that no climb reached, after the
+            records that were made are logged.
     """
     methods = parse_methods(config.method)
     release = parse_release(config.release)
@@ -92,15 +93,15 @@ def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     plan = plan_for(data, config, config.seed)
     if release.unfitted and len(plan.population) < LEAST_KNOWN:
         raise UserError(
-            f"members={config.members}: leaves {len(plan.population)} records for the defence of release={config.release} to know as "
-            f"non-members; allowed: members that leave {LEAST_KNOWN}"
+            f"members={config.members}: leaves {len(plan.population)} records as the non-members on which the defence of "
+            f"release={config.release} is fitted; allowed: a number of members that leaves at least {LEAST_KNOWN}"
         )
     if release.label_only and config.fleets:
         raise UserError(
-            f"release={config.release}: labels leave the attacks of transfer nothing; allowed: fleets=0, or confidences"
+            f"release={config.release}: the attacks that measure transfer need confidences; allowed: fleets=0, or a release of confidences"
         )
     tracker.text(as_json(groups(config)), artifacts.STUDY)
-    said = log_reading(data, tracker)
+    notes = log_reading(data, tracker)
     rows: list[dict[str, Any]] = []
     cards: list[dict[str, Any]] = []
     short: list[str] = []
@@ -118,11 +119,11 @@ def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         if config.fleets:
             rows += transfer_rows(trial, sets, trainer, release, config, stop)
             tracker.table(_frame(rows), "fleets.csv")
-    return with_reading(conclude(config, methods, cards, _frame(rows), short, tracker), said)
+    return with_reading(conclude(config, methods, cards, _frame(rows), short, tracker), notes)
 
 
 def plan_for(data: LabeledData, config: SynthesizeConfig, seed: int) -> ShadowPlan:
-    """Targets' records, a real pool of as many, and what is left of them for the card; ``members=auto`` leaves a fifth."""
+    """The target's records, a pool of as many real records, and the remaining records for the card; ``members=auto`` leaves a fifth."""
     members = setup.members_of(data, config, parts=5)
     return make_shadow_plan(
         data.y,
@@ -139,27 +140,27 @@ def plan_for(data: LabeledData, config: SynthesizeConfig, seed: int) -> ShadowPl
 def begin(
     data: LabeledData, trainer: Trainer, release: Release, config: SynthesizeConfig, number: int, stop: StopFlag
 ) -> Trial:
-    """Split, replace labels, train the target."""
+    """Split the records, replace labels and train the target of one fleet."""
     seed = config.seed + number
     plan = plan_for(data, config, seed)
     noisy = setup.with_noise(data, config, {"records": plan.records, "population": plan.population}, seed=seed)
     own, label = [seeds.integer(seed, "target")], f"target {number}"
     fleet = setup.train_fleet(trainer, noisy, [plan.members(0)], own, config, stop, label=label)
     if release.unfitted:
-        release = release.fit(defender_knows(noisy, plan, fleet), seed=seed)
+        release = release.fit(defence_data(noisy, plan, fleet), seed=seed)
     query = published(fleet, 0, release, seed=seed)
     return Trial(number=number, data=noisy, plan=plan, fleet=fleet, query=query, release=release)
 
 
-def defender_knows(data: LabeledData, plan: ShadowPlan, fleet: Fleet) -> Predictions:
-    """What a release's defence is fitted on: the members, and records that nobody trained on or audits."""
+def defence_data(data: LabeledData, plan: ShadowPlan, fleet: Fleet) -> Predictions:
+    """The data that the defence of a release is fitted on: the members, and records that are neither trained on nor audited."""
     inside = plan.members(0)
     index = np.concatenate([inside, plan.population])
     return Predictions(logits=fleet.outputs(data.x[index])[0], labels=data.y[index], member=np.arange(len(index)) < len(inside))
 
 
 def wanted(trial: Trial, config: SynthesizeConfig) -> int:
-    """How many records to make."""
+    """The number of records to make."""
     return len(trial.pool) if config.records == "auto" else int(config.records)
 
 
@@ -182,14 +183,14 @@ def _make(method: str, trial: Trial, config: SynthesizeConfig, stop: StopFlag) -
 
 
 def unreached(made: SyntheticSet, data: LabeledData) -> str:
-    """The classes that no climb reached, with the best confidence seen in each; empty if there are none."""
+    """A phrase that names the classes that no climb reached, with the best confidence in each; empty if there are none."""
     missing = [one for one in made.by_class if one["asked"] and not one["reached"]]
     names = ", ".join(f"{data.class_names[one['label']]} ({one['best_confidence']:.3g})" for one in missing)
     return f"not reached in {len(missing)} of {data.classes} classes (best confidence): {names}" if missing else ""
 
 
 def keep_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker: Tracker) -> str:
-    """The set as ``.npz`` and how each class fared, as artifacts; what it lacks, in words, or nothing."""
+    """Log the set as ``.npz`` and its counts by class; returns a phrase on the classes that it lacks, empty if there are none."""
     import pandas as pd
 
     folder = f"{made.method}/"
@@ -201,14 +202,14 @@ def keep_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker
         tracker.file(path, f"{folder}records.npz")
     names = unreached(made, trial.data)
     return (
-        f"conf_min={config.conf_min}: {names}; {len(made.y)} records of the others are kept in {folder}records.npz"
+        f"conf_min={config.conf_min}: {names}; the {len(made.y)} records of the other classes are kept in {folder}records.npz"
         if names
         else ""
     )
 
 
 def log_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker: Tracker) -> dict[str, Any]:
-    """The set's card and its figure; the card's row for the comparison."""
+    """Log the set's card and its figure; returns the card as a row of the comparison."""
     import pandas as pd
 
     from memberscope.synthesis.card import make_card
@@ -242,13 +243,13 @@ def _with_interval(row: Mapping[str, Any]) -> str:
 def transfer_rows(
     trial: Trial, sets: Mapping[str, SyntheticSet], trainer: Trainer, release: Release, config: SynthesizeConfig, stop: StopFlag
 ) -> list[dict[str, Any]]:
-    """Train a fleet of shadows on each set, on real records and on junk, as many of each, and attack the target with each.
+    """Train a fleet of shadows on each set, on real records and on junk, with equal numbers of records, and attack the target with each.
 
-    `release` is the one asked for, before any defence was fitted: each shadow gets a defence of its own.
+    `release` is the requested one, before any defence is fitted: each shadow gets a defence of its own.
 
-    Each shadow is trained on half of twice as many records as the target's members, or of `records` where those are fewer: of real
-    records and junk as many as of those that are made, so that only what they are differs. A set that fell short has fewer. They
-    publish what the target publishes.
+    The pool of the shadows is twice as large as the target's set of members, or as large as `records` if that is smaller, and each shadow
+    is trained on half of it. Pools of real records, junk and synthetic records have the same size, so that they differ only in kind, but
+    a set that fell short has fewer records. Shadows publish through the same release as the target.
     """
     data, plan, seed = trial.data, trial.plan, config.seed + trial.number
     block = plan.records[plan.audited]
@@ -278,23 +279,23 @@ def transfer_rows(
         fleet = setup.train_fleet(
             trainer, whole, [extended.members(int(model)) for model in shadows], model_seeds, config, stop, label=label
         )
-        said = ShadowPredictions(
+        outputs = ShadowPredictions(
             logits=fleet.outputs(whole.x[pool]), labels=whole.y[pool], member=extended.member[shadows][:, ~extended.block]
         )
         evidence = (
             undo(
-                release_evidence(Evidence(target=target, shadows=said), trial.release, shadow_release=release, seed=seed),
+                release_evidence(Evidence(target=target, shadows=outputs), trial.release, shadow_release=release, seed=seed),
                 trial.release,
             )
             if config.release != "none"
             else None
         )
-        rows += _attack(evidence or Evidence(target=target, shadows=said), trial.number, method, seed=seed)
+        rows += _attack(evidence or Evidence(target=target, shadows=outputs), trial.number, method, seed=seed)
     return rows
 
 
 def _attack(evidence: Evidence, number: int, method: str, *, seed: int) -> list[dict[str, Any]]:
-    """Each attack's figures on the target, its threshold fixed on the shadows."""
+    """Each attack's metrics on the target, with its threshold fixed on the shadows."""
     target, shadows = evidence.target, evidence.shadows
     assert shadows is not None
     rows: list[dict[str, Any]] = []
@@ -330,7 +331,7 @@ def conclude(
     short: list[str],
     tracker: Tracker,
 ) -> StudyResult:
-    """The comparison of cards, the transfer table, the page, and what the terminal shows."""
+    """Log the comparison of cards, the transfer table and the page; returns the result for the terminal."""
     import pandas as pd
 
     card_frame = pd.DataFrame(cards).T
@@ -357,9 +358,9 @@ def conclude(
         tracker.figure(plots.transfer_figure(summary, attack=THRESHOLD), "transfer.png")
         parts += [
             "## How well do their shadows transfer?\n\n" + markdown(table),
-            f"Means over {config.fleets} fleets, a target each; the threshold is fixed on the shadows and used on the target. "
-            "Transfer is (method - junk) / (real - junk) of the balanced accuracy. Real records and junk are as many as those made, at "
-            "most twice the target's members.",
+            f"Means over {config.fleets} fleets, each with a target of its own; the threshold is fixed on the shadows, not the target. "
+            "Transfer is (method - junk) / (real - junk) of the balanced accuracy. There are as many real and junk records as synthetic "
+            "ones, at most twice the number of the target's members.",
             "\n".join(f"- {line}" for line in lines),
         ]
     tracker.describe("\n\n".join(parts) + "\n")

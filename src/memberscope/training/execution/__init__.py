@@ -1,1 +1,1 @@
-"""How training jobs are executed, whatever trains them: threads and processes of this machine, a Dask cluster, worker programs."""
+"""Execution of training jobs, independent of the framework: threads and processes on this machine, a Dask cluster, worker programs."""

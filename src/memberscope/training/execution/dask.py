@@ -1,4 +1,4 @@
-"""Units on a Dask cluster: native futures with retries, the records sent to each worker once."""
+"""Execution of units on a Dask cluster: native futures with retries; the records are sent to each worker once."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from memberscope.training.execution.local import POLL_SECONDS, Finished
 from memberscope.training.execution.work import Inputs, Labels, Spec, Unit, Work, train_unit
 
 CONNECT_SECONDS = 8
-WORKER_SECONDS = 30  # a cluster that restarts its workers needs some seconds for it
-RETRIES = 2  # of a task that raised; a task whose worker died is given out anew by Dask itself
-ROUNDS = 3  # so often the records are sent again after every worker that held them was lost
+WORKER_SECONDS = 30  # a cluster that restarts its workers needs some seconds
+RETRIES = 2  # for a task that raised; Dask itself reassigns a task whose worker died
+ROUNDS = 3  # attempts in all: the records are sent again after every worker that held them was lost
 
 
 def work_on(unit: Unit, x: Inputs, y: Labels, spec: Spec) -> list[Any]:
@@ -30,8 +30,8 @@ def on_cluster(
     """Train units on the cluster behind `scheduler`; yields each as it is finished.
 
     Raises:
-        UserError: nobody answers at that address within `CONNECT_SECONDS`, a unit has killed every worker it was given to, or the
-            cluster was lost.
+        UserError: there is no answer at that address within `CONNECT_SECONDS`, every worker that was given some unit died, or the
+            connection to the cluster was lost.
     """
     client = connect(scheduler)
     left = {unit.positions: unit for unit in units}
@@ -47,18 +47,18 @@ def on_cluster(
                 continue
             except OSError as error:
                 raise UserError(
-                    f"scheduler={scheduler}: lost ({error}); what was finished is kept; allowed: a running scheduler with workers"
+                    f"scheduler={scheduler}: connection lost ({error}); finished models are kept; allowed: a running scheduler with workers"
                 ) from None
         raise UserError(
-            f"scheduler={scheduler}: all its workers were lost {ROUNDS} times; what was finished is kept; allowed: a cluster whose "
-            "workers have the memory that a model needs"
+            f"scheduler={scheduler}: all its workers were lost {ROUNDS} times; finished models are kept; allowed: a cluster whose "
+            "workers have enough memory for a model"
         )
     finally:
         client.close(timeout=2)
 
 
 def connect(scheduler: str) -> Any:
-    """A client of the scheduler at that address; UserError if nobody answers."""
+    """A client of the scheduler at that address; UserError if there is no answer."""
     require("distributed", by=f"scheduler={scheduler}", instead="nothing, for this machine")
     import distributed
 
@@ -69,7 +69,7 @@ def connect(scheduler: str) -> Any:
     except (OSError, ValueError, TypeError) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"scheduler={scheduler}: not reached ({why}); allowed: tcp://HOST:PORT of a running Dask scheduler, or nothing for this machine"
+            f"scheduler={scheduler}: cannot be reached ({why}); allowed: tcp://HOST:PORT of a running Dask scheduler, or nothing"
         ) from None
 
 
@@ -96,8 +96,8 @@ def _round(client: Any, work: Work, units: Sequence[Unit], check: Callable[[], N
                 except distributed.KilledWorker as error:
                     names = ", ".join(map(str, unit.positions))
                     raise UserError(
-                        f"scheduler={client.scheduler.address}: every worker that was given model {names} died, as they do when memory "
-                        f"runs out (the last: {error.last_worker.address}); what was finished is kept; allowed: workers with more memory"
+                        f"scheduler={client.scheduler.address}: every worker that was given model {names} died, as happens when memory "
+                        f"runs out (the last: {error.last_worker.address}); finished models are kept; allowed: workers with more memory"
                     ) from None
                 del running[future]
                 yield unit, trained

@@ -1,4 +1,4 @@
-"""The worker processes of a sweep on this machine: begun with their share of threads, replaced when they die, ended with the parent."""
+"""The worker processes of a sweep on this machine: started with a share of the threads, replaced if they die, stopped with the parent."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ from memberscope.cores import cores
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 
-MODULE = "memberscope.sweep_worker"
-READY = ".ready"  # a worker puts a file of this suffix beside its job's once it can claim trials
+READY = ".ready"  # suffix of the file that a worker creates beside its job file once it can claim trials
 POLL_SECONDS = 0.5
-PATIENCE_SECONDS = 30.0  # for a worker to give its trial back
-REPLACEMENTS = 3  # a worker's place is filled so often again
-FALSE_STARTS = 3  # after so many workers that end before they are ready, others would not start either
-PREFIX = "memberscope: "  # of the line with which our programs end on an error
+PATIENCE_SECONDS = 30.0  # time in which a worker must give its trial back
+REPLACEMENTS = 3  # how many times a dead worker is replaced, per job file
+FALSE_STARTS = 3  # after this many workers that ended before they were ready, no more are started
+PREFIX = "memberscope: "  # of the line that our programs print on an error
 
 
 def thread_environment(workers: int) -> dict[str, str]:
-    """The environment of one of several workers: its share of the cores for every library that has threads of its own."""
+    """The environment of each of several workers, which limits every library with threads of its own to the worker's share of cores."""
     share = str(max(1, cores() // workers))
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
     source = str(Path(__file__).resolve().parents[2])
@@ -35,12 +34,12 @@ def thread_environment(workers: int) -> dict[str, str]:
 
 
 class WorkerOutput(Exception):
-    """What a worker wrote to stderr before it ended; chained as the cause of the error that quotes its last line."""
+    """The text that a worker wrote to stderr before it ended; chained as the cause of the error that quotes its last line."""
 
 
 @dataclass(kw_only=True)
 class Worker:
-    """A worker process and what it writes to stderr: kept back until the worker is ready, passed on from then on.
+    """A worker process and its stderr, which is held back until the worker is ready and passed on from then on.
 
     If workers cannot start, the user sees one line, not a traceback from each of them.
     """
@@ -51,20 +50,20 @@ class Worker:
     reader: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
-        """Start the process, and begin to read what it writes."""
+        """Start to read the stderr of the process."""
         assert self.process.stderr is not None
         self.reader = threading.Thread(target=self._read, args=(self.process.stderr,), daemon=True)
         self.reader.start()
 
     @property
     def ready(self) -> bool:
-        """Has it got as far as claiming trials?"""
+        """Whether the worker is able to claim trials."""
         return self.job.with_suffix(READY).exists()
 
     @property
     def last_line(self) -> str:
-        """The last line it wrote that is not empty."""
-        return next((line.strip() for line in reversed(self.lines) if line.strip()), "it wrote nothing")
+        """The last non-empty line that it wrote."""
+        return next((line.strip() for line in reversed(self.lines) if line.strip()), "no output")
 
     def _read(self, stream: IO[str]) -> None:
         shown = 0
@@ -76,30 +75,31 @@ class Worker:
                     shown = len(self.lines)
 
 
-def run_workers(jobs: Sequence[Path], stop: StopFlag, *, on_poll: Callable[[int], None]) -> None:
-    """Run a worker process a job file, and wait for all of them.
+def run_workers(jobs: Sequence[Path], stop: StopFlag, *, module: str, on_poll: Callable[[int], None]) -> None:
+    """Run a worker process for each job file, and wait for all of them.
 
     Args:
-        jobs: see `memberscope.sweep_worker`.
-        stop: asks the workers to give back what they have.
-        on_poll: called twice a second with how many workers are still starting.
+        jobs: paths of job files, one per worker.
+        stop: once it is set, the workers are told to give back their trials.
+        module: the program of a worker, run with the path of its job file.
+        on_poll: called twice a second with the number of workers that are still starting.
 
     Raises:
-        Interrupted: `stop` was set; the workers are gone.
+        Interrupted: `stop` was set; the workers have ended.
         UserError: no worker could start, for a reason that the user can fix; it quotes the last worker's own message.
         RuntimeError: no worker could start for another reason, or workers died more often than they are replaced.
     """
     environment = thread_environment(len(jobs))
 
-    def begin(job: Path) -> Worker:
+    def start(job: Path) -> Worker:
         job.with_suffix(READY).unlink(missing_ok=True)
         process = subprocess.Popen(
-            [sys.executable, "-m", MODULE, str(job)], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            [sys.executable, "-m", module, str(job)], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, errors="replace",
         )  # fmt: skip
         return Worker(job=job, process=process)
 
-    workers_by_job = {job: begin(job) for job in jobs}
+    workers_by_job = {job: start(job) for job in jobs}
     left, false_starts, served = REPLACEMENTS * len(jobs), 0, False
     try:
         while workers_by_job:
@@ -117,8 +117,8 @@ def run_workers(jobs: Sequence[Path], stop: StopFlag, *, on_poll: Callable[[int]
                 elif not worker.ready:
                     false_starts += 1
                     if false_starts < FALSE_STARTS:
-                        workers_by_job[job] = begin(job)
-                    elif not workers_by_job and not served:  # workers that did start go on without this one
+                        workers_by_job[job] = start(job)
+                    elif not workers_by_job and not served:  # workers that did start continue without this one
                         raise _no_start(worker, code, false_starts) from WorkerOutput("".join(worker.lines))
                 elif left == 0:
                     raise RuntimeError(
@@ -126,7 +126,7 @@ def run_workers(jobs: Sequence[Path], stop: StopFlag, *, on_poll: Callable[[int]
                     ) from WorkerOutput("".join(worker.lines))
                 else:
                     left -= 1
-                    workers_by_job[job] = begin(job)
+                    workers_by_job[job] = start(job)
     finally:
         dismiss([worker.process for worker in workers_by_job.values()])
         for worker in workers_by_job.values():
@@ -143,7 +143,7 @@ def _no_start(worker: Worker, code: int, times: int) -> Exception:
 
 
 def dismiss(processes: Sequence[subprocess.Popen[str]]) -> None:
-    """Ask processes to stop, and end those that do not within `PATIENCE_SECONDS`."""
+    """Terminate processes, and kill those that do not end within `PATIENCE_SECONDS`."""
     for process in processes:
         if process.poll() is None:
             process.terminate()

@@ -1,4 +1,4 @@
-"""Units on this machine: in threads, for frameworks that leave Python's lock, or in processes of their own."""
+"""Execution of units on this machine: in threads, for frameworks that release the GIL, or in worker processes."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ import numpy as np
 
 from memberscope.cores import cores
 from memberscope.errors import Interrupted, UserError
-from memberscope.training.execution.work import Program, Spec, Unit, Work
+from memberscope.training.execution.work import Spec, Unit, UnitProgram, Work
 
-DEATHS = 3  # so many workers may die over a unit before it is given up
-POLL_SECONDS = 0.2  # between two looks at the stop flag
+DEATHS = 3  # a unit is given up after this many workers died while training it
+POLL_SECONDS = 0.2  # between two checks of the stop flag
 
 Finished = Generator[tuple[Unit, list[Any]], None, None]
 
 
 def in_threads(work: Work, units: Sequence[Unit], *, advance: Callable[[int], None], check: Callable[[], None]) -> Finished:
-    """Train as many units at a time as there are cores; yields each as it is finished.
+    """Train as many units at a time as there are cores; yields each when it is finished.
 
     While one group's program waits for a small kernel, another's keeps the cores busy.
     """
     x = work.shared()
-    idle: dict[int, list[Program]] = {}
+    idle: dict[int, list[UnitProgram]] = {}
     lock, ended = threading.Lock(), threading.Event()
 
     def between_steps(steps: int) -> None:
         if ended.is_set():
-            raise Interrupted("another group has ended the work")
+            raise Interrupted("the training of another unit was stopped or failed")
         check()
         advance(steps)
 
     def train(unit: Unit) -> list[Any]:
         models = len(unit.members)
         with lock:
-            ready = idle.setdefault(models, [])
-            own = ready.pop() if ready else work.program(models, x)
-        trained = own.train(unit.members, unit.seeds, between_steps)
+            programs = idle.setdefault(models, [])
+            program = programs.pop() if programs else work.program(models, x)
+        trained = program.train(unit.members, unit.seeds, between_steps)
         with lock:
-            ready.append(own)
+            programs.append(program)
         return trained
 
     with ThreadPoolExecutor(max_workers=min(cores(), len(units))) as pool:
@@ -64,7 +64,7 @@ def in_threads(work: Work, units: Sequence[Unit], *, advance: Callable[[int], No
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """Where a worker process finds what `Work` holds: the arrays are mapped from files, not sent with every task."""
+    """The folder from which a worker process loads the `Work`: arrays are memory-mapped from files, not sent with every task."""
 
     path: str
     spec: Spec
@@ -77,14 +77,14 @@ def _open(folder: Folder) -> Work:
 
 
 @lru_cache(maxsize=1)
-def _compiled(folder: Folder, models: int) -> Program:
-    """Made once for all units that this process is given."""
+def _compiled(folder: Folder, models: int) -> UnitProgram:
+    """The compiled program, made once for all units that this process trains."""
     work = _open(folder)
     return work.program(models, work.shared())
 
 
 def start_worker(spec: Spec) -> None:
-    """What a worker process does first: leave Ctrl-C to its parent, and whatever its trainer wants."""
+    """Initialize a worker process: leave Ctrl-C to its parent, and do what the trainer requires."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     spec.begin_worker()
 
@@ -97,12 +97,12 @@ def work_on(unit: Unit, folder: Folder) -> list[Any]:
 def in_processes(
     work: Work, units: Sequence[Unit], *, workers: int, advance: Callable[[int], None], check: Callable[[], None]
 ) -> Finished:
-    """Train units in worker processes; yields each as it is finished.
+    """Train units in worker processes; yields each when it is finished.
 
-    A worker that dies takes the pool with it; a new one is made and the units that were lost are given out again.
+    If a worker dies, the pool breaks; a new pool is made, and the units that were lost are trained again.
 
     Raises:
-        UserError: workers died `DEATHS` times over the same unit.
+        UserError: `DEATHS` workers died while training the same unit.
     """
     from joblib.externals.loky import ProcessPoolExecutor
 
@@ -118,7 +118,9 @@ def in_processes(
             running: dict[Future[list[Any]], Unit] = {}
             try:
                 while todo or running:
-                    while todo and len(running) < size:  # no more than are at work, so that a death points at few units
+                    while (
+                        todo and len(running) < size
+                    ):  # no more than there are workers, so that a death is due to one of few units
                         running[pool.submit(work_on, todo[0], folder)] = todo[0]
                         todo.popleft()
                     done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
@@ -130,13 +132,13 @@ def in_processes(
                         yield unit, trained
             except BrokenProcessPool:
                 yield from _saved(running, advance)
-                todo.extendleft(reversed(_bury(running, deaths, workers)))
+                todo.extendleft(reversed(_count_deaths(running, deaths, workers)))
             finally:
                 pool.shutdown(wait=True, kill_workers=True)
 
 
 def _saved(running: dict[Future[list[Any]], Unit], advance: Callable[[int], None]) -> Finished:
-    """Units that were finished when the pool broke; they leave `running`."""
+    """Yield the units that were finished when the pool broke, and remove them from `running`."""
     for future, unit in list(running.items()):
         if future.done() and future.exception() is None:
             del running[future]
@@ -144,15 +146,15 @@ def _saved(running: dict[Future[list[Any]], Unit], advance: Callable[[int], None
             yield unit, future.result()
 
 
-def _bury(running: dict[Future[list[Any]], Unit], deaths: dict[tuple[int, ...], int], workers: int) -> list[Unit]:
-    """Count a death for each unit that was at work; those are to be given out again."""
+def _count_deaths(running: dict[Future[list[Any]], Unit], deaths: dict[tuple[int, ...], int], workers: int) -> list[Unit]:
+    """Count a death for each running unit; returns these units, which must be trained again."""
     lost = list(running.values())
     for unit in lost:
         deaths[unit.positions] += 1
     if any(deaths[unit.positions] >= DEATHS for unit in lost):
         names = ", ".join(str(position) for unit in lost for position in unit.positions)
         raise UserError(
-            f"workers={workers}: worker processes died {DEATHS} times over model {names}, as they do when memory runs out; "
-            "what was finished is kept; allowed: fewer workers, or a smaller model"
+            f"workers={workers}: worker processes died {DEATHS} times while training model {names}, as happens when memory runs out; "
+            "finished models are kept; allowed: fewer workers, or a smaller model"
         )
     return lost

@@ -1,7 +1,7 @@
-"""What is executed: the pieces that a fleet's training falls into, and what a trainer must say so that they can run anywhere.
+"""The units of work that a fleet's training is divided into, and the description by which they can be run in any process.
 
-A trainer describes its training as a `Spec`, a small value that can be sent to other processes. With the records, which are sent once, it
-becomes a `Work`, whose programs train one `Unit` after another. A unit gives the same bytes wherever it runs.
+A trainer describes its training as a `Spec`, a small value that can be sent to other processes. Together with the records, which are sent
+once, it becomes a `Work`, whose programs train one `Unit` after another. The result of a unit has the same bytes wherever it runs.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """Models trained in one piece.
+    """Models that are trained together.
 
     Attributes:
-        positions: in the fleet.
-        members: their index sets.
-        seeds: one a model.
-        steps: of training in all, for progress.
+        positions: positions of the models in the fleet.
+        members: the index set of each model.
+        seeds: the seed of each model.
+        steps: total number of training steps, for progress.
     """
 
     positions: tuple[int, ...]
@@ -36,15 +36,15 @@ class Unit:
     steps: int
 
 
-class Program(Protocol):
-    """Trains units of one size, one after another; not safe for two threads at once."""
+class UnitProgram(Protocol):
+    """Trains units of one size, one after another; not thread-safe."""
 
     def train(self, members: Sequence[Index], seeds_of: Sequence[int], between_steps: Callable[[int], None]) -> list[Any]:
-        """What training leaves of each model; `between_steps` is called with the number of steps just done, and may raise."""
+        """The result of training for each model; `between_steps` is called with the number of steps just done, and may raise."""
 
 
 class Work(Protocol):
-    """A fleet's training with its records at hand."""
+    """A fleet's training with its records."""
 
     @property
     def x(self) -> Inputs:
@@ -52,27 +52,27 @@ class Work(Protocol):
 
     @property
     def y(self) -> Labels:
-        """(n,) their labels."""
+        """(n,) labels of all records."""
 
     @property
     def spec(self) -> Spec:
-        """It without the records."""
+        """The same training without the records."""
 
     def shared(self) -> Any:
-        """The records as all programs of one process take them, made once."""
+        """The records in the form that all programs of one process share."""
 
-    def program(self, models: int, shared: Any) -> Program:
-        """What trains units of so many models."""
+    def program(self, models: int, shared: Any) -> UnitProgram:
+        """A program that trains units of this number of models."""
 
 
 class Spec(Hashable, Protocol):
-    """A fleet's training without its records: what is sent with each unit."""
+    """A fleet's training without its records; it is sent with each unit."""
 
     def work(self, x: Inputs, y: Labels) -> Work:
-        """It with the records."""
+        """The same training with the records."""
 
     def begin_worker(self) -> None:
-        """What a process that was made for training does first, such as keeping its framework to one thread."""
+        """Prepare a worker process, for example limit its framework to one thread."""
 
 
 def train_unit(work: Work, unit: Unit, between_steps: Callable[[int], None] = lambda steps: None) -> list[Any]:

@@ -1,1 +1,1 @@
-"""The built-in trainer: the case study's architectures in TensorFlow, many models at a time where they are dense."""
+"""The built-in trainer: the built-in architectures in TensorFlow; dense models are trained many at a time."""

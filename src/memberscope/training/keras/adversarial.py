@@ -1,19 +1,19 @@
-"""Adversarial regularization (Nasr, Shokri & Houmansadr 2018, Algorithm 1): train against an attack that learns alongside.
+"""Adversarial regularization (Nasr, Shokri & Houmansadr 2018, Algorithm 1): training against an attack that is trained alongside.
 
-An attack model h guesses from a prediction and its label whether the record is a member. It ascends its gain on members D and on
-reference records D' that the defender holds and that are no members,
+An attack model h predicts from a prediction and its label whether the record is a member. It ascends its gain on members D and on
+reference records D', non-members that the defender has,
 
     G(h) = 1/2 E_D log h(f(x), y) + 1/2 E_D' log(1 - h(f(x), y)),
 
 for `attack_steps` batches; then the classifier f descends cross-entropy + strength * log h(f(x), y) on one batch of members. At
 chance G is -log 2.
 
-Where we differ: the attack's layers are `attack_width` times as wide as published (a quarter by default: several attack steps for
-each step of a small classifier would cost most of the time), and start from Glorot's distribution instead of deviations of 0.01,
-under which they hardly learn for the first epochs.
+We differ as follows: the attack's layers are `attack_width` times as wide as published (a quarter by default, since several attack steps
+for each step of a small classifier would take most of the time), and are initialized by Glorot's distribution instead of a standard
+deviation of 0.01, with which they hardly learn for the first epochs.
 
-A defence is not to be judged by the attack it was trained against: the reference records must never be audited, and the audit's
-attackers are others.
+A mitigation must not be assessed by the attack that it was trained against: the reference records are never audited, and the audit uses
+other attacks.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
     from memberscope.plans.split import Index
 
 PREDICTION_WIDTHS, LABEL_WIDTHS, JOINT_WIDTHS = (1024, 512, 64), (512, 64), (256, 64)  # Nasr et al. 2018, Figure 3
-NARROWEST = 4
+NARROWEST = 4  # fewest units of an attack layer
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialTraining:
-    """How the attack in the loop fared.
+    """The attack that a classifier was trained against.
 
     Attributes:
         gains: (epochs,) mean gain G of the attack over its steps in each epoch, in nats; -log 2 is chance, 0 is certainty.
-        attack: the attack model as it ended: probabilities (n, classes) and one-hot labels (n, classes) -> logit of membership (n, 1).
+        attack: the attack model at the end: probabilities (n, classes) and one-hot labels (n, classes) -> logit of membership (n, 1).
     """
 
     gains: tuple[float, ...]
@@ -56,7 +56,7 @@ def build_attack(classes: int, *, width: float, seed: int) -> keras.Model:
 
     Args:
         classes: length of both inputs.
-        width: of each layer, in units of the published one; no layer gets narrower than `NARROWEST`.
+        width: width of each layer in units of the published one; no layer is narrower than `NARROWEST`.
         seed: the streams ``("attack", layer)`` draw the weights.
     """
     layers = keras.layers
@@ -97,33 +97,33 @@ def fit_adversarial(
     attack_width: float = 0.25,
     attack_learning_rate: float = 1e-3,
 ) -> AdversarialTraining:
-    """Train `model` in place: from scratch if it is new, as fine-tuning if it is trained (then give the attack `warm_up_steps` first).
+    """Train `model` in place: from scratch if it is new, or as fine-tuning if it is trained (then set `warm_up_steps` for the attack).
 
-    The classifier sees the members in the order and batches of `memberscope.training.keras.fit.fit`, with its Adam: at strength 0 it
-    ends where that ends.
+    The classifier visits the members in the order and batches of `memberscope.training.keras.fit.fit` and has the same Adam: at strength
+    0 the result is the same.
 
     Args:
         model: maps inputs in [0, 1] to logits.
         x: (n, ...) all records, uint8 or float32.
         labels: (n,) int64.
-        members: (n_member,) which of them to train on.
-        reference: (n_reference,) records that the defender holds, no members, and never audited.
-        scale: what a record is divided by to lie in [0, 1].
+        members: (n_member,) positions of the records to train on.
+        reference: (n_reference,) positions of the defender's reference records: non-members that are never audited.
+        scale: divisor that maps a record to [0, 1].
         strength: lambda, at least 0.
         epochs: passes over the members.
-        batch_size: members a step of the classifier; members and reference records, as many each, a step of the attack.
-        learning_rate: of the classifier's Adam.
+        batch_size: members per step of the classifier; members, and as many reference records, per step of the attack.
+        learning_rate: learning rate of the classifier's Adam.
         seed: the streams ``("order", epoch)`` as in `fit`, ``("attack_batches", epoch)`` for the attack's draws (with replacement),
             ``("attack", layer)`` for its weights.
         after_epoch: called with 0 before training, then with each epoch's number once it is done.
-        between_steps: called with the number of the classifier's steps just done; what it raises ends the training there.
-        attack_steps: of the attack before each of the classifier's, at least 1.
-        warm_up_steps: of the attack before the first of the classifier's.
-        attack_width: of the attack's layers, in units of the published ones.
-        attack_learning_rate: of the attack's Adam.
+        between_steps: called with the number of the classifier's steps just done; an exception from it ends the training.
+        attack_steps: steps of the attack before each step of the classifier, at least 1.
+        warm_up_steps: steps of the attack before the first step of the classifier.
+        attack_width: width of the attack's layers in units of the published ones.
+        attack_learning_rate: learning rate of the attack's Adam.
 
     Raises:
-        UserError: no reference records, or some that are members; a setting out of its range.
+        UserError: there are no reference records, or some of them are members; a setting is out of range.
     """
     _check(
         members, reference, strength=strength, attack_steps=attack_steps, warm_up_steps=warm_up_steps, attack_width=attack_width
@@ -140,7 +140,7 @@ def fit_adversarial(
         return attack([tf.nn.softmax(logits), tf.one_hot(tf.gather(y, index), classes)], training=True)
 
     def attack_once(pair: tf.Tensor) -> tf.Tensor:
-        """One ascent of h on members pair[0] and reference records pair[1]; the gain before it."""
+        """One step of h on members pair[0] and reference records pair[1]; returns the gain before the step."""
         index = tf.reshape(pair, [-1])
         logits = model(as_batch(x, index, scale), training=False)
         sign = tf.repeat([-1.0, 1.0], tf.shape(pair)[1])[:, tf.newaxis]
@@ -196,7 +196,7 @@ def fit_adversarial(
 
 
 def _pairs(members: Index, reference: Index, batch_size: int, steps: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """(steps, 2, batch_size) records: members, reference, each drawn with replacement."""
+    """Positions (steps, 2, batch_size) of members and of reference records, each drawn with replacement."""
     sides = [side[rng.integers(0, len(side), (steps, batch_size))] for side in (members, reference)]
     pairs: NDArray[np.int64] = np.stack(sides, axis=1)
     return pairs
@@ -206,14 +206,14 @@ def _check(
     members: Index, reference: Index, *, strength: float, attack_steps: int, warm_up_steps: int, attack_width: float
 ) -> None:
     if not len(reference):
-        raise UserError("reference: 0 records; adversarial regularization needs some that are no members and never audited")
+        raise UserError("reference: 0 records; allowed: at least one, which must be a non-member and never audited")
     if shared := len(np.intersect1d(members, reference)):
         raise UserError(f"reference: {shared} of its {len(reference)} records are members; allowed: none")
     if not 0 <= strength < float("inf"):
-        raise UserError(f"strength={strength:g}: allowed is 0 or more")
+        raise UserError(f"strength={strength:g}: out of range; allowed: 0 or more")
     if attack_steps < 1:
-        raise UserError(f"attack_steps={attack_steps}: allowed is 1 or more")
+        raise UserError(f"attack_steps={attack_steps}: out of range; allowed: 1 or more")
     if warm_up_steps < 0:
-        raise UserError(f"warm_up_steps={warm_up_steps}: allowed is 0 or more")
+        raise UserError(f"warm_up_steps={warm_up_steps}: out of range; allowed: 0 or more")
     if not 0 < attack_width <= 4:
-        raise UserError(f"attack_width={attack_width:g}: allowed is above 0, and at most 4")
+        raise UserError(f"attack_width={attack_width:g}: out of range; allowed: above 0, at most 4")

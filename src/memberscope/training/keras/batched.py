@@ -1,13 +1,12 @@
-"""Many dense models in one compiled program: each weight carries a leading axis over the models, one product a layer serves them all.
+"""Many dense models in one compiled program: each weight has a leading axis over the models, so that one product per layer serves them all.
 
 The program is a plain graph, not XLA: measured on CPU, TensorFlow's fused Adam kernel (`ResourceApplyAdam`, one pass over weights,
-moments and gradients) takes a fifth of the time of XLA's loops, and its products of stacked matrices a third less. What a loop of
-`keras.Model.fit` pays a step and a model, the walk through Python and a hundred small kernels, is paid here once a chunk of steps and for
-a whole group.
+moments and gradients) takes a fifth of the time of XLA's loops, and its products of stacked matrices take a third less. The overhead of
+Python and a hundred small kernels, which `keras.Model.fit` has per step and model, occurs here once per chunk of steps for a whole group.
 
-Every model steps exactly as it would alone: `ResourceApplyAdam` computes what `keras.optimizers.Adam` does, orders come from
-`memberscope.training.keras.fit.epoch_order`, a short last batch is filled up with records of weight zero, and models march by their own
-steps, not by common epochs: a model with fewer members begins its next epoch earlier. One that has taken its last step is copied out there.
+Every model takes exactly the steps that it would take alone: `ResourceApplyAdam` computes the same as `keras.optimizers.Adam`, orders come
+from `memberscope.training.keras.fit.epoch_order`, and a short last batch is padded with records of weight zero. Models do not wait for each
+other at the end of an epoch: a model with fewer members begins its next epoch earlier, and its weights are copied after its last step.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ from memberscope import seeds
 from memberscope.plans.split import Index
 from memberscope.training.keras.fit import epoch_order
 from memberscope.training.keras.inputs import Batch, DenseBatch, InputSource, SparseSource
-from memberscope.training.keras.weights import Curves, TrainedModel, Weights
+from memberscope.training.keras.weights import TrainedModel, TrainingCurves, Weights
 from memberscope.training.recipe import Recipe
 
-CHUNK_STEPS = 100  # steps between two looks at the stop flag and the progress bar
+CHUNK_STEPS = 100  # steps between two checks of the stop flag and updates of the progress bar
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7  # as in keras.optimizers.Adam
 
 
 def initial_weights(recipe: Recipe, *, input_shape: Sequence[int], classes: int, seed: int) -> Weights:
-    """What ``recipe.build(...).get_weights()`` gives for a dense model, without the cost of building one."""
+    """The same weights as ``recipe.build(...).get_weights()`` of a dense model, without the cost of building it."""
     sizes = recipe.layer_sizes(input_shape=input_shape, classes=classes)
     weights: Weights = []
     for number, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes), start=1):
@@ -45,61 +44,61 @@ def initial_weights(recipe: Recipe, *, input_shape: Sequence[int], classes: int,
 
 
 class Orders:
-    """What one model visits: batches by step, epoch after epoch, the last of an epoch filled up with record 0 at weight 0."""
+    """The batches of one model by step, epoch after epoch; the last batch of an epoch is padded with record 0 at weight 0."""
 
     def __init__(self, members: Index, *, seed: int, epochs: int, batch_size: int) -> None:
-        """Nothing is drawn yet."""
+        """Compute sizes and weights; no order is drawn yet."""
         self._members, self._seed, self._batch = members, seed, batch_size
-        self.steps_an_epoch = -(-len(members) // batch_size)
-        self.steps = self.steps_an_epoch * epochs
+        self.steps_per_epoch = -(-len(members) // batch_size)
+        self.steps = self.steps_per_epoch * epochs
         self.epochs = epochs
         self._drawn: tuple[int, Index] = (0, members[:0])
-        self._weight = np.full((self.steps_an_epoch, batch_size), 1.0 / batch_size, np.float32)
-        last = len(members) - (self.steps_an_epoch - 1) * batch_size
+        self._weight = np.full((self.steps_per_epoch, batch_size), 1.0 / batch_size, np.float32)
+        last = len(members) - (self.steps_per_epoch - 1) * batch_size
         self._weight[-1] = np.where(np.arange(batch_size) < last, np.float32(1.0) / np.float32(last), 0)
 
     def _epoch(self, epoch: int) -> Index:
         if self._drawn[0] != epoch:
-            padded = np.zeros(self.steps_an_epoch * self._batch, np.int64)
+            padded = np.zeros(self.steps_per_epoch * self._batch, np.int64)
             padded[: len(self._members)] = epoch_order(self._members, seed=self._seed, epoch=epoch)
-            self._drawn = (epoch, padded.reshape(self.steps_an_epoch, self._batch))
+            self._drawn = (epoch, padded.reshape(self.steps_per_epoch, self._batch))
         return self._drawn[1]
 
     def fill(self, start: int, index: Index, weight: NDArray[np.float32]) -> None:
-        """Write the batches of steps start, start + 1, ... into `index` and `weight` (steps, batch); beyond the last step, zeros."""
+        """Write the batches of steps start, start + 1, ... into `index` and `weight` (steps, batch); rows after the last step stay zero."""
         step, stop = start, min(start + len(index), self.steps)
         while step < stop:
-            epoch, row = divmod(step, self.steps_an_epoch)
-            take = min(self.steps_an_epoch - row, stop - step)
+            epoch, row = divmod(step, self.steps_per_epoch)
+            take = min(self.steps_per_epoch - row, stop - step)
             here = slice(step - start, step - start + take)
             index[here] = self._epoch(epoch + 1)[row : row + take]
             weight[here] = self._weight[row : row + take]
             step += take
 
     def curve(self, by_step: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(epochs,) means over records, from means over batches (steps,)."""
-        sizes = np.full(self.steps_an_epoch, self._batch, np.float64)
-        sizes[-1] = len(self._members) - (self.steps_an_epoch - 1) * self._batch
-        per_epoch = by_step[: self.steps].astype(np.float64).reshape(self.epochs, self.steps_an_epoch)
+        """Means over records (epochs,) from means over batches (steps,)."""
+        sizes = np.full(self.steps_per_epoch, self._batch, np.float64)
+        sizes[-1] = len(self._members) - (self.steps_per_epoch - 1) * self._batch
+        per_epoch = by_step[: self.steps].astype(np.float64).reshape(self.epochs, self.steps_per_epoch)
         mean: NDArray[np.float64] = per_epoch @ sizes / sizes.sum()
         return mean
 
 
 class Program:
-    """The compiled training of a group: made once for a recipe and a number of models, then run for one group after another.
+    """The compiled training of a group: compiled once for a recipe and a number of models, then run for one group after another.
 
-    Not safe for two threads at once: its variables are the state of the group in training.
+    Not thread-safe: its variables are the state of the group in training.
     """
 
     def __init__(self, recipe: Recipe, *, models: int, x: InputSource, y: tf.Tensor, scale: float, classes: int) -> None:
-        """Make the variables.
+        """Create the variables.
 
         Args:
-            recipe: of a batchable model.
-            models: how many train together.
+            recipe: recipe with `Recipe.batched`.
+            models: number of models that are trained together.
             x: all records.
             y: (n,) int32 labels.
-            scale: what a record is divided by to lie in [0, 1].
+            scale: divisor that maps a record to [0, 1].
             classes: number of logits.
         """
         self.recipe, self.models, self._classes, self._scale = recipe, models, classes, scale
@@ -127,7 +126,7 @@ class Program:
         Args:
             members: the index set of each model.
             seeds_of: the seed of each model.
-            between_steps: called with the number of model steps just done; what it raises ends the training there.
+            between_steps: called with the number of model steps just done; an exception from it ends the training.
         """
         recipe = self.recipe
         orders = [
@@ -136,19 +135,21 @@ class Program:
         ]
         self._begin([initial_weights(recipe, input_shape=self._x.shape, classes=self._classes, seed=seed) for seed in seeds_of])
         kept: dict[int, Weights] = {}
-        seen: list[NDArray[np.float32]] = []
+        by_chunk: list[NDArray[np.float32]] = []
         for start, stop in chunks(sorted({order.steps for order in orders})):
             index = np.zeros((stop - start, self.models, recipe.batch_size), np.int64)
             weight = np.zeros(index.shape, np.float32)
             for k, order in enumerate(orders):
                 order.fill(start, index[:, k], weight[:, k])
             with in_one_thread() if isinstance(self._x, SparseSource) else nullcontext():
-                seen.append(self._run(index, weight, start, self._x.feed(index)).numpy())  # (2, steps, models)
+                by_chunk.append(self._run(index, weight, start, self._x.feed(index)).numpy())  # (2, steps, models)
             kept |= {k: self._copy(k) for k, order in enumerate(orders) if order.steps == stop}
             between_steps(sum(min(stop, order.steps) - min(start, order.steps) for order in orders))
-        loss, accuracy = np.concatenate(seen, axis=1)
+        loss, accuracy = np.concatenate(by_chunk, axis=1)
         return [
-            TrainedModel(weights=kept[k], curves=Curves(loss=order.curve(loss[:, k]), accuracy=order.curve(accuracy[:, k])))
+            TrainedModel(
+                weights=kept[k], curves=TrainingCurves(loss=order.curve(loss[:, k]), accuracy=order.curve(accuracy[:, k]))
+            )
             for k, order in enumerate(orders)
         ]
 
@@ -162,7 +163,7 @@ class Program:
         return [value[k].numpy() if i % 2 == 0 else value[k, 0].numpy() for i, value in enumerate(self._values)]
 
     def _steps(self, index: tf.Tensor, weight: tf.Tensor, start: tf.Tensor, fed: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Steps start + 1, start + 2, ... with batches `index` (steps, models, batch); loss and accuracy (2, steps, models)."""
+        """Take steps start + 1, start + 2, ... with batches `index` (steps, models, batch); loss and accuracy (2, steps, models)."""
         steps = tf.shape(index)[0]
 
         def body(i: tf.Tensor, losses: tf.TensorArray, hits: tf.TensorArray) -> tuple[Any, ...]:
@@ -178,7 +179,7 @@ class Program:
         return tf.stack([losses.stack(), hits.stack()])
 
     def _step(self, x: Batch, index: tf.Tensor, weight: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """One step of Adam for all models: (models,) mean loss and accuracy of their batches before it."""
+        """One step of Adam for all models; mean loss and accuracy (models,) on their batches before the step."""
         values = [variable.read_value() for variable in self._values]
         kernels, biases = values[::2], values[1::2]
         inputs: list[Batch] = [x]
@@ -196,11 +197,11 @@ class Program:
             product = inputs[layer].transposed_times(delta if layer else self._scaled(delta))
             penalty = 2.0 * self.recipe.l2 * kernels[layer] if self.recipe.l2 else None
             gradients[:0] = [product if penalty is None else product + penalty, tf.reduce_sum(delta, axis=1, keepdims=True)]
-            if layer:  # nothing asks for the gradient by the records
+            if layer:  # the gradient with respect to the records is not needed
                 delta = tf.matmul(delta, kernels[layer], transpose_b=True)
                 delta = self._through_activation(raw[layer - 1], delta)
         powers = {"beta1_power": tf.pow(BETA_1, number), "beta2_power": tf.pow(BETA_2, number)}
-        with tf.control_dependencies(gradients):  # else the kernel would copy weights that a product still reads
+        with tf.control_dependencies(gradients):  # otherwise the kernel would copy weights that a product still reads
             updates = [
                 tf.raw_ops.ResourceApplyAdam(
                     var=value.handle, m=first.handle, v=second.handle, lr=self.recipe.learning_rate, beta1=BETA_1, beta2=BETA_2,
@@ -213,20 +214,20 @@ class Program:
             return tf.reduce_sum(loss * weight, axis=1), tf.reduce_sum(hit * weight, axis=1)
 
     def _scaled(self, values: tf.Tensor) -> tf.Tensor:
-        """Divided by the records' scale: cheaper on what a product gives or takes for the units than on the records themselves."""
+        """The values divided by the records' scale: scaling the inputs or outputs of a product is cheaper than scaling the records."""
         return values if self._scale == 1.0 else values * (1.0 / self._scale)
 
     def _cross_entropy(self, logits: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Loss (models, batch) of each record and its gradient by the logits, from the one kernel that computes both."""
+        """Loss (models, batch) of each record and its gradient with respect to the logits, from the one kernel that computes both."""
         flat, share = tf.reshape(logits, (-1, self._classes)), self.recipe.label_smoothing
-        wanted = tf.one_hot(tf.reshape(y, [-1]), self._classes)  # with them the kernel takes a fifth less time than with labels
+        targets = tf.one_hot(tf.reshape(y, [-1]), self._classes)  # the kernel takes a fifth less time than with integer labels
         if share:
-            wanted = wanted * (1.0 - share) + share / self._classes
-        loss, error = tf.raw_ops.SoftmaxCrossEntropyWithLogits(features=flat, labels=wanted)
+            targets = targets * (1.0 - share) + share / self._classes
+        loss, error = tf.raw_ops.SoftmaxCrossEntropyWithLogits(features=flat, labels=targets)
         return tf.reshape(loss, tf.shape(y)), tf.reshape(error, tf.shape(logits))
 
     def _through_activation(self, raw: tf.Tensor, delta: tf.Tensor) -> tf.Tensor:
-        """The gradient by what entered an activation from the one by what left it."""
+        """The gradient with respect to the input of an activation, from the gradient with respect to its output."""
         with tf.GradientTape() as tape:
             tape.watch(raw)
             out = self._activation(raw)
@@ -234,16 +235,16 @@ class Program:
 
 
 def in_one_thread() -> AbstractContextManager[None]:
-    """A program called in it starts its kernels one after another in the calling thread.
+    """Context in which a program runs its kernels one after another in the calling thread.
 
-    A step over sparse records is a chain of a hundred small kernels: handing each to a pool of threads costs more than the few that could
-    run side by side would gain, and the cores have other groups to train. Large dense products lose by it, though: in such a program
-    TensorFlow does not take those of oneDNN. It has no public name for it.
+    A step over sparse records is a chain of a hundred small kernels: passing each to a thread pool costs more than running a few of them in
+    parallel gains, and the cores have other groups to train. Large dense products are slower in it, though, since TensorFlow then does not
+    use oneDNN's. TensorFlow has no public name for this executor.
     """
     from tensorflow.python.eager import context
 
-    chosen: AbstractContextManager[None] = context.function_executor_type("SINGLE_THREADED_EXECUTOR")
-    return chosen
+    executor: AbstractContextManager[None] = context.function_executor_type("SINGLE_THREADED_EXECUTOR")
+    return executor
 
 
 def chunks(ends: Sequence[int]) -> Iterator[tuple[int, int]]:

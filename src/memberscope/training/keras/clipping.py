@@ -1,13 +1,13 @@
-"""Clipped sums of per-example gradients: from saved inputs and deltas where every layer allows it, else one by one.
+"""Clipped sums of per-example gradients: from saved inputs and deltas if every layer allows it, else one example at a time.
 
-For a layer that is linear in its kernel, example i's gradient is ``A_i^T D_i``: rows A_i (positions, d), what the kernel was
-applied to, and deltas D_i (positions, p), the loss's gradient by what it gave. A dense layer has one position; a convolution
-has one for each place, its rows the unfolded patches. The forward pass and the deltas cost what they cost in plain training,
-and give both
+For a layer that is linear in its kernel, the gradient of example i is ``A_i^T D_i``, with rows A_i (positions, d), to which the kernel was
+applied, and deltas D_i (positions, p), the gradient of the loss with respect to the layer's linear output. A dense layer has one position;
+a convolution has one for each place, and its rows are the unfolded patches. The forward pass and the deltas cost as much as in plain
+training, and give both
 
 - the norms, without the gradients: ``||A_i^T D_i||^2 = sum((A_i A_i^T) * (D_i D_i^T))`` (Goodfellow 2015 for one position; Bu
-  et al. 2022, "ghost norm"), or from ``A_i^T D_i`` itself where that is the smaller of the two: Bu et al.'s rule, ghost
-  iff 2 positions^2 < d p;
+  et al. 2022, "ghost norm"), or from ``A_i^T D_i`` itself if that is smaller: Bu et al.'s rule is the ghost norm iff
+  2 positions^2 < d p;
 - the clipped sum, without a second backward pass: ``sum_i c_i A_i^T D_i = A^T (c D)`` (Bu et al. 2023, "book-keeping").
 """
 
@@ -23,14 +23,14 @@ from tensorflow import keras
 from memberscope.errors import UserError
 
 Clipping = Literal["auto", "fast", "per_example"]
-Factors = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # squared norms and mask -> what each gradient is multiplied with
+Factors = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # squared norms and mask -> the factor of each gradient
 ClippedSum = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], list[tf.Tensor]]
 
 CLIPPINGS = ("auto", "fast", "per_example")
-SMALLEST_SQUARE = 1e-30  # under a norm of zero, which is clipped by nothing
+SMALLEST_SQUARE = 1e-30  # lower limit of a squared norm, so that a gradient of zero is not divided by zero
 
 _layers = keras.layers
-# Layers without weights that treat each example by itself.
+# Layers without weights that process each example independently.
 PASSING = (
     _layers.Activation, _layers.AveragePooling2D, _layers.Dropout, _layers.Flatten, _layers.GlobalAveragePooling2D,
     _layers.GlobalMaxPooling2D, _layers.InputLayer, _layers.LeakyReLU, _layers.MaxPooling2D, _layers.ReLU, _layers.Rescaling,
@@ -39,13 +39,14 @@ PASSING = (
 
 
 def chain_of(model: keras.Model) -> tuple[list[keras.layers.Layer], str]:
-    """The layers of `model` in order, and why fast clipping cannot handle them: the first layer at fault and its fault, ``""`` if none.
+    """The layers of `model` in order, and why fast clipping cannot handle them: the first unsuitable layer and the reason, ``""`` if none.
 
-    It can where each layer takes the one before, and is a Dense, a Conv2D (one group, channels last, sizes known) or among `PASSING`.
+    Fast clipping needs layers that each take the output of the layer before, and are a Dense, a Conv2D (one group, channels last, known
+    sizes) or among `PASSING`.
     """
     chain = [layer for layer in model.layers if type(layer) is not _layers.InputLayer]
     if not chain or len(model.inputs or ()) != 1:
-        return chain, f"model {model.name!r} is not built of layers that follow one another from one input"
+        return chain, f"model {model.name!r} is not a chain of layers from one input"
     before = model.inputs[0]
     for layer in chain:
         follows = bool(layer._inbound_nodes) and layer.input is before
@@ -64,7 +65,9 @@ def _fault(layer: keras.layers.Layer) -> str:
     if kind in PASSING or kind is _layers.Dense:
         return ""
     if kind is not _layers.Conv2D:
-        return f"is a {kind.__name__}; allowed: Dense, Conv2D and layers without weights that treat each example by itself"
+        return (
+            f"is a {kind.__name__}; allowed: Dense, Conv2D and layers without weights that process each example independently"
+        )
     if layer.groups != 1 or layer.data_format != "channels_last" or None in tuple(layer.input.shape[1:]):
         return "is a Conv2D with groups, channels first or unknown sizes"
     return ""
@@ -73,33 +76,33 @@ def _fault(layer: keras.layers.Layer) -> str:
 def clipped_sum(
     model: keras.Model, clipping: Clipping, clip_norm: float, *, divided_by: float = 1.0
 ) -> tuple[ClippedSum, str, str]:
-    """How to sum the gradients of a batch, each scaled to a norm of at most `clip_norm` over all trainable variables.
+    """A function that sums the gradients of a batch, each scaled to a norm of at most `clip_norm` over all trainable variables.
 
     Args:
-        model: maps a batch to logits; batch normalization mixes examples and is refused. Losses that layers add are no part of it.
-        clipping: ``"fast"``, ``"per_example"``, or ``"auto"`` for fast where every layer allows it.
+        model: maps a batch to logits; batch normalization mixes examples and is rejected. Losses that layers add are not included.
+        clipping: ``"fast"``, ``"per_example"``, or ``"auto"`` for fast if every layer allows it.
         clip_norm: above 0.
-        divided_by: what the sum is divided by: the expected batch size.
+        divided_by: divisor of the sum: the expected batch size.
 
     Returns:
-        A function from inputs (b, ...) float32, labels (b,) int64 and mask (b,) float32 of ones and zeros (padding) to one tensor a
-        trainable variable: ``sum_i mask_i min(1, clip_norm / ||g_i||) g_i / divided_by``, g_i the gradient of example i's cross-entropy;
-        the way it takes, ``"fast"`` or ``"per_example"``; and why it is not fast, ``""`` if it is or was not asked to be.
+        A function from inputs (b, ...) float32, labels (b,) int64 and mask (b,) float32 of ones and zeros (padding) to one tensor per
+        trainable variable: ``sum_i mask_i min(1, clip_norm / ||g_i||) g_i / divided_by``, where g_i is the gradient of example i's
+        cross-entropy; its method, ``"fast"`` or ``"per_example"``; and why the method is not fast, ``""`` if it is, or if
+        ``"per_example"`` was requested.
 
     Raises:
-        UserError: an unknown `clipping`, a `clip_norm` that is not above 0, a layer that mixes the examples of a batch, or one that fast
-            clipping cannot handle where it was asked for by name.
+        UserError: an unknown `clipping`, a `clip_norm` that is not above 0, a layer that mixes the examples of a batch, or, with
+            ``clipping="fast"``, a layer that fast clipping cannot handle.
     """
     if clipping not in CLIPPINGS:
         raise UserError(f"clipping={clipping}: unknown; allowed: {', '.join(CLIPPINGS)}")
     if not 0 < clip_norm < float("inf"):
-        raise UserError(f"clip_norm={clip_norm:g}: allowed is above 0")
-    for (
-        layer
-    ) in model._flatten_layers():  # with those inside others; Keras 2 and 3 both have it, and no public way that is the same
+        raise UserError(f"clip_norm={clip_norm:g}: out of range; allowed: above 0")
+    # Nested layers too. Keras 2 and 3 both have this method, and no public one in common.
+    for layer in model._flatten_layers():
         if isinstance(layer, _layers.BatchNormalization) and layer.trainable:
             raise UserError(
-                f"model: layer {layer.name!r} normalizes over the batch, which mixes examples; allowed with DP-SGD: frozen, or none"
+                f"model: layer {layer.name!r} normalizes over the batch, which mixes examples; allowed with DP-SGD: a frozen layer, or none"
             )
 
     def factors_of(squares: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
@@ -139,7 +142,7 @@ def _per_example(model: keras.Model, factors_of: Factors) -> ClippedSum:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """One variable's share: its gradients' squared norms (b,), and their sum under factors (b,)."""
+    """One variable's part of the gradients: their squared norms (b,), and a function from factors (b,) to their weighted sum."""
 
     variable: tf.Variable
     squares: tf.Tensor
@@ -169,7 +172,7 @@ def _fast(chain: list[keras.layers.Layer], variables: list[tf.Variable], factors
 
 
 def _linear(layer: keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
-    """What a Dense or Conv2D gives before its activation."""
+    """The output of a Dense or Conv2D before its activation."""
     if type(layer) is _layers.Conv2D:
         y = layer.convolution_op(x, layer.kernel)
     elif x.shape.rank == 2:
@@ -197,7 +200,7 @@ def _parts(layer: keras.layers.Layer, inputs: tf.Tensor, delta: tf.Tensor) -> li
 
 
 def _kernel_part(kernel: tf.Variable, rows: tf.Tensor, deltas: tf.Tensor) -> _Part:
-    """Rows (b, d) or (b, positions, d), deltas (b, p) or (b, positions, p)."""
+    """The part of a kernel, from rows (b, d) or (b, positions, d) and deltas (b, p) or (b, positions, p)."""
     if rows.shape.rank == 2:
         squares = _squares(rows) * _squares(deltas)
         return _Part(
@@ -225,9 +228,10 @@ def _squares(rows: tf.Tensor) -> tf.Tensor:
 
 
 def _patches(layer: keras.layers.Layer, images: tf.Tensor) -> tf.Tensor:
-    """What the kernel is applied to at each place: (b, places down, places across, kernel height * width * channels).
+    """The patches to which the kernel is applied: (b, places down, places across, kernel height * width * channels).
 
-    Slices side by side: with `tf.image.extract_patches` a step of the case study's conv model took more than twice as long on a processor.
+    They are concatenated slices: with `tf.image.extract_patches`, a step of the case study's conv model took more than twice as long on a
+    CPU.
     """
     reach = [(size - 1) * rate + 1 for size, rate in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
     places = []

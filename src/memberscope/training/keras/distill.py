@@ -1,7 +1,7 @@
-"""Distillation of a model into a student, with the student's loss on chosen records kept after every epoch (Liu et al. 2022).
+"""Distillation of a model into a student, with the student's loss on chosen records after every epoch (Liu et al. 2022).
 
-An attacker who sees only the final target trains a student on the target's outputs; how the student's loss on a record falls over the
-epochs stands for how the target's own loss on it fell.
+An attacker who sees only the final target trains a student on the target's outputs; the student's loss on a record over the epochs serves
+as a substitute for the target's own loss on it during training.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def distill(
     seed: int,
     between_epochs: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
-    """Train a student of `recipe`'s architecture on the teacher's softmax over the transfer records, by cross-entropy to it.
+    """Train a student of `recipe`'s architecture on the transfer records, with the cross-entropy to the teacher's softmax as loss.
 
     Cross-entropy to the teacher differs from the Kullback-Leibler divergence of Liu et al. (Eq. 2) by the teacher's entropy, which
     the student cannot change.
@@ -40,18 +40,18 @@ def distill(
     Args:
         recipe: the student's architecture, batch size and learning rate.
         x: (n, ...) all records.
-        scale: what a record is divided by to lie in [0, 1].
+        scale: divisor that maps a record to [0, 1].
         classes: number of logits.
-        transfer: (t,) records that the teacher labels; no model under attack was trained on them.
-        teacher_logits: (t, classes) what the teacher says of them.
-        watched: (w,) records whose loss is kept.
+        transfer: (t,) positions of the records that the teacher labels; no model under attack was trained on them.
+        teacher_logits: (t, classes) the teacher's logits for these records.
+        watched: (w,) positions of the records whose loss is returned.
         watched_labels: (w,) their true classes.
-        epochs: of the distillation.
-        seed: of the student's weights and order.
-        between_epochs: called after every epoch; what it raises ends the distillation.
+        epochs: epochs of the distillation.
+        seed: seed of the student's weights and order.
+        between_epochs: called after every epoch; an exception from it ends the distillation.
 
     Returns:
-        (w, epochs) losses in nats of the true class, one column an epoch.
+        (w, epochs) losses of the true class in nats, one column per epoch.
     """
     student = recipe.build(input_shape=x.shape[1:], classes=classes, seed=seed)
     optimizer = keras.optimizers.Adam(recipe.learning_rate)

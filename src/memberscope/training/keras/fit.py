@@ -1,7 +1,7 @@
-"""Train one model, record by record order from the seed tree, with the images kept as uint8 until a batch is made.
+"""Trains one model. The order of its records comes from the seed tree, and images stay uint8 until a batch is made.
 
-The epoch is one compiled loop over steps instead of `keras.Model.fit`: the same optimizer and layers, without the cost of a Python call
-and a host copy a step, which for the case study's small models is most of the time (benchmarks/case_study.py holds the two together).
+An epoch is one compiled loop over steps instead of `keras.Model.fit`: it has the same optimizer and layers, without the cost of a Python
+call and a host copy per step, which is most of the time for the case study's small models (benchmarks/case_study.py compares the two).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from tensorflow import keras
 
 from memberscope import seeds
-from memberscope.training.keras.weights import Curves
+from memberscope.training.keras.weights import TrainingCurves
 
 if TYPE_CHECKING:
     from memberscope.plans.split import Index
 
-CHUNK_STEPS = 200  # steps between two looks at the stop flag and the progress bar
-PREDICT_BATCH = 2_000
+CHUNK_STEPS = 200  # steps between two checks of the stop flag and updates of the progress bar
+PREDICT_BATCH = 2_000  # records per call when outputs are computed
 
 
 def epoch_order(members: Index, *, seed: int, epoch: int) -> Index:
@@ -31,12 +31,12 @@ def epoch_order(members: Index, *, seed: int, epoch: int) -> Index:
 
 
 def to_tensor(x: NDArray[Any]) -> tf.Tensor:
-    """InputSource as a tensor in their own type, made once and shared by all models that train on them."""
+    """The records as a tensor of the same type, made once and shared by all models that are trained on them."""
     return tf.constant(x)
 
 
 def as_batch(x: tf.Tensor, index: tf.Tensor, scale: float) -> tf.Tensor:
-    """InputSource by index, as float32 in [0, 1]."""
+    """The records at `index`, as float32 in [0, 1]."""
     return tf.cast(tf.gather(x, index), tf.float32) / scale
 
 
@@ -56,47 +56,47 @@ def fit(
     l2: float = 0.0,
     label_smoothing: float = 0.0,
     dropout: float = 0.0,
-) -> Curves:
+) -> TrainingCurves:
     """Train `model` in place with Adam on cross-entropy, the loss averaged over each batch (the last may be smaller).
 
     Args:
         model: maps inputs in [0, 1] to logits.
         x: (n, ...) all records, uint8 or float32.
         labels: (n,) int64.
-        members: (n_member,) which of them to train on.
-        scale: what a record is divided by to lie in [0, 1].
+        members: (n_member,) positions of the records to train on.
+        scale: divisor that maps a record to [0, 1].
         epochs: passes over the members.
-        batch_size: records a step.
-        learning_rate: of Adam.
-        seed: the streams ``("order", epoch)`` decide the order.
+        batch_size: records per step.
+        learning_rate: learning rate of Adam.
+        seed: the streams ``("order", epoch)`` determine the order.
         after_epoch: called with 0 before training, then with each epoch's number once it is done.
-        between_steps: called with the number of steps just done, every `CHUNK_STEPS`; what it raises ends the training there.
-        l2: penalty on the loss, `l2` times the sum of squared kernels.
-        label_smoothing: share of each label spread evenly over all classes.
-        dropout: share of each dense hidden layer's outputs set to zero, the rest scaled up; the stream ``("dropout", layer)`` of `seed`
-            and the step's number decide which.
+        between_steps: called with the number of steps just done, every `CHUNK_STEPS`; an exception from it ends the training.
+        l2: weight of the penalty on the loss, `l2` times the sum of squared kernels.
+        label_smoothing: share of each label that is spread evenly over all classes.
+        dropout: share of each dense hidden layer's outputs that is set to zero, with the rest scaled up; the stream
+            ``("dropout", layer)`` of `seed` and the number of the step determine which.
 
     Returns:
-        The training loss and accuracy seen during each epoch.
+        The training loss and accuracy during each epoch.
     """
-    trainer = Trainer(
+    trainer = CompiledTraining(
         model, x, labels, scale=scale, batch_size=batch_size, learning_rate=learning_rate, l2=l2, label_smoothing=label_smoothing,
         dropout=dropout,
     )  # fmt: skip
     return trainer.run(members, epochs=epochs, seed=seed, after_epoch=after_epoch, between_steps=between_steps)
 
 
-class Trainer:
-    """The compiled training of one model: made once, then run for one set of weights, members and seed after another.
+class CompiledTraining:
+    """The compiled training of one model: compiled once, then run for one set of weights, members and seed after another.
 
-    Not safe for two threads at once: the model's variables are the state of the training.
+    Not thread-safe: the model's variables are the state of the training.
     """
 
     def __init__(
         self, model: keras.Model, x: tf.Tensor, labels: NDArray[np.int64], *, scale: float, batch_size: int, learning_rate: float,
         l2: float = 0.0, label_smoothing: float = 0.0, dropout: float = 0.0,
     ) -> None:  # fmt: skip
-        """Nothing is traced yet; for the arguments see `fit`."""
+        """Define the training step, which is traced at the first call; for the arguments see `fit`."""
         self.model, self._batch = model, batch_size
         self._optimizer = keras.optimizers.Adam(learning_rate)
         self._optimizer.build(model.trainable_variables)
@@ -107,22 +107,22 @@ class Trainer:
         y, optimizer = tf.constant(labels, dtype=tf.int64), self._optimizer
 
         def run_steps(order: tf.Tensor, step: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-            seen = tf.zeros(2)  # sums over records: loss, hits
+            sums = tf.zeros(2)  # over records: loss, hits
             for start in tf.range(0, tf.shape(order)[0], batch_size):
                 index = order[start : start + batch_size]
                 step += 1
                 with tf.GradientTape() as tape:
                     logits = forward(as_batch(x, index, scale), step, keys)
-                    wanted = tf.gather(y, index)
-                    loss = data_loss = cross_entropy(wanted, logits)
+                    targets = tf.gather(y, index)
+                    loss = data_loss = cross_entropy(targets, logits)
                     if kernels:
                         loss += l2 * tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in kernels])
                 optimizer.apply_gradients(
                     zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
                 )
-                hits = tf.math.count_nonzero(tf.equal(tf.argmax(logits, axis=-1), wanted), dtype=tf.float32)
-                seen += tf.stack([data_loss * tf.cast(tf.size(index), tf.float32), hits])
-            return seen
+                hits = tf.math.count_nonzero(tf.equal(tf.argmax(logits, axis=-1), targets), dtype=tf.float32)
+                sums += tf.stack([data_loss * tf.cast(tf.size(index), tf.float32), hits])
+            return sums
 
         spec = tf.TensorSpec
         self._compiled = tf.function(
@@ -131,8 +131,8 @@ class Trainer:
 
     def run(
         self, members: Index, *, epochs: int, seed: int, after_epoch: Callable[[int], None], between_steps: Callable[[int], None]
-    ) -> Curves:  # fmt: skip
-        """Train the model from the weights that it has, with an optimizer that has seen nothing; for the arguments see `fit`."""
+    ) -> TrainingCurves:  # fmt: skip
+        """Train the model from its present weights with a newly initialized optimizer; for the arguments see `fit`."""
         for variable in (self._optimizer.iterations, *_moments(self._optimizer)):
             variable.assign(tf.zeros_like(variable))
         keys = tf.constant([seeds.integer(seed, "dropout", name) for name in self._dropped], tf.int32)
@@ -141,17 +141,17 @@ class Trainer:
         step, means = 0, []
         for epoch in range(1, epochs + 1):
             order = epoch_order(members, seed=seed, epoch=epoch)
-            seen = np.zeros(2)
+            sums = np.zeros(2)
             for start in range(0, len(order), stride):
                 chunk = order[start : start + stride]
-                seen += self._compiled(tf.constant(chunk), step, keys).numpy()
+                sums += self._compiled(tf.constant(chunk), step, keys).numpy()
                 done = -(-len(chunk) // self._batch)
                 step += done
                 between_steps(done)
-            means.append(seen / len(order))
+            means.append(sums / len(order))
             after_epoch(epoch)
         loss, accuracy = np.array(means).reshape(-1, 2).T
-        return Curves(loss=loss, accuracy=accuracy)
+        return TrainingCurves(loss=loss, accuracy=accuracy)
 
 
 def _moments(optimizer: keras.optimizers.Adam) -> list[tf.Variable]:
@@ -169,7 +169,7 @@ def _cross_entropy(smoothing: float, *, classes: int) -> Callable[[tf.Tensor, tf
 
 
 def _with_dropout(model: keras.Model, rate: float) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
-    """The model's forward pass of a batch at a step, with dropout behind each dense hidden layer, for each of which `keys` has a seed."""
+    """The model's forward pass of a batch at a step, with dropout after each dense hidden layer; `keys` has a seed for each of these."""
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     places = {name: place for place, name in enumerate(layer.name for layer in layers if layer.name.startswith("dense_"))}
 
@@ -184,7 +184,7 @@ def _with_dropout(model: keras.Model, rate: float) -> Callable[[tf.Tensor, tf.Te
 
 
 def predictor(model: keras.Model, x: tf.Tensor, *, scale: float) -> Callable[[Index], NDArray[np.float32]]:
-    """A function from an index (m,) to logits (m, classes) float32, in large batches; traced once."""
+    """A function from positions (m,) to logits (m, classes) float32, computed in large batches; it is traced once."""
 
     def forward(index: tf.Tensor) -> Any:
         return model(as_batch(x, index, scale), training=False)
@@ -199,5 +199,5 @@ def predictor(model: keras.Model, x: tf.Tensor, *, scale: float) -> Callable[[In
 
 
 def predict_logits(model: keras.Model, x: tf.Tensor, index: Index, *, scale: float) -> NDArray[np.float32]:
-    """Logits (len(index), classes) of some records."""
+    """Logits (len(index), classes) of the records at `index`."""
     return predictor(model, x, scale=scale)(index)

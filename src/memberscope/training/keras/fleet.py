@@ -1,11 +1,9 @@
-"""A fleet of the built-in models: K of one recipe, each on its own index set, trained fast and never lost."""
+"""A fleet of the built-in models: K models of one recipe, each trained on its own index set, and stored as soon as they are finished."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +16,20 @@ from memberscope.errors import UserError
 from memberscope.installed import require
 from memberscope.interrupt import StopFlag
 from memberscope.plans.split import Index
-from memberscope.progress import Progress
-from memberscope.training.execution import dask as cluster
-from memberscope.training.execution import local
+from memberscope.training.execution.run import execute
 from memberscope.training.execution.work import Unit
 from memberscope.training.keras.forward import ForwardPasses
-from memberscope.training.keras.groups import KerasSpec, KerasWork, has_a_thread_each, split
-from memberscope.training.keras.weights import Curves, TrainedModel
+from memberscope.training.keras.groups import KerasSpec, has_a_thread_each, split
+from memberscope.training.keras.versions import versions
+from memberscope.training.keras.weights import TrainedModel, TrainingCurves
 from memberscope.training.recipe import Recipe
-from memberscope.training.store import Store, digest, versions
+from memberscope.training.store import Store, digest
+from memberscope.training.trainer import Execution
 
 if TYPE_CHECKING:
     from tensorflow import keras
 
-LOGIT_RECORDS, LOGIT_MODELS = 2_000, 16  # how much of a batched forward pass a thread holds at a time
+LOGIT_RECORDS, LOGIT_MODELS = 2_000, 16  # records and models in one step of a batched forward pass, per thread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +37,11 @@ class KerasFleet:
     """K trained models.
 
     Attributes:
-        recipe, classes, input_shape: what they have in common.
+        recipe, classes, input_shape: shared by all models.
         weights: K lists of arrays in the order of `keras.Model.get_weights`.
-        curves: ``"loss"`` and ``"accuracy"``, each (K, epochs): means over the members seen during each epoch.
-        reused: how many came from the store.
-        trained: how many were computed now.
+        curves: ``"loss"`` and ``"accuracy"``, each (K, epochs): means over the members during each epoch.
+        reused: number of models from the store.
+        trained: number of models trained now.
     """
 
     recipe: Recipe
@@ -61,10 +59,10 @@ class KerasFleet:
         return len(self.weights)
 
     def native(self, model: int) -> keras.Model:
-        """One of the models as Keras has it."""
-        made = self.recipe.build(input_shape=self.input_shape, classes=self.classes, seed=0)
-        made.set_weights(self.weights[model])
-        return made
+        """One of the models as a Keras model."""
+        native = self.recipe.build(input_shape=self.input_shape, classes=self.classes, seed=0)
+        native.set_weights(self.weights[model])
+        return native
 
     def gradient_norms(
         self,
@@ -86,18 +84,17 @@ class KerasFleet:
         """Logits of records.
 
         Args:
-            x: (m, ...) records as a data set stores them: uint8 is divided by 255, anything else is taken as it is.
-            models: which, in this order; all if None.
+            x: (m, ...) records as a data set stores them: uint8 is divided by 255, any other type is not scaled.
+            models: the models to query, in this order; None: all.
 
         Returns:
-            (len(models), m, classes) float32 logits. Their last digits may depend on how many records and models are asked for at once.
+            (len(models), m, classes) float32 logits. Their last digits may depend on the numbers of records and models in one call.
         """
         chosen = range(self.n_models) if models is None else models
         out = np.empty((len(chosen), len(x), self.classes), np.float32)
         if len(x):
-            many = (
-                len(chosen) > 1 or len(x) > LOGIT_RECORDS
-            )  # else one compiled program answers, a climb's questions among them
+            # A small query of one model, such as those of a climb, is answered by one compiled program.
+            many = len(chosen) > 1 or len(x) > LOGIT_RECORDS
             batched = many and self.recipe.model in ("dense", "mlp")
             (self._logits_batched if batched else self._logits_singly)(x, chosen, out)
         return out
@@ -116,15 +113,15 @@ class KerasFleet:
                 out[first : first + len(weights), start : start + len(rows)] = found
 
         with ThreadPoolExecutor(max_workers=cores()) as pool:
-            list(pool.map(some, range(0, len(x), LOGIT_RECORDS)))  # raises what any of them raised
+            list(pool.map(some, range(0, len(x), LOGIT_RECORDS)))  # reraises an exception of any thread
 
     def _logits_singly(self, x: NDArray[Any], chosen: Sequence[int], out: NDArray[np.float32]) -> None:
         threads = cores() if has_a_thread_each() else 1
 
         def some(rows: NDArray[np.intp]) -> None:
-            with self._passes.lend(lambda: self.native(0), x.dtype) as say:
+            with self._passes.lend(lambda: self.native(0), x.dtype) as forward_pass:
                 for row in rows:
-                    out[row] = say(self.weights[chosen[row]], x)
+                    out[row] = forward_pass(self.weights[chosen[row]], x)
 
         shares = [share for share in np.array_split(np.arange(len(chosen)), threads) if len(share)]
         with ThreadPoolExecutor(max_workers=threads) as pool:
@@ -143,71 +140,43 @@ def train_fleet(
     label: str = "shadows",
     stop: StopFlag | None = None,
 ) -> KerasFleet:
-    """Train K models, or take from the store those that are finished.
+    """Train K models; finished models are read from the store.
 
-    Dense models train many at a time in one program (`memberscope.training.keras.batched`), the rest one by one in worker processes, or
-    in threads where the program has called `memberscope.training.keras.groups.a_thread_each`. A unit of work is stored as soon as it is
-    finished, so that a run that was stopped or killed goes on from there and ends with the same bytes.
+    Dense models are trained many at a time in one program (`memberscope.training.keras.batched`), the others one by one in worker
+    processes, or in threads if the program has called `memberscope.training.keras.groups.a_thread_each`. A unit of work is stored as soon
+    as it is finished, so that a run that was stopped or killed continues from there and ends with the same bytes.
 
     Args:
-        data: all records, labels final.
-        members: K index arrays into `data`, in any sizes.
-        recipe: how each model is made.
-        seeds: K seeds; each draws a model's initial weights and the order of its records.
-        store: where finished models are kept; None keeps nothing.
-        workers: processes on this machine for what is not batched; None: as many as cores, or threads.
-        scheduler: ``tcp://HOST:PORT`` of a Dask scheduler whose workers do it all; empty: this machine.
-        label: for the progress bar and the store's record.
-        stop: looked at between steps.
+        data: all records, with final labels.
+        members: K index arrays into `data`, of any sizes.
+        recipe: the recipe of all models.
+        seeds: K seeds; each determines a model's initial weights and the order of its records.
+        store: the store of finished models; None keeps nothing.
+        workers: processes on this machine for models that are not batched; None: one per core, or threads.
+        scheduler: ``tcp://HOST:PORT`` of a Dask scheduler whose workers train all models; empty: this machine.
+        label: name in the progress bar and in the store.
+        stop: checked between steps.
 
     Raises:
-        UserError: nothing to train; a recipe that the records cannot carry; a store that cannot be written, or that differs from what is
-            asked where reuse is forced; a scheduler that cannot be reached; workers that die again and again; no TensorFlow.
+        UserError: there is nothing to train; the recipe does not suit the records; the store cannot be written or, if reuse is forced, has
+            other settings; the scheduler cannot be reached; workers die repeatedly; TensorFlow is not installed.
         Interrupted: `stop` was set.
     """
     _check(data, members, recipe, seeds, workers)
     require("tensorflow", by="training")
     work = KerasSpec(recipe=recipe, scale=data.scale, classes=data.classes).work(data.x, data.y)
     units = split(recipe, members, seeds, input_shape=data.shape, classes=data.classes)
-    names = store.plan(label, *_facts(data, recipe, units)) if store else []
-    found = {k: model for k, name in enumerate(names) if store and (model := _from_store(store, name)) is not None}
-    reused = len(found)
-    missing = [unit for unit in units if not all(k in found for k in unit.positions)]
-    if missing:
-        finished = _train(work, missing, workers=workers, scheduler=scheduler, label=label, stop=stop or StopFlag())
-        with closing(finished):
-            for unit, trained in finished:
-                for k, model in zip(unit.positions, trained, strict=True):
-                    if k not in found:  # one whose group was incomplete is there already, with the same bytes
-                        if store:
-                            store.save(names[k], _to_arrays(model))
-                        found[k] = model
-    models = [found[k] for k in range(len(members))]
+    common, each = _facts(data, recipe, units)
+    run = Execution(store=store, workers=workers, scheduler=scheduler, label=label, stop=stop or StopFlag())
+    threads = recipe.batched or (workers is None and has_a_thread_each())
+    models, reused = execute(
+        work, units, run, threads=threads, common=common, each=each, to_arrays=_to_arrays, from_arrays=_from_arrays
+    )
     return KerasFleet(
         recipe=recipe, classes=data.classes, input_shape=data.shape, weights=[model.weights for model in models],
         curves={name: np.array([getattr(model.curves, name) for model in models]) for name in ("loss", "accuracy")},
         reused=reused, trained=len(models) - reused,
     )  # fmt: skip
-
-
-def _train(
-    work: KerasWork, units: Sequence[Unit], *, workers: int | None, scheduler: str, label: str, stop: StopFlag
-) -> local.Finished:
-    """Each unit as it is finished, by whichever way is asked for, with progress."""
-    stop.check()
-    lock = threading.Lock()
-    with Progress(sum(unit.steps for unit in units), label) as progress:
-
-        def advance(steps: int) -> None:
-            with lock:
-                progress.advance(steps)
-
-        if scheduler:
-            yield from cluster.on_cluster(work, units, scheduler=scheduler, advance=advance, check=stop.check)
-        elif work.spec.recipe.batched or (workers is None and has_a_thread_each()):
-            yield from local.in_threads(work, units, advance=advance, check=stop.check)
-        else:
-            yield from local.in_processes(work, units, workers=workers or cores(), advance=advance, check=stop.check)
 
 
 def _check(data: LabeledData, members: Sequence[Index], recipe: Recipe, seeds: Sequence[int], workers: int | None) -> None:
@@ -220,11 +189,11 @@ def _check(data: LabeledData, members: Sequence[Index], recipe: Recipe, seeds: S
         if not len(index) or index.min() < 0 or index.max() >= len(data):
             raise UserError(f"members of model {k}: {len(index)} records; allowed: at least one, all from 0 to {len(data) - 1}")
     if workers is not None and workers < 1:
-        raise UserError(f"workers={workers}: none to do the work; allowed: 1 or more")
+        raise UserError(f"workers={workers}: out of range; allowed: 1 or more")
 
 
 def _facts(data: LabeledData, recipe: Recipe, units: Sequence[Unit]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What all models share, and what each has of its own, that can move a bit of the result."""
+    """The facts that can change a bit of the result: those that all models share, and those of each model."""
     common = {
         "data": data.digest, "recipe": recipe.to_dict(), "input_shape": list(data.shape), "classes": data.classes, **versions(),
     }  # fmt: skip
@@ -240,14 +209,11 @@ def _facts(data: LabeledData, recipe: Recipe, units: Sequence[Unit]) -> tuple[di
     return common, each
 
 
-def _to_arrays(model: TrainedModel) -> dict[str, NDArray[Any]]:
+def _to_arrays(model: TrainedModel) -> Mapping[str, NDArray[Any]]:
     weights = {f"weight_{i:03d}": array for i, array in enumerate(model.weights)}
     return {**weights, "loss": model.curves.loss, "accuracy": model.curves.accuracy}
 
 
-def _from_store(store: Store, name: str) -> TrainedModel | None:
-    arrays = store.load(name)
-    if arrays is None:
-        return None
+def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> TrainedModel:
     weights = [arrays[key] for key in sorted(arrays) if key.startswith("weight_")]
-    return TrainedModel(weights=weights, curves=Curves(loss=arrays["loss"], accuracy=arrays["accuracy"]))
+    return TrainedModel(weights=weights, curves=TrainingCurves(loss=arrays["loss"], accuracy=arrays["accuracy"]))

@@ -1,4 +1,4 @@
-"""What models of one architecture say of records, their weights exchanged in a compiled forward pass that is traced once and kept."""
+"""Outputs of models of one architecture: a forward pass is compiled once and kept, and the models' weights are loaded into it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 Weights = Sequence[NDArray[np.float32]]
 
-BATCH = 2_000  # records a call of the compiled program
+BATCH = 2_000  # records per call of the compiled program
 
 
 class ForwardPass:
-    """One model that takes the weights it is given; not safe for two threads at once."""
+    """One model into which weights are loaded; not thread-safe."""
 
     def __init__(self, model: keras.Model, dtype: np.dtype[Any]) -> None:
-        """`dtype`: of the records; uint8 is divided by 255, anything else is taken as it is."""
+        """Compile it for records of type `dtype`; uint8 is divided by 255, any other type is not scaled."""
         import tensorflow as tf
 
         scale = 255.0 if dtype == np.uint8 else 1.0
@@ -38,7 +38,7 @@ class ForwardPass:
         """Logits (m, classes) of records (m, ...)."""
         import tensorflow as tf
 
-        if weights is not self._weights:  # a climb asks the same model thousands of times
+        if weights is not self._weights:  # a climb queries the same model thousands of times
             self._model.set_weights(weights)
             self._weights = weights
         out = np.empty((len(x), self._model.output_shape[-1]), np.float32)
@@ -49,16 +49,16 @@ class ForwardPass:
 
 
 class ForwardPasses:
-    """As many forward passes of one architecture as threads ask at once, kept for the next that asks."""
+    """A pool of forward passes of one architecture, as many as there are threads that use them at once."""
 
     def __init__(self) -> None:
-        """None are made yet."""
+        """Create an empty pool."""
         self._idle: dict[np.dtype[Any], list[ForwardPass]] = {}
         self._lock = threading.Lock()
 
     @contextmanager
     def lend(self, build: Callable[[], keras.Model], dtype: np.dtype[Any]) -> Generator[ForwardPass]:
-        """One that nobody else has, built where there is none to lend."""
+        """Context with a forward pass that no other thread uses; it is built if none is idle."""
         with self._lock:
             idle = self._idle.setdefault(dtype, [])
             lent = idle.pop() if idle else None

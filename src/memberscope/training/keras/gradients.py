@@ -1,4 +1,4 @@
-"""Norms of the loss's gradient, record by record and layer by layer: what the owner of a model's weights can compute (Nasr et al. 2019)."""
+"""Norms of the gradient of the loss by record and layer, which the owner of a model's weights can compute (Nasr et al. 2019)."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def gradient_norms(
     scale: float,
     between_batches: Callable[[int], None] = lambda records: None,
 ) -> NDArray[np.float64]:
-    """The Euclidean norm of each record's own gradient of the cross-entropy, by layer (kernel and bias together).
+    """The Euclidean norm of each record's gradient of the cross-entropy, by layer (kernel and bias together).
 
     Args:
         model: maps inputs in [0, 1] to logits.
         x: (n, ...) all records.
-        index: (m,) which of them.
+        index: (m,) positions of the records to use.
         labels: (m,) their classes.
-        scale: what a record is divided by to lie in [0, 1].
+        scale: divisor that maps a record to [0, 1].
         between_batches: called with the number of records just done.
 
     Returns:
-        (m, layers) float64, the layers with weights in the model's order.
+        (m, layers) float64, for the layers with weights in the order of the model.
     """
     layers = [layer for layer in model.layers if layer.trainable_weights]
 

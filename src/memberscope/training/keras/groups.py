@@ -1,6 +1,6 @@
-"""The pieces that a fleet's work falls into: a group of batched models, or one model; each can run anywhere and gives the same bytes.
+"""The units of a fleet's training: a group of batched models, or one model. A unit's result has the same bytes wherever it runs.
 
-Groups are fixed by position, so which models train together depends neither on how many there are in all nor on which are finished.
+Groups are fixed by position, so which models are trained together depends neither on the size of the fleet nor on which are finished.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from memberscope.training.keras.batched import Program
     from memberscope.training.keras.inputs import InputSource
 
-GROUP = 8  # models a batched program at most: more would only lose more when killed
-STATE_BYTES = 4 << 20  # of a group's weights, moments and gradients: beyond what caches hold, Adam waits for memory
+GROUP = 8  # most models in a batched program: if a larger group is killed, more work is lost
+STATE_BYTES = (
+    4 << 20
+)  # largest size of a group's weights, moments and gradients: if they exceed the caches, Adam waits for memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +37,8 @@ class KerasSpec:
     """A fleet's training without its records.
 
     Attributes:
-        recipe: how each model is made.
-        scale: what a record is divided by to lie in [0, 1].
+        recipe: the recipe of all models.
+        scale: divisor that maps a record to [0, 1].
         classes: number of logits.
     """
 
@@ -55,10 +57,10 @@ class KerasSpec:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class KerasWork:
-    """What all units of a fleet share.
+    """A fleet's training with its records, shared by all units.
 
     Attributes:
-        spec: how each model is made.
+        spec: the training without the records.
         x, y: all records (n, ...) and their labels (n,) int64.
     """
 
@@ -67,14 +69,14 @@ class KerasWork:
     y: NDArray[np.int64]
 
     def shared(self) -> InputSource | tf.Tensor:
-        """The records as all programs take them: made once for those of one process on this machine, once a unit on a cluster."""
+        """The records in the form that programs use: made once per process on this machine, once per unit on a cluster."""
         from memberscope.training.keras.fit import to_tensor
         from memberscope.training.keras.inputs import source_of
 
         return source_of(self.x) if self.spec.recipe.batched else to_tensor(self.x)
 
     def program(self, models: int, shared: InputSource | tf.Tensor) -> Program | Single:
-        """The compiled training of `models` models at once, or of one at a time where they do not train batched."""
+        """The compiled training of `models` models at once, or of one at a time if the recipe is not batched."""
         import tensorflow as tf
 
         from memberscope.training.keras.batched import Program
@@ -87,18 +89,18 @@ class KerasWork:
 
 
 def group_size(recipe: Recipe, *, input_shape: Sequence[int], classes: int) -> int:
-    """How many models of a recipe train together: 1 where they do not train batched, else 2 to `GROUP`, the fewer the larger they are."""
+    """The number of models that are trained together: 1 if the recipe is not batched, else 2 to `GROUP`, fewer for larger models."""
     if not recipe.batched:
         return 1
     sizes = recipe.layer_sizes(input_shape=input_shape, classes=classes)
-    state = 4 * 4 * sum((a + 1) * b for a, b in itertools.pairwise(sizes))  # four float32 arrays a weight
+    state = 4 * 4 * sum((a + 1) * b for a, b in itertools.pairwise(sizes))  # four float32 arrays per weight
     return max(2, min(GROUP, STATE_BYTES // state))
 
 
 def split(
     recipe: Recipe, members: Sequence[Index], seeds: Sequence[int], *, input_shape: Sequence[int], classes: int
 ) -> list[Unit]:
-    """The units of a fleet: `group_size` consecutive models each."""
+    """The units of a fleet, of `group_size` consecutive models each."""
     size = group_size(recipe, input_shape=input_shape, classes=classes)
     return [
         Unit(
@@ -112,14 +114,14 @@ def split(
 
 
 class Single:
-    """The compiled training of one model at a time, as `Program` is that of several; not safe for two threads at once either."""
+    """The compiled training of one model at a time, the counterpart of `Program`; not thread-safe."""
 
     def __init__(self, work: KerasWork, x: tf.Tensor) -> None:
         """Build the model; `x` are the work's records."""
-        from memberscope.training.keras.fit import Trainer
+        from memberscope.training.keras.fit import CompiledTraining
 
         recipe, self._work = work.spec.recipe, work
-        self._trainer = Trainer(
+        self._trainer = CompiledTraining(
             self._build(0), x, work.y, scale=work.spec.scale, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate,
             l2=recipe.l2, label_smoothing=recipe.label_smoothing, dropout=recipe.dropout,
         )  # fmt: skip
@@ -147,11 +149,11 @@ class Single:
 
 
 def a_thread_each() -> None:
-    """For a program about to train a fleet: where its parts train side by side, let no kernel of one spread over the others' cores.
+    """Limit each TensorFlow kernel of this process to one thread, for a program that is about to train units in parallel.
 
-    Measured on two cores: a fifth less time for groups than with TensorFlow's own threads; and single models, which else train in processes
-    of their own, can train in threads, without the seconds that such processes need to start. It holds for the whole process, so it is
-    for the program to call, not for `train_fleet`. Without effect where TensorFlow has started already.
+    Measured on two cores, groups take a fifth less time than with TensorFlow's own threads; and single models, which are otherwise trained
+    in worker processes, can be trained in threads, without the seconds that processes need to start. The setting holds for the whole
+    process, so it is the program that must call this function, not `train_fleet`. It has no effect if TensorFlow has started already.
     """
     import contextlib
 
@@ -163,21 +165,21 @@ def a_thread_each() -> None:
 
 
 def has_a_thread_each() -> bool:
-    """Was TensorFlow in this process held to a thread a kernel?"""
+    """Whether TensorFlow in this process is limited to one thread per kernel."""
     import tensorflow as tf
 
     return bool(tf.config.threading.get_intra_op_parallelism_threads() == 1)
 
 
 def one_thread() -> None:
-    """Hold TensorFlow to one thread in a process made for training: several such processes share the cores without contending for them,
-    and sums come out in one order. Without effect where TensorFlow has started already.
+    """Limit TensorFlow to one thread in a worker process: several workers then share the cores without contention, and sums are computed in
+    a fixed order. It has no effect if TensorFlow has started already.
     """
     import contextlib
 
     import tensorflow as tf
 
-    tf.get_logger().setLevel("ERROR")  # it warns of a program traced anew for each model, which is what is meant here
+    tf.get_logger().setLevel("ERROR")  # it warns that a program is retraced for each model, which is intended here
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)

@@ -1,8 +1,8 @@
-"""InputSource as the first layer of batched models meets them: all of their entries, or those alone that are not zero.
+"""Records as inputs of the first layer of batched models: all of their entries, or only those that are not zero.
 
-The field's tabular sets are mostly zeros: an eighth of Location-30's bits are ones. Measured on CPU, an entry times a row of 128 weights
-takes as long as five such products in a dense kernel, and the entries must be brought together first: skipping zeros pays where fewer
-than `DENSITY` of all entries are not zero.
+The usual tabular data sets are mostly zeros: an eighth of Location-30's bits are ones. Measured on CPU, the product of one sparse entry
+with a row of 128 weights takes as long as five such products in a dense kernel, and the entries must be gathered first: skipping zeros
+pays off if less than `DENSITY` of all entries are not zero.
 """
 
 from __future__ import annotations
@@ -18,55 +18,55 @@ from scipy import sparse
 
 from memberscope.plans.split import Index
 
-DENSITY = 0.15
+DENSITY = 0.15  # share of non-zero entries below which records are stored as sparse
 
 
 class Batch(Protocol):
     """One batch of each model, (models, batch, features), in a program."""
 
     def times(self, kernel: tf.Tensor) -> tf.Tensor:
-        """Times (models, features, units): (models, batch, units)."""
+        """The product with a kernel (models, features, units): (models, batch, units)."""
 
     def transposed_times(self, delta: tf.Tensor) -> tf.Tensor:
-        """Transposed, (models, features, batch), times (models, batch, units): (models, features, units)."""
+        """The product of its transpose (models, features, batch) with `delta` (models, batch, units): (models, features, units)."""
 
 
 class InputSource(Protocol):
-    """(n, ...) records, of which a program takes batches by index.
+    """Records (n, ...) from which a program takes batches by index.
 
     Attributes:
-        shape: of one.
-        signature: of what `feed` gives.
+        shape: shape of one record.
+        signature: signature of the arrays that `feed` returns.
     """
 
     shape: tuple[int, ...]
     signature: tuple[tf.TensorSpec, ...]
 
     def feed(self, index: Index) -> tuple[NDArray[Any], ...]:
-        """What a program is given of the batches `index` (steps, models, batch), beside their index."""
+        """The arrays that a program needs for the batches `index` (steps, models, batch), besides `index` itself."""
 
     def batch(self, index: tf.Tensor, fed: Sequence[tf.Tensor], step: tf.Tensor) -> Batch:
-        """In a program: the batches of one step, its `index` (models, batch) and number `step` in what was fed."""
+        """Called in a program: the batches of one step, given its `index` (models, batch) and its number `step` in `fed`."""
 
 
 def source_of(x: NDArray[Any]) -> InputSource:
-    """The form in which `x` (n, ...) takes less time."""
+    """The faster of the two forms for the records `x` (n, ...)."""
     mostly_zeros = x.size and np.count_nonzero(x) < DENSITY * x.size
     return SparseSource(x) if mostly_zeros else DenseSource(x)
 
 
 class DenseSource:
-    """InputSource whose entries all count; kept in their own type until a batch is made."""
+    """Records with all of their entries, kept in their own type until a batch is made."""
 
     signature = ()
 
     def __init__(self, x: NDArray[Any]) -> None:
-        """One copy, for all programs."""
+        """Make one copy, for all programs."""
         self.shape = tuple(x.shape[1:])
         self._x = tf.constant(x.reshape(len(x), -1))
 
     def feed(self, index: Index) -> tuple[NDArray[Any], ...]:
-        """Nothing: a program gathers them itself."""
+        """Nothing: a program gathers the records itself."""
         return ()
 
     def batch(self, index: tf.Tensor, fed: Sequence[tf.Tensor], step: tf.Tensor) -> Batch:
@@ -90,29 +90,29 @@ class DenseBatch:
 
 
 class SparseSource:
-    """InputSource by those of their entries that are not zero."""
+    """Records by their non-zero entries."""
 
     signature = (tf.TensorSpec([None, 2], tf.int32), tf.TensorSpec([None], tf.float32), tf.TensorSpec([None], tf.int64))
 
     def __init__(self, x: NDArray[Any]) -> None:
-        """Find them."""
+        """Find the non-zero entries."""
         self.shape = tuple(x.shape[1:])
         self._x = sparse.csr_matrix(x.reshape(len(x), -1).astype(np.float32, copy=False))
 
     def feed(self, index: Index) -> tuple[NDArray[Any], ...]:
-        """A matrix a step, with a block for each model along its diagonal.
+        """One matrix per step, with a block for each model on its diagonal.
 
         Returns:
-            Entries' places (entries, 2), row of models x batch and column of models x features, by rows; their values (entries,); and
-            where in these each step begins, (steps + 1,). SciPy and NumPy bring them together in a third of the time that TensorFlow's
-            ragged tensors need.
+            Places (entries, 2) of the entries, ordered by row: the row out of models x batch and the column out of models x features;
+            their values (entries,); and the position at which each step begins, (steps + 1,). SciPy and NumPy gather them in a third of
+            the time that TensorFlow's ragged tensors need.
         """
         steps, models, batch = index.shape
         found = self._x[index.ravel()]
-        heads = np.empty((models * batch, 2), np.int32)  # of a row: its number, and the column at which its block begins
+        heads = np.empty((models * batch, 2), np.int32)  # for each row: its number, and the column at which its block begins
         heads[:, 0] = np.arange(models * batch)
         heads[:, 1] = np.repeat(np.arange(models) * self._x.shape[1], batch)
-        pairs = np.tile(heads.view(np.int64).ravel(), steps)  # a pair moves as one number
+        pairs = np.tile(heads.view(np.int64).ravel(), steps)  # a pair is copied as one number
         places = np.repeat(pairs, np.diff(found.indptr)).view(np.int32).reshape(-1, 2)
         places[:, 1] += found.indices
         return places, found.data, found.indptr[:: models * batch].astype(np.int64)
@@ -127,7 +127,7 @@ class SparseSource:
 
 @dataclass(frozen=True)
 class SparseBatch:
-    """One batch of each model as a matrix of a block a model: `places` (entries, 2) int32 and `values` (entries,) float32."""
+    """One batch of each model as a matrix with one block per model: `places` (entries, 2) int32 and `values` (entries,) float32."""
 
     places: tf.Tensor
     values: tf.Tensor

@@ -1,9 +1,9 @@
-"""Standard normal noise from a seeded, counter-based stream, fast enough to be added at every step.
+"""Normal noise from a seeded, counter-based stream, fast enough to be added at every step.
 
-A private step of a small dense model costs about as much noise as arithmetic: `tf.random.stateless_normal` transforms number by
-number. Here the same kind of stream (`tf.random.stateless_uniform`, all 32 bits) goes through Box and Muller's transform (1958)
-as whole-tensor operations, which took about half of the time where it was measured. Float32: reproducible, and not a secure
-sampler (see `memberscope.training.keras.private`).
+A private step of a small dense model spends about as much time on noise as on arithmetic, and `tf.random.stateless_normal` transforms one
+number at a time. Here the same kind of stream (`tf.random.stateless_uniform`, all 32 bits) goes through the transform of Box and Muller
+(1958) in whole-tensor operations, which was measured to take about half the time. The noise is float32: it is reproducible, and not from a
+secure sampler (see `memberscope.training.keras.private`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 
 def normal(count: int, key: int, step: tf.Tensor, *, deviation: float = 1.0) -> tf.Tensor:
-    """(count,) independent N(0, deviation^2), float32, within 6.7 deviations; the same for the same `key` (under 2^31) and `step` (int32).
+    """Independent N(0, deviation^2) numbers (count,) float32, within 6.7 deviations, determined by `key` (below 2^31) and `step` (int32).
 
     With words w1, w2 uniform over the 32-bit integers, u = (abs(w1) + 1/2) / 2^31 in (0, 1] and t = pi w2 / 2^31:
     deviation sqrt(-2 log u) (cos t, sin t). u is never 0: its least value is 2^-32.

@@ -1,15 +1,15 @@
-"""Differentially private SGD (Abadi et al. 2016, Algorithm 1) as the accountant assumes it, at about the cost of plain training.
+"""Differentially private SGD (Abadi et al. 2016, Algorithm 1) exactly as the accountant assumes it, at about the cost of plain training.
 
-Each step, every member is in the batch by its own coin of probability q = batch_size / members (Poisson sampling; the size of a
-batch varies and may be zero), per-example gradients are clipped and summed (`memberscope.training.keras.clipping`), Gaussian noise is
-added once to the sum, also of an empty batch, and the sum is divided by the *expected* batch size. Dividing by the actual one
-would need an analysis of its own.
+In each step, every member is in the batch by a coin of its own with probability q = batch_size / members (Poisson sampling: the size of a
+batch varies and may be zero). Per-example gradients are clipped and summed (`memberscope.training.keras.clipping`), Gaussian noise is added
+once to the sum, even if the batch is empty, and the sum is divided by the *expected* batch size. Dividing by the actual size would need
+an analysis of its own.
 
-A batch is padded with masked records to a multiple of `PAD_TO`, under one trace with a symbolic length: no batch is truncated,
-so the sampling is exactly what is accounted for, and none is empty, for which not every kernel is written.
+A batch is padded with masked records to a multiple of `PAD_TO`, and one trace with a symbolic length serves all batches. No batch is
+truncated, so the sampling is exactly what is accounted for; and no padded batch is empty, since not every kernel supports that.
 
-The noise is float32 from TensorFlow's seeded counter-based stream: reproducible, as all else here, and not the secure sampler
-that a deployment against an adversary who knows the seed, or studies floating-point gaps (Mironov 2012), would need.
+The noise is float32 from TensorFlow's seeded counter-based stream. It is reproducible, as everything here, but not from the secure sampler
+that a deployment would need against an adversary who knows the seed or exploits floating-point gaps (Mironov 2012).
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ Update = Callable[[list[tf.Tensor], tf.Tensor], None]
 
 PAD_TO = 8
 OPTIMIZERS = ("sgd", "adam")
-ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-7  # Keras's own
+ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-7  # as in keras.optimizers.Adam
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrivateTraining:
-    """How a model was trained, and what that promises.
+    """How a model was trained, and the guarantee.
 
     Attributes:
         privacy: noise, sampling, steps, and epsilon by epoch.
-        clip_norm: of each example's gradient.
-        clipping: the way it was clipped, ``"fast"`` or ``"per_example"``.
+        clip_norm: norm to which each example's gradient was clipped.
+        clipping: the method of clipping, ``"fast"`` or ``"per_example"``.
         clipping_reason: why ``"auto"`` did not clip fast; ``""`` if it did.
     """
 
@@ -59,9 +59,10 @@ class PrivateTraining:
 
 
 def poisson_batches(members: Index, *, batch_size: int, steps: int, rng: np.random.Generator) -> list[Index]:
-    """`steps` independent batches that hold each member with probability batch_size / len(members), by coins of its own.
+    """`steps` independent batches; each contains each member with probability batch_size / len(members), independently.
 
-    Drawn as a binomial size and then that many members, each subset as likely: the same distribution, in time of the batch's size.
+    A batch is drawn as a binomial size and then that many members, all subsets being equally likely: this is the same distribution, in time
+    proportional to the size of the batch.
     """
     n = len(members)
     sizes = rng.binomial(n, batch_size / n, steps)
@@ -69,7 +70,7 @@ def poisson_batches(members: Index, *, batch_size: int, steps: int, rng: np.rand
 
 
 def padded(batches: list[Index]) -> tuple[Index, Index]:
-    """Batches end to end, each filled with -1 to a multiple of `PAD_TO`, at least one; and where each begins and ends, (len + 1,)."""
+    """The batches concatenated, each padded with -1 to a positive multiple of `PAD_TO`; and the bounds of each, (len + 1,)."""
     widths = [PAD_TO * max(1, -(-len(batch) // PAD_TO)) for batch in batches]
     offsets = np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
     flat = np.full(offsets[-1], -1, np.int64)
@@ -105,24 +106,25 @@ def fit_private(
         model: maps inputs in [0, 1] to logits.
         x: (n, ...) all records, uint8 or float32.
         labels: (n,) int64.
-        members: (n_member,) which of them to train on.
-        scale: what a record is divided by to lie in [0, 1].
+        members: (n_member,) positions of the records to train on.
+        scale: divisor that maps a record to [0, 1].
         epochs: expected visits of each member: epochs * ceil(n_member / batch_size) steps.
-        batch_size: expected records a step, at most n_member.
-        learning_rate: of the optimizer.
-        clip_norm: the norm C that no example's gradient exceeds.
-        seed: the streams ``("poisson", epoch)`` draw the batches, ``("noise",)`` and the step's number the noise.
+        batch_size: expected records per step, at most n_member.
+        learning_rate: learning rate of the optimizer.
+        clip_norm: the norm C to which each example's gradient is clipped.
+        seed: the streams ``("poisson", epoch)`` draw the batches; ``("noise",)`` and the number of the step determine the noise.
         after_epoch: called with 0 before training, then with each epoch's number once it is done.
-        between_steps: called with the number of steps just done, every `CHUNK_STEPS`; what it raises ends the training there.
-        noise_multiplier: standard deviation of the noise in units of C (0: clipping alone, epsilon inf); or
-        target_epsilon: what to find the noise for. Exactly one of the two.
-        delta: n_member^-1.1 unless set.
-        optimizer: ``"sgd"`` or ``"adam"`` (on the noisy gradient, which costs no privacy).
+        between_steps: called with the number of steps just done, every `CHUNK_STEPS`; an exception from it ends the training.
+        noise_multiplier: standard deviation of the noise in units of C; with 0 gradients are only clipped, and epsilon is inf. Give either
+            this or `target_epsilon`.
+        target_epsilon: epsilon for which to find the noise.
+        delta: delta of the guarantee; None: n_member^-1.1.
+        optimizer: ``"sgd"`` or ``"adam"``, applied to the noisy gradient, which costs no privacy.
         clipping: see `memberscope.training.keras.clipping.clipped_sum`.
-        on_start: called once before the first step with what will be returned: epsilon by epoch depends on no record.
+        on_start: called once before the first step with the return value, which is known then: epsilon by epoch depends on no record.
 
     Returns:
-        What was promised, and how it was trained.
+        The guarantee, and how the model was trained.
 
     Raises:
         UserError: see `plan_privacy` and `clipped_sum`; an unknown optimizer.
@@ -131,7 +133,7 @@ def fit_private(
         members=len(members), epochs=epochs, batch_size=batch_size, noise_multiplier=noise_multiplier,
         target_epsilon=target_epsilon, delta=delta,
     )  # fmt: skip
-    gradient, way, reason = clipped_sum(model, clipping, clip_norm, divided_by=batch_size)
+    gradient, method, reason = clipped_sum(model, clipping, clip_norm, divided_by=batch_size)
     update = _update(optimizer, model.trainable_variables, learning_rate)
     noisy = _noise(model.trainable_variables, privacy.noise_multiplier * clip_norm / batch_size, seed)
     y = tf.constant(labels, dtype=tf.int64)
@@ -145,7 +147,7 @@ def fit_private(
 
     vector = tf.TensorSpec([None], tf.int64)
     compiled = tf.function(run_steps, input_signature=[vector, vector, tf.TensorSpec([], tf.int32)])
-    training = PrivateTraining(privacy=privacy, clip_norm=clip_norm, clipping=way, clipping_reason=reason)
+    training = PrivateTraining(privacy=privacy, clip_norm=clip_norm, clipping=method, clipping_reason=reason)
     on_start(training)
     after_epoch(0)
     done = 0
@@ -165,7 +167,7 @@ def fit_private(
 def _noise(
     variables: list[tf.Variable], deviation: float, seed: int
 ) -> Callable[[list[tf.Tensor], tf.Tensor], list[tf.Tensor]]:
-    """Adds N(0, deviation^2) to each coordinate: one draw a step over all variables end to end, so that no number is used twice."""
+    """A function that adds N(0, deviation^2) to each coordinate: one draw per step for all variables, so that no number is used twice."""
     sizes = [variable.shape.num_elements() for variable in variables]
     key = seeds.integer(seed, "noise")
 
@@ -179,7 +181,7 @@ def _noise(
 
 
 def _update(optimizer: OptimizerName, variables: list[tf.Variable], learning_rate: float) -> Update:
-    """SGD or Adam (Kingma & Ba 2015, as Keras has it) by TensorFlow's fused kernels."""
+    """SGD, or Adam (Kingma & Ba 2015, in Keras's version) by TensorFlow's fused kernel."""
     if optimizer not in OPTIMIZERS:
         raise UserError(f"optimizer={optimizer}: unknown; allowed: {', '.join(OPTIMIZERS)}")
     if optimizer == "sgd":

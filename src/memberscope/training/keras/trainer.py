@@ -1,4 +1,4 @@
-"""The built-in trainer: the case study's architectures, by a recipe. TensorFlow is imported when something is trained."""
+"""The built-in trainer: models of the built-in architectures by a recipe. TensorFlow is imported when the first model is trained."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError, nearest
+from memberscope.installed import require
 from memberscope.models import largest_depth, summary_text
 from memberscope.plans.split import Index
 from memberscope.training.keras.fleet import KerasFleet, train_fleet
+from memberscope.training.keras.versions import versions
 from memberscope.training.recipe import Recipe
-from memberscope.training.store import versions
 from memberscope.training.trainer import DataFacts, Execution, Fleet, Outputs, PrivateSettings, Trainer, Training, TrainingJob
 
 if TYPE_CHECKING:
@@ -31,16 +32,16 @@ class KerasTrainer:
     """See `memberscope.training.trainer.Trainer`.
 
     Attributes:
-        recipe: how each model is made.
+        recipe: the recipe of all models.
     """
 
     recipe: Recipe
-    # the records of the data set last trained on, as a tensor that models trained one by one share, and the array they are made from
+    # The records of the latest data set as a tensor that models trained one by one share, and the array that it was made from.
     _tensors: list[tuple[NDArray[Any], Any]] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """Everything."""
+        """All of `CAPABILITIES`, except that only some recipes are batched."""
         batched = ("batched",) if self.recipe.batched else ()
         return frozenset({"gradients", "epochs", "private", "adversarial", "distill", "save", *batched})
 
@@ -65,7 +66,7 @@ class KerasTrainer:
         return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, **changes))
 
     def check(self, data: DataFacts) -> None:
-        """See `Trainer.check`: the architecture must fit the records, the batch the members."""
+        """See `Trainer.check`: the architecture must suit the records, and a batch must not be larger than the set of members."""
         self.recipe.check(data.shape)
         if data.members is not None and self.recipe.batch_size > data.members:
             raise UserError(
@@ -74,7 +75,7 @@ class KerasTrainer:
 
     def signature(self) -> Mapping[str, object]:
         """See `Trainer.signature`."""
-        return {"trainer": "keras", "recipe": self.recipe.to_dict(), **versions()}
+        return {"recipe": self.recipe.to_dict(), "versions": versions()}
 
     def describe(self) -> Mapping[str, int | float | str]:
         """See `Trainer.describe`."""
@@ -85,7 +86,8 @@ class KerasTrainer:
         return found | {f"train.{name}": getattr(recipe, name) for name in ("epochs", "batch_size", "learning_rate")}
 
     def prepare_process(self) -> None:
-        """See `Trainer.prepare_process`: models that train side by side get a thread a kernel each."""
+        """See `Trainer.prepare_process`: kernels of models that are trained in parallel are limited to one thread."""
+        require("tensorflow", by="training")
         from memberscope.training.keras.groups import a_thread_each
 
         a_thread_each()
@@ -145,7 +147,7 @@ class KerasTrainer:
         )  # fmt: skip
 
     def _tensor(self, x: NDArray[Any]) -> Any:
-        """The records as a tensor, kept for the next model that trains on the same array."""
+        """The records as a tensor, which is kept for the next model that is trained on the same array."""
         from memberscope.training.keras.fit import to_tensor
 
         if not self._tensors or self._tensors[0][0] is not x:
@@ -158,8 +160,8 @@ class KerasTraining:
     """See `memberscope.training.trainer.Training`.
 
     Attributes:
-        recipe: how the model is made.
-        job: what it is trained on.
+        recipe: the recipe of the model.
+        job: its records and seed.
         native: the Keras model.
         x: the job's records as a tensor.
     """
@@ -171,7 +173,7 @@ class KerasTraining:
     _predict: Callable[[Index], Outputs] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Compile the queries."""
+        """Define the compiled function that answers queries."""
         from memberscope.training.keras.fit import predictor
 
         self._predict = predictor(self.native, self.x, scale=self.job.data.scale)

@@ -1,4 +1,4 @@
-"""What training leaves behind: weights and curves. Plain arrays, no TensorFlow."""
+"""The result of training: weights and curves, as plain arrays without TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Weights = list[NDArray[np.float32]]  # in the order of keras.Model.get_weights
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curves:
-    """What training saw of its own members, epoch by epoch, each batch before its step (as `keras.Model.fit` reports it).
+class TrainingCurves:
+    """Loss and accuracy on the members by epoch, measured on each batch before its step, as `keras.Model.fit` reports them.
 
     Attributes:
-        loss: (epochs,) mean cross-entropy, nats; against the smoothed labels if they are; without the penalty.
-        accuracy: (epochs,) share classified rightly.
+        loss: (epochs,) mean cross-entropy in nats, with smoothed labels if label smoothing is used, without the L2 penalty.
+        accuracy: (epochs,) share of correct predictions.
     """
 
     loss: NDArray[np.float64]
@@ -25,7 +25,7 @@ class Curves:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedModel:
-    """One model, trained."""
+    """One trained model."""
 
     weights: Weights
-    curves: Curves
+    curves: TrainingCurves

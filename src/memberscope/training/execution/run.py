@@ -1,0 +1,83 @@
+"""Executes a fleet's training, whatever trains it: finished models from the store, the rest where they were asked to be trained."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from memberscope.checks import Array
+from memberscope.cores import cores
+from memberscope.progress import Progress
+from memberscope.training.execution import dask, local
+from memberscope.training.execution.work import Unit, Work
+from memberscope.training.store import Facts
+from memberscope.training.trainer import Execution
+
+Arrays = Mapping[str, Array]
+
+
+def execute(
+    work: Work,
+    units: Sequence[Unit],
+    run: Execution,
+    *,
+    threads: bool,
+    common: Facts,
+    each: Sequence[Facts],
+    to_arrays: Callable[[Any], Arrays],
+    from_arrays: Callable[[Arrays], Any],
+) -> tuple[list[Any], int]:
+    """Train all units, each stored as soon as it is finished, so that a run that was stopped or killed continues from there.
+
+    Args:
+        work: the training with its records.
+        units: all of the fleet's, in the order of their positions.
+        run: store, workers or cluster, label and stop flag.
+        threads: do units train in threads of this process? Otherwise in worker processes.
+        common: facts that decide every model's bytes, for the store.
+        each: facts of each model.
+        to_arrays, from_arrays: a trained model as arrays for the store, and back.
+
+    Returns:
+        What training left of each model, by position; and how many came from the store.
+
+    Raises:
+        UserError: the store cannot be written, or differs from what is asked where reuse is forced; a cluster cannot be reached; workers
+            die again and again.
+        Interrupted: a stop was asked for.
+    """
+    store = run.store
+    names = store.plan(run.label, common, each) if store else []
+    found = {k: from_arrays(arrays) for k, name in enumerate(names) if store and (arrays := store.load(name)) is not None}
+    reused = len(found)
+    missing = [unit for unit in units if not all(k in found for k in unit.positions)]
+    if missing:
+        with closing(_train(work, missing, run, threads=threads)) as finished:
+            for unit, trained in finished:
+                for k, model in zip(unit.positions, trained, strict=True):
+                    if k not in found:  # one whose group was incomplete is there already, with the same bytes
+                        if store:
+                            store.save(names[k], to_arrays(model))
+                        found[k] = model
+    return [found[k] for k in range(len(each))], reused
+
+
+def _train(work: Work, units: Sequence[Unit], run: Execution, *, threads: bool) -> local.Finished:
+    """Each unit as it is finished, with progress."""
+    run.stop.check()
+    lock = threading.Lock()
+    with Progress(sum(unit.steps for unit in units), run.label) as progress:
+
+        def advance(steps: int) -> None:
+            with lock:
+                progress.advance(steps)
+
+        if run.scheduler:
+            yield from dask.on_cluster(work, units, scheduler=run.scheduler, advance=advance, check=run.stop.check)
+        elif threads:
+            yield from local.in_threads(work, units, advance=advance, check=run.stop.check)
+        else:
+            workers = run.workers or cores()
+            yield from local.in_processes(work, units, workers=workers, advance=advance, check=run.stop.check)
