@@ -379,7 +379,7 @@ def test_why_records_do_not_match() -> None:
     assert "not stored" in match(None, scores([1, 2, 3, 4]))[1]
     assert "no ids" in match(scores(None), scores([1, 2, 3, 4]))[1]
     assert "different data sets" in match(scores([1, 2, 3, 4], source="x"), scores([1, 2, 3, 4], source="y"))[1]
-    assert "several records" in match(scores([1, 1, 3, 4]), scores([1, 1, 3, 4]))[1]
+    assert "occur several times" in match(scores([1, 1, 3, 4]), scores([1, 1, 3, 4]))[1]
     assert (
         "2 of 4 are members in one run only" in match(scores([1, 2, 3, 4]), scores([1, 2, 3, 4], truth=member[[0, 2, 1, 3]]))[1]
     )
