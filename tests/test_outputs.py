@@ -117,7 +117,7 @@ BAD = {
         np.column_stack([np.array(list("abc"), object)[LABELS], LOGITS]),
         LABELS,
         "auto",
-        "column 0 holds no numbers",
+        "column 0 does not hold numbers",
     ),
     "a block for logits": (
         np.column_stack([LABELS, PROBS]),

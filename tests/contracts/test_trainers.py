@@ -239,8 +239,8 @@ def test_a_shadow_study_runs_on_a_trainer_of_someone_elses(tmp_path: Any, monkey
     ("name", "line"),
     [
         ("l2", "l2: needs a trainer with the parameter l2; neighbour has sharpness"),
-        ("early_stopping", "early_stopping: needs a trainer with epochs; neighbour offers nothing beside training"),
-        ("dp", "dp: needs a trainer with epochs and private; neighbour offers nothing beside training"),
+        ("early_stopping", "early_stopping: needs a trainer with epochs; neighbour offers only training"),
+        ("dp", "dp: needs a trainer with epochs and private; neighbour offers only training"),
     ],
 )
 def test_a_mitigation_that_the_trainer_cannot_make_is_refused_before_anything_trains(name: str, line: str) -> None:
@@ -254,7 +254,7 @@ def test_studies_that_audit_by_epoch_say_what_they_need() -> None:
     data = _data()
     target = setup.target_of(data, DataConfig(members=60, nonmembers=60, validation=20, label_noise=0.0))
     setup.check_trainer(TRAINERS["keras"](), target, study="train")
-    with pytest.raises(UserError, match="train: needs a trainer with epochs; neighbour offers nothing beside training"):
+    with pytest.raises(UserError, match="train: needs a trainer with epochs; neighbour offers only training"):
         setup.check_trainer(NeighbourTrainer(), target, study="train")  # type: ignore[arg-type]
 
 

@@ -59,7 +59,7 @@ def test_forty_records_never_pass(shift: float) -> None:
     for undecided, outcome, code in (("pass", "pass", 0), ("fail", "trip", 3)):
         taken = judge(report, RULES, undecided=undecided)
         assert (taken.judged, taken.outcome, taken.exit_code) == ("undecided", outcome, code)
-        assert f"taken as {undecided}, as asked" in taken.reason
+        assert f"treated as {undecided}, as configured" in taken.reason
 
 
 def test_overrides_do_not_touch_what_is_decided() -> None:

@@ -85,7 +85,7 @@ def test_a_tensorflow_model_of_images(laboratory: Any, capsys: pytest.CaptureFix
     uri = laboratory.log(mlflow.tensorflow, model, signature=signature)
     assert cli.main(["audit", f"--model_uri={uri}", "--members=in.npz", "--nonmembers=out.npz", *FILES[2:]]) == 0
     said = capsys.readouterr().out
-    assert "(tensorflow); output was read as **logits**: 3 columns" in said
+    assert "(tensorflow); its output was read as **logits**: 3 columns" in said
     assert "uint8 cast to float32, values unchanged" in said
     logits = x.reshape(120, 16).astype(np.float32) @ model.layers[1].get_weights()[0]
     accuracy = float((logits[:60].argmax(axis=1) == y[:60]).mean())
@@ -106,7 +106,7 @@ def test_a_pytorch_model(laboratory: Any, columns: list[str], capsys: pytest.Cap
     signature = ModelSignature(inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 8))]))
     uri = laboratory.log(mlflow.pytorch, torch.nn.Linear(8, 2), signature=signature, serialization_format="pickle")
     assert cli.main(["audit", f"--model_uri={uri}", "--members=in_torch.npz", "--nonmembers=out_torch.npz", *FILES[2:]]) == 0
-    assert "(pytorch); output was read as **logits**: 2 columns" in capsys.readouterr().out
+    assert "(pytorch); its output was read as **logits**: 2 columns" in capsys.readouterr().out
 
 
 def test_thirty_copies_of_each_row_are_one_record_to_an_audit_and_its_gate(

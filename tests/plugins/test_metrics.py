@@ -132,9 +132,9 @@ def broken(given: MetricInput, confidence: float) -> Estimate:
         (dataclasses.replace(GAP, compute=broken), "mean_gap of gap-package failed: ZeroDivisionError: division by zero"),
         (
             dataclasses.replace(GAP, range=(100.0, 101.0)),
-            r"mean_gap of gap-package failed: RuntimeError: mean_gap: gave [\d.]+, outside its range 100 to 101",
+            r"mean_gap of gap-package failed: RuntimeError: mean_gap: returned [\d.]+, outside its range 100 to 101",
         ),
-        (dataclasses.replace(GAP, compute=lambda given, c: 0.5), ".* gave float where an Estimate was expected"),
+        (dataclasses.replace(GAP, compute=lambda given, c: 0.5), ".* returned float where an Estimate was expected"),
         (
             dataclasses.replace(GAP, compute=lambda given, c: Estimate(value=0.5, ci_low=0.9, ci_high=0.1)),
             r".* returned 0.5 with an interval from 0.9 to 0.1, which does not contain it",

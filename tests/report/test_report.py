@@ -376,10 +376,10 @@ def test_why_records_do_not_match() -> None:
     def scores(ids: list[int] | None, *, source: str = "given", truth: np.ndarray = member) -> KeptScores:
         return KeptScores(member=truth, ranks=ranks, record_ids=None if ids is None else np.array(ids), source=source)
 
-    assert "not kept" in match(None, scores([1, 2, 3, 4]))[1]
+    assert "not stored" in match(None, scores([1, 2, 3, 4]))[1]
     assert "no ids" in match(scores(None), scores([1, 2, 3, 4]))[1]
     assert "different data sets" in match(scores([1, 2, 3, 4], source="x"), scores([1, 2, 3, 4], source="y"))[1]
-    assert "several records" in match(scores([1, 1, 3, 4]), scores([1, 1, 3, 4]))[1]
+    assert "occur several times" in match(scores([1, 1, 3, 4]), scores([1, 1, 3, 4]))[1]
     assert (
         "2 of 4 are members in one run only" in match(scores([1, 2, 3, 4]), scores([1, 2, 3, 4], truth=member[[0, 2, 1, 3]]))[1]
     )

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError, nearest
-from memberscope.installed import require
 from memberscope.models import largest_depth, summary_text
 from memberscope.plans.split import Index
 from memberscope.training.keras.fleet import KerasFleet, train_fleet
@@ -87,7 +86,6 @@ class KerasTrainer:
 
     def prepare_process(self) -> None:
         """See `Trainer.prepare_process`: kernels of models that are trained in parallel are limited to one thread."""
-        require("tensorflow", by="training")
         from memberscope.training.keras.groups import a_thread_each
 
         a_thread_each()
