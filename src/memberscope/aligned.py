@@ -1,4 +1,4 @@
-"""Aligns values that carry an index by that index, never by position alone.
+"""Aligns values that have an index by that index, never by position alone.
 
 The index of a pandas object says which record each value belongs to. If a membership mask in another order than the data were read by
 position, the audit would silently be one of random membership. Values are therefore put in one order where that order is certain, and
@@ -86,7 +86,7 @@ def _problem(index: pd.Index, reference: pd.Index, loose: list[str]) -> str:
 
 
 def _scrambled(index: pd.Index) -> bool:
-    """Does this index hold all row numbers, but not in ascending order?"""
+    """Whether this index holds all row numbers, but not in ascending order."""
     labels, counting = index.tolist(), list(range(len(index)))
     return labels != counting and set(labels) == set(counting)
 

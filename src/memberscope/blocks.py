@@ -1,4 +1,4 @@
-"""Finds the probabilities in a model's output that has other columns beside them: a class, a confidence, a record number."""
+"""Finds the probabilities in a model's output that also has other columns: a class, a confidence, a record number."""
 
 from __future__ import annotations
 

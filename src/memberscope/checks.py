@@ -1,4 +1,4 @@
-"""Checks of the arrays that a user hands in: each raises one line naming the array, its fault and what is allowed.
+"""Checks of the arrays that a user passes in: each raises one line naming the array, its fault and what is allowed.
 
 They look at chunks of rows, so that checking a million rows of a hundred float32 numbers needs no second copy of them.
 """
@@ -54,7 +54,7 @@ def check_finite(name: str, array: Array) -> None:
 
 
 def is_number(array: Array) -> bool:
-    """Real numbers, not booleans, text or complex ones?"""
+    """Whether the array holds real numbers, not booleans, text or complex numbers."""
     return bool(np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer))
 
 
@@ -108,7 +108,7 @@ def plain_array(name: str, value: ArrayLike) -> Array:
 
 
 def _lacks(cell: object) -> bool:
-    """Is this None, NaN, or one of pandas' missing values?"""
+    """Whether this is None, NaN, or one of pandas' missing values."""
     return cell is None or type(cell).__name__ in ("NAType", "NaTType") or (isinstance(cell, float) and cell != cell)
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong by a user's hand, and the exit code that a script ends with."""
+"""Errors that a user can cause, and the exit code with which a script ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: one line that names the parameter, the value and what is allowed.
+    """A mistake that the user can correct: one line that names the parameter, the value and what is allowed.
 
     Scripts print the line on stderr and exit with `exit_code`; the traceback shows only with ``--verbose``.
     """
@@ -16,14 +16,14 @@ class UserError(Exception):
 
 
 class MissingLibrary(UserError):
-    """A library that is needed for what the user asks is not installed.
+    """A library that the user's request needs is not installed.
 
     Attributes:
-        modules: what is missing, by the names under which it is imported.
+        modules: the missing modules, by the names under which they are imported.
     """
 
     def __init__(self, line: str, *, modules: tuple[str, ...]) -> None:
-        """With the line for the user."""
+        """Create the error with the line for the user."""
         super().__init__(line)
         self.modules = modules
 
@@ -35,17 +35,17 @@ class Interrupted(Exception):
 
 
 class GateError(Exception):
-    """The gate did not pass: the run ends FAILED with this reason, after all that was computed is kept and shown."""
+    """The gate did not pass: the run ends FAILED with this reason, after all results are stored and shown."""
 
     exit_code = 3
 
 
 class GateTripped(GateError):
-    """A figure is above its limit."""
+    """A metric is above its limit."""
 
 
 class GateUndecided(GateError):
-    """The records are too few to tell; never a pass."""
+    """There are too few records to decide; this never counts as a pass."""
 
     exit_code = 4
 

@@ -13,11 +13,11 @@ from memberscope.errors import Interrupted
 class StopFlag:
     """While entered, the first SIGINT or SIGTERM sets the flag and repeats are ignored (MLflow follows Ctrl-C with SIGTERM at once).
 
-    Code that works long calls `check` between steps. Outside the main thread, where no handler can be set, the flag still works by hand.
+    Long-running code calls `check` between steps. Outside the main thread, where no handler can be set, the flag still works by hand.
     """
 
     def __init__(self) -> None:
-        """A flag that is down."""
+        """Create a flag that is not set."""
         self._event = threading.Event()
         self._before: dict[signal.Signals, Any] = {}
         self.received: str | None = None
@@ -30,7 +30,7 @@ class StopFlag:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Give the signals back."""
+        """Restore the previous handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
@@ -41,17 +41,17 @@ class StopFlag:
             self._event.set()
 
     def set(self, cause: str = "request") -> None:
-        """Ask for a stop by hand; `cause` says in the message what stopped the work."""
+        """Request a stop by hand; `cause` is named in the message."""
         if not self._event.is_set():
             self.received = cause
             self._event.set()
 
     @property
     def requested(self) -> bool:
-        """Whether a stop was asked for."""
+        """Whether a stop was requested."""
         return self._event.is_set()
 
     def check(self) -> None:
-        """Raise Interrupted if a stop was asked for."""
+        """Raise Interrupted if a stop was requested."""
         if self._event.is_set():
             raise Interrupted(f"stopped by {self.received or 'request'}; what was finished is saved")

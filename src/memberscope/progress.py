@@ -22,11 +22,11 @@ class Progress:
     """Counts units of work towards a total; `advance` is cheap and may be called often.
 
     Args:
-        total: units in all.
-        label: what is going on.
+        total: the total number of units.
+        label: the name of the work.
         unit: the word for one unit.
         stream: where to write; stderr unless given.
-        alive: show a line every few seconds even if no unit was finished; meant for the outermost of nested ones.
+        alive: whether to show a line every few seconds even if no unit was finished; meant for the outermost of nested ones.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Progress:
         self.note = ""
 
     def __enter__(self) -> Self:
-        """Start to show regular lines, if `alive` asked for them."""
+        """Start to show regular lines, if `alive` is set."""
         if self._life is not None:
             self._life.start()
         return self
@@ -56,7 +56,7 @@ class Progress:
         self._show(time.monotonic(), end=True)
 
     def advance(self, units: int = 1, *, note: str | None = None) -> None:
-        """So many units are done; `note` replaces the words behind the count."""
+        """Count `units` as done; `note` replaces the words after the count."""
         with self._lock:
             self._done += units
             if note is not None:
@@ -87,10 +87,10 @@ class Progress:
 
 
 class Waiting(Background):
-    """Context in which a line every few seconds says what is going on and for how long; quick work shows no line.
+    """Context in which a line every few seconds names the work and its duration; quick work shows no line.
 
     Args:
-        label: what is going on.
+        label: the name of the work.
         stream: where to write; stderr unless given.
     """
 

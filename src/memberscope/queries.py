@@ -1,5 +1,6 @@
-"""Copies of records that an attacker asks a model about: augmented ones, which a model may know as well as the record, and perturbed ones,
-which tell how far the record lies from the decision boundary. Plain arrays in, plain arrays out; nothing is asked here.
+"""Copies of records with which an attacker queries a model: augmented ones, which a model may know as well as the record, and perturbed
+ones, which reveal how far the record lies from the decision boundary. The functions map plain arrays to plain arrays; no model is queried
+here.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ NOISE_SCALES = (0.02, 0.1, 0.4, 1.2)
 
 
 def is_image(x: Inputs) -> bool:
-    """(n, height, width, channels) with one or three channels?"""
+    """Whether the shape is (n, height, width, channels) with one or three channels."""
     return x.ndim == 4 and x.shape[-1] in (1, 3)
 
 
 def is_binary(x: Inputs) -> bool:
-    """Only zeros and ones?"""
+    """Whether all values are zeros and ones."""
     return x.dtype == np.bool_ or bool(((x == 0) | (x == 1)).all())
 
 
@@ -42,7 +43,7 @@ def augmentations(x: Inputs, queries: int) -> Iterator[Inputs]:
 
     Args:
         x: (n, ...) records.
-        queries: how many copies in all, 1 to 9 for images. Other records have no such copies: the records alone are given.
+        queries: the number of copies in all, 1 to 9 for images. Other records have no such copies, and only the records are returned.
 
     Yields:
         `queries` arrays like `x`.
@@ -60,7 +61,7 @@ def perturbations(x: Inputs, copies: int, *, seed: int) -> Iterator[Inputs]:
 
     Args:
         x: (n, ...) records: bool, whole numbers or floats.
-        copies: how many arrays.
+        copies: the number of arrays.
         seed: the streams ``("perturb", copy)`` draw them.
 
     Yields:

@@ -1,6 +1,6 @@
 """The one adapter to tensorflow_privacy's membership inference attacks.
 
-What goes in is `Predictions`; what comes out is one `TfpResult` an attack and slice, scores oriented our way (higher = more likely a
+It takes `Predictions` and returns one `TfpResult` per attack and slice, with scores in our polarity (higher = more likely a
 member). The attacks are its own, unchanged, faults included: its trained attacks can learn how many members a class has in their training
 part. After a split stratified by class, on a model that reveals little but the class, they therefore rank members below non-members; ours
 do not (`memberscope.attacks.folds`).
@@ -38,7 +38,7 @@ SLICINGS = ("entire", "class", "correctness", "percentile")
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """The model's true figures on members (train) and non-members (test), for tensorflow_privacy's reports; losses in nats."""
+    """The model's accuracies and losses (nats) on members (train) and non-members (test), for tensorflow_privacy's reports."""
 
     accuracy_train: float
     accuracy_test: float
@@ -87,9 +87,9 @@ def run_attacks(
         predictions: with labels, and logits (with probabilities alone its entropy attack fails); or losses or entropies alone.
         attacks: names among `TYPES`.
         slicings: names among `SLICINGS`.
-        seed: of the global draws.
+        seed: the seed of the global draws.
         metadata: the model's true accuracies and losses.
-        on_attack: called with each attack's name before it runs; what it raises ends the audit there.
+        on_attack: called with each attack's name before it runs; an exception that it raises ends the audit there.
     """
     structures, mia = _library()
     data = attack_input(predictions, structures)
@@ -123,7 +123,7 @@ def run_attacks(
 def attack_results(cells: Iterable[Any], metadata: Metadata | None = None) -> Any:
     """tensorflow_privacy's `AttackResults` from the cells of a report: those of its own six types, on slices that it can name.
 
-    Costs about 0.2 s a cell: its epsilon bounds are computed for each.
+    This takes about 0.2 s per cell: its epsilon bounds are computed for each.
     """
     structures, _ = _library()
     found = []
@@ -160,7 +160,7 @@ def _report_metadata(metadata: Metadata | None, structures: Any) -> Any:
 
 
 def _epsilon_bounds(cell: Any, structures: Any) -> Any:
-    """tensorflow_privacy's own best-of-many bounds, which its summaries cannot do without. They are above 0 on noise."""
+    """tensorflow_privacy's own best-of-many bounds, which its summaries require. They are above 0 even on noise."""
     from tensorflow_privacy.privacy.privacy_tests import epsilon_lower_bound
 
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Keep MLflow's autologging away from models that are ours.
+"""Keeps MLflow's autologging away from our own models.
 
 ``mlflow.autolog()`` patches every ``fit`` of scikit-learn, Keras or XGBoost in the process: the attack models of an audit, which are
 trained on membership, would become runs and logged models in the user's experiment. Nothing here imports MLflow: unless the user has

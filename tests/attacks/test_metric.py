@@ -99,7 +99,7 @@ def test_a_class_without_shadow_members_borrows_the_threshold_of_all_and_says_so
     none = ShadowPredictions(logits=shadows.logits, labels=shadows.labels, member=member & False)
     skip = registry.get("metric_confidence").score(Evidence(target=evidence.target, shadows=none), seed=0)
     assert isinstance(skip, Skip)
-    assert skip.reason == "needs shadows with members; no record of theirs is one"
+    assert skip.reason == "needs shadows with members; none of their records is a member"
 
 
 def test_correctness_needs_no_shadow_and_is_its_own_decision() -> None:

@@ -158,7 +158,7 @@ def test_what_it_cannot_do_without() -> None:
     spoilt[3, 2] = np.nan
     for other, reason in (
         (published, "needs logits or probs"),
-        (dataclasses.replace(target, inputs=None), "needs target.inputs, what the model was shown of the target's records"),
+        (dataclasses.replace(target, inputs=None), "needs target.inputs, the model's inputs for the target's records"),
         (
             dataclasses.replace(target, inputs=target.inputs[:, :4]),
             "needs population_inputs of the shape of target.inputs, (4,); theirs is (6,)",

@@ -165,7 +165,7 @@ def test_what_it_cannot_do_without() -> None:
         ),
         "needs logits or probs of the shadows": Evidence(target=target, shadows=losses),
         "needs shadows of the target's 3 classes; theirs are 5": Evidence(target=target, shadows=wide),
-        "needs shadows with members; no record of theirs is one": Evidence(
+        "needs shadows with members; none of their records is a member": Evidence(
             target=target, shadows=dataclasses.replace(shadows, member=shadows.member & False)
         ),
         "needs shadows with 10 members and as many non-members; there are 5 and 55": Evidence(

@@ -207,12 +207,12 @@ def test_false_alarms_are_as_rare_as_stated(classes: int, trials: int) -> None:
 def test_what_cannot_be_tested_is_skipped_with_a_reason() -> None:
     few = dispersion_against({0: 1.0, 1: 2.0, 2: 3.0, 3: math.nan}, {0: 1.0, 1: 2.0, 2: 3.0, 3: 4.0, 9: 1.0})
     assert (few.status, few.n_classes) == ("skipped", 3)
-    assert few.reason == "3 classes with both a figure and a dispersion; needs 4"
-    assert few.notes == ("classes without a figure or a dispersion: 3, 9",)
+    assert few.reason == "3 classes with both a metric and a dispersion; needs 4"
+    assert few.notes == ("classes without a metric or a dispersion: 3, 9",)
     assert math.isnan(few.p_value)
     assert "not assessed" in few.sentence
     flat = dispersion_against(dict.fromkeys(range(5), 1.0), dict(enumerate(range(5))))
-    assert flat.reason == "the figure is the same in all 5 classes"
+    assert flat.reason == "the metric is the same in all 5 classes"
     with pytest.raises(UserError, match="draws: 0"):
         dispersion_against({}, {}, draws=0)
 

@@ -224,7 +224,7 @@ def test_steps_apply_in_the_order_given() -> None:
         ("label_only=1", r"release: label_only=1; label_only takes no value"),
         ("top=3,temperature=2", r"release: temperature=2 after top=3; allowed: temperature, then memguard"),
         ("label_only,label_only", r"release: label_only twice; allowed: once"),
-        ("none,top=1", r"release: none beside other steps"),
+        ("none,top=1", r"release: none together with other steps"),
         (" ,", r"release: ' ,' names no step"),
     ],
 )

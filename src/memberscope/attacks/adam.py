@@ -32,16 +32,16 @@ def descend(
 
     Args:
         weights: arrays (networks, ...), which are changed in place; `gradients` and `loss` are those at their present values.
-        used: (networks, m) rows that each network trains on.
-        aside: (networks, held) rows that its epochs are judged on.
+        used: (networks, m) rows on which each network trains.
+        aside: (networks, held) rows on which its epochs are judged.
         rng: draws the order of the rows in each epoch.
-        gradients: of each of `weights`, on rows (networks, b).
+        gradients: the gradients for each of `weights`, on rows (networks, b).
         loss: (networks,) on rows (networks, held).
         rate: the learning rate.
-        batch: rows per step.
-        epochs: at most so many.
-        patience: epochs without an improvement.
-        least_gain: by how much the loss must fall to count as improved.
+        batch: the number of rows per step.
+        epochs: the largest number of epochs.
+        patience: the number of epochs without an improvement after which training ends.
+        least_gain: the smallest decrease of the loss that counts as an improvement.
     """
     first = [np.zeros_like(w) for w in weights]
     second = [np.zeros_like(w) for w in weights]

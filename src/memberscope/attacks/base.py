@@ -1,4 +1,4 @@
-"""What an attack is: a frozen object from evidence to one score per record, or a skip with its reason.
+"""Defines an attack: a frozen object that maps evidence to one score per record, or to a skip with its reason.
 
 Polarity, for every attack: higher = more likely a member.
 """
@@ -19,7 +19,7 @@ from memberscope.unlogged import unlogged
 
 @dataclass(frozen=True, kw_only=True)
 class Skip:
-    """An attack that could not be made, and why. A result like any other: reports show it as a row."""
+    """An attack that could not run, and why. It is a result like any other: reports show it as a row."""
 
     attack: str
     family: str
@@ -28,14 +28,14 @@ class Skip:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AttackScores:
-    """What an attack says of each record of the target, in input order.
+    """An attack's score for each record of the target, in input order.
 
     Attributes:
         attack: the attack's name.
         family: the attack's family.
         scores: (n,) float64, finite; higher = more likely a member.
-        decisions: (n,) bool, member or not, for attacks that come with a threshold of their own; else None.
-        folds: (n,) int, for cross-fitted attacks the fold whose attack model, trained on the others, scored the record.
+        decisions: (n,) bool, member or not, for attacks with a threshold of their own; else None.
+        folds: (n,) int, for cross-fitted attacks the fold whose attack model, trained on the other folds, scored the record.
         notes: what was subsampled, clipped or approximated, for the report.
     """
 
@@ -48,28 +48,28 @@ class AttackScores:
 
     @property
     def n_scored(self) -> int:
-        """Number of scored records: all of the target's."""
+        """The number of scored records: all of the target's."""
         return len(self.scores)
 
 
 def fault_of(result: object, n: int) -> str:
-    """How a result on `n` records breaks what every attack promises; ``""`` if it keeps it."""
+    """How a result on `n` records violates the contract of attacks; ``""`` if it does not."""
     if not isinstance(result, AttackScores):
-        return f"gave {type(result).__name__}; expected AttackScores or a Skip"
+        return f"returned {type(result).__name__}; expected AttackScores or a Skip"
     scores: object = result.scores
     if not isinstance(scores, np.ndarray):
-        return f"gave scores of type {type(scores).__name__}; expected an array of float64"
+        return f"returned scores of type {type(scores).__name__}; expected an array of float64"
     if scores.dtype != np.float64:
-        return f"gave scores of type {scores.dtype}; expected float64"
+        return f"returned scores of type {scores.dtype}; expected float64"
     if scores.shape != (n,):
-        return f"gave scores of shape {scores.shape}; expected ({n},), one a record"
+        return f"returned scores of shape {scores.shape}; expected ({n},), one per record"
     if not np.isfinite(scores).all():
-        return f"gave {int((~np.isfinite(scores)).sum())} scores that are not finite"
+        return f"returned {int((~np.isfinite(scores)).sum())} scores that are not finite"
     for name, values, kind in (("decisions", result.decisions, np.bool_), ("folds", result.folds, np.integer)):
         if values is not None and not (
             isinstance(values, np.ndarray) and values.shape == (n,) and np.issubdtype(values.dtype, kind)
         ):
-            return f"gave {name} that are not {kind.__name__} of shape ({n},)"
+            return f"returned {name} that are not {kind.__name__} of shape ({n},)"
     return ""
 
 
@@ -82,8 +82,8 @@ class Attack(ABC):
         family: ``threshold``, ``trained`` and ``white_box`` know the target's own members or its weights (a measurement); ``metric``,
             ``shadow``, ``population`` and ``label_only`` use only what an outside attacker has.
         needs: fields of `Evidence` without which it is skipped.
-        cross_fitted: is it fitted on the target's own records, and so skipped where a side has too few for its folds?
-        reads_copies: does it use ``augmented`` copies of the records where there are any?
+        cross_fitted: whether it is fitted on the target's own records, and therefore skipped where a side has too few for its folds.
+        reads_copies: whether it uses ``augmented`` copies of the records where there are any.
         tfp_name: the tensorflow_privacy attack type that it mirrors (``lr``, ``threshold-entropy``), if any.
     """
 
@@ -95,7 +95,7 @@ class Attack(ABC):
     reads_copies: bool = False
 
     def missing(self, evidence: Evidence) -> str | None:
-        """Why the attack cannot be made on this evidence, as a phrase; None if it can."""
+        """Why the attack cannot run on this evidence, as a phrase; None if it can."""
         absent = [need for need in sorted(self.needs) if getattr(evidence, need) is None]
         return f"needs {' and '.join(absent)}" if absent else None
 
@@ -106,13 +106,13 @@ class Attack(ABC):
         """Score every record of the target.
 
         Args:
-            evidence: what the attacker has; never changed.
-            seed: of every random draw; the same seed gives the same scores, bit for bit, for any number of workers.
-            workers: threads to use; None for all cores that this process may use.
-            folds: parts that a cross-fitted attack makes; None for its own choice. Other attacks ignore it.
+            evidence: what the attacker has; it is not changed.
+            seed: the seed of every random draw; the same seed gives the same scores, bit for bit, for any number of workers.
+            workers: the number of threads; None for all cores that this process may use.
+            folds: the number of folds of a cross-fitted attack; None for its own choice. Other attacks ignore it.
 
         Returns:
-            One finite score per record, or a `Skip` that says what is lacking.
+            One finite score per record, or a `Skip` that states what is missing.
 
         Raises:
             UserError: `workers` or `folds` out of range.

@@ -1,7 +1,7 @@
-"""What attacks that compare the target with shadow models record by record have in common: both, read at the same records.
+"""Shared code of the attacks that compare the target with shadow models record by record: it reads signals of both on the same records.
 
-Signals are read one model at a time, so that no float64 copy of all models' logits is ever held: what stays is one number a
-model, record and query.
+Signals are computed one model at a time, so that no float64 copy of all models' logits is ever held: only one number per
+model, record and query is kept.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def lacking(evidence: Evidence) -> str | None:
     if evidence.shadows is None:
         return "needs shadows"
     if evidence.places is None:
-        return "needs shadows that know the target's records (record_ids of both)"
+        return "needs shadows with outputs for the target's records (and record_ids for both)"
     reason = signals.missing("loss_nats", evidence.target)
     if reason:
         return reason
@@ -33,7 +33,7 @@ def lacking(evidence: Evidence) -> str | None:
 
 
 def membership(evidence: Evidence) -> BoolArray:
-    """(n_models, n) which shadows were trained on which of the target's records."""
+    """(n_models, n) whether each shadow was trained on each of the target's records."""
     assert evidence.shadows is not None
     return evidence.shadows.member[:, evidence.places]
 
@@ -47,7 +47,7 @@ def each(models: ShadowPredictions, places: Array | None) -> Iterator[Prediction
 
 
 def of_each(models: ShadowPredictions, read: Read, places: Array | None = None) -> FloatArray:
-    """(n_models, n) a signal of every model, at `places` of the models' records or at all."""
+    """(n_models, n) a signal of every model, at `places` of the models' records or at all of them."""
     out = np.empty((models.n_models, len(models) if places is None else len(places)))
     for row, one in zip(out, each(models, places), strict=True):
         row[:] = read(one)
@@ -68,9 +68,9 @@ def scaled_logit(predictions: Predictions) -> FloatArray:
 
 
 def log_prob(predictions: Predictions, temperature: float = 1.0) -> FloatArray:
-    """Logarithm of the true label's probability, (n,), once the logits are divided by `temperature`.
+    """Logarithm of the true label's probability, (n,), after the logits are divided by `temperature`.
 
-    Where only losses are known, and so nothing of the other classes, the log-odds log(p / (1 - p)) are divided instead.
+    Where only losses are known, and therefore nothing about the other classes, the log-odds log(p / (1 - p)) are divided instead.
     """
     if temperature == 1.0:
         return 0.0 - signals.loss_nats(predictions)
@@ -84,7 +84,7 @@ def margins(predictions: Predictions) -> FloatArray:
     classes together.
 
     Probabilities below `signals.PROB_FLOOR` are raised to it. A partial release gets one column more: in rows that leave classes out, the
-    log-odds of all that was left out together; the classes themselves count for nothing.
+    log-odds of all left-out classes together; individually these classes do not count.
     """
     if predictions.loss_nats is not None:
         return -scaled_logit(predictions)[:, None]
@@ -147,7 +147,7 @@ def scaled_logits(evidence: Evidence) -> tuple[FloatArray, FloatArray]:
 
 
 def clip_notes(evidence: Evidence) -> tuple[str, ...]:
-    """How many probabilities were too small to be read as they stood, of the target and of all shadows at its records."""
+    """A note on the number of probabilities that were too small to be used unchanged, of the target and of all shadows on its records."""
     shadows = evidence.shadows
     assert shadows is not None
     ours = signals.clipped(evidence.target)

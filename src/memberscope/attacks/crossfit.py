@@ -1,7 +1,7 @@
-"""Cross-fitting: every record is scored by exactly one attack model, which never saw it.
+"""Cross-fitting: every record is scored by exactly one attack model, which was not trained on it.
 
-Scores are log-odds of models trained on balanced parts, so those of different folds are on one scale and are pooled as they
-are; on CIFAR-10 models the pooled AUC lies within 0.001 of the mean AUC of the folds.
+Scores are log-odds of models trained on balanced parts, so those of different folds are on the same scale and are pooled
+unchanged; on CIFAR-10 models the pooled AUC lies within 0.001 of the mean AUC of the folds.
 
 How members were drawn makes no difference, since each training part holds as many members as non-members of each class (see
 `memberscope.attacks.folds`). This was measured on outputs that reveal the class and otherwise at most noise, over coin-flip and stratified
@@ -9,15 +9,15 @@ splits, 2 to 100 classes, 200 to 5,000 records and shares of members of 0.5 and 
 0.515 (5 to 40 draws per setting, standard errors up to 0.015), and the 95% interval excluded 0.5 in 2% of 1,438 draws. It requires labels:
 without them, a split stratified by class still pulls the AUC of outputs that reveal the class below 0.5, and the notes say so.
 
-Pooling has one known cost on pure noise: of two records in different folds each trains the other's model, with its own label,
-which pulls their order slightly the wrong way. So what bias there is lies below 0.5: logistic regression on noise in every
+Pooling has one known cost on pure noise: of two records in different folds, each is used with its own label to train the other's model,
+which biases their order slightly in the wrong direction. The bias is therefore downward: logistic regression on noise in every
 output had a mean AUC of 0.490 at 200 records and 0.496 at 1,000 (200 draws, standard errors 0.004 and 0.002). For a
 k-nearest-neighbours model it is about 0.4 sqrt(2k)/n: 0.0006 at n = 10,000.
 
 The folds' models share records, so on noise the pooled AUC varies more than a Mann-Whitney statistic of fixed scores does:
-1.1 to 1.5 times its standard deviation at 100 against 100, 1.0 to 1.2 times at 500 against 100 (60 draws each). An interval
-that takes the scores as given is too narrow by as much where there is little signal: on noise, that of logistic regression lay
-above 0.5 in 1 to 6% and below it in 5 to 11% of those 200 draws, where 2.5% are nominal.
+1.1 to 1.5 times its standard deviation at 100 against 100, 1.0 to 1.2 times at 500 against 100 (60 draws each). An interval that takes the
+scores as given is too narrow by the same factor where there is little signal: on noise, that of logistic regression lay above 0.5 in 1 to
+6% and below it in 5 to 11% of those 200 draws, where 2.5% are nominal.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ Learner = Callable[[FloatArray, BoolArray, int], Model]
 
 FOLDS = 4
 MOST_TRAINING = 20_000
-"""Records a side in one training part; more change the scores little and cost in proportion."""
+"""The number of records on each side of a training part; more change the scores little and cost in proportion."""
 _LEAST_A_FOLD = 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CrossFitted:
-    """Scores (n,) of all records, the fold that each was scored in, and what the report should say."""
+    """Scores (n,) of all records, the fold that each was scored in, and notes for the report."""
 
     scores: FloatArray
     folds: NDArray[np.intp]
@@ -56,7 +56,7 @@ class CrossFitted:
 
 
 def shortage(predictions: Predictions, folds: int) -> str | None:
-    """Why so few records cannot be cross-fitted in `folds` parts, or None."""
+    """Why there are too few records to cross-fit in `folds` folds, or None if there are enough."""
     member, ids = predictions.member, predictions.record_ids
     sides = []
     for side in (True, False):
@@ -72,7 +72,7 @@ def shortage(predictions: Predictions, folds: int) -> str | None:
 def cross_fit(
     predictions: Predictions, features: Features, learner: Learner, *, name: str, seed: int, folds: int, workers: int | None
 ) -> CrossFitted:
-    """Score every record by a model of `learner` that was trained on the other folds.
+    """Score every record by a model that `learner` fitted on the other folds.
 
     Folds depend on `seed` alone, not on `name`, so that attacks are compared on the same folds. Each fold's task draws from
     its own stream and runs single-threaded, so the scores do not depend on `workers`.

@@ -1,9 +1,9 @@
-"""What the trained attacks see of a record, and how it is scaled inside a training part.
+"""The features of a record that the trained attacks use, and how they are scaled inside a training part.
 
-Nine numbers from logits or probabilities: the signals of `memberscope.signals`, those with long tails as logarithms, and
-how two of them stand on average in the record's class, so that a record is judged against its class. tensorflow_privacy
-feeds the raw logits and the loss, unscaled and without the label. On two CIFAR-10 models, one of them trained on a tenth of
-the data, centred logits or sorted probabilities beside these gained nothing; one-hot labels instead of class means gained
+From logits or probabilities there are nine numbers: the signals of `memberscope.signals`, those with long tails as logarithms, and
+the class means of two of them, so that a record is compared with its class. tensorflow_privacy
+uses the raw logits and the loss, unscaled and without the label. On two CIFAR-10 models, one of them trained on a tenth of
+the data, adding centred logits or sorted probabilities gained nothing; one-hot labels instead of class means gained
 0.001 to 0.003 in AUC on the small model and lost 0.001 to 0.005 on the large one, and their number grows with the classes.
 """
 
@@ -52,9 +52,9 @@ def extract(predictions: Predictions, wanted: tuple[str, ...] | None = None, *, 
     """The features that these predictions allow: seven, three from losses or entropies alone, one from published labels.
 
     Args:
-        predictions: of n records.
-        wanted: only these, if any of them can be had.
-        class_means: how many of the first features get their class mean beside them, where labels are known.
+        predictions: the predictions of n records.
+        wanted: use only these, if any of them is available.
+        class_means: the number of features, from the first, whose class means are added, where labels are known.
     """
     columns: dict[str, FloatArray] = {}
     if predictions.form in ("logits", "probs"):
@@ -80,7 +80,7 @@ def extract(predictions: Predictions, wanted: tuple[str, ...] | None = None, *, 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scaling:
-    """Class means, centres and scales learned on one training part, without a look at membership."""
+    """Class means, centres and scales fitted on one training part, without using membership."""
 
     class_means: tuple[FloatArray, ...]
     by_class: tuple[int, ...]
@@ -103,7 +103,7 @@ def _with_class_means(features: Features, index: Array, class_means: tuple[Float
 
 
 def fit_scaling(features: Features, index: Array) -> Scaling:
-    """Learn the scaling on the records at `index`; columns that are constant there are dropped."""
+    """Fit the scaling on the records at `index`; columns that are constant there are dropped."""
     class_means: tuple[FloatArray, ...] = ()
     if features.labels is not None:
         labels = features.labels[index]
@@ -128,10 +128,10 @@ def fit_scaling(features: Features, index: Array) -> Scaling:
 
 
 def distinct(x: FloatArray) -> tuple[FloatArray, Array, Array]:
-    """Distinct rows of (m, d) in a fixed order, the row that each became (m,), and how many became each.
+    """Distinct rows of (m, d) in a fixed order, the position of each row among them (m,), and how often each occurs.
 
-    What is computed on these and spread by the second is the same for equal rows and in any order of the rows, to the last bit;
-    a matrix product over all rows is not.
+    Results that are computed on the distinct rows and then copied to all rows are equal for equal rows and for any order of the rows,
+    to the last bit; a matrix product over all rows does not guarantee this.
     """
     order = np.lexsort(x.T)
     ordered = x[order]

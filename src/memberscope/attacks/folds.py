@@ -1,4 +1,4 @@
-"""Which records train an attack model and which it scores: folds, and training parts that are balanced within each class.
+"""Decides which records train an attack model and which it scores: folds, and training parts that are balanced within each class.
 
 Every record belongs to one fold and is scored by the one attack model that was trained on the other folds; the larger side
 is subsampled inside each training part, class by class. (tensorflow_privacy drops the surplus before folding and scores it with the last
@@ -25,13 +25,13 @@ from memberscope.checks import Array, BoolArray
 Index = NDArray[np.intp]
 
 LEAST_PAIRS = 10
-"""So many pairs of a member and a non-member of the same class are enough to train on."""
+"""This number of pairs of a member and a non-member of the same class is enough for training."""
 
 
 def canonical_order(content: Array, member: BoolArray, labels: Array | None, record_ids: Array | None) -> Index:
-    """Positions of the records in an order that does not depend on the order they came in, (n,).
+    """Positions of the records in an order that does not depend on the order of the input, (n,).
 
-    By record id if there is one, then by content (n, width), label and membership; records equal in all of them are
+    They are sorted by record id if there is one, then by content (n, width), label and membership; records equal in all of them are
     interchangeable. Folds are drawn in this order, so permuting the records permutes the scores and nothing else.
     """
     keys = [member, *content.T[::-1]]
@@ -77,7 +77,7 @@ def assign(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingPart:
-    """The records that train one attack model: positions `index` (2 * pairs,), and whether their numbers agree within each class."""
+    """The records that train one attack model: positions `index` (2 * pairs,), and whether they are balanced within each class."""
 
     index: Index
     within_class: bool
@@ -115,7 +115,7 @@ def training_part(
 
 
 def _pair(labels: Array, ins: Index, outs: Index) -> tuple[Index, Index]:
-    """As many of `ins` as of `outs` from each class, the first ones of each; the two at the same position are of the same class."""
+    """Equal numbers of `ins` and `outs` from each class, taken from the start; the two at the same position are of the same class."""
     _, code = np.unique(labels[np.concatenate([ins, outs])], return_inverse=True)
     codes = code[: len(ins)], code[len(ins) :]
     classes = int(code.max()) + 1 if len(code) else 0

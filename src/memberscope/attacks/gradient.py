@@ -1,8 +1,8 @@
-"""Gradients of the loss, seen from inside (after Nasr et al., S&P 2019).
+"""An attack with the gradients of the loss, for attackers who know the weights (after Nasr et al., S&P 2019).
 
-Training drives the gradient of a member's loss toward zero. Nasr et al. feed whole gradients, activations and the loss to a
-network trained on known members (their stand-alone, supervised attacker); the norm by layer is most of what such an
-attacker finds and fits any model. It needs the weights and knows members: a measurement, cross-fitted like the trained attacks.
+Training drives the gradient of a member's loss toward zero. Nasr et al. feed whole gradients, activations and the loss to a network trained
+on known members (their stand-alone, supervised attacker). The norm by layer captures most of what such an attacker finds and works for any
+model. The attack needs the weights and known members: it is a measurement, cross-fitted like the trained attacks.
 """
 
 from __future__ import annotations

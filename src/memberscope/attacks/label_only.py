@@ -1,6 +1,6 @@
 """Attacks on a model that publishes a class and nothing else.
 
-From a model that publishes more they read the class alone, so that what labels by themselves give away can be seen beside the rest.
+If a model publishes more, they use only the class, which shows how much the labels alone give away.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ PRIOR_RECORDS = 10.0
 def robustness(right: BoolArray, labels: Array) -> FloatArray:
     """How much better a record's copies keep the true label than those of its class do, (n,), higher for members.
 
-    A copy's weight is the share of all records that keep their label under its perturbation, to the power `WEIGHT_POWER`: a label that a
-    faint perturbation changes says most, while strong perturbations, which change nearly all labels, order the records that no faint one
-    changes. From the weighted share of a record's right copies, the mean of its class is subtracted, shrunk toward that of all records with
-    the weight of `PRIOR_RECORDS` records. Otherwise a class that a model falls back on whenever it is unsure would look like members.
+    A copy's weight is the share of all records that keep their label under its perturbation, to the power `WEIGHT_POWER`: a label that
+    changes under a weak perturbation is the most informative, while strong perturbations, which change nearly all labels, order the records
+    that no weak one changes. From the weighted share of a record's correctly classified copies, the mean of its class is subtracted, shrunk
+    toward that of all records with the weight of `PRIOR_RECORDS` records. Otherwise a class that a model falls back on whenever it is
+    unsure would look like members.
 
     Args:
-        right: (n, copies) bool, did that copy of the record get the record's label?
+        right: (n, copies) bool, whether that copy of the record gets the record's label.
         labels: (n,) classes.
     """
     n, classes = len(right), np.unique(labels, return_inverse=True)[1]
-    # Sums of whole numbers are exact in any order.
+    # Sums of integers are exact in any order.
     in_class = np.stack([np.bincount(classes, weights=column) for column in right.T], axis=1)
     everywhere = in_class.sum(axis=0) / n
     weights = everywhere**WEIGHT_POWER
@@ -49,11 +50,11 @@ def robustness(right: BoolArray, labels: Array) -> FloatArray:
 class LabelOnlyRobust(Attack):
     """How many of a record's copies, itself among them, get the true label (Choquette-Choo et al., ICML 2021); see `robustness`.
 
-    Members lie further from the decision boundary, so that more of their augmented or noisy copies stay right. The paper counts
-    copies of one strength and chooses strength and threshold on shadow models. Here copies of several strengths are weighted, each record
-    is compared with its class, every threshold is tried, and no decision is made. The weights and the classes' shares come from all records
-    that the model is asked about, members or not. On perceptrons that fit Location-30, 24 copies give an AUC of .915 and a TPR of .15 at an
-    FPR of .01 this way; their plain count, at flip rates of .01 to .1, gives .885 and .000, since 6.5% of the non-members tie at the top.
+    Members lie further from the decision boundary, so that more of their augmented or noisy copies are still classified correctly. The
+    paper counts copies of one strength and chooses strength and threshold on shadow models. Here copies of several strengths are weighted,
+    each record is compared with its class, every threshold is tried, and no decision is made. The weights and the classes' shares come from
+    all queried records, members or not. On perceptrons that fit Location-30, 24 copies give an AUC of .915 and a TPR of .15 at an FPR of
+    .01 this way; their plain count, at flip rates of .01 to .1, gives .885 and .000, since 6.5% of the non-members tie at the top.
     """
 
     name: str = "label_only_robust"
@@ -75,4 +76,4 @@ class LabelOnlyRobust(Attack):
 
 
 LABEL_ONLY = (MetricCorrectness(name="label_only_gap", family="label_only"), LabelOnlyRobust())
-"""`label_only_gap` is Yeom et al. 2018's Adversary 1, a member if classified rightly: the rule of `metric_correctness`."""
+"""`label_only_gap` is Yeom et al. 2018's Adversary 1, a member if classified correctly: the rule of `metric_correctness`."""

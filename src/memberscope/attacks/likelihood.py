@@ -37,7 +37,7 @@ class _Side:
 
     @property
     def known(self) -> BoolArray:
-        """(n,) bool, does the record have a model on this side?"""
+        """(n,) bool, whether the record has a model on this side."""
         return self.count[:, 0] > 0
 
     def around_levels(self) -> tuple[float, int]:
@@ -48,7 +48,7 @@ class _Side:
         return _total(self.squares) + between, models * self.squares.shape[1]
 
     def pooled(self) -> float:
-        """Mean squared deviation over the queries of all records that have two models or more; 0.0 if none has."""
+        """Mean squared deviation over the queries of all records with two or more models; 0.0 if there are none."""
         models = int(self.count[self.count > 1].sum())  # one model, or none, adds nothing to the squares
         return _total(self.squares) / (models * self.squares.shape[1]) if models else 0.0
 

@@ -1,7 +1,7 @@
 """The likelihood-ratio attacks of Carlini et al. 2022, "Membership Inference Attacks From First Principles".
 
 Each record has a scaled logit phi = log(p / (1 - p)) under the target, and one under every shadow model. Those of the shadows
-that were trained on the record (IN) and of those that were not (OUT) are each taken for a Gaussian.
+that were trained on the record (IN) and of those that were not (OUT) are each modelled by a Gaussian.
 
 - Online (their Eq. 3 and Algorithm 1): the log-likelihood ratio log N(phi; IN) - log N(phi; OUT).
 - Offline (their Eq. 4): 1 - Pr[Z > phi] for Z of the OUT Gaussian, a one-sided test that needs no shadow trained on the record.
@@ -19,7 +19,7 @@ Algorithm 1.
 **Smoothing.** With s above 0, p is replaced by (1 - s) p + s / 2 before phi is computed, which bounds phi by log((2 - s) / s). A forest
 gives many records a probability of 0 or 1, and a few such values would dominate every pooled deviation.
 
-**Both are chosen** (``auto``) by attacking some of the shadows with the others, never with the target, its twin or their labels: see
+**With** ``auto``, both are chosen by attacking some of the shadows with the others, never with the target, its twin or their labels: see
 `memberscope.attacks.lira_settings`.
 
 **Several queries** (their section VI.C): a Gaussian with a diagonal covariance over the queries, a multiple of the identity with
@@ -65,15 +65,15 @@ def lira_scores(
         target: (n, queries) scaled logits of the target.
         shadows: (n_models, n, queries) of the shadow models.
         member: (n_models, n) bool, which of them was trained on which record.
-        online: use the IN and the OUT models; else the OUT models alone.
+        online: whether to use the IN and the OUT models, or the OUT models alone.
         variance: one of `VARIANCES`; ``auto`` chooses it, and the smoothing, on the shadows.
         smoothing: s in [0, 1). None: 0, or with ``auto`` the chosen one.
 
     Returns:
-        (n,) log-likelihood ratios in nats a query, or z values; higher = more likely a member.
+        (n,) log-likelihood ratios in nats per query, or z values; higher = more likely a member.
 
     Raises:
-        UserError: an unknown `variance`, a `smoothing` out of range, or no shadow at all on a side that the test needs.
+        UserError: an unknown `variance`, a `smoothing` out of range, or no shadow on a side that the test needs.
     """
     _check(variance, smoothing)
     reason = _without_side(member, online=online)
@@ -88,7 +88,7 @@ def lira_scores(
 def settle(shadows: FloatArray, member: BoolArray, *, online: bool, variance: str, smoothing: float | None) -> LiraSettings:
     """The settings as given, or, for ``auto``, as chosen on the shadows (arrays as in `lira_scores`)."""
     if variance != "auto":
-        return LiraSettings(variance=variance, smoothing=smoothing or 0.0, how="as given")
+        return LiraSettings(variance=variance, smoothing=smoothing or 0.0, how="as configured")
     made = choose(shadows, member, online=online)
     return made if smoothing is None else replace(made, smoothing=smoothing)
 
@@ -110,10 +110,10 @@ def _without_side(member: BoolArray, *, online: bool) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Lira(Attack):
-    """The likelihood-ratio attack, online or offline; see the module.
+    """The likelihood-ratio attack, online or offline; see the module's docstring.
 
     Attributes:
-        online: use the shadows that were trained on a record, too.
+        online: whether to use also the shadows that were trained on a record.
         variance: one of `VARIANCES`.
         smoothing: as in `lira_scores`.
     """
@@ -130,7 +130,7 @@ class Lira(Attack):
         _check(self.variance, self.smoothing)
 
     def missing(self, evidence: Evidence) -> str | None:
-        """The shadows must have spoken of the target's own records, and, online, have been trained on some."""
+        """The shadows must have outputs for the target's own records and, online, have been trained on some of them."""
         reason = super().missing(evidence) or calibration.lacking(evidence)
         return reason or _without_side(calibration.membership(evidence), online=self.online)
 
@@ -157,11 +157,11 @@ class Lira(Attack):
         counts = ", ".join(f"{np.median(count):g} {side}" for side, count in sides.items())
         several = f"; {queries} queries" if queries > 1 else ""
         settings = f"{made.variance.replace('_', '-')} variance, smoothing {made.smoothing:g} ({made.how})"
-        notes = [f"{settings}; shadow models a record, median: {counts}{several}"]
+        notes = [f"{settings}; shadow models per record, median: {counts}{several}"]
         bare = int(np.any([count == 0 for count in sides.values()], axis=0).sum())
         if bare:
             lack = " or ".join(f"an {side} model" for side in sides)
-            notes.append(f"{bare} records without {lack} took the average over the others in its place")
+            notes.append(f"{bare} records without {lack} use the average over the others in its place")
         return tuple(notes)
 
 

@@ -14,8 +14,8 @@ from memberscope.attacks import likelihood, tuning
 from memberscope.checks import BoolArray, FloatArray
 
 PER_RECORD_FROM = 30
-"""With so many models on each side, a variance per record is the default: the paper's 64 shadows (section VI.B) are 32 a side, and
-of 64 in complementary pairs, less the target and its twin, 31 a side are left."""
+"""With at least this number of models on each side, a variance per record is the default: the paper's 64 shadows (section VI.B) are 32 on
+each side, and of 64 in complementary pairs without the target and its twin, 31 on each side are left."""
 SMOOTHINGS = (0.0, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.2)
 _CERTAIN = 36.0  # a scaled logit from which p rounds to 1 in float64
 _OFTEN = 1e-3
@@ -37,8 +37,8 @@ class LiraSettings:
 
 
 def chosen_variance(variance: str, member: BoolArray, *, online: bool) -> str:
-    """What ``auto`` comes to for this (n_models, n) membership where nothing can be tried: ``per_record`` if half of the records have
-    enough models a side, ``levels`` (online) if nearly all have exactly one on each side, else ``global``.
+    """The variance that ``auto`` selects for this (n_models, n) membership where no stand-in is possible: ``per_record`` if half of the
+    records have enough models on each side, ``levels`` (online) if nearly all have exactly one on each side, else ``global``.
     """
     if variance != "auto":
         return variance
@@ -50,11 +50,11 @@ def chosen_variance(variance: str, member: BoolArray, *, online: bool) -> str:
 
 
 def choose(shadows: FloatArray, member: BoolArray, *, online: bool) -> LiraSettings:
-    """The settings that attack stand-ins best, or the defaults where no shadow can stand in.
+    """The settings with which the attack on stand-ins works best, or the defaults where no shadow can stand in for the target.
 
     Args:
         shadows: (n_models, n, queries) scaled logits of the shadows; never the target's.
-        member: (n_models, n) bool, was that shadow trained on that record?
+        member: (n_models, n) bool, whether that shadow was trained on that record.
         online: the variant that is tuned.
     """
     levels = shadows[:, :, 0]

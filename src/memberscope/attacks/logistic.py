@@ -17,10 +17,10 @@ _MOST_STEPS = 50
 
 
 def fit_logistic(x: FloatArray, member: BoolArray, seed: int) -> Model:
-    """Logistic regression on features (m, d) by Newton's method, with a unit ridge on the weights and none on the intercept; nothing in it
-    is random.
+    """Fit a logistic regression on features (m, d) by Newton's method, with a unit ridge on the weights and none on the intercept;
+    nothing in it is random.
 
-    Steps are halved until the loss falls, and it ends when no step lowers the loss any more. Equal rows get equal scores.
+    Steps are halved until the loss falls; the fit ends when no step lowers the loss any more. Equal rows get equal scores.
     """
     del seed
     design = np.column_stack([np.ones(len(x)), x])

@@ -1,10 +1,10 @@
 """Metric attacks (Song & Mittal, USENIX Security 2021): one threshold per class, fitted on shadow models, applied to the target.
 
-An outside attacker's attacks: no member of the target is known, and the thresholds come from the shadows' records that are not the
+These are attacks of an outsider: no member of the target is known, and the thresholds come from the shadows' records that are not the
 target's (`Evidence.shadow_pool`). The threshold of a class is an observed shadow value, a
-record is called a member if its value is at least that, and among equally good thresholds the highest is taken. Good is
-(share of shadow members called members + share of shadow non-members called non-members) / 2. Their figure is the same
-balanced accuracy, of the `decisions`, over the target's records of all classes.
+record is called a member if its value is at least that, and among equally good thresholds the highest is taken. Thresholds are compared by
+(share of shadow members called members + share of shadow non-members called non-members) / 2. The paper's metric is the same balanced
+accuracy, of the `decisions`, over the target's records of all classes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def best_threshold(values: FloatArray, member: BoolArray) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricCorrectness(Attack):
-    """Member if classified rightly (Yeom et al. 2018; Song & Mittal 2021, section 4). Needs no shadow; the score is 1 or 0."""
+    """Member if classified correctly (Yeom et al. 2018; Song & Mittal 2021, section 4). Needs no shadow; the score is 1 or 0."""
 
     name: str = "metric_correctness"
     family: str = "metric"
@@ -55,7 +55,7 @@ class MetricCorrectness(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class MetricThreshold(Attack):
-    """Member if a signal, with its sign turned so that members lie high, reaches the threshold of the record's class.
+    """Member if a signal, with its sign chosen so that members have high values, reaches the threshold of the record's class.
 
     The score is the value minus that threshold, so that `decisions` are ``score >= 0``. A class for which the shadows hold no
     member or no non-member takes the threshold fitted on all classes; the notes say so.
@@ -82,7 +82,7 @@ class MetricThreshold(Attack):
         return signal.sign * signal(predictions)
 
     def thresholds(self, shadows: ShadowPredictions, classes: Array) -> tuple[FloatArray, list[int | str]]:
-        """The threshold of each of (k,) classes, (k,), and the classes for which the one of all classes had to serve."""
+        """The threshold of each of (k,) classes, (k,), and the classes that use the threshold of all classes."""
         assert shadows.labels is not None
         values = np.concatenate([self.values(shadows.model(k)) for k in range(shadows.n_models)])
         member = shadows.member.ravel()

@@ -1,8 +1,8 @@
 """A few small perceptrons trained side by side, as one batched numpy program.
 
 scikit-learn's `MLPClassifier` holds the interpreter's lock between its many small steps, so folds in threads slow each other
-down: 4.8 s with two threads where one took 3.7 s. Here all networks of a fold take each step together. Early stopping goes by
-the log-loss of held-out records, not by their accuracy, which at AUC 0.58 is noise.
+down: 4.8 s with two threads where one took 3.7 s. Here all networks of a fold take each step together. Early stopping uses
+the log-loss of held-out records, not their accuracy, which is mostly noise at an AUC of 0.58.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _log_loss(odds: FloatArray, member: FloatArray) -> FloatArray:
 
 
 def _gradients(p: Perceptrons, x: FloatArray, member: FloatArray) -> tuple[FloatArray, ...]:
-    """Of the mean log-loss plus half `DECAY` times the squared weights, in the order of the fields."""
+    """Gradients of the mean log-loss plus half `DECAY` times the squared weights, in the order of the fields."""
     hidden, odds = _forward(p, x)
     slope = (1.0 / (1.0 + np.exp(-np.clip(odds, -500, 500))) - member)[..., None] / x.shape[1]
     back = (slope @ p.w2.transpose(0, 2, 1)) * (hidden > 0)
@@ -66,7 +66,7 @@ def _gradients(p: Perceptrons, x: FloatArray, member: FloatArray) -> tuple[Float
 
 
 def fit(x: FloatArray, member: BoolArray, rng: np.random.Generator) -> Perceptrons:
-    """Train on features (m, inputs) of members and non-members, by Adam, each network on nine tenths of its own drawing.
+    """Train on features (m, inputs) of members and non-members, by Adam, each network on its own random nine tenths.
 
     A network keeps the weights of its best epoch; training ends when none has improved for `PATIENCE` epochs.
     """

@@ -1,4 +1,4 @@
-"""An attack of another package, held to what every attack promises: where it breaks a promise, it is a skipped row."""
+"""Wraps an attack of another package and checks the contract of attacks: if it violates the contract, it becomes a skipped row."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Plugged(Attack):
 
     @classmethod
     def of(cls, inner: Attack, package: str) -> Plugged:
-        """The attack under its own name and family; it mirrors none of tensorflow_privacy's."""
+        """Wrap the attack under its own name and family; it mirrors none of tensorflow_privacy's attacks."""
         return cls(
             name=inner.name, family=inner.family, needs=frozenset(inner.needs), cross_fitted=inner.cross_fitted,
             reads_copies=inner.reads_copies, inner=inner, package=package,
         )  # fmt: skip
 
     def missing(self, evidence: Evidence) -> str | None:
-        """Why it cannot be made, as the package says it."""
+        """Why it cannot run, in the package's words."""
         return super().missing(evidence) or self.inner.missing(evidence)
 
     def _score(self, evidence: Evidence, *, seed: int, workers: int | None, folds: int | None) -> AttackScores | Skip:
@@ -41,7 +41,7 @@ class Plugged(Attack):
             found = self.inner.score(evidence, seed=seed, workers=workers, folds=folds)
         except (Interrupted, GateError):
             raise
-        except (Exception, SystemExit) as error:  # whatever another package's code raises
+        except (Exception, SystemExit) as error:  # another package's code may raise anything
             return self._failed(f"{type(error).__name__}: {error}")
         if isinstance(found, Skip):
             return self._skip(str(found.reason))

@@ -1,10 +1,10 @@
 """Bertran et al., NeurIPS 2023 ("Scalable Membership Inference Attacks via Quantile Regression"): no shadow model at all.
 
-A record is suspect if the target is surer of its label than of nearly all records *like it* that nobody trained on. How sure the target
-would be is predicted by a regression of its score on the inputs of a population. The paper fits one regression for each false positive
-rate, or a network that predicts the mean and deviation of a Gaussian for all rates at once. The latter is what is done here, so that one
-score, the standardized residual, serves every rate. The regression's features are a record's class, how sure the target is of that class on
-average, and the inputs or their principal components.
+A record is suspicious if the target is more confident of its label than of nearly all *similar* records that were not used for training.
+This expected confidence is predicted by a regression of the target's score on the inputs of a population. The paper fits one regression for
+each false positive rate, or a network that predicts the mean and deviation of a Gaussian for all rates at once. This module does the
+latter, so that one score, the standardized residual, serves every rate. The regression's features are a record's class, the target's mean
+confidence in that class, and the inputs or their principal components.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MOST_CLASSES = 100
 LEAST_FOR_NETWORK = 40
 """From a smaller population, only the mean of each class and one deviation for all are estimated."""
 FARTHEST = 6.0
-"""The population's scores are clipped at so many robust deviations from the median: a forest may give a probability of 0."""
+"""The population's scores are clipped at this number of robust deviations from the median: a forest may give a probability of 0."""
 _PRIOR_RECORDS = 2.0
 _DIGITS = 9  # of a score, so that equal records tie wherever they stand in a matrix product
 
@@ -64,7 +64,7 @@ def fit_encoder(inputs: Array, *, rng: np.random.Generator, seed: int) -> tuple[
     them, and from few records it could only memorize them.
 
     Returns:
-        The encoder, and what the report should say of it.
+        The encoder, and a note on it for the report.
     """
     flat = inputs.reshape(len(inputs), -1)
     kept = np.flatnonzero((flat != flat[:1]).any(axis=0))
@@ -153,10 +153,10 @@ class ClassMeans:
 
 @dataclass(frozen=True, kw_only=True)
 class Quantile(Attack):
-    """The target's score of the true label, standardized by what the population leads one to expect given inputs and label.
+    """The target's score of the true label, standardized by its distribution over the population given inputs and label.
 
-    A score of z means that a share of about Phi(-z) of similar records that nobody trained on would score higher. It is the mean of the
-    residuals of `scores_of`.
+    A score of z means that a share of about Phi(-z) of similar records outside the training set would score higher. It is the mean of
+    the residuals of `scores_of`.
     """
 
     name: str = "quantile"
@@ -172,10 +172,10 @@ class Quantile(Attack):
         if lacking := _lacking(outside):
             return f"{lacking} of the population"
         if (outside.form == "summary") != (evidence.target.form == "summary"):
-            return f"needs {evidence.target.form} of the population, as of the target's records"
+            return f"needs {evidence.target.form} of the population, the same form as for the target's records"
         ours, theirs = evidence.target.inputs, evidence.population_inputs
         if ours is None:
-            return "needs target.inputs, what the model was shown of the target's records"
+            return "needs target.inputs, the model's inputs for the target's records"
         if ours.shape[1:] != theirs.shape[1:]:
             return f"needs population_inputs of the shape of target.inputs, {ours.shape[1:]}; theirs is {theirs.shape[1:]}"
         if not all(array.dtype.kind in "biuf" and _finite(array) for array in (ours, theirs)):

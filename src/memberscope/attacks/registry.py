@@ -1,6 +1,6 @@
-"""Every attack by its name, and what a user's request stands for.
+"""The registry of attacks by name, and the attacks that a user's request selects.
 
-Another package adds an attack by an entry point of the group ``memberscope.attacks``, or by `register`. It stands after the built-in
+Another package adds an attack by an entry point of the group ``memberscope.attacks``, or by `register`. It comes after the built-in
 ones, and a request for ``all``, for its family or for its name includes it.
 """
 
@@ -39,7 +39,7 @@ ATTACKS: tuple[Attack, ...] = (
 
 
 GROUPS = ("all", "tfp")
-"""Requests that stand for several attacks of different families."""
+"""Requests that select several attacks of different families."""
 
 
 def _checked(name: str, thing: object, package: str) -> Attack:
@@ -77,13 +77,13 @@ def register(attack: Attack, *, package: str = "this process") -> Attack:
     """Add an attack in this process, under its own name; what audits run is the attack that is returned.
 
     Raises:
-        UserError: the name is taken, by a built-in attack or another's.
+        UserError: the name is taken by a built-in attack or by another package's.
     """
     return _REGISTRY.register(attack, name=attack.name, package=package)
 
 
 def unregister(name: str) -> None:
-    """Take back what `register` added."""
+    """Remove an attack that `register` added."""
     _REGISTRY.unregister(name)
 
 
@@ -119,7 +119,7 @@ def get(name: str) -> Attack:
 
 
 def resolve(request: str | Iterable[str]) -> tuple[Attack, ...]:
-    """The attacks that a request stands for, each once, in the order asked for.
+    """The attacks that a request selects, each once, in the requested order.
 
     Args:
         request: names, with commas if in one text. ``all``; a family; ``tfp`` for the six types of tensorflow_privacy; a name;

@@ -37,7 +37,7 @@ class PrivacyRisk:
         signal: what was binned.
         value: (n,) the signal, turned so that higher = more likely a member.
         rank: (n,) 0 for the most exposed; equal probabilities by value, then by position.
-        folds: (n,) the fold whose probabilities were counted on the others.
+        folds: (n,) the record's fold; its probability was counted on the other folds.
     """
 
     probability: FloatArray
@@ -57,8 +57,8 @@ class Lift:
     """How many of the `k` riskiest records are members, against chance.
 
     Attributes:
-        k: records looked at.
-        members: members among them.
+        k: the number of riskiest records.
+        members: the number of members among them.
         precision: members / k, with its 95% Clopper-Pearson interval.
         precision_low: lower end.
         precision_high: upper end.
@@ -108,7 +108,7 @@ def _posterior(bins: Array, labels: Array, member: Array, part: Array, scored: A
 
 
 def privacy_risk(predictions: Predictions, *, seed: int, folds: int = FOLDS, bins: int = BINS) -> PrivacyRisk | Skip:
-    """The risk of every record, from its modified entropy, or from its loss, entropy or correctness if that is all there is.
+    """The risk of every record, from its modified entropy, or from its loss, entropy or correctness if nothing else is available.
 
     Bin edges are quantiles of the other folds' values, so that no bin is nearly empty as with tensorflow_privacy's
     logarithmic ones; each class's histogram is shrunk toward that of all classes by 20 records' weight.

@@ -5,7 +5,7 @@ the true label and p(x) its mean over reference models (here: the shadows), the 
 
     LR(x, z) = [p(x | target) / p(x)] / [p(z | target) / p(z)]
 
-and the score is the share of the population for which LR(x, z) >= gamma (Eq. 3). It needs as little as one reference model.
+and the score is the share of the population for which LR(x, z) >= gamma (Eq. 3). A single reference model is enough.
 
 **p(x), online**, is the mean of the means over IN models (trained on x) and over OUT models. **Offline** there are no IN models; the
 paper takes their mean to be a p_out + (1 - a), so that p(x) = ((1 + a) p_out + (1 - a)) / 2 (Appendix B.2). The same line stands in
@@ -21,7 +21,7 @@ a network that hardly overfits and a random forest alike.
 **gamma** is 2, the paper's for CIFAR-10. (The authors' present code counts LR > 1.) Since one population serves all records, the share is
 a rising function of p(x | target) / p(x) alone: gamma and the population decide how finely the ranking is resolved, and never its
 direction. The share takes at most z + 1 values, and a ratio gamma times the population's largest ties with all above it: thousands of
-records at the top, and nothing to tell at a low FPR. By default, therefore, ties are ordered by that ratio (``ties="ratio"``), which
+records at the top, and no information at a low FPR. By default, therefore, ties are ordered by that ratio (``ties="ratio"``), which
 makes the ranking that of the ratio itself; ``ties="keep"`` gives the share as it stands.
 
 All ratios are differences of logarithms, and the count is a search in the sorted population: O((n + z) log z). Records are read
@@ -51,9 +51,9 @@ def rmia_scores(record: FloatArray, population: FloatArray, *, gamma: float = 2.
     """RMIA's scores from log-ratios log p(. | target) - log p(.).
 
     Args:
-        record: (n,) of the target's records.
-        population: (z,) of the population's.
-        gamma: by how much a record must beat another.
+        record: (n,) log-ratios of the target's records.
+        population: (z,) log-ratios of the population's records.
+        gamma: the factor by which a record's ratio must exceed another's.
         ties: ``keep``: the share of the population with LR >= gamma, (Eq. 3). ``ratio``: (c + s) / (z + 1) with c the number of them and
             s in (0, 1) a rising function of the record's own log-ratio r, ``(1 + r / (1 + |r|)) / 2``.
 
@@ -70,12 +70,12 @@ def rmia_scores(record: FloatArray, population: FloatArray, *, gamma: float = 2.
 
 @dataclass(frozen=True, kw_only=True)
 class Rmia(Attack):
-    """The robust attack, online or offline; see the module.
+    """The robust attack, online or offline; see the module's docstring.
 
     Attributes:
-        online: use the shadows that were trained on a record, too.
-        gamma: by how much a record must beat another, above 0.
-        temperature: of the softmax, above 0; None to choose it on the shadows.
+        online: whether to use also the shadows that were trained on a record.
+        gamma: the factor by which a record's ratio must exceed another's, above 0.
+        temperature: the temperature of the softmax, above 0; None to choose it on the shadows.
         a: slope of the line from a record's OUT to its IN probability, in (0, 1]; None to choose it on the shadows.
         ties: ``ratio`` or ``keep``.
     """
@@ -102,7 +102,7 @@ class Rmia(Attack):
             raise UserError(f"ties: {self.ties!r}; allowed are {', '.join(TIES)}")
 
     def missing(self, evidence: Evidence) -> str | None:
-        """Target, shadows and population must tell the true label's probability, and the shadows know the target's records."""
+        """All models must give the true label's probability, and the shadows must have outputs for the target's records."""
         reason = super().missing(evidence) or calibration.lacking(evidence)
         if reason or evidence.population is None:
             return reason
@@ -141,7 +141,7 @@ class Rmia(Attack):
         for side, count, wanted in (("IN", ins, self.online), ("OUT", len(member) - ins, True)):
             bare = int((count == 0).sum())
             if wanted and bare:
-                notes.append(f"{bare} records have no {side} model, and took its probability from the line of a")
+                notes.append(f"{bare} records have no {side} model; its probability follows from the line with slope a")
         return tuple(notes)
 
 

@@ -4,9 +4,9 @@
 1, where their ratios hardly differ. The grid is in units of the *gap*, the median difference between a record's two largest
 log-probabilities over the shadows: a release that divides all logits by a constant divides the gap by it too, and so changes nothing. The
 gap divided by the square root of two was within .01 of the best AUC for one shadow and for one pair on all nine fleets that were measured
-(see docs/results/corrections.md), and is used where nothing can be tried.
+(see docs/results/corrections.md), and is used where no stand-in is possible.
 
-**a.** The slope of the line from a record's OUT to its IN probability (offline). Where nothing can be tried, it is computed from the
+**a.** The slope of the line from a record's OUT to its IN probability (offline). Where no stand-in is possible, it is computed from the
 shadows' mean probabilities over all records that they were (IN) and were not (OUT) trained on: a = (1 - p_in) / (1 - p_out).
 """
 
@@ -25,7 +25,7 @@ FINER = 0.25
 USUAL = -0.5
 BLIND_SLOPE = 0.6  # where no shadow was trained on any record: near the best of a grid on most fleets
 SLOPES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
-_MOST_NUMBERS = 24_000_000  # of all shadows' log-odds, held at once
+_MOST_NUMBERS = 24_000_000  # the number of the shadows' log-odds that are held at once
 _SMALLEST = float(np.finfo(np.float64).tiny)
 
 
@@ -34,7 +34,7 @@ class RmiaSettings:
     """The settings of an RMIA, and how they were found.
 
     Attributes:
-        temperature: of the softmax, above 0.
+        temperature: the temperature of the softmax, above 0.
         a: the slope, in (0, 1].
         inverse_a: the slope for records without an OUT model, in (0, 1]: that of the shadows' means, since no stand-in was judged on them.
         how: how they were found, as a phrase for the report.
@@ -62,8 +62,8 @@ def log_reference(
 
     Args:
         log_p: (n_models, n) log-probabilities of the true labels.
-        member: (n_models, n) bool, was that model trained on that record?
-        online: use the IN models; else they serve only where a record has no OUT model.
+        member: (n_models, n) bool, whether that model was trained on that record.
+        online: whether to use the IN models in general; else they are used only where a record has no OUT model.
         a: slope of the line between the two sides' means, in (0, 1].
         inverse_a: the slope by which a record without an OUT model gets one from its IN models; None for `a`.
     """
@@ -81,7 +81,7 @@ def log_reference(
 
 
 class _Bench:
-    """The shadows' log-odds on the records that stand-ins are judged on, and their log-probabilities at a temperature."""
+    """The shadows' log-odds on the records on which stand-ins are judged, and their log-probabilities at a temperature."""
 
     def __init__(self, shadows: ShadowPredictions, population: ShadowPredictions) -> None:
         levels = calibration.of_each(shadows, calibration.scaled_logit)
@@ -155,7 +155,7 @@ def choose(
     temperature: float | None,
     a: float | None,
 ) -> RmiaSettings:
-    """The settings that attack stand-ins best, or the defaults where there are none.
+    """The settings with which the attack on stand-ins works best, or the defaults where there are none.
 
     Args:
         shadows: the reference models over their pool; never the target.
@@ -165,7 +165,7 @@ def choose(
         a: None to choose it.
     """
     if temperature is not None and a is not None:
-        return RmiaSettings(temperature=temperature, a=a, inverse_a=a, how="as given")
+        return RmiaSettings(temperature=temperature, a=a, inverse_a=a, how="as configured")
     bench = _Bench(shadows, population)
     gap = bench.gap()
     stands, how = tuning.stand_ins(bench.member, bench.levels), "attacked by the others"

@@ -1,9 +1,9 @@
-"""Salem et al., NDSS 2019 ("ML-Leaks"): how little a shadow attack needs.
+"""Salem et al., NDSS 2019 ("ML-Leaks"): shadow attacks with few assumptions.
 
 Adversary 1 trains one shadow model and one attack model for all classes, on the three largest posteriors in descending order.
 Adversary 2 does the same with a shadow model of another data set: the three largest posteriors do not know how many classes there are,
 so the same code runs on such shadows. Adversary 3 trains nothing: the largest posterior is the score, and a threshold comes from the
-target's answers to records that nobody trained on.
+target's outputs for records outside the training set.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TINY = 1e-300
 def largest(predictions: Predictions, k: int) -> FloatArray:
     """The `k` largest posteriors, descending, (n, k): the first as log(-log p), the others as log p.
 
-    A sure prediction's largest posterior rounds to 1; on this scale 1 - 1e-9 and 1 - 1e-12 are as far apart as 0.9 and 0.9999.
+    The largest posterior of a confident prediction rounds to 1; on this scale 1 - 1e-9 and 1 - 1e-12 are as far apart as 0.9 and 0.9999.
     """
     logs = signals.top_log_probs(predictions, k)
     logs[:, 0] = np.log(np.maximum(-logs[:, 0], _TINY))
@@ -38,7 +38,7 @@ def largest(predictions: Predictions, k: int) -> FloatArray:
 class Salem(Attack):
     """Adversaries 1 and 2 (their sections III and IV): one shadow model, one attack model; its log-odds are the score, above 0 a member.
 
-    The shadow is the first of those given that has members and non-members among its records; of more, the rest are left alone.
+    The shadow is the first one that has members and non-members among its records; any others are ignored.
     Theirs is a perceptron with 64 hidden units on the posteriors themselves. With two classes the two posteriors are all there are.
     """
 
@@ -80,7 +80,7 @@ class Salem(Attack):
             model = transfer.fit(largest(shadow.select(drawn), k), shadow.member[drawn], rng)
             scores = model(largest(target, k))
         notes = [
-            f"one shadow model (number {chosen + 1} of {pool.n_models}), {len(drawn) // 2} records a side, {k} largest posteriors"
+            f"one shadow model (number {chosen + 1} of {pool.n_models}), {len(drawn) // 2} records per side, {k} largest posteriors"
         ]
         if not evidence.same_classes:
             notes.append(f"the shadow model has {shadow.n_classes} classes, the target {target.n_classes}")
@@ -92,11 +92,11 @@ class SalemThreshold(Attack):
     """Adversary 3 (their section V): no shadow model; the logarithm of the largest posterior is the score.
 
     A record is called a member if its largest posterior reaches the highest `share` of those on the population. They send random
-    points to the target and leave the percentile to the attacker; real records that nobody trained on, which we take, make the share
-    the false positive rate that the attacker is ready for.
+    points to the target and leave the percentile to the attacker; we use real records outside the training set, for which the share is the
+    false positive rate that the attacker accepts.
 
     Attributes:
-        share: of the population that would be called members.
+        share: the share of the population that would be called members.
     """
 
     name: str = "salem_threshold"

@@ -1,7 +1,7 @@
-"""Shokri et al., S&P 2017: shadow models imitate the target, and one attack classifier a class learns membership from them.
+"""Shokri et al., S&P 2017: shadow models imitate the target, and one attack classifier per class learns membership from them.
 
-An outside attacker's attack (their section V): whose records the shadow models were trained on is known, since the attacker trained
-them; the classifiers learn to tell posteriors of shadow members from those of shadow non-members and are applied to the
+This is an attack of an outsider (their section V): the records on which the shadow models were trained are known, since the attacker
+trained them; the classifiers learn to tell posteriors of shadow members from those of shadow non-members and are applied to the
 target's. Where we differ: the posteriors enter as logarithms, sorted, the true class's apart as its scaled logit (theirs
 enter as they are, unsorted, so that a hundred classes ask for a hundred inputs); the classifier has one hidden layer
 as theirs, with 32 units instead of 64, and is the mean of four; training parts are balanced in each class, so that the log-odds of
@@ -26,9 +26,9 @@ from memberscope.evidence import Evidence
 from memberscope.predictions import Predictions, ShadowPredictions
 
 POSTERIORS = 10
-"""How many of the largest posteriors an attack classifier sees."""
+"""The number of largest posteriors that an attack classifier uses."""
 MOST_A_CLASS, MOST_IN_ALL = 2_000, 50_000
-"""Shadow records a side that train the classifier of one class, and those of all classes together."""
+"""The number of shadow records on each side that train the classifier of one class, and that of all classes together."""
 
 
 def posteriors(predictions: Predictions) -> FloatArray:
@@ -38,7 +38,7 @@ def posteriors(predictions: Predictions) -> FloatArray:
 
 @dataclass(frozen=True, kw_only=True)
 class Shokri(Attack):
-    """One classifier a class, fitted on all shadows' records of that class; its log-odds are the score, above 0 a member.
+    """One classifier per class, fitted on all shadows' records of that class; its log-odds are the score, above 0 a member.
 
     A class for which the shadows hold fewer than 10 members or non-members takes the classifier of all classes; the notes say so.
     A record counts once for each shadow model.
@@ -94,7 +94,7 @@ class Shokri(Attack):
                 model = self._fit(pool, None, seed=seed, most=MOST_TRAINING)
                 assert model is not None
                 scores[here] = model(values[here])
-        notes = [f"one attack model a class from {pool.n_models} shadow models, on up to {most} records a side"]
+        notes = [f"one attack model per class from {pool.n_models} shadow models, on up to {most} records per side"]
         if borrowed:
             few = f"classes with fewer than {transfer.LEAST} shadow members or non-members"
             notes.append(f"{few} use the attack model of all classes: {borrowed}")

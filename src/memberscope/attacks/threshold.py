@@ -3,7 +3,7 @@
 They rank records exactly as tensorflow_privacy's ``threshold`` and ``threshold-entropy`` do when both are given the same
 losses or entropies, ties included. From logits the losses themselves differ where tensorflow_privacy's collapse: it
 computes the softmax in the logits' own dtype and clips probabilities at 1e-8, so that confident records tie at 0 and wrong
-ones at 18.4; ours keep apart.
+ones at 18.4; ours stay distinct.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from memberscope.predictions import Predictions
 
 
 def entropy_signal(predictions: Predictions) -> str | None:
-    """The signal that an entropy threshold reads: what was given, else the modified entropy; None if neither can be had.
+    """The signal that an entropy threshold uses: the given entropy, else the modified entropy; None if neither is available.
 
-    As tensorflow_privacy has it: the modified entropy (Song & Mittal 2021, Eq. 8) where labels are known, as they always are
-    beside logits and probabilities here.
+    As in tensorflow_privacy, it is the modified entropy (Song & Mittal 2021, Eq. 8) where labels are known, which is always the case
+    with logits and probabilities here.
     """
     if predictions.entropy_nats is not None:
         return "entropy_nats"
@@ -48,7 +48,7 @@ class ThresholdLoss(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class ThresholdEntropy(Attack):
-    """Minus the (modified) entropy in nats: the model is surer of members (Song & Mittal 2021, Eq. 7 and 8)."""
+    """Minus the (modified) entropy in nats: the model is more confident of members (Song & Mittal 2021, Eq. 7 and 8)."""
 
     name: str = "threshold_entropy"
     family: str = "threshold"

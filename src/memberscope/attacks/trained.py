@@ -5,7 +5,7 @@ perceptrons) search over models that all fit noise: forests with leaves of one t
 Members and non-members differ by little, so what a model needs is smoothness; here it is chosen once, by the size of the
 training part.
 
-``trained_lowfpr`` is for an attacker who minds false accusations, where a symmetric loss spends its effort in the middle of the
+``trained_lowfpr`` is for an attacker who must avoid false accusations, where a symmetric loss concentrates on the middle of the
 ranking: see `fit_low_fpr`. Its symmetric twin is ``trained_mlp``.
 """
 
@@ -40,13 +40,13 @@ def fit_perceptron(x: FloatArray, member: BoolArray, seed: int) -> Model:
 
 
 def fit_forest(x: FloatArray, member: BoolArray, seed: int, *, weights: FloatArray | None = None) -> Model:
-    """Sixty trees of about 45 leaves, each on 0.3 of the records (on up to 1,000 where there are few), 5 or more a leaf.
+    """Sixty trees of about 45 leaves, each on 0.3 of the records (on up to 1,000 where there are few), with 5 or more per leaf.
 
     Args:
         x: (m, d) features.
         member: (m,) truth.
-        seed: of the draws of records and of split features.
-        weights: (m,) of the records; None for equal ones.
+        seed: the seed of the draws of records and of split features.
+        weights: (m,) weights of the records; None for equal weights.
     """
     from sklearn.ensemble import RandomForestClassifier
 
@@ -75,7 +75,7 @@ def top_weights(scores: FloatArray, member: BoolArray) -> FloatArray:
 
 
 def fit_low_fpr(x: FloatArray, member: BoolArray, seed: int) -> Model:
-    """The perceptrons, and a forest that looks where they rank records high: the sum of their log-odds.
+    """Fit the perceptrons, and a forest that concentrates on the records that these rank high; the score is the sum of their log-odds.
 
     The forest weighs a record at false positive rate r by 1 / (r + 0.05), up to twenty times one at the bottom. On four
     simulated populations of known truth the partial AUC below FPR 0.01 was the perceptrons' where the best ranking is smooth,
@@ -121,8 +121,8 @@ class Trained(Attack):
 
     Attributes:
         learner: fits one training part.
-        columns: features that it looks at, of those there are; None for all.
-        class_means: how many of them get their class mean beside them.
+        columns: the features that it uses, of those available; None for all.
+        class_means: the number of features whose class means are added.
     """
 
     family: str = "trained"

@@ -1,8 +1,8 @@
 """Liu et al., CCS 2022 ("Membership Inference Attacks by Exploiting Loss Trajectory").
 
-A model's loss on a record as training goes on tells more than its last value. The attacker, who sees only the last model, distils it
-and takes the losses of the distilled models, one an epoch, and the target's own as the last; the same of a shadow model, whose members
-are known, trains the attack model. Who distils what is `training`'s business: this reads `Evidence.trajectories`.
+A model's loss on a record over the course of training is more informative than its last value. The attacker, who sees only the last model,
+distils it and takes the losses of the distilled models, one per epoch, and the target's own as the last. The same losses of a shadow
+model, whose members are known, train the attack model. Distillation happens elsewhere: this module reads `Evidence.trajectories`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def steps(losses: Array) -> FloatArray:
 class Trajectory(Attack):
     """An attack model on the shadow's trajectories, applied to the target's; its log-odds are the score, above 0 a member.
 
-    Steps enter in the order they come in. Theirs is a perceptron with several hidden layers on the losses alone; ours has one.
+    The steps are used in their given order. Theirs is a perceptron with several hidden layers on the losses alone; ours has one.
     """
 
     name: str = "trajectory"
@@ -60,5 +60,5 @@ class Trajectory(Attack):
         with threadpool_limits(limits=1):
             model = transfer.fit(steps(paths.shadow[drawn]), paths.shadow_member[drawn], rng)
             scores = model(steps(paths.target))
-        note = f"attack model on {paths.shadow.shape[1]} steps of a shadow model, {len(drawn) // 2} records a side"
+        note = f"attack model on {paths.shadow.shape[1]} steps of a shadow model, {len(drawn) // 2} records per side"
         return self._scores(scores, decisions=scores >= 0.0, notes=(note,))

@@ -1,7 +1,7 @@
 """Attack models that are fitted on shadow records, whose membership the attacker knows, and applied to the target's.
 
 They are the perceptrons of `memberscope.attacks.perceptron`. A training part has as many members as non-members, so that a
-score is the log-odds of membership at equal priors: 0 decides, and scores of different attack models stand on one scale.
+score is the log-odds of membership at equal priors: the threshold is 0, and scores of different attack models are on the same scale.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ def pool_lacks(evidence: Evidence) -> str | None:
     if evidence.target.labels is None or pool.labels is None:
         return "needs labels"
     if not pool.member.any():
-        return "needs shadows with members; no record of theirs is one"
-    return "needs shadows with non-members; every record of theirs is a member" if pool.member.all() else None
+        return "needs shadows with members; none of their records is a member"
+    return "needs shadows with non-members; all of their records are members" if pool.member.all() else None
 
 
 def classes_lack(evidence: Evidence) -> str | None:
-    """Why shadows of another data set will not do, as a phrase; None where they have the target's number of classes."""
+    """Why shadows of another data set cannot be used, as a phrase; None where they have the target's number of classes."""
     if evidence.same_classes or evidence.shadows is None:
         return None
     return f"needs shadows of the target's {evidence.target.n_classes} classes; theirs are {evidence.shadows.n_classes}"
 
 
 def rows_of(pool: ShadowPredictions, model: Index, record: Index) -> Predictions:
-    """What shadow model `model[j]` said of record `record[j]`, for each j; from logits or probabilities, both sides among them."""
+    """The output of shadow model `model[j]` for record `record[j]`, for each j; from logits or probabilities, with both sides present."""
     form = pool.form
     assert pool.labels is not None
     return Predictions(
@@ -61,10 +61,10 @@ def balanced(member: BoolArray, rng: np.random.Generator, *, most: int) -> Index
 
 
 def fit(values: FloatArray, member: BoolArray, rng: np.random.Generator) -> Model:
-    """An attack model of raw features (m, d), both sides equally often: (r, d) -> (r,) log-odds of membership.
+    """Fit an attack model on raw features (m, d), with both sides equally frequent: (r, d) -> (r,) log-odds of membership.
 
     Features are scaled to unit variance over the training part; constant ones are dropped, and without any all scores are 0. Equal
-    rows get equal scores, whatever stands beside them.
+    rows get equal scores, whatever the other rows are.
     """
     whole = Features(values=values, names=(), labels=None, by_class=())
     index = np.arange(len(values))

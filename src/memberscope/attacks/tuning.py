@@ -4,10 +4,10 @@ A shadow that takes the target's place is a *stand-in*. The attacker trained it,
 kind of references as the attack on the target. Neither the target nor its twin nor their labels are read: a choice made here is independent
 of the target's membership, so an attack's AUC stays at one half where there is no signal.
 
-Two rules keep a stand-in honest. Its references must not tell its membership by theirs: a model whose training set (nearly) complements
-or repeats that of the stand-in, such as its twin in the half design, is left out. And the number of references that were trained on a
-record must not tell it either: see `stand_ins`. With a single pair of shadows no references are left; there an attack that needs OUT
-models alone can compare the stand-in's members with the population.
+Two rules keep the test on stand-ins fair. The references' memberships must not reveal the stand-in's: a model whose training set (nearly)
+complements or repeats that of the stand-in, such as its twin in the half design, is left out. And the number of references that were
+trained on a record must not reveal it either: see `stand_ins`. With a single pair of shadows no references are left; there an attack that
+needs OUT models alone can compare the stand-in's members with the population.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Index = NDArray[np.intp]
 Setting = TypeVar("Setting")
 
 STAND_INS = 8
-"""At most so many shadows take the target's place; more would change the choice little, at a cost in proportion."""
+"""The largest number of shadows that take the target's place; more would change the choice little, at a cost in proportion."""
 RECORDS = 4000
-"""Stand-ins are judged on at most so many records."""
+"""The largest number of records on which a stand-in is judged."""
 LEAST = 50  # members, and non-members, of a stand-in that is worth judging by
 _CORRELATED = 0.5  # from this correlation on, one model's membership gives the other's away
 _FPR = 0.01
@@ -40,8 +40,8 @@ class StandIn:
     Attributes:
         model: its row among the shadows.
         references: (n_models,) bool, the shadows that attack it.
-        records: (m,) positions of the records that it is judged on.
-        member: (m,) bool, was it trained on them?
+        records: (m,) positions of the records on which it is judged.
+        member: (m,) bool, whether it was trained on them.
     """
 
     model: int
@@ -83,8 +83,8 @@ def _enough(member: BoolArray) -> bool:
     return min(int(member.sum()), int((~member).sum())) >= LEAST
 
 
-def _told(ins: Index, own: BoolArray, n_models: int) -> bool:
-    """Do the counts of IN references tell the stand-in's members (m,) from its others: do their means differ by more than chance?"""
+def _revealed(ins: Index, own: BoolArray, n_models: int) -> bool:
+    """Whether the counts of IN references reveal the stand-in's members (m,): their means differ by more than chance."""
     if not _enough(own):
         return True
     chance = min(0.5, 0.1 + 3.0 * float(np.sqrt(n_models / len(own))))
@@ -92,15 +92,15 @@ def _told(ins: Index, own: BoolArray, n_models: int) -> bool:
 
 
 def stand_ins(member: BoolArray, levels: FloatArray) -> list[StandIn]:
-    """The shadows that can take the target's place, each with references and records that do not tell its membership.
+    """The shadows that can take the target's place, each with references and records that do not reveal its membership.
 
-    Where memberships are independent (the half design without the twin, or fair coins), all records serve. Where shadows know nothing of
-    some records that no model was trained on, those that the references know from both sides do. Where each record is in a fixed number
-    of models, its count of IN references tells the membership; then the reference that is most nearly the stand-in's complement is
+    Where memberships are independent (the half design without the twin, or fair coins), all records are used. Where no model was trained
+    on some of the records, only those that have references on both sides are used. Where each record is in a fixed number
+    of models, its count of IN references reveals the membership; then the reference that is most nearly the stand-in's complement is
     left out, and the records are those on which the two differ.
 
     Args:
-        member: (n_models, n) bool, was that shadow trained on that record?
+        member: (n_models, n) bool, whether that shadow was trained on that record.
         levels: (n_models, n) a signal of the records, by which the models are ordered.
     """
     related = correlations(member)
@@ -111,15 +111,15 @@ def stand_ins(member: BoolArray, levels: FloatArray) -> list[StandIn]:
             continue
         own, ins = member[model], member[references].sum(axis=0)
         both = np.flatnonzero((ins > 0) & (ins < references.sum()))
-        if not _told(ins, own, len(member)):
+        if not _revealed(ins, own, len(member)):
             records = np.arange(len(own))
-        elif not _told(ins[both], own[both], len(member)):
+        elif not _revealed(ins[both], own[both], len(member)):
             records = both
         else:
             partner = int(np.argmin(np.where(references, related[model], np.inf)))
             references = references & (np.arange(len(member)) != partner)
             records = np.flatnonzero(own != member[partner])
-            if not references.any() or _told(member[references][:, records].sum(axis=0), own[records], len(member)):
+            if not references.any() or _revealed(member[references][:, records].sum(axis=0), own[records], len(member)):
                 continue
         if _enough(own[records]):
             found.append(StandIn(model=model, references=references, records=records, member=own[records]))
@@ -127,7 +127,7 @@ def stand_ins(member: BoolArray, levels: FloatArray) -> list[StandIn]:
 
 
 def stand_ins_by_population(member: BoolArray, levels: FloatArray, outside: int) -> list[StandIn]:
-    """Stand-ins for a single reference: their members that the others were not trained on, against the population.
+    """Stand-ins for a single reference: the members of each on which the others were not trained, against the population.
 
     Here models whose memberships complement each other may attack each other, since no reference was trained on any record that is judged.
 
@@ -163,9 +163,9 @@ def best(
     """The setting with the largest mean `strength` over the stand-ins (the first of several equal ones), and that mean.
 
     Args:
-        settings: those to choose from, in order of preference.
-        stands: at least one.
-        attack: gives the scores (m,) of a stand-in's records under a setting.
+        settings: the settings to choose from, in order of preference.
+        stands: the stand-ins, at least one.
+        attack: returns the scores (m,) of a stand-in's records under a setting.
     """
     found = [float(np.mean([strength(attack(setting, stand), stand.member) for stand in stands])) for setting in settings]
     place = int(np.argmax(found))

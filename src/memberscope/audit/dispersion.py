@@ -316,13 +316,13 @@ def dispersion_against(
     sides = [{int(c): float(v) for c, v in side.items() if math.isfinite(v)} for side in (spread, figure_by_class)]
     both = sorted(sides[0].keys() & sides[1].keys())
     lacking = sorted((set(spread) | set(figure_by_class)) - set(both))
-    notes = (f"classes without a figure or a dispersion: {', '.join(map(str, lacking))}",) if lacking else ()
+    notes = (f"classes without a metric or a dispersion: {', '.join(map(str, lacking))}",) if lacking else ()
     x, y = (np.array([side[c] for c in both], dtype=np.float64) for side in sides)
     reason = ""
     if len(both) < LEAST_CLASSES:
-        reason = f"{len(both)} classes with both a figure and a dispersion; needs {LEAST_CLASSES}"
+        reason = f"{len(both)} classes with both a metric and a dispersion; needs {LEAST_CLASSES}"
     elif not (np.ptp(x) > 0 and np.ptp(y) > 0):
-        reason = f"the {'dispersion' if np.ptp(y) > 0 else 'figure'} is the same in all {len(both)} classes"
+        reason = f"the {'dispersion' if np.ptp(y) > 0 else 'metric'} is the same in all {len(both)} classes"
     correlation = p_value = math.nan
     exact = len(both) <= _EXACT_CLASSES
     if not reason:

@@ -1,4 +1,4 @@
-"""What a served model would really publish: output-side mitigations as pure functions of logits or confidences.
+"""What a served model would actually publish: output-side mitigations as pure functions of logits or confidences.
 
 >>> release = parse_release("temperature=2,top=3,digits=2")
 >>> release([[2.0, 1.0, 0.0, -1.0]]).probs

@@ -1,4 +1,4 @@
-"""A release put in front of predictions: what attacks see is only what is published."""
+"""Applies a release to predictions, so that attacks see only what is published."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Outputs = TypeVar("Outputs", Predictions, ShadowPredictions)
 
 
 def apply(outputs: Outputs, release: Release, *, seed: int = 0) -> Outputs:
-    """The predictions as the release publishes them: `probs` with ``released`` set, or `predicted`; the rest as it was.
+    """The predictions as the release publishes them: `probs` with ``released`` set, or `predicted`; everything else is unchanged.
 
     Args:
         outputs: one model's, or shadow models'. Logits or probabilities; labels only for ``label_only``; what is released
@@ -28,7 +28,7 @@ def apply(outputs: Outputs, release: Release, *, seed: int = 0) -> Outputs:
         seed: keys the noise; every shadow has a key of its own, none of them the target's.
 
     Raises:
-        UserError: predictions that hold too little for the release, or a release that was not fitted.
+        UserError: predictions that contain too little for the release, or a release that was not fitted.
     """
     if isinstance(outputs, Predictions):
         return _with(outputs, _publish(outputs, release, noise_key(seed)))
@@ -37,7 +37,7 @@ def apply(outputs: Outputs, release: Release, *, seed: int = 0) -> Outputs:
 
 
 def release_evidence(evidence: Evidence, release: Release, *, shadow_release: Release | None = None, seed: int = 0) -> Evidence:
-    """All that an attacker has of models that publish through `release`.
+    """The evidence that an attacker has if the models publish through `release`.
 
     Target, shadows and population are released as `apply` has it, each model by one and the same release throughout. Augmented
     queries become the logarithms of what is published, and are gone where that is labels. Trajectories and gradients are gone:
@@ -45,7 +45,7 @@ def release_evidence(evidence: Evidence, release: Release, *, shadow_release: Re
     keeps them.
 
     Args:
-        evidence: what all models say.
+        evidence: the outputs of all models.
         release: the target's; fitted, if it must be.
         shadow_release: the shadows'; `release` unless given. Where that was fitted, it should be: the target's defence learned from
             the target's members, and no attacker has it. Unfitted, each shadow gets one of its own, as `apply` has it.
@@ -84,7 +84,7 @@ def _shadow_releases(shadows: ShadowPredictions, release: Release, *, seed: int)
 
 
 def _publish(predictions: Predictions, release: Release, key: bytes) -> Published:
-    """What is published of one model's predictions."""
+    """The published part of one model's predictions."""
     if predictions.form == "summary" or (predictions.form == "predicted" and not release.label_only):
         allowed = "logits or probs" + (", or predicted" if release.label_only else "")
         raise UserError(f"release: {release} of {predictions.form}; allowed: predictions that hold {allowed}")
@@ -109,7 +109,7 @@ def _stacked(shadows: ShadowPredictions, releases: list[Release], keys: list[byt
 
 
 def _with(outputs: Outputs, published: Published) -> Outputs:
-    """The same records with what is published in place of what the model said."""
+    """The same records with the published outputs in place of the model's own."""
     values: dict[str, Any] = {item.name: getattr(outputs, item.name) for item in fields(outputs)}
     values |= dict.fromkeys((*OUTPUTS, *SUMMARIES))
     return type(outputs)(**values | {"probs": published.probs, "predicted": published.predicted, "released": True})

@@ -1,4 +1,4 @@
-"""MemGuard (Jia, Salem, Backes, Zhang & Gong, CCS 2019): noise on the confidences that a neural attack classifier stumbles over.
+"""MemGuard (Jia, Salem, Backes, Zhang & Gong, CCS 2019): noise on the confidences that misleads a neural attack classifier.
 
 The defender trains a classifier g of members against non-members on sorted confidences, h being its log-odds, and answers a record
 with confidences s by s + n. Phase I finds a noise vector r that keeps the label and makes g undecided, g(s + r) = 1/2, with as
@@ -120,7 +120,7 @@ def fit_defence(probs: FloatArray, member: BoolArray, *, seed: int) -> Defence:
 
 @dataclass(frozen=True)
 class MemGuard(Confidences):
-    """MemGuard with expected distortion at most `epsilon` a record, in the L1 norm (2 at most between two confidence vectors)."""
+    """MemGuard with expected distortion at most `epsilon` per record, in the L1 norm (2 at most between two confidence vectors)."""
 
     name: ClassVar[str] = "memguard"
     rank: ClassVar[int] = 1
@@ -136,13 +136,13 @@ class MemGuard(Confidences):
         return f"memguard={plain(self.epsilon)}"
 
     def fitted(self, probs: FloatArray, label: Array, member: Array, *, seed: int) -> MemGuard:
-        """With a classifier trained on these."""
+        """A copy with a classifier trained on these records."""
         del label
         return replace(self, defence=fit_defence(probs, member, seed=seed))
 
     @property
     def unfitted(self) -> bool:
-        """It needs its classifier."""
+        """Whether it still needs its classifier."""
         return self.defence is None
 
     def __call__(self, probs: FloatArray, label: Array, *, key: bytes) -> FloatArray:
@@ -216,7 +216,7 @@ def _descend(
 
 
 def _coins(probs: FloatArray, key: bytes) -> FloatArray:
-    """One uniform number in [0, 1) a row, from a keyed hash of the row's quantized log-confidences."""
+    """One uniform number in [0, 1) per row, from a keyed hash of the row's quantized log-confidences."""
     quantized = np.rint(np.log(np.maximum(probs, PROB_FLOOR)) / QUANTUM).astype("<i4")
     digests = [hashlib.blake2b(row.tobytes(), digest_size=8, key=key).digest() for row in quantized]
     coins: FloatArray = (np.frombuffer(b"".join(digests), dtype="<u8") >> 11) / 2.0**53

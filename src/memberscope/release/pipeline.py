@@ -1,4 +1,4 @@
-"""A release: steps in order, from what the model computed to what its service publishes."""
+"""A release: a sequence of steps from the model's output to what its service publishes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ORDER = "temperature, then memguard, then top, top_spread, digits and decimals 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Published:
-    """What a service says of n records: either `probs` (n, classes), whose rows may sum to less than one, or `predicted` (n,)."""
+    """What a service publishes about n records: either `probs` (n, classes), whose rows may sum to less than one, or `predicted` (n,)."""
 
     probs: FloatArray | None = None
     predicted: Array | None = None
@@ -58,21 +58,21 @@ class Release:
 
     @property
     def label_only(self) -> bool:
-        """Does it publish labels and no confidences?"""
+        """Whether it publishes labels and no confidences."""
         return any(isinstance(step, LabelOnly) for step in self.steps)
 
     @property
     def unfitted(self) -> bool:
-        """Must it be fitted before it can be used?"""
+        """Whether it must be fitted before it can be used."""
         return any(step.unfitted for step in self.steps)
 
     @property
     def needs_scores(self) -> bool:
-        """Does a step read the model's own logits or whole confidences, so that a release cannot be released again?"""
+        """Whether a step needs the model's own logits or full confidences, so that it cannot be applied to released outputs."""
         return any(step.rank < 2 for step in self.steps)
 
     def check(self, classes: int) -> None:
-        """Raise UserError where a model of so many classes cannot be released like this."""
+        """Raise UserError where a model with this number of classes cannot be released in this way."""
         for step in self.steps:
             step.check(classes)
 
@@ -105,7 +105,7 @@ class Release:
         return self.publish(array, "logits", key=noise_key(seed))
 
     def publish(self, scores: Array, form: str, *, key: bytes) -> Published:
-        """As a call, of ``logits`` or ``probs`` that were checked, with the key of the noise itself."""
+        """Like `__call__`, for ``logits`` or ``probs`` that were already checked, with the key of the noise itself."""
         if self.label_only:
             return Published(predicted=scores.argmax(axis=1).astype(np.int64))
         self.check(scores.shape[1])
@@ -147,7 +147,7 @@ def _scores_of(predictions: Predictions) -> tuple[Array, str]:
 
 
 def parse_release(text: str) -> Release:
-    """The release that a text asks for: ``none``, or steps with commas, such as ``temperature=2,top=3,digits=2``.
+    """Parse a release: ``none``, or steps with commas, such as ``temperature=2,top=3,digits=2``.
 
     Steps, in this order: ``temperature=T``; ``memguard=EPSILON``; any of ``top=N``, ``top_spread=N``, ``digits=D``,
     ``decimals=D``; ``label_only``. ``memguard`` must be fitted before use.
@@ -173,7 +173,7 @@ def parse_release(text: str) -> Release:
         if equals:
             raise UserError(f"release: {part}; {name} takes no value")
         if name == "none" and len(parts) > 1:
-            raise UserError(f"release: none beside other steps in {text!r}; allowed: none alone")
+            raise UserError(f"release: none together with other steps in {text!r}; allowed: none alone")
         if name == "label_only":
             steps.append(LabelOnly())
     return Release(tuple(steps))

@@ -1,6 +1,6 @@
 """The steps of a release that need no training: temperature, rounding, fewer classes, the label alone.
 
-The label of a record is the first largest class of what the model said. Every step keeps it, strictly: after a step no other
+The label of a record is the first largest class of the model's output. Every step keeps it, strictly: after a step no other
 class has as high a confidence, so no reader's rule for ties can move it. Where a step makes a tie, the label keeps its value and
 the others take the largest value below it that the step can publish.
 """
@@ -42,15 +42,15 @@ class Step(ABC):
 
     @property
     def unfitted(self) -> bool:
-        """Must it learn something before it can be taken?"""
+        """Whether it must be fitted before it can be applied."""
         return False
 
     def check(self, classes: int) -> None:
-        """Raise UserError where a model of so many classes cannot be released like this."""
+        """Raise UserError where a model with this number of classes cannot be released in this way."""
         del classes
 
     def fitted(self, probs: FloatArray, label: Array, member: Array, *, seed: int) -> Step:
-        """The step after it has learned what it must from the defender's own records; most learn nothing."""
+        """The step after fitting on the defender's own records; most steps need no fitting."""
         del probs, label, member, seed
         return self
 
@@ -188,7 +188,7 @@ class Top(Confidences):
         return f"top_spread={self.n}" if self.spread else f"top={self.n}"
 
     def check(self, classes: int) -> None:
-        """There must be so many classes."""
+        """The model must have at least `n` classes."""
         if self.n > classes:
             raise UserError(f"release: {self.text}: the model has {classes} classes; allowed: 1 to {classes}")
 
