@@ -72,7 +72,7 @@ def test_runs_come_back_and_become_one_page(laboratory: Any, capsys: pytest.Capt
         (["--runs="], "runs=: missing"),
         (["--runs=nobody"], "no run of that name"),
         ([f"--runs={'0' * 32}"], "no run of that id"),
-        ([f"--runs={run.info.run_id}"], "none holds an audit"),
+        ([f"--runs={run.info.run_id}"], "none contains an audit"),
         ([f"--runs={first}", "--page=nowhere/x.html"], "page=nowhere/x.html: cannot be written"),
         ([f"--runs={first}", "--page=x.pdf"], "page=x.pdf: allowed"),
     ):
