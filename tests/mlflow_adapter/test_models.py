@@ -147,11 +147,11 @@ def test_images_without_a_channel_axis_get_one_where_the_signature_asks_for_it()
 
     def prepared(*shape: int) -> tuple[Any, str]:
         schema = Schema([TensorSpec(np.dtype(np.float32), (-1, *shape))])
-        model = Model(query=None, schema=schema, classes=None, facts={})
+        model = Model(ask=None, schema=schema, classes=None, facts={})
         return model.prepare(np.zeros((3, 28, 28), np.float32), name="members=a.npz")
 
     x, done = prepared(28, 28, 1)
-    assert (x.shape, done) == ((3, 28, 28, 1), "channel axis added to images without one")
+    assert (x.shape, done) == ((3, 28, 28, 1), "a channel axis added to images that had none")
     assert prepared(28, 28)[0].shape == (3, 28, 28)
     with pytest.raises(UserError, match=r"members=a.npz: records of shape \(28, 28\); .* requires \(28, 28, 3\)"):
         prepared(28, 28, 3)
@@ -172,7 +172,7 @@ def test_what_does_not_fit_gets_one_line_and_exit_code_two(
         "does not resolve": ["--model_uri=models:/nobody/1", *FILES[:2]],
         "does not resolve (": ["--model_uri=runs:/0123456789abcdef0123456789abcdef/model", *FILES[:2]],
         "model_uri=: missing": FILES[:2],
-        "not the URI of a model": ["--model_uri=http://127.0.0.1:9/x", *FILES[:2]],
+        "not an address of a model": ["--model_uri=http://127.0.0.1:9/x", *FILES[:2]],
         "lacks 1 of the 8 columns of the model's signature: f3; nearest: g3": [f"--model_uri={uri}", "--members=renamed.csv",
                                                                               "--nonmembers=renamed_out.csv"],
         "column f3 holds text; the model's signature requires double": [f"--model_uri={uri}", "--members=text.csv",
@@ -282,7 +282,7 @@ def test_numbers_are_cast_or_refused_and_never_changed_silently() -> None:
         from mlflow.types import Schema, TensorSpec
 
         schema = Schema([TensorSpec(np.dtype(dtype), (-1, *x.shape[1:]))])
-        return Model(query=None, schema=schema, classes=None, facts={}).prepare(x, name="members=x.npz")
+        return Model(ask=None, schema=schema, classes=None, facts={}).prepare(x, name="members=x.npz")
 
     x = np.arange(12).reshape(3, 2, 2)
     whole, said = ready(x.astype(float), "uint8")
@@ -309,7 +309,7 @@ def test_a_signature_that_mlflow_could_not_infer_asks_for_nothing(laboratory: An
 
     from memberscope.mlflow_adapter.models import Model
 
-    model = Model(query=None, schema=Schema([ColSpec(type=AnyType())]), classes=None, facts={})
+    model = Model(ask=None, schema=Schema([ColSpec(type=AnyType())]), classes=None, facts={})
     assert model.prepare(laboratory.inside, name="members")[0] is laboratory.inside
 
 

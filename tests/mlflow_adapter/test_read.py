@@ -70,8 +70,8 @@ def test_runs_come_back_and_become_one_page(laboratory: Any, capsys: pytest.Capt
 
     for words, part in (
         (["--runs="], "runs=: missing"),
-        (["--runs=nobody"], "no run with that name"),
-        ([f"--runs={'0' * 32}"], "no run with that id"),
+        (["--runs=nobody"], "no run of that name"),
+        ([f"--runs={'0' * 32}"], "no run of that id"),
         ([f"--runs={run.info.run_id}"], "none contains an audit"),
         ([f"--runs={first}", "--page=nowhere/x.html"], "page=nowhere/x.html: cannot be written"),
         ([f"--runs={first}", "--page=x.pdf"], "page=x.pdf: allowed"),

@@ -69,7 +69,7 @@ class BlindControl:
 
         An interval below 0.5 is no such sign. A cross-fitted classifier falls below 0.5 where the two sides are more alike than random
         draws would be, as after a split that was stratified by something in the inputs: a value with too many members in one fold has too
-            few in the others. (A split stratified by class does not have this effect: see `class_odds`.)
+        few in the others. (A split stratified by class does not have this effect: see `class_odds`.)
         """
         return self.auc.ci_low is not None and self.auc.ci_low > 0.5
 

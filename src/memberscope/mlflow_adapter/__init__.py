@@ -1,1 +1,1 @@
-"""The only package that uses MLflow: the store (`store`), a study's runs (`session`), and the `Tracker` that writes to them (`tracker`)."""
+"""MLflow, and only here: the store (`store`), a study's runs (`session`), and the `Tracker` over them (`tracker`)."""

@@ -1,4 +1,4 @@
-"""Membership inference next to accuracy: the ``memberscope`` evaluator of ``mlflow.models.evaluate``.
+"""Membership inference beside accuracy: the ``memberscope`` evaluator of ``mlflow.models.evaluate``.
 
 >>> mlflow.models.evaluate(
 ...     model_uri, frame, targets="label", model_type="classifier",
@@ -8,15 +8,16 @@
 MLflow finds it through the entry point group ``mlflow.model_evaluator`` once the project is installed. Its configuration:
 
 ``member``
-    (n,) booleans, one per record of the evaluated data: whether it was in the training set. A Series is put in the order of the data
-    frame's index. The same goes for ``record_ids``.
+    (n,) booleans, one a record of the evaluated data: was it in the training set? A Series is put in the order of the data frame's index.
+    The same goes for ``record_ids``.
 ``record_ids``
-    (n,) numbers or text, to pair this audit with another. Without them, records are identified by the model's inputs and their labels.
-``output``, ``allow_overlap``, and the options of `memberscope.config.AttackOptionsConfig` (``attacks``, ``slices``, ``seed``, ...)
+    (n,) numbers or text, to pair this audit with another. Without them, records are identified by what the model is shown of them and by
+    their labels.
+``output``, ``allow_overlap``, and what `memberscope.config.AttackOptionsConfig` takes (``attacks``, ``slices``, ``seed``, ...)
     as in the entry point `audit`; ``attacks`` and ``slices`` are ``tfp`` and ``entire,class`` unless given.
 
-With ``model=None`` the predictions in the data are audited as they are. MLflow's evaluation data are tables or (n, k) arrays; use the
-entry point `audit` for images.
+With ``model=None`` the data's predictions are audited as they stand. MLflow's evaluation data are tables or (n, k) arrays: images go
+through the entry point `audit`.
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ _OWN = ("member", "record_ids", "output", "allow_overlap")
 
 
 class MembershipEvaluator(ModelEvaluator):
-    """The evaluator plugin; see the module's docstring."""
+    """The plugin; see the module."""
 
     name = NAME
 
     @classmethod
     def can_evaluate(cls, *, model_type: str | None, evaluator_config: dict[str, Any] | None, **kwargs: Any) -> bool:
-        """Whether this evaluator applies: to classifiers, if it is configured. Without known membership there is nothing to audit."""
+        """Classifiers, once anything is configured: without membership there is nothing to infer."""
         return bool(evaluator_config) and model_type in (None, "classifier")
 
     @unlogged()
@@ -79,7 +80,7 @@ class MembershipEvaluator(ModelEvaluator):
         """Audit the data set and log the report to the run: metrics under the names of `audit`, artifacts in ``memberscope/``.
 
         Raises:
-            UserError: the configuration, the records or the output are invalid; in this case nothing is logged.
+            UserError: the configuration, the records or the output do not fit; nothing is logged then.
         """
         own, options = options_of(evaluator_config or {})
         check_engine(options.engine)
@@ -112,14 +113,14 @@ class MembershipEvaluator(ModelEvaluator):
         tracker = ExistingRunTracker.in_run(run_id)
         source = "given" if own.get("record_ids") is not None else "content"
         log_whole_audit(report, tracker, controls=controls, notes=notes, seed=options.seed, top=options.top, source=source)
-        found: EvaluationResult = EvaluationResult(  # type: ignore[no-untyped-call]  # MLflow's class is untyped
+        found: EvaluationResult = EvaluationResult(  # type: ignore[no-untyped-call]  # MLflow's own has no types
             metrics=dict(tracker.sent), artifacts=tracker.artifacts()
         )
         return found
 
 
 def options_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], AttackOptionsConfig]:
-    """Split a configuration into the evaluator's own options and the audit's; UserError for an unknown name or an invalid value."""
+    """Our own part of a configuration, and the audit's; UserError for an unknown name or a value that is not allowed."""
     known = {*_OWN, *AttackOptionsConfig.__dataclass_fields__}
     for name in config:
         if name not in known:
@@ -139,7 +140,7 @@ def options_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], AttackOptions
 def _records(dataset: Any, own: Mapping[str, Any]) -> tuple[Records, dict[str, Any]]:
     """The evaluated records, and the configuration with its per-record values in the same order."""
     if dataset.labels_data is None:
-        raise UserError("targets: missing; allowed: the column of labels, or an array of labels")
+        raise UserError("targets: missing; allowed: the labels' column, or an array of them")
     labels = sides.plain_labels(dataset.labels_data, where="targets")
     features = dataset.features_data
     by_record = {name: own[name] for name in ("member", "record_ids") if own.get(name) is not None}
@@ -157,44 +158,42 @@ def _records(dataset: Any, own: Mapping[str, Any]) -> tuple[Records, dict[str, A
         member = by_record["member"] = member.astype(bool)
     if member.dtype != np.bool_ or member.shape != (len(labels),):
         raise UserError(
-            f"evaluator_config: member is {member.dtype} of shape {member.shape}; allowed: {len(labels)} booleans, one per record"
+            f"evaluator_config: member is {member.dtype} of shape {member.shape}; allowed: {len(labels)} booleans, one a record"
         )
     if member.all() or not member.any():
-        raise UserError(
-            f"evaluator_config: member is {bool(member[0])} for all records; allowed: some members and some non-members"
-        )
+        raise UserError(f"evaluator_config: member is {bool(member[0])} throughout; allowed: some members and some non-members")
     return Records(x=features, y=labels, name="data", path="the evaluated data"), {**own, **by_record}
 
 
 def _identities(records: Records, own: Mapping[str, Any], *, static: bool) -> tuple[Any, str, str]:
     """One id per record (None without any features), a note on records that are on both sides, and one on columns that were ignored.
 
-    With `static` predictions it is not known which columns the model used as inputs: one whose values all differ, such as a row number, is
+    With `static` predictions it is not known which columns the model was shown: one whose values all differ, such as a row number, is
     ignored.
     """
     if own.get("record_ids") is not None:
         return own["record_ids"], "", ""
     if not (records.x.shape[1] if records.x.ndim > 1 else 0):
         return None, "", ""
-    note = ""
+    told = ""
     if static and not isinstance(records.x, np.ndarray):
         names = [name for name in records.x.columns if columns.names_records(records.x[name])]
         if names and len(names) < records.x.shape[1]:
             records = replace(records, x=records.x.drop(columns=names))
-            note = f"identified by their content without {few(names)}, which differs in every record"
+            told = f"identified by their content without {few(names)}, which differs in every record"
     member = own["member"]
     parts = [replace(records, x=records.x[side], y=records.y[side]) for side in (member, ~member)]
     hashed = sides.record_ids(*parts)
     overlap = sides.check_apart(*hashed, allowed=own["allow_overlap"])
     ids = np.empty(len(member), dtype=np.int64)
     ids[member], ids[~member] = hashed
-    return ids, overlap, note
+    return ids, overlap, told
 
 
 def _asked(
     dataset: Any, ready: Model | None, prepared: Any, labels: Array, own: Mapping[str, Any], column: str | None
 ) -> tuple[outputs.Reading, str]:
-    """The model's outputs for the records, or the static predictions in the data, and a description of how they were obtained."""
+    """What the model says of the records, or what the data say it said."""
     output = own.get("output", "auto")
     if ready is None:
         if dataset.predictions_data is None:

@@ -1,4 +1,4 @@
-"""The `Tracker` for a run that another program started."""
+"""The `Tracker` for a run that belongs to another."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ExistingRunTracker(MlflowTracker):
-    """A tracker for a run that another program started: artifacts go into our own folder, params become tags, the description is untouched.
+    """A tracker in a run that belongs to another: artifacts keep to a folder of ours, facts are tags, and the description stays.
 
-    Params become tags because a second evaluation in the same run could not change a param.
+    Facts are tags since a second evaluation in the same run could not change a param.
     """
 
     sent: dict[str, float] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class ExistingRunTracker(MlflowTracker):
 
     @classmethod
     def in_run(cls, run_id: str) -> ExistingRunTracker:
-        """A tracker for the run with that id."""
+        """In the run of that id."""
         import mlflow
 
         client = mlflow.MlflowClient()
@@ -40,24 +40,24 @@ class ExistingRunTracker(MlflowTracker):
 
     @contextmanager
     def child(self, name: str, *, tags: Mapping[str, str] | None = None, description: str = "") -> Iterator[MlflowTracker]:
-        """Yield this tracker itself: no runs are started inside another program's run."""
+        """The run itself: a guest begins no runs."""
         yield self
 
     def params(self, values: Mapping[str, Plain]) -> None:
-        """Log the params as tags, with the prefix ``memberscope.``."""
+        """As tags, under ``memberscope.``."""
         self.tags({f"memberscope.{name}": str(value)[:500] for name, value in values.items()})
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
-        """As `MlflowTracker.metrics`; the metrics are also remembered for the evaluation's result."""
+        """As `MlflowTracker.metrics`, and remembered for the result."""
         super().metrics(values, step=step)
         self.sent.update(values)
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """As `MlflowTracker.tags`, except for the tag with the kind of run, which its owner sets."""
+        """As `MlflowTracker.tags`, but for the kind of run, which is its owner's."""
         super().tags({name: value for name, value in values.items() if name != "memberscope.kind"})
 
     def describe(self, markdown: str) -> None:
-        """Do nothing: the description belongs to the run's owner. ``summary.md`` has the same text."""
+        """Not ours to write; ``summary.md`` holds it."""
 
     def _ours(self, path: str) -> str:
         self.paths.append(path)
@@ -77,11 +77,11 @@ class ExistingRunTracker(MlflowTracker):
 
     def table(self, frame: pd.DataFrame, path: str) -> None:
         """See `Tracker.table`."""
-        if not path.endswith(".json"):  # MLflow would append to an existing table; the CSV next to it holds more
+        if not path.endswith(".json"):  # MLflow would append to a table that is there; the CSV beside it holds more
             super().table(frame, self._ours(path))
 
     def artifacts(self) -> dict[str, EvaluationArtifact]:
-        """The logged artifacts by name, for the result of an evaluation; their contents are fetched on access."""
+        """What was logged, by name, for the result of an evaluation; contents are fetched when they are asked for."""
         from mlflow.models.evaluation.artifacts import CsvEvaluationArtifact, ImageEvaluationArtifact, TextEvaluationArtifact
 
         kinds: dict[str, Any] = {".csv": CsvEvaluationArtifact, ".png": ImageEvaluationArtifact, ".md": TextEvaluationArtifact}

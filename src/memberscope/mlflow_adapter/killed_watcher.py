@@ -1,9 +1,8 @@
-"""Keeps the status KILLED of a run, which ``mlflow run`` would overwrite.
+"""Hold a run's KILLED against ``mlflow run``.
 
-MLflow 3.17.2's project runner waits for its script and then writes FAILED over whatever status the script had set: its check for a
-run that has ended compares a name with numbers and is never true. An interrupted script therefore starts a small process that waits until
-``mlflow run`` has ended and writes KILLED again. Run as a program: ``python -m memberscope.mlflow_adapter.killed_watcher RUN_ID
-PARENT_PID``.
+MLflow 3.17.2's project runner waits for its script and then writes FAILED over whatever status the script had set: its check for an
+ended run compares a name with numbers and never holds. So an interrupted script leaves a small process behind that waits until
+``mlflow run`` is gone and writes KILLED again. Run as a program: ``python -m memberscope.mlflow_adapter.killed_watcher RUN_ID PARENT_PID``.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ PATIENCE_SECONDS = 60.0
 
 
 def watch(run_id: str, owner: int) -> None:
-    """Start the watcher, in its own session so that signals to our group do not reach it; `owner` is the process id of ``mlflow run``."""
+    """Start the watcher, in a session of its own so that no signal to our group reaches it; `owner` is the id of ``mlflow run``."""
     subprocess.Popen(
         [sys.executable, "-m", __name__, run_id, str(owner)],
         start_new_session=True,
@@ -28,7 +27,7 @@ def watch(run_id: str, owner: int) -> None:
 
 
 def main(run_id: str, parent: int) -> None:
-    """Wait up to a minute for the process `parent` to end, then set the run's status to KILLED unless it already is."""
+    """Wait for the process `parent` to end, a minute at most, then set the run KILLED if it is not."""
     import mlflow
     import psutil
 

@@ -1,7 +1,7 @@
-"""Loads any model that MLflow can load, for queries. Loading a model runs its code: load only models that you trust.
+"""Any model that MLflow can load, ready to be asked. Loading a model runs its code: load only what you would run.
 
-MLflow's common interface calls a scikit-learn model's ``predict``, which returns labels. The underlying model has ``predict_proba``, which
-is used instead where it exists (for scikit-learn and compatible models: XGBoost's and LightGBM's classifiers, pipelines, searches).
+MLflow's common interface calls a scikit-learn model's ``predict``, which returns labels. The model beneath has ``predict_proba``, so that
+is asked where there is one (of scikit-learn and what follows it: XGBoost's and LightGBM's classifiers, pipelines, searches).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ ALLOWED = "models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN_ID/PATH, or the p
 
 
 def load_model(uri: str, *, prefer_labels: bool = False) -> Model:
-    """Load the model at an MLflow URI.
+    """Load the model at an address of MLflow's.
 
     Args:
         uri: see `ALLOWED`.
-        prefer_labels: whether to call MLflow's ``predict`` even where the model has ``predict_proba``.
+        prefer_labels: ask MLflow's ``predict`` even where the model has ``predict_proba``.
 
     Raises:
-        UserError: the URI does not resolve, the model does not load here, or a library that it needs is not installed.
+        UserError: the address does not resolve, the model does not load here, or a library that it needs is absent.
     """
     from mlflow import pyfunc
     from mlflow.exceptions import MlflowException
@@ -41,8 +41,8 @@ def load_model(uri: str, *, prefer_labels: bool = False) -> Model:
     try:
         info = get_model_info(uri)
     except (MlflowException, OSError, ValueError) as error:
-        if "values to unpack" in str(error):  # the error for a URI that MLflow cannot split
-            raise UserError(f"model_uri={uri}: not the URI of a model; allowed: {ALLOWED}") from None
+        if "values to unpack" in str(error):  # what comes of an address that MLflow cannot split
+            raise UserError(f"model_uri={uri}: not an address of a model; allowed: {ALLOWED}") from None
         raise UserError(f"model_uri={uri}: does not resolve ({_line(error)}); allowed: {ALLOWED}") from None
     if "python_function" not in info.flavors:
         raise UserError(
@@ -55,14 +55,14 @@ def load_model(uri: str, *, prefer_labels: bool = False) -> Model:
             loaded = pyfunc.load_model(uri)
     except ModuleNotFoundError as error:
         raise UserError(f"model_uri={uri}: a {flavour} model that needs {error.name}, which is not installed here") from None
-    except Exception as error:  # a foreign model's code may raise anything
+    except Exception as error:  # a foreign model's own code: whatever it raises, the user's line is the same
         raise UserError(f"model_uri={uri}: does not load ({type(error).__name__}: {_line(error)})") from error
     facts = {"uri": uri, "flavour": flavour, "uuid": str(info.model_uuid or ""), "run_id": str(info.run_id or "")}
     return wrap(loaded, facts={name: value for name, value in facts.items() if value}, prefer_labels=prefer_labels)
 
 
 def wrap(loaded: Any, *, facts: Mapping[str, str], prefer_labels: bool = False) -> Model:
-    """Wrap a loaded ``PyFuncModel``, to be called by ``predict_proba`` where it exists, else by ``predict``."""
+    """A loaded ``PyFuncModel``, asked through the better of its two doors."""
     native = _native(loaded)
     classes = getattr(native, "classes_", None)
     listed = None if classes is None else list(classes)
@@ -72,16 +72,16 @@ def wrap(loaded: Any, *, facts: Mapping[str, str], prefer_labels: bool = False) 
     if schema is not None and not schema.is_tensor_spec() and [spec.name for spec in schema.inputs] == [None]:
         schema = (
             None if type(schema.inputs[0].type).__name__ == "AnyType" else schema
-        )  # MLflow writes this if it cannot infer a signature
+        )  # what MLflow writes if it cannot infer one
     if not prefer_labels and listed is not None and hasattr(native, "predict_proba"):
         return Model(
-            query=native.predict_proba, schema=schema, fitted=fitted, classes=listed, facts={**facts, "method": "predict_proba"}
+            ask=native.predict_proba, schema=schema, fitted=fitted, classes=listed, facts={**facts, "method": "predict_proba"}
         )
-    return Model(query=loaded.predict, schema=schema, fitted=fitted, classes=listed, facts={**facts, "method": "predict"})
+    return Model(ask=loaded.predict, schema=schema, fitted=fitted, classes=listed, facts={**facts, "method": "predict"})
 
 
 def _native(loaded: Any) -> Any:
-    """The model inside MLflow's wrapper, or None where its flavour does not expose it."""
+    """The model beneath MLflow's wrapper, or None where a flavour does not show it."""
     try:
         return loaded.get_raw_model()
     except (AttributeError, NotImplementedError):  # an older wrapper has no such method, a flavour may not implement it
@@ -90,17 +90,17 @@ def _native(loaded: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A model to be queried; see `memberscope.tracking.LoadedModel`.
+    """A model to be asked; see `memberscope.tracking.LoadedModel`.
 
     Attributes:
-        query: prepared records -> raw output.
+        ask: takes prepared records.
         schema: the input schema of its signature; None without one.
         fitted: names of the columns that the underlying model was fitted on, if it gives them; they select columns where no signature does.
         classes: labels of the columns, if the model gives them.
-        facts: what is known about the model.
+        facts: what is known of it.
     """
 
-    query: Any
+    ask: Any
     schema: Any
     classes: Sequence[Any] | None
     facts: Mapping[str, str]
@@ -116,12 +116,12 @@ class Model:
         return {str(spec.name): str(getattr(spec.type, "name", "")) for spec in self.schema.inputs}
 
     def prepare(self, x: NDArray[Any] | pd.DataFrame, *, name: str) -> tuple[Any, str]:
-        """Records as the signature requires them, and a note on the changes that this took (empty if there were none).
+        """Records as the signature wants them, and a note on what was done to that end (empty where nothing was).
 
-        From a table, the signature's columns are taken in its order and cast to its types. An array is cast to the signature's type, and
-        if the signature names columns, the array's columns get these names in order. Whole numbers and booleans are cast where no value
-        changes, floats to the precision of the type. Without a signature, a table is reduced to the columns that the model was fitted on,
-        if it names them; anything else stays as it is.
+        Of tables, the signature's columns are taken in its order and cast to its types. Arrays are cast to its type, and if it names
+        columns, theirs get these names in order. Whole numbers and booleans are cast where no value changes, floats to the precision of the
+        type. Without a signature, a table is reduced to the columns that the model was fitted on, if it names them; anything else stays as
+        it is.
 
         Raises:
             UserError: missing columns, text in place of numbers, numbers that do not fit the signature's type, or a different shape.
@@ -129,14 +129,14 @@ class Model:
         from mlflow.types.schema import AnyType
 
         if self.schema is None or all(isinstance(spec.type, AnyType) and spec.name is None for spec in self.schema.inputs):
-            return self._fitted(x, name)  # MLflow logs the latter if it could not infer a signature
+            return self._fitted(x, name)  # the latter is what MLflow logs if it could not infer a signature
         if self.schema.is_tensor_spec():
             return self._tensor(x, name)
         return self._columns(x, name)
 
     def check_columns(self, columns: Sequence[str], *, name: str) -> None:
         """See `memberscope.tracking.LoadedModel.check_columns`."""
-        wanted, where = list(self.fitted), "on which the model was fitted"
+        wanted, where = list(self.fitted), "that the model was fitted on"
         if self.schema is not None:
             specs = [] if self.schema.is_tensor_spec() else list(self.schema.inputs)
             wanted = [str(spec.name if spec.name is not None else place) for place, spec in enumerate(specs) if spec.required]
@@ -166,18 +166,18 @@ class Model:
             text = [str(column) for column in x.columns if x[column].dtype.kind not in "fiub"]
             if text:
                 raise UserError(
-                    f"{name}: columns {', '.join(text[:8])} hold text, and the model's signature requires a tensor of {spec.type}"
+                    f"{name}: columns {', '.join(text[:8])} hold text, and the model's signature asks for a tensor of {spec.type}"
                 )
             x = x.to_numpy()
-            notes.append("columns of the table taken in their order")
+            notes.append("columns of the table taken in its order")
         wanted = tuple(spec.shape)
         if len(wanted) == x.ndim + 1 > 3 and wanted[-1] in (1, -1):
             x = x[..., None]
-            notes.append("channel axis added to images without one")
+            notes.append("a channel axis added to images that had none")
         if len(wanted) != x.ndim or any(
             ours != theirs for ours, theirs in zip(x.shape[1:], wanted[1:], strict=True) if theirs != -1
         ):
-            raise UserError(f"{name}: records of shape {x.shape[1:]}; the model's signature requires {wanted[1:]}")
+            raise UserError(f"{name}: records of shape {x.shape[1:]}; the model's signature asks for {wanted[1:]}")
         if x.dtype != spec.type:
             x, note = _cast(x, spec.type, name=name, column="")
             notes.append(f"{note[0]} cast to {spec.type}, {note[1]}")
@@ -192,14 +192,14 @@ class Model:
         if isinstance(x, np.ndarray):
             if x.ndim != 2 or x.shape[1] != len(specs):
                 raise UserError(
-                    f"{name}: records of shape {x.shape[1:]}; the model's signature requires {len(specs)} columns: {_few(names)}"
+                    f"{name}: records of shape {x.shape[1:]}; the model's signature asks for {len(specs)} columns: {_few(names)}"
                 )
             x = pd.DataFrame(x, columns=names)
             notes.append("columns of the array named in the signature's order")
         self.check_columns(list(x.columns), name=name)
         extra = [str(column) for column in x.columns if column not in names]
         if extra:
-            notes.append(f"left out, since the model does not use them: {_few(extra)}")
+            notes.append(f"columns that the model does not take left out: {_few(extra)}")
         frame = x[[column for column in names if column in x.columns]].copy()
         cast: dict[tuple[str, str, str], list[str]] = {}
         for column, spec in zip(names, specs, strict=True):
@@ -207,7 +207,7 @@ class Model:
                 continue
             wanted = np.dtype(spec.type.to_pandas())
             if wanted.kind in "fiu" and frame[column].dtype.kind not in "fiub":
-                raise UserError(f"{name}: column {column} holds text; the model's signature requires {spec.type.name}")
+                raise UserError(f"{name}: column {column} holds text; the model's signature asks for {spec.type.name}")
             if wanted.kind in "fiub" and frame[column].dtype.kind in "fiub" and frame[column].dtype != wanted:
                 held, note = _cast(_plain(frame[column]), wanted, name=name, column=column)
                 frame[column] = held
@@ -216,12 +216,12 @@ class Model:
         return frame, "; ".join(notes)
 
     def predict(self, x: Any) -> Any:
-        """The raw output for prepared records; UserError, with the model's own message, if it fails on them."""
+        """The raw output for prepared records; UserError, with the model's own words, if it fails on them."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return self.query(x)
-        except Exception as error:  # a foreign model's code may raise anything
+                return self.ask(x)
+        except Exception as error:  # a foreign model's own code: whatever it raises, the user's line is the same
             raise UserError(
                 f"model_uri={self.facts.get('uri', '')}: the model fails on these records ({type(error).__name__}: {_line(_reason(error))})"
             ) from error
@@ -236,7 +236,7 @@ def _plain(column: pd.Series[Any]) -> NDArray[Any]:
 
 
 def _cast(values: NDArray[Any], wanted: np.dtype[Any], *, name: str, column: str) -> tuple[NDArray[Any], tuple[str, str]]:
-    """Numbers in the type that a signature requires, their former type, and whether a value changed: only floats may lose digits.
+    """Numbers in the type that a signature asks for, their former type, and whether a value changed: floats may lose digits, nothing else.
 
     Raises:
         UserError: a number that does not fit an integer or boolean type, with its row and column.
@@ -257,13 +257,13 @@ def _cast(values: NDArray[Any], wanted: np.dtype[Any], *, name: str, column: str
         place = tuple(int(part) for part in np.argwhere(~fits)[0])
         what = f"column {column} holds" if column else "records hold"
         raise UserError(
-            f"{name}: {what} {values[place]} in row {place[0]}; the model's signature requires {wanted}, which cannot represent it"
+            f"{name}: {what} {values[place]} in row {place[0]}; the model's signature asks for {wanted}, which cannot hold it"
         )
     return cast, (str(values.dtype), "values unchanged")
 
 
 def _reason(error: BaseException) -> BaseException:
-    """The root cause: MLflow wraps it in an error of its own, whose text contains all of the data before the reason."""
+    """The root cause: MLflow wraps it in an error of its own, whose text has all of the data before the reason."""
     from mlflow.exceptions import MlflowException
 
     while isinstance(error, MlflowException) and error.__context__ is not None:

@@ -1,7 +1,7 @@
-"""The owner of our run: the process that created it and waits for us, ``mlflow run`` or a program that calls ``mlflow.projects.run``.
+"""The owner of our run, the process that made it and waits for us: ``mlflow run``, or a program that calls ``mlflow.projects.run``.
 
-MLflow starts an entry point through ``bash -c``. If MLflow is terminated from outside, only MLflow itself ends, and the script gets no
-signal. The script therefore checks by itself whether its owner is still running.
+MLflow starts an entry point through ``bash -c``. If it is terminated from outside, only MLflow itself ends, and the script is not told. So
+the script itself checks whether its owner is still running.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SHELLS = ("bash", "sh", "dash")
 def find_owner() -> psutil.Process | None:
     """The nearest ancestor that is not a shell running one of our commands, if that is a Python process; else None.
 
-    A run whose id a person set in a shell's environment has no owner: that shell may be closed, and the work should continue.
+    A run id that a person set in a shell's environment has no owner: that shell may be closed, and the work should go on.
     """
     import psutil
 
@@ -37,7 +37,7 @@ def find_owner() -> psutil.Process | None:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether the process is still running: not ended, not replaced by another process with the same id, and not a zombie."""
+    """Is it still running: not ended, not replaced by another process with the same id, and not a zombie?"""
     import psutil
 
     try:
@@ -55,7 +55,7 @@ class Watch(Background):
     """
 
     def __init__(self, owner: psutil.Process | None, stop: StopFlag) -> None:
-        """Create a watch; it starts when the context is entered."""
+        """Create a watch; it begins when the context is entered."""
         super().__init__()
         self._owner, self._stop = owner, stop
 

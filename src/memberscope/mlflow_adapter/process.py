@@ -1,4 +1,4 @@
-"""Which process a run belongs to: all our runs have their host and process as tags, so that the runs of dead processes can be found."""
+"""Which process a run belongs to: every run of ours carries its host and process as tags, so that those of dead processes are found."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ HOST_TAG, PROCESS_TAG = "memberscope.host", "memberscope.process"
 
 
 def this_process() -> str:
-    """This process, as ``pid:start``; the start time distinguishes it from a later process with the same number."""
+    """This process, as ``pid:start``; the start tells it from a later process of the same number."""
     import psutil
 
     me = psutil.Process()
@@ -14,7 +14,7 @@ def this_process() -> str:
 
 
 def is_running(process: str) -> bool:
-    """Whether a process of this host, named as by `this_process`, is still running."""
+    """Whether a process of this host, as `this_process` names it, is still there."""
     import psutil
 
     pid, _, start = process.partition(":")

@@ -1,4 +1,4 @@
-"""Reads runs from the store as `KeptRun`: what they logged, and those of their artifacts that a report shows."""
+"""Runs read back, as `KeptRun`: what they logged, and those of their artifacts that a report shows."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def read_run(client: MlflowClient, name: str, *, experiment_id: str) -> KeptRun:
-    """The run with an id or a name, with its children.
+    """The run of an id or a name, with its children.
 
     Args:
-        client: a client of the store.
+        client: of the store.
         name: an id of 32 hexadecimal digits, or a run's name.
-        experiment_id: the experiment in which a name is looked up first; all others are searched next.
+        experiment_id: where a name is looked for first; then in all others.
 
     Raises:
-        UserError: there is no such run, or several have that name (their ids are listed). Only finished runs count, if there are any.
+        UserError: there is none, or several of that name (their ids are listed); of those that finished, where any did.
     """
     return _kept(client, _found(client, name, experiment_id))
 
@@ -53,14 +53,12 @@ def _found(client: MlflowClient, name: str, experiment_id: str) -> Run:
             return client.get_run(name)
         except MlflowException:
             raise UserError(
-                f"runs={name}: there is no run with that id in this store; allowed: ids and names of its runs"
+                f"runs={name}: there is no run of that id in this store; allowed: ids and names of its runs"
             ) from None
     quote = '"' if "'" in name else "'"
     query = f"attributes.run_name = {quote}{name}{quote}"
     everywhere = [found.experiment_id for found in client.search_experiments()]
-    finished = (
-        " and attributes.status = 'FINISHED'"  # finished runs first: earlier attempts under the same name may have failed
-    )
+    finished = " and attributes.status = 'FINISHED'"  # first: a name is often tried in vain before
     for wanted, place in itertools.product((query + finished, query), ([experiment_id], everywhere)):
         runs = client.search_runs(place, wanted, max_results=20)
         if len(runs) == 1:
@@ -68,7 +66,7 @@ def _found(client: MlflowClient, name: str, experiment_id: str) -> Run:
         if runs:
             listed = ", ".join(f"{run.info.run_id} ({_when(run)}, {run.info.status})" for run in runs[:5])
             raise UserError(f"runs={name}: {len(runs)} runs have that name; allowed: the id of one: {listed}")
-    raise UserError(f"runs={name}: there is no run with that name in this store; allowed: ids and names of its runs")
+    raise UserError(f"runs={name}: there is no run of that name in this store; allowed: ids and names of its runs")
 
 
 def _kept(client: MlflowClient, run: Run) -> KeptRun:
@@ -96,7 +94,7 @@ def _kept(client: MlflowClient, run: Run) -> KeptRun:
 
 
 def _files(client: MlflowClient, run_id: str, folder: Path) -> dict[str, Path]:
-    """Local copies of the artifacts that are read, from the top level or from our folder in another program's run."""
+    """Local copies of the artifacts that are read, from the top or from our folder in another's run."""
     wanted = {*TABLES, *TEXTS, *IMAGES, artifacts.SCORES}
     found: dict[str, Path] = {}
     top = client.list_artifacts(run_id)
@@ -120,7 +118,7 @@ def _table(path: Path) -> Any:
 
 
 def _metrics(client: MlflowClient, run: Run) -> Mapping[str, tuple[tuple[int, float], ...]]:
-    """The last value of each metric, and the whole history of those that are shown by epoch."""
+    """Last figures, and the whole history of those that are followed by epoch."""
     found: dict[str, tuple[tuple[int, float], ...]] = {}
     for name, value in run.data.metrics.items():
         if BY_EPOCH.fullmatch(name):

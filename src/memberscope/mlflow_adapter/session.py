@@ -1,4 +1,4 @@
-"""A study's parent run: adopted from ``mlflow run``, or started in our own experiment. Its final status follows from how the study ends."""
+"""A study's parent run: adopted from ``mlflow run``, or begun in an experiment of our own; ended by how the study ends."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 _Found = TypeVar("_Found")
 EXPERIMENT = "memberscope"
-GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+|")  # names that MLflow generates: adjective-noun-number
+GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+|")  # MLflow's own: adjective-noun-number
 LIBRARIES = ("memberscope", "numpy", "scipy", "scikit-learn", "tensorflow", "tensorflow-privacy", "mlflow")
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for an unknown id, and for an invalid one
 DESCRIPTION = (
     "Runs of memberscope: how much a classifier memorizes its training data, measured by membership inference attacks. "
     "Rows without a parent are studies; open one, or sort by `auc/threshold_loss`, to see which model leaks most. "
-    "Metrics are named `metric/attack`; their intervals are `metric_ci_low/attack` and `metric_ci_high/attack`."
+    "Metrics read `figure/attack`; each interval stands beside its figure as `figure_ci_low/attack` and `figure_ci_high/attack`."
 )
 
 
@@ -44,12 +44,12 @@ class Session:
     """An open parent run.
 
     Attributes:
-        tracker: the parent run's `Tracker`.
-        store: where the runs are stored, for people: a path or a server's address.
-        base: the address of the UI, while ``make ui`` (or the server) is running.
-        all_runs: the address of the list of all runs there, the leakiest first.
-        adopted: whether ``mlflow run`` created the run.
-        owner: the process that created it, if it is known.
+        tracker: the parent's `Tracker`.
+        store: where the runs lie, for people: a path or a server's address.
+        base: the address of the UI, once ``make ui`` (or the server) runs.
+        all_runs: the address of all runs there, the leakiest first.
+        adopted: whether ``mlflow run`` made the run.
+        owner: the process that made it, if that is known.
         nameable: whether we may name the run: it is new, or has one of MLflow's random names.
     """
 
@@ -76,14 +76,14 @@ class Session:
 
 @contextmanager
 def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Iterator[Session]:
-    """Adopt the run in ``MLFLOW_RUN_ID``, or start one; end it FINISHED, FAILED or KILLED, with the exit code as a tag.
+    """Adopt the run in ``MLFLOW_RUN_ID``, or begin one; end it FINISHED, FAILED or KILLED, with the exit code as a tag.
 
-    Our own run is created only when something is logged to it, so a mistake that is found earlier leaves no run.
+    A run of our own is created when the first thing is logged to it, so a mistake that is found earlier leaves no run.
 
     Args:
-        study: the entry point, stored as the tag ``memberscope.study``.
-        name: the run's name, if we may name it.
-        arguments: the arguments of the command line, stored as the tag ``memberscope.command``.
+        study: the entry point, kept as the tag ``memberscope.study``.
+        name: the run's name if it is ours to name.
+        arguments: of the command line, kept as the tag ``memberscope.command``.
 
     Raises:
         UserError: the store cannot be written to, the server does not answer, or the run or experiment that MLflow's variables name is
@@ -148,7 +148,7 @@ def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Ite
 
 
 def _adopted_run(client: MlflowClient, run_id: str) -> Run:
-    """The run that MLflow, or a person, chose for us; UserError unless it and its experiment exist and are not deleted."""
+    """The run that MLflow, or a person, told us to log to; UserError unless it and its experiment exist and are not deleted."""
     run = _known(client.get_run, "MLFLOW_RUN_ID", run_id, what="run")
     if run.info.lifecycle_stage != "active":
         raise UserError(
@@ -159,7 +159,7 @@ def _adopted_run(client: MlflowClient, run_id: str) -> Run:
 
 
 def _experiment(client: MlflowClient, uri: str) -> str:
-    """The experiment for a script that was started directly: the one that MLflow's variables name, else our default."""
+    """The experiment of a script that was started directly: the one that MLflow's variables name, else our default."""
     given = os.environ.get("MLFLOW_EXPERIMENT_ID")
     if not given:
         return store.experiment_id(client, uri, os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT)
@@ -169,7 +169,7 @@ def _experiment(client: MlflowClient, uri: str) -> str:
 
 
 def _known(get: Callable[[str], _Found], variable: str, given: str, *, what: str) -> _Found:
-    """Look up by `get` the id in an environment variable; UserError if the store has no `what` with that id."""
+    """What `get` finds under the id that an environment variable gives; UserError if the store has no `what` with that id."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -183,7 +183,7 @@ def _known(get: Callable[[str], _Found], variable: str, given: str, *, what: str
 
 
 def _versions() -> str:
-    """The versions of Python and the libraries as JSON, without importing the libraries."""
+    """Python's and the libraries' versions as JSON, without importing them."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -192,7 +192,7 @@ def _versions() -> str:
 
 
 def _end_stale_runs(client: MlflowClient, experiment_id: str) -> None:
-    """Mark as KILLED our RUNNING runs whose process is gone on this host: a killed ``mlflow run`` would leave them RUNNING forever."""
+    """Mark as KILLED our RUNNING runs whose process is gone on this host: a killed ``mlflow run`` leaves them for ever."""
     running = client.search_runs(
         [experiment_id], f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = '{socket.gethostname()}'"
     )

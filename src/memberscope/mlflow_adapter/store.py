@@ -1,7 +1,7 @@
-"""Finds the store and checks that it can be used, before any work, since MLflow retries a dead one for minutes.
+"""Which store, and whether it can be used: checked before any work, since MLflow retries a dead one for minutes.
 
-Run as a program, it checks the store, creates the tables of a new one and prints nothing, or prints one line and exits with code 2:
-``python -m memberscope.mlflow_adapter.store [EXPERIMENT]``. If an experiment is named, it also creates this experiment unless it exists.
+Run as a program, it checks the store, creates the tables of a new one and prints nothing, or prints one line and exits with 2: ``python -m
+memberscope.mlflow_adapter.store [EXPERIMENT]``. If an experiment is named, it creates that, too, unless it exists.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 DEFAULT_STORE = "mlflow.db"
-TIMEOUT_SECONDS = 5.0  # only for the first check that a server answers
+TIMEOUT_SECONDS = 5.0  # for the first check that a server answers, and for nothing else
 LOOKS = 2
-HEALTH = "/health"  # a path of MLflow's server; any response suffices, since proxies and hosted servers may use other paths
-ABSENT = (502, 503, 504)  # a proxy's responses when there is no server behind it
+HEALTH = "/health"  # a path of MLflow's server; any answer will do, since proxies and hosted servers have paths of their own
+ABSENT = (502, 503, 504)  # a proxy's answers when there is no server behind it
 
-# Variables that MLflow reads when it is imported or used; they are set before that, unless the user set them.
+# What MLflow reads when it is imported or asked; set before, unless the user set it.
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -60,7 +60,7 @@ def check_store(uri: str) -> None:
         _check_file(uri)
     elif (scheme := parts.scheme.split("+")[0]) in PORTS:
         try:
-            if parts.hostname:  # without a host it is a socket on this machine, which responds at once or not at all
+            if parts.hostname:  # without one it is a socket on this machine, which answers at once or not at all
                 with socket.create_connection((parts.hostname, parts.port or PORTS[scheme]), timeout=TIMEOUT_SECONDS):
                     pass
         except (OSError, ValueError) as error:
@@ -81,14 +81,14 @@ def check_store(uri: str) -> None:
 
 
 def _look(uri: str) -> str:
-    """Why the server cannot be reached; empty if it responds in any way."""
+    """Why the server cannot be reached; empty if it answers, whatever the answer."""
     try:
         with urllib.request.urlopen(uri.rstrip("/") + HEALTH, timeout=TIMEOUT_SECONDS):
             return ""
     except urllib.error.HTTPError as error:
         return f"{error.code} {error.reason}" if error.code in ABSENT else ""
     except urllib.error.URLError as error:
-        if isinstance(error.reason, ssl.SSLError):  # there is a server; MLflow decides which certificates to trust
+        if isinstance(error.reason, ssl.SSLError):  # there is a server; which certificates to trust is up to MLflow
             return ""
         return str(error.reason)
     except (OSError, ValueError) as error:
@@ -112,7 +112,7 @@ def connect(uri: str) -> MlflowClient:
     for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(uri)
-    if uri.startswith(("http:", "https:")):  # a server has created its tables
+    if uri.startswith(("http:", "https:")):  # the server has its tables
         return mlflow.MlflowClient()
     try:
         with turn(str(_file(uri).resolve()) if uri.startswith("sqlite") else uri):
@@ -133,7 +133,7 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     """The id of the experiment with that name, which is created with an explicit artifact location unless it exists.
 
     Raises:
-        UserError: the experiment was deleted.
+        UserError: it was deleted.
     """
     from mlflow.exceptions import MlflowException
 
@@ -153,7 +153,7 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
 
 
 def check_active(experiment: Experiment, *, given: str) -> None:
-    """Raise UserError if the experiment is deleted; `given` is the way in which it was named."""
+    """Raise UserError if the experiment is deleted; `given` says how it was named."""
     if experiment.lifecycle_stage != "active":
         raise UserError(
             f"{given}: is deleted; allowed: restore it (mlflow experiments restore --experiment-id {experiment.experiment_id}), or name "
@@ -188,7 +188,7 @@ def _check_file(uri: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Check the store that would be used, and create what is missing: its tables and, if one is named, the experiment."""
+    """Check the store that would be used, and create what it lacks: its tables and, if one is named, the experiment."""
     uri = tracking_uri()
     try:
         with absence_told("the store of runs"):

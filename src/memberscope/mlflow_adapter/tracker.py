@@ -1,4 +1,4 @@
-"""The `Tracker` that logs to MLflow, with explicit run ids and without a global active run."""
+"""The `Tracker` over MLflow: explicit run ids, no global active run."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
-BATCH = 1_000  # MLflow's limit of metrics per call
+BATCH = 1_000  # MLflow's limit of metrics a call
 DIGEST_LENGTH = 36  # MLflow's limit of a digest
 
 
 def end_status(error: BaseException) -> tuple[str, int]:
-    """The run status and exit code with which an error ends a run."""
+    """The run status and exit code that an error ends a run with."""
     if isinstance(error, Interrupted | KeyboardInterrupt):
         return "KILLED", Interrupted.exit_code
     return "FAILED", getattr(error, "exit_code", UserError.exit_code if isinstance(error, UserError) else 1)
@@ -39,7 +39,7 @@ def reopen(address: str) -> MlflowTracker:
     """The tracker of a run that another process opened, from its `address`.
 
     Raises:
-        UserError: it is not the address of an MLflow run.
+        UserError: the address is none of an MLflow run.
     """
     import json
     import os
@@ -48,9 +48,7 @@ def reopen(address: str) -> MlflowTracker:
         parts = json.loads(address)
         uri, run_id, experiment_id = (str(parts[key]) for key in ("uri", "run_id", "experiment_id"))
     except (ValueError, TypeError, KeyError):
-        raise UserError(
-            f"tracker={address}: not the address of an MLflow run; allowed: the `address` of a run's tracker"
-        ) from None
+        raise UserError(f"tracker={address}: no address of an MLflow run; allowed: what a run's tracker says it is") from None
     os.environ["MLFLOW_TRACKING_URI"] = uri
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -171,13 +169,13 @@ class MlflowTracker:
             words = [column for column, dtype in frame.dtypes.items() if str(dtype) == "str"]
             frame = frame.astype(
                 dict.fromkeys(words, object)
-            )  # MLflow requests objects from pandas 3, which warns where it finds strings
+            )  # MLflow asks pandas 3 for objects, which warns where it finds words
             self.client.log_table(self.run_id, frame, path)
         else:
             self.client.log_text(self.run_id, frame.to_csv(index=False), path)
 
     def data(self, data: DataInput) -> None:
-        """See `Tracker.data`. The digest is the first 36 hexadecimal digits of ours: MLflow's own digest covers only 10,000 numbers."""
+        """See `Tracker.data`. The digest is the first 36 hexadecimal digits of ours: MLflow's own looks at 10,000 numbers only."""
         import json
 
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -206,8 +204,8 @@ class MlflowTracker:
         return read_run(self.client, name, experiment_id=self.experiment_id)
 
     def keras_model(self, model: Any, *, input_shape: tuple[int, ...], classes: int) -> None:
-        """See `Tracker.keras_model`. Signature and requirements are passed in: inferring them takes 8 s and would run the model. Writing
-        one HDF5 file takes 0.05 s; TensorFlow's SavedModel, which traces every layer, takes 0.4 s or more.
+        """See `Tracker.keras_model`. Signature and requirements are given: inferring them costs 8 s and would run the model. One HDF5
+        file is written in 0.05 s, TensorFlow's SavedModel, which traces every layer, in 0.4 s or more.
         """
         import mlflow
         import numpy as np
@@ -230,7 +228,7 @@ class MlflowTracker:
             logging.getLogger(noisy).setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # created here, since Model.log would put it into the process's current experiment instead of the run's
+            # made here, since Model.log would put it into the process's current experiment instead of the run's
             logged = self.client.create_logged_model(self.experiment_id, name="model", source_run_id=self.run_id)
             Model.log(
                 artifact_path=None, flavor=mlflow.tensorflow, run_id=self.run_id, model_id=logged.model_id, model=model,
@@ -243,27 +241,27 @@ class PendingTracker(MlflowTracker):
     """A run that is created when the first thing is logged to it; reading from it does not create it.
 
     Args:
-        client: a client of the store.
-        experiment_id: the id of the experiment to which the run will belong.
-        name: the name of the run.
-        first_tags: the tags with which the run is created.
+        client: of the store.
+        experiment_id: of the experiment that the run will belong to.
+        name: of the run.
+        first_tags: tags that the run is created with.
     """
 
     _name: str
     _tags: Mapping[str, str]
 
     def __init__(self, *, client: MlflowClient, experiment_id: str, name: str, first_tags: Mapping[str, str]) -> None:
-        """Remember the arguments with which the run will be created."""
+        """Remember what the run will be created with."""
         for attribute, value in (("client", client), ("experiment_id", experiment_id), ("_name", name), ("_tags", first_tags)):
             object.__setattr__(self, attribute, value)  # the class is frozen
 
     def __repr__(self) -> str:
-        """A description; it does not create the run."""
+        """A text that does not create the run."""
         return f"{type(self).__name__}(name={self._name!r}, is_there={self.is_there})"
 
     @cached_property
     def run_id(self) -> str:
-        """The run's id; the first access creates the run."""
+        """The run's id; the run is created when it is first asked for."""
         made = self.client.create_run(self.experiment_id, run_name=self._name, tags=dict(self._tags))
         return str(made.info.run_id)
 
@@ -273,7 +271,7 @@ class PendingTracker(MlflowTracker):
         return "run_id" in self.__dict__
 
     def rename(self, name: str) -> None:
-        """Rename the run, or set the name with which it will be created."""
+        """Rename the run, or set the name that it will be created with."""
         if self.is_there:
             super().rename(name)
         else:

@@ -1,7 +1,7 @@
-"""A shared view of the runs table in the UI: the leakiest run first, with its metrics next to it.
+"""A view of the runs table that the UI can open for everyone: the leakiest run first, its figures beside it.
 
-MLflow stores shared views as tags of the experiment, under a name that its documentation does not mention; the browser test checks it for
-the version that we pin. A UI that does not know the tag shows its default table and a note.
+MLflow keeps shared views as tags of the experiment, under a name that its documentation does not mention; the browser's test holds this to
+the version that we pin. A UI that does not know the tag shows its own table and says so.
 """
 
 from __future__ import annotations
