@@ -360,7 +360,9 @@ def test_what_it_needs_is_named() -> None:
     for attack in (ONLINE, OFFLINE):
         assert reason(attack, shadows=None) == "needs shadows"
         strangers = dataclasses.replace(shadows, record_ids=1 + np.arange(30))
-        assert reason(attack, shadows=strangers).startswith("needs shadows with outputs for the target's records (and record_ids")
+        assert reason(attack, shadows=strangers).startswith(
+            "needs shadows with outputs for the target's records (and record_ids"
+        )
         assert reason(attack, shadows=mute) == "needs logits or loss_nats or probs of the shadows"
         assert reason(attack, target=published) == "needs logits or loss_nats or probs"
     assert reason(ONLINE, shadows=nobody) == "needs shadows that were trained on some of the target's records"

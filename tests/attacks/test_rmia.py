@@ -131,7 +131,8 @@ def test_one_reference_model_is_enough(attack: Rmia) -> None:
     assert result.notes[0].endswith("(from the shadows' means: no shadow can stand in for the target)")
     if attack.online:
         assert (
-            f"{int((~member[1]).sum())} records have no IN model; its probability follows from the line with slope a" in result.notes
+            f"{int((~member[1]).sum())} records have no IN model; its probability follows from the line with slope a"
+            in result.notes
         )
         assert any(note.startswith(f"{int(member[1].sum())} records have no OUT model") for note in result.notes)
 
@@ -212,7 +213,9 @@ def test_what_it_needs_is_named() -> None:
         assert reason(attack, population=None) == "needs population"
         assert reason(attack, population=mute) == "needs logits or loss_nats or probs of the population"
         strangers = dataclasses.replace(shadows, record_ids=1 + np.arange(30))
-        assert reason(attack, shadows=strangers).startswith("needs shadows with outputs for the target's records (and record_ids")
+        assert reason(attack, shadows=strangers).startswith(
+            "needs shadows with outputs for the target's records (and record_ids"
+        )
     assert reason(ONLINE, shadows=nobody) == "needs shadows that were trained on some of the target's records"
     assert isinstance(OFFLINE.score(dataclasses.replace(evidence, shadows=nobody), seed=0), AttackScores)
 

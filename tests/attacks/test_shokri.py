@@ -137,7 +137,7 @@ def test_training_parts_are_balanced_and_capped() -> None:
     assert member[drawn].sum() == 300
     few = transfer.balanced(member, np.random.default_rng(0), most=40)
     assert (len(np.unique(few)), member[few].sum()) == (80, 40)
-    assert "on up to 2000 records a side" in _score(_evidence(models=1, m=200, n=50)).notes[0]
+    assert "on up to 2000 records per side" in _score(_evidence(models=1, m=200, n=50)).notes[0]
 
 
 def test_equal_rows_get_equal_scores_whatever_stands_beside_them() -> None:

@@ -57,7 +57,7 @@ def test_decisions_know_no_prior_of_the_shadows() -> None:
     assert result.decisions is not None
     for right in (result.decisions[member].mean(), 1 - result.decisions[~member].mean()):
         assert abs(right - norm.cdf(0.5)) < 0.06
-    assert "5 steps of a shadow model, 300 records a side" in result.notes[0]
+    assert "5 steps of a shadow model, 300 records per side" in result.notes[0]
 
 
 def test_no_signal_gives_one_half() -> None:

@@ -106,7 +106,7 @@ def test_without_membership_it_keeps_out_of_the_way() -> None:
         ({"membr": 1}, "'membr'.*nearest: member"),
         ({"attacks": "tfp"}, "member is missing"),
         ({"member": np.ones(7, bool)}, "800 booleans"),
-        ({"member": np.ones(800, bool)}, "True for all records"),
+        ({"member": np.ones(800, bool)}, "True throughout"),
         ({"member": np.arange(800) < 400, "attacks": "mpl"}, "'mpl'"),
         ({"member": np.arange(800) < 400, "output": "softmax"}, "output=softmax"),
         ({"member": np.arange(800) < 400, "primary": "lira_online"}, "primary=lira_online: not among"),

@@ -91,7 +91,7 @@ def test_a_tensorflow_model_of_images(laboratory: Any, capsys: pytest.CaptureFix
     accuracy = float((logits[:60].argmax(axis=1) == y[:60]).mean())
     assert f"Accuracy: {accuracy:.3f} on members" in said
     assert cli.main(["audit", f"--model_uri={uri}", *FILES]) == 2
-    assert "records of shape (8,); the model's signature requires (4, 4, 1)" in capsys.readouterr().err
+    assert "records of shape (8,); the model's signature asks for (4, 4, 1)" in capsys.readouterr().err
 
 
 def test_a_pytorch_model(laboratory: Any, columns: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,7 +153,7 @@ def test_images_without_a_channel_axis_get_one_where_the_signature_asks_for_it()
     x, done = prepared(28, 28, 1)
     assert (x.shape, done) == ((3, 28, 28, 1), "a channel axis added to images that had none")
     assert prepared(28, 28)[0].shape == (3, 28, 28)
-    with pytest.raises(UserError, match=r"members=a.npz: records of shape \(28, 28\); .* requires \(28, 28, 3\)"):
+    with pytest.raises(UserError, match=r"members=a.npz: records of shape \(28, 28\); .* asks for \(28, 28, 3\)"):
         prepared(28, 28, 3)
 
 
@@ -175,7 +175,7 @@ def test_what_does_not_fit_gets_one_line_and_exit_code_two(
         "not an address of a model": ["--model_uri=http://127.0.0.1:9/x", *FILES[:2]],
         "lacks 1 of the 8 columns of the model's signature: f3; nearest: g3": [f"--model_uri={uri}", "--members=renamed.csv",
                                                                               "--nonmembers=renamed_out.csv"],
-        "column f3 holds text; the model's signature requires double": [f"--model_uri={uri}", "--members=text.csv",
+        "column f3 holds text; the model's signature asks for double": [f"--model_uri={uri}", "--members=text.csv",
                                                                         "--nonmembers=text_out.csv"],
         "3 of 400 members are also non-members (row, counted from 0, of members and of nonmembers: 5 is 400, 6 is 401, 7 is 402)": [
             f"--model_uri={uri}", *inside, "--nonmembers=shared.csv"],
@@ -272,7 +272,7 @@ def test_whole_numbers_are_cast_where_no_value_changes(
         assert cli.main(["audit", f"--model_uri={uri}", "--members=odd.csv", *WHOLE[1:]]) == 2
         error = capsys.readouterr().err
         assert f"column f2 holds {told}" in error
-        assert "in row 7; the model's signature requires int32" in error
+        assert "in row 7; the model's signature asks for int32" in error
 
 
 def test_numbers_are_cast_or_refused_and_never_changed_silently() -> None:
@@ -299,7 +299,7 @@ def test_numbers_are_cast_or_refused_and_never_changed_silently() -> None:
         (x + np.nan, "int64", "nan in row 0"),
         (x + 2.0**63, "int64", r"e\+18 in row 0"),
     ):
-        with pytest.raises(UserError, match=f"members=x.npz: records hold .*{told}; the model's signature requires {dtype}"):
+        with pytest.raises(UserError, match=f"members=x.npz: records hold .*{told}; the model's signature asks for {dtype}"):
             ready(values, dtype)
 
 
@@ -412,7 +412,7 @@ def test_a_model_without_a_signature_is_shown_the_columns_that_it_was_fitted_on(
     assert f"Accuracy: {right:.3f} on members" in capsys.readouterr().out
     laboratory.outside.drop(columns="f2").to_csv("out_short.csv")
     assert cli.main([*words, "--nonmembers=out_short.csv"]) == 2
-    assert "lacks 1 of the 8 columns on which the model was fitted: f2" in capsys.readouterr().err
+    assert "lacks 1 of the 8 columns that the model was fitted on: f2" in capsys.readouterr().err
 
 
 def test_words_reach_the_model_as_it_was_trained_on_them(laboratory: Any, capsys: pytest.CaptureFixture[str]) -> None:

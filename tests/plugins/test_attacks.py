@@ -79,10 +79,13 @@ def test_it_stands_beside_the_others(plugged: Callable[..., Attack]) -> None:
 BREACHES = {
     "too few": (lambda e: scored(np.zeros(3)), r"returned scores of shape \(3,\); expected \(200,\), one per record"),
     "a column": (lambda e: scored(np.zeros((200, 1))), r"returned scores of shape \(200, 1\)"),
-    "not finite": (lambda e: scored(np.where(np.arange(200) < 2, np.nan, 0.0)), "gave 2 scores that are not finite"),
-    "single precision": (lambda e: scored(np.zeros(200, dtype=np.float32)), "returned scores of type float32; expected float64"),
+    "not finite": (lambda e: scored(np.where(np.arange(200) < 2, np.nan, 0.0)), "returned 2 scores that are not finite"),
+    "single precision": (
+        lambda e: scored(np.zeros(200, dtype=np.float32)),
+        "returned scores of type float32; expected float64",
+    ),
     "a list": (lambda e: scored([0.0] * 200), "returned scores of type list; expected an array of float64"),
-    "decisions as numbers": (lambda e: scored(np.zeros(200), decisions=np.zeros(200)), "gave decisions that are not bool"),
+    "decisions as numbers": (lambda e: scored(np.zeros(200), decisions=np.zeros(200)), "returned decisions that are not bool"),
     "nothing": (lambda e: None, "returned NoneType; expected AttackScores or a Skip"),
     "an error": (lambda e: 1 / 0, "ZeroDivisionError: division by zero"),
     "an exit": (lambda e: sys.exit(7), "SystemExit: 7"),
