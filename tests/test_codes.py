@@ -113,7 +113,7 @@ def test_a_file_of_codes_is_attacked_and_gated_by_class(tmp_path: Path, kind: st
     assert set(tracker.artifacts["dispersion.csv"]["class"]) == {str(label) for label in codes.tolist()} - {"é"} | (
         {"_"} if kind == "words" else set()
     )
-    with pytest.raises(UserError, match="there are 4 classes: expected class_"):
+    with pytest.raises(UserError, match="is not one of the 4 classes; expected class_"):
         attack.run(AttackStudyConfig(**options, fail_if="any.class_7.auc > 0.5"), MemoryTracker(), StopFlag())
 
 

@@ -218,7 +218,7 @@ def test_a_study_page_says_what_was_found(screen: Screen, site: Site) -> None:
     page.get_by_text("Show more").first.click()
     text = page.inner_text("body")
     assert "inconclusive" in text
-    assert "a verdict needs at least 5 seeds" in text
+    assert "A verdict needs at least 5 seeds" in text
     screen.keep("study")
 
 

@@ -137,7 +137,7 @@ BAD = [
     (["main", "--epoch=3"], ["--epoch=3", "nearest: --epochs"]),
     (["train", "--slices=clas"], ["slices: 'clas'", "nearest: class"]),
     (["train", "--dataset=cifar10:9.9.9"], ["dataset=cifar10:9.9.9", "no such version"]),
-    (["train", "--dataset=tfds:"], ["dataset=", "no name"]),
+    (["train", "--dataset=tfds:"], ["dataset=", "not the name of a data set"]),
     (["attack", "--predictions=none.npz", "--prior=1"], ["prior=1", "below 1"]),
     (["main", "--deep=2"], ["deep=2", "above depth=3"]),
     (["mian"], ["mian", "nearest: main"]),
