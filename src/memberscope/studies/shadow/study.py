@@ -31,7 +31,7 @@ from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.result import StudyResult
 from memberscope.studies.shadow import rotation, second_dataset
-from memberscope.studies.shadow.evidence import FleetOutputs, evidence_fields, query_fleet, query_target
+from memberscope.studies.shadow.evidence import FleetOutputs, declared_queries, evidence_fields, query_fleet, query_target
 from memberscope.studies.synthesize.sets import METHODS, make_set, published
 from memberscope.tracking import DataInput, Tracker, as_json
 from memberscope.training.trainer import Trainer
@@ -75,8 +75,11 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     notes = log_reading(data, tracker)
     notes += [f"{config.transfer_dataset}: {line}" for line in duplicates.notes(other, {})] if other else []
     fleet = setup.train_fleet(
-        trainer, data, [plan.members(model) for model in range(plan.n_models)], model_seeds(plan, config.seed), config, stop
-    )
+        trainer, data, [plan.members(model) for model in range(plan.n_models)], model_seeds(plan, config.seed), config, stop,
+        queries=declared_queries(
+            data, plan, copies=config.queries, perturbed=config.perturbed, seed=config.seed, wanted=request.needs.__contains__
+        ),
+    )  # fmt: skip
     outputs = query_fleet(data, plan, fleet, copies=config.queries, stop=stop)
     log_shadows(outputs, tracker)
     report = audit_first(outputs, trainer, request, config, tracker, stop)
@@ -212,7 +215,7 @@ def log_shadows(outputs: FleetOutputs, tracker: Tracker) -> None:
         child.table(frame, "models.csv")
         child.table(frame, "models.json")
         curves = outputs.fleet.curves
-        if curves:
+        if {"loss", "accuracy"} <= set(curves):
             child.figure(plots.band_figure(curves, title=f"{outputs.plan.n_models} models"), "training.png")
             for epoch in range(1, curves["loss"].shape[1] + 1):
                 means = {f"train/{name}": float(values[:, epoch - 1].mean()) for name, values in curves.items()}
@@ -227,7 +230,7 @@ def shadow_table(outputs: FleetOutputs) -> pd.DataFrame:
     plan, labels = outputs.plan, outputs.data.y[outputs.plan.records]
     rows = []
     for model in range(plan.n_models):
-        right = outputs.logits[model].argmax(axis=1) == labels
+        right = outputs.outputs[model].argmax(axis=1) == labels
         own = plan.block if plan.design == "half" or model in plan.targets else ~plan.block
         member = plan.member[model]
         rows.append(
