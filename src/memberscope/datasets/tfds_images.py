@@ -28,7 +28,7 @@ CLASS_NAMES = {
 }
 
 
-def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
+def load_tfds(name: str, *, data_dir: str = "", as_is: bool = False) -> LabeledData:
     """All splits of a TFDS image classification set, pooled: train, then test, then others in the order of their names.
 
     Records without a label (-1) are left out, and a record that is in several splits counts once; the data set's `notes` state how many.
@@ -36,6 +36,7 @@ def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
     Args:
         name: a TFDS name, such as ``cifar10`` or ``mnist:3.0.1``.
         data_dir: folder of prepared data sets; empty: ``TFDS_DATA_DIR``, or TFDS's own default.
+        as_is: keep the pixels as they are stored, instead of as values that the built-in models take.
 
     Raises:
         UserError: the name is unknown (the message suggests the nearest), it is not an image classification set, or it is neither on disk
@@ -75,7 +76,7 @@ def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
     if not len(kept):
         raise UserError(f"dataset={name}: none of its records has a label; allowed: sets with labels from 0")
     split_of, y = split_of[kept], y[kept]
-    x, scaled = as_stored(x[kept], where=f"dataset={name}: {image}")
+    x, scaled = (x[kept], "") if as_is else as_stored(x[kept], where=f"dataset={name}: {image}")
     feature = builder.info.features[label]
     class_names = tuple(CLASS_NAMES.get(short, feature.names))
     n_test = int((split_of == names.index("test")).sum()) if "test" in names else 0
