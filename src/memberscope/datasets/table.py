@@ -134,7 +134,7 @@ def _values(column: Column, values: NDArray[Any]) -> Any:
     if column.kind == WORD:
         lacking = np.isnan(numbers)
         codes = np.where(lacking, -1, numbers).astype(np.int64)
-        if not (lacking | (codes == numbers)).all() or codes.max(initial=-1) >= len(column.categories):
+        if not (lacking | ((codes == numbers) & (codes >= 0))).all() or codes.max(initial=-1) >= len(column.categories):
             raise ValueError(f"column {column.name}: numbers that are not codes of its {len(column.categories)} words")
         return pd.Categorical.from_codes(codes, categories=pd.Index(column.categories, dtype=object))
     if not column.whole or not np.isfinite(numbers).all():

@@ -61,7 +61,9 @@ def load_table(path: str, *, as_is: bool, label: str, group: str, na_values: tup
         notes += [notice] if notice else []
     naming = [str(name) for name in frame.columns if columns.names_records(frame[name])]
     if naming:
-        notes.append(f"a value of its own in every record, as an identifier has: {few(naming)}")
+        notes.append(
+            f"columns with a different value in every record: {few(naming)}; if they only name the records, take them out of the file"
+        )
     if not as_is:
         _check_built_in(x, found, path)
         return LabeledData(
