@@ -42,7 +42,7 @@ def load_tfds(name: str, *, data_dir: str = "", as_is: bool = False) -> LabeledD
         UserError: the name is unknown (the message suggests the nearest), it is not an image classification set, or it is neither on disk
             nor can be downloaded (the message says where it was looked for and what to set).
     """
-    require("tensorflow_datasets", "tensorflow", by=f"dataset={name}", instead="digits, or an .npz file")
+    require("tensorflow_datasets", "tensorflow", by=f"dataset={name}", instead="digits, or a file (.npz, .csv or .parquet)")
     os.environ.setdefault("NO_GCE_CHECK", "true")  # Google's client would look for a metadata server for seconds
     import tensorflow_datasets as tfds
 
@@ -50,14 +50,15 @@ def load_tfds(name: str, *, data_dir: str = "", as_is: bool = False) -> LabeledD
     short = name.split(":")[0].split("/")[0]
     if not short.isidentifier():
         raise UserError(
-            f"dataset={name}: not the name of a data set; allowed: digits, an .npz file, or a TFDS name such as cifar10"
+            f"dataset={name}: not the name of a data set; allowed: digits, a file (.npz, .csv, .parquet or .npy), or a TFDS name "
+            "such as cifar10"
         )
     looked = folder or os.environ.get("TFDS_DATA_DIR") or str(Path("~/tensorflow_datasets").expanduser())
     known = tfds.list_builders(with_community_datasets=False)
     if short not in known and not (Path(looked) / short).is_dir():
         raise UserError(
-            f"dataset={name}: unknown to TensorFlow Datasets; allowed: digits, {', '.join(ARCHIVES)}, an .npz file, or a TFDS name"
-            + nearest(short, {*known, *ARCHIVES})
+            f"dataset={name}: unknown to TensorFlow Datasets; allowed: digits, {', '.join(ARCHIVES)}, a file (.npz, .csv, .parquet "
+            "or .npy), or a TFDS name" + nearest(short, {*known, *ARCHIVES})
         )
     try:
         builder = tfds.builder(name, data_dir=folder, try_gcs=False)
