@@ -28,10 +28,32 @@ class RecordsConfig(Config):
 
     dataset: str = option(
         "digits",
-        check=Text(hint="digits, cifar10, location30, purchase100, texas100, tfds:NAME, or the path of an .npz with x and y"),
+        check=Text(
+            hint="digits, cifar10, location30, purchase100, texas100, tfds:NAME, or the path of an .npz, .csv, .parquet or .npy"
+        ),
         group="data",
         help="data set: digits (built in), cifar10, a table (location30, purchase100, texas100), tfds:NAME for any TFDS image "
-        "classification data set, or the path of an .npz with x and y",
+        "classification data set, or the path of an .npz with x and y, of a .csv or .parquet, or of a .npy (for a trainer of your own)",
+    )
+    label: str = option(
+        "label",
+        check=Text(hint="a column's name, or the path of a .npy"),
+        group="data",
+        help="name of the column that holds the labels, for a table; path of the .npy with the labels, for a .npy",
+    )
+    group: str = option(
+        "",
+        check=Text(hint="a column's name, an array's name, the path of a .npy, or nothing"),
+        group="data",
+        help="name of the column (of the array, for an .npz; path of a .npy, for a .npy) that says which records belong together, such as "
+        "those of one person; it is not a feature; empty: none",
+    )
+    na_values: str = option(
+        "",
+        check=Text(hint="words separated by commas, or nothing"),
+        group="data",
+        help="words that mark a missing value in any column of a table, such as NA,?; empty cells always do, and in columns of numbers "
+        "so do NA, null and the like",
     )
     data_dir: str = option(
         "",

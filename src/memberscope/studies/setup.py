@@ -26,16 +26,18 @@ from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, j
 
 
 def load_data(config: RecordsConfig, *, name: str = "", each_once: bool = False) -> LabeledData:
-    """The data set that a configuration names, with all of its classes.
+    """The data set that a configuration names, with all of its classes; records are kept as they are for a trainer from outside.
 
     Args:
         config: names the data set, its folders, and what is done about copies.
-        name: the name of another data set to load instead.
+        name: the name of another data set to load instead; it has no groups.
         each_once: raise UserError if copies were kept, for a study whose plan needs each record to occur once.
     """
     data = load_dataset(
-        name or config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates
-    )
+        name or config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates,
+        as_is=":" in getattr(config, "trainer", ""), label=config.label, group="" if name else config.group,
+        na_values=tuple(word.strip() for word in config.na_values.split(",") if word.strip()),
+    )  # fmt: skip
     if each_once:
         duplicates.check_each_once(data)
     return data
@@ -93,7 +95,7 @@ def trainer_of(recipe: Recipe) -> Trainer:
 
 def facts_of(data: LabeledData, *, members: int | None = None) -> DataFacts:
     """The facts about the data that a trainer checks before it accepts them."""
-    return DataFacts(shape=data.shape, classes=data.classes, members=members)
+    return DataFacts(shape=data.shape, classes=data.classes, members=members, table=data.table)
 
 
 def open_store(config: FleetConfig) -> Store | None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.datasets.labeled import LabeledData
+from memberscope.datasets.table import Table
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.plans.split import Index
@@ -47,11 +48,13 @@ class DataFacts:
         shape: shape of a record.
         classes: number of classes.
         members: number of records in the smallest training set; None if it is not known yet.
+        table: the columns, if the records are rows of a table that was read as it is.
     """
 
     shape: tuple[int, ...]
     classes: int
     members: int | None = None
+    table: Table | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

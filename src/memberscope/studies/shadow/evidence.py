@@ -68,7 +68,7 @@ class FleetOutputs:
                 labels=labels[own],
                 member=plan.member[target][own],
                 record_ids=audited,
-                inputs=data.x[audited],
+                inputs=data.inputs(audited),
             ),
             shadows=ShadowPredictions(
                 **self.named(self.outputs[rows]), labels=labels, member=plan.member[rows], record_ids=plan.records
@@ -81,7 +81,7 @@ class FleetOutputs:
             )
             if len(plan.population)
             else None,
-            population_inputs=data.x[plan.population] if len(plan.population) else None,
+            population_inputs=data.inputs(plan.population) if len(plan.population) else None,
             augmented=None if self.augmented is None else self.augmented[np.array(outside)][:, own],
         )
 

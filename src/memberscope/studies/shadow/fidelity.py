@@ -62,16 +62,16 @@ def variants(outputs: FleetOutputs, trainer: Trainer, *, seed: int) -> list[Vari
     """
     data, plan = outputs.data, outputs.plan
     found = [Variant(name=BASE, trainer=trainer), Variant(name="two shadows", trainer=trainer, shadows=2)]
-    facts = DataFacts(shape=data.shape, classes=data.classes)
+    facts = DataFacts(shape=data.shape, classes=data.classes, table=data.table)
     found += [Variant(name=name, trainer=other) for name, other in trainer.variants(facts)]
     own = plan.records if plan.design == "half" else plan.records[~plan.block]  # the pool of the shadows
     outside = np.setdiff1d(np.arange(len(data)), plan.records)
     if len(outside) >= 40:
         # At most as many as the pool holds: otherwise the shadows would differ in their number of members, too.
         outside = seeds.stream(seed, "fidelity", "outside").permutation(outside)[: len(own)]
-        part = dataclasses.replace(data, x=data.x[outside], y=data.y[outside])
+        part = data.part(outside)
         found.append(Variant(name=f"other records ({len(outside)})", trainer=trainer, data=part))
-    pool = dataclasses.replace(data, x=data.x[own], y=data.y[own])
+    pool = data.part(own)
     noisy = queries.perturbed(pool.x, bit_rate=0.1, noise_scale=0.2, rng=seeds.stream(seed, "perturb", 3))
     found.append(
         Variant(

@@ -167,6 +167,7 @@ def _fleet(
         x=np.concatenate([data.x[selection.plan.members] for selection in every]),
         y=np.concatenate([selection.data.y[selection.plan.members] for selection in every]),
         same=None,
+        groups=None,
     )
     places = [np.arange(first, last) for first, last in pairwise(ends)]
     label = f"{len(every)} models together"
