@@ -94,7 +94,7 @@ def log_whole_audit(
     for cell in report.whole():
         if cell.scores is not None and cell.member is not None:
             title = f"{cell.attack}: AUC {cell.figures['auc'].value:.3f}"
-            path = f"{artifacts.SCORE_FIGURES}/{cell.attack}.png"
+            path = artifacts.score_figure(cell.attack)
             tracker.figure(plots.score_figure(cell.scores, cell.member, title=title), path)
     details = [log_exposed(report, tracker, seed=seed, top=top), log_dispersion(report, tracker, seed=seed)]
     text = summary(report, notes=notes, controls=controls, details=details)

@@ -69,7 +69,7 @@ def _band(run: KeptRun, attack: str) -> pd.DataFrame | None:
 
     A band from an older version does not name its attack; it is that of the table's first attack.
     """
-    band = run.tables.get("roc_band.csv")
+    band = run.tables.get(artifacts.ROC_BAND)
     if band is not None and len(band):
         of = str(band["attack"].iloc[0]) if "attack" in band.columns else next(iter(facts.attacks(run)), "")
         if of == attack:

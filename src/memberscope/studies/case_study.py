@@ -191,13 +191,16 @@ def _conclude(
     histories = {model.name: model.history.assign(model=model.setting, seed=model.seed) for model in models}
     for item in chosen:
         frame = _stack([histories[model.name] for role in (item.first, item.second) for model in found[role]])
-        tracker.figure(plots.training_figure(frame, title=item.title), f"{item.name}/training.png")
-        tracker.figure(plots.leakage_figure(frame, title=f"{item.title}: leakage by epoch"), f"{item.name}/leakage.png")
-        tracker.table(frame, f"{item.name}/by_epoch.csv")
+        tracker.figure(plots.training_figure(frame, title=item.title), artifacts.inside(item.name, artifacts.TRAINING_FIGURE))
+        tracker.figure(
+            plots.leakage_figure(frame, title=f"{item.title}: leakage by epoch"),
+            artifacts.inside(item.name, artifacts.LEAKAGE_FIGURE),
+        )
+        tracker.table(frame, artifacts.inside(item.name, artifacts.BY_EPOCH))
     table = _comparison(chosen, found, judged, attack)
     tracker.table(table, artifacts.EXPERIMENTS)
-    tracker.table(table, "experiments.json")
-    tracker.table(_per_model(models), "models.json")
+    tracker.table(table, artifacts.EXPERIMENTS_TABLE)
+    tracker.table(_per_model(models), artifacts.MODELS_TABLE)
     headlines: dict[str, float] = {}
     for item in chosen:
         difference = judged[item.name].difference

@@ -231,7 +231,7 @@ def _log_inputs(prepared: Prepared, model: Training, trainer: Trainer, audit: Au
     }  # fmt: skip
     tracker.params(resolved)
     tracker.text(as_json(resolved), artifacts.CONFIG)
-    tracker.text(model.summary, "model_summary.txt")
+    tracker.text(model.summary, artifacts.MODEL_SUMMARY)
     splits = {"member": plan.members, "nonmember": plan.nonmembers}
     if not plan.validation_is_nonmembers:
         splits["validation"] = plan.validation
@@ -247,7 +247,7 @@ def _log_inputs(prepared: Prepared, model: Training, trainer: Trainer, audit: Au
             )
         )
     if len(data.shape) == 3:
-        tracker.figure(sample_of(prepared), "data_sample.png")
+        tracker.figure(sample_of(prepared), artifacts.DATA_SAMPLE)
 
 
 def sample_of(prepared: Prepared) -> Any:

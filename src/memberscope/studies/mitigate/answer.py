@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memberscope import metrics, plots
+from memberscope.audit import artifacts
 from memberscope.audit.log import log_repeated
 from memberscope.audit.run import AuditReport
 from memberscope.audit.wording import markdown
@@ -209,13 +210,13 @@ def conclude(
         log_mitigation(mitigation, audits[mitigation.name], table, tracker)
     front = pareto(table)
     readable = shown(table)
-    tracker.table(frame, "by_seed.csv")
-    tracker.table(table, "ladder.csv")
-    tracker.table(readable, "ladder.json")
+    tracker.table(frame, artifacts.BY_SEED)
+    tracker.table(table, artifacts.MITIGATIONS)
+    tracker.table(readable, artifacts.MITIGATIONS_TABLE)
     all_changes = changes_table(changes)
-    tracker.table(all_changes, "attack_changes.csv")
-    tracker.table(all_changes.astype(object).where(all_changes.notna(), None), "attack_changes.json")
-    tracker.figure(plots.pareto_figure(table, front), "utility_privacy.png")
+    tracker.table(all_changes, artifacts.ATTACK_CHANGES)
+    tracker.table(all_changes.astype(object).where(all_changes.notna(), None), artifacts.ATTACK_CHANGES_TABLE)
+    tracker.figure(plots.pareto_figure(table, front), artifacts.UTILITY_FIGURE)
     plain = table.set_index("rung").loc[UNDEFENDED]
     tracker.metrics(
         {f"{name}/undefended": float(plain[name]) for name in ("auc", "val/accuracy") if plain[name] == plain[name]}
@@ -322,8 +323,9 @@ def page(
         "shadows are trained and released as the target is. If a release can be inverted (a temperature), the attacker inverts it. "
         "Changes are relative to the same attack on the undefended model, paired by seed; if only labels are published, relative to the "
         "undefended model's primary attack, which labels alone do not allow. Verdicts are adjusted for the number of mitigations (Holm) "
-        f"at a margin of {config.margin:g} and need at least 5 seeds. Every attack's change is in `attack_changes.csv`; if attacks are "
-        f"shown to change in opposite directions, the mitigation has no verdict (*{DISAGREE}*).",
+        f"at a margin of {config.margin:g} and need at least 5 seeds. Every attack's change is in "
+        f"`{artifacts.ATTACK_CHANGES}`; if attacks are shown to change in opposite directions, the mitigation has no "
+        f"verdict (*{DISAGREE}*).",
         markdown(readable),
         f"Pareto front of mean accuracy and mean AUC: {', '.join(front)}.",
         "\n".join(f"- {line}" for line in lines),
