@@ -182,7 +182,7 @@ def _conclude(
     attack = report.whole()[0].attack if report.primary == AUTO else report.primary
     differences = {
         item.name: [
-            first.report.cell(attack).figures[FIGURE].value - second.report.cell(attack).figures[FIGURE].value
+            first.report.result(attack).figures[FIGURE].value - second.report.result(attack).figures[FIGURE].value
             for first, second in zip(found[item.first], found[item.second], strict=True)
         ]
         for item in chosen
@@ -211,7 +211,7 @@ def _conclude(
                 f"auc_difference_ci_high/{item.name}": difference.ci_high,
             }
     for of_role in found.values():
-        mean = sum(model.report.cell(attack).figures[FIGURE].value for model in of_role) / len(of_role)
+        mean = sum(model.report.result(attack).figures[FIGURE].value for model in of_role) / len(of_role)
         headlines[f"auc_mean/{of_role[0].setting}"] = mean
     tracker.metrics(headlines)
     tracker.tags({f"memberscope.verdict.{item.name}": outcome(judged[item.name]) for item in chosen})
@@ -306,7 +306,7 @@ def _comparison(
 
 
 def _mean(models: Sequence[AuditedModel], attack: str) -> float:
-    return sum(model.report.cell(attack).figures[FIGURE].value for model in models) / len(models)
+    return sum(model.report.result(attack).figures[FIGURE].value for model in models) / len(models)
 
 
 def _per_model(models: Sequence[AuditedModel]) -> pd.DataFrame:

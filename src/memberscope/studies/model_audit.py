@@ -311,8 +311,8 @@ def leakage_table(models: Sequence[AuditedModel]) -> str:
             "train": f"{model.summary['train_accuracy']:.3f}",
             "val": f"{model.summary['val_accuracy']:.3f}",
         }
-        for cell in model.report.whole():
-            row[f"AUC {cell.attack}"] = f"{cell.figures['auc'].value:.3f}"
+        for result in model.report.whole():
+            row[f"AUC {result.attack}"] = f"{result.figures['auc'].value:.3f}"
         found = model.report.headline
         if found is not None:
             low, high = found.auc.ci_low, found.auc.ci_high

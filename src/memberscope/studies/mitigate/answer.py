@@ -42,7 +42,7 @@ class MitigationAudit:
 
 def estimate_of(one: MitigationAudit, attack: str, figure: str) -> metrics.Estimate | None:
     """A metric of a mitigation's audit, with its interval over the records; None if the attack was skipped."""
-    estimate = one.report.cell(attack).figures.get(figure)
+    estimate = one.report.result(attack).figures.get(figure)
     return None if estimate is None or estimate.status == "skipped" else estimate
 
 
@@ -73,11 +73,11 @@ def frame_by_seed(mitigations: Sequence[Mitigation], audits: Mapping[str, list[M
                 row[figure] = None if own is None else float(own.value)
                 row |= {f"{figure}_{end}": None if own is None else getattr(own, end) for end in ("ci_low", "ci_high")}
                 row[f"undefended_{figure}"] = figure_of(plain, mitigation.against, figure)
-            cell = one.report.cell(mitigation.primary)
+            result = one.report.result(mitigation.primary)
             for figure in BOUND:
                 row[figure] = figure_of(one, mitigation.primary, figure)
             row["epsilon"] = one.mitigated.epsilon
-            row["delta"] = one.mitigated.delta if cell.one_run is None else cell.one_run.delta
+            row["delta"] = one.mitigated.delta if result.one_run is None else result.one_run.delta
             row["seconds"] = one.mitigated.seconds
             rows.append(row)
     return pd.DataFrame(rows)
@@ -88,11 +88,11 @@ def attack_frame(mitigations: Sequence[Mitigation], audits: Mapping[str, list[Mi
     import pandas as pd
 
     rows = [
-        (mitigation.name, one.seed, cell.attack, figure_of(one, cell.attack, "auc"))
+        (mitigation.name, one.seed, result.attack, figure_of(one, result.attack, "auc"))
         for mitigation in mitigations
         for one in audits[mitigation.name]
-        for cell in one.report.whole()
-        if cell.status == "ok"
+        for result in one.report.whole()
+        if result.status == "ok"
     ]
     return pd.DataFrame(rows, columns=["rung", "seed", "attack", "auc"]).dropna()
 
@@ -278,8 +278,8 @@ def sentence(
 
 def bound_lines(mitigations: Sequence[Mitigation], audits: Mapping[str, list[MitigationAudit]]) -> list[str]:
     """A line on the bounds of epsilon: their delta, the largest possible bound, and whether they could refute the promise."""
-    first = [audits[mitigation.name][0].report.cell(mitigation.primary) for mitigation in mitigations]
-    plan = next((cell.one_run for cell in first if cell.one_run is not None), None)
+    first = [audits[mitigation.name][0].report.result(mitigation.primary) for mitigation in mitigations]
+    plan = next((result.one_run for result in first if result.one_run is not None), None)
     if plan is None:
         return []
     ceiling = plan.ceiling(0.95)
@@ -299,8 +299,8 @@ def skipped_lines(mitigations: Sequence[Mitigation], audits: Mapping[str, list[M
     """The attacks that could not be run on a mitigation, and why."""
     lines = []
     for mitigation in mitigations:
-        cells = audits[mitigation.name][0].report.cells
-        missing = {cell.attack: cell.reason for cell in cells if cell.status != "ok"}
+        results = audits[mitigation.name][0].report.results
+        missing = {result.attack: result.reason for result in results if result.status != "ok"}
         if missing:
             reasons = dict.fromkeys(missing.values())
             text = "; ".join(f"{', '.join(a for a, r in missing.items() if r == reason)}: {reason}" for reason in reasons)

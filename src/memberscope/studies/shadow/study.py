@@ -388,7 +388,7 @@ def conclude(
 def skips(report: AuditReport) -> list[str]:
     """The attacks that were skipped, and why."""
     missing: Mapping[str, str] = {
-        cell.attack: cell.reason for cell in report.cells if cell.slice == "entire" and cell.status != "ok"
+        result.attack: result.reason for result in report.results if result.slice == "entire" and result.status != "ok"
     }
     return [f"Skipped: {attack}, {reason}." for attack, reason in missing.items()]
 
