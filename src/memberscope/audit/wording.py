@@ -37,7 +37,7 @@ def finding(report: AuditReport) -> str:
     found = report.headline
     if found is None:
         return "no attack could run."
-    told = {
+    words = {
         "leaks": "tells members from non-members better than chance",
         "odd": "ranks non-members above members: check the split before trusting any metric",
         "quiet": "cannot be told from chance with this many records",
@@ -45,7 +45,7 @@ def finding(report: AuditReport) -> str:
     }[found.verdict]
     auc = found.auc
     span = "" if auc.ci_low is None or auc.ci_high is None else f", 95% interval {auc.ci_low:.3f} to {auc.ci_high:.3f}"
-    return f"{found.attack} {told} (AUC {auc.value:.3f}{span}; {found.how})."
+    return f"{found.attack} {words} (AUC {auc.value:.3f}{span}; {found.how})."
 
 
 def copy_notes(report: AuditReport, *, overlap: bool = True) -> dict[str, str]:

@@ -115,10 +115,10 @@ class GateResult:
         counted = [row for row in self.rows if row.verdict != "ignored"]
         if self.judged == "trip":
             tripped = [row for row in counted if row.verdict == "trip"]
-            return f"{len(tripped)} of {len(counted)} metrics above the limit: {'; '.join(map(_told, tripped[:3]))}{_more(tripped)}"
+            return f"{len(tripped)} of {len(counted)} metrics above the limit: {'; '.join(map(_described, tripped[:3]))}{_more(tripped)}"
         if self.judged == "pass":
             closest = max(counted, key=lambda row: row.p_within)
-            return f"all {len(counted)} metrics at or below their limits; the least clear: {_told(closest)}"
+            return f"all {len(counted)} metrics at or below their limits; the least clear: {_described(closest)}"
         open_rows = [row for row in counted if row.verdict == "undecided"]
         decided = (
             f"about {self.records:,} records would decide it {_CAVEAT}"
@@ -127,7 +127,7 @@ class GateResult:
         )
         taken = "" if self.undecided == "report" else f"; treated as {self.undecided}, as configured"
         return (
-            f"{len(open_rows)} of {len(counted)} metrics cannot be told from their limits: {'; '.join(map(_told, open_rows[:3]))}"
+            f"{len(open_rows)} of {len(counted)} metrics cannot be told from their limits: {'; '.join(map(_described, open_rows[:3]))}"
             f"{_more(open_rows)}; {decided}{taken}"
         )
 
@@ -171,17 +171,17 @@ def judge(report: AuditReport, rules: Sequence[Rule], *, undecided: str = "repor
     if not rules:
         raise UserError("fail_if: no rule; expected at least one")
     rows: list[JudgedRow] = []
-    asked: list[tuple[int, SliceResult, JudgedMetric]] = []
+    to_judge: list[tuple[int, SliceResult, JudgedMetric]] = []
     for rule in dict.fromkeys(rules):
         for result, reason, ignored in _matching(report, rule):
             verdict = "ignored" if ignored else "undecided"
             if not reason:
-                asked.append((len(rows), result, figure(result, rule.metric, seed=report.seed)))
+                to_judge.append((len(rows), result, figure(result, rule.metric, seed=report.seed)))
             rows.append(JudgedRow(rule=rule, attack=result.attack, slice=result.slice, reason=reason, verdict=verdict))
-    above = metrics.holm([known.p_above(rows[k].rule.limit) for k, _, known in asked])
-    within = metrics.holm([known.p_within(rows[k].rule.limit) for k, _, known in asked])
-    for (k, result, known), p_above, p_within in zip(asked, above, within, strict=True):
-        rows[k] = _judged(rows[k], result, known, float(p_above), float(p_within), miss=ALPHA / len(asked))
+    above = metrics.holm([known.p_above(rows[k].rule.limit) for k, _, known in to_judge])
+    within = metrics.holm([known.p_within(rows[k].rule.limit) for k, _, known in to_judge])
+    for (k, result, known), p_above, p_within in zip(to_judge, above, within, strict=True):
+        rows[k] = _judged(rows[k], result, known, float(p_above), float(p_within), miss=ALPHA / len(to_judge))
     counted = [row for row in rows if row.verdict != "ignored"]
     verdicts = {row.verdict for row in counted}
     judged = "trip" if "trip" in verdicts else "pass" if verdicts == {"pass"} else "undecided"
@@ -281,7 +281,7 @@ def _needed(rows: Sequence[JudgedRow]) -> int | None:
     return None if None in records else max((number for number in records if number is not None), default=None)
 
 
-def _told(row: JudgedRow) -> str:
+def _described(row: JudgedRow) -> str:
     """Describe a row."""
     if row.value is None:
         return f"{row.name}: {row.reason}"
