@@ -146,7 +146,7 @@ class AuditReport:
         return self.result(attack, slice).roc
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per figure, columns `COLUMNS`; a skipped attack or slice is one row with its reason."""
+        """One row per metric, columns `COLUMNS`; a skipped attack or slice is one row with its reason."""
         import pandas as pd
 
         rows: list[tuple[Any, ...]] = []
@@ -162,7 +162,7 @@ class AuditReport:
         return frame.astype({"value": float, "ci_low": float, "ci_high": float})
 
     def headlines(self, names: Sequence[str] | None = None) -> dict[str, float]:
-        """The figures of the entire data set as tracked metrics (``auc/trained_mlp``, ``auc_ci_low/trained_mlp``, ...), and the AUC
+        """The metrics of the entire data set, as they are tracked (``auc/trained_mlp``, ``auc_ci_low/trained_mlp``, ...), and the AUC
         of the worst slice (``worst_slice_auc/...``). Without `names`, those of all metrics that are `MetricSpec.tracked`.
         """
         names = metrics.registry.tracked() if names is None else names
