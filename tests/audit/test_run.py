@@ -7,7 +7,7 @@ import pytest
 from memberscope import Evidence, Predictions, ShadowPredictions, metrics, run_audit
 from memberscope.attacks import registry
 from memberscope.audit.report import COLUMNS
-from memberscope.audit.run import resolve_attacks
+from memberscope.audit.request import resolve_attacks
 from memberscope.errors import UserError
 from memberscope.tfprivacy import Metadata
 

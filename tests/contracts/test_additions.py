@@ -209,9 +209,9 @@ def test_a_data_set(copy: Copy) -> None:
     )
     copy.change("src/memberscope/config/shared.py", {'hint="digits, cifar10,': 'hint="digits, toy, cifar10,'})
     told = copy.says(
-        "from memberscope import cli\nfrom memberscope.studies import setup\n"
+        "from memberscope import cli\nfrom memberscope.plans.target import target_of\nfrom memberscope.studies import setup\n"
         "config, _ = cli.parse('train', ['--dataset=toy', '--model=mlp', '--classes=2'])\n"
-        "target = setup.target_of(setup.choose_classes(setup.load_data(config), config), config)\n"
+        "target = target_of(setup.choose_classes(setup.load_data(config), config), config)\n"
         "plan = target.prepare(0).plan\nprint(len(plan.members), len(plan.nonmembers), len(plan.validation))\n"
         "print('digits, toy, cifar10' in ' '.join(cli.parser_for('train').format_help().split()))"
     )
@@ -259,7 +259,7 @@ def test_an_option(copy: Copy, tmp_path: Path) -> None:
     )
     copy.change(
         "src/memberscope/studies/attack.py",
-        {"    names = resolve_attacks(": '    print("the toy is", config.toy)\n    names = resolve_attacks('},
+        {"    request = request_of(": '    print("the toy is", config.toy)\n    request = request_of('},
     )
     copy.touched |= set(copy.written())
     assert "      --toy={toy}\n" in (copy.folder / "MLproject").read_text()

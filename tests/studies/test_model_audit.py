@@ -9,6 +9,7 @@ from memberscope.config import AuditConfig, DataConfig, ModelConfig, TrainConfig
 from memberscope.datasets import load_dataset
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
+from memberscope.plans.target import Prepared, target_of
 from memberscope.studies import model_audit, setup, train
 from memberscope.tracking import MemoryTracker
 
@@ -16,12 +17,12 @@ SMALL = DataConfig(members=120, nonmembers=110, validation=50)
 QUICK = TrainConfig(epochs=4, batch_size=32)
 
 
-def _prepare(data: DataConfig, seed: int = 0) -> setup.Prepared:
-    return setup.target_of(load_dataset("digits"), data).prepare(seed)
+def _prepare(data: DataConfig, seed: int = 0) -> Prepared:
+    return target_of(load_dataset("digits"), data).prepare(seed)
 
 
 def _train_and_audit(
-    prepared: setup.Prepared, model: ModelConfig, train: TrainConfig, audit: AuditConfig, tracker: MemoryTracker, stop: StopFlag,
+    prepared: Prepared, model: ModelConfig, train: TrainConfig, audit: AuditConfig, tracker: MemoryTracker, stop: StopFlag,
     setting: str,
 ) -> model_audit.AuditedModel:  # fmt: skip
     request = setup.audit_request(audit, classes=prepared.data.classes)

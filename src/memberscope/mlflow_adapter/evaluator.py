@@ -33,7 +33,8 @@ from memberscope import outputs
 from memberscope.aligned import in_order_of, line_up
 from memberscope.audit.distinct import refuse_copies
 from memberscope.audit.log import log_whole_audit
-from memberscope.audit.run import check_counts, check_engine, resolve_attacks, resolve_primary
+from memberscope.audit.request import request_of
+from memberscope.audit.run import check_counts
 from memberscope.audit.step import controls_for, report_on
 from memberscope.audit.wording import copy_notes
 from memberscope.checks import Array, plain_array
@@ -83,9 +84,7 @@ class MembershipEvaluator(ModelEvaluator):
             UserError: the configuration, the records or the output do not fit; nothing is logged then.
         """
         own, options = options_of(evaluator_config or {})
-        check_engine(options.engine)
-        names = resolve_attacks(options.attacks, engine=options.engine)
-        primary = resolve_primary(options.primary, names, present=("target",))
+        request = request_of(options, present=("target",))
         wanted = check_slices(options)
         records, own = _records(dataset, own)
         check_counts(int(own["member"].sum()), int((~own["member"]).sum()), min_records=options.min_records)
@@ -107,9 +106,9 @@ class MembershipEvaluator(ModelEvaluator):
         inputs = records.numbers()
         target = reading.predictions(member=member, record_ids=ids, inputs=inputs if inputs.shape[-1] else None, columns=extra)
         evidence = Evidence(target=target)
-        report = report_on(evidence, options, names=names, primary=primary)
+        report = report_on(evidence, options, request=request)
         notes = what_to_know(queried, report.target, overlap) | copy_notes(report, overlap=not overlap)
-        controls = controls_for(options, evidence, report, names, lambda: None)
+        controls = controls_for(options, evidence, report, request, lambda: None)
         tracker = ExistingRunTracker.in_run(run_id)
         source = "given" if own.get("record_ids") is not None else "content"
         log_whole_audit(report, tracker, controls=controls, notes=notes, seed=options.seed, top=options.top, source=source)

@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any
 from memberscope import plots
 from memberscope.audit import artifacts
 from memberscope.audit.headline import AUTO
+from memberscope.audit.request import AuditRequest
 from memberscope.audit.wording import headline_table
 from memberscope.config import CaseStudyConfig, DataConfig, ModelConfig, groups
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.metrics import Verdict, verdicts
+from memberscope.plans.target import TargetSettings, target_of
 from memberscope.studies import model_audit, setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.model_audit import leakage_table
 from memberscope.studies.result import StudyResult
-from memberscope.studies.setup import AuditRequest, TargetSettings
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.recipe import Recipe
 from memberscope.training.trainer import Trainer
@@ -114,7 +115,7 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
         part, part_config = _share(chosen_data, config, role)
         try:
             request = setup.audit_request(config, classes=part.classes)
-            target = targets.setdefault(role.few, setup.target_of(part, part_config))
+            target = targets.setdefault(role.few, target_of(part, part_config))
             setup.check_trainer(trainers[name], target, study="main")
         except UserError as error:
             if not role.few:

@@ -11,15 +11,16 @@ import numpy as np
 from memberscope import metrics, plots, seeds, signals
 from memberscope.audit import artifacts
 from memberscope.audit.log import attack_progress, log_audit, log_exposed
+from memberscope.audit.request import AuditRequest
 from memberscope.audit.run import AuditReport, run_audit
 from memberscope.audit.wording import finding
 from memberscope.config import AuditConfig, ModelConfig, TrainConfig
 from memberscope.datasets import LabeledData, duplicates
 from memberscope.interrupt import StopFlag
 from memberscope.plans.split import Index, Plan
+from memberscope.plans.target import Prepared
 from memberscope.predictions import Predictions
 from memberscope.progress import Progress
-from memberscope.studies.setup import AuditRequest, Prepared
 from memberscope.tracking import DataInput, Tracker, as_json
 from memberscope.training.trainer import Outputs, Trainer, Training, TrainingJob
 
@@ -109,7 +110,7 @@ def train_and_audit(
             stop.check()
 
         def after_epoch(epoch: int) -> None:
-            row = look(model.outputs, data, plan, epoch=epoch, audited=epoch % request.every == 0 or epoch == epochs)
+            row = look(model.outputs, data, plan, epoch=epoch, audited=epoch % requested.audit_every == 0 or epoch == epochs)
             rows.append(row)
             tracker.metrics(epoch_metrics(row), step=epoch)
             progress.advance(0, note=f"accuracy: train {row['train_accuracy']:.3f}, validation {row['val_accuracy']:.3f}")
@@ -179,11 +180,7 @@ def final_audit(
         accuracy_train=accuracy_train, accuracy_test=accuracy_test, loss_train=loss_train, loss_test=loss_test, name=setting, epoch=epoch
     )  # fmt: skip
     with attack_progress(request.attacks, setting, stop) as on_attack:
-        report = run_audit(
-            predictions, attacks=request.attacks, primary=request.primary, slices=request.slices, engine=request.engine, seed=seed,
-            metadata=metadata,
-            on_attack=on_attack,
-        )  # fmt: skip
+        report = run_audit(predictions, request=request, seed=seed, metadata=metadata, on_attack=on_attack)
     stop.check()
     return report
 

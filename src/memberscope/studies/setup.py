@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from memberscope.attacks import registry
-from memberscope.audit.run import check_engine, resolve_attacks, resolve_primary, tfp_slicings
-from memberscope.config import AuditConfig, DataConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
+from memberscope.audit.request import AuditRequest, Slices, make_request
+from memberscope.config import AuditConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
 from memberscope.config.shared import BUILT_IN_TRAINER
-from memberscope.datasets import LabeledData, Sizes, duplicates, load_dataset
+from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
-from memberscope.plans.split import Index, Plan, make_plan, replace_labels, resolve_sizes
+from memberscope.plans.split import Index, replace_labels
+from memberscope.plans.target import TargetSettings, noise_share
 from memberscope.slices import check_names
 from memberscope.training import registry as registry_of_trainers
 from memberscope.training.recipe import Recipe
@@ -43,11 +43,6 @@ def choose_classes(data: LabeledData, config: RecordsConfig) -> LabeledData:
     """The data of the classes that a configuration requests; random classes are drawn from its seed."""
     seed: int = getattr(config, "seed", 0)
     return data.choose(config.classes, choice=config.class_choice, seed=seed)
-
-
-def noise_share(data: LabeledData, config: RecordsConfig) -> float:
-    """The share of labels to replace: as configured, or by default that of the data set."""
-    return data.noise_share(config.label_noise)
 
 
 def with_noise(data: LabeledData, config: RecordsConfig, sides: Mapping[str, Index], *, seed: int) -> LabeledData:
@@ -101,93 +96,25 @@ def train_fleet(
 # ------------------------------------------------------------------------------------------------------- one target and its audit
 
 
-@dataclass(frozen=True, kw_only=True)
-class AuditRequest:
-    """How a trained model is audited.
-
-    Attributes:
-        attacks: resolved names of the attacks.
-        primary: the resolved name of the primary attack, or ``auto``.
-        slices: the slices, in the form that `memberscope.audit.run.run_audit` takes.
-        engine: ``fast`` or ``tfp``.
-        every: epochs from one threshold audit during training to the next.
-    """
-
-    attacks: tuple[str, ...]
-    primary: str
-    slices: str | dict[str, str]
-    engine: str
-    every: int
-
-
 def audit_request(config: AuditConfig, *, classes: int) -> AuditRequest:
     """The audit that a configuration requests for one model without shadows.
 
     Raises:
         UserError: an unknown engine, attack or slice, or only attacks that need shadow models.
     """
-    check_engine(config.engine)
-    names = resolve_attacks(config.attacks, engine=config.engine)
-    if not any(registry.get(name).needs <= {"target"} for name in names):
-        raise UserError(
-            f"attacks={config.attacks}: all need shadow models; allowed here: all, tfp, threshold, trained, or some of them"
-        )
-    primary = resolve_primary(config.primary, names, present=("target",))
-    slices: str | dict[str, str] = "all"
+    slices: Slices = "all"
     if config.slices != "auto":
         check_names(config.slices, classes=classes)
-        if config.engine == "tfp":
-            tfp_slicings(config.slices)
         slices = f"entire,{config.slices}"  # every summary starts with all records
     elif config.engine == "tfp":
         slices = {"threshold": "all", "trained": "entire"}
-    return AuditRequest(attacks=names, primary=primary, slices=slices, engine=config.engine, every=config.audit_every)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TargetSettings:
-    """The data on which one target is trained and audited; its split and label noise follow from a seed.
-
-    Attributes:
-        data: the records of the chosen classes, labels before noise.
-        sizes: number of records on each side.
-        noise: the share of labels to replace.
-    """
-
-    data: LabeledData
-    sizes: Sizes
-    noise: float
-
-    def prepare(self, seed: int) -> Prepared:
-        """The split and the labels for a seed."""
-        plan = make_plan(self.data.y, self.sizes, seed=seed)
-        labels = replace_labels(self.data.y, plan.sides, share=self.noise, classes=self.data.classes, seed=seed)
-        return Prepared(data=self.data.with_labels(labels), plan=plan, noise=self.noise, seed=seed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A data set with its plan for one seed, on which a model is trained and audited.
-
-    Attributes:
-        data: the records, with labels after noise.
-        plan: which records are members.
-        noise: the share of labels that were replaced.
-        seed: the seed of plan and labels.
-    """
-
-    data: LabeledData
-    plan: Plan
-    noise: float
-    seed: int
-
-
-def target_of(data: LabeledData, config: DataConfig) -> TargetSettings:
-    """The data and sizes of a target; UserError if the sizes do not fit."""
-    sizes = resolve_sizes(
-        available=len(data), members=config.members, nonmembers=config.nonmembers, validation=config.validation, defaults=data.sizes
-    )  # fmt: skip
-    return TargetSettings(data=data, sizes=sizes, noise=noise_share(data, config))
+    request = make_request(attacks=config.attacks, primary=config.primary, slices=slices, engine=config.engine)
+    if not any(registry.get(name).needs <= {"target"} for name in request.attacks):
+        raise UserError(
+            f"attacks={config.attacks}: all need shadow models; allowed here: all, tfp, threshold, trained, or some of them"
+        )
+    request.check_primary(("target",))
+    return request
 
 
 def check_trainer(trainer: Trainer, target: TargetSettings, *, study: str) -> None:

@@ -12,6 +12,7 @@ from scipy.special import softmax
 from memberscope import metrics, seeds, signals
 from memberscope.attacks import registry
 from memberscope.audit import artifacts
+from memberscope.audit.request import AuditRequest, make_request
 from memberscope.audit.run import run_audit
 from memberscope.config import MitigateConfig, groups
 from memberscope.datasets import LabeledData
@@ -66,7 +67,7 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
     trainer.check(setup.facts_of(data))
     check_trainer(mitigations, trainer)
     check_releases(mitigations, classes=data.classes)
-    names = attack_names(mitigations)
+    request = make_request(attacks=attack_names(mitigations))
     check_attacks(mitigations)
     for seed in range(config.seed, config.seed + config.seeds):
         check_batches(prepare(data, config, seed), trainer, config, mitigations)
@@ -89,7 +90,7 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
                         mitigation.training, split, trainer, config, stop, shadows=mitigation.shadows
                     )
                 audits[mitigation.name].append(
-                    audit_mitigation(mitigation, trained[mitigation.training], split, names, promise)
+                    audit_mitigation(mitigation, trained[mitigation.training], split, request, promise)
                 )
                 progress.advance(note=f"{mitigation.name}, seed {seed}")
     return with_reading(conclude(config, mitigations, audits, tracker), notes)
@@ -123,7 +124,7 @@ def prepare(data: LabeledData, config: MitigateConfig, seed: int) -> SeedSplit:
 
 
 def audit_mitigation(
-    mitigation: Mitigation, mitigated: MitigatedModels, split: SeedSplit, names: Sequence[str], promise: Promise
+    mitigation: Mitigation, mitigated: MitigatedModels, split: SeedSplit, request: AuditRequest, promise: Promise
 ) -> MitigationAudit:
     """Apply the release to the models' outputs, audit what is published, and measure its utility."""
     plan, data = split.plan, split.data
@@ -151,9 +152,8 @@ def audit_mitigation(
     # All bounds are at the promise's delta: at a smaller delta, a bound may exceed the promise without contradicting it, and
     # bounds at different deltas cannot be compared.
     report = run_audit(
-        evidence, attacks=names, slices=("entire",), seed=split.seed, coin_flips=plan.coin_flips, delta=promise.delta,
-        promise=promise.epsilon,
-    )  # fmt: skip
+        evidence, request=request, seed=split.seed, coin_flips=plan.coin_flips, delta=promise.delta, promise=promise.epsilon
+    )
     return MitigationAudit(
         mitigation=mitigation, seed=split.seed, report=report, utility=utility(published), mitigated=mitigated
     )

@@ -101,6 +101,22 @@ def query_fleet(data: LabeledData, plan: ShadowPlan, fleet: Fleet, *, copies: in
     return FleetOutputs(data=data, plan=plan, fleet=fleet, logits=logits, population=population, augmented=augmented)
 
 
+def evidence_fields(
+    data: LabeledData, plan: ShadowPlan, trainer: Trainer, *, copies: int, perturbed: int, distill_epochs: int
+) -> frozenset[str]:
+    """The fields of `Evidence` that `query_fleet` and `query_target` can fill, known before anything is trained.
+
+    A primary attack that needs another one is rejected by this before the training.
+    """
+    able = {
+        "augmented": copies > 1 and queries.is_image(data.x),
+        "population": len(plan.population) > 0, "population_inputs": len(plan.population) > 0, "perturbed_labels": perturbed > 0,
+        "gradients": "gradients" in trainer.capabilities,
+        "trajectories": distill_epochs > 0 and len(plan.population) > 0 and "distill" in trainer.capabilities,
+    }  # fmt: skip
+    return frozenset({"target", "shadows", *(name for name, possible in able.items() if possible)})
+
+
 def query_target(
     outputs: FleetOutputs,
     target: int,

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import plots, seeds, signals
-from memberscope.attacks import registry
 from memberscope.audit import artifacts
 from memberscope.audit.log import attack_progress, log_audit, log_headline
-from memberscope.audit.run import AuditReport, resolve_attacks, resolve_primary, run_audit
+from memberscope.audit.request import AuditRequest, make_request
+from memberscope.audit.run import AuditReport, run_audit
 from memberscope.audit.wording import finding, headline_table, markdown
 from memberscope.config import ShadowStudyConfig, SynthesisConfig, groups
 from memberscope.config.shared import BUILT_IN_TRAINER
@@ -23,6 +23,7 @@ from memberscope.errors import UserError, nearest
 from memberscope.interrupt import StopFlag
 from memberscope.plans.shadow import ShadowPlan, make_shadow_plan
 from memberscope.plans.split import Index
+from memberscope.plans.target import noise_share
 from memberscope.predictions import Predictions
 from memberscope.release import parse_release
 from memberscope.slices import check_names
@@ -30,7 +31,7 @@ from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.result import StudyResult
 from memberscope.studies.shadow import rotation, second_dataset
-from memberscope.studies.shadow.evidence import FleetOutputs, query_fleet, query_target
+from memberscope.studies.shadow.evidence import FleetOutputs, evidence_fields, query_fleet, query_target
 from memberscope.studies.synthesize.sets import METHODS, make_set, published
 from memberscope.tracking import DataInput, Tracker, as_json
 from memberscope.training.trainer import Trainer
@@ -51,8 +52,7 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
             target.
         Interrupted: the run was stopped; finished models stay in the store, and everything logged so far stays in the run.
     """
-    names = resolve_attacks(config.attacks)
-    resolve_primary(config.primary, names)
+    request = make_request(attacks=config.attacks, primary=config.primary, slices=f"entire,{config.slices}")
     check_shadow_data(config)
     trainer = setup.trainer_for(config, config)
     trainer.prepare_process()
@@ -61,9 +61,14 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     trainer.check(setup.facts_of(data))
     plan, other = plan_for(data, config), second_dataset.load(config, trainer)
     trainer.check(setup.facts_of(data, members=int(plan.member.sum(axis=1).min())))
+    request.check_primary(
+        evidence_fields(
+            data, plan, trainer, copies=config.queries, perturbed=config.perturbed, distill_epochs=config.distill_epochs
+        )
+    )
     rest = np.setdiff1d(np.arange(len(data)), np.concatenate([plan.records, plan.population]))
     sides = {"records": plan.records, "population": plan.population, "rest": rest}  # `fidelity` trains shadows on the rest
-    noise, data = setup.noise_share(data, config), setup.with_noise(data, config, sides, seed=config.seed)
+    noise, data = noise_share(data, config), setup.with_noise(data, config, sides, seed=config.seed)
     if config.shadow_data != "real":
         data, plan = with_made_pool(data, plan, trainer, config, stop)
     log_plan(data, plan, trainer, noise, config, tracker)
@@ -74,8 +79,8 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     )
     outputs = query_fleet(data, plan, fleet, copies=config.queries, stop=stop)
     log_shadows(outputs, tracker)
-    report = audit_first(outputs, trainer, names, config, tracker, stop)
-    rotated = rotation.rotated_attacks(names)
+    report = audit_first(outputs, trainer, request, config, tracker, stop)
+    rotated = rotation.rotated_attacks(request.attacks)
     elsewhere = audit_from_elsewhere(report, other, trainer, config, tracker, stop) if other else None
     means, judged = rotate_targets(outputs, rotated, config, tracker, stop)
     fidelity = measure_fidelity(outputs, trainer, config, tracker, stop) if config.fidelity else None
@@ -238,22 +243,20 @@ def shadow_table(outputs: FleetOutputs) -> pd.DataFrame:
 
 
 def audit_first(
-    outputs: FleetOutputs, trainer: Trainer, names: tuple[str, ...], config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
+    outputs: FleetOutputs, trainer: Trainer, request: AuditRequest, config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
 ) -> AuditReport:
     """Audit the first target with every requested attack, in a child run of its own."""
     target = int(outputs.plan.targets[0])
-    needs = set().union(*(registry.get(name).needs for name in names))
     evidence = query_target(
         outputs, target, trainer=trainer, perturbed=config.perturbed, distill_epochs=config.distill_epochs, seed=config.seed, stop=stop,
-        wanted=needs.__contains__,
+        wanted=request.needs.__contains__,
     )  # fmt: skip
     about = f"Model {target} of the study as the target: every attack on {len(evidence.target):,} records."
     with tracker.child(f"target-{target}", tags={"memberscope.kind": "model"}, description=about) as child:
-        with attack_progress(names, "target", stop) as on_attack:
+        with attack_progress(request.attacks, "target", stop) as on_attack:
             report = run_audit(
-                evidence, attacks=names, primary=config.primary, slices=f"entire,{config.slices}", seed=config.seed,
-                coin_flips=outputs.plan.coin_flips, on_attack=on_attack,
-            )  # fmt: skip
+                evidence, request=request, seed=config.seed, coin_flips=outputs.plan.coin_flips, on_attack=on_attack
+            )
         stop.check()
         log_audit(report, child, source=outputs.data.digest, band_seed=config.seed)
         child.metrics(accuracies(evidence.target))

@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 
 from memberscope import metrics, seeds, signals
+from memberscope.attacks import registry
 from memberscope.audit import artifacts
-from memberscope.audit.run import AuditReport, resolve_attacks, run_audit
+from memberscope.audit.request import AuditRequest, make_request
+from memberscope.audit.run import AuditReport, run_audit
 from memberscope.datasets import LabeledData
+from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.plans.split import Index
 from memberscope.predictions import Predictions
@@ -59,8 +62,30 @@ def together(cell: Cell) -> bool:
     return cell.recipe.batched and not cell.look_every and not cell.clip
 
 
+def trial_request(attacks: str) -> AuditRequest:
+    """The audit of every trial, whose primary attack is the first: its metrics are the trial's result.
+
+    Raises:
+        UserError: an unknown attack, or a first one that needs more than the target.
+    """
+    request = make_request(attacks=attacks)
+    first = request.attacks[0]
+    if not registry.get(first).needs <= {"target"}:
+        raise UserError(
+            f"attacks={attacks}: {first}, the first, needs shadow models; allowed as the first: threshold_loss and others that need none"
+        )
+    return dataclasses.replace(request, primary=first)
+
+
 def run_cell(
-    data: LabeledData, trainer: Trainer, cell: Cell, chosen_seeds: Sequence[int], *, attacks: str, tuning: bool, stop: StopFlag
+    data: LabeledData,
+    trainer: Trainer,
+    cell: Cell,
+    chosen_seeds: Sequence[int],
+    *,
+    request: AuditRequest,
+    tuning: bool,
+    stop: StopFlag,
 ) -> Iterator[Outcome]:
     """Train and audit a cell for each seed, in their order; seeds that can be trained together are.
 
@@ -69,7 +94,7 @@ def run_cell(
         trainer: the trainer, which is given the cell's recipe.
         cell: the cell to train.
         chosen_seeds: the seeds to train it for.
-        attacks: attacks of the final audit; the metrics of the first are the trial's.
+        request: the audit; see `trial_request`.
         tuning: whether to set half of the audited records apart for the metrics that a search optimizes.
         stop: checked between steps.
 
@@ -81,7 +106,7 @@ def run_cell(
     ways = _fleet if together(cell) and len(selections) > 1 else _one_by_one
     for trained in ways(data, own, cell, selections, stop):
         stop.check()
-        yield audited(trained, selections[trained.seed], cell, attacks=attacks, tuning=tuning)
+        yield audited(trained, selections[trained.seed], cell, request, tuning=tuning)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,16 +216,16 @@ def halves(selection: Selection) -> tuple[Index, Index]:
     return np.concatenate([side[::2] for side in sides]), np.concatenate([side[1::2] for side in sides])
 
 
-def audited(trained: _TrainedCell, selection: Selection, cell: Cell, *, attacks: str, tuning: bool) -> Outcome:
+def audited(trained: _TrainedCell, selection: Selection, cell: Cell, request: AuditRequest, *, tuning: bool) -> Outcome:
     """The final audit and the metrics of the trial."""
     predict, seed = trained.predict, trained.seed
     figures: dict[str, float] = {}
     final = np.arange(len(selection.audited))
     if tuning:
         held, final = halves(selection)
-        report = run_audit(_query(predict, selection, held), attacks=attacks, seed=seed)
+        report = run_audit(_query(predict, selection, held), request=request, seed=seed)
         figures |= {f"tuning_{name}": value for name, value in _of_first(report).items()}
-    report = run_audit(_query(predict, selection, final), attacks=attacks, primary=resolve_attacks(attacks)[0], seed=seed)
+    report = run_audit(_query(predict, selection, final), request=request, seed=seed)
     last = trained.history[-1]
     figures |= _of_first(report)
     figures |= {name: last[name] for name in ("train_accuracy", "train_loss")}
