@@ -47,8 +47,8 @@ class FleetOutputs:
     augmented: Outputs | None = None
 
     def named(self, outputs: Outputs) -> dict[str, Any]:
-        """Outputs under the name that `Predictions` and `ShadowPredictions` have for them."""
-        return {self.form: outputs}
+        """See `named`, for outputs of this fleet."""
+        return named(self.form, outputs)
 
     def evidence(self, target: int, shadows: Sequence[int] | NDArray[np.intp] | None = None) -> Evidence:
         """The evidence against one target: its own outputs, those of its shadows (or of some of them), and the population.
@@ -84,6 +84,11 @@ class FleetOutputs:
             population_inputs=data.inputs(plan.population) if len(plan.population) else None,
             augmented=None if self.augmented is None else self.augmented[np.array(outside)][:, own],
         )
+
+
+def named(form: Form, outputs: Outputs) -> dict[str, Any]:
+    """Outputs under the name that `Predictions` and `ShadowPredictions` have for them."""
+    return {form: outputs}
 
 
 def query_fleet(data: LabeledData, plan: ShadowPlan, fleet: Fleet, *, copies: int, stop: StopFlag) -> FleetOutputs:

@@ -18,6 +18,7 @@ from memberscope.interrupt import StopFlag
 from memberscope.plans.split import Index
 from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.studies import setup
+from memberscope.studies.shadow.evidence import named
 from memberscope.training.query import Query
 from memberscope.training.trainer import Trainer
 
@@ -55,7 +56,7 @@ def audit(target: Predictions, data: LabeledData, trainer: Trainer, config: Shad
     own = [seeds.integer(config.seed, "other_data", "model")]
     fleet = setup.train_fleet(trainer, data, [inside], own, config, stop, label="other data", queries=[Query(index=seen)])
     shadow = ShadowPredictions(
-        **{fleet.form: fleet.outputs(data.x[seen])}, labels=data.y[seen], member=np.isin(seen, inside)[None]
+        **named(fleet.form, fleet.outputs(data.x[seen])), labels=data.y[seen], member=np.isin(seen, inside)[None]
     )
     stop.check()
     return run_audit(Evidence(target=target, shadows=shadow), attacks=(ATTACK,), slices="entire", seed=config.seed)

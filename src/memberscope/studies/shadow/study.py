@@ -195,8 +195,8 @@ def log_plan(
     tracker.params(resolved)
     tracker.text(as_json(resolved), artifacts.CONFIG)
     with tempfile.TemporaryDirectory() as folder:
-        plan.save(Path(folder) / "plan.npz")
-        tracker.file(Path(folder) / "plan.npz", "plan.npz")
+        plan.save(Path(folder) / artifacts.PLAN)
+        tracker.file(Path(folder) / artifacts.PLAN, artifacts.PLAN)
     for context, index in (("shadow", plan.records), ("population", plan.population)):
         if len(index):
             tracker.data(
@@ -210,13 +210,16 @@ def log_plan(
 def log_shadows(outputs: FleetOutputs, tracker: Tracker) -> None:
     """Log one child run for all models: a row per model, the training curves as a band."""
     frame = shadow_table(outputs)
-    about = f"All {outputs.plan.n_models} models of the study, targets and shadows: a row per model in `models.csv`, curves as a band."
+    about = (
+        f"All {outputs.plan.n_models} models of the study, targets and shadows: a row per model in `{artifacts.MODELS}`, "
+        "curves as a band."
+    )
     with tracker.child("shadows", tags={"memberscope.kind": "shadows"}, description=about) as child:
-        child.table(frame, "models.csv")
-        child.table(frame, "models.json")
+        child.table(frame, artifacts.MODELS)
+        child.table(frame, artifacts.MODELS_TABLE)
         curves = outputs.fleet.curves
         if {"loss", "accuracy"} <= set(curves):
-            child.figure(plots.band_figure(curves, title=f"{outputs.plan.n_models} models"), "training.png")
+            child.figure(plots.band_figure(curves, title=f"{outputs.plan.n_models} models"), artifacts.TRAINING_FIGURE)
             for epoch in range(1, curves["loss"].shape[1] + 1):
                 means = {f"train/{name}": float(values[:, epoch - 1].mean()) for name, values in curves.items()}
                 child.metrics(means, step=epoch)
@@ -271,7 +274,7 @@ def audit_from_elsewhere(
     """Audit the first target again with a shadow of another data set; the names of its metrics end in ``_other_data``."""
     found = second_dataset.audit(report.target, other, trainer, config, stop)
     tracker.metrics({f"{name}_other_data": value for name, value in found.headlines().items()})
-    tracker.table(found.to_frame(), "other_data.csv")
+    tracker.table(found.to_frame(), artifacts.SECOND_DATASET)
     return found
 
 
@@ -298,12 +301,12 @@ def rotate_targets(
         progress.advance()
     means = rotation.over_targets(frame)
     judged = rotation.judge(frame, rotation.claims(paired=outputs.plan.design == "half", copies=outputs.augmented is not None))
-    tracker.table(frame, "targets.csv")
-    tracker.table(means, "by_shadows.csv")
+    tracker.table(frame, artifacts.TARGETS)
+    tracker.table(means, artifacts.BY_SHADOWS)
     tracker.table(judged, artifacts.ORDERINGS)
-    tracker.table(judged.astype(object).where(judged.notna(), None), "orderings.json")
+    tracker.table(judged.astype(object).where(judged.notna(), None), artifacts.ORDERINGS_TABLE)
     for figure in SHOWN:
-        tracker.figure(plots.by_shadows_figure(means, figure=figure), f"{figure}_by_shadows.png")
+        tracker.figure(plots.by_shadows_figure(means, figure=figure), artifacts.by_shadows_figure(figure))
     return means, judged
 
 
@@ -319,8 +322,8 @@ def measure_fidelity(
         return setup.train_fleet(other, data, members, model_seeds, config, stop, label=name)
 
     frame = fidelity.measure(outputs, trainer, train_shadows, seed=config.seed)
-    tracker.table(frame, "fidelity.csv")
-    tracker.figure(plots.fidelity_figure(frame), "fidelity.png")
+    tracker.table(frame, artifacts.FIDELITY)
+    tracker.figure(plots.fidelity_figure(frame), artifacts.FIDELITY_FIGURE)
     return frame
 
 
@@ -391,7 +394,7 @@ def conclude(
 def skips(report: AuditReport) -> list[str]:
     """The attacks that were skipped, and why."""
     missing: Mapping[str, str] = {
-        cell.attack: cell.reason for cell in report.cells if cell.slice == "entire" and cell.status != "ok"
+        result.attack: result.reason for result in report.results if result.slice == "entire" and result.status != "ok"
     }
     return [f"Skipped: {attack}, {reason}." for attack, reason in missing.items()]
 

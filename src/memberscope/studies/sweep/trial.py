@@ -242,9 +242,9 @@ def audited(trained: _TrainedCell, selection: Selection, cell: Cell, request: Au
 
 
 def _of_first(report: AuditReport) -> dict[str, float]:
-    cell = report.whole()[0]
-    names = ("auc", "advantage", ADVANTAGE, low_name(cell.n_nonmember))
-    return {name: cell.figures[name].value for name in names if cell.figures[name].status != "skipped"}
+    entire = report.whole()[0]
+    names = ("auc", "advantage", ADVANTAGE, low_name(entire.n_nonmember))
+    return {name: entire.figures[name].value for name in names if entire.figures[name].status != "skipped"}
 
 
 def log_outcome(outcome: Outcome, cell: Cell, name: str, tracker: Tracker, *, attacks: str, log_model: bool) -> None:

@@ -20,7 +20,7 @@ from memberscope.training.outside.program import PROBE, Answers, OutsideProgram
 from memberscope.training.query import content_digest
 from memberscope.training.trainer import Form, TrainingJob
 
-SAME = {"rtol": 1e-3, "atol": 1e-4}  # outputs of a model and of its second training, which may differ in their last digits
+RTOL, ATOL = 1e-3, 1e-4  # outputs of a model and of its second training, which may differ in their last digits
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,7 +117,7 @@ class OutsideFleet:
             else:
                 model, how = self.program().fit(job.indices, job.seed), "trained a second time"
             probe = model.outputs(job.data.x[job.indices[:PROBE]])
-            if probe.shape != kept["probe"].shape or not np.allclose(probe, kept["probe"], **SAME):
+            if probe.shape != kept["probe"].shape or not np.allclose(probe, kept["probe"], rtol=RTOL, atol=ATOL):
                 raise UserError(
                     f"trainer={self.spec}: model {k}, {how} for queries that were not known before training, gives other outputs than "
                     "at first; allowed: a function whose seed decides its result, or a model whose load gives what save kept"
