@@ -53,7 +53,8 @@ def prepared_roles(config: Any) -> list[tuple[str, Any, Any]]:
         if role.few not in made:
             made[role.few] = target_of(part, part_config).prepare(config.seed)
         ready = made[role.few]
-        found.append((model_audit.model_setting(role.model, ready.data.classes), role.model, ready))
+        trainer = setup.trainer_for(role.model, config)
+        found.append((model_audit.model_setting(trainer, ready.data.classes), role.model, ready))
     return found
 
 

@@ -103,7 +103,9 @@ def test_nonmembers_can_validate_and_the_run_says_so() -> None:
     assert tracker.latest("val/accuracy") == pytest.approx(signals.correctness(trained.predictions)[outside].mean())
     assert tracker.logged_params["data.validation"] == "nonmembers"
     prepared = _prepare(DataConfig(validation="nonmembers"))
-    assert "monitored on the audited non-members" in model_audit.description(prepared, ModelConfig(), QUICK)
+    assert "monitored on the audited non-members" in model_audit.description(
+        prepared, setup.trainer_for(ModelConfig(), QUICK), MemoryTracker()
+    )
 
 
 def test_memorization_of_noisy_labels_is_seen() -> None:
@@ -144,8 +146,12 @@ def test_overfit_onset_is_from_when_the_gap_stays(gaps: list[float], onset: int 
 
 
 def test_setting_names_what_differs() -> None:
-    assert model_audit.model_setting(ModelConfig(), 10) == "conv-d3-c10"
-    assert model_audit.model_setting(ModelConfig(model="dense", width=32, activation="tanh"), 4) == "dense-d3-c4-w32-tanh"
+    def setting(model: ModelConfig, classes: int) -> str:
+        return model_audit.model_setting(setup.trainer_for(model, QUICK), classes)
+
+    assert setting(ModelConfig(), 10) == "conv-d3-c10"
+    assert setting(ModelConfig(model="dense", width=32, activation="tanh"), 4) == "dense-d3-c4-w32-tanh"
+    assert setting(ModelConfig(model="mlp", widths="64,32", filters=8), 4) == "mlp-d3-c4-f8-w64x32"
 
 
 @pytest.mark.parametrize(

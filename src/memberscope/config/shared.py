@@ -226,7 +226,8 @@ class FleetConfig(Config):
         "auto",
         check=Choice(words=("auto", "force", "no")),
         group="fleet",
-        help="auto: reuse finished models with the same signature; force: demand a store of the same settings; no: train all anew",
+        help="auto: reuse finished models with the same signature; force: the store must have been written with the same settings, "
+        "or the study stops, and only models that are missing are trained; no: train all anew",
     )
     workers: int | str = option(
         "auto",

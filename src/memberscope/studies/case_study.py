@@ -130,11 +130,11 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
         for name, role in chosen_roles.items():
             stop.check()
             prepared = by_few[role.few]
-            setting = model_audit.model_setting(role.model, prepared.data.classes)
+            setting = model_audit.model_setting(trainers[name], prepared.data.classes)
             serves = [item.name for item in chosen if name in (item.first, item.second)]
             tags = {"memberscope.setting": setting, "memberscope.seed": str(seed), "memberscope.experiments": ",".join(serves)}
             tags |= {f"memberscope.experiment.{experiment}": setting for experiment in serves}
-            about = model_audit.description(prepared, role.model, config) + f"\n\nServes in: {', '.join(serves)}."
+            about = model_audit.description(prepared, trainers[name], tracker) + f"\n\nServes in: {', '.join(serves)}."
             with tracker.child(f"{setting}-s{seed}", tags=tags, description=about) as child:
                 found[name].append(
                     model_audit.train_and_audit(

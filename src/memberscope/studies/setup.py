@@ -99,8 +99,14 @@ def facts_of(data: LabeledData, *, members: int | None = None) -> DataFacts:
 
 
 def open_store(config: FleetConfig) -> Store | None:
-    """The store of finished models, or None if nothing is to be kept."""
-    return None if config.store in ("", "none") else Store(Path(config.store), reuse=config.reuse)
+    """The store of finished models, or None if nothing is to be kept; UserError if its models are demanded nevertheless."""
+    if config.store in ("", "none"):
+        if config.reuse == "force":
+            raise UserError(
+                f"reuse=force: store={config.store} keeps no models; allowed: a folder that an earlier run has written, or reuse=auto"
+            )
+        return None
+    return Store(Path(config.store), reuse=config.reuse)
 
 
 def train_fleet(

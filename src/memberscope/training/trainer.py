@@ -255,6 +255,10 @@ class Trainer(Protocol):
     def name(self) -> str:
         """Name of its models in tables and in the names of runs, such as ``mlp-d2``."""
 
+    @property
+    def framework(self) -> str:
+        """The library of its own models, such as ``keras``, which decides whether a run can log them. Capability ``save``."""
+
     def with_params(self, **changes: Any) -> Self:
         """The same trainer with some parameters changed; UserError for an unknown parameter."""
 

@@ -29,7 +29,7 @@ from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.mitigate.answer import MitigationAudit, conclude
 from memberscope.studies.mitigate.mitigations import Mitigation, check_attacks, check_releases, check_trainer, mitigations_of
-from memberscope.studies.mitigate.models import TARGET, MitigatedModels, SeedSplit, number, promised, train_mitigated
+from memberscope.studies.mitigate.models import TARGET, MitigatedModels, SeedSplit, announce, number, promised, train_mitigated
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.trainer import Trainer
@@ -69,19 +69,22 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
     check_releases(mitigations, classes=data.classes)
     request = make_request(attacks=attack_names(mitigations))
     check_attacks(mitigations)
-    for seed in range(config.seed, config.seed + config.seeds):
-        check_batches(prepare(data, config, seed), trainer, config, mitigations)
+    splits = {seed: prepare(data, config, seed) for seed in range(config.seed, config.seed + config.seeds)}
+    for split in splits.values():
+        check_batches(split, trainer, config, mitigations)
     promise = Promise() if number(config.delta) is None else Promise(delta=float(config.delta))
     if any(mitigation.training == "dp" for mitigation in mitigations):
-        private = promised(prepare(data, config, config.seed), trainer, config)
+        private = promised(splits[config.seed], trainer, config)
         promise = Promise(delta=private.delta, epsilon=private.epsilon if np.isfinite(private.epsilon) else None)
         config = replace(config, delta=private.delta)
+    for split in splits.values():
+        for training, shadows in {mitigation.training: mitigation.shadows for mitigation in mitigations}.items():
+            announce(training, split, trainer, config, shadows=shadows)
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     notes = log_reading(data, tracker)
     audits: dict[str, list[MitigationAudit]] = {mitigation.name: [] for mitigation in mitigations}
     with Progress(len(mitigations) * config.seeds, "mitigations", unit="mitigation") as progress:
-        for seed in range(config.seed, config.seed + config.seeds):
-            split = prepare(data, config, seed)
+        for seed, split in splits.items():
             trained: dict[str, MitigatedModels] = {}
             for mitigation in mitigations:
                 stop.check()

@@ -17,7 +17,6 @@ from memberscope.audit.request import AuditRequest, make_request
 from memberscope.audit.run import AuditReport, run_audit
 from memberscope.audit.wording import finding, headline_table, markdown
 from memberscope.config import ShadowStudyConfig, SynthesisConfig, groups
-from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError, nearest
 from memberscope.interrupt import StopFlag
@@ -29,6 +28,7 @@ from memberscope.release import parse_release
 from memberscope.slices import check_names
 from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
+from memberscope.studies.logged_model import log_model, why_no_model
 from memberscope.studies.result import StudyResult
 from memberscope.studies.shadow import rotation, second_dataset
 from memberscope.studies.shadow.evidence import FleetOutputs, declared_queries, evidence_fields, query_fleet, query_target
@@ -87,7 +87,7 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     elsewhere = audit_from_elsewhere(report, other, trainer, config, tracker, stop) if other else None
     means, judged = rotate_targets(outputs, rotated, config, tracker, stop)
     fidelity = measure_fidelity(outputs, trainer, config, tracker, stop) if config.fidelity else None
-    return with_reading(conclude(config, outputs, report, elsewhere, means, judged, fidelity, tracker), notes)
+    return with_reading(conclude(config, trainer, outputs, report, elsewhere, means, judged, fidelity, tracker), notes)
 
 
 def plan_for(data: LabeledData, config: ShadowStudyConfig) -> ShadowPlan:
@@ -255,6 +255,8 @@ def audit_first(
         wanted=request.needs.__contains__,
     )  # fmt: skip
     about = f"Model {target} of the study as the target: every attack on {len(evidence.target):,} records."
+    if missing := why_no_model(trainer, tracker):
+        about += f"\n\n{missing}"
     with tracker.child(f"target-{target}", tags={"memberscope.kind": "model"}, description=about) as child:
         with attack_progress(request.attacks, "target", stop) as on_attack:
             report = run_audit(
@@ -263,8 +265,7 @@ def audit_first(
         stop.check()
         log_audit(report, child, source=outputs.data.digest, band_seed=config.seed)
         child.metrics(accuracies(evidence.target))
-        if "save" in trainer.capabilities:
-            child.keras_model(outputs.fleet.native(target), input_shape=outputs.data.shape, classes=outputs.data.classes)
+        log_model(lambda: outputs.fleet.native(target), trainer, outputs.data, child)
     return report
 
 
@@ -359,16 +360,15 @@ def over_targets_table(means: pd.DataFrame) -> pd.DataFrame:
 
 
 def conclude(
-    config: ShadowStudyConfig, outputs: FleetOutputs, report: AuditReport, elsewhere: AuditReport | None, means: pd.DataFrame,
-    judged: pd.DataFrame, fidelity: pd.DataFrame | None, tracker: Tracker,
+    config: ShadowStudyConfig, trainer: Trainer, outputs: FleetOutputs, report: AuditReport, elsewhere: AuditReport | None,
+    means: pd.DataFrame, judged: pd.DataFrame, fidelity: pd.DataFrame | None, tracker: Tracker,
 ) -> StudyResult:  # fmt: skip
     """Log the headline metrics and the page of the parent run; returns the result for the terminal."""
     tracker.metrics(report.headlines())
     log_headline(report, tracker)
     tracker.metrics(headline_metrics(means))
     tracker.metrics(accuracies(report.target))
-    made = "" if config.trainer == BUILT_IN_TRAINER else f"{config.trainer}-"
-    tracker.tags({"memberscope.setting": f"{made}{config.model}-d{config.depth}"})
+    tracker.tags({"memberscope.setting": trainer.name})
     lines = rotation.sentences(judged)
     from_elsewhere = (
         f"## One shadow of another data set, {config.transfer_dataset}\n\n{markdown(headline_table(elsewhere))}"

@@ -22,7 +22,7 @@ from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.plans.split import Index
 from memberscope.predictions import Predictions
-from memberscope.studies import model_audit
+from memberscope.studies import logged_model, model_audit
 from memberscope.sweeps.answer import ADVANTAGE, low_name, low_rate
 from memberscope.sweeps.cells import Cell
 from memberscope.sweeps.matching import parameter_count
@@ -44,7 +44,8 @@ class Outcome:
             train_loss, gap, parameters; and ``tuning_...`` for the objectives, if half of the audited records were set apart for tuning.
         history: a row per audited epoch; see `look`.
         report: the final audit, on the records that tuning did not use.
-        model: returns the Keras model.
+        model: returns the framework's own model.
+        trainer: the trainer with the parameters of the cell.
         seconds: of training; models that were trained together share the time equally.
     """
 
@@ -54,6 +55,7 @@ class Outcome:
     history: Sequence[Mapping[str, float]]
     report: AuditReport
     model: Callable[[], Any]
+    trainer: Trainer
     seconds: float
 
 
@@ -106,7 +108,7 @@ def run_cell(
     ways = _fleet if together(cell) and len(selections) > 1 else _one_by_one
     for trained in ways(data, own, cell, selections, stop):
         stop.check()
-        yield audited(trained, selections[trained.seed], cell, request, tuning=tuning)
+        yield audited(trained, selections[trained.seed], cell, own, request, tuning=tuning)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +219,9 @@ def halves(selection: Selection) -> tuple[Index, Index]:
     return np.concatenate([side[::2] for side in sides]), np.concatenate([side[1::2] for side in sides])
 
 
-def audited(trained: _TrainedCell, selection: Selection, cell: Cell, request: AuditRequest, *, tuning: bool) -> Outcome:
+def audited(
+    trained: _TrainedCell, selection: Selection, cell: Cell, trainer: Trainer, request: AuditRequest, *, tuning: bool
+) -> Outcome:
     """The final audit and the metrics of the trial."""
     predict, seed = trained.predict, trained.seed
     figures: dict[str, float] = {}
@@ -237,7 +241,7 @@ def audited(trained: _TrainedCell, selection: Selection, cell: Cell, request: Au
     )
     return Outcome(
         seed=seed, selection=selection, figures=figures, history=trained.history, report=report, model=trained.model,
-        seconds=trained.seconds,
+        trainer=trainer, seconds=trained.seconds,
     )  # fmt: skip
 
 
@@ -272,21 +276,18 @@ def log_outcome(outcome: Outcome, cell: Cell, name: str, tracker: Tracker, *, at
     model_audit.log_result(trained, tracker, epochs=cell.recipe.epochs, source=data.digest)
     tracker.metrics({key: value for key, value in outcome.figures.items() if key.startswith("tuning_")})
     if log_model:
-        tracker.keras_model(outcome.model(), input_shape=data.shape, classes=data.classes)
+        logged_model.log_model(outcome.model, outcome.trainer, data, tracker)
 
 
 def run_params(outcome: Outcome, cell: Cell, attacks: str) -> dict[str, Any]:
     """The trial's resolved configuration under dotted names."""
-    selection, part, recipe = outcome.selection, cell.part, cell.recipe
+    selection, part = outcome.selection, cell.part
     data = selection.data
     return {
         "data.name": data.name, "data.classes": part.classes, "data.treatment": part.treatment, "data.class_choice": part.choice,
         "data.class_names": ",".join(data.class_names)[:400], "data.label_noise": part.label_noise, "data.members": part.members,
         "data.nonmembers": part.nonmembers, "data.validation": part.validation, "data.audited_members": part.audited_members,
         "data.audited_nonmembers": part.audited_nonmembers, "plan.digest": selection.plan.digest,
-        "model.architecture": recipe.model, "model.depth": recipe.depth, "model.width": recipe.width,
-        "model.widths": ",".join(map(str, recipe.widths)), "model.filters": recipe.filters, "model.activation": recipe.activation,
-        "model.parameters": int(outcome.figures["parameters"]), "train.epochs": recipe.epochs, "train.batch_size": recipe.batch_size,
-        "train.learning_rate": recipe.learning_rate, "train.optimizer": "adam",
+        **outcome.trainer.describe(), "model.parameters": int(outcome.figures["parameters"]),
         "train.noise_multiplier": cell.noise_multiplier, "train.clip_norm": cell.clip, "audit.attacks": attacks, "study.seed": outcome.seed,
     }  # fmt: skip

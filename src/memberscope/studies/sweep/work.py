@@ -16,6 +16,7 @@ from memberscope.datasets import LabeledData
 from memberscope.errors import Interrupted
 from memberscope.interrupt import StopFlag
 from memberscope.studies import setup
+from memberscope.studies.logged_model import why_no_model
 from memberscope.studies.sweep.trial import Outcome, log_outcome, run_cell, together, trial_request
 from memberscope.sweeps import storage as storages
 from memberscope.sweeps.answer import ADVANTAGE
@@ -217,6 +218,8 @@ class _Worker:
         self, claim: Claim, name: str, cell: Cell, outcomes: Iterator[list[Outcome]], tags: Mapping[str, str], about: str
     ) -> None:  # fmt: skip
         """Train, audit and log. The trial is completed before its run ends FINISHED, so that no trial has two FINISHED runs."""
+        if self.job.log_models and (missing := why_no_model(self.trainer, self.tracker)):
+            about += f"\n\n{missing}"
         tags = {**tags, "memberscope.sweep": self.job.study, "memberscope.trial": str(claim.number)}
         with self.tracker.child(name, tags=tags, description=about) as child:
             self.queue.note(claim, **{RUN: child.address})
