@@ -42,6 +42,7 @@ class OutsideTrainer:
     source: Source
     params: Mapping[str, Any]
     capabilities: frozenset[str] = frozenset()
+    framework: str = ""
 
     @property
     def spec(self) -> str:
