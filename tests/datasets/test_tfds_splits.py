@@ -103,3 +103,7 @@ def test_sixteen_bit_images_are_scaled_by_their_range(tmp_path: Path) -> None:
     found = np.sort(data.scaled(np.arange(80)).reshape(80, -1), axis=0)
     np.testing.assert_allclose(found, np.sort(deep.reshape(80, -1) / 65_535, axis=0), atol=1e-6)
     assert "divided by 65,535, the largest number with 16 bits" in data.notes[0]
+    stored = load_dataset("tfds:sixteen_bits", data_dir=str(tmp_path), as_is=True)
+    assert stored.x.dtype == np.uint16
+    assert rows_of(stored) == {image.tobytes() for image in deep}
+    assert stored.notes == ()
