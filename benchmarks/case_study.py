@@ -105,12 +105,12 @@ def ours(config: Any) -> dict[str, Any]:
         trained = model_audit.train_and_audit(
             ready, trainer, request, MemoryTracker(), StopFlag(), setting=setting, requested=config
         )
-        cell = trained.report.cell("threshold_loss").figures
+        found = trained.report.result("threshold_loss").figures
         figures[setting] = {
             "train": trained.summary["train_accuracy"],
             "val": trained.summary["val_accuracy"],
-            "auc": cell["auc"].value,
-            "advantage": cell["advantage_tfp"].value,
+            "auc": found["auc"].value,
+            "advantage": found["advantage_tfp"].value,
         }
     return figures
 

@@ -1,7 +1,7 @@
 """Runs an audit: attacks on slices, with the results in one tidy table.
 
 Scores are computed once on all records and then sliced, unless `refit` (or tensorflow_privacy's engine, for its trained attacks) fits an
-attack anew on each slice; each cell's notes say which. Metrics come from `memberscope.metrics` with their intervals, whichever engine
+attack anew on each slice; each result's notes say which. Metrics come from `memberscope.metrics` with their intervals, whichever engine
 computed the scores.
 """
 
@@ -123,19 +123,19 @@ def run_audit(
     if request.engine == "tfp":
         found = _tfp(evidence.target, chosen, request.slices, seed=seed, prior=prior, metadata=metadata, on_attack=on_attack)
         return replace(found, primary=request.primary, distinct=distinct)
-    cells: list[SliceResult] = []
+    results: list[SliceResult] = []
     scores: dict[str, NDArray[np.float64]] = {}
     for attack in chosen:
         on_attack(attack.name)
         parts = slicing.parse(request.slices[attack.family], evidence.target)
-        result = attack.score(evidence, seed=seed, workers=workers)
-        if not isinstance(result, Skip):
-            scores[attack.name] = result.scores
+        scored = attack.score(evidence, seed=seed, workers=workers)
+        if not isinstance(scored, Skip):
+            scores[attack.name] = scored.scores
         for part in parts:
-            cells.append(
-                _fast_cell(
+            results.append(
+                _fast_result(
                     attack,
-                    result,
+                    scored,
                     part,
                     evidence,
                     seed=seed,
@@ -148,9 +148,9 @@ def run_audit(
                     refit=refit and attack.cross_fitted,
                 )
             )
-        cells += _worst(attack.name, parts, cells, min_records=min_records)
+        results += _worst(attack.name, parts, results, min_records=min_records)
     return AuditReport(
-        cells=tuple(cells), engine=request.engine, seed=seed, target=evidence.target, whole_scores=scores, metadata=metadata,
+        results=tuple(results), engine=request.engine, seed=seed, target=evidence.target, whole_scores=scores, metadata=metadata,
         primary=request.primary, prior=prior, distinct=distinct,
     )  # fmt: skip
 
@@ -171,9 +171,9 @@ def _evidence(target: Predictions | Evidence, shadow: ShadowPredictions | Predic
     return Evidence(target=target, shadows=shadow)
 
 
-def _fast_cell(
+def _fast_result(
     attack: Attack,
-    result: AttackScores | Skip,
+    scored: AttackScores | Skip,
     part: slicing.Slice,
     evidence: Evidence,
     *,
@@ -192,12 +192,12 @@ def _fast_cell(
     blank = SliceResult(
         attack=attack.name, family=attack.family, slice=part.name, ranked=part.ranked, n_member=n_member, n_nonmember=n_nonmember
     )  # fmt: skip
-    if isinstance(result, Skip):
-        return replace(blank, status="skipped", reason=result.reason)
+    if isinstance(scored, Skip):
+        return replace(blank, status="skipped", reason=scored.reason)
     if min(n_member, n_nonmember) < min_records:
         few = f"{n_member} members and {n_nonmember} non-members; at least {min_records} of each are needed"
         return replace(blank, status="skipped", reason=few)
-    scores, notes = result.scores[part.index], list(result.notes)
+    scores, notes = scored.scores[part.index], list(scored.notes)
     if refit and part.kind != "entire":
         fitted = attack.score(evidence.select(part.index), seed=seed, workers=workers)
         if isinstance(fitted, Skip):
@@ -211,7 +211,7 @@ def _fast_cell(
         labels=labels,
         rng=seeds.stream(seed, "figures", attack.name, part.name),
         prior=prior,
-        threshold=_threshold(result),
+        threshold=_threshold(scored),
         coin_flips=coins,
         delta=delta,
         promise=promise,
@@ -233,7 +233,7 @@ def _fast_cell(
         figures=figures,
         scores=scores,
         member=member,
-        threshold=_threshold(result),
+        threshold=_threshold(scored),
         labels=labels,
         prior=prior,
         one_run=metrics.plan_one_run(len(scores), delta=delta, promise=promise) if coins else None,
@@ -241,20 +241,22 @@ def _fast_cell(
     )
 
 
-def _threshold(result: AttackScores) -> float | None:
+def _threshold(scored: AttackScores) -> float | None:
     """The lowest score that the attack itself calls a member, so that this threshold reproduces its decisions; None if there is none."""
-    if result.decisions is None:
+    if scored.decisions is None:
         return None
-    return float(result.scores[result.decisions].min(initial=np.inf))
+    return float(scored.scores[scored.decisions].min(initial=np.inf))
 
 
-def _worst(attack: str, parts: Sequence[slicing.Slice], cells: Sequence[SliceResult], *, min_records: int) -> list[SliceResult]:
+def _worst(
+    attack: str, parts: Sequence[slicing.Slice], results: Sequence[SliceResult], *, min_records: int
+) -> list[SliceResult]:
     """The ranked slice with the highest AUC, its interval widened for the number of slices that competed (Bonferroni)."""
     ranked = {part.name for part in parts if part.ranked}
-    ready = [cell for cell in cells if cell.attack == attack and cell.slice in ranked and cell.scores is not None]
+    ready = [result for result in results if result.attack == attack and result.slice in ranked and result.scores is not None]
     if len(ready) < 2:
         return []
-    worst = max(ready, key=lambda cell: cell.figures["auc"].value)
+    worst = max(ready, key=lambda result: result.figures["auc"].value)
     confidence = 1 - 0.05 / len(ready)
     assert worst.scores is not None
     assert worst.member is not None
@@ -288,11 +290,11 @@ def _tfp(
     from memberscope import tfprivacy
 
     groups: dict[tuple[str, ...], list[str]] = {}
-    cells: list[SliceResult] = []
+    results: list[SliceResult] = []
     available = {part.kind for part in slicing.parse("all", target)}
     for attack in chosen:
         if reason := attack.missing(Evidence(target=target)):
-            cells.append(
+            results.append(
                 SliceResult(
                     attack=attack.name,
                     family=attack.family,
@@ -307,16 +309,16 @@ def _tfp(
         groups.setdefault(slicings[attack.family], []).append(attack.name)
     for asked, names in groups.items():
         possible = tuple(name for name in asked if name in available)
-        for result in tfprivacy.run_attacks(target, names, possible, seed=seed, metadata=metadata, on_attack=on_attack):
-            n_member, n_nonmember = len(result.scores_member), len(result.scores_nonmember)
-            scores = np.concatenate([result.scores_member, result.scores_nonmember])
+        for theirs in tfprivacy.run_attacks(target, names, possible, seed=seed, metadata=metadata, on_attack=on_attack):
+            n_member, n_nonmember = len(theirs.scores_member), len(theirs.scores_nonmember)
+            scores = np.concatenate([theirs.scores_member, theirs.scores_nonmember])
             member = np.repeat([True, False], [n_member, n_nonmember])
-            rng = seeds.stream(seed, "figures", result.attack, result.slice)
-            cells.append(
+            rng = seeds.stream(seed, "figures", theirs.attack, theirs.slice)
+            results.append(
                 SliceResult(
-                    attack=result.attack,
-                    family=registry.get(result.attack).family,
-                    slice=result.slice,
+                    attack=theirs.attack,
+                    family=registry.get(theirs.attack).family,
+                    slice=theirs.slice,
                     n_member=n_member,
                     n_nonmember=n_nonmember,
                     figures=metrics.figures(scores, member, rng=rng, prior=prior),
@@ -326,11 +328,11 @@ def _tfp(
                 )
             )
     whole: dict[str, NDArray[np.float64]] = {}
-    for cell in cells:
-        if cell.slice == "entire" and cell.scores is not None:
+    for result in results:
+        if result.slice == "entire" and result.scores is not None:
             placed = np.empty(len(target))
-            placed[target.member], placed[~target.member] = cell.scores[: cell.n_member], cell.scores[cell.n_member :]
-            whole[cell.attack] = placed
+            placed[target.member], placed[~target.member] = result.scores[: result.n_member], result.scores[result.n_member :]
+            whole[result.attack] = placed
     return AuditReport(
-        cells=tuple(cells), engine="tfp", seed=seed, target=target, whole_scores=whole, metadata=metadata, prior=prior
+        results=tuple(results), engine="tfp", seed=seed, target=target, whole_scores=whole, metadata=metadata, prior=prior
     )

@@ -72,7 +72,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         duplicates = "keep" if config.duplicates == "keep" else "drop"
         report = report_on(evidence, config, request=request, duplicates=duplicates, on_attack=on_attack)
     stop.check()
-    queried = how_asked(model, reading, "; ".join(part for part in (read, prepared[0][2]) if part))
+    queried = how_queried(model, reading, "; ".join(part for part in (read, prepared[0][2]) if part))
     notes = what_to_know(queried, report.target, overlap)
     log_inputs(config, model, reading, target, (members, nonmembers), ids, tracker)
     notes |= copy_notes(report, overlap=False)
@@ -138,7 +138,7 @@ def query(
                 parts.append(output)
                 progress.advance(len(output))
     labels = np.concatenate([members.y, nonmembers.y])
-    return outputs.read_output(np.concatenate(parts), labels, asked=config.output, classes=model.classes, names=names)
+    return outputs.read_output(np.concatenate(parts), labels, requested=config.output, classes=model.classes, names=names)
 
 
 def _rows(inputs: Any, rows: slice) -> Any:
@@ -155,7 +155,7 @@ def predictions(
     return reading.predictions(member=np.arange(len(ids)) < len(members), record_ids=ids, inputs=inputs, columns=columns)
 
 
-def how_asked(model: LoadedModel, reading: outputs.Reading, done: str) -> str:
+def how_queried(model: LoadedModel, reading: outputs.Reading, done: str) -> str:
     """How the model was queried and its output read; always reported, since labels mistaken for scores would go unnoticed."""
     form = {"predicted": "labels only"}.get(reading.form, reading.form)
     method, flavour = model.facts.get("method", "predict"), model.facts.get("flavour", "a model")

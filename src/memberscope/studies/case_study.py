@@ -183,7 +183,7 @@ def _conclude(
     attack = report.whole()[0].attack if report.primary == AUTO else report.primary
     differences = {
         item.name: [
-            first.report.cell(attack).figures[FIGURE].value - second.report.cell(attack).figures[FIGURE].value
+            first.report.result(attack).figures[FIGURE].value - second.report.result(attack).figures[FIGURE].value
             for first, second in zip(found[item.first], found[item.second], strict=True)
         ]
         for item in chosen
@@ -192,13 +192,16 @@ def _conclude(
     histories = {model.name: model.history.assign(model=model.setting, seed=model.seed) for model in models}
     for item in chosen:
         frame = _stack([histories[model.name] for role in (item.first, item.second) for model in found[role]])
-        tracker.figure(plots.training_figure(frame, title=item.title), f"{item.name}/training.png")
-        tracker.figure(plots.leakage_figure(frame, title=f"{item.title}: leakage by epoch"), f"{item.name}/leakage.png")
-        tracker.table(frame, f"{item.name}/by_epoch.csv")
+        tracker.figure(plots.training_figure(frame, title=item.title), artifacts.inside(item.name, artifacts.TRAINING_FIGURE))
+        tracker.figure(
+            plots.leakage_figure(frame, title=f"{item.title}: leakage by epoch"),
+            artifacts.inside(item.name, artifacts.LEAKAGE_FIGURE),
+        )
+        tracker.table(frame, artifacts.inside(item.name, artifacts.BY_EPOCH))
     table = _comparison(chosen, found, judged, attack)
     tracker.table(table, artifacts.EXPERIMENTS)
-    tracker.table(table, "experiments.json")
-    tracker.table(_per_model(models), "models.json")
+    tracker.table(table, artifacts.EXPERIMENTS_TABLE)
+    tracker.table(_per_model(models), artifacts.MODELS_TABLE)
     headlines: dict[str, float] = {}
     for item in chosen:
         difference = judged[item.name].difference
@@ -209,7 +212,7 @@ def _conclude(
                 f"auc_difference_ci_high/{item.name}": difference.ci_high,
             }
     for of_role in found.values():
-        mean = sum(model.report.cell(attack).figures[FIGURE].value for model in of_role) / len(of_role)
+        mean = sum(model.report.result(attack).figures[FIGURE].value for model in of_role) / len(of_role)
         headlines[f"auc_mean/{of_role[0].setting}"] = mean
     tracker.metrics(headlines)
     tracker.tags({f"memberscope.verdict.{item.name}": outcome(judged[item.name]) for item in chosen})
@@ -304,7 +307,7 @@ def _comparison(
 
 
 def _mean(models: Sequence[AuditedModel], attack: str) -> float:
-    return sum(model.report.cell(attack).figures[FIGURE].value for model in models) / len(models)
+    return sum(model.report.result(attack).figures[FIGURE].value for model in models) / len(models)
 
 
 def _per_model(models: Sequence[AuditedModel]) -> pd.DataFrame:

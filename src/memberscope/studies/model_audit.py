@@ -230,7 +230,7 @@ def _log_inputs(prepared: Prepared, model: Training, trainer: Trainer, audit: Au
     }  # fmt: skip
     tracker.params(resolved)
     tracker.text(as_json(resolved), artifacts.CONFIG)
-    tracker.text(model.summary, "model_summary.txt")
+    tracker.text(model.summary, artifacts.MODEL_SUMMARY)
     splits = {"member": plan.members, "nonmember": plan.nonmembers}
     if not plan.validation_is_nonmembers:
         splits["validation"] = plan.validation
@@ -246,7 +246,7 @@ def _log_inputs(prepared: Prepared, model: Training, trainer: Trainer, audit: Au
             )
         )
     if len(data.shape) == 3:
-        tracker.figure(sample_of(prepared), "data_sample.png")
+        tracker.figure(sample_of(prepared), artifacts.DATA_SAMPLE)
 
 
 def sample_of(prepared: Prepared) -> Any:
@@ -327,8 +327,8 @@ def leakage_table(models: Sequence[AuditedModel]) -> str:
             "train": f"{model.summary['train_accuracy']:.3f}",
             "val": f"{model.summary['val_accuracy']:.3f}",
         }
-        for cell in model.report.whole():
-            row[f"AUC {cell.attack}"] = f"{cell.figures['auc'].value:.3f}"
+        for result in model.report.whole():
+            row[f"AUC {result.attack}"] = f"{result.figures['auc'].value:.3f}"
         found = model.report.headline
         if found is not None:
             low, high = found.auc.ci_low, found.auc.ci_high

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from memberscope.plans.split import Index, replace_labels
 from memberscope.plans.target import TargetSettings, noise_share
 from memberscope.slices import check_names
 from memberscope.training import registry as registry_of_trainers
+from memberscope.training.query import Query
 from memberscope.training.recipe import Recipe
 from memberscope.training.store import Store
 from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, jobs_for, require_capability
@@ -24,16 +26,18 @@ from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, j
 
 
 def load_data(config: RecordsConfig, *, name: str = "", each_once: bool = False) -> LabeledData:
-    """The data set that a configuration names, with all of its classes.
+    """The data set that a configuration names, with all of its classes; records are kept as they are for a trainer from outside.
 
     Args:
         config: names the data set, its folders, and what is done about copies.
-        name: the name of another data set to load instead.
+        name: the name of another data set to load instead; it has no groups.
         each_once: raise UserError if copies were kept, for a study whose plan needs each record to occur once.
     """
     data = load_dataset(
-        name or config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates
-    )
+        name or config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates,
+        as_is=":" in getattr(config, "trainer", ""), label=config.label, group="" if name else config.group,
+        na_values=tuple(word.strip() for word in config.na_values.split(",") if word.strip()),
+    )  # fmt: skip
     if each_once:
         duplicates.check_each_once(data)
     return data
@@ -65,7 +69,23 @@ def members_of(data: LabeledData, config: RecordsConfig, *, parts: int) -> int:
 
 def trainer_for(model: ModelConfig, train: TrainConfig) -> Trainer:
     """The trainer that configurations request."""
-    return registry_of_trainers.make(model.trainer, Recipe.of(model, train))
+    if registry_of_trainers.is_outside(model.trainer):
+        _check_options(model, train)
+    return registry_of_trainers.make(model.trainer, Recipe.of(model, train), model.params)
+
+
+def _check_options(model: ModelConfig, train: TrainConfig) -> None:
+    """Raise UserError for an option of the built-in models that was set together with a trainer from outside, which has parameters."""
+    own = {"trainer", "params", "check_seed"}
+    names = [item.name for kind in (ModelConfig, TrainConfig) for item in dataclasses.fields(kind) if item.name not in own]
+    for config in (model, train):
+        for item in dataclasses.fields(config):
+            value = getattr(config, item.name)
+            if item.name in names and value != item.default:
+                raise UserError(
+                    f"{item.name}={value}: an option of the built-in models, which trainer={model.trainer} does not read; "
+                    f"allowed: params={item.name}={value}"
+                )
 
 
 def trainer_of(recipe: Recipe) -> Trainer:
@@ -75,7 +95,7 @@ def trainer_of(recipe: Recipe) -> Trainer:
 
 def facts_of(data: LabeledData, *, members: int | None = None) -> DataFacts:
     """The facts about the data that a trainer checks before it accepts them."""
-    return DataFacts(shape=data.shape, classes=data.classes, members=members)
+    return DataFacts(shape=data.shape, classes=data.classes, members=members, table=data.table)
 
 
 def open_store(config: FleetConfig) -> Store | None:
@@ -91,11 +111,18 @@ def open_store(config: FleetConfig) -> Store | None:
 
 def train_fleet(
     trainer: Trainer, data: LabeledData, members: Sequence[Index], seeds: Sequence[int], config: FleetConfig, stop: StopFlag,
-    *, label: str = "models",
+    *, label: str = "models", queries: Sequence[Query] = (),
 ) -> Fleet:  # fmt: skip
-    """Train a model on each index set as a configuration requests; models that the store has are read from it."""
+    """Train a model on each index set as a configuration requests; models that the store has are read from it.
+
+    `queries` are all that the study will ask the models, so that a trainer that cannot keep its models answers them right after training.
+    """
     workers = None if config.workers == "auto" else int(config.workers)
-    run = Execution(store=open_store(config), workers=workers, scheduler=config.scheduler, label=label, stop=stop)
+    devices = tuple(name.strip() for name in config.devices.split(",") if name.strip())
+    run = Execution(
+        store=open_store(config), workers=workers, scheduler=config.scheduler, devices=devices, queries=tuple(queries), label=label,
+        stop=stop,
+    )  # fmt: skip
     return trainer.train(jobs_for(data, members, seeds), run)
 
 

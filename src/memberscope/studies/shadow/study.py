@@ -31,9 +31,10 @@ from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.logged_model import log_model, why_no_model
 from memberscope.studies.result import StudyResult
 from memberscope.studies.shadow import rotation, second_dataset
-from memberscope.studies.shadow.evidence import FleetOutputs, evidence_fields, query_fleet, query_target
+from memberscope.studies.shadow.evidence import FleetOutputs, declared_queries, evidence_fields, query_fleet, query_target
 from memberscope.studies.synthesize.sets import METHODS, make_set, published
 from memberscope.tracking import DataInput, Tracker, as_json
+from memberscope.training.registry import is_outside
 from memberscope.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -61,9 +62,11 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     trainer.check(setup.facts_of(data))
     plan, other = plan_for(data, config), second_dataset.load(config, trainer)
     trainer.check(setup.facts_of(data, members=int(plan.member.sum(axis=1).min())))
+    # a user's own models show only once they are trained what they offer; the audit then checks the primary attack
+    offered = trainer.capabilities | ({"gradients", "losses"} if is_outside(config.trainer) else frozenset())
     request.check_primary(
         evidence_fields(
-            data, plan, trainer, copies=config.queries, perturbed=config.perturbed, distill_epochs=config.distill_epochs
+            data, plan, offered, copies=config.queries, perturbed=config.perturbed, distill_epochs=config.distill_epochs
         )
     )
     rest = np.setdiff1d(np.arange(len(data)), np.concatenate([plan.records, plan.population]))
@@ -75,8 +78,11 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     notes = log_reading(data, tracker)
     notes += [f"{config.transfer_dataset}: {line}" for line in duplicates.notes(other, {})] if other else []
     fleet = setup.train_fleet(
-        trainer, data, [plan.members(model) for model in range(plan.n_models)], model_seeds(plan, config.seed), config, stop
-    )
+        trainer, data, [plan.members(model) for model in range(plan.n_models)], model_seeds(plan, config.seed), config, stop,
+        queries=declared_queries(
+            data, plan, copies=config.queries, perturbed=config.perturbed, seed=config.seed, wanted=request.needs.__contains__
+        ),
+    )  # fmt: skip
     outputs = query_fleet(data, plan, fleet, copies=config.queries, stop=stop)
     log_shadows(outputs, tracker)
     report = audit_first(outputs, trainer, request, config, tracker, stop)
@@ -192,8 +198,8 @@ def log_plan(
     tracker.params(resolved)
     tracker.text(as_json(resolved), artifacts.CONFIG)
     with tempfile.TemporaryDirectory() as folder:
-        plan.save(Path(folder) / "plan.npz")
-        tracker.file(Path(folder) / "plan.npz", "plan.npz")
+        plan.save(Path(folder) / artifacts.PLAN)
+        tracker.file(Path(folder) / artifacts.PLAN, artifacts.PLAN)
     for context, index in (("shadow", plan.records), ("population", plan.population)):
         if len(index):
             tracker.data(
@@ -207,13 +213,16 @@ def log_plan(
 def log_shadows(outputs: FleetOutputs, tracker: Tracker) -> None:
     """Log one child run for all models: a row per model, the training curves as a band."""
     frame = shadow_table(outputs)
-    about = f"All {outputs.plan.n_models} models of the study, targets and shadows: a row per model in `models.csv`, curves as a band."
+    about = (
+        f"All {outputs.plan.n_models} models of the study, targets and shadows: a row per model in `{artifacts.MODELS}`, "
+        "curves as a band."
+    )
     with tracker.child("shadows", tags={"memberscope.kind": "shadows"}, description=about) as child:
-        child.table(frame, "models.csv")
-        child.table(frame, "models.json")
+        child.table(frame, artifacts.MODELS)
+        child.table(frame, artifacts.MODELS_TABLE)
         curves = outputs.fleet.curves
-        if curves:
-            child.figure(plots.band_figure(curves, title=f"{outputs.plan.n_models} models"), "training.png")
+        if {"loss", "accuracy"} <= set(curves):
+            child.figure(plots.band_figure(curves, title=f"{outputs.plan.n_models} models"), artifacts.TRAINING_FIGURE)
             for epoch in range(1, curves["loss"].shape[1] + 1):
                 means = {f"train/{name}": float(values[:, epoch - 1].mean()) for name, values in curves.items()}
                 child.metrics(means, step=epoch)
@@ -227,7 +236,7 @@ def shadow_table(outputs: FleetOutputs) -> pd.DataFrame:
     plan, labels = outputs.plan, outputs.data.y[outputs.plan.records]
     rows = []
     for model in range(plan.n_models):
-        right = outputs.logits[model].argmax(axis=1) == labels
+        right = outputs.outputs[model].argmax(axis=1) == labels
         own = plan.block if plan.design == "half" or model in plan.targets else ~plan.block
         member = plan.member[model]
         rows.append(
@@ -269,7 +278,7 @@ def audit_from_elsewhere(
     """Audit the first target again with a shadow of another data set; the names of its metrics end in ``_other_data``."""
     found = second_dataset.audit(report.target, other, trainer, config, stop)
     tracker.metrics({f"{name}_other_data": value for name, value in found.headlines().items()})
-    tracker.table(found.to_frame(), "other_data.csv")
+    tracker.table(found.to_frame(), artifacts.SECOND_DATASET)
     return found
 
 
@@ -296,12 +305,12 @@ def rotate_targets(
         progress.advance()
     means = rotation.over_targets(frame)
     judged = rotation.judge(frame, rotation.claims(paired=outputs.plan.design == "half", copies=outputs.augmented is not None))
-    tracker.table(frame, "targets.csv")
-    tracker.table(means, "by_shadows.csv")
+    tracker.table(frame, artifacts.TARGETS)
+    tracker.table(means, artifacts.BY_SHADOWS)
     tracker.table(judged, artifacts.ORDERINGS)
-    tracker.table(judged.astype(object).where(judged.notna(), None), "orderings.json")
+    tracker.table(judged.astype(object).where(judged.notna(), None), artifacts.ORDERINGS_TABLE)
     for figure in SHOWN:
-        tracker.figure(plots.by_shadows_figure(means, figure=figure), f"{figure}_by_shadows.png")
+        tracker.figure(plots.by_shadows_figure(means, figure=figure), artifacts.by_shadows_figure(figure))
     return means, judged
 
 
@@ -317,8 +326,8 @@ def measure_fidelity(
         return setup.train_fleet(other, data, members, model_seeds, config, stop, label=name)
 
     frame = fidelity.measure(outputs, trainer, train_shadows, seed=config.seed)
-    tracker.table(frame, "fidelity.csv")
-    tracker.figure(plots.fidelity_figure(frame), "fidelity.png")
+    tracker.table(frame, artifacts.FIDELITY)
+    tracker.figure(plots.fidelity_figure(frame), artifacts.FIDELITY_FIGURE)
     return frame
 
 
@@ -388,7 +397,7 @@ def conclude(
 def skips(report: AuditReport) -> list[str]:
     """The attacks that were skipped, and why."""
     missing: Mapping[str, str] = {
-        cell.attack: cell.reason for cell in report.cells if cell.slice == "entire" and cell.status != "ok"
+        result.attack: result.reason for result in report.results if result.slice == "entire" and result.status != "ok"
     }
     return [f"Skipped: {attack}, {reason}." for attack, reason in missing.items()]
 

@@ -89,7 +89,7 @@ def _resume(
         else:
             queue.enqueue_cells(plan.settings(), seeds)
     tracker.text(as_json(groups(config)), artifacts.STUDY)
-    tracker.text(as_json(space), "space.json")
+    tracker.text(as_json(space), artifacts.SPACE)
     notes = log_reading(data, tracker)
     tracker.tags({"memberscope.sweep": name, "memberscope.storage": storages.shown(url)})
     waiting = len(queue.trials("WAITING", "RUNNING"))

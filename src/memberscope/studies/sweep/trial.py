@@ -169,6 +169,7 @@ def _fleet(
         x=np.concatenate([data.x[selection.plan.members] for selection in every]),
         y=np.concatenate([selection.data.y[selection.plan.members] for selection in every]),
         same=None,
+        groups=None,
     )
     places = [np.arange(first, last) for first, last in pairwise(ends)]
     label = f"{len(every)} models together"
@@ -245,9 +246,9 @@ def audited(
 
 
 def _of_first(report: AuditReport) -> dict[str, float]:
-    cell = report.whole()[0]
-    names = ("auc", "advantage", ADVANTAGE, low_name(cell.n_nonmember))
-    return {name: cell.figures[name].value for name in names if cell.figures[name].status != "skipped"}
+    entire = report.whole()[0]
+    names = ("auc", "advantage", ADVANTAGE, low_name(entire.n_nonmember))
+    return {name: entire.figures[name].value for name in names if entire.figures[name].status != "skipped"}
 
 
 def log_outcome(outcome: Outcome, cell: Cell, name: str, tracker: Tracker, *, attacks: str, log_model: bool) -> None:

@@ -115,7 +115,7 @@ def test_memorization_of_noisy_labels_is_seen() -> None:
         prepared, ModelConfig(model="dense", depth=1, width=128), config, AuditConfig(attacks="threshold", audit_every=30),
         MemoryTracker(), StopFlag(), "overfit",
     )  # fmt: skip
-    assert 0.62 < trained.report.cell("threshold_loss").figures["auc"].value < 0.9
+    assert 0.62 < trained.report.result("threshold_loss").figures["auc"].value < 0.9
     assert trained.summary["gap"] > 0.1
     assert 0 < trained.summary["overfit_onset_epoch"] <= 60
 
