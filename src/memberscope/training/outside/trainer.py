@@ -42,7 +42,7 @@ class OutsideTrainer:
     source: Source
     params: Mapping[str, Any]
     capabilities: frozenset[str] = frozenset()
-    framework: str = ""  # no model is kept as its framework's own
+    framework: str = ""
 
     @property
     def spec(self) -> str:
