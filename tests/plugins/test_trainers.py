@@ -26,6 +26,8 @@ class Models:
 
     jobs: tuple[TrainingJob, ...]
     remembers: bool
+    form: str = "logits"
+    capabilities: frozenset[str] = frozenset()
     reused: int = 0
     curves: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -152,7 +154,7 @@ def test_a_primary_attack_that_it_cannot_serve_is_refused_before_it_trains(
 
 def test_an_unknown_one_gets_the_nearest(plugged: Callable[..., None], tmp_path: Path) -> None:
     plugged("neighbours")
-    with pytest.raises(UserError, match=r"^trainer=neighbors: unknown; nearest: neighbours; allowed: keras, neighbours$"):
+    with pytest.raises(UserError, match=r"^trainer=neighbors: unknown; nearest: neighbours; allowed: keras, neighbours, or a function"):
         study(tmp_path, trainer="neighbors")
     with pytest.raises(UserError, match=r"^trainer 'keras' of mine: the name is taken by memberscope itself"):
         registry.register("keras", lambda recipe: Neighbours(recipe=recipe), package="mine")
