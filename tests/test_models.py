@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from memberscope import models
 from memberscope.errors import UserError
 from memberscope.models import build_model, check_model, largest_depth, summary_text
 
@@ -54,3 +58,24 @@ def test_images_of_another_layout_are_told_what_to_do() -> None:
         check_model("conv", depth=2, input_shape=(4, 32, 32))
     with pytest.raises(UserError, match=r"8x8x3 inputs can have depth 1 to 1$"):
         check_model("conv", depth=3, input_shape=(8, 8, 3))
+
+
+def test_only_the_convolutional_architecture_has_a_largest_depth() -> None:
+    shape = (32, 32, 3)
+    for architecture in models.ARCHITECTURES:
+        assert models.is_convolutional(architecture) == (models.largest_depth(architecture, shape) is not None)
+    assert [name for name in models.ARCHITECTURES if models.is_convolutional(name)] == ["conv"]
+
+
+@pytest.mark.parametrize("room", ["sweeps", "studies", "synthesis"])
+def test_no_study_or_grid_decides_by_the_name_of_an_architecture(room: str) -> None:
+    """They ask `memberscope.models`, the recipe or the trainer, so that another architecture is added in one place."""
+    folder = Path(models.__file__).parent / room
+    compared = re.compile(r"(model|architecture)\s*(==|!=|in)\s*[(\"'][^)]*?(conv|mlp)")
+    found = [
+        f"{path.relative_to(folder)}: {line.strip()}"
+        for path in sorted(folder.rglob("*.py"))
+        for line in path.read_text().splitlines()
+        if compared.search(line)
+    ]
+    assert not found

@@ -43,6 +43,8 @@ class NeighbourFleet:
 
     members: Sequence[tuple[np.ndarray, np.ndarray]]
     sharpness: float
+    form: str = "logits"
+    capabilities: frozenset[str] = frozenset()
     reused: int = 0
     curves: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 

@@ -26,6 +26,8 @@ class Models:
 
     jobs: tuple[TrainingJob, ...]
     remembers: bool
+    form: str = "logits"
+    capabilities: frozenset[str] = frozenset()
     reused: int = 0
     curves: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -128,6 +130,11 @@ def test_its_models_are_audited_for_what_they_remember(
     skipped = child.artifacts["attacks.csv"].query("attack == 'gradient_norm'").iloc[0]
     assert (skipped["status"], skipped["reason"]) == ("skipped", "needs gradients"), "which it cannot give"
     assert not (tmp_path / "models").exists(), "nothing of the built-in trainer ran"
+    assert tracker.logged_tags["memberscope.setting"] == "neighbours", (
+        "its own name, without an architecture that it does not have"
+    )
+    assert not {"train.optimizer", "model.depth"} & set(tracker.logged_params)
+    assert child.description.endswith("No model is logged: the trainer `neighbours` offers none that can be saved.")
 
 
 def test_what_it_refuses_is_refused_before_it_trains(plugged: Callable[..., None], tmp_path: Path) -> None:
@@ -136,9 +143,18 @@ def test_what_it_refuses_is_refused_before_it_trains(plugged: Callable[..., None
         study(tmp_path, trainer="neighbours", model="conv", depth=1)
 
 
+def test_a_primary_attack_that_it_cannot_serve_is_refused_before_it_trains(
+    plugged: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugged("neighbours")
+    monkeypatch.setattr(Neighbours, "train", pytest.fail)
+    with pytest.raises(UserError, match=r"^primary=gradient_norm: needs gradients, .* allowed: auto, threshold_loss"):
+        study(tmp_path, trainer="neighbours", primary="gradient_norm")
+
+
 def test_an_unknown_one_gets_the_nearest(plugged: Callable[..., None], tmp_path: Path) -> None:
     plugged("neighbours")
-    with pytest.raises(UserError, match=r"^trainer=neighbors: unknown; nearest: neighbours; allowed: keras, neighbours$"):
+    with pytest.raises(UserError, match=r"^trainer=neighbors: unknown; nearest: neighbours; allowed: keras, neighbours, or a function"):
         study(tmp_path, trainer="neighbors")
     with pytest.raises(UserError, match=r"^trainer 'keras' of mine: the name is taken by memberscope itself"):
         registry.register("keras", lambda recipe: Neighbours(recipe=recipe), package="mine")

@@ -154,6 +154,49 @@ def test_a_damaged_file_is_trained_anew(done: tuple[MemoryTracker, StudyResult, 
     assert again.artifacts["ladder.json"]["seconds"].tolist() == [""], "the models themselves came from the store, in no time"
 
 
+def test_forced_reuse_goes_on_with_the_same_settings_and_refuses_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It never loses what is kept: a run that was stopped is continued, and other settings stop the study before it trains."""
+    training = "l2"
+    options: dict[str, object] = {"mitigations": training, "epochs": 2, "shadows": 0, "members": 120}
+    whole, train = defended.train_mitigated, defended._train
+
+    def stopped(name: str, *args: Any, **more: Any) -> Any:
+        if name == training:
+            raise KeyboardInterrupt
+        return whole(name, *args, **more)
+
+    monkeypatch.setattr(mitigate, "train_mitigated", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        _run(tmp_path, **options)
+    monkeypatch.setattr(mitigate, "train_mitigated", whole)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "mitigate").glob("*.npz")}
+    assert [name.split("-")[0] for name in before] == ["undefended"]
+
+    def refuse(*args: object, **more: object) -> None:
+        raise AssertionError("it trains")
+
+    monkeypatch.setattr(defended, "_train", refuse)
+    with pytest.raises(UserError, match=r"^reuse=force: .* was written with other settings: .*; allowed: the same settings"):
+        _run(tmp_path, **options, learning_rate=0.01, reuse="force")
+    with pytest.raises(UserError, match=r"^reuse=force: .* is not a list of finished models"):
+        _run(tmp_path / "empty", **options, reuse="force")
+    with pytest.raises(UserError, match=r"^reuse=force: store=none keeps no models; allowed: a folder"):
+        _run(tmp_path, **options, store="none", reuse="force")
+    assert not (tmp_path / "empty").exists()
+    trained = []
+
+    def watched(name: str, *args: Any, **more: Any) -> Any:
+        trained.append(name)
+        return train(name, *args, **more)
+
+    monkeypatch.setattr(defended, "_train", watched)
+    _run(tmp_path, **options, reuse="force")
+    assert trained == [training], "only what was missing"
+    assert {name: (tmp_path / "mitigate" / name).read_bytes() for name in before} == before
+
+
 def test_shadows_have_defences_of_their_own_and_not_the_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The target's MemGuard learned from the target's members: an attacker who had it would have been told of them."""
     given = []

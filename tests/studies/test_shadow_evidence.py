@@ -7,16 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from memberscope.audit.request import make_request
 from memberscope.datasets import LabeledData
+from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.plans.shadow import make_shadow_plan
-from memberscope.studies.shadow.evidence import FleetOutputs, query_fleet
+from memberscope.studies.shadow.evidence import FleetOutputs, evidence_fields, query_fleet
 
 N, CLASSES, SHADOWS = 400, 3, 4
 
 
 class Telltale:
     """Model k says (k, the record's number, its first pixel) of every record."""
+
+    form = "logits"
 
     def __init__(self, models: int) -> None:
         self.models = models
@@ -74,3 +78,21 @@ def test_models_records_and_membership_stand_where_they_belong(design: str, some
         assert (found.augmented[0, audited > 0][:, 1:, 1] == 0).all()
         assert found.places is not None
         np.testing.assert_array_equal(plan.records[found.places], audited)
+
+
+def test_what_can_be_known_before_training_decides_which_primary_attack_is_possible() -> None:
+    outputs = _outputs("half")
+
+    def fields(*offered: str, copies: int = 3, perturbed: int = 4, distill_epochs: int = 2) -> set[str]:
+        known = evidence_fields(
+            outputs.data, outputs.plan, offered, copies=copies, perturbed=perturbed, distill_epochs=distill_epochs
+        )
+        return set(known) - {"target", "shadows", "population", "population_inputs"}
+
+    assert fields() == {"augmented", "perturbed_labels"}
+    assert fields("gradients", "distill", copies=1, perturbed=0) == {"gradients", "trajectories"}
+    assert fields("distill", distill_epochs=0) == {"augmented", "perturbed_labels"}
+    assert fields("losses", distill_epochs=0, copies=1, perturbed=0) == {"trajectories"}
+    make_request(attacks="gradient_norm", primary="gradient_norm").check_primary({"target", *fields("gradients")})
+    with pytest.raises(UserError, match="primary=gradient_norm: needs gradients"):
+        make_request(attacks="gradient_norm", primary="gradient_norm").check_primary({"target", *fields("distill")})

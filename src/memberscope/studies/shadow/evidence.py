@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -156,18 +156,19 @@ def shadow_pool(plan: ShadowPlan) -> NDArray[np.intp]:
 
 
 def evidence_fields(
-    data: LabeledData, plan: ShadowPlan, trainer: Trainer, *, copies: int, perturbed: int, distill_epochs: int
+    data: LabeledData, plan: ShadowPlan, offered: Container[str], *, copies: int, perturbed: int, distill_epochs: int
 ) -> frozenset[str]:
     """The fields of `Evidence` that `query_fleet` and `query_target` can fill, known before anything is trained.
 
-    A primary attack that needs another one is rejected by this before the training.
+    A primary attack that needs another one is rejected by this before the training. `offered` are the capabilities that the trainer or its
+    models have, or may turn out to have.
     """
+    distilled = distill_epochs > 0 and len(plan.population) > 0 and "distill" in offered
     able = {
         "augmented": copies > 1 and queries.is_image(data.x),
         "population": len(plan.population) > 0, "population_inputs": len(plan.population) > 0,
         "perturbed_labels": perturbed > 0 and can_be_perturbed(data),
-        "gradients": "gradients" in trainer.capabilities,
-        "trajectories": distill_epochs > 0 and len(plan.population) > 0 and "distill" in trainer.capabilities,
+        "gradients": "gradients" in offered, "trajectories": distilled or "losses" in offered,
     }  # fmt: skip
     return frozenset({"target", "shadows", *(name for name, possible in able.items() if possible)})
 

@@ -34,6 +34,7 @@ from memberscope.studies.shadow import rotation, second_dataset
 from memberscope.studies.shadow.evidence import FleetOutputs, declared_queries, evidence_fields, query_fleet, query_target
 from memberscope.studies.synthesize.sets import METHODS, make_set, published
 from memberscope.tracking import DataInput, Tracker, as_json
+from memberscope.training.registry import is_outside
 from memberscope.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -61,9 +62,11 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     trainer.check(setup.facts_of(data))
     plan, other = plan_for(data, config), second_dataset.load(config, trainer)
     trainer.check(setup.facts_of(data, members=int(plan.member.sum(axis=1).min())))
+    # a user's own models show only once they are trained what they offer; the audit then checks the primary attack
+    offered = trainer.capabilities | ({"gradients", "losses"} if is_outside(config.trainer) else frozenset())
     request.check_primary(
         evidence_fields(
-            data, plan, trainer, copies=config.queries, perturbed=config.perturbed, distill_epochs=config.distill_epochs
+            data, plan, offered, copies=config.queries, perturbed=config.perturbed, distill_epochs=config.distill_epochs
         )
     )
     rest = np.setdiff1d(np.arange(len(data)), np.concatenate([plan.records, plan.population]))
