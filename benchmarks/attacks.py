@@ -101,7 +101,7 @@ def main() -> int:
         ours = sorted(runs)[1]
         seconds["tfp"] += theirs
         seconds["ours"] += ours
-        our_auc = report.cell(name).figures["auc"].value
+        our_auc = report.result(name).figures["auc"].value
         if our_auc < max(their_auc, their_folds) - 1e-6:  # its losses are float32: ties of its own in the eighth digit
             behind.append(name)
         spread = f"  theirs {min(aucs):.4f} to {max(aucs):.4f} over {len(aucs)} seeds" if len(aucs) > 1 else ""

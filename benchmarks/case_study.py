@@ -43,6 +43,7 @@ def settings(arguments: argparse.Namespace) -> Any:
 
 def prepared_roles(config: Any) -> list[tuple[str, Any, Any]]:
     """(setting, model config, prepared data) of the four models, the same for both implementations."""
+    from memberscope.plans.target import target_of
     from memberscope.studies import case_study, model_audit, setup
 
     data = setup.choose_classes(setup.load_data(config), config)
@@ -50,9 +51,10 @@ def prepared_roles(config: Any) -> list[tuple[str, Any, Any]]:
     for role in case_study.roles(config).values():
         part, part_config = case_study._share(data, config, role)
         if role.few not in made:
-            made[role.few] = setup.target_of(part, part_config).prepare(config.seed)
+            made[role.few] = target_of(part, part_config).prepare(config.seed)
         ready = made[role.few]
-        found.append((model_audit.model_setting(role.model, ready.data.classes), role.model, ready))
+        trainer = setup.trainer_for(role.model, config)
+        found.append((model_audit.model_setting(trainer, ready.data.classes), role.model, ready))
     return found
 
 
@@ -103,12 +105,12 @@ def ours(config: Any) -> dict[str, Any]:
         trained = model_audit.train_and_audit(
             ready, trainer, request, MemoryTracker(), StopFlag(), setting=setting, requested=config
         )
-        cell = trained.report.cell("threshold_loss").figures
+        found = trained.report.result("threshold_loss").figures
         figures[setting] = {
             "train": trained.summary["train_accuracy"],
             "val": trained.summary["val_accuracy"],
-            "auc": cell["auc"].value,
-            "advantage": cell["advantage_tfp"].value,
+            "auc": found["auc"].value,
+            "advantage": found["advantage_tfp"].value,
         }
     return figures
 

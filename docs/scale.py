@@ -54,9 +54,9 @@ def seconds(call: Callable[[], AuditReport]) -> float:
     start = time.process_time()
     report = call()
     spent = time.process_time() - start
-    for cell in report.cells:
-        if cell.status != "ok":
-            raise RuntimeError(f"{cell.attack} did not run: {cell.reason}")
+    for result in report.results:
+        if result.status != "ok":
+            raise RuntimeError(f"{result.attack} did not run: {result.reason}")
     return spent
 
 

@@ -54,11 +54,11 @@ def test_renaming_the_classes_changes_no_figure(kind: str) -> None:
     for make, attacks in ((published, "label_only_gap,trained_lr"), (losses, "metric_confidence,trained_lr,threshold_loss")):
         expected = run_audit(make(plain), attacks=attacks, slices="entire,class")
         found = run_audit(make(codes), attacks=attacks, slices="entire,class")
-        assert len(found.cells) == len(expected.cells)
-        for ours, theirs in zip(found.cells, expected.cells, strict=True):
+        assert len(found.results) == len(expected.results)
+        for ours, theirs in zip(found.results, expected.results, strict=True):
             assert (ours.status, ours.n_member, ours.n_nonmember) == (theirs.status, theirs.n_member, theirs.n_nonmember)
             np.testing.assert_array_equal(ours.scores, theirs.scores)
-        assert sum(cell.slice.startswith("class_") for cell in found.whole() + list(found.cells)) >= 4
+        assert sum(result.slice.startswith("class_") for result in found.whole() + list(found.results)) >= 4
     assert blind_control(published(codes), seed=0).auc.value == blind_control(published(plain), seed=0).auc.value
     ours, theirs = (
         refitted_null(Evidence(target=published(which)), registry.get("trained_lr"), seed=0, draws=2)
@@ -73,14 +73,14 @@ def test_renaming_the_classes_changes_no_figure(kind: str) -> None:
 
 def test_slices_bear_the_labels_of_the_records() -> None:
     def names(kind: str) -> set[str]:
-        return {cell.slice for cell in run_audit(published(CODES[kind]), attacks="label_only_gap", slices="class").cells}
+        return {result.slice for result in run_audit(published(CODES[kind]), attacks="label_only_gap", slices="class").results}
 
     assert {"class_22298006", "class_900000000000207008"} <= names("snomed")
     assert {"class_-7", "class_0"} <= names("negative")
     assert {"class_00501", "class_501"} <= names("zip")
     assert {"class_a cat", "class__"} <= names("words")
     only = run_audit(published(CODES["zip"]), attacks="label_only_gap", slices="class_501")
-    assert {cell.n_member for cell in only.cells if cell.slice == "class_501"} == {int((MEMBER & (LABELS == 2)).sum())}
+    assert {result.n_member for result in only.results if result.slice == "class_501"} == {int((MEMBER & (LABELS == 2)).sum())}
     with pytest.raises(UserError, match="slices: class_502; allowed are class_00501 to class_99950"):
         run_audit(published(CODES["zip"]), attacks="label_only_gap", slices="class_502")
 

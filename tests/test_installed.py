@@ -193,11 +193,11 @@ def test_data_sets_of_tfds_name_what_reads_them(tmp_path: Path) -> None:
 def test_what_an_import_comes_upon_is_told_and_what_is_ours_is_not_hidden() -> None:
     with (
         pytest.raises(UserError, match=r"sweep: needs no_such_library, .*pip install no-such-library"),
-        installed.absence_told("sweep"),
+        installed.explain_missing_library("sweep"),
     ):
         import no_such_library.inner  # type: ignore[import-not-found]  # noqa: F401
     for name in ("memberscope.none", "os.none", None):
-        with pytest.raises(ModuleNotFoundError), installed.absence_told("sweep"):
+        with pytest.raises(ModuleNotFoundError), installed.explain_missing_library("sweep"):
             raise ModuleNotFoundError("broken", name=name)
 
 

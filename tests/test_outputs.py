@@ -147,24 +147,24 @@ BAD = {
 
 @pytest.mark.parametrize("case", sorted(BAD))
 def test_what_cannot_be_told_is_refused(case: str) -> None:
-    raw, labels, asked, part = BAD[case]
+    raw, labels, requested, part = BAD[case]
     with pytest.raises(UserError, match=part):
-        read_output(raw, labels, asked=asked)
+        read_output(raw, labels, requested=requested)
 
 
 def test_asking_overrules() -> None:
     small = 0.5 + LOGITS / 20  # a model that learned almost nothing
     assert (small.min() > 0, small.max() < 1) == (True, True)
-    assert read_output(small, LABELS, asked="logits").form == "logits"
-    assert read_output(np.column_stack([LABELS, LOGITS]), LABELS, asked="logits").values.shape == (60, 4)
-    assert read_output(PROBS, LABELS, asked="labels").form == "predicted"
-    np.testing.assert_array_equal(read_output(PROBS, LABELS, asked="labels").values, PROBS.argmax(axis=1))
+    assert read_output(small, LABELS, requested="logits").form == "logits"
+    assert read_output(np.column_stack([LABELS, LOGITS]), LABELS, requested="logits").values.shape == (60, 4)
+    assert read_output(PROBS, LABELS, requested="labels").form == "predicted"
+    np.testing.assert_array_equal(read_output(PROBS, LABELS, requested="labels").values, PROBS.argmax(axis=1))
 
 
 @pytest.mark.parametrize("scale", [100.0, 50.0, 0.5, 255.0])
-@pytest.mark.parametrize("asked", ["auto", "probs"])
-def test_rows_that_all_sum_to_one_number_are_divided_by_it(scale: float, asked: str) -> None:
-    found = read_output(scale * PROBS, LABELS, asked=asked)
+@pytest.mark.parametrize("requested", ["auto", "probs"])
+def test_rows_that_all_sum_to_one_number_are_divided_by_it(scale: float, requested: str) -> None:
+    found = read_output(scale * PROBS, LABELS, requested=requested)
     assert found.form == "probs"
     np.testing.assert_allclose(found.values, PROBS, rtol=1e-5)
     assert f"all sum to {scale:g}" in found.why
@@ -192,7 +192,7 @@ def test_logarithms_of_probabilities_are_logits_whatever_their_sign() -> None:
     np.testing.assert_allclose(found.values, hard, atol=1e-6)
 
 
-@pytest.mark.parametrize("asked", ["auto", "probs"])
+@pytest.mark.parametrize("requested", ["auto", "probs"])
 @pytest.mark.parametrize(
     ("raw", "left_out"),
     [
@@ -206,19 +206,19 @@ def test_logarithms_of_probabilities_are_logits_whatever_their_sign() -> None:
         ({"predictions": pd.DataFrame(WITH_LABEL, columns=["said", "a", "b", "c"])}, "column said"),
     ],
 )
-def test_one_probability_a_class_is_taken_from_among_other_columns(raw: object, left_out: str, asked: str) -> None:
-    found = read_output(raw, LABELS, asked=asked)
+def test_one_probability_a_class_is_taken_from_among_other_columns(raw: object, left_out: str, requested: str) -> None:
+    found = read_output(raw, LABELS, requested=requested)
     assert found.form == "probs"
     np.testing.assert_allclose(found.values, PROBS, rtol=1e-5)
     assert f"left out: {left_out}" in found.why
 
 
 def test_labels_are_those_of_the_block() -> None:
-    found = read_output(np.column_stack([5 + LABELS, PROBS]), LABELS, asked="labels")
+    found = read_output(np.column_stack([5 + LABELS, PROBS]), LABELS, requested="labels")
     np.testing.assert_array_equal(found.values, PROBS.argmax(axis=1))
     table = np.column_stack([np.array(list("abc"), object)[LABELS], PROBS.max(axis=1), LOGITS[:, 0]])
     assert (
-        read_output(table, np.array(list("abc"))[LABELS], asked="labels").values.tolist()
+        read_output(table, np.array(list("abc"))[LABELS], requested="labels").values.tolist()
         == np.array(list("abc"))[LABELS].tolist()
     )
 

@@ -300,39 +300,22 @@ def test_evidence_checks_lengths_and_classes_and_selects_what_is_aligned(arrays:
             Evidence(target=target, **{name: bad})
 
 
-def test_some_of_the_shadow_models_are_taken_from_all_that_is_by_model(arrays: dict[str, Any]) -> None:
+def test_some_of_the_shadow_models_are_taken_with_what_is_theirs(arrays: dict[str, Any]) -> None:
     rng = np.random.default_rng(1)
     member = rng.random((5, N)) < 0.5
     shadows = ShadowPredictions(
         logits=rng.normal(size=(5, N, C)), labels=arrays["labels"], member=member, record_ids=np.arange(N)
     )
-    outside = ShadowPredictions(loss_nats=rng.normal(size=(6, 7)), labels=np.zeros(7, int), member=np.zeros((6, 7), bool))
-    augmented = rng.normal(size=(6, N, 2, C))
-    whole = Evidence(
-        target=Predictions(**arrays, record_ids=np.arange(N)),
-        shadows=shadows,
-        population=outside,
-        augmented=augmented,
-        gradients=np.ones((N, 2)),
-    )
+    outside = ShadowPredictions(loss_nats=rng.normal(size=(5, 7)), labels=np.zeros(7, int), member=np.zeros((5, 7), bool))
     for index, kept in ((np.array([3, 0]), [3, 0]), (np.arange(5) % 2 == 1, [1, 3])):
         assert shadows.logits is not None
         np.testing.assert_array_equal(shadows.models(index).logits, shadows.logits[kept])
-        part = whole.with_models(index)
-        assert part.shadows is not None
-        assert part.population is not None
-        np.testing.assert_array_equal(part.shadows.logits, shadows.logits[kept])
-        np.testing.assert_array_equal(part.shadows.member, member[kept])
-        np.testing.assert_array_equal(part.shadows.record_ids, np.arange(N))
-        rows = [0, *(k + 1 for k in kept)]
-        np.testing.assert_array_equal(part.population.loss_nats, outside.loss_nats[rows])
-        np.testing.assert_array_equal(part.augmented, augmented[rows])
-        assert (part.target, part.gradients is not None, part.aligned) == (whole.target, True, True)
+        np.testing.assert_array_equal(shadows.models(index).member, member[kept])
+        np.testing.assert_array_equal(shadows.models(index).record_ids, np.arange(N))
+        np.testing.assert_array_equal(outside.models(index).loss_nats, outside.loss_nats[kept])
     assert np.shares_memory(shadows.models(slice(2)).logits, shadows.logits)
     with pytest.raises(UserError, match="models: none chosen of 5; allowed is at least one"):
-        whole.with_models(np.zeros(5, bool))
-    with pytest.raises(UserError, match="shadows: none given"):
-        Evidence(target=whole.target).with_models(np.array([0]))
+        shadows.models(np.zeros(5, bool))
 
 
 def test_the_numpy_core_imports_without_tensorflow_mlflow_or_scikit_learn() -> None:

@@ -29,7 +29,7 @@ def test_ranks_give_every_figure_that_scores_give(tmp_path: Path) -> None:
         ours, theirs = metrics.roc_curve(ranks, kept.member), report.roc(attack)
         np.testing.assert_array_equal(ours.fpr, theirs.fpr)
         np.testing.assert_array_equal(ours.tpr, theirs.tpr)
-        assert metrics.auc(ranks, kept.member) == report.cell(attack).figures["auc"]
+        assert metrics.auc(ranks, kept.member) == report.result(attack).figures["auc"]
     first, second = kept.ranks["threshold_loss"], kept.ranks["trained_lr"]
     assert metrics.compare_auc(first, second, member) == metrics.compare_auc(
         report.scores("threshold_loss"), report.scores("trained_lr"), member

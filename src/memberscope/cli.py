@@ -10,12 +10,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
-import logging
 import os
 import re
 import shlex
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -23,8 +21,9 @@ from typing import Any, NoReturn
 from memberscope.config import Config, written
 from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.errors import GateError, Interrupted, UserError, nearest
-from memberscope.installed import absence_told, require
-from memberscope.plugins import GROUPS, told
+from memberscope.installed import explain_missing_library, require
+from memberscope.plugins import GROUPS, offered_names
+from memberscope.quiet import quiet_libraries
 
 LOGGING = ("mlflow", "sqlalchemy", "psutil", "matplotlib")  # every study needs these, for its MLflow runs and their figures
 
@@ -122,7 +121,7 @@ def parser_for(name: str, *, listing: bool = True) -> argparse.ArgumentParser:
         default = written(item.default)
         shown = default if default != "" else "empty"
         others = (
-            told(item.metadata["plugins"], taken=(BUILT_IN_TRAINER,)).replace("%", "%%")
+            offered_names(item.metadata["plugins"], taken=(BUILT_IN_TRAINER,)).replace("%", "%%")
             if item.metadata["plugins"] and listing
             else ""
         )
@@ -188,8 +187,8 @@ def _fail(error: Exception, code: int, verbose: bool) -> int:
 def _run(name: str, arguments: Sequence[str]) -> int:
     from memberscope.interrupt import StopFlag
 
-    _quiet_libraries()
-    with absence_told(name), StopFlag() as stop:
+    quiet_libraries()
+    with explain_missing_library(name), StopFlag() as stop:
         if os.environ.get("MLFLOW_RUN_ID"):  # mlflow run has made the run, so even a wrong option must end it FAILED
             require(*LOGGING, by=name)
             from memberscope.mlflow_adapter.owner import Watch
@@ -223,7 +222,7 @@ def _require_libraries(name: str, config: Any) -> None:
 def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
     from memberscope.unlogged import unlogged
 
-    with absence_told(name), unlogged():
+    with explain_missing_library(name), unlogged():
         study = importlib.import_module(STUDIES[name].module)
         result = study.run(config, session.tracker, stop)
     print(f"\n{result.table}\n\n{result.answer}\n")
@@ -262,14 +261,6 @@ def _run_name(name: str, values: dict[str, Any]) -> str:
     return "-".join(os.path.basename(part) for part in parts)
 
 
-def _quiet_libraries() -> None:
-    """Silence TensorFlow's start-up lines, and a Google client library's warning about Python 3.11: they are of no use to our users."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    warnings.filterwarnings("ignore", category=FutureWarning, message=".*Google will stop supporting.*")
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:You are using a Python version:FutureWarning")  # in worker processes
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns about each retraced program
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``memberscope STUDY --option value``; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -278,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, study in STUDIES.items():
             print(f"  {name:10} {study.about}")
         for group in GROUPS:
-            if others := told(group, taken=(BUILT_IN_TRAINER,)):
+            if others := offered_names(group, taken=(BUILT_IN_TRAINER,)):
                 print(f"\n{group.removeprefix('memberscope.')} of other packages: {others}")
         print("\nmemberscope STUDY --help lists a study's options.")
         return 0 if arguments else 2

@@ -18,29 +18,27 @@ def first_copies(*arrays: Array) -> Index:
     """(n,) for each row, the position of the first row that equals it in all of `arrays`: its own unless an earlier row does.
 
     Equal means equal in value: -0.0 equals 0.0, and missing numbers equal each other. Candidates are found by a 64-bit checksum and then
-    compared, so every row that is called a copy is one.
+    compared, so that no row is called a copy by mistake.
 
     Args:
         arrays: one or more of shape (n, ...), of numbers, booleans, dates or text; those without any column are ignored.
     """
     n = len(arrays[0])
-    told = [array for array in arrays if array.size]
+    compared = [array for array in arrays if array.size]
     keys = np.zeros(n, dtype=np.uint64)
-    for array in told:
+    for array in compared:
         keys = keys * np.uint64(0x9E3779B97F4A7C15) + _checksums(array)
     own: Index = np.arange(n, dtype=np.intp)
-    if not told:
+    if not compared:
         return own
     _, index, inverse = np.unique(keys, return_index=True, return_inverse=True)
     first: Index = index[inverse].astype(np.intp)
     later = np.flatnonzero(first != own)
-    for array in told:
+    for array in compared:
         for rows in row_chunks(len(later), _width(array)):
             here = later[rows]
             apart = (_words(array[here]) != _words(array[first[here]])).any(axis=1)
-            first[here[apart]] = here[
-                apart
-            ]  # different rows with the same checksum, which is to be expected once in 2^64 pairs
+            first[here[apart]] = here[apart]  # different rows with the same checksum, which happens about once in 2^63 pairs
     return first
 
 
@@ -63,7 +61,7 @@ def _words(rows: Array) -> Words:
 
 
 def _checksums(array: Array) -> Words:
-    """(n,) the sum of random multiples of each row's words, modulo 2^64: two different rows agree once in about 2^63 pairs."""
+    """(n,) the sum of random multiples of each row's words, modulo 2^64: two different rows have the same sum about once in 2^63 pairs."""
     n = len(array)
     found = np.empty(n, dtype=np.uint64)
     width = _words(array[:1]).shape[1]

@@ -223,22 +223,3 @@ class Evidence:
             trajectories=None if self.trajectories is None else self.trajectories.select(index),
             **{name: None if array is None else array[index] for name, array in parts.items()},
         )
-
-    def with_models(self, index: Array) -> Evidence:
-        """The evidence with some of the shadow models (mask or positions): in `shadows`, `population` and `augmented` alike.
-
-        The target, which comes first in the latter two, stays; so does everything that does not depend on the shadow models.
-
-        Raises:
-            UserError: there are no shadows, or none is chosen.
-        """
-        if self.shadows is None:
-            raise UserError("shadows: none given; allowed are models to choose from")
-        chosen = np.arange(self.shadows.n_models)[index]
-        rows = np.concatenate([[0], 1 + chosen])
-        return replace(
-            self,
-            shadows=self.shadows.models(chosen),
-            population=None if self.population is None else self.population.models(rows),
-            augmented=None if self.augmented is None else self.augmented[rows],
-        )

@@ -1,4 +1,4 @@
-"""Checks which libraries are installed: one line names a missing one, with the command that installs it, before anything is computed."""
+"""Checks, before anything is computed, whether libraries are installed: one line names those that are missing and how to install them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from memberscope.errors import MissingLibrary
 
 US = "memberscope"
-_DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}  # of modules that are named otherwise
+_DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}  # of modules whose names differ from them
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([\w-]+)")
 _PYTHON = re.compile(r"python_version\s*(<|>=)\s*['\"](\d+)\.(\d+)")
 
@@ -39,8 +39,8 @@ def require(*modules: str, by: str, instead: str = "") -> None:
 
 
 @contextlib.contextmanager
-def absence_told(by: str) -> Iterator[None]:
-    """Turn an import inside that fails for want of a library into a UserError; a missing module of our own stays an error."""
+def explain_missing_library(by: str) -> Iterator[None]:
+    """Turn an import error in the block into a UserError if a library is not installed; a missing module of memberscope stays an error."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -52,11 +52,11 @@ def absence_told(by: str) -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Need:
-    """A line of our own metadata: a distribution, the extra that brings it, and the Pythons that it is for."""
+    """A line of memberscope's own metadata: a distribution, the extra that installs it, and the versions of Python that it is for."""
 
     text: str
     extra: str
-    python: str  # "" if this one is among them, else such as "Python before 3.12"
+    python: str  # "" if the running one is among them, else a phrase such as "Python before 3.12"
 
 
 def _absent(modules: Sequence[str], by: str, instead: str) -> MissingLibrary:
@@ -80,7 +80,7 @@ def _absent(modules: Sequence[str], by: str, instead: str) -> MissingLibrary:
 
 
 def _extras(candidates: Sequence[Sequence[str]]) -> list[str]:
-    """The extras to install, few rather than many: for each library one of those that bring it."""
+    """The extras to install, as few as possible: for each library, one of those that install it."""
     chosen: list[str] = []
     for extras in sorted(filter(None, candidates), key=len):
         if not set(extras) & set(chosen):
@@ -89,7 +89,7 @@ def _extras(candidates: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _needs(module: str) -> list[_Need]:
-    """Our own metadata's lines about a module, those for this Python first; none where we are not installed ourselves."""
+    """The lines of memberscope's metadata about a module, those for this Python first; none if memberscope itself is not installed."""
     from importlib import metadata
 
     wanted = _plain(_DISTRIBUTIONS.get(module, module))

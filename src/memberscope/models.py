@@ -17,9 +17,14 @@ CHANNELS = (1, 3, 4)  # of images
 KERNEL = 3  # a conv unit: 3x3 filters without padding, then 2x2 max pooling
 
 
+def is_convolutional(architecture: str) -> bool:
+    """Whether a model of this architecture starts with convolutions: it needs images, and its filters decide its size beside its width."""
+    return architecture == "conv"
+
+
 def largest_depth(architecture: str, input_shape: tuple[int, ...]) -> int | None:
     """The largest depth that an input of this shape allows: each conv unit shrinks it; None means no limit."""
-    if architecture != "conv":
+    if not is_convolutional(architecture):
         return None
     side, depth = min(input_shape[:2]), 0
     while (side := (side - KERNEL + 1) // 2) >= 1:

@@ -96,7 +96,12 @@ def column_names(raw: Any) -> tuple[str, ...] | None:
 
 
 def read_output(
-    raw: Any, labels: Array, *, asked: str = "auto", classes: Sequence[Any] | None = None, names: Sequence[str] | None = None
+    raw: Any,
+    labels: Array,
+    *,
+    requested: str = "auto",
+    classes: Sequence[Any] | None = None,
+    names: Sequence[str] | None = None,
 ) -> Reading:
     """Read the output of n records.
 
@@ -104,7 +109,7 @@ def read_output(
         raw: (n, classes) or (n, 1) scores, or (n,) labels or scores of the second of two classes; or a table with one probability per class
             and other columns.
         labels: (n,) the records' labels as the user has them: numbers or text.
-        asked: the requested interpretation, one of `OUTPUTS`; ``auto`` decides from the values.
+        requested: the interpretation, one of `OUTPUTS`; ``auto`` decides from the values.
         classes: the label of each column, if the model states them; else the labels come from the column names, if every
             label is among these; else the columns are the classes 0, 1, ....
         names: names of the columns; a frame's own unless given.
@@ -120,20 +125,20 @@ def read_output(
     if len(array) != len(labels):
         raise UserError(f"output: {len(array)} rows for {len(labels)} records; allowed: one row per record")
     if array.ndim == 1:
-        return _read_column(array, labels, asked)
+        return _read_column(array, labels, requested)
     table = _Table.of(array, names if names is not None and len(names) == array.shape[1] else None)
-    if asked == "labels" and len(table.text) == 1:
+    if requested == "labels" and len(table.text) == 1:
         why = f"{say_columns(table.text, table.all_names)} contains words: labels"
-        return _read_column(array[:, table.text[0]], labels, asked, why=why)
+        return _read_column(array[:, table.text[0]], labels, requested, why=why)
     table = table.block(classes)
-    scale = _scale(table, asked)
+    scale = _scale(table, requested)
     notes = [scale.why, *table.left_out()]
     if classes is None:
         classes = _classes_of(table.names, labels)
         notes += ["columns named after the classes"] if classes is not None else []
     numbered = class_numbers(labels, table.width, classes)
     known = None if classes is None else tuple(map(label_name, classes))
-    if asked == "labels" or scale.form == "labels":
+    if requested == "labels" or scale.form == "labels":
         return Reading(
             form="predicted", values=scale.values.argmax(axis=1), labels=numbered, why="; ".join(notes), classes=known
         )
@@ -204,10 +209,10 @@ class _Table:
         return [f"left out: {say_columns(rest, self.all_names)}"] if rest else []
 
 
-def _scale(table: _Table, asked: str) -> scales.Scale:
+def _scale(table: _Table, requested: str) -> scales.Scale:
     """The scale of the scores: the requested one, if the values allow it, or with ``auto`` the one that the values indicate."""
     values, whole = table.values, len(table.places) == table.total
-    if asked == "logits" and whole:
+    if requested == "logits" and whole:
         found = scales.not_logits(values)
         if found is None:
             return scales.Scale(form="logits", values=values, why="output=logits was requested")
@@ -215,22 +220,24 @@ def _scale(table: _Table, asked: str) -> scales.Scale:
         raise UserError(f"output=logits: {found[0]}; allowed: {way}")
     seen = scales.recognized(values)
     if isinstance(seen, str):
-        if asked == "labels" and whole and not odd_columns(values):
+        if requested == "labels" and whole and not odd_columns(values):
             return scales.Scale(form="labels", values=values, why="output=labels was requested: the largest of each row")
-        raise UserError(f"output{'' if asked == 'auto' else f'={asked}'}: {seen}")
-    if asked == "logits" or (asked == "probs" and seen.form == "logits"):
-        allowed = "auto, logits" if asked == "probs" else "auto, probs"
-        raise UserError(f"output={asked}: {seen.why}; allowed: {allowed}")
+        raise UserError(f"output{'' if requested == 'auto' else f'={requested}'}: {seen}")
+    if requested == "logits" or (requested == "probs" and seen.form == "logits"):
+        allowed = "auto, logits" if requested == "probs" else "auto, probs"
+        raise UserError(f"output={requested}: {seen.why}; allowed: {allowed}")
     if seen.form == "logits" and not seen.sure:
-        _check_logits(table, asked)
-    if asked == "labels" and seen.form != "labels":
+        _check_logits(table, requested)
+    if requested == "labels" and seen.form != "labels":
         return replace(seen, why=f"output=labels was requested: the largest of each row of {seen.why}")
     return seen
 
 
-def _check_logits(table: _Table, asked: str) -> None:
+def _check_logits(table: _Table, requested: str) -> None:
     """Raise UserError if some columns are unlikely to be logits, so that the table probably also contains something else."""
-    way = "the scores alone" + (", or output=logits if all columns are logits" if asked == "auto" and not table.text else "")
+    way = "the scores alone" + (
+        ", or output=logits if all columns are logits" if requested == "auto" and not table.text else ""
+    )
     if table.text:
         what = (
             f"{say_columns(table.text, table.all_names)} does not hold numbers, and the other columns do not hold probabilities"
@@ -352,16 +359,16 @@ def _numbers(column: Array) -> Array | None:
         return None
 
 
-def _read_column(array: Array, labels: Array, asked: str, *, why: str = "") -> Reading:
+def _read_column(array: Array, labels: Array, requested: str, *, why: str = "") -> Reading:
     """Read one number or word per record: labels, or the score of the second of two classes."""
     if array.dtype.kind not in "fiubOUS":
         raise UserError(f"output: dtype {array.dtype} of shape {array.shape}; allowed: numbers, or one label per record")
     _check_finite(array)
     words = array.dtype.kind not in "f" or whole_numbers(array) is not None
-    if asked in ("logits", "probs") and words:
-        raise UserError(f"output={asked}: the model returns labels, such as {array[0]!r}; allowed: auto, labels")
-    if asked == "labels" or words:
-        return _labels(array, labels, why or "one whole number or word per record: labels only", sure=asked == "labels")
+    if requested in ("logits", "probs") and words:
+        raise UserError(f"output={requested}: the model returns labels, such as {array[0]!r}; allowed: auto, labels")
+    if requested == "labels" or words:
+        return _labels(array, labels, why or "one whole number or word per record: labels only", sure=requested == "labels")
     low, high, classes = float(array.min()), float(array.max()), len(np.unique(labels))
     if classes > 2:
         raise UserError(
@@ -369,8 +376,8 @@ def _read_column(array: Array, labels: Array, asked: str, *, why: str = "") -> R
             "a classifier"
         )
     inside = low >= 0 and high <= 1
-    if asked == "auto":
-        asked = "probs" if inside else "logits"
+    if requested == "auto":
+        requested = "probs" if inside else "logits"
         why = "one number in [0, 1] per record and two classes: the probability of the second"
         if not inside:
             why = f"one number per record from {low:.3g} to {high:.3g} and two classes: the log-odds of the second"
@@ -384,17 +391,17 @@ def _read_column(array: Array, labels: Array, asked: str, *, why: str = "") -> R
                     f"output: one number per record from {low:.3g} to {high:.3g}, {sign}; allowed: probabilities in [0, 1], or "
                     "output=logits if they are log-odds"
                 )
-    elif asked == "probs" and not inside:
+    elif requested == "probs" and not inside:
         raise UserError(f"output=probs: one number per record from {low:.3g} to {high:.3g}; allowed: probabilities in [0, 1]")
-    elif asked == "logits" and inside and high - low > scales.SPREAD:
+    elif requested == "logits" and inside and high - low > scales.SPREAD:
         raise UserError(
             "output=logits: one number per record, all in [0, 1]: apparently probabilities; allowed: auto, probs, or log-odds"
         )
     else:
-        why = f"output={asked} was requested"
+        why = f"output={requested} was requested"
     scores = array.astype(np.float64)
-    scores = np.stack([1 - scores if asked == "probs" else np.zeros_like(scores), scores], axis=1)
-    return Reading(form=asked, values=scores, labels=class_numbers(labels, 2, None), why=why)
+    scores = np.stack([1 - scores if requested == "probs" else np.zeros_like(scores), scores], axis=1)
+    return Reading(form=requested, values=scores, labels=class_numbers(labels, 2, None), why=why)
 
 
 def _labels(array: Array, labels: Array, why: str, *, sure: bool) -> Reading:

@@ -88,15 +88,15 @@ def draw_roc(ax: Axes, points: pd.DataFrame, *, labels: Mapping[str, str] | None
     return ax.figure  # type: ignore[return-value]  # its type allows a SubFigure; ours are whole
 
 
-def band_points(cell: Any, *, rng: np.random.Generator, points: int = 60, draws: int = 400) -> pd.DataFrame:
-    """The pointwise 95% band of a cell's ROC curve: columns fpr, low, high, at false positive rates with logarithmic spacing."""
+def band_points(result: Any, *, rng: np.random.Generator, points: int = 60, draws: int = 400) -> pd.DataFrame:
+    """The pointwise 95% band of a result's ROC curve: columns fpr, low, high, at false positive rates with logarithmic spacing."""
     import pandas as pd
 
     from memberscope import metrics
 
-    fpr = np.geomspace(max(LOWEST_RATE, 1 / cell.n_nonmember), 1.0, points)
+    fpr = np.geomspace(max(LOWEST_RATE, 1 / result.n_nonmember), 1.0, points)
     fpr[-1] = 0.999
-    low, high = metrics.roc_band(cell.scores, cell.member, fpr=fpr, rng=rng, draws=draws)
+    low, high = metrics.roc_band(result.scores, result.member, fpr=fpr, rng=rng, draws=draws)
     return pd.DataFrame({"fpr": fpr, "low": low, "high": high})
 
 

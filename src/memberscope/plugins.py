@@ -1,13 +1,13 @@
-"""Registries that other packages extend: what is built in, what a call registers, and what an installed package offers by entry points.
+"""Registries that other packages can extend: built-in items, items registered by a call, and items offered by the entry points of packages.
 
-A package offers a thing by an entry point of the registry's group, in its ``pyproject.toml``::
+A package offers an item by an entry point of the registry's group, in its ``pyproject.toml``::
 
     [project.entry-points."memberscope.attacks"]
     my_attack = "my_package.attacks:MY_ATTACK"
 
-The entry point's name is the thing's name. Names are read from the metadata of installed packages when they are first asked for, and a
-package is imported when its thing is used: neither ``import memberscope`` nor ``--help`` imports any. Where something is wrong with a
-plug-in, one line on stderr names it, and everything else goes on without it.
+The entry point's name is the item's name. Names are read from the metadata of installed packages when they are first needed, and a
+package is imported when its item is used: neither ``import memberscope`` nor ``--help`` imports any. If something is wrong with a
+plug-in, one line on stderr names it, and everything else works without it.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Offer:
     """An entry point of an installed package, not loaded yet.
 
     Attributes:
-        name: the name of what it offers.
+        name: the name of the item.
         package: the name of the package, as installed.
-        point: what loads it.
+        point: the entry point, which loads it.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Offer:
 
 
 def offers(group: str) -> tuple[Offer, ...]:
-    """The entry points of a group by name and package; nothing is imported."""
+    """The entry points of a group, sorted by name and package; nothing is imported."""
     found = {
         Offer(name=point.name, package=point.dist.name if point.dist else point.value, point=point)
         for point in _points(tuple(sys.path)).select(group=group)
@@ -57,11 +57,11 @@ def offers(group: str) -> tuple[Offer, ...]:
 
 @lru_cache(maxsize=1)
 def _points(path: tuple[str, ...]) -> Any:
-    """Every entry point of the packages on `path`, read once."""
+    """All entry points of the packages on `path`, read once."""
     return metadata.entry_points()
 
 
-def told(group: str, *, taken: Collection[str] = ()) -> str:
+def offered_names(group: str, *, taken: Collection[str] = ()) -> str:
     """The names that installed packages offer in a group, as a phrase for a help text: ``"toy (toy-package)"``, or ``""``.
 
     Names that are `taken` by built-ins are left out, and of several packages that offer one name only the first counts.
@@ -71,7 +71,7 @@ def told(group: str, *, taken: Collection[str] = ()) -> str:
 
 
 class Registry(Generic[T]):
-    """Things of one kind by name."""
+    """Items of one kind, by name."""
 
     def __init__(
         self,
@@ -82,15 +82,15 @@ class Registry(Generic[T]):
         check: Callable[[str, object, str], T],
         reserved: Mapping[str, str] | None = None,
     ) -> None:
-        """Make a registry that holds what is built in.
+        """Make a registry with the built-in items.
 
         Args:
-            group: of entry points, such as ``memberscope.attacks``.
-            kind: what they are, for messages: ``attack``.
-            builtin: name -> thing, in the order in which they are listed.
-            check: ``(name, thing, package)`` -> the thing to keep, where it is of the right sort and carries its name; a TypeError or
-                ValueError says what is wrong with it.
-            reserved: further names that nothing may take, each with what has it: groups and aliases.
+            group: the group of entry points, such as ``memberscope.attacks``.
+            kind: the word for an item in messages, such as ``attack``.
+            builtin: name -> item, in the order in which they are listed.
+            check: ``(name, item, package)`` -> the item to keep, if it is of the right kind and has that name; else it raises TypeError
+                or ValueError with the reason.
+            reserved: further names that no item may have, such as groups and aliases, each with its owner.
         """
         self.group, self.kind = group, kind
         self._builtin = dict(builtin)
@@ -102,7 +102,7 @@ class Registry(Generic[T]):
 
     @cached_property
     def _offers(self) -> dict[str, Offer]:
-        """Name -> entry point, without those whose name is refused, for each of which a line is written."""
+        """Name -> entry point, without those whose names are refused; a line on stderr names each of these."""
         found: dict[str, Offer] = {}
         for offer in offers(self.group):
             try:
@@ -114,7 +114,7 @@ class Registry(Generic[T]):
         return found
 
     def _check_name(self, name: str, package: str, offered: Mapping[str, str]) -> None:
-        """UserError where a name is taken, or would not do in a rule or a metric's name."""
+        """Raise UserError if a name is taken, or cannot be used in a rule or in a metric's name."""
         if not _NAME.fullmatch(name):
             raise UserError(
                 f"{self.kind} {name!r} of {package}: not a name; allowed: small letters, digits and underscores, a letter first"
@@ -128,10 +128,10 @@ class Registry(Generic[T]):
             raise UserError(f"{self.kind} {name!r} of {package}: the name is taken by {owner}; allowed: a name of its own")
 
     def register(self, thing: T, *, name: str, package: str) -> T:
-        """Add a thing by a call, in this process; processes started from here know only what packages offer by entry points.
+        """Add an item in this process; processes that it starts know only what packages offer by entry points.
 
         Raises:
-            UserError: the name is taken, or the thing is not what the registry holds.
+            UserError: the name is taken, or the item is not of the registry's kind.
         """
         with self._lock:
             self._check_name(name, package, {offer.name: offer.package for offer in self._offers.values()})
@@ -143,24 +143,24 @@ class Registry(Generic[T]):
         return kept
 
     def unregister(self, name: str) -> None:
-        """Take back what `register` added; KeyError for anything else."""
+        """Remove an item that `register` added; KeyError for any other."""
         with self._lock:
             del self._registered[name]
 
     def names(self) -> tuple[str, ...]:
-        """All names: built in, registered, and offered by packages unless they have failed to load. Loads nothing."""
+        """All names: built in, registered, and offered by packages unless they failed to load. Nothing is loaded."""
         offered = [name for name in self._offers if self._loaded.get(name, True) is not None]
         return (*self._builtin, *self._registered, *offered)
 
     def __contains__(self, name: str) -> bool:
-        """Is there a thing of that name? Loads nothing."""
+        """Whether there is an item of that name; nothing is loaded."""
         return name in self.names()
 
     def get(self, name: str) -> T:
-        """The thing of that name; a plug-in is loaded by it.
+        """The item of that name; a plug-in is loaded.
 
         Raises:
-            UserError: there is none, with the nearest names; or the plug-in could not be loaded.
+            UserError: there is none (the message names the nearest ones), or the plug-in could not be loaded.
         """
         if name in self._builtin:
             return self._builtin[name]
@@ -178,12 +178,12 @@ class Registry(Generic[T]):
         )
 
     def values(self) -> Iterator[T]:
-        """Everything, in the order of `names`; loads every plug-in, and leaves out those that cannot be loaded."""
+        """All items, in the order of `names`; every plug-in is loaded, and those that cannot be loaded are left out."""
         yield from self._builtin.values()
         yield from self.extra()
 
     def extra(self) -> Iterator[T]:
-        """What is not built in; loads every plug-in, and leaves out those that cannot be loaded."""
+        """The items that are not built in; every plug-in is loaded, and those that cannot be loaded are left out."""
         yield from [thing for thing, _ in self._registered.values()]
         for offer in self._offers.values():
             found = self._load(offer)
@@ -191,12 +191,12 @@ class Registry(Generic[T]):
                 yield found
 
     def _load(self, offer: Offer) -> T | None:
-        """What an entry point offers, loaded once; None, after one line, where that fails."""
+        """The item of an entry point, loaded once; None, after one line on stderr, if that fails."""
         with self._lock:
             if offer.name not in self._loaded:
                 try:
                     self._loaded[offer.name] = self._check(offer.name, offer.point.load(), offer.package)
-                except (Exception, SystemExit) as error:  # whatever another package raises as it is imported
+                except (Exception, SystemExit) as error:  # an imported package can raise anything
                     why = " ".join(f"{type(error).__name__}: {error}".split())
                     _warn(f"{self.kind} {offer.name!r} of {offer.package} could not be loaded and is left out: {why}")
                     self._loaded[offer.name] = None

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
+from memberscope.quiet import quiet_libraries
 
 
 def main(path: str) -> int:
     """Do the job that a JSON file describes: ``job`` for `memberscope.studies.sweep.work`, ``tracker`` and ``parent`` (a process id)."""
-    from memberscope.cli import _quiet_libraries
     from memberscope.mlflow_adapter.tracker import reopen
     from memberscope.studies.sweep.work import Job, work
     from memberscope.training.execution.jobs import READY
 
-    _quiet_libraries()
+    quiet_libraries()
     instructions = json.loads(Path(path).read_text())
     with StopFlag() as stop:
 

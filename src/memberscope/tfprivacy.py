@@ -120,29 +120,29 @@ def run_attacks(
     return found
 
 
-def attack_results(cells: Iterable[Any], metadata: Metadata | None = None) -> Any:
-    """tensorflow_privacy's `AttackResults` from the cells of a report: those of its own six types, on slices that it can name.
+def attack_results(results: Iterable[Any], metadata: Metadata | None = None) -> Any:
+    """tensorflow_privacy's `AttackResults` from the results of a report: those of its own six types, on slices that it can name.
 
-    This takes about 0.2 s per cell: its epsilon bounds are computed for each.
+    This takes about 0.2 s per result: its epsilon bounds are computed for each.
     """
     structures, _ = _library()
     found = []
-    for cell in cells:
-        spec = _slice_spec(cell.slice, structures)
-        if cell.attack not in TYPES or cell.scores is None or spec is None:
+    for result in results:
+        spec = _slice_spec(result.slice, structures)
+        if result.attack not in TYPES or result.scores is None or spec is None:
             continue
-        roc = cell.roc
+        roc = result.roc
         found.append(
             structures.SingleAttackResult(
                 slice_spec=spec,
-                data_size=structures.DataSize(ntrain=cell.n_member, ntest=cell.n_nonmember),
-                attack_type=structures.AttackType[TYPES[cell.attack]],
+                data_size=structures.DataSize(ntrain=result.n_member, ntest=result.n_nonmember),
+                attack_type=structures.AttackType[TYPES[result.attack]],
                 roc_curve=structures.RocCurve(
-                    tpr=roc.tpr, fpr=roc.fpr, thresholds=roc.thresholds, test_train_ratio=cell.n_nonmember / cell.n_member
+                    tpr=roc.tpr, fpr=roc.fpr, thresholds=roc.thresholds, test_train_ratio=result.n_nonmember / result.n_member
                 ),
-                membership_scores_train=cell.scores[cell.member],
-                membership_scores_test=cell.scores[~cell.member],
-                epsilon_lower_bound_value=_epsilon_bounds(cell, structures),
+                membership_scores_train=result.scores[result.member],
+                membership_scores_test=result.scores[~result.member],
+                epsilon_lower_bound_value=_epsilon_bounds(result, structures),
             )
         )
     return structures.AttackResults(single_attack_results=found, privacy_report_metadata=_report_metadata(metadata, structures))
@@ -159,15 +159,15 @@ def _report_metadata(metadata: Metadata | None, structures: Any) -> Any:
     )
 
 
-def _epsilon_bounds(cell: Any, structures: Any) -> Any:
+def _epsilon_bounds(result: Any, structures: Any) -> Any:
     """tensorflow_privacy's own best-of-many bounds, which its summaries require. They are above 0 even on noise."""
     from tensorflow_privacy.privacy.privacy_tests import epsilon_lower_bound
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # its ratios divide by zero where a side is empty
         bounds = epsilon_lower_bound.EpsilonLowerBound(
-            pos_scores=cell.scores[cell.member],
-            neg_scores=cell.scores[~cell.member],
+            pos_scores=result.scores[result.member],
+            neg_scores=result.scores[~result.member],
             alpha=structures.EPSILON_ALPHA,
             two_sided_threshold=True,
         ).compute_epsilon_lower_bounds(methods=structures.EPSILON_METHODS, k=structures.EPSILON_K)

@@ -142,8 +142,12 @@ class Tracker(Protocol):
     def data(self, data: DataInput) -> None:
         """List a data set among the run's inputs."""
 
-    def keras_model(self, model: Any, *, input_shape: tuple[int, ...], classes: int) -> None:
-        """Save a Keras model with its signature; never with a real record as its example."""
+    @property
+    def frameworks(self) -> frozenset[str]:
+        """The frameworks whose models `model` takes."""
+
+    def model(self, model: Any, *, framework: str, input_shape: tuple[int, ...], classes: int) -> None:
+        """Save a model of one of the `frameworks` with its signature; never with a real record as its example."""
 
     def load_model(self, uri: str, *, prefer_labels: bool = False) -> LoadedModel:
         """Load a logged model, which runs its code. UserError if the URI does not resolve or its libraries are not installed."""
@@ -171,6 +175,7 @@ class MemoryTracker:
     logged_tags: dict[str, str] = field(default_factory=dict)
     artifacts: dict[str, Any] = field(default_factory=dict)
     inputs: list[DataInput] = field(default_factory=list)
+    frameworks: frozenset[str] = frozenset({"keras"})
     models: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
     children: list[MemoryTracker] = field(default_factory=list)
     loadable: dict[str, LoadedModel] = field(default_factory=dict)
@@ -242,8 +247,8 @@ class MemoryTracker:
         """See `Tracker.data`."""
         self.inputs.append(data)
 
-    def keras_model(self, model: Any, *, input_shape: tuple[int, ...], classes: int) -> None:
-        """See `Tracker.keras_model`."""
+    def model(self, model: Any, *, framework: str, input_shape: tuple[int, ...], classes: int) -> None:
+        """See `Tracker.model`."""
         self.models.append((input_shape, classes))
 
     def load_model(self, uri: str, *, prefer_labels: bool = False) -> LoadedModel:

@@ -1,4 +1,4 @@
-"""Taking turns: if several processes on this machine want to create the same thing, one creates it and the others wait."""
+"""A lock between processes: if several on this machine want to create the same database, one creates it and the others wait."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ POLL_SECONDS = 0.05
 
 @contextmanager
 def turn(what: str, *, patience: float = PATIENCE_SECONDS) -> Iterator[None]:
-    """Context that only one of this user's processes on this machine can be in at a time; `what` is the address of a database.
+    """A context that only one of this user's processes on this machine can be in at a time; `what` is the address of a database.
 
-    The turn is a lock on an empty file in the folder for temporary files. It ends with the process at the latest. On systems without such
-    locks (Windows), nobody waits.
+    It locks an empty file in the folder for temporary files; the lock is released at the end of the process at the latest. On systems
+    without such locks (Windows), no process waits.
 
     Raises:
-        UserError: another process has held the turn for `patience` seconds.
+        UserError: another process has held the lock for `patience` seconds.
     """
     try:
         import fcntl

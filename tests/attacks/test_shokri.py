@@ -111,7 +111,7 @@ def test_the_targets_own_records_among_the_shadows_teach_nothing() -> None:
         assert isinstance(after, AttackScores)
         np.testing.assert_array_equal(before.scores, after.scores)
     same = dataclasses.replace(evidence, shadows=shadows.select(np.arange(200)))
-    assert _score(same).n_scored == 200
+    assert len(_score(same).scores) == 200
 
 
 def test_a_class_with_too_few_records_takes_the_model_of_all_and_says_so() -> None:

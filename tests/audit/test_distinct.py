@@ -45,7 +45,9 @@ def test_thirty_copies_are_one_record_in_every_figure(told: str) -> None:
     assert one.distinct is not None
     assert (one.distinct.copies, one.distinct.copies_line) == (0, "")
     naive = run_audit(Predictions(**times(arrays(told=told))), attacks="threshold_loss", duplicates="keep")
-    widths = [(figure := report.cell("threshold_loss").figures["auc"]).ci_high - figure.ci_low for report in (one, many, naive)]
+    widths = [
+        (figure := report.result("threshold_loss").figures["auc"]).ci_high - figure.ci_low for report in (one, many, naive)
+    ]
     assert widths[0] == widths[1]
     assert 4.5 < widths[0] / widths[2] < 6.5, "thirty times the records: an interval sqrt(30) times as narrow"
     assert "narrower" in naive.distinct.copies_line
@@ -137,7 +139,7 @@ def test_shadows_and_what_else_there_is_stay_in_line() -> None:
 
     one, many = (run_audit(evidence(copies), attacks="lira_online,rmia_online,gradient_norm") for copies in (1, 7))
     pd.testing.assert_frame_equal(one.to_frame(), many.to_frame())
-    assert {cell.attack for cell in many.whole()} >= {"lira_online", "gradient_norm"}
+    assert {result.attack for result in many.whole()} >= {"lira_online", "gradient_norm"}
 
 
 def test_controls_and_paired_tests_of_copies_are_those_of_one() -> None:

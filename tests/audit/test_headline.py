@@ -9,7 +9,7 @@ import pytest
 
 from memberscope import Evidence, Predictions, ShadowPredictions, metrics, run_audit, seeds
 from memberscope.audit.headline import LEAST, Headline, find_headline, split_in_half, strongest
-from memberscope.audit.run import resolve_primary
+from memberscope.audit.request import resolve_primary
 from memberscope.errors import UserError
 from memberscope.metrics import Estimate
 

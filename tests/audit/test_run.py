@@ -7,7 +7,7 @@ import pytest
 from memberscope import Evidence, Predictions, ShadowPredictions, metrics, run_audit
 from memberscope.attacks import registry
 from memberscope.audit.report import COLUMNS
-from memberscope.audit.run import resolve_attacks
+from memberscope.audit.request import resolve_attacks
 from memberscope.errors import UserError
 from memberscope.tfprivacy import Metadata
 
@@ -53,9 +53,9 @@ def test_scores_are_in_input_order_and_make_the_figures() -> None:
     report = run_audit(target, attacks="threshold_loss,trained_lr", slices="entire,class_2")
     for attack in report.attacks:
         scores = report.scores(attack)
-        assert report.cell(attack).figures["auc"] == metrics.auc(scores, target.member)
+        assert report.result(attack).figures["auc"] == metrics.auc(scores, target.member)
         part = target.labels == 2
-        assert report.cell(attack, "class_2").figures["auc"] == metrics.auc(scores[part], target.member[part])
+        assert report.result(attack, "class_2").figures["auc"] == metrics.auc(scores[part], target.member[part])
         assert report.roc(attack, "class_2").n_member == int((part & target.member).sum())
 
 
@@ -63,10 +63,10 @@ def test_refit_fits_each_slice_and_says_so() -> None:
     target = made(1200)
     whole = run_audit(target, attacks="trained_lr", slices="entire,class_1")
     refit = run_audit(target, attacks="trained_lr", slices="entire,class_1", refit=True)
-    assert "scores sliced" in whole.cell("trained_lr", "class_1").notes[-1]
-    assert "fitted on this slice" in refit.cell("trained_lr", "class_1").notes[-1]
-    assert whole.cell("trained_lr").figures["auc"] == refit.cell("trained_lr").figures["auc"]
-    assert whole.cell("trained_lr", "class_1").figures["auc"] != refit.cell("trained_lr", "class_1").figures["auc"]
+    assert "scores sliced" in whole.result("trained_lr", "class_1").notes[-1]
+    assert "fitted on this slice" in refit.result("trained_lr", "class_1").notes[-1]
+    assert whole.result("trained_lr").figures["auc"] == refit.result("trained_lr").figures["auc"]
+    assert whole.result("trained_lr", "class_1").figures["auc"] != refit.result("trained_lr", "class_1").figures["auc"]
 
 
 def test_small_slices_are_rows_with_a_reason() -> None:
@@ -74,7 +74,7 @@ def test_small_slices_are_rows_with_a_reason() -> None:
     member = np.arange(400) % 2 == 0
     logits = np.random.default_rng(0).normal(size=(400, 2))
     report = run_audit(Predictions(logits=logits, labels=labels, member=member), attacks="threshold_loss", slices="class")
-    small = report.cell("threshold_loss", "class_1")
+    small = report.result("threshold_loss", "class_1")
     assert (small.status, small.n_member, small.n_nonmember) == ("skipped", 5, 5)
     assert "at least 20 of each" in small.reason
 
@@ -87,8 +87,8 @@ def test_worst_slice_is_the_worst_class_with_a_wider_interval() -> None:
     logits[np.arange(n), labels] += 1 + 2.5 * (member & (labels == 3))
     report = run_audit(Predictions(logits=logits, labels=labels, member=member), attacks="threshold_loss", slices="all")
     worst, own = (
-        report.cell("threshold_loss", "worst_slice").figures["auc"],
-        report.cell("threshold_loss", "class_3").figures["auc"],
+        report.result("threshold_loss", "worst_slice").figures["auc"],
+        report.result("threshold_loss", "class_3").figures["auc"],
     )
     assert worst.value == own.value
     assert worst.ci_low < own.ci_low < own.ci_high < worst.ci_high
@@ -101,7 +101,7 @@ def test_worst_slice_of_nothing_rarely_excludes_one_half() -> None:
     for seed in range(120):
         target = made(600, shift=0.0, classes=6, seed=seed)
         figure = (
-            run_audit(target, attacks="threshold_loss", slices="class").cell("threshold_loss", "worst_slice").figures["auc"]
+            run_audit(target, attacks="threshold_loss", slices="class").result("threshold_loss", "worst_slice").figures["auc"]
         )
         alarms += figure.ci_low > 0.5
     # one-sided 2.5% after correction: more than 10 of 120 comes once in 2,000 runs; uncorrected it would be about 17
@@ -118,13 +118,13 @@ def test_epsilon_bound_only_with_coin_flips_and_blind_scores() -> None:
     logits[np.arange(n), labels] = np.where(told, 1.0, -1.0)
     target = Predictions(logits=logits, labels=labels, member=member)
     report = run_audit(target, attacks="threshold_loss,trained_lr", slices="entire,correctness", coin_flips=True)
-    bound = report.cell("threshold_loss").figures["epsilon_lower_bound"]
+    bound = report.result("threshold_loss").figures["epsilon_lower_bound"]
     # randomized response at eps = 2: above it in at most 5% of runs (this seed is fixed), and not far below with 400 guesses
     assert 1.3 < bound.value <= 2.0
-    blocked = report.cell("trained_lr").figures["epsilon_lower_bound"]
+    blocked = report.result("trained_lr").figures["epsilon_lower_bound"]
     assert blocked.status == "skipped"
     assert "fitted on the audited records' membership" in blocked.reason, "the coins were fair"
-    assert "made by outcomes" in report.cell("threshold_loss", "correct").figures["epsilon_lower_bound"].reason
+    assert "made by outcomes" in report.result("threshold_loss", "correct").figures["epsilon_lower_bound"].reason
     table = report.to_frame().set_index(["attack", "slice", "metric"])["value"]
     assert table["threshold_loss", "entire", "epsilon_lower_bound_ceiling"] == metrics.one_run_epsilon(
         n, 400, 400, delta=1e-5, confidence=0.95
@@ -135,18 +135,18 @@ def test_epsilon_bound_only_with_coin_flips_and_blind_scores() -> None:
     )
     inside = Evidence(target=target, gradients=np.where(told, 1.0, 2.0)[:, None])
     other = run_audit(inside, attacks="gradient_norm,label_only_gap", slices="entire", coin_flips=True)
-    assert other.cell("gradient_norm").figures["epsilon_lower_bound"].status == "skipped", "fitted on the audited records"
-    assert 1.3 < other.cell("label_only_gap").figures["epsilon_lower_bound"].value <= 2.0
-    without = run_audit(target, attacks="threshold_loss").cell("threshold_loss").figures["epsilon_lower_bound"]
+    assert other.result("gradient_norm").figures["epsilon_lower_bound"].status == "skipped", "fitted on the audited records"
+    assert 1.3 < other.result("label_only_gap").figures["epsilon_lower_bound"].value <= 2.0
+    without = run_audit(target, attacks="threshold_loss").result("threshold_loss").figures["epsilon_lower_bound"]
     assert (without.status, "coin" in without.reason) == ("skipped", True)
 
 
 def test_shadows_reach_the_metric_attacks() -> None:
     target, shadow = made(seed=1), made(seed=2)
     report = run_audit(target, shadow, attacks="metric")
-    assert all(cell.status == "ok" for cell in report.whole())
+    assert all(result.status == "ok" for result in report.whole())
     assert len(report.whole()) == 4
-    decided = report.cell("metric_confidence")
+    decided = report.result("metric_confidence")
     right = (decided.scores >= 0) == decided.member
     balanced = (right[decided.member].mean() + right[~decided.member].mean()) / 2
     assert decided.figures["balanced_accuracy"].value == pytest.approx(balanced)
@@ -175,9 +175,9 @@ def test_decisions_of_any_attack_make_its_balanced_accuracy_on_every_slice() -> 
             right = (decided == target.member)[here]
             ins = target.member[here]
             balanced = (right[ins].mean() + right[~ins].mean()) / 2
-            assert report.cell(name, part).figures["balanced_accuracy"].value == pytest.approx(balanced)
+            assert report.result(name, part).figures["balanced_accuracy"].value == pytest.approx(balanced)
     sure = ShadowPredictions(logits=np.full((1, 5, 4), [9.0, 0, 0, 0]), labels=np.zeros(5, int), member=np.zeros((1, 5), bool))
-    nobody = run_audit(Evidence(target=target, population=sure), attacks="salem_threshold").cell("salem_threshold")
+    nobody = run_audit(Evidence(target=target, population=sure), attacks="salem_threshold").result("salem_threshold")
     assert nobody.figures["balanced_accuracy"].value == 0.5
 
 
@@ -187,10 +187,10 @@ def test_gradients_are_fitted_anew_on_slices_when_asked() -> None:
         target=target, gradients=np.exp(np.random.default_rng(0).normal(size=(1200, 3)) - target.member[:, None])
     )
     whole, refit = (run_audit(evidence, attacks="white_box", slices="entire,class_1", refit=refit) for refit in (False, True))
-    assert "scores sliced" in whole.cell("gradient_norm", "class_1").notes[-1]
-    assert "fitted on this slice" in refit.cell("gradient_norm", "class_1").notes[-1]
-    assert whole.cell("gradient_norm").figures["auc"] == refit.cell("gradient_norm").figures["auc"]
-    assert whole.cell("gradient_norm", "class_1").figures["auc"] != refit.cell("gradient_norm", "class_1").figures["auc"]
+    assert "scores sliced" in whole.result("gradient_norm", "class_1").notes[-1]
+    assert "fitted on this slice" in refit.result("gradient_norm", "class_1").notes[-1]
+    assert whole.result("gradient_norm").figures["auc"] == refit.result("gradient_norm").figures["auc"]
+    assert whole.result("gradient_norm", "class_1").figures["auc"] != refit.result("gradient_norm", "class_1").figures["auc"]
 
 
 def test_losses_alone_are_audited() -> None:
@@ -198,9 +198,9 @@ def test_losses_alone_are_audited() -> None:
     from memberscope import signals
 
     report = run_audit(Predictions(loss_nats=signals.loss_nats(whole), member=whole.member), attacks="tfp", slices="all")
-    assert report.cell("threshold_loss").status == "ok"
-    assert report.cell("threshold_entropy").status == "skipped"
-    assert report.cell("trained_lr").figures["auc"].value > 0.55
+    assert report.result("threshold_loss").status == "ok"
+    assert report.result("threshold_entropy").status == "skipped"
+    assert report.result("trained_lr").figures["auc"].value > 0.55
 
 
 def test_comparison_is_paired_by_record_id() -> None:
@@ -238,7 +238,7 @@ def test_engines_agree_where_the_attack_is_the_same() -> None:
     for attack in ("threshold_loss", "threshold_entropy"):
         for part in ("entire", "class_0", "correct"):
             for name in ("auc", "advantage_tfp"):
-                ours, theirs = (report.cell(attack, part).figures[name].value for report in (fast, tfp))
+                ours, theirs = (report.result(attack, part).figures[name].value for report in (fast, tfp))
                 assert ours == pytest.approx(theirs, abs=2e-5), "their losses are float32"
         np.testing.assert_allclose(fast.scores(attack), tfp.scores(attack), atol=1e-5)
 
@@ -252,9 +252,12 @@ def test_to_tfp_gives_their_own_results() -> None:
     best = theirs.get_result_with_max_auc()
     assert best.get_auc() == pytest.approx(
         max(
-            cell.figures["auc"].value
-            for cell in report.cells
-            if cell.slice != "worst_slice" and cell.scores is not None and "low" not in cell.attack and cell.family != "metric"
+            result.figures["auc"].value
+            for result in report.results
+            if result.slice != "worst_slice"
+            and result.scores is not None
+            and "low" not in result.attack
+            and result.family != "metric"
         )
     )
     assert len(theirs.calculate_pd_dataframe()) == len(theirs.single_attack_results)
@@ -285,3 +288,14 @@ def test_attack_names_resolve_per_engine() -> None:
         "trained_knn",
     )
     assert resolve_attacks("all", engine="tfp") == resolve_attacks("tfp")
+
+
+def test_the_former_names_of_results_still_work() -> None:
+    report = run_audit(made(), attacks="threshold_loss,threshold_entropy", slices="entire,class")
+    assert report.cells is report.results
+    assert report.cell("threshold_entropy") is report.result("threshold_entropy")
+    assert report.cell("threshold_loss", "class_1") is report.result("threshold_loss", "class_1")
+    assert report.result("threshold_loss", "class_1").slice == "class_1"
+    for find in (report.cell, report.result):
+        with pytest.raises(KeyError, match="no attack 'threshold_loss' on slice 'class_77'"):
+            find("threshold_loss", "class_77")

@@ -129,7 +129,7 @@ def test_an_attack(copy: Copy) -> None:
     )
     told = copy.says(
         AUDIT.replace("ATTACKS", "'threshold'") + "print(*report.attacks)\n"
-        "print(report.cell('threshold_toy').figures['auc'] == report.cell('threshold_loss').figures['auc'])\n"
+        "print(report.result('threshold_toy').figures['auc'] == report.result('threshold_loss').figures['auc'])\n"
         "print(judge(report, parse_rules('threshold_toy.entire.auc > 0.6')).outcome)"
     )
     assert told == ["threshold_loss threshold_entropy threshold_toy", "True", "trip"]
@@ -170,8 +170,8 @@ def test_a_metric(copy: Copy) -> None:
         AUDIT.replace("ATTACKS", "'threshold_loss'") + "from memberscope.audit.log import log_headline\n"
         "from memberscope.report.columns import COLUMNS\nfrom memberscope.tracking import MemoryTracker\n"
         "member = report.target.member\nscores = report.scores('threshold_loss')\n"
-        "print(report.cell('threshold_loss').figures['toy_share'].value == member[scores.argsort()[-40:]].mean())\n"
-        "print(report.headlines()['toy_share/threshold_loss'] == report.cell('threshold_loss').figures['toy_share'].value)\n"
+        "print(report.result('threshold_loss').figures['toy_share'].value == member[scores.argsort()[-40:]].mean())\n"
+        "print(report.headlines()['toy_share/threshold_loss'] == report.result('threshold_loss').figures['toy_share'].value)\n"
         "tracker = MemoryTracker()\nlog_headline(report, tracker)\nprint('toy_share/headline' in tracker.logged_metrics)\n"
         "print(judge(report, parse_rules('any.entire.toy_share > 0.2')).outcome, dict(COLUMNS)['toy_share'])"
     )
@@ -209,9 +209,9 @@ def test_a_data_set(copy: Copy) -> None:
     )
     copy.change("src/memberscope/config/shared.py", {'hint="digits, cifar10,': 'hint="digits, toy, cifar10,'})
     told = copy.says(
-        "from memberscope import cli\nfrom memberscope.studies import setup\n"
+        "from memberscope import cli\nfrom memberscope.plans.target import target_of\nfrom memberscope.studies import setup\n"
         "config, _ = cli.parse('train', ['--dataset=toy', '--model=mlp', '--classes=2'])\n"
-        "target = setup.target_of(setup.choose_classes(setup.load_data(config), config), config)\n"
+        "target = target_of(setup.choose_classes(setup.load_data(config), config), config)\n"
         "plan = target.prepare(0).plan\nprint(len(plan.members), len(plan.nonmembers), len(plan.validation))\n"
         "print('digits, toy, cifar10' in ' '.join(cli.parser_for('train').format_help().split()))"
     )
@@ -259,7 +259,7 @@ def test_an_option(copy: Copy, tmp_path: Path) -> None:
     )
     copy.change(
         "src/memberscope/studies/attack.py",
-        {"    names = resolve_attacks(": '    print("the toy is", config.toy)\n    names = resolve_attacks('},
+        {"    request = request_of(": '    print("the toy is", config.toy)\n    request = request_of('},
     )
     copy.touched |= set(copy.written())
     assert "      --toy={toy}\n" in (copy.folder / "MLproject").read_text()

@@ -15,6 +15,7 @@ from memberscope.config import DataConfig, MitigateConfig, ShadowStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
+from memberscope.plans.target import target_of
 from memberscope.studies import setup
 from memberscope.studies.mitigate import mitigations, models
 from memberscope.studies.mitigate import study as mitigate
@@ -252,7 +253,7 @@ def test_a_mitigation_that_the_trainer_cannot_make_is_refused_before_anything_tr
 
 def test_studies_that_audit_by_epoch_say_what_they_need() -> None:
     data = _data()
-    target = setup.target_of(data, DataConfig(members=60, nonmembers=60, validation=20, label_noise=0.0))
+    target = target_of(data, DataConfig(members=60, nonmembers=60, validation=20, label_noise=0.0))
     setup.check_trainer(TRAINERS["keras"](), target, study="train")
     with pytest.raises(UserError, match="train: needs a trainer with epochs; neighbour offers only training"):
         setup.check_trainer(NeighbourTrainer(), target, study="train")  # type: ignore[arg-type]

@@ -72,7 +72,7 @@ def test_the_table_has_the_reports_own_figures() -> None:
     frame = result.to_frame()
     assert len(frame) == 2 * 5 + 2
     for row in result.rows:
-        shown = report.cell(row.attack, row.slice).figures[row.rule.metric]
+        shown = report.result(row.attack, row.slice).figures[row.rule.metric]
         assert (row.value, row.ci_low, row.ci_high) == (shown.value, shown.ci_low, shown.ci_high)
     assert list(frame.columns[:5]) == ["rule", "attack", "slice", "metric", "limit"]
 
@@ -85,8 +85,8 @@ def test_the_table_has_the_reports_own_figures() -> None:
 def test_asked_at_95_percent_a_figure_is_the_reports(metric: str, attack: str) -> None:
     """Exactly where nothing is drawn or the halves are; within the spread of 2,000 draws where the report drew fewer."""
     report = audited(600, shift=0.8, attacks=attack)
-    cell = report.cell(attack)
-    known, shown = figure(cell, metric, seed=report.seed), cell.figures[metric]
+    found = report.result(attack)
+    known, shown = figure(found, metric, seed=report.seed), found.figures[metric]
     again = known.at(0.95)
     assert again.value == shown.value
     if known.rate is None:
@@ -98,9 +98,9 @@ def test_asked_at_95_percent_a_figure_is_the_reports(metric: str, attack: str) -
 
 def test_the_one_run_bound_is_the_reports() -> None:
     report = run_audit(made(2000, shift=1.5), attacks="threshold_loss", coin_flips=True)
-    cell = report.cell("threshold_loss")
-    known = figure(cell, "epsilon_lower_bound", seed=0)
-    assert known.at(0.95) == cell.figures["epsilon_lower_bound"]
+    found = report.result("threshold_loss")
+    known = figure(found, "epsilon_lower_bound", seed=0)
+    assert known.at(0.95) == found.figures["epsilon_lower_bound"]
     assert known.at(0.95).value > 0
     result = judge(report, parse_rules("any.entire.epsilon_lower_bound > 0"))
     assert result.outcome == "trip"
@@ -109,9 +109,9 @@ def test_the_one_run_bound_is_the_reports() -> None:
 def test_the_one_run_bound_is_judged_at_the_reports_own_delta_and_guesses() -> None:
     """At its delta 1e-5 and 200 guesses the gate would trip where the report's own bound, at another delta, is below the limit."""
     report = run_audit(made(2000, shift=6.0), attacks="threshold_loss", coin_flips=True, delta=0.001, promise=1.0)
-    cell = report.cell("threshold_loss")
-    assert figure(cell, "epsilon_lower_bound", seed=0).at(0.95) == cell.figures["epsilon_lower_bound"]
-    assert cell.figures["epsilon_lower_bound"].value < 3
+    found = report.result("threshold_loss")
+    assert figure(found, "epsilon_lower_bound", seed=0).at(0.95) == found.figures["epsilon_lower_bound"]
+    assert found.figures["epsilon_lower_bound"].value < 3
     assert judge(report, parse_rules("any.entire.epsilon_lower_bound > 3")).outcome == "undecided"
     assert judge(report, parse_rules("any.entire.epsilon_lower_bound > 1")).outcome == "trip"
 
@@ -119,9 +119,9 @@ def test_the_one_run_bound_is_judged_at_the_reports_own_delta_and_guesses() -> N
 @pytest.mark.parametrize("metric", ["epsilon_lower_bound", "epsilon_heuristic"])
 def test_a_limit_above_the_ceiling_cannot_trip_and_says_so(metric: str) -> None:
     report = run_audit(made(400, shift=8.0), attacks="threshold_loss", coin_flips=True)
-    cell = report.cell("threshold_loss")
-    ceiling = cell.figures[f"{metric}_ceiling"].value
-    assert cell.figures[metric].value == pytest.approx(ceiling, rel=0.2), "all but told apart"
+    found = report.result("threshold_loss")
+    ceiling = found.figures[f"{metric}_ceiling"].value
+    assert found.figures[metric].value == pytest.approx(ceiling, rel=0.2), "all but told apart"
     below, above = (
         judge(report, parse_rules(f"any.entire.{metric} > {limit:.3f}")).rows[0] for limit in (0.5 * ceiling, ceiling)
     )
@@ -139,7 +139,7 @@ def test_a_limit_above_the_ceiling_cannot_trip_and_says_so(metric: str) -> None:
 @pytest.mark.parametrize("metric", ["auc", "advantage_heldout", "balanced_accuracy", "tpr_at_fpr_0_1", "tpr_at_fpr_0_001"])
 def test_p_values_are_where_the_interval_clears_the_limit(metric: str) -> None:
     report = audited(600, shift=0.8, attacks="threshold_loss")
-    known = figure(report.cell("threshold_loss"), metric, seed=0)
+    known = figure(report.result("threshold_loss"), metric, seed=0)
     shown = known.at(0.95)
     just_below, just_above = shown.ci_low, shown.ci_high
     assert known.p_above(just_below - 1e-4) <= 0.0501
@@ -237,17 +237,17 @@ def simulated(aucs: Sequence[float], n: int, seed: int) -> AuditReport:
     """A report of independent attacks on n members and n non-members, each with its true AUC."""
     rng = np.random.default_rng(seed)
     member = np.arange(2 * n) < n
-    cells = []
+    results = []
     for attack, auc in zip(ATTACKS, aucs, strict=False):
         scores = rng.normal(size=2 * n) + member * norm.ppf(auc) * np.sqrt(2)
         figures = {"auc": metrics.auc(scores, member)}
-        cells.append(
+        results.append(
             SliceResult(
                 attack=attack, family="trained", slice="entire", n_member=n, n_nonmember=n, figures=figures, scores=scores, member=member
             )
         )  # fmt: skip
     target = Predictions(loss_nats=np.zeros(2 * n), member=member)
-    return AuditReport(cells=tuple(cells), engine="fast", seed=seed, target=target, whole_scores={})
+    return AuditReport(results=tuple(results), engine="fast", seed=seed, target=target, whole_scores={})
 
 
 def rate(aucs: Sequence[float], n: int, outcome: str, *, simulations: int = SIMULATIONS) -> int:

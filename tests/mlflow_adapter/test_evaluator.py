@@ -91,7 +91,7 @@ def test_static_predictions_give_what_the_audit_gives(laboratory: Any) -> None:
     expected = run_audit(
         Predictions(probs=probs, labels=labels, member=member, record_ids=np.arange(300)), attacks="threshold_loss"
     )
-    assert result.metrics["auc/threshold_loss"] == expected.cell("threshold_loss").figures["auc"].value
+    assert result.metrics["auc/threshold_loss"] == expected.result("threshold_loss").figures["auc"].value
 
 
 def test_without_membership_it_keeps_out_of_the_way() -> None:
@@ -192,7 +192,7 @@ def test_a_model_that_sorts_its_answers_is_read_by_their_index(laboratory: Any, 
         attacks="threshold_loss",
     )
     found = _auc(laboratory, frame[columns].assign(label=numbers), uri, member=member)
-    assert found == expected.cell("threshold_loss").figures["auc"].value > 0.7
+    assert found == expected.result("threshold_loss").figures["auc"].value > 0.7
 
 
 def test_frames_of_pandas_own_types(laboratory: Any, columns: list[str]) -> None:
@@ -213,7 +213,7 @@ def test_frames_of_pandas_own_types(laboratory: Any, columns: list[str]) -> None
         Predictions(probs=model.predict_proba(plain), labels=labels.to_numpy(), member=member), attacks="threshold_loss"
     )
     found = _auc(laboratory, typed.assign(label=frame["label"].astype("string")), uri, member=pd.array(member, dtype="boolean"))
-    assert found == expected.cell("threshold_loss").figures["auc"].value > 0.55
+    assert found == expected.result("threshold_loss").figures["auc"].value > 0.55
 
 
 def static(labels: Any, said: Any, **options: Any) -> Any:

@@ -75,7 +75,7 @@ def test_a_model_is_saved_with_its_signature_and_no_example(store: Path) -> None
 
     model = build_model("conv", depth=1, input_shape=(8, 8, 1), classes=3, seed=1)
     with open_session("train", name="x") as session:
-        session.tracker.keras_model(model, input_shape=(8, 8, 1), classes=3)
+        session.tracker.model(model, framework="keras", input_shape=(8, 8, 1), classes=3)
     loaded = mlflow.pyfunc.load_model(f"runs:/{session.tracker.run_id}/model")
     x = np.random.default_rng(0).random((5, 8, 8, 1), dtype=np.float32)
     np.testing.assert_allclose(loaded.predict(x), model(x).numpy(), atol=1e-5)

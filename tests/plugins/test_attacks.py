@@ -68,7 +68,7 @@ def test_it_stands_beside_the_others(plugged: Callable[..., Attack]) -> None:
     assert registry.resolve("all")[-1].name == "given_attack"
     assert "given_attack" not in [attack.name for attack in registry.resolve("tfp")]
     report = run_audit(target(), attacks="threshold_loss,given")
-    theirs, ours = report.cell("given_attack"), report.cell("threshold_loss")
+    theirs, ours = report.result("given_attack"), report.result("threshold_loss")
     assert theirs.figures["auc"] == ours.figures["auc"], "the same scores"
     assert theirs.notes == ("a note", "from given-package")
     rows = report.to_frame().query("attack == 'given_attack' and metric == 'auc'")
@@ -99,18 +99,18 @@ def test_a_breach_is_a_row_with_the_reason_and_the_rest_goes_on(
     how, reason = BREACHES[breach]
     plugged(how)
     report = run_audit(target(), attacks="given_attack,threshold_loss")
-    cell = report.cell("given_attack")
-    assert cell.status == "skipped"
-    assert cell.figures == {}
+    result = report.result("given_attack")
+    assert result.status == "skipped"
+    assert result.figures == {}
     with pytest.raises(AssertionError, match=f"^given_attack of given-package failed: {reason}"):
-        raise AssertionError(cell.reason)
-    assert report.cell("threshold_loss").status == "ok"
-    assert capsys.readouterr().err.splitlines() == [f"memberscope: {cell.reason}"]
+        raise AssertionError(result.reason)
+    assert report.result("threshold_loss").status == "ok"
+    assert capsys.readouterr().err.splitlines() == [f"memberscope: {result.reason}"]
 
 
 def test_a_skip_of_its_own_is_kept(plugged: Callable[..., Attack]) -> None:
     plugged(lambda evidence: Skip(attack="given_attack", family="given", reason="no moon tonight"))
-    assert run_audit(target(), attacks="given_attack").cell("given_attack").reason == "no moon tonight"
+    assert run_audit(target(), attacks="given_attack").result("given_attack").reason == "no moon tonight"
 
 
 def test_a_wish_to_stop_is_no_fault(plugged: Callable[..., Attack]) -> None:

@@ -59,17 +59,17 @@ def audited(n: int = 400, **options: Any) -> AuditReport:
 
 def test_it_has_its_closed_form_in_every_table(plugged: MetricSpec) -> None:
     report = audited(4000, slices="entire,class")
-    cell = report.cell("threshold_loss")
-    assert cell.figures["mean_gap"].value == pytest.approx(SHIFT, abs=4 * math.sqrt(4 / 4000))
+    result = report.result("threshold_loss")
+    assert result.figures["mean_gap"].value == pytest.approx(SHIFT, abs=4 * math.sqrt(4 / 4000))
     rows = report.to_frame().query("metric == 'mean_gap'")
     assert rows["slice"].tolist() == ["entire", "class_0", "class_1", "class_2"]
-    assert list(cell.figures)[-1] == "mean_gap", "after the built-in ones"
-    assert report.headlines()["mean_gap/threshold_loss"] == cell.figures["mean_gap"].value
-    assert report.headlines()["mean_gap_ci_low/threshold_loss"] == cell.figures["mean_gap"].ci_low
-    assert headline_table(report)["mean_gap"].tolist() == [round(cell.figures["mean_gap"].value, 4)]
+    assert list(result.figures)[-1] == "mean_gap", "after the built-in ones"
+    assert report.headlines()["mean_gap/threshold_loss"] == result.figures["mean_gap"].value
+    assert report.headlines()["mean_gap_ci_low/threshold_loss"] == result.figures["mean_gap"].ci_low
+    assert headline_table(report)["mean_gap"].tolist() == [round(result.figures["mean_gap"].value, 4)]
     tracker = MemoryTracker()
     log_headline(report, tracker)
-    assert tracker.latest("mean_gap/headline") == cell.figures["mean_gap"].value
+    assert tracker.latest("mean_gap/headline") == result.figures["mean_gap"].value
 
 
 def test_it_moves_no_other_figure() -> None:
@@ -84,8 +84,8 @@ def test_it_moves_no_other_figure() -> None:
 
 def test_a_rule_on_it_is_judged_by_its_interval(plugged: MetricSpec) -> None:
     report = audited()
-    shown = report.cell("threshold_loss").figures["mean_gap"]
-    known = figure(report.cell("threshold_loss"), "mean_gap", seed=report.seed)
+    shown = report.result("threshold_loss").figures["mean_gap"]
+    known = figure(report.result("threshold_loss"), "mean_gap", seed=report.seed)
     assert known.at(0.95) == shown
     limit = 0.5
     z = (shown.value - limit) / math.sqrt(4 / 400)
@@ -148,11 +148,11 @@ def test_what_cannot_be_computed_is_skipped_with_its_reason(spec: MetricSpec, re
     registry.register(spec, package="gap-package")
     try:
         report = audited()
-        found = report.cell("threshold_loss").figures["mean_gap"]
+        found = report.result("threshold_loss").figures["mean_gap"]
         assert found.status == "skipped"
         with pytest.raises(AssertionError, match=f"^{reason}$"):
             raise AssertionError(found.reason)
-        assert report.cell("threshold_loss").figures["auc"].status == "ok"
+        assert report.result("threshold_loss").figures["auc"].status == "ok"
         limit = 100.5 if spec.range[0] > 0 else 0.5
         assert judge(report, parse_rules(f"threshold_loss.entire.mean_gap > {limit}")).outcome == "undecided"
     finally:

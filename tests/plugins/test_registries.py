@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from memberscope.errors import UserError
-from memberscope.plugins import Registry, offers, told
+from memberscope.plugins import Registry, offered_names, offers
 
 GROUP = "memberscope.attacks"
 
@@ -29,8 +29,8 @@ def test_names_are_known_without_importing_anything(install: Callable[..., Path]
     known = registry()
     assert known.names() == ("ours", "later")
     assert "later" in known
-    assert told(GROUP) == "later (quiet)"
-    assert told(GROUP, taken=("later",)) == "", "a name that is taken is not offered"
+    assert offered_names(GROUP) == "later (quiet)"
+    assert offered_names(GROUP, taken=("later",)) == "", "a name that is taken is not offered"
     assert known.get("ours") == "built in"
     assert "never_imported" not in sys.modules
 

@@ -149,7 +149,7 @@ def ladder() -> dict[str, dict[str, float]]:
         own = release.fit(known, seed=0)
         seen, learned = apply(target, own), apply(pool, release)  # the attacker's shadow has a defence of its own
         report = run_audit(seen, learned, attacks="metric,trained_mlp", workers=1)
-        figures = {cell.attack: cell.figures["balanced_accuracy"].value for cell in report.cells}
+        figures = {result.attack: result.figures["balanced_accuracy"].value for result in report.results}
         called = plain.predict(-np.sort(-seen.probs, axis=1))
         right = [float((called == target.member)[side].mean()) for side in (target.member, ~target.member)]
         out[name] = figures | {"plain": sum(right) / 2}

@@ -273,10 +273,10 @@ def test_label_keeping_releases_leave_label_figures_exactly_where_they_were(text
     after = run_audit(
         apply(target, parse_release(text)), attacks="metric_correctness", slices="entire,correctness", min_records=10
     )
-    for cell, other in zip(before.cells, after.cells, strict=True):
-        assert cell.figures.keys() == other.figures.keys()
-        for name in cell.figures:
-            assert repr(cell.figures[name]) == repr(other.figures[name]), name
+    for result, other in zip(before.results, after.results, strict=True):
+        assert result.figures.keys() == other.figures.keys()
+        for name in result.figures:
+            assert repr(result.figures[name]) == repr(other.figures[name]), name
 
 
 def test_only_what_is_published_is_left() -> None:
@@ -294,12 +294,12 @@ def test_only_what_is_published_is_left() -> None:
 def test_families_that_labels_leave_run_and_the_rest_say_why_not() -> None:
     release = parse_release("label_only")
     report = run_audit(apply(predictions(400), release), apply(shadows(), release), attacks="threshold,trained,metric")
-    ran = {cell.attack for cell in report.cells if cell.status == "ok"}
+    ran = {result.attack for result in report.results if result.status == "ok"}
     assert ran == {"metric_correctness", "trained_lr", "trained_mlp", "trained_rf", "trained_knn", "trained_lowfpr"}
-    assert all(cell.reason for cell in report.cells if cell.status != "ok")
+    assert all(result.reason for result in report.results if result.status != "ok")
     rounded = parse_release("top=3,digits=1")
     report = run_audit(apply(predictions(400), rounded), apply(shadows(), rounded), attacks="threshold,trained,metric")
-    assert {cell.status for cell in report.cells} == {"ok"}
+    assert {result.status for result in report.results} == {"ok"}
 
 
 def test_shadows_are_released_model_by_model_the_same_way() -> None:

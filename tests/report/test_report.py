@@ -42,7 +42,7 @@ def report(*, shift: float = 1.0, seed: int = 0, n: int = 1200, ids: int = 0) ->
 
 
 def kept(found: AuditReport, *, name: str = "one", source: str = "given", **changes: object) -> KeptRun:
-    curves = {cell.attack: cell.roc for cell in found.whole()}
+    curves = {result.attack: result.roc for result in found.whole()}
     tables = {
         "attacks.csv": pd.read_csv(io.StringIO(found.to_frame().to_csv(index=False))),
         "roc.csv": plots.roc_points(curves),
@@ -121,7 +121,7 @@ def test_everything_that_was_asked_for_is_on_the_page(leaky: AuditReport) -> Non
         "What was done", "How to read this",
     ):  # fmt: skip
         assert heading in text, heading
-    for auc in (leaky.cell("threshold_loss").figures["auc"], leaky.headline.auc):
+    for auc in (leaky.result("threshold_loss").figures["auc"], leaky.headline.auc):
         assert f"{auc.value:.3f}" in text
         assert f"{auc.ci_low:.3f} to {auc.ci_high:.3f}" in text
     assert f"picks the member in {leaky.headline.auc.value:.1%} of cases" in text
@@ -339,7 +339,7 @@ def test_different_records_say_what_can_still_be_said(leaky: AuditReport) -> Non
     (pair,) = compare_runs(runs, seed=0)
     assert not pair.paired
     assert "200 of the 1,200 records of the first run are among the 1,200 of the second" in pair.why
-    a, b = other.cell("threshold_loss").figures["auc"], leaky.cell("threshold_loss").figures["auc"]
+    a, b = other.result("threshold_loss").figures["auc"], leaky.result("threshold_loss").figures["auc"]
     row = next(row for row in pair.rows if row.attack == "threshold_loss")
     assert row.p_value is None
     assert row.difference == pytest.approx(a.value - b.value)
@@ -440,7 +440,7 @@ def test_bounds_of_epsilon_stand_over_their_ceilings() -> None:
 
     page = shown(told)
     for metric in ("epsilon_heuristic", "epsilon_lower_bound"):
-        figures = told.cell("threshold_loss").figures
+        figures = told.result("threshold_loss").figures
         assert f"of at most {figures[f'{metric}_ceiling'].value:.2f}" in page
     assert "†" in page
     assert "such an audit cannot refute the promise" in page
@@ -480,7 +480,7 @@ def test_the_page_opens_with_the_strongest_attack_on_the_other_half_and_not_with
     assert "threshold_loss" in opening
     assert "label_only_gap" not in opening
     assert f"{found.headline.auc.value:.1%}" in opening
-    assert f"{found.cell('threshold_loss').figures['auc'].value:.1%}" not in opening, (
+    assert f"{found.result('threshold_loss').figures['auc'].value:.1%}" not in opening, (
         "the figure of all records is best of several"
     )
     assert "the strongest of 2 attacks on one half of the records, reported on the other half" in opening
@@ -489,7 +489,7 @@ def test_the_page_opens_with_the_strongest_attack_on_the_other_half_and_not_with
 def test_a_named_attack_opens_the_page_on_all_records() -> None:
     found = weak_and_strong(primary="label_only_gap")
     told, lines = facts.plain_words(kept(found))
-    assert f"{found.cell('label_only_gap').figures['auc'].value:.1%}" in " ".join([told, *lines])
+    assert f"{found.result('label_only_gap').figures['auc'].value:.1%}" in " ".join([told, *lines])
     assert "named before the audit: 1,000 members and 1,000 non-members" in " ".join(lines)
 
 
@@ -506,7 +506,7 @@ def test_runs_from_before_headlines_get_one_from_their_scores() -> None:
     told = facts.headline(bare)
     assert told is not None
     assert (told.attack, told.chosen, told.n_member) == ("label_only_gap", "first", 1000)
-    assert told.auc.value == pytest.approx(found.cell("label_only_gap").figures["auc"].value)
+    assert told.auc.value == pytest.approx(found.result("label_only_gap").figures["auc"].value)
     assert "scores of individual records were not stored" in " ".join(facts.plain_words(bare)[1])
     assert facts.audited([before])[0].texts["headline.json"] == again.to_json(), "computed once a page"
 

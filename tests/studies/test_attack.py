@@ -55,7 +55,7 @@ def test_what_the_run_holds(run: tuple[MemoryTracker, str]) -> None:
     assert expected <= set(tracker.artifacts)
     data = arrays()
     report = run_audit(Predictions(**data), attacks="threshold_loss")
-    assert tracker.latest("auc/threshold_loss") == report.cell("threshold_loss").figures["auc"].value
+    assert tracker.latest("auc/threshold_loss") == report.result("threshold_loss").figures["auc"].value
     assert {"auc/trained_rf", "tpr_at_fpr_0_01/metric_confidence", "worst_slice_auc/threshold_loss"} <= set(
         tracker.logged_metrics
     )
@@ -158,7 +158,7 @@ def test_tensorflow_privacys_engine_takes_what_it_can(tmp_path: Path, form: str)
     own = {"probs": probs, "predicted": probs.argmax(axis=1), "loss_nats": -np.log(probs[np.arange(600), values["labels"]])}
     target = Predictions(**values, **{form: own[form]})
     report = run_audit(target, attacks="threshold", slices="all", engine="tfp")
-    status = {cell.attack: cell.status for cell in report.cells if cell.slice == "entire"}
+    status = {result.attack: result.status for result in report.results if result.slice == "entire"}
     expected = {"probs": ("ok", "ok"), "predicted": ("skipped", "skipped"), "loss_nats": ("ok", "skipped")}[form]
     assert (status["threshold_loss"], status["threshold_entropy"]) == expected
 

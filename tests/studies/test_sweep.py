@@ -148,8 +148,10 @@ def test_seeds_trained_together_are_those_trained_alone() -> None:
     cell = Cell(recipe=Recipe(model="dense", depth=1, width=8, epochs=2, batch_size=20), part=part)
     trainer = trainer_of(Recipe())
 
+    request = sweep_trial.trial_request("threshold_loss")
+
     def outcomes(seeds: list[int]) -> list[sweep_trial.Outcome]:
-        return list(sweep_trial.run_cell(data, trainer, cell, seeds, attacks="threshold_loss", tuning=False, stop=StopFlag()))
+        return list(sweep_trial.run_cell(data, trainer, cell, seeds, request=request, tuning=False, stop=StopFlag()))
 
     assert sweep_trial.together(cell)
     many, alone = outcomes([4, 5, 6]), [outcomes([seed])[0] for seed in (4, 5, 6)]

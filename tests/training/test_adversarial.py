@@ -16,7 +16,7 @@ from memberscope.models import build_model
 from memberscope.predictions import Predictions
 from memberscope.signals import loss_nats
 from memberscope.training.keras.adversarial import AdversarialTraining, build_attack, fit_adversarial
-from memberscope.training.keras.fit import epoch_order, fit, predict_logits
+from memberscope.training.keras.fit import epoch_order, fit, predictor
 
 MEMBERS, REFERENCE, NONMEMBERS = np.arange(100), np.arange(100, 200), np.arange(200, 400)
 SETTINGS = {
@@ -53,7 +53,7 @@ def _leak(model: keras.Model) -> tuple[float, float]:
     """AUC of the loss threshold, and accuracy on the non-members."""
     x, y = _data()
     audited = np.concatenate([MEMBERS, NONMEMBERS])
-    logits = predict_logits(model, tf.constant(x), audited, scale=1.0)
+    logits = predictor(model, tf.constant(x), scale=1.0)(audited)
     predictions = Predictions(logits=logits, labels=y[audited], member=np.arange(len(audited)) < len(MEMBERS))
     accuracy = float((logits.argmax(axis=1) == y[audited])[len(MEMBERS) :].mean())
     return auc(-loss_nats(predictions), predictions.member).value, accuracy

@@ -10,7 +10,7 @@ from tensorflow import keras
 from memberscope.errors import Interrupted
 from memberscope.interrupt import StopFlag
 from memberscope.models import build_model
-from memberscope.training.keras.fit import _with_dropout, epoch_order, fit, predict_logits
+from memberscope.training.keras.fit import _with_dropout, epoch_order, fit, predictor
 from memberscope.training.keras.weights import TrainingCurves
 
 N, BATCH, EPOCHS = 130, 32, 3
@@ -133,4 +133,4 @@ def test_logits_are_the_models_own() -> None:
     x, _, members = _data()
     model = build_model("dense", depth=1, input_shape=(8, 8, 1), classes=3)
     expected = model(x[members].astype(np.float32) / 255).numpy()
-    np.testing.assert_allclose(predict_logits(model, tf.constant(x), members, scale=255.0), expected, atol=1e-5)
+    np.testing.assert_allclose(predictor(model, tf.constant(x), scale=255.0)(members), expected, atol=1e-5)

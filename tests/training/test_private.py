@@ -13,7 +13,7 @@ from memberscope import seeds
 from memberscope.errors import Interrupted, UserError
 from memberscope.metrics import epsilon_lower_bound
 from memberscope.models import build_model
-from memberscope.training.keras.fit import predict_logits
+from memberscope.training.keras.fit import predictor
 from memberscope.training.keras.noise import normal
 from memberscope.training.keras.private import PAD_TO, PrivateTraining, fit_private, padded, poisson_batches
 
@@ -190,7 +190,7 @@ def _audited(noise_multiplier: float, clip_norm: float, seed: int) -> tuple[floa
         model, tf.constant(x), y, np.flatnonzero(member), scale=1.0, epochs=8, batch_size=40, learning_rate=0.5, clip_norm=clip_norm,
         noise_multiplier=noise_multiplier, seed=seed, optimizer="sgd", delta=1e-8, after_epoch=lambda e: None, between_steps=lambda s: None,
     )  # fmt: skip
-    logits = predict_logits(model, tf.constant(x), np.arange(400), scale=1.0).astype(np.float64)
+    logits = predictor(model, tf.constant(x), scale=1.0)(np.arange(400)).astype(np.float64)
     scores = logits[np.arange(400), y] - logits[np.arange(400), 1 - y]
     bound = epsilon_lower_bound(scores, member, rng=rng, delta=1e-8, confidence=1 - 1e-4)
     return training.privacy.epsilon, bound.value

@@ -46,11 +46,6 @@ class AttackScores:
     folds: NDArray[np.intp] | None = None
     notes: tuple[str, ...] = ()
 
-    @property
-    def n_scored(self) -> int:
-        """The number of scored records: all of the target's."""
-        return len(self.scores)
-
 
 def fault_of(result: object, n: int) -> str:
     """How a result on `n` records violates the contract of attacks; ``""`` if it does not."""

@@ -1,7 +1,6 @@
 """Small networks that predict, for each record, the mean and the deviation of a normal distribution of its score.
 
-All networks are trained together in batched numpy, as in `memberscope.attacks.perceptron`, whose networks classify; these predict two
-numbers.
+All networks are trained together in batched numpy, as those of `memberscope.attacks.perceptron`, which are classifiers.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class GaussianHeads:
     b2: FloatArray
 
     def residual(self, x: FloatArray, values: FloatArray) -> FloatArray:
-        """Mean over the networks of (value - mean) / deviation, (r,), for features (r, inputs) and values (r,)."""
+        """(r,) mean over the networks of (value - mean) / deviation, for features (r, inputs) and values (r,)."""
         mean, log_deviation = _split(_forward(self, x[None])[1])
         residual: FloatArray = ((values - mean) * np.exp(-log_deviation)).mean(axis=0)
         return residual
@@ -83,9 +82,9 @@ def _gradients(p: GaussianHeads, x: FloatArray, values: FloatArray) -> tuple[Flo
 
 
 def fit(x: FloatArray, values: FloatArray, rng: np.random.Generator) -> GaussianHeads:
-    """Train on features (m, inputs) and values (m,) by Adam, each network on its own random nine tenths.
+    """Train on features (m, inputs) and values (m,) by Adam, each network on nine tenths of them, drawn at random for it.
 
-    A network keeps the weights of its best epoch on the rest; training ends when none has improved for `PATIENCE` epochs.
+    Each network keeps the weights of the epoch that is best on its other tenth; training ends when none has improved for `PATIENCE` epochs.
     """
     m, inputs = x.shape
     held = max(2, round(HELD_OUT * m))

@@ -80,8 +80,10 @@ def log_reference(
     return log_mean
 
 
-class _Bench:
-    """The shadows' log-odds on the records on which stand-ins are judged, and their log-probabilities at a temperature."""
+class _TuningOutputs:
+    """The shadows' outputs on which settings are compared: log-odds on the records that stand-ins are judged on, and log-probabilities of
+    the true labels at any temperature.
+    """
 
     def __init__(self, shadows: ShadowPredictions, population: ShadowPredictions) -> None:
         levels = calibration.of_each(shadows, calibration.scaled_logit)
@@ -166,15 +168,15 @@ def choose(
     """
     if temperature is not None and a is not None:
         return RmiaSettings(temperature=temperature, a=a, inverse_a=a, how="as configured")
-    bench = _Bench(shadows, population)
-    gap = bench.gap()
-    stands, how = tuning.stand_ins(bench.member, bench.levels), "attacked by the others"
+    outputs = _TuningOutputs(shadows, population)
+    gap = outputs.gap()
+    stands, how = tuning.stand_ins(outputs.member, outputs.levels), "attacked by the others"
     if not stands and not online:  # one reference knows only a record's OUT side, which is all that the offline attack reads
-        stands = tuning.stand_ins_by_population(bench.member, bench.levels, bench.outside)
+        stands = tuning.stand_ins_by_population(outputs.member, outputs.levels, outputs.outside)
         how = "whose members the others told from the population"
 
     def slopes(of: float, grid: tuple[float, ...]) -> tuple[float, ...]:
-        return (a,) if a is not None else (bench.slope(of),) if online else grid
+        return (a,) if a is not None else (outputs.slope(of),) if online else grid
 
     def settings(octaves: tuple[float, ...], grid: tuple[float, ...]) -> list[tuple[float, float]]:
         temperatures = [gap * 2.0**octave for octave in octaves] if temperature is None else [temperature]
@@ -182,16 +184,16 @@ def choose(
 
     if not stands:
         of = gap * 2.0**USUAL if temperature is None else temperature
-        usual = bench.slope(of) if a is None else a
+        usual = outputs.slope(of) if a is None else a
         how = "from the shadows' means: no shadow can stand in for the target"
-        return RmiaSettings(temperature=of, a=usual, inverse_a=bench.slope(of), how=how)
+        return RmiaSettings(temperature=of, a=usual, inverse_a=outputs.slope(of), how=how)
 
     def attack(setting: tuple[float, float], stand: tuning.StandIn) -> FloatArray:
-        return bench.scores(setting, stand, online=online)
+        return outputs.scores(setting, stand, online=online)
 
     first, reached = tuning.best(settings(OCTAVES, SLOPES), stands, attack)
     octave = float(np.log2(first[0] / gap))
     around = tuple(float(s) for s in np.unique(np.clip(first[1] + np.array([-0.1, -0.05, 0.0, 0.05, 0.1]), 0.05, 1.0)))
     second, improved = tuning.best(settings((octave - FINER, octave, octave + FINER), around), stands, attack)
     of, slope = second if improved > reached else first
-    return RmiaSettings(temperature=of, a=slope, inverse_a=bench.slope(of), how=f"chosen on {len(stands)} shadows {how}")
+    return RmiaSettings(temperature=of, a=slope, inverse_a=outputs.slope(of), how=f"chosen on {len(stands)} shadows {how}")

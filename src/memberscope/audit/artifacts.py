@@ -1,7 +1,8 @@
-"""The names of all files that an audit logs with its run. Code that writes or reads one takes the name from here."""
+"""The names of all files that a study logs with its run. Code that writes or reads one takes the name from here."""
 
 from __future__ import annotations
 
+# An audit
 STUDY = "study.json"  # the configuration, in groups
 CONFIG = "config.json"  # the options as they were resolved
 ATTACKS = "attacks.csv"  # every attack on every slice, one row per metric
@@ -13,8 +14,89 @@ ROC, ROC_BAND, ROC_FIGURE = "roc.csv", "roc_band.csv", "roc.png"
 SCORE_FIGURES = "scores"  # a folder with one histogram per attack
 MOST_EXPOSED, MOST_EXPOSED_FIGURE = "most_exposed.csv", "most_exposed.png"
 DISPERSION, DISPERSION_FIGURE = "dispersion.csv", "dispersion.png"
-EXPERIMENTS, ORDERINGS = "experiments.csv", "orderings.csv"  # the case study's verdicts
 HISTORY = "history.csv"  # training, epoch by epoch
 SUMMARY = "summary.md"
 GATE = "gate.csv"
 FOLDER = "memberscope"  # where all of these lie in a run that another program started
+
+# The model and its data
+MODEL_SUMMARY = "model_summary.txt"
+DATA_SAMPLE = "data_sample.png"
+DATA_NOTES = "records.md"  # how the data set was read
+PLAN = "plan.npz"  # which records each model of a shadow study is trained on
+
+# The case study
+EXPERIMENTS, EXPERIMENTS_TABLE = "experiments.csv", "experiments.json"  # its verdicts
+BY_EPOCH = "by_epoch.csv"  # in a folder for each experiment, as the next two
+TRAINING_FIGURE, LEAKAGE_FIGURE = "training.png", "leakage.png"
+
+# Shadow models; the case study logs the second too, with a row per model of its own
+MODELS, MODELS_TABLE = "models.csv", "models.json"
+SECOND_DATASET = "other_data.csv"  # the audit with a shadow of another data set
+TARGETS = "targets.csv"  # every attack on every target
+BY_SHADOWS = "by_shadows.csv"  # means over targets by number of shadows
+ORDERINGS, ORDERINGS_TABLE = "orderings.csv", "orderings.json"  # verdicts on the literature's orderings
+FIDELITY, FIDELITY_FIGURE = "fidelity.csv", "fidelity.png"
+
+# Mitigations; two names are older than the word
+BY_SEED = "by_seed.csv"
+MITIGATIONS, MITIGATIONS_TABLE = "ladder.csv", "ladder.json"
+ATTACK_CHANGES, ATTACK_CHANGES_TABLE = "attack_changes.csv", "attack_changes.json"
+UTILITY_FIGURE = "utility_privacy.png"
+
+# Shadow data that an attacker makes; the first five in a folder for each method
+BY_CLASS = "by_class.csv"
+SYNTHETIC_RECORDS, SYNTHETIC_FIGURE = "records.npz", "records.png"
+CARD, CARD_JSON = "card.csv", "card.json"
+CARDS, CARDS_TABLE = "cards.csv", "cards.json"
+FLEETS = "fleets.csv"
+TRANSFER, TRANSFER_TABLE, TRANSFER_FIGURE = "transfer.csv", "transfer.json", "transfer.png"
+
+# Sweeps
+SPACE = "space.json"
+ANSWER = "answer.md"
+RESULTS, RESULTS_TABLE = "results.csv", "results.json"
+VERDICTS, VERDICTS_TABLE = "verdicts.csv", "verdicts.json"
+EFFECTS_FIGURE = "effects.png"
+LEVELS, LEVELS_FIGURE = "levels.csv", "levels.png"  # in a folder for each factor, as the next two
+HEAT_FIGURE = "heat.png"
+SCALING_FIGURE = "scaling.png"
+IMPORTANCES, PARETO_FIGURE = "importances.csv", "pareto.png"
+
+# Reports
+REPORT = "report.html"
+
+
+def inside(folder: str, name: str) -> str:
+    """A file in a folder of the run: of an experiment, a method or a factor."""
+    return f"{folder}/{name}"
+
+
+def score_figure(attack: str) -> str:
+    """The histogram of an attack's scores."""
+    return inside(SCORE_FIGURES, f"{attack}.png")
+
+
+def by_shadows_figure(metric: str) -> str:
+    """A metric by number of shadows."""
+    return f"{metric}_by_shadows.png"
+
+
+def matched(factor: str, control: str) -> str:
+    """The epochs of a sweep's models under a control that compares them at an equal loss or accuracy."""
+    return inside(factor, f"{control}.csv")
+
+
+def matched_figure(factor: str, control: str) -> str:
+    """The figure of `matched`."""
+    return inside(factor, f"{control}.png")
+
+
+def importances_figure(objective: str) -> str:
+    """Optuna's plot of the importance of each factor for an objective of a search."""
+    return f"importances_{objective}.png"
+
+
+def slice_figure(objective: str) -> str:
+    """Optuna's plot of an objective of a search against each factor."""
+    return f"slice_{objective}.png"

@@ -70,12 +70,12 @@ def compare_decisions(
 
 def low_fpr_against_symmetric(report: AuditReport) -> str:
     """Compare the attack that is trained for a low false positive rate with the one that weighs both errors equally."""
-    cells = {cell.attack: cell for cell in report.whole()}
-    if not {"trained_lowfpr", NEURAL} <= set(cells):
+    results = {result.attack: result for result in report.whole()}
+    if not {"trained_lowfpr", NEURAL} <= set(results):
         return ""
     parts = []
     for name in ("trained_lowfpr", NEURAL):
-        figure = cells[name].figures["partial_auc_fpr_0_01"]
+        figure = results[name].figures["partial_auc_fpr_0_01"]
         if figure.status == "skipped" or figure.ci_low is None:
             return ""
         parts.append(f"`{name}` {figure.value:.4f} (95% {figure.ci_low:.4f} to {figure.ci_high:.4f})")

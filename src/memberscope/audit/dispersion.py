@@ -254,7 +254,7 @@ class DispersionResult:
     """Whether a metric by class goes with the dispersion of the class.
 
     Attributes:
-        correlation: Spearman's, -1 to 1; negative = the tighter the class, the higher the figure. nan where skipped.
+        correlation: Spearman's, -1 to 1; negative = the tighter the class, the higher the metric. nan where skipped.
         p_value: two-sided: the share of permutations of the classes with a correlation at least as far from 0. nan where skipped.
         n_classes: the number of classes with both numbers.
         classes: (n_classes,) ints, ascending; `dispersion` and `figure` (n_classes,) are theirs, for the scatter plot.
@@ -293,7 +293,7 @@ def dispersion_against(
     seed: int = 0,
     draws: int = 10_000,
 ) -> DispersionResult:
-    """Spearman's rank correlation of a figure by class with the classes' dispersion, and its permutation p-value.
+    """Spearman's rank correlation of a metric by class with the classes' dispersion, and its permutation p-value.
 
     For up to 8 classes all permutations are counted, and p is the share of them with a correlation at least as far from 0; for more classes
     `draws` of them are drawn, and p = (1 + draws as far) / (1 + draws) (Phipson & Smyth 2010). Tied values get their mean rank.

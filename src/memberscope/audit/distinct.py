@@ -2,7 +2,7 @@
 
 A record that appears thirty times in a file is one record: if every record were there thirty times, each interval would be narrower by the
 square root of thirty, and an undecided gate would become a verdict. Copies on one side are therefore left out before any attack runs, so
-that any number of copies of every record gives the same figures, intervals and gate as one.
+that any number of copies of every record gives the same metrics, intervals and gate as one.
 
 Two records are copies if they have the same id, or the same inputs and label, and the model gave them the same outputs. Without ids and
 inputs no copies can be found: equal outputs alone do not make two records one.
@@ -83,7 +83,7 @@ class Distinct:
         if not self.both_sides:
             return ""
         return (
-            f"Overlap: {self.both_sides:,} members are also non-members, with the same {_by(self.told_by)}; they draw every figure toward "
+            f"Overlap: {self.both_sides:,} members are also non-members, with the same {_by(self.told_by)}; they draw every metric toward "
             "chance."
         )
 

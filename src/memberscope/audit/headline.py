@@ -156,7 +156,7 @@ def find_headline(
     """Choose the primary attack and compute its metrics.
 
     Args:
-        scores: attack -> (n,) scores of all records, higher = more likely a member; their ranks give the same figures.
+        scores: attack -> (n,) scores of all records, higher = more likely a member; their ranks give the same metrics.
         member: (n,) bool, the truth.
         families: attack -> family.
         whole: attack -> its metrics on all records.

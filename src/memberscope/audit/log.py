@@ -91,11 +91,11 @@ def log_whole_audit(
     )  # fmt: skip
     log_audit(report, tracker, source=source, controls=controls, band_seed=seed)
     tracker.text(controls_json(controls, notes), artifacts.CONTROLS)
-    for cell in report.whole():
-        if cell.scores is not None and cell.member is not None:
-            title = f"{cell.attack}: AUC {cell.figures['auc'].value:.3f}"
-            path = f"{artifacts.SCORE_FIGURES}/{cell.attack}.png"
-            tracker.figure(plots.score_figure(cell.scores, cell.member, title=title), path)
+    for result in report.whole():
+        if result.scores is not None and result.member is not None:
+            title = f"{result.attack}: AUC {result.figures['auc'].value:.3f}"
+            path = artifacts.score_figure(result.attack)
+            tracker.figure(plots.score_figure(result.scores, result.member, title=title), path)
     details = [log_exposed(report, tracker, seed=seed, top=top), log_dispersion(report, tracker, seed=seed)]
     text = summary(report, notes=notes, controls=controls, details=details)
     tracker.text(text, artifacts.SUMMARY)
@@ -165,24 +165,24 @@ def log_headline(report: AuditReport, tracker: Tracker, *, step: int = 0) -> Non
 
 def log_curves(report: AuditReport, tracker: Tracker, *, title: str, band_seed: int | None) -> None:
     """Log the ROC curves of all attacks on all records, the primary one first and with its band if wanted, and their points."""
-    cells = primary_first(report)
-    if not cells:
+    results = primary_first(report)
+    if not results:
         return
-    curves = {cell.attack: cell.roc for cell in cells}
+    curves = {result.attack: result.roc for result in results}
     points = plots.roc_points(curves)
-    labels = {name: f"{name} (AUC {report.cell(name).figures['auc'].value:.3f})" for name in curves}
+    labels = {name: f"{name} (AUC {report.result(name).figures['auc'].value:.3f})" for name in curves}
     tracker.table(points, artifacts.ROC)
     band = None
     if band_seed is not None:
-        band = plots.band_points(cells[0], rng=seeds.stream(band_seed, "band")).assign(attack=cells[0].attack)
+        band = plots.band_points(results[0], rng=seeds.stream(band_seed, "band")).assign(attack=results[0].attack)
         tracker.table(band, artifacts.ROC_BAND)
     tracker.figure(plots.roc_figure(points, title=title, labels=labels, band=band), artifacts.ROC_FIGURE)
 
 
 def primary_first(report: AuditReport) -> list[SliceResult]:
-    """The cells of all records, that of the primary attack first."""
+    """The results of all records, that of the primary attack first."""
     first = report.headline.attack if report.headline else ""
-    return sorted(report.whole(), key=lambda cell: cell.attack != first)
+    return sorted(report.whole(), key=lambda result: result.attack != first)
 
 
 def log_exposed(report: AuditReport, tracker: Tracker, *, seed: int, top: int) -> str:
@@ -235,10 +235,10 @@ def log_dispersion(report: AuditReport, tracker: Tracker, *, seed: int) -> str:
         return ""
     first = report.headline.attack
     names = slices.class_names(target)
-    cells = {
-        names.index(cell.slice): cell
-        for cell in report.cells
-        if cell.attack == first and cell.slice in names and cell.status == "ok"
+    results = {
+        names.index(result.slice): result
+        for result in report.results
+        if result.attack == first and result.slice in names and result.status == "ok"
     }
     scored = target.form in ("logits", "probs")
     numbers = target.labels if scored else np.unique(target.labels, return_inverse=True)[1]  # positions among the names
@@ -246,23 +246,25 @@ def log_dispersion(report: AuditReport, tracker: Tracker, *, seed: int) -> str:
         by_class = dispersion.class_dispersion(without_gaps(target.inputs), numbers, seed=seed)
     except UserError as error:
         return f"Class dispersion against AUC: skipped, {error}."
-    shared = [label for label in cells if label in by_class.by_class]
-    result = dispersion.dispersion_against({label: cells[label].figures["auc"].value for label in shared}, by_class, seed=seed)
+    shared = [label for label in results if label in by_class.by_class]
+    relation = dispersion.dispersion_against(
+        {label: results[label].figures["auc"].value for label in shared}, by_class, seed=seed
+    )
     frame = pd.DataFrame(
         [
             {
                 "class": names[label].removeprefix("class_"), "dispersion": by_class.by_class[label],
-                "auc": cells[label].figures["auc"].value,
-                "ci_low": cells[label].figures["auc"].ci_low, "ci_high": cells[label].figures["auc"].ci_high,
+                "auc": results[label].figures["auc"].value,
+                "ci_low": results[label].figures["auc"].ci_low, "ci_high": results[label].figures["auc"].ci_high,
             }
             for label in shared
         ]
     )  # fmt: skip
     tracker.table(frame, artifacts.DISPERSION)
-    if result.status != "ok":
-        return f"Class dispersion against AUC: skipped, {result.reason}."
+    if relation.status != "ok":
+        return f"Class dispersion against AUC: skipped, {relation.reason}."
     tracker.figure(plots.dispersion_figure(frame, title=f"{first} by class"), artifacts.DISPERSION_FIGURE)
     return (
-        f"Class dispersion ({by_class.kind}) against AUC of `{first}` by class: rank correlation {result.correlation:+.2f} over "
-        f"{result.n_classes} classes, permutation p {result.p_value:.3g}. The case study expects a negative correlation."
+        f"Class dispersion ({by_class.kind}) against AUC of `{first}` by class: rank correlation {relation.correlation:+.2f} over "
+        f"{relation.n_classes} classes, permutation p {relation.p_value:.3g}. The case study expects a negative correlation."
     )

@@ -1,4 +1,4 @@
-"""The report of an audit: one cell per attack and slice, and the table, curves and comparisons derived from the cells."""
+"""The report of an audit: one result per attack and slice, and the table, curves and comparisons derived from the results."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class SliceResult:
 
     @property
     def roc(self) -> Roc:
-        """The cell's ROC curve; ValueError where it has no scores."""
+        """The result's ROC curve; ValueError where it has no scores."""
         if self.scores is None or self.member is None:
             raise ValueError(
                 f"{self.attack} on {self.slice} has no scores: {self.reason or 'its metrics are those of another slice'}"
@@ -79,7 +79,7 @@ class AuditReport:
     """The report of an audit.
 
     Attributes:
-        cells: one cell per attack and slice, in the requested order.
+        results: one result per attack and slice, in the requested order.
         engine, seed: the engine and the seed of the audit.
         target: the predictions that were audited, each record once where ids or inputs revealed copies.
         metadata: the model's true accuracies and losses, where they were given; they go with `to_tfp`.
@@ -89,7 +89,7 @@ class AuditReport:
         distinct: which of the given records these are, and which copies were found; None for a report built by hand.
     """
 
-    cells: tuple[SliceResult, ...]
+    results: tuple[SliceResult, ...]
     engine: str
     seed: int
     target: Predictions
@@ -102,31 +102,40 @@ class AuditReport:
     @property
     def attacks(self) -> tuple[str, ...]:
         """The attacks, in order, skipped ones included."""
-        return tuple(dict.fromkeys(cell.attack for cell in self.cells))
+        return tuple(dict.fromkeys(result.attack for result in self.results))
 
     def whole(self) -> list[SliceResult]:
-        """The cells of the entire data set that ran."""
-        return [cell for cell in self.cells if cell.slice == "entire" and cell.status == "ok"]
+        """The results of the entire data set that ran."""
+        return [result for result in self.results if result.slice == "entire" and result.status == "ok"]
 
     @cached_property
     def headline(self) -> Headline | None:
         """The primary attack and its metrics: the one named beforehand, else the strongest one on one half of the records, reported on the
         other half; None if no attack ran. Computed on first access.
         """
-        cells = {cell.attack: cell for cell in self.whole() if cell.attack in self.whole_scores}
+        ran = {result.attack: result for result in self.whole() if result.attack in self.whole_scores}
         return find_headline(
-            {name: self.whole_scores[name] for name in cells}, self.target.member, seed=self.seed, primary=self.primary,
-            families={name: cell.family for name, cell in cells.items()}, whole={name: cell.figures for name, cell in cells.items()},
-            thresholds={name: cell.threshold for name, cell in cells.items()}, units=self.target.record_ids, labels=self.target.labels,
+            {name: self.whole_scores[name] for name in ran}, self.target.member, seed=self.seed, primary=self.primary,
+            families={name: result.family for name, result in ran.items()}, whole={name: result.figures for name, result in ran.items()},
+            thresholds={name: result.threshold for name, result in ran.items()}, units=self.target.record_ids, labels=self.target.labels,
             prior=self.prior,
         )  # fmt: skip
 
-    def cell(self, attack: str, slice: str = "entire") -> SliceResult:
-        """One cell; KeyError if the report has none of that name."""
-        for cell in self.cells:
-            if (cell.attack, cell.slice) == (attack, slice):
-                return cell
+    def result(self, attack: str, slice: str = "entire") -> SliceResult:
+        """The result of an attack on a slice; KeyError if the report has none."""
+        for result in self.results:
+            if (result.attack, result.slice) == (attack, slice):
+                return result
         raise KeyError(f"no attack {attack!r} on slice {slice!r} in this report")
+
+    @property
+    def cells(self) -> tuple[SliceResult, ...]:
+        """Another name of `results`, for code that was written before a report had them; a *cell* is a cell of a sweep."""
+        return self.results
+
+    def cell(self, attack: str, slice: str = "entire") -> SliceResult:
+        """Another name of `result`, as `cells` is of `results`."""
+        return self.result(attack, slice)
 
     def scores(self, attack: str) -> NDArray[np.float64]:
         """(n,) one score per record of `target`, higher = more likely a member; KeyError if the attack was skipped or is absent."""
@@ -134,40 +143,40 @@ class AuditReport:
 
     def roc(self, attack: str, slice: str = "entire") -> Roc:
         """The ROC curve of an attack on a slice."""
-        return self.cell(attack, slice).roc
+        return self.result(attack, slice).roc
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per figure, columns `COLUMNS`; a skipped attack or slice is one row with its reason."""
+        """One row per metric, columns `COLUMNS`; a skipped attack or slice is one row with its reason."""
         import pandas as pd
 
         rows: list[tuple[Any, ...]] = []
-        for cell in self.cells:
-            sizes = (cell.n_member, cell.n_nonmember)
-            head = (cell.attack, cell.family, cell.slice)
-            if cell.status != "ok":
-                rows.append((*head, "auc", None, None, None, *sizes, cell.status, cell.reason))
-            for name, figure in cell.figures.items():
+        for result in self.results:
+            sizes = (result.n_member, result.n_nonmember)
+            head = (result.attack, result.family, result.slice)
+            if result.status != "ok":
+                rows.append((*head, "auc", None, None, None, *sizes, result.status, result.reason))
+            for name, figure in result.figures.items():
                 value = None if figure.status == "skipped" else figure.value
                 rows.append((*head, name, value, figure.ci_low, figure.ci_high, *sizes, figure.status, figure.reason))
         frame = pd.DataFrame(rows, columns=list(COLUMNS))
         return frame.astype({"value": float, "ci_low": float, "ci_high": float})
 
     def headlines(self, names: Sequence[str] | None = None) -> dict[str, float]:
-        """The figures of the entire data set as tracked metrics (``auc/trained_mlp``, ``auc_ci_low/trained_mlp``, ...), and the AUC
+        """The metrics of the entire data set, as they are tracked (``auc/trained_mlp``, ``auc_ci_low/trained_mlp``, ...), and the AUC
         of the worst slice (``worst_slice_auc/...``). Without `names`, those of all metrics that are `MetricSpec.tracked`.
         """
         names = metrics.registry.tracked() if names is None else names
         found: dict[str, float] = {}
-        for cell in self.cells:
-            prefix = {"entire": "", "worst_slice": "worst_slice_"}.get(cell.slice)
+        for result in self.results:
+            prefix = {"entire": "", "worst_slice": "worst_slice_"}.get(result.slice)
             if prefix is None:
                 continue
             for name in names:
-                figure = cell.figures.get(name)
+                figure = result.figures.get(name)
                 if figure is None or figure.status == "skipped":
                     continue
                 ends = {"": figure.value, "_ci_low": figure.ci_low, "_ci_high": figure.ci_high}
-                found |= {f"{prefix}{name}{end}/{cell.attack}": value for end, value in ends.items() if value is not None}
+                found |= {f"{prefix}{name}{end}/{result.attack}": value for end, value in ends.items() if value is not None}
         return found
 
     @property
@@ -212,4 +221,4 @@ class AuditReport:
         require("tensorflow", "tensorflow_privacy", by="to_tfp")
         from memberscope import tfprivacy
 
-        return tfprivacy.attack_results(self.cells, self.metadata)
+        return tfprivacy.attack_results(self.results, self.metadata)

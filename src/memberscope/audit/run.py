@@ -1,14 +1,14 @@
 """Runs an audit: attacks on slices, with the results in one tidy table.
 
 Scores are computed once on all records and then sliced, unless `refit` (or tensorflow_privacy's engine, for its trained attacks) fits an
-attack anew on each slice; each cell's notes say which. Metrics come from `memberscope.metrics` with their intervals, whichever engine
+attack anew on each slice; each result's notes say which. Metrics come from `memberscope.metrics` with their intervals, whichever engine
 computed the scores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,9 +21,9 @@ from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.audit.distinct import distinct_records
 from memberscope.audit.headline import AUTO
 from memberscope.audit.report import AuditReport, SliceResult
-from memberscope.errors import UserError, nearest
+from memberscope.audit.request import AuditRequest, Slices, fields_present, make_request
+from memberscope.errors import UserError
 from memberscope.evidence import Evidence
-from memberscope.installed import require
 from memberscope.metrics import Estimate
 from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.unlogged import unlogged
@@ -31,36 +31,10 @@ from memberscope.unlogged import unlogged
 if TYPE_CHECKING:
     from memberscope.tfprivacy import Metadata
 
-__all__ = ["ENGINES", "AuditReport", "SliceResult", "run_audit"]
+__all__ = ["AuditReport", "SliceResult", "run_audit"]
 
-ENGINES = ("fast", "tfp")
 MIN_RECORDS = 20  # on each side of a slice; a slice with fewer is skipped, and its row says so
 NULL_DRAWS = 200
-TFP_SLICINGS = ("entire", "class", "correctness", "percentile")
-
-
-def check_engine(engine: str) -> None:
-    """Raise UserError for an unknown engine, with the nearest known one, or for one whose library is not installed."""
-    if engine not in ENGINES:
-        raise UserError(f"engine={engine}: unknown; allowed: {', '.join(ENGINES)}{nearest(engine, ENGINES)}")
-    if engine == "tfp":
-        require("tensorflow", "tensorflow_privacy", by="engine=tfp", instead="engine=fast")
-
-
-def resolve_attacks(attacks: str | Iterable[str], *, engine: str = "fast") -> tuple[str, ...]:
-    """The names of the attacks that a request selects.
-
-    Raises:
-        UserError: an unknown name (with the nearest), or one that tensorflow_privacy does not have under its engine.
-    """
-    found = registry.resolve(attacks)
-    if engine == "tfp":
-        ours = [attack for attack in found if attack.tfp_name]
-        if not ours:
-            names = ", ".join(attack.name for attack in registry.resolve("tfp"))
-            raise UserError(f"attacks={attacks}: tensorflow_privacy has none of them; allowed with engine=tfp: {names}")
-        found = tuple(ours)
-    return tuple(attack.name for attack in found)
 
 
 def check_counts(n_member: int, n_nonmember: int, *, min_records: int, copies: int = 0) -> None:
@@ -72,32 +46,6 @@ def check_counts(n_member: int, n_nonmember: int, *, min_records: int, copies: i
         )
 
 
-def resolve_primary(primary: str, names: Sequence[str], *, present: Iterable[str] | None = None) -> str:
-    """The name of the primary attack, or ``auto``.
-
-    Args:
-        primary: a name or alias, or ``auto``.
-        names: the attacks that will run.
-        present: the fields of `Evidence` that are available, if they are already known.
-
-    Raises:
-        UserError: it is not among `names`, or needs a field that is not `present`.
-    """
-    if primary == AUTO:
-        return AUTO
-    attack = next((found for found in registry.resolve(names) if primary in (found.name, found.tfp_name)), None)
-    if attack is None:
-        hint = nearest(primary, (AUTO, *names))
-        raise UserError(f"primary={primary}: not among the attacks that run; allowed: {AUTO}, {', '.join(names)}{hint}")
-    absent = sorted(attack.needs - set(present)) if present is not None else []
-    if absent:
-        able = [found.name for found in registry.resolve(names) if found.needs <= set(present or ())]
-        raise UserError(
-            f"primary={primary}: needs {' and '.join(absent)}, which this audit does not have; allowed: {', '.join([AUTO, *able])}"
-        )
-    return attack.name
-
-
 @unlogged()
 def run_audit(
     target: Predictions | Evidence,
@@ -105,8 +53,9 @@ def run_audit(
     *,
     attacks: str | Iterable[str] = "all",
     primary: str = AUTO,
-    slices: str | Sequence[str] | Mapping[str, str] = ("entire",),
+    slices: Slices = ("entire",),
     engine: str = "fast",
+    request: AuditRequest | None = None,
     seed: int = 0,
     refit: bool = False,
     min_records: int = MIN_RECORDS,
@@ -129,6 +78,7 @@ def run_audit(
             half. See `AuditReport.headline`.
         slices: ``all``, or requests as `memberscope.slices.parse` takes them; a mapping gives families slices of their own.
         engine: ``fast``, or ``tfp`` for tensorflow_privacy's own `run_attacks`.
+        request: the four options above, already resolved by `memberscope.audit.request.make_request`; they are then left at their defaults.
         seed: the seed of every random draw; the same seed and inputs give the same report, bit for bit, on one machine.
         refit: whether to fit cross-fitted attacks anew on each slice, instead of slicing scores that were fitted on all records.
         min_records: the number of records that a slice needs on each side.
@@ -151,35 +101,41 @@ def run_audit(
 
     Raises:
         UserError: an unknown attack, slice or engine; a primary attack that is not among those that run, or that needs something that the
-            evidence lacks; fewer than `min_records` distinct members or non-members in all; copies under ``duplicates=refuse``.
+            evidence lacks; a request beside the options that it holds; fewer than `min_records` distinct members or non-members in all;
+            copies under ``duplicates=refuse``.
     """
-    check_engine(engine)
-    distinct = distinct_records(_evidence(target, shadow), duplicates=duplicates)
+    evidence = _evidence(target, shadow)
+    if request is None:
+        request = make_request(attacks=attacks, primary=primary, slices=slices, engine=engine, present=fields_present(evidence))
+    elif (attacks, primary, slices, engine) != ("all", AUTO, ("entire",), "fast"):
+        raise UserError(
+            "request: given together with attacks, primary, slices or engine, which it holds; allowed: one or the other"
+        )
+    else:
+        request.check_primary(fields_present(evidence))
+    distinct = distinct_records(evidence, duplicates=duplicates)
     evidence = distinct.evidence
     check_counts(
         evidence.target.n_member, evidence.target.n_nonmember, min_records=min_records,
         copies=distinct.copies if distinct.dropped else 0,
     )  # fmt: skip
-    chosen = registry.resolve(resolve_attacks(attacks, engine=engine))
-    present = [part.name for part in fields(evidence) if getattr(evidence, part.name) is not None]
-    primary = resolve_primary(primary, [attack.name for attack in chosen], present=present)
-    by_family = slices if isinstance(slices, Mapping) else {attack.family: slices for attack in chosen}
-    if engine == "tfp":
-        found = _tfp(evidence.target, chosen, by_family, seed=seed, prior=prior, metadata=metadata, on_attack=on_attack)
-        return replace(found, primary=primary, distinct=distinct)
-    cells: list[SliceResult] = []
+    chosen = [registry.get(name) for name in request.attacks]
+    if request.engine == "tfp":
+        found = _tfp(evidence.target, chosen, request.slices, seed=seed, prior=prior, metadata=metadata, on_attack=on_attack)
+        return replace(found, primary=request.primary, distinct=distinct)
+    results: list[SliceResult] = []
     scores: dict[str, NDArray[np.float64]] = {}
     for attack in chosen:
         on_attack(attack.name)
-        parts = slicing.parse(by_family.get(attack.family, "entire"), evidence.target)
-        result = attack.score(evidence, seed=seed, workers=workers)
-        if not isinstance(result, Skip):
-            scores[attack.name] = result.scores
+        parts = slicing.parse(request.slices[attack.family], evidence.target)
+        scored = attack.score(evidence, seed=seed, workers=workers)
+        if not isinstance(scored, Skip):
+            scores[attack.name] = scored.scores
         for part in parts:
-            cells.append(
-                _fast_cell(
+            results.append(
+                _fast_result(
                     attack,
-                    result,
+                    scored,
                     part,
                     evidence,
                     seed=seed,
@@ -192,10 +148,10 @@ def run_audit(
                     refit=refit and attack.cross_fitted,
                 )
             )
-        cells += _worst(attack.name, parts, cells, min_records=min_records)
+        results += _worst(attack.name, parts, results, min_records=min_records)
     return AuditReport(
-        cells=tuple(cells), engine=engine, seed=seed, target=evidence.target, whole_scores=scores, metadata=metadata,
-        primary=primary, prior=prior, distinct=distinct,
+        results=tuple(results), engine=request.engine, seed=seed, target=evidence.target, whole_scores=scores, metadata=metadata,
+        primary=request.primary, prior=prior, distinct=distinct,
     )  # fmt: skip
 
 
@@ -215,9 +171,9 @@ def _evidence(target: Predictions | Evidence, shadow: ShadowPredictions | Predic
     return Evidence(target=target, shadows=shadow)
 
 
-def _fast_cell(
+def _fast_result(
     attack: Attack,
-    result: AttackScores | Skip,
+    scored: AttackScores | Skip,
     part: slicing.Slice,
     evidence: Evidence,
     *,
@@ -236,12 +192,12 @@ def _fast_cell(
     blank = SliceResult(
         attack=attack.name, family=attack.family, slice=part.name, ranked=part.ranked, n_member=n_member, n_nonmember=n_nonmember
     )  # fmt: skip
-    if isinstance(result, Skip):
-        return replace(blank, status="skipped", reason=result.reason)
+    if isinstance(scored, Skip):
+        return replace(blank, status="skipped", reason=scored.reason)
     if min(n_member, n_nonmember) < min_records:
         few = f"{n_member} members and {n_nonmember} non-members; at least {min_records} of each are needed"
         return replace(blank, status="skipped", reason=few)
-    scores, notes = result.scores[part.index], list(result.notes)
+    scores, notes = scored.scores[part.index], list(scored.notes)
     if refit and part.kind != "entire":
         fitted = attack.score(evidence.select(part.index), seed=seed, workers=workers)
         if isinstance(fitted, Skip):
@@ -255,7 +211,7 @@ def _fast_cell(
         labels=labels,
         rng=seeds.stream(seed, "figures", attack.name, part.name),
         prior=prior,
-        threshold=_threshold(result),
+        threshold=_threshold(scored),
         coin_flips=coins,
         delta=delta,
         promise=promise,
@@ -277,7 +233,7 @@ def _fast_cell(
         figures=figures,
         scores=scores,
         member=member,
-        threshold=_threshold(result),
+        threshold=_threshold(scored),
         labels=labels,
         prior=prior,
         one_run=metrics.plan_one_run(len(scores), delta=delta, promise=promise) if coins else None,
@@ -285,20 +241,22 @@ def _fast_cell(
     )
 
 
-def _threshold(result: AttackScores) -> float | None:
+def _threshold(scored: AttackScores) -> float | None:
     """The lowest score that the attack itself calls a member, so that this threshold reproduces its decisions; None if there is none."""
-    if result.decisions is None:
+    if scored.decisions is None:
         return None
-    return float(result.scores[result.decisions].min(initial=np.inf))
+    return float(scored.scores[scored.decisions].min(initial=np.inf))
 
 
-def _worst(attack: str, parts: Sequence[slicing.Slice], cells: Sequence[SliceResult], *, min_records: int) -> list[SliceResult]:
+def _worst(
+    attack: str, parts: Sequence[slicing.Slice], results: Sequence[SliceResult], *, min_records: int
+) -> list[SliceResult]:
     """The ranked slice with the highest AUC, its interval widened for the number of slices that competed (Bonferroni)."""
     ranked = {part.name for part in parts if part.ranked}
-    ready = [cell for cell in cells if cell.attack == attack and cell.slice in ranked and cell.scores is not None]
+    ready = [result for result in results if result.attack == attack and result.slice in ranked and result.scores is not None]
     if len(ready) < 2:
         return []
-    worst = max(ready, key=lambda cell: cell.figures["auc"].value)
+    worst = max(ready, key=lambda result: result.figures["auc"].value)
     confidence = 1 - 0.05 / len(ready)
     assert worst.scores is not None
     assert worst.member is not None
@@ -321,7 +279,7 @@ def _worst(attack: str, parts: Sequence[slicing.Slice], cells: Sequence[SliceRes
 def _tfp(
     target: Predictions,
     chosen: Sequence[Attack],
-    by_family: Mapping[str, str | Sequence[str]],
+    slicings: Mapping[str, tuple[str, ...]],
     *,
     seed: int,
     prior: float,
@@ -332,11 +290,11 @@ def _tfp(
     from memberscope import tfprivacy
 
     groups: dict[tuple[str, ...], list[str]] = {}
-    cells: list[SliceResult] = []
+    results: list[SliceResult] = []
     available = {part.kind for part in slicing.parse("all", target)}
     for attack in chosen:
         if reason := attack.missing(Evidence(target=target)):
-            cells.append(
+            results.append(
                 SliceResult(
                     attack=attack.name,
                     family=attack.family,
@@ -348,19 +306,19 @@ def _tfp(
                 )
             )
             continue
-        groups.setdefault(tfp_slicings(by_family.get(attack.family, "entire")), []).append(attack.name)
+        groups.setdefault(slicings[attack.family], []).append(attack.name)
     for asked, names in groups.items():
-        slicings = tuple(name for name in asked if name in available)
-        for result in tfprivacy.run_attacks(target, names, slicings, seed=seed, metadata=metadata, on_attack=on_attack):
-            n_member, n_nonmember = len(result.scores_member), len(result.scores_nonmember)
-            scores = np.concatenate([result.scores_member, result.scores_nonmember])
+        possible = tuple(name for name in asked if name in available)
+        for theirs in tfprivacy.run_attacks(target, names, possible, seed=seed, metadata=metadata, on_attack=on_attack):
+            n_member, n_nonmember = len(theirs.scores_member), len(theirs.scores_nonmember)
+            scores = np.concatenate([theirs.scores_member, theirs.scores_nonmember])
             member = np.repeat([True, False], [n_member, n_nonmember])
-            rng = seeds.stream(seed, "figures", result.attack, result.slice)
-            cells.append(
+            rng = seeds.stream(seed, "figures", theirs.attack, theirs.slice)
+            results.append(
                 SliceResult(
-                    attack=result.attack,
-                    family=registry.get(result.attack).family,
-                    slice=result.slice,
+                    attack=theirs.attack,
+                    family=registry.get(theirs.attack).family,
+                    slice=theirs.slice,
                     n_member=n_member,
                     n_nonmember=n_nonmember,
                     figures=metrics.figures(scores, member, rng=rng, prior=prior),
@@ -370,23 +328,11 @@ def _tfp(
                 )
             )
     whole: dict[str, NDArray[np.float64]] = {}
-    for cell in cells:
-        if cell.slice == "entire" and cell.scores is not None:
+    for result in results:
+        if result.slice == "entire" and result.scores is not None:
             placed = np.empty(len(target))
-            placed[target.member], placed[~target.member] = cell.scores[: cell.n_member], cell.scores[cell.n_member :]
-            whole[cell.attack] = placed
+            placed[target.member], placed[~target.member] = result.scores[: result.n_member], result.scores[result.n_member :]
+            whole[result.attack] = placed
     return AuditReport(
-        cells=tuple(cells), engine="tfp", seed=seed, target=target, whole_scores=whole, metadata=metadata, prior=prior
+        results=tuple(results), engine="tfp", seed=seed, target=target, whole_scores=whole, metadata=metadata, prior=prior
     )
-
-
-def tfp_slicings(request: str | Sequence[str]) -> tuple[str, ...]:
-    """The slicings of tensorflow_privacy that a request selects; UserError for one that it does not have."""
-    asked = [part.strip() for part in (request.split(",") if isinstance(request, str) else request)]
-    found: list[str] = []
-    for name in asked:
-        if name != "all" and name not in TFP_SLICINGS:
-            hint = nearest(name, ("all", *TFP_SLICINGS))
-            raise UserError(f"slices={name}: not with engine=tfp; allowed: all, {', '.join(TFP_SLICINGS)}{hint}")
-        found += TFP_SLICINGS if name == "all" else [name]
-    return tuple(dict.fromkeys(found))

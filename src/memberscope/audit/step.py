@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from memberscope.audit.controls import Controls, run_controls
 from memberscope.audit.report import AuditReport
+from memberscope.audit.request import AuditRequest
 from memberscope.audit.run import run_audit
 from memberscope.config import AttackOptionsConfig
 from memberscope.evidence import Evidence
@@ -15,8 +16,7 @@ def report_on(
     evidence: Evidence,
     config: AttackOptionsConfig,
     *,
-    names: tuple[str, ...],
-    primary: str,
+    request: AuditRequest,
     duplicates: str = "",
     on_attack: Callable[[str], None] = lambda name: None,
 ) -> AuditReport:
@@ -25,16 +25,14 @@ def report_on(
     Args:
         evidence: the evidence to audit.
         config: the options.
-        names: the attacks that `config` selects, resolved.
-        primary: the primary attack that it names, resolved.
+        request: what `config` requests, resolved.
         duplicates: the treatment of exact copies; that of `config` unless given.
         on_attack: see `memberscope.audit.run.run_audit`.
     """
     return run_audit(
-        evidence, attacks=names, primary=primary, slices=f"entire,{config.slices}", engine=config.engine,
-        seed=config.seed, refit=config.refit, min_records=config.min_records, prior=config.prior,
-        coin_flips=config.coin_flips, duplicates=duplicates or config.duplicates, delta=config.delta,
-        promise=config.promise, on_attack=on_attack,
+        evidence, request=request, seed=config.seed, refit=config.refit, min_records=config.min_records, prior=config.prior,
+        coin_flips=config.coin_flips, duplicates=duplicates or config.duplicates, delta=config.delta, promise=config.promise,
+        on_attack=on_attack,
     )  # fmt: skip
 
 
@@ -44,10 +42,12 @@ def audited_evidence(report: AuditReport, evidence: Evidence) -> Evidence:
 
 
 def controls_for(
-    config: AttackOptionsConfig, evidence: Evidence, report: AuditReport, names: tuple[str, ...], check: Callable[[], None]
+    config: AttackOptionsConfig, evidence: Evidence, report: AuditReport, request: AuditRequest, check: Callable[[], None]
 ) -> Controls:
     """Run the controls that a configuration selects, on the distinct records; none with ``controls=none``."""
     if config.controls == "none":
         return Controls()
-    refit = config.controls == "full" and config.engine == "fast"
-    return run_controls(report, audited_evidence(report, evidence), attacks=names, seed=config.seed, refit=refit, check=check)
+    refit = config.controls == "full" and request.engine == "fast"
+    return run_controls(
+        report, audited_evidence(report, evidence), attacks=request.attacks, seed=config.seed, refit=refit, check=check
+    )

@@ -19,10 +19,10 @@ def headline_table(report: AuditReport) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for cell in report.whole():
-        row: dict[str, Any] = {"attack": cell.attack}
+    for result in report.whole():
+        row: dict[str, Any] = {"attack": result.attack}
         for name in registry.summary():
-            figure = cell.figures.get(name)
+            figure = result.figures.get(name)
             if figure is None:
                 continue
             row[name] = None if figure.status == "skipped" else round(figure.value, 4)
@@ -37,7 +37,7 @@ def finding(report: AuditReport) -> str:
     found = report.headline
     if found is None:
         return "no attack could run."
-    told = {
+    words = {
         "leaks": "tells members from non-members better than chance",
         "odd": "ranks non-members above members: check the split before trusting any metric",
         "quiet": "cannot be told from chance with this many records",
@@ -45,7 +45,7 @@ def finding(report: AuditReport) -> str:
     }[found.verdict]
     auc = found.auc
     span = "" if auc.ci_low is None or auc.ci_high is None else f", 95% interval {auc.ci_low:.3f} to {auc.ci_high:.3f}"
-    return f"{found.attack} {told} (AUC {auc.value:.3f}{span}; {found.how})."
+    return f"{found.attack} {words} (AUC {auc.value:.3f}{span}; {found.how})."
 
 
 def copy_notes(report: AuditReport, *, overlap: bool = True) -> dict[str, str]:
@@ -72,7 +72,7 @@ def summary(report: AuditReport, *, notes: Mapping[str, str], controls: Controls
         f"{target.n_member:,} members against {target.n_nonmember:,} non-members, engine `{report.engine}`.",
     ]
     first = report.headline.attack if report.headline else ""
-    worst = [cell for cell in report.cells if (cell.attack, cell.slice) == (first, "worst_slice")]
+    worst = [result for result in report.results if (result.attack, result.slice) == (first, "worst_slice")]
     if worst:
         figure = worst[0].figures["auc"]
         lines.append(
@@ -85,7 +85,7 @@ def summary(report: AuditReport, *, notes: Mapping[str, str], controls: Controls
         low_fpr_against_symmetric(report),
         *details,
     ]
-    skipped = {cell.attack: cell.reason for cell in report.cells if cell.slice == "entire" and cell.status != "ok"}
+    skipped = {result.attack: result.reason for result in report.results if result.slice == "entire" and result.status != "ok"}
     lines += [f"Skipped: `{attack}`, {reason}." for attack, reason in skipped.items()]
     lines.append(
         "Metrics of different attacks do not measure the same thing and should not be compared as if they did; see GLOSSARY.md."

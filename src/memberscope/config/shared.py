@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memberscope.config.base import Config, option
-from memberscope.config.checks import Choice, Integer, Integers, Real, Text
+from memberscope.config.checks import Choice, Integer, Integers, Real, Text, YesNo
 
 BUILT_IN_TRAINER = "keras"
 
@@ -28,10 +28,32 @@ class RecordsConfig(Config):
 
     dataset: str = option(
         "digits",
-        check=Text(hint="digits, cifar10, location30, purchase100, texas100, tfds:NAME, or the path of an .npz with x and y"),
+        check=Text(
+            hint="digits, cifar10, location30, purchase100, texas100, tfds:NAME, or the path of an .npz, .csv, .parquet or .npy"
+        ),
         group="data",
         help="data set: digits (built in), cifar10, a table (location30, purchase100, texas100), tfds:NAME for any TFDS image "
-        "classification data set, or the path of an .npz with x and y",
+        "classification data set, or the path of an .npz with x and y, of a .csv or .parquet, or of a .npy (for a trainer of your own)",
+    )
+    label: str = option(
+        "label",
+        check=Text(hint="a column's name, or the path of a .npy"),
+        group="data",
+        help="name of the column that holds the labels, for a table; path of the .npy with the labels, for a .npy",
+    )
+    group: str = option(
+        "",
+        check=Text(hint="a column's name, an array's name, the path of a .npy, or nothing"),
+        group="data",
+        help="name of the column (of the array, for an .npz; path of a .npy, for a .npy) that says which records belong together, such as "
+        "those of one person; it is not a feature; empty: none",
+    )
+    na_values: str = option(
+        "",
+        check=Text(hint="words separated by commas, or nothing"),
+        group="data",
+        help="words that mark a missing value in any column of a table, such as NA,?; empty cells always do, and in columns of numbers "
+        "so do NA, null and the like",
     )
     data_dir: str = option(
         "",
@@ -101,10 +123,23 @@ class ModelConfig(Config):
 
     trainer: str = option(
         BUILT_IN_TRAINER,
-        check=Text(hint="keras, or a trainer of another package"),
+        check=Text(hint="keras, or a function or class such as train.py:train or sklearn.ensemble:RandomForestClassifier"),
         group="model",
         plugins="memberscope.trainers",
-        help="trainer: keras for the built-in models, or a trainer that another package adds (memberscope.trainers)",
+        help="trainer: keras for the built-in models; your own training function or a class with fit and predict_proba, as "
+        "path/to/file.py:NAME or package.module:NAME; or a trainer that another package adds",
+    )
+    params: str = option(
+        "",
+        check=Text(hint="NAME=VALUE separated by commas, the path of a YAML file, or nothing"),
+        group="model",
+        help="parameters of your own trainer: NAME=VALUE separated by commas, such as epochs=40,width=2, or the path of a YAML file",
+    )
+    check_seed: bool = option(
+        False,
+        check=YesNo(),
+        group="model",
+        help="yes: train one model of your own trainer twice, and report whether the seed determines the result",
     )
     model: str = option("conv", check=Choice(words=("conv", "dense", "mlp")), group="model", help="architecture")
     depth: int = option(
@@ -191,13 +226,21 @@ class FleetConfig(Config):
         "auto",
         check=Choice(words=("auto", "force", "no")),
         group="fleet",
-        help="auto: reuse finished models with the same signature; force: demand a store of the same settings; no: train all anew",
+        help="auto: reuse finished models with the same signature; force: the store must have been written with the same settings, "
+        "or the study stops, and only models that are missing are trained; no: train all anew",
     )
     workers: int | str = option(
         "auto",
         check=Integer(low=1, high=1024, words=("auto",)),
         group="fleet",
         help="number of processes on this machine; auto: one per core",
+    )
+    devices: str = option(
+        "",
+        check=Text(hint="names separated by commas, or nothing"),
+        group="fleet",
+        help="accelerators that the worker processes on this machine get in turn, as CUDA_VISIBLE_DEVICES names them, such as 0,1; empty: "
+        "each process sees all",
     )
     scheduler: str = option(
         "",

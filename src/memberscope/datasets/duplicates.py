@@ -51,9 +51,7 @@ def settle_copies(data: LabeledData, *, duplicates: str) -> LabeledData:
     sizes = data.sizes
     if sizes and sizes.members + sizes.nonmembers + (sizes.validation or 0) >= len(kept):
         sizes = None  # the data set's default sizes need all of its records
-    return dataclasses.replace(
-        data, x=data.x[kept], y=data.y[kept], notes=notes, copies=data.copies + copies, sizes=sizes
-    )  # fmt: skip
+    return dataclasses.replace(data.part(kept), notes=notes, copies=data.copies + copies, sizes=sizes)
 
 
 def check_each_once(data: LabeledData) -> None:

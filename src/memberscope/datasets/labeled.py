@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import math
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import seeds
+from memberscope.checks import row_chunks
+from memberscope.datasets.table import Table
 from memberscope.errors import UserError, nearest
 
 
@@ -30,7 +35,8 @@ class LabeledData:
 
     Attributes:
         name: the user's name for it.
-        x: (n, ...) records as they are stored: uint8 images, bool tables, or float32. They keep their type until a batch is made.
+        x: (n, ...) records as they are stored: uint8 images, bool tables, or float32, or numbers of any type that were read as they are,
+            perhaps memory-mapped. They keep their type until a batch is made.
         y: (n,) int64 labels in 0..classes-1.
         class_names: one name per class.
         source: its origin, for people.
@@ -39,6 +45,8 @@ class LabeledData:
         notes: what was done to the records when they were read, and which were left out, as clauses for people.
         copies: number of exact copies in the data set when it was read (see `memberscope.datasets.duplicates`).
         same: (n,) numbers that exact copies share; None if there are no copies, or none were kept.
+        table: the columns of which `x` holds the numbers and codes; None for arrays.
+        groups: (n,) numbers that the records of one group share, such as those of one person; None if no groups were named.
     """
 
     name: str
@@ -51,6 +59,8 @@ class LabeledData:
     notes: tuple[str, ...] = ()
     copies: int = 0
     same: NDArray[np.int64] | None = None
+    table: Table | None = None
+    groups: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         """Check that the arrays fit each other."""
@@ -64,8 +74,11 @@ class LabeledData:
                 f"dataset={self.name}: labels from {self.y.min()} to {self.y.max()}, for {len(self.class_names)} classes; allowed: "
                 f"0 to {len(self.class_names) - 1}{advice}"
             )
-        if self.same is not None and self.same.shape != self.y.shape:
-            raise ValueError(f"{self.same.shape} numbers of copies for {len(self.y)} records")
+        for name, numbers in (("copies", self.same), ("groups", self.groups)):
+            if numbers is not None and numbers.shape != self.y.shape:
+                raise ValueError(f"{numbers.shape} numbers of {name} for {len(self.y)} records")
+        if self.table is not None and self.shape != (len(self.table.columns),):
+            raise ValueError(f"records of shape {self.shape} for a table of {len(self.table.columns)} columns")
 
     def __len__(self) -> int:
         """The number of records."""
@@ -88,12 +101,28 @@ class LabeledData:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all records and labels, with their types and shapes."""
+        """SHA-256 of all records and labels, with their types and shapes, and of a table's columns, without which its codes say nothing."""
         sha = hashlib.sha256()
         for array in (self.x, self.y):
             sha.update(f"{array.dtype.str}{array.shape}".encode())
-            sha.update(np.ascontiguousarray(array).data)
+            for rows in row_chunks(len(array), math.prod(array.shape[1:])):  # a memory map may be larger than the memory
+                sha.update(np.ascontiguousarray(array[rows]).data)
+        if self.table is not None:
+            sha.update(json.dumps(self.table.to_dict(), sort_keys=True).encode())
         return sha.hexdigest()
+
+    def inputs(self, index: NDArray[np.int64]) -> NDArray[Any]:
+        """(len(index), ...) records for controls and attacks that look at the inputs: numbers, also for a table's words (`Table.plain`)."""
+        rows: NDArray[Any] = self.x[index]
+        return rows if self.table is None else self.table.plain(rows)
+
+    def part(self, rows: NDArray[np.int64]) -> LabeledData:
+        """The records in these rows alone, in this order, with their labels, groups and numbers of copies."""
+        return dataclasses.replace(
+            self, x=rows_of(self.x, rows), y=self.y[rows],
+            same=None if self.same is None else self.same[rows],
+            groups=None if self.groups is None else self.groups[rows],
+        )  # fmt: skip
 
     def part_digest(self, name: str, index: NDArray[np.int64]) -> str:
         """SHA-256 of a named part: of the whole data set's digest, the name, and the positions of its records."""
@@ -109,8 +138,12 @@ class LabeledData:
             source: their origin, for people.
 
         Raises:
-            UserError: another shape, or labels of unknown classes.
+            UserError: another shape, labels of unknown classes, or a table with columns of its own.
         """
+        if self.table is not None:
+            raise UserError(
+                f"shadow_data: {self.name} is a table of columns, to which made records cannot be added; allowed: real"
+            )
         if x.shape[1:] != self.shape:
             raise UserError(
                 f"shadow_data: records of shape {x.shape[1:]}; allowed: {self.shape}, the shape of the records of {self.name}"
@@ -126,6 +159,7 @@ class LabeledData:
         return dataclasses.replace(
             self, x=np.concatenate([self.x, x.astype(self.x.dtype)]), y=np.concatenate([self.y, y.astype(np.int64)]),
             source=f"{self.source}; with {len(x)} records {source}", same=None,
+            groups=None if self.groups is None else np.concatenate([self.groups, self.groups.max(initial=-1) + 1 + np.arange(len(x))]),
         )  # fmt: skip
 
     def noise_share(self, requested: float | str) -> float:
@@ -163,10 +197,8 @@ class LabeledData:
             nonmembers=round(self.sizes.nonmembers * share),
             validation=None if self.sizes.validation is None else round(self.sizes.validation * share),
         )
-        return dataclasses.replace(
-            self, x=self.x[rows], y=renumber[self.y[rows]], class_names=tuple(self.class_names[k] for k in kept), sizes=sizes,
-            same=None if self.same is None else self.same[rows],
-        )  # fmt: skip
+        part = self.part(rows)
+        return dataclasses.replace(part, y=renumber[part.y], class_names=tuple(self.class_names[k] for k in kept), sizes=sizes)
 
     def record_ids(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         """(len(index),) an id for each record: its position or, if copies were kept, the number that copies share."""
@@ -192,3 +224,14 @@ class LabeledData:
         if len(set(names)) < 2:
             raise UserError(f"classes={classes}: at least two different classes are needed; allowed: {allowed}")
         return sorted({self.class_names.index(name) for name in names})
+
+
+def rows_of(x: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    """These rows of an array. Those of a memory map go to a temporary file, which is mapped in turn and vanishes with the array."""
+    if not isinstance(x, np.memmap) or not len(rows):
+        return x[rows]
+    with tempfile.TemporaryFile() as file:
+        for chunk in row_chunks(len(rows), math.prod(x.shape[1:])):
+            file.write(np.ascontiguousarray(x[rows[chunk]]).data)
+        file.flush()
+        return np.memmap(file, dtype=x.dtype, mode="r", shape=(len(rows), *x.shape[1:]))

@@ -78,6 +78,7 @@ def _table(name: str, path: str, label: str, na_values: tuple[str, ...], *, csv:
         require("pyarrow", by=f"{name}={path}", instead="an .npz or a .csv")
     text = "string[pyarrow]" if is_installed("pyarrow") else "string[python]"  # the same values; Arrow's take less memory
     try:
+        header = pd.read_csv(path, dtype=text, na_filter=False, header=None, nrows=1) if csv else None
         frame = pd.read_csv(path, dtype=text, na_filter=False) if csv else pd.read_parquet(path)
     except (
         OSError,
@@ -91,6 +92,9 @@ def _table(name: str, path: str, label: str, na_values: tuple[str, ...], *, csv:
         raise UserError(
             f"{name}={path}: every line ends in a separator, but the header does not; allowed: as many cells as columns"
         )
+    if header is not None:  # of two columns named a, pandas makes a and a.1
+        names = [str(cell) for cell in header.iloc[0] if cell != ""]
+        check_names(f"{name}={path}", pd.DataFrame(columns=pd.Index(names, dtype=object)))
     check_names(f"{name}={path}", frame)
     if label not in frame.columns:
         shown = ", ".join(frame.columns[:12]) + (", ..." if len(frame.columns) > 12 else "")

@@ -39,7 +39,7 @@ def load_tabular(name: str, *, data_dir: str = "", archive_dir: str = "") -> Lab
         UserError: `data_dir` is a file; the data set is not prepared, and its archive is neither on disk nor can be downloaded; or the
             archive is damaged or another one.
     """
-    require("tensorflow_datasets", "tensorflow", by=f"dataset={name}", instead="digits, or an .npz file")
+    require("tensorflow_datasets", "tensorflow", by=f"dataset={name}", instead="digits, or a file (.npz, .csv or .parquet)")
     os.environ.setdefault("NO_GCE_CHECK", "true")  # Google's client would look for a metadata server for seconds
     from memberscope.datasets.tabular_builders import BUILDERS
 

@@ -28,7 +28,7 @@ CLASS_NAMES = {
 }
 
 
-def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
+def load_tfds(name: str, *, data_dir: str = "", as_is: bool = False) -> LabeledData:
     """All splits of a TFDS image classification set, pooled: train, then test, then others in the order of their names.
 
     Records without a label (-1) are left out, and a record that is in several splits counts once; the data set's `notes` state how many.
@@ -36,12 +36,13 @@ def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
     Args:
         name: a TFDS name, such as ``cifar10`` or ``mnist:3.0.1``.
         data_dir: folder of prepared data sets; empty: ``TFDS_DATA_DIR``, or TFDS's own default.
+        as_is: keep the pixels as they are stored, instead of as values that the built-in models take.
 
     Raises:
         UserError: the name is unknown (the message suggests the nearest), it is not an image classification set, or it is neither on disk
             nor can be downloaded (the message says where it was looked for and what to set).
     """
-    require("tensorflow_datasets", "tensorflow", by=f"dataset={name}", instead="digits, or an .npz file")
+    require("tensorflow_datasets", "tensorflow", by=f"dataset={name}", instead="digits, or a file (.npz, .csv or .parquet)")
     os.environ.setdefault("NO_GCE_CHECK", "true")  # Google's client would look for a metadata server for seconds
     import tensorflow_datasets as tfds
 
@@ -49,14 +50,15 @@ def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
     short = name.split(":")[0].split("/")[0]
     if not short.isidentifier():
         raise UserError(
-            f"dataset={name}: not the name of a data set; allowed: digits, an .npz file, or a TFDS name such as cifar10"
+            f"dataset={name}: not the name of a data set; allowed: digits, a file (.npz, .csv, .parquet or .npy), or a TFDS name "
+            "such as cifar10"
         )
     looked = folder or os.environ.get("TFDS_DATA_DIR") or str(Path("~/tensorflow_datasets").expanduser())
     known = tfds.list_builders(with_community_datasets=False)
     if short not in known and not (Path(looked) / short).is_dir():
         raise UserError(
-            f"dataset={name}: unknown to TensorFlow Datasets; allowed: digits, {', '.join(ARCHIVES)}, an .npz file, or a TFDS name"
-            + nearest(short, {*known, *ARCHIVES})
+            f"dataset={name}: unknown to TensorFlow Datasets; allowed: digits, {', '.join(ARCHIVES)}, a file (.npz, .csv, .parquet "
+            "or .npy), or a TFDS name" + nearest(short, {*known, *ARCHIVES})
         )
     try:
         builder = tfds.builder(name, data_dir=folder, try_gcs=False)
@@ -75,7 +77,7 @@ def load_tfds(name: str, *, data_dir: str = "") -> LabeledData:
     if not len(kept):
         raise UserError(f"dataset={name}: none of its records has a label; allowed: sets with labels from 0")
     split_of, y = split_of[kept], y[kept]
-    x, scaled = as_stored(x[kept], where=f"dataset={name}: {image}")
+    x, scaled = (x[kept], "") if as_is else as_stored(x[kept], where=f"dataset={name}: {image}")
     feature = builder.info.features[label]
     class_names = tuple(CLASS_NAMES.get(short, feature.names))
     n_test = int((split_of == names.index("test")).sum()) if "test" in names else 0

@@ -1,4 +1,4 @@
-"""A metric of a cell with its interval at any confidence, and the p-values that result from inverting the interval."""
+"""A metric of a result with its interval at any confidence, and the p-values that result from inverting the interval."""
 
 from __future__ import annotations
 
@@ -60,24 +60,24 @@ class JudgedMetric:
         return math.exp(high)
 
 
-def figure(cell: SliceResult, metric: str, *, seed: int) -> JudgedMetric:
-    """The metric named `metric` of a cell that ran, computed from its scores.
+def figure(result: SliceResult, metric: str, *, seed: int) -> JudgedMetric:
+    """The metric named `metric` of a result that ran, computed from its scores.
 
     `seed` is the report's. Halves are held out as in `metrics.figures` for the report, from the first of the streams that it spawns;
     the bootstraps use new and more draws.
     """
-    if cell.scores is None or cell.member is None:
-        raise ValueError(f"{cell.attack} on {cell.slice} has no scores")
+    if result.scores is None or result.member is None:
+        raise ValueError(f"{result.attack} on {result.slice} has no scores")
     spec = registry.get(metric)
     if not spec.gate:
         raise ValueError(f"metric={metric!r} has no interval")
     given = MetricInput(
-        scores=cell.scores, member=cell.member, labels=cell.labels, rng=seeds.stream(seed, "figures", cell.attack, cell.slice),
-        threshold=cell.threshold, prior=cell.prior, coin_flips=cell.one_run is not None, plan=cell.one_run, draws=spec.draws,
-        redraw=(lambda: seeds.stream(seed, "gate", cell.attack, cell.slice, metric)) if spec.draws else None,
+        scores=result.scores, member=result.member, labels=result.labels, rng=seeds.stream(seed, "figures", result.attack, result.slice),
+        threshold=result.threshold, prior=result.prior, coin_flips=result.one_run is not None, plan=result.one_run, draws=spec.draws,
+        redraw=(lambda: seeds.stream(seed, "gate", result.attack, result.slice, metric)) if spec.draws else None,
     )  # fmt: skip
     if lacking := spec.lacks(given):
-        raise ValueError(f"{metric} of {cell.attack} on {cell.slice}: {lacking}")
+        raise ValueError(f"{metric} of {result.attack} on {result.slice}: {lacking}")
     ceiling = spec.ceiling
     return JudgedMetric(
         at=lambda confidence: spec.of(given, confidence) or skipped(f"{metric} could not be computed"),

@@ -50,7 +50,7 @@ class JudgedRow:
 
     Attributes:
         rule: the rule.
-        attack, slice: the cell.
+        attack, slice: those of the result that was judged.
         value: the metric's value; None where it could not be judged.
         ci_low, ci_high: its own, unadjusted 95% interval; the verdict depends on the adjusted p-value. None where there is no such end.
         ceiling: the largest value that a bound of epsilon can have at that confidence with this number of records; None for other metrics.
@@ -115,10 +115,10 @@ class GateResult:
         counted = [row for row in self.rows if row.verdict != "ignored"]
         if self.judged == "trip":
             tripped = [row for row in counted if row.verdict == "trip"]
-            return f"{len(tripped)} of {len(counted)} metrics above the limit: {'; '.join(map(_told, tripped[:3]))}{_more(tripped)}"
+            return f"{len(tripped)} of {len(counted)} metrics above the limit: {'; '.join(map(_described, tripped[:3]))}{_more(tripped)}"
         if self.judged == "pass":
             closest = max(counted, key=lambda row: row.p_within)
-            return f"all {len(counted)} metrics at or below their limits; the least clear: {_told(closest)}"
+            return f"all {len(counted)} metrics at or below their limits; the least clear: {_described(closest)}"
         open_rows = [row for row in counted if row.verdict == "undecided"]
         decided = (
             f"about {self.records:,} records would decide it {_CAVEAT}"
@@ -127,7 +127,7 @@ class GateResult:
         )
         taken = "" if self.undecided == "report" else f"; treated as {self.undecided}, as configured"
         return (
-            f"{len(open_rows)} of {len(counted)} metrics cannot be told from their limits: {'; '.join(map(_told, open_rows[:3]))}"
+            f"{len(open_rows)} of {len(counted)} metrics cannot be told from their limits: {'; '.join(map(_described, open_rows[:3]))}"
             f"{_more(open_rows)}; {decided}{taken}"
         )
 
@@ -156,7 +156,7 @@ def judge(report: AuditReport, rules: Sequence[Rule], *, undecided: str = "repor
     """Judge a report by the rules.
 
     Args:
-        report: the report; its cells hold the scores from which intervals are computed at the adjusted confidence.
+        report: the report; its results hold the scores from which intervals are computed at the adjusted confidence.
         rules: the rules, as parsed by `memberscope.gate.parse_rules`.
         undecided: ``report`` an undecided gate as such, or treat it as ``pass`` or as ``fail``.
 
@@ -171,17 +171,17 @@ def judge(report: AuditReport, rules: Sequence[Rule], *, undecided: str = "repor
     if not rules:
         raise UserError("fail_if: no rule; expected at least one")
     rows: list[JudgedRow] = []
-    asked: list[tuple[int, SliceResult, JudgedMetric]] = []
+    to_judge: list[tuple[int, SliceResult, JudgedMetric]] = []
     for rule in dict.fromkeys(rules):
-        for cell, reason, ignored in _matching(report, rule):
+        for result, reason, ignored in _matching(report, rule):
             verdict = "ignored" if ignored else "undecided"
             if not reason:
-                asked.append((len(rows), cell, figure(cell, rule.metric, seed=report.seed)))
-            rows.append(JudgedRow(rule=rule, attack=cell.attack, slice=cell.slice, reason=reason, verdict=verdict))
-    above = metrics.holm([known.p_above(rows[k].rule.limit) for k, _, known in asked])
-    within = metrics.holm([known.p_within(rows[k].rule.limit) for k, _, known in asked])
-    for (k, cell, known), p_above, p_within in zip(asked, above, within, strict=True):
-        rows[k] = _judged(rows[k], cell, known, float(p_above), float(p_within), miss=ALPHA / len(asked))
+                to_judge.append((len(rows), result, figure(result, rule.metric, seed=report.seed)))
+            rows.append(JudgedRow(rule=rule, attack=result.attack, slice=result.slice, reason=reason, verdict=verdict))
+    above = metrics.holm([known.p_above(rows[k].rule.limit) for k, _, known in to_judge])
+    within = metrics.holm([known.p_within(rows[k].rule.limit) for k, _, known in to_judge])
+    for (k, result, known), p_above, p_within in zip(to_judge, above, within, strict=True):
+        rows[k] = _judged(rows[k], result, known, float(p_above), float(p_within), miss=ALPHA / len(to_judge))
     counted = [row for row in rows if row.verdict != "ignored"]
     verdicts = {row.verdict for row in counted}
     judged = "trip" if "trip" in verdicts else "pass" if verdicts == {"pass"} else "undecided"
@@ -190,40 +190,44 @@ def judge(report: AuditReport, rules: Sequence[Rule], *, undecided: str = "repor
 
 
 def _matching(report: AuditReport, rule: Rule) -> list[tuple[SliceResult, str, bool]]:
-    """The cells that a rule matches; for each, why it cannot be judged, or ``""``, and whether it is ignored for that reason."""
-    cells = [cell for cell in report.cells if rule.attack in (ANY, cell.attack) and _in_slice(rule.slice, cell)]
-    if not cells:
-        slices = dict.fromkeys(cell.slice for cell in report.cells if cell.slice != "worst_slice")
+    """The results that a rule matches; for each, why it cannot be judged, or ``""``, and whether it is ignored for that reason."""
+    results = [result for result in report.results if rule.attack in (ANY, result.attack) and _in_slice(rule.slice, result)]
+    if not results:
+        slices = dict.fromkeys(result.slice for result in report.results if result.slice != "worst_slice")
         attack = (
             f"attacks {', '.join(report.attacks)}"
             if rule.attack not in (ANY, *report.attacks)
             else f"slices {', '.join(slices)}"
         )
         raise UserError(f"fail_if: {rule} matches nothing in the report; it has the {attack}")
-    reasons = [_unjudged(cell, rule.metric) for cell in cells]
-    ran = {cell.slice for cell, reason in zip(cells, reasons, strict=True) if not reason}
-    ignored = [bool(reason) and rule.attack == ANY and cell.slice in ran for cell, reason in zip(cells, reasons, strict=True)]
-    return list(zip(cells, reasons, ignored, strict=True))
+    reasons = [_unjudged(result, rule.metric) for result in results]
+    ran = {result.slice for result, reason in zip(results, reasons, strict=True) if not reason}
+    ignored = [
+        bool(reason) and rule.attack == ANY and result.slice in ran for result, reason in zip(results, reasons, strict=True)
+    ]
+    return list(zip(results, reasons, ignored, strict=True))
 
 
-def _in_slice(name: str, cell: SliceResult) -> bool:
-    return cell.slice != "worst_slice" and (cell.slice == name or (name == ANY and (cell.ranked or cell.slice == "entire")))
+def _in_slice(name: str, result: SliceResult) -> bool:
+    return result.slice != "worst_slice" and (
+        result.slice == name or (name == ANY and (result.ranked or result.slice == "entire"))
+    )
 
 
-def _unjudged(cell: SliceResult, metric: str) -> str:
-    if cell.status != "ok":
-        return cell.reason
-    known = cell.figures.get(metric)
+def _unjudged(result: SliceResult, metric: str) -> str:
+    if result.status != "ok":
+        return result.reason
+    known = result.figures.get(metric)
     if known is None:
         return f"the report has no {metric}"
     return known.reason if known.status == "skipped" else ""
 
 
 def _judged(
-    row: JudgedRow, cell: SliceResult, known: JudgedMetric, p_above: float, p_within: float, *, miss: float
+    row: JudgedRow, result: SliceResult, known: JudgedMetric, p_above: float, p_within: float, *, miss: float
 ) -> JudgedRow:
     """The row with the metric as in the report, the adjusted p-values and the verdict."""
-    shown = cell.figures[row.rule.metric]
+    shown = result.figures[row.rule.metric]
     verdict = "trip" if p_above <= ALPHA else "pass" if p_within <= ALPHA else "undecided"
     crowded = known.least_miss > miss and verdict == "undecided"
     reason = "too many metrics to adjust its bootstrap for; match fewer" if crowded else shown.reason
@@ -240,13 +244,13 @@ def _judged(
         p_above=p_above,
         p_within=p_within,
         verdict=verdict,
-        records=_records(row.rule.limit, cell, known, miss) if verdict == "undecided" and not crowded else None,
+        records=_records(row.rule.limit, result, known, miss) if verdict == "undecided" and not crowded else None,
         can_trip=can_trip,
         reason=reason,
     )
 
 
-def _records(limit: float, cell: SliceResult, known: JudgedMetric, miss: float) -> int | None:
+def _records(limit: float, result: SliceResult, known: JudgedMetric, miss: float) -> int | None:
     """About how many records decide a row: the arm of the interval that must clear the limit shrinks as 1 / sqrt(records).
 
     The confidence is the one that Holm's adjustment demands of the clearest row, so the number is too high rather than too low. Where the
@@ -258,10 +262,10 @@ def _records(limit: float, cell: SliceResult, known: JudgedMetric, miss: float) 
     distance = abs(shown.value - limit)
     if known.one_sided or end is None or distance == 0:
         return None
-    n = cell.n_member + cell.n_nonmember
+    n = result.n_member + result.n_nonmember
     records = n * (abs(shown.value - end) / distance) ** 2
     if known.rate is not None:
-        records = max(records, n * metrics.LOW_BUDGET / metrics.fp_budget(cell.n_nonmember, known.rate))
+        records = max(records, n * metrics.LOW_BUDGET / metrics.fp_budget(result.n_nonmember, known.rate))
     if records > _MOST_RECORDS:
         return None
     return max(n + 1, int(float(f"{records:.1e}")))  # two digits: it is an estimate
@@ -277,7 +281,7 @@ def _needed(rows: Sequence[JudgedRow]) -> int | None:
     return None if None in records else max((number for number in records if number is not None), default=None)
 
 
-def _told(row: JudgedRow) -> str:
+def _described(row: JudgedRow) -> str:
     """Describe a row."""
     if row.value is None:
         return f"{row.name}: {row.reason}"

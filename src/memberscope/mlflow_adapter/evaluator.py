@@ -33,7 +33,8 @@ from memberscope import outputs
 from memberscope.aligned import in_order_of, line_up
 from memberscope.audit.distinct import refuse_copies
 from memberscope.audit.log import log_whole_audit
-from memberscope.audit.run import check_counts, check_engine, resolve_attacks, resolve_primary
+from memberscope.audit.request import request_of
+from memberscope.audit.run import check_counts
 from memberscope.audit.step import controls_for, report_on
 from memberscope.audit.wording import copy_notes
 from memberscope.checks import Array, plain_array
@@ -45,7 +46,7 @@ from memberscope.errors import UserError, nearest
 from memberscope.evidence import Evidence
 from memberscope.mlflow_adapter.existing_run import ExistingRunTracker
 from memberscope.mlflow_adapter.models import Model, wrap
-from memberscope.studies.audit import check_slices, how_asked, slice_columns, what_to_know
+from memberscope.studies.audit import check_slices, how_queried, slice_columns, what_to_know
 from memberscope.unlogged import unlogged
 
 NAME = "memberscope"
@@ -83,9 +84,7 @@ class MembershipEvaluator(ModelEvaluator):
             UserError: the configuration, the records or the output do not fit; nothing is logged then.
         """
         own, options = options_of(evaluator_config or {})
-        check_engine(options.engine)
-        names = resolve_attacks(options.attacks, engine=options.engine)
-        primary = resolve_primary(options.primary, names, present=("target",))
+        request = request_of(options, present=("target",))
         wanted = check_slices(options)
         records, own = _records(dataset, own)
         check_counts(int(own["member"].sum()), int((~own["member"]).sum()), min_records=options.min_records)
@@ -99,17 +98,17 @@ class MembershipEvaluator(ModelEvaluator):
             ready.check_columns(records.columns, name="data")
         (records,), read = one_schema([records], shown=None if ready is None else ready.columns)
         prepared, done = (None, "") if ready is None else ready.prepare(records.x, name="data")
-        ids, overlap, told = _identities(records, own, static=ready is None)
+        ids, overlap, left_out = _identities(records, own, static=ready is None)
         if ids is not None:
             refuse_copies({"members": ids[member], "nonmembers": ids[~member]}, duplicates=options.duplicates)
-        reading, asked = _asked(dataset, ready, prepared, records.y, own, predictions)
-        asked = " ".join([asked, *(f"Records: {part}." for part in (read, done, told) if part)])
+        reading, queried = _read(dataset, ready, prepared, records.y, own, predictions)
+        queried = " ".join([queried, *(f"Records: {part}." for part in (read, done, left_out) if part)])
         inputs = records.numbers()
         target = reading.predictions(member=member, record_ids=ids, inputs=inputs if inputs.shape[-1] else None, columns=extra)
         evidence = Evidence(target=target)
-        report = report_on(evidence, options, names=names, primary=primary)
-        notes = what_to_know(asked, report.target, overlap) | copy_notes(report, overlap=not overlap)
-        controls = controls_for(options, evidence, report, names, lambda: None)
+        report = report_on(evidence, options, request=request)
+        notes = what_to_know(queried, report.target, overlap) | copy_notes(report, overlap=not overlap)
+        controls = controls_for(options, evidence, report, request, lambda: None)
         tracker = ExistingRunTracker.in_run(run_id)
         source = "given" if own.get("record_ids") is not None else "content"
         log_whole_audit(report, tracker, controls=controls, notes=notes, seed=options.seed, top=options.top, source=source)
@@ -175,37 +174,37 @@ def _identities(records: Records, own: Mapping[str, Any], *, static: bool) -> tu
         return own["record_ids"], "", ""
     if not (records.x.shape[1] if records.x.ndim > 1 else 0):
         return None, "", ""
-    told = ""
+    left_out = ""
     if static and not isinstance(records.x, np.ndarray):
         names = [name for name in records.x.columns if columns.names_records(records.x[name])]
         if names and len(names) < records.x.shape[1]:
             records = replace(records, x=records.x.drop(columns=names))
-            told = f"identified by their content without {few(names)}, which differs in every record"
+            left_out = f"identified by their content without {few(names)}, which differs in every record"
     member = own["member"]
     parts = [replace(records, x=records.x[side], y=records.y[side]) for side in (member, ~member)]
     hashed = sides.record_ids(*parts)
     overlap = sides.check_apart(*hashed, allowed=own["allow_overlap"])
     ids = np.empty(len(member), dtype=np.int64)
     ids[member], ids[~member] = hashed
-    return ids, overlap, told
+    return ids, overlap, left_out
 
 
-def _asked(
+def _read(
     dataset: Any, ready: Model | None, prepared: Any, labels: Array, own: Mapping[str, Any], column: str | None
 ) -> tuple[outputs.Reading, str]:
-    """What the model says of the records, or what the data say it said."""
+    """The model's output for the records, or the one that the data set holds, and how it was read."""
     output = own.get("output", "auto")
     if ready is None:
         if dataset.predictions_data is None:
             raise UserError("predictions: missing; allowed: the column of a model's outputs where model=None")
-        reading = outputs.read_output(dataset.predictions_data, labels, asked=output)
+        reading = outputs.read_output(dataset.predictions_data, labels, requested=output)
         form = {"predicted": "labels only"}.get(reading.form, reading.form)
         return reading, f"Static predictions read as **{form}**: {reading.why}."
     raw = in_order_of(prepared, ready.predict(prepared))
     if column is not None and hasattr(raw, "columns") and column in raw.columns:
         raw = raw[column]
-    reading = outputs.read_output(raw, labels, asked=output, classes=ready.classes)
-    return reading, how_asked(ready, reading, "")
+    reading = outputs.read_output(raw, labels, requested=output, classes=ready.classes)
+    return reading, how_queried(ready, reading, "")
 
 
 def _flavour(model: Any) -> str:

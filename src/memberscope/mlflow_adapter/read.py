@@ -118,7 +118,7 @@ def _table(path: Path) -> Any:
 
 
 def _metrics(client: MlflowClient, run: Run) -> Mapping[str, tuple[tuple[int, float], ...]]:
-    """Last figures, and the whole history of those that are followed by epoch."""
+    """Each metric's last value, and the whole history of those that are followed by epoch."""
     found: dict[str, tuple[tuple[int, float], ...]] = {}
     for name, value in run.data.metrics.items():
         if BY_EPOCH.fullmatch(name):

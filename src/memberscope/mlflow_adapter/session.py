@@ -35,7 +35,7 @@ NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's c
 DESCRIPTION = (
     "Runs of memberscope: how much a classifier memorizes its training data, measured by membership inference attacks. "
     "Rows without a parent are studies; open one, or sort by `auc/threshold_loss`, to see which model leaks most. "
-    "Metrics read `figure/attack`; each interval stands beside its figure as `figure_ci_low/attack` and `figure_ci_high/attack`."
+    "Names of metrics read `metric/attack`; the ends of each interval are `metric_ci_low/attack` and `metric_ci_high/attack`."
 )
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from memberscope.errors import UserError
-from memberscope.installed import absence_told
+from memberscope.installed import explain_missing_library
 from memberscope.sweeps.storage import PORTS, shown
 from memberscope.turns import turn
 
@@ -191,7 +191,7 @@ def main(arguments: list[str]) -> int:
     """Check the store that would be used, and create what it lacks: its tables and, if one is named, the experiment."""
     uri = tracking_uri()
     try:
-        with absence_told("the store of runs"):
+        with explain_missing_library("the store of runs"):
             check_store(uri)
             client = connect(uri)
             for name in arguments:

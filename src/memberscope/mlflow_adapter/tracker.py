@@ -203,38 +203,20 @@ class MlflowTracker:
 
         return read_run(self.client, name, experiment_id=self.experiment_id)
 
-    def keras_model(self, model: Any, *, input_shape: tuple[int, ...], classes: int) -> None:
-        """See `Tracker.keras_model`. Signature and requirements are given: inferring them costs 8 s and would run the model. One HDF5
-        file is written in 0.05 s, TensorFlow's SavedModel, which traces every layer, in 0.4 s or more.
-        """
-        import mlflow
-        import numpy as np
-        import tensorflow as tf
-        from mlflow.models import Model, ModelSignature
-        from mlflow.types import Schema, TensorSpec
+    @property
+    def frameworks(self) -> frozenset[str]:
+        """See `Tracker.frameworks`."""
+        from memberscope.mlflow_adapter.log_model import FRAMEWORKS
 
-        signature = ModelSignature(
-            inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *input_shape))]),
-            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classes))]),
-        )
-        for noisy in (
-            "mlflow.tensorflow",
-            "mlflow.models.model",
-            "mlflow.tracking.fluent",
-            "mlflow.utils.environment",
-            "tensorflow",
-            "absl",
-        ):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # made here, since Model.log would put it into the process's current experiment instead of the run's
-            logged = self.client.create_logged_model(self.experiment_id, name="model", source_run_id=self.run_id)
-            Model.log(
-                artifact_path=None, flavor=mlflow.tensorflow, run_id=self.run_id, model_id=logged.model_id, model=model,
-                signature=signature, pip_requirements=[f"tensorflow=={tf.__version__}"],
-                keras_model_kwargs={"save_format": "h5"},
-            )  # fmt: skip
+        return frozenset(FRAMEWORKS)
+
+    def model(self, model: Any, *, framework: str, input_shape: tuple[int, ...], classes: int) -> None:
+        """See `Tracker.model`."""
+        from memberscope.mlflow_adapter.log_model import FRAMEWORKS
+
+        # made here, since Model.log would put it into the process's current experiment instead of the run's
+        logged = self.client.create_logged_model(self.experiment_id, name="model", source_run_id=self.run_id)
+        FRAMEWORKS[framework](model, run_id=self.run_id, model_id=logged.model_id, input_shape=input_shape, classes=classes)
 
 
 class PendingTracker(MlflowTracker):

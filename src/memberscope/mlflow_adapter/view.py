@@ -1,4 +1,4 @@
-"""A view of the runs table that the UI can open for everyone: the leakiest run first, its figures beside it.
+"""A view of the runs table that the UI can open for everyone: the leakiest run first, with its metrics.
 
 MLflow keeps shared views as tags of the experiment, under a name that its documentation does not mention; the browser's test holds this to
 the version that we pin. A UI that does not know the tag shows its own table and says so.

@@ -1,21 +1,21 @@
 """MemGuard (Jia, Salem, Backes, Zhang & Gong, CCS 2019): noise on the confidences that misleads a neural attack classifier.
 
-The defender trains a classifier g of members against non-members on sorted confidences, h being its log-odds, and answers a record
-with confidences s by s + n. Phase I finds a noise vector r that keeps the label and makes g undecided, g(s + r) = 1/2, with as
-little distortion ``d = |r|_1`` as it can. Phase II adds r with probability min(epsilon / d, 1) and nothing otherwise, so that the
+The defender trains a classifier g of members against non-members on sorted confidences, h being its log-odds, and publishes s + n
+for a record with confidences s. Phase I finds a noise vector r that keeps the label and makes g undecided, g(s + r) = 1/2, with as
+little distortion ``d = |r|_1`` as possible. Phase II adds r with probability min(epsilon / d, 1) and nothing otherwise, so that the
 expected distortion of every record is at most epsilon; it adds nothing where ``|g(s) - 1/2| <= |g(s + r) - 1/2|``.
 
 Phase I is the paper's Algorithm 1: with s = softmax(z), descend from e = 0 along the normalized gradient of
 ``|h(softmax(z + e))| + c2 max(0, max over other classes j of (z + e)_j - (z + e)_label) + c3 |softmax(z + e) - s|_1``, until the label
-is kept and h has changed its sign; then again with ten times the c3, as long as that succeeds; the last success counts.
+is kept and h has changed its sign. This is repeated with ten times the c3 as long as it succeeds, and the last success is used.
 
-Where we differ: the last e is scaled back along its ray to where h crosses 0 (the label is kept all along it, the constraint being
-linear), so that g(s + r) is 1/2 and not somewhat past it, and d is smaller. A coin is not stored under the hash of a query but
-drawn from a keyed hash of the record's own confidences: the same record gets the same answer from any copy of the service, without
-a table. All records descend together.
+Differences from the paper: the last e is scaled down to where h crosses 0 (the label is kept for every such scale, since the constraint is
+linear), so that g(s + r) is exactly 1/2 and d is smaller. The random decision is not stored in a table under the hash of a query, but
+drawn from a keyed hash of the record's own confidences: the same record gets the same answer from any copy of the service. The
+descent runs on all records at once.
 
-What it does not do: it reorders no record's label, and an attacker who trains on defended outputs, or goes by the label's class
-(Song & Mittal 2021, section 5), keeps much of what there was.
+Its limits: it changes no record's label, and an attacker who trains on defended outputs, or uses a threshold for each class (Song &
+Mittal 2021, section 5), keeps most of the advantage.
 """
 
 from __future__ import annotations
@@ -37,30 +37,30 @@ from memberscope.signals import PROB_FLOOR
 STEP, MOST_STEPS, LABEL_WEIGHT = 0.1, 300, 10.0
 """Algorithm 1's step length, steps and c2."""
 DISTORTION_WEIGHTS = tuple(10.0**k for k in range(-1, 6))
-"""Its c3, one after another."""
+"""The values of c3 that are tried, in this order."""
 UNDECIDED = 1e-5
-"""Log-odds within this of 0 need no noise."""
+"""Records whose log-odds differ from 0 by less than this need no noise."""
 
 HIDDEN, EPOCHS, BATCH, RIDGE, MOST_RECORDS = 32, 60, 128, 1e-3, 20_000
 QUANTUM = 1e-4
-"""Log-confidences that agree to this are one record's to the hash: the last bits of a prediction depend on its batch."""
+"""The hash rounds log-confidences to multiples of this, since the last bits of a prediction depend on its batch."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Defence:
     """The defender's classifier of members against non-members: one hidden layer of rectified units on sorted confidences.
 
-    All confidences share one scale, as in the paper, where they are fed as they are: a classifier of logarithms, or of inputs scaled
-    one by one, is undecided after changes to tiny confidences that another classifier does not even see, and the noise then fools
-    nobody else.
+    All confidences share one scale; in the paper they are not scaled. A classifier of logarithms, or of inputs that are each scaled on its
+    own, becomes undecided after changes to tiny confidences that have no effect on another classifier, so that the noise would not
+    mislead an attacker's.
 
     Attributes:
         w1: (classes, hidden) weights, those of the largest confidence first.
         b1: (hidden,).
         w2: (hidden,).
         b2: the last bias.
-        centre: (classes,), taken from the sorted confidences.
-        scale: one number, by which they are divided.
+        centre: (classes,), which is subtracted from the sorted confidences.
+        scale: the number by which they are then divided.
     """
 
     w1: FloatArray
@@ -88,7 +88,7 @@ class Defence:
 
 
 def _through_softmax(probs: FloatArray, slope: FloatArray) -> FloatArray:
-    """The gradient with respect to logits, given that with respect to their softmax: p (g - <p, g>)."""
+    """The gradient with respect to logits, from the gradient with respect to their softmax: p (g - <p, g>)."""
     out: FloatArray = probs * (slope - (probs * slope).sum(axis=1, keepdims=True))
     return out
 
@@ -142,11 +142,11 @@ class MemGuard(Confidences):
 
     @property
     def unfitted(self) -> bool:
-        """Whether it still needs its classifier."""
+        """Whether its classifier has not been trained yet."""
         return self.defence is None
 
     def __call__(self, probs: FloatArray, label: Array, *, key: bytes) -> FloatArray:
-        """The confidences with their noise, or without."""
+        """The confidences; noise is added to those of some records."""
         if self.defence is None:
             raise UserError(f"release: {self.text}: not fitted; allowed: Release.fit(known, seed=...) before use")
         if probs.shape[1] != len(self.defence.centre):
@@ -157,7 +157,7 @@ class MemGuard(Confidences):
 
 
 def add_probability(defence: Defence, probs: FloatArray, noised: FloatArray, epsilon: float) -> FloatArray:
-    """Phase II: with which probability (r,) the noise is added."""
+    """Phase II: the probability (r,) with which each record's noise is added."""
     distance = np.abs(noised - probs).sum(axis=1)
     before, after = np.abs(defence.odds(probs)), np.abs(defence.odds(noised))  # |g - 1/2| increases in |h|
     chance = np.minimum(epsilon / np.maximum(distance, 1e-300), 1.0)
@@ -165,7 +165,7 @@ def add_probability(defence: Defence, probs: FloatArray, noised: FloatArray, eps
 
 
 def representative(defence: Defence, probs: FloatArray, label: Array) -> FloatArray:
-    """Phase I: confidences s + r (r, classes) on which the classifier is undecided; `probs` where none was found."""
+    """Phase I: confidences s + r (r, classes) on which the classifier is undecided; `probs` for records where none were found."""
     z = np.log(np.maximum(probs, PROB_FLOOR))
     start = defence.odds(probs)
     best = np.zeros_like(z)
@@ -178,7 +178,7 @@ def representative(defence: Defence, probs: FloatArray, label: Array) -> FloatAr
             break
     moved = np.flatnonzero(best.any(axis=1))
     out = probs.copy()
-    low, high = np.zeros(len(moved)), np.ones(len(moved))  # h has its first sign at low, the other at high
+    low, high = np.zeros(len(moved)), np.ones(len(moved))  # h has its original sign at low, the opposite one at high
     for _ in range(40):
         middle = (low + high) / 2
         crossed = defence.odds(softmax(z[moved] + middle[:, None] * best[moved], axis=1)) * start[moved] <= 0

@@ -1,8 +1,8 @@
 """The steps of a release that need no training: temperature, rounding, fewer classes, the label alone.
 
-The label of a record is the first largest class of the model's output. Every step keeps it, strictly: after a step no other
-class has as high a confidence, so no reader's rule for ties can move it. Where a step makes a tie, the label keeps its value and
-the others take the largest value below it that the step can publish.
+The label of a record is the class with the largest output, the first of them if several are equal. Every step keeps it: after a step,
+the confidence of every other class is strictly lower, so that the label does not depend on how ties are broken. Where a step would make
+a tie, the label keeps its value and the others get the largest value below it that the step can publish.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from memberscope.signals import PROB_FLOOR
 
 _TENS: FloatArray = np.array([float(f"1e{m}") for m in range(64)])
 _PLACES = Integer(low=1, high=12)
-"""Beyond twelve digits a float64 has too few left for a grid to mean anything."""
+"""With more than twelve digits, too few of a float64's digits are left for rounding to mean anything."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class Step(ABC):
     """One step of a release.
 
     Attributes:
-        name: as in a release's text.
-        rank: steps come in the order of their ranks: what reads logits, what reads whole confidences, what cuts them, the label.
+        name: the step's name in the text of a release.
+        rank: steps are applied in the order of their ranks: those that read logits, those that read all confidences, those that round or
+            remove some, the label alone.
     """
 
     name: ClassVar[str]
@@ -42,11 +43,11 @@ class Step(ABC):
 
     @property
     def unfitted(self) -> bool:
-        """Whether it must be fitted before it can be applied."""
+        """Whether it must still be fitted before it can be applied."""
         return False
 
     def check(self, classes: int) -> None:
-        """Raise UserError where a model with this number of classes cannot be released in this way."""
+        """Raise UserError if a model with this number of classes cannot be released in this way."""
         del classes
 
     def fitted(self, probs: FloatArray, label: Array, member: Array, *, seed: int) -> Step:
@@ -63,7 +64,7 @@ class Confidences(Step):
     def __call__(self, probs: FloatArray, label: Array, *, key: bytes) -> FloatArray:
         """The confidences (r, classes) that are published for `probs` (r, classes), whose largest is at `label` (r,).
 
-        A new array; `key` keys the hash that a step draws its randomness from.
+        The array is a new one; `key` is the key of the hash from which a step draws its random numbers.
         """
 
 
@@ -71,8 +72,8 @@ class Confidences(Step):
 class Temperature(Step):
     """Logits divided by `value` before the softmax (Guo et al. 2017, Eq. 9; as a mitigation Shokri et al. 2017, section VIII).
 
-    Above 1 the confidences grow alike. It hides nothing that an attacker who knows the value cannot undo; what it does is to move
-    confidences away from what a rounding after it cuts, or toward it.
+    The higher the value, the more alike the confidences. An attacker who knows the value can undo it, so it hides nothing by itself; but it
+    changes what a rounding that follows removes.
     """
 
     name: ClassVar[str] = "temperature"
@@ -93,7 +94,7 @@ class Temperature(Step):
 class Decimals(Confidences):
     """Confidences rounded down to `places` decimals, as Shokri et al. 2017 (section VIII) coarsen them.
 
-    Down, not to the nearest: what is published never sums to more than one. A label whose confidence would round to 0 is
+    They are rounded down, not to the nearest, so that their sum is never above one. A label whose confidence would round to 0 is
     published as one unit of the last place.
     """
 
@@ -110,7 +111,7 @@ class Decimals(Confidences):
         return f"decimals={self.places}"
 
     def __call__(self, probs: FloatArray, label: Array, *, key: bytes) -> FloatArray:
-        """Rounded down; classes tied with the label one unit lower."""
+        """The confidences, rounded down; classes tied with the label get one unit less."""
         del key
         places = np.full(probs.shape, self.places)
         units = _units(probs, places)
@@ -139,7 +140,7 @@ class Digits(Confidences):
         return f"digits={self.places}"
 
     def __call__(self, probs: FloatArray, label: Array, *, key: bytes) -> FloatArray:
-        """Rounded down; classes tied with the label at the next lower number of as many digits."""
+        """The confidences, rounded down; classes tied with the label get the next lower number with as many digits."""
         del key
         smallest = _TENS[self.places - 1]
         leading = smallest / _TENS[self.places - 1 :]  # 1, 0.1, 0.01, ...: where the numbers of one decade begin
@@ -157,7 +158,7 @@ class Digits(Confidences):
 
 
 def _units(probs: FloatArray, places: Array) -> FloatArray:
-    """The largest whole numbers k with k / 10^places <= probs, whatever the product of the two is in floating point."""
+    """The largest whole numbers k with k / 10^places <= probs, also where the product of probs and 10^places is inexact."""
     ten = _TENS[places]
     units: FloatArray = np.floor(probs * ten)
     units -= units / ten > probs
@@ -167,7 +168,7 @@ def _units(probs: FloatArray, places: Array) -> FloatArray:
 
 @dataclass(frozen=True)
 class Top(Confidences):
-    """The `n` largest confidences; the others 0, or with `spread` each the mean of the others, which keeps the sum.
+    """The `n` largest confidences; the others become 0 or, with `spread`, their mean, so that the sum stays the same.
 
     Restricting the vector to its top classes is Shokri et al. 2017, section VIII. Of equal confidences the lower class is kept.
     """
@@ -193,7 +194,7 @@ class Top(Confidences):
             raise UserError(f"release: {self.text}: the model has {classes} classes; allowed: 1 to {classes}")
 
     def __call__(self, probs: FloatArray, label: Array, *, key: bytes) -> FloatArray:
-        """The largest kept as they are."""
+        """The confidences; the `n` largest are unchanged."""
         del key
         if self.n == probs.shape[1]:
             return probs.copy()
@@ -207,7 +208,7 @@ class Top(Confidences):
 
 @dataclass(frozen=True)
 class LabelOnly(Step):
-    """The label and nothing else."""
+    """The label alone, without confidences."""
 
     name: ClassVar[str] = "label_only"
     rank: ClassVar[int] = 3
@@ -224,9 +225,9 @@ def plain(value: float) -> str:
 
 
 def settle(probs: FloatArray, label: Array) -> FloatArray:
-    """`probs` (r, classes) with every other class strictly below the label's: by the least that a float64 can be lower.
+    """`probs` (r, classes) with every other class below the label's; where it was not, it becomes the next lower float64.
 
-    Softmax and averages tie classes whose logits were apart; then the first of them would become the label.
+    Softmax and averages can make the confidences of classes equal whose logits differed; the first of them would then become the label.
     """
     top = probs[np.arange(len(probs)), label]
     out = np.minimum(probs, np.where(top > 0, np.nextafter(top, 0.0), 0.0)[:, None])

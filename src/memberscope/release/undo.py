@@ -1,7 +1,7 @@
-"""Undoes those steps of a release that can be inverted, as an attacker who knows the release would.
+"""Inverts a release, if it can be inverted, as an attacker who knows the release would.
 
-A verdict on a release should not rest on an attacker who could undo it but does not. A temperature can be undone: every confidence is
-published, and the logits follow from the logarithms up to a shift.
+A verdict on a release should not assume an attacker who could invert it but does not. A temperature can be inverted: all confidences are
+published, and their logarithms are the divided logits up to a constant.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def temperature_of(release: Release) -> float | None:
 
 
 def undo(evidence: Evidence, release: Release) -> Evidence:
-    """The evidence as it was before the release, if the release can be inverted; else the evidence as it is.
+    """The evidence as it was before the release, if the release can be inverted; else the evidence that was given.
 
-    Confidences become logits again; only rounding, and confidences that were published as 0, remain.
+    Confidences become logits again, except for rounding errors and confidences that were published as 0.
 
     Args:
         evidence: what `memberscope.release.apply.release_evidence` returned.
-        release: that of the target; the shadows' is assumed to be the same.
+        release: the target's release; that of the shadows is assumed to be the same.
     """
     temperature = temperature_of(release)
     if temperature is None:

@@ -69,7 +69,7 @@ def _band(run: KeptRun, attack: str) -> pd.DataFrame | None:
 
     A band from an older version does not name its attack; it is that of the table's first attack.
     """
-    band = run.tables.get("roc_band.csv")
+    band = run.tables.get(artifacts.ROC_BAND)
     if band is not None and len(band):
         of = str(band["attack"].iloc[0]) if "attack" in band.columns else next(iter(facts.attacks(run)), "")
         if of == attack:
@@ -77,8 +77,8 @@ def _band(run: KeptRun, attack: str) -> pd.DataFrame | None:
     if run.scores is None or attack not in run.scores.ranks:
         return None
     member, ranks = run.scores.member, run.scores.ranks[attack].astype(np.float64)
-    cell = SimpleNamespace(scores=ranks, member=member, n_nonmember=int((~member).sum()))
-    return plots.band_points(cell, rng=seeds.stream(0, "report", "band"))
+    result = SimpleNamespace(scores=ranks, member=member, n_nonmember=int((~member).sum()))
+    return plots.band_points(result, rng=seeds.stream(0, "report", "band"))
 
 
 def over_seeds(runs: Sequence[KeptRun], seeds_of: Sequence[int]) -> bytes:

@@ -374,7 +374,7 @@ def exposed(run: KeptRun) -> Exposed | None:
     ]  # fmt: skip
     named = (signal or "").replace("_", " ")
     head = ["rank", "row of members" if by_content else "record", "class", "P(member)", named]
-    picture = run.images.get("most_exposed.png")
+    picture = run.images.get(artifacts.MOST_EXPOSED_FIGURE)
     return Exposed(
         table=PageTable.of(head, rows, words=0, narrow=True),
         signal=named,

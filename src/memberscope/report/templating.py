@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memberscope.installed import absence_told
+from memberscope.installed import explain_missing_library
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -17,7 +17,7 @@ def render(template: str, **values: object) -> str:
     Raises:
         UserError: jinja2 is not installed.
     """
-    with absence_told("report"):
+    with explain_missing_library("report"):
         return environment().get_template(template).render(**values)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from memberscope import slices
 from memberscope.audit import artifacts
 from memberscope.audit.log import attack_progress, log_whole_audit
-from memberscope.audit.run import check_engine, resolve_attacks, resolve_primary
+from memberscope.audit.request import request_of
 from memberscope.audit.step import controls_for, report_on
 from memberscope.audit.wording import copy_notes, finding, headline_table
 from memberscope.config import AttackStudyConfig, groups
@@ -26,19 +26,17 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     """
     if not config.predictions:
         raise UserError("predictions=: missing; allowed: the path of an .npz with the keys of Predictions")
-    check_engine(config.engine)
-    names = resolve_attacks(config.attacks, engine=config.engine)
-    primary = resolve_primary(config.primary, names, present=("target", *(["shadows"] if config.shadow else [])))
-    step.check_rules(config, names)
+    request = request_of(config, present=("target", *(["shadows"] if config.shadow else [])))
+    step.check_rules(config, request.attacks)
     target = Predictions.load(config.predictions)
-    step.check_rules(config, names, classes=slices.class_names(target))
+    step.check_rules(config, request.attacks, classes=slices.class_names(target))
     shadow = ShadowPredictions.load(config.shadow) if config.shadow else None
     evidence = Evidence(target=target, shadows=shadow)
-    with attack_progress(names, "audit", stop) as on_attack:
-        report = report_on(evidence, config, names=names, primary=primary, on_attack=on_attack)
+    with attack_progress(request.attacks, "audit", stop) as on_attack:
+        report = report_on(evidence, config, request=request, on_attack=on_attack)
     stop.check()
     tracker.text(as_json(groups(config)), artifacts.STUDY)
-    controls, notes = controls_for(config, evidence, report, names, stop.check), copy_notes(report)
+    controls, notes = controls_for(config, evidence, report, request, stop.check), copy_notes(report)
     log_whole_audit(report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top)
     stopped = step.gate(report, config, tracker)
     lines = [finding(report), *notes.values(), *controls.sentences().values(), *step.sentences(config, stopped)]

@@ -13,7 +13,8 @@ from memberscope.aligned import in_order_of
 from memberscope.audit import artifacts
 from memberscope.audit.distinct import refuse_copies
 from memberscope.audit.log import attack_progress, log_whole_audit
-from memberscope.audit.run import check_counts, check_engine, resolve_attacks, resolve_primary, tfp_slicings
+from memberscope.audit.request import request_of
+from memberscope.audit.run import check_counts
 from memberscope.audit.step import controls_for, report_on
 from memberscope.audit.wording import copy_notes, finding, headline_table
 from memberscope.checks import Array
@@ -40,10 +41,8 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
             logged and, where possible, before the model is queried.
         Interrupted: the run was stopped; everything logged so far stays.
     """
-    check_engine(config.engine)
-    names = resolve_attacks(config.attacks, engine=config.engine)
-    primary = resolve_primary(config.primary, names, present=("target",))
-    step.check_rules(config, names)
+    request = request_of(config, present=("target",))
+    step.check_rules(config, request.attacks)
     wanted = check_slices(config)
     na_values = tuple(word.strip() for word in config.na_values.split(",") if word.strip())
     files = [
@@ -66,18 +65,18 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     refuse_copies({"members": ids[0], "nonmembers": ids[1]}, duplicates=config.duplicates)
     reading = query(model, [(side, inputs) for side, inputs, _ in prepared], config, stop)
     target = predictions(reading, members, nonmembers, np.concatenate(ids), extra)
-    step.check_rules(config, names, classes=slicing.class_names(target))
+    step.check_rules(config, request.attacks, classes=slicing.class_names(target))
     evidence = Evidence(target=target)
-    with attack_progress(names, "audit", stop) as on_attack:
+    with attack_progress(request.attacks, "audit", stop) as on_attack:
         # With `refuse`, copies were refused above.
         duplicates = "keep" if config.duplicates == "keep" else "drop"
-        report = report_on(evidence, config, names=names, primary=primary, duplicates=duplicates, on_attack=on_attack)
+        report = report_on(evidence, config, request=request, duplicates=duplicates, on_attack=on_attack)
     stop.check()
-    queried = how_asked(model, reading, "; ".join(part for part in (read, prepared[0][2]) if part))
+    queried = how_queried(model, reading, "; ".join(part for part in (read, prepared[0][2]) if part))
     notes = what_to_know(queried, report.target, overlap)
     log_inputs(config, model, reading, target, (members, nonmembers), ids, tracker)
     notes |= copy_notes(report, overlap=False)
-    controls = controls_for(config, evidence, report, names, stop.check)
+    controls = controls_for(config, evidence, report, request, stop.check)
     log_whole_audit(report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top, source="content")
     stopped = step.gate(report, config, tracker)
     lines = [finding(report), *notes.values(), *controls.sentences().values(), *step.sentences(config, stopped)]
@@ -86,8 +85,6 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
 
 def check_slices(config: AttackOptionsConfig, *, classes: int | None = None, labels: Iterable[object] = ()) -> tuple[str, ...]:
     """The columns that the slices name; UserError for unknown slices. It needs no model, so it can be called before one is loaded."""
-    if config.engine == "tfp":
-        tfp_slicings(f"entire,{config.slices}")
     return slicing.named_columns(config.slices, classes=classes, labels=labels)
 
 
@@ -141,7 +138,7 @@ def query(
                 parts.append(output)
                 progress.advance(len(output))
     labels = np.concatenate([members.y, nonmembers.y])
-    return outputs.read_output(np.concatenate(parts), labels, asked=config.output, classes=model.classes, names=names)
+    return outputs.read_output(np.concatenate(parts), labels, requested=config.output, classes=model.classes, names=names)
 
 
 def _rows(inputs: Any, rows: slice) -> Any:
@@ -158,7 +155,7 @@ def predictions(
     return reading.predictions(member=np.arange(len(ids)) < len(members), record_ids=ids, inputs=inputs, columns=columns)
 
 
-def how_asked(model: LoadedModel, reading: outputs.Reading, done: str) -> str:
+def how_queried(model: LoadedModel, reading: outputs.Reading, done: str) -> str:
     """How the model was queried and its output read; always reported, since labels mistaken for scores would go unnoticed."""
     form = {"predicted": "labels only"}.get(reading.form, reading.form)
     method, flavour = model.facts.get("method", "predict"), model.facts.get("flavour", "a model")

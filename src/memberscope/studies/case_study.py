@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any
 from memberscope import plots
 from memberscope.audit import artifacts
 from memberscope.audit.headline import AUTO
+from memberscope.audit.request import AuditRequest
 from memberscope.audit.wording import headline_table
 from memberscope.config import CaseStudyConfig, DataConfig, ModelConfig, groups
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.metrics import Verdict, verdicts
+from memberscope.plans.target import TargetSettings, target_of
 from memberscope.studies import model_audit, setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.model_audit import leakage_table
 from memberscope.studies.result import StudyResult
-from memberscope.studies.setup import AuditRequest, TargetSettings
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.recipe import Recipe
 from memberscope.training.trainer import Trainer
@@ -114,7 +115,7 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
         part, part_config = _share(chosen_data, config, role)
         try:
             request = setup.audit_request(config, classes=part.classes)
-            target = targets.setdefault(role.few, setup.target_of(part, part_config))
+            target = targets.setdefault(role.few, target_of(part, part_config))
             setup.check_trainer(trainers[name], target, study="main")
         except UserError as error:
             if not role.few:
@@ -129,11 +130,11 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
         for name, role in chosen_roles.items():
             stop.check()
             prepared = by_few[role.few]
-            setting = model_audit.model_setting(role.model, prepared.data.classes)
+            setting = model_audit.model_setting(trainers[name], prepared.data.classes)
             serves = [item.name for item in chosen if name in (item.first, item.second)]
             tags = {"memberscope.setting": setting, "memberscope.seed": str(seed), "memberscope.experiments": ",".join(serves)}
             tags |= {f"memberscope.experiment.{experiment}": setting for experiment in serves}
-            about = model_audit.description(prepared, role.model, config) + f"\n\nServes in: {', '.join(serves)}."
+            about = model_audit.description(prepared, trainers[name], tracker) + f"\n\nServes in: {', '.join(serves)}."
             with tracker.child(f"{setting}-s{seed}", tags=tags, description=about) as child:
                 found[name].append(
                     model_audit.train_and_audit(
@@ -182,7 +183,7 @@ def _conclude(
     attack = report.whole()[0].attack if report.primary == AUTO else report.primary
     differences = {
         item.name: [
-            first.report.cell(attack).figures[FIGURE].value - second.report.cell(attack).figures[FIGURE].value
+            first.report.result(attack).figures[FIGURE].value - second.report.result(attack).figures[FIGURE].value
             for first, second in zip(found[item.first], found[item.second], strict=True)
         ]
         for item in chosen
@@ -191,13 +192,16 @@ def _conclude(
     histories = {model.name: model.history.assign(model=model.setting, seed=model.seed) for model in models}
     for item in chosen:
         frame = _stack([histories[model.name] for role in (item.first, item.second) for model in found[role]])
-        tracker.figure(plots.training_figure(frame, title=item.title), f"{item.name}/training.png")
-        tracker.figure(plots.leakage_figure(frame, title=f"{item.title}: leakage by epoch"), f"{item.name}/leakage.png")
-        tracker.table(frame, f"{item.name}/by_epoch.csv")
+        tracker.figure(plots.training_figure(frame, title=item.title), artifacts.inside(item.name, artifacts.TRAINING_FIGURE))
+        tracker.figure(
+            plots.leakage_figure(frame, title=f"{item.title}: leakage by epoch"),
+            artifacts.inside(item.name, artifacts.LEAKAGE_FIGURE),
+        )
+        tracker.table(frame, artifacts.inside(item.name, artifacts.BY_EPOCH))
     table = _comparison(chosen, found, judged, attack)
     tracker.table(table, artifacts.EXPERIMENTS)
-    tracker.table(table, "experiments.json")
-    tracker.table(_per_model(models), "models.json")
+    tracker.table(table, artifacts.EXPERIMENTS_TABLE)
+    tracker.table(_per_model(models), artifacts.MODELS_TABLE)
     headlines: dict[str, float] = {}
     for item in chosen:
         difference = judged[item.name].difference
@@ -208,7 +212,7 @@ def _conclude(
                 f"auc_difference_ci_high/{item.name}": difference.ci_high,
             }
     for of_role in found.values():
-        mean = sum(model.report.cell(attack).figures[FIGURE].value for model in of_role) / len(of_role)
+        mean = sum(model.report.result(attack).figures[FIGURE].value for model in of_role) / len(of_role)
         headlines[f"auc_mean/{of_role[0].setting}"] = mean
     tracker.metrics(headlines)
     tracker.tags({f"memberscope.verdict.{item.name}": outcome(judged[item.name]) for item in chosen})
@@ -303,7 +307,7 @@ def _comparison(
 
 
 def _mean(models: Sequence[AuditedModel], attack: str) -> float:
-    return sum(model.report.cell(attack).figures[FIGURE].value for model in models) / len(models)
+    return sum(model.report.result(attack).figures[FIGURE].value for model in models) / len(models)
 
 
 def _per_model(models: Sequence[AuditedModel]) -> pd.DataFrame:

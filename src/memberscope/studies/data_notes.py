@@ -8,15 +8,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope.audit import artifacts
 from memberscope.datasets import LabeledData, duplicates
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker
 
-READING = "records.md"
-
 
 def log_reading(data: LabeledData, tracker: Tracker, *, sides: Mapping[str, NDArray[np.int64]] | None = None) -> list[str]:
-    """Log the counts of copies as params, and the notes on how the data set was read as `READING`; return the notes.
+    """Log the counts of copies as params, and the notes on how the data set was read as `artifacts.DATA_NOTES`; return the notes.
 
     Args:
         data: the data set as it was read.
@@ -26,7 +25,7 @@ def log_reading(data: LabeledData, tracker: Tracker, *, sides: Mapping[str, NDAr
     tracker.params(duplicates.facts(data, sides or {}))
     notes = duplicates.notes(data, sides or {})
     if notes:
-        tracker.text("\n\n".join(notes) + "\n", READING)
+        tracker.text("\n\n".join(notes) + "\n", artifacts.DATA_NOTES)
     return notes
 
 

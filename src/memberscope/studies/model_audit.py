@@ -11,15 +11,17 @@ import numpy as np
 from memberscope import metrics, plots, seeds, signals
 from memberscope.audit import artifacts
 from memberscope.audit.log import attack_progress, log_audit, log_exposed
+from memberscope.audit.request import AuditRequest
 from memberscope.audit.run import AuditReport, run_audit
 from memberscope.audit.wording import finding
-from memberscope.config import AuditConfig, ModelConfig, TrainConfig
+from memberscope.config import AuditConfig, ModelConfig
 from memberscope.datasets import LabeledData, duplicates
 from memberscope.interrupt import StopFlag
 from memberscope.plans.split import Index, Plan
+from memberscope.plans.target import Prepared
 from memberscope.predictions import Predictions
 from memberscope.progress import Progress
-from memberscope.studies.setup import AuditRequest, Prepared
+from memberscope.studies.logged_model import log_model, why_no_model
 from memberscope.tracking import DataInput, Tracker, as_json
 from memberscope.training.trainer import Outputs, Trainer, Training, TrainingJob
 
@@ -57,18 +59,20 @@ class AuditedModel:
     predictions: Predictions
 
 
-def model_setting(model: ModelConfig, classes: int) -> str:
-    """The name of a setting, such as ``conv-d3-c10``; other options of the model are named too where they differ from their defaults."""
-    default = ModelConfig()
-    parts = [] if model.trainer == default.trainer else [model.trainer]
-    parts += [model.model, f"d{model.depth}", f"c{classes}"]
+def model_setting(trainer: Trainer, classes: int) -> str:
+    """The name of a setting, such as ``conv-d3-c10``: the trainer's name and the number of classes. Of the options of architecture that the
+    trainer describes, those that differ from their defaults are named too.
+    """
+    default, facts = ModelConfig(), trainer.describe()
+    parts = [trainer.name, f"c{classes}"]
     parts += [
-        f"{short}{getattr(model, name)}"
+        f"{short}{facts[f'model.{name}']}"
         for short, name in (("w", "width"), ("f", "filters"))
-        if getattr(model, name) != getattr(default, name)
+        if facts.get(f"model.{name}", getattr(default, name)) != getattr(default, name)
     ]
-    parts += ["w" + "x".join(map(str, model.hidden))] if model.hidden else []
-    parts += [model.activation] if model.activation != default.activation else []
+    widths, activation = facts.get("model.widths", ""), facts.get("model.activation", default.activation)
+    parts += ["w" + str(widths).replace(",", "x")] if widths else []
+    parts += [str(activation)] if activation != default.activation else []
     return "-".join(parts)
 
 
@@ -100,7 +104,7 @@ def train_and_audit(
     model = trainer.begin(TrainingJob(data=data, indices=plan.members, seed=seed))
     _log_inputs(prepared, model, trainer, requested, tracker)
     rows: list[dict[str, float]] = []
-    epochs, batch = int(trainer.params["epochs"]), int(trainer.params["batch_size"])
+    epochs, batch = int(trainer.params["epochs"]), int(trainer.params.get("batch_size", len(plan.members)))
     steps = -(-len(plan.members) // batch) * epochs
     with Progress(steps, setting + f"-s{seed}") as progress:
 
@@ -109,7 +113,7 @@ def train_and_audit(
             stop.check()
 
         def after_epoch(epoch: int) -> None:
-            row = look(model.outputs, data, plan, epoch=epoch, audited=epoch % request.every == 0 or epoch == epochs)
+            row = look(model.outputs, data, plan, epoch=epoch, audited=epoch % requested.audit_every == 0 or epoch == epochs)
             rows.append(row)
             tracker.metrics(epoch_metrics(row), step=epoch)
             progress.advance(0, note=f"accuracy: train {row['train_accuracy']:.3f}, validation {row['val_accuracy']:.3f}")
@@ -124,8 +128,7 @@ def train_and_audit(
         summary=_summary(history, model.parameters), predictions=predictions,
     )  # fmt: skip
     log_result(trained, tracker, epochs=epochs, source=data.digest)
-    if "save" in trainer.capabilities:
-        tracker.keras_model(model.native, input_shape=data.shape, classes=data.classes)
+    log_model(lambda: model.native, trainer, data, tracker)
     return trained
 
 
@@ -179,11 +182,7 @@ def final_audit(
         accuracy_train=accuracy_train, accuracy_test=accuracy_test, loss_train=loss_train, loss_test=loss_test, name=setting, epoch=epoch
     )  # fmt: skip
     with attack_progress(request.attacks, setting, stop) as on_attack:
-        report = run_audit(
-            predictions, attacks=request.attacks, primary=request.primary, slices=request.slices, engine=request.engine, seed=seed,
-            metadata=metadata,
-            on_attack=on_attack,
-        )  # fmt: skip
+        report = run_audit(predictions, request=request, seed=seed, metadata=metadata, on_attack=on_attack)
     stop.check()
     return report
 
@@ -226,12 +225,12 @@ def _log_inputs(prepared: Prepared, model: Training, trainer: Trainer, audit: Au
         "data.label_noise": prepared.noise, "data.members": len(plan.members), "data.nonmembers": len(plan.nonmembers),
         "data.validation": "nonmembers" if plan.validation_is_nonmembers else len(plan.validation), "plan.digest": plan.digest,
         **trainer.describe(), "model.parameters": model.parameters,
-        "train.optimizer": "adam", "audit.attacks": audit.attacks, "audit.primary": audit.primary, "audit.slices": audit.slices,
+        "audit.attacks": audit.attacks, "audit.primary": audit.primary, "audit.slices": audit.slices,
         "audit.engine": audit.engine, "study.seed": prepared.seed, **duplicates.facts(data, plan.sides),
     }  # fmt: skip
     tracker.params(resolved)
     tracker.text(as_json(resolved), artifacts.CONFIG)
-    tracker.text(model.summary, "model_summary.txt")
+    tracker.text(model.summary, artifacts.MODEL_SUMMARY)
     splits = {"member": plan.members, "nonmember": plan.nonmembers}
     if not plan.validation_is_nonmembers:
         splits["validation"] = plan.validation
@@ -247,7 +246,7 @@ def _log_inputs(prepared: Prepared, model: Training, trainer: Trainer, audit: Au
             )
         )
     if len(data.shape) == 3:
-        tracker.figure(sample_of(prepared), "data_sample.png")
+        tracker.figure(sample_of(prepared), artifacts.DATA_SAMPLE)
 
 
 def sample_of(prepared: Prepared) -> Any:
@@ -272,12 +271,27 @@ def log_result(trained: AuditedModel, tracker: Tracker, *, epochs: int, source: 
     tracker.table(trained.history, artifacts.HISTORY)
 
 
-def description(prepared: Prepared, model: ModelConfig, train: TrainConfig) -> str:
+def model_words(trainer: Trainer) -> tuple[str, tuple[str, ...]]:
+    """The model in words, and how it is trained, as far as the trainer describes them."""
+    facts = dict(trainer.describe())
+    architecture, depth = facts.get("model.architecture"), facts.get("model.depth")
+    model = f"`{trainer.name}`" if architecture is None or depth is None else f"`{architecture}` of depth {depth}"
+    optimizer = str(facts.get("train.optimizer", "learning rate")).replace("adam", "Adam")
+    known = {"train.epochs": "{:g} epochs", "train.batch_size": "batch {:g}", "train.learning_rate": optimizer + " {:g}"}
+    how = [text.format(facts[name]) for name, text in known.items() if name in facts]
+    how += [
+        f"{name.partition('.')[2]} {value}" for name, value in facts.items() if name.partition(".")[0] not in ("model", "train")
+    ]
+    return model, tuple(how)
+
+
+def description(prepared: Prepared, trainer: Trainer, tracker: Tracker) -> str:
     """The run's description in markdown: model, data, training, and what a reader must know before comparing runs."""
     data, plan = prepared.data, prepared.plan
+    model, how = model_words(trainer)
     lines = [
-        f"`{model.model}` of depth {model.depth} on **{data.name}** ({data.classes} classes: {', '.join(data.class_names[:10])}"
-        f"{', ...' if data.classes > 10 else ''}), {train.epochs} epochs, batch {train.batch_size}, Adam {train.learning_rate:g}.",
+        f"{model} on **{data.name}** ({data.classes} classes: {', '.join(data.class_names[:10])}"
+        f"{', ...' if data.classes > 10 else ''}){''.join(f', {part}' for part in how)}.",
         f"{len(plan.members):,} members, {len(plan.nonmembers):,} non-members, "
         + (
             "**training was monitored on the audited non-members**, as in the case study: choosing an epoch by them would bias the audit."
@@ -292,6 +306,8 @@ def description(prepared: Prepared, model: ModelConfig, train: TrainConfig) -> s
             f"**Label noise:** {prepared.noise:.0%} of the labels of every side were replaced at random, "
             "so that there is something to memorize."
         )
+    if missing := why_no_model(trainer, tracker):
+        lines.append(missing)
     return "\n\n".join(lines)
 
 
@@ -311,8 +327,8 @@ def leakage_table(models: Sequence[AuditedModel]) -> str:
             "train": f"{model.summary['train_accuracy']:.3f}",
             "val": f"{model.summary['val_accuracy']:.3f}",
         }
-        for cell in model.report.whole():
-            row[f"AUC {cell.attack}"] = f"{cell.figures['auc'].value:.3f}"
+        for result in model.report.whole():
+            row[f"AUC {result.attack}"] = f"{result.figures['auc'].value:.3f}"
         found = model.report.headline
         if found is not None:
             low, high = found.auc.ci_low, found.auc.ci_high

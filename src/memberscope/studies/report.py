@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from memberscope.audit import artifacts
 from memberscope.config import ReportStudyConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.report import facts, render_page
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker
-
-ARTIFACT = "report.html"
 
 
 def run(config: ReportStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
@@ -38,12 +37,14 @@ def run(config: ReportStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
             raise UserError(
                 f"page={config.page}: cannot be written ({error.strerror}); allowed: a file in a folder that exists"
             ) from None
-    tracker.text(page, ARTIFACT)
+    tracker.text(page, artifacts.REPORT)
     tracker.tags({"memberscope.kind": "report", "memberscope.reported": ",".join(run.id for run in audited)[:5000]})
     lines = [f"**{run.name}** ({run.id}): {facts.plain_words(run)[0]}" for run in audited]
-    tracker.describe("Report on\n\n" + "\n".join(f"- {line}" for line in lines) + f"\n\nOpen the artifact `{ARTIFACT}`.\n")
+    tracker.describe(
+        "Report on\n\n" + "\n".join(f"- {line}" for line in lines) + f"\n\nOpen the artifact `{artifacts.REPORT}`.\n"
+    )
     table = "\n".join(f"{run.name}: {facts.plain_words(run)[0]}" for run in audited)
-    where = f"report: {path}" if path is not None else f"report: the artifact {ARTIFACT} of this run"
+    where = f"report: {path}" if path is not None else f"report: the artifact {artifacts.REPORT} of this run"
     return StudyResult(
         table=table,
         answer=f"{where} ({len(page.encode()) / 1e6:.1f} MB, {len(audited)} audit{'s' if len(audited) > 1 else ''})",

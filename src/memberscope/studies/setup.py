@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from memberscope.attacks import registry
-from memberscope.audit.run import check_engine, resolve_attacks, resolve_primary, tfp_slicings
-from memberscope.config import AuditConfig, DataConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
+from memberscope.audit.request import AuditRequest, Slices, make_request
+from memberscope.config import AuditConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
 from memberscope.config.shared import BUILT_IN_TRAINER
-from memberscope.datasets import LabeledData, Sizes, duplicates, load_dataset
+from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
-from memberscope.plans.split import Index, Plan, make_plan, replace_labels, resolve_sizes
+from memberscope.plans.split import Index, replace_labels
+from memberscope.plans.target import TargetSettings, noise_share
 from memberscope.slices import check_names
 from memberscope.training import registry as registry_of_trainers
+from memberscope.training.query import Query
 from memberscope.training.recipe import Recipe
 from memberscope.training.store import Store
 from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, jobs_for, require_capability
@@ -24,16 +26,18 @@ from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, j
 
 
 def load_data(config: RecordsConfig, *, name: str = "", each_once: bool = False) -> LabeledData:
-    """The data set that a configuration names, with all of its classes.
+    """The data set that a configuration names, with all of its classes; records are kept as they are for a trainer from outside.
 
     Args:
         config: names the data set, its folders, and what is done about copies.
-        name: the name of another data set to load instead.
+        name: the name of another data set to load instead; it has no groups.
         each_once: raise UserError if copies were kept, for a study whose plan needs each record to occur once.
     """
     data = load_dataset(
-        name or config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates
-    )
+        name or config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates,
+        as_is=":" in getattr(config, "trainer", ""), label=config.label, group="" if name else config.group,
+        na_values=tuple(word.strip() for word in config.na_values.split(",") if word.strip()),
+    )  # fmt: skip
     if each_once:
         duplicates.check_each_once(data)
     return data
@@ -43,11 +47,6 @@ def choose_classes(data: LabeledData, config: RecordsConfig) -> LabeledData:
     """The data of the classes that a configuration requests; random classes are drawn from its seed."""
     seed: int = getattr(config, "seed", 0)
     return data.choose(config.classes, choice=config.class_choice, seed=seed)
-
-
-def noise_share(data: LabeledData, config: RecordsConfig) -> float:
-    """The share of labels to replace: as configured, or by default that of the data set."""
-    return data.noise_share(config.label_noise)
 
 
 def with_noise(data: LabeledData, config: RecordsConfig, sides: Mapping[str, Index], *, seed: int) -> LabeledData:
@@ -70,7 +69,23 @@ def members_of(data: LabeledData, config: RecordsConfig, *, parts: int) -> int:
 
 def trainer_for(model: ModelConfig, train: TrainConfig) -> Trainer:
     """The trainer that configurations request."""
-    return registry_of_trainers.make(model.trainer, Recipe.of(model, train))
+    if registry_of_trainers.is_outside(model.trainer):
+        _check_options(model, train)
+    return registry_of_trainers.make(model.trainer, Recipe.of(model, train), model.params)
+
+
+def _check_options(model: ModelConfig, train: TrainConfig) -> None:
+    """Raise UserError for an option of the built-in models that was set together with a trainer from outside, which has parameters."""
+    own = {"trainer", "params", "check_seed"}
+    names = [item.name for kind in (ModelConfig, TrainConfig) for item in dataclasses.fields(kind) if item.name not in own]
+    for config in (model, train):
+        for item in dataclasses.fields(config):
+            value = getattr(config, item.name)
+            if item.name in names and value != item.default:
+                raise UserError(
+                    f"{item.name}={value}: an option of the built-in models, which trainer={model.trainer} does not read; "
+                    f"allowed: params={item.name}={value}"
+                )
 
 
 def trainer_of(recipe: Recipe) -> Trainer:
@@ -80,44 +95,38 @@ def trainer_of(recipe: Recipe) -> Trainer:
 
 def facts_of(data: LabeledData, *, members: int | None = None) -> DataFacts:
     """The facts about the data that a trainer checks before it accepts them."""
-    return DataFacts(shape=data.shape, classes=data.classes, members=members)
+    return DataFacts(shape=data.shape, classes=data.classes, members=members, table=data.table)
 
 
 def open_store(config: FleetConfig) -> Store | None:
-    """The store of finished models, or None if nothing is to be kept."""
-    return None if config.store in ("", "none") else Store(Path(config.store), reuse=config.reuse)
+    """The store of finished models, or None if nothing is to be kept; UserError if its models are demanded nevertheless."""
+    if config.store in ("", "none"):
+        if config.reuse == "force":
+            raise UserError(
+                f"reuse=force: store={config.store} keeps no models; allowed: a folder that an earlier run has written, or reuse=auto"
+            )
+        return None
+    return Store(Path(config.store), reuse=config.reuse)
 
 
 def train_fleet(
     trainer: Trainer, data: LabeledData, members: Sequence[Index], seeds: Sequence[int], config: FleetConfig, stop: StopFlag,
-    *, label: str = "models",
+    *, label: str = "models", queries: Sequence[Query] = (),
 ) -> Fleet:  # fmt: skip
-    """Train a model on each index set as a configuration requests; models that the store has are read from it."""
+    """Train a model on each index set as a configuration requests; models that the store has are read from it.
+
+    `queries` are all that the study will ask the models, so that a trainer that cannot keep its models answers them right after training.
+    """
     workers = None if config.workers == "auto" else int(config.workers)
-    run = Execution(store=open_store(config), workers=workers, scheduler=config.scheduler, label=label, stop=stop)
+    devices = tuple(name.strip() for name in config.devices.split(",") if name.strip())
+    run = Execution(
+        store=open_store(config), workers=workers, scheduler=config.scheduler, devices=devices, queries=tuple(queries), label=label,
+        stop=stop,
+    )  # fmt: skip
     return trainer.train(jobs_for(data, members, seeds), run)
 
 
 # ------------------------------------------------------------------------------------------------------- one target and its audit
-
-
-@dataclass(frozen=True, kw_only=True)
-class AuditRequest:
-    """How a trained model is audited.
-
-    Attributes:
-        attacks: resolved names of the attacks.
-        primary: the resolved name of the primary attack, or ``auto``.
-        slices: the slices, in the form that `memberscope.audit.run.run_audit` takes.
-        engine: ``fast`` or ``tfp``.
-        every: epochs from one threshold audit during training to the next.
-    """
-
-    attacks: tuple[str, ...]
-    primary: str
-    slices: str | dict[str, str]
-    engine: str
-    every: int
 
 
 def audit_request(config: AuditConfig, *, classes: int) -> AuditRequest:
@@ -126,68 +135,19 @@ def audit_request(config: AuditConfig, *, classes: int) -> AuditRequest:
     Raises:
         UserError: an unknown engine, attack or slice, or only attacks that need shadow models.
     """
-    check_engine(config.engine)
-    names = resolve_attacks(config.attacks, engine=config.engine)
-    if not any(registry.get(name).needs <= {"target"} for name in names):
-        raise UserError(
-            f"attacks={config.attacks}: all need shadow models; allowed here: all, tfp, threshold, trained, or some of them"
-        )
-    primary = resolve_primary(config.primary, names, present=("target",))
-    slices: str | dict[str, str] = "all"
+    slices: Slices = "all"
     if config.slices != "auto":
         check_names(config.slices, classes=classes)
-        if config.engine == "tfp":
-            tfp_slicings(config.slices)
         slices = f"entire,{config.slices}"  # every summary starts with all records
     elif config.engine == "tfp":
         slices = {"threshold": "all", "trained": "entire"}
-    return AuditRequest(attacks=names, primary=primary, slices=slices, engine=config.engine, every=config.audit_every)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TargetSettings:
-    """The data on which one target is trained and audited; its split and label noise follow from a seed.
-
-    Attributes:
-        data: the records of the chosen classes, labels before noise.
-        sizes: number of records on each side.
-        noise: the share of labels to replace.
-    """
-
-    data: LabeledData
-    sizes: Sizes
-    noise: float
-
-    def prepare(self, seed: int) -> Prepared:
-        """The split and the labels for a seed."""
-        plan = make_plan(self.data.y, self.sizes, seed=seed)
-        labels = replace_labels(self.data.y, plan.sides, share=self.noise, classes=self.data.classes, seed=seed)
-        return Prepared(data=self.data.with_labels(labels), plan=plan, noise=self.noise, seed=seed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A data set with its plan for one seed, on which a model is trained and audited.
-
-    Attributes:
-        data: the records, with labels after noise.
-        plan: which records are members.
-        noise: the share of labels that were replaced.
-        seed: the seed of plan and labels.
-    """
-
-    data: LabeledData
-    plan: Plan
-    noise: float
-    seed: int
-
-
-def target_of(data: LabeledData, config: DataConfig) -> TargetSettings:
-    """The data and sizes of a target; UserError if the sizes do not fit."""
-    sizes = resolve_sizes(
-        available=len(data), members=config.members, nonmembers=config.nonmembers, validation=config.validation, defaults=data.sizes
-    )  # fmt: skip
-    return TargetSettings(data=data, sizes=sizes, noise=noise_share(data, config))
+    request = make_request(attacks=config.attacks, primary=config.primary, slices=slices, engine=config.engine)
+    if not any(registry.get(name).needs <= {"target"} for name in request.attacks):
+        raise UserError(
+            f"attacks={config.attacks}: all need shadow models; allowed here: all, tfp, threshold, trained, or some of them"
+        )
+    request.check_primary(("target",))
+    return request
 
 
 def check_trainer(trainer: Trainer, target: TargetSettings, *, study: str) -> None:

@@ -6,6 +6,7 @@ from memberscope.audit import artifacts
 from memberscope.config import TrainStudyConfig, groups
 from memberscope.datasets import duplicates
 from memberscope.interrupt import StopFlag
+from memberscope.plans.target import target_of
 from memberscope.studies import model_audit, setup
 from memberscope.studies.data_notes import with_reading
 from memberscope.studies.result import StudyResult
@@ -15,14 +16,14 @@ from memberscope.tracking import Tracker, as_json
 def run(config: TrainStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Train one model and audit it, in the run of `tracker`."""
     data = setup.choose_classes(setup.load_data(config), config)
-    target, trainer = setup.target_of(data, config), setup.trainer_for(config, config)
+    target, trainer = target_of(data, config), setup.trainer_for(config, config)
     request = setup.audit_request(config, classes=data.classes)
     setup.check_trainer(trainer, target, study="train")
     prepared = target.prepare(config.seed)
-    setting = model_audit.model_setting(config, data.classes)
+    setting = model_audit.model_setting(trainer, data.classes)
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     tracker.tags({"memberscope.kind": "model", "memberscope.setting": setting})
-    tracker.describe(model_audit.description(prepared, config, config))
+    tracker.describe(model_audit.description(prepared, trainer, tracker))
     trained = model_audit.train_and_audit(prepared, trainer, request, tracker, stop, setting=setting, requested=config)
     notes = duplicates.notes(prepared.data, prepared.plan.sides)
     return with_reading(StudyResult(table=model_audit.leakage_table([trained]), answer=model_audit.plain_words(trained)), notes)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from memberscope.config import SweepStudyConfig
 from memberscope.datasets.labeled import LabeledData, Sizes
-from memberscope.plans.split import resolve_sizes
+from memberscope.plans.target import target_of
 from memberscope.sweeps.cells import Part
 from memberscope.training.recipe import Recipe
 
@@ -79,10 +79,8 @@ class Base:
 
 def base_of(data: LabeledData, config: SweepStudyConfig) -> Base:
     """The base that a configuration requests; UserError if its sizes do not fit the data."""
-    sizes = resolve_sizes(
-        available=len(data), members=config.members, nonmembers=config.nonmembers, validation=config.validation, defaults=data.sizes
-    )  # fmt: skip
+    target = target_of(data, config)
     return Base(
-        data=data, recipe=Recipe.of(config, config), sizes=sizes, noise=data.noise_share(config.label_noise), choice=config.class_choice,
+        data=data, recipe=Recipe.of(config, config), sizes=target.sizes, noise=target.noise, choice=config.class_choice,
         look_every=config.audit_every,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -10,17 +11,21 @@ from pathlib import Path
 import numpy as np
 
 from memberscope.datasets.labeled import LabeledData
+from memberscope.datasets.table import Table
 
 NAMES = ("x.npy", "y.npy")
 SAME = "same.npy"  # exists only if copies were kept
+GROUPS = "groups.npy"  # exists only if the records have groups
 
 
 def save_data(data: LabeledData, folder: Path) -> Path:
-    """Write the records, labels and names in a subfolder of `folder` named by their digest, unless it exists; returns the subfolder.
+    """Write the data set in a subfolder of `folder` named by the digest and the groups, unless it exists; returns the subfolder.
 
     The subfolder appears in one step, so that two sweeps can prepare the same data set at once.
     """
     target = folder / data.digest[:16]
+    if data.groups is not None:
+        target = folder / f"{data.digest[:16]}-{hashlib.sha256(data.groups.tobytes()).hexdigest()[:8]}"
     if (target / "about.json").is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
@@ -31,6 +36,8 @@ def save_data(data: LabeledData, folder: Path) -> Path:
             np.save(complete / name, array, allow_pickle=False)
         if data.same is not None:
             np.save(complete / SAME, data.same, allow_pickle=False)
+        if data.groups is not None:
+            np.save(complete / GROUPS, data.groups, allow_pickle=False)
         about = {
             "name": data.name,
             "class_names": list(data.class_names),
@@ -38,6 +45,7 @@ def save_data(data: LabeledData, folder: Path) -> Path:
             "label_noise": data.label_noise,
             "notes": list(data.notes),
             "copies": data.copies,
+            "table": None if data.table is None else data.table.to_dict(),
         }
         (complete / "about.json").write_text(json.dumps(about))
         try:
@@ -56,4 +64,6 @@ def load_data(folder: Path) -> LabeledData:
         name=about["name"], x=x, y=y, class_names=tuple(about["class_names"]), source=about["source"], label_noise=about["label_noise"],
         notes=tuple(about.get("notes", ())), copies=about.get("copies", 0),
         same=np.load(folder / SAME, allow_pickle=False) if (folder / SAME).is_file() else None,
+        table=Table.from_dict(about["table"]) if about.get("table") else None,
+        groups=np.load(folder / GROUPS, allow_pickle=False) if (folder / GROUPS).is_file() else None,
     )  # fmt: skip

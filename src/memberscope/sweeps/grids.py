@@ -15,7 +15,7 @@ import numpy as np
 from memberscope.config import SweepStudyConfig
 from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError, nearest
-from memberscope.models import largest_depth
+from memberscope.models import is_convolutional, largest_depth
 from memberscope.sweeps.base import CONTROLS, Base, base_of
 from memberscope.sweeps.cells import Builder, Cell, Grid, Level, LevelComparison, LevelValue, Part
 from memberscope.sweeps.matching import match_parameters, parameter_count
@@ -154,7 +154,7 @@ def _depth(builder: Builder, base: Base, controls: tuple[str, ...], levels: tupl
     for model in _architectures(base) if not levels else (base.recipe.model,):
         most = largest_depth(model, shape) or 0
         depths = levels or tuple(
-            depth for depth in (CONV_DEPTHS if model == "conv" else DENSE_DEPTHS) if not most or depth <= most
+            depth for depth in (CONV_DEPTHS if is_convolutional(model) else DENSE_DEPTHS) if not most or depth <= most
         )
         if len(depths) < 2:
             continue
@@ -180,7 +180,7 @@ def _depth(builder: Builder, base: Base, controls: tuple[str, ...], levels: tupl
 
 def _width(builder: Builder, base: Base, controls: tuple[str, ...], levels: tuple[int, ...]) -> None:
     for model in _architectures(base) if not levels else (base.recipe.model,):
-        field, usual = ("filters", FILTERS) if model == "conv" else ("width", WIDTHS)
+        field, usual = ("filters", FILTERS) if is_convolutional(model) else ("width", WIDTHS)
         recipes = _recipes(base, model, field, levels or usual)
         builder.compare(field, f"{model}_fixed_depth", _cells(base, recipes), note=CONTROLS["width"]["fixed_depth"])
 
@@ -191,7 +191,7 @@ def _architecture(builder: Builder, base: Base, controls: tuple[str, ...], level
     notes = CONTROLS["architecture"]
     wanted = controls or tuple(notes)
     shape, classes = base.data.shape, base.data.classes
-    names = ("dense", "mlp", *(model for model in _architectures(base) if model == "conv"))
+    names = ("dense", "mlp", *(model for model in _architectures(base) if is_convolutional(model)))
     look = "equal_accuracy" in wanted
     plain: dict[LevelValue, Recipe] = {model: dataclasses.replace(base.recipe, model=model, widths=()) for model in names}
     for recipe in plain.values():

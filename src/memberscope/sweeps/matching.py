@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from memberscope.errors import UserError
-from memberscope.models import KERNEL, hidden_widths
+from memberscope.models import KERNEL, hidden_widths, is_convolutional
 from memberscope.training.recipe import Recipe
 
 TOLERANCE = 0.02  # largest relative difference of matched parameter counts
@@ -19,7 +19,7 @@ MOST_WIDTH = 65_536
 def parameter_count(recipe: Recipe, *, input_shape: Sequence[int], classes: int) -> int:
     """The number of trainable parameters (kernels and biases) of the recipe's model, in closed form."""
     total = 0
-    if recipe.model == "conv":
+    if is_convolutional(recipe.model):
         height, width, channels = input_shape
         for _ in range(recipe.depth):
             total += (KERNEL * KERNEL * channels + 1) * recipe.filters
@@ -55,7 +55,7 @@ def match_parameters(recipe: Recipe, target: int, *, input_shape: Sequence[int],
         return min(both, key=off)
 
     found = [widened(recipe)]
-    if recipe.model == "conv":
+    if is_convolutional(recipe.model):
         found = [widened(dataclasses.replace(recipe, filters=filters)) for filters in range(1, 1025)]
     close = [candidate for candidate in found if off(candidate) <= TOLERANCE]
     if not close:

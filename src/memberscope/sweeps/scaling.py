@@ -76,7 +76,7 @@ def scaling(by_level: Mapping[int, Mapping[int, float]]) -> PowerLaw:
     if len(sizes) < 3:
         return PowerLaw(**{**vars(blank), "reason": f"{len(sizes)} sizes; at least 3 are needed"})
     if min(means) <= 0:
-        return PowerLaw(**{**vars(blank), "reason": "the mean figure is not above 0 at every size"})
+        return PowerLaw(**{**vars(blank), "reason": "the mean metric is not above 0 at every size"})
     c, _ = fit_power(sizes, means)
     exponents = [fit_power(sizes, [by_level[size][seed] for size in sizes])[1] for seed in of_seeds]
     return PowerLaw(c=c, beta=paired_seeds(exponents), sizes=sizes, means=means)

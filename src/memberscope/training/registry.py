@@ -27,6 +27,8 @@ def keras(recipe: Recipe) -> Trainer:
     return KerasTrainer(recipe=recipe)
 
 
+SEPARATOR = ":"  # between a file or module and a name in it
+
 TRAINERS: dict[str, Factory] = {BUILT_IN_TRAINER: keras}
 """The built-in trainers."""
 
@@ -59,13 +61,33 @@ def names() -> tuple[str, ...]:
     return _REGISTRY.names()
 
 
-def make(name: str, recipe: Recipe) -> Trainer:
-    """The trainer of that name for a recipe.
+def is_outside(name: str) -> bool:
+    """Whether the value of the option ``trainer`` names a user's own function or class, not a registered trainer."""
+    return SEPARATOR in name
+
+
+def make(name: str, recipe: Recipe, params: str = "") -> Trainer:
+    """The trainer of that name.
+
+    Args:
+        name: a registered name, or a function or class of a file or module, such as ``train.py:train``.
+        recipe: the options of architecture and training, for a registered trainer.
+        params: the parameters of a function or class, see `memberscope.training.outside.params`.
 
     Raises:
-        UserError: an unknown name (the message suggests the nearest); a plug-in that cannot be loaded; or a recipe that the trainer
-            rejects.
+        UserError: an unknown name (the message suggests the nearest); a plug-in that cannot be loaded; a recipe or parameters that the
+            trainer rejects; a file, module or function that is absent or cannot be used.
     """
+    if is_outside(name):
+        from memberscope.training.outside.params import parse_params
+        from memberscope.training.outside.trainer import outside_trainer
+
+        return outside_trainer(name, parse_params(params))
     if name not in _REGISTRY:
-        raise UserError(f"trainer={name}: unknown{nearest(name, names())}; allowed: {', '.join(names())}")
+        raise UserError(
+            f"trainer={name}: unknown{nearest(name, names())}; allowed: {', '.join(names())}, or a function or class of your own, as "
+            "path/to/file.py:NAME or package.module:NAME"
+        )
+    if params.strip():
+        raise UserError(f"params={params}: trainer={name} has options of its own instead, such as epochs; allowed: nothing")
     return _REGISTRY.get(name)(recipe)

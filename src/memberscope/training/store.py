@@ -45,7 +45,8 @@ class Store:
     Args:
         folder: the folder.
         reuse: ``"auto"``: finished models with the same signature are reused. ``"no"``: none are. ``"force"``: the folder must have been
-            written with the same facts, otherwise `plan` raises; missing models are still trained.
+            written with the same facts, otherwise `plan` raises; models that are missing nevertheless, since a run was stopped or a file
+            is damaged, are trained.
 
     Raises:
         UserError: an unknown value of `reuse`.

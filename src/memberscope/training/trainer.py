@@ -9,22 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.datasets.labeled import LabeledData
+from memberscope.datasets.table import Table
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.plans.split import Index
+from memberscope.training.query import Query
 from memberscope.training.store import Store
 
 if TYPE_CHECKING:
     from memberscope.training.accounting import PrivacyPlan
 
-Outputs = NDArray[np.float32]
-CAPABILITIES = ("batched", "gradients", "epochs", "private", "adversarial", "distill", "save")
+Outputs = NDArray[Any]
+Form = Literal["logits", "probs"]
+CAPABILITIES = ("batched", "gradients", "epochs", "private", "adversarial", "distill", "save", "losses")
 """What a trainer may offer besides training and answering queries:
 
 - ``batched``: many models are trained in one program;
@@ -32,7 +35,8 @@ CAPABILITIES = ("batched", "gradients", "epochs", "private", "adversarial", "dis
 - ``epochs``: `Trainer.begin`, a model that can be queried after each epoch;
 - ``private``, ``adversarial``: `Training.fit_private` and `Training.fit_adversarial`;
 - ``distill``: `Trainer.distill`;
-- ``save``: `Fleet.native`, the framework's own model, which can be logged in a run.
+- ``save``: `Fleet.native`, the framework's own model, which can be logged in a run;
+- ``losses``: `Fleet.losses_by_epoch`.
 """
 
 
@@ -44,11 +48,13 @@ class DataFacts:
         shape: shape of a record.
         classes: number of classes.
         members: number of records in the smallest training set; None if it is not known yet.
+        table: the columns, if the records are rows of a table that was read as it is.
     """
 
     shape: tuple[int, ...]
     classes: int
     members: int | None = None
+    table: Table | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,24 +66,42 @@ class TrainingJob:
         indices: (n_member,) positions of the records to train on.
         seed: determines the initial weights, the order of the records and everything else that is random.
         params: the trainer's parameters for this job.
+        frames: whether `x` is a pandas frame, for the records of a table.
+        on_report: called with what `report` was given.
     """
 
     data: LabeledData
     indices: Index
     seed: int
-    params: Mapping[str, object] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    frames: bool = False
+    on_report: Callable[[Mapping[str, float]], None] = field(default=lambda values: None, repr=False)
 
     @property
-    def x(self) -> NDArray[Any]:
-        """(n_member, ...) the members' records."""
-        members: NDArray[Any] = self.data.x[self.indices]
-        return members
+    def x(self) -> Any:
+        """(n_member, ...) the members' records as the data set stores them, or a frame of a table's rows (see `frames`)."""
+        members = self.data.x[self.indices]
+        return self.data.table.frame(members) if self.frames and self.data.table is not None else members
 
     @property
     def y(self) -> NDArray[np.int64]:
         """(n_member,) the members' labels."""
         labels: NDArray[np.int64] = self.data.y[self.indices]
         return labels
+
+    @property
+    def classes(self) -> int:
+        """The number of classes, of which some may be absent from `y`."""
+        return self.data.classes
+
+    def report(self, *, epoch: int | None = None, **values: float) -> None:
+        """Report the state of the training: an epoch's number and mean values such as ``loss`` and ``accuracy``, for curves.
+
+        Raises:
+            Interrupted: the run is to stop.
+        """
+        found = {name: float(value) for name, value in values.items()}
+        self.on_report(found if epoch is None else {"epoch": float(epoch), **found})
 
 
 def jobs_for(data: LabeledData, members: Sequence[Index], seeds: Sequence[int]) -> list[TrainingJob]:
@@ -93,6 +117,9 @@ class Execution:
         store: the store of finished models; None keeps nothing.
         workers: processes on this machine; None: one per core, or threads if the trainer's framework releases the GIL.
         scheduler: ``tcp://HOST:PORT`` of a Dask scheduler whose workers train all models; empty: this machine.
+        devices: accelerators, such as ``("0", "1")``, that worker processes on this machine get in turn; empty: all see what this process
+            sees.
+        queries: what the study will ask the models. A trainer that keeps its models may ignore it.
         label: name in the progress bar and in the store.
         stop: checked between steps.
     """
@@ -100,6 +127,8 @@ class Execution:
     store: Store | None = None
     workers: int | None = None
     scheduler: str = ""
+    devices: tuple[str, ...] = ()
+    queries: tuple[Query, ...] = ()
     label: str = "models"
     stop: StopFlag = field(default_factory=StopFlag)
 
@@ -139,11 +168,19 @@ class Fleet(Protocol):
         """The number of models that came from the store."""
 
     @property
+    def form(self) -> Form:
+        """Whether `outputs` are ``logits`` or ``probs``."""
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Those of the trainer that all models of this fleet offer."""
+
+    @property
     def curves(self) -> Mapping[str, NDArray[np.float64]]:
         """``loss`` and ``accuracy`` on the members during each epoch, (K, epochs) each; empty if the trainer does not record them."""
 
     def outputs(self, x: NDArray[Any], *, models: Sequence[int] | None = None) -> Outputs:
-        """Logits, or probabilities if the trainer has no logits, (k, m, classes), of the given models or of all.
+        """Logits or probabilities, see `form`, (k, m, classes) of the given models or of all, float32 or float64.
 
         `x` are (m, ...) records as the data set stores them, such as uint8 images; see `LabeledData.scale`.
         """
@@ -157,6 +194,9 @@ class Fleet(Protocol):
         between_batches: Callable[[int], None] = lambda records: None,
     ) -> NDArray[np.float64]:
         """Norms of each record's gradient of the loss, by layer, (m, layers). Capability ``gradients``."""
+
+    def losses_by_epoch(self, model: int, x: NDArray[Any], y: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Losses in nats (m, epochs) of each record after each epoch of the model's training. Capability ``losses``."""
 
     def native(self, model: int) -> Any:
         """The framework's own model. Capability ``save``."""
@@ -214,6 +254,10 @@ class Trainer(Protocol):
     @property
     def name(self) -> str:
         """Name of its models in tables and in the names of runs, such as ``mlp-d2``."""
+
+    @property
+    def framework(self) -> str:
+        """The library of its own models, such as ``keras``, which decides whether a run can log them. Capability ``save``."""
 
     def with_params(self, **changes: Any) -> Self:
         """The same trainer with some parameters changed; UserError for an unknown parameter."""

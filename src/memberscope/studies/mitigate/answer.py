@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memberscope import metrics, plots
+from memberscope.audit import artifacts
 from memberscope.audit.log import log_repeated
 from memberscope.audit.run import AuditReport
 from memberscope.audit.wording import markdown
@@ -41,7 +42,7 @@ class MitigationAudit:
 
 def estimate_of(one: MitigationAudit, attack: str, figure: str) -> metrics.Estimate | None:
     """A metric of a mitigation's audit, with its interval over the records; None if the attack was skipped."""
-    estimate = one.report.cell(attack).figures.get(figure)
+    estimate = one.report.result(attack).figures.get(figure)
     return None if estimate is None or estimate.status == "skipped" else estimate
 
 
@@ -72,11 +73,11 @@ def frame_by_seed(mitigations: Sequence[Mitigation], audits: Mapping[str, list[M
                 row[figure] = None if own is None else float(own.value)
                 row |= {f"{figure}_{end}": None if own is None else getattr(own, end) for end in ("ci_low", "ci_high")}
                 row[f"undefended_{figure}"] = figure_of(plain, mitigation.against, figure)
-            cell = one.report.cell(mitigation.primary)
+            result = one.report.result(mitigation.primary)
             for figure in BOUND:
                 row[figure] = figure_of(one, mitigation.primary, figure)
             row["epsilon"] = one.mitigated.epsilon
-            row["delta"] = one.mitigated.delta if cell.one_run is None else cell.one_run.delta
+            row["delta"] = one.mitigated.delta if result.one_run is None else result.one_run.delta
             row["seconds"] = one.mitigated.seconds
             rows.append(row)
     return pd.DataFrame(rows)
@@ -87,11 +88,11 @@ def attack_frame(mitigations: Sequence[Mitigation], audits: Mapping[str, list[Mi
     import pandas as pd
 
     rows = [
-        (mitigation.name, one.seed, cell.attack, figure_of(one, cell.attack, "auc"))
+        (mitigation.name, one.seed, result.attack, figure_of(one, result.attack, "auc"))
         for mitigation in mitigations
         for one in audits[mitigation.name]
-        for cell in one.report.whole()
-        if cell.status == "ok"
+        for result in one.report.whole()
+        if result.status == "ok"
     ]
     return pd.DataFrame(rows, columns=["rung", "seed", "attack", "auc"]).dropna()
 
@@ -209,13 +210,13 @@ def conclude(
         log_mitigation(mitigation, audits[mitigation.name], table, tracker)
     front = pareto(table)
     readable = shown(table)
-    tracker.table(frame, "by_seed.csv")
-    tracker.table(table, "ladder.csv")
-    tracker.table(readable, "ladder.json")
+    tracker.table(frame, artifacts.BY_SEED)
+    tracker.table(table, artifacts.MITIGATIONS)
+    tracker.table(readable, artifacts.MITIGATIONS_TABLE)
     all_changes = changes_table(changes)
-    tracker.table(all_changes, "attack_changes.csv")
-    tracker.table(all_changes.astype(object).where(all_changes.notna(), None), "attack_changes.json")
-    tracker.figure(plots.pareto_figure(table, front), "utility_privacy.png")
+    tracker.table(all_changes, artifacts.ATTACK_CHANGES)
+    tracker.table(all_changes.astype(object).where(all_changes.notna(), None), artifacts.ATTACK_CHANGES_TABLE)
+    tracker.figure(plots.pareto_figure(table, front), artifacts.UTILITY_FIGURE)
     plain = table.set_index("rung").loc[UNDEFENDED]
     tracker.metrics(
         {f"{name}/undefended": float(plain[name]) for name in ("auc", "val/accuracy") if plain[name] == plain[name]}
@@ -277,8 +278,8 @@ def sentence(
 
 def bound_lines(mitigations: Sequence[Mitigation], audits: Mapping[str, list[MitigationAudit]]) -> list[str]:
     """A line on the bounds of epsilon: their delta, the largest possible bound, and whether they could refute the promise."""
-    first = [audits[mitigation.name][0].report.cell(mitigation.primary) for mitigation in mitigations]
-    plan = next((cell.one_run for cell in first if cell.one_run is not None), None)
+    first = [audits[mitigation.name][0].report.result(mitigation.primary) for mitigation in mitigations]
+    plan = next((result.one_run for result in first if result.one_run is not None), None)
     if plan is None:
         return []
     ceiling = plan.ceiling(0.95)
@@ -298,8 +299,8 @@ def skipped_lines(mitigations: Sequence[Mitigation], audits: Mapping[str, list[M
     """The attacks that could not be run on a mitigation, and why."""
     lines = []
     for mitigation in mitigations:
-        cells = audits[mitigation.name][0].report.cells
-        missing = {cell.attack: cell.reason for cell in cells if cell.status != "ok"}
+        results = audits[mitigation.name][0].report.results
+        missing = {result.attack: result.reason for result in results if result.status != "ok"}
         if missing:
             reasons = dict.fromkeys(missing.values())
             text = "; ".join(f"{', '.join(a for a, r in missing.items() if r == reason)}: {reason}" for reason in reasons)
@@ -322,8 +323,9 @@ def page(
         "shadows are trained and released as the target is. If a release can be inverted (a temperature), the attacker inverts it. "
         "Changes are relative to the same attack on the undefended model, paired by seed; if only labels are published, relative to the "
         "undefended model's primary attack, which labels alone do not allow. Verdicts are adjusted for the number of mitigations (Holm) "
-        f"at a margin of {config.margin:g} and need at least 5 seeds. Every attack's change is in `attack_changes.csv`; if attacks are "
-        f"shown to change in opposite directions, the mitigation has no verdict (*{DISAGREE}*).",
+        f"at a margin of {config.margin:g} and need at least 5 seeds. Every attack's change is in "
+        f"`{artifacts.ATTACK_CHANGES}`; if attacks are shown to change in opposite directions, the mitigation has no "
+        f"verdict (*{DISAGREE}*).",
         markdown(readable),
         f"Pareto front of mean accuracy and mean AUC: {', '.join(front)}.",
         "\n".join(f"- {line}" for line in lines),

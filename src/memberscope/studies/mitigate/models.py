@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
 from memberscope.progress import Progress
 from memberscope.studies import setup
+from memberscope.training.store import Store
 from memberscope.training.trainer import Fleet, PrivateSettings, Trainer, Training, TrainingJob
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def train_mitigated(
     if path is not None and config.reuse != "no" and (kept := _read(path)) is not None:
         return kept
     if config.reuse == "force":
-        raise UserError(f"reuse=force: {training} of seed {split.seed} is not in the store={config.store}; allowed: auto or no")
+        config = replace(config, reuse="auto")  # `announce` has compared the settings; what is missing is trained
     models = models_of(split.plan, shadows=shadows)
     start = time.perf_counter()
     fleet, private, epochs = _train(training, models, split, trainer, config, stop)
@@ -106,10 +107,23 @@ def train_mitigated(
     return found
 
 
-def kept_at(training: str, split: SeedSplit, trainer: Trainer, config: MitigateConfig, *, shadows: bool) -> Path | None:
-    """The file of a mitigation's models, named by a digest of everything that its content depends on; None if nothing is to be kept."""
-    if config.store in ("", "none"):
-        return None
+def announce(training: str, split: SeedSplit, trainer: Trainer, config: MitigateConfig, *, shadows: bool) -> None:
+    """Write the settings of a mitigation's models beside their file, before anything is trained, for people and for ``reuse="force"``.
+
+    Raises:
+        UserError: with ``reuse="force"``, there is neither a file of these models nor an announcement of the same settings; or the folder
+            cannot be written.
+    """
+    path = kept_at(training, split, trainer, config, shadows=shadows)
+    store = setup.open_store(config)
+    if path is None or store is None or (config.reuse == "force" and _read(path) is not None):
+        return
+    content = facts_of(training, split, trainer, config, shadows=shadows)
+    Store(path.parent, reuse=config.reuse).plan(f"{training}-s{split.seed}", content, ())
+
+
+def facts_of(training: str, split: SeedSplit, trainer: Trainer, config: MitigateConfig, *, shadows: bool) -> dict[str, Any]:
+    """Everything that the models of a mitigation, and the outputs that are kept of them, depend on."""
     names = {
         "l2": ("l2",), "dropout": ("dropout",), "label_smoothing": ("label_smoothing",), "adversarial": ("strength",),
         "adversarial_tuned": ("strength",),
@@ -118,12 +132,19 @@ def kept_at(training: str, split: SeedSplit, trainer: Trainer, config: MitigateC
             "private_epochs",
         ),
     }.get(training, ())  # fmt: skip
-    content = {
+    return {
         "format": FORMAT, "training": training, "data": split.data.digest, "plan": split.plan.digest,
         "seed": split.seed, "shadows": shadows, "perturbed": config.perturbed, "settings": {name: getattr(config, name) for name in names},
         **trainer.signature(),
         "parts": [hashlib.sha256(part.tobytes()).hexdigest() for part in (split.population, split.validation, split.reference)],
     }  # fmt: skip
+
+
+def kept_at(training: str, split: SeedSplit, trainer: Trainer, config: MitigateConfig, *, shadows: bool) -> Path | None:
+    """The file of a mitigation's models, named by a digest of everything that its content depends on; None if nothing is to be kept."""
+    if config.store in ("", "none"):
+        return None
+    content = facts_of(training, split, trainer, config, shadows=shadows)
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return Path(config.store) / "mitigate" / f"{training}-s{split.seed}-{digest[:16]}.npz"
 

@@ -12,6 +12,7 @@ from scipy.special import softmax
 from memberscope import metrics, seeds, signals
 from memberscope.attacks import registry
 from memberscope.audit import artifacts
+from memberscope.audit.request import AuditRequest, make_request
 from memberscope.audit.run import run_audit
 from memberscope.config import MitigateConfig, groups
 from memberscope.datasets import LabeledData
@@ -28,7 +29,7 @@ from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.mitigate.answer import MitigationAudit, conclude
 from memberscope.studies.mitigate.mitigations import Mitigation, check_attacks, check_releases, check_trainer, mitigations_of
-from memberscope.studies.mitigate.models import TARGET, MitigatedModels, SeedSplit, number, promised, train_mitigated
+from memberscope.studies.mitigate.models import TARGET, MitigatedModels, SeedSplit, announce, number, promised, train_mitigated
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.trainer import Trainer
@@ -66,21 +67,24 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
     trainer.check(setup.facts_of(data))
     check_trainer(mitigations, trainer)
     check_releases(mitigations, classes=data.classes)
-    names = attack_names(mitigations)
+    request = make_request(attacks=attack_names(mitigations))
     check_attacks(mitigations)
-    for seed in range(config.seed, config.seed + config.seeds):
-        check_batches(prepare(data, config, seed), trainer, config, mitigations)
+    splits = {seed: prepare(data, config, seed) for seed in range(config.seed, config.seed + config.seeds)}
+    for split in splits.values():
+        check_batches(split, trainer, config, mitigations)
     promise = Promise() if number(config.delta) is None else Promise(delta=float(config.delta))
     if any(mitigation.training == "dp" for mitigation in mitigations):
-        private = promised(prepare(data, config, config.seed), trainer, config)
+        private = promised(splits[config.seed], trainer, config)
         promise = Promise(delta=private.delta, epsilon=private.epsilon if np.isfinite(private.epsilon) else None)
         config = replace(config, delta=private.delta)
+    for split in splits.values():
+        for training, shadows in {mitigation.training: mitigation.shadows for mitigation in mitigations}.items():
+            announce(training, split, trainer, config, shadows=shadows)
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     notes = log_reading(data, tracker)
     audits: dict[str, list[MitigationAudit]] = {mitigation.name: [] for mitigation in mitigations}
     with Progress(len(mitigations) * config.seeds, "mitigations", unit="mitigation") as progress:
-        for seed in range(config.seed, config.seed + config.seeds):
-            split = prepare(data, config, seed)
+        for seed, split in splits.items():
             trained: dict[str, MitigatedModels] = {}
             for mitigation in mitigations:
                 stop.check()
@@ -89,7 +93,7 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
                         mitigation.training, split, trainer, config, stop, shadows=mitigation.shadows
                     )
                 audits[mitigation.name].append(
-                    audit_mitigation(mitigation, trained[mitigation.training], split, names, promise)
+                    audit_mitigation(mitigation, trained[mitigation.training], split, request, promise)
                 )
                 progress.advance(note=f"{mitigation.name}, seed {seed}")
     return with_reading(conclude(config, mitigations, audits, tracker), notes)
@@ -123,7 +127,7 @@ def prepare(data: LabeledData, config: MitigateConfig, seed: int) -> SeedSplit:
 
 
 def audit_mitigation(
-    mitigation: Mitigation, mitigated: MitigatedModels, split: SeedSplit, names: Sequence[str], promise: Promise
+    mitigation: Mitigation, mitigated: MitigatedModels, split: SeedSplit, request: AuditRequest, promise: Promise
 ) -> MitigationAudit:
     """Apply the release to the models' outputs, audit what is published, and measure its utility."""
     plan, data = split.plan, split.data
@@ -151,9 +155,8 @@ def audit_mitigation(
     # All bounds are at the promise's delta: at a smaller delta, a bound may exceed the promise without contradicting it, and
     # bounds at different deltas cannot be compared.
     report = run_audit(
-        evidence, attacks=names, slices=("entire",), seed=split.seed, coin_flips=plan.coin_flips, delta=promise.delta,
-        promise=promise.epsilon,
-    )  # fmt: skip
+        evidence, request=request, seed=split.seed, coin_flips=plan.coin_flips, delta=promise.delta, promise=promise.epsilon
+    )
     return MitigationAudit(
         mitigation=mitigation, seed=split.seed, report=report, utility=utility(published), mitigated=mitigated
     )

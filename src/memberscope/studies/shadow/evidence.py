@@ -17,12 +17,11 @@ from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
 from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.progress import Progress
-from memberscope.signals import loss_nats
+from memberscope.signals import PROB_FLOOR, loss_nats
+from memberscope.training.query import Query
 
 if TYPE_CHECKING:
-    from memberscope.training.trainer import Fleet, Trainer
-
-Logits = NDArray[np.float32]
+    from memberscope.training.trainer import Fleet, Form, Outputs, Trainer
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,17 +32,23 @@ class FleetOutputs:
         data: the records, with labels after noise.
         plan: which records are members of which model.
         fleet: the trained models, in the order of the plan.
-        logits: (n_models, n, classes) for the plan's records.
+        form: whether the outputs are ``logits`` or ``probs``.
+        outputs: (n_models, n, classes) for the plan's records.
         population: (n_models, p, classes) for the plan's population.
-        augmented: (n_models, n, queries, classes) for augmented copies of the records; None if there are no copies.
+        augmented: (n_models, n, queries, classes) logits for augmented copies of the records; None if there are no copies.
     """
 
     data: LabeledData
     plan: ShadowPlan
     fleet: Fleet
-    logits: Logits
-    population: Logits
-    augmented: Logits | None = None
+    form: Form
+    outputs: Outputs
+    population: Outputs
+    augmented: Outputs | None = None
+
+    def named(self, outputs: Outputs) -> dict[str, Any]:
+        """See `named`, for outputs of this fleet."""
+        return named(self.form, outputs)
 
     def evidence(self, target: int, shadows: Sequence[int] | NDArray[np.intp] | None = None) -> Evidence:
         """The evidence against one target: its own outputs, those of its shadows (or of some of them), and the population.
@@ -59,46 +64,112 @@ class FleetOutputs:
         outside = [target, *rows]
         return Evidence(
             target=Predictions(
-                logits=self.logits[target][own],
+                **self.named(self.outputs[target][own]),
                 labels=labels[own],
                 member=plan.member[target][own],
                 record_ids=audited,
-                inputs=data.x[audited],
+                inputs=data.inputs(audited),
             ),
             shadows=ShadowPredictions(
-                logits=self.logits[rows], labels=labels, member=plan.member[rows], record_ids=plan.records
+                **self.named(self.outputs[rows]), labels=labels, member=plan.member[rows], record_ids=plan.records
             ),
             population=ShadowPredictions(
-                logits=self.population[outside],
+                **self.named(self.population[outside]),
                 labels=data.y[plan.population],
                 member=np.zeros((len(outside), len(plan.population)), dtype=np.bool_),
                 record_ids=plan.population,
             )
             if len(plan.population)
             else None,
-            population_inputs=data.x[plan.population] if len(plan.population) else None,
+            population_inputs=data.inputs(plan.population) if len(plan.population) else None,
             augmented=None if self.augmented is None else self.augmented[np.array(outside)][:, own],
         )
+
+
+def named(form: Form, outputs: Outputs) -> dict[str, Any]:
+    """Outputs under the name that `Predictions` and `ShadowPredictions` have for them."""
+    return {form: outputs}
 
 
 def query_fleet(data: LabeledData, plan: ShadowPlan, fleet: Fleet, *, copies: int, stop: StopFlag) -> FleetOutputs:
     """Query every model with the plan's records, its population and, for images, `copies` augmented copies of each record."""
     several = copies > 1 and queries.is_image(data.x)
     with Progress(2 + (copies if several else 0), "querying all models", unit="query") as progress:
-        x = data.x[plan.records]
-        logits = fleet.outputs(x)
+        x, form = data.x[plan.records], fleet.form
+        outputs = fleet.outputs(x)
         progress.advance()
         stop.check()
         population = fleet.outputs(data.x[plan.population])
         progress.advance()
         augmented = None
         if several:
-            augmented = np.empty((*logits.shape[:2], copies, logits.shape[2]), dtype=np.float32)
+            augmented = np.empty((*outputs.shape[:2], copies, outputs.shape[2]), dtype=outputs.dtype)
             for number, copy in enumerate(queries.augmentations(x, copies)):
                 stop.check()
-                augmented[:, :, number] = logits if number == 0 else fleet.outputs(copy)
+                augmented[:, :, number] = as_logits(outputs if number == 0 else fleet.outputs(copy), form)
                 progress.advance()
-    return FleetOutputs(data=data, plan=plan, fleet=fleet, logits=logits, population=population, augmented=augmented)
+    return FleetOutputs(
+        data=data, plan=plan, fleet=fleet, form=form, outputs=outputs, population=population, augmented=augmented
+    )
+
+
+def as_logits(outputs: Outputs, form: Form) -> Outputs:
+    """Logits whose softmax is the given probabilities; logits are returned as they are."""
+    return outputs if form == "logits" else np.log(np.maximum(outputs, PROB_FLOOR))
+
+
+def declared_queries(
+    data: LabeledData, plan: ShadowPlan, *, copies: int, perturbed: int, seed: int, wanted: Callable[[str], bool]
+) -> tuple[Query, ...]:
+    """All that `query_fleet` and `query_target` ask of a plan's models, but for distillation, known before any training.
+
+    Args:
+        data, plan: the records, and which of them are members of which model.
+        copies: augmented copies per record, for images.
+        perturbed: perturbed copies per record, of which the first target is asked.
+        seed: seed of the perturbed copies.
+        wanted: whether any attack needs that field of `Evidence`.
+    """
+    target = int(plan.targets[0])
+    found = [Query(index=plan.records), Query(index=plan.population)]
+    if copies > 1 and queries.is_image(data.x):
+        found.append(Query(index=plan.records, kind="augmented", copies=copies))
+    if wanted("perturbed_labels") and can_be_perturbed(data):
+        found.append(Query(index=plan.records[plan.audited], kind="perturbed", copies=perturbed, seed=seed, models=(target,)))
+    if wanted("gradients"):
+        found.append(Query(index=plan.records[plan.audited], models=(target,), measures=("gradient_norms",)))
+    if wanted("trajectories"):
+        shadow = int(plan.shadows_of(target)[0])
+        found.append(Query(index=plan.records[plan.audited], models=(target,), measures=("losses_by_epoch",)))
+        found.append(Query(index=plan.records[shadow_pool(plan)], models=(shadow,), measures=("losses_by_epoch",)))
+    return tuple(found)
+
+
+def can_be_perturbed(data: LabeledData) -> bool:
+    """Whether records have noisy copies: not those with words or missing numbers."""
+    return data.table is None or not (data.table.words or bool(np.isnan(data.x).any()))
+
+
+def shadow_pool(plan: ShadowPlan) -> NDArray[np.intp]:
+    """Places among the plan's records of those that the first target's shadows may know."""
+    return np.flatnonzero(plan.block if plan.design == "half" else ~plan.block)
+
+
+def evidence_fields(
+    data: LabeledData, plan: ShadowPlan, trainer: Trainer, *, copies: int, perturbed: int, distill_epochs: int
+) -> frozenset[str]:
+    """The fields of `Evidence` that `query_fleet` and `query_target` can fill, known before anything is trained.
+
+    A primary attack that needs another one is rejected by this before the training.
+    """
+    able = {
+        "augmented": copies > 1 and queries.is_image(data.x),
+        "population": len(plan.population) > 0, "population_inputs": len(plan.population) > 0,
+        "perturbed_labels": perturbed > 0 and can_be_perturbed(data),
+        "gradients": "gradients" in trainer.capabilities,
+        "trajectories": distill_epochs > 0 and len(plan.population) > 0 and "distill" in trainer.capabilities,
+    }  # fmt: skip
+    return frozenset({"target", "shadows", *(name for name, possible in able.items() if possible)})
 
 
 def query_target(
@@ -131,8 +202,8 @@ def query_target(
     changes: dict[str, Any] = {}
     capabilities = trainer.capabilities
     students = distill_epochs * 2 if wanted("trajectories") and len(plan.population) and "distill" in capabilities else 0
-    copies = perturbed if wanted("perturbed_labels") else 0
-    gradients = 1 if wanted("gradients") and "gradients" in capabilities else 0
+    copies = perturbed if wanted("perturbed_labels") and can_be_perturbed(data) else 0
+    gradients = 1 if wanted("gradients") and "gradients" in outputs.fleet.capabilities else 0
     with Progress(copies + students + gradients, "querying the target", unit="query") as progress:
         if copies:
             labels = np.empty((len(own), copies), dtype=np.int64)
@@ -150,7 +221,7 @@ def query_target(
         if students:
             shadow = int(plan.shadows_of(target)[0])
 
-            def trace(model: int, watched: Index, final: Logits) -> NDArray[np.float64]:
+            def trace(model: int, watched: Index, final: Outputs) -> NDArray[np.float64]:
                 def between() -> None:
                     stop.check()
                     progress.advance()
@@ -159,14 +230,23 @@ def query_target(
                     data, transfer=plan.population, teacher=outputs.population[model], watched=watched, epochs=distill_epochs,
                     seed=seeds.integer(seed, "student", model), between_epochs=between,
                 )  # fmt: skip
-                at_end = Predictions(logits=final, labels=data.y[watched], member=np.arange(len(watched)) < 1)
+                at_end = Predictions(**outputs.named(final), labels=data.y[watched], member=np.arange(len(watched)) < 1)
                 return np.column_stack([losses, loss_nats(at_end)])
 
-            pool = np.flatnonzero(plan.block if plan.design == "half" else ~plan.block)
+            pool = shadow_pool(plan)
             changes["trajectories"] = Trajectories(
-                target=trace(target, audited, outputs.logits[target][own]),
-                shadow=trace(shadow, plan.records[pool], outputs.logits[shadow][pool]),
+                target=trace(target, audited, outputs.outputs[target][own]),
+                shadow=trace(shadow, plan.records[pool], outputs.outputs[shadow][pool]),
                 shadow_labels=data.y[plan.records[pool]],
+                shadow_member=plan.member[shadow][pool],
+            )
+        elif wanted("trajectories") and "losses" in outputs.fleet.capabilities:
+            shadow, pool = int(plan.shadows_of(target)[0]), shadow_pool(plan)
+            known = plan.records[pool]
+            changes["trajectories"] = Trajectories(
+                target=outputs.fleet.losses_by_epoch(target, data.x[audited], data.y[audited]),
+                shadow=outputs.fleet.losses_by_epoch(shadow, data.x[known], data.y[known]),
+                shadow_labels=data.y[known],
                 shadow_member=plan.member[shadow][pool],
             )
     return replace(evidence, **changes)

@@ -20,7 +20,7 @@ from memberscope.datasets import LabeledData
 from memberscope.evidence import Evidence
 from memberscope.plans.split import Index
 from memberscope.predictions import ShadowPredictions
-from memberscope.studies.shadow.evidence import FleetOutputs
+from memberscope.studies.shadow.evidence import FleetOutputs, named
 from memberscope.studies.shadow.rotation import point_figures
 from memberscope.training.trainer import DataFacts
 
@@ -62,16 +62,16 @@ def variants(outputs: FleetOutputs, trainer: Trainer, *, seed: int) -> list[Vari
     """
     data, plan = outputs.data, outputs.plan
     found = [Variant(name=BASE, trainer=trainer), Variant(name="two shadows", trainer=trainer, shadows=2)]
-    facts = DataFacts(shape=data.shape, classes=data.classes)
+    facts = DataFacts(shape=data.shape, classes=data.classes, table=data.table)
     found += [Variant(name=name, trainer=other) for name, other in trainer.variants(facts)]
     own = plan.records if plan.design == "half" else plan.records[~plan.block]  # the pool of the shadows
     outside = np.setdiff1d(np.arange(len(data)), plan.records)
     if len(outside) >= 40:
         # At most as many as the pool holds: otherwise the shadows would differ in their number of members, too.
         outside = seeds.stream(seed, "fidelity", "outside").permutation(outside)[: len(own)]
-        part = dataclasses.replace(data, x=data.x[outside], y=data.y[outside])
+        part = data.part(outside)
         found.append(Variant(name=f"other records ({len(outside)})", trainer=trainer, data=part))
-    pool = dataclasses.replace(data, x=data.x[own], y=data.y[own])
+    pool = data.part(own)
     noisy = queries.perturbed(pool.x, bit_rate=0.1, noise_scale=0.2, rng=seeds.stream(seed, "perturb", 3))
     found.append(
         Variant(
@@ -117,8 +117,9 @@ def own_shadow(outputs: FleetOutputs) -> dict[int, Evidence]:
     for target in outputs.plan.targets.tolist():
         evidence = outputs.evidence(target)
         own = evidence.target
-        assert own.logits is not None
-        shadow = ShadowPredictions(logits=own.logits[None], labels=own.labels, member=own.member[None])
+        scores = own.logits if own.logits is not None else own.probs
+        assert scores is not None
+        shadow = ShadowPredictions(**outputs.named(scores[None]), labels=own.labels, member=own.member[None])
         found[target] = Evidence(target=own, shadows=shadow)
     return found
 
@@ -144,12 +145,12 @@ def _shadows(outputs: FleetOutputs, variant: Variant, train: Train, *, seed: int
                 evidence = outputs.evidence(target, [shadows[place] for place in rows])
                 assert evidence.shadows is not None
                 outside = evidence.population and dataclasses.replace(
-                    evidence.population, logits=np.concatenate([outputs.population[[target]], population[rows]])
+                    evidence.population, **outputs.named(np.concatenate([outputs.population[[target]], population[rows]]))
                 )
                 found[target] = dataclasses.replace(
                     evidence,
                     augmented=None,
-                    shadows=dataclasses.replace(evidence.shadows, logits=logits[rows]),
+                    shadows=dataclasses.replace(evidence.shadows, **outputs.named(logits[rows])),
                     population=outside,
                 )
             return found
@@ -168,7 +169,7 @@ def _shadows(outputs: FleetOutputs, variant: Variant, train: Train, *, seed: int
         row[side] = True
 
     def elsewhere(count: int) -> dict[int, Evidence]:
-        shadows = ShadowPredictions(logits=logits[:count], labels=data.y, member=member[:count])
+        shadows = ShadowPredictions(**named(fleet.form, logits[:count]), labels=data.y, member=member[:count])
         return {target: Evidence(target=outputs.evidence(target).target, shadows=shadows) for target in targets}
 
     return elsewhere

@@ -18,6 +18,8 @@ from memberscope.interrupt import StopFlag
 from memberscope.plans.split import Index
 from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.studies import setup
+from memberscope.studies.shadow.evidence import named
+from memberscope.training.query import Query
 from memberscope.training.trainer import Trainer
 
 LEAST = 40  # fewest records of the other data set, half of which the shadow is trained on
@@ -52,7 +54,9 @@ def audit(target: Predictions, data: LabeledData, trainer: Trainer, config: Shad
     drawn: Index = seeds.stream(config.seed, "other_data").permutation(len(data))[: 2 * members]
     inside, seen = drawn[:members], np.sort(drawn)
     own = [seeds.integer(config.seed, "other_data", "model")]
-    fleet = setup.train_fleet(trainer, data, [inside], own, config, stop, label="other data")
-    shadow = ShadowPredictions(logits=fleet.outputs(data.x[seen]), labels=data.y[seen], member=np.isin(seen, inside)[None])
+    fleet = setup.train_fleet(trainer, data, [inside], own, config, stop, label="other data", queries=[Query(index=seen)])
+    shadow = ShadowPredictions(
+        **named(fleet.form, fleet.outputs(data.x[seen])), labels=data.y[seen], member=np.isin(seen, inside)[None]
+    )
     stop.check()
     return run_audit(Evidence(target=target, shadows=shadow), attacks=(ATTACK,), slices="entire", seed=config.seed)

@@ -11,26 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import plots, seeds, signals
-from memberscope.attacks import registry
 from memberscope.audit import artifacts
 from memberscope.audit.log import attack_progress, log_audit, log_headline
-from memberscope.audit.run import AuditReport, resolve_attacks, resolve_primary, run_audit
+from memberscope.audit.request import AuditRequest, make_request
+from memberscope.audit.run import AuditReport, run_audit
 from memberscope.audit.wording import finding, headline_table, markdown
 from memberscope.config import ShadowStudyConfig, SynthesisConfig, groups
-from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError, nearest
 from memberscope.interrupt import StopFlag
 from memberscope.plans.shadow import ShadowPlan, make_shadow_plan
 from memberscope.plans.split import Index
+from memberscope.plans.target import noise_share
 from memberscope.predictions import Predictions
 from memberscope.release import parse_release
 from memberscope.slices import check_names
 from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
+from memberscope.studies.logged_model import log_model, why_no_model
 from memberscope.studies.result import StudyResult
 from memberscope.studies.shadow import rotation, second_dataset
-from memberscope.studies.shadow.evidence import FleetOutputs, query_fleet, query_target
+from memberscope.studies.shadow.evidence import FleetOutputs, declared_queries, evidence_fields, query_fleet, query_target
 from memberscope.studies.synthesize.sets import METHODS, make_set, published
 from memberscope.tracking import DataInput, Tracker, as_json
 from memberscope.training.trainer import Trainer
@@ -51,8 +52,7 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
             target.
         Interrupted: the run was stopped; finished models stay in the store, and everything logged so far stays in the run.
     """
-    names = resolve_attacks(config.attacks)
-    resolve_primary(config.primary, names)
+    request = make_request(attacks=config.attacks, primary=config.primary, slices=f"entire,{config.slices}")
     check_shadow_data(config)
     trainer = setup.trainer_for(config, config)
     trainer.prepare_process()
@@ -61,25 +61,33 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     trainer.check(setup.facts_of(data))
     plan, other = plan_for(data, config), second_dataset.load(config, trainer)
     trainer.check(setup.facts_of(data, members=int(plan.member.sum(axis=1).min())))
+    request.check_primary(
+        evidence_fields(
+            data, plan, trainer, copies=config.queries, perturbed=config.perturbed, distill_epochs=config.distill_epochs
+        )
+    )
     rest = np.setdiff1d(np.arange(len(data)), np.concatenate([plan.records, plan.population]))
     sides = {"records": plan.records, "population": plan.population, "rest": rest}  # `fidelity` trains shadows on the rest
-    noise, data = setup.noise_share(data, config), setup.with_noise(data, config, sides, seed=config.seed)
+    noise, data = noise_share(data, config), setup.with_noise(data, config, sides, seed=config.seed)
     if config.shadow_data != "real":
         data, plan = with_made_pool(data, plan, trainer, config, stop)
     log_plan(data, plan, trainer, noise, config, tracker)
     notes = log_reading(data, tracker)
     notes += [f"{config.transfer_dataset}: {line}" for line in duplicates.notes(other, {})] if other else []
     fleet = setup.train_fleet(
-        trainer, data, [plan.members(model) for model in range(plan.n_models)], model_seeds(plan, config.seed), config, stop
-    )
+        trainer, data, [plan.members(model) for model in range(plan.n_models)], model_seeds(plan, config.seed), config, stop,
+        queries=declared_queries(
+            data, plan, copies=config.queries, perturbed=config.perturbed, seed=config.seed, wanted=request.needs.__contains__
+        ),
+    )  # fmt: skip
     outputs = query_fleet(data, plan, fleet, copies=config.queries, stop=stop)
     log_shadows(outputs, tracker)
-    report = audit_first(outputs, trainer, names, config, tracker, stop)
-    rotated = rotation.rotated_attacks(names)
+    report = audit_first(outputs, trainer, request, config, tracker, stop)
+    rotated = rotation.rotated_attacks(request.attacks)
     elsewhere = audit_from_elsewhere(report, other, trainer, config, tracker, stop) if other else None
     means, judged = rotate_targets(outputs, rotated, config, tracker, stop)
     fidelity = measure_fidelity(outputs, trainer, config, tracker, stop) if config.fidelity else None
-    return with_reading(conclude(config, outputs, report, elsewhere, means, judged, fidelity, tracker), notes)
+    return with_reading(conclude(config, trainer, outputs, report, elsewhere, means, judged, fidelity, tracker), notes)
 
 
 def plan_for(data: LabeledData, config: ShadowStudyConfig) -> ShadowPlan:
@@ -187,8 +195,8 @@ def log_plan(
     tracker.params(resolved)
     tracker.text(as_json(resolved), artifacts.CONFIG)
     with tempfile.TemporaryDirectory() as folder:
-        plan.save(Path(folder) / "plan.npz")
-        tracker.file(Path(folder) / "plan.npz", "plan.npz")
+        plan.save(Path(folder) / artifacts.PLAN)
+        tracker.file(Path(folder) / artifacts.PLAN, artifacts.PLAN)
     for context, index in (("shadow", plan.records), ("population", plan.population)):
         if len(index):
             tracker.data(
@@ -202,13 +210,16 @@ def log_plan(
 def log_shadows(outputs: FleetOutputs, tracker: Tracker) -> None:
     """Log one child run for all models: a row per model, the training curves as a band."""
     frame = shadow_table(outputs)
-    about = f"All {outputs.plan.n_models} models of the study, targets and shadows: a row per model in `models.csv`, curves as a band."
+    about = (
+        f"All {outputs.plan.n_models} models of the study, targets and shadows: a row per model in `{artifacts.MODELS}`, "
+        "curves as a band."
+    )
     with tracker.child("shadows", tags={"memberscope.kind": "shadows"}, description=about) as child:
-        child.table(frame, "models.csv")
-        child.table(frame, "models.json")
+        child.table(frame, artifacts.MODELS)
+        child.table(frame, artifacts.MODELS_TABLE)
         curves = outputs.fleet.curves
-        if curves:
-            child.figure(plots.band_figure(curves, title=f"{outputs.plan.n_models} models"), "training.png")
+        if {"loss", "accuracy"} <= set(curves):
+            child.figure(plots.band_figure(curves, title=f"{outputs.plan.n_models} models"), artifacts.TRAINING_FIGURE)
             for epoch in range(1, curves["loss"].shape[1] + 1):
                 means = {f"train/{name}": float(values[:, epoch - 1].mean()) for name, values in curves.items()}
                 child.metrics(means, step=epoch)
@@ -222,7 +233,7 @@ def shadow_table(outputs: FleetOutputs) -> pd.DataFrame:
     plan, labels = outputs.plan, outputs.data.y[outputs.plan.records]
     rows = []
     for model in range(plan.n_models):
-        right = outputs.logits[model].argmax(axis=1) == labels
+        right = outputs.outputs[model].argmax(axis=1) == labels
         own = plan.block if plan.design == "half" or model in plan.targets else ~plan.block
         member = plan.member[model]
         rows.append(
@@ -235,27 +246,26 @@ def shadow_table(outputs: FleetOutputs) -> pd.DataFrame:
 
 
 def audit_first(
-    outputs: FleetOutputs, trainer: Trainer, names: tuple[str, ...], config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
+    outputs: FleetOutputs, trainer: Trainer, request: AuditRequest, config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
 ) -> AuditReport:
     """Audit the first target with every requested attack, in a child run of its own."""
     target = int(outputs.plan.targets[0])
-    needs = set().union(*(registry.get(name).needs for name in names))
     evidence = query_target(
         outputs, target, trainer=trainer, perturbed=config.perturbed, distill_epochs=config.distill_epochs, seed=config.seed, stop=stop,
-        wanted=needs.__contains__,
+        wanted=request.needs.__contains__,
     )  # fmt: skip
     about = f"Model {target} of the study as the target: every attack on {len(evidence.target):,} records."
+    if missing := why_no_model(trainer, tracker):
+        about += f"\n\n{missing}"
     with tracker.child(f"target-{target}", tags={"memberscope.kind": "model"}, description=about) as child:
-        with attack_progress(names, "target", stop) as on_attack:
+        with attack_progress(request.attacks, "target", stop) as on_attack:
             report = run_audit(
-                evidence, attacks=names, primary=config.primary, slices=f"entire,{config.slices}", seed=config.seed,
-                coin_flips=outputs.plan.coin_flips, on_attack=on_attack,
-            )  # fmt: skip
+                evidence, request=request, seed=config.seed, coin_flips=outputs.plan.coin_flips, on_attack=on_attack
+            )
         stop.check()
         log_audit(report, child, source=outputs.data.digest, band_seed=config.seed)
         child.metrics(accuracies(evidence.target))
-        if "save" in trainer.capabilities:
-            child.keras_model(outputs.fleet.native(target), input_shape=outputs.data.shape, classes=outputs.data.classes)
+        log_model(lambda: outputs.fleet.native(target), trainer, outputs.data, child)
     return report
 
 
@@ -265,7 +275,7 @@ def audit_from_elsewhere(
     """Audit the first target again with a shadow of another data set; the names of its metrics end in ``_other_data``."""
     found = second_dataset.audit(report.target, other, trainer, config, stop)
     tracker.metrics({f"{name}_other_data": value for name, value in found.headlines().items()})
-    tracker.table(found.to_frame(), "other_data.csv")
+    tracker.table(found.to_frame(), artifacts.SECOND_DATASET)
     return found
 
 
@@ -292,12 +302,12 @@ def rotate_targets(
         progress.advance()
     means = rotation.over_targets(frame)
     judged = rotation.judge(frame, rotation.claims(paired=outputs.plan.design == "half", copies=outputs.augmented is not None))
-    tracker.table(frame, "targets.csv")
-    tracker.table(means, "by_shadows.csv")
+    tracker.table(frame, artifacts.TARGETS)
+    tracker.table(means, artifacts.BY_SHADOWS)
     tracker.table(judged, artifacts.ORDERINGS)
-    tracker.table(judged.astype(object).where(judged.notna(), None), "orderings.json")
+    tracker.table(judged.astype(object).where(judged.notna(), None), artifacts.ORDERINGS_TABLE)
     for figure in SHOWN:
-        tracker.figure(plots.by_shadows_figure(means, figure=figure), f"{figure}_by_shadows.png")
+        tracker.figure(plots.by_shadows_figure(means, figure=figure), artifacts.by_shadows_figure(figure))
     return means, judged
 
 
@@ -313,8 +323,8 @@ def measure_fidelity(
         return setup.train_fleet(other, data, members, model_seeds, config, stop, label=name)
 
     frame = fidelity.measure(outputs, trainer, train_shadows, seed=config.seed)
-    tracker.table(frame, "fidelity.csv")
-    tracker.figure(plots.fidelity_figure(frame), "fidelity.png")
+    tracker.table(frame, artifacts.FIDELITY)
+    tracker.figure(plots.fidelity_figure(frame), artifacts.FIDELITY_FIGURE)
     return frame
 
 
@@ -350,16 +360,15 @@ def over_targets_table(means: pd.DataFrame) -> pd.DataFrame:
 
 
 def conclude(
-    config: ShadowStudyConfig, outputs: FleetOutputs, report: AuditReport, elsewhere: AuditReport | None, means: pd.DataFrame,
-    judged: pd.DataFrame, fidelity: pd.DataFrame | None, tracker: Tracker,
+    config: ShadowStudyConfig, trainer: Trainer, outputs: FleetOutputs, report: AuditReport, elsewhere: AuditReport | None,
+    means: pd.DataFrame, judged: pd.DataFrame, fidelity: pd.DataFrame | None, tracker: Tracker,
 ) -> StudyResult:  # fmt: skip
     """Log the headline metrics and the page of the parent run; returns the result for the terminal."""
     tracker.metrics(report.headlines())
     log_headline(report, tracker)
     tracker.metrics(headline_metrics(means))
     tracker.metrics(accuracies(report.target))
-    made = "" if config.trainer == BUILT_IN_TRAINER else f"{config.trainer}-"
-    tracker.tags({"memberscope.setting": f"{made}{config.model}-d{config.depth}"})
+    tracker.tags({"memberscope.setting": trainer.name})
     lines = rotation.sentences(judged)
     from_elsewhere = (
         f"## One shadow of another data set, {config.transfer_dataset}\n\n{markdown(headline_table(elsewhere))}"
@@ -385,7 +394,7 @@ def conclude(
 def skips(report: AuditReport) -> list[str]:
     """The attacks that were skipped, and why."""
     missing: Mapping[str, str] = {
-        cell.attack: cell.reason for cell in report.cells if cell.slice == "entire" and cell.status != "ok"
+        result.attack: result.reason for result in report.results if result.slice == "entire" and result.status != "ok"
     }
     return [f"Skipped: {attack}, {reason}." for attack, reason in missing.items()]
 

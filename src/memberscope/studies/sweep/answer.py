@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from memberscope.audit import artifacts
 from memberscope.audit.wording import markdown
 from memberscope.config import SweepStudyConfig
 from memberscope.datasets import LabeledData
@@ -73,7 +74,7 @@ class Conclusion:
             }
         )
         tracker.describe(self._page(grid, found, laws, len(results)))
-        tracker.text("\n".join(lines) + "\n", "answer.md")
+        tracker.text("\n".join(lines) + "\n", artifacts.ANSWER)
         if missing:
             raise RuntimeError(
                 f"{len(missing)} trials are missing ({', '.join(missing[:5])}): {self.reasons()}; the next start tries them anew"
@@ -94,11 +95,11 @@ class Conclusion:
 
     def _log_tables(self, grid: Grid, results: Sequence[Result], found: Sequence[Effect], tracker: Tracker) -> None:
         rows = answer.results_frame(grid, results)
-        tracker.table(rows, "results.csv")
-        tracker.table(compact(rows), "results.json")
+        tracker.table(rows, artifacts.RESULTS)
+        tracker.table(compact(rows), artifacts.RESULTS_TABLE)
         frame = answer.effects_frame(found)
-        tracker.table(frame, "verdicts.csv")
-        tracker.table(compact(frame), "verdicts.json")
+        tracker.table(frame, artifacts.VERDICTS)
+        tracker.table(compact(frame), artifacts.VERDICTS_TABLE)
 
     def _log_figures(
         self, grid: Grid, results: Sequence[Result], found: Sequence[Effect], names: Sequence[str], tracker: Tracker
@@ -108,7 +109,7 @@ class Conclusion:
         heads = [effect for effect in found if effect.headline]
         if heads:
             title = f"{grid.name} on {self.data.name}: effects"
-            tracker.figure(figures.effects_figure(heads, margin=self.config.margin, title=title), "effects.png")
+            tracker.figure(figures.effects_figure(heads, margin=self.config.margin, title=title), artifacts.EFFECTS_FIGURE)
         for factor in dict.fromkeys(item.factor for item in grid.comparisons):
             mine = [item for item in grid.comparisons if item.factor == factor]
             points = {
@@ -118,14 +119,16 @@ class Conclusion:
             if not all(len(part) for part in points.values()):
                 continue
             stacked = pd.concat([part.assign(figure=name) for name, part in points.items()], ignore_index=True)
-            tracker.table(stacked, f"{factor}/levels.csv")
+            tracker.table(stacked, artifacts.inside(factor, artifacts.LEVELS))
             title = f"{factor} on {self.data.name}, {self.config.seeds} seeds"
-            tracker.figure(figures.levels_figure(points, xlabel=factor, title=title), f"{factor}/levels.png")
+            tracker.figure(
+                figures.levels_figure(points, xlabel=factor, title=title), artifacts.inside(factor, artifacts.LEVELS_FIGURE)
+            )
             if len(mine) > 1:
                 heat = figures.heat_figure(
                     points[ADVANTAGE], xlabel=factor, ylabel="control", title=f"{ADVANTAGE}, mean over seeds"
                 )
-                tracker.figure(heat, f"{factor}/heat.png")
+                tracker.figure(heat, artifacts.inside(factor, artifacts.HEAT_FIGURE))
             for item in mine:
                 if item.matched:
                     self._log_matched(item, results, tracker)
@@ -143,11 +146,11 @@ class Conclusion:
         if not rows:
             return
         frame = pd.DataFrame(rows)
-        tracker.table(frame, f"{item.factor}/{item.control}.csv")
+        tracker.table(frame, artifacts.matched(item.factor, item.control))
         drawn = figures.matched_figure(
             frame, matched=item.matched, figure=ADVANTAGE, title=f"{item.control}: leakage during training"
         )
-        tracker.figure(drawn, f"{item.factor}/{item.control}.png")
+        tracker.figure(drawn, artifacts.matched_figure(item.factor, item.control))
 
     def _log_scaling(self, grid: Grid, results: Sequence[Result], low: str, rate: float, tracker: Tracker) -> list[str]:
         """Log the power law of TPR - FPR at a fixed FPR by size, if the grid varies size; returns a line on each."""
@@ -172,7 +175,8 @@ class Conclusion:
             }
             name = f"{low.replace('tpr', 'tpr_minus_fpr')}"
             tracker.figure(
-                figures.scaling_figure(above, law, null, ylabel=f"TPR - FPR at FPR {rate:g}"), f"{item.factor}/scaling.png"
+                figures.scaling_figure(above, law, null, ylabel=f"TPR - FPR at FPR {rate:g}"),
+                artifacts.inside(item.factor, artifacts.SCALING_FIGURE),
             )
             if law.beta is None:
                 lines.append(f"scaling of {name}: no power law was fitted, {law.reason}")

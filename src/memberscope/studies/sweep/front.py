@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from memberscope.audit import artifacts
 from memberscope.audit.wording import markdown
 from memberscope.studies.result import StudyResult
 from memberscope.studies.sweep.answer import Conclusion, compact
@@ -24,13 +25,13 @@ def of_search(found: Conclusion, search: Search, tracker: Tracker) -> StudyResul
     frame = points_frame(found.queue, search)
     if not len(frame):
         raise RuntimeError(f"no trial is finished: {found.reasons()}; the next start tries them anew")
-    tracker.table(frame, "results.csv")
-    tracker.table(compact(frame), "results.json")
+    tracker.table(frame, artifacts.RESULTS)
+    tracker.table(compact(frame), artifacts.RESULTS_TABLE)
     best = frame[frame["best"]]
     for path, figure in search_figures(found.queue, search).items():
         tracker.figure(figure, path)
     weights = importances(found.queue, search)
-    tracker.table(weights, "importances.csv")
+    tracker.table(weights, artifacts.IMPORTANCES)
     names = [factor.name for factor in search.factors]
     final = [name for name in (ADVANTAGE, "auc", "accuracy", "train_accuracy") if name in frame]
     shown = best[["trial", *names, *final]]
@@ -41,7 +42,7 @@ def of_search(found: Conclusion, search: Search, tracker: Tracker) -> StudyResul
     )
     if len(search.objectives) == 1:
         tracker.metrics({f"best_{name}": float(best.iloc[0][name]) for name in final})
-    tracker.text("\n".join(lines) + "\n", "answer.md")
+    tracker.text("\n".join(lines) + "\n", artifacts.ANSWER)
     about = [
         f"# Search of {found.config.space} on {found.data.name}",
         f"{len(frame)} trials by {search.kind}, {search.seeds} seeds each; objectives: {', '.join(search.objectives)}. "
@@ -121,11 +122,11 @@ def search_figures(queue: TrialQueue, search: Search) -> dict[str, Any]:
 
             with contextlib.suppress(ValueError, RuntimeError):  # the table of importances has the reason
                 axes = plots.plot_param_importances(queue.study, target=_low_is_good(search, place), target_name=name)
-                found[f"importances_{name}.png"] = _figure_of(axes)
-            found[f"slice_{name}.png"] = _figure_of(plots.plot_slice(queue.study, target=target, target_name=name))
+                found[artifacts.importances_figure(name)] = _figure_of(axes)
+            found[artifacts.slice_figure(name)] = _figure_of(plots.plot_slice(queue.study, target=target, target_name=name))
         if len(search.objectives) in (2, 3):
             front = plots.plot_pareto_front(queue.study, target_names=list(search.objectives))
-            found["pareto.png"] = _figure_of(front)
+            found[artifacts.PARETO_FIGURE] = _figure_of(front)
     return found
 
 

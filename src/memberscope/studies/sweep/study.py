@@ -13,9 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memberscope.attacks import registry
 from memberscope.audit import artifacts
-from memberscope.audit.run import resolve_attacks
 from memberscope.config import SweepStudyConfig, groups
 from memberscope.cores import cores
 from memberscope.datasets import LabeledData
@@ -27,6 +25,7 @@ from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.result import StudyResult
 from memberscope.studies.sweep import answer as sweep_answer
 from memberscope.studies.sweep import front
+from memberscope.studies.sweep.trial import trial_request
 from memberscope.studies.sweep.work import Job, work
 from memberscope.sweeps import storage as storages
 from memberscope.sweeps.answer import ADVANTAGE
@@ -55,7 +54,7 @@ def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         Interrupted: the run was stopped; finished trials stay in the Optuna study, unfinished ones go back into its queue.
         RuntimeError: some trials failed; the result of the others is logged, and the next start tries the failed ones anew.
     """
-    check_attacks(config.attacks)
+    trial_request(config.attacks)  # rejects what a trial could not run; each worker resolves it for itself
     with Waiting(f"sweep: reading {config.dataset} and planning the trials"):
         data = setup.choose_classes(setup.load_data(config), config)
         plan = plan_of(data, config)
@@ -90,7 +89,7 @@ def _resume(
         else:
             queue.enqueue_cells(plan.settings(), seeds)
     tracker.text(as_json(groups(config)), artifacts.STUDY)
-    tracker.text(as_json(space), "space.json")
+    tracker.text(as_json(space), artifacts.SPACE)
     notes = log_reading(data, tracker)
     tracker.tags({"memberscope.sweep": name, "memberscope.storage": storages.shown(url)})
     waiting = len(queue.trials("WAITING", "RUNNING"))
@@ -106,15 +105,6 @@ def _resume(
         if isinstance(plan, Search):
             return with_reading(front.of_search(conclusion, plan, tracker), notes)
         return with_reading(conclusion.of_grid(plan, seeds, tracker), notes)
-
-
-def check_attacks(request: str) -> None:
-    """Raise UserError unless the attacks exist and the first, whose metrics are each trial's result, needs only the target."""
-    names = resolve_attacks(request)
-    if not registry.get(names[0]).needs <= {"target"}:
-        raise UserError(
-            f"attacks={request}: {names[0]}, the first, needs shadow models; allowed as the first: threshold_loss and others that need none"
-        )
 
 
 def plan_of(data: LabeledData, config: SweepStudyConfig) -> Grid | Search:

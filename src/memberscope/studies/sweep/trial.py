@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 
 from memberscope import metrics, seeds, signals
+from memberscope.attacks import registry
 from memberscope.audit import artifacts
-from memberscope.audit.run import AuditReport, resolve_attacks, run_audit
+from memberscope.audit.request import AuditRequest, make_request
+from memberscope.audit.run import AuditReport, run_audit
 from memberscope.datasets import LabeledData
+from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.plans.split import Index
 from memberscope.predictions import Predictions
-from memberscope.studies import model_audit
+from memberscope.studies import logged_model, model_audit
 from memberscope.sweeps.answer import ADVANTAGE, low_name, low_rate
 from memberscope.sweeps.cells import Cell
 from memberscope.sweeps.matching import parameter_count
@@ -41,7 +44,8 @@ class Outcome:
             train_loss, gap, parameters; and ``tuning_...`` for the objectives, if half of the audited records were set apart for tuning.
         history: a row per audited epoch; see `look`.
         report: the final audit, on the records that tuning did not use.
-        model: returns the Keras model.
+        model: returns the framework's own model.
+        trainer: the trainer with the parameters of the cell.
         seconds: of training; models that were trained together share the time equally.
     """
 
@@ -51,6 +55,7 @@ class Outcome:
     history: Sequence[Mapping[str, float]]
     report: AuditReport
     model: Callable[[], Any]
+    trainer: Trainer
     seconds: float
 
 
@@ -59,8 +64,30 @@ def together(cell: Cell) -> bool:
     return cell.recipe.batched and not cell.look_every and not cell.clip
 
 
+def trial_request(attacks: str) -> AuditRequest:
+    """The audit of every trial, whose primary attack is the first: its metrics are the trial's result.
+
+    Raises:
+        UserError: an unknown attack, or a first one that needs more than the target.
+    """
+    request = make_request(attacks=attacks)
+    first = request.attacks[0]
+    if not registry.get(first).needs <= {"target"}:
+        raise UserError(
+            f"attacks={attacks}: {first}, the first, needs shadow models; allowed as the first: threshold_loss and others that need none"
+        )
+    return dataclasses.replace(request, primary=first)
+
+
 def run_cell(
-    data: LabeledData, trainer: Trainer, cell: Cell, chosen_seeds: Sequence[int], *, attacks: str, tuning: bool, stop: StopFlag
+    data: LabeledData,
+    trainer: Trainer,
+    cell: Cell,
+    chosen_seeds: Sequence[int],
+    *,
+    request: AuditRequest,
+    tuning: bool,
+    stop: StopFlag,
 ) -> Iterator[Outcome]:
     """Train and audit a cell for each seed, in their order; seeds that can be trained together are.
 
@@ -69,7 +96,7 @@ def run_cell(
         trainer: the trainer, which is given the cell's recipe.
         cell: the cell to train.
         chosen_seeds: the seeds to train it for.
-        attacks: attacks of the final audit; the metrics of the first are the trial's.
+        request: the audit; see `trial_request`.
         tuning: whether to set half of the audited records apart for the metrics that a search optimizes.
         stop: checked between steps.
 
@@ -81,7 +108,7 @@ def run_cell(
     ways = _fleet if together(cell) and len(selections) > 1 else _one_by_one
     for trained in ways(data, own, cell, selections, stop):
         stop.check()
-        yield audited(trained, selections[trained.seed], cell, attacks=attacks, tuning=tuning)
+        yield audited(trained, selections[trained.seed], cell, own, request, tuning=tuning)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +169,7 @@ def _fleet(
         x=np.concatenate([data.x[selection.plan.members] for selection in every]),
         y=np.concatenate([selection.data.y[selection.plan.members] for selection in every]),
         same=None,
+        groups=None,
     )
     places = [np.arange(first, last) for first, last in pairwise(ends)]
     label = f"{len(every)} models together"
@@ -191,16 +219,18 @@ def halves(selection: Selection) -> tuple[Index, Index]:
     return np.concatenate([side[::2] for side in sides]), np.concatenate([side[1::2] for side in sides])
 
 
-def audited(trained: _TrainedCell, selection: Selection, cell: Cell, *, attacks: str, tuning: bool) -> Outcome:
+def audited(
+    trained: _TrainedCell, selection: Selection, cell: Cell, trainer: Trainer, request: AuditRequest, *, tuning: bool
+) -> Outcome:
     """The final audit and the metrics of the trial."""
     predict, seed = trained.predict, trained.seed
     figures: dict[str, float] = {}
     final = np.arange(len(selection.audited))
     if tuning:
         held, final = halves(selection)
-        report = run_audit(_query(predict, selection, held), attacks=attacks, seed=seed)
+        report = run_audit(_query(predict, selection, held), request=request, seed=seed)
         figures |= {f"tuning_{name}": value for name, value in _of_first(report).items()}
-    report = run_audit(_query(predict, selection, final), attacks=attacks, primary=resolve_attacks(attacks)[0], seed=seed)
+    report = run_audit(_query(predict, selection, final), request=request, seed=seed)
     last = trained.history[-1]
     figures |= _of_first(report)
     figures |= {name: last[name] for name in ("train_accuracy", "train_loss")}
@@ -211,14 +241,14 @@ def audited(trained: _TrainedCell, selection: Selection, cell: Cell, *, attacks:
     )
     return Outcome(
         seed=seed, selection=selection, figures=figures, history=trained.history, report=report, model=trained.model,
-        seconds=trained.seconds,
+        trainer=trainer, seconds=trained.seconds,
     )  # fmt: skip
 
 
 def _of_first(report: AuditReport) -> dict[str, float]:
-    cell = report.whole()[0]
-    names = ("auc", "advantage", ADVANTAGE, low_name(cell.n_nonmember))
-    return {name: cell.figures[name].value for name in names if cell.figures[name].status != "skipped"}
+    entire = report.whole()[0]
+    names = ("auc", "advantage", ADVANTAGE, low_name(entire.n_nonmember))
+    return {name: entire.figures[name].value for name in names if entire.figures[name].status != "skipped"}
 
 
 def log_outcome(outcome: Outcome, cell: Cell, name: str, tracker: Tracker, *, attacks: str, log_model: bool) -> None:
@@ -246,21 +276,18 @@ def log_outcome(outcome: Outcome, cell: Cell, name: str, tracker: Tracker, *, at
     model_audit.log_result(trained, tracker, epochs=cell.recipe.epochs, source=data.digest)
     tracker.metrics({key: value for key, value in outcome.figures.items() if key.startswith("tuning_")})
     if log_model:
-        tracker.keras_model(outcome.model(), input_shape=data.shape, classes=data.classes)
+        logged_model.log_model(outcome.model, outcome.trainer, data, tracker)
 
 
 def run_params(outcome: Outcome, cell: Cell, attacks: str) -> dict[str, Any]:
     """The trial's resolved configuration under dotted names."""
-    selection, part, recipe = outcome.selection, cell.part, cell.recipe
+    selection, part = outcome.selection, cell.part
     data = selection.data
     return {
         "data.name": data.name, "data.classes": part.classes, "data.treatment": part.treatment, "data.class_choice": part.choice,
         "data.class_names": ",".join(data.class_names)[:400], "data.label_noise": part.label_noise, "data.members": part.members,
         "data.nonmembers": part.nonmembers, "data.validation": part.validation, "data.audited_members": part.audited_members,
         "data.audited_nonmembers": part.audited_nonmembers, "plan.digest": selection.plan.digest,
-        "model.architecture": recipe.model, "model.depth": recipe.depth, "model.width": recipe.width,
-        "model.widths": ",".join(map(str, recipe.widths)), "model.filters": recipe.filters, "model.activation": recipe.activation,
-        "model.parameters": int(outcome.figures["parameters"]), "train.epochs": recipe.epochs, "train.batch_size": recipe.batch_size,
-        "train.learning_rate": recipe.learning_rate, "train.optimizer": "adam",
+        **outcome.trainer.describe(), "model.parameters": int(outcome.figures["parameters"]),
         "train.noise_multiplier": cell.noise_multiplier, "train.clip_norm": cell.clip, "audit.attacks": attacks, "study.seed": outcome.seed,
     }  # fmt: skip

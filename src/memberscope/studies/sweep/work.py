@@ -16,7 +16,8 @@ from memberscope.datasets import LabeledData
 from memberscope.errors import Interrupted
 from memberscope.interrupt import StopFlag
 from memberscope.studies import setup
-from memberscope.studies.sweep.trial import Outcome, log_outcome, run_cell, together
+from memberscope.studies.logged_model import why_no_model
+from memberscope.studies.sweep.trial import Outcome, log_outcome, run_cell, together, trial_request
 from memberscope.sweeps import storage as storages
 from memberscope.sweeps.answer import ADVANTAGE
 from memberscope.sweeps.cells import Cell, Grid
@@ -136,6 +137,7 @@ class _Worker:
         self.job, self.queue, self.data, self.tracker, self.stop = job, queue, data, tracker, stop
         self.trainer = setup.trainer_of(Recipe())
         self.attacks: str = space["attacks"]
+        self.request = trial_request(self.attacks)
         self.grid = Grid.from_dict(space["grid"]) if "grid" in space else None
         self.search = Search.from_dict(space["search"]) if "search" in space else None
 
@@ -183,7 +185,7 @@ class _Worker:
         assert self.grid is not None
         cell = self.grid.cells[claim_key(claims[0])[0]]
         of_claims = [claim_key(claim)[1] for claim in claims]
-        for outcome in run_cell(self.data, self.trainer, cell, of_claims, attacks=self.attacks, tuning=False, stop=self.stop):
+        for outcome in run_cell(self.data, self.trainer, cell, of_claims, request=self.request, tuning=False, stop=self.stop):
             yield [outcome]
 
     def _seed(self, claim: Claim, outcomes: Iterator[list[Outcome]]) -> None:
@@ -208,7 +210,7 @@ class _Worker:
         )
 
         def outcomes() -> Iterator[list[Outcome]]:
-            yield list(run_cell(self.data, self.trainer, cell, of_point, attacks=self.attacks, tuning=True, stop=self.stop))
+            yield list(run_cell(self.data, self.trainer, cell, of_point, request=self.request, tuning=True, stop=self.stop))
 
         self._trial(claim, f"trial-{claim.number}", cell, outcomes(), {"memberscope.point": text}, about)
 
@@ -216,6 +218,8 @@ class _Worker:
         self, claim: Claim, name: str, cell: Cell, outcomes: Iterator[list[Outcome]], tags: Mapping[str, str], about: str
     ) -> None:  # fmt: skip
         """Train, audit and log. The trial is completed before its run ends FINISHED, so that no trial has two FINISHED runs."""
+        if self.job.log_models and (missing := why_no_model(self.trainer, self.tracker)):
+            about += f"\n\n{missing}"
         tags = {**tags, "memberscope.sweep": self.job.study, "memberscope.trial": str(claim.number)}
         with self.tracker.child(name, tags=tags, description=about) as child:
             self.queue.note(claim, **{RUN: child.address})

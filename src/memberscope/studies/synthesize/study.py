@@ -118,7 +118,7 @@ def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
             short += [f"Fleet {number}, {made.method}: {names}." for made in sets.values() if (names := unreached(made, data))]
         if config.fleets:
             rows += transfer_rows(trial, sets, trainer, release, config, stop)
-            tracker.table(_frame(rows), "fleets.csv")
+            tracker.table(_frame(rows), artifacts.FLEETS)
     return with_reading(conclude(config, methods, cards, _frame(rows), short, tracker), notes)
 
 
@@ -193,16 +193,16 @@ def keep_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker
     """Log the set as ``.npz`` and its counts by class; returns a phrase on the classes that it lacks, empty if there are none."""
     import pandas as pd
 
-    folder = f"{made.method}/"
     if made.by_class:
-        tracker.table(pd.DataFrame(list(made.by_class)), f"{folder}by_class.csv")
+        tracker.table(pd.DataFrame(list(made.by_class)), artifacts.inside(made.method, artifacts.BY_CLASS))
+    kept = artifacts.inside(made.method, artifacts.SYNTHETIC_RECORDS)
     with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary) / "records.npz"
+        path = Path(temporary) / artifacts.SYNTHETIC_RECORDS
         write_npz(path, {"x": made.x, "y": made.y, "class_names": np.array(trial.data.class_names)})
-        tracker.file(path, f"{folder}records.npz")
+        tracker.file(path, kept)
     names = unreached(made, trial.data)
     return (
-        f"conf_min={config.conf_min}: {names}; the {len(made.y)} records of the other classes are kept in {folder}records.npz"
+        f"conf_min={config.conf_min}: {names}; the {len(made.y)} records of the other classes are kept in {kept}"
         if names
         else ""
     )
@@ -215,7 +215,6 @@ def log_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker:
     from memberscope.synthesis.card import make_card
     from memberscope.synthesis.figures import synthetic_figure
 
-    folder = f"{made.method}/"
     data, plan = trial.data, trial.plan
     pool = trial.pool
     outside = plan.population if len(plan.population) >= 20 else pool
@@ -223,11 +222,11 @@ def log_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker:
         made.x, made.y, method=made.method, classes=data.classes, queries=made.queries, query=trial.query, real=data.scaled(outside),
         real_labels=None if outside is pool else data.y[outside], seed=config.seed,
     )  # fmt: skip
-    tracker.table(pd.DataFrame(card.rows()), f"{folder}card.csv")
-    tracker.text(as_json(card.to_dict()), f"{folder}card.json")
+    tracker.table(pd.DataFrame(card.rows()), artifacts.inside(made.method, artifacts.CARD))
+    tracker.text(as_json(card.to_dict()), artifacts.inside(made.method, artifacts.CARD_JSON))
     figure = synthetic_figure(made.x, made.y, method=made.method, class_names=data.class_names, real=data.scaled(outside))
     if figure is not None:
-        tracker.figure(figure, f"{folder}records.png")
+        tracker.figure(figure, artifacts.inside(made.method, artifacts.SYNTHETIC_FIGURE))
     row: dict[str, Any] = {"method": made.method}
     row |= {str(one["figure"]): _with_interval(one) for one in card.rows()}
     return row | {"notes": "; ".join(made.notes)}
@@ -337,17 +336,17 @@ def conclude(
     card_frame = pd.DataFrame(cards).T
     card_frame.columns = pd.Index(card_frame.loc["method"])
     card_frame = card_frame.drop(index="method").rename_axis("figure").reset_index()
-    tracker.table(card_frame, "cards.csv")
-    tracker.table(card_frame.astype(str), "cards.json")
+    tracker.table(card_frame, artifacts.CARDS)
+    tracker.table(card_frame.astype(str), artifacts.CARDS_TABLE)
     tracker.tags({"memberscope.methods": ",".join(methods)})
     parts = [f"# Shadow data for {config.dataset}", "## How good are the records?\n\n" + markdown(card_frame)]
     table, lines = card_frame, []
     if len(frame):
         summary = summarize(frame)
         lines = sentences(frame, methods) + short
-        tracker.table(summary, "transfer.csv")
+        tracker.table(summary, artifacts.TRANSFER)
         table = shown(summary)
-        tracker.table(table.fillna(""), "transfer.json")
+        tracker.table(table.fillna(""), artifacts.TRANSFER_TABLE)
         for row in summary.to_dict("records"):
             names = [
                 name
@@ -355,7 +354,7 @@ def conclude(
                 if row.get(name) is not None and row[name] == row[name]
             ]
             tracker.metrics({f"{name}_{row['method']}/{row['attack']}": float(row[name]) for name in names})
-        tracker.figure(plots.transfer_figure(summary, attack=THRESHOLD), "transfer.png")
+        tracker.figure(plots.transfer_figure(summary, attack=THRESHOLD), artifacts.TRANSFER_FIGURE)
         parts += [
             "## How well do their shadows transfer?\n\n" + markdown(table),
             f"Means over {config.fleets} fleets, each with a target of its own; the threshold is fixed on the shadows, not the target. "

@@ -20,7 +20,7 @@ ROUNDS = 3  # attempts in all: the records are sent again after every worker tha
 
 def work_on(unit: Unit, x: Inputs, y: Labels, spec: Spec) -> list[Any]:
     """Train a unit on a worker of the cluster."""
-    spec.begin_worker()
+    spec.begin_worker(-1)
     return train_unit(spec.work(x, y), unit)
 
 

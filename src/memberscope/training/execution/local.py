@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import signal
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
@@ -19,10 +22,11 @@ import numpy as np
 
 from memberscope.cores import cores
 from memberscope.errors import Interrupted, UserError
-from memberscope.training.execution.work import Spec, Unit, UnitProgram, Work
+from memberscope.training.execution.work import Inputs, JobFailed, Spec, Unit, UnitProgram, Work
 
 DEATHS = 3  # a unit is given up after this many workers died while training it
 POLL_SECONDS = 0.2  # between two checks of the stop flag
+PARENT_SECONDS = 1.0  # between two looks of a worker whether its parent is alive
 
 Finished = Generator[tuple[Unit, list[Any]], None, None]
 
@@ -47,7 +51,7 @@ def in_threads(work: Work, units: Sequence[Unit], *, advance: Callable[[int], No
         with lock:
             programs = idle.setdefault(models, [])
             program = programs.pop() if programs else work.program(models, x)
-        trained = program.train(unit.members, unit.seeds, between_steps)
+        trained = program.train(unit, between_steps)
         with lock:
             programs.append(program)
         return trained
@@ -67,13 +71,14 @@ class Folder:
     """The folder from which a worker process loads the `Work`: arrays are memory-mapped from files, not sent with every task."""
 
     path: str
+    x: str
     spec: Spec
 
 
 @lru_cache(maxsize=1)
 def _open(folder: Folder) -> Work:
     path = Path(folder.path)
-    return folder.spec.work(np.load(path / "x.npy", mmap_mode="r"), np.load(path / "y.npy"))
+    return folder.spec.work(np.load(folder.x, mmap_mode="r"), np.load(path / "y.npy"))
 
 
 @lru_cache(maxsize=1)
@@ -83,15 +88,36 @@ def _compiled(folder: Folder, models: int) -> UnitProgram:
     return work.program(models, work.shared())
 
 
-def start_worker(spec: Spec) -> None:
-    """Initialize a worker process: leave Ctrl-C to its parent, and do what the trainer requires."""
+def start_worker(spec: Spec, places: str) -> None:
+    """Initialize a worker process: leave Ctrl-C to its parent, end with it, take a place, and do what the trainer requires.
+
+    Args:
+        spec: the training.
+        places: a folder in which each worker of the pool creates a file with its number, the first that is free.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    spec.begin_worker()
+    parent = os.getppid()
+
+    def end_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_SECONDS)
+        os._exit(1)  # the parent was killed: nobody would receive the result
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    spec.begin_worker(_take_place(Path(places)))
+
+
+def _take_place(places: Path) -> int:
+    for place in itertools.count():
+        with contextlib.suppress(FileExistsError):
+            (places / str(place)).touch(exist_ok=False)
+            return place
+    raise AssertionError("unreachable: the numbers do not end")
 
 
 def work_on(unit: Unit, folder: Folder) -> list[Any]:
     """Train a unit in a worker process."""
-    return _compiled(folder, len(unit.members)).train(unit.members, unit.seeds, lambda steps: None)
+    return _compiled(folder, len(unit.members)).train(unit, lambda steps: None)
 
 
 def in_processes(
@@ -102,19 +128,21 @@ def in_processes(
     If a worker dies, the pool breaks; a new pool is made, and the units that were lost are trained again.
 
     Raises:
+        JobFailed: a unit failed; the units that were being trained at that time have been yielded.
         UserError: `DEATHS` workers died while training the same unit.
     """
     from joblib.externals.loky import ProcessPoolExecutor
 
     todo, deaths = deque(units), dict.fromkeys((unit.positions for unit in units), 0)
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3")}
+    failed: JobFailed | None = None
     with tempfile.TemporaryDirectory(prefix="memberscope-") as path:
-        np.save(Path(path) / "x.npy", work.x)
-        np.save(Path(path) / "y.npy", work.y)
-        folder = Folder(path=path, spec=work.spec)
+        folder = _written(Path(path), work)
         while todo:
             size = min(workers, len(todo))
-            pool = ProcessPoolExecutor(max_workers=size, initializer=start_worker, initargs=(work.spec,), env=quiet)
+            places = tempfile.mkdtemp(prefix="places-", dir=path)
+            pool = ProcessPoolExecutor(
+                max_workers=size, initializer=start_worker, initargs=(work.spec, places), env=dict(work.spec.environment(size))
+            )
             running: dict[Future[list[Any]], Unit] = {}
             try:
                 while todo or running:
@@ -126,15 +154,44 @@ def in_processes(
                     done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                     check()
                     for future in done:
-                        trained = future.result()  # raises if a worker died
+                        try:
+                            trained = future.result()  # raises if a worker died
+                        except JobFailed as error:
+                            del running[future]
+                            failed = failed or error
+                            todo.clear()  # what is running may finish, and is kept; nothing new is begun
+                            continue
                         unit = running.pop(future)
                         advance(unit.steps)
                         yield unit, trained
             except BrokenProcessPool:
                 yield from _saved(running, advance)
-                todo.extendleft(reversed(_count_deaths(running, deaths, workers)))
+                lost = _count_deaths(running, deaths, workers)
+                if failed is None:
+                    todo.extendleft(reversed(lost))
             finally:
                 pool.shutdown(wait=True, kill_workers=True)
+    if failed is not None:
+        raise failed
+
+
+def _written(path: Path, work: Work) -> Folder:
+    """The records as files in a folder; those of a memory-mapped file stay where they are."""
+    file = mapped_file(work.x)
+    if file is None:
+        file = path / "x.npy"
+        np.save(file, work.x)
+    np.save(path / "y.npy", work.y)
+    return Folder(path=str(path), x=str(file), spec=work.spec)
+
+
+def mapped_file(x: Inputs) -> Path | None:
+    """The ``.npy`` file that an array maps from its first to its last element; None for any other array."""
+    if not isinstance(x, np.memmap) or x.filename is None or Path(x.filename).suffix != ".npy":
+        return None
+    whole = np.load(x.filename, mmap_mode="r")
+    same = (whole.shape, whole.dtype, whole.offset) == (x.shape, x.dtype, x.offset)
+    return Path(x.filename) if same and whole.flags.c_contiguous == x.flags.c_contiguous else None
 
 
 def _saved(running: dict[Future[list[Any]], Unit], advance: Callable[[int], None]) -> Finished:

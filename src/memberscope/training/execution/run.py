@@ -27,7 +27,7 @@ def execute(
     common: Facts,
     each: Sequence[Facts],
     to_arrays: Callable[[Any], Arrays],
-    from_arrays: Callable[[Arrays], Any],
+    from_arrays: Callable[[int, Arrays], Any],
 ) -> tuple[list[Any], int]:
     """Train all units, each stored as soon as it is finished, so that a run that was stopped or killed continues from there.
 
@@ -38,7 +38,9 @@ def execute(
         threads: do units train in threads of this process? Otherwise in worker processes.
         common: facts that decide every model's bytes, for the store.
         each: facts of each model.
-        to_arrays, from_arrays: a trained model as arrays for the store, and back.
+        to_arrays: a trained model as arrays for the store.
+        from_arrays: the arrays of the model at a position, back; None if they lack something that is wanted now, so that the model must be
+            trained again.
 
     Returns:
         What training left of each model, by position; and how many came from the store.
@@ -46,11 +48,16 @@ def execute(
     Raises:
         UserError: the store cannot be written, or differs from what is asked where reuse is forced; a cluster cannot be reached; workers
             die again and again.
+        JobFailed: the training of a model failed.
         Interrupted: a stop was asked for.
     """
     store = run.store
     names = store.plan(run.label, common, each) if store else []
-    found = {k: from_arrays(arrays) for k, name in enumerate(names) if store and (arrays := store.load(name)) is not None}
+    found: dict[int, Any] = {}
+    for k, name in enumerate(names):
+        arrays = store.load(name) if store else None
+        if arrays is not None and (model := from_arrays(k, arrays)) is not None:
+            found[k] = model
     reused = len(found)
     missing = [unit for unit in units if not all(k in found for k in unit.positions)]
     if missing:

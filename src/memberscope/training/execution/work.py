@@ -6,17 +6,22 @@ once, it becomes a `Work`, whose programs train one `Unit` after another. The re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope.errors import UserError
 from memberscope.plans.split import Index
 
 Inputs = NDArray[Any]
 Labels = NDArray[np.int64]
+
+
+class JobFailed(UserError):
+    """The training of one job failed, for a reason that is the job's own: others go on, and what they finish is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +44,7 @@ class Unit:
 class UnitProgram(Protocol):
     """Trains units of one size, one after another; not thread-safe."""
 
-    def train(self, members: Sequence[Index], seeds_of: Sequence[int], between_steps: Callable[[int], None]) -> list[Any]:
+    def train(self, unit: Unit, between_steps: Callable[[int], None]) -> list[Any]:
         """The result of training for each model; `between_steps` is called with the number of steps just done, and may raise."""
 
 
@@ -71,10 +76,17 @@ class Spec(Hashable, Protocol):
     def work(self, x: Inputs, y: Labels) -> Work:
         """The same training with the records."""
 
-    def begin_worker(self) -> None:
-        """Prepare a worker process, for example limit its framework to one thread."""
+    def environment(self, workers: int) -> Mapping[str, str]:
+        """Environment variables of each of `workers` worker processes on this machine, set before any library is loaded."""
+
+    def begin_worker(self, place: int) -> None:
+        """Prepare a worker process, for example limit its framework to one thread.
+
+        Args:
+            place: the worker's number among those that run at the same time on this machine, from 0; -1 on a cluster.
+        """
 
 
 def train_unit(work: Work, unit: Unit, between_steps: Callable[[int], None] = lambda steps: None) -> list[Any]:
     """Train the models of one unit."""
-    return work.program(len(unit.members), work.shared()).train(unit.members, unit.seeds, between_steps)
+    return work.program(len(unit.members), work.shared()).train(unit, between_steps)

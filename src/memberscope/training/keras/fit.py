@@ -196,8 +196,3 @@ def predictor(model: keras.Model, x: tf.Tensor, *, scale: float) -> Callable[[In
         return np.concatenate(parts) if parts else np.empty((0, model.output_shape[-1]), np.float32)
 
     return predict
-
-
-def predict_logits(model: keras.Model, x: tf.Tensor, index: Index, *, scale: float) -> NDArray[np.float32]:
-    """Logits (len(index), classes) of the records at `index`."""
-    return predictor(model, x, scale=scale)(index)

@@ -24,7 +24,7 @@ from memberscope.training.keras.versions import versions
 from memberscope.training.keras.weights import TrainedModel, TrainingCurves
 from memberscope.training.recipe import Recipe
 from memberscope.training.store import Store, digest
-from memberscope.training.trainer import Execution
+from memberscope.training.trainer import Execution, Form
 
 if TYPE_CHECKING:
     from tensorflow import keras
@@ -57,6 +57,20 @@ class KerasFleet:
     def n_models(self) -> int:
         """K."""
         return len(self.weights)
+
+    @property
+    def form(self) -> Form:
+        """``logits``."""
+        return "logits"
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Those of the trainer that speak of its models."""
+        return frozenset({"gradients", "save"})
+
+    def losses_by_epoch(self, model: int, x: NDArray[Any], y: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Not offered."""
+        raise NotImplementedError
 
     def native(self, model: int) -> keras.Model:
         """One of the models as a Keras model."""
@@ -214,6 +228,6 @@ def _to_arrays(model: TrainedModel) -> Mapping[str, NDArray[Any]]:
     return {**weights, "loss": model.curves.loss, "accuracy": model.curves.accuracy}
 
 
-def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> TrainedModel:
+def _from_arrays(position: int, arrays: Mapping[str, NDArray[Any]]) -> TrainedModel:
     weights = [arrays[key] for key in sorted(arrays) if key.startswith("weight_")]
     return TrainedModel(weights=weights, curves=TrainingCurves(loss=arrays["loss"], accuracy=arrays["accuracy"]))

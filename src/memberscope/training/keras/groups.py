@@ -6,7 +6,8 @@ Groups are fixed by position, so which models are trained together depends neith
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,11 @@ class KerasSpec:
         """See `memberscope.training.execution.work.Spec.work`."""
         return KerasWork(spec=self, x=x, y=y)
 
-    def begin_worker(self) -> None:
+    def environment(self, workers: int) -> Mapping[str, str]:
+        """See `memberscope.training.execution.work.Spec.environment`: TensorFlow is quiet."""
+        return {"TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3")}
+
+    def begin_worker(self, place: int) -> None:
         """See `memberscope.training.execution.work.Spec.begin_worker`."""
         one_thread()
 
@@ -75,7 +80,7 @@ class KerasWork:
 
         return source_of(self.x) if self.spec.recipe.batched else to_tensor(self.x)
 
-    def program(self, models: int, shared: InputSource | tf.Tensor) -> Program | Single:
+    def program(self, models: int, shared: InputSource | tf.Tensor) -> Group | Single:
         """The compiled training of `models` models at once, or of one at a time if the recipe is not batched."""
         import tensorflow as tf
 
@@ -85,7 +90,7 @@ class KerasWork:
         if not spec.recipe.batched:
             return Single(self, shared)
         labels = tf.constant(self.y, tf.int32)
-        return Program(spec.recipe, models=models, x=shared, y=labels, scale=spec.scale, classes=spec.classes)
+        return Group(Program(spec.recipe, models=models, x=shared, y=labels, scale=spec.scale, classes=spec.classes))
 
 
 def group_size(recipe: Recipe, *, input_shape: Sequence[int], classes: int) -> int:
@@ -113,8 +118,20 @@ def split(
     ]
 
 
+class Group:
+    """The compiled training of several models at once; not thread-safe."""
+
+    def __init__(self, program: Program) -> None:
+        """Take the compiled program."""
+        self._program = program
+
+    def train(self, unit: Unit, between_steps: Callable[[int], None]) -> list[TrainedModel]:
+        """Train the models of one unit together."""
+        return self._program.train(unit.members, unit.seeds, between_steps)
+
+
 class Single:
-    """The compiled training of one model at a time, the counterpart of `Program`; not thread-safe."""
+    """The compiled training of one model at a time, the counterpart of `Group`; not thread-safe."""
 
     def __init__(self, work: KerasWork, x: tf.Tensor) -> None:
         """Build the model; `x` are the work's records."""
@@ -130,12 +147,10 @@ class Single:
         spec = self._work.spec
         return spec.recipe.build(input_shape=self._work.x.shape[1:], classes=spec.classes, seed=seed)
 
-    def train(
-        self, members: Sequence[Index], seeds_of: Sequence[int], between_steps: Callable[[int], None]
-    ) -> list[TrainedModel]:
-        """Train one model after another, each from its initial weights; for the arguments see `Program.train`."""
+    def train(self, unit: Unit, between_steps: Callable[[int], None]) -> list[TrainedModel]:
+        """Train one model after another, each from its initial weights."""
         trained = []
-        for index, seed in zip(members, seeds_of, strict=True):
+        for index, seed in zip(unit.members, unit.seeds, strict=True):
             self._trainer.model.set_weights(self._build(seed).get_weights())
             curves = self._trainer.run(
                 index,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError, nearest
-from memberscope.models import largest_depth, summary_text
+from memberscope.models import is_convolutional, largest_depth, summary_text
 from memberscope.plans.split import Index
 from memberscope.training.keras.fleet import KerasFleet, train_fleet
 from memberscope.training.keras.versions import versions
@@ -54,6 +54,11 @@ class KerasTrainer:
         """Such as ``mlp-d2``."""
         return f"{self.recipe.model}-d{self.recipe.depth}"
 
+    @property
+    def framework(self) -> str:
+        """See `Trainer.framework`."""
+        return "keras"
+
     def with_params(self, **changes: Any) -> Self:
         """See `Trainer.with_params`."""
         known = [item.name for item in dataclasses.fields(Recipe)]
@@ -82,7 +87,8 @@ class KerasTrainer:
         found: dict[str, int | float | str] = {"model.architecture": recipe.model}
         found |= {f"model.{name}": getattr(recipe, name) for name in ("depth", "width", "filters", "activation")}
         found["model.widths"] = ",".join(map(str, recipe.widths))
-        return found | {f"train.{name}": getattr(recipe, name) for name in ("epochs", "batch_size", "learning_rate")}
+        found |= {f"train.{name}": getattr(recipe, name) for name in ("epochs", "batch_size", "learning_rate")}
+        return found | {"train.optimizer": "adam"}
 
     def prepare_process(self) -> None:
         """See `Trainer.prepare_process`: kernels of models that are trained in parallel are limited to one thread."""
@@ -111,7 +117,7 @@ class KerasTrainer:
             found.append((f"width {narrow} instead of {recipe.width}", self.with_params(widths=(), width=narrow)))
         other = "tanh" if recipe.activation != "tanh" else "relu"
         found.append((f"{other} instead of {recipe.activation}", self.with_params(activation=other)))
-        if recipe.model == "conv":
+        if is_convolutional(recipe.model):
             found.append(("dense instead of conv", self.with_params(widths=(), model="dense")))
         return found
 

@@ -9,6 +9,7 @@ from memberscope.config import AuditConfig, DataConfig, ModelConfig, TrainConfig
 from memberscope.datasets import load_dataset
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
+from memberscope.plans.target import Prepared, target_of
 from memberscope.studies import model_audit, setup, train
 from memberscope.tracking import MemoryTracker
 
@@ -16,12 +17,12 @@ SMALL = DataConfig(members=120, nonmembers=110, validation=50)
 QUICK = TrainConfig(epochs=4, batch_size=32)
 
 
-def _prepare(data: DataConfig, seed: int = 0) -> setup.Prepared:
-    return setup.target_of(load_dataset("digits"), data).prepare(seed)
+def _prepare(data: DataConfig, seed: int = 0) -> Prepared:
+    return target_of(load_dataset("digits"), data).prepare(seed)
 
 
 def _train_and_audit(
-    prepared: setup.Prepared, model: ModelConfig, train: TrainConfig, audit: AuditConfig, tracker: MemoryTracker, stop: StopFlag,
+    prepared: Prepared, model: ModelConfig, train: TrainConfig, audit: AuditConfig, tracker: MemoryTracker, stop: StopFlag,
     setting: str,
 ) -> model_audit.AuditedModel:  # fmt: skip
     request = setup.audit_request(audit, classes=prepared.data.classes)
@@ -102,7 +103,9 @@ def test_nonmembers_can_validate_and_the_run_says_so() -> None:
     assert tracker.latest("val/accuracy") == pytest.approx(signals.correctness(trained.predictions)[outside].mean())
     assert tracker.logged_params["data.validation"] == "nonmembers"
     prepared = _prepare(DataConfig(validation="nonmembers"))
-    assert "monitored on the audited non-members" in model_audit.description(prepared, ModelConfig(), QUICK)
+    assert "monitored on the audited non-members" in model_audit.description(
+        prepared, setup.trainer_for(ModelConfig(), QUICK), MemoryTracker()
+    )
 
 
 def test_memorization_of_noisy_labels_is_seen() -> None:
@@ -112,7 +115,7 @@ def test_memorization_of_noisy_labels_is_seen() -> None:
         prepared, ModelConfig(model="dense", depth=1, width=128), config, AuditConfig(attacks="threshold", audit_every=30),
         MemoryTracker(), StopFlag(), "overfit",
     )  # fmt: skip
-    assert 0.62 < trained.report.cell("threshold_loss").figures["auc"].value < 0.9
+    assert 0.62 < trained.report.result("threshold_loss").figures["auc"].value < 0.9
     assert trained.summary["gap"] > 0.1
     assert 0 < trained.summary["overfit_onset_epoch"] <= 60
 
@@ -143,8 +146,12 @@ def test_overfit_onset_is_from_when_the_gap_stays(gaps: list[float], onset: int 
 
 
 def test_setting_names_what_differs() -> None:
-    assert model_audit.model_setting(ModelConfig(), 10) == "conv-d3-c10"
-    assert model_audit.model_setting(ModelConfig(model="dense", width=32, activation="tanh"), 4) == "dense-d3-c4-w32-tanh"
+    def setting(model: ModelConfig, classes: int) -> str:
+        return model_audit.model_setting(setup.trainer_for(model, QUICK), classes)
+
+    assert setting(ModelConfig(), 10) == "conv-d3-c10"
+    assert setting(ModelConfig(model="dense", width=32, activation="tanh"), 4) == "dense-d3-c4-w32-tanh"
+    assert setting(ModelConfig(model="mlp", widths="64,32", filters=8), 4) == "mlp-d3-c4-f8-w64x32"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Where attacks disagree about a rung: what counts as shown, and what takes the verdict away."""
+"""Where attacks disagree about a mitigation: what counts as shown, and what takes the verdict away."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from memberscope.studies.mitigate.verdicts import attack_changes, changes_table,
 
 
 def _frame(changes: dict[str, dict[str, list[float]]]) -> pd.DataFrame:
-    """Undefended AUCs of .8 plus a level a seed; on a rung, an attack's AUC moves by its list of changes."""
+    """Undefended AUCs of .8 plus a level by seed; under a mitigation, an attack's AUC moves by its list of changes."""
     rows = []
     attacks = {attack for per in changes.values() for attack in per}
     for attack in sorted(attacks):
@@ -44,7 +44,7 @@ def test_two_shown_changes_of_opposite_sign_disagree() -> None:
     assert [one.attack for one in found["l2"]] == ["lira", "rmia"]
 
 
-def test_a_change_is_paired_by_seed_and_holm_is_over_the_rungs_attacks() -> None:
+def test_a_change_is_paired_by_seed_and_holm_is_over_the_attacks_of_a_mitigation() -> None:
     changes = attack_changes(_frame({"l2": {"lira": DOWN, "rmia": NOISE}}), undefended="undefended")
     lira = changes[0]
     expected = metrics.paired_seeds(DOWN)
@@ -62,7 +62,7 @@ def test_too_few_seeds_show_nothing() -> None:
     assert opposed(attack_changes(few, undefended="undefended"), _verdicts(few, "rmia")) == {}
 
 
-def test_attacks_that_lack_the_rung_or_the_undefended_model_are_left_out() -> None:
+def test_attacks_that_lack_the_mitigation_or_the_undefended_model_are_left_out() -> None:
     frame = _frame({"label_only": {"gap": DOWN}})
     extra = pd.DataFrame([("label_only", seed, "rmia", 0.5) for seed in range(5)], columns=frame.columns)
     assert [one.attack for one in attack_changes(pd.concat([frame, extra]), undefended="undefended")] == ["gap"]

@@ -1,0 +1,81 @@
+"""Classes with scikit-learn's interface as training functions: parameters by name, a seed, and labels counted from 0 without gaps."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import UserError, nearest
+from memberscope.training.outside.answers import METHODS
+from memberscope.training.trainer import TrainingJob
+
+SEED = "random_state"
+
+
+def is_estimator(thing: Any) -> bool:
+    """Whether something is a class with a method ``fit``."""
+    return inspect.isclass(thing) and callable(getattr(thing, "fit", None))
+
+
+def known_params(estimator: Any) -> tuple[str, ...] | None:
+    """The names of the parameters that an estimator takes; None if it takes any."""
+    try:
+        return tuple(sorted(estimator().get_params()))
+    except Exception:  # a class that needs arguments, or has no such method
+        try:
+            params = inspect.signature(estimator).parameters.values()
+        except (TypeError, ValueError):
+            return None
+    if any(item.kind is item.VAR_KEYWORD for item in params):
+        return None
+    return tuple(item.name for item in params)
+
+
+def check_estimator(spec: str, estimator: Any, params: Mapping[str, Any]) -> None:
+    """Raise UserError for a class whose models cannot be audited, or parameters that it does not know."""
+    if not any(hasattr(estimator, name) for name in METHODS):
+        raise UserError(
+            f"trainer={spec}: {estimator.__name__} has neither predict_proba nor decision_function; allowed: a classifier with one of them"
+        )
+    known = known_params(estimator)
+    for name in params:
+        if known is not None and name not in known:
+            raise UserError(
+                f"params: {name} is no parameter of {estimator.__name__}; allowed: {', '.join(known)}{nearest(name, known)}"
+            )
+    try:
+        estimator(**params)
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"trainer={spec}: {estimator.__name__} cannot be made with these parameters ({text}); allowed: others, by params"
+        ) from None
+
+
+def train(estimator: Any, job: TrainingJob) -> Fitted:
+    """Fit an estimator on a job's members."""
+    params = dict(job.params)
+    known = known_params(estimator)
+    if SEED not in params and known is not None and SEED in known:
+        params[SEED] = job.seed % 2**32
+    present, y = np.unique(job.y, return_inverse=True)
+    model = estimator(**params)
+    model.fit(job.x, y.reshape(-1).astype(np.int64))
+    return Fitted(model, present)
+
+
+class Fitted:
+    """A fitted estimator whose columns are classes of the data set."""
+
+    def __init__(self, model: Any, present: NDArray[np.int64]) -> None:
+        """Take the model, and the classes that its labels 0, 1, ... stand for."""
+        order = np.asarray(getattr(model, "classes_", np.arange(len(present))))
+        self.classes_ = present[order.astype(np.int64)]
+        for name in METHODS:
+            method = getattr(model, name, None)  # absent where a parameter has switched it off
+            if callable(method):
+                setattr(self, name, method)

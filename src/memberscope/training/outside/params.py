@@ -1,0 +1,102 @@
+"""Parameters of a trainer from outside, as the option ``params`` gives them: ``epochs=40,width=2``, or the path of a YAML file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from memberscope.errors import UserError
+
+FORMS = "NAME=VALUE separated by commas, such as epochs=40,width=2, or the path of a YAML file"
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def parse_params(text: str) -> dict[str, Any]:
+    """The parameters by name; values are numbers, booleans, text, null, lists or mappings of these.
+
+    Raises:
+        UserError: the text or the file cannot be read as parameters, or a name occurs twice.
+    """
+    if not text.strip():
+        return {}
+    if text.endswith((".yaml", ".yml")):
+        return _of_file(text)
+    found: dict[str, Any] = {}
+    for part in _parts(text):
+        name, equals, value = part.partition("=")
+        name = name.strip()
+        if not equals or not name.isidentifier():
+            raise UserError(f"params={text}: {part.strip() or 'an empty part'} is not NAME=VALUE; allowed: {FORMS}")
+        if name in found:
+            raise UserError(f"params={text}: {name} is given twice; allowed: each name once")
+        found[name] = _value(value, f"params={text}: {name}")
+    return found
+
+
+def _of_file(path: str) -> dict[str, Any]:
+    try:
+        content = _yaml(Path(path).expanduser().read_text(encoding="utf-8"), f"params={path}")
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UserError(f"params={path}: cannot be read ({why}); allowed: {FORMS}") from None
+    if not isinstance(content, Mapping):
+        raise UserError(
+            f"params={path}: holds {type(content).__name__}, not names with values; allowed: lines such as epochs: 40"
+        )
+    for name in content:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise UserError(f"params={path}: {name!r} is not a name; allowed: lines such as epochs: 40")
+    return {str(name): _plain(value, f"params={path}: {name}") for name, value in content.items()}
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The text cut at commas outside brackets and quotes."""
+    depth, quote, start = 0, "", 0
+    for place, letter in enumerate(text):
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        elif letter in "[{(":
+            depth += 1
+        elif letter in "]})":
+            depth -= 1
+        elif letter == "," and depth == 0:
+            yield text[start:place]
+            start = place + 1
+    yield text[start:]
+
+
+def _value(text: str, where: str) -> Any:
+    return _plain(_yaml(text, where), where)
+
+
+def _yaml(text: str, where: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{where}: cannot be read ({' '.join(str(error).split())[:200]}); allowed: {FORMS}") from None
+
+
+def _plain(value: Any, where: str) -> Any:
+    """The value if it is plain; numbers such as ``1e-3``, which YAML 1.1 reads as text, are numbers."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        with contextlib.suppress(ValueError):
+            return float(value)
+    if isinstance(value, list):
+        return [_plain(item, where) for item in value]
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item, where) for name, item in value.items()}
+    if isinstance(value, bool | int | float | str | None):
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            raise UserError(f"{where}={value}: not a finite number; allowed: finite numbers") from None
+        return value
+    raise UserError(f"{where}={value}: {type(value).__name__}; allowed: numbers, yes or no, text, lists of these, or null")

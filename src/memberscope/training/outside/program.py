@@ -1,0 +1,216 @@
+"""Trains one job after another in any process, and queries each model at once: only its answers outlive the process."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import inspect
+import json
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.cores import cores
+from memberscope.datasets.labeled import LabeledData
+from memberscope.datasets.table import Table
+from memberscope.errors import Interrupted, UserError
+from memberscope.plans.split import Index
+from memberscope.training.execution.work import JobFailed, Unit
+from memberscope.training.outside import estimator
+from memberscope.training.outside.answers import BadModel, Model, form_of
+from memberscope.training.outside.source import Source, where_it_failed
+from memberscope.training.query import Query, content_digest
+from memberscope.training.trainer import TrainingJob
+
+PROBE = 16  # members whose outputs every model is asked for, by which a second training is recognized as the same
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""Environment variables by which BLAS libraries, OpenMP (XGBoost, LightGBM, scikit-learn) and PyTorch take their number of threads."""
+
+Answers = dict[str, NDArray[Any]]
+"""What is kept of a model: ``outputs_DIGEST`` for each array of records, likewise ``gradient_norms_`` and ``losses_by_epoch_``;
+``curve_NAME``; ``facts`` as JSON; ``probe``; and ``model``, its bytes, if it can be saved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutsideSpec:
+    """A fleet's training without its records; see `memberscope.training.execution.work.Spec`.
+
+    Attributes:
+        source: the function or class.
+        params: the parameters as JSON.
+        frames: whether it takes frames.
+        queries: what each model is asked after its training.
+        devices: accelerators that the workers get in turn.
+        name, class_names, table: of the data set.
+    """
+
+    source: Source
+    params: str
+    frames: bool
+    queries: tuple[Query, ...]
+    devices: tuple[str, ...]
+    name: str
+    class_names: tuple[str, ...]
+    table: Table | None
+
+    def work(self, x: NDArray[Any], y: NDArray[np.int64]) -> OutsideWork:
+        """See `memberscope.training.execution.work.Spec.work`."""
+        return OutsideWork(spec=self, x=x, y=y)
+
+    def environment(self, workers: int) -> Mapping[str, str]:
+        """See `memberscope.training.execution.work.Spec.environment`: the cores are divided among the workers' threads."""
+        return dict.fromkeys(THREADS, str(max(1, cores() // workers)))
+
+    def begin_worker(self, place: int) -> None:
+        """See `memberscope.training.execution.work.Spec.begin_worker`: the worker gets its accelerator."""
+        if self.devices and place >= 0:
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.devices[place % len(self.devices)]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OutsideWork:
+    """A fleet's training with its records."""
+
+    spec: OutsideSpec
+    x: NDArray[Any]
+    y: NDArray[np.int64]
+
+    def shared(self) -> LabeledData:
+        """The records as the data set that jobs get."""
+        spec = self.spec
+        return LabeledData(name=spec.name, x=self.x, y=self.y, class_names=spec.class_names, source="", table=spec.table)
+
+    def program(self, models: int, shared: LabeledData) -> OutsideProgram:
+        """A program that trains units of one model."""
+        return OutsideProgram(self.spec, shared)
+
+
+class OutsideProgram:
+    """Trains units of one model each."""
+
+    def __init__(self, spec: OutsideSpec, data: LabeledData) -> None:
+        """Load the function or class."""
+        self._spec, self._data = spec, data
+        self._trainer = spec.source.load()
+
+    def train(self, unit: Unit, between_steps: Callable[[int], None]) -> list[Answers]:
+        """Train a model and query it.
+
+        Raises:
+            JobFailed: the function failed, or what it returned cannot be used; the message names the job, the line and its message.
+        """
+        (position,), (index,), (seed,) = unit.positions, unit.members, unit.seeds
+        curves: list[Mapping[str, float]] = []
+
+        def on_report(values: Mapping[str, float]) -> None:
+            between_steps(0)
+            curves.append(dict(values))
+
+        with self._failures(position, len(index), seed):
+            model = self.fit(index, seed, on_report)
+            answers = self._answers(model, position, index, between_steps)
+        answers |= {f"curve_{name}": values for name, values in _curves(curves).items()}
+        del model
+        gc.collect()  # a model may hold gigabytes in cycles of references
+        between_steps(1)
+        return [answers]
+
+    def fit(self, index: Index, seed: int, on_report: Callable[[Mapping[str, float]], None] = lambda values: None) -> Model:
+        """Train a model and return it."""
+        spec = self._spec
+        job = TrainingJob(
+            data=self._data, indices=index, seed=seed, params=json.loads(spec.params), frames=spec.frames, on_report=on_report
+        )
+        with seeded(seed):
+            if estimator.is_estimator(self._trainer):
+                native: Any = estimator.train(self._trainer, job)
+            else:
+                native = self._trainer(job, **_keywords(self._trainer, job.params))
+        return self.model(native)
+
+    def model(self, native: Any) -> Model:
+        """What a training function returned as a model; BadModel if it cannot answer queries."""
+        spec = self._spec
+        model = Model(native=native, classes=len(spec.class_names), table=spec.table, frames=spec.frames)
+        model.check()
+        return model
+
+    def _answers(self, model: Model, position: int, index: Index, between_steps: Callable[[int], None]) -> Answers:
+        found: Answers = {"probe": model.outputs(self._data.x[index[:PROBE]])}
+        for query in self._spec.queries:
+            if not query.concerns(position):
+                continue
+            for x in query.arrays(self._data.x):
+                name = content_digest(x)
+                if f"outputs_{name}" not in found and "outputs" in query.measures:
+                    found[f"outputs_{name}"] = model.outputs(x, lambda: between_steps(0))
+                for measure in ("gradient_norms", "losses_by_epoch"):
+                    if measure in query.measures:
+                        values = getattr(model, measure)(x, self._data.y[query.index])
+                        if values is not None:
+                            found[f"{measure}_{name}"] = values
+        forms = {
+            form_of(model.method, array) for name, array in found.items() if name == "probe" or name.startswith("outputs_")
+        }
+        kind = type(model.native)
+        facts = {"form": "logits" if "logits" in forms else "probs", "class": [kind.__module__, kind.__qualname__]}
+        saved = model.saved()
+        if saved is not None:
+            found["model"] = saved
+        return found | {"facts": np.array(json.dumps(facts))}
+
+    @contextlib.contextmanager
+    def _failures(self, position: int, members: int, seed: int) -> Iterator[None]:
+        """Turn whatever goes wrong in a user's code into one line."""
+        try:
+            yield
+        except (Interrupted, KeyboardInterrupt, JobFailed):
+            raise
+        except BaseException as error:  # SystemExit of a user's code included
+            if isinstance(error, BadModel | UserError):
+                why = f"it {error}" if isinstance(error, BadModel) else str(error)
+            else:
+                why = where_it_failed(error, self._spec.source)
+            raise JobFailed(
+                f"trainer={self._spec.source.spec}: model {position} (seed {seed}, {members} members) failed: {why}; "
+                "models finished before are kept"
+            ) from None
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators of Python, NumPy and, if it is loaded, PyTorch, for code that draws from them; restored afterwards."""
+    before, numpy_before = random.getstate(), np.random.get_state()  # noqa: NPY002, a user's code may use it
+    torch: Any = sys.modules.get("torch")
+    torch_before = torch.random.get_rng_state() if torch is not None else None
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    if torch is not None:
+        torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(numpy_before)  # noqa: NPY002
+        if torch_before is not None:
+            torch.random.set_rng_state(torch_before)
+
+
+def _keywords(function: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that a function declares as arguments after the job; any others it finds in ``job.params``."""
+    arguments = list(inspect.signature(function).parameters.values())[1:]
+    if any(item.kind is item.VAR_KEYWORD for item in arguments):
+        return dict(params)
+    return {item.name: params[item.name] for item in arguments if item.name in params}
+
+
+def _curves(reports: list[Mapping[str, float]]) -> dict[str, NDArray[np.float64]]:
+    """The values that all reports have in common, by name."""
+    names = set.intersection(*(set(report) for report in reports)) if reports else set()
+    return {name: np.array([report[name] for report in reports], dtype=np.float64) for name in sorted(names)}

@@ -1,0 +1,283 @@
+"""Where a trainer from outside comes from: its name, its source code with that of the local modules it imports, and their versions."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib
+import importlib.util
+import os
+import platform
+import sys
+import sysconfig
+import tempfile
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memberscope.errors import UserError, nearest
+from memberscope.installed import require
+
+FORMS = "path/to/file.py:NAME, or package.module:NAME"
+_FILE_MODULE = "memberscope_trainer_"  # begins the module name of a file, so that it hides no installed module
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A function or class of a file or module, with the source of every local module that it imports.
+
+    Attributes:
+        spec: as the user wrote it, such as ``train.py:train``.
+        name: the function or class.
+        module: the name by which it is imported.
+        root: the folder from which local modules are imported; empty if it is an installed package's.
+        files: (path relative to `root`, text) of the local modules, that of the function first; empty for an installed package's.
+        versions: (distribution, version) of what the local modules, or the installed package, import.
+    """
+
+    spec: str
+    name: str
+    module: str
+    root: str
+    files: tuple[tuple[str, str], ...]
+    versions: tuple[tuple[str, str], ...]
+
+    def facts(self) -> dict[str, object]:
+        """What decides the behaviour of the code, as plain values: its name, a digest of each file, and versions."""
+        digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.files}
+        module = "" if self.files and self.module.startswith(_FILE_MODULE) else self.module
+        return {"name": self.name, "module": module, "sources": digests, "versions": dict(self.versions)}
+
+    def load(self) -> Any:
+        """The function or class, imported from the files as they were read, so that a later change of them has no effect.
+
+        Raises:
+            UserError: it cannot be imported, or has no such name.
+        """
+        return _load(self)
+
+
+def find_source(spec: str) -> Source:
+    """The source that a value such as ``train.py:train`` or ``sklearn.ensemble:RandomForestClassifier`` names.
+
+    Raises:
+        UserError: no such file, module or name; or source code that cannot be parsed.
+    """
+    place, _, name = spec.rpartition(":")
+    if not place or not name.isidentifier():
+        raise UserError(f"trainer={spec}: not the name of a function or class; allowed: {FORMS}")
+    if place.endswith(".py") or "/" in place or os.sep in place:
+        return _of_file(spec, Path(place).expanduser(), name)
+    return _of_module(spec, place, name)
+
+
+def _of_file(spec: str, path: Path, name: str) -> Source:
+    if not path.is_file():
+        raise UserError(f"trainer={spec}: no file {path}; allowed: {FORMS}")
+    path = path.resolve()
+    files, external = _closure(spec, path, path.parent)
+    return Source(
+        spec=spec, name=name, module=_FILE_MODULE + path.stem, root=str(path.parent), files=files, versions=_versions(external)
+    )  # fmt: skip
+
+
+def _of_module(spec: str, module: str, name: str) -> Source:
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    missing = module
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError as error:
+        found, missing = None, error.name or module
+    except (ImportError, ValueError, AttributeError):
+        found = None
+    if found is None or not (found.origin or found.submodule_search_locations):
+        top = module.partition(".")[0]
+        if missing == top:
+            require(top, by=f"trainer={spec}", instead="a file or a module in this folder")
+        raise UserError(f"trainer={spec}: no module {missing}; allowed: {FORMS}")
+    origin = Path(found.origin) if found.origin else None
+    if origin is None or not _is_local(origin) or origin.suffix != ".py":
+        return Source(spec=spec, name=name, module=module, root="", files=(), versions=_versions({module.partition(".")[0]}))
+    depth = module.count(".") + (origin.name == "__init__.py")
+    root = origin.resolve().parents[depth]
+    files, external = _closure(spec, origin.resolve(), root)
+    return Source(spec=spec, name=name, module=module, root=str(root), files=files, versions=_versions(external))
+
+
+# --------------------------------------------------------------------------------------------------------------- files and versions
+
+
+def _closure(spec: str, main: Path, root: Path) -> tuple[tuple[tuple[str, str], ...], set[str]]:
+    """The local modules that a file imports, directly or not, with the file first; and the top-level names of all other imports."""
+    files: dict[str, str] = {}
+    external: set[str] = set()
+    queue = [main]
+    while queue:
+        path = queue.pop(0)
+        relative = path.relative_to(root).as_posix()
+        if relative in files:
+            continue
+        text = _text(spec, path)
+        files[relative] = text
+        for module in _imports(_parsed(spec, path, text), path, root):
+            local = _local_files(module, root)
+            queue += local
+            if not local:
+                external.add(module.partition(".")[0])
+    first = main.relative_to(root).as_posix()
+    rest = sorted((name, text) for name, text in files.items() if name != first)
+    return ((first, files[first]), *rest), external
+
+
+def _text(spec: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"trainer={spec}: {path} cannot be read ({error}); allowed: a file of Python source") from None
+
+
+def _parsed(spec: str, path: Path, text: str) -> ast.Module:
+    try:
+        return ast.parse(text, filename=str(path))
+    except (SyntaxError, ValueError) as error:
+        line = f"line {error.lineno} of " if isinstance(error, SyntaxError) and error.lineno else ""
+        why = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise UserError(f"trainer={spec}: {line}{path} is not valid Python ({why}); allowed: {FORMS}") from None
+
+
+def _imports(tree: ast.Module, path: Path, root: Path) -> Iterator[str]:
+    """The names of all modules that are imported anywhere in a file, relative ones resolved."""
+    package = list(path.relative_to(root).parent.parts)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from ([base] if base else [])
+            yield from (
+                f"{base}.{alias.name}" if base else alias.name
+                for alias in node.names
+                if alias.name != "*" and (node.level or base)
+            )
+
+
+def _local_files(module: str, root: Path) -> list[Path]:
+    """The files under `root` that importing a module runs: those of its packages and its own."""
+    parts, found = module.split("."), []
+    for count in range(1, len(parts) + 1):
+        place = root.joinpath(*parts[:count])
+        for path in (place / "__init__.py", place.with_suffix(".py")):
+            if path.is_file() and _is_local(path):
+                found.append(path.resolve() if path.resolve().is_relative_to(root) else path)
+                break
+    return found
+
+
+@functools.cache
+def _installed_folders() -> tuple[Path, ...]:
+    paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return tuple(Path(path).resolve() for path in paths if path)
+
+
+def _is_local(path: Path) -> bool:
+    """Whether a file is neither Python's own nor an installed package's."""
+    resolved = path.resolve()
+    if {"site-packages", "dist-packages"} & set(resolved.parts):
+        return False
+    return not any(resolved.is_relative_to(folder) for folder in _installed_folders())
+
+
+def _versions(modules: set[str]) -> tuple[tuple[str, str], ...]:
+    """The versions of Python, of NumPy and of the distributions that provide the modules."""
+    from importlib import metadata
+
+    provided = metadata.packages_distributions()
+    found = {"python": platform.python_version()}
+    for module in sorted(modules | {"numpy"}):
+        for distribution in provided.get(module, ()) if module not in sys.stdlib_module_names else ():
+            found[distribution] = metadata.version(distribution)
+    return tuple(sorted(found.items()))
+
+
+# --------------------------------------------------------------------------------------------------------------------------- import
+
+
+@functools.lru_cache(maxsize=8)
+def _load(source: Source) -> Any:
+    root = _root_with(source)
+    if root and root not in sys.path:
+        sys.path.insert(0, root)  # first, as Python does with the folder of a script; it stays for imports inside functions
+    module = _import(source, root)
+    try:
+        return getattr(module, source.name)
+    except AttributeError:
+        public = [name for name, thing in vars(module).items() if callable(thing) and not name.startswith("_")]
+        where = source.files[0][0] if source.files else source.module
+        hint = nearest(source.name, public)
+        raise UserError(
+            f"trainer={source.spec}: {where} has no {source.name}; allowed: a function or class in it{hint}"
+        ) from None
+
+
+def _root_with(source: Source) -> str:
+    """A folder with the local modules as they were read: where they lie, or a temporary copy where they are absent or have changed."""
+    if not source.files:
+        return ""
+    root = Path(source.root)
+    if all(_holds(root / name, text) for name, text in source.files):
+        return source.root
+    copied = Path(tempfile.mkdtemp(prefix="memberscope-trainer-"))
+    for name, text in source.files:
+        path = copied / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return str(copied)
+
+
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return path.read_text(encoding="utf-8") == text
+    except (OSError, UnicodeError):
+        return False
+
+
+def _import(source: Source, root: str) -> Any:
+    try:
+        if not (source.files and source.module.startswith(_FILE_MODULE)):
+            return importlib.import_module(source.module)
+        path = Path(root) / source.files[0][0]
+        spec = importlib.util.spec_from_file_location(source.module, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[source.module] = module  # pickle and dataclasses look a module up by its name
+        spec.loader.exec_module(module)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        local = {Path(name).parts[0].removesuffix(".py") for name, _ in source.files}
+        if missing and missing not in local:
+            require(missing, by=f"trainer={source.spec}")
+        raise _import_failed(source, error) from None
+    except (UserError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # whatever a user's file does when it is imported
+        raise _import_failed(source, error) from None
+    return module
+
+
+def _import_failed(source: Source, error: BaseException) -> UserError:
+    return UserError(f"trainer={source.spec}: cannot be imported: {where_it_failed(error, source)}")
+
+
+def where_it_failed(error: BaseException, source: Source) -> str:
+    """The last line of a user's own code in an error's traceback, and the error, in one line: ``line 7 of train.py: KeyError: 'width'``."""
+    names = {Path(name).name for name, _ in source.files}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).name in names]
+    place = f"line {frames[-1].lineno} of {Path(frames[-1].filename).name}: " if frames else ""
+    text = " ".join(str(error).split())
+    return f"{place}{type(error).__name__}{': ' + text[:300] if text else ''}"
