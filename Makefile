@@ -16,7 +16,8 @@ PORT ?= 5000
 
 # mlflow run --env-manager local needs the environment's python on PATH; an outer virtual environment must not interfere
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-unexport VIRTUAL_ENV PYTHONHOME
+# and without bytecode on disk, each process would compile TensorFlow and MLflow anew: 10 s of a core instead of 4
+unexport VIRTUAL_ENV PYTHONHOME PYTHONDONTWRITEBYTECODE
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
@@ -45,9 +46,9 @@ run: setup  ## run the case study on the built-in data as an MLflow run (ARGS="-
 	@$(BIN)/python -m memberscope.mlflow_adapter.store $(EXPERIMENT)
 	@$(BIN)/mlflow run . --experiment-name $(EXPERIMENT) --env-manager local $(ARGS)
 
-# one worker per core; a worker that has finished takes over tests of another
+# one worker per core; each takes the next file, in the order of tests/conftest.py, so that what a file's tests share is made once
 test: setup  ## run the tests on every core, without those that run a whole notebook (ARGS="-m notebook"; .ci/run runs all)
-	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not notebook" $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not notebook" $(ARGS)
 
 test-fast: setup  ## run the tests that neither train nor start a process
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)

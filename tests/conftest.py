@@ -18,6 +18,9 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# a process that may keep no bytecode compiles TensorFlow and MLflow anew: 10 s of a core instead of 4, and tests start many
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers, and the processes that tests start, share the cores: a thread each
     for name in ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "TF_NUM_INTRAOP", "TF_NUM_INTEROP"):
         os.environ.setdefault(f"{name}_THREADS", "1")
@@ -43,6 +46,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if judge.is_slow(item):
             item.add_marker("slow")
+    _order(items)
+
+
+def _order(items: list[pytest.Item]) -> None:
+    """Files with whole studies first, then the other slow ones: with `--dist loadfile`, the last that workers take are then quick."""
+    studies = {item.path for item in items if item.get_closest_marker("e2e")}
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in studies, item.path not in slow))
 
 
 @pytest.hookimpl(optionalhook=True)

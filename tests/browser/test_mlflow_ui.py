@@ -78,6 +78,13 @@ def _environment(store: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
+def _enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Work in a folder, on the store in it."""
+    patch.chdir(folder)
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
@@ -88,9 +95,7 @@ def site(store: Path) -> Iterator[Site]:
     tiny = {"experiments": "depth", "seeds": "2", "epochs": "10", "members": "200", "nonmembers": "200", "validation": "60"}
     study = ["main", "--attacks=threshold", "--slices=entire", *(f"--{name}={value}" for name, value in tiny.items())]
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(store)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}/mlflow.db")
-        mlflow.set_tracking_uri(f"sqlite:///{store}/mlflow.db")
+        _enter(store, patch)
         assert cli.main(study) == 0
     client = mlflow.MlflowClient(f"sqlite:///{store}/mlflow.db")
     runs = client.search_runs([EXPERIMENT])
@@ -260,8 +265,11 @@ def test_runs_compare_by_parallel_coordinates_on_the_logged_names(screen: Screen
     screen.keep("compare")
 
 
-def test_the_report_of_sixty_thousand_records_is_small_and_opens_without_errors(browser: Any, tmp_path: Path) -> None:
+def test_the_report_of_sixty_thousand_records_is_small_and_opens_without_errors(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With every slice, curves, and pictures of the most exposed records; from a file, as it is handed on."""
+    _enter(tmp_path, monkeypatch)
     rng, n = np.random.default_rng(0), 60_000
     labels, member = rng.integers(0, 10, n), np.arange(n) < n // 2
     logits = rng.normal(size=(n, 10)).astype(np.float32)
@@ -272,9 +280,7 @@ def test_the_report_of_sixty_thousand_records_is_small_and_opens_without_errors(
         ["attack", "--predictions", "said.npz", "--attacks", "threshold,trained_lr", "--slices", "all", "--controls", "none"],
         ["report", "--runs", "attack", "--page", "page.html"],
     ):
-        command = [sys.executable, "-m", "memberscope.cli", *words]
-        done = subprocess.run(command, cwd=tmp_path, env=_environment(tmp_path), capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        assert cli.main(words) == 0
     assert 50_000 < (tmp_path / "page.html").stat().st_size < 5_000_000
     page, complaints = browser.new_page(), []
     page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
@@ -288,11 +294,11 @@ def test_the_report_of_sixty_thousand_records_is_small_and_opens_without_errors(
     assert complaints == []
 
 
-def test_a_report_is_read_inside_the_ui(screen: Screen, site: Site, store: Path) -> None:
+def test_a_report_is_read_inside_the_ui(screen: Screen, site: Site, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The artifact's frame shows the whole page, its pictures drawn, and the frame's sandbox finds nothing to complain about."""
     names = [run.info.run_name for run in site.models[:2]]
-    command = [sys.executable, "-m", "memberscope.cli", "report", "--runs", ",".join(names), "--page", "none"]
-    subprocess.run(command, cwd=store, env=_environment(store), capture_output=True, check=True)
+    _enter(store, monkeypatch)
+    assert cli.main(["report", "--runs", ",".join(names), "--page", "none"]) == 0
     client = mlflow.MlflowClient(f"sqlite:///{store}/mlflow.db")
     (report,) = client.search_runs([EXPERIMENT], filter_string="tags.`memberscope.kind` = 'report'")
     screen.open(f"experiments/{EXPERIMENT}/runs/{report.info.run_id}/artifacts/report.html?workflowType=machine_learning")

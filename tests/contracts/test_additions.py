@@ -24,7 +24,7 @@ class Copy:
         self.touched: set[str] = set()
         for name in KEPT:
             if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+                shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.egg-info"))
             else:
                 shutil.copy(ROOT / name, folder / name)
 

@@ -13,6 +13,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from memberscope.errors import UserError
+from memberscope.training import accounting
 from memberscope.training.accounting import default_delta, epsilon, epsilon_by_epoch, noise_for_epsilon, plan_privacy
 
 
@@ -78,6 +79,19 @@ def test_noise_for_a_target_meets_it_closely_from_below(target: float) -> None:
     assert 0.98 * target < plan.epsilon <= target
     less = epsilon(plan.noise_multiplier * 0.99, sampling_probability=0.05, steps=200, delta=plan.delta)
     assert less > target
+
+
+def test_the_noise_of_a_fleets_models_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models with as many members need the same noise, and the search takes a second or two."""
+    settings = {"members": 150, "epochs": 2, "batch_size": 150, "target_epsilon": 2.0, "delta": 1e-3}
+    first = plan_privacy(**settings)
+    asked: list[float] = []
+    true = accounting.epsilon
+    monkeypatch.setattr(accounting, "epsilon", lambda noise, **options: asked.append(noise) or true(noise, **options))
+    assert plan_privacy(**settings) == first
+    assert asked == []
+    assert plan_privacy(**{**settings, "target_epsilon": 3.0}) != first
+    assert asked
 
 
 def test_without_noise_nothing_is_promised() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from memberscope.errors import UserError
@@ -165,6 +166,7 @@ def epsilon(
     )[0]
 
 
+@lru_cache(maxsize=256)  # a second or two each, and the same for all models of a fleet with as many members
 def noise_for_epsilon(
     target_epsilon: float, *, sampling_probability: float, steps: int, delta: float, accountant: Accountant = "pld"
 ) -> float:
