@@ -11,7 +11,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 from memberscope.audit.blind import blind_control
-from memberscope.datasets import Column, LabeledData, Table, load_dataset
+from memberscope.datasets import LabeledData, Table, TableColumn, load_dataset
 from memberscope.installed import is_installed
 from memberscope.predictions import Predictions
 
@@ -101,7 +101,9 @@ def test_a_table_is_hashable_and_survives_json(data: LabeledData) -> None:
 
 
 def test_numbers_that_are_no_codes_are_refused() -> None:
-    table = Table(columns=(Column(name="w", kind="word", categories=("a", "b")), Column(name="k", kind="number", whole=True)))
+    table = Table(
+        columns=(TableColumn(name="w", kind="word", categories=("a", "b")), TableColumn(name="k", kind="number", whole=True))
+    )
     for odd in (2.0, 0.5, -1.0):
         with pytest.raises(ValueError, match="column w: numbers that are not codes of its 2 words"):
             table.frame(np.array([[odd, 1.0]]))
@@ -109,7 +111,7 @@ def test_numbers_that_are_no_codes_are_refused() -> None:
         table.frame(np.zeros((1, 3)))
     assert table.frame(np.array([[1.0, 1.5]]))["k"].tolist() == [1.5]  # a perturbed copy keeps its value
     with pytest.raises(ValueError, match="column w: kind 'text'; allowed: number, boolean, word"):
-        Column(name="w", kind="text")
+        TableColumn(name="w", kind="text")
 
 
 def test_whole_numbers_beyond_float64_are_said_to_be_rounded(tmp_path: Path) -> None:
@@ -134,9 +136,9 @@ def test_plain_numbers_have_indicators_while_there_is_room() -> None:
     many = tuple(f"w{k:02}" for k in range(40))
     table = Table(
         columns=(
-            Column(name="many", kind="word", categories=many),
-            Column(name="few", kind="word", categories=("a", "b")),
-            Column(name="n", kind="number"),
+            TableColumn(name="many", kind="word", categories=many),
+            TableColumn(name="few", kind="word", categories=("a", "b")),
+            TableColumn(name="n", kind="number"),
         )
     )
     x = np.array([[39, 0, 1.5], [np.nan, 1, np.nan], [3, np.nan, 2]])
@@ -150,7 +152,7 @@ def test_plain_numbers_have_indicators_while_there_is_room() -> None:
 def test_the_blind_control_finds_words_and_gaps() -> None:
     rng = np.random.default_rng(0)
     n, words = 1200, tuple("abcdefgh")
-    table = Table(columns=(Column(name="w", kind="word", categories=words), Column(name="n", kind="number")))
+    table = Table(columns=(TableColumn(name="w", kind="word", categories=words), TableColumn(name="n", kind="number")))
     member = np.arange(n) < n // 2
     even = rng.integers(0, len(words), n).astype(np.float64)
     noise = np.where(rng.random(n) < 0.1, np.nan, rng.normal(size=n))

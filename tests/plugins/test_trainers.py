@@ -154,7 +154,9 @@ def test_a_primary_attack_that_it_cannot_serve_is_refused_before_it_trains(
 
 def test_an_unknown_one_gets_the_nearest(plugged: Callable[..., None], tmp_path: Path) -> None:
     plugged("neighbours")
-    with pytest.raises(UserError, match=r"^trainer=neighbors: unknown; nearest: neighbours; allowed: keras, neighbours, or a function"):
+    with pytest.raises(
+        UserError, match=r"^trainer=neighbors: unknown; nearest: neighbours; allowed: keras, neighbours, or a function"
+    ):
         study(tmp_path, trainer="neighbors")
     with pytest.raises(UserError, match=r"^trainer 'keras' of mine: the name is taken by memberscope itself"):
         registry.register("keras", lambda recipe: Neighbours(recipe=recipe), package="mine")

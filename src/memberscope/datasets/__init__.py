@@ -6,10 +6,10 @@ from pathlib import Path
 
 from memberscope.datasets.duplicates import settle_copies
 from memberscope.datasets.labeled import LabeledData, Sizes
-from memberscope.datasets.table import Column, Table
+from memberscope.datasets.table import Table, TableColumn
 from memberscope.errors import UserError
 
-__all__ = ["TABLES", "Column", "LabeledData", "Sizes", "Table", "load_dataset"]
+__all__ = ["TABLES", "LabeledData", "Sizes", "Table", "TableColumn", "load_dataset"]
 
 TABLES = (".csv", ".parquet", ".pq")
 

@@ -61,7 +61,7 @@ class Archive:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class ArchivedTable:
     """The content of an archive in its order: `x` (n, bits) bool, `y` (n,) int64 from 0, and the archive's `sha256`."""
 
     x: NDArray[np.bool_]
@@ -104,7 +104,7 @@ def file_digest(path: Path) -> str:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def read_archive(archive: Archive, path: Path) -> Table:
+def read_archive(archive: Archive, path: Path) -> ArchivedTable:
     """Check the digest if one is registered, then read and check every row.
 
     Raises:
@@ -136,7 +136,7 @@ def read_archive(archive: Archive, path: Path) -> Table:
         )
     if not len(x):
         raise UserError(f"{where}, {found[0].name}: no rows; allowed: at least one")
-    return Table(x=x, y=y, sha256=digest)
+    return ArchivedTable(x=x, y=y, sha256=digest)
 
 
 def _members(tar: tarfile.TarFile, archive: Archive, where: str) -> list[tarfile.TarInfo]:

@@ -23,7 +23,7 @@ MOST_INDICATORS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class TableColumn:
     """One column of a table.
 
     Attributes:
@@ -48,7 +48,7 @@ class Column:
 class Table:
     """The columns of a table whose records are an (n, columns) float64 array. Missing values are NaN there, booleans 0 and 1."""
 
-    columns: tuple[Column, ...]
+    columns: tuple[TableColumn, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -120,13 +120,13 @@ class Table:
         """The table of which `to_dict` made these values."""
         return cls(
             columns=tuple(
-                Column(name=one["name"], kind=one["kind"], whole=one["whole"], categories=tuple(one["categories"]))
+                TableColumn(name=one["name"], kind=one["kind"], whole=one["whole"], categories=tuple(one["categories"]))
                 for one in values["columns"]
             )
         )
 
 
-def _values(column: Column, values: NDArray[Any]) -> Any:
+def _values(column: TableColumn, values: NDArray[Any]) -> Any:
     """One column of a frame."""
     import pandas as pd
 

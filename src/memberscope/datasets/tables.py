@@ -16,7 +16,7 @@ from memberscope.datasets.classes import as_classes, as_groups
 from memberscope.datasets.labeled import LabeledData
 from memberscope.datasets.records import Records, read_records
 from memberscope.datasets.schema import few, one_schema
-from memberscope.datasets.table import BOOLEAN, NUMBER, WORD, Column, Table
+from memberscope.datasets.table import BOOLEAN, NUMBER, WORD, Table, TableColumn
 from memberscope.datasets.values import as_stored
 from memberscope.errors import UserError, nearest
 
@@ -107,7 +107,7 @@ def _groups(frame: pd.DataFrame, group: str, *, path: str, where: str) -> NDArra
     return as_groups(values, where=f"group={group}", records=len(frame))
 
 
-def _encoded(name: str, where: str, values: pd.Series) -> tuple[Column, NDArray[np.float64], str]:
+def _encoded(name: str, where: str, values: pd.Series) -> tuple[TableColumn, NDArray[np.float64], str]:
     """A column's meaning, its values as float64 and a note if they are not exactly the file's."""
     import pandas as pd
 
@@ -115,27 +115,31 @@ def _encoded(name: str, where: str, values: pd.Series) -> tuple[Column, NDArray[
     if isinstance(values.dtype, pd.CategoricalDtype) or column.kind == columns.WORDS:
         return _coded(name, columns.words(column), column.missing)
     if column.kind == columns.DATES:
-        return Column(name=name, kind=NUMBER), columns.seconds(column), f"column {name}: dates were read as seconds since 1970"
+        return (
+            TableColumn(name=name, kind=NUMBER),
+            columns.seconds(column),
+            f"column {name}: dates were read as seconds since 1970",
+        )
     if values.dtype == np.bool_:
-        return Column(name=name, kind=BOOLEAN, whole=True), values.to_numpy(dtype=np.float64), ""
+        return TableColumn(name=name, kind=BOOLEAN, whole=True), values.to_numpy(dtype=np.float64), ""
     exact = columns.numbers(column)
     whole = exact.dtype.kind in "iu"
     found = exact.astype(np.float64)
     note = ""
     if whole and len(exact) and max(abs(int(exact.min())), abs(int(exact.max()))) > _EXACT:
         whole, note = False, f"column {name}: whole numbers beyond 2^53 were rounded to 53 bits"
-    return Column(name=name, kind=BOOLEAN if column.kind == columns.BOOLEANS else NUMBER, whole=whole), found, note
+    return TableColumn(name=name, kind=BOOLEAN if column.kind == columns.BOOLEANS else NUMBER, whole=whole), found, note
 
 
-def _coded(name: str, words: NDArray[Any], missing: NDArray[np.bool_]) -> tuple[Column, NDArray[np.float64], str]:
+def _coded(name: str, words: NDArray[Any], missing: NDArray[np.bool_]) -> tuple[TableColumn, NDArray[np.float64], str]:
     categories = sorted(set(words[~missing].tolist()))
     place = {word: code for code, word in enumerate(categories)}
     codes = np.full(len(words), np.nan)
     codes[~missing] = [place[word] for word in words[~missing].tolist()]
-    return Column(name=name, kind=WORD, categories=tuple(categories)), codes, ""
+    return TableColumn(name=name, kind=WORD, categories=tuple(categories)), codes, ""
 
 
-def _check_built_in(x: NDArray[np.float64], found: list[Column], path: str) -> None:
+def _check_built_in(x: NDArray[np.float64], found: list[TableColumn], path: str) -> None:
     """Raise UserError if a column is not one of numbers in [0, 1]."""
     for place, column in enumerate(found):
         values = x[:, place]

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from memberscope.datasets.archives import ARCHIVES, HOMEPAGE, Table, read_archive
+from memberscope.datasets.archives import ARCHIVES, HOMEPAGE, ArchivedTable, read_archive
 from memberscope.errors import UserError
 from memberscope.progress import Progress
 
@@ -92,7 +92,7 @@ class _Bits(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: i
         self.info.metadata["archive_sha256"] = table.sha256
         return {"train": self._generate_examples(table)}
 
-    def _generate_examples(self, table: Table) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self, table: ArchivedTable) -> Iterator[tuple[int, dict[str, Any]]]:
         with Progress(len(table.y), f"preparing {self.name}", unit="record") as progress:
             for row, (features, label) in enumerate(zip(table.x, table.y, strict=True)):
                 yield row, {"features": features, "label": int(label)}

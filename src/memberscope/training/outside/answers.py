@@ -28,7 +28,7 @@ class BadModel(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Model:
+class UserModel:
     """A trained model that answers queries.
 
     Attributes:

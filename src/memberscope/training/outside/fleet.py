@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import UserError
-from memberscope.training.outside.answers import Model, unpacked
+from memberscope.training.outside.answers import UserModel, unpacked
 from memberscope.training.outside.program import PROBE, Answers, OutsideProgram
 from memberscope.training.query import content_digest
 from memberscope.training.trainer import Form, TrainingJob
@@ -42,7 +42,7 @@ class OutsideFleet:
     program: Callable[[], OutsideProgram]
     reused: int
     trained: int
-    _live: dict[int, Model] = field(default_factory=dict, repr=False)
+    _live: dict[int, UserModel] = field(default_factory=dict, repr=False)
 
     @property
     def n_models(self) -> int:
@@ -108,7 +108,7 @@ class OutsideFleet:
         """The model itself, loaded or trained again."""
         return self._model(model).native
 
-    def _model(self, k: int) -> Model:
+    def _model(self, k: int) -> UserModel:
         """A live model: the latest is kept, others are loaded or trained again."""
         if k not in self._live:
             job, kept = self.jobs[k], self.answers[k]
@@ -126,7 +126,7 @@ class OutsideFleet:
             self._live[k] = model
         return self._live[k]
 
-    def _loaded(self, kept: Answers) -> Model:
+    def _loaded(self, kept: Answers) -> UserModel:
         program, (module, name) = self.program(), _facts(kept)["class"]
         owner: Any = sys.modules.get(module) or importlib.import_module(module)
         for part in name.split("."):

@@ -23,7 +23,7 @@ from memberscope.errors import Interrupted, UserError
 from memberscope.plans.split import Index
 from memberscope.training.execution.work import JobFailed, Unit
 from memberscope.training.outside import estimator
-from memberscope.training.outside.answers import BadModel, Model, form_of
+from memberscope.training.outside.answers import BadModel, UserModel, form_of
 from memberscope.training.outside.source import Source, where_it_failed
 from memberscope.training.query import Query, content_digest
 from memberscope.training.trainer import TrainingJob
@@ -121,7 +121,7 @@ class OutsideProgram:
         between_steps(1)
         return [answers]
 
-    def fit(self, index: Index, seed: int, on_report: Callable[[Mapping[str, float]], None] = lambda values: None) -> Model:
+    def fit(self, index: Index, seed: int, on_report: Callable[[Mapping[str, float]], None] = lambda values: None) -> UserModel:
         """Train a model and return it."""
         spec = self._spec
         job = TrainingJob(
@@ -134,14 +134,14 @@ class OutsideProgram:
                 native = self._trainer(job, **_keywords(self._trainer, job.params))
         return self.model(native)
 
-    def model(self, native: Any) -> Model:
+    def model(self, native: Any) -> UserModel:
         """What a training function returned as a model; BadModel if it cannot answer queries."""
         spec = self._spec
-        model = Model(native=native, classes=len(spec.class_names), table=spec.table, frames=spec.frames)
+        model = UserModel(native=native, classes=len(spec.class_names), table=spec.table, frames=spec.frames)
         model.check()
         return model
 
-    def _answers(self, model: Model, position: int, index: Index, between_steps: Callable[[int], None]) -> Answers:
+    def _answers(self, model: UserModel, position: int, index: Index, between_steps: Callable[[int], None]) -> Answers:
         found: Answers = {"probe": model.outputs(self._data.x[index[:PROBE]])}
         for query in self._spec.queries:
             if not query.concerns(position):

@@ -70,7 +70,7 @@ class OutsideTrainer:
 
     def signature(self) -> Mapping[str, object]:
         """See `Trainer.signature`: the source of the function and of the local modules it imports, parameters and versions."""
-        return {"trainer": self.source.facts(), "params": dict(self.params), "format": FORMAT}
+        return {"trainer": self.source.facts(), "params": dict(self.params), "answers": FORMAT}
 
     def describe(self) -> Mapping[str, int | float | str]:
         """See `Trainer.describe`."""
