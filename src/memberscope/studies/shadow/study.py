@@ -20,9 +20,8 @@ from memberscope.config import ShadowStudyConfig, SynthesisConfig, groups
 from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError, nearest
 from memberscope.interrupt import StopFlag
-from memberscope.plans.shadow import ShadowPlan, make_shadow_plan
+from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
-from memberscope.plans.target import noise_share
 from memberscope.predictions import Predictions
 from memberscope.release import parse_release
 from memberscope.slices import check_names
@@ -31,6 +30,7 @@ from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.logged_model import log_model, why_no_model
 from memberscope.studies.result import StudyResult
 from memberscope.studies.shadow import rotation, second_dataset
+from memberscope.studies.shadow.draw import model_seeds, plan_for, with_noise
 from memberscope.studies.shadow.evidence import FleetOutputs, declared_queries, evidence_fields, query_fleet, query_target
 from memberscope.studies.synthesize.sets import METHODS, make_set, published
 from memberscope.tracking import DataInput, Tracker, as_json
@@ -69,9 +69,7 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
             data, plan, offered, copies=config.queries, perturbed=config.perturbed, distill_epochs=config.distill_epochs
         )
     )
-    rest = np.setdiff1d(np.arange(len(data)), np.concatenate([plan.records, plan.population]))
-    sides = {"records": plan.records, "population": plan.population, "rest": rest}  # `fidelity` trains shadows on the rest
-    noise, data = noise_share(data, config), setup.with_noise(data, config, sides, seed=config.seed)
+    noise, data = with_noise(data, plan, config)
     if config.shadow_data != "real":
         data, plan = with_made_pool(data, plan, trainer, config, stop)
     log_plan(data, plan, trainer, noise, config, tracker)
@@ -91,16 +89,6 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     means, judged = rotate_targets(outputs, rotated, config, tracker, stop)
     fidelity = measure_fidelity(outputs, trainer, config, tracker, stop) if config.fidelity else None
     return with_reading(conclude(config, trainer, outputs, report, elsewhere, means, judged, fidelity, tracker), notes)
-
-
-def plan_for(data: LabeledData, config: ShadowStudyConfig) -> ShadowPlan:
-    """The plan that a configuration requests; ``members=auto`` takes the data set's usual number, but leaves a population."""
-    blocks = 2 if config.design == "half" else 4
-    members = setup.members_of(data, config, parts=blocks + 1)
-    return make_shadow_plan(
-        data.y, design=config.design, members=members, population=config.population, shadows=config.shadows, targets=config.targets,
-        coin_flips=config.coin_flips, seed=config.seed,
-    )  # fmt: skip
 
 
 def check_shadow_data(config: ShadowStudyConfig) -> None:
@@ -174,11 +162,6 @@ def check_apart(pool: NDArray[Any], ours: NDArray[Any], path: str) -> None:
             f"shadow_data={path}: {shared} of its {len(pool)} records are the targets' or the population's, which no shadow of "
             "design=disjoint may see; allowed: a file without them"
         )
-
-
-def model_seeds(plan: ShadowPlan, seed: int) -> list[int]:
-    """The seed of each model's weights and order."""
-    return [seeds.integer(seed, "model", model) for model in range(plan.n_models)]
 
 
 def log_plan(
