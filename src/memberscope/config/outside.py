@@ -124,8 +124,8 @@ class ShadowStudyConfig(ShadowPlanConfig, RecordsConfig, ModelConfig, TrainConfi
         "",
         check=Text(hint="a folder, or nothing"),
         group="shadow",
-        help="folder that `memberscope plan` wrote, for models that were trained elsewhere: nothing is trained, and data and plan are those of "
-        "the folder; empty: models are trained here",
+        help="folder that `memberscope plan` wrote, for models that were trained elsewhere: nothing is trained here, and data and plan "
+        "are those of the folder; empty: models are trained here",
     )
     outputs: str = option(
         "",
