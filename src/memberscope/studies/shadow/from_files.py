@@ -99,7 +99,9 @@ def read(config: ShadowStudyConfig) -> FromFiles:
     outputs = read_outputs(Path(config.outputs), folder, data)
     notes = []
     if why:
-        notes.append(f"The data set was not loaded ({why}): labels are those of the plan, and the blind control had no inputs.")
+        notes.append(
+            f"The data set was not loaded ({why}): labels are those of the plan, and what looks at the records had no inputs."
+        )
         outputs = dataclasses.replace(outputs, known_inputs=False)
     if len(folder.plan.population) and not outputs.population.shape[1]:
         notes.append("The files hold no outputs for the population: attacks that need it are skipped.")

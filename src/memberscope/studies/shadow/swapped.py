@@ -1,15 +1,17 @@
 """Finds outputs that are likely not those of their model: files that were swapped, or models that were trained on other records.
 
 A model does at least as well on the records that it was trained on as on others. The accuracies on the two sides are compared by a
-one-sided two-proportion z test (pooled), and mean losses by Welch's test, with a normal approximation; losses are used where they alone are
-known, or where accuracy tells members from others for too few models.
+one-sided two-proportion z test (pooled). Where only losses are known, or where accuracy tells members from others for too few models, the
+mean probability of the label, exp(-loss), is compared by Welch's test with a normal approximation: a few huge losses, which would drown
+every difference between mean losses, count little in it.
 
 A model is named in two cases, each of which happens to a model that is in its place in at most 1% of studies (Bonferroni):
 
 - It is no better on its members (p above 0.05) while most models are, and its difference is significantly below their median: level
   0.01 divided by the number of models.
-- It is no better on its members, and it is better on the members of another model: level 0.01 divided by the square of that number. The
-  files of two models that fit each other's members should be exchanged.
+- It tells the members of another model from others better than its own: level 0.01 divided by the square of that number. The
+  files of two models that fit each other's members should be exchanged. For a model that the first reason names already, the level
+  is 0.01 divided by the number of models.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from memberscope.plans.shadow import ShadowPlan
 
 LEVEL = 0.05  # p at which a model counts as better on its members
 FALSE_ALARMS = 0.01  # share of studies without a swap in which a model is named, for each of the two reasons
-TESTS = {"accuracy": "two-proportion test", "loss": "Welch's test"}
+SHOWN = 6  # suspects, and exchanges, that are named one by one
+TESTS = {"accuracy": "two-proportion test", "confidence": "Welch's test"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,7 @@ class Suspect:
 
     Attributes:
         model: its number.
-        inside: its accuracy, or mean loss, on its members.
+        inside: its accuracy, or mean confidence, on its members.
         outside: the same on the other records.
         p_value: one-sided, of no better on its members.
         fits: the model whose members its outputs fit; None if there is none.
@@ -53,7 +56,7 @@ class SwapCheck:
     """What was found.
 
     Attributes:
-        measure: ``accuracy`` or ``loss``, which is compared between members and others.
+        measure: ``accuracy`` or ``confidence``, which is compared between members and others.
         models: the number of models.
         better: the number of models that are better on their members.
         median: the median difference between members and others.
@@ -74,16 +77,18 @@ class SwapCheck:
 
     def sentences(self, names: Sequence[str]) -> list[str]:
         """A sentence for each suspect and exchange, with the names of the models' files; and one if most models are no better."""
-        what = "accuracy" if self.measure == "accuracy" else "mean loss"
+        what = "accuracy" if self.measure == "accuracy" else "mean probability of the label"
         found = []
-        for one in self.suspects:
+        for one in self.suspects[:SHOWN]:
             other = "" if one.fits is None else f"; they fit the members of model {one.fits}"
             found.append(
                 f"likely swapped: model {one.model} ({names[one.model]}): its {what} on its members, {one.inside:.3f}, is no better than "
-                f"on the other records, {one.outside:.3f} ({TESTS[self.measure]}, one-sided p {one.p_value:.2g}), while {self.better} of "
+                f"on the other records, {one.outside:.3f} ({TESTS[self.measure]}, one-sided p {one.p_value:.2g}); {self.better} of "
                 f"{self.models} models are better on their members{other}"
             )
-        for first, second in self.exchanges:
+        if rest := self.suspects[SHOWN:]:
+            found.append(f"likely swapped: {len(rest)} more, from model {rest[0].model} to model {rest[-1].model}")
+        for first, second in self.exchanges[:SHOWN]:
             found.append(f"exchanging {names[first]} and {names[second]} would fix models {first} and {second}")
         if not self.suspects and self.better <= self.models / 2:
             found.append(
@@ -103,24 +108,24 @@ def check_swaps(plan: ShadowPlan, losses: NDArray[Any], right: NDArray[np.bool_]
     """
     if right is not None:
         found = _check(plan, right.astype(np.float64), "accuracy")
-        if found.better > found.models / 2:
+        if found.suspects or found.better > found.models / 2:
             return found
-    return _check(plan, losses.astype(np.float64), "loss")
+    return _check(plan, np.exp(-losses.astype(np.float64)), "confidence")
 
 
 def _check(plan: ShadowPlan, values: NDArray[np.float64], measure: str) -> SwapCheck:
     inside, outside, z, error = _compare(plan, values, measure)
     k = plan.n_models
     own = np.arange(k)
-    sign = 1.0 if measure == "accuracy" else -1.0
-    differences, p_values = sign * (inside - outside)[own, own], norm.sf(z)
+    differences, p_values = (inside - outside)[own, own], norm.sf(z)
     better = p_values[own, own] <= LEVEL
     median = float(np.median(differences[better])) if better.any() else 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
-        behind = norm.cdf((differences - median) / error[own, own]) <= FALSE_ALARMS / k
+        behind = (norm.cdf((differences - median) / error[own, own]) <= FALSE_ALARMS / k) & ~better & (better.mean() > 0.5)
     nearest = np.where(np.eye(k, dtype=np.bool_), np.inf, p_values).argmin(axis=1)
-    fits = p_values[own, nearest] <= FALSE_ALARMS / k**2
-    named = ~better & ((behind & (better.mean() > 0.5)) | fits)
+    closer = z[own, nearest] > z[own, own]
+    fits = closer & (p_values[own, nearest] <= FALSE_ALARMS / np.where(behind, k, k**2))
+    named = behind | fits
     suspects = tuple(
         Suspect(
             model=int(j), inside=float(inside[j, j]), outside=float(outside[j, j]), p_value=float(p_values[j, j]),
@@ -130,9 +135,7 @@ def _check(plan: ShadowPlan, values: NDArray[np.float64], measure: str) -> SwapC
     )  # fmt: skip
     goes = {one.model: one.fits for one in suspects}
     exchanges = tuple((a, b) for a, b in goes.items() if b is not None and a < b and goes.get(b) == a)
-    return SwapCheck(
-        measure=measure, models=k, better=int(better.sum()), median=sign * median, suspects=suspects, exchanges=exchanges
-    )
+    return SwapCheck(measure=measure, models=k, better=int(better.sum()), median=median, suspects=suspects, exchanges=exchanges)
 
 
 def _compare(
@@ -148,9 +151,9 @@ def _compare(
     squares = values**2
     spread1, spread2 = squares @ within.T / n1 - inside**2, squares @ without.T / n2 - outside**2
     error = np.sqrt(np.maximum(spread1, 0.0) / n1 + np.maximum(spread2, 0.0) / n2)
-    scale, difference = error, outside - inside
+    scale, difference = error, inside - outside
     if measure == "accuracy":
         share = (inside * n1 + outside * n2) / (n1 + n2)
-        scale, difference = np.sqrt(np.maximum(share * (1 - share), 0.0) * (1 / n1 + 1 / n2)), inside - outside
+        scale = np.sqrt(np.maximum(share * (1 - share), 0.0) * (1 / n1 + 1 / n2))
     z = np.divide(difference, scale, out=np.zeros_like(difference), where=scale > 0)
     return inside, outside, z, error
