@@ -65,8 +65,8 @@ def test_a_model_that_was_trained_on_other_records_is_named_without_a_partner() 
 
 
 def test_models_in_their_place_are_rarely_named() -> None:
-    """At most 1% of studies for each of two reasons: of 300, at most 6 expected; more than 17 has a probability below 1e-4. Members are
-    found at a strength at which several models of a study are not significantly better."""
+    """In at most 2% of studies: of 300, at most 6 are expected, and more than 17 have a probability below 1e-4. Members are known at a
+    strength at which several models of a study are not significantly better on theirs."""
     named = 0
     for seed in range(300):
         plan = _plan(seed=seed)

@@ -5,13 +5,14 @@ one-sided two-proportion z test (pooled). Where only losses are known, or where 
 mean probability of the label, exp(-loss), is compared by Welch's test with a normal approximation: a few huge losses, which would drown
 every difference between mean losses, count little in it.
 
-A model is named in two cases, each of which happens to a model that is in its place in at most 1% of studies (Bonferroni):
+A model is named for two reasons. Together they name a model that is in its place in about 2% of studies at most: a level of 0.005 for each
+reason and each of the two measures, with Bonferroni's correction.
 
-- It is no better on its members (p above 0.05) while most models are, and its difference is significantly below their median: level
-  0.01 divided by the number of models.
-- It tells the members of another model from others better than its own: level 0.01 divided by the square of that number. The
-  files of two models that fit each other's members should be exchanged. For a model that the first reason names already, the level
-  is 0.01 divided by the number of models.
+- It is no better on its members (p above 0.05) while most models are, and its difference is significantly below the median of all: level
+  0.005 divided by the number of models.
+- It tells the members of another model from others better than its own: level 0.005 divided by the square of that number. The files of
+  two models that fit each other's members should be exchanged. For a model that the first reason names already, the level is 0.005 divided
+  by the number of models.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from scipy.stats import norm
 from memberscope.plans.shadow import ShadowPlan
 
 LEVEL = 0.05  # p at which a model counts as better on its members
-FALSE_ALARMS = 0.01  # share of studies without a swap in which a model is named, for each of the two reasons
+FALSE_ALARMS = 0.005  # share of studies without a swap in which a model is named, for each reason and measure
 SHOWN = 6  # suspects, and exchanges, that are named one by one
 TESTS = {"accuracy": "two-proportion test", "confidence": "Welch's test"}
 
@@ -119,9 +120,13 @@ def _check(plan: ShadowPlan, values: NDArray[np.float64], measure: str) -> SwapC
     own = np.arange(k)
     differences, p_values = (inside - outside)[own, own], norm.sf(z)
     better = p_values[own, own] <= LEVEL
-    median = float(np.median(differences[better])) if better.any() else 0.0
+    median = float(np.median(differences))  # of all: that of the better ones alone would be too large
     with np.errstate(divide="ignore", invalid="ignore"):
-        behind = (norm.cdf((differences - median) / error[own, own]) <= FALSE_ALARMS / k) & ~better & (better.mean() > 0.5)
+        behind = (
+            (norm.cdf((differences - median) / (error[own, own] * np.sqrt(1 + np.pi / 2 / k))) <= FALSE_ALARMS / k)
+            & ~better
+            & (better.mean() > 0.5)
+        )
     nearest = np.where(np.eye(k, dtype=np.bool_), np.inf, p_values).argmin(axis=1)
     closer = z[own, nearest] > z[own, own]
     fits = closer & (p_values[own, nearest] <= FALSE_ALARMS / np.where(behind, k, k**2))
