@@ -295,21 +295,24 @@ def test_missing_doubled_and_surplus_files_are_named(made: Folders, tmp_path: Pa
         (["--plan={plan}", "--outputs={outputs}", "--attacks=gradient_norm", "--primary=gradient_norm"], "gradient_norm"),
     ],
 )  # fmt: skip
-def test_mistakes_on_the_command_line_exit_with_2(
-    made: Folders,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    options: list[str],
-    words: str,
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+def test_options_that_do_not_go_together_are_refused(made: Folders, tmp_path: Path, options: list[str], words: str) -> None:
     arrays = dict(np.load(made.data))
     arrays["x"] += 1
     np.savez(tmp_path / "other.npz", **arrays)
     places = {"plan": made.plan, "outputs": made.outputs, "other": tmp_path / "other.npz"}
-    assert cli.main(["shadow", *(option.format(**places) for option in options)]) == 2
-    assert words.format(**places) in capsys.readouterr().err
+    with pytest.raises(UserError) as error:
+        _run(cli.parse("shadow", [option.format(**places) for option in options])[0])
+    assert words.format(**places) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_mistake_on_the_command_line_is_one_line_and_exits_with_2(
+    made: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    assert cli.main(["shadow", f"--outputs={made.outputs}"]) == 2
+    assert capsys.readouterr().err == f"memberscope: outputs={made.outputs}: given without plan; allowed: both, or neither\n"
+    assert not (tmp_path / "mlflow.db").exists(), "known before there is a run"
 
 
 def test_copies_of_images_are_queried_by_lira(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
         Interrupted: the run was stopped; finished models stay in the store, and everything logged so far stays in the run.
     """
     request = make_request(attacks=config.attacks, primary=config.primary, slices=f"entire,{config.slices}")
-    if config.plan or config.outputs:
+    if config.plan:
         return run_on_files(config, request, tracker, stop)
     check_shadow_data(config)
     trainer = setup.trainer_for(config, config)
