@@ -9,6 +9,7 @@ from pathlib import Path
 from memberscope.attacks import registry
 from memberscope.audit.request import AuditRequest, Slices, make_request
 from memberscope.config import AuditConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
+from memberscope.config.base import Config
 from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError
@@ -70,14 +71,18 @@ def members_of(data: LabeledData, config: RecordsConfig, *, parts: int) -> int:
 def trainer_for(model: ModelConfig, train: TrainConfig) -> Trainer:
     """The trainer that configurations request."""
     if registry_of_trainers.is_outside(model.trainer):
-        _check_options(model, train)
+        _check_options(model, train, kinds=(ModelConfig, TrainConfig))
+    if registry_of_trainers.is_builder(model.trainer):
+        _check_options(model, train, kinds=(ModelConfig,))
     return registry_of_trainers.make(model.trainer, Recipe.of(model, train), model.params)
 
 
-def _check_options(model: ModelConfig, train: TrainConfig) -> None:
-    """Raise UserError for an option of the built-in models that was set together with a trainer from outside, which has parameters."""
+def _check_options(model: ModelConfig, train: TrainConfig, *, kinds: Sequence[type[Config]]) -> None:
+    """Raise UserError for an option of `kinds`, which are the built-in models', that was set together with a user's own function, which has
+    parameters instead.
+    """
     own = {"trainer", "params", "check_seed"}
-    names = [item.name for kind in (ModelConfig, TrainConfig) for item in dataclasses.fields(kind) if item.name not in own]
+    names = [item.name for kind in kinds for item in dataclasses.fields(kind) if item.name not in own]
     for config in (model, train):
         for item in dataclasses.fields(config):
             value = getattr(config, item.name)

@@ -29,7 +29,16 @@ from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.mitigate.answer import MitigationAudit, conclude
 from memberscope.studies.mitigate.mitigations import Mitigation, check_attacks, check_releases, check_trainer, mitigations_of
-from memberscope.studies.mitigate.models import TARGET, MitigatedModels, SeedSplit, announce, number, promised, train_mitigated
+from memberscope.studies.mitigate.models import (
+    TARGET,
+    MitigatedModels,
+    SeedSplit,
+    announce,
+    check_private,
+    number,
+    promised,
+    train_mitigated,
+)
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.trainer import Trainer
@@ -75,6 +84,7 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
     promise = Promise() if number(config.delta) is None else Promise(delta=float(config.delta))
     if any(mitigation.training == "dp" for mitigation in mitigations):
         private = promised(splits[config.seed], trainer, config)
+        check_private(splits[config.seed], trainer, config)
         promise = Promise(delta=private.delta, epsilon=private.epsilon if np.isfinite(private.epsilon) else None)
         config = replace(config, delta=private.delta)
     for split in splits.values():
