@@ -26,17 +26,18 @@ from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, j
 # ---------------------------------------------------------------------------------------------------------------------------- data
 
 
-def load_data(config: RecordsConfig, *, name: str = "", each_once: bool = False) -> LabeledData:
+def load_data(config: RecordsConfig, *, name: str = "", each_once: bool = False, as_is: bool = False) -> LabeledData:
     """The data set that a configuration names, with all of its classes; records are kept as they are for a trainer from outside.
 
     Args:
         config: names the data set, its folders, and what is done about copies.
         name: the name of another data set to load instead; it has no groups.
         each_once: raise UserError if copies were kept, for a study whose plan needs each record to occur once.
+        as_is: keep the records as they are whatever the trainer, for models that are trained elsewhere.
     """
     data = load_dataset(
         name or config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates,
-        as_is=":" in getattr(config, "trainer", ""), label=config.label, group="" if name else config.group,
+        as_is=as_is or ":" in getattr(config, "trainer", ""), label=config.label, group="" if name else config.group,
         na_values=tuple(word.strip() for word in config.na_values.split(",") if word.strip()),
     )  # fmt: skip
     if each_once:
