@@ -25,6 +25,7 @@ class FakeFleet:
     """Stands for models that were trained: random logits of whatever is asked."""
 
     models: int
+    form: str = "logits"
 
     def outputs(self, x: np.ndarray) -> np.ndarray:
         return np.random.default_rng(len(x)).normal(size=(self.models, len(x), CLASSES)).astype(np.float32)
@@ -44,7 +45,12 @@ def _outputs(*, design: str, population: int | str = "auto", n: int = 600, membe
     )
     fleet: Any = FakeFleet(plan.n_models)
     return FleetOutputs(
-        data=data, plan=plan, fleet=fleet, logits=fleet.outputs(x[plan.records]), population=fleet.outputs(x[plan.population])
+        data=data,
+        plan=plan,
+        fleet=fleet,
+        form="logits",
+        outputs=fleet.outputs(x[plan.records]),
+        population=fleet.outputs(x[plan.population]),
     )
 
 
