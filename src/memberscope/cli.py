@@ -25,6 +25,7 @@ from memberscope.installed import explain_missing_library, require
 from memberscope.plugins import GROUPS, offered_names
 from memberscope.quiet import quiet_libraries
 
+FOR_BUILT_IN_MODELS = ("tensorflow", "dp_accounting")
 LOGGING = ("mlflow", "sqlalchemy", "psutil", "matplotlib")  # every study needs these, for its MLflow runs and their figures
 
 
@@ -224,7 +225,7 @@ def _require_libraries(name: str, config: Any) -> None:
         config, "plan", ""
     )  # another package's trainer checks for its own libraries, and models that were trained elsewhere need none
     logging = LOGGING if STUDIES[name].tracked else ()
-    require(*logging, *(module for module in STUDIES[name].needs if built_in or module != "tensorflow"), by=name)
+    require(*logging, *(module for module in STUDIES[name].needs if built_in or module not in FOR_BUILT_IN_MODELS), by=name)
     if getattr(config, "engine", "") == "tfp":
         require("tensorflow", "tensorflow_privacy", by="engine=tfp", instead="engine=fast")
     if getattr(config, "scheduler", ""):
