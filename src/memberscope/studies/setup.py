@@ -20,7 +20,7 @@ from memberscope.training import registry as registry_of_trainers
 from memberscope.training.query import Query
 from memberscope.training.recipe import Recipe
 from memberscope.training.store import Store
-from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, jobs_for, require_capability
+from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, jobs_for
 
 # ---------------------------------------------------------------------------------------------------------------------------- data
 
@@ -150,13 +150,10 @@ def audit_request(config: AuditConfig, *, classes: int) -> AuditRequest:
     return request
 
 
-def check_trainer(trainer: Trainer, target: TargetSettings, *, study: str) -> None:
-    """Raise UserError if the trainer does not accept the target's data, if a batch would be larger than the set of members, or if the model
-    cannot be audited after each epoch, which `study` does.
-    """
-    require_capability(trainer, "epochs", by=study)
+def check_trainer(trainer: Trainer, target: TargetSettings) -> None:
+    """Raise UserError if the trainer does not accept the target's data, or if a batch would be larger than the set of members."""
     trainer.check(facts_of(target.data))
-    batch = trainer.params.get("batch_size")
+    batch = trainer.params.get("batch_size") if "epochs" in trainer.capabilities else None
     if isinstance(batch, int) and batch > target.sizes.members:
         raise UserError(
             f"batch_size={batch}: more than the {target.sizes.members} members; allowed: 1 to {target.sizes.members}"

@@ -173,6 +173,19 @@ def evidence_fields(
     return frozenset({"target", "shadows", *(name for name, possible in able.items() if possible)})
 
 
+def why_absent(outputs: FleetOutputs, trainer: Trainer) -> dict[str, str]:
+    """Why fields of `Evidence` stay empty where the records or the models are the reason, as phrases for the attacks that need them."""
+    found: dict[str, str] = {}
+    offered = outputs.fleet.capabilities
+    if "gradients" not in offered:
+        found["gradients"] = f"the models of {trainer.name} offer no gradient_norms"
+    if "distill" not in trainer.capabilities and "losses" not in offered:
+        found["trajectories"] = f"the models of {trainer.name} offer no losses_by_epoch"
+    if not can_be_perturbed(outputs.data):
+        found["perturbed_labels"] = "records with words or missing numbers have no noisy copies"
+    return found
+
+
 def query_target(
     outputs: FleetOutputs,
     target: int,
@@ -250,4 +263,4 @@ def query_target(
                 shadow_labels=data.y[known],
                 shadow_member=plan.member[shadow][pool],
             )
-    return replace(evidence, **changes)
+    return replace(evidence, **changes, absent=why_absent(outputs, trainer))

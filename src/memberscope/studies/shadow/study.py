@@ -27,6 +27,7 @@ from memberscope.predictions import Predictions
 from memberscope.release import parse_release
 from memberscope.slices import check_names
 from memberscope.studies import setup
+from memberscope.studies.curves import by_step
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.logged_model import log_model, why_no_model
 from memberscope.studies.result import StudyResult
@@ -223,9 +224,8 @@ def log_shadows(outputs: FleetOutputs, tracker: Tracker) -> None:
         curves = outputs.fleet.curves
         if {"loss", "accuracy"} <= set(curves):
             child.figure(plots.band_figure(curves, title=f"{outputs.plan.n_models} models"), artifacts.TRAINING_FIGURE)
-            for epoch in range(1, curves["loss"].shape[1] + 1):
-                means = {f"train/{name}": float(values[:, epoch - 1].mean()) for name, values in curves.items()}
-                child.metrics(means, step=epoch)
+        for step, means in by_step(curves):
+            child.metrics({f"train/{name}": value for name, value in means.items()}, step=step)
         child.metrics({f"{name}_mean": float(frame[name].mean()) for name in ("train_accuracy", "test_accuracy")})
 
 
