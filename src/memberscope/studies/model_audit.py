@@ -22,9 +22,10 @@ from memberscope.plans.target import Prepared
 from memberscope.predictions import Predictions
 from memberscope.progress import Progress, Waiting
 from memberscope.studies.curves import by_step
+from memberscope.studies.forms import named
 from memberscope.studies.logged_model import log_model, why_no_model
 from memberscope.studies.seed_check import SeedCheck, compare
-from memberscope.studies.trainer_source import log_source
+from memberscope.studies.trainer_log import log_trainer
 from memberscope.tracking import DataInput, Plain, Tracker, as_json
 from memberscope.training.query import Query
 from memberscope.training.trainer import Execution, Fleet, Form, Outputs, Trainer, Training, TrainingJob
@@ -244,7 +245,7 @@ def look(predict: Predict, data: LabeledData, plan: Plan, *, form: Form, epoch: 
         outside.append(plan.nonmembers)
     index = np.concatenate([plan.members, *outside])
     ends = np.cumsum([len(plan.members), *map(len, outside)])
-    outputs: dict[str, Any] = {form: predict(index)}
+    outputs = named(form, predict(index))
     seen = Predictions(**outputs, labels=data.y[index], member=np.arange(len(index)) < ends[0])
     correct, loss = signals.correctness(seen), signals.loss_nats(seen)
     row: dict[str, float] = {"epoch": epoch}
@@ -269,7 +270,7 @@ def epoch_metrics(row: Mapping[str, float]) -> dict[str, float]:
 def final_predictions(model: _Trained, data: LabeledData, plan: Plan) -> Predictions:
     """The model's outputs for members and non-members; record ids are positions in the data set, or numbers that kept copies share."""
     index = plan.audited
-    outputs: dict[str, Any] = {model.form: model.predict(index)}
+    outputs = named(model.form, model.predict(index))
     return Predictions(**outputs, labels=data.y[index], member=plan.member, record_ids=data.record_ids(index))
 
 
@@ -339,7 +340,7 @@ def _log_inputs(prepared: Prepared, model: Training | None, trainer: Trainer, au
     tracker.text(as_json(resolved), artifacts.CONFIG)
     if model is not None:
         tracker.text(model.summary, artifacts.MODEL_SUMMARY)
-    log_source(trainer, tracker)
+    log_trainer(trainer, tracker)
     splits = {"member": plan.members, "nonmember": plan.nonmembers}
     if not plan.validation_is_nonmembers:
         splits["validation"] = plan.validation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import queries, seeds
+from memberscope.checks import row_chunks
 from memberscope.datasets import LabeledData
 from memberscope.evidence import Evidence, Trajectories
 from memberscope.interrupt import StopFlag
@@ -17,7 +19,8 @@ from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
 from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.progress import Progress
-from memberscope.signals import PROB_FLOOR, loss_nats
+from memberscope.signals import loss_nats
+from memberscope.studies.forms import as_logits, named
 from memberscope.training.query import Query
 
 if TYPE_CHECKING:
@@ -86,11 +89,6 @@ class FleetOutputs:
         )
 
 
-def named(form: Form, outputs: Outputs) -> dict[str, Any]:
-    """Outputs under the name that `Predictions` and `ShadowPredictions` have for them."""
-    return {form: outputs}
-
-
 def query_fleet(data: LabeledData, plan: ShadowPlan, fleet: Fleet, *, copies: int, stop: StopFlag) -> FleetOutputs:
     """Query every model with the plan's records, its population and, for images, `copies` augmented copies of each record."""
     several = copies > 1 and queries.is_image(data.x)
@@ -111,11 +109,6 @@ def query_fleet(data: LabeledData, plan: ShadowPlan, fleet: Fleet, *, copies: in
     return FleetOutputs(
         data=data, plan=plan, fleet=fleet, form=form, outputs=outputs, population=population, augmented=augmented
     )
-
-
-def as_logits(outputs: Outputs, form: Form) -> Outputs:
-    """Logits whose softmax is the given probabilities; logits are returned as they are."""
-    return outputs if form == "logits" else np.log(np.maximum(outputs, PROB_FLOOR))
 
 
 def declared_queries(
@@ -147,7 +140,10 @@ def declared_queries(
 
 def can_be_perturbed(data: LabeledData) -> bool:
     """Whether records have noisy copies: not those with words or missing numbers."""
-    return data.table is None or not (data.table.words or bool(np.isnan(data.x).any()))
+    if data.table is not None and data.table.words:
+        return False
+    chunks = row_chunks(len(data), math.prod(data.shape)) if data.x.dtype.kind == "f" else ()
+    return all(bool(np.isfinite(data.x[rows]).all()) for rows in chunks)
 
 
 def shadow_pool(plan: ShadowPlan) -> NDArray[np.intp]:
