@@ -114,6 +114,7 @@ def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     rows: list[dict[str, Any]] = []
     cards: list[dict[str, Any]] = []
     short: list[str] = []
+    remarks: list[str] = []
     for number in range(max(1, config.fleets)):
         stop.check()
         trial = begin(data, trainer, release, config, number, stop)
@@ -123,7 +124,7 @@ def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
                 trial.fleet, trainer, job, [Query(index=trial.plan.records[trial.plan.audited])], config, stop
             )
             log_check(check, tracker)
-            short.append(check.sentence)
+            remarks.append(check.sentence)
         sets = {method: _make(method, trial, config, stop) for method in methods}
         if number == 0:
             lacking = [lack for made in sets.values() if (lack := keep_set(made, trial, config, tracker))]
@@ -135,7 +136,7 @@ def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         if config.fleets:
             rows += transfer_rows(trial, sets, trainer, release, config, stop)
             tracker.table(_frame(rows), artifacts.FLEETS)
-    return with_reading(conclude(config, methods, cards, _frame(rows), short, tracker), notes)
+    return with_reading(conclude(config, methods, cards, _frame(rows), short, remarks, tracker), notes)
 
 
 def plan_for(data: LabeledData, config: SynthesizeConfig, seed: int) -> ShadowPlan:
@@ -360,6 +361,7 @@ def conclude(
     cards: list[dict[str, Any]],
     frame: pd.DataFrame,
     short: list[str],
+    remarks: list[str],
     tracker: Tracker,
 ) -> StudyResult:
     """Log the comparison of cards, the transfer table and the page; returns the result for the terminal."""
@@ -394,7 +396,6 @@ def conclude(
             "ones, at most twice the number of the target's members.",
             "\n".join(f"- {line}" for line in lines),
         ]
-    tracker.describe("\n\n".join(parts) + "\n")
-    return StudyResult(
-        table=table.to_string(index=False), answer="\n".join(lines) or "records made; no fleets were trained (fleets=0)."
-    )
+    tracker.describe("\n\n".join([*parts, *remarks]) + "\n")
+    answer = lines or ["records made; no fleets were trained (fleets=0)."]
+    return StudyResult(table=table.to_string(index=False), answer="\n".join([*answer, *remarks]))
