@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ from memberscope.studies.mitigate import study as mitigate
 from memberscope.studies.shadow import study
 from memberscope.tracking import MemoryTracker
 from memberscope.training.keras.trainer import KerasTrainer
+from memberscope.training.outside.trainer import outside_trainer
 from memberscope.training.recipe import Recipe
 from memberscope.training.trainer import (
     CAPABILITIES,
@@ -35,6 +37,7 @@ from memberscope.training.trainer import (
 )  # fmt: skip
 
 CLASSES, WIDTH = 3, 5
+FUNCTIONS = Path(__file__).parents[1] / "training" / "outside" / "functions.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +126,7 @@ def _data(n: int = 240, shape: tuple[int, ...] = (WIDTH,)) -> LabeledData:
 TRAINERS: dict[str, Callable[[], Any]] = {
     "keras": lambda: KerasTrainer(recipe=Recipe(model="mlp", depth=1, width=8, epochs=2, batch_size=20)),
     "neighbour": NeighbourTrainer,
+    "function": lambda: outside_trainer(f"{FUNCTIONS}:neighbour", {"sharpness": 1.0}),
 }
 EVERY = pytest.mark.parametrize("make", TRAINERS.values(), ids=TRAINERS)
 MEMBERS = [np.arange(0, 60), np.arange(60, 140), np.arange(30, 90)]

@@ -19,7 +19,7 @@ from memberscope.training.execution.run import execute
 from memberscope.training.execution.work import Unit
 from memberscope.training.outside import estimator
 from memberscope.training.outside.fleet import OutsideFleet
-from memberscope.training.outside.program import Answers, OutsideSpec
+from memberscope.training.outside.program import Answers, OutsideSpec, asked_of
 from memberscope.training.outside.source import Source, find_source
 from memberscope.training.query import Query, content_digest
 from memberscope.training.store import digest
@@ -98,11 +98,8 @@ class OutsideTrainer:
 
         def from_arrays(position: int, arrays: Mapping[str, NDArray[Any]]) -> Answers | None:
             """None for a kept model that was not asked what is wanted now."""
-            return (
-                dict(arrays)
-                if all(name in arrays for query, names in wanted if query.concerns(position) for name in names)
-                else None
-            )
+            asked = asked_of(arrays)
+            return dict(arrays) if all(asked >= names for query, names in wanted if query.concerns(position)) else None
 
         answers, reused = execute(
             spec.work(data.x, data.y), units, run, threads=False, common=self._common(data),
@@ -212,10 +209,9 @@ def _arguments(thing: Any) -> tuple[inspect.Parameter | None, list[inspect.Param
     return found[0], [item for item in found[1:] if item.kind is not item.VAR_POSITIONAL]
 
 
-def _wanted(data: LabeledData, queries: Sequence[Query]) -> list[tuple[Query, list[str]]]:
-    """For each query the names under which a kept model holds its outputs."""
+def _wanted(data: LabeledData, queries: Sequence[Query]) -> list[tuple[Query, set[str]]]:
+    """For each query the names of the answers to it."""
     return [
-        (query, [f"outputs_{content_digest(x)}" for x in query.arrays(data.x)])
+        (query, {f"{measure}_{content_digest(x)}" for x in query.arrays(data.x) for measure in query.measures})
         for query in queries
-        if "outputs" in query.measures
     ]
