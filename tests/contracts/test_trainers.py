@@ -272,7 +272,9 @@ def test_one_model_of_any_trainer_is_audited_at_its_end(tmp_path: Any, monkeypat
     assert tracker.artifacts["history.csv"]["epoch"].tolist() == [0]
     assert "audited at the end of its training alone" in tracker.description
     assert "The seed determines the result" in result.answer
-    setup.check_trainer(TRAINERS["keras"](), target_of(data, DataConfig(members=60, nonmembers=60, validation=20, label_noise=0.0)))
+    setup.check_trainer(
+        TRAINERS["keras"](), target_of(data, DataConfig(members=60, nonmembers=60, validation=20, label_noise=0.0))
+    )
 
 
 def test_what_is_kept_of_one_trainer_is_not_another_ones(tmp_path: Any) -> None:

@@ -127,12 +127,12 @@ def train_fleet(
 
 
 def check_seed(
-    fleet: Fleet, trainer: Trainer, job: TrainingJob, queries: Sequence[Query], config: FleetConfig, stop: StopFlag
+    fleet: Fleet | None, trainer: Trainer, job: TrainingJob, queries: Sequence[Query], config: FleetConfig, stop: StopFlag
 ) -> SeedCheck:
     """Train the first model of a fleet a second time, where the others were trained, and compare its outputs; nothing is stored.
 
     Args:
-        fleet: the models.
+        fleet: the models; None if none was trained yet, and the first model is then trained twice.
         trainer: trained them.
         job: the job of the first.
         queries: what the models were asked.
@@ -142,7 +142,8 @@ def check_seed(
     run = Execution(
         workers=1, scheduler=config.scheduler, devices=_devices(config), queries=tuple(queries), label="first model, again", stop=stop
     )  # fmt: skip
-    return check_fleet(fleet, trainer, job, run)
+    first = fleet or trainer.train([job], dataclasses.replace(run, label="first model"))
+    return check_fleet(first, trainer, job, run)
 
 
 def _devices(config: FleetConfig) -> tuple[str, ...]:
