@@ -273,9 +273,15 @@ def _server(store: str) -> str:
 
 def _run_name(name: str, values: dict[str, Any]) -> str:
     """The parent run's name: the entry point, then its grid or data set, and its model."""
+    from memberscope.training.outside.trainer import short_name
+    from memberscope.training.registry import is_outside
+
     parts = ["case-study" if name == "main" else name]
     if values.get("space"):
         values = {**values, "grid": os.path.splitext(os.path.basename(values["space"]))[0]}
+    if is_outside(values.get("trainer", "")):  # the options of the built-in models say nothing then
+        values = {**values, "model": short_name(values["trainer"])}
+        del values["depth"]
     keys = ("grid", "dataset") if name == "sweep" else ("plan",) if values.get("plan") else ("dataset", "model")
     parts += [str(values[key]) for key in keys if key in values]
     parts += [f"d{values['depth']}"] if name == "train" and "depth" in values else []

@@ -12,12 +12,12 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from memberscope.config import DataConfig, MitigateConfig, ShadowStudyConfig
+from memberscope.config import DataConfig, MitigateConfig, ShadowStudyConfig, TrainStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
 from memberscope.plans.target import target_of
-from memberscope.studies import setup
+from memberscope.studies import setup, train
 from memberscope.studies.mitigate import mitigations, models
 from memberscope.studies.mitigate import study as mitigate
 from memberscope.studies.shadow import draw, study
@@ -257,12 +257,24 @@ def test_a_mitigation_that_the_trainer_cannot_make_is_refused_before_anything_tr
         mitigations.check_trainer(chosen, NeighbourTrainer())  # type: ignore[arg-type]
 
 
-def test_studies_that_audit_by_epoch_say_what_they_need() -> None:
-    data = _data()
-    target = target_of(data, DataConfig(members=60, nonmembers=60, validation=20, label_noise=0.0))
-    setup.check_trainer(TRAINERS["keras"](), target, study="train")
-    with pytest.raises(UserError, match="train: needs a trainer with epochs; neighbour offers only training"):
-        setup.check_trainer(NeighbourTrainer(), target, study="train")  # type: ignore[arg-type]
+def test_one_model_of_any_trainer_is_audited_at_its_end(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the capability `epochs` there are no metrics by epoch, and nothing else is missing: a model that memorizes is found."""
+    data = _data(480)
+    np.savez(tmp_path / "table.npz", x=data.x, y=data.y)
+    monkeypatch.setattr(setup, "trainer_for", lambda *configs: NeighbourTrainer())
+    config = TrainStudyConfig(
+        dataset=str(tmp_path / "table.npz"), members=150, nonmembers=150, validation=50, attacks="threshold", check_seed="yes"
+    )
+    tracker = MemoryTracker()
+    result = train.run(config, tracker, StopFlag())
+    assert 0.7 < tracker.latest("auc/threshold_loss") <= 1.0
+    assert tracker.latest("train/accuracy") == 1.0
+    assert tracker.artifacts["history.csv"]["epoch"].tolist() == [0]
+    assert "audited at the end of its training alone" in tracker.description
+    assert "The seed determines the result" in result.answer
+    setup.check_trainer(
+        TRAINERS["keras"](), target_of(data, DataConfig(members=60, nonmembers=60, validation=20, label_noise=0.0))
+    )
 
 
 def test_what_is_kept_of_one_trainer_is_not_another_ones(tmp_path: Any) -> None:

@@ -56,8 +56,8 @@ def test_a_file_trains_the_models_of_a_study(name: str, tmp_path: Path) -> None:
     _write_data(tmp_path)
     done = subprocess.run(
         [
-            sys.executable, "-m", "memberscope.cli", "shadow", f"--trainer={TRAINERS / name}.py:train", f"--params={params}", f"--dataset={data}",
-            "--shadows=4", "--targets=2", "--attacks=threshold_loss,lira_online", "--store=models",
+            sys.executable, "-m", "memberscope.cli", "shadow", f"--trainer={TRAINERS / name}.py:train", f"--params={params}",
+            f"--dataset={data}", "--shadows=4", "--targets=2", "--attacks=threshold_loss,lira_online", "--store=models",
         ],
         cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
     )  # fmt: skip

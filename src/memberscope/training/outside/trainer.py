@@ -52,8 +52,7 @@ class OutsideTrainer:
     @property
     def name(self) -> str:
         """The class or function, or its file where the function has a name such as ``train``."""
-        place = self.source.spec.rpartition(":")[0].replace("\\", "/").rpartition("/")[2].removesuffix(".py")
-        return place.rpartition(".")[2] if self.source.name in GENERIC else self.source.name
+        return short_name(self.spec)
 
     def with_params(self, **changes: Any) -> Self:
         """See `Trainer.with_params`; a function that declares no parameters takes any."""
@@ -150,6 +149,13 @@ class OutsideTrainer:
     ) -> NDArray[np.float64]:  # fmt: skip
         """Not offered."""
         raise NotImplementedError
+
+
+def short_name(spec: str) -> str:
+    """The class or function that a value such as ``train.py:train`` names, or its file where the name says nothing."""
+    place, _, name = spec.rpartition(":")
+    file = place.replace("\\", "/").rpartition("/")[2].rpartition(":")[2].removesuffix(".py")
+    return file.rpartition(".")[2] if name in GENERIC else name
 
 
 def outside_trainer(spec: str, params: Mapping[str, Any]) -> OutsideTrainer:
