@@ -25,6 +25,7 @@ from memberscope.installed import explain_missing_library, require
 from memberscope.plugins import GROUPS, offered_names
 from memberscope.quiet import quiet_libraries
 
+FOR_BUILT_IN_MODELS = ("tensorflow", "dp_accounting")
 LOGGING = ("mlflow", "sqlalchemy", "psutil", "matplotlib")  # every study needs these, for its MLflow runs and their figures
 
 
@@ -224,7 +225,7 @@ def _require_libraries(name: str, config: Any) -> None:
         config, "plan", ""
     )  # another package's trainer checks for its own libraries, and models that were trained elsewhere need none
     logging = LOGGING if STUDIES[name].tracked else ()
-    require(*logging, *(module for module in STUDIES[name].needs if built_in or module != "tensorflow"), by=name)
+    require(*logging, *(module for module in STUDIES[name].needs if built_in or module not in FOR_BUILT_IN_MODELS), by=name)
     if getattr(config, "engine", "") == "tfp":
         require("tensorflow", "tensorflow_privacy", by="engine=tfp", instead="engine=fast")
     if getattr(config, "scheduler", ""):
@@ -272,9 +273,15 @@ def _server(store: str) -> str:
 
 def _run_name(name: str, values: dict[str, Any]) -> str:
     """The parent run's name: the entry point, then its grid or data set, and its model."""
+    from memberscope.training.outside.trainer import short_name
+    from memberscope.training.registry import is_outside
+
     parts = ["case-study" if name == "main" else name]
     if values.get("space"):
         values = {**values, "grid": os.path.splitext(os.path.basename(values["space"]))[0]}
+    if is_outside(values.get("trainer", "")):  # the options of the built-in models say nothing then
+        values = {**values, "model": short_name(values["trainer"])}
+        del values["depth"]
     keys = ("grid", "dataset") if name == "sweep" else ("plan",) if values.get("plan") else ("dataset", "model")
     parts += [str(values[key]) for key in keys if key in values]
     parts += [f"d{values['depth']}"] if name == "train" and "depth" in values else []

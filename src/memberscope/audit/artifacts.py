@@ -73,6 +73,11 @@ def inside(folder: str, name: str) -> str:
     return f"{folder}/{name}"
 
 
+def trainer_source(name: str) -> str:
+    """A file of the source code of a user's own trainer, by its path beside the function's file."""
+    return inside("trainer", name)
+
+
 def score_figure(attack: str) -> str:
     """The histogram of an attack's scores."""
     return inside(SCORE_FIGURES, f"{attack}.png")

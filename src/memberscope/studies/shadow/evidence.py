@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import queries, seeds
+from memberscope.checks import row_chunks
 from memberscope.datasets import LabeledData
 from memberscope.evidence import Evidence, Trajectories
 from memberscope.interrupt import StopFlag
@@ -17,13 +19,13 @@ from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
 from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.progress import Progress
-from memberscope.signals import PROB_FLOOR, loss_nats
+from memberscope.signals import loss_nats
+from memberscope.studies.forms import OutputForm, as_logits, named
 from memberscope.training.query import Query
 
 if TYPE_CHECKING:
-    from memberscope.training.trainer import Fleet, Form, Outputs, Trainer
+    from memberscope.training.trainer import Fleet, Outputs, Trainer
 
-OutputForm = Literal["logits", "probs", "loss_nats"]
 """`Form`, or ``loss_nats`` for models that were trained elsewhere, of which only losses are known."""
 
 
@@ -94,11 +96,6 @@ class FleetOutputs:
         )
 
 
-def named(form: OutputForm, outputs: Outputs) -> dict[str, Any]:
-    """Outputs under the name that `Predictions` and `ShadowPredictions` have for them."""
-    return {form: outputs}
-
-
 def query_fleet(data: LabeledData, plan: ShadowPlan, fleet: Fleet, *, copies: int, stop: StopFlag) -> FleetOutputs:
     """Query every model with the plan's records, its population and, for images, `copies` augmented copies of each record."""
     several = copies > 1 and queries.is_image(data.x)
@@ -119,11 +116,6 @@ def query_fleet(data: LabeledData, plan: ShadowPlan, fleet: Fleet, *, copies: in
     return FleetOutputs(
         data=data, plan=plan, fleet=fleet, form=form, outputs=outputs, population=population, augmented=augmented
     )
-
-
-def as_logits(outputs: Outputs, form: Form) -> Outputs:
-    """Logits whose softmax is the given probabilities; logits are returned as they are."""
-    return outputs if form == "logits" else np.log(np.maximum(outputs, PROB_FLOOR))
 
 
 def declared_queries(
@@ -155,7 +147,10 @@ def declared_queries(
 
 def can_be_perturbed(data: LabeledData) -> bool:
     """Whether records have noisy copies: not those with words or missing numbers."""
-    return data.table is None or not (data.table.words or bool(np.isnan(data.x).any()))
+    if data.table is not None and data.table.words:
+        return False
+    chunks = row_chunks(len(data), math.prod(data.shape)) if data.x.dtype.kind == "f" else ()
+    return all(bool(np.isfinite(data.x[rows]).all()) for rows in chunks)
 
 
 def shadow_pool(plan: ShadowPlan) -> NDArray[np.intp]:
@@ -179,6 +174,19 @@ def evidence_fields(
         "gradients": "gradients" in offered, "trajectories": distilled or "losses" in offered,
     }  # fmt: skip
     return frozenset({"target", "shadows", *(name for name, possible in able.items() if possible)})
+
+
+def why_absent(outputs: FleetOutputs, trainer: Trainer) -> dict[str, str]:
+    """Why fields of `Evidence` stay empty where the records or the models are the reason, as phrases for the attacks that need them."""
+    found: dict[str, str] = {}
+    offered = outputs.fleet.capabilities
+    if "gradients" not in offered:
+        found["gradients"] = f"the models of {trainer.name} offer no gradient_norms"
+    if "distill" not in trainer.capabilities and "losses" not in offered:
+        found["trajectories"] = f"the models of {trainer.name} offer no losses_by_epoch"
+    if not can_be_perturbed(outputs.data):
+        found["perturbed_labels"] = "records with words or missing numbers have no noisy copies"
+    return found
 
 
 def query_target(
@@ -258,4 +266,4 @@ def query_target(
                 shadow_labels=data.y[known],
                 shadow_member=plan.member[shadow][pool],
             )
-    return replace(evidence, **changes)
+    return replace(evidence, **changes, absent=why_absent(outputs, trainer))

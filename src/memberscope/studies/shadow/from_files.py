@@ -22,8 +22,9 @@ from memberscope.predictions import ShadowPredictions
 from memberscope.scales import check_logits, check_probs
 from memberscope.signals import correctness, loss_nats
 from memberscope.studies import setup
+from memberscope.studies.forms import OutputForm, as_logits
 from memberscope.studies.shadow.draw import with_noise
-from memberscope.studies.shadow.evidence import FleetOutputs, OutputForm, as_logits
+from memberscope.studies.shadow.evidence import FleetOutputs
 from memberscope.studies.shadow.swapped import SwapCheck, check_swaps
 from memberscope.training.elsewhere import ElsewhereFleet
 

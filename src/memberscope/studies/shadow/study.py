@@ -18,6 +18,7 @@ from memberscope.audit.request import AuditRequest, make_request
 from memberscope.audit.run import AuditReport, run_audit
 from memberscope.audit.wording import finding, headline_table, markdown
 from memberscope.config import ShadowStudyConfig, SynthesisConfig, groups
+from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError, nearest
 from memberscope.interrupt import StopFlag
@@ -27,17 +28,28 @@ from memberscope.predictions import Predictions
 from memberscope.release import parse_release
 from memberscope.slices import check_names
 from memberscope.studies import setup
+from memberscope.studies.curves import by_step
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.logged_model import log_model, why_no_model
 from memberscope.studies.result import StudyResult
+from memberscope.studies.seed_check import log_check
 from memberscope.studies.shadow import from_files, rotation, second_dataset
 from memberscope.studies.shadow.draw import model_seeds, plan_for, with_noise
-from memberscope.studies.shadow.evidence import FleetOutputs, declared_queries, evidence_fields, query_fleet, query_target
-from memberscope.studies.synthesize.sets import METHODS, make_set, published
+from memberscope.studies.shadow.evidence import (
+    FleetOutputs,
+    can_be_perturbed,
+    declared_queries,
+    evidence_fields,
+    query_fleet,
+    query_target,
+)
+from memberscope.studies.synthesize.sets import METHODS, check_can_be_made, make_set, published
+from memberscope.studies.trainer_log import log_trainer
 from memberscope.tracking import DataInput, Tracker, as_json
 from memberscope.training.elsewhere import ElsewhereTrainer
+from memberscope.training.query import Query
 from memberscope.training.registry import is_outside
-from memberscope.training.trainer import Trainer
+from memberscope.training.trainer import Trainer, TrainingJob
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +76,8 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     data = setup.choose_classes(setup.load_data(config, each_once=True), config)
     check_names(f"entire,{config.slices}", classes=data.classes)
     trainer.check(setup.facts_of(data))
+    if config.shadow_data in METHODS:
+        check_can_be_made(data, by=f"shadow_data={config.shadow_data}")
     plan, other = plan_for(data, config), second_dataset.load(config, trainer)
     trainer.check(setup.facts_of(data, members=int(plan.member.sum(axis=1).min())))
     # a user's own models show only once they are trained what they offer; the audit then checks the primary attack
@@ -77,14 +91,21 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     if config.shadow_data != "real":
         data, plan = with_made_pool(data, plan, trainer, config, stop)
     log_plan(data, plan, trainer, noise, config, tracker)
+    log_trainer(trainer, tracker)
     notes = log_reading(data, tracker)
     notes += [f"{config.transfer_dataset}: {line}" for line in duplicates.notes(other, {})] if other else []
+    asked = declared_queries(
+        data, plan, copies=config.queries, perturbed=config.perturbed, seed=config.seed, wanted=request.needs.__contains__
+    )
     fleet = setup.train_fleet(
         trainer, data, [plan.members(model) for model in range(plan.n_models)], model_seeds(plan, config.seed), config, stop,
-        queries=declared_queries(
-            data, plan, copies=config.queries, perturbed=config.perturbed, seed=config.seed, wanted=request.needs.__contains__
-        ),
+        queries=asked,
     )  # fmt: skip
+    check = None
+    if config.check_seed:
+        job = TrainingJob(data=data, indices=plan.members(0), seed=model_seeds(plan, config.seed)[0])
+        check = setup.check_seed(fleet, trainer, job, asked[:1], config, stop)
+        log_check(check, tracker)
     outputs = query_fleet(data, plan, fleet, copies=config.queries, stop=stop)
     log_shadows(outputs, tracker)
     report = audit_first(outputs, trainer, request, config, tracker, stop)
@@ -92,7 +113,10 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     elsewhere = audit_from_elsewhere(report, other, trainer, config, tracker, stop) if other else None
     means, judged = rotate_targets(outputs, rotated, config, tracker, stop)
     fidelity = measure_fidelity(outputs, trainer, config, tracker, stop) if config.fidelity else None
-    return with_reading(conclude(config, trainer, outputs, report, elsewhere, means, judged, fidelity, tracker), notes)
+    remarks = [check.sentence] if check else []
+    remarks += left_out_of_fidelity(data) if config.fidelity else []
+    result = conclude(config, trainer, outputs, report, elsewhere, means, judged, fidelity, remarks, tracker)
+    return with_reading(result, notes)
 
 
 def run_on_files(config: ShadowStudyConfig, request: AuditRequest, tracker: Tracker, stop: StopFlag) -> StudyResult:
@@ -112,7 +136,7 @@ def run_on_files(config: ShadowStudyConfig, request: AuditRequest, tracker: Trac
     report = audit_first(outputs, trainer, request, config, tracker, stop)
     means, judged = rotate_targets(outputs, rotation.rotated_attacks(request.attacks), config, tracker, stop)
     warned = [f"Warning: {line}." for line in warnings]
-    result = conclude(config, trainer, outputs, report, None, means, judged, None, tracker, notes=[*warned, *found.notes])
+    result = conclude(config, trainer, outputs, report, None, means, judged, None, [*warned, *found.notes], tracker)
     return with_reading(result, [*notes, *warned])
 
 
@@ -139,16 +163,20 @@ def with_made_pool(
     They are read from a file, or as many as the real pool had are made against the first target, as `synthesize` does by default.
     """
     pool = plan.records[~plan.block]
+    own_trainer = is_outside(config.trainer)
+    as_is = own_trainer and config.shadow_data.endswith(".npz")
     if config.shadow_data.endswith(".npz"):
-        made = load_dataset(config.shadow_data, duplicates=config.duplicates)
+        made = load_dataset(config.shadow_data, duplicates=config.duplicates, as_is=own_trainer)
         duplicates.check_each_once(made)
-        x, y, source = made.scaled(np.arange(len(made))), made.y, "; ".join([made.source, *made.notes])
+        x: NDArray[Any] = made.x if own_trainer else made.scaled(np.arange(len(made)))
+        y, source = made.y, "; ".join([made.source, *made.notes])
     else:
         target = int(plan.targets[0])
         own = setup.train_fleet(
             trainer, data, [plan.members(target)], [model_seeds(plan, config.seed)[target]], config, stop, label="first target"
         )
-        query = published(own, 0, parse_release("none"), seed=config.seed)
+        real = None if config.trainer == BUILT_IN_TRAINER else data
+        query = published(own, 0, parse_release("none"), seed=config.seed, real=real)
         made_set = make_set(
             config.shadow_data,
             SynthesisConfig(),
@@ -161,7 +189,7 @@ def with_made_pool(
             resume=climbs_at(data, plan, trainer, config),
         )
         x, y, source = made_set.x, made_set.y, "; ".join([f"made by {config.shadow_data}", *made_set.notes])
-    whole = data.extended(x, y, source=source)
+    whole = data.extended(x, y, source=source, as_is=as_is)
     if config.shadow_data.endswith(".npz"):
         check_apart(
             whole.x[len(data) :], whole.x[np.concatenate([plan.records[plan.block], plan.population])], config.shadow_data
@@ -231,9 +259,8 @@ def log_shadows(outputs: FleetOutputs, tracker: Tracker) -> None:
         curves = outputs.fleet.curves
         if {"loss", "accuracy"} <= set(curves):
             child.figure(plots.band_figure(curves, title=f"{outputs.plan.n_models} models"), artifacts.TRAINING_FIGURE)
-            for epoch in range(1, curves["loss"].shape[1] + 1):
-                means = {f"train/{name}": float(values[:, epoch - 1].mean()) for name, values in curves.items()}
-                child.metrics(means, step=epoch)
+        for step, means in by_step(curves):
+            child.metrics({f"train/{name}": value for name, value in means.items()}, step=step)
         child.metrics({f"{name}_mean": float(frame[name].mean()) for name in frame.columns[-2:]})
 
 
@@ -336,14 +363,27 @@ def measure_fidelity(
     from memberscope.studies.shadow import fidelity
 
     def train_shadows(
-        data: LabeledData, members: Sequence[Index], other: Trainer, model_seeds: Sequence[int], name: str
+        data: LabeledData,
+        members: Sequence[Index],
+        other: Trainer,
+        model_seeds: Sequence[int],
+        name: str,
+        asked: Sequence[Index],
     ) -> Fleet:
-        return setup.train_fleet(other, data, members, model_seeds, config, stop, label=name)
+        queries = [Query(index=index) for index in asked]
+        return setup.train_fleet(other, data, members, model_seeds, config, stop, label=name, queries=queries)
 
     frame = fidelity.measure(outputs, trainer, train_shadows, seed=config.seed)
     tracker.table(frame, artifacts.FIDELITY)
     tracker.figure(plots.fidelity_figure(frame), artifacts.FIDELITY_FIGURE)
     return frame
+
+
+def left_out_of_fidelity(data: LabeledData) -> list[str]:
+    """A sentence on the variant that cannot be made of these records; empty if all can."""
+    if can_be_perturbed(data):
+        return []
+    return ["Shadows on noisy records were left out: records with words or missing numbers have no noisy copies."]
 
 
 def at_most_shadows(means: pd.DataFrame) -> pd.DataFrame:
@@ -379,9 +419,9 @@ def over_targets_table(means: pd.DataFrame) -> pd.DataFrame:
 
 def conclude(
     config: ShadowStudyConfig, trainer: Trainer, outputs: FleetOutputs, report: AuditReport, elsewhere: AuditReport | None,
-    means: pd.DataFrame, judged: pd.DataFrame, fidelity: pd.DataFrame | None, tracker: Tracker, notes: Sequence[str] = (),
+    means: pd.DataFrame, judged: pd.DataFrame, fidelity: pd.DataFrame | None, remarks: Sequence[str], tracker: Tracker,
 ) -> StudyResult:  # fmt: skip
-    """Log the headline metrics and the page of the parent run; returns the result for the terminal."""
+    """Log the headline metrics and the page of the parent run; returns the result for the terminal. `remarks` are further sentences."""
     tracker.metrics(report.headlines())
     log_headline(report, tracker)
     tracker.metrics(headline_metrics(means))
@@ -394,12 +434,12 @@ def conclude(
         else ""
     )
     table = over_targets_table(means)
-    tracker.text(page(outputs, report, table, lines, fidelity, from_elsewhere, notes), artifacts.SUMMARY)
+    tracker.text(page(outputs, report, table, lines, remarks, fidelity, from_elsewhere), artifacts.SUMMARY)
     tracker.describe(
-        page(outputs, report, table, lines, None, from_elsewhere, notes)
+        page(outputs, report, table, lines, remarks, None, from_elsewhere)
     )  # without fidelity: the store takes at most 8,000 characters
     skipped = skips(report)
-    answer = [finding(report), *(line.replace("**", "") for line in lines), *skipped]
+    answer = [finding(report), *(line.replace("**", "") for line in lines), *skipped, *remarks]
     shown = headline_table(report)[["attack", "auc", "auc_ci", "tpr_at_fpr_0_01", "tpr_at_fpr_0_01_ci"]]
     text = f"one target, {len(report.target):,} records\n{shown.to_string(index=False)}"
     if elsewhere:
@@ -422,11 +462,11 @@ def page(
     report: AuditReport,
     table: pd.DataFrame,
     lines: Sequence[str],
+    remarks: Sequence[str],
     fidelity: pd.DataFrame | None,
     from_elsewhere: str,
-    notes: Sequence[str] = (),
 ) -> str:
-    """The parent run's page; `notes` come right after the finding."""
+    """The parent run's page; `remarks` come right after the finding."""
     plan, data = outputs.plan, outputs.data
     coins = "each membership by a fair coin" if plan.coin_flips else "half of each class"
     parts = [
@@ -434,7 +474,7 @@ def page(
         f"{plan.n_models} models, design `{plan.design}`, {coins}; {len(plan.shadows_of(int(plan.targets[0])))} shadows per target, "
         f"{len(plan.targets)} targets in turn, {len(plan.population):,} records that no model saw. Plan digest `{plan.digest[:16]}`.",
         f"**{finding(report)}**",
-        *notes,
+        *remarks,
         "## Over targets\n\n" + markdown(table),
         "Intervals are t intervals over targets, which share their pool and most of their shadows.",
         "## The literature's orderings\n\n" + "\n".join(f"- {line}" for line in lines),
