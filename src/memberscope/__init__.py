@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from memberscope.audit.run import run_audit
     from memberscope.evidence import Evidence, Trajectories
     from memberscope.predictions import Predictions, ShadowPredictions
+    from memberscope.training.trainer import TrainingJob
 
 __version__ = "0.1.0"
 
@@ -21,11 +22,14 @@ _HOME = {
     "Evidence": "memberscope.evidence",
     "Predictions": "memberscope.predictions",
     "ShadowPredictions": "memberscope.predictions",
+    "TrainingJob": "memberscope.training.trainer",
     "Trajectories": "memberscope.evidence",
     "run_audit": "memberscope.audit.run",
 }
 
-__all__ = ["AuditReport", "Evidence", "Predictions", "ShadowPredictions", "Trajectories", "__version__", "run_audit"]
+__all__ = [
+    "AuditReport", "Evidence", "Predictions", "ShadowPredictions", "TrainingJob", "Trajectories", "__version__", "run_audit",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,8 @@ Every query to a model is made before an attack runs; an attack is a pure functi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -91,6 +92,7 @@ class Evidence:
         trajectories: losses along (distilled) trainings of the target and of a shadow model.
         gradients: (n, layers) norms of the gradient of the target's loss, by layer.
         perturbed_labels: (n, queries), the classes that the target predicts for perturbed copies of its records.
+        absent: why a field is None, as a phrase, for the reports of the attacks that need it; a field whose reason is plain has none.
     """
 
     target: Predictions
@@ -101,6 +103,7 @@ class Evidence:
     trajectories: Trajectories | None = None
     gradients: Array | None = None
     perturbed_labels: Array | None = None
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the fields against each other."""
@@ -216,6 +219,7 @@ class Evidence:
         parts = {name: getattr(self, name) for name in ("gradients", "perturbed_labels")}
         return Evidence(
             target=self.target.select(index),
+            absent=self.absent,
             shadows=shadows,
             population=self.population,
             population_inputs=self.population_inputs,

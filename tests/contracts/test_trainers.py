@@ -6,22 +6,24 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pytest
 
-from memberscope.config import DataConfig, MitigateConfig, ShadowStudyConfig
+from memberscope.config import DataConfig, MitigateConfig, ShadowStudyConfig, TrainStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
 from memberscope.plans.target import target_of
-from memberscope.studies import setup
+from memberscope.studies import setup, train
 from memberscope.studies.mitigate import mitigations, models
 from memberscope.studies.mitigate import study as mitigate
-from memberscope.studies.shadow import study
+from memberscope.studies.shadow import draw, study
 from memberscope.tracking import MemoryTracker
 from memberscope.training.keras.trainer import KerasTrainer
+from memberscope.training.outside.trainer import outside_trainer
 from memberscope.training.recipe import Recipe
 from memberscope.training.trainer import (
     CAPABILITIES,
@@ -35,6 +37,7 @@ from memberscope.training.trainer import (
 )  # fmt: skip
 
 CLASSES, WIDTH = 3, 5
+FUNCTIONS = Path(__file__).parents[1] / "training" / "outside" / "functions.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +126,7 @@ def _data(n: int = 240, shape: tuple[int, ...] = (WIDTH,)) -> LabeledData:
 TRAINERS: dict[str, Callable[[], Any]] = {
     "keras": lambda: KerasTrainer(recipe=Recipe(model="mlp", depth=1, width=8, epochs=2, batch_size=20)),
     "neighbour": NeighbourTrainer,
+    "function": lambda: outside_trainer(f"{FUNCTIONS}:neighbour", {"sharpness": 1.0}),
 }
 EVERY = pytest.mark.parametrize("make", TRAINERS.values(), ids=TRAINERS)
 MEMBERS = [np.arange(0, 60), np.arange(60, 140), np.arange(30, 90)]
@@ -253,12 +257,24 @@ def test_a_mitigation_that_the_trainer_cannot_make_is_refused_before_anything_tr
         mitigations.check_trainer(chosen, NeighbourTrainer())  # type: ignore[arg-type]
 
 
-def test_studies_that_audit_by_epoch_say_what_they_need() -> None:
-    data = _data()
-    target = target_of(data, DataConfig(members=60, nonmembers=60, validation=20, label_noise=0.0))
-    setup.check_trainer(TRAINERS["keras"](), target, study="train")
-    with pytest.raises(UserError, match="train: needs a trainer with epochs; neighbour offers only training"):
-        setup.check_trainer(NeighbourTrainer(), target, study="train")  # type: ignore[arg-type]
+def test_one_model_of_any_trainer_is_audited_at_its_end(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the capability `epochs` there are no metrics by epoch, and nothing else is missing: a model that memorizes is found."""
+    data = _data(480)
+    np.savez(tmp_path / "table.npz", x=data.x, y=data.y)
+    monkeypatch.setattr(setup, "trainer_for", lambda *configs: NeighbourTrainer())
+    config = TrainStudyConfig(
+        dataset=str(tmp_path / "table.npz"), members=150, nonmembers=150, validation=50, attacks="threshold", check_seed="yes"
+    )
+    tracker = MemoryTracker()
+    result = train.run(config, tracker, StopFlag())
+    assert 0.7 < tracker.latest("auc/threshold_loss") <= 1.0
+    assert tracker.latest("train/accuracy") == 1.0
+    assert tracker.artifacts["history.csv"]["epoch"].tolist() == [0]
+    assert "audited at the end of its training alone" in tracker.description
+    assert "The seed determines the result" in result.answer
+    setup.check_trainer(
+        TRAINERS["keras"](), target_of(data, DataConfig(members=60, nonmembers=60, validation=20, label_noise=0.0))
+    )
 
 
 def test_what_is_kept_of_one_trainer_is_not_another_ones(tmp_path: Any) -> None:
@@ -274,6 +290,6 @@ def test_what_is_kept_of_one_trainer_is_not_another_ones(tmp_path: Any) -> None:
 
     kept = [models.kept_at("undefended", split, one, config, shadows=True) for one in (ours, Theirs(), NeighbourTrainer())]  # type: ignore[arg-type]
     assert kept[0] == kept[2] != kept[1]
-    plan = study.plan_for(data, ShadowStudyConfig(shadows=4, targets=1, members=60))
+    plan = draw.plan_for(data, ShadowStudyConfig(shadows=4, targets=1, members=60))
     climbs = [study.climbs_at(data, plan, one, ShadowStudyConfig(store=str(tmp_path))) for one in (ours, Theirs())]  # type: ignore[arg-type]
     assert climbs[0] != climbs[1]

@@ -226,7 +226,7 @@ def test_groups_and_columns_follow_the_records(tmp_path: Path) -> None:
     bare = load_dataset(str(tmp_path / "t.csv"), as_is=True, group="w")  # other records, so another folder
     assert load_data(save_data(bare, tmp_path / "kept")).groups is not None
     with pytest.raises(
-        UserError, match="shadow_data: t is a table of columns, to which made records cannot be added; allowed: real"
+        UserError, match="shadow_data: t is a table with words, to which made records cannot be added; allowed: real"
     ):
         table.extended(np.zeros((1, 1)), np.array([0]), source="made")
 

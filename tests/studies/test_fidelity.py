@@ -25,6 +25,7 @@ class FakeFleet:
     """Stands for models that were trained: random logits of whatever is asked."""
 
     models: int
+    form: str = "logits"
 
     def outputs(self, x: np.ndarray) -> np.ndarray:
         return np.random.default_rng(len(x)).normal(size=(self.models, len(x), CLASSES)).astype(np.float32)
@@ -44,8 +45,9 @@ def _outputs(*, design: str, population: int | str = "auto", n: int = 600, membe
     )
     fleet: Any = FakeFleet(plan.n_models)
     return FleetOutputs(
-        data=data, plan=plan, fleet=fleet, logits=fleet.outputs(x[plan.records]), population=fleet.outputs(x[plan.population])
-    )
+        data=data, plan=plan, fleet=fleet, form="logits", outputs=fleet.outputs(x[plan.records]),
+        population=fleet.outputs(x[plan.population]),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("design", ["half", "disjoint"])
@@ -53,7 +55,7 @@ def test_every_variant_has_shadows_as_large_as_the_target(design: str) -> None:
     outputs = _outputs(design=design)
     seen: dict[str, set[int]] = {}
 
-    def train(data: LabeledData, members: Sequence[Any], trainer: Trainer, seeds: Sequence[int], name: str) -> Any:
+    def train(data: LabeledData, members: Sequence[Any], trainer: Trainer, seeds: Sequence[int], name: str, asked: Any) -> Any:
         seen[name] = {len(index) for index in members}
         return FakeFleet(len(members))
 

@@ -84,9 +84,9 @@ def test_real_records_and_junk_are_as_many_as_the_records_made(
     sizes: dict[str, set[int]] = {}
     whole = setup.train_fleet
 
-    def watched(trainer: Any, data: Any, members: Any, *rest: Any, label: str) -> Any:
+    def watched(trainer: Any, data: Any, members: Any, *rest: Any, label: str, queries: Any) -> Any:
         sizes[label] = {len(index) for index in members}
-        return whole(trainer, data, members, *rest, label=label)
+        return whole(trainer, data, members, *rest, label=label, queries=queries)
 
     monkeypatch.setattr(setup, "train_fleet", watched)
     _run(table, tmp_path, method="noisy,marginal", fleets=1, records=80)

@@ -317,7 +317,7 @@ def test_a_fleet_asked_again_builds_no_further_model(monkeypatch: pytest.MonkeyP
 def _quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers without TensorFlow: what happens to them is the test's own, sent to them by value."""
 
-    def nothing(spec: object) -> None:
+    def nothing(spec: object, places: str) -> None:
         return None
 
     monkeypatch.setattr(local, "start_worker", nothing)

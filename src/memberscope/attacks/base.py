@@ -92,7 +92,8 @@ class Attack(ABC):
     def missing(self, evidence: Evidence) -> str | None:
         """Why the attack cannot run on this evidence, as a phrase; None if it can."""
         absent = [need for need in sorted(self.needs) if getattr(evidence, need) is None]
-        return f"needs {' and '.join(absent)}" if absent else None
+        why = "; ".join(evidence.absent[need] for need in absent if need in evidence.absent)
+        return f"needs {' and '.join(absent)}{f' ({why})' if why else ''}" if absent else None
 
     @unlogged()
     def score(

@@ -104,7 +104,7 @@ def request_of(config: AttackOptionsConfig, *, present: Iterable[str]) -> AuditR
 
 def fields_present(evidence: Evidence) -> tuple[str, ...]:
     """The names of the fields that the evidence has."""
-    return tuple(part.name for part in fields(evidence) if getattr(evidence, part.name) is not None)
+    return tuple(part.name for part in fields(evidence) if part.name != "absent" and getattr(evidence, part.name) is not None)
 
 
 def check_engine(engine: str) -> None:

@@ -129,20 +129,21 @@ class LabeledData:
         content = f"{self.digest}{name}".encode() + np.ascontiguousarray(index, dtype="<i8").tobytes()
         return hashlib.sha256(content).hexdigest()
 
-    def extended(self, x: NDArray[Any], y: NDArray[np.int64], *, source: str) -> LabeledData:
+    def extended(self, x: NDArray[Any], y: NDArray[np.int64], *, source: str, as_is: bool = False) -> LabeledData:
         """The data set with other records of the same shape appended: floats in [0, 1], which are converted to the data set's type.
 
         Args:
             x: (m, ...) records in [0, 1].
             y: (m,) their labels.
             source: their origin, for people.
+            as_is: `x` holds numbers as the data set itself stores them instead.
 
         Raises:
-            UserError: another shape, labels of unknown classes, or a table with columns of its own.
+            UserError: another shape, numbers that the data set's type cannot hold, labels of unknown classes, or a table with words.
         """
-        if self.table is not None:
+        if self.table is not None and self.table.words:
             raise UserError(
-                f"shadow_data: {self.name} is a table of columns, to which made records cannot be added; allowed: real"
+                f"shadow_data: {self.name} is a table with words, to which made records cannot be added; allowed: real"
             )
         if x.shape[1:] != self.shape:
             raise UserError(
@@ -152,15 +153,24 @@ class LabeledData:
             raise UserError(
                 f"shadow_data: labels from {y.min()} to {y.max()}; allowed: 0 to {self.classes - 1}, the classes of {self.name}"
             )
+        more = x.astype(self.x.dtype) if as_is else self.stored(x)
+        if as_is and self.x.dtype.kind != "f" and not np.array_equal(more, x):
+            raise UserError(
+                f"shadow_data: numbers that {self.x.dtype} cannot hold; allowed: such as {self.name} itself stores, in {self.x.dtype}"
+            )
+        return dataclasses.replace(
+            self, x=np.concatenate([self.x, more]), y=np.concatenate([self.y, y.astype(np.int64)]),
+            source=f"{self.source}; with {len(x)} records {source}", same=None,
+            groups=None if self.groups is None else np.concatenate([self.groups, self.groups.max(initial=-1) + 1 + np.arange(len(x))]),
+        )  # fmt: skip
+
+    def stored(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Records (m, ...) in [0, 1] in the data set's own type, the reverse of `scaled`."""
         if self.x.dtype == np.uint8:
             x = np.round(x * 255.0)
         elif self.x.dtype == np.bool_:
             x = x >= 0.5
-        return dataclasses.replace(
-            self, x=np.concatenate([self.x, x.astype(self.x.dtype)]), y=np.concatenate([self.y, y.astype(np.int64)]),
-            source=f"{self.source}; with {len(x)} records {source}", same=None,
-            groups=None if self.groups is None else np.concatenate([self.groups, self.groups.max(initial=-1) + 1 + np.arange(len(x))]),
-        )  # fmt: skip
+        return x.astype(self.x.dtype)
 
     def noise_share(self, requested: float | str) -> float:
         """The share of labels to replace: as requested, or the data set's own for ``auto``."""

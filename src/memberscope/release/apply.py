@@ -70,6 +70,7 @@ def release_evidence(evidence: Evidence, release: Release, *, shadow_release: Re
         population_inputs=evidence.population_inputs,
         augmented=augmented,
         perturbed_labels=evidence.perturbed_labels,
+        absent=evidence.absent,
     )
 
 

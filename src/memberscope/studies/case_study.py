@@ -116,7 +116,7 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
         try:
             request = setup.audit_request(config, classes=part.classes)
             target = targets.setdefault(role.few, target_of(part, part_config))
-            setup.check_trainer(trainers[name], target, study="main")
+            setup.check_trainer(trainers[name], target)
         except UserError as error:
             if not role.few:
                 raise

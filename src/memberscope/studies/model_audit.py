@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memberscope import metrics, plots, seeds, signals
+from memberscope import metrics, plots, queries, seeds, signals
 from memberscope.audit import artifacts
 from memberscope.audit.log import attack_progress, log_audit, log_exposed
 from memberscope.audit.request import AuditRequest
@@ -20,10 +20,15 @@ from memberscope.interrupt import StopFlag
 from memberscope.plans.split import Index, Plan
 from memberscope.plans.target import Prepared
 from memberscope.predictions import Predictions
-from memberscope.progress import Progress
+from memberscope.progress import Progress, Waiting
+from memberscope.studies.curves import by_step
+from memberscope.studies.forms import named
 from memberscope.studies.logged_model import log_model, why_no_model
-from memberscope.tracking import DataInput, Tracker, as_json
-from memberscope.training.trainer import Outputs, Trainer, Training, TrainingJob
+from memberscope.studies.seed_check import SeedCheck, compare
+from memberscope.studies.trainer_log import log_trainer
+from memberscope.tracking import DataInput, Plain, Tracker, as_json
+from memberscope.training.query import Query
+from memberscope.training.trainer import Execution, Fleet, Form, Outputs, Trainer, Training, TrainingJob
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,9 +49,9 @@ class AuditedModel:
         setting: the name without the seed.
         seed: its seed.
         history: columns epoch, train_accuracy, train_loss, val_accuracy, val_loss, auc, advantage (the last two are missing in epochs
-            without an audit).
+            without an audit; what a training that could not be followed did not report is missing in all rows but the last).
         report: the final audit.
-        summary: final values of train_accuracy, val_accuracy, gap, overfit_onset_epoch (if any), parameters.
+        summary: final values of train_accuracy, val_accuracy, gap, overfit_onset_epoch (if any), parameters (if known).
         predictions: the final model's outputs for the audited records.
     """
 
@@ -90,7 +95,7 @@ def train_and_audit(
 
     Args:
         prepared: data and plan.
-        trainer: trains the model; it must call back after every epoch.
+        trainer: trains the model. Metrics by epoch need the capability ``epochs``; without it there are those at the end.
         request: the audit, resolved.
         tracker: the model's run.
         stop: checked between steps.
@@ -101,38 +106,138 @@ def train_and_audit(
         Interrupted: `stop` was set; everything logged so far stays.
     """
     data, plan, seed = prepared.data, prepared.plan, prepared.seed
-    model = trainer.begin(TrainingJob(data=data, indices=plan.members, seed=seed))
+    name = f"{setting}-s{seed}"
+    train = _followed if is_followed(trainer) else _at_once
+    model = train(prepared, trainer, tracker, stop, name=name, requested=requested)
+    predictions = final_predictions(model, data, plan)
+    report = final_audit(predictions, request, setting=name, seed=seed, epoch=model.steps, stop=stop)
+    history = _history(model.rows)
+    trained = AuditedModel(
+        name=name, setting=setting, seed=seed, history=history, report=report, summary=_summary(history, model), predictions=predictions,
+    )  # fmt: skip
+    log_result(trained, tracker, epochs=model.steps, source=data.digest)
+    log_model(model.native, trainer, data, tracker)
+    return trained
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trained:
+    """A model after its training, before its audit.
+
+    Attributes:
+        predict: returns its outputs for positions in the data, of the given `form`.
+        form: ``logits`` or ``probs``.
+        rows: its metrics by epoch; of a training that could not be followed, what the model reported, and its state at the end.
+        steps: number of epochs, which is the step of the final audit.
+        followed: whether every epoch was measured.
+        parameters: number of its trainable parameters; None if it is not known.
+        native: returns the framework's own model.
+    """
+
+    predict: Predict
+    form: Form
+    rows: list[dict[str, float]]
+    steps: int
+    followed: bool
+    parameters: int | None
+    native: Callable[[], Any]
+
+
+def is_followed(trainer: Trainer) -> bool:
+    """Whether a model can be queried after each epoch of its training."""
+    return "epochs" in trainer.capabilities
+
+
+def _followed(
+    prepared: Prepared, trainer: Trainer, tracker: Tracker, stop: StopFlag, *, name: str, requested: AuditConfig
+) -> _Trained:
+    """Train a model and query it after each epoch."""
+    data, plan = prepared.data, prepared.plan
+    model = trainer.begin(TrainingJob(data=data, indices=plan.members, seed=prepared.seed))
     _log_inputs(prepared, model, trainer, requested, tracker)
     rows: list[dict[str, float]] = []
     epochs, batch = int(trainer.params["epochs"]), int(trainer.params.get("batch_size", len(plan.members)))
     steps = -(-len(plan.members) // batch) * epochs
-    with Progress(steps, setting + f"-s{seed}") as progress:
+    with Progress(steps, name) as progress:
 
         def between_steps(done: int) -> None:
             progress.advance(done)
             stop.check()
 
         def after_epoch(epoch: int) -> None:
-            row = look(model.outputs, data, plan, epoch=epoch, audited=epoch % requested.audit_every == 0 or epoch == epochs)
+            audited = epoch % requested.audit_every == 0 or epoch == epochs
+            row = look(model.outputs, data, plan, form="logits", epoch=epoch, audited=audited)
             rows.append(row)
             tracker.metrics(epoch_metrics(row), step=epoch)
             progress.advance(0, note=f"accuracy: train {row['train_accuracy']:.3f}, validation {row['val_accuracy']:.3f}")
             stop.check()
 
         model.fit(after_epoch=after_epoch, between_steps=between_steps)
-    predictions = final_predictions(model.outputs, data, plan)
-    report = final_audit(predictions, request, setting=f"{setting}-s{seed}", seed=seed, epoch=epochs, stop=stop)
-    history = _history(rows)
-    trained = AuditedModel(
-        name=f"{setting}-s{seed}", setting=setting, seed=seed, history=history, report=report,
-        summary=_summary(history, model.parameters), predictions=predictions,
-    )  # fmt: skip
-    log_result(trained, tracker, epochs=epochs, source=data.digest)
-    log_model(lambda: model.native, trainer, data, tracker)
-    return trained
+    return _Trained(
+        predict=model.outputs,
+        form="logits",
+        rows=rows,
+        steps=epochs,
+        followed=True,
+        parameters=model.parameters,
+        native=lambda: model.native,
+    )
 
 
-def look(predict: Predict, data: LabeledData, plan: Plan, *, epoch: int, audited: bool) -> dict[str, float]:
+def _at_once(
+    prepared: Prepared, trainer: Trainer, tracker: Tracker, stop: StopFlag, *, name: str, requested: AuditConfig
+) -> _Trained:
+    """Train a model that answers queries at its end alone."""
+    data, plan = prepared.data, prepared.plan
+    _log_inputs(prepared, None, trainer, requested, tracker)
+    fleet, predict = _fleet_of_one(prepared, trainer, stop, label=name)
+    stop.check()
+    rows: list[dict[str, float]] = []
+    for step, means in by_step(fleet.curves):
+        tracker.metrics({f"train/{reported}": value for reported, value in means.items()}, step=step)
+        rows.append({"epoch": step, **{f"train_{key}": means[key] for key in ("accuracy", "loss") if key in means}})
+    steps = int(rows[-1]["epoch"]) + 1 if rows else 0
+    row = look(predict, data, plan, form=fleet.form, epoch=steps, audited=True)
+    tracker.metrics(epoch_metrics(row), step=steps)
+    return _Trained(
+        predict=predict,
+        form=fleet.form,
+        rows=[*rows, row],
+        steps=steps,
+        followed=False,
+        parameters=None,
+        native=lambda: fleet.native(0),
+    )
+
+
+def _fleet_of_one(prepared: Prepared, trainer: Trainer, stop: StopFlag, *, label: str) -> tuple[Fleet, Predict]:
+    """A model that is asked right after its training for all records of the plan, and what returns these outputs by position."""
+    data, plan = prepared.data, prepared.plan
+    asked = np.unique(np.concatenate([plan.audited, plan.validation]))
+    job = TrainingJob(data=data, indices=plan.members, seed=prepared.seed)
+    run = Execution(workers=1, queries=(Query(index=asked),), label=label, stop=stop)
+    fleet = trainer.train([job], run)
+    outputs = fleet.outputs(data.x[asked])[0]
+    return fleet, lambda index: outputs[np.searchsorted(asked, index)]
+
+
+def check_seed(trained: AuditedModel, prepared: Prepared, trainer: Trainer, stop: StopFlag) -> SeedCheck:
+    """Train the model of an audit a second time and compare its outputs for the audited records."""
+    label = f"{trained.name}, again"
+    if is_followed(trainer):
+        model = trainer.begin(TrainingJob(data=prepared.data, indices=prepared.plan.members, seed=prepared.seed))
+        with Waiting(label):
+            model.fit(after_epoch=lambda epoch: stop.check(), between_steps=lambda done: stop.check())
+        predict: Predict = model.outputs
+    else:
+        _, predict = _fleet_of_one(prepared, trainer, stop, label=label)
+    first = trained.predictions
+    outputs = first.logits if first.logits is not None else first.probs
+    assert outputs is not None
+    return compare([outputs], [predict(prepared.plan.audited)])
+
+
+def look(predict: Predict, data: LabeledData, plan: Plan, *, form: Form, epoch: int, audited: bool) -> dict[str, float]:
     """Accuracy and loss on both sides with the present weights and, if `audited`, AUC and advantage of the loss threshold."""
     shared = plan.validation_is_nonmembers or not len(plan.validation)
     outside = [] if shared else [plan.validation]
@@ -140,7 +245,8 @@ def look(predict: Predict, data: LabeledData, plan: Plan, *, epoch: int, audited
         outside.append(plan.nonmembers)
     index = np.concatenate([plan.members, *outside])
     ends = np.cumsum([len(plan.members), *map(len, outside)])
-    seen = Predictions(logits=predict(index), labels=data.y[index], member=np.arange(len(index)) < ends[0])
+    outputs = named(form, predict(index))
+    seen = Predictions(**outputs, labels=data.y[index], member=np.arange(len(index)) < ends[0])
     correct, loss = signals.correctness(seen), signals.loss_nats(seen)
     row: dict[str, float] = {"epoch": epoch}
     for side, start, end in (("train", 0, ends[0]), ("val", ends[0], ends[1])):
@@ -161,10 +267,11 @@ def epoch_metrics(row: Mapping[str, float]) -> dict[str, float]:
     return {names[key]: value for key, value in row.items() if key in names}
 
 
-def final_predictions(predict: Predict, data: LabeledData, plan: Plan) -> Predictions:
+def final_predictions(model: _Trained, data: LabeledData, plan: Plan) -> Predictions:
     """The model's outputs for members and non-members; record ids are positions in the data set, or numbers that kept copies share."""
     index = plan.audited
-    return Predictions(logits=predict(index), labels=data.y[index], member=plan.member, record_ids=data.record_ids(index))
+    outputs = named(model.form, model.predict(index))
+    return Predictions(**outputs, labels=data.y[index], member=plan.member, record_ids=data.record_ids(index))
 
 
 def final_audit(
@@ -204,33 +311,36 @@ def overfit_onset(history: pd.DataFrame, margin: float = ONSET_MARGIN) -> int | 
     return int(history["epoch"].iloc[first])
 
 
-def _summary(history: pd.DataFrame, parameters: int) -> dict[str, float]:
+def _summary(history: pd.DataFrame, model: _Trained) -> dict[str, float]:
     last = history.iloc[-1]
     summary = {
         "train_accuracy": float(last["train_accuracy"]),
         "val_accuracy": float(last["val_accuracy"]),
         "gap": float(last["train_accuracy"] - last["val_accuracy"]),
-        "parameters": float(parameters),
     }
-    onset = overfit_onset(history)
+    if model.parameters is not None:
+        summary["parameters"] = float(model.parameters)
+    onset = overfit_onset(history) if model.followed else None
     if onset is not None:
         summary["overfit_onset_epoch"] = float(onset)
     return summary
 
 
-def _log_inputs(prepared: Prepared, model: Training, trainer: Trainer, audit: AuditConfig, tracker: Tracker) -> None:
+def _log_inputs(prepared: Prepared, model: Training | None, trainer: Trainer, audit: AuditConfig, tracker: Tracker) -> None:
     data, plan = prepared.data, prepared.plan
-    resolved = {
+    resolved: dict[str, Plain] = {
         "data.name": data.name, "data.classes": data.classes, "data.class_names": ",".join(data.class_names), "data.digest": data.digest,
         "data.label_noise": prepared.noise, "data.members": len(plan.members), "data.nonmembers": len(plan.nonmembers),
         "data.validation": "nonmembers" if plan.validation_is_nonmembers else len(plan.validation), "plan.digest": plan.digest,
-        **trainer.describe(), "model.parameters": model.parameters,
+        **trainer.describe(), **({"model.parameters": model.parameters} if model is not None else {}),
         "audit.attacks": audit.attacks, "audit.primary": audit.primary, "audit.slices": audit.slices,
         "audit.engine": audit.engine, "study.seed": prepared.seed, **duplicates.facts(data, plan.sides),
     }  # fmt: skip
     tracker.params(resolved)
     tracker.text(as_json(resolved), artifacts.CONFIG)
-    tracker.text(model.summary, artifacts.MODEL_SUMMARY)
+    if model is not None:
+        tracker.text(model.summary, artifacts.MODEL_SUMMARY)
+    log_trainer(trainer, tracker)
     splits = {"member": plan.members, "nonmember": plan.nonmembers}
     if not plan.validation_is_nonmembers:
         splits["validation"] = plan.validation
@@ -245,8 +355,15 @@ def _log_inputs(prepared: Prepared, model: Training, trainer: Trainer, audit: Au
                 classes=data.classes,
             )
         )
-    if len(data.shape) == 3:
+    if can_be_shown(data):
         tracker.figure(sample_of(prepared), artifacts.DATA_SAMPLE)
+
+
+def can_be_shown(data: LabeledData) -> bool:
+    """Whether the records are images whose numbers stand for colours."""
+    return queries.is_image(data.x) and (
+        data.x.dtype in (np.uint8, np.bool_) or bool(((data.x[:1000] >= 0) & (data.x[:1000] <= 1)).all())
+    )
 
 
 def sample_of(prepared: Prepared) -> Any:
@@ -280,7 +397,9 @@ def model_words(trainer: Trainer) -> tuple[str, tuple[str, ...]]:
     known = {"train.epochs": "{:g} epochs", "train.batch_size": "batch {:g}", "train.learning_rate": optimizer + " {:g}"}
     how = [text.format(facts[name]) for name, text in known.items() if name in facts]
     how += [
-        f"{name.partition('.')[2]} {value}" for name, value in facts.items() if name.partition(".")[0] not in ("model", "train")
+        f"{name.partition('.')[2]} {value}"
+        for name, value in facts.items()
+        if name.partition(".")[0] not in ("model", "train") and name != "trainer.name"
     ]
     return model, tuple(how)
 
@@ -306,6 +425,8 @@ def description(prepared: Prepared, trainer: Trainer, tracker: Tracker) -> str:
             f"**Label noise:** {prepared.noise:.0%} of the labels of every side were replaced at random, "
             "so that there is something to memorize."
         )
+    if not is_followed(trainer):
+        lines.append("The model was audited at the end of its training alone: this trainer's models answer no queries before.")
     if missing := why_no_model(trainer, tracker):
         lines.append(missing)
     return "\n\n".join(lines)

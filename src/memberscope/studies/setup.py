@@ -9,6 +9,7 @@ from pathlib import Path
 from memberscope.attacks import registry
 from memberscope.audit.request import AuditRequest, Slices, make_request
 from memberscope.config import AuditConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
+from memberscope.config.base import Config
 from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError
@@ -16,26 +17,28 @@ from memberscope.interrupt import StopFlag
 from memberscope.plans.split import Index, replace_labels
 from memberscope.plans.target import TargetSettings, noise_share
 from memberscope.slices import check_names
+from memberscope.studies.seed_check import SeedCheck, check_fleet
 from memberscope.training import registry as registry_of_trainers
 from memberscope.training.query import Query
 from memberscope.training.recipe import Recipe
 from memberscope.training.store import Store
-from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, jobs_for, require_capability
+from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, TrainingJob, jobs_for
 
 # ---------------------------------------------------------------------------------------------------------------------------- data
 
 
-def load_data(config: RecordsConfig, *, name: str = "", each_once: bool = False) -> LabeledData:
+def load_data(config: RecordsConfig, *, name: str = "", each_once: bool = False, as_is: bool = False) -> LabeledData:
     """The data set that a configuration names, with all of its classes; records are kept as they are for a trainer from outside.
 
     Args:
         config: names the data set, its folders, and what is done about copies.
         name: the name of another data set to load instead; it has no groups.
         each_once: raise UserError if copies were kept, for a study whose plan needs each record to occur once.
+        as_is: keep the records as they are whatever the trainer, for models that are trained elsewhere.
     """
     data = load_dataset(
         name or config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates,
-        as_is=":" in getattr(config, "trainer", ""), label=config.label, group="" if name else config.group,
+        as_is=as_is or ":" in getattr(config, "trainer", ""), label=config.label, group="" if name else config.group,
         na_values=tuple(word.strip() for word in config.na_values.split(",") if word.strip()),
     )  # fmt: skip
     if each_once:
@@ -70,14 +73,18 @@ def members_of(data: LabeledData, config: RecordsConfig, *, parts: int) -> int:
 def trainer_for(model: ModelConfig, train: TrainConfig) -> Trainer:
     """The trainer that configurations request."""
     if registry_of_trainers.is_outside(model.trainer):
-        _check_options(model, train)
+        _check_options(model, train, kinds=(ModelConfig, TrainConfig))
+    if registry_of_trainers.is_builder(model.trainer):
+        _check_options(model, train, kinds=(ModelConfig,))
     return registry_of_trainers.make(model.trainer, Recipe.of(model, train), model.params)
 
 
-def _check_options(model: ModelConfig, train: TrainConfig) -> None:
-    """Raise UserError for an option of the built-in models that was set together with a trainer from outside, which has parameters."""
+def _check_options(model: ModelConfig, train: TrainConfig, *, kinds: Sequence[type[Config]]) -> None:
+    """Raise UserError for an option of `kinds`, which are the built-in models', that was set together with a user's own function, which has
+    parameters instead.
+    """
     own = {"trainer", "params", "check_seed"}
-    names = [item.name for kind in (ModelConfig, TrainConfig) for item in dataclasses.fields(kind) if item.name not in own]
+    names = [item.name for kind in kinds for item in dataclasses.fields(kind) if item.name not in own]
     for config in (model, train):
         for item in dataclasses.fields(config):
             value = getattr(config, item.name)
@@ -118,12 +125,35 @@ def train_fleet(
     `queries` are all that the study will ask the models, so that a trainer that cannot keep its models answers them right after training.
     """
     workers = None if config.workers == "auto" else int(config.workers)
-    devices = tuple(name.strip() for name in config.devices.split(",") if name.strip())
     run = Execution(
-        store=open_store(config), workers=workers, scheduler=config.scheduler, devices=devices, queries=tuple(queries), label=label,
-        stop=stop,
+        store=open_store(config), workers=workers, scheduler=config.scheduler, devices=_devices(config), queries=tuple(queries),
+        label=label, stop=stop,
     )  # fmt: skip
     return trainer.train(jobs_for(data, members, seeds), run)
+
+
+def check_seed(
+    fleet: Fleet | None, trainer: Trainer, job: TrainingJob, queries: Sequence[Query], config: FleetConfig, stop: StopFlag
+) -> SeedCheck:
+    """Train the first model of a fleet a second time, where the others were trained, and compare its outputs; nothing is stored.
+
+    Args:
+        fleet: the models; None if none was trained yet, and the first model is then trained twice.
+        trainer: trained them.
+        job: the job of the first.
+        queries: what the models were asked.
+        config: where models are trained.
+        stop: checked between steps.
+    """
+    run = Execution(
+        workers=1, scheduler=config.scheduler, devices=_devices(config), queries=tuple(queries), label="first model, again", stop=stop
+    )  # fmt: skip
+    first = fleet or trainer.train([job], dataclasses.replace(run, label="first model"))
+    return check_fleet(first, trainer, job, run)
+
+
+def _devices(config: FleetConfig) -> tuple[str, ...]:
+    return tuple(name.strip() for name in config.devices.split(",") if name.strip())
 
 
 # ------------------------------------------------------------------------------------------------------- one target and its audit
@@ -150,13 +180,10 @@ def audit_request(config: AuditConfig, *, classes: int) -> AuditRequest:
     return request
 
 
-def check_trainer(trainer: Trainer, target: TargetSettings, *, study: str) -> None:
-    """Raise UserError if the trainer does not accept the target's data, if a batch would be larger than the set of members, or if the model
-    cannot be audited after each epoch, which `study` does.
-    """
-    require_capability(trainer, "epochs", by=study)
+def check_trainer(trainer: Trainer, target: TargetSettings) -> None:
+    """Raise UserError if the trainer does not accept the target's data, or if a batch would be larger than the set of members."""
     trainer.check(facts_of(target.data))
-    batch = trainer.params.get("batch_size")
+    batch = trainer.params.get("batch_size") if "epochs" in trainer.capabilities else None
     if isinstance(batch, int) and batch > target.sizes.members:
         raise UserError(
             f"batch_size={batch}: more than the {target.sizes.members} members; allowed: 1 to {target.sizes.members}"

@@ -10,6 +10,7 @@ from memberscope.plans.target import target_of
 from memberscope.studies import model_audit, setup
 from memberscope.studies.data_notes import with_reading
 from memberscope.studies.result import StudyResult
+from memberscope.studies.seed_check import log_check
 from memberscope.tracking import Tracker, as_json
 
 
@@ -18,12 +19,18 @@ def run(config: TrainStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     data = setup.choose_classes(setup.load_data(config), config)
     target, trainer = target_of(data, config), setup.trainer_for(config, config)
     request = setup.audit_request(config, classes=data.classes)
-    setup.check_trainer(trainer, target, study="train")
+    setup.check_trainer(trainer, target)
     prepared = target.prepare(config.seed)
     setting = model_audit.model_setting(trainer, data.classes)
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     tracker.tags({"memberscope.kind": "model", "memberscope.setting": setting})
-    tracker.describe(model_audit.description(prepared, trainer, tracker))
+    about = model_audit.description(prepared, trainer, tracker)
+    tracker.describe(about)
     trained = model_audit.train_and_audit(prepared, trainer, request, tracker, stop, setting=setting, requested=config)
     notes = duplicates.notes(prepared.data, prepared.plan.sides)
+    if config.check_seed:
+        check = model_audit.check_seed(trained, prepared, trainer, stop)
+        log_check(check, tracker)
+        tracker.describe(f"{about}\n\n{check.sentence}")
+        notes = [check.sentence, *notes]
     return with_reading(StudyResult(table=model_audit.leakage_table([trained]), answer=model_audit.plain_words(trained)), notes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -228,6 +228,9 @@ class Training(Protocol):
             between_steps: called with the number of steps just done; an exception from it ends the training.
         """
 
+    def check_private(self, settings: PrivateSettings) -> None:
+        """Raise UserError for a model that cannot be trained with differential privacy. Capability ``private``."""
+
     def fit_private(
         self, settings: PrivateSettings, *, after_epoch: Callable[[int], None], between_steps: Callable[[int], None]
     ) -> PrivacyPlan:
@@ -300,6 +303,14 @@ class Trainer(Protocol):
 
         Capability ``distill``.
         """
+
+
+@runtime_checkable
+class WithSources(Protocol):
+    """A trainer whose code is a user's own."""
+
+    def sources(self) -> Mapping[str, str]:
+        """The text of each local file by its path."""
 
 
 def require_capability(trainer: Trainer, *needed: str, by: str) -> None:

@@ -296,6 +296,12 @@ def promised(split: SeedSplit, trainer: Trainer, config: MitigateConfig) -> Priv
     )  # fmt: skip
 
 
+def check_private(split: SeedSplit, trainer: Trainer, config: MitigateConfig) -> None:
+    """Raise UserError for a model that DP-SGD cannot train, such as one with batch normalization. The model is built, not trained."""
+    job = TrainingJob(data=split.data, indices=split.plan.members(TARGET), seed=_seeds([TARGET], split)[0])
+    trainer.begin(job).check_private(private_settings(config, epochs=1))
+
+
 def _query(
     fleet: Fleet,
     private: PrivacyPlan | None,

@@ -27,6 +27,7 @@ from memberscope.release.apply import release_evidence
 from memberscope.release.undo import undo
 from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
+from memberscope.studies.forms import named
 from memberscope.studies.mitigate.answer import MitigationAudit, conclude
 from memberscope.studies.mitigate.mitigations import (
     ASKED,
@@ -37,12 +38,24 @@ from memberscope.studies.mitigate.mitigations import (
     mitigations_of,
     possible,
 )
-from memberscope.studies.mitigate.models import TARGET, MitigatedModels, SeedSplit, announce, number, promised, train_mitigated
+from memberscope.studies.mitigate.models import (
+    TARGET,
+    MitigatedModels,
+    SeedSplit,
+    announce,
+    check_private,
+    number,
+    promised,
+    train_mitigated,
+)
 from memberscope.studies.mitigate.rungs import rungs_of
 from memberscope.studies.result import StudyResult
-from memberscope.studies.shadow.evidence import can_be_perturbed, named
+from memberscope.studies.seed_check import log_check
+from memberscope.studies.shadow.evidence import can_be_perturbed
+from memberscope.studies.trainer_log import log_trainer
 from memberscope.tracking import Tracker, as_json
-from memberscope.training.trainer import Trainer
+from memberscope.training.query import Query
+from memberscope.training.trainer import Trainer, TrainingJob
 
 ATTACKS = (
     "threshold_loss", "trained_lr", "trained_mlp", "metric_correctness", "metric_entropy", "metric_modified_entropy", "shadow_shokri",
@@ -87,6 +100,7 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
     promise = Promise() if number(config.delta) is None else Promise(delta=float(config.delta))
     if any(mitigation.training == "dp" for mitigation in mitigations):
         private = promised(splits[config.seed], trainer, config)
+        check_private(splits[config.seed], trainer, config)
         promise = Promise(delta=private.delta, epsilon=private.epsilon if np.isfinite(private.epsilon) else None)
         config = replace(config, delta=private.delta)
     ways = {mitigation.training: mitigation for mitigation in mitigations}
@@ -95,7 +109,14 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
         for training, way in ways.items():
             announce(training, split, trainers[training], config, shadows=way.shadows)
     tracker.text(as_json(groups(config)), artifacts.STUDY)
+    log_trainer(trainer, tracker)
     notes = log_reading(data, tracker)
+    if config.check_seed:
+        split = splits[config.seed]
+        job = TrainingJob(data=split.data, indices=split.plan.members(TARGET), seed=seeds.integer(split.seed, "model", TARGET))
+        check = setup.check_seed(None, trainer, job, [Query(index=split.plan.records)], config, stop)
+        log_check(check, tracker)
+        notes = [check.sentence, *notes]
     audits: dict[str, list[MitigationAudit]] = {mitigation.name: [] for mitigation in mitigations}
     with Progress(len(mitigations) * config.seeds, "mitigations", unit="mitigation") as progress:
         for seed, split in splits.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import queries, seeds
+from memberscope.checks import row_chunks
 from memberscope.datasets import LabeledData
 from memberscope.evidence import Evidence, Trajectories
 from memberscope.interrupt import StopFlag
@@ -17,11 +19,14 @@ from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
 from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.progress import Progress
-from memberscope.signals import PROB_FLOOR, loss_nats
+from memberscope.signals import loss_nats
+from memberscope.studies.forms import OutputForm, as_logits, named
 from memberscope.training.query import Query
 
 if TYPE_CHECKING:
-    from memberscope.training.trainer import Fleet, Form, Outputs, Trainer
+    from memberscope.training.trainer import Fleet, Outputs, Trainer
+
+"""`Form`, or ``loss_nats`` for models that were trained elsewhere, of which only losses are known."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,19 +37,23 @@ class FleetOutputs:
         data: the records, with labels after noise.
         plan: which records are members of which model.
         fleet: the trained models, in the order of the plan.
-        form: whether the outputs are ``logits`` or ``probs``.
-        outputs: (n_models, n, classes) for the plan's records.
-        population: (n_models, p, classes) for the plan's population.
+        form: whether the outputs are ``logits``, ``probs`` or ``loss_nats``.
+        outputs: (n_models, n, classes) for the plan's records; (n_models, n) losses.
+        population: (n_models, p, classes) or (n_models, p) for the plan's population; p is 0 where they are not known.
         augmented: (n_models, n, queries, classes) logits for augmented copies of the records; None if there are no copies.
+        known_inputs: whether `data` holds the records themselves, and not only their labels.
+        can_query: whether the fleet answers further queries.
     """
 
     data: LabeledData
     plan: ShadowPlan
     fleet: Fleet
-    form: Form
+    form: OutputForm
     outputs: Outputs
     population: Outputs
     augmented: Outputs | None = None
+    known_inputs: bool = True
+    can_query: bool = True
 
     def named(self, outputs: Outputs) -> dict[str, Any]:
         """See `named`, for outputs of this fleet."""
@@ -62,13 +71,14 @@ class FleetOutputs:
         own, labels = plan.audited, data.y[plan.records]
         audited = plan.records[own]
         outside = [target, *rows]
+        answered = self.population.shape[1] > 0
         return Evidence(
             target=Predictions(
                 **self.named(self.outputs[target][own]),
                 labels=labels[own],
                 member=plan.member[target][own],
                 record_ids=audited,
-                inputs=data.inputs(audited),
+                inputs=data.inputs(audited) if self.known_inputs else None,
             ),
             shadows=ShadowPredictions(
                 **self.named(self.outputs[rows]), labels=labels, member=plan.member[rows], record_ids=plan.records
@@ -79,16 +89,11 @@ class FleetOutputs:
                 member=np.zeros((len(outside), len(plan.population)), dtype=np.bool_),
                 record_ids=plan.population,
             )
-            if len(plan.population)
+            if answered
             else None,
-            population_inputs=data.inputs(plan.population) if len(plan.population) else None,
+            population_inputs=data.inputs(plan.population) if answered and self.known_inputs else None,
             augmented=None if self.augmented is None else self.augmented[np.array(outside)][:, own],
         )
-
-
-def named(form: Form, outputs: Outputs) -> dict[str, Any]:
-    """Outputs under the name that `Predictions` and `ShadowPredictions` have for them."""
-    return {form: outputs}
 
 
 def query_fleet(data: LabeledData, plan: ShadowPlan, fleet: Fleet, *, copies: int, stop: StopFlag) -> FleetOutputs:
@@ -111,11 +116,6 @@ def query_fleet(data: LabeledData, plan: ShadowPlan, fleet: Fleet, *, copies: in
     return FleetOutputs(
         data=data, plan=plan, fleet=fleet, form=form, outputs=outputs, population=population, augmented=augmented
     )
-
-
-def as_logits(outputs: Outputs, form: Form) -> Outputs:
-    """Logits whose softmax is the given probabilities; logits are returned as they are."""
-    return outputs if form == "logits" else np.log(np.maximum(outputs, PROB_FLOOR))
 
 
 def declared_queries(
@@ -147,7 +147,10 @@ def declared_queries(
 
 def can_be_perturbed(data: LabeledData) -> bool:
     """Whether records have noisy copies: not those with words or missing numbers."""
-    return data.table is None or not (data.table.words or bool(np.isnan(data.x).any()))
+    if data.table is not None and data.table.words:
+        return False
+    chunks = row_chunks(len(data), math.prod(data.shape)) if data.x.dtype.kind == "f" else ()
+    return all(bool(np.isfinite(data.x[rows]).all()) for rows in chunks)
 
 
 def shadow_pool(plan: ShadowPlan) -> NDArray[np.intp]:
@@ -171,6 +174,19 @@ def evidence_fields(
         "gradients": "gradients" in offered, "trajectories": distilled or "losses" in offered,
     }  # fmt: skip
     return frozenset({"target", "shadows", *(name for name, possible in able.items() if possible)})
+
+
+def why_absent(outputs: FleetOutputs, trainer: Trainer) -> dict[str, str]:
+    """Why fields of `Evidence` stay empty where the records or the models are the reason, as phrases for the attacks that need them."""
+    found: dict[str, str] = {}
+    offered = outputs.fleet.capabilities
+    if "gradients" not in offered:
+        found["gradients"] = f"the models of {trainer.name} offer no gradient_norms"
+    if "distill" not in trainer.capabilities and "losses" not in offered:
+        found["trajectories"] = f"the models of {trainer.name} offer no losses_by_epoch"
+    if not can_be_perturbed(outputs.data):
+        found["perturbed_labels"] = "records with words or missing numbers have no noisy copies"
+    return found
 
 
 def query_target(
@@ -203,7 +219,7 @@ def query_target(
     changes: dict[str, Any] = {}
     capabilities = trainer.capabilities
     students = distill_epochs * 2 if wanted("trajectories") and len(plan.population) and "distill" in capabilities else 0
-    copies = perturbed if wanted("perturbed_labels") and can_be_perturbed(data) else 0
+    copies = perturbed if wanted("perturbed_labels") and outputs.can_query and can_be_perturbed(data) else 0
     gradients = 1 if wanted("gradients") and "gradients" in outputs.fleet.capabilities else 0
     with Progress(copies + students + gradients, "querying the target", unit="query") as progress:
         if copies:
@@ -250,4 +266,4 @@ def query_target(
                 shadow_labels=data.y[known],
                 shadow_member=plan.member[shadow][pool],
             )
-    return replace(evidence, **changes)
+    return replace(evidence, **changes, absent=why_absent(outputs, trainer))

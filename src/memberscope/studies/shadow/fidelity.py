@@ -20,7 +20,8 @@ from memberscope.datasets import LabeledData
 from memberscope.evidence import Evidence
 from memberscope.plans.split import Index
 from memberscope.predictions import ShadowPredictions
-from memberscope.studies.shadow.evidence import FleetOutputs, named
+from memberscope.studies.forms import named
+from memberscope.studies.shadow.evidence import FleetOutputs, can_be_perturbed
 from memberscope.studies.shadow.rotation import point_figures
 from memberscope.training.trainer import DataFacts
 
@@ -33,7 +34,8 @@ SHADOWS = 8
 ATTACKS = ("metric_modified_entropy", "shadow_shokri", "lira_offline", "rmia_offline")
 FIGURES = ("balanced_accuracy", "auc", "tpr_at_fpr_0_01")
 BASE = "same recipe, same pool"
-Train = Callable[[LabeledData, Sequence[Index], "Trainer", Sequence[int], str], "Fleet"]
+Train = Callable[[LabeledData, Sequence[Index], "Trainer", Sequence[int], str, Sequence[Index]], "Fleet"]
+"""Trains models on index sets: data, index sets, trainer, seeds, name, and the index sets of all queries that will be made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +74,9 @@ def variants(outputs: FleetOutputs, trainer: Trainer, *, seed: int) -> list[Vari
         part = data.part(outside)
         found.append(Variant(name=f"other records ({len(outside)})", trainer=trainer, data=part))
     pool = data.part(own)
-    noisy = queries.perturbed(pool.x, bit_rate=0.1, noise_scale=0.2, rng=seeds.stream(seed, "perturb", 3))
-    found.append(
-        Variant(
-            name="noisy records",
-            trainer=trainer,
-            data=dataclasses.replace(pool, x=noisy),
-        )
-    )
+    if can_be_perturbed(pool):
+        noisy = queries.perturbed(pool.x, bit_rate=0.1, noise_scale=0.2, rng=seeds.stream(seed, "perturb", 3))
+        found.append(Variant(name="noisy records", trainer=trainer, data=dataclasses.replace(pool, x=noisy)))
     junk = seeds.stream(seed, "fidelity", "junk").permuted(pool.x.reshape(len(pool), -1), axis=0).reshape(pool.x.shape)
     found.append(Variant(name="shuffled features", trainer=trainer, data=dataclasses.replace(pool, x=junk)))
     return found
@@ -133,7 +130,9 @@ def _shadows(outputs: FleetOutputs, variant: Variant, train: Train, *, seed: int
             {int(model) for target in targets[:1] for model in plan.shadows_of(target)[:SHADOWS]} | _twins(outputs)
         )
         model_seeds = [seeds.integer(seed, "fidelity", variant.name, model) for model in shadows]
-        fleet = train(outputs.data, [plan.members(model) for model in shadows], variant.trainer, model_seeds, variant.name)
+        asked = [plan.records, plan.population]
+        members = [plan.members(model) for model in shadows]
+        fleet = train(outputs.data, members, variant.trainer, model_seeds, variant.name, asked)
         logits = fleet.outputs(outputs.data.x[plan.records])
         population = fleet.outputs(outputs.data.x[plan.population])  # empty if every record is in the plan
 
@@ -161,9 +160,8 @@ def _shadows(outputs: FleetOutputs, variant: Variant, train: Train, *, seed: int
     half = len(data) // 2
     first = [rng.permutation(len(data))[: 2 * half] for _ in range(SHADOWS // 2)]
     sides = [side for order in first for side in (np.sort(order[:half]), np.sort(order[half:]))]
-    fleet = train(
-        data, sides, variant.trainer, [seeds.integer(seed, "fidelity", variant.name, k) for k in range(SHADOWS)], variant.name
-    )
+    own = [seeds.integer(seed, "fidelity", variant.name, k) for k in range(SHADOWS)]
+    fleet = train(data, sides, variant.trainer, own, variant.name, [np.arange(len(data))])
     logits, member = fleet.outputs(data.x), np.zeros((SHADOWS, len(data)), dtype=np.bool_)
     for row, side in zip(member, sides, strict=True):
         row[side] = True

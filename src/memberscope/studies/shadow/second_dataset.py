@@ -18,7 +18,7 @@ from memberscope.interrupt import StopFlag
 from memberscope.plans.split import Index
 from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.studies import setup
-from memberscope.studies.shadow.evidence import named
+from memberscope.studies.forms import named
 from memberscope.training.query import Query
 from memberscope.training.trainer import Trainer
 
@@ -40,7 +40,8 @@ def load(config: ShadowStudyConfig, trainer: Trainer) -> LabeledData | None:
         )
     data = setup.load_data(config, name=config.transfer_dataset)
     trainer.check(setup.facts_of(data))
-    least = max(LEAST, 2 * int(trainer.params.get("batch_size", 1)))
+    batch = trainer.params.get("batch_size") if "epochs" in trainer.capabilities else None
+    least = max(LEAST, 2 * batch) if isinstance(batch, int) else LEAST
     if len(data) < least:
         raise UserError(
             f"transfer_dataset={config.transfer_dataset}: {len(data)} records; allowed: at least {least}, so that half of them fill a batch"

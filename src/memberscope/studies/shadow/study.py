@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,25 +18,38 @@ from memberscope.audit.request import AuditRequest, make_request
 from memberscope.audit.run import AuditReport, run_audit
 from memberscope.audit.wording import finding, headline_table, markdown
 from memberscope.config import ShadowStudyConfig, SynthesisConfig, groups
+from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError, nearest
 from memberscope.interrupt import StopFlag
-from memberscope.plans.shadow import ShadowPlan, make_shadow_plan
+from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
-from memberscope.plans.target import noise_share
 from memberscope.predictions import Predictions
 from memberscope.release import parse_release
 from memberscope.slices import check_names
 from memberscope.studies import setup
+from memberscope.studies.curves import by_step
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.logged_model import log_model, why_no_model
 from memberscope.studies.result import StudyResult
-from memberscope.studies.shadow import rotation, second_dataset
-from memberscope.studies.shadow.evidence import FleetOutputs, declared_queries, evidence_fields, query_fleet, query_target
-from memberscope.studies.synthesize.sets import METHODS, make_set, published
+from memberscope.studies.seed_check import log_check
+from memberscope.studies.shadow import from_files, rotation, second_dataset
+from memberscope.studies.shadow.draw import model_seeds, plan_for, with_noise
+from memberscope.studies.shadow.evidence import (
+    FleetOutputs,
+    can_be_perturbed,
+    declared_queries,
+    evidence_fields,
+    query_fleet,
+    query_target,
+)
+from memberscope.studies.synthesize.sets import METHODS, check_can_be_made, make_set, published
+from memberscope.studies.trainer_log import log_trainer
 from memberscope.tracking import DataInput, Tracker, as_json
+from memberscope.training.elsewhere import ElsewhereTrainer
+from memberscope.training.query import Query
 from memberscope.training.registry import is_outside
-from memberscope.training.trainer import Trainer
+from memberscope.training.trainer import Trainer, TrainingJob
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,12 +68,16 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
         Interrupted: the run was stopped; finished models stay in the store, and everything logged so far stays in the run.
     """
     request = make_request(attacks=config.attacks, primary=config.primary, slices=f"entire,{config.slices}")
+    if config.plan or config.outputs:
+        return run_on_files(config, request, tracker, stop)
     check_shadow_data(config)
     trainer = setup.trainer_for(config, config)
     trainer.prepare_process()
     data = setup.choose_classes(setup.load_data(config, each_once=True), config)
     check_names(f"entire,{config.slices}", classes=data.classes)
     trainer.check(setup.facts_of(data))
+    if config.shadow_data in METHODS:
+        check_can_be_made(data, by=f"shadow_data={config.shadow_data}")
     plan, other = plan_for(data, config), second_dataset.load(config, trainer)
     trainer.check(setup.facts_of(data, members=int(plan.member.sum(axis=1).min())))
     # a user's own models show only once they are trained what they offer; the audit then checks the primary attack
@@ -69,20 +87,25 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
             data, plan, offered, copies=config.queries, perturbed=config.perturbed, distill_epochs=config.distill_epochs
         )
     )
-    rest = np.setdiff1d(np.arange(len(data)), np.concatenate([plan.records, plan.population]))
-    sides = {"records": plan.records, "population": plan.population, "rest": rest}  # `fidelity` trains shadows on the rest
-    noise, data = noise_share(data, config), setup.with_noise(data, config, sides, seed=config.seed)
+    noise, data = with_noise(data, plan, config)
     if config.shadow_data != "real":
         data, plan = with_made_pool(data, plan, trainer, config, stop)
     log_plan(data, plan, trainer, noise, config, tracker)
+    log_trainer(trainer, tracker)
     notes = log_reading(data, tracker)
     notes += [f"{config.transfer_dataset}: {line}" for line in duplicates.notes(other, {})] if other else []
+    asked = declared_queries(
+        data, plan, copies=config.queries, perturbed=config.perturbed, seed=config.seed, wanted=request.needs.__contains__
+    )
     fleet = setup.train_fleet(
         trainer, data, [plan.members(model) for model in range(plan.n_models)], model_seeds(plan, config.seed), config, stop,
-        queries=declared_queries(
-            data, plan, copies=config.queries, perturbed=config.perturbed, seed=config.seed, wanted=request.needs.__contains__
-        ),
+        queries=asked,
     )  # fmt: skip
+    check = None
+    if config.check_seed:
+        job = TrainingJob(data=data, indices=plan.members(0), seed=model_seeds(plan, config.seed)[0])
+        check = setup.check_seed(fleet, trainer, job, asked[:1], config, stop)
+        log_check(check, tracker)
     outputs = query_fleet(data, plan, fleet, copies=config.queries, stop=stop)
     log_shadows(outputs, tracker)
     report = audit_first(outputs, trainer, request, config, tracker, stop)
@@ -90,17 +113,31 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     elsewhere = audit_from_elsewhere(report, other, trainer, config, tracker, stop) if other else None
     means, judged = rotate_targets(outputs, rotated, config, tracker, stop)
     fidelity = measure_fidelity(outputs, trainer, config, tracker, stop) if config.fidelity else None
-    return with_reading(conclude(config, trainer, outputs, report, elsewhere, means, judged, fidelity, tracker), notes)
+    remarks = [check.sentence] if check else []
+    remarks += left_out_of_fidelity(data) if config.fidelity else []
+    result = conclude(config, trainer, outputs, report, elsewhere, means, judged, fidelity, remarks, tracker)
+    return with_reading(result, notes)
 
 
-def plan_for(data: LabeledData, config: ShadowStudyConfig) -> ShadowPlan:
-    """The plan that a configuration requests; ``members=auto`` takes the data set's usual number, but leaves a population."""
-    blocks = 2 if config.design == "half" else 4
-    members = setup.members_of(data, config, parts=blocks + 1)
-    return make_shadow_plan(
-        data.y, design=config.design, members=members, population=config.population, shadows=config.shadows, targets=config.targets,
-        coin_flips=config.coin_flips, seed=config.seed,
-    )  # fmt: skip
+def run_on_files(config: ShadowStudyConfig, request: AuditRequest, tracker: Tracker, stop: StopFlag) -> StudyResult:
+    """The same study of models that were trained elsewhere, whose outputs are read; see `memberscope.studies.shadow.from_files`."""
+    found = from_files.read(config)
+    config, outputs, trainer = found.config, found.outputs, ElsewhereTrainer()
+    check_names(f"entire,{config.slices}", classes=outputs.data.classes)
+    request.check_primary(found.fields)
+    warnings = found.warnings()
+    for line in warnings:
+        print(f"memberscope: warning: {line}", file=sys.stderr, flush=True)
+    log_plan(outputs.data, outputs.plan, trainer, found.folder.noise, config, tracker)
+    tracker.params({"outputs.form": outputs.form, "outputs.suspects": len(found.swaps.suspects)})
+    tracker.text(as_json(found.swaps.to_dict()), artifacts.SWAPS)
+    notes = [*log_reading(outputs.data, tracker), *found.notes]
+    log_shadows(outputs, tracker)
+    report = audit_first(outputs, trainer, request, config, tracker, stop)
+    means, judged = rotate_targets(outputs, rotation.rotated_attacks(request.attacks), config, tracker, stop)
+    warned = [f"Warning: {line}." for line in warnings]
+    result = conclude(config, trainer, outputs, report, None, means, judged, None, [*warned, *found.notes], tracker)
+    return with_reading(result, [*notes, *warned])
 
 
 def check_shadow_data(config: ShadowStudyConfig) -> None:
@@ -126,16 +163,20 @@ def with_made_pool(
     They are read from a file, or as many as the real pool had are made against the first target, as `synthesize` does by default.
     """
     pool = plan.records[~plan.block]
+    own_trainer = is_outside(config.trainer)
+    as_is = own_trainer and config.shadow_data.endswith(".npz")
     if config.shadow_data.endswith(".npz"):
-        made = load_dataset(config.shadow_data, duplicates=config.duplicates)
+        made = load_dataset(config.shadow_data, duplicates=config.duplicates, as_is=own_trainer)
         duplicates.check_each_once(made)
-        x, y, source = made.scaled(np.arange(len(made))), made.y, "; ".join([made.source, *made.notes])
+        x: NDArray[Any] = made.x if own_trainer else made.scaled(np.arange(len(made)))
+        y, source = made.y, "; ".join([made.source, *made.notes])
     else:
         target = int(plan.targets[0])
         own = setup.train_fleet(
             trainer, data, [plan.members(target)], [model_seeds(plan, config.seed)[target]], config, stop, label="first target"
         )
-        query = published(own, 0, parse_release("none"), seed=config.seed)
+        real = None if config.trainer == BUILT_IN_TRAINER else data
+        query = published(own, 0, parse_release("none"), seed=config.seed, real=real)
         made_set = make_set(
             config.shadow_data,
             SynthesisConfig(),
@@ -148,7 +189,7 @@ def with_made_pool(
             resume=climbs_at(data, plan, trainer, config),
         )
         x, y, source = made_set.x, made_set.y, "; ".join([f"made by {config.shadow_data}", *made_set.notes])
-    whole = data.extended(x, y, source=source)
+    whole = data.extended(x, y, source=source, as_is=as_is)
     if config.shadow_data.endswith(".npz"):
         check_apart(
             whole.x[len(data) :], whole.x[np.concatenate([plan.records[plan.block], plan.population])], config.shadow_data
@@ -174,11 +215,6 @@ def check_apart(pool: NDArray[Any], ours: NDArray[Any], path: str) -> None:
             f"shadow_data={path}: {shared} of its {len(pool)} records are the targets' or the population's, which no shadow of "
             "design=disjoint may see; allowed: a file without them"
         )
-
-
-def model_seeds(plan: ShadowPlan, seed: int) -> list[int]:
-    """The seed of each model's weights and order."""
-    return [seeds.integer(seed, "model", model) for model in range(plan.n_models)]
 
 
 def log_plan(
@@ -223,26 +259,29 @@ def log_shadows(outputs: FleetOutputs, tracker: Tracker) -> None:
         curves = outputs.fleet.curves
         if {"loss", "accuracy"} <= set(curves):
             child.figure(plots.band_figure(curves, title=f"{outputs.plan.n_models} models"), artifacts.TRAINING_FIGURE)
-            for epoch in range(1, curves["loss"].shape[1] + 1):
-                means = {f"train/{name}": float(values[:, epoch - 1].mean()) for name, values in curves.items()}
-                child.metrics(means, step=epoch)
-        child.metrics({f"{name}_mean": float(frame[name].mean()) for name in ("train_accuracy", "test_accuracy")})
+        for step, means in by_step(curves):
+            child.metrics({f"train/{name}": value for name, value in means.items()}, step=step)
+        child.metrics({f"{name}_mean": float(frame[name].mean()) for name in frame.columns[-2:]})
 
 
 def shadow_table(outputs: FleetOutputs) -> pd.DataFrame:
-    """Columns model, role, members, train_accuracy, test_accuracy (records of its own block that it was not trained on)."""
+    """Columns model, role, members, train_accuracy, test_accuracy (records of its own block that it was not trained on).
+
+    Where only losses are known, the last two are train_loss and test_loss.
+    """
     import pandas as pd
 
     plan, labels = outputs.plan, outputs.data.y[outputs.plan.records]
-    rows = []
+    rows, what = [], "loss" if outputs.form == "loss_nats" else "accuracy"
     for model in range(plan.n_models):
-        right = outputs.outputs[model].argmax(axis=1) == labels
+        own_outputs = outputs.outputs[model]
+        right = own_outputs if what == "loss" else own_outputs.argmax(axis=1) == labels
         own = plan.block if plan.design == "half" or model in plan.targets else ~plan.block
         member = plan.member[model]
         rows.append(
             {
                 "model": model, "role": "target" if model in plan.targets else "shadow", "members": int(member.sum()),
-                "train_accuracy": float(right[member].mean()), "test_accuracy": float(right[own & ~member].mean()),
+                f"train_{what}": float(right[member].mean()), f"test_{what}": float(right[own & ~member].mean()),
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
@@ -283,7 +322,10 @@ def audit_from_elsewhere(
 
 
 def accuracies(target: Predictions) -> dict[str, float]:
-    """Accuracy on members and on non-members, and their gap."""
+    """Accuracy on members and on non-members, and their gap; mean losses where these alone are known."""
+    if target.form == "summary":
+        loss = signals.loss_nats(target)
+        return {"train/loss": float(loss[target.member].mean()), "val/loss": float(loss[~target.member].mean())}
     right = signals.correctness(target)
     inside, outside = float(right[target.member].mean()), float(right[~target.member].mean())
     return {"train/accuracy": inside, "val/accuracy": outside, "gap": inside - outside}
@@ -321,14 +363,27 @@ def measure_fidelity(
     from memberscope.studies.shadow import fidelity
 
     def train_shadows(
-        data: LabeledData, members: Sequence[Index], other: Trainer, model_seeds: Sequence[int], name: str
+        data: LabeledData,
+        members: Sequence[Index],
+        other: Trainer,
+        model_seeds: Sequence[int],
+        name: str,
+        asked: Sequence[Index],
     ) -> Fleet:
-        return setup.train_fleet(other, data, members, model_seeds, config, stop, label=name)
+        queries = [Query(index=index) for index in asked]
+        return setup.train_fleet(other, data, members, model_seeds, config, stop, label=name, queries=queries)
 
     frame = fidelity.measure(outputs, trainer, train_shadows, seed=config.seed)
     tracker.table(frame, artifacts.FIDELITY)
     tracker.figure(plots.fidelity_figure(frame), artifacts.FIDELITY_FIGURE)
     return frame
+
+
+def left_out_of_fidelity(data: LabeledData) -> list[str]:
+    """A sentence on the variant that cannot be made of these records; empty if all can."""
+    if can_be_perturbed(data):
+        return []
+    return ["Shadows on noisy records were left out: records with words or missing numbers have no noisy copies."]
 
 
 def at_most_shadows(means: pd.DataFrame) -> pd.DataFrame:
@@ -364,9 +419,9 @@ def over_targets_table(means: pd.DataFrame) -> pd.DataFrame:
 
 def conclude(
     config: ShadowStudyConfig, trainer: Trainer, outputs: FleetOutputs, report: AuditReport, elsewhere: AuditReport | None,
-    means: pd.DataFrame, judged: pd.DataFrame, fidelity: pd.DataFrame | None, tracker: Tracker,
+    means: pd.DataFrame, judged: pd.DataFrame, fidelity: pd.DataFrame | None, remarks: Sequence[str], tracker: Tracker,
 ) -> StudyResult:  # fmt: skip
-    """Log the headline metrics and the page of the parent run; returns the result for the terminal."""
+    """Log the headline metrics and the page of the parent run; returns the result for the terminal. `remarks` are further sentences."""
     tracker.metrics(report.headlines())
     log_headline(report, tracker)
     tracker.metrics(headline_metrics(means))
@@ -379,12 +434,12 @@ def conclude(
         else ""
     )
     table = over_targets_table(means)
-    tracker.text(page(outputs, report, table, lines, fidelity, from_elsewhere), artifacts.SUMMARY)
+    tracker.text(page(outputs, report, table, lines, remarks, fidelity, from_elsewhere), artifacts.SUMMARY)
     tracker.describe(
-        page(outputs, report, table, lines, None, from_elsewhere)
+        page(outputs, report, table, lines, remarks, None, from_elsewhere)
     )  # without fidelity: the store takes at most 8,000 characters
     skipped = skips(report)
-    answer = [finding(report), *(line.replace("**", "") for line in lines), *skipped]
+    answer = [finding(report), *(line.replace("**", "") for line in lines), *skipped, *remarks]
     shown = headline_table(report)[["attack", "auc", "auc_ci", "tpr_at_fpr_0_01", "tpr_at_fpr_0_01_ci"]]
     text = f"one target, {len(report.target):,} records\n{shown.to_string(index=False)}"
     if elsewhere:
@@ -407,10 +462,11 @@ def page(
     report: AuditReport,
     table: pd.DataFrame,
     lines: Sequence[str],
+    remarks: Sequence[str],
     fidelity: pd.DataFrame | None,
     from_elsewhere: str,
 ) -> str:
-    """The parent run's page."""
+    """The parent run's page; `remarks` come right after the finding."""
     plan, data = outputs.plan, outputs.data
     coins = "each membership by a fair coin" if plan.coin_flips else "half of each class"
     parts = [
@@ -418,6 +474,7 @@ def page(
         f"{plan.n_models} models, design `{plan.design}`, {coins}; {len(plan.shadows_of(int(plan.targets[0])))} shadows per target, "
         f"{len(plan.targets)} targets in turn, {len(plan.population):,} records that no model saw. Plan digest `{plan.digest[:16]}`.",
         f"**{finding(report)}**",
+        *remarks,
         "## Over targets\n\n" + markdown(table),
         "Intervals are t intervals over targets, which share their pool and most of their shadows.",
         "## The literature's orderings\n\n" + "\n".join(f"- {line}" for line in lines),

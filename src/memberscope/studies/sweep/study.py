@@ -27,6 +27,7 @@ from memberscope.studies.sweep import answer as sweep_answer
 from memberscope.studies.sweep import front
 from memberscope.studies.sweep.trial import trial_request
 from memberscope.studies.sweep.work import TRAINER, Job, work
+from memberscope.studies.trainer_log import log_trainer
 from memberscope.sweeps import storage as storages
 from memberscope.sweeps.answer import ADVANTAGE
 from memberscope.sweeps.cells import Grid
@@ -56,6 +57,10 @@ def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         Interrupted: the run was stopped; finished trials stay in the Optuna study, unfinished ones go back into its queue.
         RuntimeError: some trials failed; the result of the others is logged, and the next start tries the failed ones anew.
     """
+    if config.check_seed:
+        raise UserError(
+            "check_seed=yes: sweep does not train a model twice; allowed: no, or train or shadow with the same trainer"
+        )
     trial_request(config.attacks)  # rejects what a trial could not run; each worker resolves it for itself
     own = setup.trainer_for(config, config) if is_outside(config.trainer) else None
     with Waiting(f"sweep: reading {config.dataset} and planning the trials"):
@@ -93,6 +98,8 @@ def _resume(
             queue.enqueue_cells(plan.settings(), seeds)
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     tracker.text(as_json(space), artifacts.SPACE)
+    if is_outside(config.trainer):
+        log_trainer(setup.trainer_for(config, config), tracker)
     notes = log_reading(data, tracker)
     tracker.tags({"memberscope.sweep": name, "memberscope.storage": storages.shown(url)})
     waiting = len(queue.trials("WAITING", "RUNNING"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import queries
+from memberscope.checks import row_chunks
 from memberscope.config import SynthesisConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError, nearest
 from memberscope.interrupt import StopFlag
 from memberscope.progress import Progress
 from memberscope.release import Release
+from memberscope.studies.forms import as_logits
 
 if TYPE_CHECKING:
     from memberscope.synthesis.hill_climb import HillClimbConfig
@@ -65,11 +68,35 @@ def kind_of(data: LabeledData) -> Literal["binary", "image", "real"]:
     return "binary" if queries.is_binary(data.x) else "real"
 
 
-def published(fleet: Fleet, model: int, release: Release, *, seed: int) -> Query:
-    """The target as an attacker sees it: (m, ...) float32 in [0, 1] -> published confidences (m, classes) or labels (m,)."""
+def check_can_be_made(data: LabeledData, *, by: str) -> None:
+    """Raise UserError for a data set whose records no method can imitate: one with words, or with numbers outside [0, 1].
+
+    Args:
+        data: the real records; whole numbers from 0 to 255 of one byte stand for [0, 1].
+        by: the option that asks for made records, with its value, such as ``method=junk``.
+    """
+    allowed = "allowed: a data set of numbers in [0, 1], or of images"
+    if data.table is not None and data.table.words:
+        raise UserError(f"{by}: {data.name} has columns of words, and only numbers can be made; {allowed}")
+    if data.x.dtype not in (np.uint8, np.bool_):
+        for rows in row_chunks(len(data), math.prod(data.shape)):
+            part = data.x[rows]
+            if not ((part >= 0) & (part <= 1)).all():
+                raise UserError(
+                    f"{by}: {data.name} has missing values or numbers outside [0, 1], from which no records can be made; {allowed}"
+                )
+
+
+def published(fleet: Fleet, model: int, release: Release, *, seed: int, real: LabeledData | None = None) -> Query:
+    """The target as an attacker sees it: (m, ...) float32 in [0, 1] -> published confidences (m, classes) or labels (m,).
+
+    `real` is the data set whose own type of numbers the target takes; without it, it takes float32.
+    """
 
     def query(x: NDArray[np.float32]) -> NDArray[Any]:
-        released = release(fleet.outputs(np.asarray(x, dtype=np.float32), models=[model])[0], seed=seed)
+        asked = np.asarray(x, dtype=np.float32)
+        outputs = fleet.outputs(asked if real is None else real.stored(asked), models=[model])[0]
+        released = release(as_logits(outputs, fleet.form), seed=seed)
         output: NDArray[Any] | None = released.probs if released.probs is not None else released.predicted
         assert output is not None
         return output

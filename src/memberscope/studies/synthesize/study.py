@@ -17,12 +17,14 @@ from memberscope.attacks.base import Skip
 from memberscope.audit import artifacts
 from memberscope.audit.wording import markdown
 from memberscope.config import SynthesizeConfig, groups
+from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
 from memberscope.npz import write_npz
 from memberscope.plans.shadow import ShadowPlan, make_shadow_plan
+from memberscope.plans.split import Index
 from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.release import Release, parse_release
 from memberscope.release.apply import release_evidence
@@ -30,12 +32,17 @@ from memberscope.release.undo import undo
 from memberscope.signals import modified_entropy
 from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
+from memberscope.studies.forms import named
 from memberscope.studies.result import StudyResult
+from memberscope.studies.seed_check import log_check
 from memberscope.studies.synthesize.answer import FIGURES, JUNK, REAL, sentences, shown, summarize
-from memberscope.studies.synthesize.sets import Query, SyntheticSet, make_set, parse_methods, published
+from memberscope.studies.synthesize.sets import Query as Ask
+from memberscope.studies.synthesize.sets import SyntheticSet, check_can_be_made, make_set, parse_methods, published
+from memberscope.studies.trainer_log import log_trainer
 from memberscope.synthesis.transfer import decide_by_shadows
 from memberscope.tracking import Tracker, as_json
-from memberscope.training.trainer import Trainer
+from memberscope.training.query import Query
+from memberscope.training.trainer import Trainer, TrainingJob
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +71,7 @@ class Trial:
     data: LabeledData
     plan: ShadowPlan
     fleet: Fleet
-    query: Query
+    query: Ask
     release: Release
 
     @property
@@ -90,6 +97,7 @@ def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     trainer = setup.trainer_for(config, config)
     trainer.check(setup.facts_of(data))
     release.check(data.classes)
+    check_can_be_made(data, by=f"method={config.method}")
     plan = plan_for(data, config, config.seed)
     if release.unfitted and len(plan.population) < LEAST_KNOWN:
         raise UserError(
@@ -101,16 +109,25 @@ def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
             f"release={config.release}: the attacks that measure transfer need confidences; allowed: fleets=0, or a release of confidences"
         )
     tracker.text(as_json(groups(config)), artifacts.STUDY)
+    log_trainer(trainer, tracker)
     notes = log_reading(data, tracker)
     rows: list[dict[str, Any]] = []
     cards: list[dict[str, Any]] = []
     short: list[str] = []
+    remarks: list[str] = []
     for number in range(max(1, config.fleets)):
         stop.check()
         trial = begin(data, trainer, release, config, number, stop)
+        if number == 0 and config.check_seed:
+            job = TrainingJob(data=trial.data, indices=trial.plan.members(0), seed=seeds.integer(config.seed, "target"))
+            check = setup.check_seed(
+                trial.fleet, trainer, job, [Query(index=trial.plan.records[trial.plan.audited])], config, stop
+            )
+            log_check(check, tracker)
+            remarks.append(check.sentence)
         sets = {method: _make(method, trial, config, stop) for method in methods}
         if number == 0:
-            lacking = [check for made in sets.values() if (check := keep_set(made, trial, config, tracker))]
+            lacking = [lack for made in sets.values() if (lack := keep_set(made, trial, config, tracker))]
             if lacking:
                 raise UserError("; ".join(lacking) + "; allowed: a lower conf_min, a larger iter_max or budget")
             cards = [log_set(made, trial, config, tracker) for made in sets.values()]
@@ -119,7 +136,7 @@ def run(config: SynthesizeConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         if config.fleets:
             rows += transfer_rows(trial, sets, trainer, release, config, stop)
             tracker.table(_frame(rows), artifacts.FLEETS)
-    return with_reading(conclude(config, methods, cards, _frame(rows), short, tracker), notes)
+    return with_reading(conclude(config, methods, cards, _frame(rows), short, remarks, tracker), notes)
 
 
 def plan_for(data: LabeledData, config: SynthesizeConfig, seed: int) -> ShadowPlan:
@@ -145,18 +162,25 @@ def begin(
     plan = plan_for(data, config, seed)
     noisy = setup.with_noise(data, config, {"records": plan.records, "population": plan.population}, seed=seed)
     own, label = [seeds.integer(seed, "target")], f"target {number}"
-    fleet = setup.train_fleet(trainer, noisy, [plan.members(0)], own, config, stop, label=label)
+    asked = [Query(index=plan.records[plan.audited])]
+    asked += [Query(index=defended(plan))] if release.unfitted else []
+    fleet = setup.train_fleet(trainer, noisy, [plan.members(0)], own, config, stop, label=label, queries=asked)
     if release.unfitted:
         release = release.fit(defence_data(noisy, plan, fleet), seed=seed)
-    query = published(fleet, 0, release, seed=seed)
+    query = published(fleet, 0, release, seed=seed, real=None if config.trainer == BUILT_IN_TRAINER else noisy)
     return Trial(number=number, data=noisy, plan=plan, fleet=fleet, query=query, release=release)
 
 
 def defence_data(data: LabeledData, plan: ShadowPlan, fleet: Fleet) -> Predictions:
     """The data that the defence of a release is fitted on: the members, and records that are neither trained on nor audited."""
-    inside = plan.members(0)
-    index = np.concatenate([inside, plan.population])
-    return Predictions(logits=fleet.outputs(data.x[index])[0], labels=data.y[index], member=np.arange(len(index)) < len(inside))
+    index, members = defended(plan), len(plan.members(0))
+    outputs = named(fleet.form, fleet.outputs(data.x[index])[0])
+    return Predictions(**outputs, labels=data.y[index], member=np.arange(len(index)) < members)
+
+
+def defended(plan: ShadowPlan) -> Index:
+    """The positions of the members, then of the records that are neither trained on nor audited."""
+    return np.concatenate([plan.members(0), plan.population])
 
 
 def wanted(trial: Trial, config: SynthesizeConfig) -> int:
@@ -253,7 +277,7 @@ def transfer_rows(
     data, plan, seed = trial.data, trial.plan, config.seed + trial.number
     block = plan.records[plan.audited]
     target = Predictions(
-        logits=trial.fleet.outputs(data.x[block])[0],
+        **named(trial.fleet.form, trial.fleet.outputs(data.x[block])[0]),
         labels=data.y[block],
         member=plan.member[0][plan.audited],
         record_ids=block,
@@ -276,10 +300,19 @@ def transfer_rows(
         model_seeds = [seeds.integer(seed, "shadow", int(model)) for model in shadows]
         label = f"fleet {trial.number}, {method}"
         fleet = setup.train_fleet(
-            trainer, whole, [extended.members(int(model)) for model in shadows], model_seeds, config, stop, label=label
+            trainer,
+            whole,
+            [extended.members(int(model)) for model in shadows],
+            model_seeds,
+            config,
+            stop,
+            label=label,
+            queries=[Query(index=pool)],
         )
         outputs = ShadowPredictions(
-            logits=fleet.outputs(whole.x[pool]), labels=whole.y[pool], member=extended.member[shadows][:, ~extended.block]
+            **named(fleet.form, fleet.outputs(whole.x[pool])),
+            labels=whole.y[pool],
+            member=extended.member[shadows][:, ~extended.block],
         )
         evidence = (
             undo(
@@ -328,6 +361,7 @@ def conclude(
     cards: list[dict[str, Any]],
     frame: pd.DataFrame,
     short: list[str],
+    remarks: list[str],
     tracker: Tracker,
 ) -> StudyResult:
     """Log the comparison of cards, the transfer table and the page; returns the result for the terminal."""
@@ -362,7 +396,6 @@ def conclude(
             "ones, at most twice the number of the target's members.",
             "\n".join(f"- {line}" for line in lines),
         ]
-    tracker.describe("\n\n".join(parts) + "\n")
-    return StudyResult(
-        table=table.to_string(index=False), answer="\n".join(lines) or "records made; no fleets were trained (fleets=0)."
-    )
+    tracker.describe("\n\n".join([*parts, *remarks]) + "\n")
+    answer = lines or ["records made; no fleets were trained (fleets=0)."]
+    return StudyResult(table=table.to_string(index=False), answer="\n".join([*answer, *remarks]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from memberscope.errors import UserError
 from memberscope.installed import require
 from memberscope.training.execution.local import POLL_SECONDS, Finished
-from memberscope.training.execution.work import Inputs, Labels, Spec, Unit, Work, train_unit
+from memberscope.training.execution.work import Inputs, JobFailed, Labels, Spec, Unit, Work, train_unit
 
 CONNECT_SECONDS = 8
 WORKER_SECONDS = 30  # a cluster that restarts its workers needs some seconds
@@ -18,10 +19,11 @@ RETRIES = 2  # for a task that raised; Dask itself reassigns a task whose worker
 ROUNDS = 3  # attempts in all: the records are sent again after every worker that held them was lost
 
 
-def work_on(unit: Unit, x: Inputs, y: Labels, spec: Spec) -> list[Any]:
-    """Train a unit on a worker of the cluster."""
+def work_on(unit: Unit, x: Inputs, y: Labels, spec: Spec) -> list[Any] | JobFailed:
+    """Train a unit on a worker of the cluster; a mistake of the user is returned with the machine's name."""
     spec.begin_worker(-1)
-    return train_unit(spec.work(x, y), unit)
+    trained = train_unit(spec.work(x, y), unit)
+    return JobFailed(f"{trained} (on {platform.node()})") if isinstance(trained, JobFailed) else trained
 
 
 def on_cluster(
@@ -30,6 +32,7 @@ def on_cluster(
     """Train units on the cluster behind `scheduler`; yields each as it is finished.
 
     Raises:
+        JobFailed: a unit failed; all others have been yielded.
         UserError: there is no answer at that address within `CONNECT_SECONDS`, every worker that was given some unit died, or the
             connection to the cluster was lost.
     """
@@ -81,6 +84,7 @@ def _round(client: Any, work: Work, units: Sequence[Unit], check: Callable[[], N
     client.wait_for_workers(1, timeout=WORKER_SECONDS)
     x, y = client.scatter([work.x, work.y], broadcast=True, hash=True)
     running = {client.submit(work_on, unit, x, y, work.spec, retries=RETRIES, pure=False): unit for unit in units}
+    failed: JobFailed | None = None
     try:
         while running:
             check()
@@ -100,6 +104,11 @@ def _round(client: Any, work: Work, units: Sequence[Unit], check: Callable[[], N
                         f"runs out (the last: {error.last_worker.address}); finished models are kept; allowed: workers with more memory"
                     ) from None
                 del running[future]
+                if isinstance(trained, JobFailed):
+                    failed = failed or trained
+                    continue
                 yield unit, trained
     finally:
         client.cancel(list(running))
+    if failed is not None:
+        raise failed  # after the others are finished and kept

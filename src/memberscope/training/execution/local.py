@@ -116,8 +116,13 @@ def _take_place(places: Path) -> int:
 
 
 def work_on(unit: Unit, folder: Folder) -> list[Any]:
-    """Train a unit in a worker process."""
-    return _compiled(folder, len(unit.members)).train(unit, lambda steps: None)
+    """Train a unit in a worker process; JobFailed for a mistake of the user."""
+    try:
+        return _compiled(folder, len(unit.members)).train(unit, lambda steps: None)
+    except JobFailed:
+        raise
+    except UserError as error:  # raised again in a form that can be sent to the parent
+        raise JobFailed(str(error)) from None
 
 
 def in_processes(

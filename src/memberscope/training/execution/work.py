@@ -87,6 +87,9 @@ class Spec(Hashable, Protocol):
         """
 
 
-def train_unit(work: Work, unit: Unit, between_steps: Callable[[int], None] = lambda steps: None) -> list[Any]:
-    """Train the models of one unit."""
-    return work.program(len(unit.members), work.shared()).train(unit, between_steps)
+def train_unit(work: Work, unit: Unit) -> list[Any] | JobFailed:
+    """Train the models of one unit; a mistake of the user is returned, not raised, so that nobody tries again."""
+    try:
+        return work.program(len(unit.members), work.shared()).train(unit, lambda steps: None)
+    except UserError as error:
+        return error if isinstance(error, JobFailed) else JobFailed(str(error))

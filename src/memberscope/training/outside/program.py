@@ -146,6 +146,7 @@ class OutsideProgram:
 
     def _answers(self, model: UserModel, position: int, index: Index, between_steps: Callable[[int], None]) -> Answers:
         found: Answers = {"probe": model.outputs(self._data.x[index[:PROBE]])}
+        lacking: set[str] = set()  # what the model does not offer
         for query in self._spec.queries:
             if not query.concerns(position):
                 continue
@@ -158,11 +159,18 @@ class OutsideProgram:
                         values = getattr(model, measure)(x, self._data.y[query.index])
                         if values is not None:
                             found[f"{measure}_{name}"] = values
+                        else:
+                            lacking.add(f"{measure}_{name}")
+        asked = sorted({*found} - {"probe"} | lacking)
         forms = {
             form_of(model.method, array) for name, array in found.items() if name == "probe" or name.startswith("outputs_")
         }
         kind = type(model.native)
-        facts = {"form": "logits" if "logits" in forms else "probs", "class": [kind.__module__, kind.__qualname__]}
+        facts = {
+            "form": "logits" if "logits" in forms else "probs",
+            "class": [kind.__module__, kind.__qualname__],
+            "asked": asked,
+        }
         saved = model.saved()
         if saved is not None:
             found["model"] = saved
@@ -184,6 +192,14 @@ class OutsideProgram:
                 f"trainer={self._spec.source.spec}: model {position} (seed {seed}, {members} members) failed: {why}; "
                 "models finished before are kept"
             ) from None
+
+
+def asked_of(answers: Mapping[str, NDArray[Any]]) -> set[str]:
+    """The names of all answers that a kept model was asked for, including those that it does not offer."""
+    try:
+        return set(json.loads(str(answers["facts"]))["asked"])
+    except (KeyError, ValueError, TypeError):
+        return set()
 
 
 def _limit(name: str) -> int:

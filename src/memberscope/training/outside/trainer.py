@@ -19,7 +19,7 @@ from memberscope.training.execution.run import execute
 from memberscope.training.execution.work import Unit
 from memberscope.training.outside import estimator
 from memberscope.training.outside.fleet import OutsideFleet
-from memberscope.training.outside.program import Answers, OutsideSpec
+from memberscope.training.outside.program import Answers, OutsideSpec, asked_of
 from memberscope.training.outside.source import Source, find_source
 from memberscope.training.query import Query, content_digest
 from memberscope.training.store import digest
@@ -52,8 +52,7 @@ class OutsideTrainer:
     @property
     def name(self) -> str:
         """The class or function, or its file where the function has a name such as ``train``."""
-        place = self.source.spec.rpartition(":")[0].replace("\\", "/").rpartition("/")[2].removesuffix(".py")
-        return place.rpartition(".")[2] if self.source.name in GENERIC else self.source.name
+        return short_name(self.spec)
 
     def with_params(self, **changes: Any) -> Self:
         """See `Trainer.with_params`; a function that declares no parameters takes any."""
@@ -99,11 +98,8 @@ class OutsideTrainer:
 
         def from_arrays(position: int, arrays: Mapping[str, NDArray[Any]]) -> Answers | None:
             """None for a kept model that was not asked what is wanted now."""
-            return (
-                dict(arrays)
-                if all(name in arrays for query, names in wanted if query.concerns(position) for name in names)
-                else None
-            )
+            asked = asked_of(arrays)
+            return dict(arrays) if all(asked >= names for query, names in wanted if query.concerns(position)) else None
 
         answers, reused = execute(
             spec.work(data.x, data.y), units, run, threads=False, common=self._common(data),
@@ -153,6 +149,13 @@ class OutsideTrainer:
     ) -> NDArray[np.float64]:  # fmt: skip
         """Not offered."""
         raise NotImplementedError
+
+
+def short_name(spec: str) -> str:
+    """The class or function that a value such as ``train.py:train`` names, or its file where the name says nothing."""
+    place, _, name = spec.rpartition(":")
+    file = place.replace("\\", "/").rpartition("/")[2].rpartition(":")[2].removesuffix(".py")
+    return file.rpartition(".")[2] if name in GENERIC else name
 
 
 def outside_trainer(spec: str, params: Mapping[str, Any]) -> OutsideTrainer:
@@ -216,10 +219,9 @@ def _arguments(thing: Any) -> tuple[inspect.Parameter | None, list[inspect.Param
     return found[0], [item for item in found[1:] if item.kind is not item.VAR_POSITIONAL]
 
 
-def _wanted(data: LabeledData, queries: Sequence[Query]) -> list[tuple[Query, list[str]]]:
-    """For each query the names under which a kept model holds its outputs."""
+def _wanted(data: LabeledData, queries: Sequence[Query]) -> list[tuple[Query, set[str]]]:
+    """For each query the names of the answers to it."""
     return [
-        (query, [f"outputs_{content_digest(x)}" for x in query.arrays(data.x)])
+        (query, {f"{measure}_{content_digest(x)}" for x in query.arrays(data.x) for measure in query.measures})
         for query in queries
-        if "outputs" in query.measures
     ]

@@ -1,0 +1,126 @@
+"""Training functions as users write them, for tests: NumPy alone, no import of ours."""
+
+import os
+import signal
+import time
+
+import numpy as np
+
+
+class Neighbours:
+    """One nearest neighbour, whose logits are negative distances."""
+
+    def __init__(self, x, y, classes, sharpness):
+        self.x, self.y, self.classes, self.sharpness = x, y, classes, sharpness
+
+    def __call__(self, x):
+        x = np.asarray(x, np.float64).reshape(len(x), -1)
+        distance = ((x[:, None] - self.x[None]) ** 2).sum(axis=2)
+        nearest = [distance[:, self.y == label].min(axis=1, initial=100.0) for label in range(self.classes)]
+        return (-self.sharpness * np.stack(nearest, axis=1)).astype(np.float32)
+
+
+def neighbour(job, *, sharpness=1.0):
+    x = np.asarray(job.x, np.float64).reshape(len(job.y), -1)
+    return Neighbours(x, job.y, job.classes, sharpness)
+
+
+def reporting(job):
+    """A softmax regression that reports its epochs."""
+    rng = np.random.default_rng(job.seed)
+    x, y = np.asarray(job.x, np.float64), job.y
+    weights = rng.normal(0, 0.01, (x.shape[1], job.classes))
+    hot = np.eye(job.classes)[y]
+    for epoch in range(int(job.params.get("epochs", 3))):
+        scores = x @ weights
+        probs = np.exp(scores - scores.max(axis=1, keepdims=True))
+        probs /= probs.sum(axis=1, keepdims=True)
+        weights -= x.T @ (probs - hot) / len(y)
+        job.report(epoch=epoch + 1, loss=-np.log(probs[np.arange(len(y)), y]).mean(), accuracy=(probs.argmax(1) == y).mean())
+    return lambda rows: np.asarray(rows, np.float64) @ weights
+
+
+class Offering(Neighbours):
+    """Neighbours that offer everything."""
+
+    def gradient_norms(self, x, y):
+        return np.abs(self(x)).astype(np.float64)
+
+    def losses_by_epoch(self, x, y):
+        return np.abs(self(x))[:, :2].astype(np.float64)
+
+    def save(self, path):
+        np.savez(path + ".npz", x=self.x, y=self.y, about=[self.classes, self.sharpness])
+
+    @classmethod
+    def load(cls, path):
+        kept = np.load(path + ".npz")
+        return cls(kept["x"], kept["y"], int(kept["about"][0]), float(kept["about"][1]))
+
+
+def offering(job):
+    x = np.asarray(job.x, np.float64).reshape(len(job.y), -1)
+    return Offering(x, job.y, job.classes, 1.0)
+
+
+def global_draws(job):
+    """Draws from NumPy's global generator, as careless code does."""
+    weights = np.random.normal(size=(job.x.shape[1], job.classes))  # noqa: NPY002
+    return lambda rows: np.asarray(rows, np.float64) @ weights
+
+
+def clock(job):
+    """A result that the seed does not determine."""
+    weights = np.random.default_rng(time.time_ns()).normal(size=(job.x.shape[1], job.classes))
+    return lambda rows: np.asarray(rows, np.float64) @ weights
+
+
+def fails_for_one(job, *, victim=-1):
+    if job.seed == victim:
+        return {}["width"]
+    return neighbour(job)
+
+
+def gives_nan(job):
+    return lambda rows: np.full((len(rows), job.classes), np.nan)
+
+
+def gives_nothing(job):
+    return None
+
+
+def exits(job):
+    raise SystemExit(5)
+
+
+def kills_its_process(job, *, victim=-1):
+    if victim in (-1, job.seed):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return neighbour(job)
+
+
+def slow(job, *, seconds=0.1):
+    time.sleep(seconds)
+    return neighbour(job)
+
+
+def says_its_environment(job):
+    """Outputs that tell the number of threads and the device of the process, and the process."""
+    told = [int(os.environ.get("OMP_NUM_THREADS", -1)), int(os.environ.get("CUDA_VISIBLE_DEVICES", -1)), os.getpid()]
+    time.sleep(0.5)
+    return lambda rows: np.tile(np.array(told, np.float64), (len(rows), 1))
+
+
+def two_arguments(job, other):
+    return neighbour(job)
+
+
+def no_argument():
+    return None
+
+
+NOT_CALLABLE = 3
+
+
+class NoFit:
+    pass

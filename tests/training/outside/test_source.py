@@ -1,0 +1,140 @@
+"""Where a trainer comes from: what is found, what decides its signature, and what is refused in one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memberscope.errors import UserError
+from memberscope.training.outside.source import find_source, where_it_failed
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A fresh folder to work in, whose modules are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def _write(**files: str) -> None:
+    for name, text in files.items():
+        path = Path(name.replace("__in__", "/") + ".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_a_file_is_read_with_every_local_module_it_imports_and_with_nothing_else() -> None:
+    _write(
+        train="import json\nimport numpy as np\nfrom helpers import double\nfrom kit.layers import wide\n\n\n"
+        "def train(job):\n    import late\n    return late\n",
+        helpers="import deeper\n\n\ndef double(x):\n    return 2 * x\n",
+        deeper="",
+        late="",
+        unrelated="",
+        kit__in____init__="",
+        kit__in__layers="from . import inner\nfrom .other import thing\n\n\ndef wide():\n    pass\n",
+        kit__in__inner="",
+        kit__in__other="thing = 1\n",
+    )
+    source = find_source("train.py:train")
+    assert [name for name, _ in source.files] == [
+        "train.py", "deeper.py", "helpers.py", "kit/__init__.py", "kit/inner.py", "kit/layers.py", "kit/other.py", "late.py",
+    ]  # fmt: skip
+    assert {"numpy", "python"} <= set(dict(source.versions))
+    assert source.load()(None).__name__ == "late"
+
+
+@pytest.mark.parametrize("changed", ["train", "helpers"])
+def test_a_change_of_any_of_its_files_is_another_signature(changed: str) -> None:
+    _write(train="import helpers\n\n\ndef train(job):\n    return 1\n", helpers="A = 1\n", unrelated="")
+    before = find_source("train.py:train").facts()
+    assert find_source("train.py:train").facts() == before
+    Path("unrelated.py").write_text("B = 2\n")
+    assert find_source("train.py:train").facts() == before
+    Path(f"{changed}.py").write_text(Path(f"{changed}.py").read_text() + "# another\n")
+    assert find_source("train.py:train").facts() != before
+
+
+def test_where_a_file_lies_does_not_decide() -> None:
+    _write(train="def train(job):\n    return 1\n", elsewhere__in__train="def train(job):\n    return 1\n")
+    assert find_source("train.py:train").facts() == find_source("elsewhere/train.py:train").facts()
+
+
+def test_a_file_that_changes_after_it_was_read_is_used_as_it_was() -> None:
+    _write(train="import helpers\n\n\ndef train(job):\n    return helpers.VALUE\n", helpers="VALUE = 1\n")
+    source = find_source("train.py:train")
+    Path("helpers.py").write_text("VALUE = 2\n")
+    Path("train.py").write_text("def train(job):\n    return 3\n")
+    assert source.load()(None) == 1
+
+
+def test_a_module_of_this_folder_is_local_and_an_installed_one_is_named_by_its_version() -> None:
+    _write(
+        own__in____init__="",
+        own__in__models="from own import base\n\n\ndef train(job):\n    return base.VALUE\n",
+        own__in__base="VALUE = 7\n",
+    )
+    source = find_source("own.models:train")
+    assert [name for name, _ in source.files] == ["own/models.py", "own/__init__.py", "own/base.py"]
+    assert source.load()(None) == 7
+    installed = find_source("sklearn.ensemble:RandomForestClassifier")
+    assert not installed.files
+    assert "scikit-learn" in dict(installed.versions)
+    assert installed.load().__name__ == "RandomForestClassifier"
+
+
+def test_a_file_hides_no_installed_module() -> None:
+    _write(json="VALUE = 1\n\n\ndef train(job):\n    return 1\n")
+    loaded = find_source("json.py:train").load()
+    import json
+
+    assert loaded(None) == 1
+    assert json.dumps([1]) == "[1]"
+
+
+@pytest.mark.parametrize(
+    ("spec", "line"),
+    [
+        ("absent.py:train", r"trainer=absent.py:train: no file absent.py; allowed: path/to/file.py:NAME"),
+        ("train.py:", "not the name of a function or class"),
+        (":train", "not the name of a function or class"),
+        ("train.py:a b", "not the name of a function or class"),
+        ("train.py:trian", r"train.py has no trian; allowed: a function or class in it; nearest: train"),
+        ("broken.py:train", r"line 1 of .*broken.py is not valid Python"),
+        ("raising.py:train", r"cannot be imported: line 1 of raising.py: ZeroDivisionError: division by zero"),
+        ("leaving.py:train", r"cannot be imported: line 3 of leaving.py: SystemExit: 3"),
+        ("needing.py:train", r"needing.py:train: needs no_such_library, which is not installed here; .*pip install no-such-library"),
+        ("binary.py:train", "cannot be read"),
+        ("no_such_module:train", r"needs no_such_module, which is not installed here"),
+        ("sklearn.no_such:Thing", r"no module sklearn.no_such"),
+        ("sklearn.ensemble:RandomForest", r"sklearn.ensemble has no RandomForest; allowed: .*nearest: RandomForest"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(spec: str, line: str) -> None:
+    _write(
+        train="def train(job):\n    return 1\n",
+        broken="def train(job:\n",
+        raising="VALUE = 1 / 0\n",
+        leaving="import sys\n\nsys.exit(3)\n",
+        needing="import no_such_library\n",
+    )
+    Path("binary.py").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=line) as caught:
+        find_source(spec).load()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_is_placed_at_the_users_own_line_even_deep_inside_a_library() -> None:
+    _write(train="import numpy as np\n\n\ndef train(job):\n    return np.linalg.inv(np.zeros((2, 2)))\n")
+    source = find_source("train.py:train")
+    with pytest.raises(np.linalg.LinAlgError) as caught:
+        source.load()(None)
+    assert where_it_failed(caught.value, source) == "line 5 of train.py: LinAlgError: Singular matrix"
