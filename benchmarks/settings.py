@@ -245,14 +245,14 @@ def network(name: str, seed: int, **settings: object) -> Fleet:
     from memberscope.config import ShadowStudyConfig
     from memberscope.interrupt import StopFlag
     from memberscope.studies import setup
-    from memberscope.studies.shadow import study as shadow
+    from memberscope.studies.shadow import draw
 
     config = ShadowStudyConfig(store="none", seed=seed, **settings)
     data = setup.load_data(config)
-    plan, trainer = shadow.plan_for(data, config), setup.trainer_for(config, config)
+    plan, trainer = draw.plan_for(data, config), setup.trainer_for(config, config)
     data = setup.with_noise(data, config, {"records": plan.records, "population": plan.population}, seed=seed)
     members = [plan.members(k) for k in range(plan.n_models)]
-    fleet = setup.train_fleet(trainer, data, members, shadow.model_seeds(plan, seed), config, StopFlag())
+    fleet = setup.train_fleet(trainer, data, members, draw.model_seeds(plan, seed), config, StopFlag())
     on_records, on_population = fleet.outputs(data.x[plan.records]), fleet.outputs(data.x[plan.population])
     return Fleet(
         name=name,

@@ -25,17 +25,21 @@ from memberscope.installed import explain_missing_library, require
 from memberscope.plugins import GROUPS, offered_names
 from memberscope.quiet import quiet_libraries
 
+FOR_BUILT_IN_MODELS = ("tensorflow", "dp_accounting")
 LOGGING = ("mlflow", "sqlalchemy", "psutil", "matplotlib")  # every study needs these, for its MLflow runs and their figures
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """An entry point: its module, the place of its configuration in `memberscope.config`, a description, and the libraries it needs."""
+    """An entry point: its module, the place of its configuration in `memberscope.config`, a description, the libraries it needs, and
+    whether it logs to an MLflow run of its own.
+    """
 
     module: str
     config: str
     about: str
     needs: tuple[str, ...] = ()
+    tracked: bool = True
 
     def configuration(self) -> type[Config]:
         """The class of its configuration."""
@@ -66,6 +70,12 @@ STUDIES = {
         module="memberscope.studies.audit",
         config="audits.AuditModelConfig",
         about="audit any model that MLflow can load, on a file of its members and a file of non-members",
+    ),
+    "plan": Study(
+        module="memberscope.studies.plan",
+        config="outside.PlanStudyConfig",
+        about="write the index sets of a shadow study as files, for models that are trained elsewhere; shadow --plan audits them",
+        tracked=False,
     ),
     "report": Study(
         module="memberscope.studies.report",
@@ -201,6 +211,8 @@ def _run(name: str, arguments: Sequence[str]) -> int:
                 return _inside(name, config, session, stop)
         config, _ = parse(name, arguments)
         _require_libraries(name, config)
+        if not STUDIES[name].tracked:
+            return _untracked(name, config, stop)
         from memberscope.mlflow_adapter.session import open_session
 
         with open_session(name, name=_run_name(name, config.to_dict()), arguments=arguments) as session:
@@ -209,10 +221,11 @@ def _run(name: str, arguments: Sequence[str]) -> int:
 
 def _require_libraries(name: str, config: Any) -> None:
     """Raise UserError unless everything is installed that the study needs with these options."""
-    built_in = (
-        getattr(config, "trainer", BUILT_IN_TRAINER) == BUILT_IN_TRAINER
-    )  # another package's trainer checks for its own libraries
-    require(*LOGGING, *(module for module in STUDIES[name].needs if built_in or module != "tensorflow"), by=name)
+    built_in = getattr(config, "trainer", BUILT_IN_TRAINER) == BUILT_IN_TRAINER and not getattr(
+        config, "plan", ""
+    )  # another package's trainer checks for its own libraries, and models that were trained elsewhere need none
+    logging = LOGGING if STUDIES[name].tracked else ()
+    require(*logging, *(module for module in STUDIES[name].needs if built_in or module not in FOR_BUILT_IN_MODELS), by=name)
     if getattr(config, "engine", "") == "tfp":
         require("tensorflow", "tensorflow_privacy", by="engine=tfp", instead="engine=fast")
     if getattr(config, "scheduler", ""):
@@ -231,6 +244,16 @@ def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
     print(f"runs:  {session.all_runs}", flush=True)
     if result.gate is not None:
         raise result.gate
+    return 0
+
+
+def _untracked(name: str, config: Any, stop: Any) -> int:
+    """Run a study that logs nothing, without MLflow."""
+    from memberscope.tracking import MemoryTracker
+
+    with explain_missing_library(name):
+        result = importlib.import_module(STUDIES[name].module).run(config, MemoryTracker(), stop)
+    print(f"\n{result.table}\n\n{result.answer}\n", flush=True)
     return 0
 
 
@@ -259,7 +282,7 @@ def _run_name(name: str, values: dict[str, Any]) -> str:
     if is_outside(values.get("trainer", "")):  # the options of the built-in models say nothing then
         values = {**values, "model": short_name(values["trainer"])}
         values.pop("depth", None)
-    keys = ("grid", "dataset") if name == "sweep" else ("dataset", "model")
+    keys = ("grid", "dataset") if name == "sweep" else ("plan",) if values.get("plan") else ("dataset", "model")
     parts += [str(values[key]) for key in keys if key in values]
     parts += [f"d{values['depth']}"] if name == "train" and "depth" in values else []
     parts += [re.sub(r"[^\w.@-]+", "-", values["model_uri"].split(":/")[-1]).strip("-")] if values.get("model_uri") else []

@@ -203,8 +203,8 @@ def test_a_data_set(copy: Copy) -> None:
     copy.change(
         "src/memberscope/datasets/__init__.py",
         {
-            '    if name.endswith(".npz"):': '    if name == "toy":\n        from memberscope.datasets.toy import load_toy\n\n'
-            '        return load_toy()\n    if name.endswith(".npz"):'
+            '    elif name.endswith(".npz"):': '    elif name == "toy":\n        from memberscope.datasets.toy import load_toy\n\n'
+            '        data = load_toy()\n    elif name.endswith(".npz"):'
         },
     )
     copy.change("src/memberscope/config/shared.py", {'hint="digits, cifar10,': 'hint="digits, toy, cifar10,'})

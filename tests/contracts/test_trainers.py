@@ -20,7 +20,7 @@ from memberscope.plans.target import target_of
 from memberscope.studies import setup, train
 from memberscope.studies.mitigate import mitigations, models
 from memberscope.studies.mitigate import study as mitigate
-from memberscope.studies.shadow import study
+from memberscope.studies.shadow import draw, study
 from memberscope.tracking import MemoryTracker
 from memberscope.training.keras.trainer import KerasTrainer
 from memberscope.training.outside.trainer import outside_trainer
@@ -290,6 +290,6 @@ def test_what_is_kept_of_one_trainer_is_not_another_ones(tmp_path: Any) -> None:
 
     kept = [models.kept_at("undefended", split, one, config, shadows=True) for one in (ours, Theirs(), NeighbourTrainer())]  # type: ignore[arg-type]
     assert kept[0] == kept[2] != kept[1]
-    plan = study.plan_for(data, ShadowStudyConfig(shadows=4, targets=1, members=60))
+    plan = draw.plan_for(data, ShadowStudyConfig(shadows=4, targets=1, members=60))
     climbs = [study.climbs_at(data, plan, one, ShadowStudyConfig(store=str(tmp_path))) for one in (ours, Theirs())]  # type: ignore[arg-type]
     assert climbs[0] != climbs[1]

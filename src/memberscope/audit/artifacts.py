@@ -32,6 +32,7 @@ TRAINING_FIGURE, LEAKAGE_FIGURE = "training.png", "leakage.png"
 
 # Shadow models; the case study logs the second too, with a row per model of its own
 MODELS, MODELS_TABLE = "models.csv", "models.json"
+SWAPS = "outputs_check.json"  # which outputs of models that were trained elsewhere are likely another model's
 SECOND_DATASET = "other_data.csv"  # the audit with a shadow of another data set
 TARGETS = "targets.csv"  # every attack on every target
 BY_SHADOWS = "by_shadows.csv"  # means over targets by number of shadows

@@ -18,7 +18,7 @@ from memberscope.config.audits import (
 from memberscope.config.base import Config, groups, option, written
 from memberscope.config.checks import Check, Choice, Integer, Integers, Real, Text, YesNo
 from memberscope.config.mitigation import MitigateConfig
-from memberscope.config.outside import ShadowStudyConfig, SynthesisConfig, SynthesizeConfig
+from memberscope.config.outside import PlanStudyConfig, ShadowPlanConfig, ShadowStudyConfig, SynthesisConfig, SynthesizeConfig
 from memberscope.config.shared import AuditConfig, DataConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
 from memberscope.config.training import CaseStudyConfig, SweepStudyConfig, TrainStudyConfig
 
@@ -39,10 +39,12 @@ __all__ = [
     "MitigateConfig",
     "ModelConfig",
     "ModelFilesConfig",
+    "PlanStudyConfig",
     "PredictionFilesConfig",
     "Real",
     "RecordsConfig",
     "ReportStudyConfig",
+    "ShadowPlanConfig",
     "ShadowStudyConfig",
     "SweepStudyConfig",
     "SynthesisConfig",

@@ -84,6 +84,26 @@ class Choice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChoiceOrSource:
+    """One of the given words, or a function or class of a file or module, such as ``train.py:train``."""
+
+    words: tuple[str, ...]
+
+    def parse(self, name: str, value: object) -> str:
+        """The text, stripped; otherwise UserError, which suggests the nearest word."""
+        text = str(value).strip()
+        if text not in self.words and ":" not in text:
+            raise UserError(f"{name}={value}: unknown; allowed: {self.allowed()}{nearest(text, self.words)}")
+        return text
+
+    def allowed(self) -> str:
+        """The allowed values, for help texts and errors."""
+        return (
+            f"{', '.join(self.words)}, or a function or class such as train.py:train or sklearn.ensemble:RandomForestClassifier"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class YesNo:
     """A switch: ``yes`` or ``no`` on the command line, in files and in MLflow, a bool inside."""
 
@@ -134,4 +154,4 @@ class Integers:
         return f"nothing, or whole numbers from {self.low} to {self.high} separated by commas"
 
 
-Check = Integer | Integers | Real | Choice | Text | YesNo
+Check = Integer | Integers | Real | Choice | ChoiceOrSource | Text | YesNo

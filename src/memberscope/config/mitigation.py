@@ -27,7 +27,14 @@ class MitigateConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
         check=Text(hint="all, release, training, or names of mitigations separated by commas"),
         group="mitigate",
         help="mitigations to compare: all, release, training, or names such as l2,dp,top,label_only; the undefended model is always "
-        "included",
+        "included; what the trainer cannot make is skipped, unless it is named here",
+    )
+    rungs: str = option(
+        "",
+        check=Text(hint="the path of a YAML file, or nothing"),
+        group="mitigate",
+        help="mitigations in training of your own, compared besides: a file of names, each with the parameters of the trainer that it "
+        "changes, such as dropout: {dropout: 0.5}",
     )
     shadows: int = option(
         8,

@@ -1,4 +1,4 @@
-"""Options of the entry points that study an outside attacker: `shadow`, `synthesize`."""
+"""Options of the entry points that study an outside attacker: `plan`, `shadow`, `synthesize`."""
 
 from __future__ import annotations
 
@@ -10,31 +10,9 @@ from memberscope.config.shared import FleetConfig, ModelConfig, RecordsConfig, T
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShadowStudyConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
-    """Everything that `shadow` takes."""
+class ShadowPlanConfig(Config):
+    """Which records each model of a shadow study is trained on."""
 
-    model: str = option("mlp", check=Choice(words=("conv", "dense", "mlp")), group="model", help="architecture")
-    depth: int = option(
-        2,
-        check=Integer(low=1, high=256),
-        group="model",
-        help="number of hidden layers, or of convolutions with pooling; a dense model has one layer more",
-    )
-    width: int = option(256, check=Integer(low=1, high=65536), group="model", help="units of each hidden dense layer")
-    attacks: str = option(
-        "all",
-        plugins="memberscope.attacks",
-        check=Text(hint="all, tfp, a family, or names separated by commas"),
-        group="audit",
-        help="attacks on the first target: all, a family, or names separated by commas",
-    )
-    primary: str = primary_option(group="audit")
-    slices: str = option(
-        "entire,class",
-        check=Text(hint="all, or some of entire, class, correctness, percentile separated by commas"),
-        group="audit",
-        help="slices of the records on which the first target is audited",
-    )
     shadows: int = option(
         16, check=Integer(low=0, high=4096), group="shadow", help="number of shadow models with which each target is attacked"
     )
@@ -68,6 +46,49 @@ class ShadowStudyConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
         group="shadow",
         help="copies of each image that LiRA queries, all but the first shifted; useful if the models were trained with such copies",
     )
+    seed: int = option(
+        0, check=Integer(low=0, high=2**31 - 1), group="study", help="seed of the plan, the weights and every other draw"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanStudyConfig(ShadowPlanConfig, RecordsConfig):
+    """Everything that `plan` takes."""
+
+    output: str = option(
+        "plan",
+        check=Text(hint="a folder"),
+        group="shadow",
+        help="folder for the index sets, as .npy files, and plan.json, which says what is expected back",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShadowStudyConfig(ShadowPlanConfig, RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
+    """Everything that `shadow` takes."""
+
+    model: str = option("mlp", check=Choice(words=("conv", "dense", "mlp")), group="model", help="architecture")
+    depth: int = option(
+        2,
+        check=Integer(low=1, high=256),
+        group="model",
+        help="number of hidden layers, or of convolutions with pooling; a dense model has one layer more",
+    )
+    width: int = option(256, check=Integer(low=1, high=65536), group="model", help="units of each hidden dense layer")
+    attacks: str = option(
+        "all",
+        plugins="memberscope.attacks",
+        check=Text(hint="all, tfp, a family, or names separated by commas"),
+        group="audit",
+        help="attacks on the first target: all, a family, or names separated by commas",
+    )
+    primary: str = primary_option(group="audit")
+    slices: str = option(
+        "entire,class",
+        check=Text(hint="all, or some of entire, class, correctness, percentile separated by commas"),
+        group="audit",
+        help="slices of the records on which the first target is audited",
+    )
     perturbed: int = option(
         24,
         check=Integer(low=4, high=1000),
@@ -99,8 +120,18 @@ class ShadowStudyConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
         group="shadow",
         help="yes: also measure how attacks weaken with fewer shadows or shadows unlike the target (other depth, architecture, data)",
     )
-    seed: int = option(
-        0, check=Integer(low=0, high=2**31 - 1), group="study", help="seed of the plan, the weights and every other draw"
+    plan: str = option(
+        "",
+        check=Text(hint="a folder, or nothing"),
+        group="shadow",
+        help="folder that `memberscope plan` wrote, for models that were trained elsewhere: nothing is trained here, and data and plan "
+        "are those of the folder; empty: models are trained here",
+    )
+    outputs: str = option(
+        "",
+        check=Text(hint="a folder, or nothing"),
+        group="shadow",
+        help="folder with the outputs of the models of --plan, one file a model: model_000.npz or model_000.npy, and so on",
     )
 
 

@@ -127,7 +127,8 @@ class ModelConfig(Config):
         group="model",
         plugins="memberscope.trainers",
         help="trainer: keras for the built-in models; your own training function or a class with fit and predict_proba, as "
-        "path/to/file.py:NAME or package.module:NAME; or a trainer that another package adds",
+        "path/to/file.py:NAME or package.module:NAME; a function that builds a Keras model, as keras:path/to/file.py:NAME; or a trainer "
+        "that another package adds",
     )
     params: str = option(
         "",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memberscope.config.base import option
-from memberscope.config.checks import Choice, Integer, Real, Text, YesNo
-from memberscope.config.shared import AuditConfig, DataConfig, ModelConfig, RecordsConfig, TrainConfig
+from memberscope.config.checks import Choice, ChoiceOrSource, Integer, Real, Text, YesNo
+from memberscope.config.shared import BUILT_IN_TRAINER, AuditConfig, DataConfig, ModelConfig, RecordsConfig, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,11 @@ class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig):
         help="number of further records on which training is monitored",
     )
     trainer: str = option(
-        "keras", check=Choice(words=("keras",)), group="model", help="trainer: a sweep trains the built-in models"
+        BUILT_IN_TRAINER,
+        check=ChoiceOrSource(words=(BUILT_IN_TRAINER,)),
+        group="model",
+        help="trainer: keras for the built-in models; or your own training function or a class with fit and predict_proba, as "
+        "path/to/file.py:NAME or package.module:NAME, whose parameters a space may vary",
     )
     model: str = option(
         "dense", check=Choice(words=("conv", "dense", "mlp")), group="model", help="architecture, unless the grid sets it"

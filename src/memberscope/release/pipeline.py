@@ -15,6 +15,7 @@ from memberscope.errors import UserError, nearest
 from memberscope.predictions import Predictions
 from memberscope.release.memguard import MemGuard
 from memberscope.release.steps import Confidences, Decimals, Digits, LabelOnly, Step, Temperature, Top, settle
+from memberscope.signals import PROB_FLOOR
 
 _PARSERS: dict[str, Callable[[Any], Step]] = {
     "temperature": lambda value: Temperature(value),
@@ -121,7 +122,9 @@ class Release:
         heat = [step.value for step in self.steps if isinstance(step, Temperature)]
         if form == "logits" or heat:
             if form == "probs":
-                values = np.log(values, out=np.full(values.shape, -np.inf), where=values > 0)
+                values = np.log(
+                    np.maximum(values, PROB_FLOOR)
+                )  # as the attacks do, so that a temperature can be undone exactly
             values = values - values.max(axis=1, keepdims=True)
             for value in heat:
                 values = values / value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from memberscope.training.trainer import Form, Outputs
 
 
-def named(form: Form, outputs: Outputs) -> dict[str, Any]:
+OutputForm = Literal["logits", "probs", "loss_nats"]
+"""The forms in which outputs may be read from files; a fleet's are logits or probabilities."""
+
+
+def named(form: OutputForm, outputs: Outputs) -> dict[str, Any]:
     """Outputs under the name that `Predictions` and `ShadowPredictions` have for them."""
     return {form: outputs}
 

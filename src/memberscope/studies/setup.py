@@ -9,6 +9,7 @@ from pathlib import Path
 from memberscope.attacks import registry
 from memberscope.audit.request import AuditRequest, Slices, make_request
 from memberscope.config import AuditConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
+from memberscope.config.base import Config
 from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError
@@ -26,17 +27,18 @@ from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, T
 # ---------------------------------------------------------------------------------------------------------------------------- data
 
 
-def load_data(config: RecordsConfig, *, name: str = "", each_once: bool = False) -> LabeledData:
+def load_data(config: RecordsConfig, *, name: str = "", each_once: bool = False, as_is: bool = False) -> LabeledData:
     """The data set that a configuration names, with all of its classes; records are kept as they are for a trainer from outside.
 
     Args:
         config: names the data set, its folders, and what is done about copies.
         name: the name of another data set to load instead; it has no groups.
         each_once: raise UserError if copies were kept, for a study whose plan needs each record to occur once.
+        as_is: keep the records as they are whatever the trainer, for models that are trained elsewhere.
     """
     data = load_dataset(
         name or config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates,
-        as_is=":" in getattr(config, "trainer", ""), label=config.label, group="" if name else config.group,
+        as_is=as_is or ":" in getattr(config, "trainer", ""), label=config.label, group="" if name else config.group,
         na_values=tuple(word.strip() for word in config.na_values.split(",") if word.strip()),
     )  # fmt: skip
     if each_once:
@@ -71,14 +73,18 @@ def members_of(data: LabeledData, config: RecordsConfig, *, parts: int) -> int:
 def trainer_for(model: ModelConfig, train: TrainConfig) -> Trainer:
     """The trainer that configurations request."""
     if registry_of_trainers.is_outside(model.trainer):
-        _check_options(model, train)
+        _check_options(model, train, kinds=(ModelConfig, TrainConfig))
+    if registry_of_trainers.is_builder(model.trainer):
+        _check_options(model, train, kinds=(ModelConfig,))
     return registry_of_trainers.make(model.trainer, Recipe.of(model, train), model.params)
 
 
-def _check_options(model: ModelConfig, train: TrainConfig) -> None:
-    """Raise UserError for an option of the built-in models that was set together with a trainer from outside, which has parameters."""
+def _check_options(model: ModelConfig, train: TrainConfig, *, kinds: Sequence[type[Config]]) -> None:
+    """Raise UserError for an option of `kinds`, which are the built-in models', that was set together with a user's own function, which has
+    parameters instead.
+    """
     own = {"trainer", "params", "check_seed"}
-    names = [item.name for kind in (ModelConfig, TrainConfig) for item in dataclasses.fields(kind) if item.name not in own]
+    names = [item.name for kind in kinds for item in dataclasses.fields(kind) if item.name not in own]
     for config in (model, train):
         for item in dataclasses.fields(config):
             value = getattr(config, item.name)

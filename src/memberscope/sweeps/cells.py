@@ -13,6 +13,7 @@ from memberscope.training.recipe import Recipe
 
 TREATMENTS = ("kept", "head", "merged")
 LevelValue = int | float | str
+SettingValue = LevelValue | None  # or a bool; null and booleans are values of parameters of a user's own trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,8 @@ class Cell:
         look_every: epochs between two audits during training; 0: only the audit at the end.
         noise_multiplier: noise of DP-SGD, if `clip` is not 0; with 0 gradients are only clipped, which guarantees nothing.
         clip: norm to which DP-SGD clips each record's gradient; 0: no DP-SGD.
+        params: for a trainer of the user's own, the parameters in which it differs from the sweep's; the recipe then says nothing. None
+            for the built-in models.
     """
 
     recipe: Recipe
@@ -66,14 +69,21 @@ class Cell:
     look_every: int = 0
     noise_multiplier: float = 0.0
     clip: float = 0.0
+    params: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, for JSON."""
-        return {**dataclasses.asdict(self), "recipe": self.recipe.to_dict()}
+        if self.params is not None:
+            return {"params": dict(self.params), "part": dataclasses.asdict(self.part)}
+        values = {**dataclasses.asdict(self), "recipe": self.recipe.to_dict()}
+        del values["params"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read the output of `to_dict`."""
+        if "params" in values:
+            return cls(recipe=Recipe(), part=Part(**values["part"]), params=values["params"])
         recipe = Recipe(**{**values["recipe"], "widths": tuple(values["recipe"]["widths"])})
         return cls(**{**values, "recipe": recipe, "part": Part(**values["part"])})
 
@@ -130,13 +140,16 @@ class Grid:
     comparisons: tuple[LevelComparison, ...]
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def settings(self) -> dict[str, dict[str, LevelValue]]:
+    def settings(self) -> dict[str, dict[str, SettingValue]]:
         """Each cell's values of everything that the cells differ in, such as ``{"merged-4": {"classes": 4, "treatment": "merged"}, ...}``.
 
         The epochs between audits are not a setting. If the cells do not differ, the architecture's name is used.
         """
-        flat: dict[str, dict[str, LevelValue]] = {}
+        flat: dict[str, dict[str, SettingValue]] = {}
         for name, cell in self.cells.items():
+            if cell.params is not None:
+                flat[name] = {**dataclasses.asdict(cell.part), **cell.params}
+                continue
             parts = {
                 **cell.recipe.to_dict(),
                 **dataclasses.asdict(cell.part),
@@ -145,7 +158,7 @@ class Grid:
             }
             flat[name] = {key: ",".join(map(str, value)) if isinstance(value, list) else value for key, value in parts.items()}
         first = next(iter(flat.values()))
-        varied = [key for key in first if len({values[key] for values in flat.values()}) > 1] or ["model"]
+        varied = [key for key in first if len({values[key] for values in flat.values()}) > 1] or ["model"][: "model" in first]
         return {name: {key: values[key] for key in varied} for name, values in flat.items()}
 
     def to_dict(self) -> dict[str, Any]:

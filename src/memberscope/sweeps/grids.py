@@ -21,6 +21,7 @@ from memberscope.sweeps.cells import Builder, Cell, Grid, Level, LevelComparison
 from memberscope.sweeps.matching import match_parameters, parameter_count
 from memberscope.sweeps.selection import fewest_records
 from memberscope.training.recipe import Recipe
+from memberscope.training.trainer import DataFacts, Trainer
 
 DENSE_DEPTHS = (1, 2, 4, 8, 16)
 CONV_DEPTHS = (1, 2, 3)
@@ -30,26 +31,57 @@ FEWEST = 20  # fewest audited records on a side
 NOISE = (0.0, 0.5, 1.0, 2.0)
 CLIPS = (0.3, 1.0, 3.0)
 BATCHES = (25, 50, 100)
+RECORD_GRIDS = ("classes", "size")  # grids that vary the records, not the models
+OF_THE_RECIPE = ("equal_steps",)  # controls of these grids that set something in the built-in models' training
 UNBALANCED = 1.5  # classes are unbalanced if the largest has more than this many times the records of the smallest
 
 
-def make_grid(name: str, data: LabeledData, config: SweepStudyConfig) -> Grid:
+def make_grid(name: str, data: LabeledData, config: SweepStudyConfig, own: Trainer | None = None) -> Grid:
     """The built-in grid of that name on a data set, with a check that every cell can be trained and audited.
+
+    Args:
+        name: the name of the grid.
+        data: the data set.
+        config: the sweep's options.
+        own: a trainer of the user's own, which has no architecture that a grid could vary; None for the built-in models.
 
     Raises:
         UserError: a control or level that the grid does not have, more classes than there are, a depth that the records do not allow,
-            sides that need more records than there are, a batch larger than the set of members.
+            sides that need more records than there are, a batch larger than the set of members; a grid or control that varies the built-in
+            models, with a trainer of the user's own.
     """
     makers = {
         "depth": _depth, "width": _width, "architecture": _architecture, "classes": _classes, "size": _size, "epochs": _epochs,
         "privacy": _privacy,
     }  # fmt: skip
-    base = base_of(data, config)
+    base, controls = base_of(data, config), chosen_controls(name, config.controls)
+    if own is not None:
+        controls = _controls_of_records(name, data, config, controls)
     builder = Builder(name)
-    makers[name](builder, base, chosen_controls(name, config.controls), chosen_levels(config.levels))
+    makers[name](builder, base, controls, chosen_levels(config.levels))
     grid = equal_audits(builder.grid())
-    check(grid, data)
+    if own is not None:
+        cells = {key: Cell(recipe=Recipe(), part=cell.part, params={}) for key, cell in grid.cells.items()}
+        grid = dataclasses.replace(grid, cells=cells)
+    check(grid, data, own)
     return grid
+
+
+def _controls_of_records(name: str, data: LabeledData, config: SweepStudyConfig, controls: tuple[str, ...]) -> tuple[str, ...]:
+    """The controls to run with a trainer of the user's own: those that choose records and labels, and set nothing in the training."""
+    if name not in RECORD_GRIDS:
+        raise UserError(
+            f"grid={name}: varies the built-in models, and trainer={config.trainer} is your own; allowed: space=FILE.yaml, whose "
+            f"factors are parameters of the trainer, or grid={' or grid='.join(RECORD_GRIDS)}"
+        )
+    for control in controls:
+        if control in OF_THE_RECIPE:
+            allowed = ", ".join(item for item in CONTROLS[name] if item not in OF_THE_RECIPE)
+            raise UserError(
+                f"controls={control}: sets the epochs of the built-in models, and trainer={config.trainer} is your own; allowed: {allowed}"
+            )
+    usual = _usual_controls(data) if name == "classes" else tuple(CONTROLS[name])
+    return controls or tuple(control for control in usual if control not in OF_THE_RECIPE)
 
 
 def chosen_controls(grid: str, request: str) -> tuple[str, ...]:
@@ -92,14 +124,18 @@ def equal_audits(grid: Grid) -> Grid:
     return dataclasses.replace(grid, cells=cells)
 
 
-def check(grid: Grid, data: LabeledData) -> None:
-    """Raise UserError for the first cell that the data set does not support."""
+def check(grid: Grid, data: LabeledData, own: Trainer | None = None) -> None:
+    """Raise UserError for the first cell that the data set does not support, or that a trainer of the user's own rejects."""
     for name, cell in grid.cells.items():
         part, recipe = cell.part, cell.recipe
         if not 2 <= part.classes <= data.classes:
             raise UserError(f"classes={part.classes}: {data.name} has {data.classes} classes; allowed: 2 to {data.classes}")
         try:
-            recipe.check(data.shape)
+            if own is None:
+                recipe.check(data.shape)
+            else:
+                facts = DataFacts(shape=data.shape, classes=part.classes, members=part.members, table=data.table)
+                own.with_params(**(cell.params or {})).check(facts)
         except UserError as error:
             raise UserError(f"{error} (cell {name} of grid={grid.name})") from None
         keep = data.classes if part.treatment == "merged" else part.classes
@@ -115,7 +151,7 @@ def check(grid: Grid, data: LabeledData) -> None:
                 f"members={part.members}: only {part.audited_members} members and {part.audited_nonmembers} non-members are audited in "
                 f"cell {name} of grid={grid.name}; allowed: at least {FEWEST} on each side"
             )
-        if recipe.batch_size > part.members:
+        if own is None and recipe.batch_size > part.members:
             raise UserError(
                 f"batch_size={recipe.batch_size}: more than the {part.members} members of cell {name} of grid={grid.name}; "
                 f"allowed: 1 to {part.members}"
@@ -215,8 +251,7 @@ def _architecture(builder: Builder, base: Base, controls: tuple[str, ...], level
 def _classes(builder: Builder, base: Base, controls: tuple[str, ...], levels: tuple[int, ...]) -> None:
     data, notes = base.data, CONTROLS["classes"]
     counts = np.bincount(data.y, minlength=data.classes)
-    unbalanced = counts.max() > UNBALANCED * counts.min()
-    wanted = controls or tuple(name for name in notes if unbalanced or name != "equal_per_class")
+    wanted = controls or _usual_controls(data)
     steps = levels or class_levels(data.classes)
     for level in steps:
         if not 2 <= level <= data.classes:
@@ -254,6 +289,13 @@ def _classes(builder: Builder, base: Base, controls: tuple[str, ...], levels: tu
                 mine = part(level, per_class=quota)
             cells[level] = Cell(recipe=recipe, part=mine)
         builder.compare("classes", control, cells, note=notes[control])
+
+
+def _usual_controls(data: LabeledData) -> tuple[str, ...]:
+    """The controls of the grid of classes; that of equal classes only if they differ in size."""
+    counts = np.bincount(data.y, minlength=data.classes)
+    unbalanced = counts.max() > UNBALANCED * counts.min()
+    return tuple(name for name in CONTROLS["classes"] if unbalanced or name != "equal_per_class")
 
 
 def class_levels(classes: int) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from memberscope import seeds
 from memberscope.errors import UserError, nearest
 from memberscope.sweeps.answer import low_name
-from memberscope.sweeps.cells import Cell
+from memberscope.sweeps.cells import Cell, SettingValue
 from memberscope.sweeps.space import Factor, with_values
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Search:
         draw = seeds.integer(self.seed, "sampler", worker, done)
         return optuna.samplers.RandomSampler(seed=draw) if self.kind == "random" else optuna.samplers.TPESampler(seed=draw)
 
-    def ask(self, trial: Any) -> dict[str, int | float | str]:
+    def ask(self, trial: Any) -> dict[str, SettingValue]:
         """The point of an Optuna trial."""
         return {factor.name: factor.ask(trial) for factor in self.factors}
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from memberscope.background import Background
+from memberscope.sweeps.cells import SettingValue
 from memberscope.sweeps.storage import quiet
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _key(params: Mapping[str, Any], attrs: Mapping[str, Any]) -> tuple[str, int]
     return str(attrs[CELL] if CELL in attrs else params[CELL]), int(params[SEED])
 
 
-def distributions_of(settings: Mapping[str, Mapping[str, int | float | str]]) -> dict[str, Any]:
+def distributions_of(settings: Mapping[str, Mapping[str, SettingValue]]) -> dict[str, Any]:
     """Optuna's distribution of each setting: the range of its numbers, or the list of its words."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -84,7 +85,7 @@ class TrialQueue:
 
         return self.study.get_trials(deepcopy=False, states=tuple(TrialState[state] for state in states) or None)
 
-    def enqueue_cells(self, settings: Mapping[str, Mapping[str, int | float | str]], seeds: Iterable[int]) -> int:
+    def enqueue_cells(self, settings: Mapping[str, Mapping[str, SettingValue]], seeds: Iterable[int]) -> int:
         """Put every (cell, seed) that is not done, running or waiting into the queue, ordered by cell and seed; returns their number.
 
         A trial's parameters are the cell's settings and the seed, so that Optuna's own tables and plots show them.

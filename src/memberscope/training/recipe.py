@@ -4,16 +4,78 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from memberscope.config import ModelConfig, TrainConfig
-from memberscope.errors import UserError
-from memberscope.models import build_model, check_model, hidden_widths
+from memberscope.errors import UserError, nearest
+from memberscope.models import build_model, check_model, hidden_widths, is_convolutional, largest_depth
 
 if TYPE_CHECKING:
     from tensorflow import keras
+
+
+class LoopRecipe(Protocol):
+    """What the built-in training loop knows of the models that it trains: those of a `Recipe`, or of a user's builder."""
+
+    @property
+    def name(self) -> str:
+        """Name of the models in tables and in the names of runs."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the members."""
+
+    @property
+    def batch_size(self) -> int:
+        """Records per step."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of Adam."""
+
+    @property
+    def l2(self) -> float:
+        """Weight of the penalty on squared kernels."""
+
+    @property
+    def label_smoothing(self) -> float:
+        """Share of each label that is spread evenly over all classes."""
+
+    @property
+    def dropout(self) -> float:
+        """Share of each dense hidden layer's outputs that the loop itself sets to zero."""
+
+    @property
+    def batched(self) -> bool:
+        """Whether models are trained many at a time; only a `Recipe` can be."""
+
+    @property
+    def own_state(self) -> bool:
+        """Whether models draw random numbers themselves, so that each is built anew, in a process that trains one model at a time."""
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """Its parameters by name, with those that keep their defaults."""
+
+    def check(self, input_shape: Sequence[int], classes: int) -> None:
+        """Raise UserError for what cannot be built for these records and classes."""
+
+    def build(self, *, input_shape: Sequence[int], classes: int, seed: int) -> keras.Model:
+        """The untrained model; `seed` draws its weights."""
+
+    def changed(self, **changes: Any) -> Self:
+        """The recipe with some parameters changed; UserError for an unknown parameter."""
+
+    def variants(self, input_shape: Sequence[int]) -> Sequence[tuple[str, LoopRecipe]]:
+        """Recipes that differ from this one in one respect, each with a name that states the respect."""
+
+    def describe(self) -> Mapping[str, int | float | str]:
+        """Parameters that a run logs, under dotted names."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Every fact that determines a model up to its records and its seed, as plain values for signatures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +113,12 @@ class Recipe:
             activation=model.activation, epochs=train.epochs, batch_size=train.batch_size, learning_rate=train.learning_rate,
         )  # fmt: skip
 
-    def check(self, input_shape: Sequence[int]) -> None:
+    @property
+    def name(self) -> str:
+        """Such as ``mlp-d2``."""
+        return f"{self.model}-d{self.depth}"
+
+    def check(self, input_shape: Sequence[int], classes: int | None = None) -> None:
         """Raise UserError for an architecture that does not suit the inputs, or a share outside its range."""
         if self.l2 < 0:
             raise UserError(f"l2={self.l2:g}: negative; allowed: 0 or more")
@@ -72,6 +139,49 @@ class Recipe:
         """Whether models are trained many at a time: all but those with convolutions, which gain nothing by it on a CPU, or dropout."""
         return self.model in ("dense", "mlp") and not self.dropout
 
+    @property
+    def own_state(self) -> bool:
+        """See `LoopRecipe.own_state`."""
+        return False
+
+    def changed(self, **changes: Any) -> Self:
+        """See `LoopRecipe.changed`."""
+        known = [item.name for item in dataclasses.fields(self)]
+        for name in changes:
+            if name not in known:
+                raise UserError(
+                    f"{name}: no parameter of the built-in models; allowed: {', '.join(known)}{nearest(name, known)}"
+                )
+        return dataclasses.replace(self, **changes)
+
+    def variants(self, input_shape: Sequence[int]) -> Sequence[tuple[str, LoopRecipe]]:
+        """See `LoopRecipe.variants`: other depths, another width, another activation, another architecture."""
+        found = list[tuple[str, LoopRecipe]]()
+        for depth in (1, 2 * self.depth):
+            most = largest_depth(self.model, tuple(input_shape))
+            if depth != self.depth and (most is None or depth <= most):
+                found.append((f"depth {depth} instead of {self.depth}", self.changed(widths=(), depth=depth)))
+        narrow = max(8, self.width // 8)
+        if narrow != self.width:
+            found.append((f"width {narrow} instead of {self.width}", self.changed(widths=(), width=narrow)))
+        other = "tanh" if self.activation != "tanh" else "relu"
+        found.append((f"{other} instead of {self.activation}", self.changed(activation=other)))
+        if is_convolutional(self.model):
+            found.append(("dense instead of conv", self.changed(widths=(), model="dense")))
+        return found
+
+    def describe(self) -> Mapping[str, int | float | str]:
+        """See `LoopRecipe.describe`."""
+        found: dict[str, int | float | str] = {"model.architecture": self.model}
+        found |= {f"model.{name}": getattr(self, name) for name in ("depth", "width", "filters", "activation")}
+        found["model.widths"] = ",".join(map(str, self.widths))
+        return found | described_training(self)
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """See `LoopRecipe.values`."""
+        return self.to_dict()
+
     def layer_sizes(self, *, input_shape: Sequence[int], classes: int) -> tuple[int, ...]:
         """Sizes of the layers that a dense model's kernels connect: features of a record, units of each hidden layer, classes."""
         hidden = hidden_widths(self.model, depth=self.depth, width=self.width, widths=self.widths)
@@ -84,3 +194,11 @@ class Recipe:
     def to_dict(self) -> dict[str, object]:
         """Names and plain values, for JSON and signatures."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()}
+
+
+def described_training(recipe: LoopRecipe) -> dict[str, int | float | str]:
+    """The options of training that a run logs."""
+    return {
+        "train.epochs": recipe.epochs, "train.batch_size": recipe.batch_size, "train.learning_rate": recipe.learning_rate,
+        "train.optimizer": "adam",
+    }  # fmt: skip

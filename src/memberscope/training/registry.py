@@ -28,6 +28,7 @@ def keras(recipe: Recipe) -> Trainer:
 
 
 SEPARATOR = ":"  # between a file or module and a name in it
+BUILDER = f"{BUILT_IN_TRAINER}:"  # before the file or module of a user's builder
 
 TRAINERS: dict[str, Factory] = {BUILT_IN_TRAINER: keras}
 """The built-in trainers."""
@@ -62,22 +63,34 @@ def names() -> tuple[str, ...]:
 
 
 def is_outside(name: str) -> bool:
-    """Whether the value of the option ``trainer`` names a user's own function or class, not a registered trainer."""
-    return SEPARATOR in name
+    """Whether the value of the option ``trainer`` names a user's own training function or class, which the built-in loop does not train."""
+    return SEPARATOR in name and not is_builder(name)
+
+
+def is_builder(name: str) -> bool:
+    """Whether the value of the option ``trainer`` names a user's function that builds a Keras model for the built-in loop."""
+    return name.startswith(BUILDER)
 
 
 def make(name: str, recipe: Recipe, params: str = "") -> Trainer:
     """The trainer of that name.
 
     Args:
-        name: a registered name, or a function or class of a file or module, such as ``train.py:train``.
-        recipe: the options of architecture and training, for a registered trainer.
+        name: a registered name; a function or class of a file or module, such as ``train.py:train``; or a builder of Keras models, such
+            as ``keras:my_models.py:resnet20``.
+        recipe: the options of architecture and training, for a registered trainer; a builder's models are trained with those of training.
         params: the parameters of a function or class, see `memberscope.training.outside.params`.
 
     Raises:
         UserError: an unknown name (the message suggests the nearest); a plug-in that cannot be loaded; a recipe or parameters that the
             trainer rejects; a file, module or function that is absent or cannot be used.
     """
+    if is_builder(name):
+        from memberscope.training.keras.builder import builder_recipe
+        from memberscope.training.keras.trainer import KerasTrainer
+        from memberscope.training.outside.params import parse_params
+
+        return KerasTrainer(recipe=builder_recipe(name, parse_params(params), recipe))
     if is_outside(name):
         from memberscope.training.outside.params import parse_params
         from memberscope.training.outside.trainer import outside_trainer
@@ -86,7 +99,7 @@ def make(name: str, recipe: Recipe, params: str = "") -> Trainer:
     if name not in _REGISTRY:
         raise UserError(
             f"trainer={name}: unknown{nearest(name, names())}; allowed: {', '.join(names())}, or a function or class of your own, as "
-            "path/to/file.py:NAME or package.module:NAME"
+            "path/to/file.py:NAME or package.module:NAME, or keras:path/to/file.py:NAME for a Keras model"
         )
     if params.strip():
         raise UserError(f"params={params}: trainer={name} has options of its own instead, such as epochs; allowed: nothing")

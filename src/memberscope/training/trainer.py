@@ -228,6 +228,9 @@ class Training(Protocol):
             between_steps: called with the number of steps just done; an exception from it ends the training.
         """
 
+    def check_private(self, settings: PrivateSettings) -> None:
+        """Raise UserError for a model that cannot be trained with differential privacy. Capability ``private``."""
+
     def fit_private(
         self, settings: PrivateSettings, *, after_epoch: Callable[[int], None], between_steps: Callable[[int], None]
     ) -> PrivacyPlan:

@@ -196,9 +196,10 @@ def pareto(table: pd.DataFrame) -> list[str]:
 
 
 def conclude(
-    config: MitigateConfig, mitigations: Sequence[Mitigation], audits: Mapping[str, list[MitigationAudit]], tracker: Tracker
-) -> StudyResult:
-    """Log a child run for each mitigation, the tables, the plot and the page."""
+    config: MitigateConfig, mitigations: Sequence[Mitigation], audits: Mapping[str, list[MitigationAudit]], tracker: Tracker,
+    *, skipped: Mapping[str, str],
+) -> StudyResult:  # fmt: skip
+    """Log a child run for each mitigation, the tables, the plot and the page; `skipped` are mitigations that could not be made, and why."""
     frame = frame_by_seed(mitigations, audits)
     judged = judge(frame, margin=config.margin)
     changes = attack_changes(attack_frame(mitigations, audits), undefended=UNDEFENDED, margin=config.margin)
@@ -230,7 +231,7 @@ def conclude(
         for mitigation in mitigations
         if mitigation.name in judged["auc"]
     ]
-    notes = [*bound_lines(mitigations, audits), *skipped_lines(mitigations, audits)]
+    notes = [*bound_lines(mitigations, audits), *skipped_lines(mitigations, audits), *unmade_lines(skipped)]
     tracker.describe(page(config, mitigations, readable, front, lines, notes))
     return StudyResult(table=readable.to_string(index=False), answer="\n".join([*lines, *notes]))
 
@@ -245,6 +246,8 @@ def log_mitigation(mitigation: Mitigation, audits: Sequence[MitigationAudit], ta
         child.params(
             {"mitigate.rung": mitigation.name, "mitigate.training": mitigation.training, "mitigate.release": mitigation.release}
         )
+        if mitigation.rung is not None:
+            child.params(dict(mitigation.rung.trainer.describe()))
         log_repeated({one.seed: one.report for one in audits}, child)
         for one in audits:
             child.metrics(one.utility, step=one.seed)
@@ -306,6 +309,13 @@ def skipped_lines(mitigations: Sequence[Mitigation], audits: Mapping[str, list[M
             text = "; ".join(f"{', '.join(a for a, r in missing.items() if r == reason)}: {reason}" for reason in reasons)
             lines.append(f"Skipped on {mitigation.name}: {text}.")
     return lines
+
+
+def unmade_lines(skipped: Mapping[str, str]) -> list[str]:
+    """A line on the mitigations that could not be made with this trainer and these data, and why."""
+    reasons = dict.fromkeys(skipped.values())
+    parts = [f"{', '.join(name for name, reason in skipped.items() if reason == each)}: {each}" for each in reasons]
+    return [f"Skipped mitigations: {'; '.join(parts)}."] if parts else []
 
 
 def page(

@@ -23,8 +23,10 @@ from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
 from memberscope.progress import Progress
 from memberscope.studies import setup
+from memberscope.studies.shadow.evidence import can_be_perturbed
+from memberscope.training.query import Query
 from memberscope.training.store import Store
-from memberscope.training.trainer import Fleet, PrivateSettings, Trainer, Training, TrainingJob
+from memberscope.training.trainer import Fleet, Form, Outputs, PrivateSettings, Trainer, Training, TrainingJob
 
 if TYPE_CHECKING:
     from memberscope.training.accounting import PrivacyPlan
@@ -38,19 +40,22 @@ class MitigatedModels:
     """The outputs of the models trained under one mitigation.
 
     Attributes:
-        logits: (k, n, classes) for the plan's records: of the target, then of its shadows, if they were trained.
+        form: whether outputs are ``logits`` or ``probs``.
+        outputs: (k, n, classes) for the plan's records: of the target, then of its shadows, if they were trained.
         population: (k, p, classes) for the population.
         reference: (r, classes) of the target for the defender's reference records.
-        perturbed: (n, copies) classes that the target predicts for perturbed copies of the plan's records.
+        perturbed: (n, copies) classes that the target predicts for perturbed copies of the plan's records; no copies of records that have
+            none.
         seconds: of training per model; NaN if some models came from the store. For fine-tuning, without the training that it starts from.
         epsilon, delta, noise_multiplier: of DP-SGD; NaN for other mitigations.
         epsilons: (epochs,) epsilon by epoch of DP-SGD; empty for other mitigations.
-        epochs: number of epochs trained.
+        epochs: number of epochs trained; 0 if the trainer has no such parameter.
     """
 
-    logits: NDArray[np.float32]
-    population: NDArray[np.float32]
-    reference: NDArray[np.float32]
+    form: Form
+    outputs: Outputs
+    population: Outputs
+    reference: Outputs
     perturbed: NDArray[np.int64]
     seconds: float
     epsilon: float
@@ -83,9 +88,10 @@ def train_mitigated(
     """Train the models of a mitigation and collect their outputs, or read the file that an earlier run of the same settings kept.
 
     Args:
-        training: ``undefended`` or one of `memberscope.studies.mitigate.mitigations.TRAINING`.
+        training: ``undefended``, one of `memberscope.studies.mitigate.mitigations.TRAINING`, or the name of a training with changed
+            parameters, which `trainer` has.
         split: the seed's data and plan.
-        trainer: trains the undefended model.
+        trainer: trains the undefended model, or the one with changed parameters.
         config: the settings of the mitigations.
         stop: checked between steps.
         shadows: whether to train shadows alike.
@@ -102,8 +108,8 @@ def train_mitigated(
     found = _query(fleet, private, split, config, stop, seconds=seconds, epochs=epochs)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        values = {item.name: np.asarray(getattr(found, item.name)) for item in fields(found)}
-        write_npz(path, values)
+        names = {item.name: item.name for item in fields(found) if item.name != "form"} | {"outputs": found.form}
+        write_npz(path, {kept: np.asarray(getattr(found, name)) for name, kept in names.items()})
     return found
 
 
@@ -156,7 +162,10 @@ def _read(path: Path) -> MitigatedModels | None:
     try:
         arrays = read_npz(path)
         plain = {name: arrays[name].item() for name in ("seconds", "epsilon", "delta", "noise_multiplier", "epochs")}
-        return MitigatedModels(**{**arrays, **plain})
+        form: Form = "probs" if "probs" in arrays else "logits"
+        values: dict[str, Any] = {**arrays, **plain, "outputs": arrays[form]}
+        del values[form]
+        return MitigatedModels(form=form, **values)
     except (UserError, KeyError, TypeError, ValueError):
         return None  # damaged, or in another format: the models are trained anew
 
@@ -167,9 +176,10 @@ def _train(
     """The trained models, the privacy plan of DP-SGD, and the number of epochs."""
     by_mitigation: dict[str, dict[str, Any]] = {
         "l2": {"l2": config.l2}, "dropout": {"dropout": config.dropout}, "label_smoothing": {"label_smoothing": config.label_smoothing},
-        "fewer_epochs": {"epochs": max(1, int(trainer.params["epochs"]) // 4)},
     }  # fmt: skip
     changes = by_mitigation.get(training, {})
+    if training == "fewer_epochs":
+        changes = {"epochs": max(1, int(trainer.params["epochs"]) // 4)}
     if training == "early_stopping":
         changes = {"epochs": best_epoch(split, trainer, stop)}
     if training in ("adversarial", "adversarial_tuned", "dp"):
@@ -177,8 +187,20 @@ def _train(
     changed = trainer.with_params(**changes)
     members = [split.plan.members(model) for model in models]
     label = f"{training}, seed {split.seed}"
-    fleet = setup.train_fleet(changed, split.data, members, _seeds(models, split), config, stop, label=label)
-    return fleet, None, int(changed.params["epochs"])
+    fleet = setup.train_fleet(
+        changed, split.data, members, _seeds(models, split), config, stop, label=label, queries=declared_queries(split, config)
+    )  # fmt: skip
+    epochs = changed.params.get("epochs")
+    return fleet, None, epochs if isinstance(epochs, int) else 0
+
+
+def declared_queries(split: SeedSplit, config: MitigateConfig) -> tuple[Query, ...]:
+    """All that `_query` asks the models of a mitigation, of which the target is the first."""
+    records = split.plan.records
+    found = [Query(index=records), Query(index=split.population), Query(index=split.reference, models=(TARGET,))]
+    if can_be_perturbed(split.data):
+        found.append(Query(index=records, kind="perturbed", copies=config.perturbed, seed=split.seed, models=(TARGET,)))
+    return tuple(found)
 
 
 def _seeds(models: Sequence[int], split: SeedSplit) -> list[int]:
@@ -274,6 +296,12 @@ def promised(split: SeedSplit, trainer: Trainer, config: MitigateConfig) -> Priv
     )  # fmt: skip
 
 
+def check_private(split: SeedSplit, trainer: Trainer, config: MitigateConfig) -> None:
+    """Raise UserError for a model that DP-SGD cannot train, such as one with batch normalization. The model is built, not trained."""
+    job = TrainingJob(data=split.data, indices=split.plan.members(TARGET), seed=_seeds([TARGET], split)[0])
+    trainer.begin(job).check_private(private_settings(config, epochs=1))
+
+
 def _query(
     fleet: Fleet,
     private: PrivacyPlan | None,
@@ -285,13 +313,14 @@ def _query(
     epochs: int,
 ) -> MitigatedModels:
     data, x = split.data, split.data.x[split.plan.records]
-    perturbed = np.empty((len(x), config.perturbed), dtype=np.int64)
-    for number, copy in enumerate(queries.perturbations(x, config.perturbed, seed=split.seed)):
+    copies = config.perturbed if can_be_perturbed(data) else 0
+    perturbed = np.empty((len(x), copies), dtype=np.int64)
+    for number, copy in enumerate(queries.perturbations(x, copies, seed=split.seed)):
         stop.check()
         perturbed[:, number] = fleet.outputs(copy, models=[0])[0].argmax(axis=1)
     nan = float("nan")
     return MitigatedModels(
-        logits=fleet.outputs(x), population=fleet.outputs(data.x[split.population]),
+        form=fleet.form, outputs=fleet.outputs(x), population=fleet.outputs(data.x[split.population]),
         reference=fleet.outputs(data.x[split.reference], models=[0])[0], perturbed=perturbed, seconds=seconds,
         epsilon=private.epsilon if private else nan, delta=private.delta if private else nan,
         noise_multiplier=private.noise_multiplier if private else nan,

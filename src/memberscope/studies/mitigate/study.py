@@ -27,11 +27,31 @@ from memberscope.release.apply import release_evidence
 from memberscope.release.undo import undo
 from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
+from memberscope.studies.forms import named
 from memberscope.studies.mitigate.answer import MitigationAudit, conclude
-from memberscope.studies.mitigate.mitigations import Mitigation, check_attacks, check_releases, check_trainer, mitigations_of
-from memberscope.studies.mitigate.models import TARGET, MitigatedModels, SeedSplit, announce, number, promised, train_mitigated
+from memberscope.studies.mitigate.mitigations import (
+    ASKED,
+    Mitigation,
+    check_attacks,
+    check_releases,
+    check_trainer,
+    mitigations_of,
+    possible,
+)
+from memberscope.studies.mitigate.models import (
+    TARGET,
+    MitigatedModels,
+    SeedSplit,
+    announce,
+    check_private,
+    number,
+    promised,
+    train_mitigated,
+)
+from memberscope.studies.mitigate.rungs import rungs_of
 from memberscope.studies.result import StudyResult
 from memberscope.studies.seed_check import log_check
+from memberscope.studies.shadow.evidence import can_be_perturbed
 from memberscope.studies.trainer_log import log_trainer
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.query import Query
@@ -64,25 +84,30 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
         UserError: before any training, for anything that would fail later.
         Interrupted: the run was stopped; finished models stay in the store.
     """
-    mitigations = mitigations_of(config)
-    data = setup.choose_classes(setup.load_data(config, each_once=True), config)
     trainer = setup.trainer_for(config, config)
+    data = setup.choose_classes(setup.load_data(config, each_once=True), config)
     trainer.check(setup.facts_of(data))
+    requested = mitigations_of(config, trainer, rungs_of(config, trainer, data))
+    asked = ASKED if can_be_perturbed(data) else ASKED - {"perturbed_labels"}
+    mitigations, skipped = possible(requested, config, trainer, classes=data.classes, asked=asked)
     check_trainer(mitigations, trainer)
     check_releases(mitigations, classes=data.classes)
     request = make_request(attacks=attack_names(mitigations))
-    check_attacks(mitigations)
+    check_attacks(mitigations, asked)
     splits = {seed: prepare(data, config, seed) for seed in range(config.seed, config.seed + config.seeds)}
     for split in splits.values():
         check_batches(split, trainer, config, mitigations)
     promise = Promise() if number(config.delta) is None else Promise(delta=float(config.delta))
     if any(mitigation.training == "dp" for mitigation in mitigations):
         private = promised(splits[config.seed], trainer, config)
+        check_private(splits[config.seed], trainer, config)
         promise = Promise(delta=private.delta, epsilon=private.epsilon if np.isfinite(private.epsilon) else None)
         config = replace(config, delta=private.delta)
+    ways = {mitigation.training: mitigation for mitigation in mitigations}
+    trainers = {name: trainer if way.rung is None else way.rung.trainer for name, way in ways.items()}
     for split in splits.values():
-        for training, shadows in {mitigation.training: mitigation.shadows for mitigation in mitigations}.items():
-            announce(training, split, trainer, config, shadows=shadows)
+        for training, way in ways.items():
+            announce(training, split, trainers[training], config, shadows=way.shadows)
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     log_trainer(trainer, tracker)
     notes = log_reading(data, tracker)
@@ -100,13 +125,13 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
                 stop.check()
                 if mitigation.training not in trained:
                     trained[mitigation.training] = train_mitigated(
-                        mitigation.training, split, trainer, config, stop, shadows=mitigation.shadows
+                        mitigation.training, split, trainers[mitigation.training], config, stop, shadows=mitigation.shadows
                     )
                 audits[mitigation.name].append(
                     audit_mitigation(mitigation, trained[mitigation.training], split, request, promise)
                 )
                 progress.advance(note=f"{mitigation.name}, seed {seed}")
-    return with_reading(conclude(config, mitigations, audits, tracker), notes)
+    return with_reading(conclude(config, mitigations, audits, tracker, skipped=skipped), notes)
 
 
 def attack_names(mitigations: Sequence[Mitigation]) -> tuple[str, ...]:
@@ -119,6 +144,11 @@ def check_batches(split: SeedSplit, trainer: Trainer, config: MitigateConfig, mi
     """Raise UserError if a batch would be larger than a model's set of members."""
     least, private = int(split.plan.member.sum(axis=1).min()), config.private_batch_size
     trainer.check(setup.facts_of(split.data, members=least))
+    for rung in filter(None, (mitigation.rung for mitigation in mitigations)):
+        try:
+            rung.trainer.check(setup.facts_of(split.data, members=least))
+        except UserError as error:
+            raise UserError(f"rungs={config.rungs}: {rung.name}: {error}") from None
     if private > least and any(mitigation.training == "dp" for mitigation in mitigations):
         raise UserError(f"private_batch_size={private}: more than the members of a model; allowed: 1 to {least}")
 
@@ -142,19 +172,23 @@ def audit_mitigation(
     """Apply the release to the models' outputs, audit what is published, and measure its utility."""
     plan, data = split.plan, split.data
     labels, ids = data.y[plan.records], plan.records
-    unreleased = Predictions(logits=mitigated.logits[TARGET], labels=labels, member=plan.member[TARGET], record_ids=ids)
+    unreleased = Predictions(
+        **named(mitigated.form, mitigated.outputs[TARGET]), labels=labels, member=plan.member[TARGET], record_ids=ids
+    )
     rows = plan.shadows_of(TARGET) if mitigation.shadows else np.empty(0, dtype=np.intp)
     models = 1 + len(rows)
     evidence = Evidence(
         target=unreleased,
-        shadows=ShadowPredictions(logits=mitigated.logits[1:models], labels=labels, member=plan.member[rows], record_ids=ids)
+        shadows=ShadowPredictions(
+            **named(mitigated.form, mitigated.outputs[1:models]), labels=labels, member=plan.member[rows], record_ids=ids
+        )
         if len(rows)
         else None,
         population=ShadowPredictions(
-            logits=mitigated.population[:models], labels=data.y[split.population],
+            **named(mitigated.form, mitigated.population[:models]), labels=data.y[split.population],
             member=np.zeros((models, len(split.population)), dtype=np.bool_),
         ),
-        perturbed_labels=mitigated.perturbed,
+        perturbed_labels=mitigated.perturbed if mitigated.perturbed.shape[1] else None,
     )  # fmt: skip
     requested = parse_release(mitigation.release)
     release = requested.fit(defence_data(mitigated, split), seed=split.seed) if requested.unfitted else requested
@@ -177,7 +211,7 @@ def defence_data(mitigated: MitigatedModels, split: SeedSplit) -> Predictions:
     member = split.plan.member[TARGET]
     inside = split.plan.records[member]
     return Predictions(
-        logits=np.concatenate([mitigated.logits[TARGET][member], mitigated.reference]),
+        **named(mitigated.form, np.concatenate([mitigated.outputs[TARGET][member], mitigated.reference])),
         labels=split.data.y[np.concatenate([inside, split.reference])],
         member=np.arange(len(inside) + len(split.reference)) < len(inside),
     )

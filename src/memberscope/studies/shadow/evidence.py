@@ -20,11 +20,13 @@ from memberscope.plans.split import Index
 from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.progress import Progress
 from memberscope.signals import loss_nats
-from memberscope.studies.forms import as_logits, named
+from memberscope.studies.forms import OutputForm, as_logits, named
 from memberscope.training.query import Query
 
 if TYPE_CHECKING:
-    from memberscope.training.trainer import Fleet, Form, Outputs, Trainer
+    from memberscope.training.trainer import Fleet, Outputs, Trainer
+
+"""`Form`, or ``loss_nats`` for models that were trained elsewhere, of which only losses are known."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,19 +37,23 @@ class FleetOutputs:
         data: the records, with labels after noise.
         plan: which records are members of which model.
         fleet: the trained models, in the order of the plan.
-        form: whether the outputs are ``logits`` or ``probs``.
-        outputs: (n_models, n, classes) for the plan's records.
-        population: (n_models, p, classes) for the plan's population.
+        form: whether the outputs are ``logits``, ``probs`` or ``loss_nats``.
+        outputs: (n_models, n, classes) for the plan's records; (n_models, n) losses.
+        population: (n_models, p, classes) or (n_models, p) for the plan's population; p is 0 where they are not known.
         augmented: (n_models, n, queries, classes) logits for augmented copies of the records; None if there are no copies.
+        known_inputs: whether `data` holds the records themselves, and not only their labels.
+        can_query: whether the fleet answers further queries.
     """
 
     data: LabeledData
     plan: ShadowPlan
     fleet: Fleet
-    form: Form
+    form: OutputForm
     outputs: Outputs
     population: Outputs
     augmented: Outputs | None = None
+    known_inputs: bool = True
+    can_query: bool = True
 
     def named(self, outputs: Outputs) -> dict[str, Any]:
         """See `named`, for outputs of this fleet."""
@@ -65,13 +71,14 @@ class FleetOutputs:
         own, labels = plan.audited, data.y[plan.records]
         audited = plan.records[own]
         outside = [target, *rows]
+        answered = self.population.shape[1] > 0
         return Evidence(
             target=Predictions(
                 **self.named(self.outputs[target][own]),
                 labels=labels[own],
                 member=plan.member[target][own],
                 record_ids=audited,
-                inputs=data.inputs(audited),
+                inputs=data.inputs(audited) if self.known_inputs else None,
             ),
             shadows=ShadowPredictions(
                 **self.named(self.outputs[rows]), labels=labels, member=plan.member[rows], record_ids=plan.records
@@ -82,9 +89,9 @@ class FleetOutputs:
                 member=np.zeros((len(outside), len(plan.population)), dtype=np.bool_),
                 record_ids=plan.population,
             )
-            if len(plan.population)
+            if answered
             else None,
-            population_inputs=data.inputs(plan.population) if len(plan.population) else None,
+            population_inputs=data.inputs(plan.population) if answered and self.known_inputs else None,
             augmented=None if self.augmented is None else self.augmented[np.array(outside)][:, own],
         )
 
@@ -212,7 +219,7 @@ def query_target(
     changes: dict[str, Any] = {}
     capabilities = trainer.capabilities
     students = distill_epochs * 2 if wanted("trajectories") and len(plan.population) and "distill" in capabilities else 0
-    copies = perturbed if wanted("perturbed_labels") and can_be_perturbed(data) else 0
+    copies = perturbed if wanted("perturbed_labels") and outputs.can_query and can_be_perturbed(data) else 0
     gradients = 1 if wanted("gradients") and "gradients" in outputs.fleet.capabilities else 0
     with Progress(copies + students + gradients, "querying the target", unit="query") as progress:
         if copies:

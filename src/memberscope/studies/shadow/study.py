@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,8 @@ from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError, nearest
 from memberscope.interrupt import StopFlag
-from memberscope.plans.shadow import ShadowPlan, make_shadow_plan
+from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
-from memberscope.plans.target import noise_share
 from memberscope.predictions import Predictions
 from memberscope.release import parse_release
 from memberscope.slices import check_names
@@ -33,7 +33,8 @@ from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.logged_model import log_model, why_no_model
 from memberscope.studies.result import StudyResult
 from memberscope.studies.seed_check import log_check
-from memberscope.studies.shadow import rotation, second_dataset
+from memberscope.studies.shadow import from_files, rotation, second_dataset
+from memberscope.studies.shadow.draw import model_seeds, plan_for, with_noise
 from memberscope.studies.shadow.evidence import (
     FleetOutputs,
     can_be_perturbed,
@@ -45,6 +46,7 @@ from memberscope.studies.shadow.evidence import (
 from memberscope.studies.synthesize.sets import METHODS, check_can_be_made, make_set, published
 from memberscope.studies.trainer_log import log_trainer
 from memberscope.tracking import DataInput, Tracker, as_json
+from memberscope.training.elsewhere import ElsewhereTrainer
 from memberscope.training.query import Query
 from memberscope.training.registry import is_outside
 from memberscope.training.trainer import Trainer, TrainingJob
@@ -66,6 +68,8 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
         Interrupted: the run was stopped; finished models stay in the store, and everything logged so far stays in the run.
     """
     request = make_request(attacks=config.attacks, primary=config.primary, slices=f"entire,{config.slices}")
+    if config.plan or config.outputs:
+        return run_on_files(config, request, tracker, stop)
     check_shadow_data(config)
     trainer = setup.trainer_for(config, config)
     trainer.prepare_process()
@@ -83,9 +87,7 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
             data, plan, offered, copies=config.queries, perturbed=config.perturbed, distill_epochs=config.distill_epochs
         )
     )
-    rest = np.setdiff1d(np.arange(len(data)), np.concatenate([plan.records, plan.population]))
-    sides = {"records": plan.records, "population": plan.population, "rest": rest}  # `fidelity` trains shadows on the rest
-    noise, data = noise_share(data, config), setup.with_noise(data, config, sides, seed=config.seed)
+    noise, data = with_noise(data, plan, config)
     if config.shadow_data != "real":
         data, plan = with_made_pool(data, plan, trainer, config, stop)
     log_plan(data, plan, trainer, noise, config, tracker)
@@ -117,14 +119,25 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     return with_reading(result, notes)
 
 
-def plan_for(data: LabeledData, config: ShadowStudyConfig) -> ShadowPlan:
-    """The plan that a configuration requests; ``members=auto`` takes the data set's usual number, but leaves a population."""
-    blocks = 2 if config.design == "half" else 4
-    members = setup.members_of(data, config, parts=blocks + 1)
-    return make_shadow_plan(
-        data.y, design=config.design, members=members, population=config.population, shadows=config.shadows, targets=config.targets,
-        coin_flips=config.coin_flips, seed=config.seed,
-    )  # fmt: skip
+def run_on_files(config: ShadowStudyConfig, request: AuditRequest, tracker: Tracker, stop: StopFlag) -> StudyResult:
+    """The same study of models that were trained elsewhere, whose outputs are read; see `memberscope.studies.shadow.from_files`."""
+    found = from_files.read(config)
+    config, outputs, trainer = found.config, found.outputs, ElsewhereTrainer()
+    check_names(f"entire,{config.slices}", classes=outputs.data.classes)
+    request.check_primary(found.fields)
+    warnings = found.warnings()
+    for line in warnings:
+        print(f"memberscope: warning: {line}", file=sys.stderr, flush=True)
+    log_plan(outputs.data, outputs.plan, trainer, found.folder.noise, config, tracker)
+    tracker.params({"outputs.form": outputs.form, "outputs.suspects": len(found.swaps.suspects)})
+    tracker.text(as_json(found.swaps.to_dict()), artifacts.SWAPS)
+    notes = [*log_reading(outputs.data, tracker), *found.notes]
+    log_shadows(outputs, tracker)
+    report = audit_first(outputs, trainer, request, config, tracker, stop)
+    means, judged = rotate_targets(outputs, rotation.rotated_attacks(request.attacks), config, tracker, stop)
+    warned = [f"Warning: {line}." for line in warnings]
+    result = conclude(config, trainer, outputs, report, None, means, judged, None, [*warned, *found.notes], tracker)
+    return with_reading(result, [*notes, *warned])
 
 
 def check_shadow_data(config: ShadowStudyConfig) -> None:
@@ -204,11 +217,6 @@ def check_apart(pool: NDArray[Any], ours: NDArray[Any], path: str) -> None:
         )
 
 
-def model_seeds(plan: ShadowPlan, seed: int) -> list[int]:
-    """The seed of each model's weights and order."""
-    return [seeds.integer(seed, "model", model) for model in range(plan.n_models)]
-
-
 def log_plan(
     data: LabeledData, plan: ShadowPlan, trainer: Trainer, noise: float, config: ShadowStudyConfig, tracker: Tracker
 ) -> None:
@@ -253,23 +261,27 @@ def log_shadows(outputs: FleetOutputs, tracker: Tracker) -> None:
             child.figure(plots.band_figure(curves, title=f"{outputs.plan.n_models} models"), artifacts.TRAINING_FIGURE)
         for step, means in by_step(curves):
             child.metrics({f"train/{name}": value for name, value in means.items()}, step=step)
-        child.metrics({f"{name}_mean": float(frame[name].mean()) for name in ("train_accuracy", "test_accuracy")})
+        child.metrics({f"{name}_mean": float(frame[name].mean()) for name in frame.columns[-2:]})
 
 
 def shadow_table(outputs: FleetOutputs) -> pd.DataFrame:
-    """Columns model, role, members, train_accuracy, test_accuracy (records of its own block that it was not trained on)."""
+    """Columns model, role, members, train_accuracy, test_accuracy (records of its own block that it was not trained on).
+
+    Where only losses are known, the last two are train_loss and test_loss.
+    """
     import pandas as pd
 
     plan, labels = outputs.plan, outputs.data.y[outputs.plan.records]
-    rows = []
+    rows, what = [], "loss" if outputs.form == "loss_nats" else "accuracy"
     for model in range(plan.n_models):
-        right = outputs.outputs[model].argmax(axis=1) == labels
+        own_outputs = outputs.outputs[model]
+        right = own_outputs if what == "loss" else own_outputs.argmax(axis=1) == labels
         own = plan.block if plan.design == "half" or model in plan.targets else ~plan.block
         member = plan.member[model]
         rows.append(
             {
                 "model": model, "role": "target" if model in plan.targets else "shadow", "members": int(member.sum()),
-                "train_accuracy": float(right[member].mean()), "test_accuracy": float(right[own & ~member].mean()),
+                f"train_{what}": float(right[member].mean()), f"test_{what}": float(right[own & ~member].mean()),
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
@@ -310,7 +322,10 @@ def audit_from_elsewhere(
 
 
 def accuracies(target: Predictions) -> dict[str, float]:
-    """Accuracy on members and on non-members, and their gap."""
+    """Accuracy on members and on non-members, and their gap; mean losses where these alone are known."""
+    if target.form == "summary":
+        loss = signals.loss_nats(target)
+        return {"train/loss": float(loss[target.member].mean()), "val/loss": float(loss[~target.member].mean())}
     right = signals.correctness(target)
     inside, outside = float(right[target.member].mean()), float(right[~target.member].mean())
     return {"train/accuracy": inside, "val/accuracy": outside, "gap": inside - outside}
@@ -451,7 +466,7 @@ def page(
     fidelity: pd.DataFrame | None,
     from_elsewhere: str,
 ) -> str:
-    """The parent run's page."""
+    """The parent run's page; `remarks` come right after the finding."""
     plan, data = outputs.plan, outputs.data
     coins = "each membership by a fair coin" if plan.coin_flips else "half of each class"
     parts = [
@@ -459,12 +474,12 @@ def page(
         f"{plan.n_models} models, design `{plan.design}`, {coins}; {len(plan.shadows_of(int(plan.targets[0])))} shadows per target, "
         f"{len(plan.targets)} targets in turn, {len(plan.population):,} records that no model saw. Plan digest `{plan.digest[:16]}`.",
         f"**{finding(report)}**",
+        *remarks,
         "## Over targets\n\n" + markdown(table),
         "Intervals are t intervals over targets, which share their pool and most of their shadows.",
         "## The literature's orderings\n\n" + "\n".join(f"- {line}" for line in lines),
         "## One target, every attack\n\n" + markdown(headline_table(report)),
         *skips(report),
-        *remarks,
         *filter(None, [from_elsewhere]),
     ]
     if fidelity is not None:

@@ -156,7 +156,8 @@ class Conclusion:
         """Log the power law of TPR - FPR at a fixed FPR by size, if the grid varies size; returns a line on each."""
         lines = []
         for item in grid.comparisons:
-            if item.factor not in ("size", "members") or not item.ordered:
+            params = grid.cells[item.levels[0].cells[0]].params or {}
+            if item.factor not in ("size", "members") or item.factor in params or not item.ordered:
                 continue
             values = answer.level_values(item, results, low)
             above = {int(level): {seed: value - rate for seed, value in mine.items()} for level, mine in values.items()}

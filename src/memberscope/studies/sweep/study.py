@@ -26,7 +26,7 @@ from memberscope.studies.result import StudyResult
 from memberscope.studies.sweep import answer as sweep_answer
 from memberscope.studies.sweep import front
 from memberscope.studies.sweep.trial import trial_request
-from memberscope.studies.sweep.work import Job, work
+from memberscope.studies.sweep.work import TRAINER, Job, work
 from memberscope.studies.trainer_log import log_trainer
 from memberscope.sweeps import storage as storages
 from memberscope.sweeps.answer import ADVANTAGE
@@ -39,6 +39,7 @@ from memberscope.sweeps.trials import SEED, TrialQueue, trial_key
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.execution.jobs import run_workers
 from memberscope.training.registry import is_outside
+from memberscope.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -61,14 +62,15 @@ def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
             "check_seed=yes: sweep does not train a model twice; allowed: no, or train or shadow with the same trainer"
         )
     trial_request(config.attacks)  # rejects what a trial could not run; each worker resolves it for itself
+    own = setup.trainer_for(config, config) if is_outside(config.trainer) else None
     with Waiting(f"sweep: reading {config.dataset} and planning the trials"):
         data = setup.choose_classes(setup.load_data(config), config)
-        plan = plan_of(data, config)
+        plan = plan_of(data, config, own)
     folder = Path(config.folder)
     if not config.storage:
         make_folder(folder)
     url = storages.storage_url(config.storage, folder)
-    space = space_of(plan, data, config)
+    space = space_of(plan, data, config, own)
     name = config.study if config.study != "auto" else study_name(space, config)
     directions = plan.directions if isinstance(plan, Search) else ("minimize",)
     objectives = plan.objectives if isinstance(plan, Search) else (ADVANTAGE,)
@@ -104,7 +106,7 @@ def _resume(
     if waiting:
         job = Job(
             url=url, study=name, heartbeat=config.heartbeat, data=str(save_data(data, make_folder(folder) / "data")),
-            log_models=config.log_models,
+            log_models=config.log_models, trainer=config.trainer if is_outside(config.trainer) else "", params=config.params,
         )  # fmt: skip
         train(job, queue, config, tracker, stop)
     with Waiting(f"sweep: drawing conclusions from {name}"):
@@ -115,15 +117,15 @@ def _resume(
         return with_reading(conclusion.of_grid(plan, seeds, tracker), notes)
 
 
-def plan_of(data: LabeledData, config: SweepStudyConfig) -> Grid | Search:
-    """The grid or search that a configuration requests, checked against the data."""
+def plan_of(data: LabeledData, config: SweepStudyConfig, own: Trainer | None = None) -> Grid | Search:
+    """The grid or search that a configuration requests, checked against the data; `own` is a trainer of the user's own."""
     if not config.space:
-        return make_grid(config.grid, data, config)
-    factors = read_space(config.space)
+        return make_grid(config.grid, data, config, own)
+    factors = read_space(config.space, own)
     if config.sampler == "grid":
-        return space_grid(data, config, factors)
-    base = base_cell(data, config)
-    check_corners(data, base, factors)
+        return space_grid(data, config, factors, own)
+    base = base_cell(data, config, own)
+    check_corners(data, base, factors, own)
     if min(base.part.audited_members, base.part.audited_nonmembers) < 2 * FEWEST:
         raise UserError(
             f"members={base.part.members}: a search halves the audited records; allowed: at least {2 * FEWEST} on each side"
@@ -133,12 +135,15 @@ def plan_of(data: LabeledData, config: SweepStudyConfig) -> Grid | Search:
     )  # fmt: skip
 
 
-def space_of(plan: Grid | Search, data: LabeledData, config: SweepStudyConfig) -> dict[str, Any]:
+def space_of(plan: Grid | Search, data: LabeledData, config: SweepStudyConfig, own: Trainer | None = None) -> dict[str, Any]:
     """Everything that determines a trial's result but its seed; the Optuna study keeps it, and it is compared at the next start.
 
-    It does not include the numbers of seeds and trials: a grid may get more seeds later, and a search more trials.
+    It does not include the numbers of seeds and trials: a grid may get more seeds later, and a search more trials. Of a trainer of the
+    user's own it includes the source code.
     """
-    about = {"data": {"name": data.name, "digest": data.digest}, "attacks": config.attacks}
+    about: dict[str, Any] = {"data": {"name": data.name, "digest": data.digest}, "attacks": config.attacks}
+    if own is not None:
+        about[TRAINER] = dict(own.signature())
     return {**about, "search": plan.to_dict()} if isinstance(plan, Search) else {**about, "grid": plan.to_dict()}
 
 

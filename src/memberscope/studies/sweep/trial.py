@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memberscope import metrics, seeds, signals
 from memberscope.attacks import registry
@@ -28,7 +29,8 @@ from memberscope.sweeps.cells import Cell
 from memberscope.sweeps.matching import parameter_count
 from memberscope.sweeps.selection import Selection, select
 from memberscope.tracking import DataInput, Tracker, as_json
-from memberscope.training.trainer import Execution, PrivateSettings, Trainer, TrainingJob, jobs_for
+from memberscope.training.query import Query
+from memberscope.training.trainer import Execution, Form, PrivateSettings, Trainer, TrainingJob, jobs_for
 
 Predict = Callable[[Index], Any]
 
@@ -41,8 +43,10 @@ class Outcome:
         seed: its seed.
         selection: its records.
         figures: final metrics: advantage_heldout, auc, the TPR at low FPR (of the first attack), accuracy (validation), train_accuracy,
-            train_loss, gap, parameters; and ``tuning_...`` for the objectives, if half of the audited records were set apart for tuning.
+            train_loss, gap, parameters (not of a user's own trainer); and ``tuning_...`` for the objectives, if half of the audited records
+            were set apart for tuning.
         history: a row per audited epoch; see `look`.
+        curves: what a user's own training function reported: name -> a value for each report.
         report: the final audit, on the records that tuning did not use.
         model: returns the framework's own model.
         trainer: the trainer with the parameters of the cell.
@@ -53,6 +57,7 @@ class Outcome:
     selection: Selection
     figures: Mapping[str, float]
     history: Sequence[Mapping[str, float]]
+    curves: Mapping[str, NDArray[np.float64]]
     report: AuditReport
     model: Callable[[], Any]
     trainer: Trainer
@@ -61,7 +66,7 @@ class Outcome:
 
 def together(cell: Cell) -> bool:
     """Whether the seeds of a cell are trained in one batched program: it has dense layers only, and no audits during training."""
-    return cell.recipe.batched and not cell.look_every and not cell.clip
+    return cell.params is None and cell.recipe.batched and not cell.look_every and not cell.clip
 
 
 def trial_request(attacks: str) -> AuditRequest:
@@ -104,8 +109,10 @@ def run_cell(
         Interrupted: `stop` was set.
     """
     selections = {seed: select(data, cell.part, seed=seed) for seed in chosen_seeds}
-    own = trainer.with_params(**cell.recipe.fields())
+    own = trainer.with_params(**(cell.recipe.fields() if cell.params is None else cell.params))
     ways = _fleet if together(cell) and len(selections) > 1 else _one_by_one
+    if cell.params is not None:
+        ways = _fleets_of_one
     for trained in ways(data, own, cell, selections, stop):
         stop.check()
         yield audited(trained, selections[trained.seed], cell, own, request, tuning=tuning)
@@ -113,13 +120,18 @@ def run_cell(
 
 @dataclass(frozen=True, kw_only=True)
 class _TrainedCell:
-    """A model before its audit: functions that return its outputs and the model itself, and its metrics by epoch."""
+    """A model before its audit: functions that return its outputs and the model itself, and its metrics by epoch.
+
+    `form` is whether the outputs are ``logits`` or ``probs``; `curves` are those of `Outcome`.
+    """
 
     seed: int
     predict: Predict
     model: Callable[[], Any]
     history: Sequence[Mapping[str, float]]
     seconds: float
+    form: Form = "logits"
+    curves: Mapping[str, NDArray[np.float64]] = dataclasses.field(default_factory=dict)
 
 
 def _one_by_one(
@@ -184,13 +196,38 @@ def _fleet(
         yield _TrainedCell(seed=seed, predict=predict, model=partial(fleet.native, k), history=[row], seconds=seconds)
 
 
-def look(predict: Predict, selection: Selection, *, epoch: int, seed: int) -> dict[str, float]:
+def _fleets_of_one(
+    data: LabeledData, trainer: Trainer, cell: Cell, selections: Mapping[int, Selection], stop: StopFlag
+) -> Iterator[_TrainedCell]:
+    """Train the model of each seed in a process of its own, which asks it at once all that its audit needs."""
+    for seed, selection in selections.items():
+        start = time.perf_counter()
+        plan = selection.plan
+        asked = np.unique(np.concatenate([plan.members, plan.validation, selection.audited]))
+        run = Execution(workers=1, queries=(Query(index=asked),), label=f"model of seed {seed}", stop=stop)
+        fleet = trainer.train(jobs_for(selection.data, [plan.members], [seed]), run)
+        outputs, form = fleet.outputs(selection.data.x[asked])[0], fleet.form
+        curves = {name: values[0] for name, values in fleet.curves.items()}
+        epochs = max((len(values) for values in curves.values()), default=0)
+
+        def predict(index: Index, *, outputs: Any = outputs, asked: Index = asked) -> Any:
+            return outputs[np.searchsorted(asked, index)]
+
+        row = look(predict, selection, epoch=epochs, seed=seed, form=form)
+        yield _TrainedCell(
+            seed=seed, predict=predict, model=partial(fleet.native, 0), history=[row], seconds=time.perf_counter() - start, form=form,
+            curves=curves,
+        )  # fmt: skip
+
+
+def look(predict: Predict, selection: Selection, *, epoch: int, seed: int, form: Form = "logits") -> dict[str, float]:
     """Metrics with the present weights: epoch, loss and accuracy of members and validation records; AUC, held-out advantage and TPR at
     low FPR of the loss threshold on the audited records.
     """
     plan = selection.plan
     index = np.concatenate([plan.members, plan.validation, selection.audited])
-    seen = Predictions(logits=predict(index), labels=selection.data.y[index], member=np.isin(index, plan.members))
+    outputs: dict[str, Any] = {form: predict(index)}
+    seen = Predictions(**outputs, labels=selection.data.y[index], member=np.isin(index, plan.members))
     correct, loss = signals.correctness(seen), signals.loss_nats(seen)
     row: dict[str, float] = {"epoch": epoch}
     start, end = len(plan.members), len(plan.members) + len(plan.validation)
@@ -205,11 +242,12 @@ def look(predict: Predict, selection: Selection, *, epoch: int, seed: int) -> di
     return row
 
 
-def _query(predict: Predict, selection: Selection, at: Index) -> Predictions:
+def _query(trained: _TrainedCell, selection: Selection, at: Index) -> Predictions:
     index = selection.audited[at]
     data = selection.data
+    outputs: dict[str, Any] = {trained.form: trained.predict(index)}
     return Predictions(
-        logits=predict(index), labels=data.y[index], member=selection.member[at], record_ids=data.record_ids(index)
+        **outputs, labels=data.y[index], member=selection.member[at], record_ids=data.record_ids(index)
     )  # fmt: skip
 
 
@@ -223,24 +261,25 @@ def audited(
     trained: _TrainedCell, selection: Selection, cell: Cell, trainer: Trainer, request: AuditRequest, *, tuning: bool
 ) -> Outcome:
     """The final audit and the metrics of the trial."""
-    predict, seed = trained.predict, trained.seed
+    seed = trained.seed
     figures: dict[str, float] = {}
     final = np.arange(len(selection.audited))
     if tuning:
         held, final = halves(selection)
-        report = run_audit(_query(predict, selection, held), request=request, seed=seed)
+        report = run_audit(_query(trained, selection, held), request=request, seed=seed)
         figures |= {f"tuning_{name}": value for name, value in _of_first(report).items()}
-    report = run_audit(_query(predict, selection, final), request=request, seed=seed)
+    report = run_audit(_query(trained, selection, final), request=request, seed=seed)
     last = trained.history[-1]
     figures |= _of_first(report)
     figures |= {name: last[name] for name in ("train_accuracy", "train_loss")}
     if "val_accuracy" in last:
         figures |= {"accuracy": last["val_accuracy"], "gap": last["train_accuracy"] - last["val_accuracy"]}
-    figures["parameters"] = float(
-        parameter_count(cell.recipe, input_shape=selection.data.shape, classes=selection.data.classes)
-    )
+    if cell.params is None:
+        figures["parameters"] = float(
+            parameter_count(cell.recipe, input_shape=selection.data.shape, classes=selection.data.classes)
+        )
     return Outcome(
-        seed=seed, selection=selection, figures=figures, history=trained.history, report=report, model=trained.model,
+        seed=seed, selection=selection, figures=figures, history=trained.history, curves=trained.curves, report=report, model=trained.model,
         trainer=trainer, seconds=trained.seconds,
     )  # fmt: skip
 
@@ -262,6 +301,10 @@ def log_outcome(outcome: Outcome, cell: Cell, name: str, tracker: Tracker, *, at
     tracker.text(as_json({"cell": cell.to_dict(), "seed": outcome.seed, **params}), artifacts.CONFIG)
     for row in outcome.history:
         tracker.metrics(model_audit.epoch_metrics(row), step=int(row["epoch"]))
+    for name_of_curve, values in outcome.curves.items():
+        for number, value in enumerate(values.tolist(), start=1):
+            if name_of_curve != "epoch" and np.isfinite(value):
+                tracker.metrics({f"reported/{name_of_curve}": value}, step=number)
     for context, index in plan.sides.items():
         tracker.data(
             DataInput(
@@ -273,7 +316,7 @@ def log_outcome(outcome: Outcome, cell: Cell, name: str, tracker: Tracker, *, at
         name=name, setting=name.rpartition("-s")[0], seed=outcome.seed, history=pd.DataFrame(list(outcome.history)), report=outcome.report,
         summary={key: outcome.figures[key] for key in ("gap",) if key in outcome.figures}, predictions=outcome.report.target,
     )  # fmt: skip
-    model_audit.log_result(trained, tracker, epochs=cell.recipe.epochs, source=data.digest)
+    model_audit.log_result(trained, tracker, epochs=int(outcome.history[-1]["epoch"]), source=data.digest)
     tracker.metrics({key: value for key, value in outcome.figures.items() if key.startswith("tuning_")})
     if log_model:
         logged_model.log_model(outcome.model, outcome.trainer, data, tracker)
@@ -283,11 +326,14 @@ def run_params(outcome: Outcome, cell: Cell, attacks: str) -> dict[str, Any]:
     """The trial's resolved configuration under dotted names."""
     selection, part = outcome.selection, cell.part
     data = selection.data
+    of_recipe = {
+        "model.parameters": int(outcome.figures["parameters"]),
+        "train.noise_multiplier": cell.noise_multiplier, "train.clip_norm": cell.clip,
+    } if cell.params is None else {}  # fmt: skip
     return {
         "data.name": data.name, "data.classes": part.classes, "data.treatment": part.treatment, "data.class_choice": part.choice,
         "data.class_names": ",".join(data.class_names)[:400], "data.label_noise": part.label_noise, "data.members": part.members,
         "data.nonmembers": part.nonmembers, "data.validation": part.validation, "data.audited_members": part.audited_members,
         "data.audited_nonmembers": part.audited_nonmembers, "plan.digest": selection.plan.digest,
-        **outcome.trainer.describe(), "model.parameters": int(outcome.figures["parameters"]),
-        "train.noise_multiplier": cell.noise_multiplier, "train.clip_norm": cell.clip, "audit.attacks": attacks, "study.seed": outcome.seed,
+        **outcome.trainer.describe(), **of_recipe, "audit.attacks": attacks, "study.seed": outcome.seed,
     }  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from memberscope.datasets import LabeledData
-from memberscope.errors import Interrupted
+from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
 from memberscope.studies import setup
 from memberscope.studies.logged_model import why_no_model
@@ -25,11 +25,14 @@ from memberscope.sweeps.data_files import load_data
 from memberscope.sweeps.search import Search
 from memberscope.sweeps.trials import RUN, Claim, SignsOfLife, TrialQueue, claim_key, trial_key
 from memberscope.tracking import Tracker
+from memberscope.training import registry
 from memberscope.training.recipe import Recipe
+from memberscope.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+TRAINER = "trainer"  # what decides the results of a user's own trainer, in the space that an Optuna study keeps
 POLL_SECONDS = 0.5
 MOST_TOGETHER = 8  # most seeds of one cell that are trained in one program
 
@@ -47,6 +50,7 @@ class Job:
         data: folder of the prepared records.
         log_models: whether models are logged in their runs.
         worker: the number of the worker, from 0.
+        trainer, params: the user's own trainer and its parameters, as the options name them; empty for the built-in models.
     """
 
     url: str
@@ -55,6 +59,8 @@ class Job:
     data: str
     log_models: bool = True
     worker: int = 0
+    trainer: str = ""
+    params: str = ""
 
     def to_json(self) -> str:
         """The job as JSON."""
@@ -128,6 +134,24 @@ def _until_done(
                 on_done()
 
 
+def trainer_of(job: Job, space: Mapping[str, Any]) -> Trainer:
+    """The trainer of the job's trials.
+
+    Raises:
+        UserError: the user's own trainer is absent or has changed since the sweep was begun.
+    """
+    if not job.trainer:
+        return setup.trainer_of(Recipe())
+    trainer = registry.make(job.trainer, Recipe(), job.params)
+    here = json.loads(json.dumps(dict(trainer.signature())))
+    if here != space.get(TRAINER):
+        raise UserError(
+            f"trainer={job.trainer}: it has changed since the sweep was begun "
+            f"({storages.difference(space.get(TRAINER), here)}); allowed: the trainer as it was, or a new start of the sweep"
+        )
+    return trainer
+
+
 class _Worker:
     """The state that all trials of a worker share."""
 
@@ -135,7 +159,7 @@ class _Worker:
         self, job: Job, queue: TrialQueue, space: Mapping[str, Any], data: LabeledData, tracker: Tracker, stop: StopFlag
     ) -> None:  # fmt: skip
         self.job, self.queue, self.data, self.tracker, self.stop = job, queue, data, tracker, stop
-        self.trainer = setup.trainer_of(Recipe())
+        self.trainer = trainer_of(job, space)
         self.attacks: str = space["attacks"]
         self.request = trial_request(self.attacks)
         self.grid = Grid.from_dict(space["grid"]) if "grid" in space else None
@@ -228,7 +252,7 @@ class _Worker:
             log_outcome(found[0], cell, name, child, attacks=self.attacks, log_model=self.job.log_models)
             figures = mean_figures(found)
             if len(found) > 1:
-                child.metrics({f"mean_{key}": value for key, value in figures.items()}, step=cell.recipe.epochs)
+                child.metrics({f"mean_{key}": value for key, value in figures.items()}, step=int(found[0].history[-1]["epoch"]))
             seconds = {"train": sum(one.seconds for one in found), "track": time.perf_counter() - start}
             child.metrics({f"seconds/{key}": value for key, value in seconds.items()})
             result = {"figures": figures, "history": [dict(row) for row in found[0].history], "seconds": seconds}

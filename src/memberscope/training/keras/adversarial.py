@@ -29,7 +29,7 @@ from tensorflow import keras
 
 from memberscope import seeds
 from memberscope.errors import UserError
-from memberscope.training.keras.fit import CHUNK_STEPS, as_batch, epoch_order
+from memberscope.training.keras.fit import CHUNK_STEPS, as_batch, epoch_order, with_own_losses
 
 if TYPE_CHECKING:
     from memberscope.plans.split import Index
@@ -161,7 +161,7 @@ def fit_adversarial(
             with tf.GradientTape() as tape:
                 logits = model(as_batch(x, index, scale), training=True)
                 log_h = -tf.nn.softplus(-membership(logits, index))
-                loss = cross_entropy(tf.gather(y, index), logits) + strength * tf.reduce_mean(log_h)
+                loss = with_own_losses(cross_entropy(tf.gather(y, index), logits) + strength * tf.reduce_mean(log_h), model)
             optimizer.apply_gradients(
                 zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
             )

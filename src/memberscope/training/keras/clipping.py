@@ -79,7 +79,7 @@ def clipped_sum(
     """A function that sums the gradients of a batch, each scaled to a norm of at most `clip_norm` over all trainable variables.
 
     Args:
-        model: maps a batch to logits; batch normalization mixes examples and is rejected. Losses that layers add are not included.
+        model: maps a batch to logits; batch normalization mixes examples and is rejected, and so are losses that layers add.
         clipping: ``"fast"``, ``"per_example"``, or ``"auto"`` for fast if every layer allows it.
         clip_norm: above 0.
         divided_by: divisor of the sum: the expected batch size.
@@ -91,18 +91,27 @@ def clipped_sum(
         ``"per_example"`` was requested.
 
     Raises:
-        UserError: an unknown `clipping`, a `clip_norm` that is not above 0, a layer that mixes the examples of a batch, or, with
-            ``clipping="fast"``, a layer that fast clipping cannot handle.
+        UserError: an unknown `clipping`, a `clip_norm` that is not above 0, a layer that mixes the examples of a batch or adds a loss, or,
+            with ``clipping="fast"``, a layer that fast clipping cannot handle.
     """
     if clipping not in CLIPPINGS:
         raise UserError(f"clipping={clipping}: unknown; allowed: {', '.join(CLIPPINGS)}")
     if not 0 < clip_norm < float("inf"):
         raise UserError(f"clip_norm={clip_norm:g}: out of range; allowed: above 0")
+    if model.losses:
+        raise UserError(
+            "model: its layers add losses of their own, such as a kernel_regularizer's, which DP-SGD does not include; allowed: none"
+        )
     # Nested layers too. Keras 2 and 3 both have this method, and no public one in common.
     for layer in model._flatten_layers():
         if isinstance(layer, _layers.BatchNormalization) and layer.trainable:
             raise UserError(
                 f"model: layer {layer.name!r} normalizes over the batch, which mixes examples; allowed with DP-SGD: a frozen layer, or none"
+            )
+        if layer.trainable and layer.non_trainable_weights and len(list(layer._flatten_layers())) == 1:
+            raise UserError(
+                f"model: layer {layer.name!r} has weights that it may change itself, without noise; allowed with DP-SGD: a frozen layer, "
+                "or none"
             )
 
     def factors_of(squares: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

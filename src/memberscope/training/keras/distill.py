@@ -14,12 +14,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow import keras
 
-from memberscope.training.keras.fit import PREDICT_BATCH, as_batch, epoch_order
-from memberscope.training.recipe import Recipe
+from memberscope.training.keras.fit import PREDICT_BATCH, as_batch, epoch_order, with_own_losses
+from memberscope.training.recipe import LoopRecipe
 
 
 def distill(
-    recipe: Recipe,
+    recipe: LoopRecipe,
     x: tf.Tensor,
     *,
     scale: float,
@@ -66,6 +66,7 @@ def distill(
             with tf.GradientTape() as tape:
                 logits = student(as_batch(x, tf.gather(chosen, at), scale), training=True)
                 loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(tf.gather(soft, at), logits))
+                loss = with_own_losses(loss, student)
             optimizer.apply_gradients(
                 zip(tape.gradient(loss, student.trainable_variables), student.trainable_variables, strict=True)
             )

@@ -59,8 +59,11 @@ def fit(
 ) -> TrainingCurves:
     """Train `model` in place with Adam on cross-entropy, the loss averaged over each batch (the last may be smaller).
 
+    Layers are called with ``training=True``: batch normalization uses the batch's statistics and updates its moving ones, dropout and
+    augmentation are active. Losses that layers add, such as a ``kernel_regularizer``, are added to the loss.
+
     Args:
-        model: maps inputs in [0, 1] to logits.
+        model: maps inputs, as they are after the division by `scale`, to logits.
         x: (n, ...) all records, uint8 or float32.
         labels: (n,) int64.
         members: (n_member,) positions of the records to train on.
@@ -103,7 +106,7 @@ class CompiledTraining:
         self._dropped = [layer.name for layer in model.layers if layer.name.startswith("dense_")] if dropout else []
         cross_entropy = _cross_entropy(label_smoothing, classes=model.output_shape[-1])
         forward = _with_dropout(model, dropout) if dropout else lambda batch, step, keys: model(batch, training=True)
-        kernels = [variable for variable in model.trainable_variables if "kernel" in variable.name] if l2 else []
+        kernels = [variable for variable in model.trainable_variables if _is_kernel(variable)] if l2 else []
         y, optimizer = tf.constant(labels, dtype=tf.int64), self._optimizer
 
         def run_steps(order: tf.Tensor, step: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
@@ -117,6 +120,7 @@ class CompiledTraining:
                     loss = data_loss = cross_entropy(targets, logits)
                     if kernels:
                         loss += l2 * tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in kernels])
+                    loss = with_own_losses(loss, model)
                 optimizer.apply_gradients(
                     zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
                 )
@@ -152,6 +156,17 @@ class CompiledTraining:
             after_epoch(epoch)
         loss, accuracy = np.array(means).reshape(-1, 2).T
         return TrainingCurves(loss=loss, accuracy=accuracy)
+
+
+def _is_kernel(variable: tf.Variable) -> bool:
+    """Whether a variable is a layer's kernel, by the last part of its name: ``dense_1/kernel:0`` in Keras 2, ``kernel`` in Keras 3."""
+    return "kernel" in variable.name.rpartition("/")[2]
+
+
+def with_own_losses(loss: tf.Tensor, model: keras.Model) -> tf.Tensor:
+    """The loss of a batch plus the losses that layers of `model` added when they were called, such as a ``kernel_regularizer``'s."""
+    own = model.losses
+    return loss + tf.add_n([tf.cast(term, loss.dtype) for term in own]) if own else loss
 
 
 def _moments(optimizer: keras.optimizers.Adam) -> list[tf.Variable]:

@@ -22,7 +22,7 @@ from memberscope.training.keras.forward import ForwardPasses
 from memberscope.training.keras.groups import KerasSpec, has_a_thread_each, split
 from memberscope.training.keras.versions import versions
 from memberscope.training.keras.weights import TrainedModel, TrainingCurves
-from memberscope.training.recipe import Recipe
+from memberscope.training.recipe import LoopRecipe, Recipe
 from memberscope.training.store import Store, digest
 from memberscope.training.trainer import Execution, Form
 
@@ -44,7 +44,7 @@ class KerasFleet:
         trained: number of models trained now.
     """
 
-    recipe: Recipe
+    recipe: LoopRecipe
     classes: int
     input_shape: tuple[int, ...]
     weights: Sequence[list[NDArray[np.float32]]]
@@ -109,11 +109,14 @@ class KerasFleet:
         if len(x):
             # A small query of one model, such as those of a climb, is answered by one compiled program.
             many = len(chosen) > 1 or len(x) > LOGIT_RECORDS
-            batched = many and self.recipe.model in ("dense", "mlp")
-            (self._logits_batched if batched else self._logits_singly)(x, chosen, out)
+            recipe = self.recipe
+            if many and isinstance(recipe, Recipe) and recipe.model in ("dense", "mlp"):
+                self._logits_batched(x, chosen, out, activation=recipe.activation)
+            else:
+                self._logits_singly(x, chosen, out)
         return out
 
-    def _logits_batched(self, x: NDArray[Any], chosen: Sequence[int], out: NDArray[np.float32]) -> None:
+    def _logits_batched(self, x: NDArray[Any], chosen: Sequence[int], out: NDArray[np.float32], *, activation: str) -> None:
         import tensorflow as tf
 
         from memberscope.training.keras.batched import forward
@@ -123,7 +126,7 @@ class KerasFleet:
             batch = tf.cast(tf.constant(rows), tf.float32) / (255.0 if x.dtype == np.uint8 else 1.0)
             for first in range(0, len(chosen), LOGIT_MODELS):
                 weights = [self.weights[k] for k in chosen[first : first + LOGIT_MODELS]]
-                found = forward(weights, batch, activation=self.recipe.activation).numpy()
+                found = forward(weights, batch, activation=activation).numpy()
                 out[first : first + len(weights), start : start + len(rows)] = found
 
         with ThreadPoolExecutor(max_workers=cores()) as pool:
@@ -145,7 +148,7 @@ class KerasFleet:
 def train_fleet(
     data: LabeledData,
     members: Sequence[Index],
-    recipe: Recipe,
+    recipe: LoopRecipe,
     *,
     seeds: Sequence[int],
     store: Store | None = None,
@@ -157,8 +160,9 @@ def train_fleet(
     """Train K models; finished models are read from the store.
 
     Dense models are trained many at a time in one program (`memberscope.training.keras.batched`), the others one by one in worker
-    processes, or in threads if the program has called `memberscope.training.keras.groups.a_thread_each`. A unit of work is stored as soon
-    as it is finished, so that a run that was stopped or killed continues from there and ends with the same bytes.
+    processes, or in threads if the program has called `memberscope.training.keras.groups.a_thread_each`. Models of a user's builder are
+    always trained in worker processes, because the random numbers of their layers come from generators that a process has once. A unit
+    of work is stored as soon as it is finished, so that a run that was stopped or killed continues from there and ends with the same bytes.
 
     Args:
         data: all records, with final labels.
@@ -182,7 +186,7 @@ def train_fleet(
     units = split(recipe, members, seeds, input_shape=data.shape, classes=data.classes)
     common, each = _facts(data, recipe, units)
     run = Execution(store=store, workers=workers, scheduler=scheduler, label=label, stop=stop or StopFlag())
-    threads = recipe.batched or (workers is None and has_a_thread_each())
+    threads = recipe.batched or (workers is None and has_a_thread_each() and not recipe.own_state)
     models, reused = execute(
         work, units, run, threads=threads, common=common, each=each, to_arrays=_to_arrays, from_arrays=_from_arrays
     )
@@ -193,8 +197,8 @@ def train_fleet(
     )  # fmt: skip
 
 
-def _check(data: LabeledData, members: Sequence[Index], recipe: Recipe, seeds: Sequence[int], workers: int | None) -> None:
-    recipe.check(data.shape)
+def _check(data: LabeledData, members: Sequence[Index], recipe: LoopRecipe, seeds: Sequence[int], workers: int | None) -> None:
+    recipe.check(data.shape, data.classes)
     if len(seeds) != len(members):
         raise ValueError(f"{len(members)} index sets with {len(seeds)} seeds")
     if not members:
@@ -206,7 +210,7 @@ def _check(data: LabeledData, members: Sequence[Index], recipe: Recipe, seeds: S
         raise UserError(f"workers={workers}: out of range; allowed: 1 or more")
 
 
-def _facts(data: LabeledData, recipe: Recipe, units: Sequence[Unit]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _facts(data: LabeledData, recipe: LoopRecipe, units: Sequence[Unit]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The facts that can change a bit of the result: those that all models share, and those of each model."""
     common = {
         "data": data.digest, "recipe": recipe.to_dict(), "input_shape": list(data.shape), "classes": data.classes, **versions(),

@@ -44,8 +44,9 @@ def gradient_norms(
         with tf.GradientTape() as tape:
             logits = model(record[None], training=False)
             loss = tf.nn.sparse_softmax_cross_entropy_with_logits(label[None], logits)[0]
-        gradients = tape.gradient(loss, [layer.trainable_weights for layer in layers])
-        return tf.stack([tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(part)) for part in of_layer])) for of_layer in gradients])
+        weights = [layer.trainable_weights for layer in layers]
+        gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return tf.stack([tf.sqrt(tf.add_n([_square(part) for part in of_layer])) for of_layer in gradients])
 
     def of_batch(at: tf.Tensor, truth: tf.Tensor) -> Any:
         return tf.vectorized_map(of_one, (as_batch(x, at, scale), truth))
@@ -58,3 +59,8 @@ def gradient_norms(
         norms[rows] = compiled(tf.constant(index[rows]), tf.constant(labels[rows])).numpy()
         between_batches(len(index[rows]))
     return norms
+
+
+def _square(gradient: tf.Tensor | tf.IndexedSlices) -> tf.Tensor:
+    """The sum of a gradient's squared entries; that of an embedding holds only the rows that were looked up."""
+    return tf.reduce_sum(tf.square(tf.convert_to_tensor(gradient)))

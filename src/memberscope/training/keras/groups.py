@@ -18,13 +18,13 @@ from memberscope.cores import cores
 from memberscope.plans.split import Index
 from memberscope.training.execution.work import Unit
 from memberscope.training.keras.weights import TrainedModel
-from memberscope.training.recipe import Recipe
+from memberscope.training.recipe import LoopRecipe, Recipe
 
 if TYPE_CHECKING:
     import tensorflow as tf
-    from tensorflow import keras
 
     from memberscope.training.keras.batched import Program
+    from memberscope.training.keras.fit import CompiledTraining
     from memberscope.training.keras.inputs import InputSource
 
 GROUP = 8  # most models in a batched program: if a larger group is killed, more work is lost
@@ -43,7 +43,7 @@ class KerasSpec:
         classes: number of logits.
     """
 
-    recipe: Recipe
+    recipe: LoopRecipe
     scale: float
     classes: int
 
@@ -87,15 +87,15 @@ class KerasWork:
         from memberscope.training.keras.batched import Program
 
         spec = self.spec
-        if not spec.recipe.batched:
+        if not isinstance(spec.recipe, Recipe) or not spec.recipe.batched:
             return Single(self, shared)
         labels = tf.constant(self.y, tf.int32)
         return Group(Program(spec.recipe, models=models, x=shared, y=labels, scale=spec.scale, classes=spec.classes))
 
 
-def group_size(recipe: Recipe, *, input_shape: Sequence[int], classes: int) -> int:
+def group_size(recipe: LoopRecipe, *, input_shape: Sequence[int], classes: int) -> int:
     """The number of models that are trained together: 1 if the recipe is not batched, else 2 to `GROUP`, fewer for larger models."""
-    if not recipe.batched:
+    if not isinstance(recipe, Recipe) or not recipe.batched:
         return 1
     sizes = recipe.layer_sizes(input_shape=input_shape, classes=classes)
     state = 4 * 4 * sum((a + 1) * b for a, b in itertools.pairwise(sizes))  # four float32 arrays per weight
@@ -103,7 +103,7 @@ def group_size(recipe: Recipe, *, input_shape: Sequence[int], classes: int) -> i
 
 
 def split(
-    recipe: Recipe, members: Sequence[Index], seeds: Sequence[int], *, input_shape: Sequence[int], classes: int
+    recipe: LoopRecipe, members: Sequence[Index], seeds: Sequence[int], *, input_shape: Sequence[int], classes: int
 ) -> list[Unit]:
     """The units of a fleet, of `group_size` consecutive models each."""
     size = group_size(recipe, input_shape=input_shape, classes=classes)
@@ -134,32 +134,38 @@ class Single:
     """The compiled training of one model at a time, the counterpart of `Group`; not thread-safe."""
 
     def __init__(self, work: KerasWork, x: tf.Tensor) -> None:
-        """Build the model; `x` are the work's records."""
+        """Take the work and its records `x`; nothing is compiled yet."""
+        self._work, self._x = work, x
+        self._compiled: CompiledTraining | None = None
+
+    def _begin(self, seed: int) -> CompiledTraining:
+        """The compiled training of a model with the initial weights of a seed, which is reused unless models have a state of their own."""
         from memberscope.training.keras.fit import CompiledTraining
 
-        recipe, self._work = work.spec.recipe, work
-        self._trainer = CompiledTraining(
-            self._build(0), x, work.y, scale=work.spec.scale, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate,
-            l2=recipe.l2, label_smoothing=recipe.label_smoothing, dropout=recipe.dropout,
-        )  # fmt: skip
-
-    def _build(self, seed: int) -> keras.Model:
-        spec = self._work.spec
-        return spec.recipe.build(input_shape=self._work.x.shape[1:], classes=spec.classes, seed=seed)
+        spec, recipe = self._work.spec, self._work.spec.recipe
+        model = recipe.build(input_shape=self._work.x.shape[1:], classes=spec.classes, seed=seed)
+        if self._compiled is None or recipe.own_state:
+            self._compiled = CompiledTraining(
+                model, self._x, self._work.y, scale=spec.scale, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate,
+                l2=recipe.l2, label_smoothing=recipe.label_smoothing, dropout=recipe.dropout,
+            )  # fmt: skip
+        else:
+            self._compiled.model.set_weights(model.get_weights())
+        return self._compiled
 
     def train(self, unit: Unit, between_steps: Callable[[int], None]) -> list[TrainedModel]:
         """Train one model after another, each from its initial weights."""
         trained = []
         for index, seed in zip(unit.members, unit.seeds, strict=True):
-            self._trainer.model.set_weights(self._build(seed).get_weights())
-            curves = self._trainer.run(
+            training = self._begin(seed)
+            curves = training.run(
                 index,
                 epochs=self._work.spec.recipe.epochs,
                 seed=seed,
                 after_epoch=lambda epoch: None,
                 between_steps=between_steps,
             )
-            trained.append(TrainedModel(weights=self._trainer.model.get_weights(), curves=curves))
+            trained.append(TrainedModel(weights=training.model.get_weights(), curves=curves))
         return trained
 
 

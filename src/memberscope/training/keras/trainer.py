@@ -1,4 +1,7 @@
-"""The built-in trainer: models of the built-in architectures by a recipe. TensorFlow is imported when the first model is trained."""
+"""The built-in trainer: models of the built-in architectures by a recipe, or those of a user's builder.
+
+TensorFlow is imported when the first model is built.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.datasets.labeled import LabeledData
-from memberscope.errors import UserError, nearest
-from memberscope.models import is_convolutional, largest_depth, summary_text
+from memberscope.errors import UserError
+from memberscope.models import summary_text
 from memberscope.plans.split import Index
 from memberscope.training.keras.fleet import KerasFleet, train_fleet
 from memberscope.training.keras.versions import versions
-from memberscope.training.recipe import Recipe
+from memberscope.training.recipe import LoopRecipe
 from memberscope.training.trainer import DataFacts, Execution, Fleet, Outputs, PrivateSettings, Trainer, Training, TrainingJob
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ class KerasTrainer:
         recipe: the recipe of all models.
     """
 
-    recipe: Recipe
+    recipe: LoopRecipe
     # The records of the latest data set as a tensor that models trained one by one share, and the array that it was made from.
     _tensors: list[tuple[NDArray[Any], Any]] = field(default_factory=list, repr=False, compare=False)
 
@@ -47,12 +50,12 @@ class KerasTrainer:
     @property
     def params(self) -> Mapping[str, Any]:
         """The recipe."""
-        return self.recipe.to_dict()
+        return self.recipe.values
 
     @property
     def name(self) -> str:
-        """Such as ``mlp-d2``."""
-        return f"{self.recipe.model}-d{self.recipe.depth}"
+        """See `Trainer.name`."""
+        return self.recipe.name
 
     @property
     def framework(self) -> str:
@@ -61,17 +64,16 @@ class KerasTrainer:
 
     def with_params(self, **changes: Any) -> Self:
         """See `Trainer.with_params`."""
-        known = [item.name for item in dataclasses.fields(Recipe)]
-        for name in changes:
-            if name not in known:
-                raise UserError(
-                    f"{name}: no parameter of the built-in models; allowed: {', '.join(known)}{nearest(name, known)}"
-                )
-        return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, **changes))
+        return dataclasses.replace(self, recipe=self.recipe.changed(**changes))
 
     def check(self, data: DataFacts) -> None:
-        """See `Trainer.check`: the architecture must suit the records, and a batch must not be larger than the set of members."""
-        self.recipe.check(data.shape)
+        """See `Trainer.check`: the models must suit the records, and a batch must not be larger than the set of members."""
+        if data.table is not None and data.table.words:
+            words = ", ".join(column.name for column in data.table.columns if column.kind == "word")
+            raise UserError(
+                f"label: the columns {words} hold words, and Keras models are given numbers; allowed: columns of numbers"
+            )
+        self.recipe.check(data.shape, data.classes)
         if data.members is not None and self.recipe.batch_size > data.members:
             raise UserError(
                 f"batch_size={self.recipe.batch_size}: more than the members of a model; allowed: 1 to {data.members}"
@@ -83,12 +85,7 @@ class KerasTrainer:
 
     def describe(self) -> Mapping[str, int | float | str]:
         """See `Trainer.describe`."""
-        recipe = self.recipe
-        found: dict[str, int | float | str] = {"model.architecture": recipe.model}
-        found |= {f"model.{name}": getattr(recipe, name) for name in ("depth", "width", "filters", "activation")}
-        found["model.widths"] = ",".join(map(str, recipe.widths))
-        found |= {f"train.{name}": getattr(recipe, name) for name in ("epochs", "batch_size", "learning_rate")}
-        return found | {"train.optimizer": "adam"}
+        return self.recipe.describe()
 
     def prepare_process(self) -> None:
         """See `Trainer.prepare_process`: kernels of models that are trained in parallel are limited to one thread."""
@@ -100,33 +97,22 @@ class KerasTrainer:
         """See `Trainer.train`; the jobs share one data set."""
         if not jobs:
             raise UserError("shadows=0: no model to train; allowed: 1 or more")
+        _check_values(jobs[0].data)
         return train_fleet(
             jobs[0].data, [job.indices for job in jobs], self.recipe, seeds=[job.seed for job in jobs], store=run.store,
             workers=run.workers, scheduler=run.scheduler, label=run.label, stop=run.stop,
         )  # fmt: skip
 
     def variants(self, data: DataFacts) -> Sequence[tuple[str, Trainer]]:
-        """See `Trainer.variants`: other depths, another width, another activation, another architecture."""
-        recipe, found = self.recipe, list[tuple[str, Trainer]]()
-        for depth in (1, 2 * recipe.depth):
-            most = largest_depth(recipe.model, data.shape)
-            if depth != recipe.depth and (most is None or depth <= most):
-                found.append((f"depth {depth} instead of {recipe.depth}", self.with_params(widths=(), depth=depth)))
-        narrow = max(8, recipe.width // 8)
-        if narrow != recipe.width:
-            found.append((f"width {narrow} instead of {recipe.width}", self.with_params(widths=(), width=narrow)))
-        other = "tanh" if recipe.activation != "tanh" else "relu"
-        found.append((f"{other} instead of {recipe.activation}", self.with_params(activation=other)))
-        if is_convolutional(recipe.model):
-            found.append(("dense instead of conv", self.with_params(widths=(), model="dense")))
-        return found
+        """See `Trainer.variants`."""
+        return [(name, dataclasses.replace(self, recipe=recipe)) for name, recipe in self.recipe.variants(data.shape)]
 
     def begin(self, job: TrainingJob, *, start: tuple[Fleet, int] | None = None) -> KerasTraining:
         """See `Trainer.begin`."""
-        if start is None:
-            model = self.recipe.build(input_shape=job.data.shape, classes=job.data.classes, seed=job.seed)
-        else:
-            model = start[0].native(start[1])
+        _check_values(job.data)
+        model = self.recipe.build(input_shape=job.data.shape, classes=job.data.classes, seed=job.seed)
+        if start is not None:
+            model.set_weights(cast(KerasFleet, start[0]).weights[start[1]])
         return KerasTraining(recipe=self.recipe, job=job, native=model, x=self._tensor(job.data.x))
 
     def fleet_of(self, trainings: Sequence[Training]) -> KerasFleet:
@@ -170,7 +156,7 @@ class KerasTraining:
         x: the job's records as a tensor.
     """
 
-    recipe: Recipe
+    recipe: LoopRecipe
     job: TrainingJob
     native: keras.Model
     x: Any
@@ -185,7 +171,7 @@ class KerasTraining:
     @property
     def parameters(self) -> int:
         """See `Training.parameters`."""
-        return int(self.native.count_params())
+        return sum(int(np.prod(weight.shape)) for weight in self.native.trainable_weights)
 
     @property
     def summary(self) -> str:
@@ -206,6 +192,12 @@ class KerasTraining:
             batch_size=recipe.batch_size, learning_rate=recipe.learning_rate, seed=self.job.seed, after_epoch=after_epoch,
             between_steps=between_steps, l2=recipe.l2, label_smoothing=recipe.label_smoothing, dropout=recipe.dropout,
         )  # fmt: skip
+
+    def check_private(self, settings: PrivateSettings) -> None:
+        """See `Training.check_private`."""
+        from memberscope.training.keras.clipping import clipped_sum
+
+        clipped_sum(self.native, cast("Clipping", settings.clipping), settings.clip_norm)
 
     def fit_private(
         self, settings: PrivateSettings, *, after_epoch: Callable[[int], None], between_steps: Callable[[int], None]
@@ -236,3 +228,13 @@ class KerasTraining:
             epochs=epochs, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate, seed=self.job.seed,
             after_epoch=after_epoch, between_steps=between_steps, warm_up_steps=warm_up_steps,
         )  # fmt: skip
+
+
+def _check_values(data: LabeledData) -> None:
+    """Raise UserError for records with a missing or infinite value, with which training would give no numbers."""
+    if data.x.dtype.kind == "f" and not np.isfinite(data.x).all():
+        bad = int((~np.isfinite(data.x.reshape(len(data), -1)).all(axis=1)).sum())
+        raise UserError(
+            f"dataset={data.name}: {bad} of {len(data)} records have missing or infinite values, with which a Keras model cannot be "
+            "trained; allowed: finite numbers"
+        )

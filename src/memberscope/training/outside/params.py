@@ -50,7 +50,7 @@ def _of_file(path: str) -> dict[str, Any]:
     for name in content:
         if not isinstance(name, str) or not name.isidentifier():
             raise UserError(f"params={path}: {name!r} is not a name; allowed: lines such as epochs: 40")
-    return {str(name): _plain(value, f"params={path}: {name}") for name, value in content.items()}
+    return {str(name): plain_value(value, f"params={path}: {name}") for name, value in content.items()}
 
 
 def _parts(text: str) -> Iterator[str]:
@@ -72,7 +72,7 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def _value(text: str, where: str) -> Any:
-    return _plain(_yaml(text, where), where)
+    return plain_value(_yaml(text, where), where)
 
 
 def _yaml(text: str, where: str) -> Any:
@@ -84,15 +84,15 @@ def _yaml(text: str, where: str) -> Any:
         raise UserError(f"{where}: cannot be read ({' '.join(str(error).split())[:200]}); allowed: {FORMS}") from None
 
 
-def _plain(value: Any, where: str) -> Any:
-    """The value if it is plain; numbers such as ``1e-3``, which YAML 1.1 reads as text, are numbers."""
+def plain_value(value: Any, where: str) -> Any:
+    """The value if it is plain; numbers such as ``1e-3``, which YAML 1.1 reads as text, are numbers. Errors start with `where`."""
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         with contextlib.suppress(ValueError):
             return float(value)
     if isinstance(value, list):
-        return [_plain(item, where) for item in value]
+        return [plain_value(item, where) for item in value]
     if isinstance(value, Mapping):
-        return {str(name): _plain(item, where) for name, item in value.items()}
+        return {str(name): plain_value(item, where) for name, item in value.items()}
     if isinstance(value, bool | int | float | str | None):
         try:
             json.dumps(value, allow_nan=False)

@@ -64,8 +64,11 @@ class OutsideSpec:
         return OutsideWork(spec=self, x=x, y=y)
 
     def environment(self, workers: int) -> Mapping[str, str]:
-        """See `memberscope.training.execution.work.Spec.environment`: the cores are divided among the workers' threads."""
-        return dict.fromkeys(THREADS, str(max(1, cores() // workers)))
+        """See `memberscope.training.execution.work.Spec.environment`: the cores are divided among the workers' threads; a lower limit that
+        this process has, such as that of a sweep's worker, is kept.
+        """
+        share = max(1, cores() // workers)
+        return {name: str(min(share, _limit(name) or share)) for name in THREADS}
 
     def begin_worker(self, place: int) -> None:
         """See `memberscope.training.execution.work.Spec.begin_worker`: the worker gets its accelerator."""
@@ -197,6 +200,12 @@ def asked_of(answers: Mapping[str, NDArray[Any]]) -> set[str]:
         return set(json.loads(str(answers["facts"]))["asked"])
     except (KeyError, ValueError, TypeError):
         return set()
+
+
+def _limit(name: str) -> int:
+    """The number of threads that an environment variable sets; 0 if it sets none."""
+    text = os.environ.get(name, "").strip()
+    return int(text) if text.isdecimal() else 0
 
 
 @contextlib.contextmanager

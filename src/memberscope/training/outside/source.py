@@ -22,6 +22,7 @@ from memberscope.errors import UserError, nearest
 from memberscope.installed import require
 
 FORMS = "path/to/file.py:NAME, or package.module:NAME"
+BUILDER = "keras:"  # begins the name of a function that builds an untrained Keras model
 _FILE_MODULE = "memberscope_trainer_"  # begins the module name of a file, so that it hides no installed module
 
 
@@ -60,23 +61,32 @@ class Source:
         return _load(self)
 
 
-def find_source(spec: str) -> Source:
+def find_source(spec: str, *, prefix: str = "") -> Source:
     """The source that a value such as ``train.py:train`` or ``sklearn.ensemble:RandomForestClassifier`` names.
+
+    Args:
+        spec: as the user wrote it.
+        prefix: the part of `spec` before the file or module, such as ``keras:``.
 
     Raises:
         UserError: no such file, module or name; or source code that cannot be parsed.
     """
-    place, _, name = spec.rpartition(":")
+    place, _, name = spec.removeprefix(prefix).rpartition(":")
     if not place or not name.isidentifier():
-        raise UserError(f"trainer={spec}: not the name of a function or class; allowed: {FORMS}")
+        raise UserError(f"trainer={spec}: not the name of a function or class; allowed: {_forms(spec)}")
     if place.endswith(".py") or "/" in place or os.sep in place:
         return _of_file(spec, Path(place).expanduser(), name)
     return _of_module(spec, place, name)
 
 
+def _forms(spec: str) -> str:
+    """The values that are allowed, with the prefix of `spec`."""
+    return f"{BUILDER}path/to/file.py:NAME, or {BUILDER}package.module:NAME" if spec.startswith(BUILDER) else FORMS
+
+
 def _of_file(spec: str, path: Path, name: str) -> Source:
     if not path.is_file():
-        raise UserError(f"trainer={spec}: no file {path}; allowed: {FORMS}")
+        raise UserError(f"trainer={spec}: no file {path}; allowed: {_forms(spec)}")
     path = path.resolve()
     files, external = _closure(spec, path, path.parent)
     return Source(
@@ -98,7 +108,7 @@ def _of_module(spec: str, module: str, name: str) -> Source:
         top = module.partition(".")[0]
         if missing == top:
             require(top, by=f"trainer={spec}", instead="a file or a module in this folder")
-        raise UserError(f"trainer={spec}: no module {missing}; allowed: {FORMS}")
+        raise UserError(f"trainer={spec}: no module {missing}; allowed: {_forms(spec)}")
     origin = Path(found.origin) if found.origin else None
     if origin is None or not _is_local(origin) or origin.suffix != ".py":
         return Source(spec=spec, name=name, module=module, root="", files=(), versions=_versions({module.partition(".")[0]}))
@@ -146,7 +156,7 @@ def _parsed(spec: str, path: Path, text: str) -> ast.Module:
     except (SyntaxError, ValueError) as error:
         line = f"line {error.lineno} of " if isinstance(error, SyntaxError) and error.lineno else ""
         why = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise UserError(f"trainer={spec}: {line}{path} is not valid Python ({why}); allowed: {FORMS}") from None
+        raise UserError(f"trainer={spec}: {line}{path} is not valid Python ({why}); allowed: {_forms(spec)}") from None
 
 
 def _imports(tree: ast.Module, path: Path, root: Path) -> Iterator[str]:

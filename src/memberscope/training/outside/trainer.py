@@ -179,6 +179,16 @@ def declared_params(thing: Any) -> tuple[str, ...] | None:
     return tuple(item.name for item in further) or None
 
 
+def default_params(thing: Any) -> dict[str, Any]:
+    """The values of the parameters that are not set, as far as a function or class declares them."""
+    if not estimator.is_estimator(thing):
+        return {item.name: item.default for item in _arguments(thing)[1] if item.default is not item.empty}
+    try:
+        return dict(thing().get_params())
+    except Exception:  # a class that needs arguments, or has no such method
+        return {}
+
+
 def check_interface(spec: str, thing: Any, params: Mapping[str, Any]) -> None:
     """Raise UserError for what is neither a training function nor an estimator's class, or does not know a parameter."""
     if estimator.is_estimator(thing):

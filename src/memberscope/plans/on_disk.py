@@ -1,0 +1,250 @@
+"""A shadow plan as a folder of plain files, for models that are trained anywhere: what it holds, and how it is read back.
+
+::
+
+    plan/members/model_000.npy    positions of the records that model 0 is trained on, and so on: one file a model
+    plan/records.npy              positions of the records for which every model's outputs are expected, in this order
+    plan/population.npy           positions of records that no model is trained on
+    plan/labels.npy               the labels of all records, after label noise, with which the models must be trained
+    plan/seeds.npy                a seed for each model
+    plan/rows.npy                 the place of each record in the user's file, where copies or classes were left out
+    plan/columns.json             the columns, if the records are rows of a table
+    plan/plan.npz                 the same plan as `ShadowPlan.save` writes it
+    plan/plan.json                what the plan is, and what is expected back
+
+All positions count the records of the data set as memberscope reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from memberscope.datasets.table import Table
+from memberscope.errors import UserError
+from memberscope.plans.shadow import ShadowPlan
+from memberscope.plans.split import Index
+
+FORMAT, VERSION = "memberscope shadow plan", 1
+ABOUT, PLAN, MEMBERS = "plan.json", "plan.npz", "members"
+COLUMNS, ROWS = "columns.json", "rows.npy"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PlanFolder:
+    """A plan with all that is needed to train its models elsewhere and to audit their outputs here.
+
+    Attributes:
+        plan: which records each model is trained on.
+        labels: (n,) int64 labels of all records of the data set, after label noise.
+        seeds: (n_models,) int64 seeds of the models.
+        rows: (n,) the place of each record in the data set as it was before copies and other classes were left out.
+        dataset: the data set as the user named it.
+        name: its name.
+        source: its origin, for people.
+        data_digest: digest of its records and `labels`.
+        class_names: one name per class.
+        shape: shape of a record.
+        noise: share of labels that were replaced.
+        shifts: how each copy of a record is moved, (down, right) in pixels, the record itself first; empty if no copies are expected.
+        table: the columns, if the records are rows of a table.
+        options: the options from which the plan was drawn.
+    """
+
+    plan: ShadowPlan
+    labels: NDArray[np.int64]
+    seeds: NDArray[np.int64]
+    rows: Index
+    dataset: str
+    name: str
+    source: str
+    data_digest: str
+    class_names: tuple[str, ...]
+    shape: tuple[int, ...]
+    noise: float
+    shifts: tuple[tuple[int, int], ...] = ()
+    table: Table | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the plan, the labels, the models' seeds, the data set's digest and the number of classes and copies."""
+        sha = hashlib.sha256(f"{self.plan.digest} {self.data_digest} {self.classes} {len(self.shifts)}".encode())
+        for array in (self.labels, self.seeds):
+            sha.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+        return sha.hexdigest()
+
+    def write(self, folder: Path) -> None:
+        """Write the folder, ``plan.json`` last; the same plan may be written again.
+
+        Raises:
+            UserError: the folder cannot be written, or holds other files than those of this plan.
+        """
+        self._check_free(folder)
+        arrays = {"records.npy": self.plan.records, "population.npy": self.plan.population, "labels.npy": self.labels}
+        arrays |= {"seeds.npy": self.seeds, ROWS: self.rows}
+        for model in range(self.plan.n_models):
+            arrays[f"{MEMBERS}/{model_name(model, self.plan.n_models)}.npy"] = self.plan.members(model)
+        try:
+            (folder / MEMBERS).mkdir(parents=True, exist_ok=True)
+            for name, array in arrays.items():
+                np.save(folder / name, np.asarray(array, dtype=np.int64), allow_pickle=False)
+            if self.table is not None:
+                _write_json(folder / COLUMNS, self.table.to_dict())
+            self.plan.save(folder / PLAN)
+            _write_json(folder / ABOUT, self.about())
+        except OSError as error:
+            raise UserError(f"output={folder}: cannot be written ({error.strerror or error}); allowed: a folder") from None
+
+    def _check_free(self, folder: Path) -> None:
+        if not folder.exists():
+            return
+        if not folder.is_dir():
+            raise UserError(f"output={folder}: a file; allowed: a folder that is new or empty")
+        if not any(folder.iterdir()):
+            return
+        found = ""
+        if (folder / ABOUT).is_file():
+            found = str(_about(folder, "output").get("digest", ""))
+        if found != self.digest:
+            what = f"holds another plan, {found[:16]}" if found else "holds other files"
+            raise UserError(f"output={folder}: {what}; allowed: a folder that is new or empty")
+
+    def about(self) -> dict[str, Any]:
+        """The content of ``plan.json``."""
+        plan, n, p = self.plan, len(self.plan.records), len(self.plan.population)
+        shape = [n, self.classes]
+        arrays: dict[str, Any] = {
+            "logits": {"shape": shape, "about": "scores before the softmax; or give probs, or loss_nats"},
+            "probs": {"shape": shape, "about": "probabilities; or give logits, or loss_nats"},
+            "loss_nats": {"shape": [n], "about": "cross-entropy of the label in labels.npy, natural logarithm; or give logits, or probs"},
+        }  # fmt: skip
+        if p:
+            arrays["population"] = {
+                "shape": [p, self.classes], "about": f"optional: the same for the records of population.npy; of shape [{p}] with loss_nats",
+            }  # fmt: skip
+        if self.shifts:
+            arrays["copies"] = {
+                "shape": [n, len(self.shifts), self.classes],
+                "about": "optional, with logits or probs: the same for the shifted copies of each image, see shifts",
+            }
+        arrays["plan_digest"] = {
+            "shape": [],
+            "about": "optional: the digest of this file, so that outputs of another plan are noticed",
+        }
+        return {
+            "format": FORMAT, "version": VERSION, "digest": self.digest, "expected_back": self.expected(), "arrays": arrays,
+            "dataset": self.dataset, "name": self.name, "source": self.source, "data_digest": self.data_digest,
+            "data_records": len(self.labels), "record_shape": list(self.shape), "classes": self.classes,
+            "class_names": list(self.class_names), "label_noise": self.noise, "design": plan.design, "models": plan.n_models,
+            "records": n, "population": p, "members": plan.member.sum(axis=1).tolist(), "targets": plan.targets.tolist(),
+            "coin_flips": plan.coin_flips, "index_digest": plan.digest, "shifts": [list(one) for one in self.shifts],
+            "options": dict(self.options),
+        }  # fmt: skip
+
+    def expected(self) -> str:
+        """What is expected back, in plain English."""
+        plan, n, p = self.plan, len(self.plan.records), len(self.plan.population)
+        first, last = (model_name(model, plan.n_models) for model in (0, plan.n_models - 1))
+        text = (
+            f"Train {plan.n_models} models in the same way. Model k is trained on the records at the positions in {MEMBERS}/{first}.npy "
+            f"(model 0, and so on to {last}.npy), with their labels in labels.npy; seeds.npy has a seed for each. Positions count the "
+            f"records of the data set as memberscope reads it: record i is row rows[i] of the original data ({ROWS}). Then ask each model "
+            f"for its outputs on the {n} records of records.npy, members and others, in this order, and save them in one folder, one file "
+            f"a model: {first}.npz to {last}.npz, each with one of the arrays logits (shape {n}, {self.classes}), probs (the same shape) "
+            f"or loss_nats (shape {n}); or {first}.npy with that array alone."
+        )
+        if p:
+            text += (
+                f" The array population may hold the same for the {p} records of population.npy, which RMIA and a few other attacks need; "
+                "give it for all models or for none."
+            )
+        return f"{text} Then run: memberscope shadow --plan THIS_FOLDER --outputs FOLDER"
+
+
+def model_name(model: int, models: int) -> str:
+    """The name of a model's files without the suffix, such as ``model_007``: as many digits as the last model needs, at least three."""
+    return f"model_{model:0{max(3, len(str(models - 1)))}d}"
+
+
+def read_plan_folder(folder: Path) -> PlanFolder:
+    """Read a folder that `PlanFolder.write` wrote, and check that its files belong together.
+
+    Raises:
+        UserError: no such folder, no plan, a plan of another version of the format, or files that were changed or are missing.
+    """
+    about = _about(folder, "plan")
+    if about.get("format") != FORMAT or about.get("version") != VERSION:
+        raise UserError(
+            f"plan={folder}: {ABOUT} is of format {about.get('format')!r}, version {about.get('version')}; allowed: {FORMAT!r}, version "
+            f"{VERSION}, as this version of memberscope plan writes it"
+        )
+    plan = ShadowPlan.load(folder / PLAN)
+    table = None
+    try:
+        if (folder / COLUMNS).is_file():
+            table = Table.from_dict(json.loads((folder / COLUMNS).read_text(encoding="utf-8")))
+        found = PlanFolder(
+            plan=plan, labels=_array(folder, "labels.npy"), seeds=_array(folder, "seeds.npy"), rows=_array(folder, ROWS),
+            dataset=about["dataset"], name=about["name"], source=about["source"], data_digest=about["data_digest"],
+            class_names=tuple(about["class_names"]), shape=tuple(about["record_shape"]), noise=float(about["label_noise"]),
+            shifts=tuple((int(down), int(right)) for down, right in about["shifts"]), table=table, options=dict(about["options"]),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"plan={folder}: {ABOUT} or {COLUMNS} is damaged ({error!r}); allowed: a folder as written") from None
+    if found.digest != about.get("digest"):
+        raise UserError(
+            f"plan={folder}: its files do not belong together: they have the digest {found.digest[:16]}, and {ABOUT} says "
+            f"{str(about.get('digest'))[:16]}; allowed: a folder as memberscope plan wrote it"
+        )
+    wanted = {"records.npy": plan.records, "population.npy": plan.population}
+    wanted |= {f"{MEMBERS}/{model_name(k, plan.n_models)}.npy": plan.members(k) for k in range(plan.n_models)}
+    for name, index in wanted.items():
+        if not np.array_equal(_array(folder, name), index):
+            raise UserError(f"plan={folder}: {name} differs from {PLAN}; allowed: a folder as memberscope plan wrote it")
+    return found
+
+
+def _about(folder: Path, option: str) -> dict[str, Any]:
+    if not (folder / ABOUT).is_file():
+        missing = f"has no {ABOUT}" if folder.is_dir() else "no such folder"
+        raise UserError(f"{option}={folder}: {missing}; allowed: a folder that memberscope plan wrote")
+    try:
+        found = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{option}={folder}: {ABOUT} is damaged ({error}); allowed: a folder as memberscope plan wrote it"
+        ) from None
+    if not isinstance(found, dict):
+        raise UserError(f"{option}={folder}: {ABOUT} is no JSON object; allowed: a folder as memberscope plan wrote it")
+    return found
+
+
+def _array(folder: Path, name: str) -> NDArray[np.int64]:
+    try:
+        with open(folder / name, "rb") as file:
+            found: NDArray[Any] = npy.read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]  # numpy's function is untyped
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(
+            f"plan={folder}: {name} cannot be read ({error}); allowed: a folder as memberscope plan wrote it"
+        ) from None
+    if found.dtype.kind not in "iu" or found.ndim != 1:
+        raise UserError(f"plan={folder}: {name} is {found.dtype} of shape {found.shape}; allowed: whole numbers in a row")
+    return found.astype(np.int64)
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
