@@ -281,7 +281,7 @@ def _run_name(name: str, values: dict[str, Any]) -> str:
         values = {**values, "grid": os.path.splitext(os.path.basename(values["space"]))[0]}
     if is_outside(values.get("trainer", "")):  # the options of the built-in models say nothing then
         values = {**values, "model": short_name(values["trainer"])}
-        del values["depth"]
+        values.pop("depth", None)
     keys = ("grid", "dataset") if name == "sweep" else ("plan",) if values.get("plan") else ("dataset", "model")
     parts += [str(values[key]) for key in keys if key in values]
     parts += [f"d{values['depth']}"] if name == "train" and "depth" in values else []

@@ -107,3 +107,15 @@ def test_a_sweep_is_named_after_what_it_sweeps() -> None:
     assert named("--grid=depth") == "sweep-depth-digits"
     assert named("--space=spaces/wide and deep.yaml", "--dataset=cifar10") == "sweep-wide and deep-cifar10"
     assert named("--space=mine.v2.yml", "--dataset=/data/x.npz") == "sweep-mine.v2-x.npz"
+
+
+def test_a_run_with_an_own_trainer_is_named_after_it() -> None:
+    def named(study: str, *words: str) -> str:
+        return _run_name(study, parse(study, words)[0].to_dict())
+
+    assert named("train") == "train-digits-conv-d3-s0"
+    assert named("train", "--trainer=code/my_model.py:train", "--seed=2") == "train-digits-my_model-s2"
+    assert named("train", "--trainer=my_model.py:wide", "--dataset=a/b.csv") == "train-b.csv-wide-s0"
+    assert named("shadow", "--trainer=sklearn.ensemble:RandomForestClassifier") == "shadow-digits-RandomForestClassifier"
+    assert named("shadow", "--trainer=package.models:fit") == "shadow-digits-models"
+    assert named("shadow", "--trainer=keras:my_models.py:train") == "shadow-digits-my_models"

@@ -419,6 +419,29 @@ def test_curves_by_epoch_can_come_from_metrics() -> None:
     assert np.isnan(found["auc"].iloc[0])
 
 
+def test_a_users_own_trainer_is_named_instead_of_the_options_that_it_does_not_read(leaky: AuditReport) -> None:
+    settings = as_json(
+        {"model.model": "conv", "model.depth": 3, "train.epochs": 40, "train.batch_size": 50, "train.learning_rate": 0.001}
+    )
+    run = kept(leaky)
+    run = replace(run, texts={**run.texts, "study.json": settings})
+    built_in = dict(sections.setup(run))
+    assert built_in["model"] == "conv depth 3"
+    assert built_in["training"] == "40 epochs, batch 50, learning rate 0.001"
+    params = {"trainer.name": "my_model", "trainer.width": "8", "trainer.epochs": "3"}
+    own = dict(sections.setup(replace(run, params=params)))
+    assert own["model"] == "my_model"
+    assert own["training"] == "width 8, epochs 3"
+
+
+def test_a_training_that_was_not_followed_has_no_curves_but_a_gap() -> None:
+    frame = pd.DataFrame({"epoch": [0, 1, 2], "train_accuracy": [0.2, 0.6, 0.9], "val_accuracy": [np.nan, np.nan, 0.6]})
+    run = KeptRun(id="1", name="r", tables={"history.csv": frame})
+    assert facts.history(run) is not None
+    assert sections.memorization(run) is None
+    assert sections.memorization(replace(run, tables={"history.csv": frame.fillna(0.1)})) is not None
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_bounds_of_epsilon_stand_over_their_ceilings() -> None:
     """800 coins at delta 400^-1.1 cannot refute a promise of 4: a dagger, and the note that says what it means."""

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memberscope.config import ShadowStudyConfig, SynthesizeConfig, TrainStudyConfig
+from memberscope.config import MitigateConfig, ShadowStudyConfig, SweepStudyConfig, SynthesizeConfig, TrainStudyConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.studies import seed_check, train
 from memberscope.studies.curves import by_step
+from memberscope.studies.mitigate import study as mitigate
 from memberscope.studies.shadow import study as shadow
+from memberscope.studies.sweep import study as sweep
 from memberscope.studies.synthesize import study as synthesize
 from memberscope.tracking import MemoryTracker
 
@@ -281,3 +283,24 @@ def test_another_data_sets_shadow_is_trained_by_the_same_function(place: Path) -
     tracker, result = _shadow(place, transfer_dataset=str(place / "other.npz"), params="epochs=1", attacks="threshold_loss")
     assert set(tracker.artifacts["other_data.csv"]["attack"]) == {"shadow_salem"}
     assert "one shadow of another data set" in result.table
+
+
+def test_mitigate_checks_the_seed_and_logs_the_source(place: Path) -> None:
+    tracker = MemoryTracker()
+    config = MitigateConfig(
+        trainer=f"{place}/own.py:train", params="epochs=1", dataset=str(place / "data.npz"), members=60, mitigations="label_only",
+        shadows=2, seeds=2, store=str(place / "models"), check_seed="yes", coin_flips="no",
+    )  # fmt: skip
+    result = mitigate.run(config, tracker, StopFlag())
+    assert tracker.latest("control/seed_difference") == 0.0
+    assert tracker.logged_tags["memberscope.seed_determines"] == "yes"
+    assert "The seed determines the result" in result.answer
+    assert tracker.artifacts["trainer/own.py"] == SOURCE
+    assert tracker.logged_params["trainer.epochs"] == 1
+
+
+def test_sweep_makes_no_seed_check_and_says_so(place: Path) -> None:
+    config = SweepStudyConfig(trainer=f"{place}/own.py:train", check_seed="yes", folder=str(place / "sweeps"))
+    with pytest.raises(UserError, match="check_seed=yes: sweep does not train a model twice; allowed: no"):
+        sweep.run(config, MemoryTracker(), StopFlag())
+    assert not (place / "sweeps").exists()

@@ -284,6 +284,11 @@ def history(run: KeptRun) -> pd.DataFrame | None:
     return frame if len(frame) > 1 and {"train_accuracy", "val_accuracy"} <= set(frame.columns) else None
 
 
+def followed(history: pd.DataFrame) -> bool:
+    """Whether a training was measured at several epochs, not at its end alone."""
+    return int(history["val_accuracy"].notna().sum()) > 1
+
+
 def controls(run: KeptRun) -> dict[str, str]:
     """The sentences of the controls, as the audit wrote them."""
     return {name: kept.text for name, kept in _controls(run).items() if kept.text}

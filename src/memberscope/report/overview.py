@@ -72,7 +72,7 @@ class Seeds:
 
 def seeds_of(setting: Setting) -> Seeds:
     """The summary of a setting with several seeds."""
-    histories = [history for run in setting.runs if (history := facts.history(run)) is not None]
+    histories = [history for run in setting.runs if (history := facts.history(run)) is not None and facts.followed(history)]
     epochs = svg_picture(figures.by_epoch(histories), alt="accuracy and AUC by epoch") if histories else None
     drawn = any(artifacts.ROC in run.tables for run in setting.runs) and setting.attack
     roc = svg_picture(figures.over_seeds(setting.runs, setting.seeds), alt="ROC curves, one per seed") if drawn else None

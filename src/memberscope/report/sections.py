@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from memberscope.audit import artifacts
@@ -232,16 +233,7 @@ def setup(run: KeptRun) -> tuple[tuple[str, str], ...]:
         return next((str(found) for name in names if (found := params.get(name) or settings.get(name))), "")
 
     members, nonmembers = facts.sizes(run)
-    model = of("model.uri") or " ".join(
-        part
-        for part in (of("model.architecture", "model.model"), f"depth {of('model.depth')}" if of("model.depth") else "")
-        if part
-    )
-    trained = (
-        f"{of('train.epochs')} epochs, batch {of('train.batch_size')}, learning rate {of('train.learning_rate')}"
-        if of("train.epochs")
-        else ""
-    )
+    model, trained = _own_model(run) or _built_in_model(of)
     data = " and ".join(dict.fromkeys(part.name for part in run.inputs if part.context in ("member", "nonmember")))
     output = of("model.output", "data.form")
     seen = of("model.output_seen")
@@ -264,10 +256,32 @@ def setup(run: KeptRun) -> tuple[tuple[str, str], ...]:
     return tuple(row for row in rows if row[1])
 
 
+def _own_model(run: KeptRun) -> tuple[str, str] | None:
+    """The name and the parameters of a user's own trainer; None for another run. Options of the built-in models say nothing then."""
+    own = {name.removeprefix("trainer."): value for name, value in run.params.items() if name.startswith("trainer.")}
+    name = own.pop("name", "")
+    return (name, ", ".join(f"{key} {value}" for key, value in own.items())) if name else None
+
+
+def _built_in_model(of: Callable[..., str]) -> tuple[str, str]:
+    """The model and its training, as far as the options say."""
+    model = of("model.uri") or " ".join(
+        part
+        for part in (of("model.architecture", "model.model"), f"depth {of('model.depth')}" if of("model.depth") else "")
+        if part
+    )
+    trained = (
+        f"{of('train.epochs')} epochs, batch {of('train.batch_size')}, learning rate {of('train.learning_rate')}"
+        if of("train.epochs")
+        else ""
+    )
+    return model, trained
+
+
 def memorization(run: KeptRun) -> Memorization | None:
-    """Memorization by epoch; None for a model that was not trained here."""
+    """Memorization by epoch; None for a model that was not trained here, or not followed."""
     history = facts.history(run)
-    if history is None:
+    if history is None or not facts.followed(history):
         return None
     onset = run.metrics.get("overfit_onset_epoch", ())
     return Memorization(
