@@ -12,6 +12,8 @@ CORE_PYTHON ?= $(shell for python in python3.13 python3.12 $(HOME)/.pyenv/versio
   "$$python" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 12), (3, 13)))' 2>/dev/null && { echo "$$python"; break; }; done)
 CORE_EXTRAS ?=
 CORE := .venv-core$(if $(CORE_EXTRAS),-$(CORE_EXTRAS))
+TRAINERS := .venv-trainers
+TORCH ?= torch==2.13.0
 PORT ?= 5000
 
 # mlflow run --env-manager local needs the environment's python on PATH; an outer virtual environment must not interfere
@@ -25,7 +27,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # use the machine's certificates, as pip and git do
 export UV_SYSTEM_CERTS ?= true
 
-.PHONY: help setup run test test-fast test-core core-python lint docs wheel ui bench notebooks mlproject lock clean
+.PHONY: help setup run test test-fast test-core test-trainers core-python lint docs wheel ui bench notebooks mlproject lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -63,6 +65,15 @@ test-core:  ## run the tests that need no extra on the wheel, with Python 3.13 o
 	  "memberscope$(if $(CORE_EXTRAS),[$(CORE_EXTRAS)]) @ file://$$(echo $(CURDIR)/$(CORE)/dist/*.whl)" pytest pytest-xdist hypothesis
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(CORE)/bin/python -m pytest --numprocesses 2 --override-ini pythonpath= --skip-absent-extras $(ARGS)
 
+# The trainers that the how-tos show, each in a study; XGBoost's libraries for GPUs are not needed
+test-trainers:  ## run the how-tos' trainers (PyTorch, skorch, XGBoost, scikit-learn) in an environment of their own, without TensorFlow
+	@test -x $(TRAINERS)/bin/python || $(PYTHON) -m venv $(TRAINERS)
+	@$(TRAINERS)/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" "$$(grep '^uv==' requirements.lock)" 2>/dev/null || \
+	  { echo "memberscope: $(TORCH) cannot be installed by pip; allowed: make test-trainers TORCH=torch==VERSION" >&2; exit 2; }
+	@$(TRAINERS)/bin/uv pip install --quiet --python $(TRAINERS)/bin/python --no-deps -r requirements-trainers.lock
+	@$(TRAINERS)/bin/uv pip install --quiet --python $(TRAINERS)/bin/python --no-deps -e .
+	@$(TRAINERS)/bin/python -m pytest --numprocesses 2 tests/docs/test_trainers.py tests/datasets/test_table.py $(ARGS)
+
 core-python:  # prints the interpreter of test-core; fails if there is none
 	@test -n "$(CORE_PYTHON)" && echo "$(CORE_PYTHON)"
 
@@ -93,11 +104,14 @@ notebooks: setup  ## run the notebooks and save them as notebooks/*.ipynb beside
 mlproject: setup  ## write MLproject and the scripts in entrypoints/ from the studies' options
 	@$(BIN)/python -m memberscope.mlproject
 
-lock: setup  ## resolve the lock files anew from requirements.in and requirements-core.in
+lock: setup  ## resolve the lock files anew from requirements.in, requirements-core.in and requirements-trainers.in
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --upgrade \
 	  --custom-compile-command "make lock" requirements.in -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --python-version 3.12 --python-platform x86_64-manylinux_2_28 --upgrade --no-emit-package memberscope \
 	  --custom-compile-command "make lock" requirements-core.in -o requirements-core.lock
+	@$(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --upgrade --no-emit-package memberscope \
+	  --no-emit-package nvidia-nccl-cu12 --no-emit-package nvidia-nccl-cu13 \
+	  --custom-compile-command "make lock" requirements-trainers.in -o requirements-trainers.lock
 
 clean:  ## delete the environments and caches, but not the results
-	rm -rf $(VENV) .venv-core* dist .mypy_cache .ruff_cache .pytest_cache .hypothesis build
+	rm -rf $(VENV) .venv-core* $(TRAINERS) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis build
