@@ -287,7 +287,7 @@ def _run_name(name: str, values: dict[str, Any]) -> str:
     parts += [f"d{values['depth']}"] if name == "train" and "depth" in values else []
     parts += [re.sub(r"[^\w.@-]+", "-", values["model_uri"].split(":/")[-1]).strip("-")] if values.get("model_uri") else []
     parts += [f"s{values['seed']}"] if name == "train" and "seed" in values else []
-    return "-".join(os.path.basename(part) for part in parts)
+    return "-".join(os.path.basename(part.rstrip("/")) for part in parts)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -316,6 +316,11 @@ def test_a_mistake_on_the_command_line_is_one_line_and_exits_with_2(
     assert not (tmp_path / "mlflow.db").exists(), "known before there is a run"
 
 
+def test_the_run_is_named_after_the_plan(made: Folders) -> None:
+    config, _ = cli.parse("shadow", [f"--plan={made.plan}/", f"--outputs={made.outputs}"])
+    assert cli._run_name("shadow", config.to_dict()) == "shadow-plan"
+
+
 def test_copies_of_images_are_queried_by_lira(tmp_path: Path) -> None:
     """With outputs for copies, LiRA has as many queries as the plan states; each file's first copy is the record itself."""
     rng = np.random.default_rng(1)

@@ -9,7 +9,7 @@
     plan/seeds.npy                a seed for each model
     plan/rows.npy                 the place of each record in the user's file, where copies or classes were left out
     plan/columns.json             the columns, if the records are rows of a table
-    plan/membership.npz                 the same plan as `ShadowPlan.save` writes it
+    plan/membership.npz           the same plan as `ShadowPlan.save` writes it
     plan/plan.json                what the plan is, and what is expected back
 
 All positions count the records of the data set as memberscope reads it.
