@@ -49,7 +49,7 @@ def test_a_sweep_over_a_parameter_has_a_row_for_each_value(own: Own, tmp_path: P
     child = next(child for child in tracker.children if child.name == "k9-s0")
     assert (child.logged_params["trainer.k"], child.logged_params["trainer.name"]) == (9, "near")
     assert not {"model.parameters", "train.clip_norm"} & set(child.logged_params)
-    assert child.logged_metrics["reported/loss"] == {1: 1.0, 2: 0.5}
+    assert {step: child.logged_metrics["train/loss"][step] for step in (0, 1)} == {0: 1.0, 1: 0.5}, "as reported"
     assert child.logged_metrics["auc/threshold_loss"].keys() == {2}, "the final audit alone"
     assert own.trained() == [(1, 0), (9, 0), (41, 0)]
     again, second = _run(own, tmp_path, "  k: [1, 9, 41]", sampler="grid")

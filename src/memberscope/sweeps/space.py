@@ -31,6 +31,7 @@ from memberscope.training.outside.params import plain_value
 from memberscope.training.trainer import Trainer
 
 TRAINING = ("model", "depth", "width", "filters", "activation", "epochs", "batch_size", "learning_rate")
+LOOP = ("epochs", "batch_size", "learning_rate")  # of `TRAINING`, those of the built-in training loop
 RECORDS = ("members", "label_noise")
 FACTORS = (*TRAINING, *RECORDS)
 NO_FACTORS = (CELL, SEED)  # names that a trial's own parameters have
@@ -99,7 +100,7 @@ def read_space(path: str, own: Trainer | None = None) -> tuple[Factor, ...]:
 
 
 def _factor(path: str, name: str, given: Any, own: Trainer | None) -> Factor:
-    if own is not None and name not in RECORDS:
+    if own is not None and name not in RECORDS and not (name in LOOP and "epochs" in own.capabilities):
         return _param(path, name, given, own)
     if name not in FACTORS:
         raise UserError(f"space={path}: {name}: unknown key; allowed: {', '.join(FACTORS)}{nearest(name, FACTORS)}")

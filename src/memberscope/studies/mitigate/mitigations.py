@@ -14,7 +14,7 @@ from memberscope.evidence import Evidence
 from memberscope.predictions import Predictions
 from memberscope.release import parse_release
 from memberscope.studies.mitigate.rungs import Rung
-from memberscope.training.registry import is_outside
+from memberscope.training.registry import is_builder, is_outside
 from memberscope.training.trainer import Trainer, require_capability
 
 UNDEFENDED = "undefended"
@@ -167,6 +167,8 @@ def _mitigation(
     if is_outside(config.trainer):
         about |= {parameter: f"{parameter}={getattr(config, parameter):g}" for parameter in PARAMETERS}
         about["temperature"] = f"logits, or the logarithms of confidences, divided by {config.temperature:g}"
+    if is_builder(config.trainer):
+        about["dropout"] = f"dropout={config.dropout:g}"
     if rung is not None:
         about[name] = rung.about
     trained = name if name in TRAINING or rung is not None else UNDEFENDED

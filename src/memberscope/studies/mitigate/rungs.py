@@ -21,9 +21,11 @@ from memberscope.installed import require
 from memberscope.studies import setup
 from memberscope.training.outside.params import plain_value
 from memberscope.training.outside.trainer import OutsideTrainer, default_params
+from memberscope.training.registry import is_builder
 from memberscope.training.trainer import Trainer
 
 FORM = "names with changed parameters, such as dropout: {dropout: 0.5}"
+LOOP = ("epochs", "batch_size", "learning_rate", "l2", "label_smoothing")  # parameters of the built-in training loop
 LETTERS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 
 
@@ -100,6 +102,8 @@ def rungs_of(config: MitigateConfig, trainer: Trainer, data: LabeledData) -> dic
         try:
             if config.trainer == BUILT_IN_TRAINER:
                 changes = _options(changes)
+            elif is_builder(config.trainer):
+                changes = {**changes, **_options({name: value for name, value in changes.items() if name in LOOP})}
             changed = trainer.with_params(**changes)
             changed.check(setup.facts_of(data))
         except UserError as error:
@@ -113,10 +117,9 @@ def rungs_of(config: MitigateConfig, trainer: Trainer, data: LabeledData) -> dic
 
 
 def _are_set(trainer: Trainer, changes: Mapping[str, Any]) -> bool:
-    """Whether a user's own trainer has all of these values, as given or by default."""
-    if not isinstance(trainer, OutsideTrainer):
-        return False
-    values = {**default_params(trainer.source.load()), **trainer.params}
+    """Whether the trainer has all of these values, as given or by default."""
+    defaults = default_params(trainer.source.load()) if isinstance(trainer, OutsideTrainer) else {}
+    values = {**defaults, **trainer.params}
     return all(name in values and _same(values[name], value) for name, value in changes.items())
 
 

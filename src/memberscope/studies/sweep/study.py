@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from memberscope.audit import artifacts
 from memberscope.config import SweepStudyConfig, groups
+from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.cores import cores
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
@@ -38,7 +39,7 @@ from memberscope.sweeps.space import base_cell, check_corners, read_space, space
 from memberscope.sweeps.trials import SEED, TrialQueue, trial_key
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.execution.jobs import run_workers
-from memberscope.training.registry import is_outside
+from memberscope.training.recipe import Recipe
 from memberscope.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
             "check_seed=yes: sweep does not train a model twice; allowed: no, or train or shadow with the same trainer"
         )
     trial_request(config.attacks)  # rejects what a trial could not run; each worker resolves it for itself
-    own = setup.trainer_for(config, config) if is_outside(config.trainer) else None
+    own = setup.trainer_for(config, config) if config.trainer != BUILT_IN_TRAINER else None
     with Waiting(f"sweep: reading {config.dataset} and planning the trials"):
         data = setup.choose_classes(setup.load_data(config), config)
         plan = plan_of(data, config, own)
@@ -98,7 +99,7 @@ def _resume(
             queue.enqueue_cells(plan.settings(), seeds)
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     tracker.text(as_json(space), artifacts.SPACE)
-    if is_outside(config.trainer):
+    if config.trainer != BUILT_IN_TRAINER:
         log_trainer(setup.trainer_for(config, config), tracker)
     notes = log_reading(data, tracker)
     tracker.tags({"memberscope.sweep": name, "memberscope.storage": storages.shown(url)})
@@ -106,7 +107,7 @@ def _resume(
     if waiting:
         job = Job(
             url=url, study=name, heartbeat=config.heartbeat, data=str(save_data(data, make_folder(folder) / "data")),
-            log_models=config.log_models, trainer=config.trainer if is_outside(config.trainer) else "", params=config.params,
+            log_models=config.log_models, trainer=config.trainer, params=config.params, recipe=Recipe.of(config, config).to_dict(),
         )  # fmt: skip
         train(job, queue, config, tracker, stop)
     with Waiting(f"sweep: drawing conclusions from {name}"):

@@ -11,7 +11,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memberscope import metrics, seeds, signals
 from memberscope.attacks import registry
@@ -24,6 +23,7 @@ from memberscope.interrupt import StopFlag
 from memberscope.plans.split import Index
 from memberscope.predictions import Predictions
 from memberscope.studies import logged_model, model_audit
+from memberscope.studies.curves import by_step
 from memberscope.sweeps.answer import ADVANTAGE, low_name, low_rate
 from memberscope.sweeps.cells import Cell
 from memberscope.sweeps.matching import parameter_count
@@ -46,7 +46,7 @@ class Outcome:
             train_loss, gap, parameters (not of a user's own trainer); and ``tuning_...`` for the objectives, if half of the audited records
             were set apart for tuning.
         history: a row per audited epoch; see `look`.
-        curves: what a user's own training function reported: name -> a value for each report.
+        curves: what a user's own training function reported, by step; see `memberscope.studies.curves.by_step`.
         report: the final audit, on the records that tuning did not use.
         model: returns the framework's own model.
         trainer: the trainer with the parameters of the cell.
@@ -57,7 +57,7 @@ class Outcome:
     selection: Selection
     figures: Mapping[str, float]
     history: Sequence[Mapping[str, float]]
-    curves: Mapping[str, NDArray[np.float64]]
+    curves: Sequence[tuple[int, Mapping[str, float]]]
     report: AuditReport
     model: Callable[[], Any]
     trainer: Trainer
@@ -111,7 +111,7 @@ def run_cell(
     selections = {seed: select(data, cell.part, seed=seed) for seed in chosen_seeds}
     own = trainer.with_params(**(cell.recipe.fields() if cell.params is None else cell.params))
     ways = _fleet if together(cell) and len(selections) > 1 else _one_by_one
-    if cell.params is not None:
+    if cell.params is not None and "epochs" not in own.capabilities:
         ways = _fleets_of_one
     for trained in ways(data, own, cell, selections, stop):
         stop.check()
@@ -131,13 +131,13 @@ class _TrainedCell:
     history: Sequence[Mapping[str, float]]
     seconds: float
     form: Form = "logits"
-    curves: Mapping[str, NDArray[np.float64]] = dataclasses.field(default_factory=dict)
+    curves: Sequence[tuple[int, Mapping[str, float]]] = ()
 
 
 def _one_by_one(
     data: LabeledData, trainer: Trainer, cell: Cell, selections: Mapping[int, Selection], stop: StopFlag
 ) -> Iterator[_TrainedCell]:
-    epochs = cell.recipe.epochs
+    epochs = cell.recipe.epochs if cell.params is None else int(trainer.params["epochs"])
     for seed, selection in selections.items():
         start = time.perf_counter()
         model = trainer.begin(TrainingJob(data=selection.data, indices=selection.plan.members, seed=seed))
@@ -207,13 +207,13 @@ def _fleets_of_one(
         run = Execution(workers=1, queries=(Query(index=asked),), label=f"model of seed {seed}", stop=stop)
         fleet = trainer.train(jobs_for(selection.data, [plan.members], [seed]), run)
         outputs, form = fleet.outputs(selection.data.x[asked])[0], fleet.form
-        curves = {name: values[0] for name, values in fleet.curves.items()}
-        epochs = max((len(values) for values in curves.values()), default=0)
+        curves = list(by_step(fleet.curves))
+        steps = curves[-1][0] + 1 if curves else 0
 
         def predict(index: Index, *, outputs: Any = outputs, asked: Index = asked) -> Any:
             return outputs[np.searchsorted(asked, index)]
 
-        row = look(predict, selection, epoch=epochs, seed=seed, form=form)
+        row = look(predict, selection, epoch=steps, seed=seed, form=form)
         yield _TrainedCell(
             seed=seed, predict=predict, model=partial(fleet.native, 0), history=[row], seconds=time.perf_counter() - start, form=form,
             curves=curves,
@@ -299,12 +299,10 @@ def log_outcome(outcome: Outcome, cell: Cell, name: str, tracker: Tracker, *, at
     params = run_params(outcome, cell, attacks)
     tracker.params(params)
     tracker.text(as_json({"cell": cell.to_dict(), "seed": outcome.seed, **params}), artifacts.CONFIG)
+    for step, values in outcome.curves:
+        tracker.metrics({f"train/{reported}": value for reported, value in values.items()}, step=step)
     for row in outcome.history:
         tracker.metrics(model_audit.epoch_metrics(row), step=int(row["epoch"]))
-    for name_of_curve, values in outcome.curves.items():
-        for number, value in enumerate(values.tolist(), start=1):
-            if name_of_curve != "epoch" and np.isfinite(value):
-                tracker.metrics({f"reported/{name_of_curve}": value}, step=number)
     for context, index in plan.sides.items():
         tracker.data(
             DataInput(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
@@ -50,7 +51,8 @@ class Job:
         data: folder of the prepared records.
         log_models: whether models are logged in their runs.
         worker: the number of the worker, from 0.
-        trainer, params: the user's own trainer and its parameters, as the options name them; empty for the built-in models.
+        trainer, params: the trainer, and the parameters of a user's own, as the options name them.
+        recipe: the options of architecture and training, which a user's own Keras models are trained with.
     """
 
     url: str
@@ -59,8 +61,9 @@ class Job:
     data: str
     log_models: bool = True
     worker: int = 0
-    trainer: str = ""
+    trainer: str = BUILT_IN_TRAINER
     params: str = ""
+    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
         """The job as JSON."""
@@ -140,9 +143,10 @@ def trainer_of(job: Job, space: Mapping[str, Any]) -> Trainer:
     Raises:
         UserError: the user's own trainer is absent or has changed since the sweep was begun.
     """
-    if not job.trainer:
+    if job.trainer == BUILT_IN_TRAINER:
         return setup.trainer_of(Recipe())
-    trainer = registry.make(job.trainer, Recipe(), job.params)
+    recipe = Recipe(**{**job.recipe, "widths": tuple(job.recipe.get("widths", ()))})
+    trainer = registry.make(job.trainer, recipe, job.params)
     here = json.loads(json.dumps(dict(trainer.signature())))
     if here != space.get(TRAINER):
         raise UserError(
