@@ -43,6 +43,8 @@ def test_it_learns_small_images_and_is_the_same_in_a_fleet(trainer_option: str) 
     training = trainer.begin(TrainingJob(data=data, indices=np.arange(80), seed=3))
     training.fit(after_epoch=lambda epoch: None, between_steps=lambda steps: None)
     outputs = training.outputs(np.arange(160))
-    assert (outputs.argmax(axis=1) == y)[80:].mean() > 0.8
     fleet = trainer.train(jobs_for(data, [np.arange(80)], [3]), Execution(workers=1))
     np.testing.assert_allclose(fleet.outputs(data.x)[0], outputs, atol=0.05)  # up to the order of sums on several threads
+    loss, accuracy = (fleet.curves[name][0] for name in ("loss", "accuracy"))
+    assert 0 < loss[-1] < 0.5 * loss[0]
+    assert 0.5 < accuracy[0] < accuracy[-1] <= 1
