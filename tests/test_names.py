@@ -29,7 +29,10 @@ PICTURE_OR_TEXT = re.compile(r"\.(csv|png|svg|md|txt|html)$")  # files that noth
 QUOTED = re.compile(r"(?<!`)`([^`]+)`(?!`)")  # in a page or a message
 TRACKER_METHODS = ("table", "text", "figure", "file", "json", "log_table", "log_text", "log_dict", "log_figure", "log_artifact")
 KEPT_FILES = ("tables", "texts", "images", "artifacts")  # of a run that is read
-NOT_ARTIFACTS = {("config/audits.py", "report.html")}  # the page that `report` writes on the user's disk
+NOT_ARTIFACTS = {  # what goes to the user's disk: the page of `report`, the plan of `plan`
+    ("config/audits.py", "report.html"),
+    ("plans/on_disk.py", "plan.npz"),
+}
 
 
 def _parts(node: ast.AST) -> list[str]:

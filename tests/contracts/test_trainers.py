@@ -22,6 +22,7 @@ from memberscope.studies.mitigate import mitigations, models
 from memberscope.studies.mitigate import study as mitigate
 from memberscope.studies.shadow import draw, study
 from memberscope.tracking import MemoryTracker
+from memberscope.training.keras.builder import builder_recipe
 from memberscope.training.keras.trainer import KerasTrainer
 from memberscope.training.outside.trainer import outside_trainer
 from memberscope.training.recipe import Recipe
@@ -123,7 +124,15 @@ def _data(n: int = 240, shape: tuple[int, ...] = (WIDTH,)) -> LabeledData:
     )  # fmt: skip
 
 
+def _built() -> KerasTrainer:
+    """The built-in trainer with a builder instead of a built-in architecture."""
+    loop = Recipe(epochs=2, batch_size=20)
+    params = {"architecture": "mlp", "depth": 1, "width": 8}
+    return KerasTrainer(recipe=builder_recipe("keras:memberscope.models:build_model", params, loop))
+
+
 TRAINERS: dict[str, Callable[[], Any]] = {
+    "builder": _built,
     "keras": lambda: KerasTrainer(recipe=Recipe(model="mlp", depth=1, width=8, epochs=2, batch_size=20)),
     "neighbour": NeighbourTrainer,
     "function": lambda: outside_trainer(f"{FUNCTIONS}:neighbour", {"sharpness": 1.0}),

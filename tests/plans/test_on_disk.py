@@ -119,12 +119,12 @@ def _save(name: str, array: np.ndarray) -> object:
         (_set("class_names", None), "plan.json or columns.json is damaged"),
         (_save("labels.npy", LABELS), "its files do not belong together"),
         (_save("labels.npy", LABELS / 2), "labels.npy is float64 of shape (130,); allowed: whole numbers in a row"),
-        (_save("members/model_003.npy", np.arange(20)), "members/model_003.npy differs from plan.npz"),
-        (_save("records.npy", np.arange(40)), "records.npy differs from plan.npz"),
+        (_save("members/model_003.npy", np.arange(20)), "members/model_003.npy differs from membership.npz"),
+        (_save("records.npy", np.arange(40)), "records.npy differs from membership.npz"),
         (lambda folder: (folder / "plan.json").unlink(), "has no plan.json; allowed: a folder that memberscope plan wrote"),
         (lambda folder: (folder / "plan.json").write_text("{"), "plan.json is damaged"),
         (lambda folder: (folder / "seeds.npy").unlink(), "seeds.npy cannot be read"),
-        (lambda folder: (folder / "plan.npz").write_bytes(b"PK"), "truncated or damaged"),
+        (lambda folder: (folder / "membership.npz").write_bytes(b"PK"), "truncated or damaged"),
     ],
 )  # fmt: skip
 def test_a_folder_that_was_changed_is_refused_in_one_line(tmp_path: Path, change: object, words: str) -> None:

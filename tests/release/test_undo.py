@@ -53,6 +53,20 @@ def test_a_temperature_is_undone_and_no_attack_notices_it(text: str) -> None:
     assert np.abs(raw.scores - entropy.score(evidence, seed=0).scores).max() > 0.01  # as published, it is another signal
 
 
+def test_a_temperature_on_probabilities_is_undone_where_some_are_zero() -> None:
+    """Trees and neighbours give confidences of exactly 0, which every attack reads as the smallest that it distinguishes."""
+    probs = np.array([[1.0, 0.0, 0.0], [0.25, 0.75, 0.0], [0.2, 0.3, 0.5]])
+    evidence = Evidence(target=Predictions(probs=probs, labels=np.array([0, 1, 2]), member=np.array([True, False, True])))
+    release = parse_release("temperature=5")
+    published = release_evidence(evidence, release)
+    assert published.target.probs is not None
+    assert (published.target.probs > 0).all(), "a higher temperature makes confidences more alike, also those of 0"
+    back = undo(published, release).target
+    assert back.logits is not None
+    apart = back.logits - back.logits.max(axis=1, keepdims=True)
+    np.testing.assert_allclose(apart, np.log(np.maximum(probs, 1e-30) / probs.max(axis=1, keepdims=True)), rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("text", ["none", "digits=1", "top=2", "temperature=2,top=2", "label_only"])
 def test_what_loses_something_is_left_as_published(text: str) -> None:
     release = parse_release(text)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from memberscope.config.base import Config, option
 from memberscope.config.checks import Choice, Integer, Real, Text, YesNo
 from memberscope.config.shared import FleetConfig, ModelConfig, RecordsConfig, TrainConfig, primary_option
+from memberscope.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +134,13 @@ class ShadowStudyConfig(ShadowPlanConfig, RecordsConfig, ModelConfig, TrainConfi
         group="shadow",
         help="folder with the outputs of the models of --plan, one file a model: model_000.npz or model_000.npy, and so on",
     )
+
+    def __post_init__(self) -> None:
+        """Check every field, and that a plan and its models' outputs are given together."""
+        super().__post_init__()
+        if bool(self.plan) != bool(self.outputs):
+            given, lacking = ("plan", "outputs") if self.plan else ("outputs", "plan")
+            raise UserError(f"{given}={getattr(self, given)}: given without {lacking}; allowed: both, or neither")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@
     plan/seeds.npy                a seed for each model
     plan/rows.npy                 the place of each record in the user's file, where copies or classes were left out
     plan/columns.json             the columns, if the records are rows of a table
-    plan/plan.npz                 the same plan as `ShadowPlan.save` writes it
+    plan/membership.npz                 the same plan as `ShadowPlan.save` writes it
     plan/plan.json                what the plan is, and what is expected back
 
 All positions count the records of the data set as memberscope reads it.
@@ -34,7 +34,7 @@ from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
 
 FORMAT, VERSION = "memberscope shadow plan", 1
-ABOUT, PLAN, MEMBERS = "plan.json", "plan.npz", "members"
+ABOUT, PLAN, MEMBERS = "plan.json", "membership.npz", "members"
 COLUMNS, ROWS = "columns.json", "rows.npy"
 
 

@@ -88,12 +88,9 @@ def read(config: ShadowStudyConfig) -> FromFiles:
     """Read the plan, the data set where it can be loaded, and the outputs.
 
     Raises:
-        UserError: ``plan`` without ``outputs`` or the reverse; an option that has no effect or contradicts the plan; a plan folder that is
-            damaged; a data set other than the plan's; a model without a file, or with outputs that do not fit.
+        UserError: an option that has no effect or contradicts the plan; a plan folder that is damaged; a data set other than the plan's; a
+            model without a file, or with outputs that do not fit.
     """
-    if not (config.plan and config.outputs):
-        one, lacking = ("plan", "outputs") if config.plan else ("outputs", "plan")
-        raise UserError(f"{one}={getattr(config, one)}: given without {lacking}; allowed: both, or neither")
     folder = read_plan_folder(Path(config.plan))
     config, given = _settled(config, folder)
     data, why = _data(config, folder, given=given)

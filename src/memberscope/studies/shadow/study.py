@@ -68,7 +68,7 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
         Interrupted: the run was stopped; finished models stay in the store, and everything logged so far stays in the run.
     """
     request = make_request(attacks=config.attacks, primary=config.primary, slices=f"entire,{config.slices}")
-    if config.plan or config.outputs:
+    if config.plan:
         return run_on_files(config, request, tracker, stop)
     check_shadow_data(config)
     trainer = setup.trainer_for(config, config)
@@ -129,15 +129,16 @@ def run_on_files(config: ShadowStudyConfig, request: AuditRequest, tracker: Trac
     for line in warnings:
         print(f"memberscope: warning: {line}", file=sys.stderr, flush=True)
     log_plan(outputs.data, outputs.plan, trainer, found.folder.noise, config, tracker)
-    tracker.params({"outputs.form": outputs.form, "outputs.suspects": len(found.swaps.suspects)})
+    tracker.params(
+        {"outputs.form": outputs.form, "outputs.plan": found.folder.digest, "outputs.suspects": len(found.swaps.suspects)}
+    )
     tracker.text(as_json(found.swaps.to_dict()), artifacts.SWAPS)
-    notes = [*log_reading(outputs.data, tracker), *found.notes]
+    notes = log_reading(outputs.data, tracker)
     log_shadows(outputs, tracker)
     report = audit_first(outputs, trainer, request, config, tracker, stop)
     means, judged = rotate_targets(outputs, rotation.rotated_attacks(request.attacks), config, tracker, stop)
-    warned = [f"Warning: {line}." for line in warnings]
-    result = conclude(config, trainer, outputs, report, None, means, judged, None, [*warned, *found.notes], tracker)
-    return with_reading(result, [*notes, *warned])
+    remarks = [*(f"Warning: {line}." for line in warnings), *found.notes]
+    return with_reading(conclude(config, trainer, outputs, report, None, means, judged, None, remarks, tracker), notes)
 
 
 def check_shadow_data(config: ShadowStudyConfig) -> None:

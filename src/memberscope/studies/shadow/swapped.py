@@ -83,8 +83,8 @@ class SwapCheck:
         for one in self.suspects[:SHOWN]:
             other = "" if one.fits is None else f"; they fit the members of model {one.fits}"
             found.append(
-                f"likely swapped: model {one.model} ({names[one.model]}): its {what} on its members, {one.inside:.3f}, is no better than "
-                f"on the other records, {one.outside:.3f} ({TESTS[self.measure]}, one-sided p {one.p_value:.2g}); {self.better} of "
+                f"likely swapped: model {one.model} ({names[one.model]}): its {what} is {one.inside:.3f} on its members and "
+                f"{one.outside:.3f} on the other records ({TESTS[self.measure]}, one-sided p {one.p_value:.2g}); {self.better} of "
                 f"{self.models} models are better on their members{other}"
             )
         if rest := self.suspects[SHOWN:]:

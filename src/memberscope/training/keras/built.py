@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -33,7 +34,9 @@ def seeded(seed: int) -> Generator[None]:
         python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002  # a builder may draw from it
         keras.utils.set_random_seed(seeds.integer(seed, "builder"))
         try:
-            yield
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "non-integer arguments to randrange")  # Keras 2's own, once it is seeded
+                yield
         finally:
             random.setstate(python)
             np.random.set_state(legacy)  # noqa: NPY002
