@@ -274,12 +274,12 @@ def _server(store: str) -> str:
 def _run_name(name: str, values: dict[str, Any]) -> str:
     """The parent run's name: the entry point, then its grid or data set, and its model."""
     from memberscope.training.outside.trainer import short_name
-    from memberscope.training.registry import is_outside
+    from memberscope.training.registry import SEPARATOR
 
     parts = ["case-study" if name == "main" else name]
     if values.get("space"):
         values = {**values, "grid": os.path.splitext(os.path.basename(values["space"]))[0]}
-    if is_outside(values.get("trainer", "")):  # the options of the built-in models say nothing then
+    if SEPARATOR in values.get("trainer", ""):  # the options of the built-in models say nothing then
         values = {**values, "model": short_name(values["trainer"])}
         values.pop("depth", None)
     keys = ("grid", "dataset") if name == "sweep" else ("plan",) if values.get("plan") else ("dataset", "model")

@@ -432,6 +432,13 @@ def test_a_users_own_trainer_is_named_instead_of_the_options_that_it_does_not_re
     own = dict(sections.setup(replace(run, params=params)))
     assert own["model"] == "my_model"
     assert own["training"] == "width 8, epochs 3"
+    loop = {
+        "train.epochs": "9",
+        "train.batch_size": "20",
+        "train.learning_rate": "0.1",
+    }  # of a Keras builder, which the run itself names
+    built = dict(sections.setup(replace(run, params={"trainer.name": "net", "trainer.width": "8", **loop})))
+    assert built["training"] == "width 8, 9 epochs, batch 20, learning rate 0.1"
 
 
 def test_a_training_that_was_not_followed_has_no_curves_but_a_gap() -> None:

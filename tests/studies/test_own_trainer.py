@@ -11,13 +11,15 @@ import pytest
 from memberscope.config import MitigateConfig, ShadowStudyConfig, SweepStudyConfig, SynthesizeConfig, TrainStudyConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
-from memberscope.studies import seed_check, train
+from memberscope.studies import seed_check, setup, train
 from memberscope.studies.curves import by_step
 from memberscope.studies.mitigate import study as mitigate
 from memberscope.studies.shadow import study as shadow
 from memberscope.studies.sweep import study as sweep
 from memberscope.studies.synthesize import study as synthesize
+from memberscope.studies.trainer_log import log_trainer
 from memberscope.tracking import MemoryTracker
+from memberscope.training.recipe import Recipe
 
 MODULE = """
 SHARPNESS = 30.0
@@ -304,3 +306,24 @@ def test_sweep_makes_no_seed_check_and_says_so(place: Path) -> None:
     with pytest.raises(UserError, match="check_seed=yes: sweep does not train a model twice; allowed: no"):
         sweep.run(config, MemoryTracker(), StopFlag())
     assert not (place / "sweeps").exists()
+
+
+@pytest.mark.filterwarnings("ignore:non-integer arguments to randrange:DeprecationWarning")  # of Keras 2 itself
+def test_the_source_of_a_keras_builder_is_logged_too(place: Path) -> None:
+    code = (
+        "from tensorflow import keras\n\n\ndef build(input_shape, classes, width=8):\n"
+        "    layers = [keras.layers.Input(input_shape), keras.layers.Dense(width), keras.layers.Dense(classes)]\n"
+        "    return keras.Sequential(layers)\n"
+    )
+    (place / "net.py").write_text(code)
+    tracker, _ = _train(place, trainer=f"keras:{place}/net.py:build", params="width=4", epochs=2)
+    assert tracker.artifacts["trainer/net.py"] == code
+    assert tracker.logged_params["trainer.width"] == 4
+    assert tracker.artifacts["history.csv"]["epoch"].tolist() == [0, 1, 2], "it is followed by epoch"
+
+
+def test_the_built_in_models_have_no_source_of_their_own() -> None:
+    tracker = MemoryTracker()
+    log_trainer(setup.trainer_of(Recipe()), tracker)
+    assert not tracker.artifacts
+    assert not tracker.logged_params

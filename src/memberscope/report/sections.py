@@ -260,7 +260,9 @@ def _own_model(run: KeptRun) -> tuple[str, str] | None:
     """The name and the parameters of a user's own trainer; None for another run. Options of the built-in models say nothing then."""
     own = {name.removeprefix("trainer."): value for name, value in run.params.items() if name.startswith("trainer.")}
     name = own.pop("name", "")
-    return (name, ", ".join(f"{key} {value}" for key, value in own.items())) if name else None
+    _, loop = _built_in_model(lambda *names: next((run.params[key] for key in names if key in run.params), ""))
+    parts = [f"{key} {value}" for key, value in own.items()]
+    return (name, ", ".join([*parts, loop] if loop else parts)) if name else None
 
 
 def _built_in_model(of: Callable[..., str]) -> tuple[str, str]:

@@ -13,6 +13,8 @@ def log_trainer(trainer: Trainer, tracker: Tracker) -> None:
     A class of an installed package has no files; a built-in trainer's options are logged elsewhere.
     """
     if isinstance(trainer, WithSources):
-        tracker.params({name: value for name, value in trainer.describe().items() if name.startswith("trainer.")})
+        own = {name: value for name, value in trainer.describe().items() if name.startswith("trainer.")}
+        if own:
+            tracker.params(own)
         for name, text in trainer.sources().items():
             tracker.text(text, artifacts.trainer_source(name))

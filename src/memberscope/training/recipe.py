@@ -59,6 +59,9 @@ class LoopRecipe(Protocol):
     def values(self) -> Mapping[str, Any]:
         """Its parameters by name, with those that keep their defaults."""
 
+    def sources(self) -> Mapping[str, str]:
+        """The text of each local file of a user's builder by its path; empty for the built-in models."""
+
     def check(self, input_shape: Sequence[int], classes: int) -> None:
         """Raise UserError for what cannot be built for these records and classes."""
 
@@ -169,6 +172,10 @@ class Recipe:
         if is_convolutional(self.model):
             found.append(("dense instead of conv", self.changed(widths=(), model="dense")))
         return found
+
+    def sources(self) -> Mapping[str, str]:
+        """See `LoopRecipe.sources`."""
+        return {}
 
     def describe(self) -> Mapping[str, int | float | str]:
         """See `LoopRecipe.describe`."""

@@ -115,6 +115,10 @@ class BuilderRecipe:
         """See `LoopRecipe.variants`: none, because what a parameter means is not known."""
         return []
 
+    def sources(self) -> Mapping[str, str]:
+        """See `LoopRecipe.sources`."""
+        return dict(self.source.files)
+
     def describe(self) -> Mapping[str, int | float | str]:
         """See `LoopRecipe.describe`."""
         found: dict[str, int | float | str] = {"trainer.name": self.name}

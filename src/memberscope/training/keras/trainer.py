@@ -87,6 +87,10 @@ class KerasTrainer:
         """See `Trainer.describe`."""
         return self.recipe.describe()
 
+    def sources(self) -> Mapping[str, str]:
+        """See `memberscope.training.trainer.WithSources`; empty for the built-in models."""
+        return self.recipe.sources()
+
     def prepare_process(self) -> None:
         """See `Trainer.prepare_process`: kernels of models that are trained in parallel are limited to one thread."""
         from memberscope.training.keras.groups import a_thread_each

@@ -26,7 +26,8 @@ from memberscope.training.store import digest
 from memberscope.training.trainer import DataFacts, Execution, Fleet, Outputs, Trainer, Training, TrainingJob
 
 FORMAT = 1  # of stored answers; to be raised when a change of this package gives other bytes for the same facts
-GENERIC = ("train", "fit", "main", "make")  # names of functions that say nothing, so that the file's name is shown instead
+GENERIC = ("train", "fit", "main", "make", "build", "build_model", "make_model", "model", "create_model")
+"""Names of functions that say nothing, so that the file's name is shown instead."""
 SIGNATURE = "a function of one argument, the job; further arguments are keyword parameters with defaults"
 
 
