@@ -196,3 +196,14 @@ class FurtherParams(_Uniform):
 
     def get_params(self, deep=True):
         return {"depth": self.depth, "random_state": self.random_state, **self.further}
+
+
+def trains_in_workers_alone(job, *, parent=-1):
+    if os.getpid() == parent:
+        raise RuntimeError("not in this process")
+    return neighbour(job)
+
+
+def narrow_for_five(job):
+    model = neighbour(job)
+    return lambda rows: model(rows)[:, :1] if len(rows) == 5 else model(rows)

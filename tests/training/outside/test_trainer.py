@@ -121,6 +121,13 @@ def test_a_query_that_nobody_declared_is_answered_by_a_second_training() -> None
     np.testing.assert_array_equal(fleet.outputs(DATA.x[5:9] + 1), _by_hand("neighbour", DATA.x[5:9] + 1, models=[0, 1]))
 
 
+def test_a_second_training_that_fails_is_one_line() -> None:
+    with pytest.raises(JobFailed, match=r"model 0 \(seed 100, 60 members\) failed: .*RuntimeError: not in this process"):
+        _fleet("trains_in_workers_alone", models=1, run={"queries": ()}, parent=os.getpid()).outputs(DATA.x[:5])
+    with pytest.raises(JobFailed, match=r"model 0 \(seed 100, 60 members\) failed: .*it gave outputs of shape \(5, 1\)"):
+        _fleet("narrow_for_five", models=1, run={"queries": ()}).outputs(DATA.x[:5])
+
+
 def test_a_model_that_can_be_saved_is_loaded_instead(monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = _fleet("offering", models=2)
     monkeypatch.setattr("memberscope.training.outside.program.OutsideProgram.fit", None)
@@ -261,6 +268,8 @@ def test_another_interface_is_refused_before_anything_trains(name: str, params: 
     [
         ("sklearn.linear_model:LinearRegression", {}, "LinearRegression has neither predict_proba nor decision_function"),
         ("sklearn.tree:DecisionTreeClassifier", {"max_dept": 3}, "max_dept is no parameter of DecisionTreeClassifier.*nearest: max_depth"),
+        ("sklearn.ensemble:IsolationForest", {}, "IsolationForest says that it is of the kind outlier_detector; allowed: a classifier"),
+        ("sklearn.mixture:GaussianMixture", {"n_components": 3}, "GaussianMixture says that it is of the kind DensityEstimator; allowed"),
         (f"{FUNCTIONS}:OnlyWhatWasSet", {"iteration": 3}, "iteration is no parameter of OnlyWhatWasSet; allowed: iterations, random_state"),
         (f"{FUNCTIONS}:FurtherParams", {"dept": 3}, "dept is no parameter of FurtherParams; allowed: depth, random_state; nearest: depth"),
     ],

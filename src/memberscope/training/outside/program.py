@@ -115,7 +115,7 @@ class OutsideProgram:
             between_steps(0)
             curves.append(dict(values))
 
-        with self._failures(position, len(index), seed):
+        with self.failures(position, len(index), seed):
             model = self.fit(index, seed, on_report)
             answers = self._answers(model, position, index, between_steps)
         answers |= {f"curve_{name}": values for name, values in _curves(curves).items()}
@@ -179,7 +179,7 @@ class OutsideProgram:
         return found | {"facts": np.array(json.dumps(facts))}
 
     @contextlib.contextmanager
-    def _failures(self, position: int, members: int, seed: int) -> Iterator[None]:
+    def failures(self, position: int, members: int, seed: int) -> Iterator[None]:
         """Turn whatever goes wrong in a user's code into one line."""
         try:
             yield
