@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from memberscope import queries
 from memberscope.datasets import LabeledData
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
-from memberscope.training.execution.work import JobFailed
+from memberscope.training.execution.work import JobFailed, Unit
 from memberscope.training.outside import estimator
 from memberscope.training.outside.fleet import OutsideFleet
 from memberscope.training.outside.trainer import OutsideTrainer, outside_trainer
@@ -104,6 +105,17 @@ def test_the_seed_decides_what_code_draws_from_global_generators() -> None:
     assert not np.array_equal(first[0], first[1])
     _fleet("global_draws", models=1, run={"queries": ()}).outputs(DATA.x)  # in this process
     assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
+
+
+def test_trainings_in_threads_of_one_process_do_not_share_its_generators() -> None:
+    """As on a worker of a cluster that has several threads."""
+    trainer = _trainer("draws_slowly")
+    work = trainer._spec(DATA, Execution(queries=EVERY)).work(DATA.x, DATA.y)
+    units = [Unit(positions=(k,), members=(MEMBERS[k],), seeds=(SEEDS[k],), steps=1) for k in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        trained = list(pool.map(lambda unit: work.program(1, work.shared()).train(unit, lambda steps: None)[0]["probe"], units))
+    for unit, probe in zip(units, trained, strict=True):
+        np.testing.assert_array_equal(work.program(1, work.shared()).train(unit, lambda steps: None)[0]["probe"], probe)
 
 
 def test_workers_share_the_threads_and_get_the_devices_in_turn() -> None:
