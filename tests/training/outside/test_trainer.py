@@ -268,6 +268,25 @@ def test_an_estimator_is_fitted_on_labels_without_gaps_and_seeded() -> None:
     np.testing.assert_array_equal(outputs[0][:, [0, 2, 3]], expected.predict_proba(data.x))
 
 
+def test_images_are_rows_for_an_estimator_of_rows() -> None:
+    images = LabeledData(name="images", x=DATA.x.reshape(N, 2, 2, 1), y=DATA.y, class_names=DATA.class_names, source="a test")
+    run = Execution(workers=1, queries=EVERY)
+    found = [
+        outside_trainer("sklearn.linear_model:LogisticRegression", {"C": 1.0})
+        .train(jobs_for(data, MEMBERS[:1], SEEDS[:1]), run)
+        .outputs(data.x)
+        for data in (images, DATA)
+    ]
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_parameter_called_name_does_not_hide_the_trainers() -> None:
+    assert dict(outside_trainer(f"{FUNCTIONS}:reporting", {"name": "mine"}).describe()) == {
+        "trainer.name": "reporting",
+        "trainer.params_name": "mine",
+    }
+
+
 # ---- killed at any time
 
 

@@ -146,7 +146,10 @@ def in_processes(
             size = min(workers, len(todo))
             places = tempfile.mkdtemp(prefix="places-", dir=path)
             pool = ProcessPoolExecutor(
-                max_workers=size, initializer=start_worker, initargs=(work.spec, places), env=dict(work.spec.environment(size))
+                max_workers=size,
+                initializer=start_worker,
+                initargs=(work.spec, places),
+                env=dict(work.spec.environment(workers)),
             )
             running: dict[Future[list[Any]], Unit] = {}
             try:

@@ -76,7 +76,9 @@ class OutsideTrainer:
         """See `Trainer.describe`."""
         found: dict[str, int | float | str] = {"trainer.name": self.name}
         for name, value in self.params.items():
-            found[f"trainer.{name}"] = value if isinstance(value, int | float | str) else json.dumps(value)
+            found["trainer.params_name" if name == "name" else f"trainer.{name}"] = (
+                value if isinstance(value, int | float | str) else json.dumps(value)
+            )
         return found
 
     def sources(self) -> Mapping[str, str]:
