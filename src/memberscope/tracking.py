@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from memberscope.errors import UserError
+from memberscope.redact import redact_values
 from memberscope.scores import KeptScores
 
 if TYPE_CHECKING:
@@ -272,5 +273,5 @@ class MemoryTracker:
 
 
 def as_json(values: Mapping[str, Any]) -> str:
-    """JSON for an artifact: indented, keys in their order."""
-    return json.dumps(values, indent=2) + "\n"
+    """JSON for an artifact: indented, keys in their order, passwords masked."""
+    return json.dumps(redact_values(values), indent=2) + "\n"

@@ -269,7 +269,8 @@ class FleetConfig(Config):
     )
     scheduler: str = option(
         "",
-        check=Text(hint="tcp://HOST:PORT of a Dask scheduler, or nothing"),
+        check=Text(hint="tcp://HOST:PORT of a Dask scheduler, env:NAME, or nothing"),
         group="fleet",
-        help="address of a Dask scheduler whose workers train the models; empty: this machine",
+        help="address of a Dask scheduler whose workers train the models, or env:NAME for the environment variable that holds it; "
+        "empty: this machine",
     )
