@@ -78,7 +78,8 @@ class Folder:
 @lru_cache(maxsize=1)
 def _open(folder: Folder) -> Work:
     path = Path(folder.path)
-    x, y = (np.load(file, mmap_mode=mode, allow_pickle=False) for file, mode in ((folder.x, "r"), (path / "y.npy", None)))
+    x = np.load(folder.x, mmap_mode="r", allow_pickle=False)
+    y = np.load(path / "y.npy", allow_pickle=False)
     return folder.spec.work(x, y)
 
 
