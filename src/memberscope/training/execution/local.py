@@ -78,7 +78,9 @@ class Folder:
 @lru_cache(maxsize=1)
 def _open(folder: Folder) -> Work:
     path = Path(folder.path)
-    return folder.spec.work(np.load(folder.x, mmap_mode="r"), np.load(path / "y.npy"))
+    x = np.load(folder.x, mmap_mode="r", allow_pickle=False)
+    y = np.load(path / "y.npy", allow_pickle=False)
+    return folder.spec.work(x, y)
 
 
 @lru_cache(maxsize=1)
@@ -197,7 +199,7 @@ def mapped_file(x: Inputs) -> Path | None:
     """The ``.npy`` file that an array maps from its first to its last element; None for any other array."""
     if not isinstance(x, np.memmap) or x.filename is None or Path(x.filename).suffix != ".npy":
         return None
-    whole = np.load(x.filename, mmap_mode="r")
+    whole = np.load(x.filename, mmap_mode="r", allow_pickle=False)
     same = (whole.shape, whole.dtype, whole.offset) == (x.shape, x.dtype, x.offset)
     return Path(x.filename) if same and whole.flags.c_contiguous == x.flags.c_contiguous else None
 
