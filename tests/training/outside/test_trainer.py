@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from memberscope import queries
-from memberscope.datasets import LabeledData
+from memberscope.datasets import LabeledData, load_dataset
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
 from memberscope.training.execution.work import JobFailed
@@ -201,6 +201,20 @@ def test_a_failing_job_is_named_with_its_line_and_the_others_stay(tmp_path: Path
         "models finished before are kept"
     )
     assert len(list(tmp_path.glob("*.npz"))) == 2
+
+
+def test_without_a_store_no_line_says_that_models_are_kept() -> None:
+    with pytest.raises(JobFailed, match=r"KeyError: 'width'$"):
+        _fleet("fails_for_one", run={"workers": 1}, models=1, victim=SEEDS[0])
+
+
+def test_a_class_that_takes_no_words_is_told_from_which_columns_they_come(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text("age,colour,label\n" + "".join(f"{k},{'red' if k % 3 else 'blue'},{k % 2}\n" for k in range(40)))
+    data = load_dataset(str(file), data_dir="", archive_dir="", duplicates="keep", as_is=True)
+    forest = outside_trainer("sklearn.ensemble:RandomForestClassifier", {})
+    with pytest.raises(JobFailed, match=r"; 1 of the columns hold words \(colour\), which many classes do not take$"):
+        forest.train(jobs_for(data, [np.arange(40)], [0]), Execution(workers=1))
 
 
 @pytest.mark.parametrize(
