@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from memberscope.audit import artifacts
 from memberscope.errors import UserError
 from memberscope.redact import redact, redact_values
-from memberscope.scores import KeptScores
+from memberscope.scores import KeptScores, OtherKey
+from memberscope.secret import key
 from memberscope.tracking import DataInput, KeptRun
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def _kept(client: MlflowClient, run: Run) -> KeptRun:
     )
     with tempfile.TemporaryDirectory() as folder:
         files = _files(client, run_id, Path(folder))
+        scores, sealed = _scores(files.get(artifacts.SCORES))
         return KeptRun(
             id=run_id,
             name=redact(run.info.run_name or run_id),
@@ -91,10 +93,21 @@ def _kept(client: MlflowClient, run: Run) -> KeptRun:
             tables={name: frame for name in TABLES if name in files and (frame := _table(files[name])) is not None},
             texts={name: redact(files[name].read_text(encoding="utf-8")) for name in TEXTS if name in files},
             images={name: files[name].read_bytes() for name in IMAGES if name in files},
-            scores=KeptScores.load(files[artifacts.SCORES]) if artifacts.SCORES in files else None,
+            scores=scores,
+            sealed=sealed,
             inputs=tuple(_inputs(run)),
             children=tuple(_kept(client, child) for child in children),
         )
+
+
+def _scores(file: Path | None) -> tuple[KeptScores | None, bool]:
+    """The scores of the records, and whether there are some that were written with another key."""
+    if file is None:
+        return None, False
+    try:
+        return KeptScores.load(file, key=key()), False
+    except OtherKey:
+        return None, True
 
 
 def _files(client: MlflowClient, run_id: str, folder: Path) -> dict[str, Path]:
