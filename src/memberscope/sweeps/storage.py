@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 
 from memberscope.errors import UserError
 from memberscope.installed import require
+from memberscope.sqlite_files import make_if_absent
 from memberscope.turns import turn
 
 if TYPE_CHECKING:
@@ -87,6 +89,8 @@ def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
     connect = {"timeout" if url.startswith("sqlite") else "connect_timeout": PATIENCE_SECONDS}
     with turn(shown(url)), quiet():  # if several processes start on a new storage, one creates the tables
         try:
+            if path := _file(url):
+                make_if_absent(path, _create)
             storage = RDBStorage(
                 url,
                 engine_kwargs={"connect_args": connect},
@@ -94,7 +98,9 @@ def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
                 grace_period=GRACE_HEARTBEATS * heartbeat,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MOST_RETRIES),
             )
-        except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, ValueError) as error:
+        except (
+            sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, StorageInternalError, ImportError, OSError, RuntimeError, ValueError,
+        ) as error:  # fmt: skip
             first = " ".join(str(error).split())[:200]
             raise UserError(
                 f"storage={shown(url)}: cannot be used ({first}); allowed: a database that SQLAlchemy reaches with an installed driver"
@@ -102,6 +108,24 @@ def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
     if url.startswith("sqlite"):
         _serialize(storage.engine)
     return storage
+
+
+def _file(url: str) -> Path | None:
+    """The file of an SQLite storage; None for other databases and those in memory."""
+    from sqlalchemy.engine import make_url
+
+    parts = make_url(url)
+    in_file = parts.get_backend_name() == "sqlite" and parts.database and not parts.database.startswith((":memory:", "file:"))
+    return Path(parts.database or "").resolve() if in_file else None
+
+
+def _create(path: Path) -> None:
+    """Make Optuna's tables in a new file."""
+    from optuna.storages import RDBStorage
+
+    storage = RDBStorage(f"sqlite:///{path}")
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def _keeps_mlflow(url: str) -> bool:
