@@ -16,12 +16,14 @@ from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
 
+from memberscope import addresses
 from memberscope.errors import Interrupted, UserError
 from memberscope.mlflow_adapter import killed_watcher, store, view
 from memberscope.mlflow_adapter.owner import find_owner
 from memberscope.mlflow_adapter.process import HOST_TAG, PROCESS_TAG, this_process
 from memberscope.mlflow_adapter.stale import end_stale_runs
 from memberscope.mlflow_adapter.tracker import MlflowTracker, PendingTracker, end_status
+from memberscope.redact import redact
 
 if TYPE_CHECKING:
     import psutil
@@ -90,7 +92,8 @@ def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Ite
         UserError: the store cannot be written to, the server does not answer, or the run or experiment that MLflow's variables name is
             deleted or does not exist.
     """
-    uri = store.tracking_uri()
+    about = addresses.in_use(arguments)
+    uri = store.without_credentials(store.tracking_uri())
     store.check_store(uri)
     client = store.connect(uri)
     from mlflow.exceptions import MlflowException
@@ -101,7 +104,7 @@ def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Ite
         "memberscope.kind": "study",
         HOST_TAG: socket.gethostname(),
         PROCESS_TAG: this_process(),
-        "memberscope.command": shlex.join(["memberscope", study, *arguments])[:5000],
+        "memberscope.command": redact(shlex.join(["memberscope", study, *map(redact, arguments)]))[:5000],
         "memberscope.versions": _versions(),
     }
     adopted = os.environ.get("MLFLOW_RUN_ID")
@@ -123,7 +126,7 @@ def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Ite
         tracker = PendingTracker(client=client, experiment_id=experiment_id, name=name, first_tags=tags)
     session = Session(
         tracker=tracker,
-        store=unquote(uri.removeprefix("sqlite:///")),
+        store=redact(unquote(uri.removeprefix("sqlite:///"))),
         base=_base(uri),
         all_runs=view.link(_base(uri), experiment_id),
         adopted=bool(adopted),
@@ -140,7 +143,7 @@ def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Ite
         status, code = end_status(error)
         end_tags = {"memberscope.exit_code": str(code)}
         if isinstance(error, Exception) and not isinstance(error, Interrupted):
-            end_tags["memberscope.error"] = f"{type(error).__name__}: {error}"[:500]
+            end_tags["memberscope.error"] = f"{type(error).__name__}: {redact(str(error), about)}"[:500]
         tracker.tags(end_tags)
         client.set_terminated(tracker.run_id, status)
         if adopted and status == "KILLED":
@@ -195,4 +198,4 @@ def _versions() -> str:
 
 
 def _base(uri: str) -> str:
-    return uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    return redact(uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"

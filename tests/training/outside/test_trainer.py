@@ -157,7 +157,7 @@ def test_a_model_that_offers_no_gradients_is_not_trained_again_for_them(tmp_path
 
 
 def test_a_changed_source_is_never_mixed_with_old_results(tmp_path: Path) -> None:
-    own = tmp_path / "own.py"
+    own = tmp_path / "changing.py"
     own.write_text(FUNCTIONS.read_text())
 
     def train() -> OutsideFleet:
@@ -193,12 +193,32 @@ def test_a_failing_job_is_named_with_its_line_and_the_others_stay(tmp_path: Path
         ("gives_nan", r"it gave outputs that are not finite for 16 of 16 records"),
         ("gives_nothing", r"it returned NoneType; allowed: a function of records"),
         ("exits", r"functions.py: SystemExit: 5"),
+        ("stops_itself", r"functions.py: KeyboardInterrupt; models finished before are kept$"),
+        ("gives_percentages", r"failed: it gave outputs: .* sum to 100: percentages; allowed: logits"),
+        ("gives_sigmoids", r"failed: it gave outputs: .*apparently one sigmoid per class; allowed: logits"),
+        (
+            "Unnormalized",
+            r"failed: it gave outputs by predict_proba: 120 rows do not sum to one, the first to 1.8 in row 0; allowed",
+        ),
     ],
 )
 def test_what_a_function_may_not_do_is_one_line(name: str, line: str) -> None:
     with pytest.raises(JobFailed, match=line) as caught:
         _fleet(name, models=1)
     assert "\n" not in str(caught.value)
+
+
+def test_models_that_give_logits_are_not_mixed_with_models_that_give_probabilities(tmp_path: Path) -> None:
+    line = r"one_gives_probabilities: model 0 gives logits and model 2 probabilities; allowed: the same for all models"
+    for _ in range(2):  # the second time from the store
+        with pytest.raises(UserError, match=line):
+            _fleet("one_gives_probabilities", models=3, run={"store": Store(tmp_path)}, victim=SEEDS[2])
+
+
+def test_a_function_may_start_processes_of_its_own() -> None:
+    np.testing.assert_array_equal(
+        _fleet("starts_processes", models=1).outputs(DATA.x), _by_hand("neighbour", DATA.x, models=[0])
+    )
 
 
 @pytest.mark.parametrize(

@@ -114,9 +114,11 @@ class OutsideTrainer:
             work = spec.work(data.x, data.y)
             return work.program(1, work.shared())
 
-        return OutsideFleet(
+        fleet = OutsideFleet(
             spec=self.spec, answers=answers, jobs=list(jobs), program=program, reused=reused, trained=len(jobs) - reused
         )  # fmt: skip
+        _ = fleet.form  # raises where models differ in it
+        return fleet
 
     def _spec(self, data: LabeledData, run: Execution) -> OutsideSpec:
         return OutsideSpec(
