@@ -20,7 +20,8 @@ from memberscope import addresses
 from memberscope.errors import Interrupted, UserError
 from memberscope.mlflow_adapter import killed_watcher, store, view
 from memberscope.mlflow_adapter.owner import find_owner
-from memberscope.mlflow_adapter.process import HOST_TAG, PROCESS_TAG, is_running, this_process
+from memberscope.mlflow_adapter.process import HOST_TAG, PROCESS_TAG, this_process
+from memberscope.mlflow_adapter.stale import end_stale_runs
 from memberscope.mlflow_adapter.tracker import MlflowTracker, PendingTracker, end_status
 from memberscope.redact import redact
 
@@ -110,7 +111,7 @@ def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Ite
     try:
         run = _adopted_run(client, adopted) if adopted else None
         experiment_id = run.info.experiment_id if run else _experiment(client, uri)
-        _end_stale_runs(client, experiment_id)
+        end_stale_runs(client, experiment_id, store.database(uri))
         client.set_experiment_tag(experiment_id, "mlflow.note.content", DESCRIPTION)
         client.set_experiment_tag(experiment_id, view.TAG, view.state())
     except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -119,6 +120,8 @@ def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Ite
     if run:
         tracker = MlflowTracker(client=client, run_id=run.info.run_id, experiment_id=experiment_id)
         tracker.tags(tags)
+        if run.info.status == "KILLED":  # by a start that could not know of us
+            client.update_run(run.info.run_id, status="RUNNING")
     else:
         tracker = PendingTracker(client=client, experiment_id=experiment_id, name=name, first_tags=tags)
     session = Session(
@@ -192,16 +195,6 @@ def _versions() -> str:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return json.dumps(found)
-
-
-def _end_stale_runs(client: MlflowClient, experiment_id: str) -> None:
-    """Mark as KILLED our RUNNING runs whose process is gone on this host: a killed ``mlflow run`` leaves them for ever."""
-    running = client.search_runs(
-        [experiment_id], f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = '{socket.gethostname()}'"
-    )
-    for run in running:
-        if not is_running(run.data.tags.get(PROCESS_TAG, "")):
-            client.set_terminated(run.info.run_id, "KILLED")
 
 
 def _base(uri: str) -> str:

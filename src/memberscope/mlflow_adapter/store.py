@@ -10,6 +10,7 @@ import http.client
 import logging
 import os
 import socket
+import sqlite3
 import ssl
 import sys
 import urllib.error
@@ -19,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from memberscope.errors import UserError
+from memberscope.errors import Interrupted, UserError
 from memberscope.installed import explain_missing_library
+from memberscope.mlflow_adapter.tables import make_tables
 from memberscope.redact import redact, split_address
 from memberscope.sweeps.storage import PORTS
 from memberscope.turns import turn
@@ -137,11 +139,22 @@ def connect(uri: str) -> MlflowClient:
     mlflow.set_tracking_uri(uri)
     if uri.startswith(("http:", "https:")):  # the server has its tables
         return mlflow.MlflowClient()
+    path = database(uri)
     try:
-        with turn(str(_file(uri).resolve()) if uri.startswith("sqlite") else redact(uri)):
+        with turn(str(path) if path else redact(uri)):
+            if path:
+                make_tables(path)
             return mlflow.MlflowClient()  # creates missing tables
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise unusable(uri, error) from None
+
+
+def database(uri: str) -> Path | None:
+    """The file that SQLAlchemy opens for an SQLite address; None for other databases and those in memory."""
+    from sqlalchemy.engine import make_url
+
+    name = make_url(uri).database if uri.startswith(("sqlite:///", "sqlite+pysqlite:///")) else ""
+    return Path(name).resolve() if name and not name.startswith((":memory:", "file:")) else None
 
 
 def unusable(uri: str, error: Exception) -> UserError:
@@ -222,6 +235,9 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         print(f"memberscope: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("memberscope: stopped by SIGINT; the next start makes what is missing", file=sys.stderr)
+        return Interrupted.exit_code
     return 0
 
 

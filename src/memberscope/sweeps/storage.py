@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from memberscope.addresses import FROM_ENVIRONMENT, resolved, told
 from memberscope.errors import UserError
 from memberscope.installed import require
 from memberscope.redact import redact
+from memberscope.sqlite_files import make_if_absent
 from memberscope.turns import turn
 
 if TYPE_CHECKING:
@@ -95,6 +97,8 @@ def open_storage(url: str, *, heartbeat: int, given: str = "") -> RDBStorage:
     connect = {"timeout" if url.startswith("sqlite") else "connect_timeout": PATIENCE_SECONDS}
     with turn(shown(url)), quiet():  # if several processes start on a new storage, one creates the tables
         try:
+            if path := _file(url):
+                make_if_absent(path, _create)
             storage = RDBStorage(
                 url,
                 engine_kwargs={"connect_args": connect},
@@ -103,13 +107,8 @@ def open_storage(url: str, *, heartbeat: int, given: str = "") -> RDBStorage:
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MOST_RETRIES),
             )
         except (
-            sqlalchemy.exc.SQLAlchemyError,
-            StorageInternalError,
-            ImportError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:
+            sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, StorageInternalError, ImportError, OSError, RuntimeError, TypeError, ValueError,
+        ) as error:  # fmt: skip
             first = told(" ".join(str(error).split()), given=given, address=url)[:200]
             raise UserError(
                 f"storage={shown(url, given)}: cannot be used ({first}); allowed: a database that SQLAlchemy reaches with an installed "
@@ -118,6 +117,23 @@ def open_storage(url: str, *, heartbeat: int, given: str = "") -> RDBStorage:
     if url.startswith("sqlite"):
         _serialize(storage.engine)
     return storage
+
+
+def _file(url: str) -> Path | None:
+    """The file of an SQLite storage; None for other databases and those in memory."""
+    from sqlalchemy.engine import make_url
+
+    name = make_url(url).database if url.startswith(("sqlite:///", "sqlite+pysqlite:///")) else ""
+    return Path(name).resolve() if name and not name.startswith((":memory:", "file:")) else None
+
+
+def _create(path: Path) -> None:
+    """Make Optuna's tables in a new file."""
+    from optuna.storages import RDBStorage
+
+    storage = RDBStorage(f"sqlite:///{path}")
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def _keeps_mlflow(url: str) -> bool:
