@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from memberscope import queries
-from memberscope.datasets import LabeledData
+from memberscope.datasets import LabeledData, load_dataset
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
 from memberscope.training.execution.work import JobFailed, Unit
@@ -222,6 +222,20 @@ def test_a_failing_job_is_named_with_its_line_and_the_others_stay(tmp_path: Path
     assert len(list(tmp_path.glob("*.npz"))) == 2
 
 
+def test_without_a_store_no_line_says_that_models_are_kept() -> None:
+    with pytest.raises(JobFailed, match=r"KeyError: 'width'$"):
+        _fleet("fails_for_one", run={"workers": 1}, models=1, victim=SEEDS[0])
+
+
+def test_a_class_that_takes_no_words_is_told_from_which_columns_they_come(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text("age,colour,label\n" + "".join(f"{k},{'red' if k % 3 else 'blue'},{k % 2}\n" for k in range(40)))
+    data = load_dataset(str(file), data_dir="", archive_dir="", duplicates="keep", as_is=True)
+    forest = outside_trainer("sklearn.ensemble:RandomForestClassifier", {})
+    with pytest.raises(JobFailed, match=r"; 1 of the columns hold words \(colour\), which many classes do not take$"):
+        forest.train(jobs_for(data, [np.arange(40)], [0]), Execution(workers=1))
+
+
 @pytest.mark.parametrize(
     ("name", "line"),
     [
@@ -325,6 +339,25 @@ def test_an_estimator_is_fitted_on_labels_without_gaps_and_seeded() -> None:
     assert (outputs[:, :, 1] == 0).all()
     expected = DecisionTreeClassifier(max_features=1, random_state=SEEDS[0]).fit(data.x[MEMBERS[0]], y[MEMBERS[0]])
     np.testing.assert_array_equal(outputs[0][:, [0, 2, 3]], expected.predict_proba(data.x))
+
+
+def test_images_are_rows_for_an_estimator_of_rows() -> None:
+    images = LabeledData(name="images", x=DATA.x.reshape(N, 2, 2, 1), y=DATA.y, class_names=DATA.class_names, source="a test")
+    run = Execution(workers=1, queries=EVERY)
+    found = [
+        outside_trainer("sklearn.linear_model:LogisticRegression", {"C": 1.0})
+        .train(jobs_for(data, MEMBERS[:1], SEEDS[:1]), run)
+        .outputs(data.x)
+        for data in (images, DATA)
+    ]
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_parameter_called_name_does_not_hide_the_trainers() -> None:
+    assert dict(outside_trainer(f"{FUNCTIONS}:reporting", {"name": "mine"}).describe()) == {
+        "trainer.name": "reporting",
+        "trainer.params.name": "mine",
+    }
 
 
 # ---- killed at any time

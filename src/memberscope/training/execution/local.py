@@ -79,7 +79,9 @@ class Folder:
 @lru_cache(maxsize=1)
 def _open(folder: Folder) -> Work:
     path = Path(folder.path)
-    return folder.spec.work(np.load(folder.x, mmap_mode="r"), np.load(path / "y.npy"))
+    x = np.load(folder.x, mmap_mode="r", allow_pickle=False)
+    y = np.load(path / "y.npy", allow_pickle=False)
+    return folder.spec.work(x, y)
 
 
 @lru_cache(maxsize=1)
@@ -150,7 +152,10 @@ def in_processes(
             size = min(workers, len(todo))
             places = tempfile.mkdtemp(prefix="places-", dir=path)
             pool = ProcessPoolExecutor(
-                max_workers=size, initializer=start_worker, initargs=(work.spec, places), env=dict(work.spec.environment(size))
+                max_workers=size,
+                initializer=start_worker,
+                initargs=(work.spec, places),
+                env=dict(work.spec.environment(workers)),
             )
             running: dict[Future[list[Any]], Unit] = {}
             try:
@@ -198,7 +203,7 @@ def mapped_file(x: Inputs) -> Path | None:
     """The ``.npy`` file that an array maps from its first to its last element; None for any other array."""
     if not isinstance(x, np.memmap) or x.filename is None or Path(x.filename).suffix != ".npy":
         return None
-    whole = np.load(x.filename, mmap_mode="r")
+    whole = np.load(x.filename, mmap_mode="r", allow_pickle=False)
     same = (whole.shape, whole.dtype, whole.offset) == (x.shape, x.dtype, x.offset)
     return Path(x.filename) if same and whole.flags.c_contiguous == x.flags.c_contiguous else None
 
@@ -221,6 +226,6 @@ def _count_deaths(running: dict[Future[list[Any]], Unit], deaths: dict[tuple[int
         names = ", ".join(str(position) for unit in lost for position in unit.positions)
         raise UserError(
             f"workers={workers}: worker processes died {DEATHS} times while training model {names}, as happens when memory runs out; "
-            "finished models are kept; allowed: fewer workers, or a smaller model"
+            f"finished models are kept; allowed: {'fewer workers, or ' if workers > 1 else ''}a smaller model"
         )
     return lost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from memberscope.training.outside.answers import METHODS
 from memberscope.training.trainer import TrainingJob
 
 SEED = "random_state"
+ROWS = ("sklearn", "xgboost", "lightgbm", "catboost")  # libraries whose models take rows of numbers
 MISSPELT = 0.8  # similarity, 0 to 1, to a declared name at which an undeclared one is taken for a misspelling of it
 
 
@@ -98,18 +99,33 @@ def train(estimator: Any, job: TrainingJob) -> Fitted:
         params[SEED] = job.seed % 2**32
     present, y = np.unique(job.y, return_inverse=True)
     model = estimator(**params)
-    model.fit(job.x, y.reshape(-1).astype(np.int64))
-    return Fitted(model, present)
+    flat = takes_rows(estimator)
+    model.fit(as_rows(job.x) if flat else job.x, y.reshape(-1).astype(np.int64))
+    return Fitted(model, present, flat=flat)
+
+
+def takes_rows(estimator: Any) -> bool:
+    """Whether a class is of a library whose models take rows alone, so that images are shown to it as rows of their values."""
+    return any(base.__module__.partition(".")[0] in ROWS for base in inspect.getmro(estimator))
+
+
+def as_rows(x: Any) -> Any:
+    """Arrays (n, ...) as (n, features); frames and rows unchanged."""
+    return x.reshape(len(x), -1) if isinstance(x, np.ndarray) and x.ndim > 2 else x
 
 
 class Fitted:
     """A fitted estimator whose columns are classes of the data set."""
 
-    def __init__(self, model: Any, present: NDArray[np.int64]) -> None:
-        """Take the model, and the classes that its labels 0, 1, ... stand for."""
+    def __init__(self, model: Any, present: NDArray[np.int64], *, flat: bool) -> None:
+        """Take the model, the classes that its labels 0, 1, ... stand for, and whether it takes rows alone."""
         order = np.asarray(getattr(model, "classes_", np.arange(len(present))))
         self.classes_ = present[order.astype(np.int64)]
         for name in METHODS:
             method = getattr(model, name, None)  # absent where a parameter has switched it off
             if callable(method):
-                setattr(self, name, method)
+                setattr(self, name, _on_rows(method) if flat else method)
+
+
+def _on_rows(method: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda x: method(as_rows(x))
