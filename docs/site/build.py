@@ -25,6 +25,7 @@ TOP = (
     "GLOSSARY.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "SECURITY.md",
     "LICENSE",
     "CITATION.cff",
 )  # beside the README, which is the first page
@@ -61,6 +62,7 @@ docs/results/*
 
 api/index
 CONTRIBUTING
+SECURITY
 CHANGELOG
 ```
 """

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from memberscope.background import Background
+from memberscope.redact import redact
 
 LINE_SECONDS = 5.0
 BAR_SECONDS = 0.2
@@ -33,7 +34,7 @@ class Progress:
         self, total: int, label: str, *, unit: str = "step", stream: TextIO | None = None, alive: bool = False
     ) -> None:
         """Start counting, and start the clock."""
-        self._total, self._label, self._unit = total, label, unit
+        self._total, self._label, self._unit = total, redact(label), unit
         self._stream = stream if stream is not None else sys.stderr
         self._bar = self._stream.isatty()
         self._done = 0
@@ -102,7 +103,7 @@ class Waiting(Background):
     def __init__(self, label: str, *, stream: TextIO | None = None) -> None:
         """Create it; lines begin when the context is entered."""
         super().__init__()
-        self._label, self._stream = label, stream if stream is not None else sys.stderr
+        self._label, self._stream = redact(label), stream if stream is not None else sys.stderr
 
     def _run(self) -> None:
         start = time.monotonic()

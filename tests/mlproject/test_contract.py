@@ -95,7 +95,7 @@ def test_environment_file_reads_the_lock() -> None:
     conda = yaml.safe_load((ROOT / PROJECT["conda_env"]).read_text())
     assert "python_env" not in PROJECT
     assert not (ROOT / "uv.lock").exists(), "mlflow would run uv sync instead of reading conda.yaml"
-    assert {"pip": ["-r requirements.lock", "-e ."]} in conda["dependencies"]
+    assert {"pip": ["-r requirements-unhashed.lock", "-e ."]} in conda["dependencies"]
     assert "python=3.11" in conda["dependencies"]
 
 

@@ -83,7 +83,8 @@ def test_what_the_trainer_cannot_make_is_named_with_the_reason(done: Done) -> No
     assert any(line.startswith("Not made: top: the model has 2 classes") for line in lines)
     assert "Not made: l2: needs a trainer with the parameter l2; near has none." in lines
     assert (
-        "Not made: adversarial, adversarial_tuned: needs a trainer with epochs and adversarial; near offers only training." in lines
+        "Not made: adversarial, adversarial_tuned: needs a trainer with epochs and adversarial; near offers only training."
+        in lines
     )
     assert not any("dp" in line.split(":")[1] for line in lines), "which the file makes"
     assert all(line in done[0].description for line in lines)

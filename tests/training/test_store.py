@@ -89,7 +89,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
     name = _filled(tmp_path)[0]
-    np.savez(tmp_path / f"{name}.npz", weight_000=np.array([{}], dtype=object), allow_pickle=True)
+    np.savez(tmp_path / f"{name}.npz", weight_000=np.array([{}], dtype=object))
     with pytest.warns(UserWarning, match="Python objects"):
         assert Store(tmp_path).load(name) is None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import multiprocessing
 import os
 import signal
 import tempfile
@@ -78,7 +79,9 @@ class Folder:
 @lru_cache(maxsize=1)
 def _open(folder: Folder) -> Work:
     path = Path(folder.path)
-    return folder.spec.work(np.load(folder.x, mmap_mode="r"), np.load(path / "y.npy"))
+    x = np.load(folder.x, mmap_mode="r", allow_pickle=False)
+    y = np.load(path / "y.npy", allow_pickle=False)
+    return folder.spec.work(x, y)
 
 
 @lru_cache(maxsize=1)
@@ -96,6 +99,9 @@ def start_worker(spec: Spec, places: str) -> None:
         places: a folder in which each worker of the pool creates a file with its number, the first that is free.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # loky's own method is the default in its workers, and processes that a user's function starts by "spawn" do not know it: they die
+    # at once, and a pool of them starts new ones for ever
+    multiprocessing.set_start_method(None, force=True)
     parent = os.getppid()
 
     def end_with_parent() -> None:
@@ -146,7 +152,10 @@ def in_processes(
             size = min(workers, len(todo))
             places = tempfile.mkdtemp(prefix="places-", dir=path)
             pool = ProcessPoolExecutor(
-                max_workers=size, initializer=start_worker, initargs=(work.spec, places), env=dict(work.spec.environment(size))
+                max_workers=size,
+                initializer=start_worker,
+                initargs=(work.spec, places),
+                env=dict(work.spec.environment(workers)),
             )
             running: dict[Future[list[Any]], Unit] = {}
             try:
@@ -194,7 +203,7 @@ def mapped_file(x: Inputs) -> Path | None:
     """The ``.npy`` file that an array maps from its first to its last element; None for any other array."""
     if not isinstance(x, np.memmap) or x.filename is None or Path(x.filename).suffix != ".npy":
         return None
-    whole = np.load(x.filename, mmap_mode="r")
+    whole = np.load(x.filename, mmap_mode="r", allow_pickle=False)
     same = (whole.shape, whole.dtype, whole.offset) == (x.shape, x.dtype, x.offset)
     return Path(x.filename) if same and whole.flags.c_contiguous == x.flags.c_contiguous else None
 
