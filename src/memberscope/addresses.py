@@ -49,5 +49,6 @@ def in_use(arguments: Iterable[str]) -> list[str]:
 def told(text: str, *, given: str, address: str) -> str:
     """A text of others about an address, such as an error: without its password, and with ``env:NAME`` in its place if that was given."""
     if given.startswith(FROM_ENVIRONMENT):
-        text = text.replace(address, given)
+        for part in (address, address.partition("://")[2]):  # some leave the scheme out
+            text = text.replace(part, given) if part else text
     return redact(text, about=[address])

@@ -22,7 +22,7 @@ from memberscope import addresses
 from memberscope.config import Config, written
 from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.errors import GateError, Interrupted, UserError, nearest
-from memberscope.installed import explain_missing_library, require
+from memberscope.installed import explain_missing_library, is_installed, require
 from memberscope.plugins import GROUPS, offered_names
 from memberscope.quiet import quiet_libraries
 from memberscope.redact import redact
@@ -232,7 +232,13 @@ def _require_libraries(name: str, config: Any) -> None:
         config, "plan", ""
     )  # another package's trainer checks for its own libraries, and models that were trained elsewhere need none
     logging = LOGGING if STUDIES[name].tracked else ()
-    require(*logging, *(module for module in STUDIES[name].needs if built_in or module not in FOR_BUILT_IN_MODELS), by=name)
+    others = [module for module in STUDIES[name].needs if module not in FOR_BUILT_IN_MODELS]
+    own = "a trainer of your own (such as trainer=my_model.py:train)" if hasattr(config, "trainer") else ""
+    if built_in:
+        only_built_in = all(is_installed(module) for module in (*logging, *others))
+        require(*logging, *STUDIES[name].needs, by=name, instead=own if only_built_in else "")
+    else:
+        require(*logging, *others, by=name)
     if getattr(config, "engine", "") == "tfp":
         require("tensorflow", "tensorflow_privacy", by="engine=tfp", instead="engine=fast")
     for option in WITH_PASSWORDS:

@@ -16,7 +16,7 @@ from memberscope.redact import redact
 
 LINE_SECONDS = 5.0
 BAR_SECONDS = 0.2
-PLAIN = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} {unit}s [{elapsed} elapsed, {remaining} left]{postfix}"
+PLAIN = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} {unit} [{elapsed} elapsed, {remaining} left]{postfix}"
 
 
 class Progress:
@@ -77,14 +77,19 @@ class Progress:
         from tqdm import tqdm
 
         self._shown = now
+        unit = self._unit if self._bar else _plural(self._unit)
         meter = tqdm.format_meter(
-            self._done, self._total, now - self._start, prefix=self._label, unit=self._unit, postfix=self.note or None,
+            self._done, self._total, now - self._start, prefix=self._label, unit=unit, postfix=self.note or None,
             ncols=110 if self._bar else None,
             bar_format=None if self._bar else PLAIN,
         )  # fmt: skip
         lead = "\r" if self._bar else ""
         tail = "\n" if end or not self._bar else ""
         print(f"{lead}{meter}", end=tail, file=self._stream, flush=True)
+
+
+def _plural(word: str) -> str:
+    return f"{word.removesuffix('y')}ies" if word.endswith("y") else f"{word}s"
 
 
 class Waiting(Background):

@@ -167,3 +167,32 @@ class Unnormalized:
 
     def predict_proba(self, x):
         return np.tile([0.5, 0.6, 0.7], (len(x), 1))
+
+
+class _Uniform:
+    def fit(self, x, y):
+        self.count = len(np.unique(y))
+        return self
+
+    def predict_proba(self, x):
+        return np.full((len(x), self.count), 1 / self.count)
+
+
+class OnlyWhatWasSet(_Uniform):
+    """Its get_params has only what was set, as CatBoost's."""
+
+    def __init__(self, iterations=None, random_state=None):
+        self.given = {"iterations": iterations, "random_state": random_state}
+
+    def get_params(self, deep=True):
+        return {name: value for name, value in self.given.items() if value is not None}
+
+
+class FurtherParams(_Uniform):
+    """Takes parameters that it does not declare, as LightGBM's classifier."""
+
+    def __init__(self, depth=3, random_state=None, **further):
+        self.depth, self.random_state, self.further = depth, random_state, further
+
+    def get_params(self, deep=True):
+        return {"depth": self.depth, "random_state": self.random_state, **self.further}

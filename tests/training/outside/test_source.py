@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,3 +169,29 @@ def test_an_error_is_not_placed_in_a_file_of_a_library_with_the_same_name() -> N
     with pytest.raises(np.linalg.LinAlgError) as caught:
         source.load()(None)
     assert where_it_failed(caught.value, source).startswith("line 5 of linalg.py")
+
+
+@pytest.mark.parametrize("own", ["train.py", "kit/train.py"])
+def test_a_file_of_a_library_that_has_the_same_name_is_not_the_users(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(site__in__train="\n\n\n\ndef fit():\n    raise ValueError('no luck')\n")
+    Path("kit").mkdir()
+    Path(own).write_text("import sys\n\n\ndef train(job):\n    return sys.modules['library'].fit()\n")
+    spec = importlib.util.spec_from_file_location("library", "site/train.py")
+    assert spec is not None
+    assert spec.loader is not None
+    library = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(library)
+    monkeypatch.setitem(sys.modules, "library", library)
+    source = find_source(f"{own}:train")
+    with pytest.raises(ValueError, match="no luck") as caught:
+        source.load()(None)
+    assert where_it_failed(caught.value, source) == "line 5 of train.py: ValueError: no luck"
+
+
+def test_an_error_is_placed_in_a_copy_of_the_users_file_too() -> None:
+    _write(train="def train(job):\n    raise ValueError('no luck')\n")
+    source = find_source("train.py:train")
+    _write(train="\n\n\ndef train(job):\n    pass\n")
+    with pytest.raises(ValueError, match="no luck") as caught:
+        source.load()(None)
+    assert where_it_failed(caught.value, source) == "line 2 of train.py: ValueError: no luck"

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 from memberscope import queries
-from memberscope.datasets import LabeledData
+from memberscope.datasets import LabeledData, load_dataset
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
 from memberscope.training.execution.work import JobFailed
+from memberscope.training.outside import estimator
 from memberscope.training.outside.fleet import OutsideFleet
 from memberscope.training.outside.trainer import OutsideTrainer, outside_trainer
 from memberscope.training.query import Query
@@ -173,6 +174,21 @@ def test_a_changed_source_is_never_mixed_with_old_results(tmp_path: Path) -> Non
     np.testing.assert_allclose(after.outputs(DATA.x), 2 * before, rtol=1e-6)
 
 
+def test_an_estimator_takes_the_parameters_of_its_constructor_and_those_that_it_does_not_declare() -> None:
+    assert _trainer("OnlyWhatWasSet", iterations=3).with_params(iterations=4).params == {"iterations": 4}
+    assert _trainer("FurtherParams", depth=2).with_params(verbose=-1).params == {"depth": 2, "verbose": -1}
+    with pytest.raises(UserError, match="dept: no parameter of FurtherParams; allowed: depth, random_state; nearest: depth"):
+        _trainer("FurtherParams").with_params(dept=2)
+    job = TrainingJob(data=DATA, indices=MEMBERS[0], seed=2**32 + 5)
+    fitted = estimator.train(_trainer("OnlyWhatWasSet").source.load(), job)
+    assert fitted.predict_proba.__self__.given["random_state"] == 5
+
+
+def test_a_parameter_called_name_does_not_hide_the_trainers_name() -> None:
+    described = outside_trainer(f"{FUNCTIONS}:reporting", {"name": "wide", "widths": [1, 2]}).describe()
+    assert described == {"trainer.name": "reporting", "trainer.params.name": "wide", "trainer.widths": "[1, 2]"}
+
+
 # ---- failures
 
 
@@ -185,6 +201,20 @@ def test_a_failing_job_is_named_with_its_line_and_the_others_stay(tmp_path: Path
         "models finished before are kept"
     )
     assert len(list(tmp_path.glob("*.npz"))) == 2
+
+
+def test_without_a_store_no_line_says_that_models_are_kept() -> None:
+    with pytest.raises(JobFailed, match=r"KeyError: 'width'$"):
+        _fleet("fails_for_one", run={"workers": 1}, models=1, victim=SEEDS[0])
+
+
+def test_a_class_that_takes_no_words_is_told_from_which_columns_they_come(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text("age,colour,label\n" + "".join(f"{k},{'red' if k % 3 else 'blue'},{k % 2}\n" for k in range(40)))
+    data = load_dataset(str(file), data_dir="", archive_dir="", duplicates="keep", as_is=True)
+    forest = outside_trainer("sklearn.ensemble:RandomForestClassifier", {})
+    with pytest.raises(JobFailed, match=r"; 1 of the columns hold words \(colour\), which many classes do not take$"):
+        forest.train(jobs_for(data, [np.arange(40)], [0]), Execution(workers=1))
 
 
 @pytest.mark.parametrize(
@@ -245,6 +275,8 @@ def test_another_interface_is_refused_before_anything_trains(name: str, params: 
     [
         ("sklearn.linear_model:LinearRegression", {}, "LinearRegression has neither predict_proba nor decision_function"),
         ("sklearn.tree:DecisionTreeClassifier", {"max_dept": 3}, "max_dept is no parameter of DecisionTreeClassifier.*nearest: max_depth"),
+        (f"{FUNCTIONS}:OnlyWhatWasSet", {"iteration": 3}, "iteration is no parameter of OnlyWhatWasSet; allowed: iterations, random_state"),
+        (f"{FUNCTIONS}:FurtherParams", {"dept": 3}, "dept is no parameter of FurtherParams; allowed: depth, random_state; nearest: depth"),
     ],
 )  # fmt: skip
 def test_an_estimator_is_checked_before_anything_trains(spec: str, params: dict[str, Any], line: str) -> None:
@@ -303,7 +335,7 @@ def test_images_are_rows_for_an_estimator_of_rows() -> None:
 def test_a_parameter_called_name_does_not_hide_the_trainers() -> None:
     assert dict(outside_trainer(f"{FUNCTIONS}:reporting", {"name": "mine"}).describe()) == {
         "trainer.name": "reporting",
-        "trainer.params_name": "mine",
+        "trainer.params.name": "mine",
     }
 
 

@@ -226,6 +226,6 @@ def _count_deaths(running: dict[Future[list[Any]], Unit], deaths: dict[tuple[int
         names = ", ".join(str(position) for unit in lost for position in unit.positions)
         raise UserError(
             f"workers={workers}: worker processes died {DEATHS} times while training model {names}, as happens when memory runs out; "
-            "finished models are kept; allowed: fewer workers, or a smaller model"
+            f"finished models are kept; allowed: {'fewer workers, or ' if workers > 1 else ''}a smaller model"
         )
     return lost

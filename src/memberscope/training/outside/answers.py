@@ -97,8 +97,11 @@ class UserModel:
         places = np.asarray(known)
         if places.dtype.kind not in "iu" or places.min() < 0 or places.max() >= self.classes:
             return found
-        absent = 0.0 if self.method == "predict_proba" else float(found.min()) - 1.0
-        whole = np.full((len(found), self.classes), absent, dtype=found.dtype)
+        whole = np.zeros((len(found), self.classes), dtype=found.dtype)
+        if self.method != "predict_proba":
+            whole += (
+                found.min(axis=1, keepdims=True) - 1
+            )  # of each record, so that its outputs do not depend on what else is asked
         whole[:, places] = found
         return whole
 

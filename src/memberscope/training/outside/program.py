@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from memberscope.cores import cores
 from memberscope.datasets.labeled import LabeledData
-from memberscope.datasets.table import Table
+from memberscope.datasets.table import WORD, Table
 from memberscope.errors import Interrupted, UserError
 from memberscope.plans.split import Index
 from memberscope.training.execution.work import JobFailed, Unit
@@ -189,11 +189,19 @@ class OutsideProgram:
             if isinstance(error, BadModel | UserError):
                 why = f"it {error}" if isinstance(error, BadModel) else str(error)
             else:
-                why = where_it_failed(error, self._spec.source)
+                why = where_it_failed(error, self._spec.source).rstrip(".") + self._about_words(error)
             raise JobFailed(
-                f"trainer={self._spec.source.spec}: model {position} (seed {seed}, {members} members) failed: {why}; "
-                "models finished before are kept"
+                f"trainer={self._spec.source.spec}: model {position} (seed {seed}, {members} members) failed: {why}"
             ) from None
+
+    def _about_words(self, error: BaseException) -> str:
+        """Why a class may have refused a table with words; empty for a user's own function, whose author sees the frame."""
+        table = self._spec.table
+        if not (estimator.is_estimator(self._trainer) and isinstance(error, ValueError | TypeError) and table and table.words):
+            return ""
+        words = [column.name for column in table.columns if column.kind == WORD]
+        named = ", ".join(words[:3]) + ", ..." * (len(words) > 3)
+        return f"; {len(words)} of the columns hold words ({named}), which many classes do not take"
 
 
 def asked_of(answers: Mapping[str, NDArray[Any]]) -> set[str]:

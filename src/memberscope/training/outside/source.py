@@ -23,6 +23,7 @@ from memberscope.installed import require
 
 FORMS = "path/to/file.py:NAME, or package.module:NAME"
 BUILDER = "keras:"  # begins the name of a function that builds an untrained Keras model
+_COPY = "memberscope-trainer-"  # begins the name of a folder with a copy of local modules
 _FILE_MODULE = "memberscope_trainer_"  # begins the module name of a file, so that it hides no installed module
 
 
@@ -102,6 +103,7 @@ def _of_module(spec: str, module: str, name: str) -> Source:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     missing = module
+    importlib.invalidate_caches()  # a file that was written a moment ago, as in a notebook, is found too
     try:
         found = importlib.util.find_spec(module)
     except ModuleNotFoundError as error:
@@ -301,7 +303,7 @@ def _root_with(source: Source) -> str:
     root = Path(source.root)
     if all(_holds(root / name, text) for name, text in source.files):
         return source.root
-    copied = Path(tempfile.mkdtemp(prefix="memberscope-trainer-"))
+    copied = Path(tempfile.mkdtemp(prefix=_COPY))
     for name, text in source.files:
         path = copied / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -346,12 +348,17 @@ def _import_failed(source: Source, error: BaseException) -> UserError:
 
 def where_it_failed(error: BaseException, source: Source) -> str:
     """The last line of a user's own code in an error's traceback, and the error, in one line: ``line 7 of train.py: KeyError: 'width'``."""
-    names = {Path(name).name for name, _ in source.files}
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename).name in names and _is_local(Path(frame.filename))
-    ]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of(source, Path(frame.filename))]
     place = f"line {frames[-1].lineno} of {Path(frames[-1].filename).name}: " if frames else ""
     text = " ".join(str(error).split())
     return f"{place}{type(error).__name__}{': ' + text[:300] if text else ''}"
+
+
+def _is_of(source: Source, path: Path) -> bool:
+    """Whether a file is one of the source's, where they lie or in a copy; a library may have files of the same names."""
+    for name, _ in source.files:
+        parts = Path(name).parts
+        root = path.parents[len(parts) - 1] if path.parts[-len(parts) :] == parts else None
+        if root is not None and (root == Path(source.root) or root.name.startswith(_COPY)):
+            return True
+    return False
