@@ -205,6 +205,9 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     with explain_missing_library(name), StopFlag() as stop:
         if os.environ.get("MLFLOW_RUN_ID"):  # mlflow run has made the run, so even a wrong option must end it FAILED
             require(*LOGGING, by=name)
+            from memberscope.mlflow_adapter.claims import claim
+
+            claim(os.environ["MLFLOW_RUN_ID"])
             from memberscope.mlflow_adapter.owner import Watch
             from memberscope.mlflow_adapter.session import open_session
 
