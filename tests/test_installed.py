@@ -103,7 +103,7 @@ CALLS = {
     "plots.new_figure()": "plots: needs matplotlib, .*memberscope\\[plots]'",
     "models.build_model('dense', depth=1, input_shape=(4,), classes=2)": "build_model.*: needs tensorflow, .*memberscope\\[keras]'",
     "space.read_space('space.yaml')": "space=space.yaml: needs yaml, .*memberscope\\[sweep]'",
-    "storage._check_driver('postgresql+psycopg://me:secret@host/x')": (
+    "storage._check_driver('postgresql+psycopg://me:secret@host/x', 'postgresql+psycopg://me:secret@host/x')": (
         "storage=postgresql.psycopg://me:...@host/x: needs psycopg, .*sqlite:///FILE, or .*memberscope\\[cluster]'"
     ),
     "accounting.epsilon(1.0, sampling_probability=0.1, steps=1, delta=1e-5)": "needs dp_accounting, .*memberscope\\[keras]'",
