@@ -213,6 +213,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
 
             with open_session(name, name=_run_name(name, {}), arguments=arguments) as session, Watch(session.owner, stop):
                 config, _ = parse(name, arguments)
+                _note_passwords(config)
                 _require_libraries(name, config)
                 session.name(_run_name(name, config.to_dict()))
                 return _inside(name, config, session, stop)
@@ -224,6 +225,19 @@ def _run(name: str, arguments: Sequence[str]) -> int:
 
         with open_session(name, name=_run_name(name, config.to_dict()), arguments=arguments) as session:
             return _inside(name, config, session, stop)
+
+
+def _note_passwords(config: Any) -> None:
+    """Say so if ``mlflow run`` was given a password, which it keeps in the run's params."""
+    for option in WITH_PASSWORDS:
+        given = getattr(config, option, "")
+        if redact(given) != given:
+            print(
+                f"memberscope: note: mlflow run keeps {option}, password included, in the run's params; {option}=env:NAME, with the "
+                "address in the environment variable NAME, avoids that",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _require_libraries(name: str, config: Any) -> None:
