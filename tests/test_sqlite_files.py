@@ -16,8 +16,9 @@ from memberscope import sqlite_files
 
 ROOT = Path(__file__).resolve().parent.parent
 SLOWLY = """
-import sqlite3, sys, time
+import signal, sqlite3, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from memberscope.sqlite_files import make_if_absent
 def create(path):
     with sqlite3.connect(path, isolation_level=None) as connection:

@@ -29,7 +29,7 @@ from memberscope.redact import redact
 
 FOR_BUILT_IN_MODELS = ("tensorflow", "dp_accounting")
 WITH_PASSWORDS = ("storage", "scheduler")  # options that take env:NAME in place of an address
-LOGGING = ("mlflow", "sqlalchemy", "psutil", "matplotlib")  # every study needs these, for its MLflow runs and their figures
+LOGGING = ("mlflow", "sqlalchemy", "matplotlib")  # every study needs these, for its MLflow runs and their figures
 
 
 @dataclass(frozen=True, kw_only=True)
