@@ -125,6 +125,7 @@ def test_a_rerun_trains_nothing_and_the_kept_files_hold_probabilities(done: Done
     ],
 )
 def test_a_bad_file_is_one_line_before_anything_trains(own: Own, tmp_path: Path, text: str, message: str) -> None:
+    pytest.importorskip("yaml")
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(UserError) as error:
         _run(own, tmp_path / "models", rungs=str(tmp_path / "bad.yaml"))

@@ -101,12 +101,12 @@ def test_a_file_that_changes_after_it_was_read_is_used_as_it_was() -> None:
 
 def test_a_module_of_this_folder_is_local_and_an_installed_one_is_named_by_its_version() -> None:
     _write(
-        own__in____init__="",
-        own__in__models="from own import base\n\n\ndef train(job):\n    return base.VALUE\n",
-        own__in__base="VALUE = 7\n",
+        folder_kit__in____init__="",
+        folder_kit__in__models="from folder_kit import base\n\n\ndef train(job):\n    return base.VALUE\n",
+        folder_kit__in__base="VALUE = 7\n",
     )
-    source = find_source("own.models:train")
-    assert [name for name, _ in source.files] == ["own/models.py", "own/__init__.py", "own/base.py"]
+    source = find_source("folder_kit.models:train")
+    assert [name for name, _ in source.files] == ["folder_kit/models.py", "folder_kit/__init__.py", "folder_kit/base.py"]
     assert source.load()(None) == 7
     installed = find_source("sklearn.ensemble:RandomForestClassifier")
     assert not installed.files
