@@ -41,7 +41,7 @@ def test_case_study_through_mlflow_run(store: Path, project: Any) -> None:
         assert not any(bad in name for name in child.data.metrics for bad in "%=@")
         files = {item.path: item.file_size for item in client.list_artifacts(child.info.run_id)}
         assert files["roc.png"] > 10_000
-        assert files["roc.csv"] > 500
+        assert files["roc.csv"] > 100  # steps of at least 50 records
     assert parent.data.params["epochs"] == "2", "mlflow run's own parameters, not logged again"
     assert "memberscope.verdict.depth" in parent.data.tags
     assert "auc_difference/depth" in parent.data.metrics

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import auc as area
 
-from memberscope import metrics, signals
+from memberscope import metrics, plots, signals
 from memberscope.config import AuditConfig, DataConfig, ModelConfig, TrainConfig, TrainStudyConfig
 from memberscope.datasets import load_dataset
 from memberscope.errors import Interrupted, UserError
@@ -89,7 +90,10 @@ def test_what_a_run_holds(run: tuple[model_audit.AuditedModel, MemoryTracker]) -
     points = tracker.artifacts["roc.csv"]
     whole = trained.report.roc("threshold_loss")
     kept = points[points["attack"] == "threshold_loss"]
-    assert area(kept["fpr"], kept["tpr"]) == pytest.approx(area(whole.fpr, whole.tpr), abs=1e-9)
+    every = plots.roc_points({"threshold_loss": whole})
+    assert area(every["fpr"], every["tpr"]) == pytest.approx(area(whole.fpr, whole.tpr), abs=1e-9)
+    assert area(kept["fpr"], kept["tpr"]) == pytest.approx(area(whole.fpr, whole.tpr), abs=0.03)  # steps of at least 50 records
+    assert np.isin(kept[["fpr", "tpr"]].to_numpy(), every[["fpr", "tpr"]].to_numpy()).all()
 
 
 def test_same_seed_same_metrics_other_seed_others(run: tuple[model_audit.AuditedModel, MemoryTracker]) -> None:

@@ -155,6 +155,16 @@ def test_bad_input_is_one_line(spec: str, line: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_our_own_package_is_not_a_local_module_even_in_a_checkout() -> None:
+    _write(
+        train="from memberscope import TrainingJob\nfrom memberscope.errors import UserError\n\n\ndef train(job):\n    return UserError\n"
+    )
+    source = find_source("train.py:train")
+    assert [name for name, _ in source.files] == ["train.py"]
+    assert not source.elsewhere
+    assert source.load()(None) is UserError  # the class that is loaded already, not another one of the same name
+
+
 def test_an_error_is_placed_at_the_users_own_line_even_deep_inside_a_library() -> None:
     _write(train="import numpy as np\n\n\ndef train(job):\n    return np.linalg.inv(np.zeros((2, 2)))\n")
     source = find_source("train.py:train")

@@ -24,6 +24,7 @@ from memberscope.installed import require
 FORMS = "path/to/file.py:NAME, or package.module:NAME"
 BUILDER = "keras:"  # begins the name of a function that builds an untrained Keras model
 _COPY = "memberscope-trainer-"  # begins the name of a folder with a copy of local modules
+_OURS = Path(__file__).resolve().parents[2]  # this package
 _FILE_MODULE = "memberscope_trainer_"  # begins the module name of a file, so that it hides no installed module
 
 
@@ -242,8 +243,10 @@ def _installed_folders() -> tuple[Path, ...]:
 
 
 def _is_local(path: Path) -> bool:
-    """Whether a file is neither Python's own nor an installed package's."""
+    """Whether a file is neither Python's own, nor an installed package's, nor one of ours, which may lie in a checkout."""
     resolved = path.resolve()
+    if resolved.is_relative_to(_OURS):
+        return False
     if {"site-packages", "dist-packages"} & set(resolved.parts):
         return False
     return not any(resolved.is_relative_to(folder) for folder in _installed_folders())
