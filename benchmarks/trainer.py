@@ -23,6 +23,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 SRC = str(Path(__file__).resolve().parents[1] / "src")
 sys.path.insert(0, SRC)
@@ -84,13 +85,13 @@ def members(models: int) -> list[object]:
     return [np.sort(np.random.default_rng(k).permutation(RECORDS)[:MEMBERS]) for k in range(models)]
 
 
-def tree_of(process: object) -> int:
+def tree_of(process: Any) -> int:
     """Bytes of memory of a process and of all that it started, which they do not share with others."""
     import psutil
 
     total = 0
     try:
-        everyone = [process, *process.children(recursive=True)]  # type: ignore[attr-defined]
+        everyone = [process, *process.children(recursive=True)]
     except psutil.Error:
         return 0
     for one in everyone:

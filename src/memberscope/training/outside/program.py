@@ -227,14 +227,14 @@ def seeded(seed: int) -> Iterator[None]:
     torch: Any = sys.modules.get("torch")
     torch_before = torch.random.get_rng_state() if torch is not None else None
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
+    np.random.seed(seed % 2**32)  # noqa: NPY002, as above
     if torch is not None:
         torch.manual_seed(seed)
     try:
         yield
     finally:
         random.setstate(before)
-        np.random.set_state(numpy_before)  # noqa: NPY002
+        np.random.set_state(numpy_before)  # noqa: NPY002, as above
         if torch_before is not None:
             torch.random.set_rng_state(torch_before)
 
