@@ -39,6 +39,10 @@ def main(path: str) -> int:
             if isinstance(error, UserError):
                 print(f"memberscope: {error}", file=sys.stderr, flush=True)
             return error.exit_code
+        except KeyboardInterrupt:
+            return Interrupted.exit_code
+        finally:
+            stop.release()
     return 0
 
 

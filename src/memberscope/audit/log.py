@@ -68,6 +68,7 @@ def log_whole_audit(
     seed: int,
     top: int,
     source: str = "given",
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Log an audit that is a run's whole content: all that `log_audit` logs, and its sizes, histograms, most exposed records, class
     dispersion, and the summary page.
@@ -80,6 +81,7 @@ def log_whole_audit(
         seed: the seed of the random draws behind the artifacts.
         top: the number of most exposed records to list.
         source: what the record ids refer to, see `memberscope.scores.KeptScores`.
+        check: called between figures; an exception that it raises ends the logging.
     """
     target = report.target
     tracker.tags({"memberscope.kind": "audit", "memberscope.engine": report.engine})
@@ -92,10 +94,12 @@ def log_whole_audit(
     log_audit(report, tracker, source=source, controls=controls, band_seed=seed)
     tracker.text(controls_json(controls, notes), artifacts.CONTROLS)
     for result in report.whole():
+        check()
         if result.scores is not None and result.member is not None:
             title = f"{result.attack}: AUC {result.figures['auc'].value:.3f}"
             path = artifacts.score_figure(result.attack)
             tracker.figure(plots.score_figure(result.scores, result.member, title=title), path)
+    check()
     details = [log_exposed(report, tracker, seed=seed, top=top), log_dispersion(report, tracker, seed=seed)]
     text = summary(report, notes=notes, controls=controls, details=details)
     tracker.text(text, artifacts.SUMMARY)

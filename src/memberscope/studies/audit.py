@@ -77,7 +77,9 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     log_inputs(config, model, reading, target, (members, nonmembers), ids, tracker)
     notes |= copy_notes(report, overlap=False)
     controls = controls_for(config, evidence, report, request, stop.check)
-    log_whole_audit(report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top, source="content")
+    log_whole_audit(
+        report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top, source="content", check=stop.check
+    )
     stopped = step.gate(report, config, tracker)
     lines = [finding(report), *notes.values(), *controls.sentences().values(), *step.sentences(config, stopped)]
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
