@@ -18,6 +18,7 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ["MEMBERSCOPE_KEY"] = "the key of the tests"  # none is written into the home of whoever runs them
 # a process that may keep no bytecode compiles TensorFlow and MLflow anew: 10 s of a core instead of 4, and tests start many
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False

@@ -28,6 +28,14 @@ def test_plain_lines_elsewhere_every_few_seconds(monkeypatch: pytest.MonkeyPatch
     assert "100% 10/10" in lines[-1]
 
 
+@pytest.mark.parametrize(("unit", "shown"), [("query", "2/2 queries ["), ("trial", "2/2 trials [")])
+def test_the_units_are_in_the_plural(unit: str, shown: str) -> None:
+    stream = io.StringIO()
+    with progress.Progress(2, "work", unit=unit, stream=stream) as bar:
+        bar.advance(2)
+    assert shown in stream.getvalue()
+
+
 def test_a_bar_on_a_terminal() -> None:
     stream = _Terminal()
     with progress.Progress(2, "train", stream=stream) as bar:

@@ -9,7 +9,10 @@ import pytest
 
 from memberscope import Predictions, metrics, run_audit
 from memberscope.errors import UserError
-from memberscope.scores import KeptScores
+from memberscope.scores import KeptScores, OtherKey
+from memberscope.secret import Key
+
+KEY = Key(value=b"the key of these tests, 32 bytes")
 
 
 def test_ranks_give_every_figure_that_scores_give(tmp_path: Path) -> None:
@@ -20,17 +23,20 @@ def test_ranks_give_every_figure_that_scores_give(tmp_path: Path) -> None:
     logits[50:80] = logits[50]  # ties
     target = Predictions(logits=logits, labels=labels, member=member, record_ids=np.arange(400))
     report = run_audit(target, attacks="threshold_loss,trained_lr")
-    KeptScores.of(target, report.whole_scores, source="digest").save(tmp_path / "s.npz")
-    kept = KeptScores.load(tmp_path / "s.npz")
+    KeptScores.of(target, report.whole_scores, source="digest").save(tmp_path / "s.npz", key=KEY)
+    kept = KeptScores.load(tmp_path / "s.npz", key=KEY)
     assert kept.source == "digest"
-    np.testing.assert_array_equal(kept.record_ids, np.arange(400))
+    place = {one: row for row, one in enumerate(kept.record_ids.tolist())}  # type: ignore[union-attr]
+    order = [place[one] for one in KEY.identities(np.arange(400), source="digest").tolist()]
+    np.testing.assert_array_equal(kept.member[order], member)
+    np.testing.assert_array_equal(kept.labels[order], labels)  # type: ignore[index]
     for attack, ranks in kept.ranks.items():
         assert ranks.dtype == np.int32
         ours, theirs = metrics.roc_curve(ranks, kept.member), report.roc(attack)
         np.testing.assert_array_equal(ours.fpr, theirs.fpr)
         np.testing.assert_array_equal(ours.tpr, theirs.tpr)
         assert metrics.auc(ranks, kept.member) == report.result(attack).figures["auc"]
-    first, second = kept.ranks["threshold_loss"], kept.ranks["trained_lr"]
+    first, second = (kept.ranks[name][order] for name in ("threshold_loss", "trained_lr"))
     assert metrics.compare_auc(first, second, member) == metrics.compare_auc(
         report.scores("threshold_loss"), report.scores("trained_lr"), member
     )
@@ -39,4 +45,46 @@ def test_ranks_give_every_figure_that_scores_give(tmp_path: Path) -> None:
 def test_another_file_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.zeros(3))
     with pytest.raises(UserError, match="not the scores of an audit"):
-        KeptScores.load(tmp_path / "x.npz")
+        KeptScores.load(tmp_path / "x.npz", key=KEY)
+
+
+def _kept(**changes: object) -> KeptScores:
+    n = 300
+    values = {
+        "member": np.arange(n) < n // 2, "ranks": {"threshold_loss": np.arange(n, dtype=np.int32)}, "record_ids": np.arange(n),
+        "labels": np.arange(n) % 3, "source": "content",
+    }  # fmt: skip
+    return KeptScores(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_another_key_opens_nothing_and_says_so(tmp_path: Path) -> None:
+    _kept().save(tmp_path / "s.npz", key=KEY)
+    with pytest.raises(
+        OtherKey, match="written with another key; allowed: the key of the one who ran the audit, as MEMBERSCOPE_KEY"
+    ):
+        KeptScores.load(tmp_path / "s.npz", key=Key(value=b"other" * 7))
+
+
+def test_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    old = _kept()
+    np.savez(
+        tmp_path / "s.npz",
+        member=old.member,
+        record_ids=old.record_ids,
+        labels=old.labels,
+        rank_threshold_loss=old.ranks["threshold_loss"],
+    )
+    kept = KeptScores.load(tmp_path / "s.npz", key=KEY)
+    np.testing.assert_array_equal(kept.member, old.member)
+    np.testing.assert_array_equal(kept.record_ids, old.record_ids)
+
+
+@pytest.mark.parametrize("ids", [np.arange(300), np.arange(300) // 2, np.array([f"user {k}" for k in range(300)]), None])
+def test_two_runs_on_the_same_records_can_be_paired(tmp_path: Path, ids: np.ndarray | None) -> None:
+    for name in ("a", "b"):
+        _kept(record_ids=ids, ranks={"x": np.random.default_rng(len(name)).permutation(300)}).save(tmp_path / name, key=KEY)
+    first, second = (KeptScores.load(tmp_path / name, key=KEY) for name in ("a", "b"))
+    if ids is not None:
+        assert set(first.record_ids.tolist()) == set(second.record_ids.tolist())  # type: ignore[union-attr]
+        assert not set(map(str, first.record_ids.tolist())) & set(map(str, ids.tolist()))  # type: ignore[union-attr]
+    assert first.member.sum() == second.member.sum() == 150

@@ -19,14 +19,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from memberscope import addresses
 from memberscope.config import Config, written
 from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.errors import GateError, Interrupted, UserError, nearest
-from memberscope.installed import explain_missing_library, require
+from memberscope.installed import explain_missing_library, is_installed, require
 from memberscope.plugins import GROUPS, offered_names
 from memberscope.quiet import quiet_libraries
+from memberscope.redact import redact
 
 FOR_BUILT_IN_MODELS = ("tensorflow", "dp_accounting")
+WITH_PASSWORDS = ("storage", "scheduler")  # options that take env:NAME in place of an address
 LOGGING = ("mlflow", "sqlalchemy", "psutil", "matplotlib")  # every study needs these, for its MLflow runs and their figures
 
 
@@ -173,24 +176,25 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[Any, bool]:
 def run_study(name: str, arguments: Sequence[str]) -> int:
     """Parse the options, run the study and print its result; returns the exit code."""
     verbose = "--verbose" in arguments
+    about = addresses.in_use(arguments)  # now, since the store's password is taken out of its address later
     try:
         return _run(name, arguments)
     except UserError as error:
-        return _fail(error, error.exit_code, verbose)
+        return _fail(error, error.exit_code, verbose, about)
     except (Interrupted, GateError) as error:
-        return _fail(error, error.exit_code, verbose)
+        return _fail(error, error.exit_code, verbose, about)
     except KeyboardInterrupt as error:
-        return _fail(Interrupted(str(error) or "stopped by SIGINT"), Interrupted.exit_code, verbose)
+        return _fail(Interrupted(str(error) or "stopped by SIGINT"), Interrupted.exit_code, verbose, about)
     except Exception as error:
-        return _fail(error, 1, verbose)
+        return _fail(error, 1, verbose, about)
 
 
-def _fail(error: Exception, code: int, verbose: bool) -> int:
+def _fail(error: Exception, code: int, verbose: bool, about: Sequence[str] = ()) -> int:
     if verbose:
         import traceback
 
-        traceback.print_exception(error)
-    line = " ".join(str(error).split())
+        print(redact("".join(traceback.format_exception(error)), about), end="", file=sys.stderr)
+    line = redact(" ".join(redact(str(error), about).split()))
     kind = "" if isinstance(error, UserError | Interrupted | GateError) else f"unexpected {type(error).__name__}: "
     hint = "" if verbose or code != 1 else " (--verbose shows where)"
     print(f"memberscope: {kind}{line}{hint}", file=sys.stderr, flush=True)
@@ -245,14 +249,22 @@ def _stoppable(opened: Any, stop: Any) -> Iterator[Any]:
 
 
 def _require_libraries(name: str, config: Any) -> None:
-    """Raise UserError unless everything is installed that the study needs with these options."""
+    """Raise UserError unless everything is there that the study needs with these options: libraries, and variables that they name."""
     built_in = getattr(config, "trainer", BUILT_IN_TRAINER) == BUILT_IN_TRAINER and not getattr(
         config, "plan", ""
     )  # another package's trainer checks for its own libraries, and models that were trained elsewhere need none
     logging = LOGGING if STUDIES[name].tracked else ()
-    require(*logging, *(module for module in STUDIES[name].needs if built_in or module not in FOR_BUILT_IN_MODELS), by=name)
+    others = [module for module in STUDIES[name].needs if module not in FOR_BUILT_IN_MODELS]
+    own = "a trainer of your own (such as trainer=my_model.py:train)" if hasattr(config, "trainer") else ""
+    if built_in:
+        only_built_in = all(is_installed(module) for module in (*logging, *others))
+        require(*logging, *STUDIES[name].needs, by=name, instead=own if only_built_in else "")
+    else:
+        require(*logging, *others, by=name)
     if getattr(config, "engine", "") == "tfp":
         require("tensorflow", "tensorflow_privacy", by="engine=tfp", instead="engine=fast")
+    for option in WITH_PASSWORDS:
+        addresses.resolved(option, getattr(config, option, ""))
     if getattr(config, "scheduler", ""):
         require("distributed", by=f"scheduler={config.scheduler}", instead="nothing, for this machine")
 
@@ -272,7 +284,7 @@ def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
         stop.release()
     if stop.left:  # a library went on as if nothing had happened, but its results may be incomplete
         raise stop.interrupted()
-    print(f"\n{result.table}\n\n{result.answer}\n")
+    print(redact(f"\n{result.table}\n\n{result.answer}\n"))
     print(f"store: {session.store}")
     print(f"open:  {session.link}" + ("" if session.store.startswith("http") else f"  (after: {_server(session.store)})"))
     print(f"runs:  {session.all_runs}", flush=True)
@@ -287,7 +299,7 @@ def _untracked(name: str, config: Any, stop: Any) -> int:
 
     with explain_missing_library(name):
         result = importlib.import_module(STUDIES[name].module).run(config, MemoryTracker(), stop)
-    print(f"\n{result.table}\n\n{result.answer}\n", flush=True)
+    print(redact(f"\n{result.table}\n\n{result.answer}\n"), flush=True)
     return 0
 
 
@@ -319,7 +331,9 @@ def _run_name(name: str, values: dict[str, Any]) -> str:
     keys = ("grid", "dataset") if name == "sweep" else ("plan",) if values.get("plan") else ("dataset", "model")
     parts += [str(values[key]) for key in keys if key in values]
     parts += [f"d{values['depth']}"] if name == "train" and "depth" in values else []
-    parts += [re.sub(r"[^\w.@-]+", "-", values["model_uri"].split(":/")[-1]).strip("-")] if values.get("model_uri") else []
+    parts += (
+        [re.sub(r"[^\w.@-]+", "-", redact(values["model_uri"]).split(":/")[-1]).strip("-")] if values.get("model_uri") else []
+    )
     parts += [f"s{values['seed']}"] if name == "train" and "seed" in values else []
     return "-".join(os.path.basename(part.rstrip("/")) for part in parts)
 

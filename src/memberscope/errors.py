@@ -5,14 +5,21 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from memberscope.redact import redact
+
 
 class UserError(Exception):
     """A mistake that the user can correct: one line that names the parameter, the value and what is allowed.
 
-    Scripts print the line on stderr and exit with `exit_code`; the traceback shows only with ``--verbose``.
+    Scripts print the line on stderr and exit with `exit_code`; the traceback shows only with ``--verbose``. Passwords in the line are
+    masked.
     """
 
     exit_code = 2
+
+    def __init__(self, *line: object) -> None:
+        """Create the error with its line."""
+        super().__init__(*(redact(part) if isinstance(part, str) else part for part in line))
 
 
 class MissingLibrary(UserError):

@@ -43,11 +43,17 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float = 5.0, height: f
 # --- ROC curves ------------------------------------------------------------------------------------------------------
 
 
-def roc_points(curves: Mapping[str, Roc], *, most: int = 400) -> pd.DataFrame:
+def roc_points(curves: Mapping[str, Roc], *, most: int = 400, least: int = 1) -> pd.DataFrame:
     """Points of several ROC curves: columns attack, fpr, tpr, threshold.
 
     Only the corners are kept (points on straight stretches are left out). They are thinned to about `most` per curve, evenly on the
     linear and on the logarithmic scale of the false positive rate, so that the curve keeps its shape on both.
+
+    Args:
+        curves: attack -> its curve.
+        most: see above.
+        least: fewest records between two points. A curve with every corner tells whoever can compute the records' scores, and so their
+            order, which of them are members.
     """
     import pandas as pd
 
@@ -60,10 +66,20 @@ def roc_points(curves: Mapping[str, Roc], *, most: int = 400) -> pd.DataFrame:
         if len(kept) > most:
             grid = np.concatenate([np.linspace(0, 1, most // 2), np.geomspace(1 / roc.n_nonmember, 1, most // 2)])
             kept = np.unique(np.concatenate([[0, len(fpr) - 1], np.searchsorted(fpr, grid, side="right") - 1]))
+        kept = _apart(kept, np.asarray(np.round(fpr * roc.n_nonmember + tpr * roc.n_member), np.float64), least)
         frames.append(
             pd.DataFrame({"attack": name, "fpr": fpr[kept], "tpr": tpr[kept], "threshold": np.asarray(roc.thresholds)[kept]})
         )
     return pd.concat(frames, ignore_index=True)
+
+
+def _apart(kept: NDArray[np.intp], records: NDArray[np.float64], least: int) -> NDArray[np.intp]:
+    """The first and the last of the points, and those between that are at least `least` records apart; `records` counts them up to each."""
+    found = [kept[0]]
+    for point in kept[1:-1]:
+        if records[point] - records[found[-1]] >= least and records[kept[-1]] - records[point] >= least:
+            found.append(point)
+    return np.array([*found, kept[-1]])
 
 
 def draw_roc(ax: Axes, points: pd.DataFrame, *, labels: Mapping[str, str] | None = None, log: bool = False) -> Figure:

@@ -12,10 +12,11 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from memberscope.background import Background
+from memberscope.redact import redact
 
 LINE_SECONDS = 5.0
 BAR_SECONDS = 0.2
-PLAIN = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} {unit}s [{elapsed} elapsed, {remaining} left]{postfix}"
+PLAIN = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} {unit} [{elapsed} elapsed, {remaining} left]{postfix}"
 
 
 class Progress:
@@ -33,7 +34,7 @@ class Progress:
         self, total: int, label: str, *, unit: str = "step", stream: TextIO | None = None, alive: bool = False
     ) -> None:
         """Start counting, and start the clock."""
-        self._total, self._label, self._unit = total, label, unit
+        self._total, self._label, self._unit = total, redact(label), unit
         self._stream = stream if stream is not None else sys.stderr
         self._bar = self._stream.isatty()
         self._done = 0
@@ -76,14 +77,19 @@ class Progress:
         from tqdm import tqdm
 
         self._shown = now
+        unit = self._unit if self._bar else _plural(self._unit)
         meter = tqdm.format_meter(
-            self._done, self._total, now - self._start, prefix=self._label, unit=self._unit, postfix=self.note or None,
+            self._done, self._total, now - self._start, prefix=self._label, unit=unit, postfix=self.note or None,
             ncols=110 if self._bar else None,
             bar_format=None if self._bar else PLAIN,
         )  # fmt: skip
         lead = "\r" if self._bar else ""
         tail = "\n" if end or not self._bar else ""
         print(f"{lead}{meter}", end=tail, file=self._stream, flush=True)
+
+
+def _plural(word: str) -> str:
+    return f"{word.removesuffix('y')}ies" if word.endswith("y") else f"{word}s"
 
 
 class Waiting(Background):
@@ -97,7 +103,7 @@ class Waiting(Background):
     def __init__(self, label: str, *, stream: TextIO | None = None) -> None:
         """Create it; lines begin when the context is entered."""
         super().__init__()
-        self._label, self._stream = label, stream if stream is not None else sys.stderr
+        self._label, self._stream = redact(label), stream if stream is not None else sys.stderr
 
     def _run(self) -> None:
         start = time.monotonic()

@@ -2,6 +2,9 @@
 
 They are stored as dense ranks: every metric of a ROC curve, and every paired test, depends only on the order and the ties of scores, so
 int32 ranks give the same results as the float64 scores, bit for bit, in half the space (an audit of 60,000 records with ten attacks: 3 MB).
+
+The file does not tell who was a member: records are named by keyed identities (`memberscope.secret`), lie in an order that the key draws,
+and their membership is masked by it.
 """
 
 from __future__ import annotations
@@ -17,11 +20,16 @@ from numpy.typing import NDArray
 from memberscope.checks import Array
 from memberscope.errors import UserError
 from memberscope.npz import read_npz, write_npz
+from memberscope.secret import VARIABLE, Key
 
 if TYPE_CHECKING:
     from memberscope.predictions import Predictions
 
 _RANK = "rank_"
+
+
+class OtherKey(UserError):
+    """Scores that were written with another key cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,7 +39,7 @@ class KeptScores:
     Attributes:
         member: (n,) bool.
         ranks: attack -> (n,) int32 dense ranks of its scores: equal scores share one, higher = more likely a member.
-        record_ids: (n,) numbers or text; None where the records have no ids.
+        record_ids: (n,) numbers or text, in a file keyed identities; None where the records have no ids.
         labels: (n,) classes; None where unknown.
         source: what the ids refer to, so that row 7 of one data set is not mistaken for row 7 of another: a data set's digest, ``content``
             (the ids are hashes of the records), or ``given`` (the user's own ids).
@@ -49,21 +57,41 @@ class KeptScores:
         ranks = {name: np.unique(values, return_inverse=True)[1].astype(np.int32) for name, values in scores.items()}
         return cls(member=target.member, ranks=ranks, record_ids=target.record_ids, labels=target.labels, source=source)
 
-    def save(self, path: Path) -> None:
-        """Write an ``.npz``."""
-        arrays: dict[str, Array] = {_RANK + name: values for name, values in self.ranks.items()}
-        arrays |= {"member": self.member, "source": np.array(self.source)}
-        arrays |= {name: value for name in ("record_ids", "labels") if (value := getattr(self, name)) is not None}
+    def save(self, path: Path, *, key: Key) -> None:
+        """Write an ``.npz`` that tells identities and membership only to whoever has the key."""
+        ids = None if self.record_ids is None else key.identities(self.record_ids, source=self.source)
+        salt = key.digest(
+            *(np.ascontiguousarray(values).tobytes() for values in self.ranks.values()), self.member.tobytes(), size=16
+        )
+        order = key.order(salt, len(self.member))
+        arrays: dict[str, Array] = {_RANK + name: values[order] for name, values in self.ranks.items()}
+        arrays |= {"source": np.array(self.source), "salt": np.frombuffer(salt, np.uint8), "key_check": np.array(key.check)}
+        arrays |= {"masked_member": self.member[order] ^ key.mask(salt, len(order))}
+        arrays |= {name: value[order] for name, value in (("record_ids", ids), ("labels", self.labels)) if value is not None}
         write_npz(path, arrays)
 
     @classmethod
-    def load(cls, path: Path) -> KeptScores:
-        """Read a file that `save` wrote; UserError for any other file."""
+    def load(cls, path: Path, *, key: Key) -> KeptScores:
+        """Read a file that `save` wrote, or one of an earlier version, which was not keyed.
+
+        Raises:
+            OtherKey: it was written with another key.
+            UserError: any other file.
+        """
         arrays = read_npz(path)
-        if "member" not in arrays:
-            raise UserError(f"{path}: not the scores of an audit; allowed: a file that an audit stored")
         ranks = {name.removeprefix(_RANK): values for name, values in arrays.items() if name.startswith(_RANK)}
+        if "masked_member" in arrays and {"salt", "key_check"} <= arrays.keys():
+            if str(arrays["key_check"]) != key.check:
+                raise OtherKey(
+                    f"{path}: written with another key; allowed: the key of the one who ran the audit, as {VARIABLE}"
+                )
+            masked = arrays["masked_member"]
+            member = masked.astype(np.bool_) ^ key.mask(arrays["salt"].tobytes(), len(masked))
+        elif "member" in arrays:
+            member = arrays["member"]
+        else:
+            raise UserError(f"{path}: not the scores of an audit; allowed: a file that an audit stored")
         return cls(
-            member=arrays["member"], ranks=ranks, record_ids=arrays.get("record_ids"), labels=arrays.get("labels"),
+            member=member, ranks=ranks, record_ids=arrays.get("record_ids"), labels=arrays.get("labels"),
             source=str(arrays.get("source", "given")),
         )  # fmt: skip

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 
+from memberscope.addresses import in_use
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
 from memberscope.quiet import quiet_libraries
+from memberscope.redact import redact
 
 
 def main(path: str) -> int:
-    """Do the job that a JSON file describes: ``job`` for `memberscope.studies.sweep.work`, ``tracker`` and ``parent`` (a process id)."""
+    """Do the job that a JSON file describes: ``job`` for `memberscope.studies.sweep.work`, ``tracker`` and ``parent`` (a process id).
+
+    The addresses of the storage and of the tracking store, which may have passwords, are in environment variables.
+    """
     from memberscope.mlflow_adapter.tracker import reopen
-    from memberscope.studies.sweep.work import Job, work
+    from memberscope.studies.sweep.work import ADDRESS, Job, work
     from memberscope.training.execution.jobs import READY
 
     quiet_libraries()
     instructions = json.loads(Path(path).read_text())
+    job = Job.from_json(json.dumps(instructions["job"]))
+    if address := os.environ.pop(ADDRESS, ""):  # processes that are started from here need it no more
+        job = dataclasses.replace(job, url=address)
+    about = [job.url, *in_use(())]
     with StopFlag() as stop:
 
         def watch() -> None:
@@ -29,7 +40,7 @@ def main(path: str) -> int:
         try:
             tracker = reopen(instructions["tracker"])
             work(
-                Job.from_json(json.dumps(instructions["job"])),
+                job,
                 tracker,
                 stop,
                 watch=watch,
@@ -41,6 +52,9 @@ def main(path: str) -> int:
             return error.exit_code
         except KeyboardInterrupt:
             return Interrupted.exit_code
+        except Exception as error:  # as Python would end it, but without the passwords that a library's error may quote
+            print(redact("".join(traceback.format_exception(error)), about), end="", file=sys.stderr, flush=True)
+            return 1
         finally:
             stop.release()
     return 0

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from memberscope.errors import UserError
+from memberscope.redact import redact_values
 from memberscope.scores import KeptScores
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ class KeptRun:
         tables: path -> frame of each CSV artifact at the top.
         texts: path -> text of each ``.json`` and ``.md`` artifact at the top.
         images: path -> bytes of each PNG artifact at the top.
-        scores: the records' scores, if they were stored.
+        scores: the records' scores, if they were stored and can be read.
+        sealed: whether scores were stored with another key.
         inputs: the data sets that it lists.
         children: its nested runs, oldest first.
     """
@@ -98,6 +100,7 @@ class KeptRun:
     texts: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, bytes] = field(default_factory=dict)
     scores: KeptScores | None = None
+    sealed: bool = False
     inputs: Sequence[DataInput] = ()
     children: Sequence[KeptRun] = ()
 
@@ -270,5 +273,5 @@ class MemoryTracker:
 
 
 def as_json(values: Mapping[str, Any]) -> str:
-    """JSON for an artifact: indented, keys in their order."""
-    return json.dumps(values, indent=2) + "\n"
+    """JSON for an artifact: indented, keys in their order, passwords masked."""
+    return json.dumps(redact_values(values), indent=2) + "\n"

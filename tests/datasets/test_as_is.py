@@ -231,6 +231,18 @@ def test_groups_and_columns_follow_the_records(tmp_path: Path) -> None:
         table.extended(np.zeros((1, 1)), np.array([0]), source="made")
 
 
+@pytest.mark.parametrize("trainer", ["sklearn.ensemble", "my_model.py"])
+def test_a_trainer_without_the_name_of_its_function_is_said_before_its_records_are_refused(
+    trainer: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("age,label\n17,x\n18,y\n")
+    with pytest.raises(
+        UserError, match=rf"^trainer={trainer}: unknown; allowed: keras, or a function or class of your own, as path"
+    ):
+        setup.load_data(ShadowStudyConfig(dataset=str(path), trainer=trainer))
+
+
 def test_a_study_reads_data_as_they_are_for_a_trainer_from_outside(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("age,city,who,target\n17,Rome,1,x\n18,?,2,y\n19,Oslo,2,x\n")

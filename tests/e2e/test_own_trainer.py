@@ -41,7 +41,7 @@ def test_shadow_through_mlflow_run(own: Path, project: Any) -> None:
     assert parent.data.tags["memberscope.seed_determines"] == "yes"
     assert parent.data.metrics["control/seed_difference"] < 1e-6
     assert 0.65 < parent.data.metrics["auc/threshold_loss"] <= 1.0, "with as many members as it can memorize"
-    assert "needs gradients (the models of my_model offer no gradient_norms)" in done.stdout
+    assert "needs gradients (models from my_model offer no gradient_norms)" in done.stdout
 
 
 def test_parameters_that_are_no_plain_numbers_are_kept_as_text(own: Path, project: Any) -> None:

@@ -27,7 +27,7 @@ def test_shadow_through_mlflow_run(store: Path, project: Any) -> None:
     assert {run.info.status for run in (parent, *runs)} == {"FINISHED"}
     assert {"auc_mean/lira_online", "auc/threshold_loss", "auc_ci_low/threshold_loss"} <= set(parent.data.metrics)
     files = {item.path for item in project.client.list_artifacts(parent.info.run_id)}
-    assert {"plan.npz", "by_shadows.csv", "orderings.csv", "auc_by_shadows.png", "summary.md"} <= files
+    assert {"by_shadows.csv", "orderings.csv", "auc_by_shadows.png", "summary.md"} <= files
     assert "mean over 2 targets" in done.stdout
     assert len(list((store / "models").rglob("*.npz"))) >= 4
 

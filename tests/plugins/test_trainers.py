@@ -129,7 +129,7 @@ def test_its_models_are_audited_for_what_they_remember(
     assert low <= frame.loc[("threshold_loss", "entire", "auc"), "value"] <= high
     skipped = child.artifacts["attacks.csv"].query("attack == 'gradient_norm'").iloc[0]
     assert (skipped["status"], skipped["reason"]) == (
-        "skipped", "needs gradients (the models of neighbours offer no gradient_norms)",
+        "skipped", "needs gradients (models from neighbours offer no gradient_norms)",
     )  # fmt: skip
     assert not (tmp_path / "models").exists(), "nothing of the built-in trainer ran"
     assert tracker.logged_tags["memberscope.setting"] == "neighbours", (

@@ -171,8 +171,8 @@ def _shadow(place: Path, **changes: Any) -> tuple[MemoryTracker, Any]:
 
 def test_shadows_say_why_an_attack_has_no_gradients_and_are_checked(place: Path) -> None:
     tracker, result = _shadow(place, attacks="threshold_loss,gradient_norm,trajectory", check_seed="yes")
-    assert "Skipped: gradient_norm, needs gradients (the models of own offer no gradient_norms)." in result.answer
-    assert "Skipped: trajectory, needs trajectories (the models of own offer no losses_by_epoch)." in result.answer
+    assert "Skipped: gradient_norm, needs gradients (models from own offer no gradient_norms)." in result.answer
+    assert "Skipped: trajectory, needs trajectories (models from own offer no losses_by_epoch)." in result.answer
     assert tracker.artifacts["trainer/own.py"] == SOURCE
     assert tracker.latest("control/seed_difference") == 0.0
     assert "The seed determines the result" in tracker.description

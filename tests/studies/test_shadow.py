@@ -85,7 +85,7 @@ def test_what_the_parent_shows(done: tuple[MemoryTracker, StudyResult, Path]) ->
     tracker, result, _ = done
     assert {"auc_mean/lira_online", "auc/threshold_loss", "gap"} <= set(tracker.logged_metrics)
     assert not any(bad in name for name in tracker.logged_metrics for bad in "[]%=@")
-    assert {"plan.npz", "orderings.csv", "auc_by_shadows.png", "study.json", "config.json"} <= set(tracker.artifacts)
+    assert {"orderings.csv", "auc_by_shadows.png", "study.json", "config.json"} <= set(tracker.artifacts)
     assert "LiRA" not in result.table
     assert "The literature's orderings" in tracker.description
     assert "not tested" in result.answer, "three targets are too few for a verdict"

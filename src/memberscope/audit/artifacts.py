@@ -23,7 +23,6 @@ FOLDER = "memberscope"  # where all of these lie in a run that another program s
 MODEL_SUMMARY = "model_summary.txt"
 DATA_SAMPLE = "data_sample.png"
 DATA_NOTES = "records.md"  # how the data set was read
-PLAN = "plan.npz"  # which records each model of a shadow study is trained on
 
 # The case study
 EXPERIMENTS, EXPERIMENTS_TABLE = "experiments.csv", "experiments.json"  # its verdicts

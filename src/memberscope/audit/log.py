@@ -23,9 +23,13 @@ from memberscope.interrupt import StopFlag
 from memberscope.metrics import registry
 from memberscope.progress import Progress
 from memberscope.scores import KeptScores
+from memberscope.secret import key
 from memberscope.tracking import Tracker, as_json
 
 THUMBNAILS = 25
+LEAST_STEP = (
+    50  # records between two points of a stored ROC curve: fewer would tell who is a member, given the model and all records
+)
 
 
 def log_audit(
@@ -37,6 +41,7 @@ def log_audit(
     controls: Controls | None = None,
     title: str = "membership inference, all records",
     band_seed: int | None = None,
+    private: bool = False,
 ) -> None:
     """Log what every audit has: metrics, the primary attack, the tables, the records' scores, the controls and the ROC curves.
 
@@ -48,6 +53,7 @@ def log_audit(
         controls: the controls that were run; None for the null control of the primary attack alone, as a metric.
         title: the title of the figure with the ROC curves.
         band_seed: the seed of the bootstrap band around the primary attack's curve; None for no band.
+        private: whether to leave out what is stored of each record, such as its scores.
     """
     made = Controls(null=null_of(report)) if controls is None else controls
     tracker.metrics(report.headlines(), step=step)
@@ -55,7 +61,8 @@ def log_audit(
     tracker.metrics(made.metrics(), step=step)
     tracker.table(report.to_frame(), artifacts.ATTACKS)
     tracker.table(headline_table(report), artifacts.ATTACKS_TABLE)
-    keep_scores(report, tracker, source=source)
+    if not private:
+        keep_scores(report, tracker, source=source)
     log_curves(report, tracker, title=title, band_seed=band_seed)
 
 
@@ -68,6 +75,8 @@ def log_whole_audit(
     seed: int,
     top: int,
     source: str = "given",
+    private: bool = False,
+    show_records: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> None:
     """Log an audit that is a run's whole content: all that `log_audit` logs, and its sizes, histograms, most exposed records, class
@@ -81,6 +90,8 @@ def log_whole_audit(
         seed: the seed of the random draws behind the artifacts.
         top: the number of most exposed records to list.
         source: what the record ids refer to, see `memberscope.scores.KeptScores`.
+        private: whether to leave out what is stored of each record: its scores, the most exposed records.
+        show_records: whether the most exposed records are shown by their own ids and pictures; otherwise by keyed identities.
         check: called between figures; an exception that it raises ends the logging.
     """
     target = report.target
@@ -91,7 +102,7 @@ def log_whole_audit(
             "data.form": target.form, **({} if report.distinct is None else report.distinct.facts),
         }
     )  # fmt: skip
-    log_audit(report, tracker, source=source, controls=controls, band_seed=seed)
+    log_audit(report, tracker, source=source, controls=controls, band_seed=seed, private=private)
     tracker.text(controls_json(controls, notes), artifacts.CONTROLS)
     for result in report.whole():
         check()
@@ -100,7 +111,8 @@ def log_whole_audit(
             path = artifacts.score_figure(result.attack)
             tracker.figure(plots.score_figure(result.scores, result.member, title=title), path)
     check()
-    details = [log_exposed(report, tracker, seed=seed, top=top), log_dispersion(report, tracker, seed=seed)]
+    exposed = log_exposed(report, tracker, seed=seed, top=top, source=source, private=private, show_records=show_records)
+    details = [exposed, log_dispersion(report, tracker, seed=seed)]
     text = summary(report, notes=notes, controls=controls, details=details)
     tracker.text(text, artifacts.SUMMARY)
     tracker.describe(text)
@@ -146,7 +158,7 @@ def keep_scores(report: AuditReport, tracker: Tracker, *, source: str) -> None:
     if report.whole_scores:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / artifacts.SCORES
-            KeptScores.of(report.target, report.whole_scores, source=source).save(path)
+            KeptScores.of(report.target, report.whole_scores, source=source).save(path, key=key())
             tracker.file(path, artifacts.SCORES)
 
 
@@ -173,9 +185,9 @@ def log_curves(report: AuditReport, tracker: Tracker, *, title: str, band_seed: 
     if not results:
         return
     curves = {result.attack: result.roc for result in results}
-    points = plots.roc_points(curves)
+    points = plots.roc_points(curves, least=LEAST_STEP)
     labels = {name: f"{name} (AUC {report.result(name).figures['auc'].value:.3f})" for name in curves}
-    tracker.table(points, artifacts.ROC)
+    tracker.table(points.drop(columns="threshold"), artifacts.ROC)  # a threshold is the score of a record on a known side
     band = None
     if band_seed is not None:
         band = plots.band_points(results[0], rng=seeds.stream(band_seed, "band")).assign(attack=results[0].attack)
@@ -189,8 +201,15 @@ def primary_first(report: AuditReport) -> list[SliceResult]:
     return sorted(report.whole(), key=lambda result: result.attack != first)
 
 
-def log_exposed(report: AuditReport, tracker: Tracker, *, seed: int, top: int) -> str:
-    """Log the risk table, the lift of the riskiest records, and thumbnails; return one sentence on them."""
+def log_exposed(
+    report: AuditReport, tracker: Tracker, *, seed: int, top: int, source: str = "given", private: bool = False,
+    show_records: bool = False,
+) -> str:  # fmt: skip
+    """Log the most exposed records, and return one sentence on the lift of the riskiest.
+
+    They are named by keyed identities, with their loss or other signal rounded, unless `show_records` asks for their own ids, positions
+    and, for images, pictures. If `private`, nothing is logged of single records.
+    """
     import pandas as pd
 
     target = report.target
@@ -198,12 +217,14 @@ def log_exposed(report: AuditReport, tracker: Tracker, *, seed: int, top: int) -
     if isinstance(found, Skip):
         return f"Privacy risk score: skipped, {found.reason}."
     rows = risk.most_exposed(found, target, top=top)
-    given = [row | {"position": int(report.positions[row["position"]])} for row in rows]
-    tracker.table(pd.DataFrame(given), artifacts.MOST_EXPOSED)
+    if not private:
+        given = [row | {"position": int(report.positions[row["position"]])} for row in rows]
+        shown = given if show_records else [_unnamed(row, found.signal, source) for row in given]
+        tracker.table(pd.DataFrame(shown), artifacts.MOST_EXPOSED)
     k = max(1, min(len(target) // 100, 1000))
     lift = risk.lift(found, target, k=k)
     inputs = target.inputs
-    if inputs is not None and inputs.ndim == 4 and inputs.shape[-1] in (1, 3):
+    if show_records and not private and inputs is not None and inputs.ndim == 4 and inputs.shape[-1] in (1, 3):
         chosen = [row["position"] for row in rows[:THUMBNAILS]]
         names = [f"{row['label']}: {row['probability']:.2f}" for row in rows[:THUMBNAILS]]
         images = inputs[chosen]
@@ -216,6 +237,17 @@ def log_exposed(report: AuditReport, tracker: Tracker, *, seed: int, top: int) -
         f"Privacy risk score (cross-fitted): of the {k} riskiest records {lift.members} are members, "
         f"{lift.lift:.2f} times the share among all (95% {lift.lift_low:.2f} to {lift.lift_high:.2f})."
     )
+
+
+def _unnamed(row: Mapping[str, Any], signal: str, source: str) -> dict[str, Any]:
+    """A row of the most exposed records without its own id and position, and with its signal rounded, which could tell the record."""
+    by_id = row["record_id"] is not None
+    one = np.array([row["record_id"] if by_id else row["position"]])
+    identity = int(key().identities(one, source=source if by_id else "position")[0])
+    return {
+        "rank": row["rank"], "record": f"{identity:016x}", "label": row["label"], "probability": round(row["probability"], 2),
+        signal: round(row[signal], 1),
+    }  # fmt: skip
 
 
 def without_gaps(inputs: NDArray[Any]) -> NDArray[Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from memberscope.config.base import Config, option
 from memberscope.config.checks import Choice, Integer, Real, Text, YesNo
-from memberscope.config.shared import primary_option
+from memberscope.config.shared import primary_option, private_option, show_option
 from memberscope.errors import UserError
 
 
@@ -99,6 +99,8 @@ class AttackOptionsConfig(Config):
         20, check=Integer(low=8), group="attack", help="fewest members, and fewest non-members, that a slice may have"
     )
     top: int = option(25, check=Integer(low=1, high=10_000), group="attack", help="number of the most exposed records to list")
+    private_artifacts: bool = private_option(False, group="attack")
+    show_records: bool = show_option(group="attack")
     seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="attack", help="seed of every random draw")
 
     def __post_init__(self) -> None:
@@ -190,6 +192,8 @@ class ModelFilesConfig(Config):
 @dataclass(frozen=True, kw_only=True)
 class AuditModelConfig(GateConfig, AttackOptionsConfig, ModelFilesConfig):
     """Everything that `audit` takes."""
+
+    private_artifacts: bool = private_option(True, group="attack")
 
 
 @dataclass(frozen=True, kw_only=True)

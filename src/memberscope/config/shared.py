@@ -181,6 +181,28 @@ class TrainConfig(Config):
     )
 
 
+def private_option(default: bool, *, group: str) -> Any:
+    """The option that leaves out what is stored of single records; `group` is the group of the audit's other options."""
+    return option(
+        default,
+        check=YesNo(),
+        group=group,
+        help="yes: store nothing of single records with the run, neither scores nor the most exposed; runs can then not be compared record "
+        "by record. no: store them under keyed identities (MEMBERSCOPE_KEY)",
+    )
+
+
+def show_option(*, group: str) -> Any:
+    """The option that shows records by their own ids and pictures; `group` is the group of the audit's other options."""
+    return option(
+        False,
+        check=YesNo(),
+        group=group,
+        help="yes: name the most exposed members by their own ids and rows, and show pictures; whoever can read the run then knows that "
+        "they are members",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class AuditConfig(Config):
     """Which attacks are run, and on which slices."""
@@ -205,6 +227,8 @@ class AuditConfig(Config):
         group="audit",
         help="fast: cross-fitted attacks on every core; tfp: TensorFlow Privacy's own run_attacks, minutes to hours",
     )
+    private_artifacts: bool = private_option(False, group="audit")
+    show_records: bool = show_option(group="audit")
     audit_every: int = option(
         2,
         check=Integer(low=1),
@@ -245,7 +269,8 @@ class FleetConfig(Config):
     )
     scheduler: str = option(
         "",
-        check=Text(hint="tcp://HOST:PORT of a Dask scheduler, or nothing"),
+        check=Text(hint="tcp://HOST:PORT of a Dask scheduler, env:NAME, or nothing"),
         group="fleet",
-        help="address of a Dask scheduler whose workers train the models; empty: this machine",
+        help="address of a Dask scheduler whose workers train the models, or env:NAME for the environment variable that holds it; "
+        "empty: this machine",
     )

@@ -139,9 +139,10 @@ class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig):
     )
     storage: str = option(
         "",
-        check=Text(hint="an SQLAlchemy URL such as postgresql://HOST/DATABASE, or nothing"),
+        check=Text(hint="an SQLAlchemy URL such as postgresql://HOST/DATABASE, env:NAME, or nothing"),
         group="fleet",
-        help="storage of the Optuna study; empty: an SQLite file in the folder",
+        help="storage of the Optuna study, or env:NAME for the environment variable that holds its address and password; empty: an SQLite "
+        "file in the folder",
     )
     study: str = option(
         "auto",

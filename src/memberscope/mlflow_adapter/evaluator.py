@@ -111,7 +111,9 @@ class MembershipEvaluator(ModelEvaluator):
         controls = controls_for(options, evidence, report, request, lambda: None)
         tracker = ExistingRunTracker.in_run(run_id)
         source = "given" if own.get("record_ids") is not None else "content"
-        log_whole_audit(report, tracker, controls=controls, notes=notes, seed=options.seed, top=options.top, source=source)
+        log_whole_audit(report, tracker, controls=controls, notes=notes, seed=options.seed, top=options.top, source=source,
+            private=options.private_artifacts, show_records=options.show_records,
+        )  # fmt: skip
         found: EvaluationResult = EvaluationResult(  # type: ignore[no-untyped-call]  # MLflow's own has no types
             metrics=dict(tracker.sent), artifacts=tracker.artifacts()
         )

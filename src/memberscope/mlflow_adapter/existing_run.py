@@ -12,6 +12,7 @@ from mlflow.models.evaluation.base import EvaluationArtifact
 
 from memberscope.audit.artifacts import FOLDER
 from memberscope.mlflow_adapter.tracker import MlflowTracker
+from memberscope.redact import redact
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +46,7 @@ class ExistingRunTracker(MlflowTracker):
 
     def params(self, values: Mapping[str, Plain]) -> None:
         """As tags, under ``memberscope.``."""
-        self.tags({f"memberscope.{name}": str(value)[:500] for name, value in values.items()})
+        self.tags({f"memberscope.{name}": redact(str(value))[:500] for name, value in values.items()})
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
         """As `MlflowTracker.metrics`, and remembered for the result."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memberscope.errors import UserError, nearest
+from memberscope.redact import redact
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -276,5 +277,5 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__

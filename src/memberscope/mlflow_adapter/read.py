@@ -1,4 +1,7 @@
-"""Runs read back, as `KeptRun`: what they logged, and those of their artifacts that a report shows."""
+"""Runs read back, as `KeptRun`: what they logged, and those of their artifacts that a report shows.
+
+Passwords that older versions left in them are masked.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from memberscope.audit import artifacts
 from memberscope.errors import UserError
-from memberscope.scores import KeptScores
+from memberscope.redact import redact, redact_values
+from memberscope.scores import KeptScores, OtherKey
+from memberscope.secret import key
 from memberscope.tracking import DataInput, KeptRun
 
 if TYPE_CHECKING:
@@ -76,21 +81,33 @@ def _kept(client: MlflowClient, run: Run) -> KeptRun:
     )
     with tempfile.TemporaryDirectory() as folder:
         files = _files(client, run_id, Path(folder))
+        scores, sealed = _scores(files.get(artifacts.SCORES))
         return KeptRun(
             id=run_id,
-            name=run.info.run_name or run_id,
+            name=redact(run.info.run_name or run_id),
             status=run.info.status,
             started=_when(run),
-            tags=dict(run.data.tags),
-            params=dict(run.data.params),
+            tags=redact_values(run.data.tags),
+            params=redact_values(run.data.params),
             metrics=_metrics(client, run),
             tables={name: frame for name in TABLES if name in files and (frame := _table(files[name])) is not None},
-            texts={name: files[name].read_text(encoding="utf-8") for name in TEXTS if name in files},
+            texts={name: redact(files[name].read_text(encoding="utf-8")) for name in TEXTS if name in files},
             images={name: files[name].read_bytes() for name in IMAGES if name in files},
-            scores=KeptScores.load(files[artifacts.SCORES]) if artifacts.SCORES in files else None,
+            scores=scores,
+            sealed=sealed,
             inputs=tuple(_inputs(run)),
             children=tuple(_kept(client, child) for child in children),
         )
+
+
+def _scores(file: Path | None) -> tuple[KeptScores | None, bool]:
+    """The scores of the records, and whether there are some that were written with another key."""
+    if file is None:
+        return None, False
+    try:
+        return KeptScores.load(file, key=key()), False
+    except OtherKey:
+        return None, True
 
 
 def _files(client: MlflowClient, run_id: str, folder: Path) -> dict[str, Path]:
@@ -113,7 +130,7 @@ def _files(client: MlflowClient, run_id: str, folder: Path) -> dict[str, Path]:
 def _table(path: Path) -> Any:
     import pandas as pd
 
-    text = path.read_text(encoding="utf-8")
+    text = redact(path.read_text(encoding="utf-8"))
     return pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""]) if text.strip() else None
 
 
@@ -135,7 +152,7 @@ def _inputs(run: Run) -> list[DataInput]:
         context = next((tag.value for tag in given.tags if tag.key == "mlflow.data.context"), "")
         try:
             profile = json.loads(given.dataset.profile or "{}")
-            source = json.loads(given.dataset.source or "{}").get("tags", {}).get("source", "")
+            source = redact(str(json.loads(given.dataset.source or "{}").get("tags", {}).get("source", "")))
         except (ValueError, AttributeError):
             profile, source = {}, ""
         shape = (profile.get("records", 0), *profile.get("shape", ()))

@@ -16,11 +16,14 @@ from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
 
+from memberscope import addresses
 from memberscope.errors import Interrupted, UserError
 from memberscope.mlflow_adapter import killed_watcher, store, view
 from memberscope.mlflow_adapter.owner import find_owner
-from memberscope.mlflow_adapter.process import HOST_TAG, PROCESS_TAG, is_running, this_process
+from memberscope.mlflow_adapter.process import HOST_TAG, PROCESS_TAG, this_process
+from memberscope.mlflow_adapter.stale import end_stale_runs
 from memberscope.mlflow_adapter.tracker import MlflowTracker, PendingTracker, end_status
+from memberscope.redact import redact
 
 if TYPE_CHECKING:
     import psutil
@@ -119,7 +122,8 @@ def open_session(
         UserError: the store cannot be written to, the server does not answer, or the run or experiment that MLflow's variables name is
             deleted or does not exist.
     """
-    uri = store.tracking_uri()
+    about = addresses.in_use(arguments)
+    uri = store.without_credentials(store.tracking_uri())
     store.check_store(uri)
     client = store.connect(uri, whole=whole)
     from mlflow.exceptions import MlflowException
@@ -130,14 +134,14 @@ def open_session(
         "memberscope.kind": "study",
         HOST_TAG: socket.gethostname(),
         PROCESS_TAG: this_process(),
-        "memberscope.command": shlex.join(["memberscope", study, *arguments])[:5000],
+        "memberscope.command": redact(shlex.join(["memberscope", study, *map(redact, arguments)]))[:5000],
         "memberscope.versions": _versions(),
     }
     adopted = os.environ.get("MLFLOW_RUN_ID")
     try:
         run = _adopted_run(client, adopted) if adopted else None
         experiment_id = run.info.experiment_id if run else _experiment(client, uri)
-        _end_stale_runs(client, experiment_id)
+        end_stale_runs(client, experiment_id, store.database(uri))
         client.set_experiment_tag(experiment_id, "mlflow.note.content", DESCRIPTION)
         client.set_experiment_tag(experiment_id, view.TAG, view.state())
     except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -146,11 +150,13 @@ def open_session(
     if run:
         tracker = MlflowTracker(client=client, run_id=run.info.run_id, experiment_id=experiment_id)
         tracker.tags(tags)
+        if run.info.status == "KILLED":  # by a start that could not know of us
+            client.update_run(run.info.run_id, status="RUNNING")
     else:
         tracker = PendingTracker(client=client, experiment_id=experiment_id, name=name, first_tags=tags)
     session = Session(
         tracker=tracker,
-        store=unquote(uri.removeprefix("sqlite:///")),
+        store=redact(unquote(uri.removeprefix("sqlite:///"))),
         base=_base(uri),
         all_runs=view.link(_base(uri), experiment_id),
         adopted=bool(adopted),
@@ -167,7 +173,7 @@ def open_session(
         status, code = end_status(error)
         end_tags = {"memberscope.exit_code": str(code)}
         if isinstance(error, Exception) and not isinstance(error, Interrupted):
-            end_tags["memberscope.error"] = f"{type(error).__name__}: {error}"[:500]
+            end_tags["memberscope.error"] = f"{type(error).__name__}: {redact(str(error), about)}"[:500]
         tracker.tags(end_tags)
         client.set_terminated(tracker.run_id, status)
         if adopted and status == "KILLED":
@@ -221,15 +227,5 @@ def _versions() -> str:
     return json.dumps(found)
 
 
-def _end_stale_runs(client: MlflowClient, experiment_id: str) -> None:
-    """Mark as KILLED our RUNNING runs whose process is gone on this host: a killed ``mlflow run`` leaves them for ever."""
-    running = client.search_runs(
-        [experiment_id], f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = '{socket.gethostname()}'"
-    )
-    for run in running:
-        if not is_running(run.data.tags.get(PROCESS_TAG, "")):
-            client.set_terminated(run.info.run_id, "KILLED")
-
-
 def _base(uri: str) -> str:
-    return uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    return redact(uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"

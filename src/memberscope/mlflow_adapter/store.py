@@ -6,9 +6,11 @@ memberscope.mlflow_adapter.store [EXPERIMENT]``. If an experiment is named, it c
 
 from __future__ import annotations
 
+import http.client
 import logging
 import os
 import socket
+import sqlite3
 import ssl
 import sys
 import urllib.error
@@ -20,9 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from memberscope.errors import UserError
+from memberscope.errors import Interrupted, UserError
 from memberscope.installed import explain_missing_library
-from memberscope.sweeps.storage import PORTS, shown
+from memberscope.mlflow_adapter.tables import make_tables
+from memberscope.redact import redact, split_address
+from memberscope.sweeps.storage import PORTS
 from memberscope.turns import turn
 
 if TYPE_CHECKING:
@@ -55,9 +59,28 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(DEFAULT_STORE).resolve()}"
 
 
+def without_credentials(uri: str) -> str:
+    """The address of a tracking server without its user and password, which are handed to MLflow in its own variables; others as they are.
+
+    MLflow would print the address, and write it wherever it names the server.
+    """
+    scheme, mark, rest = uri.partition("://")
+    if scheme not in ("http", "https") or not (found := split_address(scheme, rest)) or not (found[0] and found[1]):
+        return uri
+    user, password, rest = found
+    os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(user), unquote(password)
+    return f"{scheme}{mark}{rest}"
+
+
 def check_store(uri: str) -> None:
     """Raise UserError, within seconds, if the store cannot be written or its server does not answer."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise UserError(
+            f"MLFLOW_TRACKING_URI={redact(uri)}: not an address ({redact(str(error), about=[uri])}); allowed: the address of a store, or "
+            "no value for a local store"
+        ) from None
     if parts.scheme == "sqlite":
         _check_file(uri)
     elif (scheme := parts.scheme.split("+")[0]) in PORTS:
@@ -66,8 +89,9 @@ def check_store(uri: str) -> None:
                 with socket.create_connection((parts.hostname, parts.port or PORTS[scheme]), timeout=TIMEOUT_SECONDS):
                     pass
         except (OSError, ValueError) as error:
+            why = redact(str(error), about=[uri])
             raise UserError(
-                f"MLFLOW_TRACKING_URI={shown(uri)}: the database does not answer ({error}); allowed: a running database, or no value "
+                f"MLFLOW_TRACKING_URI={redact(uri)}: the database does not answer ({why}); allowed: a running database, or no value "
                 "for a local store"
             ) from None
         _check_database(uri)
@@ -78,7 +102,8 @@ def check_store(uri: str) -> None:
                 return
             if look == LOOKS:
                 raise UserError(
-                    f"MLFLOW_TRACKING_URI={shown(uri)}: the tracking server does not answer ({missing}); allowed: a running server, "
+                    f"MLFLOW_TRACKING_URI={redact(uri)}: the tracking server does not answer ({redact(missing, about=[uri])}); "
+                    "allowed: a running server, "
                     "or no value for a local store"
                 )
 
@@ -94,9 +119,10 @@ def _check_database(uri: str) -> None:
         with engine.connect():
             pass
     except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        lines = [line.strip() for line in redact(str(error), about=[uri]).splitlines() if line.strip()]
+        first = lines[0] if lines else type(error).__name__
         raise UserError(
-            f"MLFLOW_TRACKING_URI={shown(uri)}: the database cannot be used ({first}); allowed: a running database that accepts this user, "
+            f"MLFLOW_TRACKING_URI={redact(uri)}: the database cannot be used ({first}); allowed: a running database that lets this user in, "
             "or no value for a local store"
         ) from None
     except (ImportError, TypeError):  # its driver is missing, or names its time-out otherwise: MLflow says so at once
@@ -114,7 +140,7 @@ def _look(uri: str) -> str:
         if isinstance(error.reason, ssl.SSLError):  # there is a server; which certificates to trust is up to MLflow
             return ""
         return str(error.reason)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return str(error)
 
 
@@ -141,19 +167,30 @@ def connect(uri: str, *, whole: Callable[[], AbstractContextManager[None]] = nul
     mlflow.set_tracking_uri(uri)
     if uri.startswith(("http:", "https:")):  # the server has its tables
         return mlflow.MlflowClient()
+    path = database(uri)
     try:
-        with turn(str(_file(uri).resolve()) if uri.startswith("sqlite") else uri), whole():
+        with turn(str(path) if path else redact(uri)), whole():
+            if path:
+                make_tables(path)
             return mlflow.MlflowClient()  # creates missing tables
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise unusable(uri, error) from None
+
+
+def database(uri: str) -> Path | None:
+    """The file that SQLAlchemy opens for an SQLite address; None for other databases and those in memory."""
+    from sqlalchemy.engine import make_url
+
+    name = make_url(uri).database if uri.startswith(("sqlite:///", "sqlite+pysqlite:///")) else ""
+    return Path(name).resolve() if name and not name.startswith((":memory:", "file:")) else None
 
 
 def unusable(uri: str, error: Exception) -> UserError:
     """The error for a store that MLflow cannot use."""
     import mlflow
 
-    first = next(iter(str(error).splitlines()), type(error).__name__)
-    return UserError(f"store {shown(uri)}: {first}; allowed: a store that MLflow {mlflow.__version__} can use")
+    first = next(iter(redact(str(error), about=[uri]).splitlines()), type(error).__name__)
+    return UserError(f"store {redact(uri)}: {first}; allowed: a store that MLflow {mlflow.__version__} can use")
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
@@ -216,7 +253,7 @@ def _check_file(uri: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Check the store that would be used, and create what it lacks: its tables and, if one is named, the experiment."""
-    uri = tracking_uri()
+    uri = without_credentials(tracking_uri())
     try:
         with explain_missing_library("the store of runs"):
             check_store(uri)
@@ -226,6 +263,9 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         print(f"memberscope: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("memberscope: stopped by SIGINT; the next start makes what is missing", file=sys.stderr)
+        return Interrupted.exit_code
     return 0
 
 

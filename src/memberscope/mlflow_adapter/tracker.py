@@ -1,4 +1,4 @@
-"""The `Tracker` over MLflow: explicit run ids, no global active run."""
+"""The `Tracker` over MLflow: explicit run ids, no global active run. Passwords in whatever is logged are masked."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from memberscope.errors import Interrupted, UserError
 from memberscope.mlflow_adapter.process import HOST_TAG, PROCESS_TAG, this_process
+from memberscope.redact import redact, redact_values
 from memberscope.tracking import DataInput, KeptRun, LoadedModel, Plain, check_finite
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def reopen(address: str) -> MlflowTracker:
 
     Raises:
         UserError: the address is none of an MLflow run.
+
+    The address has no password; if the store needs one, MLFLOW_TRACKING_URI must name it.
     """
     import json
     import os
@@ -47,6 +50,8 @@ def reopen(address: str) -> MlflowTracker:
     try:
         parts = json.loads(address)
         uri, run_id, experiment_id = (str(parts[key]) for key in ("uri", "run_id", "experiment_id"))
+        given = os.environ.get("MLFLOW_TRACKING_URI", "")
+        uri = given if redact(given) == uri else uri
     except (ValueError, TypeError, KeyError):
         raise UserError(f"tracker={address}: no address of an MLflow run; allowed: what a run's tracker says it is") from None
     os.environ["MLFLOW_TRACKING_URI"] = uri
@@ -74,10 +79,10 @@ class MlflowTracker:
 
     @property
     def address(self) -> str:
-        """See `Tracker.address`: the store, the run and its experiment, as JSON."""
+        """See `Tracker.address`: the store (without its password), the run and its experiment, as JSON."""
         import json
 
-        return json.dumps({"uri": self.client.tracking_uri, "run_id": self.run_id, "experiment_id": self.experiment_id})
+        return json.dumps({"uri": redact(self.client.tracking_uri), "run_id": self.run_id, "experiment_id": self.experiment_id})
 
     def settle(self, address: str, status: str, *, adopt: bool = False) -> None:
         """See `Tracker.settle`; a run that was deleted meanwhile is left alone."""
@@ -105,7 +110,7 @@ class MlflowTracker:
             PROCESS_TAG: this_process(),
             **(tags or {}),
         }
-        run = self.client.create_run(self.experiment_id, run_name=name, tags=every)
+        run = self.client.create_run(self.experiment_id, run_name=redact(name), tags=redact_values(every))
         child = MlflowTracker(client=self.client, run_id=run.info.run_id, experiment_id=self.experiment_id)
         try:
             yield child
@@ -118,7 +123,7 @@ class MlflowTracker:
         """See `Tracker.params`."""
         from mlflow.entities import Param
 
-        self.client.log_batch(self.run_id, params=[Param(name, str(value)) for name, value in values.items()])
+        self.client.log_batch(self.run_id, params=[Param(name, redact(str(value))) for name, value in values.items()])
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
         """See `Tracker.metrics`."""
@@ -134,15 +139,15 @@ class MlflowTracker:
         """See `Tracker.tags`."""
         from mlflow.entities import RunTag
 
-        self.client.log_batch(self.run_id, tags=[RunTag(name, value) for name, value in values.items()])
+        self.client.log_batch(self.run_id, tags=[RunTag(name, redact(value)) for name, value in values.items()])
 
     def rename(self, name: str) -> None:
         """Give the run another name."""
-        self.client.update_run(self.run_id, name=name)
+        self.client.update_run(self.run_id, name=redact(name))
 
     def describe(self, markdown: str) -> None:
         """See `Tracker.describe`."""
-        self.client.set_tag(self.run_id, "mlflow.note.content", markdown)
+        self.client.set_tag(self.run_id, "mlflow.note.content", redact(markdown))
 
     def figure(self, figure: Figure, path: str) -> None:
         """See `Tracker.figure`."""
@@ -153,7 +158,7 @@ class MlflowTracker:
 
     def text(self, text: str, path: str) -> None:
         """See `Tracker.text`."""
-        self.client.log_text(self.run_id, text, path)
+        self.client.log_text(self.run_id, redact(text), path)
 
     def file(self, local: Path, path: str) -> None:
         """See `Tracker.file`."""
@@ -172,7 +177,7 @@ class MlflowTracker:
             )  # MLflow asks pandas 3 for objects, which warns where it finds words
             self.client.log_table(self.run_id, frame, path)
         else:
-            self.client.log_text(self.run_id, frame.to_csv(index=False), path)
+            self.client.log_text(self.run_id, redact(frame.to_csv(index=False)), path)
 
     def data(self, data: DataInput) -> None:
         """See `Tracker.data`. The digest is the first 36 hexadecimal digits of ours: MLflow's own looks at 10,000 numbers only."""
@@ -185,7 +190,7 @@ class MlflowTracker:
             name=f"{data.name}-{data.context}",
             digest=data.digest[:DIGEST_LENGTH],
             source_type="code",
-            source=json.dumps({"tags": {"source": data.source}}),
+            source=json.dumps({"tags": {"source": redact(data.source)}}),
             schema=None,
             profile=profile,
         )
@@ -244,7 +249,7 @@ class PendingTracker(MlflowTracker):
     @cached_property
     def run_id(self) -> str:
         """The run's id; the run is created when it is first asked for."""
-        made = self.client.create_run(self.experiment_id, run_name=self._name, tags=dict(self._tags))
+        made = self.client.create_run(self.experiment_id, run_name=redact(self._name), tags=redact_values(self._tags))
         return str(made.info.run_id)
 
     @property

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from memberscope import metrics, seeds
 from memberscope.report import facts
 from memberscope.scores import KeptScores
+from memberscope.secret import VARIABLE
 from memberscope.tracking import KeptRun
 
 FPR = 0.01
@@ -109,6 +110,11 @@ def match(first: KeptScores | None, second: KeptScores | None) -> tuple[NDArray[
 
 def _pair(first: KeptRun, second: KeptRun, seed: int) -> Pair:
     order, why = match(first.scores, second.scores)
+    if first.sealed or second.sealed:
+        order, why = (
+            None,
+            f"the scores of individual records were written with another key ({VARIABLE} gives the key of another machine)",
+        )
     if order is None or first.scores is None or second.scores is None:
         return Pair(first=first, second=second, paired=False, why=why, rows=tuple(_unpaired(first, second)))
     rows: list[ComparedRow] = []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from memberscope.audit import artifacts
 from memberscope.metrics import registry
@@ -377,13 +378,17 @@ def exposed(run: KeptRun) -> Exposed | None:
         return None
     known = facts.class_names(run)
     signal = next(
-        (name for name in frame.columns if name not in ("rank", "position", "record_id", "label", "member", "probability")),
+        (
+            name
+            for name in frame.columns
+            if name not in ("rank", "position", "record_id", "record", "label", "member", "probability")
+        ),
         None,
     )
-    by_content = run.scores is not None and run.scores.source == "content"
+    by_content = run.scores is not None and run.scores.source == "content" and "record" not in frame
     rows = [
         [
-            str(int(row["rank"])), str(int(row["position"])) if by_content else _whole(row.get("record_id", row["position"])),
+            str(int(row["rank"])), _name_of(row, by_content=by_content),
             _label(row.get("label"), known), number(float(row["probability"])), number(float(row[signal]), 4) if signal else "",
         ]
         for _, row in frame.head(25).iterrows()
@@ -399,6 +404,13 @@ def exposed(run: KeptRun) -> Exposed | None:
         if picture and len(picture) < THUMBNAILS_KB * 1024
         else None,
     )
+
+
+def _name_of(row: Mapping[Hashable, Any], *, by_content: bool) -> str:
+    """The name of a record: its keyed identity or, where records were to be shown, its row or its own id."""
+    if "record" in row:
+        return str(row["record"])
+    return str(int(row["position"])) if by_content else _whole(row.get("record_id", row["position"]))
 
 
 def checks(run: KeptRun) -> ControlsSection | None:

@@ -37,7 +37,9 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     stop.check()
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     controls, notes = controls_for(config, evidence, report, request, stop.check), copy_notes(report)
-    log_whole_audit(report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top, check=stop.check)
+    log_whole_audit(report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top, private=config.private_artifacts,
+        show_records=config.show_records, check=stop.check,
+    )  # fmt: skip
     stopped = step.gate(report, config, tracker)
     lines = [finding(report), *notes.values(), *controls.sentences().values(), *step.sentences(config, stopped)]
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)

@@ -27,6 +27,7 @@ from memberscope.gate import step
 from memberscope.interrupt import StopFlag
 from memberscope.predictions import Predictions
 from memberscope.progress import Progress
+from memberscope.secret import key
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import DataInput, LoadedModel, Tracker, as_json
 
@@ -77,9 +78,9 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     log_inputs(config, model, reading, target, (members, nonmembers), ids, tracker)
     notes |= copy_notes(report, overlap=False)
     controls = controls_for(config, evidence, report, request, stop.check)
-    log_whole_audit(
-        report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top, source="content", check=stop.check
-    )
+    log_whole_audit(report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top, source="content",
+        private=config.private_artifacts, show_records=config.show_records, check=stop.check,
+    )  # fmt: skip
     stopped = step.gate(report, config, tracker)
     lines = [finding(report), *notes.values(), *controls.sentences().values(), *step.sentences(config, stopped)]
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
@@ -232,7 +233,7 @@ def log_inputs(
         shape = side.x.shape if isinstance(side.x, np.ndarray) else tuple(side.x.shape)
         tracker.data(
             DataInput(
-                name=name, context=context, digest=sides.digest(numbers), source=f"the file {name}", shape=shape,
-                classes=target.n_classes or 0,
+                name=name, context=context, digest=key().digest(sides.digest(numbers).encode()).hex(), source=f"the file {name}",
+                shape=shape, classes=target.n_classes or 0,
             )
         )  # fmt: skip

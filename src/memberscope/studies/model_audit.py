@@ -115,7 +115,14 @@ def train_and_audit(
     trained = AuditedModel(
         name=name, setting=setting, seed=seed, history=history, report=report, summary=_summary(history, model), predictions=predictions,
     )  # fmt: skip
-    log_result(trained, tracker, epochs=model.steps, source=data.digest)
+    log_result(
+        trained,
+        tracker,
+        epochs=model.steps,
+        source=data.digest,
+        private=requested.private_artifacts,
+        show_records=requested.show_records,
+    )
     log_model(model.native, trainer, data, tracker)
     return trained
 
@@ -355,7 +362,7 @@ def _log_inputs(prepared: Prepared, model: Training | None, trainer: Trainer, au
                 classes=data.classes,
             )
         )
-    if can_be_shown(data):
+    if can_be_shown(data) and len(plan.validation) and not plan.validation_is_nonmembers:
         tracker.figure(sample_of(prepared), artifacts.DATA_SAMPLE)
 
 
@@ -367,9 +374,9 @@ def can_be_shown(data: LabeledData) -> bool:
 
 
 def sample_of(prepared: Prepared) -> Any:
-    """A figure of up to 25 records with their class names: validation records if there are 25, else non-members."""
+    """A figure of up to 25 validation records, which are never audited, with their class names."""
     data, plan = prepared.data, prepared.plan
-    pool = plan.validation if len(plan.validation) >= 25 else plan.nonmembers
+    pool = plan.validation
     index = seeds.stream(prepared.seed, "sample").choice(pool, size=min(25, len(pool)), replace=False)
     noise = f", {prepared.noise:.0%} of labels replaced at random" if prepared.noise else ""
     return plots.sample_figure(
@@ -377,14 +384,21 @@ def sample_of(prepared: Prepared) -> Any:
     )
 
 
-def log_result(trained: AuditedModel, tracker: Tracker, *, epochs: int, source: str) -> None:
-    """Log the final audit, the history of the training and the most exposed records; `source` is the data set's digest."""
+def log_result(
+    trained: AuditedModel, tracker: Tracker, *, epochs: int, source: str, private: bool = False, show_records: bool = False
+) -> None:
+    """Log the final audit, the history of the training and the most exposed records; `source` is the data set's digest.
+
+    `private` and `show_records` are those of `memberscope.audit.log.log_exposed`.
+    """
     title = f"{trained.name}: membership inference, all records"
-    log_audit(trained.report, tracker, source=source, step=epochs, title=title)
+    log_audit(trained.report, tracker, source=source, step=epochs, title=title, private=private)
     tracker.metrics(
         {name: value for name, value in trained.summary.items() if name in ("gap", "overfit_onset_epoch")}, step=epochs
     )
-    log_exposed(trained.report, tracker, seed=trained.seed, top=EXPOSED)
+    log_exposed(
+        trained.report, tracker, seed=trained.seed, top=EXPOSED, source=source, private=private, show_records=show_records
+    )
     tracker.table(trained.history, artifacts.HISTORY)
 
 

@@ -36,9 +36,12 @@ def load_data(config: RecordsConfig, *, name: str = "", each_once: bool = False,
         each_once: raise UserError if copies were kept, for a study whose plan needs each record to occur once.
         as_is: keep the records as they are whatever the trainer, for models that are trained elsewhere.
     """
+    trainer = getattr(config, "trainer", "")
+    if trainer:
+        registry_of_trainers.check_name(trainer)  # first, since it decides how records are read
     data = load_dataset(
         name or config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates,
-        as_is=as_is or ":" in getattr(config, "trainer", ""), label=config.label, group="" if name else config.group,
+        as_is=as_is or ":" in trainer, label=config.label, group="" if name else config.group,
         na_values=tuple(word.strip() for word in config.na_values.split(",") if word.strip()),
     )  # fmt: skip
     if each_once:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from memberscope.addresses import FROM_ENVIRONMENT, resolved, told
 from memberscope.errors import UserError
 from memberscope.installed import require
+from memberscope.redact import redact
+from memberscope.sqlite_files import make_if_absent
 from memberscope.turns import turn
 
 if TYPE_CHECKING:
@@ -37,17 +41,21 @@ DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
 
 def storage_url(storage: str, folder: Path) -> str:
-    """The SQLAlchemy URL for the option `storage`: SQLite in `folder` if it is empty; a plain ``postgresql://`` gets its driver."""
+    """The SQLAlchemy URL for the option `storage`, whose password it has: SQLite in `folder` if it is empty; a plain ``postgresql://`` gets
+    its driver.
+
+    Raises:
+        UserError: the option names an environment variable that is not set.
+    """
     if not storage:
         return f"sqlite:///{(folder / DATABASE).resolve()}"
-    scheme, mark, rest = storage.partition("://")
+    scheme, mark, rest = resolved("storage", storage).partition("://")
     return f"{DRIVERS.get(scheme, scheme)}{mark}{rest}"
 
 
-def shown(url: str) -> str:
-    """The address without its password, for people."""
-    parts = urlsplit(url)
-    return url.replace(f":{parts.password}@", ":***@") if parts.password else url
+def shown(url: str, given: str = "") -> str:
+    """A storage for people and for what is kept: ``env:NAME`` if that was `given`, else its address without the password."""
+    return given if given.startswith(FROM_ENVIRONMENT) else redact(url)
 
 
 @contextmanager
@@ -63,12 +71,13 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
+def open_storage(url: str, *, heartbeat: int, given: str = "") -> RDBStorage:
     """The storage at a URL; its tables are created if they are missing.
 
     Args:
         url: see `storage_url`.
         heartbeat: seconds between two heartbeats of a trial's worker.
+        given: the option's value, which errors show if it is ``env:NAME``.
 
     Raises:
         UserError: the storage cannot be reached, written or understood (which is found within seconds), or its driver is not installed.
@@ -77,16 +86,19 @@ def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
     from optuna.exceptions import StorageInternalError
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 
-    _check_driver(url)
-    _check_reachable(url)
+    _check_driver(url, given)
+    _check_reachable(url, given)
     if not url.startswith("sqlite") and _keeps_mlflow(url):
+        name = shown(url, given)
         raise UserError(
-            f"storage={shown(url)}: MLflow keeps its runs there, and its schema versions would collide with Optuna's; allowed: a schema "
-            f"of its own in that database (CREATE SCHEMA optuna, then {shown(url)}?options=-csearch_path%3Doptuna), or another one"
+            f"storage={name}: MLflow keeps its runs there, and its schema versions would collide with Optuna's; allowed: a schema of its "
+            f"own in that database (CREATE SCHEMA optuna, then {name}?options=-csearch_path%3Doptuna), or another one"
         )
     connect = {"timeout" if url.startswith("sqlite") else "connect_timeout": PATIENCE_SECONDS}
     with turn(shown(url)), quiet():  # if several processes start on a new storage, one creates the tables
         try:
+            if path := _file(url):
+                make_if_absent(path, _create)
             storage = RDBStorage(
                 url,
                 engine_kwargs={"connect_args": connect},
@@ -94,14 +106,34 @@ def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
                 grace_period=GRACE_HEARTBEATS * heartbeat,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MOST_RETRIES),
             )
-        except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, ValueError) as error:
-            first = " ".join(str(error).split())[:200]
+        except (
+            sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, StorageInternalError, ImportError, OSError, RuntimeError, TypeError, ValueError,
+        ) as error:  # fmt: skip
+            first = told(" ".join(str(error).split()), given=given, address=url)[:200]
             raise UserError(
-                f"storage={shown(url)}: cannot be used ({first}); allowed: a database that SQLAlchemy reaches with an installed driver"
+                f"storage={shown(url, given)}: cannot be used ({first}); allowed: a database that SQLAlchemy reaches with an installed "
+                "driver"
             ) from None
     if url.startswith("sqlite"):
         _serialize(storage.engine)
     return storage
+
+
+def _file(url: str) -> Path | None:
+    """The file of an SQLite storage; None for other databases and those in memory."""
+    from sqlalchemy.engine import make_url
+
+    name = make_url(url).database if url.startswith(("sqlite:///", "sqlite+pysqlite:///")) else ""
+    return Path(name).resolve() if name and not name.startswith((":memory:", "file:")) else None
+
+
+def _create(path: Path) -> None:
+    """Make Optuna's tables in a new file."""
+    from optuna.storages import RDBStorage
+
+    storage = RDBStorage(f"sqlite:///{path}")
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def _keeps_mlflow(url: str) -> bool:
@@ -138,18 +170,28 @@ def _serialize(engine: Engine) -> None:
     engine.dispose()  # earlier connections do not have these settings
 
 
-def _check_reachable(url: str) -> None:
-    parts = urlsplit(url)
+def _check_reachable(url: str, given: str) -> None:
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UserError(
+            f"storage={shown(url, given)}: not an address ({told(str(error), given=given, address=url)}); allowed: an SQLAlchemy URL such "
+            "as postgresql://HOST/DATABASE"
+        ) from None
     scheme = parts.scheme.split("+")[0]
     if scheme == "sqlite":
-        path = Path(url.partition(":///")[2])
+        path = Path(
+            url.partition(":///")[2].partition("?")[0].removeprefix("file:")
+        )  # SQLAlchemy takes SQLite's own addresses, too
         folder = path.parent
         if not folder.is_dir() or not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-            raise UserError(f"storage={url}: cannot be written; allowed: a file in a folder that exists and can be written")
+            raise UserError(
+                f"storage={shown(url, given)}: cannot be written; allowed: a file in a folder that exists and can be written"
+            )
         return
     if scheme not in PORTS:
         raise UserError(
-            f"storage={shown(url)}: unknown kind {scheme!r}; allowed: sqlite:///FILE, postgresql://HOST/DATABASE, mysql://HOST/DATABASE"
+            f"storage={shown(url, given)}: unknown kind {scheme!r}; allowed: sqlite:///FILE, postgresql://HOST/DATABASE, mysql://HOST/DATABASE"
         )
     try:
         host, port = parts.hostname or "", parts.port or PORTS[scheme]
@@ -157,12 +199,13 @@ def _check_reachable(url: str) -> None:
             with socket.create_connection((host, port), timeout=TIMEOUT_SECONDS):
                 pass
     except (OSError, ValueError) as error:
-        raise UserError(f"storage={shown(url)}: does not answer ({error}); allowed: a running server") from None
+        why = told(str(error), given=given, address=url)
+        raise UserError(f"storage={shown(url, given)}: does not answer ({why}); allowed: a running server") from None
 
 
-def _check_driver(url: str) -> None:
+def _check_driver(url: str, given: str) -> None:
     if url.startswith(f"{DRIVERS['postgresql']}://"):
-        require("psycopg", by=f"storage={shown(url)}", instead="sqlite:///FILE")
+        require("psycopg", by=f"storage={shown(url, given)}", instead="sqlite:///FILE")
 
 
 def open_study(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from memberscope.background import Background
+from memberscope.redact import redact_values
 from memberscope.sweeps.cells import SettingValue
 from memberscope.sweeps.storage import quiet
 
@@ -166,9 +167,9 @@ class TrialQueue:
         return optuna.trial.Trial(self.study, claim.id)
 
     def note(self, claim: Claim, **attrs: Any) -> None:
-        """Set attributes of a claimed trial; its copy keeps them if another worker takes it over."""
+        """Set attributes of a claimed trial, without passwords; its copy keeps them if another worker takes it over."""
         for name, value in attrs.items():
-            self.storage.set_trial_user_attr(claim.id, name, value)
+            self.storage.set_trial_user_attr(claim.id, name, redact_values(value))
 
     def complete(self, claim: Claim, result: Mapping[str, Any], values: Sequence[float]) -> bool:
         """Close a claimed trial with its metrics; False if another worker has taken it over, whose metrics will count."""

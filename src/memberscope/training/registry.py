@@ -72,6 +72,15 @@ def is_builder(name: str) -> bool:
     return name.startswith(BUILDER)
 
 
+def check_name(name: str) -> None:
+    """Raise UserError unless a trainer is registered by that name, or it has the form of a function or class of the user's own."""
+    if name not in _REGISTRY and SEPARATOR not in name:
+        raise UserError(
+            f"trainer={name}: unknown{nearest(name, names())}; allowed: {', '.join(names())}, or a function or class of your own, as "
+            "path/to/file.py:NAME or package.module:NAME, or keras:path/to/file.py:NAME for a Keras model"
+        )
+
+
 def make(name: str, recipe: Recipe, params: str = "") -> Trainer:
     """The trainer of that name.
 
@@ -96,11 +105,7 @@ def make(name: str, recipe: Recipe, params: str = "") -> Trainer:
         from memberscope.training.outside.trainer import outside_trainer
 
         return outside_trainer(name, parse_params(params))
-    if name not in _REGISTRY:
-        raise UserError(
-            f"trainer={name}: unknown{nearest(name, names())}; allowed: {', '.join(names())}, or a function or class of your own, as "
-            "path/to/file.py:NAME or package.module:NAME, or keras:path/to/file.py:NAME for a Keras model"
-        )
+    check_name(name)
     if params.strip():
         raise UserError(f"params={params}: trainer={name} has options of its own instead, such as epochs; allowed: nothing")
     return _REGISTRY.get(name)(recipe)

@@ -124,3 +124,75 @@ NOT_CALLABLE = 3
 
 class NoFit:
     pass
+
+
+def stops_itself(job):
+    raise KeyboardInterrupt
+
+
+def starts_processes(job):
+    """Computes in processes of its own, which start afresh, as a loader of data does."""
+    import multiprocessing
+
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.map_async(abs, [-1, 2]).get(timeout=60) == [1, 2]
+    return neighbour(job)
+
+
+def softmax_of(scores):
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def one_gives_probabilities(job, *, victim=-1):
+    model = neighbour(job)
+    return (lambda rows: softmax_of(model(rows))) if job.seed == victim else model
+
+
+def gives_percentages(job):
+    model = neighbour(job)
+    return lambda rows: 100 * softmax_of(model(rows))
+
+
+def gives_sigmoids(job):
+    model = neighbour(job)
+    return lambda rows: 1 / (1 + np.exp(-model(rows) - 1))
+
+
+class Unnormalized:
+    """A classifier whose predict_proba gives no probabilities."""
+
+    def fit(self, x, y):
+        return self
+
+    def predict_proba(self, x):
+        return np.tile([0.5, 0.6, 0.7], (len(x), 1))
+
+
+class _Uniform:
+    def fit(self, x, y):
+        self.count = len(np.unique(y))
+        return self
+
+    def predict_proba(self, x):
+        return np.full((len(x), self.count), 1 / self.count)
+
+
+class OnlyWhatWasSet(_Uniform):
+    """Its get_params has only what was set, as CatBoost's."""
+
+    def __init__(self, iterations=None, random_state=None):
+        self.given = {"iterations": iterations, "random_state": random_state}
+
+    def get_params(self, deep=True):
+        return {name: value for name, value in self.given.items() if value is not None}
+
+
+class FurtherParams(_Uniform):
+    """Takes parameters that it does not declare, as LightGBM's classifier."""
+
+    def __init__(self, depth=3, random_state=None, **further):
+        self.depth, self.random_state, self.further = depth, random_state, further
+
+    def get_params(self, deep=True):
+        return {"depth": self.depth, "random_state": self.random_state, **self.further}

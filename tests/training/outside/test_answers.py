@@ -61,7 +61,11 @@ def test_classes_that_a_model_never_saw_get_no_probability_and_the_lowest_score(
     np.testing.assert_array_equal(found[:, [2, 0]], _softmax(X[:, :2]))
     np.testing.assert_array_equal(found[:, 1], 0.0)
     scores = _model(_Of(decision_function=lambda x: x[:, :2], classes_=np.array([0, 2]))).outputs(X)
-    assert (scores[:, 1] < scores[:, [0, 2]].min()).all()
+    assert (scores[:, 1] < scores[:, [0, 2]].min(axis=1)).all()
+    alone = [
+        _model(_Of(decision_function=lambda x: x[:, :2], classes_=np.array([0, 2]))).outputs(X[k : k + 1])[0] for k in range(8)
+    ]
+    np.testing.assert_array_equal(scores, alone, "the outputs for a record depend on it alone")
 
 
 def test_records_are_asked_in_blocks_whose_order_is_kept() -> None:
@@ -86,7 +90,8 @@ def test_records_are_asked_in_blocks_whose_order_is_kept() -> None:
         (lambda x: np.where(x > 0, np.inf, x), r"not finite for 4 of 8 records"),
         (lambda x: [["a"] * 3] * 8, "gave <U1"),
         (lambda x: [[1], [1, 2]], "no array"),
-        (lambda x: None, "gave object"),
+        (lambda x: None, "^gave object; allowed: numbers"),
+        (_Of(predict_proba=lambda x: None), "^gave object by predict_proba; allowed: numbers"),
     ],
 )
 def test_outputs_that_cannot_be_used(native: Any, line: str) -> None:

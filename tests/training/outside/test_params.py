@@ -20,6 +20,8 @@ from memberscope.training.outside.params import parse_params
         ("name='a,b',other=plain", {"name": "a,b", "other": "plain"}),
         ("depth=null", {"depth": None}),
         ("kernel=a=b", {"kernel": "a=b"}),
+        ("code='5',share=\"0.5\",rate=5e-1", {"code": "5", "share": "0.5", "rate": 0.5}),
+        ("say=it's,b=2,c= 'x,y' ,d=['p,q', r]", {"say": "it's", "b": 2, "c": "x,y", "d": ["p,q", "r"]}),
     ],
 )
 def test_text(text: str, found: dict[str, object]) -> None:
@@ -42,6 +44,8 @@ def test_a_file(tmp_path: Path) -> None:
         ("a=[1", "a: cannot be read"),
         ("a=!!python/object:os.system 1", "a: cannot be read"),
         ("a=.inf", "not a finite number"),
+        ("a=1e400", "params=a=1e400: a=inf: not a finite number"),
+        ("a={0: 1.5}", r"params=a={0: 1.5}: a: 0 names a value; allowed: names that are text"),
         ("a=2020-01-01", "date"),
         ("absent.yaml", r"params=absent.yaml: cannot be read \(No such file"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,6 +62,28 @@ def test_a_change_of_any_of_its_files_is_another_signature(changed: str) -> None
     assert find_source("train.py:train").facts() == before
     Path(f"{changed}.py").write_text(Path(f"{changed}.py").read_text() + "# another\n")
     assert find_source("train.py:train").facts() != before
+
+
+def test_a_change_of_a_local_module_of_another_folder_is_another_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(
+        lib__in__kit__in____init__="", lib__in__kit__in__layers="from kit import inner\n", lib__in__kit__in__inner="VALUE = 1\n",
+        lib__in__kit__in__unrelated="", scripts__in__train="from kit.layers import inner\n\n\ndef train(job):\n    return 1\n",
+    )  # fmt: skip
+    assert "elsewhere" not in find_source("scripts/train.py:train").facts()  # it cannot be imported
+    monkeypatch.syspath_prepend("lib")
+    before = find_source("scripts/train.py:train").facts()
+    Path("lib/kit/unrelated.py").write_text("VALUE = 2\n")
+    assert find_source("scripts/train.py:train").facts() == before
+    Path("lib/kit/inner.py").write_text("VALUE = 2\n")
+    assert find_source("scripts/train.py:train").facts() != before
+
+
+def test_every_source_gets_its_own_modules_even_if_another_has_some_of_the_same_names() -> None:
+    text = "import common_name\n\n\ndef train(job):\n    return common_name.VALUE\n"
+    _write(a__in__train=text, a__in__common_name="VALUE = 1\n", b__in__train=text, b__in__common_name="VALUE = 2\n")
+    assert [find_source(f"{place}/train.py:train").load()(None) for place in "ab"] == [1, 2]
+    Path("a/common_name.py").write_text("VALUE = 333\n")
+    assert find_source("a/train.py:train").load()(None) == 333, "what was imported before the change is not used again"
 
 
 def test_where_a_file_lies_does_not_decide() -> None:
@@ -138,3 +161,37 @@ def test_an_error_is_placed_at_the_users_own_line_even_deep_inside_a_library() -
     with pytest.raises(np.linalg.LinAlgError) as caught:
         source.load()(None)
     assert where_it_failed(caught.value, source) == "line 5 of train.py: LinAlgError: Singular matrix"
+
+
+def test_an_error_is_not_placed_in_a_file_of_a_library_with_the_same_name() -> None:
+    _write(linalg="import numpy as np\n\n\ndef train(job):\n    return np.linalg.inv(np.zeros((2, 2)))\n")
+    source = find_source("linalg.py:train")
+    with pytest.raises(np.linalg.LinAlgError) as caught:
+        source.load()(None)
+    assert where_it_failed(caught.value, source).startswith("line 5 of linalg.py")
+
+
+@pytest.mark.parametrize("own", ["train.py", "kit/train.py"])
+def test_a_file_of_a_library_that_has_the_same_name_is_not_the_users(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(site__in__train="\n\n\n\ndef fit():\n    raise ValueError('no luck')\n")
+    Path("kit").mkdir()
+    Path(own).write_text("import sys\n\n\ndef train(job):\n    return sys.modules['library'].fit()\n")
+    spec = importlib.util.spec_from_file_location("library", "site/train.py")
+    assert spec is not None
+    assert spec.loader is not None
+    library = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(library)
+    monkeypatch.setitem(sys.modules, "library", library)
+    source = find_source(f"{own}:train")
+    with pytest.raises(ValueError, match="no luck") as caught:
+        source.load()(None)
+    assert where_it_failed(caught.value, source) == "line 5 of train.py: ValueError: no luck"
+
+
+def test_an_error_is_placed_in_a_copy_of_the_users_file_too() -> None:
+    _write(train="def train(job):\n    raise ValueError('no luck')\n")
+    source = find_source("train.py:train")
+    _write(train="\n\n\ndef train(job):\n    pass\n")
+    with pytest.raises(ValueError, match="no luck") as caught:
+        source.load()(None)
+    assert where_it_failed(caught.value, source) == "line 2 of train.py: ValueError: no luck"

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 from memberscope import queries
-from memberscope.datasets import LabeledData
+from memberscope.datasets import LabeledData, load_dataset
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
 from memberscope.training.execution.work import JobFailed
+from memberscope.training.outside import estimator
 from memberscope.training.outside.fleet import OutsideFleet
 from memberscope.training.outside.trainer import OutsideTrainer, outside_trainer
 from memberscope.training.query import Query
@@ -157,7 +158,7 @@ def test_a_model_that_offers_no_gradients_is_not_trained_again_for_them(tmp_path
 
 
 def test_a_changed_source_is_never_mixed_with_old_results(tmp_path: Path) -> None:
-    own = tmp_path / "own.py"
+    own = tmp_path / "changing.py"
     own.write_text(FUNCTIONS.read_text())
 
     def train() -> OutsideFleet:
@@ -171,6 +172,21 @@ def test_a_changed_source_is_never_mixed_with_old_results(tmp_path: Path) -> Non
     after = train()
     assert after.reused == 0
     np.testing.assert_allclose(after.outputs(DATA.x), 2 * before, rtol=1e-6)
+
+
+def test_an_estimator_takes_the_parameters_of_its_constructor_and_those_that_it_does_not_declare() -> None:
+    assert _trainer("OnlyWhatWasSet", iterations=3).with_params(iterations=4).params == {"iterations": 4}
+    assert _trainer("FurtherParams", depth=2).with_params(verbose=-1).params == {"depth": 2, "verbose": -1}
+    with pytest.raises(UserError, match="dept: no parameter of FurtherParams; allowed: depth, random_state; nearest: depth"):
+        _trainer("FurtherParams").with_params(dept=2)
+    job = TrainingJob(data=DATA, indices=MEMBERS[0], seed=2**32 + 5)
+    fitted = estimator.train(_trainer("OnlyWhatWasSet").source.load(), job)
+    assert fitted.predict_proba.__self__.given["random_state"] == 5
+
+
+def test_a_parameter_called_name_does_not_hide_the_trainers_name() -> None:
+    described = outside_trainer(f"{FUNCTIONS}:reporting", {"name": "wide", "widths": [1, 2]}).describe()
+    assert described == {"trainer.name": "reporting", "trainer.params.name": "wide", "trainer.widths": "[1, 2]"}
 
 
 # ---- failures
@@ -187,18 +203,52 @@ def test_a_failing_job_is_named_with_its_line_and_the_others_stay(tmp_path: Path
     assert len(list(tmp_path.glob("*.npz"))) == 2
 
 
+def test_without_a_store_no_line_says_that_models_are_kept() -> None:
+    with pytest.raises(JobFailed, match=r"KeyError: 'width'$"):
+        _fleet("fails_for_one", run={"workers": 1}, models=1, victim=SEEDS[0])
+
+
+def test_a_class_that_takes_no_words_is_told_from_which_columns_they_come(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text("age,colour,label\n" + "".join(f"{k},{'red' if k % 3 else 'blue'},{k % 2}\n" for k in range(40)))
+    data = load_dataset(str(file), data_dir="", archive_dir="", duplicates="keep", as_is=True)
+    forest = outside_trainer("sklearn.ensemble:RandomForestClassifier", {})
+    with pytest.raises(JobFailed, match=r"; 1 of the columns hold words \(colour\), which many classes do not take$"):
+        forest.train(jobs_for(data, [np.arange(40)], [0]), Execution(workers=1))
+
+
 @pytest.mark.parametrize(
     ("name", "line"),
     [
         ("gives_nan", r"it gave outputs that are not finite for 16 of 16 records"),
         ("gives_nothing", r"it returned NoneType; allowed: a function of records"),
         ("exits", r"functions.py: SystemExit: 5"),
+        ("stops_itself", r"functions.py: KeyboardInterrupt; models finished before are kept$"),
+        ("gives_percentages", r"failed: it gave outputs: .* sum to 100: percentages; allowed: logits"),
+        ("gives_sigmoids", r"failed: it gave outputs: .*apparently one sigmoid per class; allowed: logits"),
+        (
+            "Unnormalized",
+            r"failed: it gave outputs by predict_proba: 120 rows do not sum to one, the first to 1.8 in row 0; allowed",
+        ),
     ],
 )
 def test_what_a_function_may_not_do_is_one_line(name: str, line: str) -> None:
     with pytest.raises(JobFailed, match=line) as caught:
         _fleet(name, models=1)
     assert "\n" not in str(caught.value)
+
+
+def test_models_that_give_logits_are_not_mixed_with_models_that_give_probabilities(tmp_path: Path) -> None:
+    line = r"one_gives_probabilities: model 0 gives logits and model 2 probabilities; allowed: the same for all models"
+    for _ in range(2):  # the second time from the store
+        with pytest.raises(UserError, match=line):
+            _fleet("one_gives_probabilities", models=3, run={"store": Store(tmp_path)}, victim=SEEDS[2])
+
+
+def test_a_function_may_start_processes_of_its_own() -> None:
+    np.testing.assert_array_equal(
+        _fleet("starts_processes", models=1).outputs(DATA.x), _by_hand("neighbour", DATA.x, models=[0])
+    )
 
 
 @pytest.mark.parametrize(
@@ -225,6 +275,8 @@ def test_another_interface_is_refused_before_anything_trains(name: str, params: 
     [
         ("sklearn.linear_model:LinearRegression", {}, "LinearRegression has neither predict_proba nor decision_function"),
         ("sklearn.tree:DecisionTreeClassifier", {"max_dept": 3}, "max_dept is no parameter of DecisionTreeClassifier.*nearest: max_depth"),
+        (f"{FUNCTIONS}:OnlyWhatWasSet", {"iteration": 3}, "iteration is no parameter of OnlyWhatWasSet; allowed: iterations, random_state"),
+        (f"{FUNCTIONS}:FurtherParams", {"dept": 3}, "dept is no parameter of FurtherParams; allowed: depth, random_state; nearest: depth"),
     ],
 )  # fmt: skip
 def test_an_estimator_is_checked_before_anything_trains(spec: str, params: dict[str, Any], line: str) -> None:
@@ -283,7 +335,7 @@ def test_images_are_rows_for_an_estimator_of_rows() -> None:
 def test_a_parameter_called_name_does_not_hide_the_trainers() -> None:
     assert dict(outside_trainer(f"{FUNCTIONS}:reporting", {"name": "mine"}).describe()) == {
         "trainer.name": "reporting",
-        "trainer.params_name": "mine",
+        "trainer.params.name": "mine",
     }
 
 

@@ -181,9 +181,9 @@ def why_absent(outputs: FleetOutputs, trainer: Trainer) -> dict[str, str]:
     found: dict[str, str] = {}
     offered = outputs.fleet.capabilities
     if "gradients" not in offered:
-        found["gradients"] = f"the models of {trainer.name} offer no gradient_norms"
+        found["gradients"] = f"models from {trainer.name} offer no gradient_norms"
     if "distill" not in trainer.capabilities and "losses" not in offered:
-        found["trajectories"] = f"the models of {trainer.name} offer no losses_by_epoch"
+        found["trajectories"] = f"models from {trainer.name} offer no losses_by_epoch"
     if not can_be_perturbed(outputs.data):
         found["perturbed_labels"] = "records with words or missing numbers have no noisy copies"
     return found

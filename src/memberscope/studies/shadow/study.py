@@ -221,9 +221,7 @@ def check_apart(pool: NDArray[Any], ours: NDArray[Any], path: str) -> None:
 def log_plan(
     data: LabeledData, plan: ShadowPlan, trainer: Trainer, noise: float, config: ShadowStudyConfig, tracker: Tracker
 ) -> None:
-    """Log the configuration, the resolved parameters, the membership matrix and the data sets."""
-    import tempfile
-
+    """Log the configuration, the resolved parameters and the data sets; the plan itself is named by its digest alone."""
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     resolved: dict[str, Any] = {
         "data.name": data.name, "data.classes": data.classes, "data.digest": data.digest, "data.label_noise": noise,
@@ -234,9 +232,6 @@ def log_plan(
     resolved |= trainer.describe()
     tracker.params(resolved)
     tracker.text(as_json(resolved), artifacts.CONFIG)
-    with tempfile.TemporaryDirectory() as folder:
-        plan.save(Path(folder) / artifacts.PLAN)
-        tracker.file(Path(folder) / artifacts.PLAN, artifacts.PLAN)
     for context, index in (("shadow", plan.records), ("population", plan.population)):
         if len(index):
             tracker.data(
@@ -306,7 +301,7 @@ def audit_first(
                 evidence, request=request, seed=config.seed, coin_flips=outputs.plan.coin_flips, on_attack=on_attack
             )
         stop.check()
-        log_audit(report, child, source=outputs.data.digest, band_seed=config.seed)
+        log_audit(report, child, source=outputs.data.digest, band_seed=config.seed, private=config.private_artifacts)
         child.metrics(accuracies(evidence.target))
         log_model(lambda: outputs.fleet.native(target), trainer, outputs.data, child)
     return report

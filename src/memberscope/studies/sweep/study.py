@@ -27,7 +27,7 @@ from memberscope.studies.result import StudyResult
 from memberscope.studies.sweep import answer as sweep_answer
 from memberscope.studies.sweep import front
 from memberscope.studies.sweep.trial import trial_request
-from memberscope.studies.sweep.work import TRAINER, Job, work
+from memberscope.studies.sweep.work import ADDRESS, TRAINER, Job, work
 from memberscope.studies.trainer_log import log_trainer
 from memberscope.sweeps import storage as storages
 from memberscope.sweeps.answer import ADVANTAGE
@@ -75,8 +75,8 @@ def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     name = config.study if config.study != "auto" else study_name(space, config)
     directions = plan.directions if isinstance(plan, Search) else ("minimize",)
     objectives = plan.objectives if isinstance(plan, Search) else (ADVANTAGE,)
-    with Waiting(f"sweep: opening the Optuna study {name} in {storages.shown(url)}"):
-        storage = storages.open_storage(url, heartbeat=config.heartbeat)
+    with Waiting(f"sweep: opening the Optuna study {name} in {storages.shown(url, config.storage)}"):
+        storage = storages.open_storage(url, heartbeat=config.heartbeat, given=config.storage)
         study = storages.open_study(storage, name, space, directions=directions, objectives=objectives)
     queue = TrialQueue(study=study, storage=storage)
     try:
@@ -102,17 +102,19 @@ def _resume(
     if config.trainer != BUILT_IN_TRAINER:
         log_trainer(setup.trainer_for(config, config), tracker)
     notes = log_reading(data, tracker)
-    tracker.tags({"memberscope.sweep": name, "memberscope.storage": storages.shown(url)})
+    tracker.tags({"memberscope.sweep": name, "memberscope.storage": storages.shown(url, config.storage)})
     waiting = len(queue.trials("WAITING", "RUNNING"))
     if waiting:
         job = Job(
-            url=url, study=name, heartbeat=config.heartbeat, data=str(save_data(data, make_folder(folder) / "data")),
+            url=url, storage=config.storage, study=name, heartbeat=config.heartbeat,
+            data=str(save_data(data, make_folder(folder) / "data")),
             log_models=config.log_models, trainer=config.trainer, params=config.params, recipe=Recipe.of(config, config).to_dict(),
         )  # fmt: skip
         train(job, queue, config, tracker, stop)
     with Waiting(f"sweep: drawing conclusions from {name}"):
         settle(queue, tracker, adopt=waiting > 0)
-        conclusion = sweep_answer.Conclusion(config=config, queue=queue, name=name, storage=storages.shown(url), data=data)
+        shown = storages.shown(url, config.storage)
+        conclusion = sweep_answer.Conclusion(config=config, queue=queue, name=name, storage=shown, data=data)
         if isinstance(plan, Search):
             return with_reading(front.of_search(conclusion, plan, tracker), notes)
         return with_reading(conclusion.of_grid(plan, seeds, tracker), notes)
@@ -187,7 +189,13 @@ def train(job: Job, queue: TrialQueue, config: SweepStudyConfig, tracker: Tracke
             return
         for _ in range(ROUNDS):
             with tempfile.TemporaryDirectory() as folder:
-                run_workers(job_files(job, workers, Path(folder), tracker), stop, module=WORKER, on_poll=look)
+                run_workers(
+                    job_files(job, workers, Path(folder), tracker),
+                    stop,
+                    module=WORKER,
+                    on_poll=look,
+                    secrets={ADDRESS: job.url},
+                )
             look()
             if not queue.trials("WAITING", "RUNNING"):
                 return
@@ -211,7 +219,10 @@ def trial_name(trial: FrozenTrial) -> str:
 
 
 def job_files(job: Job, workers: int, folder: Path, tracker: Tracker) -> list[Path]:
-    """Write a file for each worker, which `memberscope.sweep_worker` reads; returns their paths."""
+    """Write a file for each worker, which `memberscope.sweep_worker` reads; returns their paths.
+
+    The files have no passwords: the worker gets the storage's address in an environment variable, and inherits the tracking store's.
+    """
     files = []
     for worker in range(workers):
         instructions = {

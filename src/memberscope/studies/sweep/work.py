@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from memberscope.addresses import in_use
 from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
+from memberscope.redact import redact
 from memberscope.studies import setup
 from memberscope.studies.logged_model import why_no_model
 from memberscope.studies.sweep.trial import Outcome, log_outcome, run_cell, together, trial_request
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 TRAINER = "trainer"  # what decides the results of a user's own trainer, in the space that an Optuna study keeps
+ADDRESS = "MEMBERSCOPE_SWEEP_STORAGE"  # the environment variable in which a worker process gets the address of the storage
 POLL_SECONDS = 0.5
 MOST_TOGETHER = 8  # most seeds of one cell that are trained in one program
 
@@ -48,6 +51,7 @@ class Job:
 
     Attributes:
         url, study, heartbeat: the storage, its Optuna study (which keeps the grid or search), and its heartbeat in seconds.
+        storage: the option that named the storage.
         data: folder of the prepared records.
         log_models: whether models are logged in their runs.
         worker: the number of the worker, from 0.
@@ -64,10 +68,12 @@ class Job:
     trainer: str = BUILT_IN_TRAINER
     params: str = ""
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    storage: str = ""
 
     def to_json(self) -> str:
-        """The job as JSON."""
-        return json.dumps(dataclasses.asdict(self))
+        """The job as JSON, without the passwords of its addresses."""
+        shown = {"url": storages.shown(self.url, self.storage), "storage": redact(self.storage)}
+        return json.dumps({**dataclasses.asdict(self), **shown})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -77,7 +83,7 @@ class Job:
 
 def open_queue(job: Job) -> tuple[TrialQueue, Mapping[str, Any]]:
     """The job's Optuna study, and its space."""
-    storage = storages.open_storage(job.url, heartbeat=job.heartbeat)
+    storage = storages.open_storage(job.url, heartbeat=job.heartbeat, given=job.storage)
     queue = TrialQueue(study=storages.load_study(storage, job.study), storage=storage)
     space = json.loads(queue.study.user_attrs[storages.SPACE])
     if "search" in space:
@@ -201,7 +207,8 @@ class _Worker:
                 self.queue.give_back(waiting)
                 raise
             except Exception as error:
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+                said = redact(" ".join(str(error).split()), about=[self.job.url, *in_use(())])
+                reason = redact(f"{type(error).__name__}: {said}")[:500]
                 self.queue.fail(claim, reason)
                 print(f"memberscope: trial {claim.number} failed: {reason}", file=sys.stderr, flush=True)
                 outcomes = None  # the shared training may have failed: the others are trained anew

@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
+from memberscope.addresses import resolved, told
 from memberscope.errors import UserError
 from memberscope.installed import require
+from memberscope.redact import redact
 from memberscope.training.execution.local import POLL_SECONDS, Finished
 from memberscope.training.execution.work import Inputs, JobFailed, Labels, Spec, Unit, Work, train_unit
 
@@ -36,12 +38,12 @@ def on_cluster(
         UserError: there is no answer at that address within `CONNECT_SECONDS`, every worker that was given some unit died, or the
             connection to the cluster was lost.
     """
-    client = connect(scheduler)
+    client = connect(scheduler)  # errors name the option as it was given
     left = {unit.positions: unit for unit in units}
     try:
         for _ in range(ROUNDS):
             try:
-                for unit, trained in _round(client, work, list(left.values()), check):
+                for unit, trained in _round(client, work, list(left.values()), scheduler, check):
                     del left[unit.positions]
                     advance(unit.steps)
                     yield unit, trained
@@ -49,11 +51,13 @@ def on_cluster(
             except (CancelledError, asyncio.CancelledError):  # the records are gone with the workers that held them
                 continue
             except OSError as error:
+                why = told(str(error), given=scheduler, address=resolved("scheduler", scheduler))
                 raise UserError(
-                    f"scheduler={scheduler}: connection lost ({error}); finished models are kept; allowed: a running scheduler with workers"
+                    f"scheduler={redact(scheduler)}: connection lost ({why}); finished models are kept; allowed: a running scheduler "
+                    "with workers"
                 ) from None
         raise UserError(
-            f"scheduler={scheduler}: all its workers were lost {ROUNDS} times; finished models are kept; allowed: a cluster whose "
+            f"scheduler={redact(scheduler)}: all its workers were lost {ROUNDS} times; finished models are kept; allowed: a cluster whose "
             "workers have enough memory for a model"
         )
     finally:
@@ -61,22 +65,23 @@ def on_cluster(
 
 
 def connect(scheduler: str) -> Any:
-    """A client of the scheduler at that address; UserError if there is no answer."""
-    require("distributed", by=f"scheduler={scheduler}", instead="nothing, for this machine")
+    """A client of the scheduler at that address, or at that of the variable in ``env:NAME``; UserError if there is no answer."""
+    address = resolved("scheduler", scheduler)
+    require("distributed", by=f"scheduler={redact(scheduler)}", instead="nothing, for this machine")
     import distributed
 
     make_client: Any = distributed.Client
 
     try:
-        return make_client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+        return make_client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        why = told(str(error).splitlines()[0] if str(error) else type(error).__name__, given=scheduler, address=address)
         raise UserError(
-            f"scheduler={scheduler}: cannot be reached ({why}); allowed: tcp://HOST:PORT of a running Dask scheduler, or nothing"
+            f"scheduler={redact(scheduler)}: cannot be reached ({why}); allowed: tcp://HOST:PORT of a running Dask scheduler, or nothing"
         ) from None
 
 
-def _round(client: Any, work: Work, units: Sequence[Unit], check: Callable[[], None]) -> Finished:
+def _round(client: Any, work: Work, units: Sequence[Unit], scheduler: str, check: Callable[[], None]) -> Finished:
     import distributed
 
     wait: Any = distributed.wait
@@ -100,7 +105,7 @@ def _round(client: Any, work: Work, units: Sequence[Unit], check: Callable[[], N
                 except distributed.KilledWorker as error:
                     names = ", ".join(map(str, unit.positions))
                     raise UserError(
-                        f"scheduler={client.scheduler.address}: every worker that was given model {names} died, as happens when memory "
+                        f"scheduler={redact(scheduler)}: every worker that was given model {names} died, as happens when memory "
                         f"runs out (the last: {error.last_worker.address}); finished models are kept; allowed: workers with more memory"
                     ) from None
                 del running[future]

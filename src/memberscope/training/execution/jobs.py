@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -15,6 +15,7 @@ from typing import IO
 from memberscope.cores import cores
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
+from memberscope.redact import redact
 
 READY = ".ready"  # suffix of the file that a worker creates beside its job file once it can claim trials
 POLL_SECONDS = 0.5
@@ -69,13 +70,20 @@ class Worker:
         shown = 0
         with stream:
             for line in stream:
-                self.lines.append(line)
+                self.lines.append(redact(line))
                 if self.ready:
                     sys.stderr.write("".join(self.lines[shown:]))
                     shown = len(self.lines)
 
 
-def run_workers(jobs: Sequence[Path], stop: StopFlag, *, module: str, on_poll: Callable[[int], None]) -> None:
+def run_workers(
+    jobs: Sequence[Path],
+    stop: StopFlag,
+    *,
+    module: str,
+    on_poll: Callable[[int], None],
+    secrets: Mapping[str, str] | None = None,
+) -> None:
     """Run a worker process for each job file, and wait for all of them.
 
     Args:
@@ -83,13 +91,14 @@ def run_workers(jobs: Sequence[Path], stop: StopFlag, *, module: str, on_poll: C
         stop: once it is set, the workers are told to give back their trials.
         module: the program of a worker, run with the path of its job file.
         on_poll: called twice a second with the number of workers that are still starting.
+        secrets: environment variables for the workers, for what must not be in their job files.
 
     Raises:
         Interrupted: `stop` was set; the workers have ended.
         UserError: no worker could start, for a reason that the user can fix; it quotes the last worker's own message.
         RuntimeError: no worker could start for another reason, or workers died more often than they are replaced.
     """
-    environment = thread_environment(len(jobs))
+    environment = {**thread_environment(len(jobs)), **(secrets or {})}
 
     def start(job: Path) -> Worker:
         job.with_suffix(READY).unlink(missing_ok=True)

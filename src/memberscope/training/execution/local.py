@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import multiprocessing
 import os
 import signal
 import tempfile
@@ -98,6 +99,9 @@ def start_worker(spec: Spec, places: str) -> None:
         places: a folder in which each worker of the pool creates a file with its number, the first that is free.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # loky's own method is the default in its workers, and processes that a user's function starts by "spawn" do not know it: they die
+    # at once, and a pool of them starts new ones for ever
+    multiprocessing.set_start_method(None, force=True)
     parent = os.getppid()
 
     def end_with_parent() -> None:
@@ -222,6 +226,6 @@ def _count_deaths(running: dict[Future[list[Any]], Unit], deaths: dict[tuple[int
         names = ", ".join(str(position) for unit in lost for position in unit.positions)
         raise UserError(
             f"workers={workers}: worker processes died {DEATHS} times while training model {names}, as happens when memory runs out; "
-            "finished models are kept; allowed: fewer workers, or a smaller model"
+            f"finished models are kept; allowed: {'fewer workers, or ' if workers > 1 else ''}a smaller model"
         )
     return lost

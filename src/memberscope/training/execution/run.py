@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 from memberscope.checks import Array
 from memberscope.cores import cores
 from memberscope.progress import Progress
 from memberscope.training.execution import dask, local
-from memberscope.training.execution.work import Unit, Work
-from memberscope.training.store import Facts
+from memberscope.training.execution.work import JobFailed, Unit, Work
+from memberscope.training.store import Facts, Store
 from memberscope.training.trainer import Execution
 
 Arrays = Mapping[str, Array]
@@ -61,7 +61,7 @@ def execute(
     reused = len(found)
     missing = [unit for unit in units if not all(k in found for k in unit.positions)]
     if missing:
-        with closing(_train(work, missing, run, threads=threads)) as finished:
+        with _saying_what_is_kept(store), closing(_train(work, missing, run, threads=threads)) as finished:
             for unit, trained in finished:
                 for k, model in zip(unit.positions, trained, strict=True):
                     if k not in found:  # one whose group was incomplete is there already, with the same bytes
@@ -69,6 +69,14 @@ def execute(
                             store.save(names[k], to_arrays(model))
                         found[k] = model
     return [found[k] for k in range(len(each))], reused
+
+
+@contextmanager
+def _saying_what_is_kept(store: Store | None) -> Iterator[None]:
+    try:
+        yield
+    except JobFailed as error:
+        raise (JobFailed(f"{error}; models finished before are kept") if store else error) from None
 
 
 def _train(work: Work, units: Sequence[Unit], run: Execution, *, threads: bool) -> local.Finished:

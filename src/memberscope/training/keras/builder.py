@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from memberscope.errors import UserError, nearest
+from memberscope.training.outside.params import logged
 from memberscope.training.outside.source import BUILDER, Source, find_source
 from memberscope.training.recipe import LoopRecipe, Recipe, described_training
 
@@ -121,10 +122,7 @@ class BuilderRecipe:
 
     def describe(self) -> Mapping[str, int | float | str]:
         """See `LoopRecipe.describe`."""
-        found: dict[str, int | float | str] = {"trainer.name": self.name}
-        for name, value in self.given.items():
-            found[f"trainer.{name}"] = value if isinstance(value, int | float | str) else json.dumps(value)
-        return found | described_training(self)
+        return logged(self.name, self.given) | described_training(self)
 
     def to_dict(self) -> dict[str, object]:
         """See `LoopRecipe.to_dict`: the sources of the function and of the local modules it imports, their versions, and parameters."""

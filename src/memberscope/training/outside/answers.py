@@ -6,7 +6,7 @@ import contextlib
 import io
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.datasets.table import Table
+from memberscope.errors import UserError
+from memberscope.scales import check_logits, check_probs
 from memberscope.training.trainer import Form
 
 BLOCK = 8_192  # records in one call of a model
@@ -74,7 +76,7 @@ class UserModel:
     def _block(self, x: NDArray[Any]) -> NDArray[Any]:
         method = self.method
         raw = (getattr(self.native, method) if method else self.native)(self.shown(x))
-        found = as_array(raw, method or "the model")
+        found = as_array(raw, method)
         if method == "decision_function" and found.ndim == 1:
             found = np.stack([np.zeros_like(found), found], axis=1)  # one score, of the second class against the first
         found = self._every_class(found)
@@ -95,8 +97,11 @@ class UserModel:
         places = np.asarray(known)
         if places.dtype.kind not in "iu" or places.min() < 0 or places.max() >= self.classes:
             return found
-        absent = 0.0 if self.method == "predict_proba" else float(found.min()) - 1.0
-        whole = np.full((len(found), self.classes), absent, dtype=found.dtype)
+        whole = np.zeros((len(found), self.classes), dtype=found.dtype)
+        if self.method != "predict_proba":
+            whole += (
+                found.min(axis=1, keepdims=True) - 1
+            )  # of each record, so that its outputs do not depend on what else is asked
         whole[:, places] = found
         return whole
 
@@ -137,12 +142,17 @@ class UserModel:
         return np.frombuffer(packed.getvalue(), np.uint8)
 
 
-def as_array(raw: Any, what: str) -> NDArray[Any]:
+def as_array(raw: Any, method: str) -> NDArray[Any]:
     """Outputs as float32 or float64; tensors of other frameworks are converted.
+
+    Args:
+        raw: what the model gave.
+        method: its method that was called; empty if the model is a function.
 
     Raises:
         BadModel: they are not numbers.
     """
+    by = f" by {method}" if method else ""
     for name in ("detach", "cpu", "numpy"):  # a tensor of PyTorch, or one of TensorFlow, which has the last alone
         if callable(getattr(raw, name, None)) and not isinstance(raw, np.ndarray):
             with contextlib.suppress(TypeError):
@@ -151,10 +161,10 @@ def as_array(raw: Any, what: str) -> NDArray[Any]:
         found = np.asarray(raw)
     except (TypeError, ValueError, RuntimeError) as error:
         raise BadModel(
-            f"{what} gave {type(raw).__name__}, which is no array ({error}); allowed: numbers (records, classes)"
+            f"gave {type(raw).__name__}{by}, which is no array ({error}); allowed: numbers (records, classes)"
         ) from None
     if found.dtype.kind not in "fiub":
-        raise BadModel(f"{what} gave {found.dtype}; allowed: numbers (records, classes)")
+        raise BadModel(f"gave {found.dtype}{by}; allowed: numbers (records, classes)")
     return (
         found
         if found.dtype in (np.float32, np.float64)
@@ -168,6 +178,18 @@ def form_of(method: str, outputs: NDArray[Any]) -> Form:
         return "probs" if method == "predict_proba" else "logits"
     inside = bool(((outputs >= 0) & (outputs <= 1)).all())
     return "probs" if inside and bool((np.abs(outputs.sum(axis=1) - 1) <= SUM).all()) else "logits"
+
+
+def check_scale(form: Form, method: str, outputs: Sequence[NDArray[Any]]) -> None:
+    """Raise BadModel for outputs of one model that are neither logits nor probabilities, such as percentages or one sigmoid per class."""
+    whole = np.concatenate(outputs) if outputs else np.empty((0, 1))
+    try:
+        if form == "probs":
+            check_probs(f"gave outputs by {method}" if method else "gave outputs", whole, released=False)
+        else:
+            check_logits("gave outputs", whole)
+    except UserError as error:
+        raise BadModel(str(error)) from None
 
 
 def unpacked(packed: NDArray[np.uint8], folder: Path) -> Path:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from memberscope.training.trainer import TrainingJob
 
 SEED = "random_state"
 ROWS = ("sklearn", "xgboost", "lightgbm", "catboost")  # libraries whose models take rows of numbers
+MISSPELT = 0.8  # similarity, 0 to 1, to a declared name at which an undeclared one is taken for a misspelling of it
 
 
 def is_estimator(thing: Any) -> bool:
@@ -23,17 +25,40 @@ def is_estimator(thing: Any) -> bool:
 
 
 def known_params(estimator: Any) -> tuple[str, ...] | None:
-    """The names of the parameters that an estimator takes; None if it takes any."""
+    """The names of the parameters that an estimator declares; None if it takes any and declares none."""
+    arguments = _arguments(estimator)
     try:
-        return tuple(sorted(estimator().get_params()))
+        own = set(estimator().get_params())
     except Exception:  # a class that needs arguments, or has no such method
-        try:
-            params = inspect.signature(estimator).parameters.values()
-        except (TypeError, ValueError):
+        if arguments is None or _takes_more(arguments):
             return None
-    if any(item.kind is item.VAR_KEYWORD for item in params):
+        own = set()
+    # CatBoost's get_params has only what was set
+    return tuple(
+        sorted(own | {item.name for item in arguments or () if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)})
+    )
+
+
+def refuses(estimator: Any, name: str) -> bool:
+    """Whether an estimator does not take a parameter.
+
+    One that takes further parameters by ``**kwargs``, as LightGBM's do, refuses only a name that looks like a misspelt one.
+    """
+    known = known_params(estimator)
+    if known is None or name in known:
+        return False
+    return not _takes_more(_arguments(estimator) or ()) or bool(difflib.get_close_matches(name, known, n=1, cutoff=MISSPELT))
+
+
+def _arguments(estimator: Any) -> Sequence[inspect.Parameter] | None:
+    try:
+        return tuple(inspect.signature(estimator).parameters.values())
+    except (TypeError, ValueError):
         return None
-    return tuple(item.name for item in params)
+
+
+def _takes_more(arguments: Sequence[inspect.Parameter]) -> bool:
+    return any(item.kind is item.VAR_KEYWORD for item in arguments)
 
 
 def check_estimator(spec: str, estimator: Any, params: Mapping[str, Any]) -> None:
@@ -42,9 +67,9 @@ def check_estimator(spec: str, estimator: Any, params: Mapping[str, Any]) -> Non
         raise UserError(
             f"trainer={spec}: {estimator.__name__} has neither predict_proba nor decision_function; allowed: a classifier with one of them"
         )
-    known = known_params(estimator)
+    known = known_params(estimator) or ()
     for name in params:
-        if known is not None and name not in known:
+        if refuses(estimator, name):
             raise UserError(
                 f"params: {name} is no parameter of {estimator.__name__}; allowed: {', '.join(known)}{nearest(name, known)}"
             )

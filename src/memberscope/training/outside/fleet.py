@@ -51,8 +51,19 @@ class OutsideFleet:
 
     @property
     def form(self) -> Form:
-        """``logits`` if any model gave logits."""
-        return "logits" if any(_facts(one)["form"] == "logits" for one in self.answers) else "probs"
+        """That of all models.
+
+        Raises:
+            UserError: some models gave logits and others probabilities.
+        """
+        forms: list[Form] = [_facts(one)["form"] for one in self.answers]
+        for k, form in enumerate(forms):
+            if form != forms[0]:
+                words = {"logits": "logits", "probs": "probabilities"}
+                raise UserError(
+                    f"trainer={self.spec}: model 0 gives {words[forms[0]]} and model {k} {words[form]}; allowed: the same for all models"
+                )
+        return forms[0]
 
     @property
     def capabilities(self) -> frozenset[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,8 @@ from typing import Any
 from memberscope.errors import UserError
 
 FORMS = "NAME=VALUE separated by commas, such as epochs=40,width=2, or the path of a YAML file"
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+|[+-]\.\d+")
+"""Numbers that YAML 1.1 reads as text. Any other number that it read as text stood in quotes, and stays text."""
 
 
 def parse_params(text: str) -> dict[str, Any]:
@@ -34,6 +34,17 @@ def parse_params(text: str) -> dict[str, Any]:
         if name in found:
             raise UserError(f"params={text}: {name} is given twice; allowed: each name once")
         found[name] = _value(value, f"params={text}: {name}")
+    return found
+
+
+def logged(name: str, params: Mapping[str, Any]) -> dict[str, int | float | str]:
+    """A trainer's name and parameters as a run logs them: ``trainer.name``, and ``trainer.NAME`` for each; its own ``name`` is
+    ``trainer.params.name``.
+    """
+    found: dict[str, int | float | str] = {"trainer.name": name}
+    for key, value in params.items():
+        plain = value if isinstance(value, int | float | str) else json.dumps(value)
+        found["trainer.params.name" if key == "name" else f"trainer.{key}"] = plain
     return found
 
 
@@ -59,7 +70,7 @@ def _parts(text: str) -> Iterator[str]:
     for place, letter in enumerate(text):
         if quote:
             quote = "" if letter == quote else quote
-        elif letter in "'\"":
+        elif letter in "'\"" and text[:place].rstrip()[-1:] in ("=", ",", ":", "[", "{", "("):  # elsewhere it is an apostrophe
             quote = letter
         elif letter in "[{(":
             depth += 1
@@ -87,12 +98,14 @@ def _yaml(text: str, where: str) -> Any:
 def plain_value(value: Any, where: str) -> Any:
     """The value if it is plain; numbers such as ``1e-3``, which YAML 1.1 reads as text, are numbers. Errors start with `where`."""
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
-        with contextlib.suppress(ValueError):
-            return float(value)
+        value = float(value)
     if isinstance(value, list):
         return [plain_value(item, where) for item in value]
     if isinstance(value, Mapping):
-        return {str(name): plain_value(item, where) for name, item in value.items()}
+        for name in value:
+            if not isinstance(name, str):
+                raise UserError(f"{where}: {name!r} names a value; allowed: names that are text")
+        return {name: plain_value(item, where) for name, item in value.items()}
     if isinstance(value, bool | int | float | str | None):
         try:
             json.dumps(value, allow_nan=False)

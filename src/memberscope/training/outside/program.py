@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 
 from memberscope.cores import cores
 from memberscope.datasets.labeled import LabeledData
-from memberscope.datasets.table import Table
+from memberscope.datasets.table import WORD, Table
 from memberscope.errors import Interrupted, UserError
 from memberscope.plans.split import Index
 from memberscope.training.execution.work import JobFailed, Unit
 from memberscope.training.outside import estimator
-from memberscope.training.outside.answers import BadModel, UserModel, form_of
+from memberscope.training.outside.answers import BadModel, UserModel, check_scale, form_of
 from memberscope.training.outside.source import Source, where_it_failed
 from memberscope.training.query import Query, content_digest
-from memberscope.training.trainer import TrainingJob
+from memberscope.training.trainer import Form, TrainingJob
 
 PROBE = 16  # members whose outputs every model is asked for, by which a second training is recognized as the same
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -165,9 +165,11 @@ class OutsideProgram:
         forms = {
             form_of(model.method, array) for name, array in found.items() if name == "probe" or name.startswith("outputs_")
         }
+        form: Form = "logits" if "logits" in forms else "probs"
+        check_scale(form, model.method, [array for name, array in found.items() if name.startswith("outputs_")])
         kind = type(model.native)
         facts = {
-            "form": "logits" if "logits" in forms else "probs",
+            "form": form,
             "class": [kind.__module__, kind.__qualname__],
             "asked": asked,
         }
@@ -181,17 +183,25 @@ class OutsideProgram:
         """Turn whatever goes wrong in a user's code into one line."""
         try:
             yield
-        except (Interrupted, KeyboardInterrupt, JobFailed):
+        except (Interrupted, JobFailed):
             raise
-        except BaseException as error:  # SystemExit of a user's code included
+        except BaseException as error:  # SystemExit and KeyboardInterrupt of a user's code included: Ctrl-C goes to the parent
             if isinstance(error, BadModel | UserError):
                 why = f"it {error}" if isinstance(error, BadModel) else str(error)
             else:
-                why = where_it_failed(error, self._spec.source)
+                why = where_it_failed(error, self._spec.source).rstrip(".") + self._about_words(error)
             raise JobFailed(
-                f"trainer={self._spec.source.spec}: model {position} (seed {seed}, {members} members) failed: {why}; "
-                "models finished before are kept"
+                f"trainer={self._spec.source.spec}: model {position} (seed {seed}, {members} members) failed: {why}"
             ) from None
+
+    def _about_words(self, error: BaseException) -> str:
+        """Why a class may have refused a table with words; empty for a user's own function, whose author sees the frame."""
+        table = self._spec.table
+        if not (estimator.is_estimator(self._trainer) and isinstance(error, ValueError | TypeError) and table and table.words):
+            return ""
+        words = [column.name for column in table.columns if column.kind == WORD]
+        named = ", ".join(words[:3]) + ", ..." * (len(words) > 3)
+        return f"; {len(words)} of the columns hold words ({named}), which many classes do not take"
 
 
 def asked_of(answers: Mapping[str, NDArray[Any]]) -> set[str]:

@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from memberscope.installed import require
 
 FORMS = "path/to/file.py:NAME, or package.module:NAME"
 BUILDER = "keras:"  # begins the name of a function that builds an untrained Keras model
+_COPY = "memberscope-trainer-"  # begins the name of a folder with a copy of local modules
 _FILE_MODULE = "memberscope_trainer_"  # begins the module name of a file, so that it hides no installed module
 
 
@@ -37,6 +38,7 @@ class Source:
         root: the folder from which local modules are imported; empty if it is an installed package's.
         files: (path relative to `root`, text) of the local modules, that of the function first; empty for an installed package's.
         versions: (distribution, version) of what the local modules, or the installed package, import.
+        elsewhere: (path, digest) of local modules that are imported from other folders than `root`, such as one on PYTHONPATH.
     """
 
     spec: str
@@ -45,12 +47,14 @@ class Source:
     root: str
     files: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
+    elsewhere: tuple[tuple[str, str], ...] = ()
 
     def facts(self) -> dict[str, object]:
         """What decides the behaviour of the code, as plain values: its name, a digest of each file, and versions."""
-        digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.files}
+        digests = {name: _digest(text) for name, text in self.files}
         module = "" if self.files and self.module.startswith(_FILE_MODULE) else self.module
-        return {"name": self.name, "module": module, "sources": digests, "versions": dict(self.versions)}
+        found: dict[str, object] = {"name": self.name, "module": module, "sources": digests, "versions": dict(self.versions)}
+        return found | ({"elsewhere": dict(self.elsewhere)} if self.elsewhere else {})
 
     def load(self) -> Any:
         """The function or class, imported from the files as they were read, so that a later change of them has no effect.
@@ -88,9 +92,10 @@ def _of_file(spec: str, path: Path, name: str) -> Source:
     if not path.is_file():
         raise UserError(f"trainer={spec}: no file {path}; allowed: {_forms(spec)}")
     path = path.resolve()
-    files, external = _closure(spec, path, path.parent)
+    found = _closure(spec, path, path.parent)
     return Source(
-        spec=spec, name=name, module=_FILE_MODULE + path.stem, root=str(path.parent), files=files, versions=_versions(external)
+        spec=spec, name=name, module=_FILE_MODULE + path.stem, root=str(path.parent), files=found.files, elsewhere=found.elsewhere,
+        versions=_versions(found.external),
     )  # fmt: skip
 
 
@@ -98,6 +103,7 @@ def _of_module(spec: str, module: str, name: str) -> Source:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     missing = module
+    importlib.invalidate_caches()  # a file that was written a moment ago, as in a notebook, is found too
     try:
         found = importlib.util.find_spec(module)
     except ModuleNotFoundError as error:
@@ -114,33 +120,74 @@ def _of_module(spec: str, module: str, name: str) -> Source:
         return Source(spec=spec, name=name, module=module, root="", files=(), versions=_versions({module.partition(".")[0]}))
     depth = module.count(".") + (origin.name == "__init__.py")
     root = origin.resolve().parents[depth]
-    files, external = _closure(spec, origin.resolve(), root)
-    return Source(spec=spec, name=name, module=module, root=str(root), files=files, versions=_versions(external))
+    code = _closure(spec, origin.resolve(), root)
+    return Source(
+        spec=spec, name=name, module=module, root=str(root), files=code.files, elsewhere=code.elsewhere,
+        versions=_versions(code.external),
+    )  # fmt: skip
 
 
 # --------------------------------------------------------------------------------------------------------------- files and versions
 
 
-def _closure(spec: str, main: Path, root: Path) -> tuple[tuple[tuple[str, str], ...], set[str]]:
-    """The local modules that a file imports, directly or not, with the file first; and the top-level names of all other imports."""
+@dataclass(frozen=True, kw_only=True)
+class _Closure:
+    """All that a file imports, directly or not: local modules, and the top-level names of all other imports."""
+
+    files: tuple[tuple[str, str], ...]
+    elsewhere: tuple[tuple[str, str], ...]
+    external: frozenset[str]
+
+
+def _closure(spec: str, main: Path, root: Path) -> _Closure:
+    """The local modules under `root` that a file imports, with the file first; those of other folders; and all other imports."""
     files: dict[str, str] = {}
+    elsewhere: dict[str, str] = {}
     external: set[str] = set()
-    queue = [main]
+    queue = [(main, root)]
     while queue:
-        path = queue.pop(0)
-        relative = path.relative_to(root).as_posix()
-        if relative in files:
+        path, home = queue.pop(0)
+        known = files if home == root else elsewhere
+        relative = path.relative_to(home).as_posix()
+        if relative in known:
             continue
-        text = _text(spec, path)
-        files[relative] = text
-        for module in _imports(_parsed(spec, path, text), path, root):
-            local = _local_files(module, root)
-            queue += local
-            if not local:
-                external.add(module.partition(".")[0])
+        known[relative] = text = _text(spec, path)
+        for module in _imports(_parsed(spec, path, text), path, home):
+            top = module.partition(".")[0]
+            for place in dict.fromkeys((root, home, _home(top))):
+                local = _local_files(module, place) if place else []
+                if place and local:
+                    queue += [(one, place) for one in local]
+                    break
+            else:
+                external.add(top)
     first = main.relative_to(root).as_posix()
     rest = sorted((name, text) for name, text in files.items() if name != first)
-    return ((first, files[first]), *rest), external
+    digests = sorted((name, _digest(text)) for name, text in elsewhere.items())
+    return _Closure(files=((first, files[first]), *rest), elsewhere=tuple(digests), external=frozenset(external))
+
+
+def _home(top: str) -> Path | None:
+    """The folder from which a top-level module of neither Python nor an installed package is imported; None for any other."""
+    if top in sys.stdlib_module_names or top == __name__.partition(".")[0]:
+        return None
+    try:
+        found = importlib.util.find_spec(top)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    if found is None:
+        return None
+    if found.submodule_search_locations:
+        place = Path(next(iter(found.submodule_search_locations))).resolve()
+    elif found.origin and Path(found.origin).suffix == ".py":
+        place = Path(found.origin).resolve()
+    else:
+        return None
+    return place.parent if _is_local(place) else None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _text(spec: str, path: Path) -> str:
@@ -202,7 +249,7 @@ def _is_local(path: Path) -> bool:
     return not any(resolved.is_relative_to(folder) for folder in _installed_folders())
 
 
-def _versions(modules: set[str]) -> tuple[tuple[str, str], ...]:
+def _versions(modules: Set[str]) -> tuple[tuple[str, str], ...]:
     """The versions of Python, of NumPy and of the distributions that provide the modules."""
     from importlib import metadata
 
@@ -220,8 +267,12 @@ def _versions(modules: set[str]) -> tuple[tuple[str, str], ...]:
 @functools.lru_cache(maxsize=8)
 def _load(source: Source) -> Any:
     root = _root_with(source)
-    if root and root not in sys.path:
-        sys.path.insert(0, root)  # first, as Python does with the folder of a script; it stays for imports inside functions
+    if root:
+        sys.path[:] = [
+            root,
+            *(place for place in sys.path if place != root),
+        ]  # first, as Python does with the folder of a script
+        _forget(source)
     module = _import(source, root)
     try:
         return getattr(module, source.name)
@@ -234,6 +285,17 @@ def _load(source: Source) -> Any:
         ) from None
 
 
+def _forget(source: Source) -> None:
+    """Forget the local modules that this process has imported already: they may be those of another folder, or of another version."""
+    for name, _ in source.files:
+        parts = list(Path(name).with_suffix("").parts)
+        module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        file = getattr(sys.modules.get(module), "__file__", None)
+        if file and _is_local(Path(file)):
+            del sys.modules[module]
+    importlib.invalidate_caches()
+
+
 def _root_with(source: Source) -> str:
     """A folder with the local modules as they were read: where they lie, or a temporary copy where they are absent or have changed."""
     if not source.files:
@@ -241,7 +303,7 @@ def _root_with(source: Source) -> str:
     root = Path(source.root)
     if all(_holds(root / name, text) for name, text in source.files):
         return source.root
-    copied = Path(tempfile.mkdtemp(prefix="memberscope-trainer-"))
+    copied = Path(tempfile.mkdtemp(prefix=_COPY))
     for name, text in source.files:
         path = copied / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -286,8 +348,17 @@ def _import_failed(source: Source, error: BaseException) -> UserError:
 
 def where_it_failed(error: BaseException, source: Source) -> str:
     """The last line of a user's own code in an error's traceback, and the error, in one line: ``line 7 of train.py: KeyError: 'width'``."""
-    names = {Path(name).name for name, _ in source.files}
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).name in names]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of(source, Path(frame.filename))]
     place = f"line {frames[-1].lineno} of {Path(frames[-1].filename).name}: " if frames else ""
     text = " ".join(str(error).split())
     return f"{place}{type(error).__name__}{': ' + text[:300] if text else ''}"
+
+
+def _is_of(source: Source, path: Path) -> bool:
+    """Whether a file is one of the source's, where they lie or in a copy; a library may have files of the same names."""
+    for name, _ in source.files:
+        parts = Path(name).parts
+        root = path.parents[len(parts) - 1] if path.parts[-len(parts) :] == parts else None
+        if root is not None and (root == Path(source.root) or root.name.startswith(_COPY)):
+            return True
+    return False

@@ -19,6 +19,7 @@ from memberscope.training.execution.run import execute
 from memberscope.training.execution.work import Unit
 from memberscope.training.outside import estimator
 from memberscope.training.outside.fleet import OutsideFleet
+from memberscope.training.outside.params import logged
 from memberscope.training.outside.program import Answers, OutsideSpec, asked_of
 from memberscope.training.outside.source import Source, find_source
 from memberscope.training.query import Query, content_digest
@@ -57,9 +58,10 @@ class OutsideTrainer:
 
     def with_params(self, **changes: Any) -> Self:
         """See `Trainer.with_params`; a function that declares no parameters takes any."""
-        known = declared_params(self.source.load())
+        thing = self.source.load()
+        known = declared_params(thing) or ()
         for name in changes:
-            if known is not None and name not in known:
+            if _refuses(thing, name):
                 allowed = ", ".join(known) or "none"
                 raise UserError(f"{name}: no parameter of {self.name}; allowed: {allowed}{nearest(name, known)}")
         return dataclasses.replace(self, params={**self.params, **changes})
@@ -74,12 +76,7 @@ class OutsideTrainer:
 
     def describe(self) -> Mapping[str, int | float | str]:
         """See `Trainer.describe`."""
-        found: dict[str, int | float | str] = {"trainer.name": self.name}
-        for name, value in self.params.items():
-            found["trainer.params_name" if name == "name" else f"trainer.{name}"] = (
-                value if isinstance(value, int | float | str) else json.dumps(value)
-            )
-        return found
+        return logged(self.name, self.params)
 
     def sources(self) -> Mapping[str, str]:
         """The text of each local file by its path, for the run's artifacts."""
@@ -114,9 +111,11 @@ class OutsideTrainer:
             work = spec.work(data.x, data.y)
             return work.program(1, work.shared())
 
-        return OutsideFleet(
+        fleet = OutsideFleet(
             spec=self.spec, answers=answers, jobs=list(jobs), program=program, reused=reused, trained=len(jobs) - reused
         )  # fmt: skip
+        _ = fleet.form  # raises where models differ in it
+        return fleet
 
     def _spec(self, data: LabeledData, run: Execution) -> OutsideSpec:
         return OutsideSpec(
@@ -173,13 +172,21 @@ def outside_trainer(spec: str, params: Mapping[str, Any]) -> OutsideTrainer:
 
 
 def declared_params(thing: Any) -> tuple[str, ...] | None:
-    """The names of the parameters that a function declares as keywords, or a class knows; None if it takes any."""
+    """The names of the parameters that a function declares as keywords, or a class knows; None if it declares none and takes any."""
     if estimator.is_estimator(thing):
         return estimator.known_params(thing)
     _, further = _arguments(thing)
     if any(item.kind is item.VAR_KEYWORD for item in further):
         return None
     return tuple(item.name for item in further) or None
+
+
+def _refuses(thing: Any, name: str) -> bool:
+    """Whether a function or class does not take a parameter."""
+    if estimator.is_estimator(thing):
+        return estimator.refuses(thing, name)
+    known = declared_params(thing)
+    return known is not None and name not in known
 
 
 def default_params(thing: Any) -> dict[str, Any]:
@@ -204,9 +211,9 @@ def check_interface(spec: str, thing: Any, params: Mapping[str, Any]) -> None:
     needed = [item.name for item in further if item.default is item.empty and item.kind is not item.VAR_KEYWORD]
     if first is None or [name for name in needed if name not in params]:
         raise UserError(f"trainer={spec}: its arguments are {inspect.signature(thing)}; allowed: {SIGNATURE}")
-    known = declared_params(thing)
+    known = declared_params(thing) or ()
     for name in params:
-        if known is not None and name not in known:
+        if _refuses(thing, name):
             raise UserError(f"params: {name} is no parameter of {spec}; allowed: {', '.join(known)}{nearest(name, known)}")
 
 

@@ -1,0 +1,230 @@
+"""An attack on what a run leaves: with every file, metric, param and tag, and the candidate records at hand, who was a member?
+
+The attacker knows the candidates' content, the ids that a user gave them, and even the order in which they were audited. For each array or
+column of a run, he takes the value that stands at a candidate's place, or whether the candidate's identity occurs there, as a score.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memberscope import metrics
+from memberscope.audit import artifacts
+from memberscope.config import AttackStudyConfig, ShadowStudyConfig
+from memberscope.datasets import records as sides
+from memberscope.interrupt import StopFlag
+from memberscope.scores import KeptScores
+from memberscope.studies import attack
+from memberscope.tracking import MemoryTracker
+
+N = 400
+CHANCE = 0.14  # the largest deviation of an AUC from 1/2 over some forty columns of 400 records without any signal: five standard errors
+
+
+def _arrays(content: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(content)) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _columns(name: str, content: Any) -> dict[str, np.ndarray]:
+    """The columns of a file, by name; a text file is one column of its words."""
+    if isinstance(content, bytes):
+        return _arrays(content) if name.endswith(".npz") else {}
+    if isinstance(content, str):
+        if name.endswith(".csv"):
+            rows = list(csv.reader(io.StringIO(content)))
+            return {head: np.array([row[k] for row in rows[1:]]) for k, head in enumerate(rows[0])} if rows else {}
+        return {"words": np.array(re.findall(r"[\w.]+", content))}
+    if hasattr(content, "columns"):
+        return {str(column): content[column].to_numpy() for column in content.columns}
+    return {}
+
+
+def guesses(run: Mapping[str, Any], identities: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """Scores of the candidates, one set for each way of reading each column.
+
+    Args:
+        run: the run's files by name, and its metrics, params and tags as text under names of their own.
+        identities: kinds of (n,) names of the candidates, in the order in which they were audited.
+    """
+    for file, content in run.items():
+        for column, values in _columns(file, content).items():
+            words = np.array([str(value) for value in values.reshape(-1).tolist()])
+            if values.ndim == 1 and len(values) == N and values.dtype.kind in "biuf":
+                yield f"{file}: {column} by place", np.nan_to_num(values.astype(np.float64))
+            for kind, names in identities.items():
+                found = np.isin(names.astype(str), words)
+                if not found.any():
+                    continue
+                yield f"{file}: {kind} among {column}", found.astype(np.float64)
+                where = {word: place for place, word in enumerate(words.tolist())}
+                for beside, other in _columns(file, content).items():
+                    if other.ndim == 1 and len(other) == len(words) and other.dtype.kind in "biuf":
+                        scores = [
+                            float(np.nan_to_num(other[where[name]])) if name in where else -1.0
+                            for name in names.astype(str).tolist()
+                        ]
+                        yield f"{file}: {beside} beside {kind}", np.array(scores)
+
+
+def best_guess(run: Mapping[str, Any], identities: Mapping[str, np.ndarray], member: np.ndarray) -> tuple[float, str]:
+    """The largest deviation of an AUC from 1/2, and how it was reached."""
+    found = [(abs(metrics.auc(scores, member).value - 0.5), how) for how, scores in guesses(run, identities)]
+    return max(found, key=lambda guess: guess[0], default=(0.0, "nothing to read"))
+
+
+def _everything(tracker: MemoryTracker) -> dict[str, Any]:
+    """All that a run and its children hold."""
+    found = dict(tracker.artifacts)
+    found["description"] = tracker.description
+    found["params"], found["tags"] = str(tracker.logged_params), str(tracker.logged_tags)
+    found["metrics"] = str({name: tracker.latest(name) for name in tracker.logged_metrics})
+    for child in tracker.children:
+        found |= {f"{child.name}/{name}": content for name, content in _everything(child).items()}
+    return found
+
+
+def _audited(folder: Path, *, text_ids: bool = False) -> tuple[Path, dict[str, np.ndarray], np.ndarray]:
+    rng = np.random.default_rng(0)
+    labels, member = rng.integers(0, 4, N), np.arange(N) < N // 2
+    logits = rng.normal(size=(N, 4))
+    logits[np.arange(N), labels] += 1 + 0.3 * member  # a model that leaks little: what is read from its files would stand out
+    x = rng.integers(0, 256, (N, 8, 8, 1), dtype=np.uint8)
+    records = [
+        sides.Records(x=x[rows], y=labels[rows], name=name, path=f"{name}.npz")
+        for name, rows in (("members", member), ("nonmembers", ~member))
+    ]
+    content = np.concatenate(sides.record_ids(*records))
+    given = np.array([f"person-{k * 7919 % 10_007}" for k in range(N)]) if text_ids else content
+    np.savez(folder / "p.npz", logits=logits, labels=labels, member=member, inputs=x, record_ids=given)
+    identities = {"content": content, "given": given}
+    return folder / "p.npz", identities, member
+
+
+def test_the_attack_finds_everything_in_what_earlier_versions_left(tmp_path: Path) -> None:
+    _, identities, member = _audited(tmp_path)
+    old = {"member": member, "record_ids": identities["content"], "rank_threshold_loss": np.arange(N)}
+    np.savez(tmp_path / "scores.npz", **old)
+    found, how = best_guess({"scores.npz": (tmp_path / "scores.npz").read_bytes()}, {"content": identities["content"]}, member)
+    assert found == 0.5
+    assert "member" in how
+    shuffled = np.random.default_rng(0).permutation(N)
+    np.savez(tmp_path / "scores.npz", **{name: values[shuffled] for name, values in old.items()})
+    found, how = best_guess({"scores.npz": (tmp_path / "scores.npz").read_bytes()}, {"content": identities["content"]}, member)
+    assert found == 0.5
+    assert how == "scores.npz: member beside content"
+
+
+@pytest.mark.parametrize("text_ids", [False, True])
+def test_an_attack_run_does_not_tell_its_members(tmp_path: Path, text_ids: bool) -> None:
+    path, identities, member = _audited(tmp_path, text_ids=text_ids)
+    tracker = MemoryTracker()
+    attack.run(
+        AttackStudyConfig(predictions=str(path), attacks="threshold_loss,trained_lr", slices="entire"), tracker, StopFlag()
+    )
+    run = _everything(tracker)
+    assert {artifacts.SCORES, artifacts.MOST_EXPOSED} <= set(run)
+    assert artifacts.MOST_EXPOSED_FIGURE not in run
+    found, how = best_guess(run, identities, member)
+    assert found < CHANCE, how
+    assert not set(tracker.artifacts[artifacts.MOST_EXPOSED]) & {"position", "record_id", "member"}
+
+
+def test_records_are_shown_on_request_and_left_out_on_request(tmp_path: Path) -> None:
+    path, identities, member = _audited(tmp_path)
+    options: dict[str, Any] = {"predictions": str(path), "attacks": "threshold_loss", "slices": "entire"}
+    shown, private = MemoryTracker(), MemoryTracker()
+    attack.run(AttackStudyConfig(**options, show_records=True), shown, StopFlag())
+    attack.run(AttackStudyConfig(**options, private_artifacts=True), private, StopFlag())
+    assert {"position", "record_id", "member"} <= set(shown.artifacts[artifacts.MOST_EXPOSED])
+    assert artifacts.MOST_EXPOSED_FIGURE in shown.artifacts
+    assert not {artifacts.SCORES, artifacts.MOST_EXPOSED, artifacts.MOST_EXPOSED_FIGURE} & set(private.artifacts)
+    assert best_guess(_everything(private), identities, member)[0] < CHANCE
+
+
+def _by_steps(points: Any, scores: np.ndarray) -> np.ndarray:
+    """The share of members among the records of each record's step of a ROC curve, for one who knows every record's score."""
+    order = np.argsort(-scores, kind="stable")
+    fpr, tpr = points["fpr"].to_numpy(), points["tpr"].to_numpy()
+    records = np.round((fpr + tpr) * N / 2).astype(int)
+    found = np.zeros(N)
+    for first, last, up in zip(records[:-1], records[1:], np.diff(tpr) * N / 2, strict=True):
+        found[order[first:last]] = up / max(1, last - first)
+    return found
+
+
+def test_a_stored_roc_curve_adds_little_to_what_the_model_tells(tmp_path: Path) -> None:
+    """With the model, and all candidates, an attacker knows the order of the scores; every corner of the curve would tell the rest."""
+    from memberscope import Predictions, plots, run_audit
+
+    path, _, member = _audited(tmp_path)
+    tracker = MemoryTracker()
+    attack.run(AttackStudyConfig(predictions=str(path), attacks="threshold_loss", slices="entire"), tracker, StopFlag())
+    report = run_audit(Predictions.load(path), attacks="threshold_loss")
+    scores = report.scores("threshold_loss")
+    alone = metrics.auc(scores, member).value
+    every_corner = metrics.auc(
+        _by_steps(plots.roc_points({"threshold_loss": report.roc("threshold_loss")}), scores), member
+    ).value
+    stored = metrics.auc(_by_steps(tracker.artifacts[artifacts.ROC], scores), member).value
+    assert every_corner > 0.99
+    assert alone - 0.02 < stored < alone + 0.1  # in simulations it adds .01 to .04 on average, for 400 to 60,000 records
+    assert "threshold" not in tracker.artifacts[artifacts.ROC]
+
+
+def test_the_owner_can_still_read_the_scores(tmp_path: Path) -> None:
+    from memberscope.secret import key
+
+    path, identities, member = _audited(tmp_path)
+    tracker = MemoryTracker()
+    attack.run(AttackStudyConfig(predictions=str(path), attacks="threshold_loss", slices="entire"), tracker, StopFlag())
+    (tmp_path / "s.npz").write_bytes(tracker.artifacts[artifacts.SCORES])
+    kept = KeptScores.load(tmp_path / "s.npz", key=key())
+    truth = dict(zip(key().identities(identities["given"], source="given").tolist(), member.tolist(), strict=True))
+    assert kept.record_ids is not None
+    np.testing.assert_array_equal(kept.member, [truth[one] for one in kept.record_ids.tolist()])
+
+
+def test_a_shadow_study_does_not_leave_its_plan(tmp_path: Path) -> None:
+    from memberscope.studies.shadow import study
+
+    functions = Path(__file__).parents[1] / "training" / "outside" / "functions.py"
+    rng = np.random.default_rng(1)
+    np.savez(tmp_path / "d.npz", x=rng.random((3 * N // 2, 4)), y=rng.integers(0, 2, 3 * N // 2))
+    tracker = MemoryTracker()
+    config = ShadowStudyConfig(
+        dataset=str(tmp_path / "d.npz"), trainer=f"{functions}:neighbour", params="sharpness=0.01", shadows=2, targets=1, members=N // 2,
+        attacks="threshold_loss", slices="entire", store="none",
+    )  # fmt: skip
+    study.run(config, tracker, StopFlag())
+    run = _everything(tracker)
+    (name,) = (name for name in run if name.endswith(artifacts.SCORES))
+    assert not any("plan" in file for file in run)
+    member = KeptScores.load(_file(tmp_path, run[name]), key=_key()).member
+    ids = np.arange(3 * N // 2)
+    in_order = np.isin(_key().identities(ids, source=str(_arrays(run[name])["source"])), _arrays(run[name])["record_ids"])
+    audited = ids[in_order]
+    place = {one: row for row, one in enumerate(_arrays(run[name])["record_ids"].tolist())}
+    truth = member[[place[one] for one in _key().identities(audited, source=str(_arrays(run[name])["source"])).tolist()]]
+    assert len(audited) == N
+    found, how = best_guess(run, {"position": audited}, truth)
+    assert found < CHANCE, how
+
+
+def _key() -> Any:
+    from memberscope.secret import key
+
+    return key()
+
+
+def _file(folder: Path, content: bytes) -> Path:
+    (folder / "kept.npz").write_bytes(content)
+    return folder / "kept.npz"
