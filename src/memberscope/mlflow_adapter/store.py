@@ -122,8 +122,8 @@ def _check_database(uri: str) -> None:
         lines = [line.strip() for line in redact(str(error), about=[uri]).splitlines() if line.strip()]
         first = lines[0] if lines else type(error).__name__
         raise UserError(
-            f"MLFLOW_TRACKING_URI={redact(uri)}: the database cannot be used ({first}); allowed: a running database that lets this user in, "
-            "or no value for a local store"
+            f"MLFLOW_TRACKING_URI={redact(uri)}: the database cannot be used ({first}); allowed: a running database that lets this user "
+            "in, or no value for a local store"
         ) from None
     except (ImportError, TypeError):  # its driver is missing, or names its time-out otherwise: MLflow says so at once
         pass
