@@ -219,12 +219,16 @@ def _stopped_by(name: str, arguments: Sequence[str], stop: Any) -> int:
     with explain_missing_library(name):
         if os.environ.get("MLFLOW_RUN_ID"):  # mlflow run has made the run, so even a wrong option must end it FAILED
             require(*LOGGING, by=name)
+            from memberscope.mlflow_adapter.claims import claim
+
+            claim(os.environ["MLFLOW_RUN_ID"])
             from memberscope.mlflow_adapter.owner import Watch
             from memberscope.mlflow_adapter.session import open_session
 
             opened = open_session(name, name=_run_name(name, {}), arguments=arguments, whole=stop.patient)
             with _stoppable(opened, stop) as session, Watch(session.owner, stop):
                 config, _ = parse(name, arguments)
+                _note_passwords(config)
                 _require_libraries(name, config)
                 session.name(_run_name(name, config.to_dict()))
                 return _inside(name, config, session, stop)
@@ -246,6 +250,19 @@ def _stoppable(opened: Any, stop: Any) -> Iterator[Any]:
         stop.last_words = session.end_at_once
         stop.check()
         yield session
+
+
+def _note_passwords(config: Any) -> None:
+    """Say so if ``mlflow run`` was given a password, which it keeps in the run's params."""
+    for option in WITH_PASSWORDS:
+        given = getattr(config, option, "")
+        if redact(given) != given:
+            print(
+                f"memberscope: note: mlflow run keeps {option}, password included, in the run's params; {option}=env:NAME, with the "
+                "address in the environment variable NAME, avoids that",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _require_libraries(name: str, config: Any) -> None:

@@ -82,7 +82,7 @@ def secrets_of(address: str) -> set[str]:
     alone = _ALONE.fullmatch(address)
     if alone and (split := split_address(alone["scheme"], alone["rest"])) is not None and split[1]:
         password = split[1]
-        found |= {password, unquote(password), *re.split(r"[/@:?#\[\]]", password)}
+        found |= {password, unquote(password), *re.split(r"[/@:?#\[\]\s]", password)}
     found |= {part["value"] for pattern in (_PARAMETER_ALONE, _PART) for part in pattern.finditer(address)}
     for secret in list(found):
         plain = unquote_plus(secret)

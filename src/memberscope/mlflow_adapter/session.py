@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from memberscope import addresses
 from memberscope.errors import Interrupted, UserError
-from memberscope.mlflow_adapter import killed_watcher, store, view
+from memberscope.mlflow_adapter import claims, killed_watcher, store, view
 from memberscope.mlflow_adapter.owner import find_owner
 from memberscope.mlflow_adapter.process import HOST_TAG, PROCESS_TAG, this_process
 from memberscope.mlflow_adapter.stale import end_stale_runs
@@ -150,6 +150,7 @@ def open_session(
     if run:
         tracker = MlflowTracker(client=client, run_id=run.info.run_id, experiment_id=experiment_id)
         tracker.tags(tags)
+        claims.drop(run.info.run_id)
         if run.info.status == "KILLED":  # by a start that could not know of us
             client.update_run(run.info.run_id, status="RUNNING")
     else:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memberscope.mlflow_adapter import claims
 from memberscope.mlflow_adapter.process import HOST_TAG, PROCESS_TAG, is_running
 
 if TYPE_CHECKING:
@@ -42,17 +43,16 @@ def end_stale_runs(client: MlflowClient, experiment_id: str, database: Path | No
     for run in running:
         if not is_running(run.data.tags.get(PROCESS_TAG, "")):
             client.set_terminated(run.info.run_id, "KILLED")
-    if database is None or os.name != "posix":
+    if os.name != "posix":
         return
     projects = client.search_runs([experiment_id], "attributes.status = 'RUNNING' and tags.`mlflow.source.type` = 'PROJECT'")
-    mine = [run for run in projects if _is_ours_without_tags(run)]
-    if mine:
-        import psutil
-
-        processes = list(psutil.process_iter())
-        for run in mine:
-            if not any(_may_belong(process, run, database) for process in processes):
-                client.set_terminated(run.info.run_id, "KILLED")
+    for run in projects:
+        if not _is_project_without_tags(run):
+            continue
+        process = claims.claimant(run.info.run_id)
+        if not is_running(process) if process else _is_given_up(run, database):
+            client.set_terminated(run.info.run_id, "KILLED")
+            claims.drop(run.info.run_id)
 
 
 def project_folder(name: str) -> Path:
@@ -61,17 +61,24 @@ def project_folder(name: str) -> Path:
     return Path(repository) / folder
 
 
-def _is_ours_without_tags(run: Run) -> bool:
+def _is_project_without_tags(run: Run) -> bool:
+    tags = run.data.tags
+    return HOST_TAG not in tags and PROCESS_TAG not in tags and run.info.run_id != os.environ.get("MLFLOW_RUN_ID")
+
+
+def _is_given_up(run: Run, database: Path | None) -> bool:
+    """Whether a run that nobody has claimed is ours and has no process any more, as far as all of that can be seen."""
+    import psutil
+
     tags = run.data.tags
     return (
-        HOST_TAG not in tags
-        and PROCESS_TAG not in tags
-        and run.info.run_id != os.environ.get("MLFLOW_RUN_ID")
+        database is not None
         and tags.get("mlflow.project.backend", "local") == "local"
         and tags.get("mlflow.user") == getpass.getuser()
         and (CHECKOUT / "MLproject").is_file()
         and project_folder(tags.get("mlflow.source.name", "")) == CHECKOUT
         and time.time() - run.info.start_time / 1000 > STARTING_SECONDS
+        and not any(_may_belong(process, run, database) for process in psutil.process_iter())
     )
 
 

@@ -156,6 +156,10 @@ def connect(uri: str, *, whole: Callable[[], AbstractContextManager[None]] = nul
     """
     prepare_environment()
     os.environ["MLFLOW_TRACKING_URI"] = uri  # workers inherit it
+    if redact(uri) != uri:
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = (
+            "true"  # MLflow would print the password with the address of a run
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         import mlflow

@@ -116,7 +116,8 @@ class Execution:
     Attributes:
         store: the store of finished models; None keeps nothing.
         workers: processes on this machine; None: one per core, or threads if the trainer's framework releases the GIL.
-        scheduler: ``tcp://HOST:PORT`` of a Dask scheduler whose workers train all models; empty: this machine.
+        scheduler: ``tcp://HOST:PORT`` of a Dask scheduler whose workers train all models, or ``env:NAME`` of the variable that holds it;
+            empty: this machine.
         devices: accelerators, such as ``("0", "1")``, that worker processes on this machine get in turn; empty: all see what this process
             sees.
         queries: what the study will ask the models. A trainer that keeps its models may ignore it.

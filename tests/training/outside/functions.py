@@ -196,3 +196,24 @@ class FurtherParams(_Uniform):
 
     def get_params(self, deep=True):
         return {"depth": self.depth, "random_state": self.random_state, **self.further}
+
+
+def trains_in_workers_alone(job, *, parent=-1):
+    if os.getpid() == parent:
+        raise RuntimeError("not in this process")
+    return neighbour(job)
+
+
+def narrow_for_five(job):
+    model = neighbour(job)
+    return lambda rows: model(rows)[:, :1] if len(rows) == 5 else model(rows)
+
+
+def draws_slowly(job):
+    """Draws from NumPy's global generator with pauses, in which another training may draw."""
+    columns = []
+    for _ in range(job.classes):
+        time.sleep(0.05)
+        columns.append(np.random.normal(size=job.x.shape[1]))  # noqa: NPY002
+    weights = np.stack(columns, axis=1)
+    return lambda rows: np.asarray(rows, np.float64) @ weights

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from memberscope import queries
 from memberscope.datasets import LabeledData, load_dataset
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
-from memberscope.training.execution.work import JobFailed
+from memberscope.training.execution.work import JobFailed, Unit
 from memberscope.training.outside import estimator
 from memberscope.training.outside.fleet import OutsideFleet
 from memberscope.training.outside.trainer import OutsideTrainer, outside_trainer
@@ -106,6 +107,17 @@ def test_the_seed_decides_what_code_draws_from_global_generators() -> None:
     assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
 
 
+def test_trainings_in_threads_of_one_process_do_not_share_its_generators() -> None:
+    """As on a worker of a cluster that has several threads."""
+    trainer = _trainer("draws_slowly")
+    work = trainer._spec(DATA, Execution(queries=EVERY)).work(DATA.x, DATA.y)
+    units = [Unit(positions=(k,), members=(MEMBERS[k],), seeds=(SEEDS[k],), steps=1) for k in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        trained = list(pool.map(lambda unit: work.program(1, work.shared()).train(unit, lambda steps: None)[0]["probe"], units))
+    for unit, probe in zip(units, trained, strict=True):
+        np.testing.assert_array_equal(work.program(1, work.shared()).train(unit, lambda steps: None)[0]["probe"], probe)
+
+
 def test_workers_share_the_threads_and_get_the_devices_in_turn() -> None:
     told = _fleet("says_its_environment", run={"devices": ("6", "7")}).outputs(DATA.x)[:, 0]
     assert set(told[:, 0]) == {max(1, len(os.sched_getaffinity(0)) // 2)}
@@ -119,6 +131,13 @@ def test_workers_share_the_threads_and_get_the_devices_in_turn() -> None:
 def test_a_query_that_nobody_declared_is_answered_by_a_second_training() -> None:
     fleet = _fleet("neighbour", models=2)
     np.testing.assert_array_equal(fleet.outputs(DATA.x[5:9] + 1), _by_hand("neighbour", DATA.x[5:9] + 1, models=[0, 1]))
+
+
+def test_a_second_training_that_fails_is_one_line() -> None:
+    with pytest.raises(JobFailed, match=r"model 0 \(seed 100, 60 members\) failed: .*RuntimeError: not in this process"):
+        _fleet("trains_in_workers_alone", models=1, run={"queries": ()}, parent=os.getpid()).outputs(DATA.x[:5])
+    with pytest.raises(JobFailed, match=r"model 0 \(seed 100, 60 members\) failed: .*it gave outputs of shape \(5, 1\)"):
+        _fleet("narrow_for_five", models=1, run={"queries": ()}).outputs(DATA.x[:5])
 
 
 def test_a_model_that_can_be_saved_is_loaded_instead(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +242,7 @@ def test_a_class_that_takes_no_words_is_told_from_which_columns_they_come(tmp_pa
         ("gives_nan", r"it gave outputs that are not finite for 16 of 16 records"),
         ("gives_nothing", r"it returned NoneType; allowed: a function of records"),
         ("exits", r"functions.py: SystemExit: 5"),
-        ("stops_itself", r"functions.py: KeyboardInterrupt; models finished before are kept$"),
+        ("stops_itself", r"functions.py: KeyboardInterrupt$"),
         ("gives_percentages", r"failed: it gave outputs: .* sum to 100: percentages; allowed: logits"),
         ("gives_sigmoids", r"failed: it gave outputs: .*apparently one sigmoid per class; allowed: logits"),
         (
@@ -275,6 +294,8 @@ def test_another_interface_is_refused_before_anything_trains(name: str, params: 
     [
         ("sklearn.linear_model:LinearRegression", {}, "LinearRegression has neither predict_proba nor decision_function"),
         ("sklearn.tree:DecisionTreeClassifier", {"max_dept": 3}, "max_dept is no parameter of DecisionTreeClassifier.*nearest: max_depth"),
+        ("sklearn.ensemble:IsolationForest", {}, "IsolationForest says that it is of the kind outlier_detector; allowed: a classifier"),
+        ("sklearn.mixture:GaussianMixture", {"n_components": 3}, "GaussianMixture says that it is of the kind DensityEstimator; allowed"),
         (f"{FUNCTIONS}:OnlyWhatWasSet", {"iteration": 3}, "iteration is no parameter of OnlyWhatWasSet; allowed: iterations, random_state"),
         (f"{FUNCTIONS}:FurtherParams", {"dept": 3}, "dept is no parameter of FurtherParams; allowed: depth, random_state; nearest: depth"),
     ],

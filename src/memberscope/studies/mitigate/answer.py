@@ -312,10 +312,9 @@ def skipped_lines(mitigations: Sequence[Mitigation], audits: Mapping[str, list[M
 
 
 def unmade_lines(skipped: Mapping[str, str]) -> list[str]:
-    """A line on the mitigations that could not be made with this trainer and these data, and why."""
+    """A line for each reason why mitigations could not be made with this trainer and these data."""
     reasons = dict.fromkeys(skipped.values())
-    parts = [f"{', '.join(name for name, reason in skipped.items() if reason == each)}: {each}" for each in reasons]
-    return [f"Skipped mitigations: {'; '.join(parts)}."] if parts else []
+    return [f"Not made: {', '.join(name for name, reason in skipped.items() if reason == each)}: {each}." for each in reasons]
 
 
 def page(

@@ -74,12 +74,21 @@ def check_estimator(spec: str, estimator: Any, params: Mapping[str, Any]) -> Non
                 f"params: {name} is no parameter of {estimator.__name__}; allowed: {', '.join(known)}{nearest(name, known)}"
             )
     try:
-        estimator(**params)
+        kind = _kind(estimator(**params))
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise UserError(
             f"trainer={spec}: {estimator.__name__} cannot be made with these parameters ({text}); allowed: others, by params"
         ) from None
+    if kind not in ("", "classifier"):
+        raise UserError(f"trainer={spec}: {estimator.__name__} says that it is of the kind {kind}; allowed: a classifier")
+
+
+def _kind(model: Any) -> str:
+    """The kind that an estimator says it is, such as ``classifier`` or ``outlier_detector``; empty if it does not say."""
+    kind = getattr(model, "_estimator_type", None)  # of scikit-learn before 1.8
+    tags = getattr(model, "__sklearn_tags__", None)
+    return str(kind or (getattr(tags(), "estimator_type", None) if callable(tags) else None) or "")
 
 
 def train(estimator: Any, job: TrainingJob) -> Fitted:

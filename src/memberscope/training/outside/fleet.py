@@ -88,7 +88,9 @@ class OutsideFleet:
         """
         chosen = range(self.n_models) if models is None else models
         name = f"outputs_{content_digest(x)}"
-        found = [self.answers[k][name] if name in self.answers[k] else self._model(k).outputs(x) for k in chosen]
+        found = [
+            self.answers[k][name] if name in self.answers[k] else self._ask(k, lambda model: model.outputs(x)) for k in chosen
+        ]
         return np.stack(found) if found else np.empty((0, len(x), self.jobs[0].data.classes), np.float32)
 
     def gradient_norms(
@@ -110,7 +112,7 @@ class OutsideFleet:
         name = f"{measure}_{content_digest(x)}"
         if name in self.answers[model]:
             return self.answers[model][name]
-        found: NDArray[np.float64] | None = getattr(self._model(model), measure)(x, y)
+        found: NDArray[np.float64] | None = self._ask(model, lambda one: getattr(one, measure)(x, y))
         if found is None:
             raise UserError(f"trainer={self.spec}: its models have no {measure}; allowed: attacks that need none")
         return found
@@ -119,15 +121,20 @@ class OutsideFleet:
         """The model itself, loaded or trained again."""
         return self._model(model).native
 
+    def _ask(self, k: int, ask: Callable[[UserModel], Any]) -> Any:
+        """What `ask` gets of a live model; whatever goes wrong in a user's code is one line."""
+        model, job = self._model(k), self.jobs[k]
+        with self.program().failures(k, len(job.indices), job.seed):
+            return ask(model)
+
     def _model(self, k: int) -> UserModel:
         """A live model: the latest is kept, others are loaded or trained again."""
         if k not in self._live:
-            job, kept = self.jobs[k], self.answers[k]
-            if "model" in kept:
-                model, how = self._loaded(kept), "loaded again"
-            else:
-                model, how = self.program().fit(job.indices, job.seed), "trained a second time"
-            probe = model.outputs(job.data.x[job.indices[:PROBE]])
+            job, kept, program = self.jobs[k], self.answers[k], self.program()
+            how = "loaded again" if "model" in kept else "trained a second time"
+            with program.failures(k, len(job.indices), job.seed):
+                model = self._loaded(program, kept) if "model" in kept else program.fit(job.indices, job.seed)
+                probe = model.outputs(job.data.x[job.indices[:PROBE]])
             if probe.shape != kept["probe"].shape or not np.allclose(probe, kept["probe"], rtol=RTOL, atol=ATOL):
                 raise UserError(
                     f"trainer={self.spec}: model {k}, {how} for queries that were not known before training, gives other outputs than "
@@ -137,8 +144,9 @@ class OutsideFleet:
             self._live[k] = model
         return self._live[k]
 
-    def _loaded(self, kept: Answers) -> UserModel:
-        program, (module, name) = self.program(), _facts(kept)["class"]
+    @staticmethod
+    def _loaded(program: OutsideProgram, kept: Answers) -> UserModel:
+        module, name = _facts(kept)["class"]
         owner: Any = sys.modules.get(module) or importlib.import_module(module)
         for part in name.split("."):
             owner = getattr(owner, part)

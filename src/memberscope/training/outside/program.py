@@ -9,6 +9,7 @@ import json
 import os
 import random
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ from memberscope.training.outside.source import Source, where_it_failed
 from memberscope.training.query import Query, content_digest
 from memberscope.training.trainer import Form, TrainingJob
 
+_ONE_AT_A_TIME = threading.Lock()  # the generators that `seeded` sets belong to the process
 PROBE = 16  # members whose outputs every model is asked for, by which a second training is recognized as the same
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 """Environment variables by which BLAS libraries, OpenMP (XGBoost, LightGBM, scikit-learn) and PyTorch take their number of threads."""
@@ -115,7 +117,7 @@ class OutsideProgram:
             between_steps(0)
             curves.append(dict(values))
 
-        with self._failures(position, len(index), seed):
+        with _ONE_AT_A_TIME, self.failures(position, len(index), seed):  # a worker of a cluster may have several threads
             model = self.fit(index, seed, on_report)
             answers = self._answers(model, position, index, between_steps)
         answers |= {f"curve_{name}": values for name, values in _curves(curves).items()}
@@ -179,7 +181,7 @@ class OutsideProgram:
         return found | {"facts": np.array(json.dumps(facts))}
 
     @contextlib.contextmanager
-    def _failures(self, position: int, members: int, seed: int) -> Iterator[None]:
+    def failures(self, position: int, members: int, seed: int) -> Iterator[None]:
         """Turn whatever goes wrong in a user's code into one line."""
         try:
             yield
