@@ -77,6 +77,7 @@ def log_whole_audit(
     source: str = "given",
     private: bool = False,
     show_records: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Log an audit that is a run's whole content: all that `log_audit` logs, and its sizes, histograms, most exposed records, class
     dispersion, and the summary page.
@@ -91,6 +92,7 @@ def log_whole_audit(
         source: what the record ids refer to, see `memberscope.scores.KeptScores`.
         private: whether to leave out what is stored of each record: its scores, the most exposed records.
         show_records: whether the most exposed records are shown by their own ids and pictures; otherwise by keyed identities.
+        check: called between figures; an exception that it raises ends the logging.
     """
     target = report.target
     tracker.tags({"memberscope.kind": "audit", "memberscope.engine": report.engine})
@@ -103,10 +105,12 @@ def log_whole_audit(
     log_audit(report, tracker, source=source, controls=controls, band_seed=seed, private=private)
     tracker.text(controls_json(controls, notes), artifacts.CONTROLS)
     for result in report.whole():
+        check()
         if result.scores is not None and result.member is not None:
             title = f"{result.attack}: AUC {result.figures['auc'].value:.3f}"
             path = artifacts.score_figure(result.attack)
             tracker.figure(plots.score_figure(result.scores, result.member, title=title), path)
+    check()
     exposed = log_exposed(report, tracker, seed=seed, top=top, source=source, private=private, show_records=show_records)
     details = [exposed, log_dispersion(report, tracker, seed=seed)]
     text = summary(report, notes=notes, controls=controls, details=details)

@@ -10,7 +10,7 @@ import re
 import shlex
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar
@@ -76,9 +76,38 @@ class Session:
         if self.nameable:
             self.tracker.rename(name)
 
+    def end_at_once(self) -> None:
+        """Mark this process's runs as KILLED and end what it has started, when the process is about to end without anything else."""
+        _end_children()
+        if not self.tracker.is_there:
+            return
+        status, code = end_status(KeyboardInterrupt())
+        running = f"attributes.status = 'RUNNING' and tags.`{PROCESS_TAG}` = '{this_process()}'"
+        for run in self.tracker.client.search_runs([self.tracker.experiment_id], running):
+            self.tracker.client.set_tag(run.info.run_id, "memberscope.exit_code", str(code))
+            self.tracker.client.set_terminated(run.info.run_id, status)
+        if self.adopted:
+            killed_watcher.watch(self.tracker.run_id, self.owner.pid if self.owner else os.getppid())
+
+
+def _end_children() -> None:
+    """Terminate the processes that this one has started; one in a session of its own (a watcher) is left."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error, OSError):
+            if os.getpgid(child.pid) == os.getpgrp():
+                child.terminate()
+
 
 @contextmanager
-def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Iterator[Session]:
+def open_session(
+    study: str,
+    *,
+    name: str,
+    arguments: Sequence[str] = (),
+    whole: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> Iterator[Session]:
     """Adopt the run in ``MLFLOW_RUN_ID``, or begin one; end it FINISHED, FAILED or KILLED, with the exit code as a tag.
 
     A run of our own is created when the first thing is logged to it, so a mistake that is found earlier leaves no run.
@@ -87,6 +116,7 @@ def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Ite
         study: the entry point, kept as the tag ``memberscope.study``.
         name: the run's name if it is ours to name.
         arguments: of the command line, kept as the tag ``memberscope.command``.
+        whole: makes the context in which missing tables are created; half of them would be of no use to anybody.
 
     Raises:
         UserError: the store cannot be written to, the server does not answer, or the run or experiment that MLflow's variables name is
@@ -95,7 +125,7 @@ def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Ite
     about = addresses.in_use(arguments)
     uri = store.without_credentials(store.tracking_uri())
     store.check_store(uri)
-    client = store.connect(uri)
+    client = store.connect(uri, whole=whole)
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -203,7 +203,7 @@ class _Worker:
                 yield True
             except TakenOver:
                 yield False
-            except Interrupted:
+            except (Interrupted, KeyboardInterrupt):
                 self.queue.give_back(waiting)
                 raise
             except Exception as error:
