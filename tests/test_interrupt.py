@@ -90,6 +90,36 @@ def test_a_patient_block_is_left_after_its_end() -> None:
 
 
 @pytest.mark.usefixtures("hurried")
+@pytest.mark.usefixtures("hurried")
+def test_a_write_that_was_begun_is_ended_and_left_after_it() -> None:
+    ended = []
+
+    def work(stop: StopFlag) -> None:
+        with stop.writing():
+            _spin(1.0)
+            ended.append(time.monotonic() - start)
+        _spin(20)
+
+    with StopFlag() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            work(stop)
+        assert ended[0] >= 1.0
+        assert time.monotonic() - start < 3 * BUSY
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_write_to_a_store_that_does_not_answer_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupt, "WRITE_SECONDS", 0.8)
+    with StopFlag() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt), stop.writing():
+            time.sleep(20)
+        assert 0.8 <= time.monotonic() - start < 3 * BUSY
+
+
 def test_after_release_and_after_the_block_nothing_is_left() -> None:
     with StopFlag() as stop:
         os.kill(os.getpid(), signal.SIGINT)

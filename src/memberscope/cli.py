@@ -225,7 +225,7 @@ def _stopped_by(name: str, arguments: Sequence[str], stop: Any) -> int:
             from memberscope.mlflow_adapter.owner import Watch
             from memberscope.mlflow_adapter.session import open_session
 
-            opened = open_session(name, name=_run_name(name, {}), arguments=arguments, whole=stop.patient)
+            opened = open_session(name, name=_run_name(name, {}), arguments=arguments, whole=stop.patient, writing=stop.writing)
             with _stoppable(opened, stop) as session, Watch(session.owner, stop):
                 config, _ = parse(name, arguments)
                 _note_passwords(config)
@@ -238,7 +238,9 @@ def _stopped_by(name: str, arguments: Sequence[str], stop: Any) -> int:
             return _untracked(name, config, stop)
         from memberscope.mlflow_adapter.session import open_session
 
-        opened = open_session(name, name=_run_name(name, config.to_dict()), arguments=arguments, whole=stop.patient)
+        opened = open_session(
+            name, name=_run_name(name, config.to_dict()), arguments=arguments, whole=stop.patient, writing=stop.writing
+        )
         with _stoppable(opened, stop) as session:
             return _inside(name, config, session, stop)
 

@@ -19,6 +19,7 @@ from memberscope.errors import Interrupted
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_SECONDS = 2.0  # for the work to come to a check point; then it is left where it is
 UNWINDING_SECONDS = 8.0  # for what follows a check point, or being left: saving, ending workers
+WRITE_SECONDS = 5.0  # for a write to a store that was begun; one that takes longer is left, since the store may not answer
 REPEAT_SECONDS = 1.0  # the same signal, at least so long after the first of its kind, ends the process at once
 LAST_WORDS_SECONDS = 3.0
 END, WAKE = 0, 255  # bytes to the listener that are no signals
@@ -29,7 +30,7 @@ class StopFlag:
 
     - Long-running code calls `check` between steps, which raises `Interrupted`.
     - Where no check comes within `GRACE_SECONDS` (an import, a figure, a user's code), KeyboardInterrupt is raised in the main thread,
-      except in a block of `patient` and after `release`.
+      except in a block of `patient` or `writing` and after `release`.
     - The same signal again, at least `REPEAT_SECONDS` after the first of its kind, ends the process at once, even in the midst of a
       library's own code; `last_words` is called before. MLflow follows Ctrl-C with SIGTERM within that time, and a supervisor may follow
       Ctrl-C with SIGTERM later: neither counts as a repeat.
@@ -55,7 +56,7 @@ class StopFlag:
             0.0  # the main thread is not to leave its work for a while after the first, and not before the second
         )
         self._leaving = False  # the next SIGINT of the main thread is our own
-        self._patient, self._released = 0, False
+        self._patient, self._writing, self._released = 0, 0, False
         self.received: str | None = None
         self.left = False
         self.last_words: Callable[[], None] = lambda: None
@@ -120,6 +121,15 @@ class StopFlag:
         finally:
             self._patient -= 1
 
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Block of code that writes to a store: it is not left in its midst within `WRITE_SECONDS` of a stop."""
+        self._writing += 1
+        try:
+            yield
+        finally:
+            self._writing -= 1
+
     def release(self) -> None:
         """Leave the main thread alone from now on: the work is over, and what remains is to write how it ended."""
         self._released = True
@@ -139,7 +149,7 @@ class StopFlag:
         """Runs in the main thread when that comes back to Python."""
         if self._leaving:
             self._leaving = False
-            if not self._patient and not self._released:
+            if self._may_leave():
                 self.left = True
                 raise KeyboardInterrupt(str(self.interrupted()))
         else:
@@ -177,9 +187,15 @@ class StopFlag:
                 if self._since is None and self._event.is_set():
                     self._since = now
 
+    def _may_leave(self) -> bool:
+        """Whether the main thread is in none of the blocks that are to end by themselves."""
+        if self._patient or self._released:
+            return False
+        return not self._writing or (self._since is not None and time.monotonic() - self._since >= WRITE_SECONDS)
+
     def _leave(self) -> bool:
         """Have KeyboardInterrupt raised in the main thread, which a system call does not hold up; False where that must wait."""
-        ready = not self._patient and not self._released
+        ready = self._may_leave()
         self._later = time.monotonic() + (UNWINDING_SECONDS if ready else 0.1)
         if ready:
             self._leaving = True

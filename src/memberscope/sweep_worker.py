@@ -38,7 +38,7 @@ def main(path: str) -> int:
                 stop.set()
 
         try:
-            tracker = reopen(instructions["tracker"])
+            tracker = reopen(instructions["tracker"], writing=stop.writing)
             work(
                 job,
                 tracker,

@@ -207,6 +207,9 @@ class _Worker:
                 self.queue.give_back(waiting)
                 raise
             except Exception as error:
+                if self.stop.left:  # what a library made of being left in its midst: the trial has not failed
+                    self.queue.give_back(waiting)
+                    raise self.stop.interrupted() from error
                 said = redact(" ".join(str(error).split()), about=[self.job.url, *in_use(())])
                 reason = redact(f"{type(error).__name__}: {said}")[:500]
                 self.queue.fail(claim, reason)
