@@ -1,7 +1,8 @@
 """An attack on what a run leaves: with every file, metric, param and tag, and the candidate records at hand, who was a member?
 
 The attacker knows the candidates' content, the ids that a user gave them, and even the order in which they lie in the data set. For each
-array or column of a run, he takes the value that stands at a candidate's place, or whether the candidate's identity occurs there, as a score.
+array or column of a run, he takes the value that stands at a candidate's place, or whether the candidate's identity occurs there, as a
+score.
 """
 
 from __future__ import annotations
@@ -32,6 +33,16 @@ def _columns(name: str, content: Any) -> dict[str, np.ndarray]:
             rows = list(csv.reader(io.StringIO(content)))
             return {head: np.array([row[k] for row in rows[1:]]) for k, head in enumerate(rows[0])} if rows else {}
         return {"words": np.array(re.findall(r"[\w.]+", content))}
+    if hasattr(content, "axes") and not hasattr(content, "columns"):  # a figure
+        return {
+            f"{kind} {k} of axes {place}": np.asarray(values, np.float64)
+            for place, axes in enumerate(content.axes)
+            for kind, drawn in (
+                ("line", [line.get_ydata() for line in axes.lines]),
+                ("points", [points.get_offsets()[:, 1] for points in axes.collections]),
+            )
+            for k, values in enumerate(drawn)
+        }
     if hasattr(content, "columns"):
         return {str(column): content[column].to_numpy() for column in content.columns}
     return {}
@@ -77,6 +88,7 @@ def everything(tracker: MemoryTracker) -> dict[str, Any]:
     found["description"] = tracker.description
     found["params"], found["tags"] = str(tracker.logged_params), str(tracker.logged_tags)
     found["metrics"] = str({name: tracker.latest(name) for name in tracker.logged_metrics})
+    found["inputs"] = str(tracker.inputs)
     for child in tracker.children:
         found |= {f"{child.name}/{name}": content for name, content in everything(child).items()}
     return found
