@@ -76,8 +76,9 @@ def agreement(found: Mapping[str, BoolArray], member: BoolArray, *, fpr: float) 
         found, member, fpr: as in `coverage_and_stability`.
 
     Returns:
-        Columns fpr, first, second, set (``one``, ``coverage`` or ``stability``; the last two with at least two repetitions), jaccard
-        with ci_low and ci_high over targets, both, first_only, second_only: mean numbers of members, targets: those where either found anyone.
+        Columns fpr, first, second, set (``one``, ``coverage`` or ``stability``; the last two with at least two repetitions),
+        jaccard with ci_low and ci_high over targets, both, first_only, second_only: mean numbers of members, targets: those where either
+        found anyone.
 
     Raises:
         UserError: arrays that do not fit each other.
