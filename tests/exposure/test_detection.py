@@ -125,16 +125,16 @@ def test_too_few_targets_are_a_row_with_a_reason() -> None:
     member[:, 2] = np.arange(16) < 14
     found = detect_own(scores, member, attack="a", fpr=0.01)
     assert found.reason.tolist() == [
-        "a threshold of its own needs 1 IN and 3 OUT models; the record has 0 and 16",
-        "a threshold of its own needs 1 IN and 3 OUT models; the record has 16 and 0",
-        "a threshold of its own needs 1 IN and 3 OUT models; the record has 14 and 2",
+        "a threshold of its own needs 1 IN and 3 OUT models (the record has 0 and 16)",
+        "a threshold of its own needs 1 IN and 3 OUT models (the record has 16 and 0)",
+        "a threshold of its own needs 1 IN and 3 OUT models (the record has 14 and 2)",
         "",
         "",
     ]
     assert np.isnan(found.value).tolist() == [True, True, True, False, False]
     assert np.isfinite(found.false_rate)
     ranked = detect_own(scores, member, attack="a", fpr=0.01, threshold="rank")
-    assert ranked.reason[4] == "a threshold of its own needs 1 IN and 100 OUT models; the record has 8 and 8"
+    assert ranked.reason[4] == "a threshold of its own needs 1 IN and 100 OUT models (the record has 8 and 8)"
     pooled = detect_pooled(scores, member, attack="a", fpr=0.1)
     assert pooled.reason.tolist() == ["no target was trained on the record", "", "", "", ""]
     assert np.isnan(pooled.value).tolist() == np.isnan(pooled.low).tolist() == [True, False, False, False, False]

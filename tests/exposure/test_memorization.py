@@ -139,8 +139,8 @@ def test_a_record_without_a_side_has_a_reason_and_the_others_a_value() -> None:
     member = np.random.default_rng(0).random((6, 4)) < 0.5
     member[:, 1], member[:, 2] = True, False
     found = memorization(np.ones((6, 4), dtype=bool), member)
-    assert found.reason[1] == "memorization needs at least 1 IN and 1 OUT models; the record has 6 and 0"
-    assert found.reason[2].endswith("the record has 0 and 6")
+    assert found.reason[1] == "memorization needs at least 1 IN and 1 OUT models (the record has 6 and 0)"
+    assert found.reason[2].endswith("the record has 0 and 6)")
     assert np.isnan(found.value).tolist() == [False, True, True, False]
     assert np.isnan(found.low).tolist() == np.isnan(found.high).tolist() == [False, True, True, False]
 

@@ -103,7 +103,7 @@ def test_records_without_spread_or_with_few_models_have_a_reason() -> None:
     assert found.reason.tolist() == ["", "privacy_score: the scaled logits of the record do not vary between models", ""]
     assert np.isnan(found.value).tolist() == [False, True, False]
     few = privacy_score(phi[:4], member[:4])
-    assert set(few.reason) == {"privacy_score needs at least 3 IN and 3 OUT models; the record has 2 and 2"}
+    assert set(few.reason) == {"privacy_score needs at least 3 IN and 3 OUT models (the record has 2 and 2)"}
 
 
 def test_moments_are_those_of_numpy() -> None:

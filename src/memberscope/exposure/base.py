@@ -96,6 +96,6 @@ def lacking(counts_in: Any, counts_out: Any, least: int, what: str) -> Texts:
     found = np.full(len(counts_in), "", dtype=object)
     for count_in, count_out in {*zip(counts_in.tolist(), counts_out.tolist(), strict=True)}:
         if count_in < least or count_out < least:
-            text = f"{what} needs at least {least} IN and {least} OUT models; the record has {count_in} and {count_out}"
+            text = f"{what} needs at least {least} IN and {least} OUT models (the record has {count_in} and {count_out})"
             found[(counts_in == count_in) & (counts_out == count_out)] = text
     return found

@@ -181,7 +181,7 @@ def detect_own(
     reason = np.full(member.shape[1], "", dtype=object)
     needed = math.ceil(1 / fpr - 1e-9) if ranked else LEAST_OUT
     for count_in, count_out in {*zip(n_in[~usable].tolist(), n_out[~usable].tolist(), strict=True)}:
-        text = f"a threshold of its own needs 1 IN and {needed} OUT models; the record has {count_in} and {count_out}"
+        text = f"a threshold of its own needs 1 IN and {needed} OUT models (the record has {count_in} and {count_out})"
         reason[~usable & (n_in == count_in) & (n_out == count_out)] = text
     return Detection(
         attack=attack, fpr=fpr, at="own", threshold="rank" if ranked else "normal", found=found, targets_in=n_in, accused=accused,
