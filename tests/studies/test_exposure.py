@@ -55,7 +55,7 @@ def simulated(design: str = "half", *, shadows: int = 14, targets: int = 6, imag
 
 def _measured(outputs: FleetOutputs, **options: Any) -> exposure.Found:
     attacks = rotation.rotated_attacks(ATTACKS.split(","))
-    scores = exposure.RotatedScores(targets=outputs.plan.targets.tolist())
+    scores = exposure.RotatedScores(plan=outputs.plan)
     rotation.rotate(outputs, attacks, seed=0, on_scores=scores.keep)
     return exposure.measure_fleet(outputs, scores, attacks, seed=0, stop=StopFlag(), **options)
 
@@ -111,7 +111,7 @@ def test_relations_name_what_the_records_have_in_common(found: exposure.Found) -
 
 def test_repetitions_share_no_model_and_no_pair(outputs: FleetOutputs, found: exposure.Found) -> None:
     for target in outputs.plan.targets.tolist():
-        first, second = exposure._halves(outputs, target, 0)
+        first, second = exposure.halves(outputs.plan, target)
         assert len(first) == len(second) == 6  # seven pairs: one is left over
         pairs = [set((half // 2).tolist()) for half in (first, second)]
         assert not pairs[0] & pairs[1]
@@ -125,6 +125,26 @@ def test_repetitions_share_no_model_and_no_pair(outputs: FleetOutputs, found: ex
     assert set(found.pairs["set"]) == {"one", "coverage", "stability"}
     one = found.pairs[(found.pairs["set"] == "one") & (found.pairs["fpr"] == 0.01)]
     assert len(one) == 6  # of four attacks
+
+
+def test_what_was_scored_with_half_of_the_shadows_is_not_scored_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = simulated(shadows=8, targets=2)
+    attacks = rotation.rotated_attacks(["lira_offline"])
+    scores = exposure.RotatedScores(plan=outputs.plan)
+    rotation.rotate(outputs, attacks, seed=0, on_scores=scores.keep)
+    assert set(scores.half["lira_offline"]) == set(outputs.plan.targets.tolist())
+    asked: list[Any] = []
+    evidence = FleetOutputs.evidence
+    monkeypatch.setattr(FleetOutputs, "evidence", lambda self, *args: asked.append(args) or evidence(self, *args))
+    given = exposure.repeat(outputs, attacks, scores, seed=0, stop=StopFlag())["lira_offline"]
+    again = exposure.repeat(outputs, attacks, exposure.RotatedScores(plan=outputs.plan), seed=0, stop=StopFlag())[
+        "lira_offline"
+    ]
+    np.testing.assert_array_equal(given, again)
+    monkeypatch.setattr(type(attacks[0]), "score", lambda *args, **options: pytest.fail("scored again"))
+    with pytest.raises(pytest.fail.Exception):
+        exposure.repeat(outputs, attacks, scores, seed=0, stop=StopFlag())
+    assert len(asked) == 8 + 2  # two halves of two targets twice, and the first two of the last call
 
 
 def test_agreement_is_of_the_members_found(outputs: FleetOutputs, found: exposure.Found) -> None:
@@ -255,7 +275,7 @@ def test_both_options_of_single_records_are_allowed_with_models_from_elsewhere()
 def test_plans_of_a_single_pair_of_shadows_have_no_repetitions() -> None:
     outputs = simulated(shadows=2, targets=2)
     assert isinstance(outputs.plan, ShadowPlan)
-    assert exposure._halves(outputs, 0, 0) == []
+    assert exposure.halves(outputs.plan, 0) == []
     found = _measured(outputs)
     assert (found.sets["repetitions"] == 1).all()
     assert set(found.pairs["set"]) == {"one"}

@@ -19,6 +19,7 @@ from memberscope.exposure.ensemble import Ensemble, ensemble
 from memberscope.exposure.relations import neighbours, rank_correlations, related
 from memberscope.exposure.table import RATES, SIGNAL, Exposure, answers, measure
 from memberscope.interrupt import StopFlag
+from memberscope.plans.shadow import ShadowPlan
 from memberscope.predictions import ShadowPredictions
 from memberscope.progress import Progress
 from memberscope.studies.shadow.evidence import FleetOutputs
@@ -31,26 +32,32 @@ REPETITIONS = 2  # of each attack, with shadows that share no model
 
 @dataclass(kw_only=True)
 class RotatedScores:
-    """The scores of attacks with all shadows under each target in turn, collected while the targets are attacked.
+    """The scores of attacks under each target in turn, collected while the targets are attacked with growing numbers of shadows.
 
     Attributes:
-        targets: the targets, in the order of the plan.
-        scores: attack -> target -> (m,) scores of the audited records.
+        plan: whose targets they are.
+        scores: attack -> target -> (m,) scores of the audited records with all shadows, or without any if the attack uses none.
+        half: the same with the first half of the shadows, for the attacks that were run with as many.
     """
 
-    targets: Sequence[int]
+    plan: ShadowPlan
     scores: dict[str, dict[int, FloatArray]] = field(default_factory=dict)
+    half: dict[str, dict[int, FloatArray]] = field(default_factory=dict)
 
-    def keep(self, target: int, attack: str, scores: FloatArray) -> None:
-        """Take one attack's scores under one target."""
-        self.scores.setdefault(attack, {})[target] = scores
+    def keep(self, target: int, attack: str, shadows: int, scores: FloatArray) -> None:
+        """Take one attack's scores under one target, with the first `shadows` of its shadows."""
+        pool = self.plan.shadows_of(target)
+        if shadows in (0, len(pool)):
+            self.scores.setdefault(attack, {})[target] = scores
+        elif any(np.array_equal(half, pool[:shadows]) for half in halves(self.plan, target)[:1]):
+            self.half.setdefault(attack, {})[target] = scores
 
     def arrays(self) -> dict[str, FloatArray]:
         """Attack -> (targets, m), of the attacks that ran on every target."""
         return {
-            attack: np.stack([by_target[target] for target in self.targets])
+            attack: np.stack([by_target[target] for target in self.plan.targets.tolist()])
             for attack, by_target in self.scores.items()
-            if len(by_target) == len(self.targets)
+            if len(by_target) == len(self.plan.targets)
         }
 
 
@@ -122,7 +129,7 @@ def measure_fleet(
         except UserError as error:
             notes.append(f"Density of the records: not measured, {error}.")
     stop.check()
-    repeated = repeat(outputs, attacks, seed=seed, stop=stop)
+    repeated = repeat(outputs, attacks, rotated, seed=seed, stop=stop)
     pairs, sets = [], []
     for fpr in rates:
         once = {attack: passes(of_targets, targets, fpr=fpr) for attack, of_targets in scores.items()}
@@ -146,10 +153,13 @@ def measure_fleet(
     )  # fmt: skip
 
 
-def repeat(outputs: FleetOutputs, attacks: Sequence[Attack], *, seed: int, stop: StopFlag) -> dict[str, NDArray[np.float64]]:
+def repeat(
+    outputs: FleetOutputs, attacks: Sequence[Attack], rotated: RotatedScores, *, seed: int, stop: StopFlag
+) -> dict[str, NDArray[np.float64]]:
     """Each attack's scores with each of two halves of the shadows: attack -> (repetitions, targets, m).
 
-    The halves share no model and no complementary pair, and each has a seed of its own. Attacks that were skipped under a target are
+    The halves share no model and no complementary pair, and each has a seed of its own. What was already scored while the targets were
+    attacked is not scored again. Attacks that were skipped under a target are
     left out, and all are where a half would have no shadow, or no pair of them.
     """
     plan = outputs.plan
@@ -157,10 +167,14 @@ def repeat(outputs: FleetOutputs, attacks: Sequence[Attack], *, seed: int, stop:
     targets = plan.targets.tolist()
     with Progress(len(targets) * REPETITIONS, "repeating attacks with half of the shadows", unit="turn") as progress:
         for target in targets:
-            for number, shadows in enumerate(_halves(outputs, target, seed)):
+            for number, shadows in enumerate(halves(plan, target)):
                 evidence = outputs.evidence(target, shadows)
                 for attack in attacks:
                     stop.check()
+                    known = rotated.half.get(attack.name, {}).get(target) if number == 0 else None
+                    if known is not None:
+                        found.setdefault(attack.name, [[] for _ in range(REPETITIONS)])[number].append(known)
+                        continue
                     result = attack.score(evidence, seed=seeds.integer(seed, "exposure", "repetition", number))
                     if not isinstance(result, Skip):
                         found.setdefault(attack.name, [[] for _ in range(REPETITIONS)])[number].append(result.scores)
@@ -169,12 +183,11 @@ def repeat(outputs: FleetOutputs, attacks: Sequence[Attack], *, seed: int, stop:
     return {name: np.array(found[name]) for name in found if name in whole}
 
 
-def _halves(outputs: FleetOutputs, target: int, seed: int) -> list[NDArray[np.intp]]:
+def halves(plan: ShadowPlan, target: int) -> list[NDArray[np.intp]]:
     """Two halves of a target's shadows, in whole pairs if they come in pairs; none if there are fewer than two units."""
-    plan = outputs.plan
     pool = plan.shadows_of(target)
     unit = pool // 2 if plan.design == "half" else pool
-    units = seeds.stream(seed, "exposure", "halves", target).permutation(np.unique(unit))
+    units = np.unique(unit)
     size = len(units) // REPETITIONS
     return [pool[np.isin(unit, units[size * k : size * (k + 1)])] for k in range(REPETITIONS)] if size else []
 

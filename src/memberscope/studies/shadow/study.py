@@ -337,7 +337,7 @@ def rotate_targets(
     """
     from memberscope.progress import Progress
 
-    scores = exposure.RotatedScores(targets=outputs.plan.targets.tolist())
+    scores = exposure.RotatedScores(plan=outputs.plan)
 
     with Progress(len(outputs.plan.targets), "attacking each target", unit="target") as progress:
 
