@@ -8,7 +8,7 @@ from scipy.stats import t as student
 
 from memberscope.errors import UserError
 from memberscope.exposure.base import complementary_pairs
-from memberscope.exposure.privacy_score import privacy_score, separation
+from memberscope.exposure.privacy_score import privacy_score
 
 
 def fleet(pairs: int, records: int, distance: float, *, rng: np.random.Generator, correlation: float = 0.0, sd_in: float = 1.0):
@@ -104,15 +104,6 @@ def test_records_without_spread_or_with_few_models_have_a_reason() -> None:
     assert np.isnan(found.value).tolist() == [False, True, False]
     few = privacy_score(phi[:4], member[:4])
     assert set(few.reason) == {"privacy_score needs at least 3 IN and 3 OUT models (the record has 2 and 2)"}
-
-
-def test_moments_are_those_of_numpy() -> None:
-    phi, member = fleet(6, 10, 1.0, rng=np.random.default_rng(6))
-    found = separation(phi, member)
-    for i in range(10):
-        ins, outs = phi[member[:, i], i], phi[~member[:, i], i]
-        expected = ins.mean(), outs.mean(), ins.std(ddof=1), outs.std(ddof=1)
-        assert (found.mean_in[i], found.mean_out[i], found.sd_in[i], found.sd_out[i]) == pytest.approx(expected)
 
 
 def test_numbers_that_are_not_finite_are_refused() -> None:

@@ -11,8 +11,6 @@ distance 0 to 8, with equal and unequal deviations and correlations of -.5 to .5
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
@@ -23,37 +21,6 @@ from memberscope.exposure.base import Measure, Texts, check_fleet, complementary
 NAME = "privacy_score"
 LEAST = 3  # fewest models on each side: with one left out, two must remain
 _NO_SPREAD = f"{NAME}: the scaled logits of the record do not vary between models"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Separation:
-    """Moments of each record's scaled logits on both sides.
-
-    Attributes:
-        mean_in, mean_out: (n,) means over the IN and over the OUT models; NaN without a model.
-        sd_in, sd_out: (n,) unbiased standard deviations; NaN with fewer than two models.
-    """
-
-    mean_in: FloatArray
-    mean_out: FloatArray
-    sd_in: FloatArray
-    sd_out: FloatArray
-
-
-def separation(scaled_logits: Array, member: BoolArray) -> Separation:
-    """The moments of scaled logits (models, n) on both sides of a membership (models, n)."""
-    check_fleet(member, scaled_logits=scaled_logits)
-    n = member.shape[1]
-    found = np.full((4, n), np.nan)
-    for rows in record_chunks(*member.shape):
-        phi, inside = scaled_logits[:, rows].astype(np.float64), member[:, rows]
-        for side, used in enumerate((inside, ~inside)):
-            count = used.sum(axis=0)
-            mean = np.where(used, phi, 0.0).sum(axis=0) / np.maximum(count, 1)
-            squares = np.where(used, np.square(phi - mean), 0.0).sum(axis=0)
-            found[side, rows] = np.where(count > 0, mean, np.nan)
-            found[2 + side, rows] = np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), np.nan)
-    return Separation(mean_in=found[0], mean_out=found[1], sd_in=found[2], sd_out=found[3])
 
 
 def privacy_score(

@@ -104,10 +104,12 @@ class Exposure:
         found |= {detection.name: detection.value for detection in self.detections}
         return found | {name: np.asarray(values, dtype=np.float64) for name, values in self.columns.items()}
 
-    def ranking(self) -> NDArray[np.intp]:
-        """(n,) the records, the most exposed first: by privacy score, then by memorization; missing values last."""
+    def ranking(self, ties: Array | None = None) -> NDArray[np.intp]:
+        """(n,) the records, the most exposed first: by privacy score, then by memorization, missing values last; equal ones by `ties` (n,),
+        else by their place.
+        """
         first, second = (np.nan_to_num(measure.value, nan=-2.0) for measure in (self.privacy_score, self.memorization))
-        order: NDArray[np.intp] = np.lexsort((-second, -first))
+        order: NDArray[np.intp] = np.lexsort((np.arange(len(self)) if ties is None else ties, -second, -first))
         return order
 
     def with_columns(self, **columns: FloatArray) -> Exposure:

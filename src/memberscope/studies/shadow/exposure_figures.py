@@ -21,10 +21,11 @@ BINS = 40
 def histogram_points(measure: Measure, shown: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Edges (bins + 1,) and counts (bins,) of all records that have the measure, and of those shown to be exposed."""
     known = ~np.isnan(measure.value)
-    values = measure.value[known]
+    rounded = np.round(measure.value, 9)  # equal shares of models may differ in their last digit
+    values = rounded[known]
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
-    return edges, np.histogram(values, edges)[0], np.histogram(measure.value[known & shown], edges)[0]
+    return edges, np.histogram(values, edges)[0], np.histogram(rounded[known & shown], edges)[0]
 
 
 def histograms(exposure: Exposure) -> Figure:

@@ -12,7 +12,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memberscope.audit import artifacts
 from memberscope.config import ShadowStudyConfig
@@ -71,7 +70,7 @@ def record_rows(exposure: Exposure, outputs: FleetOutputs, *, show: bool) -> pd.
     """
     frame = exposure.to_frame()
     identities = key().identities(exposure.record_ids, source=outputs.data.digest)
-    order = sorted(range(len(frame)), key=_exposure_order(exposure, identities))
+    order = exposure.ranking(identities)  # equal ones must not stand in the order of the plan
     if show:
         found = frame.rename(columns={"record": "position"}).iloc[order].reset_index(drop=True)
         found.insert(0, "rank", np.arange(1, len(found) + 1))
@@ -88,14 +87,6 @@ def record_rows(exposure: Exposure, outputs: FleetOutputs, *, show: bool) -> pd.
     found = found.iloc[order].reset_index(drop=True)
     found.insert(0, "rank", np.arange(1, len(found) + 1))
     return found
-
-
-def _exposure_order(exposure: Exposure, identities: NDArray[np.int64]) -> Any:
-    """Sort key of a record: the most exposed first; equal ones by keyed identity, not by their place in the plan."""
-    place = np.empty(len(exposure), dtype=np.intp)
-    first, second = (np.nan_to_num(measure.value, nan=-2.0) for measure in (exposure.privacy_score, exposure.memorization))
-    place[np.lexsort((identities, -second, -first))] = np.arange(len(exposure))
-    return place.__getitem__
 
 
 def _log_pictures(exposure: Exposure, outputs: FleetOutputs, tracker: Tracker) -> None:
