@@ -100,6 +100,36 @@ def test_pooled_intervals_cover_the_rate_of_each_record() -> None:
     assert 0.94 <= covered <= 0.995
 
 
+def test_intervals_cover_though_targets_share_their_shadows() -> None:
+    """LiRA under nine targets with sixteen shadows each: the rate of a record is that over 40 fleets."""
+    from memberscope.attacks.lira import lira_scores
+
+    rng = np.random.default_rng(10)
+    distance = np.linspace(0, 4, 150)
+    found = []
+    for _ in range(40):
+        first = rng.random((9, 150)) < 0.5
+        member = np.stack([first, ~first], axis=1).reshape(18, 150)
+        phi = rng.normal(size=member.shape) + distance * member
+        scores = []
+        for target in range(0, 18, 2):
+            shadows = [model for model in range(18) if model // 2 != target // 2]
+            scores.append(
+                lira_scores(
+                    phi[target][:, None],
+                    phi[shadows][:, :, None],
+                    member[shadows],
+                    online=True,
+                    variance="global",
+                    smoothing=0.0,
+                )
+            )
+        found.append(detect_pooled(np.array(scores), member[::2], attack="a", fpr=0.05))
+    true = np.nanmean([one.value for one in found], axis=0)
+    covered = np.nanmean([(one.low <= true) & (true <= one.high) for one in found])
+    assert 0.95 <= covered <= 0.995
+
+
 @pytest.mark.parametrize("fpr", [0.05, 0.25])
 def test_own_thresholds_are_those_of_a_loop(fpr: float) -> None:
     scores, member = _fleet(12, 25, 1.5, 5)

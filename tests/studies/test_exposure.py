@@ -53,8 +53,8 @@ def simulated(design: str = "half", *, shadows: int = 14, targets: int = 6, imag
     )  # fmt: skip
 
 
-def _measured(outputs: FleetOutputs, **options: Any) -> exposure.Found:
-    attacks = rotation.rotated_attacks(ATTACKS.split(","))
+def _measured(outputs: FleetOutputs, attacks_named: str = "lira_offline", **options: Any) -> exposure.Found:
+    attacks = rotation.rotated_attacks(attacks_named.split(","))
     scores = exposure.RotatedScores(plan=outputs.plan)
     rotation.rotate(outputs, attacks, seed=0, on_scores=scores.keep)
     return exposure.measure_fleet(outputs, scores, attacks, seed=0, stop=StopFlag(), **options)
@@ -72,7 +72,7 @@ def outputs() -> FleetOutputs:
 
 @pytest.fixture(scope="module")
 def found(outputs: FleetOutputs) -> exposure.Found:
-    return _measured(outputs, replaced=np.arange(400) % 10 == 0)
+    return _measured(outputs, ATTACKS, replaced=np.arange(400) % 10 == 0)
 
 
 def _phi(outputs: FleetOutputs) -> np.ndarray:
@@ -174,7 +174,10 @@ def test_rows_name_records_by_keyed_identity_in_the_order_of_exposure(outputs: F
     assert not [column for column in rows.columns if column.endswith("_false")]
     assert "detection_pooled_fpr_0_01/lira_online" in rows
     assert "detection_pooled_fpr_0_01/lira_online_low" not in rows
-    assert len(tracker.artifacts[artifacts.EXPOSURE_TABLE]) == exposure_log.TABLE_ROWS
+    table = tracker.artifacts[artifacts.EXPOSURE_TABLE]
+    assert len(table) == exposure_log.TABLE_ROWS
+    assert "detection_own_fpr_0_01/scaled_logit" in table
+    assert "detection_own_fpr_0_01/rmia_online" not in table
     assert any(f"{int(found.exposure.shown.sum())} of 160 records are shown" in line for line in lines)
     assert tracker.latest("exposure/shown") == found.exposure.shown.sum()
     assert tracker.latest("members_found_fpr_0_01/lira_online") == pytest.approx(
