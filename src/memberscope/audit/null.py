@@ -6,6 +6,7 @@ that it was trained on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +28,13 @@ from memberscope.unlogged import unlogged
 
 @unlogged()
 def refitted_null(
-    evidence: Evidence, attack: Attack, *, seed: int, draws: int = 20, workers: int | None = None
+    evidence: Evidence,
+    attack: Attack,
+    *,
+    seed: int,
+    draws: int = 20,
+    workers: int | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> metrics.NullControl | Skip:
     """Refit an attack `draws` times with the target's membership permuted within each class.
 
@@ -40,6 +47,7 @@ def refitted_null(
         seed: the seed of permutations and refits. The observed AUC is that of `attack.score(evidence, seed=seed)`.
         draws: the number of draws, at least 1; the smallest p-value is 1 / (1 + `draws`).
         workers: the number of threads of each refit; None for all cores that this process may use.
+        check: called before each draw; an exception that it raises ends the control.
 
     Returns:
         The observed AUC, the mean of the draws (0.5 where the attack is sound; a little under it at a few hundred records,
@@ -59,6 +67,7 @@ def refitted_null(
     blocks = _blocks(target)
     aucs = np.empty(draws)
     for draw in range(draws):
+        check()
         member = _permuted(target.member, blocks, seeds.stream(seed, "controls", "refitted", draw))
         changed = replace(evidence, target=replace(target, member=member))
         result = attack.score(changed, seed=seeds.integer(seed, "controls", "refitted", draw), workers=workers)
