@@ -130,19 +130,22 @@ def test_intervals_cover_though_targets_share_their_shadows() -> None:
     assert 0.95 <= covered <= 0.995
 
 
+@pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("fpr", [0.05, 0.25])
-def test_own_thresholds_are_those_of_a_loop(fpr: float) -> None:
+def test_own_thresholds_are_those_of_a_loop(fpr: float, paired: bool) -> None:
     scores, member = _fleet(12, 25, 1.5, 5)
+    if not paired:
+        member = np.random.default_rng(6).random((24, 25)) < 0.5
     found = detect_own(scores, member, attack="a", fpr=fpr, threshold="rank" if fpr == 0.25 else "auto")
     for i in range(25):
         hits = accused = 0
         for k in range(24):
-            outs = [scores[j, i] for j in range(24) if not member[j, i] and j not in (k, k ^ 1)]
-            assert len(outs) == 11
+            outs = [scores[j, i] for j in range(24) if not member[j, i] and j not in ((k, k ^ 1) if paired else (k,))]
+            m = len(outs)
             if fpr == 0.25:
-                passed = (1 + sum(out >= scores[k, i] for out in outs)) / 12 <= fpr
+                passed = (1 + sum(out >= scores[k, i] for out in outs)) / (m + 1) <= fpr
             else:
-                limit = np.mean(outs) + student.ppf(1 - fpr, 10) * np.sqrt(1 + 1 / 11) * np.std(outs, ddof=1)
+                limit = np.mean(outs) + student.ppf(1 - fpr, m - 1) * np.sqrt(1 + 1 / m) * np.std(outs, ddof=1)
                 passed = scores[k, i] > limit
             hits += passed and member[k, i]
             accused += passed and not member[k, i]
