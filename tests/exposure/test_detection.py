@@ -70,6 +70,11 @@ def test_pooled_thresholds_accuse_some_records_more_often_than_stated() -> None:
     rate = pooled.accused / pooled.targets_out
     assert rate[easy].mean() == pytest.approx(0.095, abs=0.02)
     assert rate[~easy].mean() < 0.001
+    # 32 targets without each record: of the 200 easy ones, 1 - .905^32 - 32 * .095 * .905^31 are accused twice
+    assert pooled.accused_twice == pytest.approx(164, abs=20)
+    expected = 2000 * (1 - 0.9905**32 - 32 * 0.0095 * 0.9905**31)
+    assert pooled.accused_twice_by_chance == pytest.approx(expected, rel=0.2)
+    assert own.accused_twice < 60
     own_rate = own.accused / own.targets_out
     assert own_rate[easy].mean() == pytest.approx(0.01, abs=0.005)
     assert own.found[easy].sum() / own.targets_in[easy].sum() == pytest.approx(0.01, abs=0.005)
