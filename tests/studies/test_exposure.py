@@ -269,12 +269,6 @@ def test_a_whole_study_logs_it_and_says_it(tmp_path: Path) -> None:
     assert replaced == pytest.approx(24, abs=2)
 
 
-def test_both_options_of_single_records_are_allowed_with_models_from_elsewhere() -> None:
-    from memberscope.studies.shadow import from_files
-
-    assert {"private_artifacts", "show_records"} <= from_files.FREE
-
-
 def test_plans_of_a_single_pair_of_shadows_have_no_repetitions() -> None:
     outputs = simulated(shadows=2, targets=2)
     assert isinstance(outputs.plan, ShadowPlan)
