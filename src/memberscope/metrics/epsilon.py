@@ -13,6 +13,7 @@ from scipy.special import betainc, betaincinv, expit, gammaln, logit
 
 from memberscope.metrics.curve import Ranking, rank
 from memberscope.metrics.estimate import Estimate, Floats, Ints, check_fraction, check_scores, skipped
+from memberscope.metrics.fdp import fdp_one_run_epsilon as fdp_one_run_epsilon
 from memberscope.metrics.intervals import clopper_pearson_high, clopper_pearson_low, two_sided_z, wilson_end
 
 Adjacency = Literal["add_remove", "replace"]
