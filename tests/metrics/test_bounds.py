@@ -14,7 +14,7 @@ from memberscope.metrics import epsilon as epsilon_module
 from memberscope.metrics.bounds import ASSUMPTIONS, BoundMethod
 from memberscope.metrics.fdp import is_rejected
 from memberscope.metrics.gaussian_dp import gaussian_mu_bounds
-from memberscope.metrics.thresholds import all_cuts, split
+from memberscope.metrics.thresholds import all_cuts, cuts_of_shares, split
 
 METHODS: tuple[BoundMethod, ...] = get_args(BoundMethod)
 
@@ -181,6 +181,60 @@ def test_cuts_against_counting(decimals: int | None, gaussian) -> None:  # type:
     assert np.all(one.right[:-1][first] <= level[:-1][first] + 1e-9), "nothing lies above it"
 
 
+def test_cuts_of_shares_guess_these_shares_and_nothing_twice(gaussian) -> None:  # type: ignore[no-untyped-def]
+    scores, member = gaussian(1.0, 200, 201, np.random.default_rng(0))
+    shares = (1e-4, 0.1, 0.5, 1.0)
+    one, two = cuts_of_shares(scores, member, shares, "members"), cuts_of_shares(scores, member, shares, "both")
+    assert (one.right + one.wrong).tolist() == [1, 40, 200, 401]
+    assert (two.right + two.wrong).tolist() == [2, 40, 200, 400]
+    assert (two.true_pos + two.false_pos).tolist() == [1, 20, 100, 200]
+    tied = cuts_of_shares(np.zeros(401), member, shares, "both")
+    assert (tied.right + tied.wrong).tolist() == [401] * 4
+    assert tied.right.tolist() == [200] * 4
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_split_chooses_on_one_part_and_bounds_on_the_other(method: BoundMethod) -> None:
+    """Against every threshold of the first part in turn, and the bound of the rest at the best of them, fixed."""
+    rng = np.random.default_rng(6)
+    member = rng.random(300) < 0.5
+    scores = rng.normal(size=300) + 1.5 * member
+    options: dict[str, Any] = {"method": method, "delta": 1e-6, "coin_flips": True}
+    found = metrics.epsilon_bound(
+        scores, member, threshold=metrics.SplitThreshold(share=0.4), rng=np.random.default_rng(3), **options
+    )
+    first, rest = split(scores, member, 0.4, np.random.default_rng(3))
+
+    def at(part: np.ndarray, high: float) -> metrics.EpsilonBound:
+        return metrics.epsilon_bound(scores[part], member[part], threshold=metrics.FixedThreshold(high=high), **options)
+
+    best = max((float(score) for score in np.sort(scores[first])), key=lambda high: at(first, high).estimate.value)
+    assert found.estimate.value == at(rest, best).estimate.value > 0
+    assert found.n_thresholds == 1
+
+
+def test_all_thresholds_share_the_error_among_as_many_as_there_can_be(gaussian) -> None:  # type: ignore[no-untyped-def]
+    """The bound of f-DP at the best of all numbers of guesses, each at .05 / n, or of all pairs, each at .05 / (n / 2)."""
+    scores, member = gaussian(2.0, 30, 30, np.random.default_rng(1))
+    ordered = member[np.argsort(-scores)]
+    singles = [(k, int(ordered[:k].sum())) for k in range(1, 61)]
+    pairs = [(2 * k, int(ordered[:k].sum() + (~ordered[60 - k :]).sum())) for k in range(1, 31)]
+    for sides, cuts in (("members", singles), ("both", pairs)):
+        found = metrics.epsilon_bound(
+            scores,
+            member,
+            method="fdp_one_run",
+            threshold=metrics.AllThresholds(),
+            delta=1e-5,
+            coin_flips=True,
+            sides=sides,  # type: ignore[arg-type]
+        )
+        best = max(metrics.fdp_one_run_mu(60, guesses, right, confidence=1 - 0.05 / len(cuts)) for guesses, right in cuts)
+        assert found.mu == pytest.approx(best, rel=1e-6)
+        assert found.mu > 0  # type: ignore[operator]
+        assert found.n_thresholds == len(cuts)
+
+
 CHOICES: dict[str, metrics.ThresholdChoice] = {
     "fixed": metrics.FixedThreshold(high=1.5),
     "split": metrics.SplitThreshold(),
@@ -310,7 +364,6 @@ def test_a_split_does_not_depend_on_order_or_membership_and_several_give_the_med
         ({"threshold": metrics.SplitThreshold()}, r"rng=None; a threshold from a split needs a random generator"),
         ({"threshold": metrics.FixedThreshold(high=0.0), "sides": "both"}, r"low=None; a fixed threshold has one if"),
         ({"threshold": metrics.FixedThreshold(high=0.0, low=-1.0)}, r"low=-1.0; a fixed threshold has one if"),
-        ({"threshold": metrics.FixedThreshold(high=0.0, low=1.0), "sides": "both"}, r"low=1.0; it must be below high=0.0"),
     ],
 )
 def test_bad_requests_get_one_line(changes: dict[str, Any], line: str) -> None:
@@ -327,6 +380,8 @@ def test_bad_counts_get_one_line_and_membership_without_coins_no_bound() -> None
         ("confidence=95", lambda: metrics.fdp_one_run_mu(10, 4, 3, confidence=95)),
         ("false_pos=4 of n_nonmember=3", lambda: metrics.gaussian_dp_epsilon(4, 3, 0, 3, delta=1e-5, confidence=0.95)),
         ("false_neg=-1 of n_member=3", lambda: metrics.clopper_pearson_epsilon(0, 3, -1, 3, delta=1e-5, confidence=0.95)),
+        ("low=1.0; it must be below high=0.0", lambda: metrics.FixedThreshold(high=0.0, low=1.0)),
+        ("high=nan", lambda: metrics.FixedThreshold(high=math.nan)),
         ("share=1", lambda: metrics.SplitThreshold(share=1.0)),
         (r"shares=\(\)", lambda: metrics.GuessShares(shares=())),
         ("shares=1.5", lambda: metrics.GuessShares(shares=(0.1, 1.5))),

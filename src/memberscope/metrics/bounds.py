@@ -267,8 +267,6 @@ def _check_request(method: Any, threshold: Any, coin_flips: bool, sides: Any, rn
             raise ValueError(
                 f"low={threshold.low}; a fixed threshold has one if, and only if, a one-run bound guesses both sides"
             )
-        if threshold.low is not None and not threshold.low < threshold.high:
-            raise ValueError(f"low={threshold.low}; it must be below high={threshold.high}")
     elif isinstance(threshold, GuessShares):
         if method not in ("one_run", "fdp_one_run"):
             raise ValueError(

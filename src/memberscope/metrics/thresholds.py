@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +26,13 @@ class FixedThreshold:
 
     high: float
     low: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for thresholds that are no numbers or overlap."""
+        if math.isnan(self.high):
+            raise ValueError(f"high={self.high}; it must be a number")
+        if self.low is not None and not self.low < self.high:
+            raise ValueError(f"low={self.low}; it must be below high={self.high}")
 
 
 @dataclass(frozen=True, kw_only=True)
