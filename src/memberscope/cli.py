@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -21,7 +22,7 @@ from typing import Any, NoReturn
 from memberscope import addresses
 from memberscope.config import Config, written
 from memberscope.config.shared import BUILT_IN_TRAINER
-from memberscope.errors import GateError, Interrupted, UserError, nearest
+from memberscope.errors import GateError, Interrupted, UserError, explain_machine_faults, nearest, of_the_machine
 from memberscope.installed import explain_missing_library, is_installed, require
 from memberscope.plugins import GROUPS, offered_names
 from memberscope.quiet import quiet_libraries
@@ -183,7 +184,10 @@ def run_study(name: str, arguments: Sequence[str]) -> int:
     except (Interrupted, GateError) as error:
         return _fail(error, error.exit_code, verbose, about)
     except Exception as error:
-        return _fail(error, 1, verbose, about)
+        found = of_the_machine(error)
+        if found is not None:
+            found.__cause__ = error
+        return _fail(found or error, 1 if found is None else found.exit_code, verbose, about)
 
 
 def _fail(error: Exception, code: int, verbose: bool, about: Sequence[str] = ()) -> int:
@@ -202,6 +206,8 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     from memberscope.interrupt import StopFlag
 
     quiet_libraries()
+    _check_texts(arguments)
+    _check_temporary_folder()
     with explain_missing_library(name), StopFlag() as stop:
         if os.environ.get("MLFLOW_RUN_ID"):  # mlflow run has made the run, so even a wrong option must end it FAILED
             require(*LOGGING, by=name)
@@ -225,6 +231,36 @@ def _run(name: str, arguments: Sequence[str]) -> int:
 
         with open_session(name, name=_run_name(name, config.to_dict()), arguments=arguments) as session:
             return _inside(name, config, session, stop)
+
+
+def _check_texts(arguments: Sequence[str]) -> None:
+    """Raise UserError for an argument that is not text, such as a file's name in another encoding: no run could store it."""
+    for word in arguments:
+        try:
+            word.encode("utf-8")
+        except UnicodeEncodeError:
+            raise UserError(f"{word[:200]}: not text in UTF-8; allowed: options and names of files in UTF-8") from None
+        if "\0" in word:
+            raise UserError(f"{word[:200]}: contains a null character; allowed: text without one")
+
+
+def _check_temporary_folder() -> None:
+    """Raise UserError if no folder for temporary files can be written, such as on a full disk: every study needs one for its artifacts."""
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError as error:  # what Python makes of a folder that is absent, full or read-only
+        given = next((f"{name}={os.environ[name]}" for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)), "TMPDIR=")
+        raise UserError(
+            f"{given}: no folder for temporary files ({error.strerror}); allowed: a folder that may be written, with free space"
+        ) from None
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * 4096)
+            file.flush()
+    except OSError as error:
+        raise UserError(
+            f"TMPDIR={folder}: cannot be written ({error.strerror}); allowed: a folder that may be written, with free space"
+        ) from None
 
 
 def _note_passwords(config: Any) -> None:
@@ -264,7 +300,7 @@ def _require_libraries(name: str, config: Any) -> None:
 def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
     from memberscope.unlogged import unlogged
 
-    with explain_missing_library(name), unlogged():
+    with explain_missing_library(name), explain_machine_faults(), unlogged():
         study = importlib.import_module(STUDIES[name].module)
         result = study.run(config, session.tracker, stop)
     print(redact(f"\n{result.table}\n\n{result.answer}\n"))
@@ -280,7 +316,7 @@ def _untracked(name: str, config: Any, stop: Any) -> int:
     """Run a study that logs nothing, without MLflow."""
     from memberscope.tracking import MemoryTracker
 
-    with explain_missing_library(name):
+    with explain_missing_library(name), explain_machine_faults():
         result = importlib.import_module(STUDIES[name].module).run(config, MemoryTracker(), stop)
     print(redact(f"\n{result.table}\n\n{result.answer}\n"), flush=True)
     return 0

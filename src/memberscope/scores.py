@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from memberscope.predictions import Predictions
 
 _RANK = "rank_"
+_STORED = "allowed: a file that an audit stored"
 
 
 class OtherKey(UserError):
@@ -86,12 +87,38 @@ class KeptScores:
                     f"{path}: written with another key; allowed: the key of the one who ran the audit, as {VARIABLE}"
                 )
             masked = arrays["masked_member"]
+            if masked.ndim != 1 or masked.dtype.kind not in "bu":
+                raise UserError(
+                    f"{path}: masked_member is {masked.dtype} of shape {masked.shape}, so the file is damaged; {_STORED}"
+                )
             member = masked.astype(np.bool_) ^ key.mask(arrays["salt"].tobytes(), len(masked))
         elif "member" in arrays:
             member = arrays["member"]
         else:
             raise UserError(f"{path}: not the scores of an audit; allowed: a file that an audit stored")
+        _check(path, member, ranks, {name: arrays[name] for name in ("record_ids", "labels") if name in arrays})
         return cls(
             member=member, ranks=ranks, record_ids=arrays.get("record_ids"), labels=arrays.get("labels"),
-            source=str(arrays.get("source", "given")),
+            source=_source(path, arrays.get("source")),
         )  # fmt: skip
+
+
+def _check(path: Path, member: Array, ranks: Mapping[str, Array], others: Mapping[str, Array]) -> None:
+    """Raise UserError unless all arrays are about the same records, of which some are members and some are not."""
+    if member.ndim != 1 or member.dtype != np.bool_ or member.all() or not member.any():
+        raise UserError(f"{path}: its membership is {member.dtype} of shape {member.shape}, or of one side alone; {_STORED}")
+    for name, array in {**ranks, **others}.items():
+        if array.shape != member.shape:
+            raise UserError(
+                f"{path}: {name} has shape {array.shape} for {len(member)} records, so the scores are damaged; {_STORED}"
+            )
+        if (name in ranks and array.dtype.kind not in "iu") or array.dtype.kind not in "iubfUS":
+            raise UserError(f"{path}: {name} is {array.dtype}, so the scores are damaged; {_STORED}")
+
+
+def _source(path: Path, array: Array | None) -> str:
+    if array is None:
+        return "given"
+    if array.shape != ():
+        raise UserError(f"{path}: source has shape {array.shape}, so the scores are damaged; {_STORED}")
+    return str(array)

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from memberscope.checks import Array
 from memberscope.errors import UserError
+from memberscope.reading.files import check_file
 
 VARIABLE = "MEMBERSCOPE_KEY"
+MOST = 1 << 16  # bytes that are read of the file that holds one
 LEAST = 16  # fewest characters of a key that is given
 
 
@@ -98,7 +100,9 @@ def _own(file: Path) -> bytes:
     try:
         if not file.exists():
             _generate(file)
-        found = file.read_bytes().strip()
+        check_file(file, where=str(file), allowed="a secret of this user, which is a file")
+        with open(file, "rb") as reading:
+            found = reading.read(MOST).strip()
     except OSError as error:
         raise UserError(
             f"{file}: the secret that keys records' identities can be neither read nor written ({error.strerror}); allowed: a file of "

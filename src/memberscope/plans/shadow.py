@@ -156,9 +156,14 @@ class ShadowPlan:
         """
         arrays = read_npz(path)
         try:
-            design, coin_flips = str(arrays.pop("design")), bool(arrays.pop("coin_flips"))
-            return cls(design=design, coin_flips=coin_flips, **arrays)
-        except (KeyError, TypeError, ValueError) as error:
+            design, coin_flips = arrays.pop("design"), arrays.pop("coin_flips")
+            if design.shape or coin_flips.shape or coin_flips.dtype != np.bool_:
+                raise ValueError(f"design of shape {design.shape}, coin_flips {coin_flips.dtype} of shape {coin_flips.shape}")
+            for name in ("records", "targets", "population"):
+                if arrays[name].ndim != 1 or arrays[name].dtype.kind not in "iu":
+                    raise ValueError(f"{name} is {arrays[name].dtype} of shape {arrays[name].shape}")
+            return cls(design=str(design), coin_flips=bool(coin_flips), **arrays)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
             raise UserError(f"{path}: not a shadow plan ({error}); allowed: a file that ShadowPlan.save wrote") from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from memberscope.audit import artifacts
 from memberscope.metrics import registry
+from memberscope.reading.text import plain_object
 from memberscope.report import facts, figures
 from memberscope.report.columns import BOUNDS, COLUMNS, extra, legend
 from memberscope.report.facts import Gate
@@ -433,10 +433,7 @@ def checks(run: KeptRun) -> ControlsSection | None:
 
 def done(run: KeptRun) -> Done:
     """How the run was made, in enough detail to repeat it."""
-    try:
-        versions = json.loads(run.tags.get("memberscope.versions", "{}"))
-    except ValueError:
-        versions = {}
+    versions = plain_object(run.tags.get("memberscope.versions", ""))
     settings = facts.settings(run)
     seed = next((value for name, value in settings.items() if name.endswith(".seed")), run.params.get("study.seed", ""))
     return Done(

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from memberscope.addresses import FROM_ENVIRONMENT, resolved, told
 from memberscope.errors import UserError
 from memberscope.installed import require
+from memberscope.reading.files import reason
 from memberscope.redact import redact
 from memberscope.sqlite_files import make_if_absent
 from memberscope.turns import turn
@@ -172,6 +173,7 @@ def _serialize(engine: Engine) -> None:
 
 def _check_reachable(url: str, given: str) -> None:
     try:
+        url.encode("utf-8")
         parts = urlsplit(url)
     except ValueError as error:
         raise UserError(
@@ -180,10 +182,18 @@ def _check_reachable(url: str, given: str) -> None:
         ) from None
     scheme = parts.scheme.split("+")[0]
     if scheme == "sqlite":
+        if not url.startswith(("sqlite:///", "sqlite+pysqlite:///")):
+            raise UserError(f"storage={shown(url, given)}: no file; allowed: sqlite:///FILE")
         path = Path(
             url.partition(":///")[2].partition("?")[0].removeprefix("file:")
         )  # SQLAlchemy takes SQLite's own addresses, too
         folder = path.parent
+        try:
+            kind = "" if not path.exists() or path.is_file() else "is no file"
+        except (OSError, ValueError) as error:
+            kind = told(reason(error), given=given, address=url)
+        if kind and ":memory:" not in url:
+            raise UserError(f"storage={shown(url, given)}: cannot be used ({kind}); allowed: sqlite:///FILE")
         if not folder.is_dir() or not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
             raise UserError(
                 f"storage={shown(url, given)}: cannot be written; allowed: a file in a folder that exists and can be written"
