@@ -45,9 +45,9 @@ class Facts:
     @property
     def total(self) -> float | None:
         """The sum that all rows share, to the precision that probabilities need; None if sums differ or a number is negative."""
-        if self.low < 0 or not 0 < self.most < np.inf or self.most - self.least > 2 * SUM_TOLERANCE * self.most:
+        if self.low < 0 or not 0 < self.most < 1e300 or self.most - self.least > 2 * SUM_TOLERANCE * self.most:
             return None
-        middle = self.least + (self.most - self.least) / 2
+        middle = (self.least + self.most) / 2
         near = round(middle) if middle > 0.5 else middle
         return float(near) if near and abs(middle - near) <= SUM_TOLERANCE * near else middle
 

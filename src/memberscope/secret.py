@@ -6,6 +6,7 @@ lies outside of every store; ``MEMBERSCOPE_KEY`` gives several people or machine
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -17,7 +18,6 @@ from numpy.typing import NDArray
 
 from memberscope.checks import Array
 from memberscope.errors import UserError
-from memberscope.reading.files import check_file
 
 VARIABLE = "MEMBERSCOPE_KEY"
 MOST = 1 << 16  # bytes that are read of the file that holds one
@@ -100,7 +100,8 @@ def _own(file: Path) -> bytes:
     try:
         if not file.exists():
             _generate(file)
-        check_file(file, where=str(file), allowed="a secret of this user, which is a file")
+        if not file.is_file():
+            raise OSError(errno.EINVAL, "no regular file")
         with open(file, "rb") as reading:
             found = reading.read(MOST).strip()
     except OSError as error:

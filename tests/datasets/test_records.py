@@ -108,7 +108,7 @@ def _write(folder: Path) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("file", "label", "part"),
     [
-        ("nowhere.csv", "label", "members=.*no such file"),
+        ("nowhere.csv", "label", "members=.*cannot be read .No such file"),
         ("text.txt", "label", "unknown kind"),
         ("broken.parquet", "label", "cannot be read|needs pyarrow"),
         ("empty.csv", "label", "no record"),

@@ -65,7 +65,7 @@ def read_table(text: str, fields: Mapping[str, Field], *, where: str, allowed: s
         frame = pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""], low_memory=False)
     except (ValueError, OverflowError) as error:  # pandas' own errors are ValueErrors
         raise UserError(f"{where} is damaged ({' '.join(str(error).split())[:150]}); allowed: {allowed}") from None
-    if not isinstance(frame.index, pd.RangeIndex):
+    if len(frame) and not isinstance(frame.index, pd.RangeIndex):
         raise UserError(f"{where} is damaged (rows of more cells than columns); allowed: {allowed}")
     return checked_table(frame, fields, where=where, allowed=allowed)
 

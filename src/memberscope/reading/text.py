@@ -86,11 +86,11 @@ def parse_yaml(text: str, *, where: str, allowed: str) -> Any:
     import yaml
 
     if _LONG_NUMBER.search(text):
-        raise UserError(f"{where}: not YAML that can be read (a number of more than 1,000 digits); allowed: {allowed}")
+        raise UserError(f"{where}: cannot be read: not YAML (a number of more than 1,000 digits); allowed: {allowed}")
     try:
         found = yaml.safe_load(text)
     except RecursionError:
-        raise UserError(f"{where}: not YAML (nested too deep); allowed: {allowed}") from None
+        raise UserError(f"{where}: cannot be read: not YAML (nested too deep); allowed: {allowed}") from None
     except (
         yaml.YAMLError,
         ValueError,
@@ -99,7 +99,7 @@ def parse_yaml(text: str, *, where: str, allowed: str) -> Any:
         OverflowError,
         AttributeError,
     ) as error:  # PyYAML lets Python's own through
-        raise UserError(f"{where}: not YAML ({_first(error)}); allowed: {allowed}") from None
+        raise UserError(f"{where}: cannot be read: not YAML ({_first(error)}); allowed: {allowed}") from None
     problem = _problem(found)
     if problem:
         raise UserError(f"{where}: {problem}; allowed: {allowed}")
