@@ -108,7 +108,8 @@ def _check_promise(header: _Header, held: int) -> None:
     """Raise ValueError unless the data that the header promises are there, among `held` bytes in all."""
     if header.size > held - header.start:
         raise ValueError(
-            f"shorter than its header says: that promises {shown_bytes(header.size)} of data, and it holds {max(0, held - header.start):,} bytes"
+            f"shorter than its header says: that promises {shown_bytes(header.size)} of data, and it holds "
+            f"{max(0, held - header.start):,} bytes"
         )
 
 

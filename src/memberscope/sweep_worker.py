@@ -38,7 +38,7 @@ def main(path: str) -> int:
                 stop.set()
 
         try:
-            tracker = reopen(instructions["tracker"])
+            tracker = reopen(instructions["tracker"], writing=stop.writing)
             work(
                 job,
                 tracker,
@@ -50,9 +50,13 @@ def main(path: str) -> int:
             if isinstance(error, UserError):
                 print(f"memberscope: {error}", file=sys.stderr, flush=True)
             return error.exit_code
+        except KeyboardInterrupt:
+            return Interrupted.exit_code
         except Exception as error:  # as Python would end it, but without the passwords that a library's error may quote
             print(redact("".join(traceback.format_exception(error)), about), end="", file=sys.stderr, flush=True)
             return 1
+        finally:
+            stop.release()
     return 0
 
 

@@ -94,7 +94,9 @@ def test_what_was_trained_is_read_by_epoch_and_children_with_their_parent(labora
     child = client.create_run(_experiment(), run_name="a model", tags={"mlflow.parentRunId": parent}).info.run_id
     for epoch in (1, 0, 2):
         client.log_metric(child, "train/accuracy", epoch / 2, step=epoch)
-    client.log_text(child, "attack,family,slice,metric,value,ci_low,ci_high,n_member,n_nonmember,status,reason\n", "attacks.csv")
+    client.log_text(
+        child, "attack,family,slice,metric,value,ci_low,ci_high,n_member,n_nonmember,status,reason\n", "attacks.csv"
+    )
     client.log_text(child, "", "roc.csv")
     kept = read_run(client, "a study", experiment_id=_experiment())
     assert [run.name for run in kept.children] == ["a model"]
@@ -117,7 +119,14 @@ def test_the_word_for_a_server_fits_the_store(tmp_path: Path) -> None:
 
 def test_a_kept_table_says_what_it_said(tmp_path: Path) -> None:
     frame = pd.DataFrame(
-        {"rule": ["NA", "null", "x"], "attack": "a", "slice": "7", "value": [0.1, np.nan, 2.0], "verdict": "pass", "more": ["NA", "b", "c"]}
+        {
+            "rule": ["NA", "null", "x"],
+            "attack": "a",
+            "slice": "7",
+            "value": [0.1, np.nan, 2.0],
+            "verdict": "pass",
+            "more": ["NA", "b", "c"],
+        }
     )
     frame.to_csv(tmp_path / "gate.csv", index=False)
     pd.testing.assert_frame_equal(read._table(tmp_path / "gate.csv", "gate.csv", "run x: gate.csv"), frame)

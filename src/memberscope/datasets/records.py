@@ -74,7 +74,8 @@ def _arrays(name: str, path: str) -> Records:
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         lacking = int((~np.isfinite(y)).sum())
         raise UserError(f"{name}={path}: {lacking} records have no label, or an infinite one; allowed: a label per record")
-    return Records(x=x, y=y, name=name, path=path)
+    others = {key: array for key, array in arrays.items() if key not in ("x", "y")}
+    return Records(x=x, y=y, name=name, path=path, others=others)
 
 
 def _table(name: str, path: str, label: str, na_values: tuple[str, ...], *, csv: bool) -> Records:

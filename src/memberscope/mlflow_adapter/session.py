@@ -10,7 +10,7 @@ import re
 import shlex
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar
@@ -19,6 +19,7 @@ from urllib.parse import unquote
 from memberscope import addresses
 from memberscope.errors import Interrupted, UserError
 from memberscope.mlflow_adapter import claims, killed_watcher, store, view
+from memberscope.mlflow_adapter.careful import careful
 from memberscope.mlflow_adapter.owner import find_owner
 from memberscope.mlflow_adapter.process import HOST_TAG, PROCESS_TAG, this_process
 from memberscope.mlflow_adapter.stale import end_stale_runs
@@ -76,9 +77,43 @@ class Session:
         if self.nameable:
             self.tracker.rename(name)
 
+    def end_at_once(self) -> None:
+        """Mark this process's runs as KILLED and end what it has started, when the process is about to end without anything else."""
+        _end_children()
+        if not self.tracker.is_there:
+            return
+        self.kill_runs()
+        if self.adopted:
+            killed_watcher.watch(self.tracker.run_id, self.owner.pid if self.owner else os.getppid())
+
+    def kill_runs(self) -> None:
+        """Mark whatever run of this process is still RUNNING as KILLED: a stop may have come before the run was known to its tracker."""
+        status, code = end_status(KeyboardInterrupt())
+        running = f"attributes.status = 'RUNNING' and tags.`{PROCESS_TAG}` = '{this_process()}'"
+        for run in self.tracker.client.search_runs([self.tracker.experiment_id], running):
+            self.tracker.client.set_tag(run.info.run_id, "memberscope.exit_code", str(code))
+            self.tracker.client.set_terminated(run.info.run_id, status)
+
+
+def _end_children() -> None:
+    """Terminate the processes that this one has started; one in a session of its own (a watcher) is left."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error, OSError):
+            if os.getpgid(child.pid) == os.getpgrp():
+                child.terminate()
+
 
 @contextmanager
-def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Iterator[Session]:
+def open_session(
+    study: str,
+    *,
+    name: str,
+    arguments: Sequence[str] = (),
+    whole: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    writing: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> Iterator[Session]:
     """Adopt the run in ``MLFLOW_RUN_ID``, or begin one; end it FINISHED, FAILED or KILLED, with the exit code as a tag.
 
     A run of our own is created when the first thing is logged to it, so a mistake that is found earlier leaves no run.
@@ -87,6 +122,8 @@ def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Ite
         study: the entry point, kept as the tag ``memberscope.study``.
         name: the run's name if it is ours to name.
         arguments: of the command line, kept as the tag ``memberscope.command``.
+        whole: makes the context in which missing tables are created; half of them would be of no use to anybody.
+        writing: makes the context of each write to the store; half an artifact would look like a whole one.
 
     Raises:
         UserError: the store cannot be written to, the server does not answer, or the run or experiment that MLflow's variables name is
@@ -95,7 +132,7 @@ def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Ite
     about = addresses.in_use(arguments)
     uri = store.without_credentials(store.tracking_uri())
     store.check_store(uri)
-    client = store.connect(uri)
+    client = careful(store.connect(uri, whole=whole), writing)
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -139,14 +176,18 @@ def open_session(study: str, *, name: str, arguments: Sequence[str] = ()) -> Ite
     try:
         yield session
     except BaseException as error:
-        if isinstance(error, UserError | Interrupted) and not tracker.is_there:
-            raise  # nothing was logged: there is no run to end
         status, code = end_status(error)
+        if isinstance(error, UserError | Interrupted | KeyboardInterrupt) and not tracker.is_there:
+            if status == "KILLED":
+                session.kill_runs()
+            raise  # nothing was logged: there is no run to end
         end_tags = {"memberscope.exit_code": str(code)}
         if isinstance(error, Exception) and not isinstance(error, Interrupted):
             end_tags["memberscope.error"] = f"{type(error).__name__}: {redact(str(error), about)}"[:500]
         tracker.tags(end_tags)
         client.set_terminated(tracker.run_id, status)
+        if status == "KILLED":
+            session.kill_runs()
         if adopted and status == "KILLED":
             killed_watcher.watch(tracker.run_id, session.owner.pid if session.owner else os.getppid())
         raise

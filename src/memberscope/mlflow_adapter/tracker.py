@@ -8,14 +8,15 @@ import socket
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memberscope.errors import Interrupted, UserError
+from memberscope.mlflow_adapter.careful import careful
 from memberscope.mlflow_adapter.process import HOST_TAG, PROCESS_TAG, this_process
 from memberscope.redact import redact, redact_values
 from memberscope.tracking import DataInput, KeptRun, LoadedModel, Plain, check_finite
@@ -36,8 +37,8 @@ def end_status(error: BaseException) -> tuple[str, int]:
     return "FAILED", getattr(error, "exit_code", UserError.exit_code if isinstance(error, UserError) else 1)
 
 
-def reopen(address: str) -> MlflowTracker:
-    """The tracker of a run that another process opened, from its `address`.
+def reopen(address: str, *, writing: Callable[[], AbstractContextManager[None]] = nullcontext) -> MlflowTracker:
+    """The tracker of a run that another process opened, from its `address`; `writing` makes the context of each write to the store.
 
     Raises:
         UserError: the address is none of an MLflow run.
@@ -61,7 +62,7 @@ def reopen(address: str) -> MlflowTracker:
     for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(uri)
-    return MlflowTracker(client=mlflow.MlflowClient(uri), run_id=run_id, experiment_id=experiment_id)
+    return MlflowTracker(client=careful(mlflow.MlflowClient(uri), writing), run_id=run_id, experiment_id=experiment_id)
 
 
 @dataclass(frozen=True, kw_only=True)

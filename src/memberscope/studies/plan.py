@@ -28,10 +28,11 @@ def run(config: PlanStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
     Raises:
         UserError: before anything is written, for data that cannot be read, sizes that do not fit, or a folder that holds something else.
     """
-    del stop
     data, made = draw_plan(config)
     folder = Path(config.output)
-    made.write(folder)
+    stop.check()
+    with stop.patient():  # half a folder would have to be removed by hand
+        made.write(folder)
     notes = log_reading(data, tracker)
     plan, per_model = made.plan, made.plan.member.sum(axis=1)
     sizes = str(per_model.min()) if per_model.min() == per_model.max() else f"{per_model.min()} to {per_model.max()}"
@@ -71,7 +72,7 @@ def draw_plan(config: PlanStudyConfig) -> tuple[LabeledData, PlanFolder]:
     return data, PlanFolder(
         plan=plan, labels=data.y, seeds=np.array(draw.model_seeds(plan, config.seed), dtype=np.int64), rows=rows_of(whole, chosen, config),
         dataset=config.dataset, name=data.name, source=data.source, data_digest=data.digest, class_names=data.class_names,
-        shape=data.shape, noise=noise, shifts=tuple(shifts), table=data.table, options=drawn_from(config),
+        shape=data.shape, noise=noise, shifts=tuple(shifts), table=data.table, groups=data.groups, options=drawn_from(config),
     )  # fmt: skip
 
 
