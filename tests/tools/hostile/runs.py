@@ -61,7 +61,8 @@ def good() -> Mapping[str, bytes]:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scores.npz"
-        KeptScores.of(report.target, report.whole_scores, source="given").save(path, key=key())
+        ranks = {name: np.argsort(np.argsort(scores)).astype(np.int32) for name, scores in report.whole_scores.items()}
+        KeptScores(member=member, ranks=ranks, record_ids=np.arange(n), labels=labels).save(path, key=key())
         found["scores.npz"] = path.read_bytes()
     return found
 
