@@ -21,7 +21,14 @@ MUST = (
 """Words of the cases that the suite always runs; of the others it runs a share, the same each time."""
 
 
-MUST_OF_RUNS = ("nested ten thousand deep", "its own parent", "each other's parents", "generations", "of seven", "scores for 200 records")
+MUST_OF_RUNS = (
+    "nested ten thousand deep",
+    "its own parent",
+    "each other's parents",
+    "generations",
+    "of seven",
+    "scores for 200 records",
+)
 
 
 def _must(case: Case) -> tuple[str, ...]:

@@ -410,7 +410,9 @@ def _name_of(row: Mapping[Hashable, Any], *, by_content: bool) -> str:
     """The name of a record: its keyed identity or, where records were to be shown, its row or its own id."""
     if "record" in row:
         return str(row["record"])
-    return str(int(row["position"])) if by_content else _whole(row.get("record_id", row["position"]))
+    if "record_id" not in row or (by_content and "position" in row):
+        return str(int(row["position"]))
+    return _whole(row["record_id"])
 
 
 def checks(run: KeptRun) -> ControlsSection | None:
