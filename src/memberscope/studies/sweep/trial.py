@@ -307,7 +307,7 @@ def log_outcome(
     for step, values in outcome.curves:
         tracker.metrics({f"train/{reported}": value for reported, value in values.items()}, step=step)
     for row in outcome.history:
-        tracker.metrics(model_audit.epoch_metrics(row), step=int(row["epoch"]))
+        tracker.metrics(model_audit.epoch_metrics(row, private=private), step=int(row["epoch"]))
     for context, index in plan.sides.items():
         tracker.data(
             DataInput(
