@@ -165,7 +165,11 @@ def test_a_sweep_s_runs(own: Own, tmp_path: Path) -> None:
     assert space["data"]["digest"] != data.digest
     private = _sweep(own, tmp_path, private_artifacts="yes", seed=1)
     assert private.children
+    losses = private.artifacts[artifacts.RESULTS]["train_loss"]
+    assert (losses == losses.round(3)).all()
+    assert losses.nunique() == 2
     for child in private.children:
+        assert child.latest("train/loss") in set(losses)
         assert not {artifacts.SCORES, artifacts.MOST_EXPOSED} & set(child.artifacts)
 
 

@@ -113,7 +113,7 @@ def train_and_audit(
     model = train(prepared, trainer, tracker, stop, name=name, requested=requested)
     predictions = final_predictions(model, data, plan)
     report = final_audit(predictions, request, setting=name, seed=seed, epoch=model.steps, stop=stop)
-    history = _history(model.rows)
+    history = _history([without_digits(row) for row in model.rows] if requested.private_artifacts else model.rows)
     trained = AuditedModel(
         name=name, setting=setting, seed=seed, history=history, report=report, summary=_summary(history, model), predictions=predictions,
     )  # fmt: skip
@@ -410,8 +410,7 @@ def log_result(
     log_exposed(
         trained.report, tracker, seed=trained.seed, top=EXPOSED, source=source, private=private, show_records=show_records
     )
-    losses = {name: 3 for name in trained.history if str(name).endswith("_loss")}
-    tracker.table(trained.history.round(losses) if private else trained.history, artifacts.HISTORY)
+    tracker.table(trained.history, artifacts.HISTORY)
 
 
 def model_words(trainer: Trainer) -> tuple[str, tuple[str, ...]]:

@@ -307,7 +307,7 @@ def log_outcome(
     for step, values in outcome.curves:
         tracker.metrics({f"train/{reported}": value for reported, value in values.items()}, step=step)
     for row in outcome.history:
-        tracker.metrics(model_audit.epoch_metrics(row, private=private), step=int(row["epoch"]))
+        tracker.metrics(model_audit.epoch_metrics(row), step=int(row["epoch"]))
     for context, index in plan.sides.items():
         tracker.data(
             DataInput(
@@ -323,6 +323,12 @@ def log_outcome(
     tracker.metrics({key: value for key, value in outcome.figures.items() if key.startswith("tuning_")})
     if log_model:
         logged_model.log_model(outcome.model, outcome.trainer, data, tracker)
+
+
+def without_digits(outcome: Outcome) -> Outcome:
+    """The outcome with mean losses of three decimals; see `memberscope.studies.model_audit.without_digits`."""
+    history = [model_audit.without_digits(row) for row in outcome.history]
+    return dataclasses.replace(outcome, figures=model_audit.without_digits(outcome.figures), history=history)
 
 
 def run_params(outcome: Outcome, cell: Cell, attacks: str) -> dict[str, Any]:
