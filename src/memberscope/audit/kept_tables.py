@@ -26,6 +26,8 @@ _BY_EPOCH = Field(kind="number", low=-_MOST, high=_MOST, gaps=True, required=Fal
 NAMING = ("record", "record_id", "position")  # columns that name the most exposed records; each audit has one of them at least
 BESIDE_SIGNAL = ("rank", "label", "member", "probability")  # the one that is left is the signal, under its own name
 
+MEASURES = ("memorization", "privacy_score")  # of the table of exposure, those that a page shows
+
 TABLES: Mapping[str, Mapping[str, Field]] = {
     artifacts.ATTACKS: {
         "attack": _TEXT, "family": _TEXT, "slice": _TEXT, "metric": _WORDS, "value": _VALUE, "ci_low": _VALUE, "ci_high": _VALUE,
@@ -40,6 +42,8 @@ TABLES: Mapping[str, Mapping[str, Field]] = {
     artifacts.MOST_EXPOSED: {
         "rank": _COUNT, "probability": _RATE, "position": Field(kind="whole", low=0, high=2**53, required=False),
     },
+    artifacts.EXPOSURE: {},
+    artifacts.EXPOSURE_SUMMARY: {"at": _TEXT, "attack": _TEXT, "fpr": _RATE, "found": _VALUE, "expected": _VALUE},
     artifacts.GATE: {"rule": _TEXT, "attack": _TEXT, "slice": _TEXT, "value": _VALUE, "verdict": _TEXT},
     artifacts.EXPERIMENTS: {
         "experiment": _TEXT, "first": _TEXT, "second": _TEXT, "verdict": _TEXT, "difference": _VALUE, "ci_low": _VALUE, "ci_high": _VALUE,
@@ -66,6 +70,13 @@ def read(name: str, text: str, *, where: str, allowed: str) -> pd.DataFrame | No
         _check_attacks(frame, where=where, allowed=allowed)
     if frame is not None and name == artifacts.MOST_EXPOSED:
         return _exposed(frame, where=where, allowed=allowed)
+    if frame is not None and name == artifacts.EXPOSURE:
+        measures = [
+            column for column in map(str, frame.columns) if column.removesuffix("_low").removesuffix("_high") in MEASURES
+        ]
+        return checked_table(frame, dict.fromkeys(measures, _VALUE), where=where, allowed=allowed)
+    if frame is not None and name == artifacts.EXPOSURE_SUMMARY and frame.duplicated(["at", "attack", "fpr"]).any():
+        raise UserError(f"{where} has two rows of the same attack and rate; allowed: {allowed}")
     return frame
 
 

@@ -6,6 +6,7 @@ Passwords that older versions left in them are masked.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -215,8 +216,8 @@ def _metrics(client: MlflowClient, run: Run) -> Mapping[str, tuple[tuple[int, fl
     for name, value in run.data.metrics.items():
         if BY_EPOCH.fullmatch(name):
             points = {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
-            found[name] = tuple(sorted(points.items()))
-        else:
+            found[name] = tuple(sorted((step, one) for step, one in points.items() if math.isfinite(one)))
+        elif math.isfinite(value):  # ours always are
             found[name] = ((0, value),)
     return found
 

@@ -36,6 +36,7 @@ from memberscope.plans.split import Index
 from memberscope.plans.whole_groups import check_whole
 from memberscope.reading.files import read_text
 from memberscope.reading.text import json_object
+from memberscope.secret import make_private
 
 FORMAT, VERSION = "memberscope shadow plan", 1
 ABOUT, PLAN, MEMBERS = "plan.json", "membership.npz", "members"
@@ -108,7 +109,7 @@ class PlanFolder:
         for model in range(self.plan.n_models):
             arrays[f"{MEMBERS}/{model_name(model, self.plan.n_models)}.npy"] = self.plan.members(model)
         try:
-            (folder / MEMBERS).mkdir(parents=True, exist_ok=True)
+            make_private(folder / MEMBERS)
             for name, array in arrays.items():
                 np.save(folder / name, np.asarray(array, dtype=np.int64), allow_pickle=False)
             if self.table is not None:
