@@ -130,3 +130,29 @@ def test_a_kept_table_says_what_it_said(tmp_path: Path) -> None:
     )
     frame.to_csv(tmp_path / "gate.csv", index=False)
     pd.testing.assert_frame_equal(read._table(tmp_path / "gate.csv", "gate.csv", "run x: gate.csv"), frame)
+
+
+def test_runs_of_any_name_are_found_and_a_run_may_be_its_own_parent(store: Path) -> None:
+    client = mlflow.MlflowClient()
+    experiment = client.create_experiment("names", artifact_location=(store / "runs").as_uri())
+    names = ["it's", 'say "x"', 'it\'s "x"', "back\\slash", "100% of $x$", "a; DROP TABLE runs"]
+    ids = {name: client.create_run(experiment, run_name=name).info.run_id for name in names}
+    for name, run_id in ids.items():
+        assert read_run(client, name, experiment_id=experiment).id == run_id, name
+    with pytest.raises(UserError, match="no run of that name"):
+        read_run(client, "neither ' nor \"", experiment_id=experiment)
+    own = ids["it's"]
+    client.set_tag(own, "mlflow.parentRunId", own)
+    client.set_tag(ids["back\\slash"], "mlflow.parentRunId", own)
+    assert [child.name for child in read_run(client, own, experiment_id=experiment).children] == ["back\\slash"]
+
+
+def test_artifacts_of_another_program_do_not_take_the_place_of_ours(store: Path) -> None:
+    client = mlflow.MlflowClient()
+    experiment = client.create_experiment("guests", artifact_location=(store / "runs").as_uri())
+    run_id = client.create_run(experiment, run_name="theirs").info.run_id
+    client.log_text(run_id, "[1, 2]", "config.json")
+    with pytest.raises(UserError, match=r"run theirs: config.json is no JSON object"):
+        read_run(client, run_id, experiment_id=experiment)
+    client.log_text(run_id, '{"attack.seed": 3}', "memberscope/study.json")
+    assert set(read_run(client, run_id, experiment_id=experiment).texts) == {"study.json"}
