@@ -12,8 +12,8 @@ from memberscope.errors import UserError
 from memberscope.installed import require
 from memberscope.reading.files import read_text
 
-MOST_YAML = 4 << 20  # bytes
-MOST_VALUES = 200_000  # of a YAML file, once its aliases are written out
+MOST_YAML = 256 << 10  # bytes, which take PyYAML some seconds
+MOST_VALUES = 50_000  # of a YAML file, once its aliases are written out
 MOST_DEPTH = 50
 MOST_DIGITS = 300  # of a whole number: as many as the largest float has
 _LONG_NUMBER = re.compile(r"[0-9a-fA-F_:]{1000}")  # YAML also has numbers to the base of 60, with colons
@@ -85,6 +85,8 @@ def parse_yaml(text: str, *, where: str, allowed: str) -> Any:
     """YAML as plain values; see `read_yaml`."""
     import yaml
 
+    if len(text) > MOST_YAML:
+        raise UserError(f"{where}: {len(text):,} characters; allowed: {allowed}, of at most {MOST_YAML:,} characters")
     if _LONG_NUMBER.search(text):
         raise UserError(f"{where}: cannot be read: not YAML (a number of more than 1,000 digits); allowed: {allowed}")
     try:
