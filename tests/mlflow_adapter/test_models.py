@@ -511,7 +511,9 @@ def test_a_store_whose_client_is_not_installed_is_one_line(monkeypatch: pytest.M
         raise ModuleNotFoundError("No module named 'boto9'", name="boto9")
 
     monkeypatch.setattr(mlflow.models, "get_model_info", absent)
-    with pytest.raises(UserError, match=r"model_uri=s3://b/m: its store needs boto9, which is not installed here; allowed: models:/"):
+    with pytest.raises(
+        UserError, match=r"model_uri=s3://b/m: its store needs boto9, which is not installed here; allowed: models:/"
+    ):
         load_model("s3://b/m")
 
     def odd(uri: str) -> None:

@@ -67,7 +67,7 @@ def _in_child(case: hostile.Case, writing: int, seconds: float) -> None:
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 1)
     warnings.simplefilter("ignore")
-    warnings.simplefilter("error", RuntimeWarning)
+    warnings.filterwarnings("error", category=RuntimeWarning, module=r"(numpy|memberscope)")
     start = time.process_time()
     try:
         with hostile.bounded(seconds):
