@@ -273,6 +273,8 @@ def _named_arrays(path: Path, where: str) -> dict[str, NDArray[Any]]:
         except UserError as error:
             raise UserError(f"outputs={error}") from None
     array = read_npy(path, where=where, allowed="an .npz or .npy for each model")
+    if array.dtype.kind not in "fiub":
+        raise UserError(f"{where}: dtype {array.dtype}; allowed: numbers")
     if array.ndim == 1:
         return {"loss_nats": array}
     if array.ndim != 2:
