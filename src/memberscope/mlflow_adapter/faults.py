@@ -30,5 +30,13 @@ def is_outage(error: BaseException) -> bool:
     return False
 
 
+def is_answer(error: BaseException) -> bool:
+    """Whether a server is there, and answered with an error."""
+    from mlflow.exceptions import RestException
+    from requests.exceptions import HTTPError, RetryError
+
+    return any(isinstance(cause, RestException | HTTPError | RetryError) for cause in causes(error))
+
+
 def _is_later(code: int) -> bool:
     return code >= 500 or code in LATER

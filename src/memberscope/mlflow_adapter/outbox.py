@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from memberscope.mlflow_adapter.faults import is_outage
+from memberscope.mlflow_adapter.faults import is_answer, is_outage
 from memberscope.mlflow_adapter.operations import Attempt, carry_out
 from memberscope.mlflow_adapter.spool import FILES, Operation, Spool
 from memberscope.outages import Lookout, Unreachable, limit, nothing
@@ -116,8 +116,8 @@ class Outbox:
                 raise self._unreachable()
         return found
 
-    def ask(self, question: Callable[[MlflowClient], Answer]) -> Answer:
-        """What the store answers, which is waited for.
+    def ask(self, question: Callable[[MlflowClient], Answer], *, first: bool = False) -> Answer:
+        """What the store answers, which is waited for; not if it is the `first` question, and a server answers that it cannot serve.
 
         Raises:
             Unreachable: it does not answer for longer than the limit.
@@ -127,7 +127,7 @@ class Outbox:
             try:
                 answer = question(self.client)
             except Exception as error:
-                if self.spool is None or not is_outage(error) or self._answers():
+                if self.spool is None or not is_outage(error) or (first and is_answer(error)) or self._answers():
                     raise
                 self.lookout.is_away(error)
                 if not self._wait(deliver=False):

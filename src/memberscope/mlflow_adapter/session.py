@@ -165,8 +165,8 @@ def _in_store(
     check = outbox.lookout.check
     outbox.gather = lambda: _gather(outbox, seconds=0.0)
     try:
-        run = outbox.ask(lambda client: _adopted_run(client, adopted)) if adopted else None
-        experiment_id = run.info.experiment_id if run else outbox.ask(lambda client: _experiment(client, uri))
+        run = outbox.ask(lambda client: _adopted_run(client, adopted), first=True) if adopted else None
+        experiment_id = run.info.experiment_id if run else outbox.ask(lambda client: _experiment(client, uri), first=True)
         resend.deliver_left(outbox.client, uri, check=check)
         outbox.ask(lambda client: end_stale_runs(client, experiment_id, store.database(uri)))
         outbox.ask(lambda client: client.set_experiment_tag(experiment_id, "mlflow.note.content", DESCRIPTION))

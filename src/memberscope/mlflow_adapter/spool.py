@@ -101,10 +101,17 @@ class Spool:
             lock = _locked(folder)
         except OSError as error:
             raise UserError(f"folder={folder}: cannot be written ({error.strerror}); allowed: a spool of this user's") from None
-        if lock is None or not (folder / ABOUT).exists():  # it has been delivered and removed in the meantime
+        if lock is None:
             return None
         found = cls(folder=folder, uri=str(about["store"]), study=str(about.get("study", "")), _lock=lock)
-        found._read()
+        try:
+            if not (folder / ABOUT).exists():  # it has been delivered and removed in the meantime
+                found.close(remove=False)
+                return None
+            found._read()
+        except BaseException:
+            found.close(remove=False)
+            raise
         return found
 
     def _read(self) -> None:

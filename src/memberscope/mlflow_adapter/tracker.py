@@ -187,8 +187,11 @@ class MlflowTracker:
 
     def text(self, text: str, path: str) -> None:
         """See `Tracker.text`."""
+        self._text(redact(text), path)
+
+    def _text(self, text: str, path: str) -> None:
         with self._sending("file", path) as local:
-            local.write_text(redact(text), encoding="utf-8")
+            local.write_text(text, encoding="utf-8")
 
     def file(self, local: Path, path: str) -> None:
         """See `Tracker.file`."""
@@ -201,7 +204,7 @@ class MlflowTracker:
             with self._sending("table", path) as local:
                 frame.to_json(local, orient="split", index=False, date_format="iso")
         else:
-            self.text(frame.to_csv(index=False), path)
+            self._text(redact(frame.to_csv(index=False)), path)
 
     def data(self, data: DataInput) -> None:
         """See `Tracker.data`. The digest is the first 36 hexadecimal digits of ours: MLflow's own looks at 10,000 numbers only."""
