@@ -76,7 +76,7 @@ def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     directions = plan.directions if isinstance(plan, Search) else ("minimize",)
     objectives = plan.objectives if isinstance(plan, Search) else (ADVANTAGE,)
     with Waiting(f"sweep: opening the Optuna study {name} in {storages.shown(url, config.storage)}"):
-        storage = storages.open_storage(url, heartbeat=config.heartbeat, given=config.storage)
+        storage = storages.open_storage(url, heartbeat=config.heartbeat, given=config.storage, check=stop.check)
         study = storages.open_study(storage, name, space, directions=directions, objectives=objectives)
     queue = TrialQueue(study=study, storage=storage)
     try:

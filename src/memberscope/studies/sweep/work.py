@@ -17,6 +17,7 @@ from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
+from memberscope.outages import Unreachable, nothing
 from memberscope.redact import redact
 from memberscope.studies import setup
 from memberscope.studies.logged_model import why_no_model
@@ -81,9 +82,9 @@ class Job:
         return cls(**json.loads(text))
 
 
-def open_queue(job: Job) -> tuple[TrialQueue, Mapping[str, Any]]:
-    """The job's Optuna study, and its space."""
-    storage = storages.open_storage(job.url, heartbeat=job.heartbeat, given=job.storage)
+def open_queue(job: Job, *, check: Callable[[], None] = nothing) -> tuple[TrialQueue, Mapping[str, Any]]:
+    """The job's Optuna study, and its space; `check` is called while the storage is waited for."""
+    storage = storages.open_storage(job.url, heartbeat=job.heartbeat, given=job.storage, check=check)
     queue = TrialQueue(study=storages.load_study(storage, job.study), storage=storage)
     space = json.loads(queue.study.user_attrs[storages.SPACE])
     if "search" in space:
@@ -112,7 +113,7 @@ def work(
         Interrupted: `stop` was set.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each model is retraced
-    queue, space = open_queue(job)
+    queue, space = open_queue(job, check=stop.check)
     try:
         return _until_done(job, queue, space, tracker, stop, watch, on_ready, on_claim, on_done)
     finally:
@@ -205,6 +206,8 @@ class _Worker:
                 yield False
             except Interrupted:
                 self.queue.give_back(waiting)
+                raise
+            except Unreachable:  # nothing can be said about the trial; another start takes it up
                 raise
             except Exception as error:
                 said = redact(" ".join(str(error).split()), about=[self.job.url, *in_use(())])
