@@ -14,7 +14,8 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -183,6 +184,8 @@ def run_study(name: str, arguments: Sequence[str]) -> int:
         return _fail(error, error.exit_code, verbose, about)
     except (Interrupted, GateError) as error:
         return _fail(error, error.exit_code, verbose, about)
+    except KeyboardInterrupt as error:
+        return _fail(Interrupted(str(error) or "stopped by SIGINT"), Interrupted.exit_code, verbose, about)
     except Exception as error:
         return _fail(error, 1, verbose, about)
 
@@ -220,7 +223,18 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     from memberscope.interrupt import StopFlag
 
     quiet_libraries()
-    with explain_missing_library(name), StopFlag() as stop:
+    with StopFlag() as stop:
+        try:
+            return _stopped_by(name, arguments, stop)
+        except Exception as error:
+            if stop.left and not isinstance(error, Interrupted):  # what a library made of being left in its midst
+                raise stop.interrupted() from error
+            raise
+
+
+def _stopped_by(name: str, arguments: Sequence[str], stop: Any) -> int:
+    """Run an entry point that a flag stops."""
+    with explain_missing_library(name):
         if os.environ.get("MLFLOW_RUN_ID"):  # mlflow run has made the run, so even a wrong option must end it FAILED
             require(*LOGGING, by=name)
             from memberscope.mlflow_adapter.claims import claim
@@ -229,10 +243,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
             from memberscope.mlflow_adapter.owner import Watch
             from memberscope.mlflow_adapter.session import open_session
 
-            with (
-                open_session(name, name=_run_name(name, {}), arguments=arguments, check=stop.check) as session,
-                Watch(session.owner, stop),
-            ):
+            opened = open_session(
+                name, name=_run_name(name, {}), arguments=arguments, whole=stop.patient, writing=stop.writing, check=stop.check
+            )
+            with _stoppable(opened, stop) as session, Watch(session.owner, stop):
                 config, _ = parse(name, arguments)
                 _note_passwords(config)
                 _require_libraries(name, config)
@@ -244,8 +258,20 @@ def _run(name: str, arguments: Sequence[str]) -> int:
             return _untracked(name, config, stop)
         from memberscope.mlflow_adapter.session import open_session
 
-        with open_session(name, name=_run_name(name, config.to_dict()), arguments=arguments, check=stop.check) as session:
+        opened = open_session(
+            name, name=_run_name(name, config.to_dict()), arguments=arguments, whole=stop.patient, writing=stop.writing, check=stop.check,
+        )  # fmt: skip
+        with _stoppable(opened, stop) as session:
             return _inside(name, config, session, stop)
+
+
+@contextmanager
+def _stoppable(opened: Any, stop: Any) -> Iterator[Any]:
+    """A session that a second signal ends as well; no work begins in it after a stop."""
+    with opened as session:
+        stop.last_words = session.end_at_once
+        stop.check()
+        yield session
 
 
 def _note_passwords(config: Any) -> None:
@@ -285,9 +311,18 @@ def _require_libraries(name: str, config: Any) -> None:
 def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
     from memberscope.unlogged import unlogged
 
-    with explain_missing_library(name), unlogged():
-        study = importlib.import_module(STUDIES[name].module)
-        result = study.run(config, session.tracker, stop)
+    try:
+        with explain_missing_library(name), unlogged():
+            study = importlib.import_module(STUDIES[name].module)
+            result = study.run(config, session.tracker, stop)
+    except Exception as error:
+        if stop.left:  # as above, and the run ends KILLED
+            raise stop.interrupted() from error
+        raise
+    finally:
+        stop.release()
+    if stop.left:  # a library went on as if nothing had happened, but its results may be incomplete
+        raise stop.interrupted()
     print(redact(f"\n{result.table}\n\n{result.answer}\n"))
     print(f"store: {session.store}")
     if link := session.link:

@@ -38,16 +38,20 @@ def main(path: str) -> int:
                 stop.set()
 
         try:
-            tracker = reopen(instructions["tracker"], check=stop.check)
+            tracker = reopen(instructions["tracker"], writing=stop.writing, check=stop.check)
             with tracker.outbox.finishing():
                 work(job, tracker, stop, watch=watch, on_ready=Path(path).with_suffix(READY).touch)
         except (Interrupted, UserError) as error:
             if isinstance(error, UserError):
                 print(f"memberscope: {error}", file=sys.stderr, flush=True)
             return error.exit_code
+        except KeyboardInterrupt:
+            return Interrupted.exit_code
         except Exception as error:  # as Python would end it, but without the passwords that a library's error may quote
             print(redact("".join(traceback.format_exception(error)), about), end="", file=sys.stderr, flush=True)
             return 1
+        finally:
+            stop.release()
     return 0
 
 

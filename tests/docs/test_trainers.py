@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TRAINERS = ROOT / "docs" / "howto" / "trainers"
 SMALL = {
     "torch_loop": ("images.npz", "epochs=8,width=8", ("torch",)),
+    "resnet18": ("images.npz", "epochs=1,batch_size=128", ("torch",)),
     "skorch_net": ("table.csv", "epochs=30,width=32", ("torch", "skorch")),
     "boosted_trees": ("words.csv", "trees=20", ("xgboost",)),
     "pipeline": ("words.csv", "C=100", ()),

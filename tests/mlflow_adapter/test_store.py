@@ -152,3 +152,27 @@ def test_the_ui_is_opened_in_the_mode_that_shows_runs() -> None:
     for path in [ROOT / "Makefile", ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.py")]:
         for address in re.findall(r"https?://[^\s\"`]*workflowType=[^\s\"`]*", path.read_text()):
             assert "/#/" in address, f"{path.name}: {address}"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}/runs", "127.0.0.1:{port}/runs?sslmode=disable"])
+def test_a_server_that_accepts_and_says_nothing_is_one_line_within_seconds(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "TIMEOUT_SECONDS", 2.0)  # the least that PostgreSQL's library takes
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"postgresql+psycopg://me:secret@{address.format(port=silent.getsockname()[1])}"
+        start = time.monotonic()
+        with pytest.raises(
+            UserError, match=r"the database cannot be used \(.*timeout.*\); allowed: a running database"
+        ) as caught:
+            stores.check_store(uri)
+        assert 1 < time.monotonic() - start < 10
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_socket_that_is_not_there_is_one_line_at_once(tmp_path: Path) -> None:
+    start = time.monotonic()
+    with pytest.raises(UserError, match="the database cannot be used"):
+        stores.check_store(f"postgresql+psycopg://me@/runs?host={tmp_path}")
+    assert time.monotonic() - start < 10

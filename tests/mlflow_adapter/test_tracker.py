@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
@@ -17,6 +19,7 @@ from memberscope.errors import Interrupted, UserError
 from memberscope.mlflow_adapter import process
 from memberscope.mlflow_adapter import session as sessions
 from memberscope.mlflow_adapter import store as stores
+from memberscope.mlflow_adapter.careful import careful
 from memberscope.mlflow_adapter.session import open_session
 from memberscope.tracking import DataInput
 
@@ -102,6 +105,63 @@ def test_runs_end_by_how_the_study_ends(store: Path, error: Exception, status: s
     (child,) = _runs(parent.info.run_id)
     assert (parent.info.status, child.info.status, parent.data.tags["memberscope.exit_code"]) == (status, status, code)
     assert ("memberscope.error" in parent.data.tags) == (status == "FAILED")
+
+
+@pytest.mark.parametrize("method", ["create_run", "set_terminated"])
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_stop_just_after_a_run_was_made_or_before_it_was_ended_leaves_none_running(
+    method: str, nth: int, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = getattr(mlflow.MlflowClient, method), []
+
+    def stopped(client: object, *args: object, **options: object) -> object:
+        calls.append(args)
+        made = real(client, *args, **options) if method == "create_run" or len(calls) != nth else None
+        if len(calls) == nth:
+            raise KeyboardInterrupt
+        return made
+
+    def study() -> None:
+        with open_session("train", name="x") as session:
+            for name in "ab":
+                with session.tracker.child(name):
+                    pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, method, stopped)
+        with pytest.raises(KeyboardInterrupt):
+            study()
+    (experiment,) = mlflow.MlflowClient().search_experiments(filter_string=f"name = '{sessions.EXPERIMENT}'")
+    statuses = {run.info.status for run in mlflow.MlflowClient().search_runs([experiment.experiment_id])}
+    assert "KILLED" in statuses
+    assert statuses <= {"KILLED", "FINISHED"}
+
+
+def test_each_write_to_the_store_is_one_that_a_stop_waits_for(store: Path) -> None:
+    entered, inside, begun = [], [], []
+
+    @contextmanager
+    def writing() -> Iterator[None]:
+        begun.append(True)
+        inside.append(True)
+        yield
+        inside.pop()
+
+    class Client:
+        tracking_uri = "here"
+
+        def __getattr__(self, name: str) -> object:
+            return lambda *args: entered.append((name, args, bool(inside)))
+
+    client = careful(Client(), writing)  # type: ignore[arg-type]  # it has the methods that count
+    client.log_artifact("run", "file")
+    client.search_runs(["1"])
+    assert entered == [("log_artifact", ("run", "file"), True), ("search_runs", (["1"],), False)]
+    assert client.tracking_uri == "here"
+    with open_session("train", name="x", writing=writing) as session:
+        before = len(begun)
+        session.tracker.text("a", "a.txt")
+        assert len(begun) == before + 2, "the run, and the artifact"
 
 
 def test_the_run_of_mlflow_run_is_adopted(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

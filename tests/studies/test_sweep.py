@@ -198,6 +198,27 @@ def test_a_stopped_sweep_gives_its_trials_back(run: Run, monkeypatch: pytest.Mon
     assert len(tracker.children) == 3, "the one that was finished is not repeated"
 
 
+def test_an_error_that_a_library_made_of_the_stop_is_no_failed_trial(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {"grid": "width", "levels": "4,8", "model": "dense"}
+    stop = StopFlag()
+    true = sweep_work.log_outcome
+
+    def left(*arguments: Any, **more: Any) -> None:
+        stop.set()
+        stop.left = True
+        raise RuntimeError("a call was interrupted")
+
+    monkeypatch.setattr(sweep_work, "log_outcome", left)
+    with pytest.raises(Interrupted):
+        run(stop, **values)
+    assert "failed" not in capsys.readouterr().err
+    monkeypatch.setattr(sweep_work, "log_outcome", true)
+    _, tracker = run(**values)
+    assert len(tracker.children) == 4
+
+
 @pytest.mark.parametrize(
     ("values", "line"),
     [

@@ -121,16 +121,18 @@ def run_controls(
         attacks: names of the attacks that ran; the trained ones among them are refitted with `refit`.
         seed: the seed of the controls' draws.
         refit: whether to fit trained attacks anew with membership permuted, 20 times each.
-        check: called between refits; an exception that it raises ends the controls.
+        check: called between controls and between the draws of a refit; an exception that it raises ends the controls.
     """
     if report.headline is None:
         return Controls()
+    check()
     blind = blind_control(evidence.target, seed=seed)
+    check()
     refits: dict[str, metrics.NullControl] = {}
     for attack in registry.resolve(attacks) if refit else ():
         if attack.family == "trained":
-            check()
-            found = refitted_null(evidence, attack, seed=seed)
+            pooling = "mean" if report.groups is None else report.groups.pooling
+            found = refitted_null(evidence, attack, seed=seed, group_scores=pooling, check=check)
             if not isinstance(found, Skip):
                 refits[attack.name] = found
     return Controls(null=null_of(report), blind=blind, refits=refits)

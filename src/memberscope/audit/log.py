@@ -27,9 +27,9 @@ from memberscope.secret import key
 from memberscope.tracking import Tracker, as_json
 
 THUMBNAILS = 25
-LEAST_STEP = (
-    50  # records between two points of a stored ROC curve: fewer would tell who is a member, given the model and all records
-)
+# Records between two points of a stored ROC curve, and in a bin of a histogram: fewer would tell who is a member, given the model and all
+# records
+LEAST_STEP = 50
 
 
 def log_audit(
@@ -77,6 +77,7 @@ def log_whole_audit(
     source: str = "given",
     private: bool = False,
     show_records: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Log an audit that is a run's whole content: all that `log_audit` logs, and its sizes, histograms, most exposed records, class
     dispersion, and the summary page.
@@ -91,6 +92,7 @@ def log_whole_audit(
         source: what the record ids refer to, see `memberscope.scores.KeptScores`.
         private: whether to leave out what is stored of each record: its scores, the most exposed records.
         show_records: whether the most exposed records are shown by their own ids and pictures; otherwise by keyed identities.
+        check: called between figures; an exception that it raises ends the logging.
     """
     target = report.target
     tracker.tags({"memberscope.kind": "audit", "memberscope.engine": report.engine})
@@ -98,15 +100,18 @@ def log_whole_audit(
         {
             "data.members": target.n_member, "data.nonmembers": target.n_nonmember, "data.classes": target.n_classes or 0,
             "data.form": target.form, **({} if report.distinct is None else report.distinct.facts),
+            **({} if report.groups is None else report.groups.facts),
         }
     )  # fmt: skip
     log_audit(report, tracker, source=source, controls=controls, band_seed=seed, private=private)
     tracker.text(controls_json(controls, notes), artifacts.CONTROLS)
     for result in report.whole():
+        check()
         if result.scores is not None and result.member is not None:
             title = f"{result.attack}: AUC {result.figures['auc'].value:.3f}"
             path = artifacts.score_figure(result.attack)
-            tracker.figure(plots.score_figure(result.scores, result.member, title=title), path)
+            tracker.figure(plots.score_figure(result.scores, result.member, title=title, least=LEAST_STEP), path)
+    check()
     exposed = log_exposed(report, tracker, seed=seed, top=top, source=source, private=private, show_records=show_records)
     details = [exposed, log_dispersion(report, tracker, seed=seed)]
     text = summary(report, notes=notes, controls=controls, details=details)
@@ -150,11 +155,15 @@ def attack_progress(names: Sequence[str], label: str, stop: StopFlag) -> Iterato
 
 
 def keep_scores(report: AuditReport, tracker: Tracker, *, source: str) -> None:
-    """Log every attack's scores as ranks, so that the run can be compared with others record by record later."""
+    """Log every attack's scores as ranks, so that the run can be compared with others record by record, or group by group, later."""
     if report.whole_scores:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / artifacts.SCORES
-            KeptScores.of(report.target, report.whole_scores, source=source).save(path, key=key())
+            counted = report.counted
+            kept = KeptScores.of(
+                report.counted_scores, member=counted.member, record_ids=counted.ids, labels=counted.labels, source=source
+            )
+            kept.save(path, key=key())
             tracker.file(path, artifacts.SCORES)
 
 
@@ -203,8 +212,8 @@ def log_exposed(
 ) -> str:  # fmt: skip
     """Log the most exposed records, and return one sentence on the lift of the riskiest.
 
-    They are named by keyed identities, with their loss or other signal rounded, unless `show_records` asks for their own ids, positions
-    and, for images, pictures. If `private`, nothing is logged of single records.
+    They are named by keyed identities, without their loss or other signal and without their ranks among all records, unless `show_records`
+    asks for these, their own ids, positions and, for images, pictures. If `private`, nothing is logged of single records.
     """
     import pandas as pd
 
@@ -215,7 +224,7 @@ def log_exposed(
     rows = risk.most_exposed(found, target, top=top)
     if not private:
         given = [row | {"position": int(report.positions[row["position"]])} for row in rows]
-        shown = given if show_records else [_unnamed(row, found.signal, source) for row in given]
+        shown = given if show_records else [_unnamed(row, place, source) for place, row in enumerate(given, start=1)]
         tracker.table(pd.DataFrame(shown), artifacts.MOST_EXPOSED)
     k = max(1, min(len(target) // 100, 1000))
     lift = risk.lift(found, target, k=k)
@@ -235,14 +244,15 @@ def log_exposed(
     )
 
 
-def _unnamed(row: Mapping[str, Any], signal: str, source: str) -> dict[str, Any]:
-    """A row of the most exposed records without its own id and position, and with its signal rounded, which could tell the record."""
+def _unnamed(row: Mapping[str, Any], place: int, source: str) -> dict[str, Any]:
+    """A row of the most exposed records without what could tell the record: its id and position; its signal, which whoever has the model
+    knows of each candidate; and its rank among all records, whose gaps are the non-members. `place` is that in the list.
+    """
     by_id = row["record_id"] is not None
     one = np.array([row["record_id"] if by_id else row["position"]])
     identity = int(key().identities(one, source=source if by_id else "position")[0])
     return {
-        "rank": row["rank"], "record": f"{identity:016x}", "label": row["label"], "probability": round(row["probability"], 2),
-        signal: round(row[signal], 1),
+        "rank": place, "record": f"{identity:016x}", "label": row["label"], "probability": round(row["probability"], 2),
     }  # fmt: skip
 
 

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 from memberscope.config.base import Config, option
 from memberscope.config.checks import Choice, Integer, Real, Text, YesNo
-from memberscope.config.shared import FleetConfig, ModelConfig, RecordsConfig, TrainConfig, primary_option, private_option
+from memberscope.config.shared import (
+    FleetConfig,
+    ModelConfig,
+    RecordsConfig,
+    TrainConfig,
+    primary_option,
+    private_option,
+    show_option,
+)
 from memberscope.errors import UserError
 
 
@@ -91,6 +99,7 @@ class ShadowStudyConfig(ShadowPlanConfig, RecordsConfig, ModelConfig, TrainConfi
         help="slices of the records on which the first target is audited",
     )
     private_artifacts: bool = private_option(False, group="audit")
+    show_records: bool = show_option(group="audit")
     perturbed: int = option(
         24,
         check=Integer(low=4, high=1000),
@@ -236,6 +245,18 @@ class SynthesizeConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig, Syn
         check=Integer(low=20, high=1_000_000, words=("auto",)),
         group="synthesis",
         help="number of records to make; auto: as many as the shadow pool of an attacker with real records would hold",
+    )
+    private_artifacts: bool = option(
+        False,
+        check=YesNo(),
+        group="synthesis",
+        help="yes: store neither the made records with the run nor pictures of them, only their card and the transfer",
+    )
+    show_records: bool = option(
+        False,
+        check=YesNo(),
+        group="synthesis",
+        help="yes: store also what method=noisy makes of records of your own, which are these records with a share of wrong values",
     )
     fleets: int = option(
         5,

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from memberscope.mlflow_adapter.careful import careful
 from memberscope.mlflow_adapter.faults import is_answer, is_outage
 from memberscope.mlflow_adapter.operations import Attempt, carry_out
 from memberscope.mlflow_adapter.spool import FILES, Operation, Spool
@@ -42,11 +44,19 @@ class Outbox:
         client: of the store.
         spool: where operations are written down; without one, they are carried out at once or fail.
         lookout: what is said of the store, and how long it is waited for.
+        writing: makes the context of each write to the store or the spool; half an artifact would look like a whole one.
+
+    Attributes:
+        client: a client each of whose writes runs in such a context.
     """
 
-    def __init__(self, client: MlflowClient, *, spool: Spool | None, lookout: Lookout) -> None:
+    def __init__(
+        self, client: MlflowClient, *, spool: Spool | None, lookout: Lookout,
+        writing: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:  # fmt: skip
         """Deliver what the spool holds, and what follows."""
-        self.client, self.spool, self.lookout = client, spool, lookout
+        self.client, self.spool, self.lookout = careful(client, writing), spool, lookout
+        self._client, self._writing = client, writing
         self._inherited = set(spool.pending) if spool is not None else set()  # nobody knows what a former process came to
         self._tried = 0  # the number of the operation that was tried last
         self._next_attempt = 0.0
@@ -59,10 +69,13 @@ class Outbox:
         return cls(client, spool=None, lookout=Lookout(named(client.tracking_uri), seconds=0.0))
 
     @classmethod
-    def of_worker(cls, client: MlflowClient, uri: str, *, within: Path | None, check: Callable[[], None] = nothing) -> Outbox:
+    def of_worker(
+        cls, client: MlflowClient, uri: str, *, within: Path | None, check: Callable[[], None] = nothing,
+        writing: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> Outbox:  # fmt: skip
         """That of a worker process, whose spool lies in its parent's."""
         spool = Spool.create(uri, study="worker", within=within)
-        return cls(client, spool=spool, lookout=Lookout(named(uri), seconds=limit(), check=check))
+        return cls(client, spool=spool, lookout=Lookout(named(uri), seconds=limit(), check=check), writing=writing)
 
     def send(self, operation: Operation) -> None:
         """Write an operation down, and deliver it unless the store is away.
@@ -70,7 +83,7 @@ class Outbox:
         Raises:
             Exception: what the store says, if it refuses an operation.
         """
-        with self._lock:
+        with self._lock, self._writing():
             if self.spool is None:
                 self._carry_out({"n": 0, **operation}, Path(), again=False)
             else:
@@ -93,8 +106,9 @@ class Outbox:
                 return
             with self.spool.files() as (number, folder):
                 yield folder / name
-                self.spool.add(operation, number=number)
-            self.deliver()
+                with self._writing():
+                    self.spool.add(operation, number=number)
+                    self.deliver()
 
     def id_of(self, run: str) -> str | None:
         """The id of a run that an operation names; None while it is not created."""
@@ -178,7 +192,7 @@ class Outbox:
     def _carry_out(self, operation: Operation, folder: Path, *, again: bool) -> str | None:
         ids: dict[str, str] = {} if self.spool is None else self.spool.ids
         run_id = "" if operation["kind"] == "create" else str(ids.get(operation["run"], operation["run"]))
-        return carry_out(Attempt(client=self.client, operation=operation, run_id=run_id, ids=ids, folder=folder, again=again))
+        return carry_out(Attempt(client=self._client, operation=operation, run_id=run_id, ids=ids, folder=folder, again=again))
 
     def _answers(self) -> bool:
         """Whether the store answers, so that an error was somebody else's."""
@@ -190,7 +204,7 @@ class Outbox:
 
     def _wait(self, *, deliver: bool = True) -> bool:
         """Wait a moment, and try to deliver; False once the outage is over its limit."""
-        if deliver and self.deliver(now=True):
+        if deliver and self._deliver_now():
             return True
         return self.lookout.wait()
 
@@ -206,6 +220,10 @@ class Outbox:
             "or a new start on that store, which sends it as well"
         )
 
+    def _deliver_now(self) -> bool:
+        with self._writing():
+            return self.deliver(now=True)
+
     def deliver_waiting(self) -> None:
         """Deliver everything that is pending, waiting for the store.
 
@@ -213,7 +231,7 @@ class Outbox:
             Unreachable: the store does not answer for longer than the limit.
             Exception: what the store says, if it refuses an operation.
         """
-        while not self.deliver(now=True):
+        while not self._deliver_now():
             if not self.lookout.wait():
                 raise self._unreachable()
 
@@ -227,11 +245,13 @@ class Outbox:
         try:
             if wait:
                 self.deliver_waiting()
-            elif not self.deliver(now=True):
+            elif not self._deliver_now():
                 raise self._unreachable()
             if self.spool.others():
                 raise self._unreachable()
-        except BaseException:
+        except BaseException as error:
+            if self.spool.pending and not isinstance(error, Unreachable):  # a stop, while the store was waited for
+                print(f"memberscope: note: {self._unreachable()}", file=sys.stderr, flush=True)
             self.spool.close(remove=False)
             raise
         self.spool.close(remove=True)

@@ -11,7 +11,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar
@@ -20,6 +20,7 @@ from urllib.parse import unquote
 from memberscope import addresses, outages
 from memberscope.errors import Interrupted, UserError
 from memberscope.mlflow_adapter import claims, killed_watcher, resend, store, view
+from memberscope.mlflow_adapter.faults import is_outage
 from memberscope.mlflow_adapter.outbox import Outbox, named
 from memberscope.mlflow_adapter.owner import find_owner
 from memberscope.mlflow_adapter.process import HOST_TAG, PROCESS_TAG, this_process
@@ -81,10 +82,51 @@ class Session:
         if self.nameable:
             self.tracker.rename(name)
 
+    def end_at_once(self) -> None:
+        """Mark this process's runs as KILLED and end what it has started, when the process is about to end without anything else."""
+        _end_children()
+        if not self.tracker.is_there:
+            return
+        self.kill_runs()
+        if self.adopted:
+            killed_watcher.watch(self.tracker.key, self.owner.pid if self.owner else os.getppid())
+
+    def kill_runs(self) -> None:
+        """Mark whatever run of this process is still RUNNING as KILLED: a stop may have come before the run was known to its tracker.
+
+        While the store is away, that is left to whoever delivers the spool.
+        """
+        status, code = end_status(KeyboardInterrupt())
+        running = f"attributes.status = 'RUNNING' and tags.`{PROCESS_TAG}` = '{this_process()}'"
+        client = self.tracker.client
+        try:
+            for run in client.search_runs([self.tracker.experiment_id], running):
+                client.set_tag(run.info.run_id, "memberscope.exit_code", str(code))
+                client.set_terminated(run.info.run_id, status)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+
+
+def _end_children() -> None:
+    """Terminate the processes that this one has started; one in a session of its own (a watcher) is left."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error, OSError):
+            if os.getpgid(child.pid) == os.getpgrp():
+                child.terminate()
+
 
 @contextmanager
 def open_session(
-    study: str, *, name: str, arguments: Sequence[str] = (), check: Callable[[], None] = outages.nothing
+    study: str,
+    *,
+    name: str,
+    arguments: Sequence[str] = (),
+    whole: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    writing: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    check: Callable[[], None] = outages.nothing,
 ) -> Iterator[Session]:
     """Adopt the run in ``MLFLOW_RUN_ID``, or begin one; end it FINISHED, FAILED or KILLED, with the exit code as a tag.
 
@@ -95,6 +137,8 @@ def open_session(
         study: the entry point, kept as the tag ``memberscope.study``.
         name: the run's name if it is ours to name.
         arguments: of the command line, kept as the tag ``memberscope.command``.
+        whole: makes the context in which missing tables are created; half of them would be of no use to anybody.
+        writing: makes the context of each write to the store; half an artifact would look like a whole one.
         check: called while the store is waited for; raises `Interrupted` if the work is to stop.
 
     Raises:
@@ -109,7 +153,7 @@ def open_session(
     outbox: Outbox | None = None
     try:
         store.check_store(uri)
-        outbox = Outbox(_connected(uri, lookout), spool=spool, lookout=lookout)
+        outbox = Outbox(_connected(uri, lookout, whole), spool=spool, lookout=lookout, writing=writing)
         with _spool_for_workers(spool):
             yield from _in_store(study, name, uri, outbox, about, arguments)
     finally:
@@ -129,12 +173,12 @@ def _spool_for_workers(spool: Spool) -> Iterator[None]:
             os.environ[PARENT] = before
 
 
-def _connected(uri: str, lookout: Lookout) -> MlflowClient:
+def _connected(uri: str, lookout: Lookout, whole: Callable[[], AbstractContextManager[None]]) -> MlflowClient:
     """A client of a store that answers; an SQLite store that another process holds is waited for."""
     store.let_requests_fail()
     while True:
         try:
-            client = store.connect(uri)
+            client = store.connect(uri, whole=whole)
         except UserError as error:
             if not outages.is_locked(error):
                 raise
@@ -196,14 +240,18 @@ def _in_store(
     try:
         yield session
     except BaseException as error:
-        if isinstance(error, UserError | Interrupted) and not tracker.is_there:
-            raise  # nothing was logged: there is no run to end
         status, code = end_status(error)
+        if isinstance(error, UserError | Interrupted | KeyboardInterrupt) and not tracker.is_there:
+            if status == "KILLED":
+                session.kill_runs()
+            raise  # nothing was logged: there is no run to end
         end_tags = {"memberscope.exit_code": str(code)}
         if isinstance(error, Exception) and not isinstance(error, Interrupted):
             end_tags["memberscope.error"] = f"{type(error).__name__}: {redact(str(error), about)}"[:500]
         tracker.tags(end_tags)
         tracker.end(status)
+        if status == "KILLED":
+            session.kill_runs()
         if adopted and status == "KILLED":
             killed_watcher.watch(adopted, session.owner.pid if session.owner else os.getppid())
         try:

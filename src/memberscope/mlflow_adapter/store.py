@@ -16,6 +16,8 @@ import sys
 import urllib.error
 import urllib.request
 import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -112,6 +114,7 @@ def check_store(uri: str) -> None:
                 f"MLFLOW_TRACKING_URI={redact(uri)}: the database does not answer ({why}); allowed: a running database, or no value "
                 "for a local store"
             ) from None
+        _check_database(uri)
     elif parts.scheme in ("http", "https"):
         for look in range(1, LOOKS + 1):
             missing = _look(uri)
@@ -123,6 +126,27 @@ def check_store(uri: str) -> None:
                     "allowed: a running server, "
                     "or no value for a local store"
                 )
+
+
+def _check_database(uri: str) -> None:
+    """Raise UserError unless the database accepts a connection: MLflow itself would try again for two minutes before it says so."""
+    import sqlalchemy
+
+    try:
+        engine = sqlalchemy.create_engine(
+            uri, poolclass=sqlalchemy.pool.NullPool, connect_args={"connect_timeout": int(TIMEOUT_SECONDS)}
+        )
+        with engine.connect():
+            pass
+    except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+        lines = [line.strip() for line in redact(str(error), about=[uri]).splitlines() if line.strip()]
+        first = lines[0] if lines else type(error).__name__
+        raise UserError(
+            f"MLFLOW_TRACKING_URI={redact(uri)}: the database cannot be used ({first}); allowed: a running database that lets this user "
+            "in, or no value for a local store"
+        ) from None
+    except (ImportError, TypeError):  # its driver is missing, or names its time-out otherwise: MLflow says so at once
+        pass
 
 
 def _look(uri: str) -> str:
@@ -140,8 +164,12 @@ def _look(uri: str) -> str:
         return str(error)
 
 
-def connect(uri: str) -> MlflowClient:
+def connect(uri: str, *, whole: Callable[[], AbstractContextManager[None]] = nullcontext) -> MlflowClient:
     """A client of the store; if several processes start on a new database, one creates the tables and the others wait.
+
+    Args:
+        uri: the store.
+        whole: makes the context in which missing tables are created.
 
     Raises:
         UserError: MLflow cannot use the store.
@@ -164,7 +192,7 @@ def connect(uri: str) -> MlflowClient:
         return mlflow.MlflowClient()
     path = database(uri)
     try:
-        with turn(str(path) if path else redact(uri)):
+        with turn(str(path) if path else redact(uri)), whole():
             if path:
                 make_tables(path)
             return mlflow.MlflowClient()  # creates missing tables

@@ -13,7 +13,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,11 +46,17 @@ def end_status(error: BaseException) -> tuple[str, int]:
     return "FAILED", getattr(error, "exit_code", UserError.exit_code if isinstance(error, UserError) else 1)
 
 
-def reopen(address: str, *, check: Callable[[], None] = nothing) -> MlflowTracker:
+def reopen(
+    address: str,
+    *,
+    writing: Callable[[], AbstractContextManager[None]] = nullcontext,
+    check: Callable[[], None] = nothing,
+) -> MlflowTracker:
     """The tracker of a run that another process opened, from its `address`; close its outbox at the end.
 
     Args:
         address: see `MlflowTracker.address`.
+        writing: makes the context of each write to the store.
         check: called while the store is waited for.
 
     Raises:
@@ -73,7 +79,7 @@ def reopen(address: str, *, check: Callable[[], None] = nothing) -> MlflowTracke
         import mlflow
     store.quiet_mlflow()
     mlflow.set_tracking_uri(uri)
-    outbox = Outbox.of_worker(mlflow.MlflowClient(uri), uri, within=parent_spool(), check=check)
+    outbox = Outbox.of_worker(mlflow.MlflowClient(uri), uri, within=parent_spool(), writing=writing, check=check)
     return MlflowTracker(outbox=outbox, key=run_id, experiment_id=experiment_id)
 
 

@@ -38,7 +38,7 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     controls, notes = controls_for(config, evidence, report, request, stop.check), copy_notes(report)
     log_whole_audit(report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top, private=config.private_artifacts,
-        show_records=config.show_records,
+        show_records=config.show_records, check=stop.check,
     )  # fmt: skip
     stopped = step.gate(report, config, tracker)
     lines = [finding(report), *notes.values(), *controls.sentences().values(), *step.sentences(config, stopped)]

@@ -79,7 +79,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     notes |= copy_notes(report, overlap=False)
     controls = controls_for(config, evidence, report, request, stop.check)
     log_whole_audit(report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top, source="content",
-        private=config.private_artifacts, show_records=config.show_records,
+        private=config.private_artifacts, show_records=config.show_records, check=stop.check,
     )  # fmt: skip
     stopped = step.gate(report, config, tracker)
     lines = [finding(report), *notes.values(), *controls.sentences().values(), *step.sentences(config, stopped)]

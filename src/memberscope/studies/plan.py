@@ -28,10 +28,11 @@ def run(config: PlanStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
     Raises:
         UserError: before anything is written, for data that cannot be read, sizes that do not fit, or a folder that holds something else.
     """
-    del stop
     data, made = draw_plan(config)
     folder = Path(config.output)
-    made.write(folder)
+    stop.check()
+    with stop.patient():  # half a folder would have to be removed by hand
+        made.write(folder)
     notes = log_reading(data, tracker)
     plan, per_model = made.plan, made.plan.member.sum(axis=1)
     sizes = str(per_model.min()) if per_model.min() == per_model.max() else f"{per_model.min()} to {per_model.max()}"

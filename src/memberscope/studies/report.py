@@ -32,7 +32,8 @@ def run(config: ReportStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     audited = facts.audited(runs)
     if path is not None:
         try:
-            path.write_text(page, encoding="utf-8")
+            with stop.patient():  # half a page would replace a whole one
+                path.write_text(page, encoding="utf-8")
         except OSError as error:
             raise UserError(
                 f"page={config.page}: cannot be written ({error.strerror}); allowed: a file in a folder that exists"

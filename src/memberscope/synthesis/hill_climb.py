@@ -24,6 +24,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -238,19 +239,20 @@ class HillClimb:
             query, classes=config.classes, shape=shape, smoothing=self._smoothing(shape, seed), ink=config.ink / (config.high - config.low),
             background=config.background,
         )  # fmt: skip
-        while climbs.active:
-            if stop is not None and stop.requested:
-                if resume is not None:
-                    climbs.save(resume, signature)
-                stop.check()
-            room = climbs.active
-            if config.budget is not None:
-                room = min(room, (config.budget - climbs.queries) // config.copies)
-            if room <= 0:
-                break
-            climbs.step(target, room)
-            if progress is not None:
-                progress(int(climbs.results.done.sum()), climbs.queries)
+        with stop.patient() if stop is not None else nullcontext():  # a step that is not finished would be lost
+            while climbs.active:
+                if stop is not None and stop.requested:
+                    if resume is not None:
+                        climbs.save(resume, signature)
+                    stop.check()
+                room = climbs.active
+                if config.budget is not None:
+                    room = min(room, (config.budget - climbs.queries) // config.copies)
+                if room <= 0:
+                    break
+                climbs.step(target, room)
+                if progress is not None:
+                    progress(int(climbs.results.done.sum()), climbs.queries)
         if resume is not None:
             climbs.save(resume, signature)
         return self._result(climbs.results, climbs.queries, shape)

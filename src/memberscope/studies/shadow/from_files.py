@@ -30,7 +30,20 @@ from memberscope.training.elsewhere import ElsewhereFleet
 
 FORMS: tuple[OutputForm, ...] = ("logits", "probs", "loss_nats")
 ARRAYS = (*FORMS, "population", "copies", "plan_digest")
-FREE = {"plan", "outputs", "attacks", "primary", "slices", "dataset", "data_dir", "archive_dir", "label", "group"}
+FREE = {
+    "plan",
+    "outputs",
+    "attacks",
+    "primary",
+    "slices",
+    "dataset",
+    "data_dir",
+    "archive_dir",
+    "label",
+    "group",
+    "private_artifacts",
+    "show_records",
+}
 BELOW_ZERO = 1e-6  # losses that rounding may have moved below 0
 
 
@@ -140,6 +153,7 @@ def _data(config: ShadowStudyConfig, folder: PlanFolder, *, given: bool) -> tupl
         alone = LabelsAlone(
             name=folder.name, x=np.empty((len(folder.labels), 0), np.float32), y=folder.labels, class_names=folder.class_names,
             source=folder.source, known_digest=folder.data_digest, known_shape=folder.shape,
+            keyed=setup.is_keyed(config),
         )  # fmt: skip
         return alone, str(error).rstrip(".")
     data, expected = setup.choose_classes(data, config), len(folder.labels)

@@ -22,6 +22,7 @@ from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError, nearest
 from memberscope.interrupt import StopFlag
+from memberscope.plans.keyed import shown_digest
 from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
 from memberscope.predictions import Predictions
@@ -33,7 +34,7 @@ from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.logged_model import log_model, why_no_model
 from memberscope.studies.result import StudyResult
 from memberscope.studies.seed_check import log_check
-from memberscope.studies.shadow import from_files, rotation, second_dataset
+from memberscope.studies.shadow import exposure, exposure_log, from_files, rotation, second_dataset
 from memberscope.studies.shadow.draw import model_seeds, plan_for, with_noise
 from memberscope.studies.shadow.evidence import (
     FleetOutputs,
@@ -87,7 +88,8 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
             data, plan, offered, copies=config.queries, perturbed=config.perturbed, distill_epochs=config.distill_epochs
         )
     )
-    noise, data = with_noise(data, plan, config)
+    (noise, data), given = with_noise(data, plan, config), data.y
+    replaced = data.y != given
     if config.shadow_data != "real":
         data, plan = with_made_pool(data, plan, trainer, config, stop)
     log_plan(data, plan, trainer, noise, config, tracker)
@@ -111,11 +113,11 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     report = audit_first(outputs, trainer, request, config, tracker, stop)
     rotated = rotation.rotated_attacks(request.attacks)
     elsewhere = audit_from_elsewhere(report, other, trainer, config, tracker, stop) if other else None
-    means, judged = rotate_targets(outputs, rotated, config, tracker, stop)
+    means, judged, exposed = rotate_targets(outputs, rotated, config, tracker, stop, replaced=replaced)
     fidelity = measure_fidelity(outputs, trainer, config, tracker, stop) if config.fidelity else None
     remarks = [check.sentence] if check else []
     remarks += left_out_of_fidelity(data) if config.fidelity else []
-    result = conclude(config, trainer, outputs, report, elsewhere, means, judged, fidelity, remarks, tracker)
+    result = conclude(config, trainer, outputs, report, elsewhere, means, judged, exposed, fidelity, remarks, tracker)
     return with_reading(result, notes)
 
 
@@ -130,15 +132,19 @@ def run_on_files(config: ShadowStudyConfig, request: AuditRequest, tracker: Trac
         print(f"memberscope: warning: {line}", file=sys.stderr, flush=True)
     log_plan(outputs.data, outputs.plan, trainer, found.folder.noise, config, tracker)
     tracker.params(
-        {"outputs.form": outputs.form, "outputs.plan": found.folder.digest, "outputs.suspects": len(found.swaps.suspects)}
+        {
+            "outputs.form": outputs.form,
+            "outputs.plan": shown_digest(found.outputs.data, found.folder.digest),
+            "outputs.suspects": len(found.swaps.suspects),
+        }
     )
     tracker.text(as_json(found.swaps.to_dict()), artifacts.SWAPS)
     notes = log_reading(outputs.data, tracker)
     log_shadows(outputs, tracker)
     report = audit_first(outputs, trainer, request, config, tracker, stop)
-    means, judged = rotate_targets(outputs, rotation.rotated_attacks(request.attacks), config, tracker, stop)
+    means, judged, exposed = rotate_targets(outputs, rotation.rotated_attacks(request.attacks), config, tracker, stop)
     remarks = [*(f"Warning: {line}." for line in warnings), *found.notes]
-    return with_reading(conclude(config, trainer, outputs, report, None, means, judged, None, remarks, tracker), notes)
+    return with_reading(conclude(config, trainer, outputs, report, None, means, judged, exposed, None, remarks, tracker), notes)
 
 
 def check_shadow_data(config: ShadowStudyConfig) -> None:
@@ -224,10 +230,10 @@ def log_plan(
     """Log the configuration, the resolved parameters and the data sets; the plan itself is named by its digest alone."""
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     resolved: dict[str, Any] = {
-        "data.name": data.name, "data.classes": data.classes, "data.digest": data.digest, "data.label_noise": noise,
+        "data.name": data.name, "data.classes": data.classes, "data.digest": shown_digest(data, data.digest), "data.label_noise": noise,
         "data.members": int(plan.member[plan.targets[0]].sum()), "data.records": len(plan.records), "data.population": len(plan.population),
         "plan.design": plan.design, "plan.models": plan.n_models, "plan.shadows": len(plan.shadows_of(int(plan.targets[0]))),
-        "plan.targets": len(plan.targets), "plan.coin_flips": plan.coin_flips, "plan.digest": plan.digest,
+        "plan.targets": len(plan.targets), "plan.coin_flips": plan.coin_flips, "plan.digest": shown_digest(data, plan.digest),
     }  # fmt: skip
     resolved |= trainer.describe()
     tracker.params(resolved)
@@ -236,7 +242,7 @@ def log_plan(
         if len(index):
             tracker.data(
                 DataInput(
-                    name=data.name, context=context, digest=data.part_digest(context, index), source=data.source,
+                    name=data.name, context=context, digest=shown_digest(data, data.part_digest(context, index)), source=data.source,
                     shape=(len(index), *data.shape), classes=data.classes,
                 )
             )  # fmt: skip
@@ -328,10 +334,15 @@ def accuracies(target: Predictions) -> dict[str, float]:
 
 
 def rotate_targets(
-    outputs: FleetOutputs, attacks: Sequence[Any], config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Attack every target in turn: means over targets by number of shadows, and verdicts on the literature's orderings."""
+    outputs: FleetOutputs, attacks: Sequence[Any], config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag,
+    *, replaced: NDArray[np.bool_] | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:  # fmt: skip
+    """Attack every target in turn: means over targets by number of shadows, verdicts on the literature's orderings, and sentences on whom
+    the attacks find. `replaced`: whether label noise replaced each record's label.
+    """
     from memberscope.progress import Progress
+
+    scores = exposure.RotatedScores(plan=outputs.plan)
 
     with Progress(len(outputs.plan.targets), "attacking each target", unit="target") as progress:
 
@@ -339,7 +350,7 @@ def rotate_targets(
             stop.check()
             progress.advance(int(target != outputs.plan.targets[0]))
 
-        frame = rotation.rotate(outputs, attacks, seed=config.seed, on_target=on_target)
+        frame = rotation.rotate(outputs, attacks, seed=config.seed, on_target=on_target, on_scores=scores.keep)
         progress.advance()
     means = rotation.over_targets(frame)
     judged = rotation.judge(frame, rotation.claims(paired=outputs.plan.design == "half", copies=outputs.augmented is not None))
@@ -349,7 +360,8 @@ def rotate_targets(
     tracker.table(judged.astype(object).where(judged.notna(), None), artifacts.ORDERINGS_TABLE)
     for figure in SHOWN:
         tracker.figure(plots.by_shadows_figure(means, figure=figure), artifacts.by_shadows_figure(figure))
-    return means, judged
+    found = exposure.measure_fleet(outputs, scores, attacks, seed=config.seed, stop=stop, replaced=replaced)
+    return means, judged, exposure_log.log_exposure(found, outputs, config, tracker)
 
 
 def measure_fidelity(
@@ -415,7 +427,8 @@ def over_targets_table(means: pd.DataFrame) -> pd.DataFrame:
 
 def conclude(
     config: ShadowStudyConfig, trainer: Trainer, outputs: FleetOutputs, report: AuditReport, elsewhere: AuditReport | None,
-    means: pd.DataFrame, judged: pd.DataFrame, fidelity: pd.DataFrame | None, remarks: Sequence[str], tracker: Tracker,
+    means: pd.DataFrame, judged: pd.DataFrame, exposed: Sequence[str], fidelity: pd.DataFrame | None, remarks: Sequence[str],
+    tracker: Tracker,
 ) -> StudyResult:  # fmt: skip
     """Log the headline metrics and the page of the parent run; returns the result for the terminal. `remarks` are further sentences."""
     tracker.metrics(report.headlines())
@@ -430,12 +443,13 @@ def conclude(
         else ""
     )
     table = over_targets_table(means)
-    tracker.text(page(outputs, report, table, lines, remarks, fidelity, from_elsewhere), artifacts.SUMMARY)
+    tracker.text(page(outputs, report, table, lines, exposed, remarks, fidelity, from_elsewhere), artifacts.SUMMARY)
     tracker.describe(
-        page(outputs, report, table, lines, remarks, None, from_elsewhere)
+        page(outputs, report, table, lines, exposed, remarks, None, from_elsewhere)
     )  # without fidelity: the store takes at most 8,000 characters
     skipped = skips(report)
-    answer = [finding(report), *(line.replace("**", "") for line in lines), *skipped, *remarks]
+    plain = [line.replace("**", "").replace("`", "") for line in (*lines, *exposed)]
+    answer = [finding(report), *plain, *skipped, *remarks]
     shown = headline_table(report)[["attack", "auc", "auc_ci", "tpr_at_fpr_0_01", "tpr_at_fpr_0_01_ci"]]
     text = f"one target, {len(report.target):,} records\n{shown.to_string(index=False)}"
     if elsewhere:
@@ -458,6 +472,7 @@ def page(
     report: AuditReport,
     table: pd.DataFrame,
     lines: Sequence[str],
+    exposed: Sequence[str],
     remarks: Sequence[str],
     fidelity: pd.DataFrame | None,
     from_elsewhere: str,
@@ -468,11 +483,13 @@ def page(
     parts = [
         f"# Shadow models on {data.name}",
         f"{plan.n_models} models, design `{plan.design}`, {coins}; {len(plan.shadows_of(int(plan.targets[0])))} shadows per target, "
-        f"{len(plan.targets)} targets in turn, {len(plan.population):,} records that no model saw. Plan digest `{plan.digest[:16]}`.",
+        f"{len(plan.targets)} targets in turn, {len(plan.population):,} records that no model saw. "
+        f"Plan digest `{shown_digest(data, plan.digest)[:16]}`.",
         f"**{finding(report)}**",
         *remarks,
         "## Over targets\n\n" + markdown(table),
         "Intervals are t intervals over targets, which share their pool and most of their shadows.",
+        "## Who is exposed\n\n" + "\n".join(f"- {line}" for line in exposed),
         "## The literature's orderings\n\n" + "\n".join(f"- {line}" for line in lines),
         "## One target, every attack\n\n" + markdown(headline_table(report)),
         *skips(report),

@@ -55,6 +55,7 @@ class Job:
         storage: the option that named the storage.
         data: folder of the prepared records.
         log_models: whether models are logged in their runs.
+        private: whether nothing is logged of single records.
         worker: the number of the worker, from 0.
         trainer, params: the trainer, and the parameters of a user's own, as the options name them.
         recipe: the options of architecture and training, which a user's own Keras models are trained with.
@@ -65,6 +66,7 @@ class Job:
     heartbeat: int
     data: str
     log_models: bool = True
+    private: bool = False
     worker: int = 0
     trainer: str = BUILT_IN_TRAINER
     params: str = ""
@@ -204,12 +206,15 @@ class _Worker:
                 yield True
             except TakenOver:
                 yield False
-            except Interrupted:
+            except (Interrupted, KeyboardInterrupt):
                 self.queue.give_back(waiting)
                 raise
             except Unreachable:  # nothing can be said about the trial; another start takes it up
                 raise
             except Exception as error:
+                if self.stop.left:  # what a library made of being left in its midst: the trial has not failed
+                    self.queue.give_back(waiting)
+                    raise self.stop.interrupted() from error
                 said = redact(" ".join(str(error).split()), about=[self.job.url, *in_use(())])
                 reason = redact(f"{type(error).__name__}: {said}")[:500]
                 self.queue.fail(claim, reason)
@@ -263,7 +268,9 @@ class _Worker:
             self.queue.note(claim, **{RUN: child.address})
             found = next(outcomes)
             start = time.perf_counter()
-            log_outcome(found[0], cell, name, child, attacks=self.attacks, log_model=self.job.log_models)
+            log_outcome(
+                found[0], cell, name, child, attacks=self.attacks, log_model=self.job.log_models, private=self.job.private
+            )
             figures = mean_figures(found)
             if len(found) > 1:
                 child.metrics({f"mean_{key}": value for key, value in figures.items()}, step=int(found[0].history[-1]["epoch"]))
