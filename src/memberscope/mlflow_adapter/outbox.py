@@ -106,9 +106,9 @@ class Outbox:
                 return
             with self.spool.files() as (number, folder):
                 yield folder / name
-                with self._writing():
-                    self.spool.add(operation, number=number)
-                    self.deliver()
+            with self._writing():
+                self.spool.add(operation, number=number)
+                self.deliver()
 
     def id_of(self, run: str) -> str | None:
         """The id of a run that an operation names; None while it is not created."""
