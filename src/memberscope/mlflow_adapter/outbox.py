@@ -18,7 +18,7 @@ from memberscope.mlflow_adapter.careful import careful
 from memberscope.mlflow_adapter.faults import is_answer, is_outage
 from memberscope.mlflow_adapter.operations import Attempt, carry_out
 from memberscope.mlflow_adapter.spool import FILES, Operation, Spool
-from memberscope.outages import Lookout, Unreachable, limit, nothing
+from memberscope.outages import Lookout, Unreachable, is_locked, limit, nothing
 from memberscope.redact import redact
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class Outbox:
                 if number not in self._inherited:
                     self.spool.delivered(number)
                 raise
-            if not again and self.lookout.since is None:
+            if not again and self.lookout.since is None and not is_locked(error):  # a lock has been waited for
                 time.sleep(SECOND_LOOK_SECONDS)
                 return self._attempt(operation)
             self.lookout.is_away(error)
