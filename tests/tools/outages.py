@@ -329,7 +329,8 @@ def never(place: Place, study: str, name: str, after: float, expected: list[Any]
     named = re.findall(r"memberscope resend (\S+?),", said[-1]) if said else []
     place.server.start()
     wrong = []
-    if not ended and (code != 2 or len(named) != 1):
+    nothing = bool(said) and "nothing waits to be sent" in said[-1]  # it was killed before anything was logged
+    if not ended and (code != 2 or len(named) != 1 - nothing):
         wrong.append(f"exit {code}: {said}")
     if named and moment % 2:
         sent = place.begin(["resend", named[0]], f"{name}-resend")
@@ -338,16 +339,16 @@ def never(place: Place, study: str, name: str, after: float, expected: list[Any]
     elif named:  # the next start delivers it, whatever it does then
         process = place.begin(["attack", "--predictions", "absent.npz"], f"{name}-next")
         process.wait()
-    found = place.runs(name)
-    if (
-        not ended and study == "sweep" and differences(found, expected)
-    ):  # stopped where it needed an answer: the same sweep again
+    if nothing and place.begin(place.words(study, name), name).wait():
+        wrong.append(f"the same again: {place.said(name)}")
+    unlike = differences(place.runs(name), expected)
+    if unlike and study == "sweep" and not ended and not nothing:  # it was stopped where it needed an answer: the same again
         if place.begin(place.words(study, name), name).wait():
             wrong.append(f"the same sweep again: {place.said(name)}")
         runs = [run for run in place.runs(name) if run[1] == "FINISHED"]
         wrong.append(differences(runs, expected) and f"after the same sweep again: {differences(runs, expected)}")
     else:
-        wrong.append(differences(found, expected))
+        wrong.append(differences(place.runs(name), expected))
     if place.spools():
         wrong.append(f"left {[path.name for path in place.spools()]}")
     return "; ".join(part for part in wrong if part)

@@ -215,6 +215,8 @@ class Outbox:
         else:
             elapsed = time.monotonic() - self.lookout.since
             began = f"{self.lookout.what} has not answered for {elapsed:.0f} s ({self.lookout.why})"
+        if not self.spool.pending and not self.spool.others():
+            return Unreachable(f"{began}; nothing waits to be sent; allowed, once it answers: the same start again")
         return Unreachable(
             f"{began}; what was logged is kept in {self.spool.folder}; allowed, once it answers: memberscope resend {self.spool.folder}, "
             "or a new start on that store, which sends it as well"
