@@ -138,12 +138,14 @@ def test_what_the_user_set_stays_and_a_server_is_waited_for_by_us_alone(monkeypa
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert os.environ["GIT_PYTHON_REFRESH"] == "mine", "what the user set stays"
     assert (MLFLOW_HTTP_REQUEST_TIMEOUT.get(), MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()) == (120, 7), "MLflow's own"
-    stores.let_requests_fail()
-    assert (MLFLOW_HTTP_REQUEST_TIMEOUT.get(), MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()) == (60, 0)
+    with stores.failing_requests():
+        assert (MLFLOW_HTTP_REQUEST_TIMEOUT.get(), MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()) == (60, 0)
+    assert (MLFLOW_HTTP_REQUEST_TIMEOUT.get(), MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()) == (120, 7), "of others in this process"
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "500")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "9")
-    stores.let_requests_fail()
-    assert (MLFLOW_HTTP_REQUEST_TIMEOUT.get(), MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()) == (500, 0)
+    with stores.failing_requests():
+        assert (MLFLOW_HTTP_REQUEST_TIMEOUT.get(), MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()) == (500, 0)
+    assert (MLFLOW_HTTP_REQUEST_TIMEOUT.get(), MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()) == (500, 9)
 
 
 def test_the_ui_is_opened_in_the_mode_that_shows_runs() -> None:

@@ -18,6 +18,7 @@ from memberscope.mlflow_adapter.careful import careful
 from memberscope.mlflow_adapter.faults import is_answer, is_outage
 from memberscope.mlflow_adapter.operations import Attempt, carry_out
 from memberscope.mlflow_adapter.spool import FILES, Operation, Spool
+from memberscope.mlflow_adapter.store import failing_requests
 from memberscope.outages import Lookout, Unreachable, is_locked, limit, nothing
 from memberscope.redact import redact
 
@@ -139,7 +140,8 @@ class Outbox:
         """
         while True:
             try:
-                answer = question(self.client)
+                with failing_requests() if self.spool is not None else contextlib.nullcontext():
+                    answer = question(self.client)
             except Exception as error:
                 if self.spool is None or not is_outage(error) or (first and is_answer(error)) or self._answers():
                     raise
@@ -173,7 +175,8 @@ class Outbox:
         try:
             if operation["kind"] == "settle":
                 self.gather()
-            run_id = self._carry_out(operation, self.spool.folder, again=again)
+            with failing_requests():
+                run_id = self._carry_out(operation, self.spool.folder, again=again)
         except Exception as error:
             if not is_outage(error):
                 if number not in self._inherited:
@@ -197,7 +200,8 @@ class Outbox:
     def _answers(self) -> bool:
         """Whether the store answers, so that an error was somebody else's."""
         try:
-            self.client.search_experiments(max_results=1)
+            with failing_requests():
+                self.client.search_experiments(max_results=1)
         except Exception as error:
             return not is_outage(error)
         return True

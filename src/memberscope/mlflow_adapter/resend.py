@@ -58,7 +58,6 @@ def main(arguments: list[str]) -> int:
     uri = _uri_for(folder, kept)
     seconds = limit()
     store.check_store(uri)
-    store.let_requests_fail()
     client = store.connect(uri)
     spool = Spool.take(folder)
     if spool is None:

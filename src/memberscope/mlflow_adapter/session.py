@@ -100,9 +100,10 @@ class Session:
         running = f"attributes.status = 'RUNNING' and tags.`{PROCESS_TAG}` = '{this_process()}'"
         client = self.tracker.client
         try:
-            for run in client.search_runs([self.tracker.experiment_id], running):
-                client.set_tag(run.info.run_id, "memberscope.exit_code", str(code))
-                client.set_terminated(run.info.run_id, status)
+            with store.failing_requests():
+                for run in client.search_runs([self.tracker.experiment_id], running):
+                    client.set_tag(run.info.run_id, "memberscope.exit_code", str(code))
+                    client.set_terminated(run.info.run_id, status)
         except Exception as error:
             if not is_outage(error):
                 raise
@@ -175,7 +176,6 @@ def _spool_for_workers(spool: Spool) -> Iterator[None]:
 
 def _connected(uri: str, lookout: Lookout, whole: Callable[[], AbstractContextManager[None]]) -> MlflowClient:
     """A client of a store that answers; an SQLite store that another process holds is waited for."""
-    store.let_requests_fail()
     while True:
         try:
             client = store.connect(uri, whole=whole)

@@ -11,6 +11,7 @@ No password gets into a spool: the store's address is kept without it, and what 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import secrets
@@ -237,15 +238,12 @@ def _lines(path: Path) -> Iterator[Operation]:
 
 def _locked(folder: Path) -> IO[str] | None:
     """The lock of a spool's folder, taken; None if another process has it. Without such locks (Windows), its process decides."""
-    file = (folder / LOCK).open("a")
     try:
         import fcntl
     except ImportError:
         process = str(_about(folder)["process"])
-        if process != this_process() and is_running(process):
-            file.close()
-            return None
-        return file
+        return None if process != this_process() and is_running(process) else io.StringIO()
+    file = (folder / LOCK).open("a")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

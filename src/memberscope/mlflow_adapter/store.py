@@ -16,8 +16,8 @@ import sys
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -57,14 +57,24 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def let_requests_fail() -> None:
-    """Let each of MLflow's requests to a server fail soon, and once; the processes that are started from here inherit it.
+@contextmanager
+def failing_requests() -> Iterator[None]:
+    """A block in which each of MLflow's requests to a server fails soon, and once.
 
     MLflow would repeat a request for minutes, also one that took effect before its answer was lost. How long a server is waited for,
-    and what may be repeated, is decided in `outbox`.
+    and what may be repeated, is decided in `outbox`. What others do with MLflow in this process, or in those it starts, stays as it is.
     """
+    before = {name: os.environ.get(name) for name in (RETRIES, REQUEST_TIMEOUT)}
     os.environ[RETRIES] = "0"
     os.environ.setdefault(REQUEST_TIMEOUT, str(REQUEST_SECONDS))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def quiet_mlflow() -> None:
