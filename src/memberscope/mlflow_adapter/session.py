@@ -175,12 +175,13 @@ def _spool_for_workers(spool: Spool) -> Iterator[None]:
 
 
 def _connected(uri: str, lookout: Lookout, whole: Callable[[], AbstractContextManager[None]]) -> MlflowClient:
-    """A client of a store that answers; an SQLite store that another process holds is waited for."""
+    """A client of a store that answered a moment ago; a database that is locked, or restarts, is waited for."""
+    is_passing = outages.is_locked if store.database(uri) else outages.is_database_outage
     while True:
         try:
             client = store.connect(uri, whole=whole)
         except UserError as error:
-            if not outages.is_locked(error):
+            if not is_passing(error):
                 raise
             lookout.is_away(error)
             if not lookout.wait():
