@@ -199,6 +199,17 @@ def private_option(default: bool, *, group: str) -> Any:
     )
 
 
+def pooling_option(*, group: str) -> Any:
+    """The option that says how scores of groups are made; `group` is the group of the audit's other options."""
+    return option(
+        "mean",
+        check=Choice(words=("mean", "max", "logsumexp")),
+        group=group,
+        help="where records have groups, such as persons: how the scores of a group's records become the group's score, which is what the "
+        "audit counts",
+    )
+
+
 def show_option(*, group: str) -> Any:
     """The option that shows records by their own ids and pictures; `group` is the group of the audit's other options."""
     return option(
@@ -234,6 +245,7 @@ class AuditConfig(Config):
         group="audit",
         help="fast: cross-fitted attacks on every core; tfp: TensorFlow Privacy's own run_attacks, minutes to hours",
     )
+    group_scores: str = pooling_option(group="audit")
     private_artifacts: bool = private_option(False, group="audit")
     show_records: bool = show_option(group="audit")
     audit_every: int = option(
