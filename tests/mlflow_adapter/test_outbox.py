@@ -415,6 +415,29 @@ def test_questions_wait_for_the_store_and_for_no_one_elses_error() -> None:
         box.ask(lambda client: client.get_run(run.key))
 
 
+def test_a_server_that_cannot_serve_is_final_at_the_first_look_alone() -> None:
+    """One that is starting again may answer with an error at first."""
+
+    def failing() -> Exception:
+        return RestException({"error_code": "INTERNAL_ERROR", "message": "no"})
+
+    store = FakeStore()
+    store.fails = _failing(0, "before", times=np.inf, error=failing)
+    with pytest.raises(RestException):
+        _opened(store).ask(lambda client: client.get_run("x"), first=True)
+    store = FakeStore()
+    number = store.create_run("1", start_time=0, tags={}, run_name="r").info.run_id
+    errors = [_wrapped, _wrapped, failing, failing]  # each question is followed by a look whether the store answers at all
+
+    def fails(number: int, moment: str) -> None:
+        if moment == "before" and errors:
+            raise errors.pop(0)()
+
+    store.fails = fails
+    assert _opened(store).ask(lambda client: client.get_run(number), first=True).info.run_id == number
+    assert errors == []
+
+
 def test_what_the_store_refuses_is_the_studys_error_and_not_sent_again() -> None:
     store = FakeStore()
     box = _opened(store)
