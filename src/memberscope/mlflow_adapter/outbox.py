@@ -138,13 +138,20 @@ class Outbox:
             Unreachable: it does not answer for longer than the limit.
             Exception: what else the question raises.
         """
+        others = 0  # times that the store answered in the next moment: it came back in between, or the error is somebody else's
         while True:
             try:
                 with failing_requests() if self.spool is not None else contextlib.nullcontext():
                     answer = question(self.client)
             except Exception as error:
-                if self.spool is None or not is_outage(error) or self._is_final(error, first=first):
+                is_final = first and self.lookout.since is None and is_answer(error)
+                if self.spool is None or not is_outage(error) or is_final:
                     raise
+                if self._answers():
+                    others += 1
+                    if others > 1:
+                        raise
+                    continue
                 self.lookout.is_away(error)
                 if not self._wait(deliver=False):
                     raise self._unreachable() from error
@@ -196,12 +203,6 @@ class Outbox:
         ids: dict[str, str] = {} if self.spool is None else self.spool.ids
         run_id = "" if operation["kind"] == "create" else str(ids.get(operation["run"], operation["run"]))
         return carry_out(Attempt(client=self._client, operation=operation, run_id=run_id, ids=ids, folder=folder, again=again))
-
-    def _is_final(self, error: BaseException, *, first: bool) -> bool:
-        """Whether the same question would fail again: a server that was never seen to work, or somebody else's error."""
-        if first and self.lookout.since is None and is_answer(error):
-            return True
-        return self._answers()
 
     def _answers(self) -> bool:
         """Whether the store answers, so that an error was somebody else's."""
