@@ -58,12 +58,15 @@ def study(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     assert place.server.process is not None
     monkeypatch.setenv("MEMBERSCOPE_OUTAGE_LIMIT", "100")
     monkeypatch.setenv("SERVER", str(place.server.process.pid))
-    return [
-        "train",
-        "--trainer",
-        "kills.py:train",
-        *"--dataset noisy.npz --members 60 --nonmembers 60 --validation 20 --attacks threshold".split(),
-    ]
+    options = {
+        "trainer": "kills.py:train",
+        "dataset": "noisy.npz",
+        "members": 60,
+        "nonmembers": 60,
+        "validation": 20,
+        "attacks": "threshold",
+    }
+    return ["train", *(f"--{name}={value}" for name, value in options.items())]
 
 
 def _undisturbed(place: Place, study: list[str], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -75,6 +78,7 @@ def _undisturbed(place: Place, study: list[str], monkeypatch: pytest.MonkeyPatch
     return place.runs("undisturbed")
 
 
+@pytest.mark.thorough
 def test_a_server_that_comes_back_has_the_same_runs(
     place: Place, study: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,6 +99,7 @@ def test_a_server_that_comes_back_has_the_same_runs(
     assert place.spools() == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", ["resend", "the next start"])
 def test_a_server_that_does_not_gets_them_later(
     place: Place, study: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: str
@@ -126,7 +131,7 @@ def test_a_server_that_does_not_gets_them_later(
 
 
 def test_a_locked_database_is_waited_for(
-    store: Path, place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is locked while a model is trained, for longer than it takes MLflow to give up: here 0.2 s, and not 20."""
     import mlflow.store.db.utils
@@ -134,10 +139,10 @@ def test_a_locked_database_is_waited_for(
 
     soon = types.SimpleNamespace(text=lambda words: sqlalchemy.text(words.replace("20000", "200")))
     monkeypatch.setattr(mlflow.store.db.utils, "sql", soon)
+    Place(folder=store, server=Server(folder=store, port=0)).write()
     (store / "locks.py").write_text(
         "import near, pathlib\n\ndef train(job):\n    pathlib.Path('training').touch()\n    return near.train(job, pause=2)\n"
     )
-    monkeypatch.syspath_prepend(str(place.folder))
     monkeypatch.syspath_prepend(str(store))
     monkeypatch.setenv("MEMBERSCOPE_OUTAGE_LIMIT", "100")
 
@@ -151,7 +156,7 @@ def test_a_locked_database_is_waited_for(
 
     holder = threading.Thread(target=hold)
     holder.start()
-    words = f"--trainer locks.py:train --dataset {place.folder}/noisy.npz --members 60 --nonmembers 60 --validation 20 --attacks threshold"
+    words = "--trainer locks.py:train --dataset noisy.npz --members 60 --nonmembers 60 --validation 20 --attacks threshold"
     code = cli.main(["train", *words.split()])
     holder.join()
     err = capsys.readouterr().err
