@@ -26,7 +26,7 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from memberscope import outages
-from memberscope.errors import UserError
+from memberscope.errors import Interrupted, UserError
 from memberscope.mlflow_adapter import faults, log_model, operations, outbox, resend, spool
 from memberscope.mlflow_adapter.outbox import Outbox
 from memberscope.mlflow_adapter.spool import Spool
@@ -317,6 +317,31 @@ def test_a_store_that_never_comes_back_gets_everything_later(undisturbed: FakeSt
         sent = resend.deliver(store, left, seconds=0.0)  # type: ignore[arg-type]
         assert store._contents() == undisturbed._contents(), (first, when)
         assert (sent.refused, spool.spools_in(spool.root())) == ((), [])
+
+
+def test_a_stop_while_the_store_is_waited_for_keeps_everything(
+    undisturbed: FakeStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop() -> None:
+        raise Interrupted("stopped by SIGINT")
+
+    store = FakeStore()
+    store.fails = _failing(5, "after", times=np.inf)
+    box = _opened(store)
+    _study(box)
+    box.lookout.check = stop
+    with pytest.raises(Interrupted):
+        box.finish()
+    (folder,) = spool.spools_in(spool.root())
+    assert (
+        f"memberscope: note: the store has not answered for 0 s (refused); what was logged is kept in {folder}"
+        in capsys.readouterr().err
+    )
+    store.fails = lambda number, moment: None
+    left = Spool.take(folder)
+    assert left is not None
+    resend.deliver(store, left, seconds=0.0)  # type: ignore[arg-type]
+    assert store._contents() == undisturbed._contents()
 
 
 def test_a_resend_that_is_cut_off_is_taken_up(undisturbed: FakeStore) -> None:
