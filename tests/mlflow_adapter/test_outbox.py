@@ -302,6 +302,26 @@ def test_an_outage_that_passes_leaves_no_trace(undisturbed: FakeStore, times: in
         assert spool.spools_in(spool.root()) == []
 
 
+def test_two_processes_in_each_others_way_lose_nothing(undisturbed: FakeStore) -> None:
+    """MLflow refuses one of two that create the same data set at once, which is likely when both had to wait."""
+
+    def refusal() -> Exception:
+        return RestException({"error_code": "BAD_REQUEST", "message": "IntegrityError"})
+
+    for outage_first, first in itertools.product((False, True), range(len(undisturbed.requests))):
+        store, sequence = FakeStore(), [_wrapped, _wrapped, refusal] if outage_first else [refusal]
+
+        def fails(number: int, moment: str, first: int = first, sequence: list[Any] = sequence) -> None:
+            if number >= first and moment == "before" and sequence:
+                raise sequence.pop(0)()
+
+        store.fails = fails
+        box = _opened(store)
+        _study(box)
+        box.finish()
+        assert store._contents() == undisturbed._contents(), (outage_first, first)
+
+
 def test_a_store_that_never_comes_back_gets_everything_later(undisturbed: FakeStore) -> None:
     for first, when in _moments(undisturbed):
         store = FakeStore()
@@ -476,7 +496,7 @@ def test_what_the_store_refuses_is_the_studys_error_and_not_sent_again() -> None
     tracker = PendingTracker(outbox=box, experiment_id="1", name="r", first_tags={})
     assert tracker.run_id == f"{0:032x}"
     store.fails = _failing(
-        len(store.requests), "before", times=1, error=lambda: RestException({"error_code": "INVALID_PARAMETER_VALUE"})
+        len(store.requests), "before", times=2, error=lambda: RestException({"error_code": "INVALID_PARAMETER_VALUE"})
     )
     with pytest.raises(RestException):
         tracker.params({"p": 1})

@@ -59,7 +59,7 @@ class Outbox:
         self.client, self.spool, self.lookout = careful(client, writing), spool, lookout
         self._client, self._writing = client, writing
         self._inherited = set(spool.pending) if spool is not None else set()  # nobody knows what a former process came to
-        self._tried = 0  # the number of the operation that was tried last
+        self._tried = self._refused = 0  # the numbers of the operations that were tried, and refused, last
         self._next_attempt = 0.0
         self.gather: Callable[[], None] = nothing  # called before a run of another process is settled
         self._lock = threading.RLock()
@@ -163,7 +163,7 @@ class Outbox:
         """Deliver what is pending as far as the store takes it; whether nothing is left. During an outage, not at every call unless `now`.
 
         Raises:
-            Exception: what the store says, if it refuses an operation; that one is not tried again, unless a former process left it.
+            Exception: what the store says, if it refuses an operation twice; that one is not tried again, unless a former process left it.
         """
         with self._lock:
             assert self.spool is not None
@@ -186,6 +186,10 @@ class Outbox:
                 run_id = self._carry_out(operation, self.spool.folder, again=again)
         except Exception as error:
             if not is_outage(error):
+                if self._refused != number:  # two processes that create the same data set at once are in each other's way
+                    self._refused = number
+                    time.sleep(SECOND_LOOK_SECONDS)
+                    return self._attempt(operation)
                 if number not in self._inherited:
                     self.spool.delivered(number)
                 raise
