@@ -125,12 +125,31 @@ def draw_band(ax: Axes, band: pd.DataFrame, *, log: bool = False) -> Figure:
     return ax.figure  # type: ignore[return-value]  # its type allows a SubFigure; ours are whole
 
 
-def score_figure(scores: NDArray[np.float64], member: NDArray[np.bool_], *, title: str) -> Figure:
-    """Histograms of an attack's scores for members and non-members, each with area one; the range leaves out the outer 0.5%."""
+def histogram_edges(scores: NDArray[np.float64], *, bins: int, least: int) -> NDArray[np.float64]:
+    """The edges of at most `bins` bins of equal width, of which neighbours are merged until each holds at least `least` scores.
+
+    The range leaves out the outer 0.5%, whose scores count for the first and last bin.
+    """
+    low, high = np.quantile(scores, [0.005, 0.995])
+    edges: NDArray[np.float64] = np.linspace(low, high if high > low else low + 1, bins + 1)
+    counts = np.histogram(scores.clip(edges[0], edges[-1]), edges)[0]
+    kept, held = [edges[0]], 0
+    for edge, count in zip(edges[1:], counts, strict=True):
+        held += int(count)
+        if held >= least:
+            kept.append(edge)
+            held = 0
+    if len(kept) == 1:
+        return np.array([edges[0], edges[-1]])
+    kept[-1] = edges[-1]  # what is left at the end is too little for a bin of its own
+    return np.array(kept)
+
+
+def score_figure(scores: NDArray[np.float64], member: NDArray[np.bool_], *, title: str, least: int = 1) -> Figure:
+    """Histograms of an attack's scores for members and non-members, each with area one; see `histogram_edges`."""
     figure, axes = new_figure(1, 1, width=5.5)
     ax = axes[0, 0]
-    low, high = np.quantile(scores, [0.005, 0.995])
-    edges = np.linspace(low, high if high > low else low + 1, 60)
+    edges = histogram_edges(scores, bins=59, least=least)
     for side, name, colour in ((member, "members", COLOURS[1]), (~member, "non-members", COLOURS[0])):
         ax.hist(
             scores[side].clip(edges[0], edges[-1]),

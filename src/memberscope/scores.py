@@ -3,12 +3,14 @@
 They are stored as dense ranks: every metric of a ROC curve, and every paired test, depends only on the order and the ties of scores, so
 int32 ranks give the same results as the float64 scores, bit for bit, in half the space (an audit of 60,000 records with ten attacks: 3 MB).
 
-The file does not tell who was a member: records are named by keyed identities (`memberscope.secret`), lie in an order that the key draws,
-and their membership is masked by it.
+The file tells nothing but its size to anybody without the key (`memberscope.secret`): all that it holds is sealed with it. Ranks in the
+clear would tell too much: whoever has the model finds each record by its loss, and each attack's ranks and AUC are then an equation for the
+members. Inside the seal, records are named by keyed identities, by which they are found in other runs.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,17 +60,16 @@ class KeptScores:
         return cls(member=target.member, ranks=ranks, record_ids=target.record_ids, labels=target.labels, source=source)
 
     def save(self, path: Path, *, key: Key) -> None:
-        """Write an ``.npz`` that tells identities and membership only to whoever has the key."""
+        """Write an ``.npz`` that only whoever has the key can read."""
         ids = None if self.record_ids is None else key.identities(self.record_ids, source=self.source)
-        salt = key.digest(
-            *(np.ascontiguousarray(values).tobytes() for values in self.ranks.values()), self.member.tobytes(), size=16
-        )
-        order = key.order(salt, len(self.member))
-        arrays: dict[str, Array] = {_RANK + name: values[order] for name, values in self.ranks.items()}
-        arrays |= {"source": np.array(self.source), "salt": np.frombuffer(salt, np.uint8), "key_check": np.array(key.check)}
-        arrays |= {"masked_member": self.member[order] ^ key.mask(salt, len(order))}
-        arrays |= {name: value[order] for name, value in (("record_ids", ids), ("labels", self.labels)) if value is not None}
-        write_npz(path, arrays)
+        arrays: dict[str, Array] = {_RANK + name: values for name, values in self.ranks.items()}
+        arrays |= {"source": np.array(self.source), "member": self.member}
+        arrays |= {name: value for name, value in (("record_ids", ids), ("labels", self.labels)) if value is not None}
+        content = io.BytesIO()
+        np.savez(content, **arrays)
+        salt = key.digest(content.getvalue(), size=16)
+        write_npz(path, {"sealed": _sealed(content.getvalue(), salt, key), "salt": np.frombuffer(salt, np.uint8),
+                         "key_check": np.array(key.check)})  # fmt: skip
 
     @classmethod
     def load(cls, path: Path, *, key: Key) -> KeptScores:
@@ -79,12 +80,17 @@ class KeptScores:
             UserError: any other file.
         """
         arrays = read_npz(path)
+        if {"sealed", "salt", "key_check"} <= arrays.keys():
+            _check_key(path, arrays, key)
+            salt = arrays["salt"].tobytes()
+            content = _sealed(arrays["sealed"].tobytes(), salt, key).tobytes()
+            if key.digest(content, size=16) != salt:
+                raise UserError(f"{path}: truncated or damaged; write it again")
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
         ranks = {name.removeprefix(_RANK): values for name, values in arrays.items() if name.startswith(_RANK)}
         if "masked_member" in arrays and {"salt", "key_check"} <= arrays.keys():
-            if str(arrays["key_check"]) != key.check:
-                raise OtherKey(
-                    f"{path}: written with another key; allowed: the key of the one who ran the audit, as {VARIABLE}"
-                )
+            _check_key(path, arrays, key)
             masked = arrays["masked_member"]
             member = masked.astype(np.bool_) ^ key.mask(arrays["salt"].tobytes(), len(masked))
         elif "member" in arrays:
@@ -95,3 +101,13 @@ class KeptScores:
             member=member, ranks=ranks, record_ids=arrays.get("record_ids"), labels=arrays.get("labels"),
             source=str(arrays.get("source", "given")),
         )  # fmt: skip
+
+
+def _sealed(content: bytes, salt: bytes, key: Key) -> NDArray[np.uint8]:
+    """Bytes sealed with the key, or unsealed if they were."""
+    return np.frombuffer(content, np.uint8) ^ key.stream(salt, len(content))
+
+
+def _check_key(path: Path, arrays: Mapping[str, Array], key: Key) -> None:
+    if str(arrays["key_check"]) != key.check:
+        raise OtherKey(f"{path}: written with another key; allowed: the key of the one who ran the audit, as {VARIABLE}")

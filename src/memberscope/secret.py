@@ -51,15 +51,18 @@ class Key:
             found[place] = int.from_bytes(hashed.digest(), "little")
         return (found >> np.uint64(1)).astype(np.int64)
 
+    def seed(self, seed: int) -> int:
+        """256 bits of a seed and the key, from which numpy draws as from any other seed."""
+        return int.from_bytes(self.digest(b"seed", str(seed).encode()), "little")
+
+    def stream(self, salt: bytes, length: int) -> NDArray[np.uint8]:
+        """(length,) random-looking bytes with which to seal others, the same for the same salt (SHAKE-256 of the key and the salt)."""
+        return np.frombuffer(hashlib.shake_256(b"stream" + self.value + salt).digest(length), np.uint8)
+
     def mask(self, salt: bytes, length: int) -> NDArray[np.bool_]:
         """(length,) random-looking bits, the same for the same salt (SHAKE-256 of the key and the salt)."""
         stream = hashlib.shake_256(b"mask" + self.value + salt).digest(length)
         return (np.frombuffer(stream, np.uint8) & 1).astype(np.bool_)
-
-    def order(self, salt: bytes, length: int) -> NDArray[np.int64]:
-        """(length,) a random-looking permutation, the same for the same salt."""
-        stream = hashlib.shake_256(b"order" + self.value + salt).digest(8 * length)
-        return np.argsort(np.frombuffer(stream, np.uint64), kind="stable").astype(np.int64)
 
     def digest(self, *parts: bytes, size: int = 32) -> bytes:
         """A keyed digest of some bytes."""

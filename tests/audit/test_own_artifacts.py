@@ -1,20 +1,13 @@
-"""An attack on what a run leaves: with every file, metric, param and tag, and the candidate records at hand, who was a member?
-
-The attacker knows the candidates' content, the ids that a user gave them, and even the order in which they were audited. For each array or
-column of a run, he takes the value that stands at a candidate's place, or whether the candidate's identity occurs there, as a score.
-"""
+"""The attack of `own_artifacts` on what runs of `attack` and `shadow` leave."""
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from own_artifacts import best_guess, everything
 
 from memberscope import metrics
 from memberscope.audit import artifacts
@@ -27,69 +20,6 @@ from memberscope.tracking import MemoryTracker
 
 N = 400
 CHANCE = 0.14  # the largest deviation of an AUC from 1/2 over some forty columns of 400 records without any signal: five standard errors
-
-
-def _arrays(content: bytes) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(content)) as file:
-        return {name: file[name] for name in file.files}
-
-
-def _columns(name: str, content: Any) -> dict[str, np.ndarray]:
-    """The columns of a file, by name; a text file is one column of its words."""
-    if isinstance(content, bytes):
-        return _arrays(content) if name.endswith(".npz") else {}
-    if isinstance(content, str):
-        if name.endswith(".csv"):
-            rows = list(csv.reader(io.StringIO(content)))
-            return {head: np.array([row[k] for row in rows[1:]]) for k, head in enumerate(rows[0])} if rows else {}
-        return {"words": np.array(re.findall(r"[\w.]+", content))}
-    if hasattr(content, "columns"):
-        return {str(column): content[column].to_numpy() for column in content.columns}
-    return {}
-
-
-def guesses(run: Mapping[str, Any], identities: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-    """Scores of the candidates, one set for each way of reading each column.
-
-    Args:
-        run: the run's files by name, and its metrics, params and tags as text under names of their own.
-        identities: kinds of (n,) names of the candidates, in the order in which they were audited.
-    """
-    for file, content in run.items():
-        for column, values in _columns(file, content).items():
-            words = np.array([str(value) for value in values.reshape(-1).tolist()])
-            if values.ndim == 1 and len(values) == N and values.dtype.kind in "biuf":
-                yield f"{file}: {column} by place", np.nan_to_num(values.astype(np.float64))
-            for kind, names in identities.items():
-                found = np.isin(names.astype(str), words)
-                if not found.any():
-                    continue
-                yield f"{file}: {kind} among {column}", found.astype(np.float64)
-                where = {word: place for place, word in enumerate(words.tolist())}
-                for beside, other in _columns(file, content).items():
-                    if other.ndim == 1 and len(other) == len(words) and other.dtype.kind in "biuf":
-                        scores = [
-                            float(np.nan_to_num(other[where[name]])) if name in where else -1.0
-                            for name in names.astype(str).tolist()
-                        ]
-                        yield f"{file}: {beside} beside {kind}", np.array(scores)
-
-
-def best_guess(run: Mapping[str, Any], identities: Mapping[str, np.ndarray], member: np.ndarray) -> tuple[float, str]:
-    """The largest deviation of an AUC from 1/2, and how it was reached."""
-    found = [(abs(metrics.auc(scores, member).value - 0.5), how) for how, scores in guesses(run, identities)]
-    return max(found, key=lambda guess: guess[0], default=(0.0, "nothing to read"))
-
-
-def _everything(tracker: MemoryTracker) -> dict[str, Any]:
-    """All that a run and its children hold."""
-    found = dict(tracker.artifacts)
-    found["description"] = tracker.description
-    found["params"], found["tags"] = str(tracker.logged_params), str(tracker.logged_tags)
-    found["metrics"] = str({name: tracker.latest(name) for name in tracker.logged_metrics})
-    for child in tracker.children:
-        found |= {f"{child.name}/{name}": content for name, content in _everything(child).items()}
-    return found
 
 
 def _audited(folder: Path, *, text_ids: bool = False) -> tuple[Path, dict[str, np.ndarray], np.ndarray]:
@@ -130,7 +60,7 @@ def test_an_attack_run_does_not_tell_its_members(tmp_path: Path, text_ids: bool)
     attack.run(
         AttackStudyConfig(predictions=str(path), attacks="threshold_loss,trained_lr", slices="entire"), tracker, StopFlag()
     )
-    run = _everything(tracker)
+    run = everything(tracker)
     assert {artifacts.SCORES, artifacts.MOST_EXPOSED} <= set(run)
     assert artifacts.MOST_EXPOSED_FIGURE not in run
     found, how = best_guess(run, identities, member)
@@ -147,7 +77,7 @@ def test_records_are_shown_on_request_and_left_out_on_request(tmp_path: Path) ->
     assert {"position", "record_id", "member"} <= set(shown.artifacts[artifacts.MOST_EXPOSED])
     assert artifacts.MOST_EXPOSED_FIGURE in shown.artifacts
     assert not {artifacts.SCORES, artifacts.MOST_EXPOSED, artifacts.MOST_EXPOSED_FIGURE} & set(private.artifacts)
-    assert best_guess(_everything(private), identities, member)[0] < CHANCE
+    assert best_guess(everything(private), identities, member)[0] < CHANCE
 
 
 def _by_steps(points: Any, scores: np.ndarray) -> np.ndarray:
@@ -205,15 +135,14 @@ def test_a_shadow_study_does_not_leave_its_plan(tmp_path: Path) -> None:
         attacks="threshold_loss", slices="entire", store="none",
     )  # fmt: skip
     study.run(config, tracker, StopFlag())
-    run = _everything(tracker)
+    run = everything(tracker)
     (name,) = (name for name in run if name.endswith(artifacts.SCORES))
     assert not any("plan" in file for file in run)
-    member = KeptScores.load(_file(tmp_path, run[name]), key=_key()).member
-    ids = np.arange(3 * N // 2)
-    in_order = np.isin(_key().identities(ids, source=str(_arrays(run[name])["source"])), _arrays(run[name])["record_ids"])
-    audited = ids[in_order]
-    place = {one: row for row, one in enumerate(_arrays(run[name])["record_ids"].tolist())}
-    truth = member[[place[one] for one in _key().identities(audited, source=str(_arrays(run[name])["source"])).tolist()]]
+    kept = KeptScores.load(_file(tmp_path, run[name]), key=_key())
+    place = {one: row for row, one in enumerate(kept.record_ids.tolist())}  # type: ignore[union-attr]
+    names = _key().identities(np.arange(3 * N // 2), source=kept.source).tolist()
+    audited = np.array([position for position, name in enumerate(names) if name in place])
+    truth = kept.member[[place[names[position]] for position in audited]]
     assert len(audited) == N
     found, how = best_guess(run, {"position": audited}, truth)
     assert found < CHANCE, how

@@ -27,9 +27,9 @@ from memberscope.secret import key
 from memberscope.tracking import Tracker, as_json
 
 THUMBNAILS = 25
-LEAST_STEP = (
-    50  # records between two points of a stored ROC curve: fewer would tell who is a member, given the model and all records
-)
+# Records between two points of a stored ROC curve, and in a bin of a histogram: fewer would tell who is a member, given the model and all
+# records
+LEAST_STEP = 50
 
 
 def log_audit(
@@ -109,7 +109,7 @@ def log_whole_audit(
         if result.scores is not None and result.member is not None:
             title = f"{result.attack}: AUC {result.figures['auc'].value:.3f}"
             path = artifacts.score_figure(result.attack)
-            tracker.figure(plots.score_figure(result.scores, result.member, title=title), path)
+            tracker.figure(plots.score_figure(result.scores, result.member, title=title, least=LEAST_STEP), path)
     check()
     exposed = log_exposed(report, tracker, seed=seed, top=top, source=source, private=private, show_records=show_records)
     details = [exposed, log_dispersion(report, tracker, seed=seed)]
@@ -207,8 +207,8 @@ def log_exposed(
 ) -> str:  # fmt: skip
     """Log the most exposed records, and return one sentence on the lift of the riskiest.
 
-    They are named by keyed identities, with their loss or other signal rounded, unless `show_records` asks for their own ids, positions
-    and, for images, pictures. If `private`, nothing is logged of single records.
+    They are named by keyed identities, without their loss or other signal and without their ranks among all records, unless `show_records`
+    asks for these, their own ids, positions and, for images, pictures. If `private`, nothing is logged of single records.
     """
     import pandas as pd
 
@@ -219,7 +219,7 @@ def log_exposed(
     rows = risk.most_exposed(found, target, top=top)
     if not private:
         given = [row | {"position": int(report.positions[row["position"]])} for row in rows]
-        shown = given if show_records else [_unnamed(row, found.signal, source) for row in given]
+        shown = given if show_records else [_unnamed(row, place, source) for place, row in enumerate(given, start=1)]
         tracker.table(pd.DataFrame(shown), artifacts.MOST_EXPOSED)
     k = max(1, min(len(target) // 100, 1000))
     lift = risk.lift(found, target, k=k)
@@ -239,14 +239,15 @@ def log_exposed(
     )
 
 
-def _unnamed(row: Mapping[str, Any], signal: str, source: str) -> dict[str, Any]:
-    """A row of the most exposed records without its own id and position, and with its signal rounded, which could tell the record."""
+def _unnamed(row: Mapping[str, Any], place: int, source: str) -> dict[str, Any]:
+    """A row of the most exposed records without what could tell the record: its id and position; its signal, which whoever has the model
+    knows of each candidate; and its rank among all records, whose gaps are the non-members. `place` is that in the list.
+    """
     by_id = row["record_id"] is not None
     one = np.array([row["record_id"] if by_id else row["position"]])
     identity = int(key().identities(one, source=source if by_id else "position")[0])
     return {
-        "rank": row["rank"], "record": f"{identity:016x}", "label": row["label"], "probability": round(row["probability"], 2),
-        signal: round(row[signal], 1),
+        "rank": place, "record": f"{identity:016x}", "label": row["label"], "probability": round(row["probability"], 2),
     }  # fmt: skip
 
 

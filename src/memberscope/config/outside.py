@@ -237,6 +237,18 @@ class SynthesizeConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig, Syn
         group="synthesis",
         help="number of records to make; auto: as many as the shadow pool of an attacker with real records would hold",
     )
+    private_artifacts: bool = option(
+        False,
+        check=YesNo(),
+        group="synthesis",
+        help="yes: store neither the made records with the run nor pictures of them, only their card and the transfer",
+    )
+    show_records: bool = option(
+        False,
+        check=YesNo(),
+        group="synthesis",
+        help="yes: store also what method=noisy makes of records of your own, which are these records with a share of wrong values",
+    )
     fleets: int = option(
         5,
         check=Integer(low=0, high=1000),

@@ -96,6 +96,13 @@ class RecordsConfig(Config):
     members: int | str = option(
         "auto", check=Integer(low=20, words=("auto",)), group="data", help="number of records that the model is trained on"
     )
+    split: str = option(
+        "auto",
+        check=Choice(words=("auto", "seed", "key")),
+        group="data",
+        help="what decides who is a member: seed (whoever has the records and the seed can draw the split again), key (the seed and "
+        "your secret, MEMBERSCOPE_KEY), or auto: key for a file of your own, seed for a public data set",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

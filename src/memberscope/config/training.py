@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 from memberscope.config.base import option
 from memberscope.config.checks import Choice, ChoiceOrSource, Integer, Real, Text, YesNo
-from memberscope.config.shared import BUILT_IN_TRAINER, AuditConfig, DataConfig, ModelConfig, RecordsConfig, TrainConfig
+from memberscope.config.shared import (
+    BUILT_IN_TRAINER,
+    AuditConfig,
+    DataConfig,
+    ModelConfig,
+    RecordsConfig,
+    TrainConfig,
+    private_option,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +103,7 @@ class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig):
         group="sweep",
         help="values of the varied factor; auto: the grid's own, as far as the data set allows them",
     )
+    private_artifacts: bool = private_option(False, group="sweep")
     sampler: str = option("tpe", check=Choice(words=("grid", "random", "tpe")), group="sweep", help="how the space is searched")
     trials: int = option(
         40, check=Integer(low=1, high=100_000), group="sweep", help="number of trials of a random or TPE search"

@@ -9,9 +9,14 @@ from memberscope.datasets.labeled import LabeledData, Sizes
 from memberscope.datasets.table import Table, TableColumn
 from memberscope.errors import UserError
 
-__all__ = ["TABLES", "LabeledData", "Sizes", "Table", "TableColumn", "load_dataset"]
+__all__ = ["TABLES", "LabeledData", "Sizes", "Table", "TableColumn", "is_file", "load_dataset"]
 
 TABLES = (".csv", ".parquet", ".pq")
+
+
+def is_file(name: str) -> bool:
+    """Whether a data set's name is the path of a file of the user's, rather than the name of a public data set."""
+    return Path(name).suffix.lower() in (*TABLES, ".npy") or name.endswith(".npz")
 
 
 def load_dataset(

@@ -47,6 +47,8 @@ class LabeledData:
         same: (n,) numbers that exact copies share; None if there are no copies, or none were kept.
         table: the columns of which `x` holds the numbers and codes; None for arrays.
         groups: (n,) numbers that the records of one group share, such as those of one person; None if no groups were named.
+        keyed: whether the records are nobody else's business, so that splits and shown digests depend on the user's key (see
+            `memberscope.plans.keyed`).
     """
 
     name: str
@@ -61,6 +63,7 @@ class LabeledData:
     same: NDArray[np.int64] | None = None
     table: Table | None = None
     groups: NDArray[np.int64] | None = None
+    keyed: bool = False
 
     def __post_init__(self) -> None:
         """Check that the arrays fit each other."""

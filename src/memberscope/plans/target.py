@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from memberscope.config import DataConfig, RecordsConfig, SweepStudyConfig
 from memberscope.datasets.labeled import LabeledData, Sizes
+from memberscope.plans.keyed import split_seed
 from memberscope.plans.split import Plan, make_plan, replace_labels, resolve_sizes
 
 
@@ -33,7 +34,7 @@ class TargetSettings:
 
     def prepare(self, seed: int) -> Prepared:
         """The split and the labels for a seed."""
-        plan = make_plan(self.data.y, self.sizes, seed=seed)
+        plan = make_plan(self.data.y, self.sizes, seed=split_seed(self.data, seed))
         labels = replace_labels(self.data.y, plan.sides, share=self.noise, classes=self.data.classes, seed=seed)
         return Prepared(data=self.data.with_labels(labels), plan=plan, noise=self.noise, seed=seed)
 

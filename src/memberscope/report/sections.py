@@ -389,12 +389,12 @@ def exposed(run: KeptRun) -> Exposed | None:
     rows = [
         [
             str(int(row["rank"])), _name_of(row, by_content=by_content),
-            _label(row.get("label"), known), number(float(row["probability"])), number(float(row[signal]), 4) if signal else "",
+            _label(row.get("label"), known), number(float(row["probability"])), *([number(float(row[signal]), 4)] if signal else []),
         ]
         for _, row in frame.head(25).iterrows()
     ]  # fmt: skip
     named = (signal or "").replace("_", " ")
-    head = ["rank", "row of members" if by_content else "record", "class", "P(member)", named]
+    head = ["rank", "row of members" if by_content else "record", "class", "P(member)", *([named] if signal else [])]
     picture = run.images.get(artifacts.MOST_EXPOSED_FIGURE)
     return Exposed(
         table=PageTable.of(head, rows, words=0, narrow=True),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from memberscope.audit import artifacts
 from memberscope.datasets import LabeledData, duplicates
+from memberscope.plans import keyed
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker
 
@@ -22,7 +23,7 @@ def log_reading(data: LabeledData, tracker: Tracker, *, sides: Mapping[str, NDAr
         tracker: the study's run.
         sides: the records of each side, for a study with a single split; without it, copies are counted in the whole data set.
     """
-    tracker.params(duplicates.facts(data, sides or {}))
+    tracker.params({**duplicates.facts(data, sides or {}), **keyed.facts(data)})
     notes = duplicates.notes(data, sides or {})
     if notes:
         tracker.text("\n\n".join(notes) + "\n", artifacts.DATA_NOTES)

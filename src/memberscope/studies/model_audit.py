@@ -17,6 +17,8 @@ from memberscope.audit.wording import finding
 from memberscope.config import AuditConfig, ModelConfig
 from memberscope.datasets import LabeledData, duplicates
 from memberscope.interrupt import StopFlag
+from memberscope.plans import keyed
+from memberscope.plans.keyed import shown_digest
 from memberscope.plans.split import Index, Plan
 from memberscope.plans.target import Prepared
 from memberscope.predictions import Predictions
@@ -336,12 +338,14 @@ def _summary(history: pd.DataFrame, model: _Trained) -> dict[str, float]:
 def _log_inputs(prepared: Prepared, model: Training | None, trainer: Trainer, audit: AuditConfig, tracker: Tracker) -> None:
     data, plan = prepared.data, prepared.plan
     resolved: dict[str, Plain] = {
-        "data.name": data.name, "data.classes": data.classes, "data.class_names": ",".join(data.class_names), "data.digest": data.digest,
-        "data.label_noise": prepared.noise, "data.members": len(plan.members), "data.nonmembers": len(plan.nonmembers),
-        "data.validation": "nonmembers" if plan.validation_is_nonmembers else len(plan.validation), "plan.digest": plan.digest,
+        "data.name": data.name, "data.classes": data.classes, "data.class_names": ",".join(data.class_names),
+        "data.digest": shown_digest(data, data.digest), "data.label_noise": prepared.noise,
+        "data.members": len(plan.members), "data.nonmembers": len(plan.nonmembers),
+        "data.validation": "nonmembers" if plan.validation_is_nonmembers else len(plan.validation),
+        "plan.digest": shown_digest(data, plan.digest),
         **trainer.describe(), **({"model.parameters": model.parameters} if model is not None else {}),
         "audit.attacks": audit.attacks, "audit.primary": audit.primary, "audit.slices": audit.slices,
-        "audit.engine": audit.engine, "study.seed": prepared.seed, **duplicates.facts(data, plan.sides),
+        "audit.engine": audit.engine, "study.seed": prepared.seed, **duplicates.facts(data, plan.sides), **keyed.facts(data),
     }  # fmt: skip
     tracker.params(resolved)
     tracker.text(as_json(resolved), artifacts.CONFIG)
@@ -356,13 +360,14 @@ def _log_inputs(prepared: Prepared, model: Training | None, trainer: Trainer, au
             DataInput(
                 name=data.name,
                 context=context,
-                digest=data.part_digest(context, index),
+                digest=shown_digest(data, data.part_digest(context, index)),
                 source=data.source,
                 shape=(len(index), *data.shape),
                 classes=data.classes,
             )
         )
-    if can_be_shown(data) and len(plan.validation) and not plan.validation_is_nonmembers:
+    hidden = audit.private_artifacts or (data.keyed and not audit.show_records)
+    if not hidden and can_be_shown(data) and len(plan.validation) and not plan.validation_is_nonmembers:
         tracker.figure(sample_of(prepared), artifacts.DATA_SAMPLE)
 
 

@@ -11,7 +11,7 @@ from memberscope.audit.request import AuditRequest, Slices, make_request
 from memberscope.config import AuditConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
 from memberscope.config.base import Config
 from memberscope.config.shared import BUILT_IN_TRAINER
-from memberscope.datasets import LabeledData, duplicates, load_dataset
+from memberscope.datasets import LabeledData, duplicates, is_file, load_dataset
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.plans.split import Index, replace_labels
@@ -39,14 +39,20 @@ def load_data(config: RecordsConfig, *, name: str = "", each_once: bool = False,
     trainer = getattr(config, "trainer", "")
     if trainer:
         registry_of_trainers.check_name(trainer)  # first, since it decides how records are read
+    path = name or config.dataset
     data = load_dataset(
-        name or config.dataset, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates,
+        path, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates,
         as_is=as_is or ":" in trainer, label=config.label, group="" if name else config.group,
         na_values=tuple(word.strip() for word in config.na_values.split(",") if word.strip()),
     )  # fmt: skip
     if each_once:
         duplicates.check_each_once(data)
-    return data
+    return dataclasses.replace(data, keyed=is_keyed(config, path))
+
+
+def is_keyed(config: RecordsConfig, path: str = "") -> bool:
+    """Whether splits of a data set, by default the configuration's own, depend on the user's key; see `memberscope.plans.keyed`."""
+    return config.split == "key" or (config.split == "auto" and is_file(path or config.dataset))
 
 
 def choose_classes(data: LabeledData, config: RecordsConfig) -> LabeledData:

@@ -23,9 +23,10 @@ def save_data(data: LabeledData, folder: Path) -> Path:
 
     The subfolder appears in one step, so that two sweeps can prepare the same data set at once.
     """
-    target = folder / data.digest[:16]
+    name = data.digest[:16] + ("-keyed" if data.keyed else "")
     if data.groups is not None:
-        target = folder / f"{data.digest[:16]}-{hashlib.sha256(data.groups.tobytes()).hexdigest()[:8]}"
+        name += f"-{hashlib.sha256(data.groups.tobytes()).hexdigest()[:8]}"
+    target = folder / name
     if (target / "about.json").is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,6 +46,7 @@ def save_data(data: LabeledData, folder: Path) -> Path:
             "label_noise": data.label_noise,
             "notes": list(data.notes),
             "copies": data.copies,
+            "keyed": data.keyed,
             "table": None if data.table is None else data.table.to_dict(),
         }
         (complete / "about.json").write_text(json.dumps(about))
@@ -62,7 +64,7 @@ def load_data(folder: Path) -> LabeledData:
     x, y = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in NAMES)
     return LabeledData(
         name=about["name"], x=x, y=y, class_names=tuple(about["class_names"]), source=about["source"], label_noise=about["label_noise"],
-        notes=tuple(about.get("notes", ())), copies=about.get("copies", 0),
+        notes=tuple(about.get("notes", ())), copies=about.get("copies", 0), keyed=bool(about.get("keyed", False)),
         same=np.load(folder / SAME, allow_pickle=False) if (folder / SAME).is_file() else None,
         table=Table.from_dict(about["table"]) if about.get("table") else None,
         groups=np.load(folder / GROUPS, allow_pickle=False) if (folder / GROUPS).is_file() else None,

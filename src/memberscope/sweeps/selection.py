@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from memberscope import seeds
 from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError
+from memberscope.plans.keyed import split_seed
 from memberscope.plans.split import Index, Plan, replace_labels, spread
 from memberscope.sweeps.cells import Part
 
@@ -69,7 +70,7 @@ def select(data: LabeledData, part: Part, *, seed: int) -> Selection:
     kept = np.sort(order_of_classes[: part.classes]) if part.treatment != "merged" else np.arange(data.classes)
     rows = np.flatnonzero(np.isin(data.y, kept))
     if part.per_class:
-        rng = seeds.stream(seed, "per_class")
+        rng = seeds.stream(split_seed(data, seed), "per_class")
         rows = np.sort(np.concatenate([_cut(rows[data.y[rows] == label], part.per_class, rng) for label in kept]))
     needed = part.members + part.nonmembers + part.validation
     if needed > len(rows):
@@ -78,7 +79,7 @@ def select(data: LabeledData, part: Part, *, seed: int) -> Selection:
             f"at most {max(0, len(rows) - part.nonmembers - part.validation)} besides "
             f"{part.nonmembers} non-members and {part.validation} validation records"
         )
-    order = rows[spread(data.y[rows], seeds.stream(seed, "split"))]
+    order = rows[spread(data.y[rows], seeds.stream(split_seed(data, seed), "split"))]
     start = part.nonmembers + part.validation
     plan = Plan(
         nonmembers=order[: part.nonmembers],

@@ -19,6 +19,7 @@ from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
+from memberscope.plans.keyed import split_seed
 from memberscope.plans.shadow import make_shadow_plan
 from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.progress import Progress
@@ -158,10 +159,10 @@ def prepare(data: LabeledData, config: MitigateConfig, seed: int) -> SeedSplit:
     members = setup.members_of(data, config, parts=4)
     plan = make_shadow_plan(
         data.y, design="half", members=members, population=3 * LEAST_PART, shadows=max(2, config.shadows), targets=1,
-        coin_flips=config.coin_flips, seed=seed,
+        coin_flips=config.coin_flips, seed=split_seed(data, seed),
     )  # fmt: skip
     outside = np.setdiff1d(np.arange(len(data)), plan.records)
-    parts = np.array_split(seeds.stream(seed, "mitigate", "outside").permutation(outside), 3)
+    parts = np.array_split(seeds.stream(split_seed(data, seed), "mitigate", "outside").permutation(outside), 3)
     noisy = setup.with_noise(data, config, {"records": plan.records, "outside": outside}, seed=seed)
     return SeedSplit(data=noisy, plan=plan, population=parts[0], validation=parts[1], reference=parts[2], seed=seed)
 

@@ -7,6 +7,7 @@ import numpy as np
 from memberscope import seeds
 from memberscope.config import PlanStudyConfig, ShadowStudyConfig
 from memberscope.datasets import LabeledData
+from memberscope.plans.keyed import split_seed
 from memberscope.plans.shadow import ShadowPlan, make_shadow_plan
 from memberscope.plans.target import noise_share
 from memberscope.studies import setup
@@ -18,7 +19,7 @@ def plan_for(data: LabeledData, config: ShadowStudyConfig | PlanStudyConfig) -> 
     members = setup.members_of(data, config, parts=blocks + 1)
     return make_shadow_plan(
         data.y, design=config.design, members=members, population=config.population, shadows=config.shadows, targets=config.targets,
-        coin_flips=config.coin_flips, seed=config.seed,
+        coin_flips=config.coin_flips, seed=split_seed(data, config.seed),
     )  # fmt: skip
 
 

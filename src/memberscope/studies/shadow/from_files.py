@@ -140,6 +140,7 @@ def _data(config: ShadowStudyConfig, folder: PlanFolder, *, given: bool) -> tupl
         alone = LabelsAlone(
             name=folder.name, x=np.empty((len(folder.labels), 0), np.float32), y=folder.labels, class_names=folder.class_names,
             source=folder.source, known_digest=folder.data_digest, known_shape=folder.shape,
+            keyed=setup.is_keyed(config),
         )  # fmt: skip
         return alone, str(error).rstrip(".")
     data, expected = setup.choose_classes(data, config), len(folder.labels)

@@ -22,6 +22,7 @@ from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError, nearest
 from memberscope.interrupt import StopFlag
+from memberscope.plans.keyed import shown_digest
 from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
 from memberscope.predictions import Predictions
@@ -130,7 +131,11 @@ def run_on_files(config: ShadowStudyConfig, request: AuditRequest, tracker: Trac
         print(f"memberscope: warning: {line}", file=sys.stderr, flush=True)
     log_plan(outputs.data, outputs.plan, trainer, found.folder.noise, config, tracker)
     tracker.params(
-        {"outputs.form": outputs.form, "outputs.plan": found.folder.digest, "outputs.suspects": len(found.swaps.suspects)}
+        {
+            "outputs.form": outputs.form,
+            "outputs.plan": shown_digest(found.outputs.data, found.folder.digest),
+            "outputs.suspects": len(found.swaps.suspects),
+        }
     )
     tracker.text(as_json(found.swaps.to_dict()), artifacts.SWAPS)
     notes = log_reading(outputs.data, tracker)
@@ -224,10 +229,10 @@ def log_plan(
     """Log the configuration, the resolved parameters and the data sets; the plan itself is named by its digest alone."""
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     resolved: dict[str, Any] = {
-        "data.name": data.name, "data.classes": data.classes, "data.digest": data.digest, "data.label_noise": noise,
+        "data.name": data.name, "data.classes": data.classes, "data.digest": shown_digest(data, data.digest), "data.label_noise": noise,
         "data.members": int(plan.member[plan.targets[0]].sum()), "data.records": len(plan.records), "data.population": len(plan.population),
         "plan.design": plan.design, "plan.models": plan.n_models, "plan.shadows": len(plan.shadows_of(int(plan.targets[0]))),
-        "plan.targets": len(plan.targets), "plan.coin_flips": plan.coin_flips, "plan.digest": plan.digest,
+        "plan.targets": len(plan.targets), "plan.coin_flips": plan.coin_flips, "plan.digest": shown_digest(data, plan.digest),
     }  # fmt: skip
     resolved |= trainer.describe()
     tracker.params(resolved)
@@ -236,7 +241,7 @@ def log_plan(
         if len(index):
             tracker.data(
                 DataInput(
-                    name=data.name, context=context, digest=data.part_digest(context, index), source=data.source,
+                    name=data.name, context=context, digest=shown_digest(data, data.part_digest(context, index)), source=data.source,
                     shape=(len(index), *data.shape), classes=data.classes,
                 )
             )  # fmt: skip
@@ -468,7 +473,8 @@ def page(
     parts = [
         f"# Shadow models on {data.name}",
         f"{plan.n_models} models, design `{plan.design}`, {coins}; {len(plan.shadows_of(int(plan.targets[0])))} shadows per target, "
-        f"{len(plan.targets)} targets in turn, {len(plan.population):,} records that no model saw. Plan digest `{plan.digest[:16]}`.",
+        f"{len(plan.targets)} targets in turn, {len(plan.population):,} records that no model saw. "
+        f"Plan digest `{shown_digest(data, plan.digest)[:16]}`.",
         f"**{finding(report)}**",
         *remarks,
         "## Over targets\n\n" + markdown(table),

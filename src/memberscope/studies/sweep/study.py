@@ -20,6 +20,8 @@ from memberscope.cores import cores
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
+from memberscope.plans import keyed
+from memberscope.plans.keyed import shown_digest
 from memberscope.progress import Progress, Waiting
 from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
@@ -108,7 +110,8 @@ def _resume(
         job = Job(
             url=url, storage=config.storage, study=name, heartbeat=config.heartbeat,
             data=str(save_data(data, make_folder(folder) / "data")),
-            log_models=config.log_models, trainer=config.trainer, params=config.params, recipe=Recipe.of(config, config).to_dict(),
+            log_models=config.log_models, private=config.private_artifacts, trainer=config.trainer, params=config.params,
+            recipe=Recipe.of(config, config).to_dict(),
         )  # fmt: skip
         train(job, queue, config, tracker, stop)
     with Waiting(f"sweep: drawing conclusions from {name}"):
@@ -144,7 +147,10 @@ def space_of(plan: Grid | Search, data: LabeledData, config: SweepStudyConfig, o
     It does not include the numbers of seeds and trials: a grid may get more seeds later, and a search more trials. Of a trainer of the
     user's own it includes the source code.
     """
-    about: dict[str, Any] = {"data": {"name": data.name, "digest": data.digest}, "attacks": config.attacks}
+    about: dict[str, Any] = {
+        "data": {"name": data.name, "digest": shown_digest(data, data.digest), **keyed.facts(data)},
+        "attacks": config.attacks,
+    }
     if own is not None:
         about[TRAINER] = dict(own.signature())
     return {**about, "search": plan.to_dict()} if isinstance(plan, Search) else {**about, "grid": plan.to_dict()}

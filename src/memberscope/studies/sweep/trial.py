@@ -20,6 +20,8 @@ from memberscope.audit.run import AuditReport, run_audit
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
+from memberscope.plans import keyed
+from memberscope.plans.keyed import shown_digest
 from memberscope.plans.split import Index
 from memberscope.predictions import Predictions
 from memberscope.studies import logged_model, model_audit
@@ -290,8 +292,11 @@ def _of_first(report: AuditReport) -> dict[str, float]:
     return {name: entire.figures[name].value for name in names if entire.figures[name].status != "skipped"}
 
 
-def log_outcome(outcome: Outcome, cell: Cell, name: str, tracker: Tracker, *, attacks: str, log_model: bool) -> None:
-    """Log the trial's run: params, metrics by epoch and at the end, the attack table, the ROC figure, the model."""
+def log_outcome(
+    outcome: Outcome, cell: Cell, name: str, tracker: Tracker, *, attacks: str, log_model: bool, private: bool = False
+) -> None:
+    """Log the trial's run: params, metrics by epoch and at the end, the attack table, the ROC figure, the model. If `private`, nothing is
+    logged of single records."""
     import pandas as pd
 
     selection = outcome.selection
@@ -306,15 +311,15 @@ def log_outcome(outcome: Outcome, cell: Cell, name: str, tracker: Tracker, *, at
     for context, index in plan.sides.items():
         tracker.data(
             DataInput(
-                name=data.name, context=context.removesuffix("s"), digest=data.part_digest(context, index), source=data.source,
-                shape=(len(index), *data.shape), classes=data.classes,
+                name=data.name, context=context.removesuffix("s"), digest=shown_digest(data, data.part_digest(context, index)),
+                source=data.source, shape=(len(index), *data.shape), classes=data.classes,
             )
         )  # fmt: skip
     trained = model_audit.AuditedModel(
         name=name, setting=name.rpartition("-s")[0], seed=outcome.seed, history=pd.DataFrame(list(outcome.history)), report=outcome.report,
         summary={key: outcome.figures[key] for key in ("gap",) if key in outcome.figures}, predictions=outcome.report.target,
     )  # fmt: skip
-    model_audit.log_result(trained, tracker, epochs=int(outcome.history[-1]["epoch"]), source=data.digest)
+    model_audit.log_result(trained, tracker, epochs=int(outcome.history[-1]["epoch"]), source=data.digest, private=private)
     tracker.metrics({key: value for key, value in outcome.figures.items() if key.startswith("tuning_")})
     if log_model:
         logged_model.log_model(outcome.model, outcome.trainer, data, tracker)
@@ -332,6 +337,6 @@ def run_params(outcome: Outcome, cell: Cell, attacks: str) -> dict[str, Any]:
         "data.name": data.name, "data.classes": part.classes, "data.treatment": part.treatment, "data.class_choice": part.choice,
         "data.class_names": ",".join(data.class_names)[:400], "data.label_noise": part.label_noise, "data.members": part.members,
         "data.nonmembers": part.nonmembers, "data.validation": part.validation, "data.audited_members": part.audited_members,
-        "data.audited_nonmembers": part.audited_nonmembers, "plan.digest": selection.plan.digest,
+        "data.audited_nonmembers": part.audited_nonmembers, "plan.digest": shown_digest(data, selection.plan.digest), **keyed.facts(data),
         **outcome.trainer.describe(), **of_recipe, "audit.attacks": attacks, "study.seed": outcome.seed,
     }  # fmt: skip

@@ -54,6 +54,7 @@ class Job:
         storage: the option that named the storage.
         data: folder of the prepared records.
         log_models: whether models are logged in their runs.
+        private: whether nothing is logged of single records.
         worker: the number of the worker, from 0.
         trainer, params: the trainer, and the parameters of a user's own, as the options name them.
         recipe: the options of architecture and training, which a user's own Keras models are trained with.
@@ -64,6 +65,7 @@ class Job:
     heartbeat: int
     data: str
     log_models: bool = True
+    private: bool = False
     worker: int = 0
     trainer: str = BUILT_IN_TRAINER
     params: str = ""
@@ -263,7 +265,9 @@ class _Worker:
             self.queue.note(claim, **{RUN: child.address})
             found = next(outcomes)
             start = time.perf_counter()
-            log_outcome(found[0], cell, name, child, attacks=self.attacks, log_model=self.job.log_models)
+            log_outcome(
+                found[0], cell, name, child, attacks=self.attacks, log_model=self.job.log_models, private=self.job.private
+            )
             figures = mean_figures(found)
             if len(found) > 1:
                 child.metrics({f"mean_{key}": value for key, value in figures.items()}, step=int(found[0].history[-1]["epoch"]))

@@ -23,6 +23,7 @@ from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
 from memberscope.npz import write_npz
+from memberscope.plans.keyed import split_seed
 from memberscope.plans.shadow import ShadowPlan, make_shadow_plan
 from memberscope.plans.split import Index
 from memberscope.predictions import Predictions, ShadowPredictions
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
     from memberscope.training.trainer import Fleet
 
+NOISY = "noisy"  # whose records are real ones with a few wrong values
 THRESHOLD = "modified_entropy"  # one threshold for all classes, on minus the modified entropy
 ATTACKS = (THRESHOLD, "metric_modified_entropy", "shadow_shokri")
 LEAST_KNOWN = 10  # fewest non-members on which the defence of a release is fitted
@@ -150,7 +152,7 @@ def plan_for(data: LabeledData, config: SynthesizeConfig, seed: int) -> ShadowPl
         shadows=config.shadows,
         targets=1,
         coin_flips=False,
-        seed=seed,
+        seed=split_seed(data, seed),
     )
 
 
@@ -220,16 +222,21 @@ def keep_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker
     if made.by_class:
         tracker.table(pd.DataFrame(list(made.by_class)), artifacts.inside(made.method, artifacts.BY_CLASS))
     kept = artifacts.inside(made.method, artifacts.SYNTHETIC_RECORDS)
-    with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary) / artifacts.SYNTHETIC_RECORDS
-        write_npz(path, {"x": made.x, "y": made.y, "class_names": np.array(trial.data.class_names)})
-        tracker.file(path, kept)
+    if shown := may_be_stored(made.method, trial.data, config):
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary) / artifacts.SYNTHETIC_RECORDS
+            write_npz(path, {"x": made.x, "y": made.y, "class_names": np.array(trial.data.class_names)})
+            tracker.file(path, kept)
     names = unreached(made, trial.data)
-    return (
-        f"conf_min={config.conf_min}: {names}; the {len(made.y)} records of the other classes are kept in {kept}"
-        if names
-        else ""
-    )
+    others = f"; the {len(made.y)} records of the other classes are kept in {kept}" if shown else ""
+    return f"conf_min={config.conf_min}: {names}{others}" if names else ""
+
+
+def may_be_stored(method: str, data: LabeledData, config: SynthesizeConfig) -> bool:
+    """Whether made records, and pictures of them, are stored with the run: not those that are a user's own records with a few wrong values,
+    unless that is requested, and none with ``private_artifacts``.
+    """
+    return not config.private_artifacts and (method != NOISY or not data.keyed or config.show_records)
 
 
 def log_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker: Tracker) -> dict[str, Any]:
@@ -248,7 +255,9 @@ def log_set(made: SyntheticSet, trial: Trial, config: SynthesizeConfig, tracker:
     )  # fmt: skip
     tracker.table(pd.DataFrame(card.rows()), artifacts.inside(made.method, artifacts.CARD))
     tracker.text(as_json(card.to_dict()), artifacts.inside(made.method, artifacts.CARD_JSON))
-    figure = synthetic_figure(made.x, made.y, method=made.method, class_names=data.class_names, real=data.scaled(outside))
+    figure = None
+    if may_be_stored(made.method, data, config):
+        figure = synthetic_figure(made.x, made.y, method=made.method, class_names=data.class_names, real=data.scaled(outside))
     if figure is not None:
         tracker.figure(figure, artifacts.inside(made.method, artifacts.SYNTHETIC_FIGURE))
     row: dict[str, Any] = {"method": made.method}
