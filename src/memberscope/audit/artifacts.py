@@ -36,6 +36,17 @@ SECOND_DATASET = "other_data.csv"  # the audit with a shadow of another data set
 TARGETS = "targets.csv"  # every attack on every target
 BY_SHADOWS = "by_shadows.csv"  # means over targets by number of shadows
 ORDERINGS, ORDERINGS_TABLE = "orderings.csv", "orderings.json"  # verdicts on the literature's orderings
+EXPOSURE, EXPOSURE_TABLE = (
+    "exposure.csv",
+    "exposure.json",
+)  # a row per record, the most exposed first; the table has the first hundred
+EXPOSURE_FIGURE, EXPOSURE_SCATTER = "exposure.png", "exposure_scatter.png"
+EXPOSURE_PICTURES = "most_memorized.png"
+EXPOSURE_SUMMARY = "exposure_summary.csv"  # how many members each attack finds
+EXPOSURE_CORRELATIONS = "exposure_correlations.csv"  # rank correlations of the measures
+EXPOSURE_GROUPS = "exposure_groups.csv"  # means by class, and by whether the label was replaced
+AGREEMENT, AGREEMENT_SETS = "agreement.csv", "agreement_sets.csv"  # which attacks find the same members
+ENSEMBLE = "ensemble.csv"  # chosen on half of the targets, reported on the other half
 FIDELITY, FIDELITY_FIGURE = "fidelity.csv", "fidelity.png"
 
 # Mitigations; two names are older than the word

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 from memberscope.config.base import Config, option
 from memberscope.config.checks import Choice, Integer, Real, Text, YesNo
-from memberscope.config.shared import FleetConfig, ModelConfig, RecordsConfig, TrainConfig, primary_option, private_option
+from memberscope.config.shared import (
+    FleetConfig,
+    ModelConfig,
+    RecordsConfig,
+    TrainConfig,
+    primary_option,
+    private_option,
+    show_option,
+)
 from memberscope.errors import UserError
 
 
@@ -91,6 +99,7 @@ class ShadowStudyConfig(ShadowPlanConfig, RecordsConfig, ModelConfig, TrainConfi
         help="slices of the records on which the first target is audited",
     )
     private_artifacts: bool = private_option(False, group="audit")
+    show_records: bool = show_option(group="audit")
     perturbed: int = option(
         24,
         check=Integer(low=4, high=1000),

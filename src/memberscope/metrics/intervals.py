@@ -37,13 +37,20 @@ def clopper_pearson_high(successes: int, trials: int, miss: float) -> float:
     return 1.0 if successes >= trials else float(betaincinv(successes + 1, trials - successes, 1 - miss))
 
 
+def clopper_pearson_ends(successes: Ints, trials: Ints, miss: float) -> tuple[Floats, Floats]:
+    """Both ends for each of `successes` and `trials` (at least 1): each is beyond the true share with probability at most `miss`."""
+    low = np.where(successes > 0, betaincinv(np.maximum(successes, 1), trials - successes + 1, miss), 0.0)
+    high = np.where(successes < trials, betaincinv(successes + 1, np.maximum(trials - successes, 1), 1 - miss), 1.0)
+    return low, high
+
+
 def wilson(successes: float, trials: float, z: float) -> tuple[float, float]:
     """The score interval of a binomial share (Wilson 1927)."""
     return float(wilson_end(successes, trials, -z)), float(wilson_end(successes, trials, z))
 
 
-def wilson_end(successes: float | Ints, trials: float, z: float) -> Floats:
-    """The lower end (`z` below 0) or the upper end of `wilson`, for each of `successes`."""
+def wilson_end(successes: float | Ints, trials: float | Ints, z: float) -> Floats:
+    """The lower end (`z` below 0) or the upper end of `wilson`, for each of `successes` and `trials`."""
     share, shrink = successes / trials, 1 + z * z / trials
     half = z / shrink * np.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
     end: Floats = np.clip((share + z * z / (2 * trials)) / shrink + half, 0.0, 1.0)

@@ -30,7 +30,20 @@ from memberscope.training.elsewhere import ElsewhereFleet
 
 FORMS: tuple[OutputForm, ...] = ("logits", "probs", "loss_nats")
 ARRAYS = (*FORMS, "population", "copies", "plan_digest")
-FREE = {"plan", "outputs", "attacks", "primary", "slices", "dataset", "data_dir", "archive_dir", "label", "group"}
+FREE = {
+    "plan",
+    "outputs",
+    "attacks",
+    "primary",
+    "slices",
+    "dataset",
+    "data_dir",
+    "archive_dir",
+    "label",
+    "group",
+    "private_artifacts",
+    "show_records",
+}
 BELOW_ZERO = 1e-6  # losses that rounding may have moved below 0
 
 

@@ -73,6 +73,7 @@ def rotate(
     seed: int,
     workers: int | None = None,
     on_target: Callable[[int], None] = lambda t: None,
+    on_scores: Callable[[int, str, int, NDArray[np.float64]], None] = lambda target, attack, shadows, scores: None,
 ) -> pd.DataFrame:
     """Attack every target of the plan with growing numbers of its shadows.
 
@@ -82,6 +83,8 @@ def rotate(
         seed: seed of the attacks' draws.
         workers: threads per attack.
         on_target: called with each target before its turn; an exception from it ends the rotation.
+        on_scores: called with the target, the attack's name, the number of shadows and the scores (m,), for each attack as it is
+            registered (with copies, where there are any).
 
     Returns:
         Columns target, attack, shadows (0 for the loss threshold, which uses none) and `FIGURES`; an attack that could not be run has
@@ -108,6 +111,8 @@ def rotate(
             for name, attack, given in turns:
                 result = attack.score(given, seed=seed, workers=workers)
                 if not isinstance(result, Skip):
+                    if given is evidence and name == attack.name:
+                        on_scores(target, name, count, result.scores)
                     rows.append(
                         {"target": target, "attack": name, "shadows": count}
                         | point_figures(result.scores, evidence.target.member)

@@ -34,7 +34,7 @@ from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.logged_model import log_model, why_no_model
 from memberscope.studies.result import StudyResult
 from memberscope.studies.seed_check import log_check
-from memberscope.studies.shadow import from_files, rotation, second_dataset
+from memberscope.studies.shadow import exposure, exposure_log, from_files, rotation, second_dataset
 from memberscope.studies.shadow.draw import model_seeds, plan_for, with_noise
 from memberscope.studies.shadow.evidence import (
     FleetOutputs,
@@ -88,7 +88,8 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
             data, plan, offered, copies=config.queries, perturbed=config.perturbed, distill_epochs=config.distill_epochs
         )
     )
-    noise, data = with_noise(data, plan, config)
+    (noise, data), given = with_noise(data, plan, config), data.y
+    replaced = data.y != given
     if config.shadow_data != "real":
         data, plan = with_made_pool(data, plan, trainer, config, stop)
     log_plan(data, plan, trainer, noise, config, tracker)
@@ -112,11 +113,11 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     report = audit_first(outputs, trainer, request, config, tracker, stop)
     rotated = rotation.rotated_attacks(request.attacks)
     elsewhere = audit_from_elsewhere(report, other, trainer, config, tracker, stop) if other else None
-    means, judged = rotate_targets(outputs, rotated, config, tracker, stop)
+    means, judged, exposed = rotate_targets(outputs, rotated, config, tracker, stop, replaced=replaced)
     fidelity = measure_fidelity(outputs, trainer, config, tracker, stop) if config.fidelity else None
     remarks = [check.sentence] if check else []
     remarks += left_out_of_fidelity(data) if config.fidelity else []
-    result = conclude(config, trainer, outputs, report, elsewhere, means, judged, fidelity, remarks, tracker)
+    result = conclude(config, trainer, outputs, report, elsewhere, means, judged, exposed, fidelity, remarks, tracker)
     return with_reading(result, notes)
 
 
@@ -141,9 +142,9 @@ def run_on_files(config: ShadowStudyConfig, request: AuditRequest, tracker: Trac
     notes = log_reading(outputs.data, tracker)
     log_shadows(outputs, tracker)
     report = audit_first(outputs, trainer, request, config, tracker, stop)
-    means, judged = rotate_targets(outputs, rotation.rotated_attacks(request.attacks), config, tracker, stop)
+    means, judged, exposed = rotate_targets(outputs, rotation.rotated_attacks(request.attacks), config, tracker, stop)
     remarks = [*(f"Warning: {line}." for line in warnings), *found.notes]
-    return with_reading(conclude(config, trainer, outputs, report, None, means, judged, None, remarks, tracker), notes)
+    return with_reading(conclude(config, trainer, outputs, report, None, means, judged, exposed, None, remarks, tracker), notes)
 
 
 def check_shadow_data(config: ShadowStudyConfig) -> None:
@@ -333,10 +334,15 @@ def accuracies(target: Predictions) -> dict[str, float]:
 
 
 def rotate_targets(
-    outputs: FleetOutputs, attacks: Sequence[Any], config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Attack every target in turn: means over targets by number of shadows, and verdicts on the literature's orderings."""
+    outputs: FleetOutputs, attacks: Sequence[Any], config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag,
+    *, replaced: NDArray[np.bool_] | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:  # fmt: skip
+    """Attack every target in turn: means over targets by number of shadows, verdicts on the literature's orderings, and sentences on whom
+    the attacks find. `replaced`: whether label noise replaced each record's label.
+    """
     from memberscope.progress import Progress
+
+    scores = exposure.RotatedScores(plan=outputs.plan)
 
     with Progress(len(outputs.plan.targets), "attacking each target", unit="target") as progress:
 
@@ -344,7 +350,7 @@ def rotate_targets(
             stop.check()
             progress.advance(int(target != outputs.plan.targets[0]))
 
-        frame = rotation.rotate(outputs, attacks, seed=config.seed, on_target=on_target)
+        frame = rotation.rotate(outputs, attacks, seed=config.seed, on_target=on_target, on_scores=scores.keep)
         progress.advance()
     means = rotation.over_targets(frame)
     judged = rotation.judge(frame, rotation.claims(paired=outputs.plan.design == "half", copies=outputs.augmented is not None))
@@ -354,7 +360,8 @@ def rotate_targets(
     tracker.table(judged.astype(object).where(judged.notna(), None), artifacts.ORDERINGS_TABLE)
     for figure in SHOWN:
         tracker.figure(plots.by_shadows_figure(means, figure=figure), artifacts.by_shadows_figure(figure))
-    return means, judged
+    found = exposure.measure_fleet(outputs, scores, attacks, seed=config.seed, stop=stop, replaced=replaced)
+    return means, judged, exposure_log.log_exposure(found, outputs, config, tracker)
 
 
 def measure_fidelity(
@@ -420,7 +427,8 @@ def over_targets_table(means: pd.DataFrame) -> pd.DataFrame:
 
 def conclude(
     config: ShadowStudyConfig, trainer: Trainer, outputs: FleetOutputs, report: AuditReport, elsewhere: AuditReport | None,
-    means: pd.DataFrame, judged: pd.DataFrame, fidelity: pd.DataFrame | None, remarks: Sequence[str], tracker: Tracker,
+    means: pd.DataFrame, judged: pd.DataFrame, exposed: Sequence[str], fidelity: pd.DataFrame | None, remarks: Sequence[str],
+    tracker: Tracker,
 ) -> StudyResult:  # fmt: skip
     """Log the headline metrics and the page of the parent run; returns the result for the terminal. `remarks` are further sentences."""
     tracker.metrics(report.headlines())
@@ -435,12 +443,13 @@ def conclude(
         else ""
     )
     table = over_targets_table(means)
-    tracker.text(page(outputs, report, table, lines, remarks, fidelity, from_elsewhere), artifacts.SUMMARY)
+    tracker.text(page(outputs, report, table, lines, exposed, remarks, fidelity, from_elsewhere), artifacts.SUMMARY)
     tracker.describe(
-        page(outputs, report, table, lines, remarks, None, from_elsewhere)
+        page(outputs, report, table, lines, exposed, remarks, None, from_elsewhere)
     )  # without fidelity: the store takes at most 8,000 characters
     skipped = skips(report)
-    answer = [finding(report), *(line.replace("**", "") for line in lines), *skipped, *remarks]
+    plain = [line.replace("**", "").replace("`", "") for line in (*lines, *exposed)]
+    answer = [finding(report), *plain, *skipped, *remarks]
     shown = headline_table(report)[["attack", "auc", "auc_ci", "tpr_at_fpr_0_01", "tpr_at_fpr_0_01_ci"]]
     text = f"one target, {len(report.target):,} records\n{shown.to_string(index=False)}"
     if elsewhere:
@@ -463,6 +472,7 @@ def page(
     report: AuditReport,
     table: pd.DataFrame,
     lines: Sequence[str],
+    exposed: Sequence[str],
     remarks: Sequence[str],
     fidelity: pd.DataFrame | None,
     from_elsewhere: str,
@@ -479,6 +489,7 @@ def page(
         *remarks,
         "## Over targets\n\n" + markdown(table),
         "Intervals are t intervals over targets, which share their pool and most of their shadows.",
+        "## Who is exposed\n\n" + "\n".join(f"- {line}" for line in exposed),
         "## The literature's orderings\n\n" + "\n".join(f"- {line}" for line in lines),
         "## One target, every attack\n\n" + markdown(headline_table(report)),
         *skips(report),
