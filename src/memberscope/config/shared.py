@@ -199,6 +199,17 @@ def private_option(default: bool, *, group: str) -> Any:
     )
 
 
+def trace_option(default: bool, *, group: str, cost: str) -> Any:
+    """The option that collects a loss trace; `group` is the group of the audit's other options, and `cost` says what it takes."""
+    return option(
+        default,
+        check=YesNo(),
+        group=group,
+        help="yes: collect the loss of every member and non-member after every epoch, which the trace attacks need, and keep it with the "
+        f"run, sealed (MEMBERSCOPE_KEY), unless private_artifacts=yes; {cost}. A trainer of your own offers it as losses_by_epoch",
+    )
+
+
 def show_option(*, group: str) -> Any:
     """The option that shows records by their own ids and pictures; `group` is the group of the audit's other options."""
     return option(
@@ -236,6 +247,7 @@ class AuditConfig(Config):
     )
     private_artifacts: bool = private_option(False, group="audit")
     show_records: bool = show_option(group="audit")
+    loss_trace: bool = trace_option(True, group="audit", cost="it takes a pass over the non-members in epochs without an audit")
     audit_every: int = option(
         2,
         check=Integer(low=1),
