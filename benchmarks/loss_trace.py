@@ -20,7 +20,7 @@ SHARE = 0.10  # largest share of the time of training
 
 
 def trained(prepared, trainer, *, traced: bool, audit_every: int) -> float:
-    """Seconds of one training as the entry point `train` runs it, from the first epoch on: with metrics by epoch, with or without a trace."""
+    """Seconds of one training as `train` runs it, with metrics by epoch, from the first epoch on."""
     from memberscope.studies import loss_trace, model_audit
     from memberscope.training.trainer import TrainingJob
 
