@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 from pathlib import Path
 
@@ -102,6 +103,7 @@ def main() -> int:
     parser.add_argument("--store", default="none", help="folder in which trained models are kept")
     parser.add_argument("--quick", action="store_true", help="digits alone, 8 shadows, 2 targets")
     asked = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if asked.quick:
         asked.dataset, asked.shadows, asked.targets, asked.epochs = "digits", 8, 2, 20
     from memberscope.config import ShadowStudyConfig

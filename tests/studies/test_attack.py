@@ -299,7 +299,7 @@ def test_what_a_bad_trace_gets(tmp_path: Path) -> None:
     _trace(tmp_path / "nobody", data, who=False)
     LossTrace.open(tmp_path / "nobody").update(np.ones(600), epoch=9)
     for options, said in (
-        ({"predictions": str(tmp_path / "other.npz"), "trace": str(tmp_path / "t")}, "300 of the 600 records of the predictions are not in"),
+        ({"predictions": str(tmp_path / "other.npz"), "trace": str(tmp_path / "t")}, "300 of the 600 records of the predictions"),
         ({"trace": str(tmp_path / "nobody")}, "does not say who is a member"),
         ({"predictions": str(tmp_path / "target.npz"), "trace": str(tmp_path / "nobody")}, "2 of 9 epochs are missing"),
         ({"predictions": str(tmp_path / "target.npz"), "trace": str(tmp_path / "no")}, "no: cannot be read"),

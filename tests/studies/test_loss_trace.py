@@ -12,7 +12,7 @@ from own_artifacts import best_guess, everything
 from memberscope import LossTrace, run_audit, signals
 from memberscope.attacks.loss_trace import lt_iqr
 from memberscope.audit import artifacts
-from memberscope.config import AttackStudyConfig, TrainStudyConfig
+from memberscope.config import AttackStudyConfig, SweepStudyConfig, TrainStudyConfig
 from memberscope.datasets import load_dataset
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
@@ -20,7 +20,11 @@ from memberscope.interrupt import StopFlag
 from memberscope.plans.target import Prepared, target_of
 from memberscope.secret import VARIABLE
 from memberscope.studies import attack, model_audit, setup, train
+from memberscope.studies.sweep import study as sweep
+from memberscope.studies.sweep import trial as sweep_trial
+from memberscope.sweeps.cells import Cell, Part
 from memberscope.tracking import MemoryTracker
+from memberscope.training.recipe import Recipe
 
 from .conftest import Own
 
@@ -128,7 +132,7 @@ def test_without_a_trace_its_attacks_are_skipped_and_say_why() -> None:
     reasons = {row.attack: row.reason for row in found.report.results}
     assert reasons["trace_mean"] == "needs loss_trace (loss_trace=no, so losses were not collected)"
     for options in ({"attacks": "trace"}, {"attacks": "all", "primary": "trace_mean"}):
-        with pytest.raises(UserError, match="all need shadow models or a loss trace|needs loss_trace"):
+        with pytest.raises(UserError, match=r"all need shadow models or a loss trace|needs loss_trace"):
             _train(loss_trace="no", **options)
 
 
@@ -173,7 +177,7 @@ def test_a_model_of_one_s_own_without_losses_says_so(own: Own) -> None:
 
 
 def test_a_kept_trace_names_no_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scores of the trace would tell them apart: with the losses of members alone being low, the AUC of the file's content is near 1."""
+    """Whoever reads the run has the file; only the key opens it."""
     tracker = _own(tmp_path)
     trace = _kept(tracker, tmp_path)
     order = np.argsort(trace.record_ids)
@@ -184,3 +188,55 @@ def test_a_kept_trace_names_no_member(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv(VARIABLE, "another key of this user")
     with pytest.raises(UserError, match="written with another key"):
         LossTrace.open(tmp_path / artifacts.LOSS_TRACE)
+
+
+def _sweep(folder: Path, **options: Any) -> MemoryTracker:
+    tracker = MemoryTracker()
+    values = {
+        "grid": "classes", "controls": "natural", "levels": "4,10", "members": 80, "nonmembers": 80, "validation": 30, "epochs": 3,
+        "batch_size": 20, "depth": 1, "width": 8, "seeds": 1, "workers": 1, "log_models": "no", "folder": str(folder / "sweeps"),
+        "attacks": "threshold_loss,trace_mean", **options,
+    }  # fmt: skip
+    sweep.run(SweepStudyConfig.from_mapping(values), tracker, StopFlag())
+    return tracker.children[0]
+
+
+def test_a_sweep_keeps_the_traces_of_its_trials_if_asked(tmp_path: Path) -> None:
+    without, traced = _sweep(tmp_path / "a"), _sweep(tmp_path / "b", loss_trace="yes")
+    assert artifacts.LOSS_TRACE not in without.artifacts
+    trace = _kept(traced, tmp_path)
+    assert trace.steps == (1, 2, 3)
+    assert trace.member is not None
+    assert (len(trace.member), trace.member.sum()) == (64, 32)  # of 160 records, those of four of ten classes
+    losses = trace.by_record()
+    assert losses[trace.member, -1].mean() == pytest.approx(traced.latest("train/loss"), rel=1e-5)
+    assert losses[trace.member].mean(axis=0)[0] > losses[trace.member].mean(axis=0)[2] > 0
+    assert np.isfinite(traced.latest("auc/trace_mean"))
+    rows = {row["attack"]: row for row in without.artifacts["attacks.csv"].to_dict("records")}
+    assert "losses were not collected" in rows["trace_mean"]["reason"]
+    same = {name for name in without.logged_metrics if not name.startswith("seconds/")}
+    for name in same:
+        assert traced.latest(name) == pytest.approx(without.latest(name), abs=1e-6), name
+
+
+def test_seeds_that_could_be_trained_together_are_traced_one_by_one() -> None:
+    data = load_dataset("digits")
+    part = Part(classes=3, members=80, nonmembers=60, validation=30, audited_members=80, audited_nonmembers=60)
+    cell = Cell(recipe=Recipe(model="dense", depth=1, width=8, epochs=2, batch_size=20), part=part)
+    assert sweep_trial.together(cell)
+    found = list(
+        sweep_trial.run_cell(
+            data, setup.trainer_of(Recipe()), cell, [4, 5], request=sweep_trial.trial_request("threshold_loss"), tuning=True,
+            stop=StopFlag(), traced=True,
+        )
+    )  # fmt: skip
+    for one in found:
+        assert one.losses is not None
+        assert one.losses.shape == (140, 2)
+        at_end = -one.report.whole_scores["threshold_loss"]  # of the half that tuning did not use
+        _, final = sweep_trial.halves(one.selection)
+        np.testing.assert_allclose(one.losses[final, -1], at_end, rtol=1e-4, atol=1e-6)
+    for private in (False, True):
+        tracker = MemoryTracker()
+        sweep_trial.log_outcome(found[0], cell, "c-s4", tracker, attacks="threshold_loss", log_model=False, private=private)
+        assert (artifacts.LOSS_TRACE in tracker.artifacts) is not private

@@ -14,6 +14,7 @@ from memberscope.config.shared import (
     RecordsConfig,
     TrainConfig,
     private_option,
+    trace_option,
 )
 
 
@@ -104,6 +105,11 @@ class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig):
         help="values of the varied factor; auto: the grid's own, as far as the data set allows them",
     )
     private_artifacts: bool = private_option(False, group="sweep")
+    loss_trace: bool = trace_option(
+        False,
+        group="sweep",
+        cost="models are then trained one at a time, with a pass over the audited records after every epoch",
+    )
     sampler: str = option("tpe", check=Choice(words=("grid", "random", "tpe")), group="sweep", help="how the space is searched")
     trials: int = option(
         40, check=Integer(low=1, high=100_000), group="sweep", help="number of trials of a random or TPE search"

@@ -25,6 +25,7 @@ from memberscope.tracking import Tracker
 from memberscope.training.query import Query
 
 OFF = "loss_trace=no, so losses were not collected"
+NOT_COLLECTED = "losses were not collected: loss_trace=no, or the trainer's models offer no losses_by_epoch"
 NOT_OFFERED = "the trainer's models offer no losses_by_epoch"
 
 
@@ -91,3 +92,13 @@ def log_trace(trace: LossTrace | None, tracker: Tracker, *, private: bool) -> No
         path = Path(folder) / artifacts.LOSS_TRACE
         trace.save_sealed(path, key=key())
         tracker.file(path, artifacts.LOSS_TRACE)
+
+
+def log_losses(
+    data: LabeledData, index: Index, member: NDArray[np.bool_], losses: Array, tracker: Tracker, *, private: bool
+) -> None:  # fmt: skip
+    """Keep the losses (n, epochs) of the records at `index` with a run; see `log_trace`."""
+    with collected(data, index, member, wanted=not private, epochs=losses.shape[1]) as trace:
+        if trace is not None:
+            fill(trace, losses)
+            log_trace(trace, tracker, private=private)
