@@ -23,7 +23,9 @@ def test_ranks_give_every_figure_that_scores_give(tmp_path: Path) -> None:
     logits[50:80] = logits[50]  # ties
     target = Predictions(logits=logits, labels=labels, member=member, record_ids=np.arange(400))
     report = run_audit(target, attacks="threshold_loss,trained_lr")
-    KeptScores.of(target, report.whole_scores, source="digest").save(tmp_path / "s.npz", key=KEY)
+    KeptScores.of(
+        report.whole_scores, member=target.member, record_ids=target.record_ids, labels=target.labels, source="digest"
+    ).save(tmp_path / "s.npz", key=KEY)
     kept = KeptScores.load(tmp_path / "s.npz", key=KEY)
     assert kept.source == "digest"
     place = {one: row for row, one in enumerate(kept.record_ids.tolist())}  # type: ignore[union-attr]

@@ -236,6 +236,8 @@ class Predictions(_Outputs):
             only with `loss_nats` or `entropy_nats`.
         member: (n,) bool, whether the record is in this model's training set. Both values must occur.
         record_ids: (n,) ints or text; records that share one are never split between an attack's training and scoring.
+        groups: (n,) ints or text, the person or other group that each record belongs to. An audit then counts groups; see
+            `memberscope.audit.groups`.
         inputs: (n, ...), the model's inputs.
         released: whether `probs` are the probabilities that a service publishes (top-N, rounded), which may sum to less than one.
         columns: name -> (n,) array of the user's, to slice by.
@@ -248,6 +250,7 @@ class Predictions(_Outputs):
     """
 
     inputs: Array | None = None
+    groups: Array | None = None
     columns: Mapping[str, Array] = field(default_factory=dict)
 
     @property
@@ -260,6 +263,8 @@ class Predictions(_Outputs):
         super().__post_init__()
         if self.inputs is not None and (self.inputs.ndim < 1 or len(self.inputs) != len(self)):
             raise UserError(f"inputs: shape {self.inputs.shape}; the first axis must have the {len(self)} records of member")
+        if self.groups is not None:
+            self._check_groups(self.groups)
         columns = {}
         for name, values in self.columns.items():
             columns[name] = frozen_view(f"column {name}", values)
@@ -270,6 +275,18 @@ class Predictions(_Outputs):
         super()._check_member()
         if self.member.all() or not self.member.any():
             raise UserError(f"member: all {bool(self.member[0])}; allowed is at least one member and one non-member")
+
+    def _check_groups(self, groups: Array) -> None:
+        self._check_shape("groups", groups, self._lead)
+        if groups.dtype.kind not in "iuUS":
+            raise UserError(f"groups: dtype {groups.dtype}; allowed are integers and text")
+        if len(np.unique(groups)) < 2:
+            raise UserError(f"groups: all records are in one group, {groups[0]}; allowed are at least two groups")
+
+    @property
+    def units(self) -> Array | None:
+        """(n,) what is never split between an attack's training and scoring: groups, else record ids; None: each record by itself."""
+        return self.groups if self.groups is not None else self.record_ids
 
     @property
     def n_member(self) -> int:
@@ -286,7 +303,7 @@ class Predictions(_Outputs):
 
         The result may have members only; attacks on such a part are skipped and raise no error.
         """
-        names = (*OUTPUTS, *SUMMARIES, "labels", "member", "record_ids", "inputs")
+        names = (*OUTPUTS, *SUMMARIES, "labels", "member", "record_ids", "inputs", "groups")
         changes: dict[str, object] = {}
         for name in names:
             array = getattr(self, name)
@@ -328,8 +345,10 @@ class ShadowPredictions(_Outputs):
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], *, source: str) -> Self:
-        """Like `Predictions.from_arrays`; `inputs` and columns are left out, and a missing model axis is added."""
-        kept = {name: array for name, array in arrays.items() if name != "inputs" and not name.startswith(_COLUMN)}
+        """Like `Predictions.from_arrays`; `inputs`, `groups` and columns are left out, and a missing model axis is added."""
+        kept = {
+            name: array for name, array in arrays.items() if name not in ("inputs", "groups") and not name.startswith(_COLUMN)
+        }
         if "member" in kept and kept["member"].ndim == 1:
             for name in (*OUTPUTS, *SUMMARIES, "member"):
                 if name in kept:

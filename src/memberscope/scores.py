@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,15 +23,12 @@ from memberscope.npz import read_npz
 from memberscope.sealed import check_key, is_sealed, unsealed, write_sealed
 from memberscope.secret import Key
 
-if TYPE_CHECKING:
-    from memberscope.predictions import Predictions
-
 _RANK = "rank_"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class KeptScores:
-    """One model's audited records.
+    """One model's audited records, or their groups if the audit counted groups.
 
     Attributes:
         member: (n,) bool.
@@ -50,10 +46,18 @@ class KeptScores:
     source: str = "given"
 
     @classmethod
-    def of(cls, target: Predictions, scores: Mapping[str, NDArray[np.float64]], *, source: str) -> KeptScores:
-        """Build from an audit's predictions and its attacks' scores of all records."""
+    def of(
+        cls,
+        scores: Mapping[str, NDArray[np.float64]],
+        *,
+        member: NDArray[np.bool_],
+        record_ids: Array | None,
+        labels: Array | None,
+        source: str,
+    ) -> KeptScores:
+        """Build from attack -> (n,) scores of what an audit counted, records or groups."""
         ranks = {name: np.unique(values, return_inverse=True)[1].astype(np.int32) for name, values in scores.items()}
-        return cls(member=target.member, ranks=ranks, record_ids=target.record_ids, labels=target.labels, source=source)
+        return cls(member=member, ranks=ranks, record_ids=record_ids, labels=labels, source=source)
 
     def save(self, path: Path, *, key: Key) -> None:
         """Write an ``.npz`` that only whoever has the key can read."""

@@ -91,6 +91,19 @@ def key() -> Key:
     return Key(value=hashlib.sha256(_own(path())).digest())
 
 
+def make_private(folder: Path) -> None:
+    """Create a folder for index sets, outputs or records, and its missing parents, which only this user can enter; one that exists keeps
+    its permissions.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    for place in reversed(missing):
+        place.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # FileExistsError for a file
+
+
 def path() -> Path:
     """Where the user's own secret lies: ``memberscope/key`` in ``XDG_CONFIG_HOME``, else in ``~/.config``."""
     folder = os.environ.get("XDG_CONFIG_HOME") or "~/.config"

@@ -56,7 +56,9 @@ def kept(setting: str, seed: int, *, attacks: str = "threshold", ids: int = 0, t
             "attacks.csv": pd.read_csv(io.StringIO(found.to_frame().to_csv(index=False))),
             "roc.csv": plots.roc_points({cell.attack: cell.roc for cell in found.whole()}), "history.csv": history,
         },
-        texts={FILE: found.headline.to_json()}, scores=KeptScores.of(target, found.whole_scores, source="given"),
+        texts={FILE: found.headline.to_json()}, scores=KeptScores.of(
+            found.whole_scores, member=target.member, record_ids=target.record_ids, labels=target.labels, source="given"
+        ),
     )  # fmt: skip
 
 

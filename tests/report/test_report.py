@@ -59,7 +59,9 @@ def kept(found: AuditReport, *, name: str = "one", source: str = "given", **chan
         params={"data.class_names": "cat,dog,eel,fox"},
         texts={"study.json": as_json({"attack.seed": 3, "attack.note": EVIL}), "controls.json": as_json({"null": "null control: fine."}),
                "headline.json": found.headline.to_json()},
-        scores=KeptScores.of(found.target, found.whole_scores, source=source),
+        scores=KeptScores.of(
+            found.whole_scores, member=found.target.member, record_ids=found.target.record_ids, labels=found.target.labels, source=source
+        ),
         inputs=(DataInput(name=EVIL, context="member", digest="abc123", source="s", shape=(600, 8), classes=4),),
     )  # fmt: skip
     return replace(run, **changes)

@@ -57,7 +57,7 @@ class CrossFitted:
 
 def shortage(predictions: Predictions, folds: int) -> str | None:
     """Why there are too few records to cross-fit in `folds` folds, or None if there are enough."""
-    member, ids = predictions.member, predictions.record_ids
+    member, ids = predictions.member, predictions.units
     sides = []
     for side in (True, False):
         here = member == side
@@ -81,8 +81,8 @@ def cross_fit(
     from threadpoolctl import threadpool_limits
 
     member, n = predictions.member, len(predictions)
-    order = fold_plan.canonical_order(features.values, member, predictions.labels, predictions.record_ids)
-    labels, ids = predictions.labels, predictions.record_ids
+    order = fold_plan.canonical_order(features.values, member, predictions.labels, predictions.units)
+    labels, ids = predictions.labels, predictions.units
     fold_of = fold_plan.assign(order, member, labels, ids, folds, seeds.stream(seed, "attacks", "folds"))
 
     def one(fold: int) -> tuple[FloatArray, fold_plan.TrainingPart]:

@@ -124,8 +124,8 @@ def privacy_risk(predictions: Predictions, *, seed: int, folds: int = FOLDS, bin
     signal = signals.get(next(name for name in _SIGNALS if not signals.missing(name, predictions)))
     value = signal.sign * signal(predictions)
     member, labels = predictions.member, predictions.labels
-    order = fold_plan.canonical_order(value[:, None], member, labels, predictions.record_ids)
-    fold_of = fold_plan.assign(order, member, labels, predictions.record_ids, folds, seeds.stream(seed, "risk", "folds"))
+    order = fold_plan.canonical_order(value[:, None], member, labels, predictions.units)
+    fold_of = fold_plan.assign(order, member, labels, predictions.units, folds, seeds.stream(seed, "risk", "folds"))
     of_class = np.zeros(len(value), dtype=np.intp) if labels is None else np.unique(labels, return_inverse=True)[1]
     probability = np.empty(len(value))
     for fold in range(folds):

@@ -21,6 +21,7 @@ from memberscope.attacks.features import Features
 from memberscope.attacks.folds import assign, canonical_order
 from memberscope.attacks.logistic import fit_logistic
 from memberscope.audit.dispersion import fit_components
+from memberscope.audit.groups import make_groups
 from memberscope.checks import Array, BoolArray, FloatArray, is_number, row_chunks
 from memberscope.errors import UserError
 from memberscope.metrics.area import auc_value
@@ -202,7 +203,11 @@ def blind_control(predictions: Predictions, *, seed: int, confidence: float = 0.
     scores.flags.writeable = False
     check_fraction("confidence", confidence)
     widened = 2 * float(ndtr(math.sqrt(2) * float(ndtri(0.5 + confidence / 2)))) - 1
-    auc = metrics.auc(scores, predictions.member, confidence=widened)
+    if predictions.groups is None:
+        auc = metrics.auc(scores, predictions.member, confidence=widened)
+    else:
+        counted = make_groups(predictions.groups, predictions.member, predictions.labels)
+        auc = metrics.auc(counted.pool(scores), counted.member, confidence=widened)
     notes.append("interval: DeLong's, times sqrt(2) for scores that were fitted to the records that they rank")
     return BlindControl(on=on, auc=auc, scores=scores, notes=tuple(notes))
 
@@ -221,7 +226,7 @@ def class_odds(predictions: Predictions, columns: FloatArray, *, seed: int) -> F
         columns: (n, w) whatever else is known about the records; used to draw folds that do not depend on the records' order.
         seed: of the folds.
     """
-    member, labels, ids = predictions.member, predictions.labels, predictions.record_ids
+    member, labels, ids = predictions.member, predictions.labels, predictions.units
     assert labels is not None
     order = canonical_order(columns, member, labels, ids)
     fold_of = assign(order, member, None, ids, FOLDS, seeds.stream(seed, "controls", "classes"))

@@ -18,15 +18,15 @@ def neural_against_metric(report: AuditReport) -> str:
     perceptron's, whose log-odds come from balanced training parts and decide at 0. Without shadow models there is no metric attack with a
     threshold of its own, and the test compares the AUCs of the loss threshold and the perceptron.
     """
-    scores = report.whole_scores
+    scores, member = report.counted_scores, report.counted.member
     if NEURAL not in scores:
         return ""
     if METRIC in scores:
         figure, other = "balanced accuracy", METRIC
-        difference, low, high, p = compare_decisions(scores[METRIC] >= 0, scores[NEURAL] >= 0, report.target.member)
+        difference, low, high, p = compare_decisions(scores[METRIC] >= 0, scores[NEURAL] >= 0, member)
     elif "threshold_loss" in scores:
         figure, other = "AUC", "threshold_loss"
-        test = metrics.compare_auc(scores[other], scores[NEURAL], report.target.member)
+        test = metrics.compare_auc(scores[other], scores[NEURAL], member)
         difference, low, high, p = test.difference, test.ci_low, test.ci_high, test.p_value
     else:
         return ""

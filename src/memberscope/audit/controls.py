@@ -131,7 +131,8 @@ def run_controls(
     refits: dict[str, metrics.NullControl] = {}
     for attack in registry.resolve(attacks) if refit else ():
         if attack.family == "trained":
-            found = refitted_null(evidence, attack, seed=seed, check=check)
+            pooling = "mean" if report.groups is None else report.groups.pooling
+            found = refitted_null(evidence, attack, seed=seed, group_scores=pooling, check=check)
             if not isinstance(found, Skip):
                 refits[attack.name] = found
     return Controls(null=null_of(report), blind=blind, refits=refits)

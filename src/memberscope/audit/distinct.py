@@ -132,12 +132,12 @@ def distinct_records(evidence: Evidence, *, duplicates: str = "drop") -> Distinc
     told_by = tuple(name for name in ("record_ids", "inputs") if (array := getattr(target, name)) is not None and array.size)
     for name in told_by:
         same = first_copies(getattr(target, name), *_labels(target, name))
-        first = first_copies(same, target.member)
+        first = first_copies(same, target.member, *_groups(target))
         alike = _alike(target, first)
         unlike |= ~alike
         links.append(np.where(alike, first, own))
         if not alike.all():  # an id shared by several different records, each of which may have copies
-            links.append(first_copies(same, target.member, *_answers(target)))
+            links.append(first_copies(same, target.member, *_groups(target), *_answers(target)))
         both |= target.member & np.isin(same, same[~target.member])
     heads = _heads(links)
     copies, across = int((heads != own).sum()), int(both.sum())
@@ -155,6 +155,11 @@ def distinct_records(evidence: Evidence, *, duplicates: str = "drop") -> Distinc
 def _labels(target: Predictions, name: str) -> tuple[Array, ...]:
     """The arrays that must be equal as well as `name` for two records to be the same: with inputs the label; an id suffices by itself."""
     return () if name == "record_ids" or target.labels is None else (target.labels,)
+
+
+def _groups(target: Predictions) -> tuple[Array, ...]:
+    """Records of two groups are no copies of each other: each belongs to a person of its own."""
+    return () if target.groups is None else (target.groups,)
 
 
 def _answers(target: Predictions) -> tuple[Array, ...]:

@@ -100,6 +100,7 @@ def log_whole_audit(
         {
             "data.members": target.n_member, "data.nonmembers": target.n_nonmember, "data.classes": target.n_classes or 0,
             "data.form": target.form, **({} if report.distinct is None else report.distinct.facts),
+            **({} if report.groups is None else report.groups.facts),
         }
     )  # fmt: skip
     log_audit(report, tracker, source=source, controls=controls, band_seed=seed, private=private)
@@ -154,11 +155,15 @@ def attack_progress(names: Sequence[str], label: str, stop: StopFlag) -> Iterato
 
 
 def keep_scores(report: AuditReport, tracker: Tracker, *, source: str) -> None:
-    """Log every attack's scores as ranks, so that the run can be compared with others record by record later."""
+    """Log every attack's scores as ranks, so that the run can be compared with others record by record, or group by group, later."""
     if report.whole_scores:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / artifacts.SCORES
-            KeptScores.of(report.target, report.whole_scores, source=source).save(path, key=key())
+            counted = report.counted
+            kept = KeptScores.of(
+                report.counted_scores, member=counted.member, record_ids=counted.ids, labels=counted.labels, source=source
+            )
+            kept.save(path, key=key())
             tracker.file(path, artifacts.SCORES)
 
 
@@ -191,6 +196,8 @@ def log_curves(report: AuditReport, tracker: Tracker, *, title: str, band_seed: 
     band = None
     if band_seed is not None:
         band = plots.band_points(results[0], rng=seeds.stream(band_seed, "band")).assign(attack=results[0].attack)
+        for end in ("low", "high"):  # two digits: a pointwise quantile with all of them is one more equation for the members
+            band[end] = [float(f"{value:.2g}") for value in band[end]]
         tracker.table(band, artifacts.ROC_BAND)
     tracker.figure(plots.roc_figure(points, title=title, labels=labels, band=band), artifacts.ROC_FIGURE)
 

@@ -17,6 +17,7 @@ from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.attacks.features import extract
 from memberscope.attacks.folds import canonical_order
 from memberscope.audit.blind import check_workers
+from memberscope.audit.groups import Groups, make_groups
 from memberscope.checks import BoolArray
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
@@ -34,12 +35,14 @@ def refitted_null(
     seed: int,
     draws: int = 20,
     workers: int | None = None,
+    group_scores: str = "mean",
     check: Callable[[], None] = lambda: None,
 ) -> metrics.NullControl | Skip:
     """Refit an attack `draws` times with the target's membership permuted within each class.
 
-    Records that share an id stay together: the permutation moves the membership of whole groups of the same size and
-    classes. The attack gets a new seed in each draw. The membership of shadows and everything else in the evidence stay as they are.
+    Records that share an id stay together: the permutation moves the membership of whole sets of the same size and classes. Where the
+    target has `groups`, whole groups swap membership with others of the same most frequent class, whatever their sizes, and the AUC is that
+    of groups. The attack gets a new seed in each draw. The membership of shadows and everything else in the evidence stay as they are.
 
     Args:
         evidence: the evidence as the attack gets it; it is not changed.
@@ -47,6 +50,7 @@ def refitted_null(
         seed: the seed of permutations and refits. The observed AUC is that of `attack.score(evidence, seed=seed)`.
         draws: the number of draws, at least 1; the smallest p-value is 1 / (1 + `draws`).
         workers: the number of threads of each refit; None for all cores that this process may use.
+        group_scores: as in `memberscope.run_audit`.
         check: called before each draw; an exception that it raises ends the control.
 
     Returns:
@@ -64,23 +68,36 @@ def refitted_null(
     if isinstance(observed, Skip):
         return observed
     target = evidence.target
-    blocks = _blocks(target)
+    groups = None if target.groups is None else make_groups(target.groups, target.member, target.labels, pooling=group_scores)
+    blocks = _blocks(target) if groups is None else _group_blocks(groups)
     aucs = np.empty(draws)
     for draw in range(draws):
         check()
-        member = _permuted(target.member, blocks, seeds.stream(seed, "controls", "refitted", draw))
+        rng = seeds.stream(seed, "controls", "refitted", draw)
+        drawn = _permuted(target.member if groups is None else groups.member, blocks, rng)
+        member = drawn if groups is None else drawn[groups.of]
         changed = replace(evidence, target=replace(target, member=member))
         result = attack.score(changed, seed=seeds.integer(seed, "controls", "refitted", draw), workers=workers)
         if isinstance(result, Skip):
             return result
-        aucs[draw] = _auc(result, member)
-    value = _auc(observed, target.member)
+        aucs[draw] = _auc(result, member, target, group_scores)
+    value = _auc(observed, target.member, target, group_scores)
     p_value = float((1 + np.count_nonzero(aucs >= value - 1e-12)) / (1 + draws))
     return metrics.NullControl(auc=value, mean_auc=float(aucs.mean()), draws=aucs, p_value=p_value)
 
 
-def _auc(result: AttackScores, member: BoolArray) -> float:
-    return auc_value(rank(result.scores, member))
+def _auc(result: AttackScores, member: BoolArray, target: Predictions, group_scores: str) -> float:
+    if target.groups is None:
+        return auc_value(rank(result.scores, member))
+    groups = make_groups(target.groups, member, target.labels, pooling=group_scores)
+    return auc_value(rank(groups.pool(result.scores), groups.member))
+
+
+def _group_blocks(groups: Groups) -> list[NDArray[np.intp]]:
+    """Positions (groups, 1) of the groups of each class, in the order of their names."""
+    if groups.labels is None:
+        return [np.arange(len(groups))[:, None]]
+    return [np.flatnonzero(groups.labels == label)[:, None] for label in np.unique(groups.labels)]
 
 
 def _blocks(target: Predictions) -> list[NDArray[np.intp]]:

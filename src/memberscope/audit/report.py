@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from memberscope import metrics
 from memberscope.audit.distinct import Distinct
+from memberscope.audit.groups import Groups
 from memberscope.audit.headline import AUTO, Headline, find_headline
 from memberscope.errors import UserError
 from memberscope.installed import require
@@ -34,12 +35,12 @@ class SliceResult:
 
     Attributes:
         attack, family, slice: names.
-        n_member, n_nonmember: the number of records on each side.
+        n_member, n_nonmember: the number of records on each side, or of groups if the predictions have any.
         figures: name -> `Estimate`; empty where the attack was skipped.
-        scores: (n,) membership scores of the slice's records; None where skipped.
+        scores: (n,) membership scores of the slice's records, or of their groups; None where skipped.
         member: (n,) bool, the truth for `scores`.
         threshold: the score at and above which the attack itself calls a record a member; None where it has no threshold of its own.
-        labels: (n,) classes of the slice's records, where they are known.
+        labels: (n,) classes of the slice's records or groups, where they are known.
         prior: share of members that ``ppv`` assumes.
         one_run: the settings that the test behind `epsilon_lower_bound` fixed beforehand; None where that bound was not requested.
         ranked: whether the slice may compete for the worst one.
@@ -75,6 +76,21 @@ class SliceResult:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Counted:
+    """What the metrics of an audit count: n groups, or n records where there are no groups.
+
+    Attributes:
+        member: (n,) bool.
+        labels: (n,) classes; None where unknown.
+        ids: (n,) names of the groups, or ids of the records; None where records have none.
+    """
+
+    member: NDArray[np.bool_]
+    labels: NDArray[Any] | None
+    ids: NDArray[Any] | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class AuditReport:
     """The report of an audit.
 
@@ -87,6 +103,7 @@ class AuditReport:
         primary: the primary attack as it was requested: a name, or ``auto`` for the strongest; see `headline`.
         prior: share of members that ``ppv`` assumes.
         distinct: which of the given records these are, and which copies were found; None for a report built by hand.
+        groups: the groups of the records; None where records were counted.
     """
 
     results: tuple[SliceResult, ...]
@@ -98,6 +115,7 @@ class AuditReport:
     primary: str = AUTO
     prior: float = 0.5
     distinct: Distinct | None = None
+    groups: Groups | None = None
 
     @property
     def attacks(self) -> tuple[str, ...]:
@@ -114,12 +132,27 @@ class AuditReport:
         other half; None if no attack ran. Computed on first access.
         """
         ran = {result.attack: result for result in self.whole() if result.attack in self.whole_scores}
+        counted = self.counted
         return find_headline(
-            {name: self.whole_scores[name] for name in ran}, self.target.member, seed=self.seed, primary=self.primary,
+            {name: self.counted_scores[name] for name in ran}, counted.member, seed=self.seed, primary=self.primary,
             families={name: result.family for name, result in ran.items()}, whole={name: result.figures for name, result in ran.items()},
-            thresholds={name: result.threshold for name, result in ran.items()}, units=self.target.record_ids, labels=self.target.labels,
+            thresholds={name: result.threshold for name, result in ran.items()}, units=counted.ids, labels=counted.labels,
             prior=self.prior,
         )  # fmt: skip
+
+    @property
+    def counted(self) -> Counted:
+        """What metrics count: the groups, or the records where there are none."""
+        if self.groups is not None:
+            return Counted(member=self.groups.member, labels=self.groups.labels, ids=self.groups.names)
+        return Counted(member=self.target.member, labels=self.target.labels, ids=self.target.record_ids)
+
+    @cached_property
+    def counted_scores(self) -> Mapping[str, NDArray[np.float64]]:
+        """Attack -> one score for each of `counted`. Computed on first access."""
+        if self.groups is None:
+            return self.whole_scores
+        return {name: self.groups.pool(values) for name, values in self.whole_scores.items()}
 
     def result(self, attack: str, slice: str = "entire") -> SliceResult:
         """The result of an attack on a slice; KeyError if the report has none."""
@@ -185,29 +218,30 @@ class AuditReport:
         return np.arange(len(self.target), dtype=np.intp) if self.distinct is None else self.distinct.positions
 
     def compare(self, other: AuditReport, *, confidence: float = 0.95) -> dict[str, Comparison]:
-        """For each attack that both reports have, the paired comparison of AUCs on the same records, this report minus `other`.
+        """For each attack that both reports have, the paired comparison of AUCs on the same records or groups, this report minus `other`.
 
         The interval holds for these two fixed models; it does not cover how the result would vary if either were trained again.
 
         Raises:
             UserError: the reports are not on the same records with the same members.
         """
-        ours, theirs = self.target, other.target
-        if ours.record_ids is None or theirs.record_ids is None:
+        ours, theirs = self.counted, other.counted
+        if ours.ids is None or theirs.ids is None:
             raise UserError("compare: record_ids are missing; allowed: two reports whose predictions have record_ids")
-        place = {record: position for position, record in enumerate(theirs.record_ids.tolist())}
-        missing = [record for record in ours.record_ids.tolist() if record not in place]
-        if missing or len(place) != len(ours):
+        place = {record: position for position, record in enumerate(theirs.ids.tolist())}
+        missing = [record for record in ours.ids.tolist() if record not in place]
+        if missing or len(place) != len(ours.ids):
+            what = "records" if self.groups is None else "groups"
             raise UserError(
-                f"compare: {len(missing)} of {len(ours)} records are not in the other report; allowed: the same records"
+                f"compare: {len(missing)} of {len(ours.ids)} {what} are not in the other report; allowed: the same {what}"
             )
-        order = np.array([place[record] for record in ours.record_ids.tolist()])
+        order = np.array([place[record] for record in ours.ids.tolist()])
         if not np.array_equal(theirs.member[order], ours.member):
             raise UserError("compare: the reports disagree on who is a member; allowed: models trained on the same members")
         shared = [attack for attack in self.whole_scores if attack in other.whole_scores]
         return {
             attack: metrics.compare_auc(
-                self.whole_scores[attack], other.whole_scores[attack][order], ours.member, confidence=confidence
+                self.counted_scores[attack], other.counted_scores[attack][order], ours.member, confidence=confidence
             )
             for attack in shared
         }

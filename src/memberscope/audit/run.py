@@ -19,6 +19,7 @@ from memberscope import slices as slicing
 from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.audit.distinct import distinct_records
+from memberscope.audit.groups import ROWS, Groups, check_pooling, make_groups, of_rows
 from memberscope.audit.headline import AUTO
 from memberscope.audit.report import AuditReport, SliceResult
 from memberscope.audit.request import AuditRequest, Slices, fields_present, make_request
@@ -37,12 +38,13 @@ MIN_RECORDS = 20  # on each side of a slice; a slice with fewer is skipped, and 
 NULL_DRAWS = 200
 
 
-def check_counts(n_member: int, n_nonmember: int, *, min_records: int, copies: int = 0) -> None:
-    """Raise UserError if too few records are left to audit after `copies` were left out."""
+def check_counts(n_member: int, n_nonmember: int, *, min_records: int, copies: int = 0, grouped: bool = False) -> None:
+    """Raise UserError if too few records, or groups, are left to audit after `copies` were left out."""
     if min(n_member, n_nonmember) < min_records:
         without = f" after {copies} copies were left out" if copies else ""
         raise UserError(
-            f"predictions: {n_member} members and {n_nonmember} non-members{without}; allowed: at least {min_records} on each side"
+            f"predictions: {n_member} {'member groups' if grouped else 'members'} and {n_nonmember} "
+            f"{'other groups' if grouped else 'non-members'}{without}; allowed: at least {min_records} on each side"
         )
 
 
@@ -66,6 +68,7 @@ def run_audit(
     workers: int | None = None,
     metadata: Metadata | None = None,
     duplicates: str = "drop",
+    group_scores: str = "mean",
     on_attack: Callable[[str], None] = lambda attack: None,
 ) -> AuditReport:
     """Run attacks on a model's outputs for members and non-members.
@@ -93,11 +96,13 @@ def run_audit(
         metadata: the model's true accuracies and losses, for tensorflow_privacy's reports.
         duplicates: the treatment of exact copies of a record on the same side, where ids or inputs reveal them: ``drop`` counts each record
             once, ``keep`` counts every copy, ``refuse`` raises. See `memberscope.audit.distinct`.
+        group_scores: where the target has `groups`, how the scores of a group's records become the group's score: ``mean``, ``max`` or
+            ``logsumexp``. See `memberscope.audit.groups`.
         on_attack: called with each attack's name before it runs; an exception that it raises ends the audit there.
 
     Returns:
-        The report, on distinct records; its `distinct` says which copies were found. An attack that cannot run, or a slice with too few
-        records, is a row with a reason.
+        The report, on distinct records, or on their groups if they have any; its `distinct` says which copies were found. An attack that
+        cannot run, or a slice with too few records, is a row with a reason.
 
     Raises:
         UserError: an unknown attack, slice or engine; a primary attack that is not among those that run, or that needs something that the
@@ -113,11 +118,19 @@ def run_audit(
         )
     else:
         request.check_primary(fields_present(evidence))
+    check_pooling(group_scores)
+    if evidence.target.groups is not None and request.engine == "tfp":
+        raise UserError("engine=tfp: tensorflow_privacy's attacks count records, and these have groups; allowed: engine=fast")
     distinct = distinct_records(evidence, duplicates=duplicates)
     evidence = distinct.evidence
+    target = evidence.target
+    groups = None
+    if target.groups is not None:
+        groups = make_groups(target.groups, target.member, target.labels, pooling=group_scores)
+    members = target.member if groups is None else groups.member
     check_counts(
-        evidence.target.n_member, evidence.target.n_nonmember, min_records=min_records,
-        copies=distinct.copies if distinct.dropped else 0,
+        int(members.sum()), int((~members).sum()), min_records=min_records, copies=distinct.copies if distinct.dropped else 0,
+        grouped=groups is not None,
     )  # fmt: skip
     chosen = [registry.get(name) for name in request.attacks]
     if request.engine == "tfp":
@@ -138,6 +151,7 @@ def run_audit(
                     scored,
                     part,
                     evidence,
+                    groups,
                     seed=seed,
                     min_records=min_records,
                     prior=prior,
@@ -148,10 +162,12 @@ def run_audit(
                     refit=refit and attack.cross_fitted,
                 )
             )
+            if groups is not None and part.kind == "entire" and results[-1].status == "ok":
+                results.append(_of_rows(results[-1], scored, evidence, seed=seed, prior=prior))
         results += _worst(attack.name, parts, results, min_records=min_records)
     return AuditReport(
         results=tuple(results), engine=request.engine, seed=seed, target=evidence.target, whole_scores=scores, metadata=metadata,
-        primary=request.primary, prior=prior, distinct=distinct,
+        primary=request.primary, prior=prior, distinct=distinct, groups=groups,
     )  # fmt: skip
 
 
@@ -176,6 +192,7 @@ def _fast_result(
     scored: AttackScores | Skip,
     part: slicing.Slice,
     evidence: Evidence,
+    groups: Groups | None,
     *,
     seed: int,
     min_records: int,
@@ -186,8 +203,9 @@ def _fast_result(
     promise: float | None,
     refit: bool,
 ) -> SliceResult:
-    """One attack on one slice."""
-    member = evidence.target.member[part.index]
+    """One attack on one slice, in groups if there are any."""
+    inside = None if groups is None else groups.part(part.index)
+    member = evidence.target.member[part.index] if inside is None else inside.member
     n_member, n_nonmember = int(member.sum()), int((~member).sum())
     blank = SliceResult(
         attack=attack.name, family=attack.family, slice=part.name, ranked=part.ranked, n_member=n_member, n_nonmember=n_nonmember
@@ -195,7 +213,8 @@ def _fast_result(
     if isinstance(scored, Skip):
         return replace(blank, status="skipped", reason=scored.reason)
     if min(n_member, n_nonmember) < min_records:
-        few = f"{n_member} members and {n_nonmember} non-members; at least {min_records} of each are needed"
+        what = "members and {} non-members" if inside is None else "groups of members and {} other groups"
+        few = f"{n_member} {what.format(n_nonmember)}; at least {min_records} of each are needed"
         return replace(blank, status="skipped", reason=few)
     scores, notes = scored.scores[part.index], list(scored.notes)
     if refit and part.kind != "entire":
@@ -204,6 +223,11 @@ def _fast_result(
             return replace(blank, status="skipped", reason=fitted.reason)
         scores, notes = fitted.scores, list(fitted.notes)
     labels = None if evidence.target.labels is None else evidence.target.labels[part.index]
+    threshold = _threshold(scored)
+    if inside is not None:
+        scores, labels = inside.pool(scores), inside.labels
+        threshold = None if inside.pooling == "logsumexp" else threshold  # not on the scale of records
+        notes.append(f"scores of groups: {inside.pooling} over the records of each")
     coins = coin_flips and not attack.cross_fitted and part.kind not in ("correctness", "percentile")
     figures = metrics.figures(
         scores,
@@ -211,7 +235,7 @@ def _fast_result(
         labels=labels,
         rng=seeds.stream(seed, "figures", attack.name, part.name),
         prior=prior,
-        threshold=_threshold(scored),
+        threshold=threshold,
         coin_flips=coins,
         delta=delta,
         promise=promise,
@@ -233,12 +257,29 @@ def _fast_result(
         figures=figures,
         scores=scores,
         member=member,
-        threshold=_threshold(scored),
+        threshold=threshold,
         labels=labels,
         prior=prior,
         one_run=metrics.plan_one_run(len(scores), delta=delta, promise=promise) if coins else None,
         notes=tuple(notes),
     )
+
+
+def _of_rows(
+    of_groups: SliceResult, scored: AttackScores | Skip, evidence: Evidence, *, seed: int, prior: float
+) -> SliceResult:
+    """The figures of single records beside those of their groups."""
+    assert not isinstance(scored, Skip), "the groups have figures"
+    target = evidence.target
+    assert target.groups is not None
+    figures = metrics.figures(
+        scored.scores, target.member, labels=target.labels, rng=seeds.stream(seed, "figures", of_groups.attack, ROWS), prior=prior,
+        threshold=_threshold(scored),
+    )  # fmt: skip
+    return SliceResult(
+        attack=of_groups.attack, family=of_groups.family, slice=ROWS, n_member=target.n_member, n_nonmember=target.n_nonmember,
+        figures=of_rows(figures, scored.scores, target.member, target.groups), notes=("single records, whose groups are correlated",),
+    )  # fmt: skip
 
 
 def _threshold(scored: AttackScores) -> float | None:

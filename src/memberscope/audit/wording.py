@@ -49,11 +49,10 @@ def finding(report: AuditReport) -> str:
 
 
 def copy_notes(report: AuditReport, *, overlap: bool = True) -> dict[str, str]:
-    """A sentence on exact copies on one side and, if `overlap`, one on records on both sides; each only where such records exist."""
-    found = report.distinct
-    if found is None:
-        return {}
-    lines = {"copies": found.copies_line, "overlap": found.overlap_line if overlap else ""}
+    """Sentences on groups, on exact copies on one side and, if `overlap`, on records on both sides; each only if there are any."""
+    lines = {"groups": "" if report.groups is None else report.groups.sentence}
+    if (found := report.distinct) is not None:
+        lines |= {"copies": found.copies_line, "overlap": found.overlap_line if overlap else ""}
     return {name: line for name, line in lines.items() if line}
 
 
@@ -66,10 +65,11 @@ def summary(report: AuditReport, *, notes: Mapping[str, str], controls: Controls
         controls: the controls of the audit.
         details: further sentences, about what else was logged.
     """
-    target = report.target
+    member = report.counted.member
+    what = "members against {} non-members" if report.groups is None else "groups of members against {} other groups"
     lines = [
         f"**{finding(report)}**",
-        f"{target.n_member:,} members against {target.n_nonmember:,} non-members, engine `{report.engine}`.",
+        f"{int(member.sum()):,} {what.format(f'{int((~member).sum()):,}')}, engine `{report.engine}`.",
     ]
     first = report.headline.attack if report.headline else ""
     worst = [result for result in report.results if (result.attack, result.slice) == (first, "worst_slice")]

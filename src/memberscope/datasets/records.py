@@ -209,7 +209,7 @@ def _hashed(side: Records, rows: NDArray[Any] | list[bytes]) -> NDArray[np.int64
 
 
 def check_apart(members: NDArray[np.int64], nonmembers: NDArray[np.int64], *, allowed: bool) -> str:
-    """A phrase on the records that are on both sides; empty if there are none.
+    """A phrase on the records that are on both sides, which names none of them, since runs keep it; empty if there are none.
 
     Raises:
         UserError: there are some, and they are not `allowed`; the message gives their number and the rows of the first few.
@@ -218,12 +218,12 @@ def check_apart(members: NDArray[np.int64], nonmembers: NDArray[np.int64], *, al
     count = int(shared.sum())
     if not count:
         return ""
-    place = {int(record): row for row, record in reversed(list(enumerate(nonmembers.tolist())))}
-    first = [f"{row} is {place[int(members[row])]}" for row in np.flatnonzero(shared)[:3]]
-    rows = f"row, counted from 0, of members and of nonmembers: {', '.join(first)}"
-    overlap = f"{count} of {len(members)} members are also non-members ({rows})"
+    overlap = f"{count} of {len(members)} members are also non-members"
     if not allowed:
-        raise UserError(f"nonmembers: {overlap}; allowed: records that the model never saw, or allow_overlap=yes")
+        place = {int(record): row for row, record in reversed(list(enumerate(nonmembers.tolist())))}
+        first = [f"{row} is {place[int(members[row])]}" for row in np.flatnonzero(shared)[:3]]
+        rows = f"row, counted from 0, of members and of nonmembers: {', '.join(first)}"
+        raise UserError(f"nonmembers: {overlap} ({rows}); allowed: records that the model never saw, or allow_overlap=yes")
     return f"{overlap}; allow_overlap=yes keeps them, and they draw every metric toward chance"
 
 

@@ -32,6 +32,7 @@ from memberscope.datasets.table import Table
 from memberscope.errors import UserError
 from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
+from memberscope.secret import make_private
 
 FORMAT, VERSION = "memberscope shadow plan", 1
 ABOUT, PLAN, MEMBERS = "plan.json", "membership.npz", "members"
@@ -99,7 +100,7 @@ class PlanFolder:
         for model in range(self.plan.n_models):
             arrays[f"{MEMBERS}/{model_name(model, self.plan.n_models)}.npy"] = self.plan.members(model)
         try:
-            (folder / MEMBERS).mkdir(parents=True, exist_ok=True)
+            make_private(folder / MEMBERS)
             for name, array in arrays.items():
                 np.save(folder / name, np.asarray(array, dtype=np.int64), allow_pickle=False)
             if self.table is not None:

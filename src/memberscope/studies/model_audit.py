@@ -122,7 +122,7 @@ def train_and_audit(
         evidence = loss_trace.evidence(predictions, trace)
         loss_trace.log_trace(trace, tracker, private=requested.private_artifacts)
     report = final_audit(evidence, request, setting=name, seed=seed, epoch=model.steps, stop=stop)
-    history = _history(model.rows)
+    history = _history([without_digits(row) for row in model.rows] if requested.private_artifacts else model.rows)
     trained = AuditedModel(
         name=name, setting=setting, seed=seed, history=history, report=report, summary=_summary(history, model), predictions=predictions,
     )  # fmt: skip
@@ -189,7 +189,7 @@ def _followed(
             rows.append(row)
             if trace is not None and epoch:
                 loss_trace.add(trace, losses, model.outputs, data, plan, epoch=epoch)
-            tracker.metrics(epoch_metrics(row), step=epoch)
+            tracker.metrics(epoch_metrics(row, private=requested.private_artifacts), step=epoch)
             progress.advance(0, note=f"accuracy: train {row['train_accuracy']:.3f}, validation {row['val_accuracy']:.3f}")
             stop.check()
 
@@ -222,7 +222,7 @@ def _at_once(
         rows.append({"epoch": step, **{f"train_{key}": means[key] for key in ("accuracy", "loss") if key in means}})
     steps = int(rows[-1]["epoch"]) + 1 if rows else 0
     row, _ = look(predict, data, plan, form=fleet.form, epoch=steps, audited=True)
-    tracker.metrics(epoch_metrics(row), step=steps)
+    tracker.metrics(epoch_metrics(row, private=requested.private_artifacts), step=steps)
     return _Trained(
         predict=predict,
         form=fleet.form,
@@ -294,13 +294,19 @@ def look(
     return row, losses
 
 
-def epoch_metrics(row: Mapping[str, float]) -> dict[str, float]:
-    """An epoch's row under the names of metrics in runs."""
+def epoch_metrics(row: Mapping[str, float], *, private: bool = False) -> dict[str, float]:
+    """An epoch's row under the names of metrics in runs; if `private`, see `without_digits`."""
     names = {
         "train_accuracy": "train/accuracy", "train_loss": "train/loss", "val_accuracy": "val/accuracy", "val_loss": "val/loss",
         "auc": "auc/threshold_loss", "advantage": "advantage/threshold_loss",
     }  # fmt: skip
-    return {names[key]: value for key, value in row.items() if key in names}
+    shown = without_digits(row) if private else row
+    return {names[key]: value for key, value in shown.items() if key in names}
+
+
+def without_digits(row: Mapping[str, float]) -> dict[str, float]:
+    """The row with mean losses of three decimals: with all digits, the mean over a few dozen records tells which records they were."""
+    return {key: round(value, 3) if key.endswith("_loss") else value for key, value in row.items()}
 
 
 def final_predictions(model: _Trained, data: LabeledData, plan: Plan) -> Predictions:

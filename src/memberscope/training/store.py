@@ -19,6 +19,7 @@ import numpy as np
 from memberscope.checks import Array
 from memberscope.errors import UserError
 from memberscope.npz import read_npz, write_npz
+from memberscope.secret import make_private
 
 FORMAT = 2  # version of files and training code; to be raised when a change of either gives other bytes for the same facts
 REUSE = ("auto", "force", "no")
@@ -87,7 +88,7 @@ class Store:
     def _write_manifest(self, path: Path, content: object) -> None:
         temporary = path.with_suffix(".json.tmp")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_private(self.folder)
             temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
             temporary.replace(path)
         except OSError as error:
@@ -152,7 +153,7 @@ class Store:
             UserError: the disk is full, or the folder cannot be written; files stored before stay usable.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_private(self.folder)
             write_npz(self._path(name), {**arrays, _SIGNATURE: np.array(name), _CHECKSUM: np.array(_checksum(arrays))})
         except UserError as error:
             cause = error.__context__

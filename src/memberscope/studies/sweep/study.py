@@ -23,6 +23,7 @@ from memberscope.interrupt import StopFlag
 from memberscope.plans import keyed
 from memberscope.plans.keyed import shown_digest
 from memberscope.progress import Progress, Waiting
+from memberscope.secret import make_private
 from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.result import StudyResult
@@ -168,7 +169,7 @@ def study_name(space: Mapping[str, Any], config: SweepStudyConfig) -> str:
 def make_folder(folder: Path) -> Path:
     """Create the folder if it does not exist, and return it; UserError if that fails."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
     except OSError as error:
         raise UserError(
             f"folder={folder}: cannot be created ({error.strerror}); allowed: a folder that can be written"

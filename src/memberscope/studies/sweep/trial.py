@@ -351,6 +351,12 @@ def log_outcome(
         logged_model.log_model(outcome.model, outcome.trainer, data, tracker)
 
 
+def without_digits(outcome: Outcome) -> Outcome:
+    """The outcome with mean losses of three decimals; see `memberscope.studies.model_audit.without_digits`."""
+    history = [model_audit.without_digits(row) for row in outcome.history]
+    return dataclasses.replace(outcome, figures=model_audit.without_digits(outcome.figures), history=history)
+
+
 def run_params(outcome: Outcome, cell: Cell, attacks: str) -> dict[str, Any]:
     """The trial's resolved configuration under dotted names."""
     selection, part = outcome.selection, cell.part

@@ -20,7 +20,7 @@ from memberscope.interrupt import StopFlag
 from memberscope.redact import redact
 from memberscope.studies import setup
 from memberscope.studies.logged_model import why_no_model
-from memberscope.studies.sweep.trial import Outcome, log_outcome, run_cell, together, trial_request
+from memberscope.studies.sweep.trial import Outcome, log_outcome, run_cell, together, trial_request, without_digits
 from memberscope.sweeps import storage as storages
 from memberscope.sweeps.answer import ADVANTAGE
 from memberscope.sweeps.cells import Cell, Grid
@@ -272,6 +272,8 @@ class _Worker:
         with self.tracker.child(name, tags=tags, description=about) as child:
             self.queue.note(claim, **{RUN: child.address})
             found = next(outcomes)
+            if self.job.private:
+                found = [without_digits(one) for one in found]
             start = time.perf_counter()
             log_outcome(
                 found[0], cell, name, child, attacks=self.attacks, log_model=self.job.log_models, private=self.job.private
