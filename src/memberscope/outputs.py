@@ -42,7 +42,13 @@ class Reading:
     classes: tuple[str, ...] | None = None
 
     def predictions(
-        self, *, member: Array, record_ids: Array | None, inputs: Array | None, columns: Mapping[str, Array] | None = None
+        self,
+        *,
+        member: Array,
+        record_ids: Array | None,
+        inputs: Array | None,
+        columns: Mapping[str, Array] | None = None,
+        groups: Array | None = None,
     ) -> Predictions:
         """The output as `Predictions` of these records."""
         return Predictions(
@@ -52,6 +58,7 @@ class Reading:
             labels=self.labels,
             member=member,
             record_ids=record_ids,
+            groups=groups,
             inputs=inputs,
             columns=columns or {},
         )

@@ -10,12 +10,13 @@ from memberscope.attacks import registry
 from memberscope.attacks.folds import assign
 from memberscope.audit.blind import blind_control
 from memberscope.audit.controls import Controls
-from memberscope.audit.groups import POOLINGS, ROWS, make_groups, most_frequent
+from memberscope.audit.groups import POOLINGS, ROWS, make_groups
 from memberscope.audit.null import refitted_null
 from memberscope.audit.report import AuditReport
 from memberscope.audit.wording import copy_notes, summary
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
+from memberscope.plans.whole_groups import most_frequent
 
 
 def _persons(persons: int = 120, rows: int = 5, *, seed: int = 0, shift: float = 1.0, classes: int = 3) -> Predictions:

@@ -70,6 +70,11 @@ def test_pooled_thresholds_accuse_some_records_more_often_than_stated() -> None:
     rate = pooled.accused / pooled.targets_out
     assert rate[easy].mean() == pytest.approx(0.095, abs=0.02)
     assert rate[~easy].mean() < 0.001
+    # 32 targets without each record: of the 200 easy ones, 1 - .905^32 - 32 * .095 * .905^31 are accused twice
+    assert pooled.accused_twice == pytest.approx(164, abs=20)
+    expected = 2000 * (1 - 0.9905**32 - 32 * 0.0095 * 0.9905**31)
+    assert pooled.accused_twice_by_chance == pytest.approx(expected, rel=0.2)
+    assert own.accused_twice < 60
     own_rate = own.accused / own.targets_out
     assert own_rate[easy].mean() == pytest.approx(0.01, abs=0.005)
     assert own.found[easy].sum() / own.targets_in[easy].sum() == pytest.approx(0.01, abs=0.005)
@@ -100,19 +105,52 @@ def test_pooled_intervals_cover_the_rate_of_each_record() -> None:
     assert 0.94 <= covered <= 0.995
 
 
+def test_intervals_cover_though_targets_share_their_shadows() -> None:
+    """LiRA under nine targets with sixteen shadows each: the rate of a record is that over 40 fleets."""
+    from memberscope.attacks.lira import lira_scores
+
+    rng = np.random.default_rng(10)
+    distance = np.linspace(0, 4, 150)
+    found = []
+    for _ in range(40):
+        first = rng.random((9, 150)) < 0.5
+        member = np.stack([first, ~first], axis=1).reshape(18, 150)
+        phi = rng.normal(size=member.shape) + distance * member
+        scores = []
+        for target in range(0, 18, 2):
+            shadows = [model for model in range(18) if model // 2 != target // 2]
+            scores.append(
+                lira_scores(
+                    phi[target][:, None],
+                    phi[shadows][:, :, None],
+                    member[shadows],
+                    online=True,
+                    variance="global",
+                    smoothing=0.0,
+                )
+            )
+        found.append(detect_pooled(np.array(scores), member[::2], attack="a", fpr=0.05))
+    true = np.nanmean([one.value for one in found], axis=0)
+    covered = np.nanmean([(one.low <= true) & (true <= one.high) for one in found])
+    assert 0.95 <= covered <= 0.995
+
+
+@pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("fpr", [0.05, 0.25])
-def test_own_thresholds_are_those_of_a_loop(fpr: float) -> None:
+def test_own_thresholds_are_those_of_a_loop(fpr: float, paired: bool) -> None:
     scores, member = _fleet(12, 25, 1.5, 5)
+    if not paired:
+        member = np.random.default_rng(6).random((24, 25)) < 0.5
     found = detect_own(scores, member, attack="a", fpr=fpr, threshold="rank" if fpr == 0.25 else "auto")
     for i in range(25):
         hits = accused = 0
         for k in range(24):
-            outs = [scores[j, i] for j in range(24) if not member[j, i] and j not in (k, k ^ 1)]
-            assert len(outs) == 11
+            outs = [scores[j, i] for j in range(24) if not member[j, i] and j not in ((k, k ^ 1) if paired else (k,))]
+            m = len(outs)
             if fpr == 0.25:
-                passed = (1 + sum(out >= scores[k, i] for out in outs)) / 12 <= fpr
+                passed = (1 + sum(out >= scores[k, i] for out in outs)) / (m + 1) <= fpr
             else:
-                limit = np.mean(outs) + student.ppf(1 - fpr, 10) * np.sqrt(1 + 1 / 11) * np.std(outs, ddof=1)
+                limit = np.mean(outs) + student.ppf(1 - fpr, m - 1) * np.sqrt(1 + 1 / m) * np.std(outs, ddof=1)
                 passed = scores[k, i] > limit
             hits += passed and member[k, i]
             accused += passed and not member[k, i]

@@ -53,8 +53,8 @@ def simulated(design: str = "half", *, shadows: int = 14, targets: int = 6, imag
     )  # fmt: skip
 
 
-def _measured(outputs: FleetOutputs, **options: Any) -> exposure.Found:
-    attacks = rotation.rotated_attacks(ATTACKS.split(","))
+def _measured(outputs: FleetOutputs, attacks_named: str = "lira_offline", **options: Any) -> exposure.Found:
+    attacks = rotation.rotated_attacks(attacks_named.split(","))
     scores = exposure.RotatedScores(plan=outputs.plan)
     rotation.rotate(outputs, attacks, seed=0, on_scores=scores.keep)
     return exposure.measure_fleet(outputs, scores, attacks, seed=0, stop=StopFlag(), **options)
@@ -72,7 +72,7 @@ def outputs() -> FleetOutputs:
 
 @pytest.fixture(scope="module")
 def found(outputs: FleetOutputs) -> exposure.Found:
-    return _measured(outputs, replaced=np.arange(400) % 10 == 0)
+    return _measured(outputs, ATTACKS, replaced=np.arange(400) % 10 == 0)
 
 
 def _phi(outputs: FleetOutputs) -> np.ndarray:
@@ -174,7 +174,10 @@ def test_rows_name_records_by_keyed_identity_in_the_order_of_exposure(outputs: F
     assert not [column for column in rows.columns if column.endswith("_false")]
     assert "detection_pooled_fpr_0_01/lira_online" in rows
     assert "detection_pooled_fpr_0_01/lira_online_low" not in rows
-    assert len(tracker.artifacts[artifacts.EXPOSURE_TABLE]) == exposure_log.TABLE_ROWS
+    table = tracker.artifacts[artifacts.EXPOSURE_TABLE]
+    assert len(table) == exposure_log.TABLE_ROWS
+    assert "detection_own_fpr_0_01/scaled_logit" in table
+    assert "detection_own_fpr_0_01/rmia_online" not in table
     assert any(f"{int(found.exposure.shown.sum())} of 160 records are shown" in line for line in lines)
     assert tracker.latest("exposure/shown") == found.exposure.shown.sum()
     assert tracker.latest("members_found_fpr_0_01/lira_online") == pytest.approx(
@@ -264,12 +267,6 @@ def test_a_whole_study_logs_it_and_says_it(tmp_path: Path) -> None:
     assert "finds" in result.answer
     replaced = int(tracker.artifacts[artifacts.EXPOSURE_GROUPS].set_index("group").loc["replaced", "records"].iloc[0])
     assert replaced == pytest.approx(24, abs=2)
-
-
-def test_both_options_of_single_records_are_allowed_with_models_from_elsewhere() -> None:
-    from memberscope.studies.shadow import from_files
-
-    assert {"private_artifacts", "show_records"} <= from_files.FREE
 
 
 def test_plans_of_a_single_pair_of_shadows_have_no_repetitions() -> None:

@@ -14,6 +14,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from memberscope import Predictions, cli, signals
 from memberscope.attacks.lira import lira_scores
+from memberscope.audit import artifacts
 from memberscope.audit.run import AuditReport
 from memberscope.config import PlanStudyConfig, ShadowStudyConfig
 from memberscope.errors import UserError
@@ -314,6 +315,13 @@ def test_a_mistake_on_the_command_line_is_one_line_and_exits_with_2(
     assert cli.main(["shadow", f"--outputs={made.outputs}"]) == 2
     assert capsys.readouterr().err == f"memberscope: outputs={made.outputs}: given without plan; allowed: both, or neither\n"
     assert not (tmp_path / "mlflow.db").exists(), "known before there is a run"
+
+
+@pytest.mark.parametrize("changes", [{"private_artifacts": True}, {"show_records": True}])
+def test_what_is_stored_of_single_records_is_free(made: Folders, changes: dict[str, bool]) -> None:
+    tracker, _ = _run(_elsewhere(made, attacks="lira_offline", slices="entire", **changes))
+    stored = artifacts.SCORES in tracker.children[-1].artifacts, "position" in tracker.artifacts.get(artifacts.EXPOSURE, {})
+    assert stored == (("show_records" in changes,) * 2)
 
 
 def test_the_run_is_named_after_the_plan(made: Folders) -> None:

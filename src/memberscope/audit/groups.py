@@ -21,6 +21,7 @@ from memberscope.checks import Array, BoolArray, FloatArray
 from memberscope.errors import UserError, nearest
 from memberscope.metrics import Estimate
 from memberscope.metrics.clustered import clustered_auc
+from memberscope.plans.whole_groups import most_frequent
 
 ROWS = "rows"
 """The name of the slice with the figures of single records."""
@@ -140,17 +141,6 @@ def make_groups(groups: Array, member: BoolArray, labels: Array | None, *, pooli
         names=names, of=of.astype(np.intp), member=inside > 0, labels=None if labels is None else most_frequent(of, labels, len(names)),
         counted=member | ~shared[of], pooling=pooling, both_sides=np.flatnonzero(shared),
     )  # fmt: skip
-
-
-def most_frequent(of: NDArray[np.intp], labels: Array, groups: int) -> Array:
-    """(groups,) the most frequent of each group's labels, the lowest of several."""
-    classes, code = np.unique(labels, return_inverse=True)
-    pairs, counts = np.unique(of.astype(np.int64) * len(classes) + code.reshape(-1), return_counts=True)
-    group, label = np.divmod(pairs, len(classes))
-    order = np.lexsort((label, -counts, group))
-    first = order[np.flatnonzero(np.r_[True, np.diff(group[order]) != 0])]
-    assert len(first) == groups, "every group has a record"
-    return np.asarray(classes[label[first]])
 
 
 def of_rows(

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from memberscope.attacks import registry
+from memberscope.audit.groups import POOLINGS, check_pooling
 from memberscope.audit.headline import AUTO
 from memberscope.config import AttackOptionsConfig
 from memberscope.errors import UserError, nearest
@@ -34,12 +35,15 @@ class AuditRequest:
         slices: the requested slices of each family among the attacks, in the words that `memberscope.slices.parse` takes; with
             ``engine="tfp"``, the slicings of tensorflow_privacy.
         engine: ``fast`` or ``tfp``.
+        group_scores: how the scores of a group's records become the group's score, where records have groups; one of
+            `memberscope.audit.groups.POOLINGS`.
     """
 
     attacks: tuple[str, ...]
     primary: str
     slices: Mapping[str, tuple[str, ...]]
     engine: str
+    group_scores: str = POOLINGS[0]
 
     @property
     def needs(self) -> frozenset[str]:
@@ -66,6 +70,7 @@ def make_request(
     primary: str = AUTO,
     slices: Slices = (ENTIRE,),
     engine: str = "fast",
+    group_scores: str = POOLINGS[0],
     present: Iterable[str] | None = None,
 ) -> AuditRequest:
     """Resolve the options of an audit.
@@ -75,20 +80,24 @@ def make_request(
         primary: the name or alias of an attack, or ``auto``.
         slices: see `Slices`; names are checked against the records when the audit runs, those of ``engine="tfp"`` here.
         engine: ``fast`` or ``tfp``.
+        group_scores: see `AuditRequest`.
         present: the fields of `Evidence` that the audit will have; None if that is not known yet.
 
     Raises:
-        UserError: an unknown engine, or one whose library is not installed; an unknown attack, or none that the engine has; a primary
-            attack that is not among them or needs a field that is not `present`; or slices that the engine does not have.
+        UserError: an unknown engine, or one whose library is not installed; an unknown `group_scores`; an unknown attack, or none that the
+            engine has; a primary attack that is not among them or needs a field that is not `present`; or slices that the engine does not
+            have.
     """
     check_engine(engine)
+    check_pooling(group_scores)
     names = resolve_attacks(attacks, engine=engine)
     families = dict.fromkeys(registry.get(name).family for name in names)
     by_family = slices if isinstance(slices, Mapping) else dict.fromkeys(families, slices)
     primary = resolve_primary(primary, names)
     words = tfp_slicings if engine == "tfp" else _words
     request = AuditRequest(
-        attacks=names, primary=primary, slices={family: words(by_family.get(family, ENTIRE)) for family in families}, engine=engine
+        attacks=names, primary=primary, slices={family: words(by_family.get(family, ENTIRE)) for family in families}, engine=engine,
+        group_scores=group_scores,
     )  # fmt: skip
     if present is not None:
         request.check_primary(present)
@@ -98,7 +107,8 @@ def make_request(
 def request_of(config: AttackOptionsConfig, *, present: Iterable[str]) -> AuditRequest:
     """The audit that a configuration requests, for `attack`, `audit` and the evaluator; all records are always among its slices."""
     return make_request(
-        attacks=config.attacks, primary=config.primary, slices=f"{ENTIRE},{config.slices}", engine=config.engine, present=present
+        attacks=config.attacks, primary=config.primary, slices=f"{ENTIRE},{config.slices}", engine=config.engine,
+        group_scores=config.group_scores, present=present,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from memberscope import slices as slicing
 from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.audit.distinct import distinct_records
-from memberscope.audit.groups import ROWS, Groups, check_pooling, make_groups, of_rows
+from memberscope.audit.groups import ROWS, Groups, make_groups, of_rows
 from memberscope.audit.headline import AUTO
 from memberscope.audit.report import AuditReport, SliceResult
 from memberscope.audit.request import AuditRequest, Slices, fields_present, make_request
@@ -81,7 +81,8 @@ def run_audit(
             half. See `AuditReport.headline`.
         slices: ``all``, or requests as `memberscope.slices.parse` takes them; a mapping gives families slices of their own.
         engine: ``fast``, or ``tfp`` for tensorflow_privacy's own `run_attacks`.
-        request: the four options above, already resolved by `memberscope.audit.request.make_request`; they are then left at their defaults.
+        request: the four options above and `group_scores`, already resolved by `memberscope.audit.request.make_request`; they are then
+            left at their defaults.
         seed: the seed of every random draw; the same seed and inputs give the same report, bit for bit, on one machine.
         refit: whether to fit cross-fitted attacks anew on each slice, instead of slicing scores that were fitted on all records.
         min_records: the number of records that a slice needs on each side.
@@ -111,14 +112,15 @@ def run_audit(
     """
     evidence = _evidence(target, shadow)
     if request is None:
-        request = make_request(attacks=attacks, primary=primary, slices=slices, engine=engine, present=fields_present(evidence))
-    elif (attacks, primary, slices, engine) != ("all", AUTO, ("entire",), "fast"):
+        request = make_request(
+            attacks=attacks, primary=primary, slices=slices, engine=engine, group_scores=group_scores, present=fields_present(evidence)
+        )  # fmt: skip
+    elif (attacks, primary, slices, engine, group_scores) != ("all", AUTO, ("entire",), "fast", "mean"):
         raise UserError(
-            "request: given together with attacks, primary, slices or engine, which it holds; allowed: one or the other"
+            "request: given together with attacks, primary, slices, engine or group_scores, which it holds; allowed: one or the other"
         )
     else:
         request.check_primary(fields_present(evidence))
-    check_pooling(group_scores)
     if evidence.target.groups is not None and request.engine == "tfp":
         raise UserError("engine=tfp: tensorflow_privacy's attacks count records, and these have groups; allowed: engine=fast")
     distinct = distinct_records(evidence, duplicates=duplicates)
@@ -126,7 +128,7 @@ def run_audit(
     target = evidence.target
     groups = None
     if target.groups is not None:
-        groups = make_groups(target.groups, target.member, target.labels, pooling=group_scores)
+        groups = make_groups(target.groups, target.member, target.labels, pooling=request.group_scores)
     members = target.member if groups is None else groups.member
     check_counts(
         int(members.sum()), int((~members).sum()), min_records=min_records, copies=distinct.copies if distinct.dropped else 0,

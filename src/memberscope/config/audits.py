@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from memberscope.config.base import Config, option
 from memberscope.config.checks import Choice, Integer, Real, Text, YesNo
-from memberscope.config.shared import primary_option, private_option, show_option
+from memberscope.config.shared import pooling_option, primary_option, private_option, show_option
 from memberscope.errors import UserError
 
 
@@ -33,6 +33,13 @@ class PredictionFilesConfig(Config):
         check=Text(hint="the path of an .npz, or nothing"),
         group="attack",
         help="outputs of shadow models for records whose membership is known, which the metric attacks need; empty: those are skipped",
+    )
+    group: str = option(
+        "",
+        check=Text(hint="the NAME of a key column_NAME, or nothing"),
+        group="attack",
+        help="the key column_NAME of the predictions that says which records belong together, such as those of one person: the audit then "
+        "counts groups; empty: the key groups, if there is one",
     )
 
 
@@ -107,6 +114,7 @@ class AttackOptionsConfig(Config):
         20, check=Integer(low=8), group="attack", help="fewest members, and fewest non-members, that a slice may have"
     )
     top: int = option(25, check=Integer(low=1, high=10_000), group="attack", help="number of the most exposed records to list")
+    group_scores: str = pooling_option(group="attack")
     private_artifacts: bool = private_option(False, group="attack")
     show_records: bool = show_option(group="attack")
     seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="attack", help="seed of every random draw")
@@ -174,6 +182,13 @@ class ModelFilesConfig(Config):
     )
     label: str = option(
         "label", check=Text(hint="a column's name"), group="data", help="name of the column that holds the labels, for a table"
+    )
+    group: str = option(
+        "",
+        check=Text(hint="a column's name, or nothing"),
+        group="data",
+        help="name of the column (of an array beside x and y, for an .npz) that says which records belong together, such as those of "
+        "one person: the audit then counts groups; empty: none",
     )
     na_values: str = option(
         "",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from memberscope.config.base import option
 from memberscope.config.checks import Choice, Integer, Real, Text, YesNo
-from memberscope.config.shared import FleetConfig, ModelConfig, RecordsConfig, TrainConfig
+from memberscope.config.shared import FleetConfig, ModelConfig, RecordsConfig, TrainConfig, pooling_option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,7 @@ class MitigateConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
         group="mitigate",
         help="attack by which a mitigation that publishes confidences is assessed",
     )
+    group_scores: str = pooling_option(group="mitigate")
     primary_without_shadows: str = option(
         "trained_mlp",
         check=Text(hint="the name of an attack"),

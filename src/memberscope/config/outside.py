@@ -11,6 +11,7 @@ from memberscope.config.shared import (
     ModelConfig,
     RecordsConfig,
     TrainConfig,
+    pooling_option,
     primary_option,
     private_option,
     show_option,
@@ -98,6 +99,7 @@ class ShadowStudyConfig(ShadowPlanConfig, RecordsConfig, ModelConfig, TrainConfi
         group="audit",
         help="slices of the records on which the first target is audited",
     )
+    group_scores: str = pooling_option(group="audit")
     private_artifacts: bool = private_option(False, group="audit")
     show_records: bool = show_option(group="audit")
     perturbed: int = option(

@@ -210,6 +210,17 @@ def trace_option(default: bool, *, group: str, cost: str) -> Any:
     )
 
 
+def pooling_option(*, group: str) -> Any:
+    """The option that says how scores of groups are made; `group` is the group of the audit's other options."""
+    return option(
+        "mean",
+        check=Choice(words=("mean", "max", "logsumexp")),
+        group=group,
+        help="where records have groups, such as persons: how the scores of a group's records become the group's score, which is what the "
+        "audit counts",
+    )
+
+
 def show_option(*, group: str) -> Any:
     """The option that shows records by their own ids and pictures; `group` is the group of the audit's other options."""
     return option(
@@ -245,6 +256,7 @@ class AuditConfig(Config):
         group="audit",
         help="fast: cross-fitted attacks on every core; tfp: TensorFlow Privacy's own run_attacks, minutes to hours",
     )
+    group_scores: str = pooling_option(group="audit")
     private_artifacts: bool = private_option(False, group="audit")
     show_records: bool = show_option(group="audit")
     loss_trace: bool = trace_option(True, group="audit", cost="it takes a pass over the non-members in epochs without an audit")

@@ -13,6 +13,7 @@ from memberscope.config.shared import (
     ModelConfig,
     RecordsConfig,
     TrainConfig,
+    pooling_option,
     private_option,
     trace_option,
 )
@@ -104,6 +105,7 @@ class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig):
         group="sweep",
         help="values of the varied factor; auto: the grid's own, as far as the data set allows them",
     )
+    group_scores: str = pooling_option(group="sweep")
     private_artifacts: bool = private_option(False, group="sweep")
     loss_trace: bool = trace_option(
         False,

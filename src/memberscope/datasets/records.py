@@ -68,7 +68,8 @@ def _arrays(name: str, path: str) -> Records:
         raise UserError(f"{name}={path}: x is {x.dtype} of shape {x.shape}; allowed: numbers (records, ...)")
     if y.shape != x.shape[:1] or y.dtype.kind not in "fiubUS":
         raise UserError(f"{name}={path}: y is {y.dtype} of shape {y.shape} for {len(x)} records; allowed: one label per record")
-    return Records(x=x, y=y, name=name, path=path)
+    others = {key: array for key, array in arrays.items() if key not in ("x", "y")}
+    return Records(x=x, y=y, name=name, path=path, others=others)
 
 
 def _table(name: str, path: str, label: str, na_values: tuple[str, ...], *, csv: bool) -> Records:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.datasets import columns
+from memberscope.datasets.classes import as_groups
 from memberscope.datasets.columns import BOOLEANS, DATES, NUMBERS, WORDS, Column
 from memberscope.errors import UserError, nearest
 
@@ -37,6 +38,7 @@ class Records:
         name: the parameter that named the file, for errors.
         path: the file.
         text: whether x and y are the text of a CSV file, to which `schema.one_schema` gives types.
+        others: further arrays of an ``.npz``, by name.
     """
 
     x: NDArray[Any] | pd.DataFrame
@@ -44,6 +46,7 @@ class Records:
     name: str
     path: str
     text: bool = False
+    others: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """The number of records."""
@@ -154,6 +157,48 @@ def column_values(sides: Sequence[Records], name: str, *, na_values: tuple[str, 
         return found
     return [np.array(["missing" if cell is None or cell != cell else columns.word(cell) for cell in part.tolist()]) for part in
             (values.astype("datetime64[us]") if values.dtype.kind == "M" else values for values in found)]  # fmt: skip
+
+
+def take_groups(
+    sides: Sequence[Records], name: str, *, na_values: tuple[str, ...] = ()
+) -> tuple[list[Records], NDArray[np.int64]]:
+    """The records without the column (of an ``.npz``: the array) that names their groups, and each record's group.
+
+    Args:
+        sides: the sides of an audit.
+        name: the column or array.
+        na_values: words that mean a missing value.
+
+    Returns:
+        The sides, and (n,) numbers of the groups from 0, of all sides one after another; equal values are one group on any side.
+
+    Raises:
+        UserError: a side does not have the column, a record has no group, or all have the same.
+    """
+    parts, rest = [], []
+    for side in sides:
+        if name not in (known := side.columns if side.columns is not None else tuple(side.others)):
+            raise UserError(
+                f"group={name}: no {'array' if side.columns is None else 'column'} of {side.path}; allowed: "
+                f"{few(known) or 'none, it has x and y alone'}{nearest(name, known)}"
+            )
+        if isinstance(side.x, np.ndarray):
+            parts.append(side.others[name])
+            rest.append(side)
+            continue
+        column = _read(name, side, na_values)
+        if lacking := int(column.missing.sum()):
+            raise UserError(f"group={name}: {lacking} records of {side.path} have no group; allowed: a group for each record")
+        parts.append(np.array([columns.word(cell) for cell in side.x[name].tolist()]))
+        rest.append(dataclasses.replace(side, x=side.x.drop(columns=name)))
+    if len({part.dtype.kind in "US" for part in parts}) > 1:
+        parts = [part.astype(str) for part in parts]
+    lengths = [part.shape for part in parts]
+    if any(len(shape) != 1 or shape[0] != len(side) for shape, side in zip(lengths, sides, strict=True)):
+        raise UserError(
+            f"group={name}: shapes {lengths} for {[len(side) for side in sides]} records; allowed: a group for each record"
+        )
+    return rest, as_groups(np.concatenate(parts), where=f"group={name}", records=sum(len(side) for side in sides))
 
 
 def _read(name: str, side: Records, na_values: tuple[str, ...]) -> Column:

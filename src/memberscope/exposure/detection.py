@@ -89,6 +89,21 @@ class Detection:
         trials = int(self.targets_out[usable].sum())
         return float(self.accused[usable].sum()) / trials if trials else math.nan
 
+    @property
+    def accused_twice(self) -> int:
+        """How many records passed under at least two targets without them."""
+        return int((self.accused[self.reason == ""] > 1).sum())
+
+    @property
+    def accused_twice_by_chance(self) -> float:
+        """The expectation of `accused_twice` if all records had the same rate, `false_rate`: fewer than there are if pooled thresholds
+        accuse some far more often than others. It says nothing of own thresholds, which a record's own outliers raise. NaN where no record
+        has a threshold.
+        """
+        rate, trials = self.false_rate, self.targets_out[self.reason == ""]
+        none, one = (1 - rate) ** trials, trials * rate * (1 - rate) ** np.maximum(trials - 1, 0)
+        return float((1 - none - one).sum()) if len(trials) else math.nan
+
 
 def detect_pooled(scores: FloatArray, member: BoolArray, *, attack: str, fpr: float, confidence: float = 0.95) -> Detection:
     """How often records are found at thresholds with the stated rate over all non-members of each target.

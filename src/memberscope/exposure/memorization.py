@@ -7,7 +7,7 @@ each trained on a random subset of S (their section 2): the share of correct IN 
 independent of each other. The two answers of a pair are not: a neighbour that helps the IN model is missing from the OUT model. So the
 interval is that for the difference of two *paired* proportions: Newcombe 1998 (Statistics in Medicine 17:2635), method 10, Wilson's
 intervals combined with the correlation within pairs, with his continuity correction of that correlation. With correlations of -.5 to .5
-it covers .93 to 1 from 8 pairs on (.90 at 4), where the interval for independent proportions covers .87 to .91 at a correlation of -.5.
+it covers .93 to 1 from 8 pairs on (.88 at 4), where the interval for independent proportions covers .87 to .91 at a correlation of -.5.
 Otherwise models are taken as independent: the same without the correlation (Newcombe's method for independent proportions).
 """
 

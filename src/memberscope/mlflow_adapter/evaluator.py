@@ -9,10 +9,12 @@ MLflow finds it through the entry point group ``mlflow.model_evaluator`` once th
 
 ``member``
     (n,) booleans, one a record of the evaluated data: was it in the training set? A Series is put in the order of the data frame's index.
-    The same goes for ``record_ids``.
+    The same goes for ``record_ids`` and ``groups``.
 ``record_ids``
     (n,) numbers or text, to pair this audit with another. Without them, records are identified by what the model is shown of them and by
     their labels.
+``groups``
+    (n,) numbers or text, the person or other group that each record belongs to: the audit then counts groups.
 ``output``, ``allow_overlap``, and what `memberscope.config.AttackOptionsConfig` takes (``attacks``, ``slices``, ``seed``, ...)
     as in the entry point `audit`; ``attacks`` and ``slices`` are ``tfp`` and ``entire,class`` unless given.
 
@@ -51,7 +53,7 @@ from memberscope.unlogged import unlogged
 
 NAME = "memberscope"
 DEFAULTS: Mapping[str, object] = {"attacks": "tfp", "slices": "entire,class"}
-_OWN = ("member", "record_ids", "output", "allow_overlap")
+_OWN = ("member", "record_ids", "groups", "output", "allow_overlap")
 
 
 class MembershipEvaluator(ModelEvaluator):
@@ -104,7 +106,9 @@ class MembershipEvaluator(ModelEvaluator):
         reading, queried = _read(dataset, ready, prepared, records.y, own, predictions)
         queried = " ".join([queried, *(f"Records: {part}." for part in (read, done, left_out) if part)])
         inputs = records.numbers()
-        target = reading.predictions(member=member, record_ids=ids, inputs=inputs if inputs.shape[-1] else None, columns=extra)
+        target = reading.predictions(
+            member=member, record_ids=ids, inputs=inputs if inputs.shape[-1] else None, columns=extra, groups=own.get("groups")
+        )
         evidence = Evidence(target=target)
         report = report_on(evidence, options, request=request)
         notes = what_to_know(queried, report.target, overlap) | copy_notes(report, overlap=not overlap)
@@ -144,7 +148,7 @@ def _records(dataset: Any, own: Mapping[str, Any]) -> tuple[Records, dict[str, A
         raise UserError("targets: missing; allowed: the labels' column, or an array of them")
     labels = sides.plain_labels(dataset.labels_data, where="targets")
     features = dataset.features_data
-    by_record = {name: own[name] for name in ("member", "record_ids") if own.get(name) is not None}
+    by_record = {name: own[name] for name in ("member", "record_ids", "groups") if own.get(name) is not None}
     by_record = {
         name: plain_array(f"evaluator_config: {name}", value)
         for name, value in line_up(by_record, like=features, source="evaluator_config", like_name="data").items()

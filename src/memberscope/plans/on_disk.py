@@ -7,6 +7,7 @@
     plan/population.npy           positions of records that no model is trained on
     plan/labels.npy               the labels of all records, after label noise, with which the models must be trained
     plan/seeds.npy                a seed for each model
+    plan/groups.npy               the group of every record, if groups were named: each is kept whole
     plan/rows.npy                 the place of each record in the user's file, where copies or classes were left out
     plan/columns.json             the columns, if the records are rows of a table
     plan/membership.npz           the same plan as `ShadowPlan.save` writes it
@@ -32,11 +33,12 @@ from memberscope.datasets.table import Table
 from memberscope.errors import UserError
 from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
+from memberscope.plans.whole_groups import check_whole
 from memberscope.secret import make_private
 
 FORMAT, VERSION = "memberscope shadow plan", 1
 ABOUT, PLAN, MEMBERS = "plan.json", "membership.npz", "members"
-COLUMNS, ROWS = "columns.json", "rows.npy"
+COLUMNS, ROWS, GROUPS = "columns.json", "rows.npy", "groups.npy"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,6 +59,7 @@ class PlanFolder:
         noise: share of labels that were replaced.
         shifts: how each copy of a record is moved, (down, right) in pixels, the record itself first; empty if no copies are expected.
         table: the columns, if the records are rows of a table.
+        groups: (n,) int64 the records' groups; None if none were named.
         options: the options from which the plan was drawn.
     """
 
@@ -73,6 +76,7 @@ class PlanFolder:
     noise: float
     shifts: tuple[tuple[int, int], ...] = ()
     table: Table | None = None
+    groups: NDArray[np.int64] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -82,9 +86,9 @@ class PlanFolder:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the plan, the labels, the models' seeds, the data set's digest and the number of classes and copies."""
+        """SHA-256 over the plan, the labels, the models' seeds, the groups, the data set's digest and the number of classes and copies."""
         sha = hashlib.sha256(f"{self.plan.digest} {self.data_digest} {self.classes} {len(self.shifts)}".encode())
-        for array in (self.labels, self.seeds):
+        for array in (self.labels, self.seeds, *([] if self.groups is None else [self.groups])):
             sha.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
         return sha.hexdigest()
 
@@ -97,6 +101,8 @@ class PlanFolder:
         self._check_free(folder)
         arrays = {"records.npy": self.plan.records, "population.npy": self.plan.population, "labels.npy": self.labels}
         arrays |= {"seeds.npy": self.seeds, ROWS: self.rows}
+        if self.groups is not None:
+            arrays[GROUPS] = self.groups
         for model in range(self.plan.n_models):
             arrays[f"{MEMBERS}/{model_name(model, self.plan.n_models)}.npy"] = self.plan.members(model)
         try:
@@ -202,7 +208,8 @@ def read_plan_folder(folder: Path) -> PlanFolder:
             plan=plan, labels=_array(folder, "labels.npy"), seeds=_array(folder, "seeds.npy"), rows=_array(folder, ROWS),
             dataset=about["dataset"], name=about["name"], source=about["source"], data_digest=about["data_digest"],
             class_names=tuple(about["class_names"]), shape=tuple(about["record_shape"]), noise=float(about["label_noise"]),
-            shifts=tuple((int(down), int(right)) for down, right in about["shifts"]), table=table, options=dict(about["options"]),
+            shifts=tuple((int(down), int(right)) for down, right in about["shifts"]), table=table,
+            groups=_array(folder, GROUPS) if (folder / GROUPS).is_file() else None, options=dict(about["options"]),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"plan={folder}: {ABOUT} or {COLUMNS} is damaged ({error!r}); allowed: a folder as written") from None
@@ -216,6 +223,8 @@ def read_plan_folder(folder: Path) -> PlanFolder:
     for name, index in wanted.items():
         if not np.array_equal(_array(folder, name), index):
             raise UserError(f"plan={folder}: {name} differs from {PLAN}; allowed: a folder as memberscope plan wrote it")
+    if found.groups is not None:
+        check_whole(plan.member, found.groups[plan.records], where=f"plan={folder}")
     return found
 
 

@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from memberscope import seeds
 from memberscope.errors import UserError, nearest
 from memberscope.npz import read_npz, write_npz
-from memberscope.plans.split import Index, spread
+from memberscope.plans.split import Index, spread, spread_groups
+from memberscope.plans.whole_groups import blocks as whole_blocks
+from memberscope.plans.whole_groups import check_enough, most_frequent
 
 Rows = NDArray[np.intp]
 DESIGNS = ("half", "disjoint")
@@ -172,6 +174,7 @@ def make_shadow_plan(
     targets: int,
     coin_flips: bool,
     seed: int,
+    groups: NDArray[np.int64] | None = None,
 ) -> ShadowPlan:
     """Draw a plan, balanced by class unless `coin_flips`.
 
@@ -185,6 +188,8 @@ def make_shadow_plan(
         targets: number of models that are audited in turn.
         coin_flips: whether to draw each membership by a fair coin of its own.
         seed: the streams ``("shadow_plan", ...)`` of this seed determine the plan.
+        groups: (n,) the records' groups. Whole groups are then members of a model or not: coins are flipped for groups, or half of the
+            groups of each class (by their most frequent) are drawn, and numbers of records hold approximately.
 
     Raises:
         UserError: an unknown design; no shadows, or an odd number of them with ``half``; more targets than models; a data set that is too
@@ -203,25 +208,37 @@ def make_shadow_plan(
         raise UserError(f"targets={targets}: allowed: 1 to {most}, the models that design=half with shadows={shadows} trains")
     _check_room(len(labels), design, members, population)
     blocks = 2 if design == "half" else 4
-    order = spread(labels, seeds.stream(seed, "shadow_plan", "order"))
+    rng = seeds.stream(seed, "shadow_plan", "order")
     n_records = blocks * members
     n_population = min(members, len(labels) - n_records) if population == "auto" else int(population)
-    records, outside = order[:n_records], order[n_records : n_records + n_population]
-    block = np.zeros(n_records, dtype=np.bool_)
-    block[: 2 * members] = True
+    if groups is None:
+        order = spread(labels, rng)
+        records, outside = order[:n_records], order[n_records : n_records + n_population]
+        in_block = 2 * members
+    else:
+        sizes = {
+            "records of the targets": 2 * members,
+            "records of the shadows": n_records - 2 * members,
+            "population": n_population,
+        }
+        own, pool, outside = whole_blocks(spread_groups(labels, groups, rng), groups, sizes).values()
+        records, in_block = np.concatenate([own, pool]), len(own)
+    block = np.arange(len(records)) < in_block
     rng = seeds.stream(seed, "shadow_plan", "coin" if coin_flips else "balanced")
-    of_class = labels[records]
+    of_class, of_group = labels[records], None if groups is None else groups[records]
     if design == "half":
-        first = np.stack([_half(of_class, coin_flips, rng) for _ in range(shadows // 2 + 1)])
-        member = np.stack([first, ~first], axis=1).reshape(shadows + 2, n_records)
+        first = np.stack([_half_of(of_class, of_group, coin_flips, rng) for _ in range(shadows // 2 + 1)])
+        member = np.stack([first, ~first], axis=1).reshape(shadows + 2, len(records))
+        _check_groups(records, member[:2], groups)
         return ShadowPlan(
             design=design, records=records, block=block, member=member, targets=_spread_targets(targets, shadows + 2),
             population=outside, coin_flips=coin_flips,
         )  # fmt: skip
-    member = np.zeros((targets + shadows, n_records), dtype=np.bool_)
+    member = np.zeros((targets + shadows, len(records)), dtype=np.bool_)
     for model in range(targets + shadows):
         side = block if model < targets else ~block
-        member[model, side] = _half(of_class[side], coin_flips, rng)
+        member[model, side] = _half_of(of_class[side], None if of_group is None else of_group[side], coin_flips, rng)
+    _check_groups(records, np.stack([member[0], block & ~member[0]]), groups)
     return ShadowPlan(
         design=design, records=records, block=block, member=member, targets=np.arange(targets), population=outside, coin_flips=coin_flips
     )  # fmt: skip
@@ -239,6 +256,23 @@ def _check_room(available: int, design: str, members: int, population: int | str
     raise UserError(
         f"members={members}: design={design} needs {held}, and the data set has {available} records; allowed: {LEAST_HALF} to {fits}"
     )
+
+
+def _check_groups(records: Index, sides: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> None:
+    """Raise UserError if the members or the non-members of the first target (the two `sides`) have too few groups to be audited."""
+    if groups is not None:
+        check_enough({name: records[side] for name, side in zip(("members", "non-members"), sides, strict=True)}, groups)
+
+
+def _half_of(
+    labels: NDArray[np.int64], groups: NDArray[np.int64] | None, coin_flips: bool, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """(n,) bool: `_half` of the records, or of their groups, with all records of a group on its side."""
+    if groups is None:
+        return _half(labels, coin_flips, rng)
+    names, of = np.unique(groups, return_inverse=True)
+    of = of.reshape(-1)
+    return _half(most_frequent(of, labels, len(names)).astype(np.int64), coin_flips, rng)[of]
 
 
 def _half(labels: NDArray[np.int64], coin_flips: bool, rng: np.random.Generator) -> NDArray[np.bool_]:

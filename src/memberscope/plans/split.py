@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from memberscope import seeds
 from memberscope.datasets.labeled import Sizes
 from memberscope.errors import UserError
+from memberscope.plans.whole_groups import blocks, by_group, check_enough, most_frequent
 
 Index = NDArray[np.int64]
 
@@ -127,7 +128,14 @@ def spread(labels: NDArray[np.int64], rng: np.random.Generator) -> Index:
     return spread
 
 
-def make_plan(labels: NDArray[np.int64], sizes: Sizes, *, seed: int) -> Plan:
+def spread_groups(labels: NDArray[np.int64], groups: NDArray[np.int64], rng: np.random.Generator) -> Index:
+    """All records in a random order of whole groups, over which the groups of every class (by their most frequent) are spread evenly."""
+    names, of = np.unique(groups, return_inverse=True)
+    of = of.reshape(-1)
+    return by_group(of, spread(most_frequent(of, labels, len(names)), rng))
+
+
+def make_plan(labels: NDArray[np.int64], sizes: Sizes, *, seed: int, groups: NDArray[np.int64] | None = None) -> Plan:
     """Draw the sides at random, balanced by class.
 
     Every class is spread evenly over a random order of the records, and members, non-members and validation are consecutive blocks of it:
@@ -137,7 +145,13 @@ def make_plan(labels: NDArray[np.int64], sizes: Sizes, *, seed: int) -> Plan:
         labels: (n,) class of each record.
         sizes: numbers of records on the sides.
         seed: the stream ``("split",)`` of this seed determines the order.
+        groups: (n,) the records' groups, each of which is kept on one side; a side then has at most as many records as its size says.
+
+    Raises:
+        UserError: a group that is larger than a side, or fewer than 20 groups among members or non-members.
     """
+    if groups is not None:
+        return _grouped(labels, sizes, groups, seeds.stream(seed, "split"))
     order = spread(labels, seeds.stream(seed, "split"))
     end_members = sizes.members
     end_nonmembers = end_members + sizes.nonmembers
@@ -145,6 +159,17 @@ def make_plan(labels: NDArray[np.int64], sizes: Sizes, *, seed: int) -> Plan:
     shared = sizes.validation is None
     validation = nonmembers if shared else order[end_nonmembers : end_nonmembers + (sizes.validation or 0)]
     return Plan(members=order[:end_members], nonmembers=nonmembers, validation=validation, validation_is_nonmembers=shared)
+
+
+def _grouped(labels: NDArray[np.int64], sizes: Sizes, groups: NDArray[np.int64], rng: np.random.Generator) -> Plan:
+    shared = sizes.validation is None
+    wanted = {"members": sizes.members, "nonmembers": sizes.nonmembers, "validation": sizes.validation or 0}
+    sides = blocks(spread_groups(labels, groups, rng), groups, wanted)
+    check_enough({name: sides[name] for name in ("members", "nonmembers")}, groups)
+    return Plan(
+        members=sides["members"], nonmembers=sides["nonmembers"], validation=sides["nonmembers" if shared else "validation"],
+        validation_is_nonmembers=shared,
+    )  # fmt: skip
 
 
 def replace_labels(

@@ -34,7 +34,7 @@ class TargetSettings:
 
     def prepare(self, seed: int) -> Prepared:
         """The split and the labels for a seed."""
-        plan = make_plan(self.data.y, self.sizes, seed=split_seed(self.data, seed))
+        plan = make_plan(self.data.y, self.sizes, seed=split_seed(self.data, seed), groups=self.data.groups)
         labels = replace_labels(self.data.y, plan.sides, share=self.noise, classes=self.data.classes, seed=seed)
         return Prepared(data=self.data.with_labels(labels), plan=plan, noise=self.noise, seed=seed)
 

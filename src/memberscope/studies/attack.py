@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from memberscope import slices
 from memberscope.audit import artifacts
 from memberscope.audit.log import attack_progress, log_whole_audit
@@ -9,7 +11,7 @@ from memberscope.audit.request import request_of
 from memberscope.audit.step import controls_for, report_on
 from memberscope.audit.wording import copy_notes, finding, headline_table
 from memberscope.config import AttackStudyConfig, groups
-from memberscope.errors import UserError
+from memberscope.errors import UserError, nearest
 from memberscope.evidence import Evidence
 from memberscope.exposure.trace import LossTrace
 from memberscope.gate import step
@@ -35,6 +37,7 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     if target is None:
         assert trace is not None
         target = trace.predictions()
+    target = with_groups(target, config)
     step.check_rules(config, request.attacks, classes=slices.class_names(target))
     shadow = ShadowPredictions.load(config.shadow) if config.shadow else None
     evidence = Evidence(target=target, shadows=shadow, loss_trace=None if trace is None else trace.of(target))
@@ -49,3 +52,16 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     stopped = step.gate(report, config, tracker)
     lines = [finding(report), *notes.values(), *controls.sentences().values(), *step.sentences(config, stopped)]
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
+
+
+def with_groups(target: Predictions, config: AttackStudyConfig) -> Predictions:
+    """The predictions with the column that the configuration names as their groups; UserError if they have no such column."""
+    if not config.group:
+        return target
+    if config.group not in target.columns:
+        known = ", ".join(f"column_{name}" for name in target.columns) or "none"
+        raise UserError(
+            f"group={config.group}: {config.predictions} has no key column_{config.group}; its columns: {known}"
+            f"{nearest(config.group, target.columns)}"
+        )
+    return dataclasses.replace(target, groups=target.columns[config.group])

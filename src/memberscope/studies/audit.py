@@ -20,7 +20,7 @@ from memberscope.audit.wording import copy_notes, finding, headline_table
 from memberscope.checks import Array
 from memberscope.config import AttackOptionsConfig, AuditModelConfig, groups
 from memberscope.datasets import records as sides
-from memberscope.datasets.schema import Records, column_values, one_schema
+from memberscope.datasets.schema import Records, column_values, one_schema, take_groups
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.gate import step
@@ -51,6 +51,9 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         for name in ("members", "nonmembers")
     ]
     check_counts(*map(len, files), min_records=config.min_records)
+    persons = None
+    if config.group:
+        files, persons = take_groups(files, config.group, na_values=na_values)
     extra = slice_columns(files, wanted, na_values)
     model = tracker.load_model(config.model_uri, prefer_labels=config.output == "labels")
     if model.classes is not None:
@@ -65,7 +68,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     overlap = sides.check_apart(*ids, allowed=config.allow_overlap)
     refuse_copies({"members": ids[0], "nonmembers": ids[1]}, duplicates=config.duplicates)
     reading = query(model, [(side, inputs) for side, inputs, _ in prepared], config, stop)
-    target = predictions(reading, members, nonmembers, np.concatenate(ids), extra)
+    target = predictions(reading, members, nonmembers, np.concatenate(ids), extra, groups=persons)
     step.check_rules(config, request.attacks, classes=slicing.class_names(target))
     evidence = Evidence(target=target)
     with attack_progress(request.attacks, "audit", stop) as on_attack:
@@ -151,11 +154,14 @@ def _rows(inputs: Any, rows: slice) -> Any:
 
 
 def predictions(
-    reading: outputs.Reading, members: Records, nonmembers: Records, ids: Array, columns: Mapping[str, Array]
-) -> Predictions:
+    reading: outputs.Reading, members: Records, nonmembers: Records, ids: Array, columns: Mapping[str, Array],
+    *, groups: Array | None = None,
+) -> Predictions:  # fmt: skip
     """The model's outputs as `Predictions`: members come first, so that a position below their number is a row of their file."""
     inputs = np.concatenate([members.numbers(nonmembers), nonmembers.numbers(members)])
-    return reading.predictions(member=np.arange(len(ids)) < len(members), record_ids=ids, inputs=inputs, columns=columns)
+    return reading.predictions(
+        member=np.arange(len(ids)) < len(members), record_ids=ids, inputs=inputs, columns=columns, groups=groups
+    )
 
 
 def how_queried(model: LoadedModel, reading: outputs.Reading, done: str) -> str:

@@ -16,15 +16,21 @@ from memberscope.tracking import Tracker
 
 
 def log_reading(data: LabeledData, tracker: Tracker, *, sides: Mapping[str, NDArray[np.int64]] | None = None) -> list[str]:
-    """Log the counts of copies as params, and the notes on how the data set was read as `artifacts.DATA_NOTES`; return the notes.
+    """Log the counts of copies and groups as params, and the notes on how the data set was read as `artifacts.DATA_NOTES`; return these.
 
     Args:
         data: the data set as it was read.
         tracker: the study's run.
         sides: the records of each side, for a study with a single split; without it, copies are counted in the whole data set.
     """
-    tracker.params({**duplicates.facts(data, sides or {}), **keyed.facts(data)})
+    number = 0 if data.groups is None else len(np.unique(data.groups))
+    tracker.params({**duplicates.facts(data, sides or {}), **keyed.facts(data), **({"data.groups": number} if number else {})})
     notes = duplicates.notes(data, sides or {})
+    if number:
+        notes.append(
+            f"Groups: the {len(data):,} records belong to {number:,} groups, each kept whole on one side; metrics count groups, and "
+            "sides have about as many records as they should."
+        )
     if notes:
         tracker.text("\n\n".join(notes) + "\n", artifacts.DATA_NOTES)
     return notes

@@ -313,7 +313,8 @@ def final_predictions(model: _Trained, data: LabeledData, plan: Plan) -> Predict
     """The model's outputs for members and non-members; record ids are positions in the data set, or numbers that kept copies share."""
     index = plan.audited
     outputs = named(model.form, model.predict(index))
-    return Predictions(**outputs, labels=data.y[index], member=plan.member, record_ids=data.record_ids(index))
+    groups = None if data.groups is None else data.groups[index]
+    return Predictions(**outputs, labels=data.y[index], member=plan.member, record_ids=data.record_ids(index), groups=groups)
 
 
 def final_audit(

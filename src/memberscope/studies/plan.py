@@ -72,7 +72,7 @@ def draw_plan(config: PlanStudyConfig) -> tuple[LabeledData, PlanFolder]:
     return data, PlanFolder(
         plan=plan, labels=data.y, seeds=np.array(draw.model_seeds(plan, config.seed), dtype=np.int64), rows=rows_of(whole, chosen, config),
         dataset=config.dataset, name=data.name, source=data.source, data_digest=data.digest, class_names=data.class_names,
-        shape=data.shape, noise=noise, shifts=tuple(shifts), table=data.table, options=drawn_from(config),
+        shape=data.shape, noise=noise, shifts=tuple(shifts), table=data.table, groups=data.groups, options=drawn_from(config),
     )  # fmt: skip
 
 

@@ -180,7 +180,9 @@ def audit_request(config: AuditConfig, *, classes: int) -> AuditRequest:
         slices = f"entire,{config.slices}"  # every summary starts with all records
     elif config.engine == "tfp":
         slices = {"threshold": "all", "trained": "entire"}
-    request = make_request(attacks=config.attacks, primary=config.primary, slices=slices, engine=config.engine)
+    request = make_request(
+        attacks=config.attacks, primary=config.primary, slices=slices, engine=config.engine, group_scores=config.group_scores
+    )
     present = {"target", "loss_trace"} if config.loss_trace else {"target"}
     if not any(registry.get(name).needs <= present for name in request.attacks):
         raise UserError(

@@ -12,7 +12,8 @@ from memberscope import seeds
 from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError
 from memberscope.plans.keyed import split_seed
-from memberscope.plans.split import Index, Plan, replace_labels, spread
+from memberscope.plans.split import Index, Plan, replace_labels, spread, spread_groups
+from memberscope.plans.whole_groups import blocks
 from memberscope.sweeps.cells import Part
 
 
@@ -60,6 +61,8 @@ def select(data: LabeledData, part: Part, *, seed: int) -> Selection:
     its second, and members follow: cells with the same classes have the same non-members and validation records, and their sets of members
     are nested. The first records of each side are audited, so that such cells are audited on the same records.
 
+    Where records have groups, whole groups are spread and cut, and sides have at most as many records as they should.
+
     Label noise is drawn after classes were dropped or merged: it replaces the same share of labels whatever the number of classes and, for
     the same seed and sides, those of the same records.
 
@@ -79,13 +82,16 @@ def select(data: LabeledData, part: Part, *, seed: int) -> Selection:
             f"at most {max(0, len(rows) - part.nonmembers - part.validation)} besides "
             f"{part.nonmembers} non-members and {part.validation} validation records"
         )
-    order = rows[spread(data.y[rows], seeds.stream(split_seed(data, seed), "split"))]
-    start = part.nonmembers + part.validation
-    plan = Plan(
-        nonmembers=order[: part.nonmembers],
-        validation=order[part.nonmembers : start],
-        members=order[start : start + part.members],
-    )
+    rng = seeds.stream(split_seed(data, seed), "split")
+    sizes = {"nonmembers": part.nonmembers, "validation": part.validation, "members": part.members}
+    if data.groups is None:
+        order = rows[spread(data.y[rows], rng)]
+        ends = np.cumsum(list(sizes.values()))
+        sides = dict(zip(sizes, np.split(order[: ends[-1]], ends[:-1]), strict=True))
+    else:
+        order = rows[spread_groups(data.y[rows], data.groups[rows], rng)]
+        sides = blocks(order, data.groups, sizes)
+    plan = Plan(**sides)
     renumber = np.zeros(data.classes, dtype=np.int64)
     if part.treatment == "merged":
         renumber = superclasses(order_of_classes, part.classes)
@@ -96,10 +102,17 @@ def select(data: LabeledData, part: Part, *, seed: int) -> Selection:
     labels = replace_labels(renumber[data.y], plan.sides, share=part.label_noise, classes=part.classes, seed=seed)
     if part.treatment == "head":
         labels, names = kept[labels], data.class_names
-    audited = np.concatenate([plan.members[: part.audited_members], plan.nonmembers[: part.audited_nonmembers]])
-    member = np.repeat([True, False], [part.audited_members, part.audited_nonmembers])
+    firsts = [_first(side, most, data.groups) for side, most in (
+        (plan.members, part.audited_members), (plan.nonmembers, part.audited_nonmembers)
+    )]  # fmt: skip
+    audited, member = np.concatenate(firsts), np.repeat([True, False], [len(side) for side in firsts])
     view = dataclasses.replace(data, y=labels, class_names=names, label_noise=part.label_noise, sizes=None)
     return Selection(data=view, plan=plan, audited=audited, member=member)
+
+
+def _first(side: Index, most: int, groups: NDArray[np.int64] | None) -> Index:
+    """The first records of a side that are audited, or its first whole groups."""
+    return side[:most] if groups is None else blocks(side, groups, {"audited": most})["audited"]
 
 
 def _cut(rows: Index, most: int, rng: np.random.Generator) -> Index:

@@ -93,7 +93,7 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
     mitigations, skipped = possible(requested, config, trainer, classes=data.classes, asked=asked)
     check_trainer(mitigations, trainer)
     check_releases(mitigations, classes=data.classes)
-    request = make_request(attacks=attack_names(mitigations))
+    request = make_request(attacks=attack_names(mitigations), group_scores=config.group_scores)
     check_attacks(mitigations, asked)
     splits = {seed: prepare(data, config, seed) for seed in range(config.seed, config.seed + config.seeds)}
     for split in splits.values():
@@ -159,7 +159,7 @@ def prepare(data: LabeledData, config: MitigateConfig, seed: int) -> SeedSplit:
     members = setup.members_of(data, config, parts=4)
     plan = make_shadow_plan(
         data.y, design="half", members=members, population=3 * LEAST_PART, shadows=max(2, config.shadows), targets=1,
-        coin_flips=config.coin_flips, seed=split_seed(data, seed),
+        coin_flips=config.coin_flips, seed=split_seed(data, seed), groups=data.groups,
     )  # fmt: skip
     outside = np.setdiff1d(np.arange(len(data)), plan.records)
     parts = np.array_split(seeds.stream(split_seed(data, seed), "mitigate", "outside").permutation(outside), 3)
@@ -169,13 +169,14 @@ def prepare(data: LabeledData, config: MitigateConfig, seed: int) -> SeedSplit:
 
 def audit_mitigation(
     mitigation: Mitigation, mitigated: MitigatedModels, split: SeedSplit, request: AuditRequest, promise: Promise
-) -> MitigationAudit:
+) -> MitigationAudit:  # fmt: skip
     """Apply the release to the models' outputs, audit what is published, and measure its utility."""
     plan, data = split.plan, split.data
     labels, ids = data.y[plan.records], plan.records
     unreleased = Predictions(
-        **named(mitigated.form, mitigated.outputs[TARGET]), labels=labels, member=plan.member[TARGET], record_ids=ids
-    )
+        **named(mitigated.form, mitigated.outputs[TARGET]), labels=labels, member=plan.member[TARGET], record_ids=ids,
+        groups=None if data.groups is None else data.groups[plan.records],
+    )  # fmt: skip
     rows = plan.shadows_of(TARGET) if mitigation.shadows else np.empty(0, dtype=np.intp)
     models = 1 + len(rows)
     evidence = Evidence(
@@ -200,8 +201,8 @@ def audit_mitigation(
     # All bounds are at the promise's delta: at a smaller delta, a bound may exceed the promise without contradicting it, and
     # bounds at different deltas cannot be compared.
     report = run_audit(
-        evidence, request=request, seed=split.seed, coin_flips=plan.coin_flips, delta=promise.delta, promise=promise.epsilon
-    )
+        evidence, request=request, seed=split.seed, coin_flips=plan.coin_flips, delta=promise.delta, promise=promise.epsilon,
+    )  # fmt: skip
     return MitigationAudit(
         mitigation=mitigation, seed=split.seed, report=report, utility=utility(published), mitigated=mitigated
     )

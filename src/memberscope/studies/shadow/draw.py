@@ -19,7 +19,7 @@ def plan_for(data: LabeledData, config: ShadowStudyConfig | PlanStudyConfig) -> 
     members = setup.members_of(data, config, parts=blocks + 1)
     return make_shadow_plan(
         data.y, design=config.design, members=members, population=config.population, shadows=config.shadows, targets=config.targets,
-        coin_flips=config.coin_flips, seed=split_seed(data, config.seed),
+        coin_flips=config.coin_flips, seed=split_seed(data, config.seed), groups=data.groups,
     )  # fmt: skip
 
 

@@ -114,7 +114,8 @@ def measure_fleet(
     models = np.arange(plan.n_models) if plan.design == "half" else plan.targets
     records = plan.records[own]
     labels, member = data.y[records], plan.member[np.ix_(models, own)]
-    given = ShadowPredictions(**outputs.named(outputs.outputs[models][:, own]), labels=labels, member=member)
+    known = outputs.outputs if plan.design == "half" else outputs.outputs[models][:, own]
+    given = ShadowPredictions(**outputs.named(known), labels=labels, member=member)
     phi, correct = answers(given)
     stop.check()
     scores, targets = rotated.arrays(), plan.member[np.ix_(plan.targets, own)]
@@ -200,8 +201,12 @@ def _main_values(exposure: Exposure, fpr: float) -> dict[str, FloatArray]:
 
 
 def summary_table(detections: Sequence[Detection]) -> pd.DataFrame:
-    """How many members each attack finds: columns attack, at, fpr, threshold, found, expected, members (means over targets), targets,
-    false_rate, records (that have a rate), reason (of the first that has none).
+    """How many members each attack finds.
+
+    Returns:
+        Columns attack, at, fpr, threshold; found, expected, members: means over targets; targets; false_rate; accused_twice and
+        accused_twice_by_chance, of pooled thresholds (see `Detection`); records: those that have a rate; reason: of the first that has
+        none.
     """
     import pandas as pd
 
@@ -214,8 +219,13 @@ def summary_table(detections: Sequence[Detection]) -> pd.DataFrame:
             {
                 "attack": one.attack, "at": one.at, "fpr": one.fpr, "threshold": one.threshold,
                 "found": one.found[usable].sum() / max(targets, 1), "expected": one.fpr * members, "members": members, "targets": targets,
-                "false_rate": one.false_rate, "records": int(usable.sum()), "reason": "" if usable.all() else one.reason[~usable][0],
+                "false_rate": one.false_rate, "accused_twice": one.accused_twice if one.at == "pooled" else None,
+                "accused_twice_by_chance": one.accused_twice_by_chance if one.at == "pooled" else None,
+                "records": int(usable.sum()), "reason": "" if usable.all() else one.reason[~usable][0],
             }
         )  # fmt: skip
-    columns = ["attack", "at", "fpr", "threshold", "found", "expected", "members", "targets", "false_rate", "records", "reason"]
+    columns = [
+        "attack", "at", "fpr", "threshold", "found", "expected", "members", "targets", "false_rate", "accused_twice",
+        "accused_twice_by_chance", "records", "reason",
+    ]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)

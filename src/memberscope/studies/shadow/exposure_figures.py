@@ -51,11 +51,10 @@ def scatter(exposure: Exposure) -> Figure:
     """Each record's privacy score against its memorization."""
     figure, axes = new_figure(1, 1, width=5.5, height=4.5)
     ax = axes[0, 0]
-    memorization, score = (measure.value for measure in exposure.measures)
-    for chosen, name, colour in (
-        (~exposure.shown, "other records", COLOURS[0]),
-        (exposure.shown, "shown to be exposed", COLOURS[1]),
-    ):
+    order = exposure.ranking()  # not that of the plan
+    memorization, score = (measure.value[order] for measure in exposure.measures)
+    shown = exposure.shown[order]
+    for chosen, name, colour in ((~shown, "other records", COLOURS[0]), (shown, "shown to be exposed", COLOURS[1])):
         ax.scatter(memorization[chosen], score[chosen], s=8, alpha=0.5, color=colour, label=name, linewidths=0)
     ax.set(xlabel="memorization", ylabel="privacy score")
     ax.legend(fontsize=8, frameon=False)

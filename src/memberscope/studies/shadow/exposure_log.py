@@ -51,7 +51,13 @@ def log_exposure(found: Found, outputs: FleetOutputs, config: ShadowStudyConfig,
     if not config.private_artifacts and (outputs.plan.design == "half" or len(outputs.plan.targets) >= LEAST_TARGETS):
         rows = record_rows(exposure, outputs, show=config.show_records)
         tracker.table(rows, artifacts.EXPOSURE)
-        tracker.table(rows.head(TABLE_ROWS), artifacts.EXPOSURE_TABLE)
+        of_attacks = [one.name for one in exposure.detections if one.at == "own" and one.attack != SIGNAL]
+        short = (
+            [column for column in rows.columns if not column.startswith(tuple(of_attacks))]
+            if of_attacks
+            else list(rows.columns)
+        )
+        tracker.table(rows[short].head(TABLE_ROWS), artifacts.EXPOSURE_TABLE)
         tracker.figure(figures.scatter(exposure), artifacts.EXPOSURE_SCATTER)
         if config.show_records:
             _log_pictures(exposure, outputs, tracker)

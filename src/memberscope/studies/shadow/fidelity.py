@@ -22,7 +22,7 @@ from memberscope.plans.split import Index
 from memberscope.predictions import ShadowPredictions
 from memberscope.studies.forms import named
 from memberscope.studies.shadow.evidence import FleetOutputs, can_be_perturbed
-from memberscope.studies.shadow.rotation import point_figures
+from memberscope.studies.shadow.rotation import counted, point_figures
 from memberscope.training.trainer import DataFacts
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _of_evidence(variant: str, evidence: dict[int, Evidence], *, seed: int, work
             if isinstance(result, Skip):
                 continue
             member = known.target.member
-            figures = point_figures(result.scores, member)
+            figures = point_figures(*counted(result.scores, known.target))
             if result.decisions is not None:
                 figures["balanced_accuracy"] = _balanced(result.decisions, member)
             rows += [

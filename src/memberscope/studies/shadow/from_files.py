@@ -18,6 +18,7 @@ from memberscope.datasets import LabeledData
 from memberscope.errors import UserError, nearest
 from memberscope.npz import read_npz
 from memberscope.plans.on_disk import PlanFolder, model_name, read_plan_folder
+from memberscope.plans.whole_groups import check_whole
 from memberscope.predictions import ShadowPredictions
 from memberscope.scales import check_logits, check_probs
 from memberscope.signals import correctness, loss_nats
@@ -153,7 +154,7 @@ def _data(config: ShadowStudyConfig, folder: PlanFolder, *, given: bool) -> tupl
         alone = LabelsAlone(
             name=folder.name, x=np.empty((len(folder.labels), 0), np.float32), y=folder.labels, class_names=folder.class_names,
             source=folder.source, known_digest=folder.data_digest, known_shape=folder.shape,
-            keyed=setup.is_keyed(config),
+            keyed=setup.is_keyed(config), groups=folder.groups,
         )  # fmt: skip
         return alone, str(error).rstrip(".")
     data, expected = setup.choose_classes(data, config), len(folder.labels)
@@ -166,6 +167,8 @@ def _data(config: ShadowStudyConfig, folder: PlanFolder, *, given: bool) -> tupl
             f"dataset={config.dataset}: not the data set of plan={config.plan}: {what}, and the plan's has {theirs}; allowed: the data set "
             "from which the plan was drawn"
         )
+    if data.groups is not None:
+        check_whole(folder.plan.member, data.groups[folder.plan.records], where=f"group={config.group}: plan={config.plan}")
     return data, ""
 
 

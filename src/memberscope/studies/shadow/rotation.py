@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from memberscope import metrics
 from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, Skip
+from memberscope.audit.groups import POOLINGS, make_groups
 from memberscope.metrics.area import auc_value
 from memberscope.metrics.curve import rank
 from memberscope.metrics.low_fpr import tpr_value
+from memberscope.predictions import Predictions
 from memberscope.studies.shadow.evidence import FleetOutputs
 
 if TYPE_CHECKING:
@@ -31,6 +33,16 @@ ROTATED = {"target", "shadows", "population", "augmented"}
 ONE_PAIR = 2  # a complementary pair of shadows: for each record, exactly one was not trained on it
 COMPARED = 16  # number of shadows at which the two variances of LiRA are compared
 ONE_QUERY = "[one query]"  # marks an attack that queries only the record itself, beside the same attack with copies
+
+
+def counted(
+    scores: NDArray[np.float64], target: Predictions, *, group_scores: str = POOLINGS[0]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The scores and membership of what metrics count: the target's groups, or its records where there are none."""
+    if target.groups is None:
+        return scores, target.member
+    groups = make_groups(target.groups, target.member, target.labels, pooling=group_scores)
+    return groups.pool(scores), groups.member
 
 
 def point_figures(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> dict[str, float]:
@@ -72,6 +84,7 @@ def rotate(
     *,
     seed: int,
     workers: int | None = None,
+    group_scores: str = POOLINGS[0],
     on_target: Callable[[int], None] = lambda t: None,
     on_scores: Callable[[int, str, int, NDArray[np.float64]], None] = lambda target, attack, shadows, scores: None,
 ) -> pd.DataFrame:
@@ -82,6 +95,7 @@ def rotate(
         attacks: the attacks that `rotated_attacks` selects.
         seed: seed of the attacks' draws.
         workers: threads per attack.
+        group_scores: how scores of groups are made, where records have groups; see `memberscope.audit.groups`.
         on_target: called with each target before its turn; an exception from it ends the rotation.
         on_scores: called with the target, the attack's name, the number of shadows and the scores (m,), for each attack as it is
             registered (with copies, where there are any).
@@ -115,7 +129,7 @@ def rotate(
                         on_scores(target, name, count, result.scores)
                     rows.append(
                         {"target": target, "attack": name, "shadows": count}
-                        | point_figures(result.scores, evidence.target.member)
+                        | point_figures(*counted(result.scores, evidence.target, group_scores=group_scores))
                     )
     return pd.DataFrame(rows, columns=["target", "attack", "shadows", *FIGURES])
 

@@ -68,7 +68,9 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
             target.
         Interrupted: the run was stopped; finished models stay in the store, and everything logged so far stays in the run.
     """
-    request = make_request(attacks=config.attacks, primary=config.primary, slices=f"entire,{config.slices}")
+    request = make_request(
+        attacks=config.attacks, primary=config.primary, slices=f"entire,{config.slices}", group_scores=config.group_scores
+    )  # fmt: skip
     if config.plan:
         return run_on_files(config, request, tracker, stop)
     check_shadow_data(config)
@@ -350,7 +352,9 @@ def rotate_targets(
             stop.check()
             progress.advance(int(target != outputs.plan.targets[0]))
 
-        frame = rotation.rotate(outputs, attacks, seed=config.seed, on_target=on_target, on_scores=scores.keep)
+        frame = rotation.rotate(
+            outputs, attacks, seed=config.seed, group_scores=config.group_scores, on_target=on_target, on_scores=scores.keep
+        )
         progress.advance()
     means = rotation.over_targets(frame)
     judged = rotation.judge(frame, rotation.claims(paired=outputs.plan.design == "half", copies=outputs.augmented is not None))
@@ -451,7 +455,8 @@ def conclude(
     plain = [line.replace("**", "").replace("`", "") for line in (*lines, *exposed)]
     answer = [finding(report), *plain, *skipped, *remarks]
     shown = headline_table(report)[["attack", "auc", "auc_ci", "tpr_at_fpr_0_01", "tpr_at_fpr_0_01_ci"]]
-    text = f"one target, {len(report.target):,} records\n{shown.to_string(index=False)}"
+    counted = f"{len(report.target):,} records" if report.groups is None else f"{len(report.groups):,} groups of records"
+    text = f"one target, {counted}\n{shown.to_string(index=False)}"
     if elsewhere:
         from_there = headline_table(elsewhere)[list(shown)].to_string(index=False)
         text += f"\n\none shadow of another data set, {config.transfer_dataset}\n{from_there}"

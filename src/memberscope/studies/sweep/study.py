@@ -6,6 +6,7 @@ complete; if it is started on another machine with the same storage, it takes a 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -65,7 +66,9 @@ def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         raise UserError(
             "check_seed=yes: sweep does not train a model twice; allowed: no, or train or shadow with the same trainer"
         )
-    trial_request(config.attacks)  # rejects what a trial could not run; each worker resolves it for itself
+    trial_request(
+        config.attacks, group_scores=config.group_scores
+    )  # rejects what a trial could not run; each worker resolves it for itself
     own = setup.trainer_for(config, config) if config.trainer != BUILT_IN_TRAINER else None
     with Waiting(f"sweep: reading {config.dataset} and planning the trials"):
         data = setup.choose_classes(setup.load_data(config), config)
@@ -152,6 +155,9 @@ def space_of(plan: Grid | Search, data: LabeledData, config: SweepStudyConfig, o
         "data": {"name": data.name, "digest": shown_digest(data, data.digest), **keyed.facts(data)},
         "attacks": config.attacks,
     }
+    if data.groups is not None:
+        digest = hashlib.sha256(data.groups.astype("<i8").tobytes()).hexdigest()
+        about["groups"] = {"digest": shown_digest(data, digest), "scores": config.group_scores}
     if own is not None:
         about[TRAINER] = dict(own.signature())
     return {**about, "search": plan.to_dict()} if isinstance(plan, Search) else {**about, "grid": plan.to_dict()}
@@ -159,8 +165,6 @@ def space_of(plan: Grid | Search, data: LabeledData, config: SweepStudyConfig, o
 
 def study_name(space: Mapping[str, Any], config: SweepStudyConfig) -> str:
     """A name made of the grid or space, the data set and six digits of a digest of its content: only equal sweeps share a name."""
-    import hashlib
-
     digest = hashlib.sha256(json.dumps(space, sort_keys=True).encode()).hexdigest()
     topic = config.grid if not config.space else f"{Path(config.space).stem}-{config.sampler}"
     return f"{topic}-{space['data']['name']}-{digest[:6]}"

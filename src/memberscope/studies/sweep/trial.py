@@ -75,13 +75,13 @@ def together(cell: Cell) -> bool:
     return cell.params is None and cell.recipe.batched and not cell.look_every and not cell.clip
 
 
-def trial_request(attacks: str) -> AuditRequest:
+def trial_request(attacks: str, *, group_scores: str = "mean") -> AuditRequest:
     """The audit of every trial, whose primary attack is the first: its metrics are the trial's result.
 
     Raises:
         UserError: an unknown attack, or a first one that needs more than the target.
     """
-    request = make_request(attacks=attacks)
+    request = make_request(attacks=attacks, group_scores=group_scores)
     first = request.attacks[0]
     if not registry.get(first).needs <= {"target"}:
         raise UserError(
@@ -264,8 +264,9 @@ def _query(trained: _TrainedCell, selection: Selection, at: Index) -> Prediction
     index = selection.audited[at]
     data = selection.data
     outputs: dict[str, Any] = {trained.form: trained.predict(index)}
+    groups = None if data.groups is None else data.groups[index]
     return Predictions(
-        **outputs, labels=data.y[index], member=selection.member[at], record_ids=data.record_ids(index)
+        **outputs, labels=data.y[index], member=selection.member[at], record_ids=data.record_ids(index), groups=groups
     )  # fmt: skip
 
 
@@ -278,9 +279,16 @@ def _evidence(trained: _TrainedCell, selection: Selection, at: Index) -> Evidenc
 
 
 def halves(selection: Selection) -> tuple[Index, Index]:
-    """Positions in `audited` for tuning and for the final audit: every other record of each side."""
-    sides = [np.flatnonzero(selection.member), np.flatnonzero(~selection.member)]
-    return np.concatenate([side[::2] for side in sides]), np.concatenate([side[1::2] for side in sides])
+    """Positions in `audited` for tuning and for the final audit: every other record, or every other group, of each side."""
+    groups = selection.data.groups
+    place = np.zeros(len(selection.audited), dtype=np.int64)
+    for side in (selection.member, ~selection.member):
+        if groups is None:
+            place[side] = np.arange(side.sum())
+        else:
+            place[side] = np.unique(groups[selection.audited[side]], return_inverse=True)[1].reshape(-1)
+    order = np.argsort(~selection.member, kind="stable")
+    return order[place[order] % 2 == 0], order[place[order] % 2 == 1]
 
 
 def audited(

@@ -175,7 +175,7 @@ class _Worker:
         self.job, self.queue, self.data, self.tracker, self.stop = job, queue, data, tracker, stop
         self.trainer = trainer_of(job, space)
         self.attacks: str = space["attacks"]
-        self.request = trial_request(self.attacks)
+        self.request = trial_request(self.attacks, group_scores=space.get("groups", {}).get("scores", "mean"))
         self.grid = Grid.from_dict(space["grid"]) if "grid" in space else None
         self.search = Search.from_dict(space["search"]) if "search" in space else None
 

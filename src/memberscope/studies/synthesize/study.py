@@ -153,6 +153,7 @@ def plan_for(data: LabeledData, config: SynthesizeConfig, seed: int) -> ShadowPl
         targets=1,
         coin_flips=False,
         seed=split_seed(data, seed),
+        groups=data.groups,
     )
 
 
