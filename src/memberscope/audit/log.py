@@ -100,7 +100,7 @@ def log_whole_audit(
         {
             "data.members": target.n_member, "data.nonmembers": target.n_nonmember, "data.classes": target.n_classes or 0,
             "data.form": target.form, **({} if report.distinct is None else report.distinct.facts),
-            **({} if report.groups is None else report.groups.facts),
+            **({} if report.groups is None else report.groups.facts), **({} if report.near is None else report.near.facts),
         }
     )  # fmt: skip
     log_audit(report, tracker, source=source, controls=controls, band_seed=seed, private=private)

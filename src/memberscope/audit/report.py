@@ -14,6 +14,7 @@ from memberscope import metrics
 from memberscope.audit.distinct import Distinct
 from memberscope.audit.groups import Groups
 from memberscope.audit.headline import AUTO, Headline, find_headline
+from memberscope.audit.near import NearCopies, near_copies
 from memberscope.errors import UserError
 from memberscope.installed import require
 from memberscope.metrics import Comparison, Estimate, OneRun, Roc
@@ -211,6 +212,13 @@ class AuditReport:
                 ends = {"": figure.value, "_ci_low": figure.ci_low, "_ci_high": figure.ci_high}
                 found |= {f"{prefix}{name}{end}/{result.attack}": value for end, value in ends.items() if value is not None}
         return found
+
+    @cached_property
+    def near(self) -> NearCopies | None:
+        """Members with a near copy among the non-members; None where groups tell whose each record is, or inputs cannot be compared.
+        Computed on first access.
+        """
+        return near_copies(self.target) if self.groups is None else None
 
     @property
     def positions(self) -> NDArray[np.intp]:

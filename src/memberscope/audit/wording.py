@@ -49,10 +49,11 @@ def finding(report: AuditReport) -> str:
 
 
 def copy_notes(report: AuditReport, *, overlap: bool = True) -> dict[str, str]:
-    """Sentences on groups, on exact copies on one side and, if `overlap`, on records on both sides; each only if there are any."""
+    """Sentences on groups, on exact and near copies and, if `overlap`, on records on both sides; each only if there are any."""
     lines = {"groups": "" if report.groups is None else report.groups.sentence}
     if (found := report.distinct) is not None:
         lines |= {"copies": found.copies_line, "overlap": found.overlap_line if overlap else ""}
+    lines["near"] = "" if report.near is None else report.near.sentence
     return {name: line for name, line in lines.items() if line}
 
 
