@@ -22,6 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+STRIDES = (5, 10)  # epochs from one row of a trace to the next
 PUBLISHED = {"final": 0.208, "lt_iqr": 0.920}
 
 
@@ -42,7 +43,7 @@ def traced(data, trainer, members, seed, index):
 
 
 def compared(config) -> list:
-    """For each target, its `Agreement`s: of the measures, and of minus the final and the mean loss."""
+    """For each target, its `Agreement`s: of the measures, of minus the final and the mean loss, and of LT-IQR of fewer epochs."""
     from memberscope.attacks import registry
     from memberscope.exposure.trace_scores import MEASURES, agreement, compare_trace
     from memberscope.interrupt import StopFlag
@@ -65,9 +66,9 @@ def compared(config) -> list:
         lira = registry.get("lira_online").score(evidence, seed=config.seed)
         member = evidence.target.member
         of_target = compare_trace(losses, lira.scores, member)
-        of_target += [
-            agreement(-MEASURES[name](losses), lira.scores, member, measure=f"minus {name}") for name in ("final", "mean")
-        ]
+        others = {f"minus {name}": -MEASURES[name](losses) for name in ("final", "mean")}
+        others |= {f"lt_iqr of every {every}th": MEASURES["lt_iqr"](losses[:, every - 1 :: every]) for every in STRIDES}
+        of_target += [agreement(values, lira.scores, member, measure=name) for name, values in others.items()]
         found.append(of_target)
     return found
 
@@ -80,7 +81,7 @@ def show(dataset: str, shadows: int, found: list) -> dict[str, float]:
     )
     print(f"LiRA finds {np.mean([of[0].found for of in found]):.1f} members a target: random ranks have a precision of "
           f"{np.mean([of[0].chance for of in found]):.3f}")  # fmt: skip
-    print(f"{'measure':12} {'precision at 1%':22} {'recall':22} {'rank correlation':24} published precision")
+    print(f"{'measure':20} {'precision at 1%':22} {'recall':22} {'rank correlation':24} published precision")
     precisions = {}
     for place, one in enumerate(found[0]):
         row = [of[place] for of in found]
@@ -90,7 +91,7 @@ def show(dataset: str, shadows: int, found: list) -> dict[str, float]:
             cells.append(f"{known.mean():.3f} ({known.min():.3f} to {known.max():.3f})" if len(known) else "-")
         precisions[one.measure] = float(np.mean([a.precision for a in row]))
         published = f"{PUBLISHED[one.measure]:.3f}" if one.measure in PUBLISHED else "-"
-        print(f"{one.measure:12} {cells[0]:22} {cells[1]:22} {cells[2]:24} {published}")
+        print(f"{one.measure:20} {cells[0]:22} {cells[1]:22} {cells[2]:24} {published}")
     return precisions
 
 

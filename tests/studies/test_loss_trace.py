@@ -240,3 +240,30 @@ def test_seeds_that_could_be_trained_together_are_traced_one_by_one() -> None:
         tracker = MemoryTracker()
         sweep_trial.log_outcome(found[0], cell, "c-s4", tracker, attacks="threshold_loss", log_model=False, private=private)
         assert (artifacts.LOSS_TRACE in tracker.artifacts) is not private
+
+
+AUGMENTING = '''
+from tensorflow import keras
+
+
+def noisy(*, input_shape, classes, seed):
+    """Each record is moved far away while the model is trained."""
+    return keras.Sequential([
+        keras.Input(input_shape), keras.layers.Flatten(), keras.layers.GaussianNoise(50.0), keras.layers.Dropout(0.5),
+        keras.layers.Dense(classes),
+    ])
+'''
+
+
+def test_with_augmentation_the_losses_are_those_of_a_clean_pass(tmp_path: Path) -> None:
+    """In the training's own passes the loss is some hundred nats."""
+    (tmp_path / "mine.py").write_text(AUGMENTING)
+    options = {"trainer": f"keras:{tmp_path}/mine.py:noisy", "members": 60, "nonmembers": 50, "validation": 30, "epochs": 2}
+    config = TrainStudyConfig.from_mapping({"attacks": "threshold", "batch_size": 30, **options})
+    data, trainer = setup.load_data(config), setup.trainer_for(config, config)
+    prepared, tracker = target_of(data, config).prepare(0), MemoryTracker()
+    request = setup.audit_request(config, classes=data.classes)
+    found = model_audit.train_and_audit(prepared, trainer, request, tracker, StopFlag(), setting="s", requested=config)
+    losses = _kept(tracker, tmp_path).by_record()
+    np.testing.assert_allclose(losses[:, -1], signals.loss_nats(found.predictions), rtol=1e-4, atol=1e-6)
+    assert losses.max() < 20
