@@ -31,15 +31,16 @@ def trained(prepared, trainer, *, way: str, audit_every: int) -> float:
     data, plan = prepared.data, prepared.plan
     epochs = trainer.params["epochs"]
     model = trainer.begin(TrainingJob(data=data, indices=plan.members, seed=0))
+    stride = audit_every if way.startswith("train") else 1
     began = [0.0]
-    with loss_trace.collected(data, plan.audited, plan.member, wanted="traced" in way, epochs=epochs) as trace:
+    with loss_trace.collected(data, plan.audited, plan.member, wanted="traced" in way, epochs=epochs, every=stride) as trace:
 
         def after_epoch(epoch: int) -> None:
             if way.startswith("train"):
                 audited = epoch % audit_every == 0 or epoch == epochs
                 _, losses = model_audit.look(model.outputs, data, plan, form="logits", epoch=epoch, audited=audited)
-                if trace is not None and epoch:
-                    loss_trace.add(trace, losses, model.outputs, data, plan, epoch=epoch)
+                if trace is not None and epoch and audited:
+                    trace.update(losses, epoch=epoch)
             elif trace is not None and epoch:
                 trace.update(loss_trace.losses_at(model.outputs, data, plan.audited), epoch=epoch)
             if epoch == 1:

@@ -74,15 +74,15 @@ def traced() -> tuple[model_audit.AuditedModel, MemoryTracker, Prepared]:
 def test_a_trace_holds_the_losses_of_both_sides_after_each_epoch(traced: Any, tmp_path: Path) -> None:
     found, tracker, prepared = traced
     trace, plan = _kept(tracker, tmp_path), prepared.plan
-    assert trace.steps == tuple(range(1, EPOCHS + 1))
+    assert (trace.steps, trace.every, trace.epochs) == ((2, 4, 5), 2, 5)
     np.testing.assert_array_equal(trace.record_ids, plan.audited)
     np.testing.assert_array_equal(trace.member, plan.member)
     np.testing.assert_array_equal(trace.labels, prepared.data.y[plan.audited])
     losses = trace.by_record()
-    history = found.history[found.history["epoch"] > 0]
+    history = found.history[found.history["epoch"].isin(trace.steps)]
     np.testing.assert_allclose(losses[plan.member].mean(axis=0), history["train_loss"], rtol=1e-5)
     np.testing.assert_allclose(losses[:, -1], signals.loss_nats(found.predictions), rtol=1e-4, atol=1e-6)
-    # the other side, in the epochs without an audit too: from a second training with the same seed
+    # both sides, record by record: from a second training with the same seed
     config = TrainStudyConfig.from_mapping(SMALL)
     model = setup.trainer_for(config, config).begin(
         model_audit.TrainingJob(data=prepared.data, indices=plan.members, seed=prepared.seed)
@@ -96,7 +96,15 @@ def test_a_trace_holds_the_losses_of_both_sides_after_each_epoch(traced: Any, tm
         again.append(top + np.log(np.exp(logits - top[:, None]).sum(axis=1)) - right)
 
     model.fit(after_epoch=after_epoch, between_steps=lambda done: None)
-    np.testing.assert_allclose(losses, np.array(again[1:]).T, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(losses, np.array(again)[[2, 4, 5]].T, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("every", "steps"), [(1, (1, 2, 3, 4, 5)), (3, (3, 5)), (9, (5,))])
+def test_a_trace_has_the_epochs_with_an_audit_and_the_last(every: int, steps: tuple[int, ...], tmp_path: Path) -> None:
+    _, tracker, _ = _train(audit_every=every)
+    trace = _kept(tracker, tmp_path)
+    assert trace.steps == steps
+    assert trace.by_record().shape == (230, len(steps))
 
 
 def test_collecting_a_trace_changes_no_figure(traced: Any) -> None:

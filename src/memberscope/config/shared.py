@@ -199,14 +199,14 @@ def private_option(default: bool, *, group: str) -> Any:
     )
 
 
-def trace_option(default: bool, *, group: str, cost: str) -> Any:
-    """The option that collects a loss trace; `group` is the group of the audit's other options, and `cost` says what it takes."""
+def trace_option(default: bool, *, group: str, when: str) -> Any:
+    """The option that collects a loss trace; `group` is the group of the audit's other options, and `when` names the epochs."""
     return option(
         default,
         check=YesNo(),
         group=group,
-        help="yes: collect the loss of every member and non-member after every epoch, which the trace attacks need, and keep it with the "
-        f"run, sealed (MEMBERSCOPE_KEY), unless private_artifacts=yes; {cost}. A trainer of your own offers it as losses_by_epoch",
+        help=f"yes: collect the loss of every member and non-member {when}, for the trace attacks, and keep it with the run, sealed "
+        "(MEMBERSCOPE_KEY), unless private_artifacts=yes. A trainer of your own offers it as losses_by_epoch",
     )
 
 
@@ -259,7 +259,9 @@ class AuditConfig(Config):
     group_scores: str = pooling_option(group="audit")
     private_artifacts: bool = private_option(False, group="audit")
     show_records: bool = show_option(group="audit")
-    loss_trace: bool = trace_option(True, group="audit", cost="it takes a pass over the non-members in epochs without an audit")
+    loss_trace: bool = trace_option(
+        True, group="audit", when="in every epoch with an audit (audit_every), whose losses are known then"
+    )
     audit_every: int = option(
         2,
         check=Integer(low=1),

@@ -110,7 +110,7 @@ class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig):
     loss_trace: bool = trace_option(
         False,
         group="sweep",
-        cost="models are then trained one at a time, with a pass over the audited records after every epoch",
+        when="after every epoch, by a further pass, with models trained one at a time",
     )
     sampler: str = option("tpe", check=Choice(words=("grid", "random", "tpe")), group="sweep", help="how the space is searched")
     trials: int = option(

@@ -17,7 +17,7 @@ from memberscope.checks import Array
 from memberscope.datasets import LabeledData
 from memberscope.evidence import Evidence
 from memberscope.exposure.trace import LossTrace
-from memberscope.plans.split import Index, Plan
+from memberscope.plans.split import Index
 from memberscope.predictions import Predictions
 from memberscope.secret import key
 from memberscope.studies.forms import OutputForm, named
@@ -31,8 +31,8 @@ NOT_OFFERED = "the trainer's models offer no losses_by_epoch"
 
 @contextmanager
 def collected(
-    data: LabeledData, index: Index, member: NDArray[np.bool_], *, wanted: bool, epochs: int | None
-) -> Iterator[LossTrace | None]:
+    data: LabeledData, index: Index, member: NDArray[np.bool_], *, wanted: bool, epochs: int | None, every: int = 1
+) -> Iterator[LossTrace | None]:  # fmt: skip
     """A context with a new trace of the records at `index`, whose ids are these positions, in a temporary file; None unless `wanted`.
 
     Args:
@@ -40,13 +40,17 @@ def collected(
         index: (n,) positions of members and non-members.
         member: (n,) bool.
         wanted: whether there is to be one.
-        epochs: number of the last epoch; None if it is not known.
+        epochs: number of the last epoch, which has a row in any case; None if it is not known.
+        every: epochs from one row to the next; it may exceed `epochs`.
     """
     if not wanted:
         yield None
         return
+    stride = every if epochs is None else min(every, epochs)
     with tempfile.TemporaryDirectory(prefix="memberscope-") as folder:
-        yield LossTrace.create(Path(folder) / "trace", record_ids=index, member=member, labels=data.y[index], epochs=epochs)
+        yield LossTrace.create(
+            Path(folder) / "trace", record_ids=index, member=member, labels=data.y[index], every=stride, epochs=epochs
+        )
 
 
 def losses_at(
@@ -55,15 +59,6 @@ def losses_at(
     """(m,) losses in nats of the records at `index` with a model's present weights, in evaluation mode."""
     outputs = named(form, predict(index))
     return signals.loss_nats(Predictions(**outputs, labels=data.y[index], member=np.arange(len(index)) < 1))
-
-
-def add(
-    trace: LossTrace, known: NDArray[np.float64], predict: Callable[[Index], Any], data: LabeledData, plan: Plan, *, epoch: int
-) -> None:  # fmt: skip
-    """Append an epoch: the losses of the plan's members and maybe non-members that are known already, and those that are not."""
-    if len(known) < len(trace.record_ids):
-        known = np.concatenate([known, losses_at(predict, data, plan.nonmembers)])
-    trace.update(known, epoch=epoch)
 
 
 def query_for(index: Index) -> Query:

@@ -115,7 +115,9 @@ def train_and_audit(
     name = f"{setting}-s{seed}"
     followed = is_followed(trainer)
     epochs = int(trainer.params["epochs"]) if followed else None
-    with loss_trace.collected(data, plan.audited, plan.member, wanted=requested.loss_trace, epochs=epochs) as trace:
+    every = requested.audit_every if followed else 1
+    wanted = requested.loss_trace
+    with loss_trace.collected(data, plan.audited, plan.member, wanted=wanted, every=every, epochs=epochs) as trace:
         train = _followed if followed else _at_once
         model = train(prepared, trainer, tracker, stop, name=name, requested=requested, trace=trace)
         predictions = final_predictions(model, data, plan)
@@ -187,8 +189,8 @@ def _followed(
             audited = epoch % requested.audit_every == 0 or epoch == epochs
             row, losses = look(model.outputs, data, plan, form="logits", epoch=epoch, audited=audited)
             rows.append(row)
-            if trace is not None and epoch:
-                loss_trace.add(trace, losses, model.outputs, data, plan, epoch=epoch)
+            if trace is not None and epoch and audited:
+                trace.update(losses, epoch=epoch)
             tracker.metrics(epoch_metrics(row, private=requested.private_artifacts), step=epoch)
             progress.advance(0, note=f"accuracy: train {row['train_accuracy']:.3f}, validation {row['val_accuracy']:.3f}")
             stop.check()
