@@ -57,8 +57,8 @@ run: setup  ## run the case study on the built-in data as an MLflow run (ARGS="-
 	@$(BIN)/mlflow run . --experiment-name $(EXPERIMENT) --env-manager local $(ARGS)
 
 # one worker per core; each takes the next file, in the order of tests/conftest.py, so that what a file's tests share is made once
-test: setup  ## run the tests on every core, without those that run a whole notebook (ARGS="-m notebook"; .ci/run runs all)
-	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not notebook" $(ARGS)
+test: setup  ## run the tests on every core, without the most thorough and the notebooks (.ci/run runs all)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not notebook and not thorough" $(ARGS)
 
 test-fast: setup  ## run the tests that neither train nor start a process
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)

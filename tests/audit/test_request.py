@@ -62,8 +62,14 @@ def registry_names(text: str) -> tuple[str, ...]:
 
 def test_a_request_beside_its_own_options_is_refused() -> None:
     request = make_request(attacks="threshold_loss")
-    for option in ({"attacks": "metric"}, {"primary": "threshold_loss"}, {"slices": "class"}, {"engine": "tfp"}):
-        with pytest.raises(UserError, match="request: given together with attacks, primary, slices or engine"):
+    for option in (
+        {"attacks": "metric"},
+        {"primary": "threshold_loss"},
+        {"slices": "class"},
+        {"engine": "tfp"},
+        {"group_scores": "max"},
+    ):
+        with pytest.raises(UserError, match="request: given together with attacks, primary, slices, engine or group_scores"):
             run_audit(evidence(), request=request, **option)  # type: ignore[arg-type]
 
 

@@ -38,6 +38,7 @@ SECONDS = 60_000  # of patience for a page, in ms: the machine may be shared
 EXPERIMENT = "1"
 
 pytestmark = [
+    pytest.mark.thorough,
     pytest.mark.e2e,
     pytest.mark.skipif(not CHROMIUM, reason="needs the program chromium (Debian: apt-get install chromium)"),
 ]

@@ -26,6 +26,7 @@ SETTINGS = ("conv-d3-c10-w128-f64-elu", "dense-d3-c10", "dense-d6-c10", "dense-d
 MOST_PAGES = 16  # of twelve models in four settings: a title page, and some three pages a setting
 
 pytestmark = [
+    pytest.mark.thorough,
     pytest.mark.e2e,
     pytest.mark.skipif(not CHROMIUM, reason="needs the program chromium (Debian: apt-get install chromium)"),
 ]

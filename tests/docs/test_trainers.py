@@ -48,6 +48,7 @@ def _write_data(folder: Path) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SMALL)
 def test_a_file_trains_the_models_of_a_study(name: str, tmp_path: Path) -> None:
     data, params, needed = SMALL[name]

@@ -67,6 +67,7 @@ def test_exit_codes(
     assert "auc/threshold_loss" in run.data.metrics, "the figures are kept whatever the gate says"
 
 
+@pytest.mark.thorough
 def test_mlflow_run_returns_1_and_the_run_says_why(files: Path, project: Any) -> None:
     done = project.mlflow_run("audit", _options(files, "trained", "fresh"))
     assert done.returncode == 1

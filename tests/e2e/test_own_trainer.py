@@ -23,6 +23,7 @@ def own(store: Path) -> Path:
     return store
 
 
+@pytest.mark.thorough
 def test_shadow_through_mlflow_run(own: Path, project: Any) -> None:
     values = {
         "trainer": f"{own}/my_model.py:train", "params": "epochs=200,rate=0.3", "dataset": str(own / "table.npz"), "shadows": "2",

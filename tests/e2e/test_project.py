@@ -20,6 +20,7 @@ pytestmark = pytest.mark.e2e
 TINY = {"members": "150", "nonmembers": "150", "validation": "60", "epochs": "2", "attacks": "threshold"}
 
 
+@pytest.mark.thorough
 def test_case_study_through_mlflow_run(store: Path, project: Any) -> None:
     (store / "mlflow.db").unlink()  # as in a folder where nothing ever ran
     done = project.mlflow_run("main", {**TINY, "seeds": "1"})
@@ -60,6 +61,7 @@ def test_bad_parameter_through_mlflow_run_fails_the_run_with_one_line(project: A
     assert "epochs=many" in run.data.tags["memberscope.error"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("through", ["mlflow", "script"])
 def test_ctrl_c_kills_the_run_and_leaves_nothing_in_the_way(store: Path, project: Any, through: str) -> None:
     values = {"epochs": "100000", "attacks": "threshold", "model": "dense"}

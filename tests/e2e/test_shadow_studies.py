@@ -18,6 +18,7 @@ TINY = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_shadow_through_mlflow_run(store: Path, project: Any) -> None:
     done = project.mlflow_run("shadow", {**TINY, "store": str(store / "models")})
     assert done.returncode == 0, done.stderr[-3000:]

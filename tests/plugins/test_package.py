@@ -43,6 +43,7 @@ def test_help_names_what_packages_offer_and_imports_none(install: Callable[..., 
 
 
 @pytest.mark.e2e
+@pytest.mark.thorough
 def test_from_the_command_line_to_the_page(toys: Path, install: Callable[..., Path], store: Path) -> None:
     """Beside two packages that are no good: each is a line, and everything else goes on."""
     install(

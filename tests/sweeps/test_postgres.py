@@ -22,6 +22,7 @@ from memberscope.sweeps.trials import TrialQueue
 
 INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) if Path("/usr/lib/postgresql").is_dir() else []
 pytestmark = [
+    pytest.mark.thorough,
     pytest.mark.e2e,
     pytest.mark.skipif(not INSTALLED, reason="needs a PostgreSQL server under /usr/lib/postgresql: apt-get install postgresql"),
 ]

@@ -27,7 +27,7 @@ WORDS = {
     "grid": "width", "levels": ",".join(map(str, WIDTHS)), "depth": 1, "members": 60, "nonmembers": 60, "validation": 20,
     "epochs": 2, "batch_size": 20, "seeds": SEEDS, "workers": 2, "heartbeat": 1, "log_models": "no", "folder": "studies", "study": "s",
 }  # fmt: skip
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.thorough]
 
 
 def _options(**changes: str) -> list[str]:

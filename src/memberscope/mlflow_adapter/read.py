@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TABLES = (
     artifacts.ATTACKS, artifacts.ROC, artifacts.ROC_BAND, artifacts.HISTORY, artifacts.MOST_EXPOSED, artifacts.EXPERIMENTS,
-    artifacts.ORDERINGS, artifacts.GATE,
+    artifacts.ORDERINGS, artifacts.GATE, artifacts.EXPOSURE, artifacts.EXPOSURE_SUMMARY,
 )  # fmt: skip
 TEXTS = (artifacts.STUDY, artifacts.CONFIG, artifacts.CONTROLS, artifacts.HEADLINE, artifacts.SUMMARY)
 IMAGES = (artifacts.MOST_EXPOSED_FIGURE,)

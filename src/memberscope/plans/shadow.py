@@ -32,6 +32,7 @@ from memberscope.plans.whole_groups import check_enough, most_frequent
 Rows = NDArray[np.intp]
 DESIGNS = ("half", "disjoint")
 LEAST_HALF = 10  # fewest members of a model
+USUAL_TARGETS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +172,7 @@ def make_shadow_plan(
     members: int,
     population: int | str,
     shadows: int,
-    targets: int,
+    targets: int | str,
     coin_flips: bool,
     seed: int,
     groups: NDArray[np.int64] | None = None,
@@ -185,7 +186,7 @@ def make_shadow_plan(
             records, and so has the shadows' pool of ``disjoint``.
         population: number of records that no model sees, or ``"auto"``: as many as `members`, or all that are left if they are fewer.
         shadows: number of shadow models with which each target is attacked. ``half`` trains two more (the target and its twin).
-        targets: number of models that are audited in turn.
+        targets: number of models that are audited in turn, or ``"auto"``: 8, or all models of ``half`` if these are fewer.
         coin_flips: whether to draw each membership by a fair coin of its own.
         seed: the streams ``("shadow_plan", ...)`` of this seed determine the plan.
         groups: (n,) the records' groups. Whole groups are then members of a model or not: coins are flipped for groups, or half of the
@@ -203,6 +204,9 @@ def make_shadow_plan(
         raise UserError(
             f"shadows={shadows}: odd; design=half trains complementary pairs; allowed: {shadows - 1 or 2} or {shadows + 1}"
         )
+    if targets == "auto":
+        targets = min(USUAL_TARGETS, shadows + 2) if design == "half" else USUAL_TARGETS
+    targets = int(targets)
     most = shadows + 2 if design == "half" else targets
     if not 1 <= targets <= most:
         raise UserError(f"targets={targets}: allowed: 1 to {most}, the models that design=half with shadows={shadows} trains")

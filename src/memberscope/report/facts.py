@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from memberscope.audit import artifacts, kept_controls
 from memberscope.audit import headline as speaks
+from memberscope.audit.groups import ROWS
 from memberscope.audit.headline import Headline
 from memberscope.audit.kept_controls import KeptControl
 from memberscope.metrics import Estimate, rate_name, registry, skipped
@@ -33,11 +34,25 @@ class Figure:
 
 
 def audited(runs: list[KeptRun]) -> list[KeptRun]:
-    """The runs that have an attack table, each with its headline. A given run without a table stands for its descendants that have one."""
+    """The runs that have an attack table, each with its headline. A given run without a table stands for its descendants that have one, and
+    these have what it says of the records' exposure.
+    """
     found: list[KeptRun] = []
     for run in runs:
-        found += [with_headline(run)] if artifacts.ATTACKS in run.tables else audited(list(run.children))
+        if artifacts.ATTACKS in run.tables:
+            found.append(with_headline(run))
+        else:
+            found += audited([_with_exposure(child, run) for child in run.children])
     return list({run.id: run for run in found}.values())
+
+
+def _with_exposure(child: KeptRun, parent: KeptRun) -> KeptRun:
+    """A model's run with what its fleet's run has about the exposure of records."""
+    tables = {name: parent.tables[name] for name in (artifacts.EXPOSURE, artifacts.EXPOSURE_SUMMARY) if name in parent.tables}
+    if not tables:
+        return child
+    values = {name: series for name, series in parent.metrics.items() if name.startswith("exposure/")}
+    return replace(child, tables={**tables, **child.tables}, metrics={**values, **child.metrics})
 
 
 def with_headline(run: KeptRun) -> KeptRun:
@@ -140,11 +155,16 @@ def sizes(run: KeptRun) -> tuple[int, int]:
     return int(row["n_member"]), int(row["n_nonmember"])
 
 
+def grouped(run: KeptRun) -> bool:
+    """Whether the audit counted groups, such as persons, in place of records."""
+    return bool((run.tables[artifacts.ATTACKS]["slice"] == ROWS).any())
+
+
 def classes(run: KeptRun, attack: str) -> list[tuple[str, Figure, int, int]]:
     """Slices that may compete for the worst (classes and a user's columns): name, AUC, members, non-members; worst first."""
     frame = run.tables[artifacts.ATTACKS]
     rows = frame[(frame["attack"] == attack) & (frame["metric"] == "auc") & frame["value"].notna()]
-    outcome = r"entire|worst_slice|correct|incorrect|loss_p\d+_p\d+"
+    outcome = rf"entire|{ROWS}|worst_slice|correct|incorrect|loss_p\d+_p\d+"
     rows = rows[~rows["slice"].astype(str).str.fullmatch(outcome)].sort_values("value", ascending=False, kind="stable")
     return [
         (

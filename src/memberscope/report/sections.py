@@ -23,6 +23,7 @@ from memberscope.report.parts import (
     with_ceiling,
     with_interval,
 )
+from memberscope.report.who import Who, who
 from memberscope.tracking import DataInput, KeptRun
 
 WORST, THUMBNAILS_KB = 10, 1500
@@ -175,6 +176,7 @@ class RunView:
     memorization: Memorization | None
     curves: CurvesSection | None
     attacks: Attacks | None
+    who: Who | None
     worst: WorstClasses | None
     exposed: Exposed | None
     controls: ControlsSection | None
@@ -185,7 +187,7 @@ def run_view(run: KeptRun, anchor: str) -> RunView:
     """Everything about a run; the ids of its sections begin with `anchor`."""
     return RunView(
         anchor=anchor, tiles=tiles(run), setup=setup(run), memorization=memorization(run), curves=curves(run),
-        attacks=attack_table(run), worst=worst_classes(run), exposed=exposed(run), controls=checks(run), done=done(run),
+        attacks=attack_table(run), who=who(run), worst=worst_classes(run), exposed=exposed(run), controls=checks(run), done=done(run),
     )  # fmt: skip
 
 
@@ -216,8 +218,9 @@ def tiles(run: KeptRun) -> tuple[Tile, ...]:
             shown.append(Tile(name=f"{name}, {found.attack}", value=number(one.value, digits), span=span))
     members, nonmembers = facts.sizes(run)
     half = "; the half on which the attack was not chosen" if found.halved else ""
-    sizes = f"{members:,} members, {nonmembers:,} non-members{half}"
-    shown.append(Tile(name="records audited", value=f"{members + nonmembers:,}", span=sizes))
+    grouped = facts.grouped(run)
+    sizes = f"{members:,} {'groups of members, ' if grouped else 'members, '}{nonmembers:,} {'others' if grouped else 'non-members'}{half}"
+    shown.append(Tile(name="groups audited" if grouped else "records audited", value=f"{members + nonmembers:,}", span=sizes))
     history = facts.history(run)
     if history is not None:
         last = history.iloc[-1]
@@ -250,7 +253,10 @@ def setup(run: KeptRun) -> tuple[tuple[str, str], ...]:
             if (noise := of("data.label_noise")) not in ("", "0", "0.0")
             else "",
         ),
-        ("records", f"{members:,} members (trained on) and {nonmembers:,} non-members (never seen)"),
+        (
+            "groups of records" if facts.grouped(run) else "records",
+            f"{members:,} members (trained on) and {nonmembers:,} non-members (never seen)",
+        ),
         ("model outputs", f"{output}{f': {seen}' if seen else ''}"),
         ("attacks", ", ".join(facts.attacks(run))),
         ("not run", "; ".join(f"{attack} ({reason})" for attack, reason in facts.failed(run))),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from memberscope.attacks import registry
-from memberscope.audit.request import AuditRequest, Slices, make_request
+from memberscope.audit.request import AuditRequest, Slices, check_grouped, make_request
 from memberscope.config import AuditConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
 from memberscope.config.base import Config
 from memberscope.config.shared import BUILT_IN_TRAINER
@@ -174,6 +174,7 @@ def audit_request(config: AuditConfig, *, classes: int) -> AuditRequest:
     Raises:
         UserError: an unknown engine, attack or slice, or only attacks that need shadow models.
     """
+    check_grouped(config.engine, grouped=bool(getattr(config, "group", "")))
     slices: Slices = "all"
     if config.slices != "auto":
         check_names(config.slices, classes=classes)
