@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import stat
 from pathlib import Path
@@ -26,6 +27,7 @@ from memberscope.interrupt import StopFlag
 from memberscope.plans.keyed import shown_digest, split_seed
 from memberscope.plans.shadow import make_shadow_plan
 from memberscope.plans.split import make_plan
+from memberscope.plans.target import TargetSettings
 from memberscope.scores import KeptScores
 from memberscope.secret import VARIABLE, key, make_private
 from memberscope.studies import plan as planning
@@ -112,8 +114,9 @@ def _plans(config: Any, data: LabeledData) -> list[Any]:
     """The index sets of each kind of plan, for a data set."""
     part = Part(classes=2, members=60, nonmembers=60, validation=20, audited_members=60, audited_nonmembers=60, per_class=90)
     selection = select(data, part, seed=0)
+    target = TargetSettings(data=data, sizes=Sizes(members=60, nonmembers=60, validation=20), noise=0.0)
     return [
-        make_plan(data.y, Sizes(members=60, nonmembers=60, validation=20), seed=split_seed(data, 0)).members,
+        target.prepare(0).plan.members,
         draw.plan_for(data, ShadowStudyConfig(members=60, shadows=2, targets=1, population=50)).member,
         synthesize.plan_for(data, SynthesizeConfig(members=60), 0).member,
         mitigate.prepare(data, MitigateConfig(members=60, shadows=2), 0).plan.member,
@@ -123,9 +126,11 @@ def _plans(config: Any, data: LabeledData) -> list[Any]:
     ]
 
 
-def test_every_kind_of_plan_needs_the_key(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("grouped", [False, True])
+def test_every_kind_of_plan_needs_the_key(own: Own, monkeypatch: pytest.MonkeyPatch, grouped: bool) -> None:
     config = PlanStudyConfig(dataset=own.data, members=60, shadows=2, targets=1)
     data = setup.load_data(config, as_is=True)
+    data = dataclasses.replace(data, groups=np.arange(len(data)) // 2 if grouped else None)
     first, again = _plans(config, data), _plans(config, data)
     monkeypatch.setenv(VARIABLE, "the key of somebody else")
     other = _plans(config, data)
