@@ -20,20 +20,17 @@ with a run.
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import uuid
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from memberscope.checks import Array, BoolArray, check_finite, check_labels, plain_array, row_chunks, signed
+from memberscope.checks import Array, BoolArray, check_finite
 from memberscope.errors import UserError
-from memberscope.npz import read_npz
-from memberscope.sealed import is_sealed, unsealed, write_sealed
+from memberscope.exposure.trace_file import FIELDS, Held, Records, Rows, is_zip, read_sealed
+from memberscope.sealed import write_sealed
 from memberscope.training.outside.answers import BadModel, as_array
 
 if TYPE_CHECKING:
@@ -42,9 +39,6 @@ if TYPE_CHECKING:
     from memberscope.predictions import Predictions
     from memberscope.secret import Key
 
-MAGIC = b"memberscope loss trace 1\n"
-_ALIGN = 64
-_FIELDS = ("record_ids", "member", "labels")
 LEAST_AGREEMENT = 0.1
 """Rank correlation of a trace's last losses and the predictions' own below which records without ids are not taken for the same."""
 
@@ -63,7 +57,7 @@ class LossTrace:
         epochs: number of the last epoch of a whole training; None if it was not said.
     """
 
-    def __init__(self, path: Path, records: _Records, rows: _Rows | _Held) -> None:
+    def __init__(self, path: Path, records: Records, rows: Rows | Held) -> None:
         """Take what the constructors have read or written."""
         self.path, self._rows = path, rows
         self.record_ids, self.member, self.labels = records.record_ids, records.member, records.labels
@@ -89,7 +83,7 @@ class LossTrace:
         Raises:
             UserError: the file exists or cannot be written; ids that repeat; arrays that do not fit together.
         """
-        records = _Records.of(record_ids, member, labels, every=every, epochs=epochs)
+        records = Records.of(record_ids, member, labels, every=every, epochs=epochs)
         place = Path(path)
         content = records.to_bytes()
         temporary = place.with_name(f".{place.name}.{uuid.uuid4().hex}.tmp")
@@ -107,7 +101,7 @@ class LossTrace:
             raise UserError(f"{place}: cannot be written ({error.strerror}); allowed: a file in a folder that exists") from None
         finally:
             temporary.unlink(missing_ok=True)
-        return cls(place, records, _Rows(place, n=len(records.record_ids), start=len(content)))
+        return cls(place, records, Rows(place, n=len(records.record_ids), start=len(content)))
 
     @classmethod
     def resume(
@@ -126,7 +120,7 @@ class LossTrace:
         """
         if not Path(path).exists():
             return cls.create(path, record_ids=record_ids, member=member, labels=labels, every=every, epochs=epochs)
-        found, asked = cls.open(path), _Records.of(record_ids, member, labels, every=every, epochs=epochs)
+        found, asked = cls.open(path), Records.of(record_ids, member, labels, every=every, epochs=epochs)
         found._check_same(asked)
         found.epochs = epochs
         return found
@@ -143,10 +137,10 @@ class LossTrace:
             UserError: the file is missing, is no trace, is damaged, or is sealed with another key.
         """
         place = Path(path)
-        if _is_zip(place):
-            return cls(place, *_unsealed(place, key))
-        records, start = _Records.read(place)
-        return cls(place, records, _Rows(place, n=len(records.record_ids), start=start))
+        if is_zip(place):
+            return cls(place, *read_sealed(place, key))
+        records, start = Records.read(place)
+        return cls(place, records, Rows(place, n=len(records.record_ids), start=start))
 
     # ----------------------------------------------------------------------------------------------------------------------- writing
 
@@ -165,7 +159,7 @@ class LossTrace:
         number = last + self.every if epoch is None else int(epoch)
         if number < 1:
             raise UserError(f"epoch={number}: out of range; allowed: 1 or more")
-        if isinstance(self._rows, _Held):
+        if isinstance(self._rows, Held):
             raise UserError(
                 f"{self.path}: a sealed copy of a loss trace, which cannot be continued; allowed: a file of LossTrace.create"
             )
@@ -320,14 +314,14 @@ class LossTrace:
                 "records are not the same or not in the same order; allowed: the order of the trace, or record_ids in both"
             )
 
-    def _check_same(self, asked: _Records) -> None:
+    def _check_same(self, asked: Records) -> None:
         """Raise UserError unless the records and the stride are those of this trace."""
         ids = self.record_ids
         if len(ids) != len(asked.record_ids):
             raise UserError(
                 f"{self.path}: a loss trace of {len(ids)} records; allowed: the same records (now {len(asked.record_ids)})"
             )
-        for name in _FIELDS:
+        for name in FIELDS:
             ours, theirs = getattr(self, name), getattr(asked, name)
             if (ours is None) != (theirs is None):
                 raise UserError(f"{self.path}: {name} is {'absent' if ours is None else 'there'}; allowed: as it was begun")
@@ -345,31 +339,9 @@ class LossTrace:
 
     def save_sealed(self, path: str | os.PathLike[str], *, key: Key) -> None:
         """Write a copy that only whoever has the key can read, see `memberscope.sealed`; `open` reads it."""
-        arrays = {name: getattr(self, name) for name in _FIELDS if getattr(self, name) is not None}
+        arrays = {name: getattr(self, name) for name in FIELDS if getattr(self, name) is not None}
         about = {"steps": np.array(self.steps, np.int64), "every": np.array(self.every), "last": np.array(self.epochs or 0)}
         write_sealed(Path(path), {**arrays, **about, "losses": np.asarray(self.losses)}, key=key)
-
-
-def _is_zip(path: Path) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read(2) == b"PK"
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); allowed: a file of memberscope.LossTrace") from None
-
-
-def _unsealed(path: Path, key: Key | None) -> tuple[_Records, _Held]:
-    """The records and rows of a sealed copy."""
-    arrays = read_npz(path)
-    if is_sealed(arrays):
-        from memberscope.secret import key as own_key
-
-        arrays = unsealed(path, arrays, key=own_key() if key is None else key)
-    if not arrays.keys() >= {"record_ids", "steps", "every", "last", "losses"}:
-        raise UserError(f"{path}: no loss trace; allowed: a file of memberscope.LossTrace, or the loss_trace.npz of a run")
-    every, last = int(arrays["every"]), int(arrays["last"]) or None
-    records = _Records(arrays["record_ids"], arrays.get("member"), arrays.get("labels"), every, last)
-    return records, _Held(steps=arrays["steps"], losses=arrays["losses"])
 
 
 def _check_equal(name: str, differs: BoolArray, other: str) -> None:
@@ -378,145 +350,3 @@ def _check_equal(name: str, differs: BoolArray, other: str) -> None:
             f"{name}: {int(differs.sum())} of {len(differs)} records differ from {other}, the first at {int(np.argmax(differs))}; allowed: "
             "the same records in the same order"
         )
-
-
-class _Records:
-    """What a trace says of its records."""
-
-    def __init__(
-        self, record_ids: Array, member: BoolArray | None, labels: Array | None, every: int, epochs: int | None
-    ) -> None:
-        self.record_ids, self.member, self.labels, self.every, self.epochs = record_ids, member, labels, every, epochs
-
-    @classmethod
-    def of(
-        cls, record_ids: ArrayLike | int, member: ArrayLike | None, labels: ArrayLike | None, *, every: int, epochs: int | None
-    ) -> Self:  # fmt: skip
-        ids = (
-            np.arange(record_ids) if isinstance(record_ids, int | np.integer) else signed(plain_array("record_ids", record_ids))
-        )
-        if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iuUS":
-            raise UserError(
-                f"record_ids: {ids.dtype} of shape {ids.shape}; allowed: (n,) whole numbers or text, or n, at least 1"
-            )
-        _, first, counts = np.unique(ids, return_index=True, return_counts=True)
-        if (counts > 1).any():
-            again = ids[first[counts > 1].min()]
-            raise UserError(
-                f"record_ids: {int((counts - 1).sum())} repeat, the first {again}; allowed: a different one for each record"
-            )
-        who = None if member is None else plain_array("member", member)
-        if who is not None and (who.dtype != np.bool_ or who.shape != ids.shape):
-            raise UserError(f"member: {who.dtype} of shape {who.shape}; allowed: booleans of shape {ids.shape}")
-        what = None if labels is None else signed(plain_array("labels", labels))
-        if what is not None:
-            check_labels("labels", what)
-            if what.shape != ids.shape:
-                raise UserError(f"labels: shape {what.shape}; allowed: {ids.shape}, one for each record")
-        if every < 1:
-            raise UserError(f"every={every}: out of range; allowed: 1 or more")
-        if epochs is not None and epochs < every:
-            raise UserError(f"epochs={epochs}: out of range; allowed: {every} or more, or None")
-        return cls(ids, who, what, int(every), epochs)
-
-    def to_bytes(self) -> bytes:
-        """The start of a file, up to its first row."""
-        file = io.BytesIO()
-        np.savez(file, **{name: getattr(self, name) for name in _FIELDS if getattr(self, name) is not None})
-        records = file.getvalue()
-        about = {"every": self.every, "epochs": self.epochs, "records": len(records), "check": zlib.crc32(records)}
-        head = MAGIC + json.dumps(about).encode() + b"\n" + records
-        return head + b"\0" * (-len(head) % _ALIGN)
-
-    @classmethod
-    def read(cls, path: Path) -> tuple[Self, int]:
-        """The records of a file, and where its rows start."""
-        try:
-            with open(path, "rb") as file:
-                if file.readline(len(MAGIC)) != MAGIC:
-                    raise UserError(f"{path}: no loss trace; allowed: a file of memberscope.LossTrace")
-                line = file.readline(4096)
-                about = json.loads(line)
-                content = file.read(about["records"])
-                if len(content) != about["records"] or zlib.crc32(content) != about["check"]:
-                    raise ValueError("its records are not as they were written")
-                with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                    found = {name: arrays[name] for name in arrays.files}
-                size = len(MAGIC) + len(line) + len(content)
-                known = cls(found["record_ids"], found.get("member"), found.get("labels"), int(about["every"]), about["epochs"])
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); allowed: a file of memberscope.LossTrace") from None
-        except (ValueError, KeyError, TypeError, EOFError) as error:
-            raise UserError(f"{path}: truncated or damaged ({error}); collect the trace again") from None
-        return known, size + (-size % _ALIGN)
-
-
-class _Rows:
-    """The rows of a file: an epoch's number, a checksum, and its losses."""
-
-    def __init__(self, path: Path, *, n: int, start: int) -> None:
-        self.path, self.start = path, start
-        self.dtype = np.dtype([("epoch", "<i8"), ("check", "<u4"), ("spare", "<u4"), ("losses", "<f4", (n,))])
-        whole = max(0, path.stat().st_size - start) // self.dtype.itemsize
-        self.count = whole
-        if whole and not self._sound(self.mapped()[-1:]).all():
-            self.count = whole - 1  # the last row was cut short where the file system had made room for it
-
-    def mapped(self) -> Array:
-        """(epochs,) the rows, mapped from the disk."""
-        if not self.count:
-            return np.empty(0, self.dtype)
-        return np.memmap(self.path, self.dtype, mode="r", offset=self.start, shape=(self.count,))
-
-    def append(self, epoch: int, losses: Array) -> None:
-        """Write a row after those of earlier epochs, in place of any others."""
-        kept = int(np.searchsorted(self.mapped()["epoch"], epoch))
-        row = np.zeros(1, self.dtype)
-        row["epoch"], row["losses"] = epoch, losses
-        row["check"] = _checksum(row[0])
-        try:
-            with open(self.path, "r+b") as file:
-                file.truncate(self.start + kept * self.dtype.itemsize)
-                file.seek(0, os.SEEK_END)
-                self.count = kept
-                file.write(row.tobytes())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror}); allowed: a file that can be") from None
-        self.count = kept + 1
-
-    def check(self) -> None:
-        """Raise UserError for rows that are not as they were written, or losses that are no finite numbers."""
-        rows = self.mapped()
-        for part in row_chunks(len(rows), self.dtype.itemsize // 4):
-            good = self._sound(rows[part])
-            if not good.all():
-                raise UserError(
-                    f"{self.path}: damaged at epoch {int(rows[part]['epoch'][~good][0])} of the loss trace; allowed: a file as "
-                    "memberscope.LossTrace wrote it"
-                )
-
-    def _sound(self, rows: Array) -> BoolArray:
-        return np.array([int(row["check"]) == _checksum(row) for row in rows], dtype=np.bool_)
-
-
-class _Held:
-    """The rows of a sealed copy, which are never written to the disk."""
-
-    def __init__(self, *, steps: Array, losses: Array) -> None:
-        self._rows = np.zeros(len(steps), [("epoch", "<i8"), ("losses", "<f4", losses.shape[1:])])
-        self._rows["epoch"], self._rows["losses"] = steps, losses
-        self._rows.flags.writeable = False
-        self.count = len(steps)
-
-    def mapped(self) -> Array:
-        """(epochs,) the rows."""
-        return self._rows
-
-    def check(self) -> None:
-        """Nothing: the seal tells whether they are as they were written."""
-
-
-def _checksum(row: Any) -> int:
-    return zlib.crc32(row["losses"].tobytes(), zlib.crc32(np.int64(row["epoch"]).tobytes()))
