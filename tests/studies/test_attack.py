@@ -311,3 +311,12 @@ def test_what_a_bad_trace_gets(tmp_path: Path) -> None:
             attack.run(AttackStudyConfig(**options), tracker, StopFlag())
         assert "\n" not in str(error.value)
         assert not tracker.artifacts
+
+
+def test_attacks_that_lack_the_same_are_named_together(tmp_path: Path) -> None:
+    np.savez(tmp_path / "target.npz", **arrays())
+    tracker, _ = study(tmp_path / "target.npz", attacks="trace,threshold_loss", controls="none")
+    lines = [line for line in tracker.artifacts["summary.md"].splitlines() if line.startswith("Skipped")]
+    assert lines == [
+        "Skipped: `trace_final`, `trace_mean`, `trace_lt_iqr`, needs loss_trace (losses by epoch, which memberscope.LossTrace collects)."
+    ]
