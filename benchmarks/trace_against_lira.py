@@ -117,7 +117,7 @@ def main() -> int:
         precisions = show(dataset, asked.shadows, compared(config))
         ratio = ratio or precisions["lt_iqr"] / max(precisions["final"], 1e-9)
     print(
-        f"trace_against_lira: ratio {ratio:.2f} (target 1), of the precisions of LT-IQR and of the final loss on {asked.dataset.split(',')[0]}"
+        f"trace_against_lira: ratio {ratio:.2f} (target 1), precision of LT-IQR by that of the final loss on {asked.dataset.split(',')[0]}"
     )
     return 0
 
