@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from memberscope.audit import artifacts
 from memberscope.errors import UserError
 from memberscope.redact import redact, redact_values
-from memberscope.scores import KeptScores, OtherKey
+from memberscope.scores import KeptScores
+from memberscope.sealed import OtherKey
 from memberscope.secret import key
 from memberscope.tracking import DataInput, KeptRun
 

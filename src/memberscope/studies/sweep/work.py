@@ -56,6 +56,7 @@ class Job:
         data: folder of the prepared records.
         log_models: whether models are logged in their runs.
         private: whether nothing is logged of single records.
+        loss_trace: whether loss traces are collected.
         worker: the number of the worker, from 0.
         trainer, params: the trainer, and the parameters of a user's own, as the options name them.
         recipe: the options of architecture and training, which a user's own Keras models are trained with.
@@ -67,6 +68,7 @@ class Job:
     data: str
     log_models: bool = True
     private: bool = False
+    loss_trace: bool = False
     worker: int = 0
     trainer: str = BUILT_IN_TRAINER
     params: str = ""
@@ -182,6 +184,7 @@ class _Worker:
         """Whether two waiting trials are seeds of one cell that can be trained together."""
         return (
             self.grid is not None
+            and not self.job.loss_trace
             and trial_key(first)[0] == trial_key(other)[0]
             and together(self.grid.cells[trial_key(first)[0]])
         )
@@ -228,8 +231,13 @@ class _Worker:
         assert self.grid is not None
         cell = self.grid.cells[claim_key(claims[0])[0]]
         of_claims = [claim_key(claim)[1] for claim in claims]
-        for outcome in run_cell(self.data, self.trainer, cell, of_claims, request=self.request, tuning=False, stop=self.stop):
+        for outcome in self._outcomes(cell, of_claims, tuning=False):
             yield [outcome]
+
+    def _outcomes(self, cell: Cell, of: Sequence[int], *, tuning: bool) -> Iterator[Outcome]:
+        return run_cell(
+            self.data, self.trainer, cell, of, request=self.request, tuning=tuning, stop=self.stop, traced=self.job.loss_trace
+        )  # fmt: skip
 
     def _seed(self, claim: Claim, outcomes: Iterator[list[Outcome]]) -> None:
         """Run a trial of a grid."""
@@ -253,7 +261,7 @@ class _Worker:
         )
 
         def outcomes() -> Iterator[list[Outcome]]:
-            yield list(run_cell(self.data, self.trainer, cell, of_point, request=self.request, tuning=True, stop=self.stop))
+            yield list(self._outcomes(cell, of_point, tuning=True))
 
         self._trial(claim, f"trial-{claim.number}", cell, outcomes(), {"memberscope.point": text}, about)
 
