@@ -30,6 +30,7 @@ from memberscope.quiet import quiet_libraries
 from memberscope.redact import redact
 
 FOR_BUILT_IN_MODELS = ("tensorflow", "dp_accounting")
+RESEND = "resend"
 WITH_PASSWORDS = ("storage", "scheduler")  # options that take env:NAME in place of an address
 LOGGING = ("mlflow", "sqlalchemy", "matplotlib")  # every study needs these, for its MLflow runs and their figures
 
@@ -193,6 +194,23 @@ def run_study(name: str, arguments: Sequence[str]) -> int:
         return _fail(found or error, 1 if found is None else found.exit_code, verbose, about)
 
 
+def resend(arguments: Sequence[str]) -> int:
+    """Run ``memberscope resend FOLDER``; returns the exit code."""
+    about = addresses.in_use(arguments)
+    try:
+        with explain_missing_library(RESEND):
+            require("mlflow", "sqlalchemy", by=RESEND)
+            from memberscope.mlflow_adapter.resend import main as send
+
+            return send(list(arguments))
+    except UserError as error:
+        return _fail(error, error.exit_code, False, about)
+    except KeyboardInterrupt:
+        return _fail(Interrupted("stopped by SIGINT; what was not sent is kept"), Interrupted.exit_code, False, about)
+    except Exception as error:
+        return _fail(error, 1, False, about)
+
+
 def _fail(error: Exception, code: int, verbose: bool, about: Sequence[str] = ()) -> int:
     if verbose:
         import traceback
@@ -231,7 +249,9 @@ def _stopped_by(name: str, arguments: Sequence[str], stop: Any) -> int:
             from memberscope.mlflow_adapter.owner import Watch
             from memberscope.mlflow_adapter.session import open_session
 
-            opened = open_session(name, name=_run_name(name, {}), arguments=arguments, whole=stop.patient, writing=stop.writing)
+            opened = open_session(
+                name, name=_run_name(name, {}), arguments=arguments, whole=stop.patient, writing=stop.writing, check=stop.check
+            )
             with _stoppable(opened, stop) as session, Watch(session.owner, stop):
                 config, _ = parse(name, arguments)
                 _note_passwords(config)
@@ -245,8 +265,8 @@ def _stopped_by(name: str, arguments: Sequence[str], stop: Any) -> int:
         from memberscope.mlflow_adapter.session import open_session
 
         opened = open_session(
-            name, name=_run_name(name, config.to_dict()), arguments=arguments, whole=stop.patient, writing=stop.writing
-        )
+            name, name=_run_name(name, config.to_dict()), arguments=arguments, whole=stop.patient, writing=stop.writing, check=stop.check,
+        )  # fmt: skip
         with _stoppable(opened, stop) as session:
             return _inside(name, config, session, stop)
 
@@ -341,7 +361,8 @@ def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
         raise stop.interrupted()
     print(redact(f"\n{result.table}\n\n{result.answer}\n"))
     print(f"store: {session.store}")
-    print(f"open:  {session.link}" + ("" if session.store.startswith("http") else f"  (after: {_server(session.store)})"))
+    if link := session.link:
+        print(f"open:  {link}" + ("" if session.store.startswith("http") else f"  (after: {_server(session.store)})"))
     print(f"runs:  {session.all_runs}", flush=True)
     if result.gate is not None:
         raise result.gate
@@ -403,6 +424,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for group in GROUPS:
             if others := offered_names(group, taken=(BUILT_IN_TRAINER,)):
                 print(f"\n{group.removeprefix('memberscope.')} of other packages: {others}")
+        print(f"\n  {RESEND:10} memberscope {RESEND} FOLDER: send what was kept in a folder while the tracking server was away")
         print("\nmemberscope STUDY --help lists a study's options.")
         return 0 if arguments else 2
     name = arguments[0]
@@ -411,6 +433,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(__version__)
         return 0
+    if name == RESEND:
+        return resend(arguments[1:])
     if name not in STUDIES:
         return _fail(UserError(f"{name}: unknown study; allowed: {', '.join(STUDIES)}{nearest(name, STUDIES)}"), 2, False)
     return run_study(name, arguments[1:])

@@ -20,7 +20,8 @@ from memberscope.errors import UserError, one_line
 from memberscope.reading.files import check_file, read_text
 from memberscope.reading.text import json_object, plain_object
 from memberscope.redact import redact, redact_values
-from memberscope.scores import KeptScores, OtherKey
+from memberscope.scores import KeptScores
+from memberscope.sealed import OtherKey
 from memberscope.secret import key
 from memberscope.tracking import DataInput, KeptRun
 

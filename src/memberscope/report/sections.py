@@ -31,6 +31,7 @@ FAMILIES = {
     "threshold": "a threshold on one signal, with known members",
     "trained": "an attack model trained on the target's own members (cross-fitted)",
     "white_box": "the model's own gradients",
+    "trace": "the model's losses on the record during training",
     "metric": "class-wise thresholds from shadow models",
     "shadow": "shadow models, trained as the target was",
     "population": "records that no model was trained on",

@@ -184,11 +184,13 @@ def audit_request(config: AuditConfig, *, classes: int) -> AuditRequest:
     request = make_request(
         attacks=config.attacks, primary=config.primary, slices=slices, engine=config.engine, group_scores=config.group_scores
     )
-    if not any(registry.get(name).needs <= {"target"} for name in request.attacks):
+    present = {"target", "loss_trace"} if config.loss_trace else {"target"}
+    if not any(registry.get(name).needs <= present for name in request.attacks):
         raise UserError(
-            f"attacks={config.attacks}: all need shadow models; allowed here: all, tfp, threshold, trained, or some of them"
+            f"attacks={config.attacks}: all need shadow models or a loss trace; allowed here: all, tfp, threshold, trained, trace "
+            "(with loss_trace=yes), or some of them"
         )
-    request.check_primary(("target",))
+    request.check_primary(present)
     return request
 
 
