@@ -68,9 +68,13 @@ def _is_quick(config: pytest.Config) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def no_outer_run(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Tests never write to the user's store, nor adopt a run that started them; what MLflow sets for processes ends with the test."""
-    names = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_URI")
+def no_outer_run(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests write to no store or spool of the user's, and adopt no run that started them; what MLflow sets for processes ends with them."""
+    monkeypatch.setenv("MEMBERSCOPE_SPOOL", str(tmp_path_factory.getbasetemp() / "spool"))
+    names = (
+        "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_URI", "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT",
+    )  # fmt: skip
     for name in names:
         monkeypatch.delenv(name, raising=False)
     yield

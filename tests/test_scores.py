@@ -9,7 +9,8 @@ import pytest
 
 from memberscope import Predictions, metrics, run_audit
 from memberscope.errors import UserError
-from memberscope.scores import KeptScores, OtherKey
+from memberscope.scores import KeptScores
+from memberscope.sealed import OtherKey
 from memberscope.secret import Key
 
 KEY = Key(value=b"the key of these tests, 32 bytes")

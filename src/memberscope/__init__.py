@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from memberscope.audit.report import AuditReport
     from memberscope.audit.run import run_audit
     from memberscope.evidence import Evidence, Trajectories
+    from memberscope.exposure.trace import LossTrace
     from memberscope.predictions import Predictions, ShadowPredictions
     from memberscope.training.trainer import TrainingJob
 
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 _HOME = {
     "AuditReport": "memberscope.audit.report",
     "Evidence": "memberscope.evidence",
+    "LossTrace": "memberscope.exposure.trace",
     "Predictions": "memberscope.predictions",
     "ShadowPredictions": "memberscope.predictions",
     "TrainingJob": "memberscope.training.trainer",
@@ -28,7 +30,7 @@ _HOME = {
 }
 
 __all__ = [
-    "AuditReport", "Evidence", "Predictions", "ShadowPredictions", "TrainingJob", "Trajectories", "__version__", "run_audit",
+    "AuditReport", "Evidence", "LossTrace", "Predictions", "ShadowPredictions", "TrainingJob", "Trajectories", "__version__", "run_audit",
 ]  # fmt: skip
 
 

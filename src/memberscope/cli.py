@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,13 +23,14 @@ from typing import Any, NoReturn
 from memberscope import addresses
 from memberscope.config import Config, written
 from memberscope.config.shared import BUILT_IN_TRAINER
-from memberscope.errors import GateError, Interrupted, UserError, nearest
+from memberscope.errors import GateError, Interrupted, UserError, explain_machine_faults, nearest, of_the_machine
 from memberscope.installed import explain_missing_library, is_installed, require
 from memberscope.plugins import GROUPS, offered_names
 from memberscope.quiet import quiet_libraries
 from memberscope.redact import redact
 
 FOR_BUILT_IN_MODELS = ("tensorflow", "dp_accounting")
+RESEND = "resend"
 WITH_PASSWORDS = ("storage", "scheduler")  # options that take env:NAME in place of an address
 LOGGING = ("mlflow", "sqlalchemy", "matplotlib")  # every study needs these, for its MLflow runs and their figures
 
@@ -186,7 +188,27 @@ def run_study(name: str, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt as error:
         return _fail(Interrupted(str(error) or "stopped by SIGINT"), Interrupted.exit_code, verbose, about)
     except Exception as error:
-        return _fail(error, 1, verbose, about)
+        found = of_the_machine(error)
+        if found is not None:
+            found.__cause__ = error
+        return _fail(found or error, 1 if found is None else found.exit_code, verbose, about)
+
+
+def resend(arguments: Sequence[str]) -> int:
+    """Run ``memberscope resend FOLDER``; returns the exit code."""
+    about = addresses.in_use(arguments)
+    try:
+        with explain_missing_library(RESEND):
+            require("mlflow", "sqlalchemy", by=RESEND)
+            from memberscope.mlflow_adapter.resend import main as send
+
+            return send(list(arguments))
+    except UserError as error:
+        return _fail(error, error.exit_code, False, about)
+    except KeyboardInterrupt:
+        return _fail(Interrupted("stopped by SIGINT; what was not sent is kept"), Interrupted.exit_code, False, about)
+    except Exception as error:
+        return _fail(error, 1, False, about)
 
 
 def _fail(error: Exception, code: int, verbose: bool, about: Sequence[str] = ()) -> int:
@@ -205,6 +227,8 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     from memberscope.interrupt import StopFlag
 
     quiet_libraries()
+    _check_texts(arguments)
+    _check_temporary_folder()
     with StopFlag() as stop:
         try:
             return _stopped_by(name, arguments, stop)
@@ -225,7 +249,9 @@ def _stopped_by(name: str, arguments: Sequence[str], stop: Any) -> int:
             from memberscope.mlflow_adapter.owner import Watch
             from memberscope.mlflow_adapter.session import open_session
 
-            opened = open_session(name, name=_run_name(name, {}), arguments=arguments, whole=stop.patient, writing=stop.writing)
+            opened = open_session(
+                name, name=_run_name(name, {}), arguments=arguments, whole=stop.patient, writing=stop.writing, check=stop.check
+            )
             with _stoppable(opened, stop) as session, Watch(session.owner, stop):
                 config, _ = parse(name, arguments)
                 _note_passwords(config)
@@ -239,10 +265,40 @@ def _stopped_by(name: str, arguments: Sequence[str], stop: Any) -> int:
         from memberscope.mlflow_adapter.session import open_session
 
         opened = open_session(
-            name, name=_run_name(name, config.to_dict()), arguments=arguments, whole=stop.patient, writing=stop.writing
-        )
+            name, name=_run_name(name, config.to_dict()), arguments=arguments, whole=stop.patient, writing=stop.writing, check=stop.check,
+        )  # fmt: skip
         with _stoppable(opened, stop) as session:
             return _inside(name, config, session, stop)
+
+
+def _check_texts(arguments: Sequence[str]) -> None:
+    """Raise UserError for an argument that is not text, such as a file's name in another encoding: no run could store it."""
+    for word in arguments:
+        try:
+            word.encode("utf-8")
+        except UnicodeEncodeError:
+            raise UserError(f"{word[:200]}: not text in UTF-8; allowed: options and names of files in UTF-8") from None
+        if "\0" in word:
+            raise UserError(f"{word[:200]}: contains a null character; allowed: text without one")
+
+
+def _check_temporary_folder() -> None:
+    """Raise UserError if no folder for temporary files can be written, such as on a full disk: every study needs one for its artifacts."""
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError as error:  # what Python makes of a folder that is absent, full or read-only
+        given = next((f"{name}={os.environ[name]}" for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)), "TMPDIR=")
+        raise UserError(
+            f"{given}: no folder for temporary files ({error.strerror}); allowed: a folder that may be written, with free space"
+        ) from None
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * 4096)
+            file.flush()
+    except OSError as error:
+        raise UserError(
+            f"TMPDIR={folder}: cannot be written ({error.strerror}); allowed: a folder that may be written, with free space"
+        ) from None
 
 
 @contextmanager
@@ -292,7 +348,7 @@ def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
     from memberscope.unlogged import unlogged
 
     try:
-        with explain_missing_library(name), unlogged():
+        with explain_missing_library(name), explain_machine_faults(), unlogged():
             study = importlib.import_module(STUDIES[name].module)
             result = study.run(config, session.tracker, stop)
     except Exception as error:
@@ -305,7 +361,8 @@ def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
         raise stop.interrupted()
     print(redact(f"\n{result.table}\n\n{result.answer}\n"))
     print(f"store: {session.store}")
-    print(f"open:  {session.link}" + ("" if session.store.startswith("http") else f"  (after: {_server(session.store)})"))
+    if link := session.link:
+        print(f"open:  {link}" + ("" if session.store.startswith("http") else f"  (after: {_server(session.store)})"))
     print(f"runs:  {session.all_runs}", flush=True)
     if result.gate is not None:
         raise result.gate
@@ -316,7 +373,7 @@ def _untracked(name: str, config: Any, stop: Any) -> int:
     """Run a study that logs nothing, without MLflow."""
     from memberscope.tracking import MemoryTracker
 
-    with explain_missing_library(name):
+    with explain_missing_library(name), explain_machine_faults():
         result = importlib.import_module(STUDIES[name].module).run(config, MemoryTracker(), stop)
     print(redact(f"\n{result.table}\n\n{result.answer}\n"), flush=True)
     return 0
@@ -367,6 +424,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for group in GROUPS:
             if others := offered_names(group, taken=(BUILT_IN_TRAINER,)):
                 print(f"\n{group.removeprefix('memberscope.')} of other packages: {others}")
+        print(f"\n  {RESEND:10} memberscope {RESEND} FOLDER: send what was kept in a folder while the tracking server was away")
         print("\nmemberscope STUDY --help lists a study's options.")
         return 0 if arguments else 2
     name = arguments[0]
@@ -375,6 +433,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(__version__)
         return 0
+    if name == RESEND:
+        return resend(arguments[1:])
     if name not in STUDIES:
         return _fail(UserError(f"{name}: unknown study; allowed: {', '.join(STUDIES)}{nearest(name, STUDIES)}"), 2, False)
     return run_study(name, arguments[1:])

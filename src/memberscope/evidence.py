@@ -66,7 +66,7 @@ class Trajectories:
 
 
 def _check_table(name: str, array: Array) -> None:
-    """Raise unless the shape is (n, columns), with classes in `perturbed_labels` and finite numbers in `gradients`."""
+    """Raise unless the shape is (n, columns), with classes in `perturbed_labels` and finite numbers in the others."""
     if array.ndim != 2 or array.shape[1] == 0:
         raise UserError(f"{name}: shape {array.shape}; allowed is (records, columns) with at least one column")
     if name == "perturbed_labels":
@@ -92,6 +92,8 @@ class Evidence:
         trajectories: losses along (distilled) trainings of the target and of a shadow model.
         gradients: (n, layers) norms of the gradient of the target's loss, by layer.
         perturbed_labels: (n, queries), the classes that the target predicts for perturbed copies of its records.
+        loss_trace: (n, epochs), losses in nats of the target's records after each epoch of its own training, the last epoch last; see
+            `memberscope.exposure.trace.LossTrace`.
         absent: why a field is None, as a phrase, for the reports of the attacks that need it; a field whose reason is plain has none.
     """
 
@@ -103,12 +105,13 @@ class Evidence:
     trajectories: Trajectories | None = None
     gradients: Array | None = None
     perturbed_labels: Array | None = None
+    loss_trace: Array | None = None
     absent: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the fields against each other."""
         n = len(self.target)
-        for name, axis in (("augmented", 1), ("gradients", 0), ("perturbed_labels", 0)):
+        for name, axis in (("augmented", 1), ("gradients", 0), ("perturbed_labels", 0), ("loss_trace", 0)):
             array = getattr(self, name)
             if array is None:
                 continue
@@ -216,7 +219,7 @@ class Evidence:
         if shadows is not None and places is not None:
             own = np.setdiff1d(np.arange(len(shadows)), places)
             shadows = shadows.select(np.concatenate([places[index], own]))
-        parts = {name: getattr(self, name) for name in ("gradients", "perturbed_labels")}
+        parts = {name: getattr(self, name) for name in ("gradients", "perturbed_labels", "loss_trace")}
         return Evidence(
             target=self.target.select(index),
             absent=self.absent,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from memberscope.errors import UserError
 from memberscope.installed import require
 
 if TYPE_CHECKING:
@@ -38,6 +39,15 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float = 5.0, height: f
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=120)
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def as_text(given: object) -> str:
+    """A text that people gave, such as a class's name, as Matplotlib draws it letter for letter.
+
+    Between two dollar signs Matplotlib reads mathematics, and it leaves a legend's label out that begins with an underscore.
+    """
+    text = str(given).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 # --- ROC curves ------------------------------------------------------------------------------------------------------
@@ -89,7 +99,7 @@ def draw_roc(ax: Axes, points: pd.DataFrame, *, labels: Mapping[str, str] | None
         if log:
             fpr, tpr = np.maximum(fpr, LOWEST_RATE), np.maximum(tpr, LOWEST_RATE)
         ax.plot(
-            fpr, tpr, drawstyle="steps-post", label=(labels or {}).get(name, name), linewidth=1.5,
+            fpr, tpr, drawstyle="steps-post", label=as_text((labels or {}).get(name, name)), linewidth=1.5,
             color=COLOURS[number % len(COLOURS)], linestyle=LINES[number % len(LINES)],
         )  # fmt: skip
     chance = np.geomspace(LOWEST_RATE, 1, 50)
@@ -160,7 +170,7 @@ def score_figure(scores: NDArray[np.float64], member: NDArray[np.bool_], *, titl
             label=name,
             linewidth=1.5,
         )
-    ax.set(xlabel="score (higher = more likely a member)", ylabel="density", title=title)
+    ax.set(xlabel="score (higher = more likely a member)", ylabel="density", title=as_text(title))
     ax.legend(fontsize=8, frameon=False)
     return figure
 
@@ -172,9 +182,11 @@ def dispersion_figure(frame: pd.DataFrame, *, title: str) -> Figure:
     below, above = frame["auc"] - frame["ci_low"], frame["ci_high"] - frame["auc"]
     ax.errorbar(frame["dispersion"], frame["auc"], yerr=[below, above], fmt="o", color=COLOURS[0], linewidth=1)
     for _, row in frame.iterrows():
-        ax.annotate(str(row["class"]), (row["dispersion"], row["auc"]), textcoords="offset points", xytext=(5, 4), fontsize=8)
+        ax.annotate(
+            as_text(row["class"]), (row["dispersion"], row["auc"]), textcoords="offset points", xytext=(5, 4), fontsize=8
+        )
     ax.axhline(0.5, color="0.6", linewidth=0.8)
-    ax.set(xlabel="within-class dispersion", ylabel="AUC, 95% interval", title=title)
+    ax.set(xlabel="within-class dispersion", ylabel="AUC, 95% interval", title=as_text(title))
     ax.grid(alpha=0.25)
     return figure
 
@@ -191,7 +203,7 @@ def roc_figure(
     draw_roc(axes[0, 1], points, labels=labels, log=True)
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)), fontsize=8, frameon=False)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(as_text(title), fontsize=10)
     return figure
 
 
@@ -223,7 +235,7 @@ def draw_by_epoch(
                 for _, one in part.groupby("seed"):
                     ax.plot(one["epoch"], one[column], linewidth=0.6, alpha=0.35, **style)
             mean = part.groupby("epoch")[column].mean()
-            ax.plot(mean.index, mean.to_numpy(), linewidth=1.6, label=f"{model} {name}".strip(), **style)
+            ax.plot(mean.index, mean.to_numpy(), linewidth=1.6, label=as_text(f"{model} {name}".strip()), **style)
     if chance is not None:
         ax.axhline(chance, color="0.6", linewidth=0.8)
     ax.set(xlabel="epoch", ylabel=ylabel)
@@ -237,7 +249,7 @@ def training_figure(history: pd.DataFrame, *, title: str) -> Figure:
     figure, axes = new_figure(1, 2, width=5.5)
     draw_by_epoch(axes[0, 0], history, [("train_accuracy", "train"), ("val_accuracy", "validation")], ylabel="accuracy")
     draw_by_epoch(axes[0, 1], history, [("train_loss", "train"), ("val_loss", "validation")], ylabel="loss (nats)")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(as_text(title), fontsize=10)
     return figure
 
 
@@ -246,7 +258,7 @@ def leakage_figure(history: pd.DataFrame, *, title: str) -> Figure:
     figure, axes = new_figure(1, 2, width=5.5)
     draw_by_epoch(axes[0, 0], history, [("auc", "")], ylabel="AUC of the loss threshold", chance=0.5)
     draw_by_epoch(axes[0, 1], history, [("advantage", "")], ylabel="advantage of the loss threshold", chance=0.0)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(as_text(title), fontsize=10)
     return figure
 
 
@@ -270,7 +282,7 @@ def band_figure(curves: Mapping[str, NDArray[Any]], *, title: str) -> Figure:
     figure, axes = new_figure(1, 2, width=5.5)
     draw_band_of_models(axes[0, 0], curves["accuracy"], ylabel="training accuracy")
     draw_band_of_models(axes[0, 1], curves["loss"], ylabel="training loss (nats)")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(as_text(title), fontsize=10)
     return figure
 
 
@@ -287,15 +299,15 @@ def by_shadows_figure(means: pd.DataFrame, *, figure: str) -> Figure:
     for number, (attack, of_attack) in enumerate(part.groupby("attack", sort=False)):
         style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)]}
         if (of_attack["shadows"] == 0).all():
-            ax.axhline(of_attack["mean"].iloc[0], label=attack, linewidth=1.2, **style)
+            ax.axhline(of_attack["mean"].iloc[0], label=as_text(attack), linewidth=1.2, **style)
             continue
         below, above = of_attack["mean"] - of_attack["ci_low"], of_attack["ci_high"] - of_attack["mean"]
         ax.errorbar(
-            of_attack["shadows"], of_attack["mean"], yerr=[below.fillna(0), above.fillna(0)], label=attack, linewidth=1.4, marker="o",
-            markersize=3, capsize=2, **style,
+            of_attack["shadows"], of_attack["mean"], yerr=[below.fillna(0), above.fillna(0)], label=as_text(attack), linewidth=1.4,
+            marker="o", markersize=3, capsize=2, **style,
         )  # fmt: skip
     ticks = sorted(set(part["shadows"]) - {0})
-    ax.set(xscale="log", xlabel="shadow models", ylabel=f"{figure}, mean over targets, 95%")
+    ax.set(xscale="log", xlabel="shadow models", ylabel=as_text(f"{figure}, mean over targets, 95%"))
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     ax.minorticks_off()
     ax.grid(alpha=0.25)
@@ -317,8 +329,8 @@ def fidelity_figure(frame: pd.DataFrame) -> Figure:
         place = np.arange(len(variants))
         spread = [(part["mean"] - part["ci_low"]).fillna(0), (part["ci_high"] - part["mean"]).fillna(0)]
         ax.errorbar(part["mean"], place, xerr=spread, fmt="o", color=COLOURS[0], capsize=2)
-        ax.set(xlabel=figure, title=attack, ylim=(len(variants) - 0.5, -0.5))
-        ax.set_yticks(place, variants if ax is axes[0, 0] else [""] * len(variants))
+        ax.set(xlabel=as_text(figure), title=as_text(attack), ylim=(len(variants) - 0.5, -0.5))
+        ax.set_yticks(place, [as_text(name) if ax is axes[0, 0] else "" for name in variants])
         ax.grid(alpha=0.25)
     return drawn
 
@@ -336,7 +348,7 @@ def transfer_figure(summary: pd.DataFrame, *, attack: str) -> Figure:
         if promise is not None:
             ax.axvline(promise, color="0.6", linewidth=0.8)
         ax.set(ylim=(len(part) - 0.5, -0.5))
-        ax.set_yticks(place, part["method"] if ax is axes[0, 0] else [""] * len(part))
+        ax.set_yticks(place, [as_text(name) if ax is axes[0, 0] else "" for name in part["method"]])
         ax.grid(alpha=0.25)
     axes[0, 0].set_xlabel("balanced accuracy on the target, 95%")
     axes[0, 1].set_xlabel("false positive rate where 0.1 was promised, 95%")
@@ -371,7 +383,9 @@ def pareto_figure(table: pd.DataFrame, front: Sequence[str]) -> Figure:
         capsize=2,
     )
     for row in part.to_dict("records"):
-        ax.annotate(row["rung"], (row["auc"], row["val/accuracy"]), textcoords="offset points", xytext=(5, 4), fontsize=8)
+        ax.annotate(
+            as_text(row["rung"]), (row["auc"], row["val/accuracy"]), textcoords="offset points", xytext=(5, 4), fontsize=8
+        )
     joined = part[part["rung"].isin(list(front))].sort_values("auc")
     ax.plot(joined["auc"], joined["val/accuracy"], color=COLOURS[1], linewidth=1, linestyle="--", label="not beaten in both")
     ax.axvline(0.5, color="0.6", linewidth=0.8)
@@ -385,13 +399,21 @@ def pareto_figure(table: pd.DataFrame, front: Sequence[str]) -> Figure:
 
 
 def sample_figure(images: NDArray[Any], names: Sequence[str], *, title: str, side: int = 5) -> Figure:
-    """A grid of side x side images, (n, h, w, 1 or 3) uint8 or in [0, 1], with their class names."""
+    """A grid of side x side images, (n, h, w, 1 or 3) uint8 or in [0, 1], with their class names.
+
+    Raises:
+        UserError: images of another number of channels, or without pixels.
+    """
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
+        raise UserError(
+            f"images of shape {images.shape}; allowed to be drawn: (images, height, width, channels) with one or three channels"
+        )
     figure, axes = new_figure(side, side, width=1.35, height=1.5)
     for ax, image, name in zip(axes.flat, images, names, strict=False):
         grey = image.shape[-1] == 1
         ax.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, interpolation="nearest")
-        ax.set_title(name, fontsize=8)
+        ax.set_title(as_text(name), fontsize=8)
     for ax in axes.flat:
         ax.axis("off")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(as_text(title), fontsize=10)
     return figure

@@ -22,8 +22,8 @@ NOISE_SCALES = (0.02, 0.1, 0.4, 1.2)
 
 
 def is_image(x: Inputs) -> bool:
-    """Whether the shape is (n, height, width, channels) with one or three channels."""
-    return x.ndim == 4 and x.shape[-1] in (1, 3)
+    """Whether the shape is (n, height, width, channels) with one or three channels, and at least one pixel."""
+    return x.ndim == 4 and x.shape[-1] in (1, 3) and x.shape[1] > 0 and x.shape[2] > 0
 
 
 def is_binary(x: Inputs) -> bool:

@@ -45,7 +45,7 @@ class Facts:
     @property
     def total(self) -> float | None:
         """The sum that all rows share, to the precision that probabilities need; None if sums differ or a number is negative."""
-        if self.low < 0 or self.most <= 0 or self.most - self.least > 2 * SUM_TOLERANCE * self.most:
+        if self.low < 0 or not 0 < self.most < 1e300 or self.most - self.least > 2 * SUM_TOLERANCE * self.most:
             return None
         middle = (self.least + self.most) / 2
         near = round(middle) if middle > 0.5 else middle
@@ -69,7 +69,8 @@ def facts(scores: Array) -> Facts:
     lows, highs = np.full(scores.shape[-1], np.inf), np.full(scores.shape[-1], -np.inf)
     for rows in row_chunks(len(scores), width):
         part = np.asarray(scores[rows], dtype=np.float64).reshape(-1, scores.shape[-1])
-        total = part.sum(axis=1)
+        with np.errstate(over="ignore"):  # of the largest numbers, whose sum is then infinite
+            total = part.sum(axis=1)
         least, most = min(least, float(total.min())), max(most, float(total.max()))
         lows, highs = np.minimum(lows, part.min(axis=0)), np.maximum(highs, part.max(axis=0))
         log_sum = log_sum and _exp_sums_to_one(part)

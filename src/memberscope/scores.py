@@ -10,7 +10,6 @@ members. Inside the seal, records are named by keyed identities, by which they a
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +19,12 @@ from numpy.typing import NDArray
 
 from memberscope.checks import Array
 from memberscope.errors import UserError
-from memberscope.npz import read_npz, write_npz
-from memberscope.secret import VARIABLE, Key
+from memberscope.npz import read_npz
+from memberscope.sealed import check_key, is_sealed, unsealed, write_sealed
+from memberscope.secret import Key
 
 _RANK = "rank_"
-
-
-class OtherKey(UserError):
-    """Scores that were written with another key cannot be read."""
+_STORED = "allowed: a file that an audit stored"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,11 +66,7 @@ class KeptScores:
         arrays: dict[str, Array] = {_RANK + name: values for name, values in self.ranks.items()}
         arrays |= {"source": np.array(self.source), "member": self.member}
         arrays |= {name: value for name, value in (("record_ids", ids), ("labels", self.labels)) if value is not None}
-        content = io.BytesIO()
-        np.savez(content, **arrays)
-        salt = key.digest(content.getvalue(), size=16)
-        write_npz(path, {"sealed": _sealed(content.getvalue(), salt, key), "salt": np.frombuffer(salt, np.uint8),
-                         "key_check": np.array(key.check)})  # fmt: skip
+        write_sealed(path, arrays, key=key)
 
     @classmethod
     def load(cls, path: Path, *, key: Key) -> KeptScores:
@@ -84,34 +77,44 @@ class KeptScores:
             UserError: any other file.
         """
         arrays = read_npz(path)
-        if {"sealed", "salt", "key_check"} <= arrays.keys():
-            _check_key(path, arrays, key)
-            salt = arrays["salt"].tobytes()
-            content = _sealed(arrays["sealed"].tobytes(), salt, key).tobytes()
-            if key.digest(content, size=16) != salt:
-                raise UserError(f"{path}: truncated or damaged; write it again")
-            with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+        if is_sealed(arrays):
+            arrays = unsealed(path, arrays, key=key)
         ranks = {name.removeprefix(_RANK): values for name, values in arrays.items() if name.startswith(_RANK)}
         if "masked_member" in arrays and {"salt", "key_check"} <= arrays.keys():
-            _check_key(path, arrays, key)
+            check_key(path, arrays, key)
             masked = arrays["masked_member"]
+            if masked.ndim != 1 or masked.dtype.kind not in "bu":
+                raise UserError(
+                    f"{path}: masked_member is {masked.dtype} of shape {masked.shape}, so the file is damaged; {_STORED}"
+                )
             member = masked.astype(np.bool_) ^ key.mask(arrays["salt"].tobytes(), len(masked))
         elif "member" in arrays:
             member = arrays["member"]
         else:
             raise UserError(f"{path}: not the scores of an audit; allowed: a file that an audit stored")
+        _check(path, member, ranks, {name: arrays[name] for name in ("record_ids", "labels") if name in arrays})
         return cls(
             member=member, ranks=ranks, record_ids=arrays.get("record_ids"), labels=arrays.get("labels"),
-            source=str(arrays.get("source", "given")),
+            source=_source(path, arrays.get("source")),
         )  # fmt: skip
 
 
-def _sealed(content: bytes, salt: bytes, key: Key) -> NDArray[np.uint8]:
-    """Bytes sealed with the key, or unsealed if they were."""
-    return np.frombuffer(content, np.uint8) ^ key.stream(salt, len(content))
+def _check(path: Path, member: Array, ranks: Mapping[str, Array], others: Mapping[str, Array]) -> None:
+    """Raise UserError unless all arrays are about the same records, of which some are members and some are not."""
+    if member.ndim != 1 or member.dtype != np.bool_ or member.all() or not member.any():
+        raise UserError(f"{path}: its membership is {member.dtype} of shape {member.shape}, or of one side alone; {_STORED}")
+    for name, array in {**ranks, **others}.items():
+        if array.shape != member.shape:
+            raise UserError(
+                f"{path}: {name} has shape {array.shape} for {len(member)} records, so the scores are damaged; {_STORED}"
+            )
+        if (name in ranks and array.dtype.kind not in "iu") or array.dtype.kind not in "iubfUS":
+            raise UserError(f"{path}: {name} is {array.dtype}, so the scores are damaged; {_STORED}")
 
 
-def _check_key(path: Path, arrays: Mapping[str, Array], key: Key) -> None:
-    if str(arrays["key_check"]) != key.check:
-        raise OtherKey(f"{path}: written with another key; allowed: the key of the one who ran the audit, as {VARIABLE}")
+def _source(path: Path, array: Array | None) -> str:
+    if array is None:
+        return "given"
+    if array.shape != ():
+        raise UserError(f"{path}: source has shape {array.shape}, so the scores are damaged; {_STORED}")
+    return str(array)

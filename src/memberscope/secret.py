@@ -6,6 +6,7 @@ lies outside of every store; ``MEMBERSCOPE_KEY`` gives several people or machine
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -19,6 +20,7 @@ from memberscope.checks import Array
 from memberscope.errors import UserError
 
 VARIABLE = "MEMBERSCOPE_KEY"
+MOST = 1 << 16  # bytes that are read of the file that holds one
 LEAST = 16  # fewest characters of a key that is given
 
 
@@ -91,6 +93,19 @@ def key() -> Key:
     return Key(value=hashlib.sha256(_own(path())).digest())
 
 
+def make_private(folder: Path) -> None:
+    """Create a folder for index sets, outputs or records, and its missing parents, which only this user can enter; one that exists keeps
+    its permissions.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    for place in reversed(missing):
+        place.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # FileExistsError for a file
+
+
 def path() -> Path:
     """Where the user's own secret lies: ``memberscope/key`` in ``XDG_CONFIG_HOME``, else in ``~/.config``."""
     folder = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
@@ -101,7 +116,10 @@ def _own(file: Path) -> bytes:
     try:
         if not file.exists():
             _generate(file)
-        found = file.read_bytes().strip()
+        if not file.is_file():
+            raise OSError(errno.EINVAL, "no regular file")
+        with open(file, "rb") as reading:
+            found = reading.read(MOST).strip()
     except OSError as error:
         raise UserError(
             f"{file}: the secret that keys records' identities can be neither read nor written ({error.strerror}); allowed: a file of "

@@ -38,14 +38,9 @@ def main(path: str) -> int:
                 stop.set()
 
         try:
-            tracker = reopen(instructions["tracker"], writing=stop.writing)
-            work(
-                job,
-                tracker,
-                stop,
-                watch=watch,
-                on_ready=Path(path).with_suffix(READY).touch,
-            )
+            tracker = reopen(instructions["tracker"], writing=stop.writing, check=stop.check)
+            with tracker.outbox.finishing():
+                work(job, tracker, stop, watch=watch, on_ready=Path(path).with_suffix(READY).touch)
         except (Interrupted, UserError) as error:
             if isinstance(error, UserError):
                 print(f"memberscope: {error}", file=sys.stderr, flush=True)

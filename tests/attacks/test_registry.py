@@ -41,7 +41,7 @@ def test_names_are_unique_and_open_with_their_family_or_are_the_fields_own() -> 
 
 
 def test_families_stand_in_the_order_of_reports() -> None:
-    order = ["threshold", "trained", "metric", "shadow", "population", "label_only", "white_box"]
+    order = ["threshold", "trained", "metric", "shadow", "population", "label_only", "white_box", "trace"]
     assert list(registry.families()) == order
     assert [attack.family for attack in registry.ATTACKS] == sorted(
         (attack.family for attack in registry.ATTACKS), key=order.index

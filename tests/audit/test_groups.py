@@ -223,9 +223,22 @@ def _audit(**changes: object) -> AuditReport:
         ({"groups": np.zeros(300, dtype=int)}, "groups: all records are in one group, 0; allowed are at least two groups"),
         ({"groups": np.zeros(299, dtype=int)}, r"groups: shape \(299,\); the other arrays require \(300,\)"),
         ({"groups": np.zeros(300)}, "groups: dtype float64; allowed are integers and text"),
+        (
+            {"engine": "tfp"},
+            "engine=tfp: tensorflow_privacy's attacks count records, and these have groups; allowed: engine=fast",
+        ),
         ({"min_records": 31}, "predictions: 30 member groups and 30 other groups; allowed: at least 31 on each side"),
     ],
 )
 def test_bad_input(changes: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
         _audit(**changes)
+
+
+def test_tensorflow_privacys_engine_is_refused_before_anything_is_trained() -> None:
+    from memberscope.config import TrainStudyConfig
+    from memberscope.studies import setup
+
+    pytest.importorskip("tensorflow_privacy")
+    with pytest.raises(UserError, match="engine=tfp: tensorflow_privacy's attacks count records"):
+        setup.audit_request(TrainStudyConfig(group="patient", engine="tfp"), classes=2)

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from own_artifacts import best_guess, everything
+from own_artifacts import best_guess, everything, unlisted
 
-from memberscope import metrics
+from memberscope import metrics, plots
 from memberscope.audit import artifacts
+from memberscope.audit.log import LEAST_STEP
 from memberscope.config import AttackStudyConfig, ShadowStudyConfig
 from memberscope.datasets import records as sides
+from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.scores import KeptScores
 from memberscope.studies import attack
@@ -61,11 +63,18 @@ def test_an_attack_run_does_not_tell_its_members(tmp_path: Path, text_ids: bool)
         AttackStudyConfig(predictions=str(path), attacks="threshold_loss,trained_lr", slices="entire"), tracker, StopFlag()
     )
     run = everything(tracker)
+    assert not unlisted(tracker)
     assert {artifacts.SCORES, artifacts.MOST_EXPOSED} <= set(run)
     assert artifacts.MOST_EXPOSED_FIGURE not in run
     found, how = best_guess(run, identities, member)
     assert found < CHANCE, how
-    assert not set(tracker.artifacts[artifacts.MOST_EXPOSED]) & {"position", "record_id", "member"}
+    exposed = tracker.artifacts[artifacts.MOST_EXPOSED]
+    assert list(exposed) == ["rank", "record", "label", "probability"], (
+        "nothing that whoever has the model knows of each record"
+    )
+    assert exposed["rank"].tolist() == list(range(1, 26)), "without gaps, which would be the non-members"
+    band = tracker.artifacts[artifacts.ROC_BAND][["low", "high"]].to_numpy().ravel()
+    assert [float(f"{value:.2g}") for value in band] == band.tolist()
 
 
 def test_records_are_shown_on_request_and_left_out_on_request(tmp_path: Path) -> None:
@@ -157,3 +166,43 @@ def _key() -> Any:
 def _file(folder: Path, content: bytes) -> Path:
     (folder / "kept.npz").write_bytes(content)
     return folder / "kept.npz"
+
+
+@pytest.mark.parametrize("shape", ["normal", "lumps", "constant"])
+def test_no_bin_of_a_histogram_holds_few_records(shape: str) -> None:
+    rng = np.random.default_rng(0)
+    scores = {
+        "normal": rng.normal(size=N) ** 3,
+        "lumps": rng.choice([0.0, 1.0, 50.0], N, p=[0.8, 0.15, 0.05]),
+        "constant": np.ones(N),
+    }[shape]
+    edges = plots.histogram_edges(scores, bins=59, least=LEAST_STEP)
+    counts = np.histogram(scores.clip(edges[0], edges[-1]), edges)[0]
+    assert counts.sum() == N
+    assert counts.min() >= LEAST_STEP
+    assert len(counts) == {"normal": 3, "lumps": 2, "constant": 1}[shape]
+    assert (np.diff(edges) > 0).all()
+    fine = plots.histogram_edges(scores, bins=59, least=1)
+    assert fine[0] == edges[0]
+    assert fine[-1] == edges[-1]
+
+
+def test_a_sealed_file_has_nothing_in_the_clear(tmp_path: Path) -> None:
+    """With the ranks, whoever has the model finds each record, and has an equation for the members with each attack's AUC."""
+    path, _, member = _audited(tmp_path)
+    tracker = MemoryTracker()
+    attack.run(AttackStudyConfig(predictions=str(path), attacks="threshold_loss", slices="entire"), tracker, StopFlag())
+    (tmp_path / "s.npz").write_bytes(tracker.artifacts[artifacts.SCORES])
+    with np.load(tmp_path / "s.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    assert set(arrays) == {"sealed", "salt", "key_check"}
+    sealed = arrays["sealed"]
+    assert 4 * N < len(sealed) < 40 * N
+    counts = np.bincount(sealed, minlength=256)
+    assert ((counts - len(sealed) / 256) ** 2 / (len(sealed) / 256)).sum() < 255 + 5 * np.sqrt(2 * 255), "as random bytes"
+    changed = sealed.copy()
+    changed[len(changed) // 2] ^= 1
+    np.savez(tmp_path / "changed.npz", **{**arrays, "sealed": changed})
+    with pytest.raises(UserError, match="truncated or damaged"):
+        KeptScores.load(tmp_path / "changed.npz", key=_key())
+    assert member.sum() == N // 2

@@ -114,7 +114,13 @@ def _evidence(
         ),
         gradients=np.exp(rng.normal(size=(n, 3)) * 0.6 - gap * member[:, None]),
         perturbed_labels=np.where(right, labels[:, None], (labels[:, None] + 1) % classes),
+        loss_trace=_trace(member, gap, rng),
     )
+
+
+def _trace(member: np.ndarray, gap: float, rng: np.random.Generator) -> np.ndarray:
+    """(n, 8) losses by epoch: those of members fall by `gap`, and are the lower for it."""
+    return 5.0 + 0.6 * rng.normal(size=(len(member), 8)) - gap * member[:, None] * np.linspace(0.0, 2.0, 8)
 
 
 def _score(attack: Attack, evidence: Evidence, **options: Any) -> AttackScores:
@@ -160,6 +166,7 @@ def _alike(evidence: Evidence) -> Evidence:
         ),
         gradients=np.ones((n, 3)),
         perturbed_labels=np.zeros((n, 24), int),
+        loss_trace=np.ones((n, 8)),
     )
 
 
@@ -196,7 +203,7 @@ def test_no_input_is_changed(attack: Attack) -> None:
     parts = (evidence.target, evidence.shadows, evidence.population, evidence.trajectories, evidence)
     names = (
         "logits", "labels", "member", "record_ids", "inputs", "target", "shadow", "shadow_labels", "shadow_member", "augmented",
-        "gradients", "perturbed_labels", "population_inputs",
+        "gradients", "perturbed_labels", "population_inputs", "loss_trace",
     )  # fmt: skip
     before = [
         array.copy() if isinstance(array := getattr(part, name, None), np.ndarray) else None for part in parts for name in names
@@ -302,6 +309,7 @@ def _saying_nothing(kind: str, design: str, *, classes: int, n: int, share: floa
         ),
         gradients=np.exp(of_class[labels][:, :3]),
         perturbed_labels=np.where(rng.random((n, 24)) < 0.7, labels[:, None], (labels[:, None] + 1) % classes),
+        loss_trace=of_class[labels],
     )
 
 

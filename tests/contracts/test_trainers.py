@@ -236,7 +236,7 @@ def test_a_shadow_study_runs_on_a_trainer_of_someone_elses(tmp_path: Any, monkey
     config = ShadowStudyConfig(
         dataset=str(tmp_path / "table.npz"), shadows=4, targets=2,
         attacks="threshold_loss,lira_online,rmia_online,gradient_norm,trajectory",
-        slices="entire", store="none", fidelity="yes",
+        slices="entire", store="none", fidelity="yes", split="seed",
     )  # fmt: skip
     tracker = MemoryTracker()
     result = study.run(config, tracker, StopFlag())

@@ -188,7 +188,7 @@ def test_mapped_files_that_cannot_be_read(mapped: Path) -> None:
         ("pickle", {"label": y}, "not a .npy file"),
         ("objects", {"label": y}, "holds Python objects (a pickle)"),
         ("flat", {"label": y}, "allowed: numbers (records, ...)"),
-        ("none", {"label": y}, "no such file"),
+        ("none", {"label": y}, "cannot be read (No such file"),
         ("x", {}, "label=: not a .npy file"),
         ("x", {"label": "label"}, "label=label: not a .npy file; allowed with dataset="),
         ("x", {"label": str(mapped / "objects.npy")}, "holds Python objects (a pickle)"),

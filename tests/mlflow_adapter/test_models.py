@@ -500,3 +500,25 @@ def test_a_signature_that_says_nothing_is_none(laboratory: Any, columns: list[st
     uri = laboratory.log(mlflow.sklearn, model, signature=signature, serialization_format="cloudpickle")
     assert cli.main(["audit", f"--model_uri={uri}", *FILES]) == 0
     assert "queried through `predict_proba`" in capsys.readouterr().out
+
+
+def test_a_store_whose_client_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow.models
+
+    from memberscope.mlflow_adapter.models import load_model
+
+    def absent(uri: str) -> None:
+        raise ModuleNotFoundError("No module named 'boto9'", name="boto9")
+
+    monkeypatch.setattr(mlflow.models, "get_model_info", absent)
+    with pytest.raises(
+        UserError, match=r"model_uri=s3://b/m: its store needs boto9, which is not installed here; allowed: models:/"
+    ):
+        load_model("s3://b/m")
+
+    def odd(uri: str) -> None:
+        raise RuntimeError("no credentials")
+
+    monkeypatch.setattr(mlflow.models, "get_model_info", odd)
+    with pytest.raises(UserError, match=r"model_uri=s3://b/m: does not resolve \(RuntimeError: no credentials\)"):
+        load_model("s3://b/m")

@@ -94,7 +94,9 @@ def test_what_was_trained_is_read_by_epoch_and_children_with_their_parent(labora
     child = client.create_run(_experiment(), run_name="a model", tags={"mlflow.parentRunId": parent}).info.run_id
     for epoch in (1, 0, 2):
         client.log_metric(child, "train/accuracy", epoch / 2, step=epoch)
-    client.log_text(child, "attack,slice\n", "attacks.csv")
+    client.log_text(
+        child, "attack,family,slice,metric,value,ci_low,ci_high,n_member,n_nonmember,status,reason\n", "attacks.csv"
+    )
     client.log_text(child, "", "roc.csv")
     kept = read_run(client, "a study", experiment_id=_experiment())
     assert [run.name for run in kept.children] == ["a model"]
@@ -116,6 +118,41 @@ def test_the_word_for_a_server_fits_the_store(tmp_path: Path) -> None:
 
 
 def test_a_kept_table_says_what_it_said(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"name": ["NA", "null", "x"], "value": [0.1, np.nan, 2.0]})
-    frame.to_csv(tmp_path / "a.csv", index=False)
-    pd.testing.assert_frame_equal(read._table(tmp_path / "a.csv"), frame)
+    frame = pd.DataFrame(
+        {
+            "rule": ["NA", "null", "x"],
+            "attack": "a",
+            "slice": "7",
+            "value": [0.1, np.nan, 2.0],
+            "verdict": "pass",
+            "more": ["NA", "b", "c"],
+        }
+    )
+    frame.to_csv(tmp_path / "gate.csv", index=False)
+    pd.testing.assert_frame_equal(read._table(tmp_path / "gate.csv", "gate.csv", "run x: gate.csv"), frame)
+
+
+def test_runs_of_any_name_are_found_and_a_run_may_be_its_own_parent(store: Path) -> None:
+    client = mlflow.MlflowClient()
+    experiment = client.create_experiment("names", artifact_location=(store / "runs").as_uri())
+    names = ["it's", 'say "x"', 'it\'s "x"', "back\\slash", "100% of $x$", "a; DROP TABLE runs"]
+    ids = {name: client.create_run(experiment, run_name=name).info.run_id for name in names}
+    for name, run_id in ids.items():
+        assert read_run(client, name, experiment_id=experiment).id == run_id, name
+    with pytest.raises(UserError, match="no run of that name"):
+        read_run(client, "neither ' nor \"", experiment_id=experiment)
+    own = ids["it's"]
+    client.set_tag(own, "mlflow.parentRunId", own)
+    client.set_tag(ids["back\\slash"], "mlflow.parentRunId", own)
+    assert [child.name for child in read_run(client, own, experiment_id=experiment).children] == ["back\\slash"]
+
+
+def test_artifacts_of_another_program_do_not_take_the_place_of_ours(store: Path) -> None:
+    client = mlflow.MlflowClient()
+    experiment = client.create_experiment("guests", artifact_location=(store / "runs").as_uri())
+    run_id = client.create_run(experiment, run_name="theirs").info.run_id
+    client.log_text(run_id, "[1, 2]", "config.json")
+    with pytest.raises(UserError, match=r"run theirs: config.json is no JSON object"):
+        read_run(client, run_id, experiment_id=experiment)
+    client.log_text(run_id, '{"attack.seed": 3}', "memberscope/study.json")
+    assert set(read_run(client, run_id, experiment_id=experiment).texts) == {"study.json"}

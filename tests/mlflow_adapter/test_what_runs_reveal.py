@@ -13,16 +13,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models.evaluation.evaluator_registry import _model_evaluation_registry
-from own_artifacts import best_guess
+from own_artifacts import best_guess, unlisted
 
 from memberscope import cli
 from memberscope.audit import artifacts
 from memberscope.datasets import records as sides
 from memberscope.mlflow_adapter.evaluator import MembershipEvaluator
 from memberscope.mlflow_adapter.read import read_run
+from memberscope.tracking import MemoryTracker
 
 N = 800
 CHANCE = 0.1  # the largest deviation of an AUC from 1/2 over some dozen columns of 800 records without any signal: 4.8 standard errors
+DATA = {"metrics", "params", "tags", "inputs"}
 ASK = {"attacks": "threshold_loss,trained_lr", "slices": "entire"}
 
 
@@ -88,6 +90,7 @@ def test_an_audit_and_the_report_on_it(laboratory: Any, tmp_path: Path, private:
     assert ({artifacts.SCORES, artifacts.MOST_EXPOSED} <= set(run)) == (private == "no")
     _, member, names = _candidates(laboratory)
     del names["row"]  # the files have rows of their own, which tell nothing of the side
+    assert not unlisted(MemoryTracker(artifacts=dict.fromkeys(set(run) - DATA, "")))
     found, how = best_guess(run, names, member)
     assert found < CHANCE, how
     assert cli.main(["report", f"--runs={run_id}", f"--page={tmp_path}/page.html"]) == 0

@@ -123,7 +123,7 @@ def _save(name: str, array: np.ndarray) -> object:
         (_save("records.npy", np.arange(40)), "records.npy differs from membership.npz"),
         (lambda folder: (folder / "plan.json").unlink(), "has no plan.json; allowed: a folder that memberscope plan wrote"),
         (lambda folder: (folder / "plan.json").write_text("{"), "plan.json is damaged"),
-        (lambda folder: (folder / "seeds.npy").unlink(), "seeds.npy cannot be read"),
+        (lambda folder: (folder / "seeds.npy").unlink(), "seeds.npy: cannot be read"),
         (lambda folder: (folder / "membership.npz").write_bytes(b"PK"), "truncated or damaged"),
     ],
 )  # fmt: skip

@@ -179,3 +179,12 @@ def test_what_does_not_fit_gets_one_line_with_what_does(changes: dict[str, objec
     with pytest.raises(UserError) as error:
         _plan(**changes)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(("design", "shadows", "expected"), [("half", 2, 4), ("half", 16, 8), ("disjoint", 2, 8)])
+def test_the_usual_number_of_targets_fits_the_models(design: str, shadows: int, expected: int) -> None:
+    labels = np.random.default_rng(0).integers(0, 3, 400)
+    plan = make_shadow_plan(
+        labels, design=design, members=50, population=0, shadows=shadows, targets="auto", coin_flips=False, seed=0
+    )
+    assert len(plan.targets) == expected

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memberscope import Predictions, cli, run_audit
+from memberscope import Evidence, LossTrace, Predictions, cli, run_audit
 from memberscope.audit.comparisons import compare_decisions
 from memberscope.audit.headline import Headline
 from memberscope.config import AttackStudyConfig
@@ -249,3 +249,74 @@ def test_gaps_take_their_columns_mean() -> None:
     np.testing.assert_array_equal(without_gaps(x), [[1, 5], [3, 4], [2, 6]])
     whole = x[1:2]
     assert without_gaps(whole) is whole
+
+
+def _trace(
+    path: Path, data: dict[str, np.ndarray], *, epochs: int = 6, who: bool = True, order: np.ndarray | None = None
+) -> np.ndarray:
+    """Write a loss trace of the records of `arrays`, whose members' losses fall; returns (n, epochs) in the order of `data`."""
+    rng, n = np.random.default_rng(9), len(data["labels"])
+    losses = rng.gamma(1.0, size=(n, epochs)) + np.where(data["member"][:, None], np.linspace(1.5, 0.0, epochs), 1.0)
+    order = np.arange(n) if order is None else order
+    kept = {"member": data["member"][order], "labels": data["labels"][order]} if who else {}
+    trace = LossTrace.create(path, record_ids=order, **kept)
+    for column in losses[order].T:
+        trace.update(column)
+    return losses.astype(np.float32)
+
+
+def test_a_trace_feeds_the_trace_attacks_record_by_record(tmp_path: Path) -> None:
+    data = arrays()
+    np.savez(tmp_path / "target.npz", **data)
+    losses = _trace(tmp_path / "t", data, order=np.random.default_rng(1).permutation(600))
+    tracker, _ = study(tmp_path / "target.npz", trace=str(tmp_path / "t"), attacks="trace,threshold_loss", controls="none")
+    expected = run_audit(Evidence(target=Predictions(**data), loss_trace=losses), attacks="trace")
+    for name in ("trace_final", "trace_mean", "trace_lt_iqr"):
+        assert tracker.latest(f"auc/{name}") == expected.result(name).figures["auc"].value
+    assert 0.6 < tracker.latest("auc/trace_final") < 0.9
+    without, _ = study(tmp_path / "target.npz", attacks="trace,threshold_loss", controls="none")
+    assert tracker.latest("auc/threshold_loss") == without.latest("auc/threshold_loss")
+    rows = {row["attack"]: row for row in without.artifacts["attacks.csv"].to_dict("records")}
+    assert rows["trace_mean"]["status"] == "skipped"
+    assert "needs loss_trace (losses by epoch, which memberscope.LossTrace collects)" in rows["trace_mean"]["reason"]
+
+
+def test_a_trace_alone_is_audited(tmp_path: Path) -> None:
+    data = arrays()
+    losses = _trace(tmp_path / "t", data)
+    tracker = MemoryTracker()
+    attack.run(AttackStudyConfig(trace=str(tmp_path / "t"), controls="none"), tracker, StopFlag())
+    last = Predictions(loss_nats=losses[:, -1], member=data["member"], labels=data["labels"])
+    expected = run_audit(last, attacks="threshold_loss").result("threshold_loss")
+    assert tracker.latest("auc/threshold_loss") == expected.figures["auc"].value == tracker.latest("auc/trace_final")
+
+
+def test_what_a_bad_trace_gets(tmp_path: Path) -> None:
+    data = arrays()
+    np.savez(tmp_path / "target.npz", **data)
+    np.savez(tmp_path / "other.npz", **{**data, "record_ids": np.arange(600) + 300})
+    _trace(tmp_path / "t", data)
+    _trace(tmp_path / "nobody", data, who=False)
+    LossTrace.open(tmp_path / "nobody").update(np.ones(600), epoch=9)
+    for options, said in (
+        ({"predictions": str(tmp_path / "other.npz"), "trace": str(tmp_path / "t")}, "300 of the 600 records of the predictions"),
+        ({"trace": str(tmp_path / "nobody")}, "does not say who is a member"),
+        ({"predictions": str(tmp_path / "target.npz"), "trace": str(tmp_path / "nobody")}, "2 of 9 epochs are missing"),
+        ({"predictions": str(tmp_path / "target.npz"), "trace": str(tmp_path / "no")}, "no: cannot be read"),
+        ({"predictions": str(tmp_path / "target.npz"), "primary": "trace_mean"}, "needs loss_trace, which this audit does not have"),
+        ({}, "predictions=: missing"),
+    ):  # fmt: skip
+        tracker = MemoryTracker()
+        with pytest.raises(UserError, match=said) as error:
+            attack.run(AttackStudyConfig(**options), tracker, StopFlag())
+        assert "\n" not in str(error.value)
+        assert not tracker.artifacts
+
+
+def test_attacks_that_lack_the_same_are_named_together(tmp_path: Path) -> None:
+    np.savez(tmp_path / "target.npz", **arrays())
+    tracker, _ = study(tmp_path / "target.npz", attacks="trace,threshold_loss", controls="none")
+    lines = [line for line in tracker.artifacts["summary.md"].splitlines() if line.startswith("Skipped")]
+    assert lines == [
+        "Skipped: `trace_final`, `trace_mean`, `trace_lt_iqr`, needs loss_trace (losses by epoch, which memberscope.LossTrace collects)."
+    ]

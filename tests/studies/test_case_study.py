@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from own_artifacts import unlisted
 
 from memberscope.config import CaseStudyConfig
 from memberscope.errors import UserError
@@ -28,6 +29,10 @@ def test_four_models_a_seed_each_once(study: MemoryTracker) -> None:
     serves = {child.name: child.logged_tags["memberscope.experiments"] for child in study.children}
     assert serves["dense-d3-c10-s0"] == "architecture,depth,classes"
     assert serves["dense-d3-c4-s1"] == "classes"
+
+
+def test_all_that_it_leaves_is_on_the_page_that_says_what_it_reveals(study: MemoryTracker) -> None:
+    assert not unlisted(study)
 
 
 def test_models_of_a_seed_share_their_data_and_seeds_do_not(study: MemoryTracker) -> None:

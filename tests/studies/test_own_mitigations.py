@@ -29,7 +29,7 @@ Done = tuple[MemoryTracker, StudyResult, Own, Path]
 def _run(own: Own, folder: Path, **changes: object) -> tuple[MemoryTracker, StudyResult]:
     values = {
         "trainer": own.spec, "dataset": own.data, "members": 120, "shadows": 2, "seeds": 1, "perturbed": 4, "coin_flips": "no",
-        "workers": 1, "store": str(folder), **changes,
+        "workers": 1, "split": "seed", "store": str(folder), **changes,
     }  # fmt: skip
     tracker = MemoryTracker()
     with StopFlag() as stop:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from own_artifacts import best_guess, everything
+from own_artifacts import best_guess, everything, unlisted
 
 from memberscope import metrics
 from memberscope.audit import artifacts
@@ -25,8 +27,9 @@ from memberscope.interrupt import StopFlag
 from memberscope.plans.keyed import shown_digest, split_seed
 from memberscope.plans.shadow import make_shadow_plan
 from memberscope.plans.split import make_plan
+from memberscope.plans.target import TargetSettings
 from memberscope.scores import KeptScores
-from memberscope.secret import VARIABLE, key
+from memberscope.secret import VARIABLE, key, make_private
 from memberscope.studies import plan as planning
 from memberscope.studies import setup, train
 from memberscope.studies.mitigate import study as mitigate
@@ -77,6 +80,7 @@ def test_a_trained_model_s_run(own: Own, tmp_path: Path, split: str, certain: bo
     audited, member = _truth(tracker, tmp_path, data)
     assert (len(audited), member.sum()) == (N, N // 2)
     run = everything(tracker)
+    assert not unlisted(tracker)
     found, how = best_guess(run, {"position": audited}, member)
     assert found < CHANCE, how
     settings = json.loads(run[artifacts.STUDY])
@@ -110,8 +114,9 @@ def _plans(config: Any, data: LabeledData) -> list[Any]:
     """The index sets of each kind of plan, for a data set."""
     part = Part(classes=2, members=60, nonmembers=60, validation=20, audited_members=60, audited_nonmembers=60, per_class=90)
     selection = select(data, part, seed=0)
+    target = TargetSettings(data=data, sizes=Sizes(members=60, nonmembers=60, validation=20), noise=0.0)
     return [
-        make_plan(data.y, Sizes(members=60, nonmembers=60, validation=20), seed=split_seed(data, 0)).members,
+        target.prepare(0).plan.members,
         draw.plan_for(data, ShadowStudyConfig(members=60, shadows=2, targets=1, population=50)).member,
         synthesize.plan_for(data, SynthesizeConfig(members=60), 0).member,
         mitigate.prepare(data, MitigateConfig(members=60, shadows=2), 0).plan.member,
@@ -121,9 +126,11 @@ def _plans(config: Any, data: LabeledData) -> list[Any]:
     ]
 
 
-def test_every_kind_of_plan_needs_the_key(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("grouped", [False, True])
+def test_every_kind_of_plan_needs_the_key(own: Own, monkeypatch: pytest.MonkeyPatch, grouped: bool) -> None:
     config = PlanStudyConfig(dataset=own.data, members=60, shadows=2, targets=1)
     data = setup.load_data(config, as_is=True)
+    data = dataclasses.replace(data, groups=np.arange(len(data)) // 2 if grouped else None)
     first, again = _plans(config, data), _plans(config, data)
     monkeypatch.setenv(VARIABLE, "the key of somebody else")
     other = _plans(config, data)
@@ -158,11 +165,16 @@ def test_a_sweep_s_runs(own: Own, tmp_path: Path) -> None:
         audited, member = _truth(child, tmp_path, data)
         found, how = best_guess(everything(tracker), {"position": audited}, member)
         assert found < CHANCE, how
+    assert not unlisted(tracker)
     space = json.loads(tracker.artifacts[artifacts.SPACE])
     assert space["data"]["digest"] != data.digest
     private = _sweep(own, tmp_path, private_artifacts="yes", seed=1)
     assert private.children
+    losses = private.artifacts[artifacts.RESULTS]["train_loss"]
+    assert (losses == losses.round(3)).all()
+    assert losses.nunique() == 2
     for child in private.children:
+        assert child.latest("train/loss") in set(losses)
         assert not {artifacts.SCORES, artifacts.MOST_EXPOSED} & set(child.artifacts)
 
 
@@ -191,6 +203,7 @@ def test_a_shadow_study_s_runs(own: Own, tmp_path: Path, plan: bool) -> None:
     config = ShadowStudyConfig.from_mapping({**settings, "attacks": "threshold_loss", "slices": "entire"})
     shadow.run(config, tracker, StopFlag())
     run = everything(tracker)
+    assert not unlisted(tracker)
     audited, member = drawn.plan.records, drawn.plan.member[drawn.plan.targets[0]]
     order = np.argsort(audited)
     found, how = best_guess(run, {"position": audited[order]}, member[order])
@@ -219,7 +232,9 @@ def _synthesize(own: Own, folder: Path, **changes: Any) -> MemoryTracker:
 
 def test_records_that_are_nearly_real_are_not_stored(own: Own, tmp_path: Path) -> None:
     noisy, marginal = (artifacts.inside(method, artifacts.SYNTHETIC_RECORDS) for method in ("noisy", "marginal"))
-    left = set(_synthesize(own, tmp_path).artifacts)
+    tracker = _synthesize(own, tmp_path)
+    assert not unlisted(tracker)
+    left = set(tracker.artifacts)
     assert marginal in left
     assert not {noisy, artifacts.inside("noisy", artifacts.SYNTHETIC_FIGURE)} & left
     assert artifacts.inside("noisy", artifacts.CARD) in left
@@ -251,8 +266,36 @@ def test_mitigations_store_nothing_of_single_records(own: Own, tmp_path: Path) -
     config = MitigateConfig.from_mapping(options)
     mitigate.run(config, tracker, StopFlag())
     split = mitigate.prepare(setup.load_data(config, as_is=True), config, 0)
+    assert not unlisted(tracker)
     run, member = everything(tracker), split.plan.member[0]
     assert not {name for name in run if name.endswith((artifacts.SCORES, artifacts.MOST_EXPOSED))}
     order = np.argsort(split.plan.records)
     found, how = best_guess(run, {"position": split.plan.records[order]}, member[order])
     assert found < CHANCE, how
+
+
+def test_private_runs_have_no_losses_to_the_last_digit(own: Own) -> None:
+    """The mean of a few dozen known losses, with all digits, tells which of them it is the mean of."""
+    open_run, private = (_train(own, private_artifacts=choice) for choice in ("no", "yes"))
+    for tracker, rounded in ((open_run, False), (private, True)):
+        losses = [tracker.latest(name) for name in ("train/loss", "val/loss")]
+        losses += tracker.artifacts[artifacts.HISTORY][["train_loss", "val_loss"]].iloc[-1].tolist()
+        assert all(loss == round(loss, 3) for loss in losses) == rounded
+    assert private.latest("train/loss") == pytest.approx(open_run.latest("train/loss"), abs=5e-4)
+    assert private.latest("auc/threshold_loss") == open_run.latest("auc/threshold_loss")
+    assert not {artifacts.SCORES, artifacts.MOST_EXPOSED} & set(private.artifacts)
+
+
+def test_folders_of_index_sets_are_the_users_alone(own: Own, tmp_path: Path) -> None:
+    config = PlanStudyConfig(dataset=own.data, members=60, shadows=2, targets=1)
+    planning.draw_plan(config)[1].write(tmp_path / "deep" / "plan")
+    save_data(setup.load_data(config, as_is=True), tmp_path / "data")
+    _synthesize(own, tmp_path, method="hill_climb", records=20, conf_min=0.0, store=str(tmp_path / "models"))
+    (tmp_path / "shared").mkdir(mode=0o755)
+    make_private(tmp_path / "shared" / "mine")
+    for name in ("deep", "deep/plan", "deep/plan/members", "data", "models", "models/climbs", "shared/mine"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o700, name
+    assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o755, "it was there"
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_private(tmp_path / "file")

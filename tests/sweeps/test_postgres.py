@@ -11,7 +11,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,22 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@dataclass(frozen=True)
+class Server:
+    """Its address, and what starts it anew."""
+
+    url: str
+    restart: Callable[[], None]
+
+
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
+def url(server: Server) -> str:
+    """The server's address."""
+    return server.url
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
     """A server of its own; PostgreSQL refuses to run as root, so there it runs as the user postgres.
 
     Its folder is none of pytest's: another run of the tests on this machine would take that user's way there away.
@@ -58,7 +73,12 @@ def url() -> Iterator[str]:
     try:
         call("initdb", "-D", place, "-U", "sweeper", "--auth=trust", "--no-sync")
         call("pg_ctl", "-D", place, "-l", str(folder / "log"), "-w", "-o", options, "start")
-        yield f"postgresql://sweeper@127.0.0.1:{port}/postgres"
+        yield Server(
+            url=f"postgresql://sweeper@127.0.0.1:{port}/postgres",
+            restart=lambda: call(
+                "pg_ctl", "-D", place, "-l", str(folder / "log"), "-w", "-m", "immediate", "-o", options, "restart"
+            ),
+        )
     finally:  # a server that was slow to start is stopped, too
         if (folder / "data" / "postmaster.pid").exists():
             call("pg_ctl", "-D", place, "-m", "immediate", "stop")
@@ -121,6 +141,20 @@ def test_a_silent_worker_loses_its_trial(url: str) -> None:
     assert again.attrs["cell"] == "a"
     assert queue.complete(again, {}, [0.0])
     assert not queue.complete(lost, {}, [0.0])
+
+
+def test_a_restart_between_two_requests_ends_nothing(server: Server) -> None:
+    queue = _ledger(server.url, "restarted")
+    queue.enqueue_cells({"a": {"width": 8}}, range(2))
+    (first,) = queue.claim()
+    server.restart()
+    assert queue.complete(first, {"figures": {}}, [0.0])
+    server.restart()
+    (second,) = queue.claim()
+    server.restart()
+    queue.note(second, note="x")
+    assert queue.complete(second, {"figures": {}}, [0.0])
+    assert [trial.state.name for trial in queue.trials()] == ["COMPLETE", "COMPLETE"]
 
 
 def test_another_space_is_refused(url: str) -> None:

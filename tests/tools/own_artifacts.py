@@ -11,6 +11,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,3 +93,20 @@ def everything(tracker: MemoryTracker) -> dict[str, Any]:
     for child in tracker.children:
         found |= {f"{child.name}/{name}": content for name, content in everything(child).items()}
     return found
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "what_runs_reveal.md"
+
+
+def listed() -> set[str]:
+    """The artifacts that the page lists: the names in the first column of its tables; words in capitals stand for any name."""
+    cells = [line.split("|")[1] for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+    names = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+    return {name for name in names if re.fullmatch(r"[\w/]+\.(csv|json|png|npz|md|txt|html)|[\w/]+/|trainer/NAME", name)}
+
+
+def unlisted(tracker: MemoryTracker) -> set[str]:
+    """The files of a run and of its children that the page does not list."""
+    patterns = [re.compile(re.sub(r"[A-Z]{2,}", "[^/]+", re.escape(name))) for name in listed()]
+    mine = {name for name in tracker.artifacts if not any(pattern.fullmatch(name) for pattern in patterns)}
+    return mine.union(*(unlisted(child) for child in tracker.children))

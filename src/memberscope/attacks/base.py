@@ -74,8 +74,8 @@ class Attack(ABC):
 
     Attributes:
         name: as in reports, ``family_type``.
-        family: ``threshold``, ``trained`` and ``white_box`` know the target's own members or its weights (a measurement); ``metric``,
-            ``shadow``, ``population`` and ``label_only`` use only what an outside attacker has.
+        family: ``threshold``, ``trained``, ``white_box`` and ``trace`` know the target's own members, its weights or its training (a
+            measurement); ``metric``, ``shadow``, ``population`` and ``label_only`` use only what an outside attacker has.
         needs: fields of `Evidence` without which it is skipped.
         cross_fitted: whether it is fitted on the target's own records, and therefore skipped where a side has too few for its folds.
         reads_copies: whether it uses ``augmented`` copies of the records where there are any.

@@ -12,6 +12,7 @@ from memberscope.attacks.base import Attack
 from memberscope.attacks.gradient import GradientNorm
 from memberscope.attacks.label_only import LABEL_ONLY
 from memberscope.attacks.lira import LIRA
+from memberscope.attacks.loss_trace import LOSS_TRACE
 from memberscope.attacks.metric import METRIC
 from memberscope.attacks.plugged import Plugged
 from memberscope.attacks.quantile import Quantile
@@ -35,6 +36,7 @@ ATTACKS: tuple[Attack, ...] = (
     *(SalemThreshold(), Quantile()),
     *LABEL_ONLY,
     GradientNorm(),
+    *LOSS_TRACE,
 )
 
 

@@ -10,6 +10,7 @@ ATTACKS_TABLE = "attacks.json"  # one row per attack, to be compared across runs
 HEADLINE = "headline.json"  # the primary attack, how it was chosen, and its metrics
 CONTROLS = "controls.json"
 SCORES = "scores.npz"  # every record's rank under every attack
+LOSS_TRACE = "loss_trace.npz"  # every record's loss by epoch
 ROC, ROC_BAND, ROC_FIGURE = "roc.csv", "roc_band.csv", "roc.png"
 SCORE_FIGURES = "scores"  # a folder with one histogram per attack
 MOST_EXPOSED, MOST_EXPOSED_FIGURE = "most_exposed.csv", "most_exposed.png"

@@ -32,6 +32,7 @@ from memberscope.metrics.curve import rank
 AUTO = "auto"
 LEAST = 20  # members, and non-members, that each half needs
 NULL_DRAWS = 200
+SLACK = 1e-9  # beyond a metric's range, for what rounding may have moved
 CHOICES = ("named", "only", "strongest", "first")
 
 
@@ -104,14 +105,32 @@ class Headline:
         """Read the JSON that `to_json` wrote; ValueError for anything else."""
         try:
             values = json.loads(text)
-            values["figures"] = {
-                name: Estimate(**{**figure, "value": float("nan") if figure["value"] is None else figure["value"]})
-                for name, figure in values["figures"].items()
-            }
-            values["candidates"] = tuple(values["candidates"])
-            return cls(**values)
-        except (TypeError, KeyError, AttributeError) as error:
+            figures = {str(name): _estimate(str(name), figure) for name, figure in values.pop("figures").items()}
+            found = cls(**{**values, "candidates": tuple(values["candidates"])}, figures=figures)
+        except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"{artifacts.HEADLINE}: not the headline of an audit ({error})") from None
+        texts = (found.attack, found.family, found.chosen, found.reason, *found.candidates)
+        if not all(isinstance(text, str) for text in texts) or "auc" not in figures:
+            raise ValueError(f"{artifacts.HEADLINE}: not the headline of an audit (its names are no text, or it has no auc)")
+        if not all(type(count) is int and 0 <= count < 2**53 for count in (found.n_member, found.n_nonmember)):
+            raise ValueError(f"{artifacts.HEADLINE}: not the headline of an audit (its numbers of records are none)")
+        return found
+
+
+def _estimate(name: str, values: Any) -> Estimate:
+    """A metric of a stored headline; ValueError, TypeError, KeyError or AttributeError if it is none, or out of the metric's range."""
+    numbers = [values["value"], values.get("ci_low"), values.get("ci_high")]
+    if any(isinstance(number, bool) or not isinstance(number, int | float | None) for number in numbers):
+        raise TypeError(f"{name} is no number")
+    if any(isinstance(number, int) and abs(number) > 2**53 for number in numbers) or not isinstance(
+        values.get("reason", ""), str
+    ):
+        raise TypeError(f"{name} has no value, or no reason")
+    found = Estimate(**{**values, "value": float("nan") if values["value"] is None else values["value"]})
+    spec = metrics.registry.find(name)
+    if spec is not None and found.status != "skipped" and not spec.range[0] - SLACK <= found.value <= spec.range[1] + SLACK:
+        raise ValueError(f"{artifacts.HEADLINE}: {name} is {found.value:g}; allowed: {spec.range[0]:g} to {spec.range[1]:g}")
+    return found
 
 
 class Interval(Protocol):

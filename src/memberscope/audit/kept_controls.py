@@ -26,13 +26,13 @@ class KeptControl:
 
 
 def read(text: str) -> dict[str, KeptControl]:
-    """Name -> control, from the text of the file; empty if that is empty or not a JSON object.
+    """Name -> control, from the text of the file; empty if that is empty or not a JSON object, which whoever reads the file refuses.
 
     Older versions stored a sentence for each control and no values. Here, and nowhere else, a decision is read from such a sentence.
     """
     try:
         found = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return {str(name): _control(str(name), kept) for name, kept in found.items()} if isinstance(found, dict) else {}
 

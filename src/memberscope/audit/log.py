@@ -196,6 +196,8 @@ def log_curves(report: AuditReport, tracker: Tracker, *, title: str, band_seed: 
     band = None
     if band_seed is not None:
         band = plots.band_points(results[0], rng=seeds.stream(band_seed, "band")).assign(attack=results[0].attack)
+        for end in ("low", "high"):  # two digits: a pointwise quantile with all of them is one more equation for the members
+            band[end] = [float(f"{value:.2g}") for value in band[end]]
         tracker.table(band, artifacts.ROC_BAND)
     tracker.figure(plots.roc_figure(points, title=title, labels=labels, band=band), artifacts.ROC_FIGURE)
 

@@ -106,10 +106,17 @@ def make_request(
 
 def request_of(config: AttackOptionsConfig, *, present: Iterable[str]) -> AuditRequest:
     """The audit that a configuration requests, for `attack`, `audit` and the evaluator; all records are always among its slices."""
+    check_grouped(config.engine, grouped=bool(getattr(config, "group", "")))
     return make_request(
         attacks=config.attacks, primary=config.primary, slices=f"{ENTIRE},{config.slices}", engine=config.engine,
         group_scores=config.group_scores, present=present,
     )  # fmt: skip
+
+
+def check_grouped(engine: str, *, grouped: bool) -> None:
+    """Raise UserError if tensorflow_privacy's attacks, which count records, are to audit records with groups."""
+    if grouped and engine == "tfp":
+        raise UserError("engine=tfp: tensorflow_privacy's attacks count records, and these have groups; allowed: engine=fast")
 
 
 def fields_present(evidence: Evidence) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from memberscope.audit.distinct import distinct_records
 from memberscope.audit.groups import ROWS, Groups, make_groups, of_rows
 from memberscope.audit.headline import AUTO
 from memberscope.audit.report import AuditReport, SliceResult
-from memberscope.audit.request import AuditRequest, Slices, fields_present, make_request
+from memberscope.audit.request import AuditRequest, Slices, check_grouped, fields_present, make_request
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.metrics import Estimate
@@ -111,6 +111,7 @@ def run_audit(
             copies under ``duplicates=refuse``.
     """
     evidence = _evidence(target, shadow)
+    check_grouped(engine if request is None else request.engine, grouped=evidence.target.groups is not None)
     if request is None:
         request = make_request(
             attacks=attacks, primary=primary, slices=slices, engine=engine, group_scores=group_scores, present=fields_present(evidence)
@@ -121,8 +122,6 @@ def run_audit(
         )
     else:
         request.check_primary(fields_present(evidence))
-    if evidence.target.groups is not None and request.engine == "tfp":
-        raise UserError("engine=tfp: tensorflow_privacy's attacks count records, and these have groups; allowed: engine=fast")
     distinct = distinct_records(evidence, duplicates=duplicates)
     evidence = distinct.evidence
     target = evidence.target

@@ -57,6 +57,15 @@ def copy_notes(report: AuditReport, *, overlap: bool = True) -> dict[str, str]:
     return {name: line for name, line in lines.items() if line}
 
 
+def skipped(report: AuditReport) -> dict[str, list[str]]:
+    """Each reason for which attacks were skipped on all records, and their names."""
+    found: dict[str, list[str]] = {}
+    for result in report.results:
+        if result.slice == "entire" and result.status != "ok":
+            found.setdefault(result.reason, []).append(result.attack)
+    return found
+
+
 def summary(report: AuditReport, *, notes: Mapping[str, str], controls: Controls, details: Sequence[str] = ()) -> str:
     """The summary as a markdown page: the finding and its uncertainty, then the notes and the controls, then the table.
 
@@ -86,8 +95,7 @@ def summary(report: AuditReport, *, notes: Mapping[str, str], controls: Controls
         low_fpr_against_symmetric(report),
         *details,
     ]
-    skipped = {result.attack: result.reason for result in report.results if result.slice == "entire" and result.status != "ok"}
-    lines += [f"Skipped: `{attack}`, {reason}." for attack, reason in skipped.items()]
+    lines += [f"Skipped: `{'`, `'.join(attacks)}`, {reason}." for reason, attacks in skipped(report).items()]
     lines.append(
         "Metrics of different attacks do not measure the same thing and should not be compared as if they did; see GLOSSARY.md."
     )

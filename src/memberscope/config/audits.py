@@ -18,7 +18,15 @@ class PredictionFilesConfig(Config):
         "",
         check=Text(hint="the path of an .npz"),
         group="attack",
-        help="the model's outputs for members and non-members: an .npz with the keys of Predictions",
+        help="the model's outputs for members and non-members: an .npz with the keys of Predictions; may be absent where a trace says who "
+        "is a member, and the audit is then of its losses alone",
+    )
+    trace: str = option(
+        "",
+        check=Text(hint="the path of a loss trace, or nothing"),
+        group="attack",
+        help="losses of the same records by epoch, which the trace attacks need: a file of memberscope.LossTrace, or the loss_trace.npz "
+        "that a run keeps; empty: those are skipped",
     )
     shadow: str = option(
         "",

@@ -26,11 +26,12 @@ class ShadowPlanConfig(Config):
     shadows: int = option(
         16, check=Integer(low=0, high=4096), group="shadow", help="number of shadow models with which each target is attacked"
     )
-    targets: int = option(
-        8,
-        check=Integer(low=1, high=4096),
+    targets: int | str = option(
+        "auto",
+        check=Integer(low=1, high=4096, words=("auto",)),
         group="shadow",
-        help="number of models that are audited in turn; intervals over targets need at least 2",
+        help="number of models that are audited in turn; intervals over targets need at least 2; auto: 8, or all models of design=half if "
+        "these are fewer",
     )
     design: str = option(
         "half",

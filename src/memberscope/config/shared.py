@@ -199,6 +199,17 @@ def private_option(default: bool, *, group: str) -> Any:
     )
 
 
+def trace_option(default: bool, *, group: str, when: str) -> Any:
+    """The option that collects a loss trace; `group` is the group of the audit's other options, and `when` names the epochs."""
+    return option(
+        default,
+        check=YesNo(),
+        group=group,
+        help=f"yes: collect the loss of every member and non-member {when}, for the trace attacks, and keep it with the run, sealed "
+        "(MEMBERSCOPE_KEY), unless private_artifacts=yes. A trainer of your own offers it as losses_by_epoch",
+    )
+
+
 def pooling_option(*, group: str) -> Any:
     """The option that says how scores of groups are made; `group` is the group of the audit's other options."""
     return option(
@@ -248,6 +259,9 @@ class AuditConfig(Config):
     group_scores: str = pooling_option(group="audit")
     private_artifacts: bool = private_option(False, group="audit")
     show_records: bool = show_option(group="audit")
+    loss_trace: bool = trace_option(
+        True, group="audit", when="in every epoch with an audit (audit_every), whose losses are known then"
+    )
     audit_every: int = option(
         2,
         check=Integer(low=1),

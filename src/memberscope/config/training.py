@@ -15,6 +15,7 @@ from memberscope.config.shared import (
     TrainConfig,
     pooling_option,
     private_option,
+    trace_option,
 )
 
 
@@ -106,6 +107,11 @@ class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig):
     )
     group_scores: str = pooling_option(group="sweep")
     private_artifacts: bool = private_option(False, group="sweep")
+    loss_trace: bool = trace_option(
+        False,
+        group="sweep",
+        when="after every epoch, by a further pass, with models trained one at a time",
+    )
     sampler: str = option("tpe", check=Choice(words=("grid", "random", "tpe")), group="sweep", help="how the space is searched")
     trials: int = option(
         40, check=Integer(low=1, high=100_000), group="sweep", help="number of trials of a random or TPE search"

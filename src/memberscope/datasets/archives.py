@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from memberscope.datasets.labeled import Sizes
 from memberscope.errors import UserError
+from memberscope.reading.files import check_file
 
 Index = NDArray[np.int64]
 
@@ -97,6 +98,7 @@ def file_digest(path: Path) -> str:
     Raises:
         UserError: it cannot be read.
     """
+    check_file(path, where=str(path), allowed="the path of an archive")
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

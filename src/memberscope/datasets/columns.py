@@ -35,6 +35,7 @@ _PADDED_LINE = re.compile(r"^[+-]?0\d", re.ASCII | re.MULTILINE)
 _OF_NUMBERS = frozenset("0123456789+-.eE\n")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?", re.ASCII)
 _LARGEST_WHOLE = 2**63 - 1
+_DIGITS = 19  # of the largest
 _EXACT = 2**53  # float64 does not hold all whole numbers beyond this
 
 
@@ -174,7 +175,12 @@ def is_number(cell: str) -> bool:
 def looks_like_a_name(cell: str) -> bool:
     """Whether this text is a name although it can be read as a number: padded with zeros, or with more digits than 64 bits can hold."""
     text = cell.strip()
-    return _PADDED.match(text) is not None or (_WHOLE.fullmatch(text) is not None and abs(int(text)) > _LARGEST_WHOLE)
+    return _PADDED.match(text) is not None or (_WHOLE.fullmatch(text) is not None and not _is_held(text))
+
+
+def _is_held(whole: str) -> bool:
+    """Whether 64 bits can hold this whole number. Its digits are counted first: Python converts no text of more than a few thousand."""
+    return len(whole.lstrip("+-0")) <= _DIGITS and abs(int(whole)) <= _LARGEST_WHOLE
 
 
 def fits(kind: str, value: Any) -> bool:
@@ -239,7 +245,7 @@ def _number(value: Any) -> int | float:
             return np.nan
         if is_boolean(text):
             return int(text in _TRUE)
-        return int(text) if _WHOLE.fullmatch(text) and abs(int(text)) <= _LARGEST_WHOLE else float(text)
+        return int(text) if _WHOLE.fullmatch(text) and _is_held(text) else float(text)
     return int(value) if isinstance(value, bool | np.bool_ | int | np.integer) else float(value)
 
 

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from memberscope.datasets.classes import as_classes, as_groups
 from memberscope.datasets.labeled import LabeledData
-from memberscope.datasets.values import as_stored
+from memberscope.datasets.values import as_stored, check_values
 from memberscope.errors import UserError, nearest
-from memberscope.npz import read_npz
+from memberscope.npz import map_npy, read_npy, read_npz
 
+NPY = "the path of a .npy file"
 MOST_PLAIN = 1_000  # smaller labels are classes counted from 0, whether all of them occur or not; larger ones are codes
 
 
@@ -44,15 +44,16 @@ def load_file(path: str, *, as_is: bool = False, group: str = "") -> LabeledData
     x, y = arrays["x"], arrays["y"]
     if x.ndim < 2 or not len(x) or x.dtype.kind not in "fiub":
         raise UserError(f"dataset={path}: x is {x.dtype} of shape {x.shape}; allowed: numbers (records, ...)")
+    check_values(x, f"dataset={path}: x")
+    _check_length(y, len(x), f"dataset={path}: y")
     groups = _named_groups(arrays, group, path=path, records=len(x)) if group else None
     if as_is and "class_names" not in arrays:
-        _check_length(y, len(x), f"dataset={path}: y")
         y, names = as_classes(y, where=f"dataset={path}: y")
         return LabeledData(
             name=Path(path).stem, x=x, y=y, class_names=names, source=f"the file {Path(path).name}", groups=groups
         )
     x, note = (x, "") if as_is else as_stored(x, where=f"dataset={path}: x")
-    if y.shape == x.shape[:1] and len(np.unique(y)) < 2:
+    if len(np.unique(y)) < 2:
         raise UserError(f"dataset={path}: y has only one class; allowed: at least two classes")
     y, names = _classes(y, arrays.get("class_names"), path)
     return LabeledData(
@@ -66,6 +67,10 @@ def _classes(y: NDArray[Any], names: NDArray[Any] | None, path: str) -> tuple[ND
     if y.dtype.kind not in "iubU":
         raise UserError(f"dataset={path}: y is {y.dtype}; allowed: integer labels, or text")
     if names is not None:
+        if names.ndim != 1 or names.dtype.kind not in "iubfU":
+            raise UserError(
+                f"dataset={path}: class_names is {names.dtype} of shape {names.shape}; allowed: a name for each class, in a row"
+            )
         if y.dtype.kind == "U":
             raise UserError(
                 f"dataset={path}: y is text, but there are class_names too; allowed: text alone, or integers with class_names"
@@ -107,34 +112,19 @@ def load_mapped(path: str, *, label: str, group: str = "") -> LabeledData:
         raise UserError(
             f"label={label}: not a .npy file; allowed with dataset={path}: the path of a .npy with one label per record"
         )
-    x = _mapped("dataset", path)
+    x = map_npy(Path(path), where=f"dataset={path}", allowed=NPY)
     if x.ndim < 2 or x.dtype.kind not in "fiub":
         raise UserError(f"dataset={path}: {x.dtype} of shape {x.shape}; allowed: numbers (records, ...)")
-    y = np.array(_mapped("label", label))
+    check_values(x, f"dataset={path}: its array")
+    y = read_npy(Path(label), where=f"label={label}", allowed=NPY)
     _check_length(y, len(x), f"label={label}")
     codes, names = as_classes(y, where=f"label={label}")
     groups = None
     if group:
         if not group.endswith(".npy"):
             raise UserError(f"group={group}: not a .npy file; allowed with dataset={path}: a .npy with one group per record")
-        groups = as_groups(np.array(_mapped("group", group)), where=f"group={group}", records=len(x))
+        groups = as_groups(read_npy(Path(group), where=f"group={group}", allowed=NPY), where=f"group={group}", records=len(x))
     return LabeledData(
         name=Path(path).stem, x=x, y=codes, class_names=names, source=f"the file {Path(path).name}, labels {Path(label).name}",
         groups=groups,
     )  # fmt: skip
-
-
-def _mapped(name: str, path: str) -> NDArray[Any]:
-    """A ``.npy`` file's array, mapped read-only; nothing in it is executed."""
-    if not Path(path).is_file():
-        raise UserError(f"{name}={path}: no such file; allowed: the path of a .npy file")
-    try:
-        array: NDArray[Any] = npy.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]  # numpy's function is untyped
-    except (OSError, ValueError, EOFError) as error:
-        detail = " ".join(str(error).split())
-        if "Python objects" in detail:
-            raise UserError(f"{name}={path}: holds Python objects (a pickle); allowed: plain numbers and text") from None
-        if "mmap length" in detail:
-            detail = "shorter than its header says, or without records"
-        raise UserError(f"{name}={path}: truncated or damaged, or not a .npy file ({detail}); write it again") from None
-    return array

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from memberscope.datasets import columns
 from memberscope.datasets.schema import Records, one_schema
+from memberscope.datasets.values import check_values
 from memberscope.errors import UserError, nearest
 from memberscope.installed import is_installed, require
 from memberscope.npz import read_npz
+from memberscope.reading.files import check_file, check_memory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Records", "check_apart", "check_names", "digest", "plain_labels", "read_records", "record_ids"]
 
 KINDS = ".npz, .parquet or .csv"
+LEAST_CELL = 8  # bytes of a cell in memory
 
 
 def read_records(name: str, path: str, *, label: str, na_values: tuple[str, ...] = ()) -> Records:
@@ -43,8 +46,7 @@ def read_records(name: str, path: str, *, label: str, na_values: tuple[str, ...]
     """
     if not path:
         raise UserError(f"{name}=: missing; allowed: the path of a file, {KINDS}")
-    if not Path(path).is_file():
-        raise UserError(f"{name}={path}: no such file; allowed: the path of a file, {KINDS}")
+    check_file(Path(path), where=f"{name}={path}", allowed=f"the path of a file, {KINDS}")
     kind = Path(path).suffix.lower()
     if kind == ".npz":
         return _arrays(name, path)
@@ -66,8 +68,12 @@ def _arrays(name: str, path: str) -> Records:
     x, y = arrays["x"], arrays["y"]
     if x.ndim < 2 or not len(x) or x.dtype.kind not in "fiub":
         raise UserError(f"{name}={path}: x is {x.dtype} of shape {x.shape}; allowed: numbers (records, ...)")
+    check_values(x, f"{name}={path}: x")
     if y.shape != x.shape[:1] or y.dtype.kind not in "fiubUS":
         raise UserError(f"{name}={path}: y is {y.dtype} of shape {y.shape} for {len(x)} records; allowed: one label per record")
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        lacking = int((~np.isfinite(y)).sum())
+        raise UserError(f"{name}={path}: {lacking} records have no label, or an infinite one; allowed: a label per record")
     others = {key: array for key, array in arrays.items() if key not in ("x", "y")}
     return Records(x=x, y=y, name=name, path=path, others=others)
 
@@ -77,17 +83,16 @@ def _table(name: str, path: str, label: str, na_values: tuple[str, ...], *, csv:
 
     if not csv:
         require("pyarrow", by=f"{name}={path}", instead="an .npz or a .csv")
+        _check_promise(f"{name}={path}", path)
     text = "string[pyarrow]" if is_installed("pyarrow") else "string[python]"  # the same values; Arrow's take less memory
     try:
         header = pd.read_csv(path, dtype=text, na_filter=False, header=None, nrows=1) if csv else None
         frame = pd.read_csv(path, dtype=text, na_filter=False) if csv else pd.read_parquet(path)
     except (
-        OSError,
-        ValueError,
-        UnicodeError,
-        NotImplementedError,
-    ) as error:  # pandas' and Arrow's parsing errors are ValueErrors
-        raise UserError(f"{name}={path}: cannot be read ({str(error).splitlines()[0]}); allowed: {KINDS}") from None
+        OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, NotImplementedError,
+    ) as error:  # fmt: skip  # of pandas and Arrow; pandas' part of a damaged Parquet file makes Python's own
+        words = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{name}={path}: cannot be read ({words}); allowed: {KINDS}") from None
     frame.columns = [str(column) for column in frame.columns]
     if csv and not isinstance(frame.index, pd.RangeIndex) and len(frame) and (frame.iloc[:, -1] == "").all():
         raise UserError(
@@ -110,6 +115,22 @@ def _table(name: str, path: str, label: str, na_values: tuple[str, ...], *, csv:
         raise UserError(f"{name}={path}: {missing} records have no {label}; allowed: a label per record")
     labels = y.to_numpy(dtype=object) if csv else plain_labels(y, where=where)
     return Records(x=frame, y=labels, name=name, path=path, text=csv)
+
+
+def _check_promise(where: str, path: str) -> None:
+    """Raise UserError for a Parquet file whose footer promises more values than this machine's memory can hold, before they are read."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        about = parquet.read_metadata(path)
+        groups = [about.row_group(number).num_rows for number in range(about.num_row_groups)]
+        rows, columns = about.num_rows, about.num_columns
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise UserError(f"{where}: cannot be read ({' '.join(str(error).split())[:200]}); allowed: {KINDS}") from None
+    if rows != sum(groups) or min([rows, *groups]) < 0:
+        raise UserError(f"{where}: its footer promises {rows:,} rows, and its parts {sum(groups):,}; allowed: {KINDS}")
+    check_memory(rows * max(1, columns) * LEAST_CELL, where=where, what=f"its table of {rows:,} rows")
 
 
 def check_names(where: str, frame: pd.DataFrame) -> None:
@@ -210,7 +231,7 @@ def _hashed(side: Records, rows: NDArray[Any] | list[bytes]) -> NDArray[np.int64
 
 
 def check_apart(members: NDArray[np.int64], nonmembers: NDArray[np.int64], *, allowed: bool) -> str:
-    """A phrase on the records that are on both sides; empty if there are none.
+    """A phrase on the records that are on both sides, which names none of them, since runs keep it; empty if there are none.
 
     Raises:
         UserError: there are some, and they are not `allowed`; the message gives their number and the rows of the first few.
@@ -219,12 +240,12 @@ def check_apart(members: NDArray[np.int64], nonmembers: NDArray[np.int64], *, al
     count = int(shared.sum())
     if not count:
         return ""
-    place = {int(record): row for row, record in reversed(list(enumerate(nonmembers.tolist())))}
-    first = [f"{row} is {place[int(members[row])]}" for row in np.flatnonzero(shared)[:3]]
-    rows = f"row, counted from 0, of members and of nonmembers: {', '.join(first)}"
-    overlap = f"{count} of {len(members)} members are also non-members ({rows})"
+    overlap = f"{count} of {len(members)} members are also non-members"
     if not allowed:
-        raise UserError(f"nonmembers: {overlap}; allowed: records that the model never saw, or allow_overlap=yes")
+        place = {int(record): row for row, record in reversed(list(enumerate(nonmembers.tolist())))}
+        first = [f"{row} is {place[int(members[row])]}" for row in np.flatnonzero(shared)[:3]]
+        rows = f"row, counted from 0, of members and of nonmembers: {', '.join(first)}"
+        raise UserError(f"nonmembers: {overlap} ({rows}); allowed: records that the model never saw, or allow_overlap=yes")
     return f"{overlap}; allow_overlap=yes keeps them, and they draw every metric toward chance"
 
 

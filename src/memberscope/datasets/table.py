@@ -117,7 +117,13 @@ class Table:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Table:
-        """The table of which `to_dict` made these values."""
+        """The table of which `to_dict` made these values; KeyError, TypeError or ValueError for any others."""
+        for one in values["columns"]:
+            words = [one["name"], one["kind"], *one["categories"]]
+            if not isinstance(one["categories"], list) or not all(isinstance(word, str) for word in words):
+                raise TypeError(f"column {one['name']!r}: its name, kind and categories are no text")
+            if not isinstance(one["whole"], bool):
+                raise TypeError(f"column {one['name']!r}: whole={one['whole']!r}")
         return cls(
             columns=tuple(
                 TableColumn(name=one["name"], kind=one["kind"], whole=one["whole"], categories=tuple(one["categories"]))

@@ -12,6 +12,12 @@ from memberscope.errors import UserError
 BYTE = 255
 
 
+def check_values(x: NDArray[Any], where: str) -> None:
+    """Raise UserError, which begins with `where`, for records without any number, such as images of width 0."""
+    if not x.size:
+        raise UserError(f"{where} is of shape {x.shape}, without any numbers; allowed: at least one number in each record")
+
+
 def as_stored(x: NDArray[Any], *, where: str) -> tuple[NDArray[Any], str]:
     """Records with values that models take, and a note on their conversion (empty if they are unchanged).
 

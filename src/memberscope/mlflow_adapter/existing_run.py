@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow.models.evaluation.base import EvaluationArtifact
 
 from memberscope.audit.artifacts import FOLDER
+from memberscope.mlflow_adapter.outbox import Outbox
 from memberscope.mlflow_adapter.tracker import MlflowTracker
 from memberscope.redact import redact
 
@@ -37,7 +38,7 @@ class ExistingRunTracker(MlflowTracker):
         import mlflow
 
         client = mlflow.MlflowClient()
-        return cls(client=client, run_id=run_id, experiment_id=client.get_run(run_id).info.experiment_id)
+        return cls(outbox=Outbox.direct(client), key=run_id, experiment_id=client.get_run(run_id).info.experiment_id)
 
     @contextmanager
     def child(self, name: str, *, tags: Mapping[str, str] | None = None, description: str = "") -> Iterator[MlflowTracker]:

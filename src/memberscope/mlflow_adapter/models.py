@@ -45,6 +45,14 @@ def load_model(uri: str, *, prefer_labels: bool = False) -> Model:
         if "values to unpack" in str(error):  # what comes of an address that MLflow cannot split
             raise UserError(f"model_uri={uri}: not an address of a model; allowed: {ALLOWED}") from None
         raise UserError(f"model_uri={uri}: does not resolve ({_line(error)}); allowed: {ALLOWED}") from None
+    except ImportError as error:
+        raise UserError(
+            f"model_uri={uri}: its store needs {error.name or _line(error)}, which is not installed here; allowed: {ALLOWED}"
+        ) from None
+    except Exception as error:  # the client of a foreign store: whatever it raises, the user's line is the same
+        raise UserError(
+            f"model_uri={uri}: does not resolve ({type(error).__name__}: {_line(error)}); allowed: {ALLOWED}"
+        ) from error
     if "python_function" not in info.flavors:
         raise UserError(
             f"model_uri={uri}: has flavours {', '.join(info.flavors)}; allowed: a model with the python_function flavour"

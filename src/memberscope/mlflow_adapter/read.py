@@ -5,20 +5,23 @@ Passwords that older versions left in them are masked.
 
 from __future__ import annotations
 
-import io
 import itertools
-import json
+import math
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from memberscope.audit import artifacts
-from memberscope.errors import UserError
+from memberscope.audit import artifacts, kept_tables
+from memberscope.audit.headline import Headline
+from memberscope.errors import UserError, one_line
+from memberscope.reading.files import check_file, read_text
+from memberscope.reading.text import json_object, plain_object
 from memberscope.redact import redact, redact_values
-from memberscope.scores import KeptScores, OtherKey
+from memberscope.scores import KeptScores
+from memberscope.sealed import OtherKey
 from memberscope.secret import key
 from memberscope.tracking import DataInput, KeptRun
 
@@ -26,14 +29,16 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-TABLES = (
-    artifacts.ATTACKS, artifacts.ROC, artifacts.ROC_BAND, artifacts.HISTORY, artifacts.MOST_EXPOSED, artifacts.EXPERIMENTS,
-    artifacts.ORDERINGS, artifacts.GATE, artifacts.EXPOSURE, artifacts.EXPOSURE_SUMMARY,
-)  # fmt: skip
+TABLES = tuple(kept_tables.TABLES)
 TEXTS = (artifacts.STUDY, artifacts.CONFIG, artifacts.CONTROLS, artifacts.HEADLINE, artifacts.SUMMARY)
 IMAGES = (artifacts.MOST_EXPOSED_FIGURE,)
 BY_EPOCH = re.compile(r"(train|val)/.+|(auc|advantage)/threshold_loss")
 RUN_ID = re.compile(r"[0-9a-f]{32}")
+ALLOWED = "a run as memberscope logged it"
+PNG = b"\x89PNG\r\n\x1a\n"
+MOST_TABLE = 256 << 20  # bytes of a table
+MOST_IMAGE = 64 << 20
+MOST_GENERATIONS = 20  # of runs within runs
 
 
 def read_run(client: MlflowClient, name: str, *, experiment_id: str) -> KeptRun:
@@ -60,12 +65,11 @@ def _found(client: MlflowClient, name: str, experiment_id: str) -> Run:
             raise UserError(
                 f"runs={name}: there is no run of that id in this store; allowed: ids and names of its runs"
             ) from None
-    quote = '"' if "'" in name else "'"
-    query = f"attributes.run_name = {quote}{name}{quote}"
-    everywhere = [found.experiment_id for found in client.search_experiments()]
-    finished = " and attributes.status = 'FINISHED'"  # first: a name is often tried in vain before
-    for wanted, place in itertools.product((query + finished, query), ([experiment_id], everywhere)):
-        runs = client.search_runs(place, wanted, max_results=20)
+    everywhere = [found.experiment_id for found in _all(client.search_experiments)]
+    for status, place in itertools.product(
+        ("FINISHED", ""), ([experiment_id], everywhere)
+    ):  # a name is often tried in vain before
+        runs = _named(client, name, status, place)
         if len(runs) == 1:
             return runs[0]
         if runs:
@@ -74,33 +78,103 @@ def _found(client: MlflowClient, name: str, experiment_id: str) -> Run:
     raise UserError(f"runs={name}: there is no run of that name in this store; allowed: ids and names of its runs")
 
 
-def _kept(client: MlflowClient, run: Run) -> KeptRun:
-    run_id = run.info.run_id
-    children = client.search_runs(
-        [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", order_by=["attributes.start_time ASC"]
-    )
+def _named(client: MlflowClient, name: str, status: str, place: list[str]) -> list[Run]:
+    """At most twenty runs of a name, and of a status if one is given."""
+    conditions = [f"attributes.status = '{status}'"] if status else []
+    if not {"'", '"'} <= set(name):
+        quote = '"' if "'" in name else "'"
+        conditions = [f"attributes.run_name = {quote}{name}{quote}", *conditions]
+        return list(client.search_runs(place, " and ".join(conditions), max_results=20))
+    every = _all(client.search_runs, place, " and ".join(conditions))  # MLflow's filters cannot hold a name with both quotes
+    return list(itertools.islice((run for run in every if run.info.run_name == name), 20))
+
+
+def _all(search: Callable[..., Any], *arguments: Any, **options: Any) -> Iterator[Any]:
+    """Everything that a search of MLflow's finds, page by page."""
+    token = None
+    while True:
+        page = search(*arguments, **options, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _kept(client: MlflowClient, run: Run, above: tuple[str, ...] = ()) -> KeptRun:
+    """A run with its children; `above` are the ids of the runs that it lies in, none of which is read again."""
+    run_id, name = run.info.run_id, redact(run.info.run_name or run.info.run_id)
+    if len(above) >= MOST_GENERATIONS:
+        raise UserError(f"runs={name}: a run within {len(above)} others; allowed: at most {MOST_GENERATIONS}")
+    children = _all(
+        client.search_runs, [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", order_by=["attributes.start_time ASC"]
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        files = _files(client, run_id, Path(folder))
-        scores, sealed = _scores(files.get(artifacts.SCORES))
+        files = _files(client, name, run_id, Path(folder))
+        where = f"run {name}"
+        texts = {one: _text(files[one], f"{where}: {one}") for one in TEXTS if one in files}
+        tables = {
+            one: frame for one in TABLES if one in files and (frame := _table(files[one], one, f"{where}: {one}")) is not None
+        }
+        _check_together(texts, tables, where)
+        scores, sealed = _scores(files.get(artifacts.SCORES), where)
         return KeptRun(
             id=run_id,
-            name=redact(run.info.run_name or run_id),
+            name=name,
             status=run.info.status,
             started=_when(run),
             tags=redact_values(run.data.tags),
             params=redact_values(run.data.params),
             metrics=_metrics(client, run),
-            tables={name: frame for name in TABLES if name in files and (frame := _table(files[name])) is not None},
-            texts={name: redact(files[name].read_text(encoding="utf-8")) for name in TEXTS if name in files},
-            images={name: files[name].read_bytes() for name in IMAGES if name in files},
+            tables=tables,
+            texts=texts,
+            images={one: _image(files[one], f"{where}: {one}") for one in IMAGES if one in files},
             scores=scores,
             sealed=sealed,
             inputs=tuple(_inputs(run)),
-            children=tuple(_kept(client, child) for child in children),
+            children=tuple(
+                _kept(client, child, (*above, run_id)) for child in children if child.info.run_id not in (*above, run_id)
+            ),
         )
 
 
-def _scores(file: Path | None) -> tuple[KeptScores | None, bool]:
+def _text(path: Path, where: str) -> str:
+    """A text artifact; UserError for JSON that is no object, or the headline of no audit."""
+    text = redact(read_text(path, where=where, allowed=ALLOWED))
+    if path.suffix == ".json" and (text.strip() or path.name == artifacts.HEADLINE):
+        json_object(text, where=where, allowed=ALLOWED)
+    if path.name == artifacts.HEADLINE:
+        try:
+            Headline.from_json(text)
+        except ValueError as error:
+            raise UserError(f"{where} is damaged ({error}); allowed: {ALLOWED}") from None
+    return text
+
+
+def _table(path: Path, name: str, where: str) -> Any:
+    text = redact(read_text(path, where=where, allowed=ALLOWED, most=MOST_TABLE))
+    return kept_tables.read(name, text, where=where, allowed=ALLOWED)
+
+
+def _image(path: Path, where: str) -> bytes:
+    if check_file(path, where=where, allowed=ALLOWED) > MOST_IMAGE:
+        raise UserError(f"{where}: more than {MOST_IMAGE:,} bytes; allowed: {ALLOWED}")
+    content = path.read_bytes()
+    if not content.startswith(PNG):
+        raise UserError(f"{where} is no PNG; allowed: {ALLOWED}")
+    return content
+
+
+def _check_together(texts: Mapping[str, str], tables: Mapping[str, Any], where: str) -> None:
+    """Raise UserError if the headline is of attacks that the table does not have."""
+    if artifacts.HEADLINE in texts and artifacts.ATTACKS in tables:
+        found, known = Headline.from_json(texts[artifacts.HEADLINE]), set(tables[artifacts.ATTACKS]["attack"])
+        if strange := [name for name in found.candidates if name not in known]:
+            raise UserError(
+                f"{where}: {artifacts.HEADLINE} has the attack {strange[0]}, and {artifacts.ATTACKS} does not; allowed: {ALLOWED}"
+            )
+
+
+def _scores(file: Path | None, where: str) -> tuple[KeptScores | None, bool]:
     """The scores of the records, and whether there are some that were written with another key."""
     if file is None:
         return None, False
@@ -108,30 +182,33 @@ def _scores(file: Path | None) -> tuple[KeptScores | None, bool]:
         return KeptScores.load(file, key=key()), False
     except OtherKey:
         return None, True
+    except UserError as error:
+        raise UserError(f"{where}: {str(error).replace(str(file), artifacts.SCORES)}") from None
 
 
-def _files(client: MlflowClient, run_id: str, folder: Path) -> dict[str, Path]:
-    """Local copies of the artifacts that are read, from the top or from our folder in another's run."""
+def _files(client: MlflowClient, name: str, run_id: str, folder: Path) -> dict[str, Path]:
+    """Local copies of the artifacts that are read: in another's run those in our folder, else those at the top.
+
+    Raises:
+        UserError: an artifact cannot be fetched.
+    """
+    from mlflow.exceptions import MlflowException
+
     wanted = {*TABLES, *TEXTS, *IMAGES, artifacts.SCORES}
     found: dict[str, Path] = {}
-    top = client.list_artifacts(run_id)
-    ours = (
-        client.list_artifacts(run_id, artifacts.FOLDER)
-        if any(item.is_dir and item.path == artifacts.FOLDER for item in top)
-        else []
-    )
-    for item in [*ours, *top]:
-        name = item.path.removeprefix(f"{artifacts.FOLDER}/")
-        if not item.is_dir and name in wanted:
-            found[name] = Path(client.download_artifacts(run_id, item.path, str(folder)))
+    try:
+        items = client.list_artifacts(run_id)
+        if any(item.is_dir and item.path == artifacts.FOLDER for item in items):
+            items = client.list_artifacts(run_id, artifacts.FOLDER)  # those at the top are the owner's, whatever their names
+        for item in items:
+            one = item.path.removeprefix(f"{artifacts.FOLDER}/")
+            if not item.is_dir and one in wanted:
+                found[one] = Path(client.download_artifacts(run_id, item.path, str(folder)))
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"run {name}: its artifacts cannot be read ({one_line(str(error))[:200]}); allowed: {ALLOWED}"
+        ) from None
     return found
-
-
-def _table(path: Path) -> Any:
-    import pandas as pd
-
-    text = redact(path.read_text(encoding="utf-8"))
-    return pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""]) if text.strip() else None
 
 
 def _metrics(client: MlflowClient, run: Run) -> Mapping[str, tuple[tuple[int, float], ...]]:
@@ -140,30 +217,39 @@ def _metrics(client: MlflowClient, run: Run) -> Mapping[str, tuple[tuple[int, fl
     for name, value in run.data.metrics.items():
         if BY_EPOCH.fullmatch(name):
             points = {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
-            found[name] = tuple(sorted(points.items()))
-        else:
+            found[name] = tuple(sorted((step, one) for step, one in points.items() if math.isfinite(one)))
+        elif math.isfinite(value):  # ours always are
             found[name] = ((0, value),)
     return found
 
 
 def _inputs(run: Run) -> list[DataInput]:
+    """The data sets that a run lists; another program's have no number of records or classes that we know."""
     found = []
     for given in run.inputs.dataset_inputs if run.inputs else []:
         context = next((tag.value for tag in given.tags if tag.key == "mlflow.data.context"), "")
-        try:
-            profile = json.loads(given.dataset.profile or "{}")
-            source = redact(str(json.loads(given.dataset.source or "{}").get("tags", {}).get("source", "")))
-        except (ValueError, AttributeError):
-            profile, source = {}, ""
-        shape = (profile.get("records", 0), *profile.get("shape", ()))
+        profile, source = plain_object(given.dataset.profile), plain_object(given.dataset.source)
+        tags, shape, records = source.get("tags"), profile.get("shape"), profile.get("records")
+        axes = [records, *(shape if isinstance(shape, list) else [])]
+        known = tuple(axis for axis in axes if _is_count(axis))
         found.append(
             DataInput(
-                name=given.dataset.name.removesuffix(f"-{context}"), context=context, digest=given.dataset.digest, source=source,
-                shape=shape, classes=profile.get("classes", 0),
+                name=given.dataset.name.removesuffix(f"-{context}"), context=context, digest=given.dataset.digest,
+                source=redact(str(tags.get("source", ""))) if isinstance(tags, dict) else "",
+                shape=known if len(known) == len(axes) and isinstance(shape, list) else (known[:1] if _is_count(records) else (0,)),
+                classes=profile["classes"] if _is_count(profile.get("classes")) else 0,
             )
         )  # fmt: skip
     return found
 
 
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value < 2**53
+
+
 def _when(run: Run) -> str:
-    return datetime.fromtimestamp(run.info.start_time / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
+    """When a run started, for people; empty if it has no such time."""
+    try:
+        return datetime.fromtimestamp(run.info.start_time / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (TypeError, ValueError, OverflowError, OSError):
+        return ""

@@ -9,6 +9,7 @@ import platform
 import re
 import shlex
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -16,14 +17,17 @@ from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
 
-from memberscope import addresses
+from memberscope import addresses, outages
 from memberscope.errors import Interrupted, UserError
-from memberscope.mlflow_adapter import claims, killed_watcher, store, view
-from memberscope.mlflow_adapter.careful import careful
+from memberscope.mlflow_adapter import claims, killed_watcher, resend, store, view
+from memberscope.mlflow_adapter.faults import is_outage
+from memberscope.mlflow_adapter.outbox import Outbox, named
 from memberscope.mlflow_adapter.owner import find_owner
 from memberscope.mlflow_adapter.process import HOST_TAG, PROCESS_TAG, this_process
+from memberscope.mlflow_adapter.spool import PARENT, Spool
 from memberscope.mlflow_adapter.stale import end_stale_runs
 from memberscope.mlflow_adapter.tracker import MlflowTracker, PendingTracker, end_status
+from memberscope.outages import Lookout, Unreachable
 from memberscope.redact import redact
 
 if TYPE_CHECKING:
@@ -67,10 +71,11 @@ class Session:
 
     @property
     def link(self) -> str:
-        """The address of the run in the UI."""
-        return (
-            f"{self.base}/#/experiments/{self.tracker.experiment_id}/runs/{self.tracker.run_id}?workflowType=machine_learning"
-        )
+        """The address of the run in the UI; empty while the store is away and has not created it."""
+        run_id = self.tracker.outbox.id_of(self.tracker.key)
+        if run_id is None:
+            return ""
+        return f"{self.base}/#/experiments/{self.tracker.experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
     def name(self, name: str) -> None:
         """Name the run, unless ``mlflow run --run-name`` named it."""
@@ -84,15 +89,24 @@ class Session:
             return
         self.kill_runs()
         if self.adopted:
-            killed_watcher.watch(self.tracker.run_id, self.owner.pid if self.owner else os.getppid())
+            killed_watcher.watch(self.tracker.key, self.owner.pid if self.owner else os.getppid())
 
     def kill_runs(self) -> None:
-        """Mark whatever run of this process is still RUNNING as KILLED: a stop may have come before the run was known to its tracker."""
+        """Mark whatever run of this process is still RUNNING as KILLED: a stop may have come before the run was known to its tracker.
+
+        While the store is away, that is left to whoever delivers the spool.
+        """
         status, code = end_status(KeyboardInterrupt())
         running = f"attributes.status = 'RUNNING' and tags.`{PROCESS_TAG}` = '{this_process()}'"
-        for run in self.tracker.client.search_runs([self.tracker.experiment_id], running):
-            self.tracker.client.set_tag(run.info.run_id, "memberscope.exit_code", str(code))
-            self.tracker.client.set_terminated(run.info.run_id, status)
+        client = self.tracker.client
+        try:
+            with store.failing_requests():
+                for run in client.search_runs([self.tracker.experiment_id], running):
+                    client.set_tag(run.info.run_id, "memberscope.exit_code", str(code))
+                    client.set_terminated(run.info.run_id, status)
+        except Exception as error:
+            if not is_outage(error):
+                raise
 
 
 def _end_children() -> None:
@@ -113,10 +127,12 @@ def open_session(
     arguments: Sequence[str] = (),
     whole: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     writing: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    check: Callable[[], None] = outages.nothing,
 ) -> Iterator[Session]:
     """Adopt the run in ``MLFLOW_RUN_ID``, or begin one; end it FINISHED, FAILED or KILLED, with the exit code as a tag.
 
-    A run of our own is created when the first thing is logged to it, so a mistake that is found earlier leaves no run.
+    A run of our own is created when the first thing is logged to it, so a mistake that is found earlier leaves no run. What earlier starts
+    could not deliver to the store is delivered first. If the store stops answering, what is logged is kept; see `Outbox`.
 
     Args:
         study: the entry point, kept as the tag ``memberscope.study``.
@@ -124,15 +140,61 @@ def open_session(
         arguments: of the command line, kept as the tag ``memberscope.command``.
         whole: makes the context in which missing tables are created; half of them would be of no use to anybody.
         writing: makes the context of each write to the store; half an artifact would look like a whole one.
+        check: called while the store is waited for; raises `Interrupted` if the work is to stop.
 
     Raises:
-        UserError: the store cannot be written to, the server does not answer, or the run or experiment that MLflow's variables name is
-            deleted or does not exist.
+        UserError: the store cannot be written to, the server does not answer, the run or experiment that MLflow's variables name is
+            deleted or does not exist, or the spool cannot be written.
+        Unreachable: the store stopped answering and was not back within the limit; the line says where all is kept.
     """
     about = addresses.in_use(arguments)
     uri = store.without_credentials(store.tracking_uri())
-    store.check_store(uri)
-    client = careful(store.connect(uri, whole=whole), writing)
+    lookout = Lookout(named(uri), seconds=outages.limit(), check=check)
+    spool = Spool.create(resend.address(uri), study=study)
+    outbox: Outbox | None = None
+    try:
+        store.check_store(uri)
+        outbox = Outbox(_connected(uri, lookout, whole), spool=spool, lookout=lookout, writing=writing)
+        with _spool_for_workers(spool):
+            yield from _in_store(study, name, uri, outbox, about, arguments)
+    finally:
+        spool.close(remove=not spool.pending and not spool.others())
+
+
+@contextmanager
+def _spool_for_workers(spool: Spool) -> Iterator[None]:
+    """While entered, worker processes put their spools into this one."""
+    before = os.environ.get(PARENT)
+    os.environ[PARENT] = str(spool.folder)
+    try:
+        yield
+    finally:
+        os.environ.pop(PARENT)
+        if before is not None:
+            os.environ[PARENT] = before
+
+
+def _connected(uri: str, lookout: Lookout, whole: Callable[[], AbstractContextManager[None]]) -> MlflowClient:
+    """A client of a store that answered a moment ago; a database that is locked, or restarts, is waited for."""
+    is_passing = outages.is_locked if store.database(uri) else outages.is_database_outage
+    while True:
+        try:
+            client = store.connect(uri, whole=whole)
+        except UserError as error:
+            if not is_passing(error):
+                raise
+            lookout.is_away(error)
+            if not lookout.wait():
+                raise
+        else:
+            lookout.is_back()
+            return client
+
+
+def _in_store(
+    study: str, name: str, uri: str, outbox: Outbox, about: Sequence[str], arguments: Sequence[str]
+) -> Iterator[Session]:
+    """The session once the store has answered; see `open_session`."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -145,23 +207,26 @@ def open_session(
         "memberscope.versions": _versions(),
     }
     adopted = os.environ.get("MLFLOW_RUN_ID")
+    check = outbox.lookout.check
+    outbox.gather = lambda: _gather(outbox, seconds=0.0)
     try:
-        run = _adopted_run(client, adopted) if adopted else None
-        experiment_id = run.info.experiment_id if run else _experiment(client, uri)
-        end_stale_runs(client, experiment_id, store.database(uri))
-        client.set_experiment_tag(experiment_id, "mlflow.note.content", DESCRIPTION)
-        client.set_experiment_tag(experiment_id, view.TAG, view.state())
+        run = outbox.ask(lambda client: _adopted_run(client, adopted), first=True) if adopted else None
+        experiment_id = run.info.experiment_id if run else outbox.ask(lambda client: _experiment(client, uri), first=True)
+        resend.deliver_left(outbox.client, uri, check=check)
+        outbox.ask(lambda client: end_stale_runs(client, experiment_id, store.database(uri)))
+        outbox.ask(lambda client: client.set_experiment_tag(experiment_id, "mlflow.note.content", DESCRIPTION))
+        outbox.ask(lambda client: client.set_experiment_tag(experiment_id, view.TAG, view.state()))
+        if run and run.info.status == "KILLED":  # by a start that could not know of us
+            outbox.ask(lambda client: client.update_run(run.info.run_id, status="RUNNING"))
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise store.unusable(uri, error) from None
     tracker: MlflowTracker
     if run:
-        tracker = MlflowTracker(client=client, run_id=run.info.run_id, experiment_id=experiment_id)
+        tracker = MlflowTracker(outbox=outbox, key=run.info.run_id, experiment_id=experiment_id)
         tracker.tags(tags)
         claims.drop(run.info.run_id)
-        if run.info.status == "KILLED":  # by a start that could not know of us
-            client.update_run(run.info.run_id, status="RUNNING")
     else:
-        tracker = PendingTracker(client=client, experiment_id=experiment_id, name=name, first_tags=tags)
+        tracker = PendingTracker(outbox=outbox, experiment_id=experiment_id, name=name, first_tags=tags)
     session = Session(
         tracker=tracker,
         store=redact(unquote(uri.removeprefix("sqlite:///"))),
@@ -185,14 +250,38 @@ def open_session(
         if isinstance(error, Exception) and not isinstance(error, Interrupted):
             end_tags["memberscope.error"] = f"{type(error).__name__}: {redact(str(error), about)}"[:500]
         tracker.tags(end_tags)
-        client.set_terminated(tracker.run_id, status)
+        tracker.end(status)
         if status == "KILLED":
             session.kill_runs()
         if adopted and status == "KILLED":
-            killed_watcher.watch(tracker.run_id, session.owner.pid if session.owner else os.getppid())
+            killed_watcher.watch(adopted, session.owner.pid if session.owner else os.getppid())
+        try:
+            _finish(outbox, wait=status != "KILLED" and not isinstance(error, Unreachable))
+        except Unreachable as kept:
+            if not isinstance(error, Unreachable):  # which says the same
+                print(f"memberscope: note: {kept}", file=sys.stderr, flush=True)
         raise
     tracker.tags({"memberscope.exit_code": "0"})
-    client.set_terminated(tracker.run_id, "FINISHED")
+    tracker.end("FINISHED")
+    _finish(outbox)
+
+
+def _finish(outbox: Outbox, *, wait: bool = True) -> None:
+    """Deliver the rest, and what worker processes left."""
+    try:
+        _gather(outbox, seconds=outbox.lookout.left if wait else 0.0)
+    except UserError as error:
+        if not isinstance(error, Unreachable):
+            print(f"memberscope: note: {error}", file=sys.stderr, flush=True)
+    outbox.finish(wait=wait)
+
+
+def _gather(outbox: Outbox, *, seconds: float) -> None:
+    """Deliver what worker processes that are gone have left in the spool."""
+    assert outbox.spool is not None
+    for folder in outbox.spool.others():
+        if (left := Spool.take(folder)) is not None:
+            resend.deliver(outbox.client, left, seconds=seconds, check=outbox.lookout.check)
 
 
 def _adopted_run(client: MlflowClient, run_id: str) -> Run:

@@ -16,8 +16,8 @@ import sys
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -39,6 +39,9 @@ LOOKS = 2
 HEALTH = "/health"  # a path of MLflow's server; any answer will do, since proxies and hosted servers have paths of their own
 ABSENT = (502, 503, 504)  # a proxy's answers when there is no server behind it
 
+RETRIES, REQUEST_TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
+REQUEST_SECONDS = 60  # of silence, after which a request to the server counts as lost
+
 # What MLflow reads when it is imported or asked; set before, unless the user set it.
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -52,6 +55,33 @@ def prepare_environment() -> None:
     """Switch MLflow's telemetry off unless the user has decided; its own timeouts and retries stay as they are."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+
+
+@contextmanager
+def failing_requests() -> Iterator[None]:
+    """A block in which each of MLflow's requests to a server fails soon, and once.
+
+    MLflow would repeat a request for minutes, also one that took effect before its answer was lost. How long a server is waited for,
+    and what may be repeated, is decided in `outbox`. What others do with MLflow in this process, or in those it starts, stays as it is.
+    """
+    before = {name: os.environ.get(name) for name in (RETRIES, REQUEST_TIMEOUT)}
+    os.environ[RETRIES] = "0"
+    os.environ.setdefault(REQUEST_TIMEOUT, str(REQUEST_SECONDS))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def quiet_mlflow() -> None:
+    """Silence what MLflow says on its own, such as the traceback of an error of the database that it raises as well."""
+    for noisy in ("alembic", "mlflow.tracking.fluent"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def tracking_uri() -> str:
@@ -166,8 +196,7 @@ def connect(uri: str, *, whole: Callable[[], AbstractContextManager[None]] = nul
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    quiet_mlflow()
     mlflow.set_tracking_uri(uri)
     if uri.startswith(("http:", "https:")):  # the server has its tables
         return mlflow.MlflowClient()

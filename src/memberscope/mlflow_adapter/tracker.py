@@ -1,12 +1,16 @@
-"""The `Tracker` over MLflow: explicit run ids, no global active run. Passwords in whatever is logged are masked."""
+"""The `Tracker` over MLflow: explicit run ids, no global active run. Passwords in whatever is logged are masked.
+
+Nothing here asks the store to do anything: what is logged becomes operations, which an `Outbox` delivers.
+"""
 
 from __future__ import annotations
 
-import logging
+import json
+import os
 import shutil
 import socket
-import tempfile
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,8 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memberscope.errors import Interrupted, UserError
-from memberscope.mlflow_adapter.careful import careful
+from memberscope.mlflow_adapter import store
+from memberscope.mlflow_adapter.operations import MODEL
+from memberscope.mlflow_adapter.outbox import Outbox, parent_spool
 from memberscope.mlflow_adapter.process import HOST_TAG, PROCESS_TAG, this_process
+from memberscope.mlflow_adapter.spool import Operation
+from memberscope.outages import nothing
 from memberscope.redact import redact, redact_values
 from memberscope.tracking import DataInput, KeptRun, LoadedModel, Plain, check_finite
 
@@ -28,6 +36,7 @@ if TYPE_CHECKING:
 
 BATCH = 1_000  # MLflow's limit of metrics a call
 DIGEST_LENGTH = 36  # MLflow's limit of a digest
+NEW = "-new"  # ends the key of a run that is created through the outbox, so that no key is a run's id
 
 
 def end_status(error: BaseException) -> tuple[str, int]:
@@ -37,17 +46,24 @@ def end_status(error: BaseException) -> tuple[str, int]:
     return "FAILED", getattr(error, "exit_code", UserError.exit_code if isinstance(error, UserError) else 1)
 
 
-def reopen(address: str, *, writing: Callable[[], AbstractContextManager[None]] = nullcontext) -> MlflowTracker:
-    """The tracker of a run that another process opened, from its `address`; `writing` makes the context of each write to the store.
+def reopen(
+    address: str,
+    *,
+    writing: Callable[[], AbstractContextManager[None]] = nullcontext,
+    check: Callable[[], None] = nothing,
+) -> MlflowTracker:
+    """The tracker of a run that another process opened, from its `address`; close its outbox at the end.
+
+    Args:
+        address: see `MlflowTracker.address`.
+        writing: makes the context of each write to the store.
+        check: called while the store is waited for.
 
     Raises:
         UserError: the address is none of an MLflow run.
 
     The address has no password; if the store needs one, MLFLOW_TRACKING_URI must name it.
     """
-    import json
-    import os
-
     try:
         parts = json.loads(address)
         uri, run_id, experiment_id = (str(parts[key]) for key in ("uri", "run_id", "experiment_id"))
@@ -56,158 +72,166 @@ def reopen(address: str, *, writing: Callable[[], AbstractContextManager[None]] 
     except (ValueError, TypeError, KeyError):
         raise UserError(f"tracker={address}: no address of an MLflow run; allowed: what a run's tracker says it is") from None
     os.environ["MLFLOW_TRACKING_URI"] = uri
+    store.prepare_environment()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         import mlflow
-    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    store.quiet_mlflow()
     mlflow.set_tracking_uri(uri)
-    return MlflowTracker(client=careful(mlflow.MlflowClient(uri), writing), run_id=run_id, experiment_id=experiment_id)
+    outbox = Outbox.of_worker(mlflow.MlflowClient(uri), uri, within=parent_spool(), writing=writing, check=check)
+    return MlflowTracker(outbox=outbox, key=run_id, experiment_id=experiment_id)
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MlflowTracker:
-    """One MLflow run. See `memberscope.tracking.Tracker` for what each method means."""
+    """One MLflow run. See `memberscope.tracking.Tracker` for what each method means.
 
-    client: MlflowClient
-    run_id: str
+    Attributes:
+        outbox: delivers what is logged.
+        key: the run's id, or the key of a run that an operation creates.
+        experiment_id: of the run's experiment.
+        waits: whether `address` waits until the run has an id.
+    """
+
+    outbox: Outbox
+    key: str
     experiment_id: str
+    waits: bool = True
+
+    @property
+    def client(self) -> MlflowClient:
+        """Of the store."""
+        return self.outbox.client
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, which is waited for while the store is away."""
+        return self.outbox.wait_for_id(self.key)
 
     @property
     def is_there(self) -> bool:
-        """Whether the run has been created."""
+        """Whether the run has been created, or is about to be."""
         return True
 
     @property
     def address(self) -> str:
         """See `Tracker.address`: the store (without its password), the run and its experiment, as JSON."""
-        import json
-
-        return json.dumps({"uri": redact(self.client.tracking_uri), "run_id": self.run_id, "experiment_id": self.experiment_id})
+        run_id = self.run_id if self.waits else self.outbox.id_of(self.key)
+        run = {"run_key": self.key} if run_id is None else {"run_id": run_id}
+        return json.dumps({"uri": redact(self.client.tracking_uri), **run, "experiment_id": self.experiment_id})
 
     def settle(self, address: str, status: str, *, adopt: bool = False) -> None:
         """See `Tracker.settle`; a run that was deleted meanwhile is left alone."""
-        import json
-
-        from mlflow.exceptions import MlflowException
-
-        try:
-            run = self.client.get_run(json.loads(address)["run_id"])
-        except MlflowException:
-            return
-        if run.info.status != status:
-            self.client.set_terminated(run.info.run_id, status)
-        if adopt and run.data.tags.get("mlflow.parentRunId") != self.run_id:
-            self.client.set_tag(run.info.run_id, "mlflow.parentRunId", self.run_id)
+        parts = json.loads(address)
+        other = {"other_id": parts.get("run_id"), "other_key": parts.get("run_key"), "experiment": parts.get("experiment_id")}
+        self._send("settle", **other, status=status, adopt=adopt)
 
     @contextmanager
     def child(self, name: str, *, tags: Mapping[str, str] | None = None, description: str = "") -> Iterator[MlflowTracker]:
         """See `Tracker.child`."""
         every = {
-            "mlflow.parentRunId": self.run_id,
             "mlflow.note.content": description,
             "memberscope.kind": "model",
             HOST_TAG: socket.gethostname(),
             PROCESS_TAG: this_process(),
             **(tags or {}),
         }
-        run = self.client.create_run(self.experiment_id, run_name=redact(name), tags=redact_values(every))
-        child = MlflowTracker(client=self.client, run_id=run.info.run_id, experiment_id=self.experiment_id)
+        key = uuid.uuid4().hex + NEW
+        self.outbox.send(creation(key, self.experiment_id, name=name, tags=every, parent=self.key))
+        child = MlflowTracker(outbox=self.outbox, key=key, experiment_id=self.experiment_id, waits=False)
         try:
             yield child
         except BaseException as error:
-            self.client.set_terminated(child.run_id, end_status(error)[0])
+            child.end(end_status(error)[0])
             raise
-        self.client.set_terminated(child.run_id, "FINISHED")
+        child.end("FINISHED")
+
+    def end(self, status: str) -> None:
+        """End the run as ``FINISHED``, ``FAILED`` or ``KILLED``."""
+        self._send("end", status=status, time=_now())
+
+    def _send(self, kind: str, **values: Any) -> None:
+        self.outbox.send({"kind": kind, "run": self.key, **values})
+
+    def _sending(self, kind: str, path: str) -> AbstractContextManager[Path]:
+        """A context that yields where to write the artifact `path`."""
+        folder = str(Path(path).parent) if Path(path).parent.name else ""
+        return self.outbox.sending({"kind": kind, "run": self.key, "folder": folder}, Path(path).name)
 
     def params(self, values: Mapping[str, Plain]) -> None:
         """See `Tracker.params`."""
-        from mlflow.entities import Param
-
-        self.client.log_batch(self.run_id, params=[Param(name, redact(str(value))) for name, value in values.items()])
+        self._send("params", values={name: redact(str(value)) for name, value in values.items()})
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
         """See `Tracker.metrics`."""
-        from mlflow.entities import Metric
-
         check_finite(values)
-        now = int(time.time() * 1000)
-        entities = [Metric(name, float(value), now, step) for name, value in values.items()]
-        for start in range(0, len(entities), BATCH):
-            self.client.log_batch(self.run_id, metrics=entities[start : start + BATCH])
+        now, items = _now(), [(name, float(value)) for name, value in values.items()]
+        for start in range(0, len(items), BATCH):
+            self._send("metrics", values=dict(items[start : start + BATCH]), step=step, time=now)
 
     def tags(self, values: Mapping[str, str]) -> None:
         """See `Tracker.tags`."""
-        from mlflow.entities import RunTag
-
-        self.client.log_batch(self.run_id, tags=[RunTag(name, redact(value)) for name, value in values.items()])
+        self._send("tags", values={name: redact(value) for name, value in values.items()})
 
     def rename(self, name: str) -> None:
         """Give the run another name."""
-        self.client.update_run(self.run_id, name=redact(name))
+        self._send("rename", name=redact(name))
 
     def describe(self, markdown: str) -> None:
         """See `Tracker.describe`."""
-        self.client.set_tag(self.run_id, "mlflow.note.content", redact(markdown))
+        self._send("tags", values={"mlflow.note.content": redact(markdown)})
 
     def figure(self, figure: Figure, path: str) -> None:
         """See `Tracker.figure`."""
-        with tempfile.TemporaryDirectory() as folder:
-            local = Path(folder) / Path(path).name
+        with self._sending("file", path) as local:
             figure.savefig(local)
-            self.client.log_artifact(self.run_id, str(local), str(Path(path).parent) if Path(path).parent.name else None)
 
     def text(self, text: str, path: str) -> None:
         """See `Tracker.text`."""
-        self.client.log_text(self.run_id, redact(text), path)
+        self._text(redact(text), path)
+
+    def _text(self, text: str, path: str) -> None:
+        with self._sending("file", path) as local:
+            local.write_text(text, encoding="utf-8")
 
     def file(self, local: Path, path: str) -> None:
         """See `Tracker.file`."""
-        folder = str(Path(path).parent) if Path(path).parent.name else None
-        with tempfile.TemporaryDirectory() as temporary:
-            named = Path(temporary) / Path(path).name
-            shutil.copyfile(local, named)
-            self.client.log_artifact(self.run_id, str(named), folder)
+        with self._sending("file", path) as copy:
+            shutil.copyfile(local, copy)
 
     def table(self, frame: pd.DataFrame, path: str) -> None:
         """See `Tracker.table`."""
         if path.endswith(".json"):
-            words = [column for column, dtype in frame.dtypes.items() if str(dtype) == "str"]
-            frame = frame.astype(
-                dict.fromkeys(words, object)
-            )  # MLflow asks pandas 3 for objects, which warns where it finds words
-            self.client.log_table(self.run_id, frame, path)
+            with self._sending("table", path) as local:
+                frame.to_json(local, orient="split", index=False, date_format="iso")
         else:
-            self.client.log_text(self.run_id, redact(frame.to_csv(index=False)), path)
+            self._text(redact(frame.to_csv(index=False)), path)
 
     def data(self, data: DataInput) -> None:
         """See `Tracker.data`. The digest is the first 36 hexadecimal digits of ours: MLflow's own looks at 10,000 numbers only."""
-        import json
-
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        profile = json.dumps({"records": data.shape[0], "shape": list(data.shape[1:]), "classes": data.classes})
-        entity = Dataset(
-            name=f"{data.name}-{data.context}",
-            digest=data.digest[:DIGEST_LENGTH],
-            source_type="code",
-            source=json.dumps({"tags": {"source": redact(data.source)}}),
-            schema=None,
-            profile=profile,
-        )
-        self.client.log_inputs(self.run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", data.context)])])
+        dataset = {
+            "name": f"{data.name}-{data.context}",
+            "digest": data.digest[:DIGEST_LENGTH],
+            "source": json.dumps({"tags": {"source": redact(data.source)}}),
+            "profile": json.dumps({"records": data.shape[0], "shape": list(data.shape[1:]), "classes": data.classes}),
+        }
+        self._send("data", dataset=dataset, context=data.context)
 
     def load_model(self, uri: str, *, prefer_labels: bool = False) -> LoadedModel:
         """See `Tracker.load_model`."""
         from memberscope.mlflow_adapter.models import load_model
 
-        return load_model(uri, prefer_labels=prefer_labels)
+        return self.outbox.ask(lambda _: load_model(uri, prefer_labels=prefer_labels))
 
     def read_run(self, name: str) -> KeptRun:
         """See `Tracker.read_run`: in the run's own experiment first, then in the others."""
         from memberscope.mlflow_adapter.read import read_run
 
-        return read_run(self.client, name, experiment_id=self.experiment_id)
+        return self.outbox.ask(lambda client: read_run(client, name, experiment_id=self.experiment_id))
 
     @property
     def frameworks(self) -> frozenset[str]:
@@ -220,16 +244,24 @@ class MlflowTracker:
         """See `Tracker.model`."""
         from memberscope.mlflow_adapter.log_model import FRAMEWORKS
 
-        # made here, since Model.log would put it into the process's current experiment instead of the run's
-        logged = self.client.create_logged_model(self.experiment_id, name="model", source_run_id=self.run_id)
-        FRAMEWORKS[framework](model, run_id=self.run_id, model_id=logged.model_id, input_shape=input_shape, classes=classes)
+        operation = {"kind": "model", "run": self.key, "experiment": self.experiment_id, "key": uuid.uuid4().hex + NEW}
+        with self.outbox.sending(operation, MODEL) as folder:
+            FRAMEWORKS[framework](model, folder, input_shape=input_shape, classes=classes)
+
+
+def creation(key: str, experiment_id: str, *, name: str, tags: Mapping[str, str], parent: str = "") -> Operation:
+    """The operation that creates a run, which starts now."""
+    return {
+        "kind": "create", "run": key, "experiment": experiment_id, "name": redact(name), "tags": redact_values(tags), "time": _now(),
+        "parent": parent,
+    }  # fmt: skip
 
 
 class PendingTracker(MlflowTracker):
     """A run that is created when the first thing is logged to it; reading from it does not create it.
 
     Args:
-        client: of the store.
+        outbox: of the store.
         experiment_id: of the experiment that the run will belong to.
         name: of the run.
         first_tags: tags that the run is created with.
@@ -238,9 +270,10 @@ class PendingTracker(MlflowTracker):
     _name: str
     _tags: Mapping[str, str]
 
-    def __init__(self, *, client: MlflowClient, experiment_id: str, name: str, first_tags: Mapping[str, str]) -> None:
+    def __init__(self, *, outbox: Outbox, experiment_id: str, name: str, first_tags: Mapping[str, str]) -> None:
         """Remember what the run will be created with."""
-        for attribute, value in (("client", client), ("experiment_id", experiment_id), ("_name", name), ("_tags", first_tags)):
+        attributes = {"outbox": outbox, "experiment_id": experiment_id, "waits": True, "_name": name, "_tags": first_tags}
+        for attribute, value in attributes.items():
             object.__setattr__(self, attribute, value)  # the class is frozen
 
     def __repr__(self) -> str:
@@ -248,15 +281,16 @@ class PendingTracker(MlflowTracker):
         return f"{type(self).__name__}(name={self._name!r}, is_there={self.is_there})"
 
     @cached_property
-    def run_id(self) -> str:
-        """The run's id; the run is created when it is first asked for."""
-        made = self.client.create_run(self.experiment_id, run_name=redact(self._name), tags=redact_values(self._tags))
-        return str(made.info.run_id)
+    def key(self) -> str:
+        """The run's key; the run is created when it is first asked for."""
+        key = uuid.uuid4().hex + NEW
+        self.outbox.send(creation(key, self.experiment_id, name=self._name, tags=self._tags))
+        return key
 
     @property
     def is_there(self) -> bool:
         """See `MlflowTracker.is_there`."""
-        return "run_id" in self.__dict__
+        return "key" in self.__dict__
 
     def rename(self, name: str) -> None:
         """Rename the run, or set the name that it will be created with."""

@@ -26,18 +26,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from memberscope.datasets.table import Table
 from memberscope.errors import UserError
+from memberscope.npz import read_npy
 from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
 from memberscope.plans.whole_groups import check_whole
+from memberscope.reading.files import read_text
+from memberscope.reading.text import json_object
+from memberscope.secret import make_private
 
 FORMAT, VERSION = "memberscope shadow plan", 1
 ABOUT, PLAN, MEMBERS = "plan.json", "membership.npz", "members"
 COLUMNS, ROWS, GROUPS = "columns.json", "rows.npy", "groups.npy"
+WRITTEN = "a folder as memberscope plan wrote it"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,7 +109,7 @@ class PlanFolder:
         for model in range(self.plan.n_models):
             arrays[f"{MEMBERS}/{model_name(model, self.plan.n_models)}.npy"] = self.plan.members(model)
         try:
-            (folder / MEMBERS).mkdir(parents=True, exist_ok=True)
+            make_private(folder / MEMBERS)
             for name, array in arrays.items():
                 np.save(folder / name, np.asarray(array, dtype=np.int64), allow_pickle=False)
             if self.table is not None:
@@ -201,17 +205,13 @@ def read_plan_folder(folder: Path) -> PlanFolder:
     plan = ShadowPlan.load(folder / PLAN)
     table = None
     try:
-        if (folder / COLUMNS).is_file():
-            table = Table.from_dict(json.loads((folder / COLUMNS).read_text(encoding="utf-8")))
+        table = Table.from_dict(_json(folder, COLUMNS, "plan")) if (folder / COLUMNS).exists() else None
         found = PlanFolder(
-            plan=plan, labels=_array(folder, "labels.npy"), seeds=_array(folder, "seeds.npy"), rows=_array(folder, ROWS),
-            dataset=about["dataset"], name=about["name"], source=about["source"], data_digest=about["data_digest"],
-            class_names=tuple(about["class_names"]), shape=tuple(about["record_shape"]), noise=float(about["label_noise"]),
-            shifts=tuple((int(down), int(right)) for down, right in about["shifts"]), table=table,
-            groups=_array(folder, GROUPS) if (folder / GROUPS).is_file() else None, options=dict(about["options"]),
+            plan=plan, labels=_array(folder, "labels.npy"), seeds=_array(folder, "seeds.npy"), rows=_array(folder, ROWS), table=table,
+            groups=_array(folder, GROUPS) if (folder / GROUPS).exists() else None, **_fields(about),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"plan={folder}: {ABOUT} or {COLUMNS} is damaged ({error!r}); allowed: a folder as written") from None
+        raise UserError(f"plan={folder}: {ABOUT} or {COLUMNS} is damaged ({error}); allowed: {WRITTEN}") from None
     if found.digest != about.get("digest"):
         raise UserError(
             f"plan={folder}: its files do not belong together: they have the digest {found.digest[:16]}, and {ABOUT} says "
@@ -227,29 +227,41 @@ def read_plan_folder(folder: Path) -> PlanFolder:
     return found
 
 
+def _fields(about: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `PlanFolder` that ``plan.json`` holds; KeyError, TypeError or ValueError, naming one, if it is not of its type."""
+    found: dict[str, Any] = {name: about[name] for name in ("dataset", "name", "source", "data_digest")}
+    names, shape, noise, shifts = about["class_names"], about["record_shape"], about["label_noise"], about["shifts"]
+    for name, value in found.items():
+        _check(name, isinstance(value, str))
+    _check("class_names", isinstance(names, list) and all(isinstance(one, str) for one in names))
+    _check("record_shape", isinstance(shape, list) and all(type(axis) is int and 0 < axis < 2**53 for axis in shape))
+    _check("label_noise", isinstance(noise, int | float) and not isinstance(noise, bool) and 0 <= noise <= 1)
+    _check("shifts", isinstance(shifts, list) and all(isinstance(one, list) and len(one) == 2 for one in shifts))
+    _check("shifts", all(type(step) is int and abs(step) < 2**31 for one in shifts for step in one))
+    _check("options", isinstance(about["options"], dict))
+    found |= {"class_names": tuple(names), "shape": tuple(shape), "noise": float(noise), "options": dict(about["options"])}
+    return {**found, "shifts": tuple((down, right) for down, right in shifts)}
+
+
+def _check(name: str, fits: bool) -> None:
+    if not fits:
+        raise ValueError(f"{name} is not of its type")
+
+
 def _about(folder: Path, option: str) -> dict[str, Any]:
-    if not (folder / ABOUT).is_file():
+    if not (folder / ABOUT).exists():
         missing = f"has no {ABOUT}" if folder.is_dir() else "no such folder"
         raise UserError(f"{option}={folder}: {missing}; allowed: a folder that memberscope plan wrote")
-    try:
-        found = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{option}={folder}: {ABOUT} is damaged ({error}); allowed: a folder as memberscope plan wrote it"
-        ) from None
-    if not isinstance(found, dict):
-        raise UserError(f"{option}={folder}: {ABOUT} is no JSON object; allowed: a folder as memberscope plan wrote it")
-    return found
+    return _json(folder, ABOUT, option)
+
+
+def _json(folder: Path, name: str, option: str) -> dict[str, Any]:
+    where = f"{option}={folder}: {name}"
+    return json_object(read_text(folder / name, where=where, allowed=WRITTEN), where=where, allowed=WRITTEN)
 
 
 def _array(folder: Path, name: str) -> NDArray[np.int64]:
-    try:
-        with open(folder / name, "rb") as file:
-            found: NDArray[Any] = npy.read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]  # numpy's function is untyped
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(
-            f"plan={folder}: {name} cannot be read ({error}); allowed: a folder as memberscope plan wrote it"
-        ) from None
+    found = read_npy(folder / name, where=f"plan={folder}: {name}", allowed=WRITTEN)
     if found.dtype.kind not in "iu" or found.ndim != 1:
         raise UserError(f"plan={folder}: {name} is {found.dtype} of shape {found.shape}; allowed: whole numbers in a row")
     return found.astype(np.int64)

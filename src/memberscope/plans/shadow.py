@@ -32,6 +32,7 @@ from memberscope.plans.whole_groups import check_enough, most_frequent
 Rows = NDArray[np.intp]
 DESIGNS = ("half", "disjoint")
 LEAST_HALF = 10  # fewest members of a model
+USUAL_TARGETS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,9 +159,14 @@ class ShadowPlan:
         """
         arrays = read_npz(path)
         try:
-            design, coin_flips = str(arrays.pop("design")), bool(arrays.pop("coin_flips"))
-            return cls(design=design, coin_flips=coin_flips, **arrays)
-        except (KeyError, TypeError, ValueError) as error:
+            design, coin_flips = arrays.pop("design"), arrays.pop("coin_flips")
+            if design.shape or coin_flips.shape or coin_flips.dtype != np.bool_:
+                raise ValueError(f"design of shape {design.shape}, coin_flips {coin_flips.dtype} of shape {coin_flips.shape}")
+            for name in ("records", "targets", "population"):
+                if arrays[name].ndim != 1 or arrays[name].dtype.kind not in "iu":
+                    raise ValueError(f"{name} is {arrays[name].dtype} of shape {arrays[name].shape}")
+            return cls(design=str(design), coin_flips=bool(coin_flips), **arrays)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
             raise UserError(f"{path}: not a shadow plan ({error}); allowed: a file that ShadowPlan.save wrote") from None
 
 
@@ -171,7 +177,7 @@ def make_shadow_plan(
     members: int,
     population: int | str,
     shadows: int,
-    targets: int,
+    targets: int | str,
     coin_flips: bool,
     seed: int,
     groups: NDArray[np.int64] | None = None,
@@ -185,7 +191,7 @@ def make_shadow_plan(
             records, and so has the shadows' pool of ``disjoint``.
         population: number of records that no model sees, or ``"auto"``: as many as `members`, or all that are left if they are fewer.
         shadows: number of shadow models with which each target is attacked. ``half`` trains two more (the target and its twin).
-        targets: number of models that are audited in turn.
+        targets: number of models that are audited in turn, or ``"auto"``: 8, or all models of ``half`` if these are fewer.
         coin_flips: whether to draw each membership by a fair coin of its own.
         seed: the streams ``("shadow_plan", ...)`` of this seed determine the plan.
         groups: (n,) the records' groups. Whole groups are then members of a model or not: coins are flipped for groups, or half of the
@@ -203,6 +209,9 @@ def make_shadow_plan(
         raise UserError(
             f"shadows={shadows}: odd; design=half trains complementary pairs; allowed: {shadows - 1 or 2} or {shadows + 1}"
         )
+    if targets == "auto":
+        targets = min(USUAL_TARGETS, shadows + 2) if design == "half" else USUAL_TARGETS
+    targets = int(targets)
     most = shadows + 2 if design == "half" else targets
     if not 1 <= targets <= most:
         raise UserError(f"targets={targets}: allowed: 1 to {most}, the models that design=half with shadows={shadows} trains")

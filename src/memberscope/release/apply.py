@@ -40,9 +40,9 @@ def release_evidence(evidence: Evidence, release: Release, *, shadow_release: Re
     """The evidence that an attacker has if the models publish through `release`.
 
     Target, shadows and population are released as `apply` has it, each model by one and the same release throughout. Augmented
-    queries become the logarithms of what is published, and are gone where that is labels. Trajectories and gradients are gone:
-    gradients are never published, and trajectories must be made anew from what is. Perturbed labels stay, since every release
-    keeps them.
+    queries become the logarithms of what is published, and are gone where that is labels. Trajectories, gradients and the loss trace are
+    gone: gradients and losses during training are never published, and trajectories must be made anew from what is. Perturbed labels stay,
+    since every release keeps them.
 
     Args:
         evidence: the outputs of all models.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from memberscope.audit.groups import ROWS
 from memberscope.audit.headline import Headline
 from memberscope.audit.kept_controls import KeptControl
 from memberscope.metrics import Estimate, rate_name, registry, skipped
+from memberscope.reading.text import plain_object
 from memberscope.tracking import KeptRun
 
 if TYPE_CHECKING:
@@ -206,7 +206,11 @@ def plain_words(run: KeptRun) -> tuple[str, list[str]]:
     }[judgement]
     lines = [doubt(run)] if doubted(run) else []
     if auc.value is not None:
-        span = f" The 95% interval is {auc.ci_low:.1%} to {auc.ci_high:.1%}." if auc.ci_low is not None else ""
+        span = (
+            f" The 95% interval is {auc.ci_low:.1%} to {auc.ci_high:.1%}."
+            if auc.ci_low is not None and auc.ci_high is not None
+            else ""
+        )
         lines.append(
             f"Shown one member and one non-member, the attack `{found.attack}` picks the member in {auc.value:.1%} of cases; guessing at "
             f"random picks it in 50%.{span}"
@@ -341,10 +345,7 @@ def settings(run: KeptRun) -> dict[str, str]:
     """The resolved configuration under dotted names, empty values left out."""
     found: dict[str, Any] = {}
     for name in (artifacts.STUDY, artifacts.CONFIG):
-        try:
-            found |= json.loads(run.texts.get(name, "{}"))
-        except ValueError:
-            continue
+        found |= plain_object(run.texts.get(name, ""))
     return {str(name): str(value) for name, value in found.items() if str(value) != ""}
 
 

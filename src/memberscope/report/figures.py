@@ -125,7 +125,7 @@ def intervals(rows: Sequence[tuple[str, Figure]], *, xlabel: str, chance: float)
         ax.plot([low, high], [place, place], color=plots.COLOURS[0], linewidth=1.6)
         ax.plot([value], [place], "o", color=plots.COLOURS[0], markersize=4.5)
     ax.axvline(chance, color="0.6", linewidth=0.8)
-    ax.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=9)
+    ax.set_yticks(range(len(rows)), [plots.as_text(name) for name, _ in rows], fontsize=9)
     ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
     ax.grid(axis="x", alpha=0.25)
     for side in ("top", "right", "left"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from memberscope.audit import artifacts
 from memberscope.metrics import registry
+from memberscope.reading.text import plain_object
 from memberscope.report import facts, figures
 from memberscope.report.columns import BOUNDS, COLUMNS, extra, legend
 from memberscope.report.facts import Gate
@@ -31,6 +31,7 @@ FAMILIES = {
     "threshold": "a threshold on one signal, with known members",
     "trained": "an attack model trained on the target's own members (cross-fitted)",
     "white_box": "the model's own gradients",
+    "trace": "the model's losses on the record during training",
     "metric": "class-wise thresholds from shadow models",
     "shadow": "shadow models, trained as the target was",
     "population": "records that no model was trained on",
@@ -416,7 +417,9 @@ def _name_of(row: Mapping[Hashable, Any], *, by_content: bool) -> str:
     """The name of a record: its keyed identity or, where records were to be shown, its row or its own id."""
     if "record" in row:
         return str(row["record"])
-    return str(int(row["position"])) if by_content else _whole(row.get("record_id", row["position"]))
+    if "record_id" not in row or (by_content and "position" in row):
+        return str(int(row["position"]))
+    return _whole(row["record_id"])
 
 
 def checks(run: KeptRun) -> ControlsSection | None:
@@ -439,10 +442,7 @@ def checks(run: KeptRun) -> ControlsSection | None:
 
 def done(run: KeptRun) -> Done:
     """How the run was made, in enough detail to repeat it."""
-    try:
-        versions = json.loads(run.tags.get("memberscope.versions", "{}"))
-    except ValueError:
-        versions = {}
+    versions = plain_object(run.tags.get("memberscope.versions", ""))
     settings = facts.settings(run)
     seed = next((value for name, value in settings.items() if name.endswith(".seed")), run.params.get("study.seed", ""))
     return Done(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from memberscope.audit import artifacts
+from memberscope.audit.kept_tables import MEASURES
 from memberscope.metrics import rate_name, registry
 from memberscope.report import facts
 from memberscope.report.parts import DASH, PageTable, TableCell, number
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHOWN = 25
-MEASURES = ("memorization", "privacy_score")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from memberscope.audit.wording import copy_notes, finding, headline_table
 from memberscope.config import AttackStudyConfig, groups
 from memberscope.errors import UserError, nearest
 from memberscope.evidence import Evidence
+from memberscope.exposure.trace import LossTrace
 from memberscope.gate import step
 from memberscope.interrupt import StopFlag
 from memberscope.predictions import Predictions, ShadowPredictions
@@ -21,19 +22,25 @@ from memberscope.tracking import Tracker, as_json
 
 
 def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
-    """Audit the file and log the report to one run.
+    """Audit the files and log the report to one run.
 
     Raises:
         UserError: before anything is logged, for a file, attack, slice or engine that is not valid.
     """
-    if not config.predictions:
-        raise UserError("predictions=: missing; allowed: the path of an .npz with the keys of Predictions")
-    request = request_of(config, present=("target", *(["shadows"] if config.shadow else [])))
+    if not config.predictions and not config.trace:
+        raise UserError("predictions=: missing; allowed: the path of an .npz with the keys of Predictions, or a trace")
+    given = {"shadows": config.shadow, "loss_trace": config.trace}
+    request = request_of(config, present=("target", *(name for name, path in given.items() if path)))
     step.check_rules(config, request.attacks)
-    target = with_groups(Predictions.load(config.predictions), config)
+    trace = LossTrace.open(config.trace) if config.trace else None
+    target = Predictions.load(config.predictions) if config.predictions else None
+    if target is None:
+        assert trace is not None
+        target = trace.predictions()
+    target = with_groups(target, config)
     step.check_rules(config, request.attacks, classes=slices.class_names(target))
     shadow = ShadowPredictions.load(config.shadow) if config.shadow else None
-    evidence = Evidence(target=target, shadows=shadow)
+    evidence = Evidence(target=target, shadows=shadow, loss_trace=None if trace is None else trace.of(target))
     with attack_progress(request.attacks, "audit", stop) as on_attack:
         report = report_on(evidence, config, request=request, on_attack=on_attack)
     stop.check()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memberscope import metrics, plots, queries, seeds, signals
 from memberscope.audit import artifacts
@@ -16,6 +17,8 @@ from memberscope.audit.run import AuditReport, run_audit
 from memberscope.audit.wording import finding
 from memberscope.config import AuditConfig, ModelConfig
 from memberscope.datasets import LabeledData, duplicates
+from memberscope.evidence import Evidence
+from memberscope.exposure.trace import LossTrace
 from memberscope.interrupt import StopFlag
 from memberscope.plans import keyed
 from memberscope.plans.keyed import shown_digest
@@ -23,6 +26,7 @@ from memberscope.plans.split import Index, Plan
 from memberscope.plans.target import Prepared
 from memberscope.predictions import Predictions
 from memberscope.progress import Progress, Waiting
+from memberscope.studies import loss_trace
 from memberscope.studies.curves import by_step
 from memberscope.studies.forms import named
 from memberscope.studies.logged_model import log_model, why_no_model
@@ -109,11 +113,18 @@ def train_and_audit(
     """
     data, plan, seed = prepared.data, prepared.plan, prepared.seed
     name = f"{setting}-s{seed}"
-    train = _followed if is_followed(trainer) else _at_once
-    model = train(prepared, trainer, tracker, stop, name=name, requested=requested)
-    predictions = final_predictions(model, data, plan)
-    report = final_audit(predictions, request, setting=name, seed=seed, epoch=model.steps, stop=stop)
-    history = _history(model.rows)
+    followed = is_followed(trainer)
+    epochs = int(trainer.params["epochs"]) if followed else None
+    every = requested.audit_every if followed else 1
+    wanted = requested.loss_trace
+    with loss_trace.collected(data, plan.audited, plan.member, wanted=wanted, every=every, epochs=epochs) as trace:
+        train = _followed if followed else _at_once
+        model = train(prepared, trainer, tracker, stop, name=name, requested=requested, trace=trace)
+        predictions = final_predictions(model, data, plan)
+        evidence = loss_trace.evidence(predictions, trace)
+        loss_trace.log_trace(trace, tracker, private=requested.private_artifacts)
+    report = final_audit(evidence, request, setting=name, seed=seed, epoch=model.steps, stop=stop)
+    history = _history([without_digits(row) for row in model.rows] if requested.private_artifacts else model.rows)
     trained = AuditedModel(
         name=name, setting=setting, seed=seed, history=history, report=report, summary=_summary(history, model), predictions=predictions,
     )  # fmt: skip
@@ -158,8 +169,9 @@ def is_followed(trainer: Trainer) -> bool:
 
 
 def _followed(
-    prepared: Prepared, trainer: Trainer, tracker: Tracker, stop: StopFlag, *, name: str, requested: AuditConfig
-) -> _Trained:
+    prepared: Prepared, trainer: Trainer, tracker: Tracker, stop: StopFlag, *, name: str, requested: AuditConfig,
+    trace: LossTrace | None,
+) -> _Trained:  # fmt: skip
     """Train a model and query it after each epoch."""
     data, plan = prepared.data, prepared.plan
     model = trainer.begin(TrainingJob(data=data, indices=plan.members, seed=prepared.seed))
@@ -175,9 +187,11 @@ def _followed(
 
         def after_epoch(epoch: int) -> None:
             audited = epoch % requested.audit_every == 0 or epoch == epochs
-            row = look(model.outputs, data, plan, form="logits", epoch=epoch, audited=audited)
+            row, losses = look(model.outputs, data, plan, form="logits", epoch=epoch, audited=audited)
             rows.append(row)
-            tracker.metrics(epoch_metrics(row), step=epoch)
+            if trace is not None and epoch and audited:
+                trace.update(losses, epoch=epoch)
+            tracker.metrics(epoch_metrics(row, private=requested.private_artifacts), step=epoch)
             progress.advance(0, note=f"accuracy: train {row['train_accuracy']:.3f}, validation {row['val_accuracy']:.3f}")
             stop.check()
 
@@ -194,20 +208,23 @@ def _followed(
 
 
 def _at_once(
-    prepared: Prepared, trainer: Trainer, tracker: Tracker, stop: StopFlag, *, name: str, requested: AuditConfig
-) -> _Trained:
+    prepared: Prepared, trainer: Trainer, tracker: Tracker, stop: StopFlag, *, name: str, requested: AuditConfig,
+    trace: LossTrace | None,
+) -> _Trained:  # fmt: skip
     """Train a model that answers queries at its end alone."""
     data, plan = prepared.data, prepared.plan
     _log_inputs(prepared, None, trainer, requested, tracker)
-    fleet, predict = _fleet_of_one(prepared, trainer, stop, label=name)
+    fleet, predict = _fleet_of_one(prepared, trainer, stop, label=name, traced=trace is not None)
     stop.check()
+    if trace is not None and "losses" in fleet.capabilities:
+        loss_trace.fill(trace, fleet.losses_by_epoch(0, data.x[plan.audited], data.y[plan.audited]))
     rows: list[dict[str, float]] = []
     for step, means in by_step(fleet.curves):
         tracker.metrics({f"train/{reported}": value for reported, value in means.items()}, step=step)
         rows.append({"epoch": step, **{f"train_{key}": means[key] for key in ("accuracy", "loss") if key in means}})
     steps = int(rows[-1]["epoch"]) + 1 if rows else 0
-    row = look(predict, data, plan, form=fleet.form, epoch=steps, audited=True)
-    tracker.metrics(epoch_metrics(row), step=steps)
+    row, _ = look(predict, data, plan, form=fleet.form, epoch=steps, audited=True)
+    tracker.metrics(epoch_metrics(row, private=requested.private_artifacts), step=steps)
     return _Trained(
         predict=predict,
         form=fleet.form,
@@ -219,12 +236,17 @@ def _at_once(
     )
 
 
-def _fleet_of_one(prepared: Prepared, trainer: Trainer, stop: StopFlag, *, label: str) -> tuple[Fleet, Predict]:
-    """A model that is asked right after its training for all records of the plan, and what returns these outputs by position."""
+def _fleet_of_one(
+    prepared: Prepared, trainer: Trainer, stop: StopFlag, *, label: str, traced: bool = False
+) -> tuple[Fleet, Predict]:  # fmt: skip
+    """A model that is asked right after its training for all records of the plan (and for the losses by epoch of those that are audited,
+    if `traced`), and what returns these outputs by position.
+    """
     data, plan = prepared.data, prepared.plan
     asked = np.unique(np.concatenate([plan.audited, plan.validation]))
     job = TrainingJob(data=data, indices=plan.members, seed=prepared.seed)
-    run = Execution(workers=1, queries=(Query(index=asked),), label=label, stop=stop)
+    queries = [Query(index=asked), *([loss_trace.query_for(plan.audited)] if traced else [])]
+    run = Execution(workers=1, queries=tuple(queries), label=label, stop=stop)
     fleet = trainer.train([job], run)
     outputs = fleet.outputs(data.x[asked])[0]
     return fleet, lambda index: outputs[np.searchsorted(asked, index)]
@@ -246,8 +268,13 @@ def check_seed(trained: AuditedModel, prepared: Prepared, trainer: Trainer, stop
     return compare([outputs], [predict(prepared.plan.audited)])
 
 
-def look(predict: Predict, data: LabeledData, plan: Plan, *, form: Form, epoch: int, audited: bool) -> dict[str, float]:
-    """Accuracy and loss on both sides with the present weights and, if `audited`, AUC and advantage of the loss threshold."""
+def look(
+    predict: Predict, data: LabeledData, plan: Plan, *, form: Form, epoch: int, audited: bool
+) -> tuple[dict[str, float], NDArray[np.float64]]:
+    """Accuracy and loss on both sides with the present weights and, if `audited`, AUC and advantage of the loss threshold.
+
+    The second part is the losses of the plan's members and, as far as they were queried for this, of its non-members after them.
+    """
     shared = plan.validation_is_nonmembers or not len(plan.validation)
     outside = [] if shared else [plan.validation]
     if audited or shared:
@@ -260,20 +287,28 @@ def look(predict: Predict, data: LabeledData, plan: Plan, *, form: Form, epoch: 
     row: dict[str, float] = {"epoch": epoch}
     for side, start, end in (("train", 0, ends[0]), ("val", ends[0], ends[1])):
         row[f"{side}_accuracy"], row[f"{side}_loss"] = float(correct[start:end].mean()), float(loss[start:end].mean())
+    losses = loss[: ends[0]]
+    if audited or shared:
+        losses = np.concatenate([losses, loss[-len(plan.nonmembers) :]])
     if audited:
-        scores = -np.concatenate([loss[: ends[0]], loss[-len(plan.nonmembers) :]])
-        row["auc"] = metrics.auc(scores, plan.member).value
-        row["advantage"] = metrics.advantage(scores, plan.member).value
-    return row
+        row["auc"] = metrics.auc(-losses, plan.member).value
+        row["advantage"] = metrics.advantage(-losses, plan.member).value
+    return row, losses
 
 
-def epoch_metrics(row: Mapping[str, float]) -> dict[str, float]:
-    """An epoch's row under the names of metrics in runs."""
+def epoch_metrics(row: Mapping[str, float], *, private: bool = False) -> dict[str, float]:
+    """An epoch's row under the names of metrics in runs; if `private`, see `without_digits`."""
     names = {
         "train_accuracy": "train/accuracy", "train_loss": "train/loss", "val_accuracy": "val/accuracy", "val_loss": "val/loss",
         "auc": "auc/threshold_loss", "advantage": "advantage/threshold_loss",
     }  # fmt: skip
-    return {names[key]: value for key, value in row.items() if key in names}
+    shown = without_digits(row) if private else row
+    return {names[key]: value for key, value in shown.items() if key in names}
+
+
+def without_digits(row: Mapping[str, float]) -> dict[str, float]:
+    """The row with mean losses of three decimals: with all digits, the mean over a few dozen records tells which records they were."""
+    return {key: round(value, 3) if key.endswith("_loss") else value for key, value in row.items()}
 
 
 def final_predictions(model: _Trained, data: LabeledData, plan: Plan) -> Predictions:
@@ -285,11 +320,12 @@ def final_predictions(model: _Trained, data: LabeledData, plan: Plan) -> Predict
 
 
 def final_audit(
-    predictions: Predictions, request: AuditRequest, *, setting: str, seed: int, epoch: int, stop: StopFlag
+    evidence: Evidence, request: AuditRequest, *, setting: str, seed: int, epoch: int, stop: StopFlag
 ) -> AuditReport:
     """The audit of the trained model, with progress by attack."""
     from memberscope.tfprivacy import Metadata
 
+    predictions = evidence.target
     correct = signals.correctness(predictions)
     loss = signals.loss_nats(predictions)
     sides = [predictions.member, ~predictions.member]
@@ -299,7 +335,7 @@ def final_audit(
         accuracy_train=accuracy_train, accuracy_test=accuracy_test, loss_train=loss_train, loss_test=loss_test, name=setting, epoch=epoch
     )  # fmt: skip
     with attack_progress(request.attacks, setting, stop) as on_attack:
-        report = run_audit(predictions, request=request, seed=seed, metadata=metadata, on_attack=on_attack)
+        report = run_audit(evidence, request=request, seed=seed, metadata=metadata, on_attack=on_attack)
     stop.check()
     return report
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from memberscope.attacks import registry
-from memberscope.audit.request import AuditRequest, Slices, make_request
+from memberscope.audit.request import AuditRequest, Slices, check_grouped, make_request
 from memberscope.config import AuditConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
 from memberscope.config.base import Config
 from memberscope.config.shared import BUILT_IN_TRAINER
@@ -174,6 +174,7 @@ def audit_request(config: AuditConfig, *, classes: int) -> AuditRequest:
     Raises:
         UserError: an unknown engine, attack or slice, or only attacks that need shadow models.
     """
+    check_grouped(config.engine, grouped=bool(getattr(config, "group", "")))
     slices: Slices = "all"
     if config.slices != "auto":
         check_names(config.slices, classes=classes)
@@ -183,11 +184,13 @@ def audit_request(config: AuditConfig, *, classes: int) -> AuditRequest:
     request = make_request(
         attacks=config.attacks, primary=config.primary, slices=slices, engine=config.engine, group_scores=config.group_scores
     )
-    if not any(registry.get(name).needs <= {"target"} for name in request.attacks):
+    present = {"target", "loss_trace"} if config.loss_trace else {"target"}
+    if not any(registry.get(name).needs <= present for name in request.attacks):
         raise UserError(
-            f"attacks={config.attacks}: all need shadow models; allowed here: all, tfp, threshold, trained, or some of them"
+            f"attacks={config.attacks}: all need shadow models or a loss trace; allowed here: all, tfp, threshold, trained, trace "
+            "(with loss_trace=yes), or some of them"
         )
-    request.check_primary(("target",))
+    request.check_primary(present)
     return request
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from memberscope.datasets.labeled import LabeledData
 from memberscope.datasets.table import Table
+from memberscope.secret import make_private
 
 NAMES = ("x.npy", "y.npy")
 SAME = "same.npy"  # exists only if copies were kept
@@ -29,7 +30,7 @@ def save_data(data: LabeledData, folder: Path) -> Path:
     target = folder / name
     if (target / "about.json").is_file():
         return target
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         complete = Path(temporary) / "data"
         complete.mkdir()

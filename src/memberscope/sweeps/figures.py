@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memberscope.metrics import paired_seeds, registry
-from memberscope.plots import COLOURS, LINES, new_figure
+from memberscope.plots import COLOURS, LINES, as_text, new_figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,15 +53,15 @@ def draw_levels(ax: Axes, points: pd.DataFrame, *, xlabel: str, ylabel: str, cha
             part["ci_high"].astype(float).fillna(part["mean"]) - mean,
         ]
         ax.errorbar(
-            x, mean, yerr=spread, label=str(control), marker="o", markersize=3, capsize=2, linewidth=1.4,
+            x, mean, yerr=spread, label=as_text(control), marker="o", markersize=3, capsize=2, linewidth=1.4,
             color=COLOURS[number % len(COLOURS)], linestyle=LINES[number % len(LINES)],
         )  # fmt: skip
     if ordered and len(levels) > 2 and levels[0] > 0 and levels[-1] / levels[0] >= 8:
         ax.set_xscale("log")
         ax.minorticks_off()
-    ax.set_xticks(levels if ordered else range(len(levels)), [str(level) for level in levels])
+    ax.set_xticks(levels if ordered else range(len(levels)), [as_text(level) for level in levels])
     ax.axhline(chance, color="0.6", linewidth=0.8)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set(xlabel=as_text(xlabel), ylabel=as_text(ylabel))
     ax.grid(alpha=0.25)
     ax.legend(fontsize=7, frameon=False)
     return ax.figure  # type: ignore[return-value]  # not of a SubFigure
@@ -72,7 +72,7 @@ def levels_figure(points: Mapping[str, pd.DataFrame], *, xlabel: str, title: str
     figure, axes = new_figure(1, len(points), width=5.2)
     for ax, (name, part) in zip(axes[0], points.items(), strict=True):
         draw_levels(ax, part, xlabel=xlabel, ylabel=f"{name}, mean over seeds, 95%", chance=chance_of(name))
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(as_text(title), fontsize=10)
     return figure
 
 
@@ -94,7 +94,7 @@ def draw_effects(ax: Axes, effects: Sequence[Effect], *, margin: float) -> Figur
         ax.annotate(
             effect.verdict.verdict, (1.01, row), xycoords=("axes fraction", "data"), fontsize=7, va="center", color=colour
         )
-    ax.set_yticks(range(len(names)), names, fontsize=7)
+    ax.set_yticks(range(len(names)), [as_text(name) for name in names], fontsize=7)
     ax.set(ylim=(len(names) - 0.5, -0.5), xlabel="difference, 95% interval over seeds (shaded: the margin)")
     return ax.figure  # type: ignore[return-value]  # not of a SubFigure
 
@@ -106,8 +106,8 @@ def effects_figure(effects: Sequence[Effect], *, margin: float, title: str) -> F
     figure, axes = new_figure(1, len(names), width=6.2, height=1.2 + 0.5 * most)
     for ax, name in zip(axes[0], names, strict=True):
         draw_effects(ax, [effect for effect in effects if effect.figure == name], margin=margin)
-        ax.set_title(name, fontsize=9)
-    figure.suptitle(title, fontsize=10)
+        ax.set_title(as_text(name), fontsize=9)
+    figure.suptitle(as_text(title), fontsize=10)
     return figure
 
 
@@ -126,9 +126,9 @@ def heat_figure(points: pd.DataFrame, *, xlabel: str, ylabel: str, title: str) -
     for (i, j), value in np.ndenumerate(grid):
         if np.isfinite(value):
             ax.text(j, i, f"{value:.3f}", ha="center", va="center", fontsize=8, color="white" if value < middle else "black")
-    ax.set_xticks(range(len(columns)), [str(level) for level in columns])
-    ax.set_yticks(range(len(rows)), [str(row) for row in rows], fontsize=8)
-    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    ax.set_xticks(range(len(columns)), [as_text(level) for level in columns])
+    ax.set_yticks(range(len(rows)), [as_text(row) for row in rows], fontsize=8)
+    ax.set(xlabel=as_text(xlabel), ylabel=as_text(ylabel), title=as_text(title))
     figure.colorbar(image, ax=ax)
     return figure
 

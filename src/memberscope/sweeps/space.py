@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from memberscope.config import Integer, Real, SweepStudyConfig
 from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError, nearest
-from memberscope.installed import require
+from memberscope.reading.text import read_yaml
 from memberscope.sweeps.base import base_of
 from memberscope.sweeps.cells import Builder, Cell, Grid, Level, LevelComparison, LevelValue, SettingValue
 from memberscope.sweeps.grids import check, equal_audits
@@ -37,6 +37,8 @@ FACTORS = (*TRAINING, *RECORDS)
 NO_FACTORS = (CELL, SEED)  # names that a trial's own parameters have
 RANGE = ("low", "high", "log")
 MOST_CELLS = 10_000
+MOST_CORNERS = 2_000
+MOST_LEVELS = 1_000  # values of one list
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,17 +78,7 @@ def read_space(path: str, own: Trainer | None = None) -> tuple[Factor, ...]:
         UserError: PyYAML is not installed; the file does not exist or is not YAML; there is an unknown key (the message suggests the
             nearest), a value that its option does not allow, or a reversed range.
     """
-    require("yaml", by=f"space={path}")
-    import yaml
-
-    try:
-        content = yaml.safe_load(Path(path).expanduser().read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"space={path}: cannot be read ({error}); allowed: the path of a YAML file") from None
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"space={path}: not YAML ({' '.join(str(error).split())[:150]}); allowed: factors: with lists or ranges"
-        ) from None
+    content = read_yaml(path, option="space", allowed="the path of a YAML file with factors: lists or ranges")
     if not isinstance(content, dict):
         raise UserError(f"space={path}: holds no mapping; allowed: factors: with lists or ranges")
     for key in content:
@@ -113,6 +105,10 @@ def _factor(path: str, name: str, given: Any, own: Trainer | None) -> Factor:
         except UserError as error:
             raise UserError(f"space={path}: {error}") from None
 
+    if isinstance(given, list) and len(given) > MOST_LEVELS:
+        raise UserError(
+            f"space={path}: {name}: {len(given):,} values; allowed: at most {MOST_LEVELS:,}, or {{low: ..., high: ...}}"
+        )
     if isinstance(given, list) and given:
         values = tuple(parse(value) for value in given)
         if "auto" in values or len(set(values)) < len(values):
@@ -139,6 +135,10 @@ def _param(path: str, name: str, given: Any, own: Trainer) -> Factor:
             )
         return plain
 
+    if isinstance(given, list) and len(given) > MOST_LEVELS:
+        raise UserError(
+            f"space={path}: {name}: {len(given):,} values; allowed: at most {MOST_LEVELS:,}, or {{low: ..., high: ...}}"
+        )
     if isinstance(given, list) and given:
         values = tuple(parse(value) for value in given)
         if len(set(values)) < len(values):
@@ -202,11 +202,37 @@ def with_values(cell: Cell, values: Mapping[str, Any]) -> Cell:
 
 
 def check_corners(data: LabeledData, base: Cell, factors: tuple[Factor, ...], own: Trainer | None = None) -> None:
-    """Raise UserError unless every combination of the factors' values (for ranges: their ends) can be trained and audited."""
+    """Raise UserError unless every combination of the factors' values (for ranges: their ends) can be trained and audited.
+
+    Of more than `MOST_CORNERS` combinations, those of each factor's ends are tried, of a list its first and last values and its lowest and
+    highest number, together with each value beside the first of all others; with still more, the latter alone.
+    """
     builder = Builder("space")
-    for number, values in enumerate(_product(factors)):
+    for number, values in enumerate(_corners(factors)):
         builder.cell(f"corner-{number}", with_values(base, values))
     check(builder.grid(), data, own)
+
+
+def _corners(factors: tuple[Factor, ...]) -> list[dict[str, Any]]:
+    """The combinations that `check_corners` tries, each once."""
+    if _count(factors) <= MOST_CORNERS:
+        return _product(factors)
+    first = {factor.name: factor.ends()[0] for factor in factors}
+    found = [{**first, factor.name: value} for factor in factors for value in factor.ends()]
+    narrow = tuple(dataclasses.replace(factor, values=_extremes(factor.values)) for factor in factors)
+    found += _product(narrow) if _count(narrow) <= MOST_CORNERS else []
+    return list({repr(values): values for values in found}.values())
+
+
+def _count(factors: tuple[Factor, ...]) -> int:
+    return math.prod(len(factor.ends()) for factor in factors)
+
+
+def _extremes(values: tuple[SettingValue, ...]) -> tuple[SettingValue, ...]:
+    """Of a list of values the first and the last, and the lowest and the highest number; of none, none."""
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    ends = [*values[:1], *values[-1:], *([min(numbers), max(numbers)] if numbers else [])]
+    return tuple(dict.fromkeys(ends))
 
 
 def space_grid(data: LabeledData, config: SweepStudyConfig, factors: tuple[Factor, ...], own: Trainer | None = None) -> Grid:
@@ -220,9 +246,7 @@ def space_grid(data: LabeledData, config: SweepStudyConfig, factors: tuple[Facto
             raise UserError(f"space: {factor.name} is a range; allowed with sampler=grid: a list of values")
         if len(factor.values) < 2:
             raise UserError(f"space: {factor.name} has one value; allowed with sampler=grid: at least two")
-    count = 1
-    for factor in factors:
-        count *= len(factor.values)
+    count = _count(factors)
     if count > MOST_CELLS:
         raise UserError(
             f"space: {count:,} cells; allowed: at most {MOST_CELLS:,} (sampler=random and sampler=tpe sample from larger spaces)"

@@ -10,7 +10,7 @@ import os
 import socket
 import sqlite3
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 from memberscope.addresses import FROM_ENVIRONMENT, resolved, told
 from memberscope.errors import UserError
 from memberscope.installed import require
+from memberscope.outages import limit, nothing
+from memberscope.reading.files import reason
 from memberscope.redact import redact
 from memberscope.sqlite_files import make_if_absent
 from memberscope.turns import turn
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.storages import RDBStorage
     from sqlalchemy.engine import Engine
+
+    from memberscope.sweeps.patient import PatientStorage
 
 DATABASE = "studies.db"
 SPACE = "space"  # attribute of the Optuna study that holds everything its trials consist of
@@ -71,21 +75,25 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def open_storage(url: str, *, heartbeat: int, given: str = "") -> RDBStorage:
+def open_storage(url: str, *, heartbeat: int, given: str = "", check: Callable[[], None] = nothing) -> PatientStorage:
     """The storage at a URL; its tables are created if they are missing.
 
     Args:
         url: see `storage_url`.
         heartbeat: seconds between two heartbeats of a trial's worker.
         given: the option's value, which errors show if it is ``env:NAME``.
+        check: called while a database that stopped answering is waited for; raises `Interrupted` if the work is to stop.
 
     Raises:
         UserError: the storage cannot be reached, written or understood (which is found within seconds), or its driver is not installed.
     """
     import sqlalchemy
     from optuna.exceptions import StorageInternalError
-    from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+    from optuna.storages import RetryHeartbeatStaleTrialCallback
 
+    from memberscope.sweeps.patient import PatientStorage
+
+    seconds = limit()
     _check_driver(url, given)
     _check_reachable(url, given)
     if not url.startswith("sqlite") and _keeps_mlflow(url):
@@ -99,9 +107,9 @@ def open_storage(url: str, *, heartbeat: int, given: str = "") -> RDBStorage:
         try:
             if path := _file(url):
                 make_if_absent(path, _create)
-            storage = RDBStorage(
+            storage = PatientStorage(
                 url,
-                engine_kwargs={"connect_args": connect},
+                engine_kwargs={"connect_args": connect, "pool_pre_ping": not url.startswith("sqlite")},
                 heartbeat_interval=heartbeat,
                 grace_period=GRACE_HEARTBEATS * heartbeat,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MOST_RETRIES),
@@ -116,6 +124,7 @@ def open_storage(url: str, *, heartbeat: int, given: str = "") -> RDBStorage:
             ) from None
     if url.startswith("sqlite"):
         _serialize(storage.engine)
+    storage.wait_with(f"the storage {shown(url, given)}", seconds=seconds, check=check)
     return storage
 
 
@@ -172,6 +181,7 @@ def _serialize(engine: Engine) -> None:
 
 def _check_reachable(url: str, given: str) -> None:
     try:
+        url.encode("utf-8")
         parts = urlsplit(url)
     except ValueError as error:
         raise UserError(
@@ -180,10 +190,18 @@ def _check_reachable(url: str, given: str) -> None:
         ) from None
     scheme = parts.scheme.split("+")[0]
     if scheme == "sqlite":
+        if not url.startswith(("sqlite:///", "sqlite+pysqlite:///")):
+            raise UserError(f"storage={shown(url, given)}: no file; allowed: sqlite:///FILE")
         path = Path(
             url.partition(":///")[2].partition("?")[0].removeprefix("file:")
         )  # SQLAlchemy takes SQLite's own addresses, too
         folder = path.parent
+        try:
+            kind = "" if not path.exists() or path.is_file() else "is no file"
+        except (OSError, ValueError) as error:
+            kind = told(reason(error), given=given, address=url)
+        if kind and ":memory:" not in url:
+            raise UserError(f"storage={shown(url, given)}: cannot be used ({kind}); allowed: sqlite:///FILE")
         if not folder.is_dir() or not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
             raise UserError(
                 f"storage={shown(url, given)}: cannot be written; allowed: a file in a folder that exists and can be written"

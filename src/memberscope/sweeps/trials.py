@@ -17,8 +17,9 @@ from memberscope.sweeps.storage import quiet
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial, Trial
+
+    from memberscope.sweeps.patient import PatientStorage
 
 RUN, RESULT, ERROR = "run", "result", "error"  # attributes of a trial: the address of its run, its metrics, its error
 CELL, SEED = "cell", "seed"
@@ -73,7 +74,7 @@ class TrialQueue:
     """An Optuna study and its storage."""
 
     study: Study
-    storage: RDBStorage
+    storage: PatientStorage
 
     def close(self) -> None:
         """Close the storage's connections."""
@@ -229,7 +230,7 @@ class SignsOfLife(Background):
             self._watch()
             for claim in self._claims:
                 try:
-                    self._queue.storage.record_heartbeat(claim.id)
+                    self._queue.storage.beat_once(claim.id)
                 except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError):
                     break  # a busy or absent storage is tried again at the next heartbeat; the grace period allows for that
         self._queue.storage.remove_session()  # each thread has its own session

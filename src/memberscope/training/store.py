@@ -19,8 +19,12 @@ import numpy as np
 from memberscope.checks import Array
 from memberscope.errors import UserError
 from memberscope.npz import read_npz, write_npz
+from memberscope.reading.files import read_text
+from memberscope.reading.text import json_object
+from memberscope.secret import make_private
 
 FORMAT = 2  # version of files and training code; to be raised when a change of either gives other bytes for the same facts
+MOST_MANIFEST = 1 << 30  # bytes: it has the facts of every model
 REUSE = ("auto", "force", "no")
 _SIGNATURE, _CHECKSUM = "signature", "checksum"
 
@@ -87,7 +91,7 @@ class Store:
     def _write_manifest(self, path: Path, content: object) -> None:
         temporary = path.with_suffix(".json.tmp")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_private(self.folder)
             temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
             temporary.replace(path)
         except OSError as error:
@@ -96,8 +100,8 @@ class Store:
     def _check_format(self, path: Path, wanted: dict[str, Any]) -> None:
         """Raise UserError if the folder's models are of another format, so that none of them could be used."""
         try:
-            kept = json.loads(path.read_text())["common"]["format"]
-        except (OSError, ValueError, KeyError, TypeError):
+            kept = _manifest(path)["common"]["format"]
+        except (UserError, KeyError, TypeError):
             return
         if "format" in wanted["common"] and kept != wanted["common"]["format"]:
             raise UserError(
@@ -107,9 +111,9 @@ class Store:
 
     def _compare(self, path: Path, wanted: dict[str, Any]) -> None:
         try:
-            there = json.loads(path.read_text())
+            there = _manifest(path)
             common, models = dict(there["common"]), [dict(facts) for facts in there["models"]]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (UserError, KeyError, TypeError, ValueError):
             raise UserError(
                 f"reuse=force: {path} is not a list of finished models; allowed: a folder that an earlier run has written, or reuse=auto"
             ) from None
@@ -152,7 +156,7 @@ class Store:
             UserError: the disk is full, or the folder cannot be written; files stored before stay usable.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_private(self.folder)
             write_npz(self._path(name), {**arrays, _SIGNATURE: np.array(name), _CHECKSUM: np.array(_checksum(arrays))})
         except UserError as error:
             cause = error.__context__
@@ -165,6 +169,11 @@ class Store:
             f"store={self.folder}: cannot be written ({why}); finished models are kept, and the next run continues from them; "
             "allowed: a folder with free space"
         )
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    allowed = "a folder that an earlier run has written"
+    return json_object(read_text(path, where=str(path), allowed=allowed, most=MOST_MANIFEST), where=str(path), allowed=allowed)
 
 
 def _checksum(arrays: Mapping[str, Array]) -> str:

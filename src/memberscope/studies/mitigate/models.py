@@ -22,6 +22,7 @@ from memberscope.npz import read_npz, write_npz
 from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
 from memberscope.progress import Progress
+from memberscope.secret import make_private
 from memberscope.studies import setup
 from memberscope.studies.shadow.evidence import can_be_perturbed
 from memberscope.training.query import Query
@@ -107,7 +108,7 @@ def train_mitigated(
     seconds = (time.perf_counter() - start) / len(models) if not fleet.reused else float("nan")  # reading is not training
     found = _query(fleet, private, split, config, stop, seconds=seconds, epochs=epochs)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
         names = {item.name: item.name for item in fields(found) if item.name != "form"} | {"outputs": found.form}
         write_npz(path, {kept: np.asarray(getattr(found, name)) for name, kept in names.items()})
     return found

@@ -10,14 +10,13 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from memberscope.config import MitigateConfig
 from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
-from memberscope.installed import require
+from memberscope.reading.text import read_yaml
 from memberscope.studies import setup
 from memberscope.training.outside.params import plain_value
 from memberscope.training.outside.trainer import OutsideTrainer, default_params
@@ -56,16 +55,7 @@ def read_rungs(path: str) -> dict[str, dict[str, Any]]:
     """
     if not path:
         return {}
-    require("yaml", by=f"rungs={path}")
-    import yaml
-
-    try:
-        content = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
-    except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise UserError(f"rungs={path}: cannot be read ({why}); allowed: the path of a YAML file") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"rungs={path}: not YAML ({' '.join(str(error).split())[:150]}); allowed: {FORM}") from None
+    content = read_yaml(path, option="rungs", allowed=f"the path of a YAML file of {FORM}")
     if not isinstance(content, Mapping) or not content:
         what = "is empty" if content in (None, {}) else f"holds {type(content).__name__}, not names"
         raise UserError(f"rungs={path}: {what}; allowed: {FORM}")

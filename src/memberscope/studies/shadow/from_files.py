@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from memberscope.checks import check_finite, is_number
 from memberscope.config import PlanStudyConfig, ShadowStudyConfig, written
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError, nearest
-from memberscope.npz import read_npz
+from memberscope.npz import read_npy, read_npz
 from memberscope.plans.on_disk import PlanFolder, model_name, read_plan_folder
 from memberscope.plans.whole_groups import check_whole
 from memberscope.predictions import ShadowPredictions
@@ -273,13 +272,9 @@ def _named_arrays(path: Path, where: str) -> dict[str, NDArray[Any]]:
             return read_npz(path)
         except UserError as error:
             raise UserError(f"outputs={error}") from None
-    try:
-        with open(path, "rb") as file:
-            array: NDArray[Any] = npy.read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]  # numpy's function is untyped
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(
-            f"{where}: truncated or damaged, or not a .npy file ({' '.join(str(error).split())}); write it again"
-        ) from None
+    array = read_npy(path, where=where, allowed="an .npz or .npy for each model")
+    if array.dtype.kind not in "fiub":
+        raise UserError(f"{where}: dtype {array.dtype}; allowed: numbers")
     if array.ndim == 1:
         return {"loss_nats": array}
     if array.ndim != 2:

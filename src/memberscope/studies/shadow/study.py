@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from memberscope.audit import artifacts
 from memberscope.audit.log import attack_progress, log_audit, log_headline
 from memberscope.audit.request import AuditRequest, make_request
 from memberscope.audit.run import AuditReport, run_audit
-from memberscope.audit.wording import finding, headline_table, markdown
+from memberscope.audit.wording import finding, headline_table, markdown, skipped
 from memberscope.config import ShadowStudyConfig, SynthesisConfig, groups
 from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, duplicates, load_dataset
@@ -451,9 +451,9 @@ def conclude(
     tracker.describe(
         page(outputs, report, table, lines, exposed, remarks, None, from_elsewhere)
     )  # without fidelity: the store takes at most 8,000 characters
-    skipped = skips(report)
+    left_out = skips(report)
     plain = [line.replace("**", "").replace("`", "") for line in (*lines, *exposed)]
-    answer = [finding(report), *plain, *skipped, *remarks]
+    answer = [finding(report), *plain, *left_out, *remarks]
     shown = headline_table(report)[["attack", "auc", "auc_ci", "tpr_at_fpr_0_01", "tpr_at_fpr_0_01_ci"]]
     counted = f"{len(report.target):,} records" if report.groups is None else f"{len(report.groups):,} groups of records"
     text = f"one target, {counted}\n{shown.to_string(index=False)}"
@@ -466,10 +466,7 @@ def conclude(
 
 def skips(report: AuditReport) -> list[str]:
     """The attacks that were skipped, and why."""
-    missing: Mapping[str, str] = {
-        result.attack: result.reason for result in report.results if result.slice == "entire" and result.status != "ok"
-    }
-    return [f"Skipped: {attack}, {reason}." for attack, reason in missing.items()]
+    return [f"Skipped: {', '.join(attacks)}, {reason}." for reason, attacks in skipped(report).items()]
 
 
 def page(

@@ -24,6 +24,7 @@ from memberscope.interrupt import StopFlag
 from memberscope.plans import keyed
 from memberscope.plans.keyed import shown_digest
 from memberscope.progress import Progress, Waiting
+from memberscope.secret import make_private
 from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.result import StudyResult
@@ -81,7 +82,7 @@ def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     directions = plan.directions if isinstance(plan, Search) else ("minimize",)
     objectives = plan.objectives if isinstance(plan, Search) else (ADVANTAGE,)
     with Waiting(f"sweep: opening the Optuna study {name} in {storages.shown(url, config.storage)}"):
-        storage = storages.open_storage(url, heartbeat=config.heartbeat, given=config.storage)
+        storage = storages.open_storage(url, heartbeat=config.heartbeat, given=config.storage, check=stop.check)
         study = storages.open_study(storage, name, space, directions=directions, objectives=objectives)
     queue = TrialQueue(study=study, storage=storage)
     try:
@@ -113,8 +114,8 @@ def _resume(
         job = Job(
             url=url, storage=config.storage, study=name, heartbeat=config.heartbeat,
             data=str(save_data(data, make_folder(folder) / "data")),
-            log_models=config.log_models, private=config.private_artifacts, trainer=config.trainer, params=config.params,
-            recipe=Recipe.of(config, config).to_dict(),
+            log_models=config.log_models, private=config.private_artifacts, loss_trace=config.loss_trace, trainer=config.trainer,
+            params=config.params, recipe=Recipe.of(config, config).to_dict(),
         )  # fmt: skip
         train(job, queue, config, tracker, stop)
     with Waiting(f"sweep: drawing conclusions from {name}"):
@@ -172,7 +173,7 @@ def study_name(space: Mapping[str, Any], config: SweepStudyConfig) -> str:
 def make_folder(folder: Path) -> Path:
     """Create the folder if it does not exist, and return it; UserError if that fails."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
     except OSError as error:
         raise UserError(
             f"folder={folder}: cannot be created ({error.strerror}); allowed: a folder that can be written"

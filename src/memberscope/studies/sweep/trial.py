@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memberscope import metrics, seeds, signals
 from memberscope.attacks import registry
@@ -19,12 +20,13 @@ from memberscope.audit.request import AuditRequest, make_request
 from memberscope.audit.run import AuditReport, run_audit
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
+from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
 from memberscope.plans import keyed
 from memberscope.plans.keyed import shown_digest
 from memberscope.plans.split import Index
 from memberscope.predictions import Predictions
-from memberscope.studies import logged_model, model_audit
+from memberscope.studies import logged_model, loss_trace, model_audit
 from memberscope.studies.curves import by_step
 from memberscope.sweeps.answer import ADVANTAGE, low_name, low_rate
 from memberscope.sweeps.cells import Cell
@@ -52,6 +54,7 @@ class Outcome:
         report: the final audit, on the records that tuning did not use.
         model: returns the framework's own model.
         trainer: the trainer with the parameters of the cell.
+        losses: (n, epochs) the loss trace of the selection's audited records; None if it was not collected, or is not offered.
         seconds: of training; models that were trained together share the time equally.
     """
 
@@ -64,6 +67,7 @@ class Outcome:
     model: Callable[[], Any]
     trainer: Trainer
     seconds: float
+    losses: NDArray[np.float32] | None = None
 
 
 def together(cell: Cell) -> bool:
@@ -95,6 +99,7 @@ def run_cell(
     request: AuditRequest,
     tuning: bool,
     stop: StopFlag,
+    traced: bool = False,
 ) -> Iterator[Outcome]:
     """Train and audit a cell for each seed, in their order; seeds that can be trained together are.
 
@@ -106,15 +111,16 @@ def run_cell(
         request: the audit; see `trial_request`.
         tuning: whether to set half of the audited records apart for the metrics that a search optimizes.
         stop: checked between steps.
+        traced: whether to collect loss traces; models are then trained one at a time.
 
     Raises:
         Interrupted: `stop` was set.
     """
     selections = {seed: select(data, cell.part, seed=seed) for seed in chosen_seeds}
     own = trainer.with_params(**(cell.recipe.fields() if cell.params is None else cell.params))
-    ways = _fleet if together(cell) and len(selections) > 1 else _one_by_one
+    ways = _fleet if together(cell) and len(selections) > 1 and not traced else partial(_one_by_one, traced=traced)
     if cell.params is not None and "epochs" not in own.capabilities:
-        ways = _fleets_of_one
+        ways = partial(_fleets_of_one, traced=traced)
     for trained in ways(data, own, cell, selections, stop):
         stop.check()
         yield audited(trained, selections[trained.seed], cell, own, request, tuning=tuning)
@@ -124,7 +130,7 @@ def run_cell(
 class _TrainedCell:
     """A model before its audit: functions that return its outputs and the model itself, and its metrics by epoch.
 
-    `form` is whether the outputs are ``logits`` or ``probs``; `curves` are those of `Outcome`.
+    `form` is whether the outputs are ``logits`` or ``probs``; `curves` and `losses` are those of `Outcome`.
     """
 
     seed: int
@@ -134,22 +140,26 @@ class _TrainedCell:
     seconds: float
     form: Form = "logits"
     curves: Sequence[tuple[int, Mapping[str, float]]] = ()
+    losses: NDArray[np.float32] | None = None
 
 
 def _one_by_one(
-    data: LabeledData, trainer: Trainer, cell: Cell, selections: Mapping[int, Selection], stop: StopFlag
+    data: LabeledData, trainer: Trainer, cell: Cell, selections: Mapping[int, Selection], stop: StopFlag, *, traced: bool
 ) -> Iterator[_TrainedCell]:
     epochs = cell.recipe.epochs if cell.params is None else int(trainer.params["epochs"])
     for seed, selection in selections.items():
         start = time.perf_counter()
         model = trainer.begin(TrainingJob(data=selection.data, indices=selection.plan.members, seed=seed))
         history: list[dict[str, float]] = []
+        losses: list[NDArray[np.float32]] = []
 
         def after_epoch(
             epoch: int, *, predict: Predict = model.outputs, selection: Selection = selection,
-            history: list[dict[str, float]] = history, seed: int = seed,
+            history: list[dict[str, float]] = history, seed: int = seed, losses: list[NDArray[np.float32]] = losses,
         ) -> None:  # fmt: skip
             stop.check()
+            if traced and epoch:
+                losses.append(loss_trace.losses_at(predict, selection.data, selection.audited).astype(np.float32))
             if epoch == epochs or (epoch and cell.look_every and epoch % cell.look_every == 0):
                 history.append(look(predict, selection, epoch=epoch, seed=seed))
 
@@ -163,8 +173,9 @@ def _one_by_one(
             model.fit(after_epoch=after_epoch, between_steps=between_steps)
         seconds = time.perf_counter() - start
         yield _TrainedCell(
-            seed=seed, predict=model.outputs, model=partial(_same, model.native), history=history, seconds=seconds
-        )
+            seed=seed, predict=model.outputs, model=partial(_same, model.native), history=history, seconds=seconds,
+            losses=np.stack(losses, axis=1) if losses else None,
+        )  # fmt: skip
 
 
 def _same(model: Any) -> Any:
@@ -199,15 +210,20 @@ def _fleet(
 
 
 def _fleets_of_one(
-    data: LabeledData, trainer: Trainer, cell: Cell, selections: Mapping[int, Selection], stop: StopFlag
+    data: LabeledData, trainer: Trainer, cell: Cell, selections: Mapping[int, Selection], stop: StopFlag, *, traced: bool
 ) -> Iterator[_TrainedCell]:
     """Train the model of each seed in a process of its own, which asks it at once all that its audit needs."""
     for seed, selection in selections.items():
         start = time.perf_counter()
         plan = selection.plan
         asked = np.unique(np.concatenate([plan.members, plan.validation, selection.audited]))
-        run = Execution(workers=1, queries=(Query(index=asked),), label=f"model of seed {seed}", stop=stop)
+        queries = (Query(index=asked), *([loss_trace.query_for(selection.audited)] if traced else []))
+        run = Execution(workers=1, queries=queries, label=f"model of seed {seed}", stop=stop)
         fleet = trainer.train(jobs_for(selection.data, [plan.members], [seed]), run)
+        losses = None
+        if traced and "losses" in fleet.capabilities:
+            at = selection.audited
+            losses = fleet.losses_by_epoch(0, selection.data.x[at], selection.data.y[at]).astype(np.float32)
         outputs, form = fleet.outputs(selection.data.x[asked])[0], fleet.form
         curves = list(by_step(fleet.curves))
         steps = curves[-1][0] + 1 if curves else 0
@@ -218,7 +234,7 @@ def _fleets_of_one(
         row = look(predict, selection, epoch=steps, seed=seed, form=form)
         yield _TrainedCell(
             seed=seed, predict=predict, model=partial(fleet.native, 0), history=[row], seconds=time.perf_counter() - start, form=form,
-            curves=curves,
+            curves=curves, losses=losses,
         )  # fmt: skip
 
 
@@ -254,6 +270,14 @@ def _query(trained: _TrainedCell, selection: Selection, at: Index) -> Prediction
     )  # fmt: skip
 
 
+def _evidence(trained: _TrainedCell, selection: Selection, at: Index) -> Evidence:
+    return Evidence(
+        target=_query(trained, selection, at),
+        loss_trace=None if trained.losses is None else trained.losses[at],
+        absent={"loss_trace": loss_trace.NOT_COLLECTED},
+    )
+
+
 def halves(selection: Selection) -> tuple[Index, Index]:
     """Positions in `audited` for tuning and for the final audit: every other record, or every other group, of each side."""
     groups = selection.data.groups
@@ -276,9 +300,9 @@ def audited(
     final = np.arange(len(selection.audited))
     if tuning:
         held, final = halves(selection)
-        report = run_audit(_query(trained, selection, held), request=request, seed=seed)
+        report = run_audit(_evidence(trained, selection, held), request=request, seed=seed)
         figures |= {f"tuning_{name}": value for name, value in _of_first(report).items()}
-    report = run_audit(_query(trained, selection, final), request=request, seed=seed)
+    report = run_audit(_evidence(trained, selection, final), request=request, seed=seed)
     last = trained.history[-1]
     figures |= _of_first(report)
     figures |= {name: last[name] for name in ("train_accuracy", "train_loss")}
@@ -290,7 +314,7 @@ def audited(
         )
     return Outcome(
         seed=seed, selection=selection, figures=figures, history=trained.history, curves=trained.curves, report=report, model=trained.model,
-        trainer=trainer, seconds=trained.seconds,
+        trainer=trainer, seconds=trained.seconds, losses=trained.losses,
     )  # fmt: skip
 
 
@@ -327,10 +351,18 @@ def log_outcome(
         name=name, setting=name.rpartition("-s")[0], seed=outcome.seed, history=pd.DataFrame(list(outcome.history)), report=outcome.report,
         summary={key: outcome.figures[key] for key in ("gap",) if key in outcome.figures}, predictions=outcome.report.target,
     )  # fmt: skip
+    if outcome.losses is not None:
+        loss_trace.log_losses(data, selection.audited, selection.member, outcome.losses, tracker, private=private)
     model_audit.log_result(trained, tracker, epochs=int(outcome.history[-1]["epoch"]), source=data.digest, private=private)
     tracker.metrics({key: value for key, value in outcome.figures.items() if key.startswith("tuning_")})
     if log_model:
         logged_model.log_model(outcome.model, outcome.trainer, data, tracker)
+
+
+def without_digits(outcome: Outcome) -> Outcome:
+    """The outcome with mean losses of three decimals; see `memberscope.studies.model_audit.without_digits`."""
+    history = [model_audit.without_digits(row) for row in outcome.history]
+    return dataclasses.replace(outcome, figures=model_audit.without_digits(outcome.figures), history=history)
 
 
 def run_params(outcome: Outcome, cell: Cell, attacks: str) -> dict[str, Any]:

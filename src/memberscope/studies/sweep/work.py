@@ -17,10 +17,11 @@ from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
+from memberscope.outages import Unreachable, nothing
 from memberscope.redact import redact
 from memberscope.studies import setup
 from memberscope.studies.logged_model import why_no_model
-from memberscope.studies.sweep.trial import Outcome, log_outcome, run_cell, together, trial_request
+from memberscope.studies.sweep.trial import Outcome, log_outcome, run_cell, together, trial_request, without_digits
 from memberscope.sweeps import storage as storages
 from memberscope.sweeps.answer import ADVANTAGE
 from memberscope.sweeps.cells import Cell, Grid
@@ -55,6 +56,7 @@ class Job:
         data: folder of the prepared records.
         log_models: whether models are logged in their runs.
         private: whether nothing is logged of single records.
+        loss_trace: whether loss traces are collected.
         worker: the number of the worker, from 0.
         trainer, params: the trainer, and the parameters of a user's own, as the options name them.
         recipe: the options of architecture and training, which a user's own Keras models are trained with.
@@ -66,6 +68,7 @@ class Job:
     data: str
     log_models: bool = True
     private: bool = False
+    loss_trace: bool = False
     worker: int = 0
     trainer: str = BUILT_IN_TRAINER
     params: str = ""
@@ -83,9 +86,9 @@ class Job:
         return cls(**json.loads(text))
 
 
-def open_queue(job: Job) -> tuple[TrialQueue, Mapping[str, Any]]:
-    """The job's Optuna study, and its space."""
-    storage = storages.open_storage(job.url, heartbeat=job.heartbeat, given=job.storage)
+def open_queue(job: Job, *, check: Callable[[], None] = nothing) -> tuple[TrialQueue, Mapping[str, Any]]:
+    """The job's Optuna study, and its space; `check` is called while the storage is waited for."""
+    storage = storages.open_storage(job.url, heartbeat=job.heartbeat, given=job.storage, check=check)
     queue = TrialQueue(study=storages.load_study(storage, job.study), storage=storage)
     space = json.loads(queue.study.user_attrs[storages.SPACE])
     if "search" in space:
@@ -114,7 +117,7 @@ def work(
         Interrupted: `stop` was set.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each model is retraced
-    queue, space = open_queue(job)
+    queue, space = open_queue(job, check=stop.check)
     try:
         return _until_done(job, queue, space, tracker, stop, watch, on_ready, on_claim, on_done)
     finally:
@@ -181,6 +184,7 @@ class _Worker:
         """Whether two waiting trials are seeds of one cell that can be trained together."""
         return (
             self.grid is not None
+            and not self.job.loss_trace
             and trial_key(first)[0] == trial_key(other)[0]
             and together(self.grid.cells[trial_key(first)[0]])
         )
@@ -208,6 +212,8 @@ class _Worker:
             except (Interrupted, KeyboardInterrupt):
                 self.queue.give_back(waiting)
                 raise
+            except Unreachable:  # nothing can be said about the trial; another start takes it up
+                raise
             except Exception as error:
                 if self.stop.left:  # what a library made of being left in its midst: the trial has not failed
                     self.queue.give_back(waiting)
@@ -225,8 +231,13 @@ class _Worker:
         assert self.grid is not None
         cell = self.grid.cells[claim_key(claims[0])[0]]
         of_claims = [claim_key(claim)[1] for claim in claims]
-        for outcome in run_cell(self.data, self.trainer, cell, of_claims, request=self.request, tuning=False, stop=self.stop):
+        for outcome in self._outcomes(cell, of_claims, tuning=False):
             yield [outcome]
+
+    def _outcomes(self, cell: Cell, of: Sequence[int], *, tuning: bool) -> Iterator[Outcome]:
+        return run_cell(
+            self.data, self.trainer, cell, of, request=self.request, tuning=tuning, stop=self.stop, traced=self.job.loss_trace
+        )  # fmt: skip
 
     def _seed(self, claim: Claim, outcomes: Iterator[list[Outcome]]) -> None:
         """Run a trial of a grid."""
@@ -250,7 +261,7 @@ class _Worker:
         )
 
         def outcomes() -> Iterator[list[Outcome]]:
-            yield list(run_cell(self.data, self.trainer, cell, of_point, request=self.request, tuning=True, stop=self.stop))
+            yield list(self._outcomes(cell, of_point, tuning=True))
 
         self._trial(claim, f"trial-{claim.number}", cell, outcomes(), {"memberscope.point": text}, about)
 
@@ -264,6 +275,8 @@ class _Worker:
         with self.tracker.child(name, tags=tags, description=about) as child:
             self.queue.note(claim, **{RUN: child.address})
             found = next(outcomes)
+            if self.job.private:
+                found = [without_digits(one) for one in found]
             start = time.perf_counter()
             log_outcome(
                 found[0], cell, name, child, attacks=self.attacks, log_model=self.job.log_models, private=self.job.private

@@ -19,6 +19,7 @@ from memberscope.errors import UserError, nearest
 from memberscope.interrupt import StopFlag
 from memberscope.progress import Progress
 from memberscope.release import Release
+from memberscope.secret import make_private
 from memberscope.studies.forms import as_logits
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def _climb(
 
     climb = HillClimb(climb_config(config, kind, classes=real.classes, records=records))
     if resume is not None:
-        resume.parent.mkdir(parents=True, exist_ok=True)
+        make_private(resume.parent)
     with Progress(records, "climbing", unit="record") as progress:
         before = 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import multiprocessing
 import os
@@ -96,7 +95,7 @@ def start_worker(spec: Spec, places: str) -> None:
 
     Args:
         spec: the training.
-        places: a folder in which each worker of the pool creates a file with its number, the first that is free.
+        places: a folder in which each worker of the pool holds the lock of a file with its number, the lowest that is free.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # loky's own method is the default in its workers, and processes that a user's function starts by "spawn" do not know it: they die
@@ -114,11 +113,18 @@ def start_worker(spec: Spec, places: str) -> None:
 
 
 def _take_place(places: Path) -> int:
+    """The lowest place that no living worker of the pool holds; it is this process's until it ends, however it ends."""
+    import fcntl  # absent on Windows, where nothing trains in processes
+
     for place in itertools.count():
-        with contextlib.suppress(FileExistsError):
-            (places / str(place)).touch(exist_ok=False)
+        held = os.open(places / str(place), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(held)
+        else:
             return place
-    raise AssertionError("unreachable: the numbers do not end")
+    raise AssertionError("there are endlessly many places")
 
 
 def work_on(unit: Unit, folder: Folder) -> list[Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from memberscope.errors import UserError
+from memberscope.installed import require
+from memberscope.reading.text import parse_yaml, read_yaml
 
 FORMS = "NAME=VALUE separated by commas, such as epochs=40,width=2, or the path of a YAML file"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+|[+-]\.\d+")
@@ -49,11 +50,7 @@ def logged(name: str, params: Mapping[str, Any]) -> dict[str, int | float | str]
 
 
 def _of_file(path: str) -> dict[str, Any]:
-    try:
-        content = _yaml(Path(path).expanduser().read_text(encoding="utf-8"), f"params={path}")
-    except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise UserError(f"params={path}: cannot be read ({why}); allowed: {FORMS}") from None
+    content = read_yaml(path, option="params", allowed=FORMS)
     if not isinstance(content, Mapping):
         raise UserError(
             f"params={path}: holds {type(content).__name__}, not names with values; allowed: lines such as epochs: 40"
@@ -83,16 +80,8 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def _value(text: str, where: str) -> Any:
-    return plain_value(_yaml(text, where), where)
-
-
-def _yaml(text: str, where: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{where}: cannot be read ({' '.join(str(error).split())[:200]}); allowed: {FORMS}") from None
+    require("yaml", by=where)
+    return plain_value(parse_yaml(text, where=where, allowed=FORMS), where)
 
 
 def plain_value(value: Any, where: str) -> Any:

@@ -1,0 +1,106 @@
+"""What the tables that audits and studies store must hold, for those who read them again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from memberscope.audit import artifacts
+from memberscope.audit.headline import SLACK
+from memberscope.errors import UserError
+from memberscope.metrics import registry
+from memberscope.metrics.estimate import STATUSES
+from memberscope.reading.tables import Field, checked_table, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TEXT, _WORDS = Field(), Field(gaps=True)
+_MOST = 1.7e308  # a finite number has at most this size
+_VALUE = Field(kind="number", low=-_MOST, high=_MOST, gaps=True)
+_COUNT = Field(kind="whole", low=0, high=2**53)
+_RATE = Field(kind="number", low=0, high=1)
+_BY_EPOCH = Field(kind="number", low=-_MOST, high=_MOST, gaps=True, required=False)
+
+NAMING = ("record", "record_id", "position")  # columns that name the most exposed records; each audit has one of them at least
+BESIDE_SIGNAL = ("rank", "label", "member", "probability")  # the one that is left is the signal, under its own name
+
+MEASURES = ("memorization", "privacy_score")  # of the table of exposure, those that a page shows
+
+TABLES: Mapping[str, Mapping[str, Field]] = {
+    artifacts.ATTACKS: {
+        "attack": _TEXT, "family": _TEXT, "slice": _TEXT, "metric": _WORDS, "value": _VALUE, "ci_low": _VALUE, "ci_high": _VALUE,
+        "n_member": _COUNT, "n_nonmember": _COUNT, "status": _TEXT, "reason": _WORDS,
+    },
+    artifacts.ROC: {"attack": _TEXT, "fpr": _RATE, "tpr": _RATE},
+    artifacts.ROC_BAND: {"attack": Field(required=False), "fpr": _RATE, "low": _RATE, "high": _RATE},
+    artifacts.HISTORY: {
+        "epoch": Field(kind="number", low=0, high=2**53), "train_accuracy": _BY_EPOCH, "val_accuracy": _BY_EPOCH, "train_loss": _BY_EPOCH,
+        "val_loss": _BY_EPOCH, "auc": _BY_EPOCH, "advantage": _BY_EPOCH,
+    },
+    artifacts.MOST_EXPOSED: {
+        "rank": _COUNT, "probability": _RATE, "position": Field(kind="whole", low=0, high=2**53, required=False),
+    },
+    artifacts.EXPOSURE: {},
+    artifacts.EXPOSURE_SUMMARY: {"at": _TEXT, "attack": _TEXT, "fpr": _RATE, "found": _VALUE, "expected": _VALUE},
+    artifacts.GATE: {"rule": _TEXT, "attack": _TEXT, "slice": _TEXT, "value": _VALUE, "verdict": _TEXT},
+    artifacts.EXPERIMENTS: {
+        "experiment": _TEXT, "first": _TEXT, "second": _TEXT, "verdict": _TEXT, "difference": _VALUE, "ci_low": _VALUE, "ci_high": _VALUE,
+        "p_holm": _VALUE, "seeds": _WORDS,
+    },
+}  # fmt: skip
+"""Artifact -> column -> what it holds; these are the tables that are read."""
+
+
+def read(name: str, text: str, *, where: str, allowed: str) -> pd.DataFrame | None:
+    """A table of `TABLES`; None if it has no content.
+
+    Args:
+        name: of the artifact.
+        text: its content.
+        where: the beginning of an error: the run and the artifact.
+        allowed: the end of an error.
+
+    Raises:
+        UserError: it is no such table, or an attack's metric has a value that the metric cannot have.
+    """
+    frame = read_table(text, TABLES[name], where=where, allowed=allowed)
+    if frame is not None and name == artifacts.ATTACKS:
+        _check_attacks(frame, where=where, allowed=allowed)
+    if frame is not None and name == artifacts.MOST_EXPOSED:
+        return _exposed(frame, where=where, allowed=allowed)
+    if frame is not None and name == artifacts.EXPOSURE:
+        measures = [
+            column for column in map(str, frame.columns) if column.removesuffix("_low").removesuffix("_high") in MEASURES
+        ]
+        return checked_table(frame, dict.fromkeys(measures, _VALUE), where=where, allowed=allowed)
+    if frame is not None and name == artifacts.EXPOSURE_SUMMARY and frame.duplicated(["at", "attack", "fpr"]).any():
+        raise UserError(f"{where} has two rows of the same attack and rate; allowed: {allowed}")
+    return frame
+
+
+def _exposed(frame: pd.DataFrame, *, where: str, allowed: str) -> pd.DataFrame:
+    """The table with its signal, whatever its name, as numbers; UserError if no column names the records."""
+    if not {*NAMING} & {*frame.columns}:
+        raise UserError(f"{where} has no column {' or '.join(NAMING)}; allowed: {allowed}")
+    signal = next((str(name) for name in frame.columns if name not in (*NAMING, *BESIDE_SIGNAL)), None)
+    return frame if signal is None else checked_table(frame, {signal: _VALUE}, where=where, allowed=allowed)
+
+
+def _check_attacks(frame: pd.DataFrame, *, where: str, allowed: str) -> None:
+    """Raise UserError unless the table is about the entire data set, too, and each metric is within its range."""
+    if len(frame) and not (frame["slice"] == "entire").any():
+        raise UserError(f"{where} has no row of the entire data set; allowed: {allowed}")
+    for status in frame["status"].unique():
+        if status not in STATUSES:
+            raise UserError(f"{where}: status {status!r}; allowed: {', '.join(STATUSES)}, {allowed}")
+    for metric in frame["metric"].dropna().unique():
+        spec = registry.find(str(metric))
+        low, high = spec.range if spec is not None else (-math.inf, math.inf)
+        values = frame.loc[frame["metric"] == metric, "value"].dropna()
+        odd = values[(values < low - SLACK) | (values > high + SLACK)]
+        if len(odd):
+            raise UserError(
+                f"{where}, row {odd.index[0]}: {metric} is {odd.iloc[0]:g}; allowed: {low:g} to {high:g}, {allowed}"
+            )
