@@ -329,3 +329,8 @@ import memberscope.attacks.registry, memberscope.attacks.risk
     environment = os.environ | {"PYTHONPATH": str(Path(memberscope.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_largest_numbers_are_refused_as_probabilities_in_one_line() -> None:
+    with pytest.raises(UserError, match="3 rows do not sum to one, the first to inf in row 0"):
+        Predictions(probs=np.full((3, 4), np.finfo(np.float64).max), labels=np.zeros(3, dtype=int), member=np.arange(3) < 2)

@@ -135,7 +135,8 @@ def check_probs(name: str, probs: Array, *, released: bool) -> None:
             f"{name}: {int((probs < 0).sum())} negative values, the first at {list(at)}; probabilities lie in [0, 1]; "
             "allowed: rows that sum to one, or scores before the softmax as logits"
         )
-    total = probs.sum(axis=-1, dtype=np.float64)
+    with np.errstate(over="ignore"):  # as in `facts`
+        total = probs.sum(axis=-1, dtype=np.float64)
     off = total > 1 + SUM_TOLERANCE if released else np.abs(total - 1) > SUM_TOLERANCE
     place = [int(i) for i in np.argwhere(off)[0]]
     first = f"{total[off][0]:.6g} in row {place if len(place) > 1 else place[0]}"

@@ -13,7 +13,9 @@ SLOW = ("run's", "predictions", "parquet")  # readers that take some hundredths 
 
 
 @pytest.mark.filterwarnings("ignore")  # of libraries, on values that no real file has
-@pytest.mark.parametrize("name", sorted(fuzz.READERS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name.startswith("run's") else ()) for name in sorted(fuzz.READERS)]
+)  # a kept run is read by MLflow's client
 def test_changed_files_end_in_a_result_or_one_line(name: str) -> None:
     assert fuzz.fault(name, fuzz.good(name)) == ""
 

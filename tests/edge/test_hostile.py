@@ -59,7 +59,7 @@ for _case in chosen():
 
 
 @pytest.mark.filterwarnings("ignore")  # of libraries, on values that no real file has
-@pytest.mark.parametrize("group", sorted(GROUPS))
+@pytest.mark.parametrize("group", [pytest.param(one, marks=pytest.mark.slow if one == "run" else ()) for one in sorted(GROUPS)])
 def test_every_input_ends_well(group: str, tmp_path: Path) -> None:
     bad = []
     for number, case in enumerate(GROUPS[group]):

@@ -29,7 +29,7 @@ import numpy as np
 
 from memberscope.checks import Array, BoolArray, check_finite
 from memberscope.errors import UserError
-from memberscope.exposure.trace_file import FIELDS, Held, Records, Rows, is_zip, read_sealed
+from memberscope.exposure.trace_file import FIELDS, Held, TraceRecords, TraceRows, is_zip, read_sealed
 from memberscope.sealed import write_sealed
 from memberscope.training.outside.answers import BadModel, as_array
 
@@ -57,7 +57,7 @@ class LossTrace:
         epochs: number of the last epoch of a whole training; None if it was not said.
     """
 
-    def __init__(self, path: Path, records: Records, rows: Rows | Held) -> None:
+    def __init__(self, path: Path, records: TraceRecords, rows: TraceRows | Held) -> None:
         """Take what the constructors have read or written."""
         self.path, self._rows = path, rows
         self.record_ids, self.member, self.labels = records.record_ids, records.member, records.labels
@@ -83,7 +83,7 @@ class LossTrace:
         Raises:
             UserError: the file exists or cannot be written; ids that repeat; arrays that do not fit together.
         """
-        records = Records.of(record_ids, member, labels, every=every, epochs=epochs)
+        records = TraceRecords.of(record_ids, member, labels, every=every, epochs=epochs)
         place = Path(path)
         content = records.to_bytes()
         temporary = place.with_name(f".{place.name}.{uuid.uuid4().hex}.tmp")
@@ -101,7 +101,7 @@ class LossTrace:
             raise UserError(f"{place}: cannot be written ({error.strerror}); allowed: a file in a folder that exists") from None
         finally:
             temporary.unlink(missing_ok=True)
-        return cls(place, records, Rows(place, n=len(records.record_ids), start=len(content)))
+        return cls(place, records, TraceRows(place, n=len(records.record_ids), start=len(content)))
 
     @classmethod
     def resume(
@@ -120,7 +120,7 @@ class LossTrace:
         """
         if not Path(path).exists():
             return cls.create(path, record_ids=record_ids, member=member, labels=labels, every=every, epochs=epochs)
-        found, asked = cls.open(path), Records.of(record_ids, member, labels, every=every, epochs=epochs)
+        found, asked = cls.open(path), TraceRecords.of(record_ids, member, labels, every=every, epochs=epochs)
         found._check_same(asked)
         found.epochs = epochs
         return found
@@ -139,8 +139,8 @@ class LossTrace:
         place = Path(path)
         if is_zip(place):
             return cls(place, *read_sealed(place, key))
-        records, start = Records.read(place)
-        return cls(place, records, Rows(place, n=len(records.record_ids), start=start))
+        records, start = TraceRecords.read(place)
+        return cls(place, records, TraceRows(place, n=len(records.record_ids), start=start))
 
     # ----------------------------------------------------------------------------------------------------------------------- writing
 
@@ -314,7 +314,7 @@ class LossTrace:
                 "records are not the same or not in the same order; allowed: the order of the trace, or record_ids in both"
             )
 
-    def _check_same(self, asked: Records) -> None:
+    def _check_same(self, asked: TraceRecords) -> None:
         """Raise UserError unless the records and the stride are those of this trace."""
         ids = self.record_ids
         if len(ids) != len(asked.record_ids):

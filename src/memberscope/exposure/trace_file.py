@@ -35,7 +35,7 @@ def is_zip(path: Path) -> bool:
         raise UserError(f"{path}: cannot be read ({error.strerror}); allowed: a file of memberscope.LossTrace") from None
 
 
-def read_sealed(path: Path, key: Key | None) -> tuple[Records, Held]:
+def read_sealed(path: Path, key: Key | None) -> tuple[TraceRecords, Held]:
     """The records and rows of a sealed copy."""
     arrays = read_npz(path)
     if is_sealed(arrays):
@@ -45,11 +45,11 @@ def read_sealed(path: Path, key: Key | None) -> tuple[Records, Held]:
     if not arrays.keys() >= {"record_ids", "steps", "every", "last", "losses"}:
         raise UserError(f"{path}: no loss trace; allowed: a file of memberscope.LossTrace, or the loss_trace.npz of a run")
     every, last = int(arrays["every"]), int(arrays["last"]) or None
-    records = Records(arrays["record_ids"], arrays.get("member"), arrays.get("labels"), every, last)
+    records = TraceRecords(arrays["record_ids"], arrays.get("member"), arrays.get("labels"), every, last)
     return records, Held(steps=arrays["steps"], losses=arrays["losses"])
 
 
-class Records:
+class TraceRecords:
     """What a trace says of its records; the fields are those of `memberscope.exposure.trace.LossTrace`."""
 
     def __init__(
@@ -122,7 +122,7 @@ class Records:
         return known, size + (-size % _ALIGN)
 
 
-class Rows:
+class TraceRows:
     """The rows of a file: an epoch's number, a checksum, and its losses."""
 
     def __init__(self, path: Path, *, n: int, start: int) -> None:
