@@ -14,23 +14,36 @@ from memberscope.plans import keyed
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker
 
+Sides = Mapping[str, NDArray[np.int64]]
 
-def log_reading(data: LabeledData, tracker: Tracker, *, sides: Mapping[str, NDArray[np.int64]] | None = None) -> list[str]:
-    """Log the counts of copies and groups as params, and the notes on how the data set was read as `artifacts.DATA_NOTES`; return these.
+
+def reading_facts(data: LabeledData, sides: Sides) -> dict[str, int | str]:
+    """What to log as params: counts of copies on the `sides` (without any, in the whole data set) and of groups, and the key's check."""
+    groups = {} if data.groups is None else {"data.groups": len(np.unique(data.groups))}
+    return {**duplicates.facts(data, sides), **keyed.facts(data), **groups}
+
+
+def reading_notes(data: LabeledData, sides: Sides) -> list[str]:
+    """Sentences on how the records were read, on copies and on groups; empty if there is nothing to report."""
+    notes = duplicates.notes(data, sides)
+    if data.groups is not None:
+        notes.append(
+            f"Groups: the {len(data):,} records belong to {len(np.unique(data.groups)):,} groups, each kept whole on one side; "
+            "metrics count groups, and sides have about as many records as they should."
+        )
+    return notes
+
+
+def log_reading(data: LabeledData, tracker: Tracker, *, sides: Sides | None = None) -> list[str]:
+    """Log `reading_facts` as params, and `reading_notes` as `artifacts.DATA_NOTES`; return the notes.
 
     Args:
         data: the data set as it was read.
         tracker: the study's run.
         sides: the records of each side, for a study with a single split; without it, copies are counted in the whole data set.
     """
-    number = 0 if data.groups is None else len(np.unique(data.groups))
-    tracker.params({**duplicates.facts(data, sides or {}), **keyed.facts(data), **({"data.groups": number} if number else {})})
-    notes = duplicates.notes(data, sides or {})
-    if number:
-        notes.append(
-            f"Groups: the {len(data):,} records belong to {number:,} groups, each kept whole on one side; metrics count groups, and "
-            "sides have about as many records as they should."
-        )
+    tracker.params(reading_facts(data, sides or {}))
+    notes = reading_notes(data, sides or {})
     if notes:
         tracker.text("\n\n".join(notes) + "\n", artifacts.DATA_NOTES)
     return notes

@@ -16,11 +16,10 @@ from memberscope.audit.request import AuditRequest
 from memberscope.audit.run import AuditReport, run_audit
 from memberscope.audit.wording import finding
 from memberscope.config import AuditConfig, ModelConfig
-from memberscope.datasets import LabeledData, duplicates
+from memberscope.datasets import LabeledData
 from memberscope.evidence import Evidence
 from memberscope.exposure.trace import LossTrace
 from memberscope.interrupt import StopFlag
-from memberscope.plans import keyed
 from memberscope.plans.keyed import shown_digest
 from memberscope.plans.split import Index, Plan
 from memberscope.plans.target import Prepared
@@ -28,6 +27,7 @@ from memberscope.predictions import Predictions
 from memberscope.progress import Progress, Waiting
 from memberscope.studies import loss_trace
 from memberscope.studies.curves import by_step
+from memberscope.studies.data_notes import reading_facts, reading_notes
 from memberscope.studies.forms import named
 from memberscope.studies.logged_model import log_model, why_no_model
 from memberscope.studies.seed_check import SeedCheck, compare
@@ -382,7 +382,7 @@ def _log_inputs(prepared: Prepared, model: Training | None, trainer: Trainer, au
         "plan.digest": shown_digest(data, plan.digest),
         **trainer.describe(), **({"model.parameters": model.parameters} if model is not None else {}),
         "audit.attacks": audit.attacks, "audit.primary": audit.primary, "audit.slices": audit.slices,
-        "audit.engine": audit.engine, "study.seed": prepared.seed, **duplicates.facts(data, plan.sides), **keyed.facts(data),
+        "audit.engine": audit.engine, "study.seed": prepared.seed, **reading_facts(data, plan.sides),
     }  # fmt: skip
     tracker.params(resolved)
     tracker.text(as_json(resolved), artifacts.CONFIG)
@@ -474,7 +474,7 @@ def description(prepared: Prepared, trainer: Trainer, tracker: Tracker) -> str:
             else f"{len(plan.validation):,} further records for validation, which are never audited."
         ),
         f"Source: {data.source}.",
-        *duplicates.notes(data, plan.sides),
+        *reading_notes(data, plan.sides),
     ]
     if prepared.noise:
         lines.append(

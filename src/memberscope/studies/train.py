@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from memberscope.audit import artifacts
 from memberscope.config import TrainStudyConfig, groups
-from memberscope.datasets import duplicates
 from memberscope.interrupt import StopFlag
 from memberscope.plans.target import target_of
 from memberscope.studies import model_audit, setup
-from memberscope.studies.data_notes import with_reading
+from memberscope.studies.data_notes import reading_notes, with_reading
 from memberscope.studies.result import StudyResult
 from memberscope.studies.seed_check import log_check
 from memberscope.tracking import Tracker, as_json
@@ -27,7 +26,7 @@ def run(config: TrainStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     about = model_audit.description(prepared, trainer, tracker)
     tracker.describe(about)
     trained = model_audit.train_and_audit(prepared, trainer, request, tracker, stop, setting=setting, requested=config)
-    notes = duplicates.notes(prepared.data, prepared.plan.sides)
+    notes = reading_notes(prepared.data, prepared.plan.sides)
     if config.check_seed:
         check = model_audit.check_seed(trained, prepared, trainer, stop)
         log_check(check, tracker)
