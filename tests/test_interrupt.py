@@ -223,7 +223,8 @@ def test_what_is_no_repeat(signals: list[tuple[float, signal.Signals]]) -> None:
 @pytest.mark.slow
 def test_signals_of_a_forked_child_are_its_own() -> None:
     work = """
-        import os, signal
+        import os, signal, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, from CPython 3.12 on
         child = os.fork()
         if child == 0:
             signal.signal(signal.SIGTERM, lambda *_: None)

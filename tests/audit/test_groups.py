@@ -108,7 +108,10 @@ def test_copies_of_every_record_give_the_figures_of_one(duplicates: str) -> None
         Predictions(logits=logits, labels=labels, member=member, record_ids=np.arange(n)), attacks=names, duplicates=duplicates
     )
     for name in names:
-        assert dict(seven.result(name).figures) == dict(one.result(name).figures) == dict(plain.result(name).figures)
+        shown = [
+            repr(dict(report.result(name).figures)) for report in (seven, one, plain)
+        ]  # a skipped metric's value is not a number
+        assert shown[0] == shown[1] == shown[2]
     rows, groups = seven.result("threshold_loss", ROWS).figures["auc"], seven.result("threshold_loss").figures["auc"]
     assert rows.value == pytest.approx(groups.value, abs=1e-12)
     assert (rows.ci_low, rows.ci_high) == pytest.approx((groups.ci_low, groups.ci_high), abs=1e-9)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 from hostile import fuzz
@@ -17,6 +19,8 @@ SLOW = ("run's", "predictions", "parquet")  # readers that take some hundredths 
     "name", [pytest.param(name, marks=pytest.mark.slow if name.startswith("run's") else ()) for name in sorted(fuzz.READERS)]
 )  # a kept run is read by MLflow's client
 def test_changed_files_end_in_a_result_or_one_line(name: str) -> None:
+    if name == "parquet" or name.startswith("run's"):
+        importlib.import_module("pyarrow" if name == "parquet" else "mlflow")  # without these, it is skipped with the reason
     assert fuzz.fault(name, fuzz.good(name)) == ""
 
     @settings(QUICK, max_examples=5 if name.startswith(SLOW) else 15)
