@@ -1,10 +1,11 @@
-"""Outages of a tracking server at random moments of studies: ``python tests/tools/outages.py [MOMENTS [back | never]]``.
+"""Outages of a tracking server at random moments of studies: ``python tests/tools/outages.py [MOMENTS [back | never | killed]]``.
 
 It starts an MLflow server of its own, runs train, shadow, sweep and audit undisturbed, and then each of them again and again while the
-server is killed at a random moment. In the first half it is back after 24 s: the study must end with 0, and its runs be FINISHED and equal
-to the undisturbed ones. In the second half it is never back: the study must end with 2 and name a folder; then the server is started, and
-``memberscope resend FOLDER``, or in turn the next start on that store, must deliver the same runs. It prints the counts and ends with 1 if
-any moment failed. A moment takes about a minute.
+server is killed at a random moment. In the first part it is back after 24 s: the study must end with 0, and its runs be FINISHED and equal
+to the undisturbed ones. In the second it is never back: the study must end with 2 and name a folder; then the server is started, and
+``memberscope resend FOLDER``, or in turn the next start on that store, must deliver the same runs. In the last the study itself is killed, by
+turns with SIGKILL and Ctrl-C, and begun again: nothing may be lost, twice, or left running. It prints the counts and ends with 1 if any
+moment failed. A moment takes about a minute.
 """
 
 from __future__ import annotations
@@ -258,7 +259,7 @@ def until_spool(place: Place, process: subprocess.Popen[str]) -> None:
 
 
 def main(moments: int = 20, which: str = "") -> int:
-    """Run both halves, or one, and print the counts."""
+    """Run all parts, or one, and print the counts."""
     warnings.simplefilter("ignore")
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "2"
     drawn, studies = random.Random(SEED), ("train", "shadow", "sweep", "audit")
@@ -281,7 +282,11 @@ def main(moments: int = 20, which: str = "") -> int:
                 expected[study] = place.runs(study)
                 print(f"{study}: {len(expected[study])} runs in {took[study]:.1f} s", flush=True)
             failed = 0
-            halves: dict[str, Callable[[Place, str, str, float, list[Any], int], str]] = {"back": back, "never": never}
+            halves: dict[str, Callable[[Place, str, str, float, list[Any], int], str]] = {
+                "back": back,
+                "never": never,
+                "killed": killed,
+            }
             for half, go in halves.items():
                 if which not in ("", half):
                     continue
@@ -351,6 +356,26 @@ def never(place: Place, study: str, name: str, after: float, expected: list[Any]
         wrong.append(differences(place.runs(name), expected))
     if place.spools():
         wrong.append(f"left {[path.name for path in place.spools()]}")
+    return "; ".join(part for part in wrong if part)
+
+
+def killed(place: Place, study: str, name: str, after: float, expected: list[Any], moment: int) -> str:
+    """What is wrong after the study itself was killed (by turns with SIGKILL and Ctrl-C) and begun again; empty if nothing is."""
+    number = signal.SIGINT if moment // 4 % 2 else signal.SIGKILL
+    process = place.begin(place.words(study, name), name)
+    until_spool(place, process)
+    time.sleep(after)
+    process.send_signal(number)
+    code = process.wait()
+    wrong = []
+    if code not in (0, 130 if number == signal.SIGINT else -number):
+        wrong.append(f"exit {code} after {number.name}: {place.said(name)}")
+    if code and place.begin(place.words(study, name), name).wait():
+        wrong.append(f"the same again: {place.said(name)}")
+    runs = place.runs(name)
+    wrong.append(differences([run for run in runs if run[1] == "FINISHED"], expected))
+    if unended := [run[0] for run in runs if run[1] not in ("FINISHED", "KILLED")]:
+        wrong.append(f"runs that did not end: {unended}")
     return "; ".join(part for part in wrong if part)
 
 
