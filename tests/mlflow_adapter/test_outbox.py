@@ -460,6 +460,33 @@ def test_questions_wait_for_the_store_and_for_no_one_elses_error() -> None:
         box.ask(lambda client: client.get_run(run.key))
 
 
+def test_a_model_whose_download_was_cut_off_is_loaded_when_the_store_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow says then that the path is wrong, and nothing of an outage."""
+
+    class WithExperiments(FakeStore):
+        def get_experiment(self, experiment_id: str) -> str:
+            return experiment_id
+
+    loads: list[str] = []
+
+    def load_model(uri: str, *, prefer_labels: bool) -> str:
+        loads.append(uri)
+        if uri == "runs:/absent/model" or len(loads) == 1:
+            raise UserError(f"model_uri={uri}: does not load")
+        return "the model"
+
+    monkeypatch.setattr("memberscope.mlflow_adapter.models.load_model", load_model)
+    store = WithExperiments()
+    run = MlflowTracker(outbox=_opened(store), key="r", experiment_id="1")
+    store.fails = _failing(len(store.requests), "before", times=3)
+    assert run.load_model("runs:/x/model") == "the model"
+    assert loads == ["runs:/x/model"] * len(loads)
+    before = len(loads)
+    with pytest.raises(UserError, match="absent"):
+        run.load_model("runs:/absent/model")
+    assert len(loads) == before + 1
+
+
 def test_a_server_that_cannot_serve_is_final_at_the_first_look_alone() -> None:
     """One that is starting again may answer with an error at first."""
 

@@ -3,8 +3,8 @@
 It starts an MLflow server of its own, runs train, shadow, sweep and audit undisturbed, and then each of them again and again while the
 server is killed at a random moment. In the first part it is back after 24 s: the study must end with 0, and its runs be FINISHED and equal
 to the undisturbed ones. In the second it is never back: the study must end with 2 and name a folder; then the server is started, and
-``memberscope resend FOLDER``, or in turn the next start on that store, must deliver the same runs. In the last the study itself is killed, by
-turns with SIGKILL and Ctrl-C, and begun again: nothing may be lost, twice, or left running. It prints the counts and ends with 1 if any
+``memberscope resend FOLDER``, or in turn the next start on that store, must deliver the same runs. In the last the study itself is killed,
+by turns with SIGKILL and Ctrl-C, and begun again: nothing may be lost, twice, or left running. It prints the counts and ends with 1 if any
 moment failed. A moment takes about a minute.
 """
 

@@ -225,7 +225,15 @@ class MlflowTracker:
         """See `Tracker.load_model`."""
         from memberscope.mlflow_adapter.models import load_model
 
-        return self.outbox.ask(lambda _: load_model(uri, prefer_labels=prefer_labels))
+        def question(client: MlflowClient) -> LoadedModel:
+            try:
+                return load_model(uri, prefer_labels=prefer_labels)
+            except UserError as error:
+                wrong = error
+            client.get_experiment(self.experiment_id)  # MLflow hides an outage in the midst of a download; this does not
+            raise wrong
+
+        return self.outbox.ask(question)
 
     def read_run(self, name: str) -> KeptRun:
         """See `Tracker.read_run`: in the run's own experiment first, then in the others."""
