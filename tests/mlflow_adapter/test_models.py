@@ -179,7 +179,7 @@ def test_what_does_not_fit_gets_one_line_and_exit_code_two(
                                                                         "--nonmembers=text_out.csv"],
         "3 of 400 members are also non-members (row, counted from 0, of members and of nonmembers: 5 is 400, 6 is 401, 7 is 402)": [
             f"--model_uri={uri}", *inside, "--nonmembers=shared.csv"],
-        "nonmembers=none.csv: no such file": [f"--model_uri={uri}", *inside, "--nonmembers=none.csv"],
+        "nonmembers=none.csv: cannot be read (No such file or directory)": [f"--model_uri={uri}", *inside, "--nonmembers=none.csv"],
         "label=lable: no column of members.csv": [f"--model_uri={uri}", *FILES[:2], "--label=lable"],
         "output=logits: the rows are non-negative and sum to one": [f"--model_uri={uri}", *FILES[:2], "--output=logits"],
         "attacks: 'mpl'": [f"--model_uri={uri}", *FILES[:2], "--attacks=mpl"],
