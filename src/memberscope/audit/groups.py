@@ -6,7 +6,7 @@ the data counts groups. With g identical copies of each record, all in one group
 records, the same data would have intervals that are narrower by the square root of g.
 
 A group is a member if any of its records is. The figures of single records are shown beside those of groups, as the slice `ROWS`, with an
-interval for the AUC that allows for the correlation within groups (`memberscope.metrics.clustered_auc`) and none for the others.
+interval for the AUC that allows for the correlation within groups (`memberscope.metrics.clustered.clustered_auc`) and none for the others.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The privacy score: how far apart a record's IN and OUT scaled logits are (Carlini et al., NeurIPS 2022, "The Privacy Onion Effect").
 
-Their section 3 defines it as |mu_in - mu_out| / (sigma_in + sigma_out), of the scaled logits of the IN and of the OUT models. Standard
+Their section 3 defines it as ``|mu_in - mu_out| / (sigma_in + sigma_out)``, of the scaled logits of the IN and of the OUT models. Standard
 deviations are the unbiased ones here (divided by one less than the number of models). For unit Gaussians d apart the score tends to d /
 2.
 
@@ -30,7 +30,7 @@ def privacy_score(
     pairs: NDArray[np.intp] | None = None,
     confidence: float = 0.95,
 ) -> Measure:
-    """|mu_in - mu_out| / (sigma_in + sigma_out) of each record.
+    """``|mu_in - mu_out| / (sigma_in + sigma_out)`` of each record.
 
     Args:
         scaled_logits: (models, n) log(p / (1 - p)) of the true label's probability p, in nats.

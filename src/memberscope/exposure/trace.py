@@ -1,6 +1,6 @@
 """The loss trace of one training run: each record's loss by epoch, as float32 on disk, from which records are ranked without shadow models.
 
-In any training loop it takes one line an epoch:
+In any training loop it takes one line an epoch::
 
     trace = LossTrace.create("loss.trace", record_ids=ids, member=member, labels=labels)
     for epoch in range(epochs):
