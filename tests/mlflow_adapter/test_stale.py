@@ -193,3 +193,15 @@ def test_a_run_that_was_ended_in_error_runs_again_once_its_script_starts(store: 
         assert found.info.status == "RUNNING"
         assert found.data.tags[process.PROCESS_TAG] == process.this_process()
     assert client.get_run(run).info.status == "FINISHED"
+
+
+def test_a_run_whose_process_ended_during_ours_is_ended_by_us(store: Path) -> None:
+    """A worker outlives the sweep that was killed by some seconds: the next start may still see it alive."""
+    client = mlflow.MlflowClient()
+    with open_session("train", name="first") as session:
+        session.tracker.metrics({"m": 1.0})
+        gone = client.create_run(
+            session.tracker.experiment_id, tags={process.HOST_TAG: socket.gethostname(), process.PROCESS_TAG: "999999999:0"}
+        )
+    assert client.get_run(gone.info.run_id).info.status == "KILLED"
+    assert client.get_run(session.tracker.run_id).info.status == "FINISHED"

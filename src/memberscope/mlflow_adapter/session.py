@@ -264,6 +264,9 @@ def _in_store(
     tracker.tags({"memberscope.exit_code": "0"})
     tracker.end("FINISHED")
     _finish(outbox)
+    # workers of an earlier start that was killed may have lived for some seconds longer than our look at the beginning
+    with contextlib.suppress(Exception), store.failing_requests():
+        end_stale_runs(outbox.client, experiment_id, store.database(uri))
 
 
 def _finish(outbox: Outbox, *, wait: bool = True) -> None:
