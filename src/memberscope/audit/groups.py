@@ -22,6 +22,7 @@ from memberscope.errors import UserError, nearest
 from memberscope.metrics import Estimate
 from memberscope.metrics.clustered import clustered_auc
 from memberscope.plans.whole_groups import most_frequent
+from memberscope.predictions import Predictions
 
 ROWS = "rows"
 """The name of the slice with the figures of single records."""
@@ -141,6 +142,23 @@ def make_groups(groups: Array, member: BoolArray, labels: Array | None, *, pooli
         names=names, of=of.astype(np.intp), member=inside > 0, labels=None if labels is None else most_frequent(of, labels, len(names)),
         counted=member | ~shared[of], pooling=pooling, both_sides=np.flatnonzero(shared),
     )  # fmt: skip
+
+
+def counted(scores: FloatArray, target: Predictions, *, group_scores: str = POOLINGS[0]) -> tuple[FloatArray, BoolArray]:
+    """The scores and the membership of what metrics count: the target's groups, or its records where there are none.
+
+    Args:
+        scores: (n,) of the target's records.
+        target: n records.
+        group_scores: one of `POOLINGS`.
+
+    Returns:
+        Scores and membership, (g,) of the groups or (n,) of the records.
+    """
+    if target.groups is None:
+        return scores, target.member
+    groups = make_groups(target.groups, target.member, target.labels, pooling=group_scores)
+    return groups.pool(scores), groups.member
 
 
 def of_rows(

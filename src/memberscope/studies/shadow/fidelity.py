@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from memberscope import metrics, queries, seeds
 from memberscope.attacks import registry
 from memberscope.attacks.base import Skip
+from memberscope.audit.groups import counted
 from memberscope.datasets import LabeledData
 from memberscope.evidence import Evidence
 from memberscope.plans.split import Index
 from memberscope.predictions import ShadowPredictions
 from memberscope.studies.forms import named
 from memberscope.studies.shadow.evidence import FleetOutputs, can_be_perturbed
-from memberscope.studies.shadow.rotation import counted, point_figures
+from memberscope.studies.shadow.rotation import point_figures
 from memberscope.training.trainer import DataFacts
 
 if TYPE_CHECKING:

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from memberscope import metrics
 from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, Skip
-from memberscope.audit.groups import POOLINGS, make_groups
+from memberscope.audit.groups import POOLINGS, counted
 from memberscope.metrics.area import auc_value
 from memberscope.metrics.curve import rank
 from memberscope.metrics.low_fpr import tpr_value
-from memberscope.predictions import Predictions
 from memberscope.studies.shadow.evidence import FleetOutputs
 
 if TYPE_CHECKING:
@@ -33,16 +32,6 @@ ROTATED = {"target", "shadows", "population", "augmented"}
 ONE_PAIR = 2  # a complementary pair of shadows: for each record, exactly one was not trained on it
 COMPARED = 16  # number of shadows at which the two variances of LiRA are compared
 ONE_QUERY = "[one query]"  # marks an attack that queries only the record itself, beside the same attack with copies
-
-
-def counted(
-    scores: NDArray[np.float64], target: Predictions, *, group_scores: str = POOLINGS[0]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The scores and membership of what metrics count: the target's groups, or its records where there are none."""
-    if target.groups is None:
-        return scores, target.member
-    groups = make_groups(target.groups, target.member, target.labels, pooling=group_scores)
-    return groups.pool(scores), groups.member
 
 
 def point_figures(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from memberscope import metrics, plots, seeds
 from memberscope.attacks import registry
 from memberscope.attacks.base import Skip
 from memberscope.audit import artifacts
+from memberscope.audit.groups import counted
 from memberscope.audit.wording import markdown
 from memberscope.config import SynthesizeConfig, groups
 from memberscope.config.shared import BUILT_IN_TRAINER
@@ -291,6 +292,7 @@ def transfer_rows(
         labels=data.y[block],
         member=plan.member[0][plan.audited],
         record_ids=block,
+        groups=None if data.groups is None else data.groups[block],
     )
     size = min(len(trial.pool), wanted(trial, config))
     if JUNK not in sets:
@@ -345,16 +347,18 @@ def _attack(evidence: Evidence, number: int, method: str, *, seed: int) -> list[
     if target.form in ("logits", "probs"):
         scores = -modified_entropy(target)
         on_shadows = np.concatenate([-modified_entropy(shadows.model(k)) for k in range(shadows.n_models)])
-        decided = decide_by_shadows(on_shadows, shadows.member.ravel(), scores, target.member)
-        auc = metrics.auc(scores, target.member).value
+        scores, member = counted(scores, target)
+        decided = decide_by_shadows(on_shadows, shadows.member.ravel(), scores, member)
+        auc = metrics.auc(scores, member).value
         rows.append({**head, "attack": THRESHOLD, **decided.to_dict(), "auc": auc})
     for name in ATTACKS[1:]:
         result = registry.get(name).score(evidence, seed=seed)
         if isinstance(result, Skip):
             continue
-        called = result.decisions if result.decisions is not None else result.scores >= 0
-        fpr, tpr = float(called[~target.member].mean()), float(called[target.member].mean())
-        auc = metrics.auc(result.scores, target.member).value
+        scores, member = counted(result.scores, target)
+        called = result.decisions if result.decisions is not None and target.groups is None else scores >= 0
+        fpr, tpr = float(called[~member].mean()), float(called[member].mean())
+        auc = metrics.auc(scores, member).value
         rows.append({**head, "attack": name, "balanced_accuracy": (1 + tpr - fpr) / 2, "fpr": fpr, "auc": auc})
     return rows
 
