@@ -249,9 +249,7 @@ def setup(run: KeptRun) -> tuple[tuple[str, str], ...]:
         ("data", data or of("data.name", "attack.predictions")),
         (
             "label noise",
-            f"{float(noise):.0%} of the labels replaced at random"
-            if (noise := of("data.label_noise")) not in ("", "0", "0.0")
-            else "",
+            f"{noise:.0%} of the labels replaced at random" if (noise := _share(of("data.label_noise"))) else "",
         ),
         (
             "groups of records" if facts.grouped(run) else "records",
@@ -262,6 +260,15 @@ def setup(run: KeptRun) -> tuple[tuple[str, str], ...]:
         ("not run", "; ".join(f"{attack} ({reason})" for attack, reason in facts.failed(run))),
     ]
     return tuple(row for row in rows if row[1])
+
+
+def _share(text: str) -> float:
+    """A share that a run's parameter states; 0 for anything that is none."""
+    try:
+        found = float(text)
+    except ValueError:
+        return 0.0
+    return found if 0 < found <= 1 else 0.0
 
 
 def _own_model(run: KeptRun) -> tuple[str, str] | None:

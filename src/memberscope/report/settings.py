@@ -16,6 +16,8 @@ from memberscope.tracking import KeptRun
 MARGIN = 0.02  # a difference in AUC smaller than this does not matter, for the verdict "no difference"
 BY_SEED = {"study.seed", "plan.digest", "data.digest"}  # parameters that a seed changes
 
+MOST_DIGITS = 19  # of a seed; a longer one is no seed of ours
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -114,7 +116,7 @@ def _unique_names(settings: Sequence[Setting]) -> list[Setting]:
 
 def _seed(run: KeptRun) -> int | None:
     text = str(run.params.get("study.seed", run.tags.get("memberscope.seed", "")))
-    return int(text) if text.isdecimal() else None
+    return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else None
 
 
 @dataclass(frozen=True, kw_only=True)
