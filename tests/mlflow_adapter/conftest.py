@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,3 +95,17 @@ def laboratory(_laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch) -> Labo
 def columns() -> list[str]:
     """The names of the feature columns."""
     return COLUMNS
+
+
+@pytest.fixture
+def registered_evaluator() -> Iterator[None]:
+    """As the entry point registers it, whether or not this checkout is installed."""
+    from mlflow.models.evaluation.evaluator_registry import _model_evaluation_registry
+
+    from memberscope.mlflow_adapter.evaluator import MembershipEvaluator
+
+    before = dict(_model_evaluation_registry._registry)
+    _model_evaluation_registry.register("memberscope", MembershipEvaluator)
+    yield
+    _model_evaluation_registry._registry.clear()
+    _model_evaluation_registry._registry.update(before)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import tomllib
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow.models.evaluation.evaluator_registry import ModelEvaluatorRegistry, _model_evaluation_registry
+from mlflow.models.evaluation.evaluator_registry import ModelEvaluatorRegistry
 
 from memberscope import Predictions, run_audit
 from memberscope.errors import UserError
@@ -23,14 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ASK = {"attacks": "threshold_loss", "slices": "entire", "controls": "none"}
 
 
-@pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    """As the entry point registers it, whether or not this checkout is installed."""
-    before = dict(_model_evaluation_registry._registry)
-    _model_evaluation_registry.register("memberscope", MembershipEvaluator)
-    yield
-    _model_evaluation_registry._registry.clear()
-    _model_evaluation_registry._registry.update(before)
+pytestmark = pytest.mark.usefixtures("registered_evaluator")
 
 
 def evaluate(*arguments: Any, run: str | None = None, **options: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,11 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow.models.evaluation.evaluator_registry import _model_evaluation_registry
 from own_artifacts import best_guess, unlisted
 
 from memberscope import cli
 from memberscope.audit import artifacts
 from memberscope.datasets import records as sides
-from memberscope.mlflow_adapter.evaluator import MembershipEvaluator
 from memberscope.mlflow_adapter.read import read_run
 from memberscope.tracking import MemoryTracker
 
@@ -28,13 +25,7 @@ DATA = {"metrics", "params", "tags", "inputs"}
 ASK = {"attacks": "threshold_loss,trained_lr", "slices": "entire"}
 
 
-@pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    before = dict(_model_evaluation_registry._registry)
-    _model_evaluation_registry.register("memberscope", MembershipEvaluator)
-    yield
-    _model_evaluation_registry._registry.clear()
-    _model_evaluation_registry._registry.update(before)
+pytestmark = pytest.mark.usefixtures("registered_evaluator")
 
 
 def left(run_id: str, folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 
 from memberscope.config import ModelConfig, TrainConfig, TrainStudyConfig
 from memberscope.interrupt import StopFlag
-from memberscope.studies import logged_model, model_audit, setup, train
+from memberscope.studies import logged_model, model_audit, model_page, setup, train
 from memberscope.tracking import MemoryTracker
 from memberscope.training.trainer import DataFacts, TrainingJob
 
@@ -126,6 +126,6 @@ SMALL: Sequence[tuple[ModelConfig, str, str]] = [
 def test_the_built_in_trainer_is_described_as_before(model: ModelConfig, setting: str, words: str) -> None:
     trainer = setup.trainer_for(model, TrainConfig(epochs=7, batch_size=16, learning_rate=0.01))
     assert model_audit.model_setting(trainer, 10) == setting
-    assert model_audit.model_words(trainer) == (words, ("7 epochs", "batch 16", "Adam 0.01"))
+    assert model_page.model_words(trainer) == (words, ("7 epochs", "batch 16", "Adam 0.01"))
     assert trainer.describe()["train.optimizer"] == "adam"
     assert logged_model.why_no_model(trainer, MemoryTracker()) == ""

@@ -11,7 +11,7 @@ from memberscope.datasets import load_dataset
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
 from memberscope.plans.target import Prepared, target_of
-from memberscope.studies import model_audit, setup, train
+from memberscope.studies import model_audit, model_page, setup, train
 from memberscope.tracking import MemoryTracker
 
 SMALL = DataConfig(members=120, nonmembers=110, validation=50)
@@ -107,7 +107,7 @@ def test_nonmembers_can_validate_and_the_run_says_so() -> None:
     assert tracker.latest("val/accuracy") == pytest.approx(signals.correctness(trained.predictions)[outside].mean())
     assert tracker.logged_params["data.validation"] == "nonmembers"
     prepared = _prepare(DataConfig(validation="nonmembers"))
-    assert "monitored on the audited non-members" in model_audit.description(
+    assert "monitored on the audited non-members" in model_page.description(
         prepared, setup.trainer_for(ModelConfig(), QUICK), MemoryTracker()
     )
 

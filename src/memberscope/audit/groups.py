@@ -21,14 +21,13 @@ from memberscope.checks import Array, BoolArray, FloatArray
 from memberscope.errors import UserError, nearest
 from memberscope.metrics import Estimate
 from memberscope.metrics.clustered import clustered_auc
-from memberscope.plans.whole_groups import most_frequent
+from memberscope.plans.whole_groups import first_few, most_frequent, numbered
 from memberscope.predictions import Predictions
 
 ROWS = "rows"
 """The name of the slice with the figures of single records."""
 POOLINGS = ("mean", "max", "logsumexp")
 """How the scores of a group's records become the group's score."""
-_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,12 +100,10 @@ class Groups:
         text = f"Groups: {n_in:,} groups are members and {n_out:,} are not, with {len(self.of):,} records in all; metrics count groups"
         if not len(self.both_sides):
             return text + "."
-        left = int((~self.counted).sum())
-        few = ", ".join(str(name) for name in self.names[self.both_sides[:_SHOWN]])
-        more = ", ..." if len(self.both_sides) > _SHOWN else ""
+        left, few = int((~self.counted).sum()), first_few(self.names[self.both_sides])
         return (
-            f"{text}. {len(self.both_sides):,} groups are on both sides ({few}{more}): they count as members, and their {left:,} "
-            "non-member records do not count."
+            f"{text}. {len(self.both_sides):,} groups are on both sides ({few}): they count as members, and their {left:,} non-member "
+            "records do not count."
         )
 
     @property
@@ -134,12 +131,11 @@ def make_groups(groups: Array, member: BoolArray, labels: Array | None, *, pooli
         UserError: an unknown `pooling`.
     """
     check_pooling(pooling)
-    names, of = np.unique(groups, return_inverse=True)
-    of = of.reshape(-1)
+    names, of = numbered(groups)
     rows, inside = np.bincount(of, minlength=len(names)), np.bincount(of, weights=member, minlength=len(names))
     shared = (inside > 0) & (inside < rows)
     return Groups(
-        names=names, of=of.astype(np.intp), member=inside > 0, labels=None if labels is None else most_frequent(of, labels, len(names)),
+        names=names, of=of, member=inside > 0, labels=None if labels is None else most_frequent(of, labels, len(names)),
         counted=member | ~shared[of], pooling=pooling, both_sides=np.flatnonzero(shared),
     )  # fmt: skip
 

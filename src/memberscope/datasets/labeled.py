@@ -213,6 +213,10 @@ class LabeledData:
         part = self.part(rows)
         return dataclasses.replace(part, y=renumber[part.y], class_names=tuple(self.class_names[k] for k in kept), sizes=sizes)
 
+    def groups_of(self, index: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """The groups of some records, by position; None if no groups were named."""
+        return None if self.groups is None else self.groups[index]
+
     def record_ids(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         """(len(index),) an id for each record: its position or, if copies were kept, the number that copies share."""
         return index if self.same is None else self.same[index]

@@ -27,7 +27,7 @@ from memberscope.errors import UserError, nearest
 from memberscope.npz import read_npz, write_npz
 from memberscope.plans.split import Index, spread, spread_groups
 from memberscope.plans.whole_groups import blocks as whole_blocks
-from memberscope.plans.whole_groups import check_enough, most_frequent
+from memberscope.plans.whole_groups import check_enough, most_frequent, numbered
 
 Rows = NDArray[np.intp]
 DESIGNS = ("half", "disjoint")
@@ -279,8 +279,7 @@ def _half_of(
     """(n,) bool: `_half` of the records, or of their groups, with all records of a group on its side."""
     if groups is None:
         return _half(labels, coin_flips, rng)
-    names, of = np.unique(groups, return_inverse=True)
-    of = of.reshape(-1)
+    names, of = numbered(groups)
     return _half(most_frequent(of, labels, len(names)).astype(np.int64), coin_flips, rng)[of]
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from memberscope import seeds
 from memberscope.datasets.labeled import Sizes
 from memberscope.errors import UserError
-from memberscope.plans.whole_groups import blocks, by_group, check_enough, most_frequent
+from memberscope.plans.whole_groups import blocks, by_group, check_enough, most_frequent, numbered
 
 Index = NDArray[np.int64]
 
@@ -130,8 +130,7 @@ def spread(labels: NDArray[np.int64], rng: np.random.Generator) -> Index:
 
 def spread_groups(labels: NDArray[np.int64], groups: NDArray[np.int64], rng: np.random.Generator) -> Index:
     """All records in a random order of whole groups, over which the groups of every class (by their most frequent) are spread evenly."""
-    names, of = np.unique(groups, return_inverse=True)
-    of = of.reshape(-1)
+    names, of = numbered(groups)
     return by_group(of, spread(most_frequent(of, labels, len(names)), rng))
 
 

@@ -17,6 +17,17 @@ _SHOWN = 3
 Index = NDArray[np.int64]
 
 
+def numbered(groups: Array) -> tuple[Array, NDArray[np.intp]]:
+    """The names of the groups (g,), ascending, and each record's group as a position among them (n,)."""
+    names, of = np.unique(groups, return_inverse=True)
+    return names, of.reshape(-1).astype(np.intp)
+
+
+def first_few(names: Array) -> str:
+    """The first names, for a message."""
+    return ", ".join(str(name) for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
 def most_frequent(of: NDArray[np.intp], labels: Array, groups: int) -> Array:
     """(groups,) the most frequent label of each group's records, the lowest of several.
 
@@ -88,15 +99,14 @@ def check_whole(member: NDArray[np.bool_], groups: NDArray[np.int64], *, where: 
         groups: (n,) the records' groups.
         where: what is at fault, for the message.
     """
-    of = np.unique(groups, return_inverse=True)[1].reshape(-1)
+    names, of = numbered(groups)
     rows = np.bincount(of)
     split = np.zeros(len(rows), dtype=bool)
     for one in member:
         inside = np.bincount(of, weights=one, minlength=len(rows))
         split |= (inside > 0) & (inside < rows)
     if split.any():
-        names = np.unique(groups)[split]
-        few = ", ".join(str(name) for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+        few = first_few(names[split])
         raise UserError(
-            f"{where}: {len(names)} groups have members and non-members of the same model ({few}); allowed: plans that keep groups whole"
+            f"{where}: {split.sum()} groups have members and non-members of the same model ({few}); allowed: plans that keep groups whole"
         )

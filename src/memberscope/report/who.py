@@ -55,19 +55,20 @@ def who(run: KeptRun) -> Who | None:
         one = facts.figure(run, first.attack, f"tpr_at_fpr_{rate_name(rate)}")
         if one.value is None:
             continue
-        chance, counted = members * rate, number(one.value * members, 0)
+        counted = number(one.value * members, 0)
+        chance = number(members * rate, 0 if members * rate >= 10 else 1)
         ends = ""
         if one.ci_low is not None and one.ci_high is not None:
             ends = f"{number(one.ci_low * members, 0)} to {number(one.ci_high * members, 0)}"
         mark = "*" if one.status == "low_power" else ""
         accused = facts.RATES[f"tpr_at_fpr_{rate_name(rate)}"]
         rows.append([f"{accused} non-members accused", TableCell(text=counted, beneath=ends, mark=mark, why=one.reason),
-                     number(chance, 0 if chance >= 10 else 1)])  # fmt: skip
+                     chance])  # fmt: skip
         if not lines:
             span = f" (95% {ends})" if ends else ""
             lines.append(
                 f"{counted} of {members:,} {what} are found by {first.attack} when {accused} others may be wrongly accused{span}; "
-                f"expected by chance: {number(chance, 0 if chance >= 10 else 1)}."
+                f"expected by chance: {chance}."
             )
             if mark:
                 lines.append(f"There are too few others to say much about so rare an accusation: {one.reason}.")

@@ -24,7 +24,7 @@ from memberscope.metrics import Verdict, verdicts
 from memberscope.plans.target import TargetSettings, target_of
 from memberscope.studies import model_audit, setup
 from memberscope.studies.data_notes import log_reading, with_reading
-from memberscope.studies.model_audit import leakage_table
+from memberscope.studies.model_page import description, leakage_table
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.recipe import Recipe
@@ -134,7 +134,7 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
             serves = [item.name for item in chosen if name in (item.first, item.second)]
             tags = {"memberscope.setting": setting, "memberscope.seed": str(seed), "memberscope.experiments": ",".join(serves)}
             tags |= {f"memberscope.experiment.{experiment}": setting for experiment in serves}
-            about = model_audit.description(prepared, trainers[name], tracker) + f"\n\nServes in: {', '.join(serves)}."
+            about = description(prepared, trainers[name], tracker) + f"\n\nServes in: {', '.join(serves)}."
             with tracker.child(f"{setting}-s{seed}", tags=tags, description=about) as child:
                 found[name].append(
                     model_audit.train_and_audit(

@@ -6,7 +6,7 @@ from memberscope.audit import artifacts
 from memberscope.config import TrainStudyConfig, groups
 from memberscope.interrupt import StopFlag
 from memberscope.plans.target import target_of
-from memberscope.studies import model_audit, setup
+from memberscope.studies import model_audit, model_page, setup
 from memberscope.studies.data_notes import reading_notes, with_reading
 from memberscope.studies.result import StudyResult
 from memberscope.studies.seed_check import log_check
@@ -23,7 +23,7 @@ def run(config: TrainStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     setting = model_audit.model_setting(trainer, data.classes)
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     tracker.tags({"memberscope.kind": "model", "memberscope.setting": setting})
-    about = model_audit.description(prepared, trainer, tracker)
+    about = model_page.description(prepared, trainer, tracker)
     tracker.describe(about)
     trained = model_audit.train_and_audit(prepared, trainer, request, tracker, stop, setting=setting, requested=config)
     notes = reading_notes(prepared.data, prepared.plan.sides)
@@ -32,4 +32,4 @@ def run(config: TrainStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         log_check(check, tracker)
         tracker.describe(f"{about}\n\n{check.sentence}")
         notes = [check.sentence, *notes]
-    return with_reading(StudyResult(table=model_audit.leakage_table([trained]), answer=model_audit.plain_words(trained)), notes)
+    return with_reading(StudyResult(table=model_page.leakage_table([trained]), answer=model_page.plain_words(trained)), notes)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -160,13 +161,9 @@ def _climb(folder: Path, *, content: bytes) -> None:
 def _key(folder: Path, *, content: bytes | None, kind: str = "") -> None:
     from memberscope import secret
 
-    before = {
-        name: os.environ.get(name) for name in ("MEMBERSCOPE_KEY", "HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")
-    }
-    os.environ.pop("MEMBERSCOPE_KEY", None)
-    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
-        os.environ[name] = str(folder)
-    try:
+    homes = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"), str(folder))
+    with mock.patch.dict(os.environ, homes):
+        os.environ.pop("MEMBERSCOPE_KEY", None)
         made = secret.key()  # writes one
         assert made is not None
         files = [path for path in folder.rglob("*") if path.is_file()]
@@ -181,12 +178,6 @@ def _key(folder: Path, *, content: bytes | None, kind: str = "") -> None:
         if clear:
             clear()
         secret.key()
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def cases() -> list[Case]:

@@ -175,7 +175,7 @@ def audit_mitigation(
     labels, ids = data.y[plan.records], plan.records
     unreleased = Predictions(
         **named(mitigated.form, mitigated.outputs[TARGET]), labels=labels, member=plan.member[TARGET], record_ids=ids,
-        groups=None if data.groups is None else data.groups[plan.records],
+        groups=data.groups_of(plan.records),
     )  # fmt: skip
     rows = plan.shadows_of(TARGET) if mitigation.shadows else np.empty(0, dtype=np.intp)
     models = 1 + len(rows)

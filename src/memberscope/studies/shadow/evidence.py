@@ -79,7 +79,7 @@ class FleetOutputs:
                 member=plan.member[target][own],
                 record_ids=audited,
                 inputs=data.inputs(audited) if self.known_inputs else None,
-                groups=None if data.groups is None else data.groups[audited],
+                groups=data.groups_of(audited),
             ),
             shadows=ShadowPredictions(
                 **self.named(self.outputs[rows]), labels=labels, member=plan.member[rows], record_ids=plan.records

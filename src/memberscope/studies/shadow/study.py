@@ -16,7 +16,7 @@ from memberscope.audit import artifacts
 from memberscope.audit.log import attack_progress, log_audit, log_headline
 from memberscope.audit.request import AuditRequest, make_request
 from memberscope.audit.run import AuditReport, run_audit
-from memberscope.audit.wording import finding, headline_table, markdown, skipped
+from memberscope.audit.wording import finding, headline_table, markdown
 from memberscope.config import ShadowStudyConfig, SynthesisConfig, groups
 from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, duplicates, load_dataset
@@ -44,6 +44,7 @@ from memberscope.studies.shadow.evidence import (
     query_fleet,
     query_target,
 )
+from memberscope.studies.shadow.page import headline_metrics, over_targets_table, page, skips
 from memberscope.studies.synthesize.sets import METHODS, check_can_be_made, make_set, published
 from memberscope.studies.trainer_log import log_trainer
 from memberscope.tracking import DataInput, Tracker, as_json
@@ -398,37 +399,6 @@ def left_out_of_fidelity(data: LabeledData) -> list[str]:
     return ["Shadows on noisy records were left out: records with words or missing numbers have no noisy copies."]
 
 
-def at_most_shadows(means: pd.DataFrame) -> pd.DataFrame:
-    """The rows with all shadows, and those of the loss threshold."""
-    most = means["shadows"].max()
-    return means[(means["shadows"] == most) | (means["shadows"] == 0)]
-
-
-def headline_metrics(means: pd.DataFrame) -> dict[str, float]:
-    """Means over targets as metrics of the run: ``auc_mean/lira_online`` with ``auc_mean_ci_low/...``."""
-    found: dict[str, float] = {}
-    for row in at_most_shadows(means).to_dict("records"):
-        ends = {"": row["mean"], "_ci_low": row["ci_low"], "_ci_high": row["ci_high"]}
-        attack = str(row["attack"])
-        if "[" in attack:
-            continue
-        found |= {f"{row['figure']}_mean{end}/{attack}": float(value) for end, value in ends.items() if value == value}
-    return found
-
-
-def over_targets_table(means: pd.DataFrame) -> pd.DataFrame:
-    """A row per attack: each metric's mean over targets with its interval, as text."""
-    import pandas as pd
-
-    rows: dict[str, dict[str, str]] = {}
-    for row in at_most_shadows(means).to_dict("records"):
-        text = f"{row['mean']:.4f}"
-        if row["ci_low"] == row["ci_low"]:
-            text += f" ({row['ci_low']:.4f} to {row['ci_high']:.4f})"
-        rows.setdefault(str(row["attack"]), {"attack": str(row["attack"])})[str(row["figure"])] = text
-    return pd.DataFrame(list(rows.values()))
-
-
 def conclude(
     config: ShadowStudyConfig, trainer: Trainer, outputs: FleetOutputs, report: AuditReport, elsewhere: AuditReport | None,
     means: pd.DataFrame, judged: pd.DataFrame, exposed: Sequence[str], fidelity: pd.DataFrame | None, remarks: Sequence[str],
@@ -462,41 +432,3 @@ def conclude(
         text += f"\n\none shadow of another data set, {config.transfer_dataset}\n{from_there}"
     text += f"\n\nmean over {len(outputs.plan.targets)} targets (95% t interval)\n{table.to_string(index=False)}"
     return StudyResult(table=text, answer="\n".join(answer))
-
-
-def skips(report: AuditReport) -> list[str]:
-    """The attacks that were skipped, and why."""
-    return [f"Skipped: {', '.join(attacks)}, {reason}." for reason, attacks in skipped(report).items()]
-
-
-def page(
-    outputs: FleetOutputs,
-    report: AuditReport,
-    table: pd.DataFrame,
-    lines: Sequence[str],
-    exposed: Sequence[str],
-    remarks: Sequence[str],
-    fidelity: pd.DataFrame | None,
-    from_elsewhere: str,
-) -> str:
-    """The parent run's page; `remarks` come right after the finding."""
-    plan, data = outputs.plan, outputs.data
-    coins = "each membership by a fair coin" if plan.coin_flips else "half of each class"
-    parts = [
-        f"# Shadow models on {data.name}",
-        f"{plan.n_models} models, design `{plan.design}`, {coins}; {len(plan.shadows_of(int(plan.targets[0])))} shadows per target, "
-        f"{len(plan.targets)} targets in turn, {len(plan.population):,} records that no model saw. "
-        f"Plan digest `{shown_digest(data, plan.digest)[:16]}`.",
-        f"**{finding(report)}**",
-        *remarks,
-        "## Over targets\n\n" + markdown(table),
-        "Intervals are t intervals over targets, which share their pool and most of their shadows.",
-        "## Who is exposed\n\n" + "\n".join(f"- {line}" for line in exposed),
-        "## The literature's orderings\n\n" + "\n".join(f"- {line}" for line in lines),
-        "## One target, every attack\n\n" + markdown(headline_table(report)),
-        *skips(report),
-        *filter(None, [from_elsewhere]),
-    ]
-    if fidelity is not None:
-        parts.append("## How faithful must a shadow be?\n\n" + markdown(fidelity.round(4)))
-    return "\n\n".join(parts) + "\n"

@@ -264,9 +264,8 @@ def _query(trained: _TrainedCell, selection: Selection, at: Index) -> Prediction
     index = selection.audited[at]
     data = selection.data
     outputs: dict[str, Any] = {trained.form: trained.predict(index)}
-    groups = None if data.groups is None else data.groups[index]
     return Predictions(
-        **outputs, labels=data.y[index], member=selection.member[at], record_ids=data.record_ids(index), groups=groups
+        **outputs, labels=data.y[index], member=selection.member[at], record_ids=data.record_ids(index), groups=data.groups_of(index)
     )  # fmt: skip
 
 

@@ -292,7 +292,7 @@ def transfer_rows(
         labels=data.y[block],
         member=plan.member[0][plan.audited],
         record_ids=block,
-        groups=None if data.groups is None else data.groups[block],
+        groups=data.groups_of(block),
     )
     size = min(len(trial.pool), wanted(trial, config))
     if JUNK not in sets:
