@@ -155,8 +155,8 @@ def test_lira_is_scored_with_and_without_copies() -> None:
     )  # fmt: skip
     logits = rng.normal(size=(models, n, 3))
     data = types.SimpleNamespace(
-        x=np.zeros((n, 2)), y=rng.integers(0, 3, n), groups=None, inputs=lambda index: np.zeros((len(index), 2))
-    )
+        x=np.zeros((n, 2)), y=rng.integers(0, 3, n), groups=None, inputs=lambda index: np.zeros((len(index), 2)), groups_of=lambda _: None
+    )  # fmt: skip
     said = {"data": data, "plan": plan, "fleet": None, "form": "logits", "outputs": logits, "population": logits[:, :0]}
     copies = np.repeat(logits[:, :, None], 2, axis=2) + rng.normal(size=(models, n, 2, 3))
     attacks = rotated_attacks(["lira_offline", "metric_confidence"])
