@@ -41,10 +41,8 @@ def drawn(first: str, names: Sequence[str]) -> list[str]:
     return [first, *(name for name in names if name != first)][:MOST_CURVES]
 
 
-def roc(run: KeptRun, shown: Sequence[str]) -> tuple[bytes, bool]:
-    """ROC curves of attacks on all records, on logarithmic and linear axes, with the band of the first attack if it has one; and whether it
-    does.
-    """
+def roc(run: KeptRun, shown: Sequence[str], shaded: pd.DataFrame | None) -> bytes:
+    """ROC curves of attacks on all records, on logarithmic and linear axes, with the band of the first attack if it has one."""
     import pandas as pd
 
     points = run.tables[artifacts.ROC]
@@ -54,14 +52,13 @@ def roc(run: KeptRun, shown: Sequence[str]) -> tuple[bytes, bool]:
         auc = facts.figure(run, name, "auc").value
         labels[name] = f"{name} ({auc:.3f})" if auc is not None else name
     drawing, axes = plots.new_figure(1, 2, width=5.2, height=4.7)
-    shaded = band(run, shown[0])
     for ax, log in ((axes[0, 0], True), (axes[0, 1], False)):
         if shaded is not None and len(shaded):
             plots.draw_band(ax, shaded, log=log)
         plots.draw_roc(ax, part, labels=labels, log=log)
     handles, texts = axes[0, 0].get_legend_handles_labels()
     drawing.legend(handles, texts, loc="outside lower center", ncols=min(3, len(texts)), fontsize=8, frameon=False)
-    return svg(drawing), shaded is not None
+    return svg(drawing)
 
 
 def band(run: KeptRun, attack: str) -> pd.DataFrame | None:

@@ -73,9 +73,11 @@ class Seeds:
 def seeds_of(setting: Setting) -> Seeds:
     """The summary of a setting with several seeds."""
     histories = [history for run in setting.runs if (history := facts.history(run)) is not None and facts.followed(history)]
-    epochs = svg_picture(figures.by_epoch(histories), alt="accuracy and AUC by epoch") if histories else None
+    epochs = svg_picture(lambda: figures.by_epoch(histories), alt="accuracy and AUC by epoch") if histories else None
     drawn = any(artifacts.ROC in run.tables for run in setting.runs) and setting.attack
-    roc = svg_picture(figures.over_seeds(setting.runs, setting.labels), alt="ROC curves, one per seed") if drawn else None
+    roc = (
+        svg_picture(lambda: figures.over_seeds(setting.runs, setting.labels), alt="ROC curves, one per seed") if drawn else None
+    )
     return Seeds(
         by_seed=by_seed(setting), attacks=attacks_over_seeds(setting), legend=legend(extra(setting.runs)), count=len(setting.runs),
         epochs=epochs, roc=roc,

@@ -17,7 +17,9 @@ MARGIN = 0.02  # a difference in AUC smaller than this does not matter, for the 
 BY_SEED = {"study.seed", "plan.digest", "data.digest"}  # parameters that a seed changes
 
 MOST_DIGITS = 19  # of a seed; a longer one is no seed of ours
-REPLICATE = "memberscope.replicate"  # the tag of a run that was read from an evidence file, which numbers seeds and does not name them
+REPLICATE = (
+    "memberscope.replicate"  # the tag of a run that was read from an evidence file, which numbers seeds and does not name them
+)
 
 
 @dataclass(frozen=True, kw_only=True)

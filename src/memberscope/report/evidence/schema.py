@@ -56,7 +56,7 @@ def check(document: Mapping[str, Any], *, where: str) -> None:
 
 
 def check_values(document: Mapping[str, Any], *, where: str) -> None:
-    """Raise UserError for JSON that is too deep or too large, or holds a number that JSON has not, or that other programs read otherwise."""
+    """Raise UserError for JSON that is too deep or too large, or holds a number that JSON has not or others misread."""
     count = 0
     todo: list[tuple[Any, int]] = [(document, 1)]
     while todo:

@@ -50,6 +50,7 @@ from memberscope.studies.mitigate.models import (
     train_mitigated,
 )
 from memberscope.studies.mitigate.rungs import rungs_of
+from memberscope.studies.recorder import writes_evidence
 from memberscope.studies.result import StudyResult
 from memberscope.studies.seed_check import log_check
 from memberscope.studies.shadow.evidence import can_be_perturbed
@@ -78,6 +79,7 @@ class Promise:
     epsilon: float | None = None
 
 
+@writes_evidence("mitigate")
 def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Train and audit all mitigations; `tracker` is the parent run, with a child run for each mitigation.
 
