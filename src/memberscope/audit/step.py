@@ -9,7 +9,7 @@ from memberscope.audit.declared import Declared
 from memberscope.audit.report import AuditReport
 from memberscope.audit.request import AuditRequest
 from memberscope.audit.run import run_audit
-from memberscope.config import AttackOptionsConfig
+from memberscope.config import AttackOptionsConfig, DeclaredConfig
 from memberscope.evidence import Evidence
 
 
@@ -37,7 +37,7 @@ def report_on(
     )  # fmt: skip
 
 
-def declared_of(config: AttackOptionsConfig) -> Declared:
+def declared_of(config: DeclaredConfig) -> Declared:
     """What a configuration declares."""
     return Declared(
         prior=None if config.prior == "none" else float(config.prior), subjects=None if config.subjects == "none" else int(config.subjects),
