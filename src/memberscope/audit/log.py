@@ -17,6 +17,8 @@ from memberscope.attacks.base import Skip
 from memberscope.audit import artifacts
 from memberscope.audit.controls import Controls, null_of
 from memberscope.audit.report import AuditReport, SliceResult
+from memberscope.audit.statement import risk_statement
+from memberscope.audit.statement_text import statement_text
 from memberscope.audit.wording import headline_table, summary
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
@@ -61,6 +63,7 @@ def log_audit(
     tracker.metrics(made.metrics(), step=step)
     tracker.table(report.to_frame(), artifacts.ATTACKS)
     tracker.table(headline_table(report), artifacts.ATTACKS_TABLE)
+    tracker.text(risk_statement(report).to_json(), artifacts.RISK_STATEMENT)
     if not private:
         keep_scores(report, tracker, source=source)
     log_curves(report, tracker, title=title, band_seed=band_seed)
@@ -114,7 +117,7 @@ def log_whole_audit(
     check()
     exposed = log_exposed(report, tracker, seed=seed, top=top, source=source, private=private, show_records=show_records)
     details = [exposed, log_dispersion(report, tracker, seed=seed)]
-    text = summary(report, notes=notes, controls=controls, details=details)
+    text = summary(report, notes=notes, controls=controls, details=details) + "\n" + statement_text(risk_statement(report))
     tracker.text(text, artifacts.SUMMARY)
     tracker.describe(text)
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope import metrics
+from memberscope import metrics, seeds
+from memberscope.audit.declared import Declared
 from memberscope.audit.distinct import Distinct
 from memberscope.audit.groups import Groups
-from memberscope.audit.headline import AUTO, Headline, find_headline
+from memberscope.audit.headline import AUTO, Headline, find_headline, split_in_half
 from memberscope.audit.near import NearCopies, near_copies
 from memberscope.errors import UserError
 from memberscope.installed import require
@@ -42,7 +43,7 @@ class SliceResult:
         member: (n,) bool, the truth for `scores`.
         threshold: the score at and above which the attack itself calls a record a member; None where it has no threshold of its own.
         labels: (n,) classes of the slice's records or groups, where they are known.
-        prior: share of members that ``ppv`` assumes.
+        prior, subjects: what was declared, see `memberscope.audit.declared`; None where it was not, and `subjects` on parts of the records.
         one_run: the settings that the test behind `epsilon_lower_bound` fixed beforehand; None where that bound was not requested.
         ranked: whether the slice may compete for the worst one.
         notes: what was subsampled, sliced or approximated.
@@ -59,7 +60,8 @@ class SliceResult:
     member: NDArray[np.bool_] | None = None
     threshold: float | None = None
     labels: NDArray[Any] | None = None
-    prior: float = 0.5
+    prior: float | None = None
+    subjects: int | None = None
     one_run: OneRun | None = None
     ranked: bool = False
     notes: tuple[str, ...] = ()
@@ -102,7 +104,7 @@ class AuditReport:
         metadata: the model's true accuracies and losses, where they were given; they go with `to_tfp`.
         whole_scores: attack -> (n,) scores of the records of `target`, in input order; without those that were skipped.
         primary: the primary attack as it was requested: a name, or ``auto`` for the strongest; see `headline`.
-        prior: share of members that ``ppv`` assumes.
+        declared: what only the user can declare: the attacker's prior, the people in the training set, what membership reveals.
         distinct: which of the given records these are, and which copies were found; None for a report built by hand.
         groups: the groups of the records; None where records were counted.
     """
@@ -114,7 +116,7 @@ class AuditReport:
     whole_scores: Mapping[str, NDArray[np.float64]]
     metadata: Metadata | None = None
     primary: str = AUTO
-    prior: float = 0.5
+    declared: Declared = field(default_factory=Declared)
     distinct: Distinct | None = None
     groups: Groups | None = None
 
@@ -138,7 +140,18 @@ class AuditReport:
             {name: self.counted_scores[name] for name in ran}, counted.member, seed=self.seed, primary=self.primary,
             families={name: result.family for name, result in ran.items()}, whole={name: result.figures for name, result in ran.items()},
             thresholds={name: result.threshold for name, result in ran.items()}, units=counted.ids, labels=counted.labels,
-            prior=self.prior,
+            declared=self.declared,
+        )  # fmt: skip
+
+    @property
+    def reported(self) -> NDArray[np.bool_]:
+        """(n,) of `counted`: those behind the headline's metrics, that is the half that played no part in its choice, or all."""
+        counted, found = self.counted, self.headline
+        if found is None or not found.halved:
+            return np.ones(len(counted.member), dtype=np.bool_)
+        return ~split_in_half(
+            {name: self.counted_scores[name] for name in found.candidates}, counted.member, units=counted.ids, labels=counted.labels,
+            rng=seeds.stream(self.seed, "headline", "halves"),
         )  # fmt: skip
 
     @property

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _Config = TypeVar("_Config", bound=Config)
 OF_RECORDS = {artifacts.MOST_EXPOSED, artifacts.EXPOSURE}  # tables of single records, which no evidence file has
 TABLES = set(kept_tables.TABLES) - OF_RECORDS
-TEXTS = {artifacts.STUDY, artifacts.CONFIG, artifacts.CONTROLS, artifacts.HEADLINE}
+TEXTS = {artifacts.STUDY, artifacts.CONFIG, artifacts.CONTROLS, artifacts.HEADLINE, artifacts.RISK_STATEMENT}
 ALLOWED = "what the study logged"
 
 

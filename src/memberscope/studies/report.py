@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from memberscope.audit import artifacts
+from memberscope.audit.declared import Declared
+from memberscope.audit.step import declared_of
 from memberscope.config import ReportStudyConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
@@ -16,6 +18,7 @@ from memberscope.report import evidence, facts, render_page
 from memberscope.report.compare import Pair
 from memberscope.report.formats import FORMATS, HTML, named
 from memberscope.report.page import pairs_of
+from memberscope.report.risk import under
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import KeptRun, Tracker
 
@@ -95,14 +98,21 @@ def _from_runs(config: ReportStudyConfig, names: Sequence[str], tracker: Tracker
     for name in names:
         stop.check()
         runs.append(tracker.read_run(name))
+    runs = [_under(run, declared_of(config)) for run in runs]
     return Source(runs=tuple(runs), pairs=pairs_of(runs, seed=config.seed), title=config.title)
+
+
+def _under(run: KeptRun, declared: Declared) -> KeptRun:
+    """The run and its children with their risk statements under these declarations."""
+    return replace(under(run, declared), children=tuple(_under(child, declared) for child in run.children))
 
 
 def _from_file(config: ReportStudyConfig) -> Source:
     """The runs of an evidence file, with the comparisons that it holds."""
     found = evidence.read(config.from_)
-    pairs = pairs_of(found.runs, seed=config.seed) if found.pairs is None else found.pairs
-    return Source(runs=found.runs, pairs=pairs, title=config.title or found.title, study=found.document.get("study", "report"))
+    runs = tuple(_under(run, declared_of(config)) for run in found.runs)
+    pairs = pairs_of(runs, seed=config.seed) if found.pairs is None else found.pairs
+    return Source(runs=runs, pairs=pairs, title=config.title or found.title, study=found.document.get("study", "report"))
 
 
 def _text(name: str, source: Source, config: ReportStudyConfig) -> str:

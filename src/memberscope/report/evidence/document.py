@@ -100,6 +100,8 @@ def _audit(run: KeptRun) -> Document:
         "sizes": {"members": members, "nonmembers": nonmembers, "unit": "groups" if facts.grouped(run) else "records"},
         "results": _rows(run.tables[artifacts.ATTACKS], {}, RESULT),
     }
+    if statement := plain_object(run.texts.get(artifacts.RISK_STATEMENT)):
+        fields["risk_statement"] = statement
     points = run.tables.get(artifacts.ROC)
     if points is not None and len(points):
         fields["curves"] = [

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memberscope.audit import artifacts, kept_tables
+from memberscope.audit import artifacts, kept_statement, kept_tables
 from memberscope.audit.headline import Headline
 from memberscope.errors import UserError
 from memberscope.reading.files import read_text
@@ -103,6 +103,12 @@ def _texts(fields: Mapping[str, Any], where: str) -> dict[str, str]:
     for name, field in ((artifacts.STUDY, "settings"), (artifacts.CONTROLS, "controls")):
         if field in fields:
             texts[name] = json.dumps(fields[field])
+    if statement := fields.get("risk_statement"):
+        texts[artifacts.RISK_STATEMENT] = json.dumps(statement)
+        try:
+            kept_statement.read(texts[artifacts.RISK_STATEMENT])
+        except ValueError as error:
+            raise UserError(f"{where}.risk_statement: {error}; allowed: {ALLOWED}") from None
     if primary := fields.get("finding", {}).get("primary"):
         named = ("attack", "family", "chosen", "candidates", "n_member", "n_nonmember")
         estimates = {

@@ -11,12 +11,13 @@ import uuid
 
 from memberscope.errors import UserError
 from memberscope.installed import require
-from memberscope.metrics import registry
+from memberscope.metrics import rate_name, registry
 from memberscope.report import facts
 from memberscope.report.evidence import Document
 from memberscope.report.formats import flat
 
 BY = "formats=cyclonedx"
+LIFT, COMBINED = ("lift",), ("precision", "found", "wrongly_accused")
 HEADLINE = "headline"  # stands for the attack in metrics of the primary attack, as among a run's metrics
 
 
@@ -63,14 +64,34 @@ def metrics(run: Document) -> list[Document]:
     primary, names = run["finding"].get("primary"), {spec.name for spec in registry.headline()}
     found = []
     if primary is not None:
-        part = "half of the records" if primary["chosen"] == "strongest" else "entire"
         found = [
-            _metric(f"{name}/{HEADLINE}", part, one)
+            _metric(f"{name}/{HEADLINE}", _part(run), one)
             for name, one in primary["metrics"].items()
             if name in names and one["value"] is not None
         ]
+    found += _risk(run)
     rows = [row for row in run["results"] if row["metric"] in names and row["value"] is not None]
     return found + [_metric(f"{row['metric']}/{row['attack']}", row["slice"], row) for row in rows]
+
+
+def _risk(run: Document) -> list[Document]:
+    """The risk statement's figures of the primary attack: lift, and what follows from what was declared."""
+    statement = run.get("risk_statement")
+    if statement is None or not statement["measured"]:
+        return []
+    part = _part(run)
+    found = [
+        (f"{name}_at_fpr_{rate_name(rate['fpr'])}/{HEADLINE}", rate[name])
+        for rates, names in ((statement["measured"][0]["rates"], LIFT), (statement["combined"], COMBINED))
+        for rate in rates
+        for name in names
+    ]
+    return [_metric(kind, part, one) for kind, one in found if one is not None and one["value"] is not None]
+
+
+def _part(run: Document) -> str:
+    """The records behind the metrics of the primary attack."""
+    return "half of the records" if run["finding"]["primary"]["chosen"] == "strongest" else "entire"
 
 
 def _metric(kind: str, part: str, one: Document) -> Document:
@@ -103,6 +124,8 @@ def properties(run: Document) -> list[Document]:
     values = {"verdict": finding["verdict"], "members": str(sizes["members"]), "nonmembers": str(sizes["nonmembers"])}
     if "primary" in finding:
         values |= {"primary_attack": finding["primary"]["attack"], "primary_chosen": finding["primary"]["chosen"]}
+    declared = run.get("risk_statement", {}).get("declared", {})
+    values |= {f"declared_{name}": str(value) for name, value in declared.items() if value not in (None, "")}
     if "gate" in run:
         values["gate"] = run["gate"]["outcome"]
     return [{"name": f"memberscope:{name}", "value": value} for name, value in values.items()]

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import re
 
-from memberscope.metrics import registry
+from memberscope.metrics import Estimate, registry, rounding
 from memberscope.report import facts
 from memberscope.report.evidence import Document
 from memberscope.report.formats import flat
 
 TITLE = "## Membership inference"
-FINDING, METRICS, SLICES, GATE, CONTROLS, MEASURED = (
-    "### Finding", "### Metrics", "### Slices", "### Gate", "### Controls", "### How it was measured",
+FINDING, METRICS, RISK, SLICES, GATE, CONTROLS, MEASURED = (
+    "### Finding", "### Metrics", "### Risk statement", "### Slices", "### Gate", "### Controls", "### How it was measured",
 )  # fmt: skip
+COMBINED = ("precision", "found", "wrongly_accused")
 DIGITS = 3  # of a metric that is not known here
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
@@ -48,6 +49,7 @@ def _section(run: Document, document: Document, *, title: str) -> list[str]:
             (row["metric"], row["attack"], row) for row in run["results"] if row["slice"] == "entire" and row["metric"] in names
         ]
         lines += [METRICS, "", f"95% intervals, on all records{half}.", "", *_table(rows, "attack")]
+        lines += _risk(run.get("risk_statement"))
         slices = [
             ("auc", row["slice"], row)
             for row in run["results"]
@@ -57,6 +59,33 @@ def _section(run: Document, document: Document, *, title: str) -> list[str]:
             lines += [SLICES, "", f"Of {plain(primary['attack'])}.", "", *_table(slices, "slice")]
     lines += [*_gate(run), *_controls(run), *_measured(run, document)]
     return lines
+
+
+def _risk(statement: Document | None) -> list[str]:
+    """The risk statement of the primary attack in its three labelled parts."""
+    if statement is None or not statement["measured"]:
+        return []
+    declared = [
+        f"- declared {name}: {plain(str(value))}" for name, value in statement["declared"].items() if value not in (None, "")
+    ]
+    parts = [("measured", statement["measured"][0]["rates"], ("tpr", "lift")), ("combined", statement["combined"], COMBINED)]
+    rows = [
+        f"| {part} | {rate['fpr']:g} | {name} | {' | '.join(_estimate(rate[name]))} |"
+        for part, rates, names in parts
+        for rate in rates
+        for name in names
+        if rate[name] is not None
+    ]
+    head = ["| part | FPR | figure | value | low | high | status |", "| --- | ---: | --- | ---: | ---: | ---: | --- |"]
+    return [RISK, "", *(declared or ["- declared: nothing"]), "", *head, *rows, ""]
+
+
+def _estimate(one: Document) -> tuple[str, str, str, str]:
+    """Value, lower and upper end as the page rounds them in the risk statement, and the status."""
+    if one["value"] is None:
+        return "", "", "", one["status"]
+    value, low, high = rounding.shown(Estimate(value=one["value"], ci_low=one.get("ci_low"), ci_high=one.get("ci_high")))
+    return value, low or "", high or "", one["status"]
 
 
 def _table(rows: list[tuple[str, str, Document]], what: str) -> list[str]:
