@@ -15,7 +15,7 @@ from memberscope.audit import artifacts, kept_controls, kept_tables
 from memberscope.metrics import registry
 from memberscope.reading.text import plain_object
 from memberscope.redact import redact_values
-from memberscope.report import facts, figures, overview, settings
+from memberscope.report import facts, figures, overview, risk, settings
 from memberscope.report.compare import Pair
 from memberscope.tracking import DataInput, KeptRun
 
@@ -35,6 +35,7 @@ RULE = (
     "rule", "attack", "slice", "metric", "limit", "value", "ci_low", "ci_high", "ceiling", "can_trip", "p_above", "p_within", "verdict",
     "records", "reason",
 )  # fmt: skip
+VERDICTS = ("trip", "pass", "undecided", "ignored")
 EPOCH = ("epoch", "train_accuracy", "val_accuracy", "train_loss", "val_loss", "auc", "advantage")
 WHOLE = ("records", "n_member", "n_nonmember", REPLICATE)
 _SEED_OPTION = re.compile(r"\s*--seed(?:=|\s+)(?:'[^']*'|\S+)")
@@ -100,8 +101,8 @@ def _audit(run: KeptRun) -> Document:
         "sizes": {"members": members, "nonmembers": nonmembers, "unit": "groups" if facts.grouped(run) else "records"},
         "results": _rows(run.tables[artifacts.ATTACKS], {}, RESULT),
     }
-    if statement := plain_object(run.texts.get(artifacts.RISK_STATEMENT)):
-        fields["risk_statement"] = statement
+    if (statement := risk.kept(run)) is not None:
+        fields["risk_statement"] = statement.to_dict()
     points = run.tables.get(artifacts.ROC)
     if points is not None and len(points):
         fields["curves"] = [
@@ -128,11 +129,11 @@ def _controls(run: KeptRun) -> Document:
 
 
 def _gate(run: KeptRun) -> Document | None:
-    """The gate's outcome and its rules; None if the audit had none."""
+    """The gate's outcome and its rules; None if the audit had none, or another program's."""
     decided, rules = facts.gate(run), run.tables.get(artifacts.GATE)
-    if decided is None:
+    if decided is None or decided.outcome not in facts.OUTCOMES:
         return None
-    rows = [] if rules is None else _rows(rules, {}, RULE)
+    rows = [] if rules is None else [row for row in _rows(rules, {}, RULE) if row["verdict"] in VERDICTS]
     verdicts = {row["verdict"] for row in rows} - {"ignored"}
     judged = "trip" if "trip" in verdicts else "undecided" if "undecided" in verdicts else "pass"
     return {"outcome": decided.outcome, "judged": judged if rows else decided.outcome, "reason": decided.reason, "rules": rows}

@@ -65,10 +65,10 @@ def parse(text: str, *, where: str) -> EvidenceFile:
     document = json_object(text, where=where, allowed=ALLOWED)
     schema.check(document, where=where)
     document = redact_values(document)
-    runs = tuple(_run(fields, f"{where}: runs[{place}]") for place, fields in enumerate(document["runs"]))
+    runs = tuple(_run(fields, f"{where}: $.runs[{place}]") for place, fields in enumerate(document["runs"]))
     known = _by_id(runs)
     pairs = tuple(
-        _pair(fields, known, f"{where}: comparisons[{place}]") for place, fields in enumerate(document.get("comparisons", ()))
+        _pair(fields, known, f"{where}: $.comparisons[{place}]") for place, fields in enumerate(document.get("comparisons", ()))
     )
     return EvidenceFile(runs=runs, pairs=pairs or None, title=document.get("title", ""), document=document)
 

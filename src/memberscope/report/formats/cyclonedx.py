@@ -91,7 +91,7 @@ def _risk(run: Document) -> list[Document]:
 
 def _part(run: Document) -> str:
     """The records behind the metrics of the primary attack."""
-    return "half of the records" if run["finding"]["primary"]["chosen"] == "strongest" else "entire"
+    return "half of the records" if run["finding"].get("primary", {}).get("chosen") == "strongest" else "entire"
 
 
 def _metric(kind: str, part: str, one: Document) -> Document:
