@@ -37,7 +37,7 @@ RULE = (
 )  # fmt: skip
 VERDICTS = ("trip", "pass", "undecided", "ignored")
 EPOCH = ("epoch", "train_accuracy", "val_accuracy", "train_loss", "val_loss", "auc", "advantage")
-WHOLE = ("records", "n_member", "n_nonmember", REPLICATE)
+WHOLE = ("records", "epoch", "n_member", "n_nonmember", REPLICATE)
 _SEED_OPTION = re.compile(r"\s*--seed(?:=|\s+)(?:'[^']*'|\S+)")
 
 
@@ -244,7 +244,7 @@ def _cell(name: str, value: Any) -> Any:
     found = _plain(value)
     if name == "reason":
         return found or ""
-    return int(found) if name in WHOLE and isinstance(found, float) else found
+    return int(found) if name in WHOLE and isinstance(found, float) and found.is_integer() else found
 
 
 def _plain(value: Any) -> Any:
