@@ -5,6 +5,7 @@ Numbers are rounded as on the page; ``evidence.json`` has all digits.
 
 from __future__ import annotations
 
+import html
 import re
 
 from memberscope.metrics import Estimate, registry, rounding
@@ -18,7 +19,7 @@ FINDING, METRICS, RISK, SLICES, GATE, CONTROLS, MEASURED = (
 )  # fmt: skip
 COMBINED = ("precision", "found", "wrongly_accused")
 DIGITS = 3  # of a metric that is not known here
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~])")
+_MARKUP = re.compile(r"([\\`*_{}\[\]#|~])")
 
 
 def text_of(document: Document) -> str:
@@ -136,5 +137,5 @@ def _number(metric: str, value: float | None) -> str:
 
 def plain(text: str) -> str:
     """The text on one line, with Markdown's and HTML's signs escaped; an underscore within a word needs no escape and keeps its look."""
-    escaped = _MARKUP.sub(r"\\\1", " ".join(text.split()).replace("&", "&amp;"))
+    escaped = _MARKUP.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
     return re.sub(r"(?<=\w)\\_(?=\w)", "_", escaped)
