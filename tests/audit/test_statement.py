@@ -9,7 +9,6 @@ import pytest
 
 from memberscope import AuditReport, Predictions, run_audit
 from memberscope.audit.declared import Declared
-from memberscope.audit.statement import risk_statement
 from memberscope.audit.statement_text import NOT_DECLARED, statement_text
 from memberscope.errors import UserError
 from memberscope.gate import judge, parse_rules
@@ -41,7 +40,7 @@ def declared() -> AuditReport:
 
 
 def test_measured_is_the_reports_own(declared: AuditReport) -> None:
-    found = risk_statement(declared)
+    found = declared.risk_statement
     assert declared.headline is not None
     first = found.measured[0]
     assert (first.attack, first.primary) == (declared.headline.attack, True)
@@ -64,11 +63,11 @@ def test_the_reporting_half_is_the_headlines(declared: AuditReport) -> None:
     assert (part & declared.counted.member).sum() == declared.headline.n_member
     named = audited(primary="threshold_entropy")
     assert named.reported.all()
-    assert risk_statement(named).measured[0].n_member == 2000
+    assert named.risk_statement.measured[0].n_member == 2000
 
 
 def test_combined_follows_from_the_primary_attack_and_the_declarations(declared: AuditReport) -> None:
-    found = risk_statement(declared)
+    found = declared.risk_statement
     assert declared.headline is not None
     for rate, combined in zip(found.measured[0].rates, found.combined, strict=True):
         name = rate_name(rate.fpr)
@@ -84,7 +83,7 @@ def test_combined_follows_from_the_primary_attack_and_the_declarations(declared:
 
 
 def test_what_was_not_declared_is_left_out() -> None:
-    bare = risk_statement(audited())
+    bare = audited().risk_statement
     assert bare.combined == ()
     assert NOT_DECLARED in statement_text(bare)
     assert "### Combined" not in statement_text(bare)
@@ -92,13 +91,12 @@ def test_what_was_not_declared_is_left_out() -> None:
     assert all(one.found is None and one.wrongly_accused is None and one.precision for one in prior_alone.combined)
     subjects_alone = bare.with_declared(Declared(subjects=2000))
     assert all(one.precision is None and one.wrongly_accused is None and one.found for one in subjects_alone.combined)
-    assert bare.with_declared(Declared(prior=0.01, subjects=50_000)).combined == risk_statement(
-        audited(prior=0.01, subjects=50_000)
-    ).combined  # fmt: skip
+    both = audited(prior=0.01, subjects=50_000).risk_statement
+    assert bare.with_declared(both.declared).combined == both.combined
 
 
 def test_the_json_holds_all_of_it(declared: AuditReport) -> None:
-    values = json.loads(risk_statement(declared).to_json())
+    values = json.loads(declared.risk_statement.to_json())
     assert list(values) == ["version", "counted", "measured", "declared", "combined"]
     assert values["declared"] == {"prior": 0.01, "subjects": 50_000, "sensitivity": "has the disease"}
     assert values["combined"][1]["found"]["value"] == declared.headline.figures["found_at_fpr_0_01"].value
@@ -106,7 +104,7 @@ def test_the_json_holds_all_of_it(declared: AuditReport) -> None:
 
 
 def test_the_words_have_the_three_parts_and_no_judgement(declared: AuditReport) -> None:
-    text = statement_text(risk_statement(declared))
+    text = statement_text(declared.risk_statement)
     heads = [text.index(head) for head in ("### Measured", "### Declared", "### Combined")]
     assert heads == sorted(heads)
     assert "- Membership reveals: has the disease." in text
@@ -116,13 +114,13 @@ def test_the_words_have_the_three_parts_and_no_judgement(declared: AuditReport) 
 
 
 def test_text_that_people_gave_is_not_markup() -> None:
-    hostile = risk_statement(audited(sensitivity="<script>alert(1)</script>\n# a | b"))
+    hostile = audited(sensitivity="<script>alert(1)</script>\n# a | b").risk_statement
     assert "- Membership reveals: \\<script\\>alert(1)\\</script\\> \\# a \\| b." in statement_text(hostile)
 
 
 def test_groups_count_as_persons() -> None:
     report = run_audit(made(groups=True), attacks="threshold_loss", workers=1, prior=0.1, subjects=5000)
-    found = risk_statement(report)
+    found = report.risk_statement
     assert found.counted == "groups"
     assert found.measured[0].n_member == 1000
     assert "Groups of records were counted, as persons." in statement_text(found)
@@ -166,7 +164,7 @@ def test_the_counts_are_those_of_the_public_function() -> None:
     report = audited(primary="threshold_loss")
     scores, member = report.scores("threshold_loss"), report.target.member
     threshold = np.sort(scores[~member])[::-1][20]
-    rate = risk_statement(report).measured[0].rates[1]
+    rate = report.risk_statement.measured[0].rates[1]
     assert (rate.members_accused, rate.nonmembers_accused) == (
         (scores[member] > threshold).sum(),
         (scores[~member] > threshold).sum(),

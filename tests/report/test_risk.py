@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from memberscope import AuditReport, Predictions, run_audit
 from memberscope.audit import artifacts, kept_statement
 from memberscope.audit.declared import Declared
-from memberscope.audit.statement import risk_statement
 from memberscope.errors import UserError
 from memberscope.report import page
 from memberscope.report.risk import risk, under
@@ -37,12 +36,12 @@ def run(report: AuditReport) -> KeptRun:
     assert report.headline is not None
     return KeptRun(
         id="a" * 32, name="one", status="FINISHED", tables={artifacts.ATTACKS: report.to_frame()},
-        texts={artifacts.HEADLINE: report.headline.to_json(), artifacts.RISK_STATEMENT: risk_statement(report).to_json()},
+        texts={artifacts.HEADLINE: report.headline.to_json(), artifacts.RISK_STATEMENT: report.risk_statement.to_json()},
     )  # fmt: skip
 
 
 def test_what_was_stored_is_read_back(report: AuditReport) -> None:
-    found = risk_statement(report)
+    found = report.risk_statement
     assert kept_statement.read(found.to_json()).to_json() == found.to_json()
     none = dataclasses.replace(found, declared=Declared(), combined=())
     assert kept_statement.read(none.to_json()) == none
@@ -53,7 +52,7 @@ def test_the_table_has_the_statements_numbers(run: KeptRun, report: AuditReport)
     assert found is not None
     assert (found.primary, found.grouped, found.left_out) == ("threshold_loss", False, 0)
     assert [row[0] for row in found.measured.rows] == ["threshold_loss (primary)", "", "", "threshold_entropy", "", ""]
-    first = risk_statement(report).measured[0]
+    first = report.risk_statement.measured[0]
     for row, rate in zip(found.measured.rows, first.rates, strict=False):
         assert row[4].text == str(rate.members_accused)  # type: ignore[union-attr]
         assert float(row[2].text) == pytest.approx(rate.tpr.value, abs=0.006)  # type: ignore[union-attr]
@@ -62,7 +61,7 @@ def test_the_table_has_the_statements_numbers(run: KeptRun, report: AuditReport)
     )  # fmt: skip
     assert found.combined is not None
     assert found.combined.head == ("FPR", "accusations that are right", "people found", "others wrongly accused")
-    wrong = risk_statement(report).combined[1].wrongly_accused
+    wrong = report.risk_statement.combined[1].wrongly_accused
     assert wrong is not None
     assert float(found.combined.rows[1][3].text.replace(",", "")) == pytest.approx(wrong.value, rel=0.01)  # type: ignore[union-attr]
 

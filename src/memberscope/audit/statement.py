@@ -7,12 +7,13 @@ declared is left out, not guessed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from memberscope.audit.declared import Declared
-from memberscope.audit.report import AuditReport
+from memberscope.audit.headline import Headline
+from memberscope.audit.results import SliceResult
 from memberscope.checks import Array, BoolArray
 from memberscope.metrics import Estimate, accusations, registry, skipped
 from memberscope.metrics.curve import rank
@@ -124,20 +125,32 @@ class RiskStatement:
         )
 
 
-def risk_statement(report: AuditReport) -> RiskStatement:
-    """The risk statement of a report. The primary attack's figures are its headline's; those of the others are of all records."""
-    headline, measured = report.headline, []
-    counted = report.counted
+def make_statement(
+    headline: Headline | None, results: Sequence[SliceResult], scores: Mapping[str, Array], member: BoolArray,
+    *, reported: BoolArray, grouped: bool, declared: Declared,
+) -> RiskStatement:  # fmt: skip
+    """The risk statement of an audit.
+
+    Args:
+        headline: the primary attack, whose figures are those of the `reported` records; None if no attack ran.
+        results: the results of the entire data set that ran.
+        scores: attack -> (n,) scores of all records, or groups.
+        member: (n,) bool, the truth.
+        reported: (n,) bool, the records behind the headline's figures.
+        grouped: whether groups are counted.
+        declared: what the user declared.
+    """
+    measured = []
     if headline is not None:
-        scores, part = report.counted_scores[headline.attack], report.reported
-        measured.append(_measure(headline.attack, scores[part], counted.member[part], headline.figures, primary=True))
-    for result in report.whole():
+        of_primary = scores[headline.attack][reported]
+        measured.append(_measure(headline.attack, of_primary, member[reported], headline.figures, primary=True))
+    for result in results:
         if headline is None or result.attack == headline.attack or result.scores is None or result.member is None:
             continue
         measured.append(_measure(result.attack, result.scores, result.member, result.figures, primary=False))
     return RiskStatement(
-        counted="records" if report.groups is None else "groups", measured=tuple(measured), declared=report.declared,
-        combined=_combine(measured[0], report.declared) if measured else (),
+        counted="groups" if grouped else "records", measured=tuple(measured), declared=declared,
+        combined=_combine(measured[0], declared) if measured else (),
     )  # fmt: skip
 
 
