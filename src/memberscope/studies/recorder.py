@@ -70,7 +70,7 @@ class Recorder:
     Attributes:
         inner: the tracker that logs.
         name: the name of the run.
-        number: tells the run apart within the file.
+        number: tells the run apart within the file where its id is not known, since the store is away.
         status: how the run ended, as far as that is known.
     """
 
@@ -92,12 +92,12 @@ class Recorder:
         """A recorder of a study's run, which `tracker` logs."""
         about = tracker.about
         tags = {"memberscope.study": study, **{name: value for name, value in about.items() if name.startswith("memberscope.")}}
-        return cls(inner=tracker, name=about.get("name", "") or study, number=about.get("id", "") or "1", kept_tags=tags)
+        return cls(inner=tracker, name=about.get("name", "") or study, kept_tags=tags)
 
     def kept(self, *, status: str = "", children: bool = True) -> KeptRun:
         """The run as it would be read back from the store."""
         return KeptRun(
-            id=self.number, name=self.name, status=status or self.status, started=self.started.strftime("%Y-%m-%d %H:%M UTC"),
+            id=self.inner.about.get("id", "") or self.number, name=self.name, status=status or self.status, started=self.started.strftime("%Y-%m-%d %H:%M UTC"),
             tags=self.kept_tags, params=self.kept_params,
             metrics={name: tuple(sorted(steps.items())) for name, steps in self.kept_metrics.items()},
             tables={
