@@ -85,7 +85,11 @@ def test_runs_come_back_and_become_one_page(laboratory: Any, capsys: pytest.Capt
         del document["runs"][0]["started"]  # the two count from different moments
     assert _rounded(own) == _rounded(again), "what the study logged while it ran is what is read back"
     assert cli.main(["report", f"--runs={first}", "--formats=json,junit,markdown", "--folder=handed"]) == 0
-    assert {path.name for path in (laboratory.folder / "handed").iterdir()} == {"evidence.json", "gate.junit.xml", "model_card.md"}
+    assert {path.name for path in (laboratory.folder / "handed").iterdir()} == {
+        "evidence.json",
+        "gate.junit.xml",
+        "model_card.md",
+    }
     reported = json.loads((laboratory.folder / "handed" / "evidence.json").read_text())
     assert _rounded(reported["runs"][0]["results"]) == _rounded(own["runs"][0]["results"])
 
