@@ -1,0 +1,159 @@
+"""The table of lower bounds on epsilon, and the verdict on a promise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memberscope import metrics
+from memberscope.audit import bounds_table as bounds
+from memberscope.audit.bounds_table import BoundRow, Look, bounds_frame, bounds_table, judge_promise, primary_method
+from memberscope.errors import UserError
+
+
+def gaussian_run(mu: float, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of one run of the Gaussian mechanism of this mu on `n` coin-flip records."""
+    member = rng.random(n) < 0.5
+    return rng.normal(size=n) + mu * member, member
+
+
+def table(scores: np.ndarray, member: np.ndarray, **options: Any) -> dict[str, BoundRow]:
+    given: dict[str, Any] = {"attack": "lira_online", "coin_flips": True, "delta": 1e-5, "promise": None}
+    return {row.method: row for row in bounds_table(scores, member, **given | options)}
+
+
+def look(scores: np.ndarray, member: np.ndarray, records: bounds.Records = "ordinary") -> Look:
+    return Look(attack="lira_online", records=records, scores=scores, member=member)
+
+
+def test_each_row_is_the_bound_that_it_names() -> None:
+    scores, member = gaussian_run(2.0, 640, np.random.default_rng(0))
+    rows = table(scores, member, promise=2.0)
+    assert list(rows) == ["one_run", "fdp_one_run", "gaussian_dp", "clopper_pearson"]
+    shares = metrics.GuessShares(shares=(1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0))
+    for method, threshold, sides in (
+        ("one_run", shares, "both"),
+        ("fdp_one_run", shares, "both"),
+        ("gaussian_dp", metrics.AllThresholds(), "members"),
+        ("clopper_pearson", metrics.AllThresholds(), "both"),
+    ):
+        expected = metrics.epsilon_bound(
+            scores, member, method=method, threshold=threshold, sides=sides, delta=1e-5, coin_flips=True  # type: ignore[arg-type]
+        )  # fmt: skip
+        row = rows[method]
+        assert row.bound == expected.estimate.value > 0
+        assert row.ratio == row.bound / 2
+        assert (row.sides, row.assumes, row.n, row.delta, row.confidence) == (sides, expected.assumes, 640, 1e-5, 0.95)
+        assert row.bound <= row.ceiling  # type: ignore[operator]
+    assert [row.method for row in rows.values() if row.primary] == ["one_run"]
+    assert rows["one_run"].verdict == "contradicted"
+    frame = bounds_frame(list(rows.values()))
+    assert frame["primary"].sum() == 1
+    assert list(frame.columns)[:4] == ["attack", "records", "method", "primary"]
+
+
+@pytest.mark.parametrize("method", ["one_run", "fdp_one_run", "gaussian_dp", "clopper_pearson"])
+def test_no_scores_give_more_than_the_ceiling_and_perfect_ones_give_it(method: Any) -> None:
+    rng = np.random.default_rng(1)
+    member = rng.random(300) < 0.5
+    perfect = table(member + rng.random(300) / 2, member)[method]
+    assert perfect.bound == pytest.approx(perfect.ceiling)
+    assert perfect.bound > 1  # type: ignore[operator]
+    for mu in (0.0, 2.0, 4.0):
+        row = table(rng.normal(size=300) + mu * member, member)[method]
+        assert row.ceiling == perfect.ceiling
+        assert row.bound < row.ceiling * (0.5 if mu == 0 else 1 + 1e-9)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("mu", "promise"), [(0.0, None), (0.0, 0.5), (1.0, 4.0), (1.0, 8.0)])
+def test_the_primary_bound_exceeds_the_truth_in_at_most_five_percent_of_runs(mu: float, promise: float | None) -> None:
+    """600 runs of a null mechanism and of the Gaussian mechanism; above 5% of 600 by chance only once in 10,000 times: 52."""
+    truth = metrics.gaussian_epsilon(mu, 1e-5)
+    rng, above, shown, chosen = np.random.default_rng(2), 0, [], ""
+    for _ in range(600):
+        scores, member = gaussian_run(mu, 200, rng)
+        chosen = primary_method(200, delta=1e-5, promise=promise)
+        found = judge_promise([look(scores, member)], coin_flips=True, delta=1e-5, promise=promise)
+        assert found.method == chosen
+        assert found.bound is not None
+        above += found.bound > truth
+        shown.append(found.bound)
+    assert chosen == ("fdp_one_run" if promise in (4.0, 8.0) else "one_run")
+    assert above <= 30
+    if mu:
+        assert 0.25 < np.median(shown) / truth < 1
+
+
+def test_a_judgement_of_ten_looks_is_wrong_in_at_most_five_percent_of_studies() -> None:
+    """Five seeds, ordinary records and canaries; with each look at the whole error a third of null studies would be wrong."""
+    rng, above, uncorrected = np.random.default_rng(3), 0, 0
+    for _ in range(200):
+        looks = [look(*gaussian_run(0.0, 100, rng), records) for _ in range(5) for records in ("ordinary", "canaries")]  # type: ignore[arg-type]
+        found = judge_promise(looks, coin_flips=True, delta=1e-5, promise=0.0)
+        assert found.looks == 10
+        above += found.verdict == "contradicted"
+        uncorrected += any(
+            judge_promise([one], coin_flips=True, delta=1e-5, promise=0.0).verdict == "contradicted" for one in looks
+        )
+    assert above <= 10
+    assert uncorrected > 30
+
+
+def test_verdicts() -> None:
+    rng = np.random.default_rng(4)
+    weak, strong = look(*gaussian_run(0.3, 500, rng)), look(*gaussian_run(4.0, 500, rng), "canaries")
+
+    def judged(looks: list[Look], promise: float | None) -> bounds.Judgement:
+        return judge_promise(looks, coin_flips=True, delta=1e-5, promise=promise)
+
+    assert judged([weak], 2.0).verdict == "kept"
+    found = judged([weak, strong], 2.0)
+    assert (found.verdict, found.records, found.looks) == ("contradicted", "canaries", 2)
+    assert found.ratio == found.bound / 2 > 1  # type: ignore[operator]
+    assert found.bound < judged([strong], 2.0).bound  # type: ignore[operator]
+    assert judged([weak, strong], None).verdict == "no promise"
+    hopeless = judged([weak], 50.0)
+    assert hopeless.verdict == "cannot be judged"
+    assert "cannot refute the promised epsilon 50" in hopeless.reason
+    assert hopeless.ceiling < 50  # type: ignore[operator]
+
+
+def test_the_primary_method_needs_no_curve_where_coins_suffice() -> None:
+    """500 coins give at most about 4.7 without a curve, so promises of up to 3.7 are judged without one."""
+    at = {promise: primary_method(500, delta=1e-5, promise=promise) for promise in (None, 0.5, 1.0, 3.0, 4.0, 8.0)}
+    assert at == {None: "one_run", 0.5: "one_run", 1.0: "one_run", 3.0: "one_run", 4.0: "fdp_one_run", 8.0: "fdp_one_run"}
+    assert primary_method(20_000, delta=1e-6, promise=4.0) == "one_run"
+    assert primary_method(500, delta=0.0, promise=8.0) == "one_run", "there is no other at delta 0"
+
+
+def test_rows_without_a_bound_say_why() -> None:
+    rng = np.random.default_rng(5)
+    scores, member = gaussian_run(2.0, 200, rng)
+    rows = table(scores, member, delta=0.0, promise=1.0)
+    assert rows["one_run"].bound > 0  # type: ignore[operator]
+    assert rows["fdp_one_run"].bound is None
+    assert rows["fdp_one_run"].verdict == "cannot be judged"
+    assert "no epsilon" in rows["fdp_one_run"].reason
+    unfair = table(scores, np.arange(200) < 180, promise=1.0)["one_run"]
+    assert (unfair.bound, unfair.ratio, unfair.verdict) == (None, None, "cannot be judged")
+    assert "did not come from fair coin flips" in unfair.reason
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"coin_flips": False}, "coin_flips=no: "),
+        ({"delta": None}, "delta=none: "),
+        ({"delta": 1.0}, "delta=1: "),
+        ({"promise": -1.0}, "promised_epsilon=-1: "),
+        ({"promise": float("inf")}, "promised_epsilon=inf: "),
+    ],
+)
+def test_bad_requests_get_one_line(options: dict[str, Any], message: str) -> None:
+    scores, member = gaussian_run(1.0, 100, np.random.default_rng(6))
+    with pytest.raises(UserError, match=message) as raised:
+        table(scores, member, **options)
+    assert "\n" not in str(raised.value)
+    assert "allowed: " in str(raised.value)
