@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from memberscope.config.base import Config, option
 from memberscope.config.checks import Choice, Integer, Real, Text, YesNo
 from memberscope.config.shared import (
+    CanaryConfig,
     FleetConfig,
     ModelConfig,
     RecordsConfig,
     TrainConfig,
+    canary_cost_option,
     pooling_option,
     primary_option,
     private_option,
@@ -63,7 +65,7 @@ class ShadowPlanConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanStudyConfig(ShadowPlanConfig, RecordsConfig):
+class PlanStudyConfig(ShadowPlanConfig, RecordsConfig, CanaryConfig):
     """Everything that `plan` takes."""
 
     output: str = option(
@@ -75,9 +77,10 @@ class PlanStudyConfig(ShadowPlanConfig, RecordsConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShadowStudyConfig(ShadowPlanConfig, RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
+class ShadowStudyConfig(ShadowPlanConfig, RecordsConfig, ModelConfig, TrainConfig, FleetConfig, CanaryConfig):
     """Everything that `shadow` takes."""
 
+    canary_cost: bool = canary_cost_option(True)
     model: str = option("mlp", check=Choice(words=("conv", "dense", "mlp")), group="model", help="architecture")
     depth: int = option(
         2,

@@ -9,10 +9,12 @@ from memberscope.config.checks import Choice, ChoiceOrSource, Integer, Real, Tex
 from memberscope.config.shared import (
     BUILT_IN_TRAINER,
     AuditConfig,
+    CanaryConfig,
     DataConfig,
     ModelConfig,
     RecordsConfig,
     TrainConfig,
+    canary_cost_option,
     pooling_option,
     private_option,
     trace_option,
@@ -20,9 +22,10 @@ from memberscope.config.shared import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainStudyConfig(DataConfig, ModelConfig, TrainConfig, AuditConfig):
+class TrainStudyConfig(DataConfig, ModelConfig, TrainConfig, AuditConfig, CanaryConfig):
     """Everything that `train` takes."""
 
+    canary_cost: bool = canary_cost_option(True)
     seed: int = option(
         0, check=Integer(low=0, high=2**31 - 1), group="study", help="seed of split, label noise, initialization and order"
     )
@@ -53,9 +56,10 @@ class CaseStudyConfig(DataConfig, TrainConfig, AuditConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig):
+class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig, CanaryConfig):
     """Everything that `sweep` takes: the grid or space, and the settings that all cells share."""
 
+    canary_cost: bool = canary_cost_option(False)
     class_choice: str = option(
         "random",
         check=Choice(words=("first", "random")),
