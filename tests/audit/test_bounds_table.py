@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,23 @@ def test_verdicts() -> None:
     assert hopeless.verdict == "cannot be judged"
     assert "cannot refute the promised epsilon 50" in hopeless.reason
     assert hopeless.ceiling < 50  # type: ignore[operator]
+
+
+def test_coins_that_decide_on_several_records_say_nothing_of_a_promise_for_one() -> None:
+    """Each look at copies of a canary is left out of the judgement, and takes no part of the error."""
+    rng = np.random.default_rng(8)
+    plain = look(*gaussian_run(0.3, 500, rng))
+    copies = dataclasses.replace(look(*gaussian_run(4.0, 500, rng), "canaries"), one_record=False)
+    both = judge_promise([plain, copies], coin_flips=True, delta=1e-5, promise=1.0)
+    assert both == judge_promise([plain], coin_flips=True, delta=1e-5, promise=1.0)
+    assert (both.verdict, both.looks) == ("kept", 1)
+    alone = judge_promise([copies], coin_flips=True, delta=1e-5, promise=1.0)
+    assert alone.bound > 2  # type: ignore[operator]
+    assert (alone.verdict, alone.reason) == (
+        "cannot be judged", "each coin decided on several records, and the promise is about one"
+    )  # fmt: skip
+    row = table(copies.scores, copies.member, promise=1.0, one_record=False)["one_run"]
+    assert (row.verdict, row.ratio) == ("cannot be judged", row.bound)
 
 
 def test_the_primary_method_needs_no_curve_where_coins_suffice() -> None:

@@ -77,12 +77,22 @@ class BoundRow:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Look:
-    """Scores by which a promise is judged: `scores` (n,) of an attack, and `member` (n,) bool, decided by fair coins."""
+    """Scores by which a promise is judged.
+
+    Attributes:
+        attack: whose scores they are; it did not see the coins.
+        records: whether these are ordinary records or canaries.
+        scores: (n,), higher = more likely a member.
+        member: (n,) bool, decided by fair coins.
+        one_record: whether each coin decided on one record. Where it decided on a group of records, or on several copies of a canary, the
+            bound is of that many records together, and says nothing about a promise for one record.
+    """
 
     attack: str
     records: Records
     scores: NDArray[np.float64]
     member: NDArray[np.bool_]
+    one_record: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +135,7 @@ def bounds_table(
     delta: float | None,
     promise: float | None,
     records: Records = "ordinary",
+    one_record: bool = True,
     confidence: float = 0.95,
     primary: BoundMethod | None = None,
 ) -> tuple[BoundRow, ...]:
@@ -140,6 +151,7 @@ def bounds_table(
         delta: the delta of every bound: that of the promise, if there is one.
         promise: the epsilon that training promised; None for none.
         records: whether these are ordinary records or canaries.
+        one_record: whether each coin decided on one record; see `Look`.
         confidence: of every row.
         primary: the primary method, fixed beforehand; None for `primary_method`.
 
@@ -148,7 +160,7 @@ def bounds_table(
     """
     delta = check_bound(coin_flips=coin_flips, delta=delta, promise=promise)
     chosen = primary or primary_method(len(scores), delta=delta, promise=promise, confidence=confidence)
-    look = Look(attack=attack, records=records, scores=scores, member=member)
+    look = Look(attack=attack, records=records, scores=scores, member=member, one_record=one_record)
     return tuple(
         _row(look, method, primary=method == chosen, delta=delta, promise=promise, confidence=confidence)
         for method in get_args(BoundMethod)
@@ -220,7 +232,7 @@ def judge_promise(
     """Judge a promise by several looks at the same promise, such as ordinary records and canaries at several seeds.
 
     Each look gets an equal part of the error, so the largest of their bounds is above the epsilon of every training in at most 1 -
-    `confidence` of studies.
+    `confidence` of studies. Looks at several records a coin have no say where there are others.
 
     Args:
         looks: at least one; which attacks are looked at must not depend on how well they did.
@@ -234,17 +246,16 @@ def judge_promise(
     delta = check_bound(coin_flips=coin_flips, delta=delta, promise=promise)
     if not looks:
         raise ValueError("looks=(); a promise is judged by at least one attack's scores")
-    each = 1 - (1 - confidence) / len(looks)
     if methods is None:
         methods = [primary_method(len(look.scores), delta=delta, promise=promise, confidence=confidence) for look in looks]
-    rows = [
-        _row(look, method, primary=True, delta=delta, promise=promise, confidence=each)
-        for look, method in zip(looks, methods, strict=True)
-    ]
+    pairs = list(zip(looks, methods, strict=True))
+    pairs = [pair for pair in pairs if pair[0].one_record] or pairs
+    each = 1 - (1 - confidence) / len(pairs)
+    rows = [_row(look, method, primary=True, delta=delta, promise=promise, confidence=each) for look, method in pairs]
     best = max(rows, key=lambda row: -1.0 if row.bound is None else row.bound)
     ceilings = [row.ceiling for row in rows if row.bound is not None and row.ceiling is not None]
     ceiling = max(ceilings, default=None)
-    verdict, why = _verdict(best.bound, ceiling, promise)
+    verdict, why = _verdict(best.bound, ceiling, promise, one_record=pairs[0][0].one_record)
     return Judgement(
         verdict=verdict,
         bound=best.bound,
@@ -257,9 +268,17 @@ def judge_promise(
         assumes=best.assumes,
         delta=delta,
         confidence=confidence,
-        looks=len(looks),
+        looks=len(pairs),
         reason=best.reason if best.bound is None else why,
     )
+
+
+def not_judged(*, delta: float, promise: float | None, reason: str, confidence: float = 0.95) -> Judgement:
+    """The judgement where nothing can be looked at, for a `reason` such as memberships that were not drawn by coins."""
+    return Judgement(
+        verdict="no promise" if promise is None else "cannot be judged", bound=None, ceiling=None, promise=promise, ratio=None,
+        method="one_run", attack="", records="ordinary", assumes="", delta=delta, confidence=confidence, looks=0, reason=reason,
+    )  # fmt: skip
 
 
 def bounds_frame(rows: Sequence[BoundRow]) -> pd.DataFrame:
@@ -276,7 +295,7 @@ def _row(
     threshold, sides = settings_of(method, n)
     bound, reason = _bound(look.scores, look.member, method, threshold, sides, delta, confidence)
     ceiling = ceiling_of(method, n_member, n - n_member, delta=delta, confidence=confidence)
-    verdict, why = _verdict(bound, ceiling, promise)
+    verdict, why = _verdict(bound, ceiling, promise, one_record=look.one_record)
     return BoundRow(
         attack=look.attack,
         records=look.records,
@@ -313,12 +332,16 @@ def _bound(
     return (None if found.status == "skipped" else float(found.value)), found.reason
 
 
-def _verdict(bound: float | None, ceiling: float | None, promise: float | None) -> tuple[PromiseVerdict, str]:
+def _verdict(
+    bound: float | None, ceiling: float | None, promise: float | None, *, one_record: bool
+) -> tuple[PromiseVerdict, str]:  # fmt: skip
     """The verdict, and why there is none."""
     if promise is None:
         return "no promise", ""
     if bound is None or ceiling is None:
         return "cannot be judged", "there is no bound"
+    if not one_record:
+        return "cannot be judged", "each coin decided on several records, and the promise is about one"
     if bound > promise:
         return "contradicted", ""
     if ceiling <= promise:
