@@ -37,9 +37,10 @@ from numpy.typing import NDArray
 from memberscope import seeds
 from memberscope.checks import Array
 from memberscope.config.shared import CANARIES_OF_THE_DATA, CANARY_KINDS
-from memberscope.datasets.labeled import LabeledData
+from memberscope.datasets.labeled import LabeledData, joined
 from memberscope.datasets.table import WORD
 from memberscope.errors import UserError, nearest
+from memberscope.plans.keyed import split_seed
 from memberscope.plans.split import Index
 
 NATURAL, MISLABELLED, OUT_OF_DISTRIBUTION, NOISE, DUPLICATED = CANARY_KINDS
@@ -83,6 +84,11 @@ class Canaries:
         return len(self.y)
 
     @property
+    def facts(self) -> dict[str, int | str]:
+        """What a run's parameters say about them: what was asked for, and nothing of a single canary."""
+        return {"data.canaries": len(self), "data.canary_kind": self.kind, "data.canary_copies": self.copies}
+
+    @property
     def tests_one_record(self) -> bool:
         """Whether a canary is one record of the training set, which is what differential privacy of records promises something about.
 
@@ -119,6 +125,63 @@ class Planted:
         """
         copies = np.arange(self.canaries.copies)[:, None] * len(self.canaries)
         return (self.rows[planted][None, :] + copies).reshape(-1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CanaryRequest:
+    """The canaries that a study is to plant, as its options name them.
+
+    Attributes:
+        kind, count, copies: see `draw_canaries`.
+        other: the data set whose records ``out_of_distribution`` takes.
+    """
+
+    kind: str
+    count: int
+    copies: int = 1
+    other: LabeledData | None = None
+
+    @property
+    def reserved(self) -> int:
+        """The number of records of the data set that they take."""
+        return self.count if self.kind in OF_THE_DATA else 0
+
+    def seed(self, data: LabeledData, seed: int) -> int:
+        """The seed from which the canaries of a study's `seed` and their coins are drawn: that of the split; see `memberscope.plans.keyed`.
+
+        Records of another data set that is nobody else's business are drawn with the key even where the data set itself is public.
+        """
+        return split_seed(self.other if self.other is not None and self.other.keyed else data, seed)
+
+    def plant(self, data: LabeledData, used: Index | Sequence[Index], *, seed: int, noise: float = 0.0) -> Planted:
+        """Draw the canaries and plant them; the arguments are those of `draw_canaries`, the data set with its final labels."""
+        drawn = draw_canaries(
+            data, used, kind=self.kind, count=self.count, seed=seed, noise=noise, other=self.other, copies=self.copies
+        )
+        return plant(data, drawn)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TargetCanaries:
+    """The canaries of one model.
+
+    Attributes:
+        planted: the data set with the canaries.
+        member: (m,) bool, the canaries that the model is trained on.
+    """
+
+    planted: Planted
+    member: NDArray[np.bool_]
+
+    @property
+    def members(self) -> Index:
+        """Positions in the data set with canaries of all copies of those that the model is trained on."""
+        return self.planted.members(self.member)
+
+    @property
+    def facts(self) -> dict[str, int | str]:
+        """What a run's parameters say about them."""
+        return self.planted.canaries.facts
 
 
 def draw_canaries(
@@ -195,7 +258,7 @@ def plant(data: LabeledData, canaries: Canaries) -> Planted:
     """
     m, c = len(canaries), canaries.copies
     more = np.tile(np.arange(m, dtype=np.int64), c)
-    x = np.concatenate([np.asarray(data.x), np.tile(canaries.x, (c, *[1] * (canaries.x.ndim - 1)))])
+    x = joined(data.x, np.tile(canaries.x, (c, *[1] * (canaries.x.ndim - 1))))
     return Planted(
         data=dataclasses.replace(
             data, x=x, y=np.concatenate([data.y, np.tile(canaries.y, c)]),
