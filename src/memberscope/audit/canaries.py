@@ -7,8 +7,7 @@ canaries, one more attack is possible: the reference has seen none of the canari
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from memberscope.audit.report import AuditReport
 from memberscope.audit.request import make_request
 from memberscope.audit.run import run_audit
 from memberscope.evidence import Evidence
-from memberscope.metrics import Comparison, compare_accuracy, compare_auc
+from memberscope.metrics import compare_accuracy, compare_auc
 from memberscope.predictions import Predictions
 from memberscope.tracking import Tracker
 
@@ -60,61 +59,85 @@ def audit_canaries(
         raise ValueError(f"attacks={fitted}: fitted on the membership of the canaries, which their coins alone may decide")
     request = make_request(attacks=attacks, primary=attacks[0], slices=("entire",))
     return run_audit(
-        evidence, request=request, seed=seed, min_records=LEAST_SIDE, coin_flips=True, delta=delta, promise=promise, duplicates="keep"
+        evidence,
+        request=request,
+        seed=seed,
+        min_records=LEAST_SIDE,
+        coin_flips=True,
+        delta=delta,
+        promise=promise,
+        duplicates="keep",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class CanaryCost:
-    """What planting canaries cost: a model with canaries, a, beside the same model without them, b, on the same ordinary records.
+class CostRow:
+    """One metric of the model with canaries and of the same model without them.
 
     Attributes:
-        accuracy: their accuracies on records that neither was trained on; the difference is a - b.
-        auc: their AUCs of the loss threshold on ordinary members and non-members.
+        metric: its name.
+        planted, without: its values.
+        cost: how much worse the model with canaries is: lower accuracy, or a higher AUC of the attack on its ordinary records.
+        ci_low, ci_high: the 95% interval of the cost, paired over the records. It holds for these two models alone.
     """
 
-    accuracy: Comparison
-    auc: Comparison
+    metric: str
+    planted: float
+    without: float
+    cost: float
+    ci_low: float
+    ci_high: float
 
-    def rows(self) -> list[dict[str, object]]:
-        """A row for each metric: with canaries, without them, the cost (without - with for accuracy, with - without for AUC)."""
-        found = []
-        for name, one, sign in (("accuracy", self.accuracy, -1.0), ("auc/threshold_loss", self.auc, 1.0)):
-            low, high = sorted((sign * one.ci_low, sign * one.ci_high))
-            found.append(
-                {"metric": name, "with": one.value_a, "without": one.value_b, "cost": sign * one.difference, "ci_low": low, "ci_high": high}
-            )  # fmt: skip
-        return found
+
+@dataclass(frozen=True, kw_only=True)
+class CanaryCost:
+    """What planting canaries cost the model.
+
+    Attributes:
+        accuracy: on records that neither model was trained on.
+        auc: of the loss threshold on ordinary members and non-members.
+    """
+
+    accuracy: CostRow
+    auc: CostRow
 
     def metrics(self) -> dict[str, float]:
         """The metrics that a run logs."""
-        accuracy, auc = self.rows()
         return {
-            "canary/accuracy_without": _number(accuracy["without"]), "canary/accuracy_cost": _number(accuracy["cost"]),
-            "canary/accuracy_cost_ci_low": _number(accuracy["ci_low"]), "canary/accuracy_cost_ci_high": _number(accuracy["ci_high"]),
-            "canary/auc_of_others_without": _number(auc["without"]), "canary/auc_of_others_cost": _number(auc["cost"]),
+            "canary/accuracy_without": self.accuracy.without, "canary/accuracy_cost": self.accuracy.cost,
+            "canary/accuracy_cost_ci_low": self.accuracy.ci_low, "canary/accuracy_cost_ci_high": self.accuracy.ci_high,
+            "canary/others_auc_without": self.auc.without, "canary/others_auc_cost": self.auc.cost,
         }  # fmt: skip
 
 
-def cost_of(
-    planted: Mapping[str, Predictions], without: Mapping[str, Predictions]
-) -> CanaryCost:
+def cost_of(planted: Predictions, without: Predictions, *, audited: NDArray[np.bool_]) -> CanaryCost:
     """What planting canaries cost.
 
     Args:
-        planted: the outputs of the model with canaries: ``unseen`` for records that neither model was trained on, ``audited`` for ordinary
-            members and non-members.
-        without: the same of the model without canaries, for the same records in the same order.
+        planted: the outputs of the model with canaries for n ordinary records: its members, and records that it was not trained on.
+        without: those of the model without canaries, for the same records in the same order.
+        audited: (n,) bool, the records of the audit; accuracies are those on all records that neither model was trained on.
     """
-    unseen, audited = planted["unseen"], planted["audited"]
-    answers = [signals.correctness(one["unseen"]) for one in (planted, without)]
-    accuracy = compare_accuracy(answers[0] > 0.5, answers[1] > 0.5, groups=unseen.groups)
-    scores: list[NDArray[np.float64]] = [-signals.loss_nats(one["audited"]) for one in (planted, without)]
-    member = audited.member
-    if audited.groups is not None:
-        groups = make_groups(audited.groups, member, audited.labels, pooling="mean")
+    unseen, part = ~planted.member, np.flatnonzero(audited)
+    correct = [signals.correctness(one)[unseen] > 0.5 for one in (without, planted)]
+    accuracy = compare_accuracy(*correct, groups=None if planted.groups is None else planted.groups[unseen])
+    scores = [-signals.loss_nats(one)[part] for one in (planted, without)]
+    member = planted.member[part]
+    if planted.groups is not None:
+        assert planted.labels is not None
+        groups = make_groups(planted.groups[part], member, planted.labels[part], pooling="mean")
         scores, member = [groups.pool(one) for one in scores], groups.member
-    return CanaryCost(accuracy=accuracy, auc=compare_auc(scores[0], scores[1], member))
+    auc = compare_auc(scores[0], scores[1], member)
+    return CanaryCost(
+        accuracy=CostRow(
+            metric="accuracy", planted=accuracy.value_b, without=accuracy.value_a, cost=accuracy.difference, ci_low=accuracy.ci_low,
+            ci_high=accuracy.ci_high,
+        ),
+        auc=CostRow(
+            metric="auc/threshold_loss", planted=auc.value_a, without=auc.value_b, cost=auc.difference, ci_low=auc.ci_low,
+            ci_high=auc.ci_high,
+        ),
+    )  # fmt: skip
 
 
 def log_canaries(report: AuditReport, tracker: Tracker, *, step: int = 0, cost: CanaryCost | None = None) -> None:
@@ -128,7 +151,7 @@ def log_canaries(report: AuditReport, tracker: Tracker, *, step: int = 0, cost: 
     tracker.table(report.to_frame(), artifacts.CANARIES)
     if cost is not None:
         tracker.metrics(cost.metrics(), step=step)
-        tracker.table(pd.DataFrame(cost.rows()), artifacts.CANARY_COST)
+        tracker.table(pd.DataFrame([asdict(row) for row in (cost.accuracy, cost.auc)]), artifacts.CANARY_COST)
 
 
 def canary_metrics(report: AuditReport) -> dict[str, float]:
@@ -136,29 +159,33 @@ def canary_metrics(report: AuditReport) -> dict[str, float]:
     return {f"canary/{name}": value for name, value in report.headlines().items()}
 
 
-def canary_words(report: AuditReport, *, kind: str, cost: CanaryCost | None = None) -> str:
-    """A sentence or two on what the canaries showed and cost."""
+def canary_words(report: AuditReport, *, kind: str, copies: int = 1, cost: CanaryCost | None = None) -> str:
+    """A sentence or two on what the canaries showed and cost.
+
+    Args:
+        report: their audit.
+        kind: their kind.
+        copies: how often each was planted.
+        cost: what they cost.
+    """
     primary = report.result(report.primary)
     if primary.status != "ok":
         return f"Canaries ({kind}): not audited, {primary.reason}."
     found, bound = primary.figures["auc"], primary.figures.get("epsilon_lower_bound")
+    number = primary.n_member + primary.n_nonmember
     text = (
-        f"Canaries: {primary.n_member} of {primary.n_member + primary.n_nonmember} {kind} canaries were planted; {primary.attack} has an AUC "
-        f"of {found.value:.3f} on them"
+        f"Canaries: {primary.n_member} of {number} {kind} canaries were planted; {primary.attack} has an AUC of "
+        f"{found.value:.3f} on them"
     )
     if found.ci_low is not None and found.ci_high is not None:
         text += f" (95% interval {found.ci_low:.3f} to {found.ci_high:.3f})"
     if bound is not None and bound.status != "skipped":
-        text += f", which bounds epsilon from below by {bound.value:.2f}"
+        of = "epsilon" if copies == 1 else f"the epsilon of {copies} copies of a record together"
+        text += f", which bounds {of} from below by {bound.value:.2f}"
     if cost is not None:
-        accuracy = cost.rows()[0]
+        row = cost.accuracy
         text += (
-            f". They cost {accuracy['cost']:.3f} of accuracy ({accuracy['ci_low']:.3f} to {accuracy['ci_high']:.3f}): "
-            f"{accuracy['with']:.3f} with them, {accuracy['without']:.3f} without"
+            f". They cost {row.cost:.3f} of accuracy ({row.ci_low:.3f} to {row.ci_high:.3f}): {row.planted:.3f} with them, "
+            f"{row.without:.3f} without"
         )
     return f"{text}."
-
-
-def _number(value: object) -> float:
-    assert isinstance(value, float)
-    return value

@@ -84,6 +84,11 @@ class Canaries:
         return len(self.y)
 
     @property
+    def facts(self) -> dict[str, int | str]:
+        """What a run's parameters say about them: what was asked for, and nothing of a single canary."""
+        return {"data.canaries": len(self), "data.canary_kind": self.kind, "data.canary_copies": self.copies}
+
+    @property
     def tests_one_record(self) -> bool:
         """Whether a canary is one record of the training set, which is what differential privacy of records promises something about.
 
@@ -172,6 +177,11 @@ class TargetCanaries:
     def members(self) -> Index:
         """Positions in the data set with canaries of all copies of those that the model is trained on."""
         return self.planted.members(self.member)
+
+    @property
+    def facts(self) -> dict[str, int | str]:
+        """What a run's parameters say about them."""
+        return self.planted.canaries.facts
 
 
 def draw_canaries(

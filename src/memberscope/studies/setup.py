@@ -95,7 +95,9 @@ def canary_request(config: RecordsConfig, canaries: CanaryConfig, data: LabeledD
     other = None
     if canaries.canary_data:
         if canaries.canary_data == config.dataset:
-            raise UserError(f"canary_data={canaries.canary_data}: the data set itself; allowed: another one, or canary_kind=natural")
+            raise UserError(
+                f"canary_data={canaries.canary_data}: the data set itself; allowed: another one, or canary_kind=natural"
+            )
         other = dataclasses.replace(load_data(config, name=canaries.canary_data), name=canaries.canary_data)
         if data.table is None and other.table is None and other.shape != data.shape:
             raise UserError(
