@@ -69,6 +69,10 @@ def test_a_model_that_remembers_its_records_gives_its_canaries_away(ran: tuple[O
     table = tracker.artifacts[artifacts.CANARIES]
     assert set(table["n_member"]) == {planted.member.sum()}
     assert set(table["n_nonmember"]) == {M - planted.member.sum()}
+    bounds = tracker.artifacts[artifacts.BOUNDS].set_index("method")
+    assert set(bounds["attack"]) == {"rmia_offline"}, "the primary attack, named beforehand"
+    assert bounds.loc["one_run", "primary"]
+    assert 0.3 < bounds.loc["one_run", "bound"] < bounds.loc["fdp_one_run", "bound"] < bounds.loc["fdp_one_run", "ceiling"]
     assert (tracker.logged_params["data.canaries"], tracker.logged_params["data.canary_kind"]) == (M, "mislabelled")
     assert (
         f"Canaries: {planted.member.sum()} of {M} mislabelled canaries were planted; rmia_offline has an AUC of"

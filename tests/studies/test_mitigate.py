@@ -115,7 +115,10 @@ def test_the_ladder_says_whether_the_promise_is_kept(done: tuple[MemoryTracker, 
     assert 0 <= table.loc["dp", "bound"] <= 1 < table.loc[UNDEFENDED, "bound"] < table.loc[UNDEFENDED, "bound_ceiling"]
     assert table.loc["dp", "promise_ratio"] == table.loc["dp", "bound"] / table.loc["dp", "promise"]
     shown = done[0].artifacts["ladder.json"].set_index("rung")
-    assert shown.loc["dp", "epsilon at least"] == f"{table.loc['dp', 'bound']:.2f} of at most {table.loc['dp', 'bound_ceiling']:.2f}"
+    assert (
+        shown.loc["dp", "epsilon at least"]
+        == f"{table.loc['dp', 'bound']:.2f} of at most {table.loc['dp', 'bound_ceiling']:.2f}"
+    )
     assert shown.loc["dp", "promise"].startswith("kept, ")
     assert shown.loc["l2", "promise"] == "no promise"
     told = f"dp: promised epsilon {table.loc['dp', 'promise']:.3g} at delta 0.0029, kept: epsilon is at least"
@@ -390,7 +393,10 @@ def test_ladders_by_name() -> None:
         ({"target_epsilon": 1e-6, "delta": 1e-9}, "target_epsilon=1e-06: no noise reaches it"),
         ({"canaries": 100}, "canaries=100: coin_flips=no"),
         ({"canaries": 2000, "coin_flips": "yes"}, "canaries=2000: "),
-        ({"canaries": 100, "coin_flips": "yes", "canary_kind": "out_of_distribution", "canary_data": "location30"}, "canary_data="),
+        (
+            {"canaries": 100, "coin_flips": "yes", "canary_kind": "out_of_distribution", "canary_data": "location30"},
+            "canary_data=",
+        ),
     ],
 )
 def test_what_would_fail_later_is_refused_before_anything_trains(

@@ -7,6 +7,7 @@ canaries, one more attack is possible: the reference has seen none of the canari
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from memberscope import signals
 from memberscope.attacks import registry
 from memberscope.audit import artifacts
+from memberscope.audit.bounds_table import BoundRow, bounds_frame, bounds_table
 from memberscope.audit.groups import make_groups
 from memberscope.audit.report import AuditReport
 from memberscope.audit.request import make_request
@@ -140,8 +142,28 @@ def cost_of(planted: Predictions, without: Predictions, *, audited: NDArray[np.b
     )  # fmt: skip
 
 
-def log_canaries(report: AuditReport, tracker: Tracker, *, step: int = 0, cost: CanaryCost | None = None) -> None:
-    """Log the audit of canaries: metrics under ``canary/`` and `artifacts.CANARIES`; and what they cost, as `artifacts.CANARY_COST`.
+def bounds_of(report: AuditReport, *, one_record: bool = True, delta: float = DELTA) -> tuple[BoundRow, ...]:
+    """The lower bounds on epsilon from the scores of the primary attack on canaries; none if it was skipped.
+
+    Args:
+        report: an audit of canaries.
+        one_record: whether a canary is planted once; see `memberscope.plans.canaries.Canaries.tests_one_record`.
+        delta: of every bound.
+    """
+    result = report.result(report.primary)
+    if result.scores is None or result.member is None:
+        return ()
+    return bounds_table(
+        result.scores, result.member, attack=result.attack, coin_flips=True, delta=delta, promise=None, records="canaries",
+        one_record=one_record,
+    )  # fmt: skip
+
+
+def log_canaries(
+    report: AuditReport, tracker: Tracker, *, step: int = 0, cost: CanaryCost | None = None, bounds: Sequence[BoundRow] = ()
+) -> None:
+    """Log the audit of canaries: metrics under ``canary/`` and `artifacts.CANARIES`; what they cost, as `artifacts.CANARY_COST`; and bounds
+    on epsilon, as `artifacts.BOUNDS`.
 
     Nothing is logged of a single canary: neither its scores, nor whether it was planted.
     """
@@ -149,6 +171,8 @@ def log_canaries(report: AuditReport, tracker: Tracker, *, step: int = 0, cost: 
 
     tracker.metrics(canary_metrics(report), step=step)
     tracker.table(report.to_frame(), artifacts.CANARIES)
+    if bounds:
+        tracker.table(bounds_frame(bounds), artifacts.BOUNDS)
     if cost is not None:
         tracker.metrics(cost.metrics(), step=step)
         tracker.table(pd.DataFrame([asdict(row) for row in (cost.accuracy, cost.auc)]), artifacts.CANARY_COST)

@@ -122,7 +122,7 @@ class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig, CanaryConfig):
     )
     objectives: str = option(
         "advantage_heldout",
-        check=Text(hint="one or more of accuracy, advantage_heldout, auc, tpr_at_low_fpr, separated by commas"),
+        check=Text(hint="one or more of accuracy, advantage_heldout, auc, tpr_at_low_fpr, canary_auc, separated by commas"),
         group="sweep",
         help="what a search optimizes, on records that its final audit does not use; several give a Pareto front",
     )

@@ -153,11 +153,15 @@ class CanaryRequest:
         """
         return split_seed(self.other if self.other is not None and self.other.keyed else data, seed)
 
-    def plant(self, data: LabeledData, used: Index | Sequence[Index], *, seed: int, noise: float = 0.0) -> Planted:
+    def plant(
+        self, data: LabeledData, used: Index | Sequence[Index], *, seed: int, noise: float = 0.0,
+        classes: NDArray[np.int64] | None = None,
+    ) -> Planted:  # fmt: skip
         """Draw the canaries and plant them; the arguments are those of `draw_canaries`, the data set with its final labels."""
         drawn = draw_canaries(
-            data, used, kind=self.kind, count=self.count, seed=seed, noise=noise, other=self.other, copies=self.copies
-        )
+            data, used, kind=self.kind, count=self.count, seed=seed, noise=noise, other=self.other, copies=self.copies,
+            classes=classes,
+        )  # fmt: skip
         return plant(data, drawn)
 
 
@@ -194,6 +198,7 @@ def draw_canaries(
     noise: float = 0.0,
     other: LabeledData | None = None,
     copies: int = 1,
+    classes: NDArray[np.int64] | None = None,
 ) -> Canaries:
     """Draw canaries of a kind.
 
@@ -207,6 +212,7 @@ def draw_canaries(
             records that the model is trained on.
         other: the data set whose records ``out_of_distribution`` takes.
         copies: how often each is planted.
+        classes: those from which labels are drawn, in any order; None for all.
 
     Returns:
         The canaries, in random order. If the records have groups, no two canaries are of one group, so that each is a unit of its own.
@@ -217,17 +223,18 @@ def draw_canaries(
     """
     check_kind(kind, copies=copies)
     labels = seeds.stream(seed, "canaries", "labels")
+    chosen = np.arange(data.classes) if classes is None else np.unique(classes)
     if kind in OF_THE_DATA:
         records = _outside(data, used, count, seeds.stream(seed, "canaries", "records"))
         x, y, source = data.x[records], data.y[records], f"records of {data.name} on no side of the plan"
         if kind == MISLABELLED:
-            y = (y + labels.integers(1, data.classes, size=count)) % data.classes
+            y = _another(y, chosen, labels)
         elif noise:
             hit = labels.choice(count, size=round(noise * count), replace=False)
             y = y.copy()
-            y[hit] = (y[hit] + labels.integers(1, data.classes, size=len(hit))) % data.classes
+            y[hit] = _another(y[hit], chosen, labels)
         return Canaries(kind=kind, x=np.asarray(x), y=y.astype(np.int64), records=records, copies=copies, source=source)
-    y = labels.integers(0, data.classes, size=count).astype(np.int64)
+    y = chosen[labels.integers(0, len(chosen), size=count)].astype(np.int64)
     values = seeds.stream(seed, "canaries", "values")
     if kind == NOISE:
         x, source = _noise(data, count, values), f"noise with the values of each feature of {data.name}"
@@ -336,6 +343,13 @@ def _outside(data: LabeledData, used: Index | Sequence[Index], count: int, rng: 
             "members, nonmembers, validation or population, or canary_kind=noise"
         )
     return left[:count]
+
+
+def _another(y: NDArray[np.int64], chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """(m,) for each label another one of the chosen classes, each equally likely."""
+    place = np.searchsorted(chosen, y)
+    other: NDArray[np.int64] = chosen[(place + rng.integers(1, len(chosen), size=len(y))) % len(chosen)]
+    return other
 
 
 def _noise(data: LabeledData, count: int, rng: np.random.Generator) -> NDArray[Any]:

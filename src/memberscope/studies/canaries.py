@@ -13,6 +13,7 @@ from memberscope.audit.canaries import (
     WITH_REFERENCE,
     CanaryCost,
     audit_canaries,
+    bounds_of,
     canary_words,
     cost_of,
     log_canaries,
@@ -49,19 +50,25 @@ class CanaryResult:
         """A sentence or two."""
         return canary_words(self.report, kind=self.planted.kind, copies=self.planted.copies, cost=self.cost)
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """The metrics of a sweep's trial: ``canary_auc`` of the primary attack, and the bound and the cost where there are any."""
+        primary = self.report.result(self.report.primary)
+        wanted = {"canary_auc": "auc", "canary_epsilon_lower_bound": "epsilon_lower_bound"}
+        found = {key: primary.figures[name] for key, name in wanted.items() if name in primary.figures}
+        cost = {} if self.cost is None else {"canary_accuracy_cost": self.cost.accuracy.cost}
+        return {key: one.value for key, one in found.items() if one.status != "skipped"} | cost
+
     def log(self, tracker: Tracker, *, step: int) -> None:
         """Log metrics and tables."""
-        log_canaries(self.report, tracker, step=step, cost=self.cost)
+        bounds = bounds_of(self.report, one_record=self.planted.tests_one_record)
+        log_canaries(self.report, tracker, step=step, cost=self.cost, bounds=bounds)
 
 
 def audit(
-    prepared: Prepared,
-    canaries: TargetCanaries,
-    model: tuple[Form, Predict],
-    *,
-    without: tuple[Form, Predict] | None,
-    seed: int,
-) -> CanaryResult:
+    prepared: Prepared, canaries: TargetCanaries, model: tuple[Form, Predict], *, without: tuple[Form, Predict] | None, seed: int,
+    part: slice = slice(None),
+) -> CanaryResult:  # fmt: skip
     """Audit the canaries of a trained model.
 
     Args:
@@ -70,9 +77,11 @@ def audit(
         model: the form of the model's outputs, and what returns them for positions in `Prepared.trained_data`.
         without: the same of the model that was trained without them, if it was.
         seed: the seed of the audit's random draws.
+        part: the canaries to audit, all by default.
     """
     rows, planted = canaries.planted.rows, canaries.planted.canaries
-    target = _of_canaries(model, canaries)
+    rows = rows[part]
+    target = _of_canaries(model, canaries, part)
     if without is None:
         report = audit_canaries(Evidence(target=target), attacks=ALONE, seed=seed)
         return CanaryResult(report=report, cost=None, planted=planted)
@@ -99,12 +108,12 @@ def unseen_records(prepared: Prepared) -> Index:
     return plan.nonmembers if plan.validation_is_nonmembers else np.concatenate([plan.nonmembers, plan.validation])
 
 
-def _of_canaries(model: tuple[Form, Predict], canaries: TargetCanaries) -> Predictions:
+def _of_canaries(model: tuple[Form, Predict], canaries: TargetCanaries, part: slice) -> Predictions:
     form, predict = model
-    rows = canaries.planted.rows
+    rows = canaries.planted.rows[part]
     return Predictions(
-        **named(form, predict(rows)), labels=canaries.planted.canaries.y, member=canaries.member, record_ids=np.arange(len(rows))
-    )  # fmt: skip
+        **named(form, predict(rows)), labels=canaries.planted.canaries.y[part], member=canaries.member[part], record_ids=rows
+    )
 
 
 def _of(model: tuple[Form, Predict], prepared: Prepared, index: Index) -> Predictions:

@@ -18,8 +18,8 @@ from memberscope.audit.wording import markdown
 from memberscope.config import MitigateConfig
 from memberscope.release import parse_release
 from memberscope.release.undo import temperature_of
-from memberscope.studies.mitigate.mitigations import UNDEFENDED, Mitigation
 from memberscope.studies.mitigate import promises
+from memberscope.studies.mitigate.mitigations import UNDEFENDED, Mitigation
 from memberscope.studies.mitigate.models import MitigatedModels
 from memberscope.studies.mitigate.promises import Promise
 from memberscope.studies.mitigate.verdicts import DISAGREE, AttackChange, attack_changes, changes_table, opposed

@@ -143,7 +143,11 @@ def describe(judged: Judgement) -> str:
     """How the bounds of all mitigations came about, for the notes of the study."""
     if not judged.looks:
         return ""
-    among = f", each of {judged.looks} looks (ordinary records, canaries, seeds) with its part of the error" if judged.looks > 1 else ""
+    among = (
+        f", each of {judged.looks} looks (ordinary records, canaries, seeds) with its part of the error"
+        if judged.looks > 1
+        else ""
+    )
     given = "" if judged.assumes == "nothing" else f", on the assumption of {judged.assumes}"
     return (
         f"Bounds of epsilon: {judged.confidence:.0%} lower bounds at delta {judged.delta:.2g} by {judged.method}{given}{among}. The method "
