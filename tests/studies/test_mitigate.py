@@ -115,10 +115,13 @@ def test_the_ladder_says_whether_the_promise_is_kept(done: tuple[MemoryTracker, 
     assert 0 <= table.loc["dp", "bound"] <= 1 < table.loc[UNDEFENDED, "bound"] < table.loc[UNDEFENDED, "bound_ceiling"]
     assert table.loc["dp", "promise_ratio"] == table.loc["dp", "bound"] / table.loc["dp", "promise"]
     shown = done[0].artifacts["ladder.json"].set_index("rung")
-    assert shown.loc["dp", "epsilon at least"] == f"{table.loc['dp', 'bound']:.2f} of at most {table.loc['dp', 'bound_ceiling']:.2f}"
+    assert (
+        shown.loc["dp", "epsilon at least"]
+        == f"{table.loc['dp', 'bound']:.2f} of at most {table.loc['dp', 'bound_ceiling']:.2f}"
+    )
     assert shown.loc["dp", "promise"].startswith("kept, ")
     assert shown.loc["l2", "promise"] == "no promise"
-    told = f"dp: promised epsilon {table.loc['dp', 'promise']:.3g} at delta 0.0029, kept: epsilon is at least"
+    told = f"dp: promised epsilon {table.loc['dp', 'promise']:.3g}, kept: epsilon is at least"
     assert told in done[1].answer
     assert done[0].logged_tags["memberscope.promise.dp"] == done[0].children[-1].logged_tags["memberscope.promise"] == "kept"
     assert "memberscope.promise.l2" not in done[0].logged_tags
@@ -221,7 +224,7 @@ def test_without_coins_a_promise_cannot_be_judged(tmp_path: Path) -> None:
     assert table["bound"].isna().all()
     assert "bounds.csv" not in tracker.artifacts
     assert "dp: promised epsilon" in result.answer
-    assert "cannot be judged: no attack whose scores are blind to membership" in result.answer
+    assert ", cannot be judged: no attack whose scores are blind to membership" in result.answer
 
 
 def test_labels_alone_are_judged_against_what_they_took_from_the_attacker(
@@ -390,7 +393,10 @@ def test_ladders_by_name() -> None:
         ({"target_epsilon": 1e-6, "delta": 1e-9}, "target_epsilon=1e-06: no noise reaches it"),
         ({"canaries": 100}, "canaries=100: coin_flips=no"),
         ({"canaries": 2000, "coin_flips": "yes"}, "canaries=2000: "),
-        ({"canaries": 100, "coin_flips": "yes", "canary_kind": "out_of_distribution", "canary_data": "location30"}, "canary_data="),
+        (
+            {"canaries": 100, "coin_flips": "yes", "canary_kind": "out_of_distribution", "canary_data": "location30"},
+            "canary_data=",
+        ),
     ],
 )
 def test_what_would_fail_later_is_refused_before_anything_trains(

@@ -363,7 +363,10 @@ def _query(
     planted: dict[str, Any] = {}
     if split.canaries is not None:
         of_canaries = data.x[split.canaries.planted.rows]
-        planted = {"canaries": fleet.outputs(of_canaries), "canaries_perturbed": _perturbed(fleet, of_canaries, split, config, stop)}
+        planted = {
+            "canaries": fleet.outputs(of_canaries),
+            "canaries_perturbed": _perturbed(fleet, of_canaries, split, config, stop),
+        }
     nan = float("nan")
     return MitigatedModels(
         form=fleet.form, outputs=fleet.outputs(x), population=fleet.outputs(data.x[split.population]),
