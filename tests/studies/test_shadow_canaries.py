@@ -69,9 +69,7 @@ def test_the_table_of_bounds_judges_the_primary_attack_on_both(done: tuple[Memor
     assert "No epsilon was promised: epsilon is at least" in result.answer
     own = tracker.children[1].artifacts["bounds.csv"]
     assert set(own["records"]) == {"ordinary"}
-    (row,) = bounds[bounds["attack"] == over_models.SIGNAL].to_dict("records")
-    assert row["n"] == 6
-    assert "under 3 models with it and 3 without, chosen on 2 other pairs" in row["reason"]
+    assert over_models.SIGNAL not in set(bounds["attack"]), "five pairs of models could show nothing"
 
 
 def test_shadows_of_a_disjoint_design_see_no_canary() -> None:
@@ -145,6 +143,7 @@ def test_the_bound_over_models_of_one_leaking_record() -> None:
     expected = metrics.clopper_pearson_epsilon(0, 8, 0, 8, delta=1e-5, confidence=0.95)
     assert row.bound == row.ceiling == expected > 0
     assert (row.n, row.primary, row.verdict) == (16, False, "no promise")
+    assert row.reason == "one record under 8 models with it and 8 without, chosen on 8 other pairs of models"
     import dataclasses
 
     outputs.plan = dataclasses.replace(plan, coin_flips=False)

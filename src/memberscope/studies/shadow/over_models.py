@@ -15,7 +15,7 @@ from memberscope.studies.shadow.evidence import FleetOutputs
 
 SIGNAL = "threshold_loss over models"  # as an attack's name in the table
 CONFIDENCE = 0.95
-LEAST_PAIRS = 4  # fewer leave nothing to choose by, or a ceiling of 0
+LEAST_PAIRS = 12  # half of fewer could show nothing, even without any error
 
 
 def over_models(outputs: FleetOutputs, *, delta: float) -> BoundRow | None:
