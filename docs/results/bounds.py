@@ -9,6 +9,7 @@ goes on where it stopped. ``--table`` prints the tables of what is there.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 from pathlib import Path
@@ -26,6 +27,7 @@ from memberscope.studies.mitigate.mitigations import UNDEFENDED, mitigations_of
 from memberscope.studies.mitigate.models import train_mitigated
 
 KINDS = ("natural", "mislabelled", "noise", "duplicated")
+METHODS = ("one_run", "fdp_one_run", "gaussian_dp", "clopper_pearson")
 EPSILONS = (None, 8.0, 4.0, 1.0)  # None: plain training
 SETTINGS: dict[str, dict[str, Any]] = {
     "digits": {"dataset": "digits", "members": 300, "label_noise": 0.0},
@@ -43,7 +45,11 @@ def measure(dataset: str, kind: str, seed: int, folder: Path, known: set[tuple[A
     request = make_request(attacks=("threshold_loss", "rmia_online"))
     for epsilon in wanted:
         config = MitigateConfig(
-            **SHARED | SETTINGS[dataset], canary_kind=kind, seed=seed, target_epsilon=epsilon or 1.0, store=str(folder / "store")
+            **SHARED | SETTINGS[dataset],
+            canary_kind=kind,
+            seed=seed,
+            target_epsilon=epsilon or 1.0,
+            store=str(folder / "store"),
         )
         data = setup.choose_classes(setup.load_data(config, each_once=True), config)
         split = study.prepare(data, config, seed, setup.canary_request(config, config, data))
@@ -103,36 +109,35 @@ def tables(lines: list[dict[str, Any]]) -> str:
             return next(row["bound"] for row in line["rows"] if (row["method"], row["records"]) == (method, records)) or 0.0
 
         rows = [
-            "| canaries | promised | seeds | accuracy | AUC, canaries | one_run | fdp_one_run | gaussian_dp | clopper_pearson | above the promise |",
+            f"| canaries | promised | seeds | accuracy | AUC, canaries | {' | '.join(METHODS)} | above the promise |",
             "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         ]
-        methods = ("one_run", "fdp_one_run", "gaussian_dp", "clopper_pearson")
         for kind in KINDS:
             for epsilon in EPSILONS:
                 here = list(of(kind, epsilon).values())
                 if not here:
                     continue
-                bounds = {method: [bound(line, method, "canaries") for line in here] for method in methods}
+                bounds = {method: [bound(line, method, "canaries") for line in here] for method in METHODS}
                 above = sum(value > epsilon for of_method in bounds.values() for value in of_method) if epsilon else None
                 cells = [
                     kind, name_of(epsilon), str(len(here)), interval([line["accuracy"] for line in here], 3),
                     interval([line["auc"]["canaries"] for line in here], 3), *[interval(of_method) for of_method in bounds.values()],
-                    "" if above is None else f"{above} of {len(methods) * len(here)}",
+                    "" if above is None else f"{above} of {len(METHODS) * len(here)}",
                 ]  # fmt: skip
                 rows.append(f"| {' | '.join(cells)} |")
         compared = ["| compared | AUC, canaries | fdp_one_run |", "| --- | --- | --- |"]
-        pairs = [(kind, a, kind, b) for kind in KINDS for a, b in zip(EPSILONS, EPSILONS[1:], strict=False)]
+        pairs = [(kind, a, kind, b) for kind in KINDS for a, b in itertools.pairwise(EPSILONS)]
         pairs += [("mislabelled", epsilon, "natural", epsilon) for epsilon in EPSILONS]
         for kind, epsilon, other, at in pairs:
             one, two = of(kind, epsilon), of(other, at)
             shared = sorted(one.keys() & two.keys())
             if shared:
                 aucs = [one[seed]["auc"]["canaries"] - two[seed]["auc"]["canaries"] for seed in shared]
-                of_bounds = [bound(one[s], "fdp_one_run", "canaries") - bound(two[s], "fdp_one_run", "canaries") for s in shared]
+                of_bounds = [
+                    bound(one[s], "fdp_one_run", "canaries") - bound(two[s], "fdp_one_run", "canaries") for s in shared
+                ]
                 what = (
-                    f"{kind}: {name_of(epsilon)} - {name_of(at)}"
-                    if kind == other
-                    else f"{kind} - {other}, {name_of(epsilon)}"
+                    f"{kind}: {name_of(epsilon)} - {name_of(at)}" if kind == other else f"{kind} - {other}, {name_of(epsilon)}"
                 )
                 compared.append(f"| {what} | {interval(aucs, 3)} | {interval(of_bounds)} |")
         verdicts = sorted({(line["verdict"], name_of(line["epsilon"])) for line in own})

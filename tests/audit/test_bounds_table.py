@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memberscope import metrics
+from memberscope import Predictions, metrics, run_audit
+from memberscope.audit import artifacts, promise
 from memberscope.audit import bounds_table as bounds
 from memberscope.audit.bounds_table import BoundRow, Look, bounds_frame, bounds_table, judge_promise, primary_method
+from memberscope.audit.report import AuditReport
 from memberscope.errors import UserError
+from memberscope.tracking import MemoryTracker
 
 
 def gaussian_run(mu: float, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -175,3 +178,80 @@ def test_bad_requests_get_one_line(options: dict[str, Any], message: str) -> Non
         table(scores, member, **options)
     assert "\n" not in str(raised.value)
     assert "allowed: " in str(raised.value)
+
+
+def coin_report(mu: float, **options: Any) -> AuditReport:
+    """An audit of 600 coin-flip records whose loss is lower for members, by mu standard deviations of its logarithm."""
+    scores, member = gaussian_run(mu, 600, np.random.default_rng(7))
+    target = Predictions(
+        loss_nats=np.exp(-scores), entropy_nats=np.exp(np.random.default_rng(9).normal(size=600)), member=member
+    )
+    given: dict[str, Any] = {
+        "attacks": ("threshold_loss", "threshold_entropy", "trained_lr"),
+        "coin_flips": True,
+        "promise": 1.0,
+    }
+    return run_audit(target, **given | options)
+
+
+def test_an_audit_of_coins_logs_its_bounds_and_the_verdict() -> None:
+    report, tracker = coin_report(3.0, primary="threshold_loss"), MemoryTracker()
+    judged = promise.log_bounds(report, tracker)
+    assert judged is not None
+    assert (judged.verdict, judged.attack, judged.looks) == ("contradicted", "threshold_loss", 1)
+    frame = tracker.artifacts[artifacts.BOUNDS]
+    assert frame["attack"].unique().tolist() == ["threshold_loss", "threshold_entropy"], "a fitted attack saw the coins"
+    assert frame[frame["primary"]][["attack", "method"]].to_numpy().tolist() == [["threshold_loss", "one_run"]]
+    assert frame.loc[frame["primary"], "bound"].item() == judged.bound == tracker.latest("epsilon_bound/threshold_loss")
+    assert tracker.latest("promise_ratio/threshold_loss") == judged.bound > 1  # type: ignore[operator]
+    assert tracker.logged_tags["memberscope.promise"] == "contradicted"
+    assert len(tracker.artifacts[artifacts.BOUNDS_TABLE]) == 1
+    (said,) = promise.sentences(report)
+    assert said.startswith("Promised epsilon 1, contradicted: epsilon is at least ")
+    assert said.endswith("the training is not as private as promised, or its accounting is wrong.")
+
+
+def test_without_a_primary_attack_named_beforehand_all_share_the_error() -> None:
+    named, auto = coin_report(1.0, primary="threshold_loss"), coin_report(1.0)
+    one, all_of_them = promise.judge(named), promise.judge(auto)
+    assert one is not None
+    assert all_of_them is not None
+    assert (one.looks, all_of_them.looks) == (1, 2)
+    assert all_of_them.attack == "threshold_loss"
+    assert 0 < all_of_them.bound < one.bound  # type: ignore[operator]
+
+
+def test_no_bounds_without_coins_and_no_verdict_without_a_promise() -> None:
+    tracker = MemoryTracker()
+    assert promise.log_bounds(coin_report(1.0, coin_flips=False, promise=None), tracker) is None
+    assert not tracker.artifacts
+    assert promise.sentences(coin_report(1.0, coin_flips=False, promise=None)) == []
+    judged = promise.log_bounds(coin_report(1.0, promise=None), tracker)
+    assert judged is not None
+    assert judged.verdict == "no promise"
+    assert "memberscope.promise" not in tracker.logged_tags
+
+
+def test_canaries_are_one_more_look() -> None:
+    weak, strong = coin_report(0.3, primary="threshold_loss"), coin_report(4.0, primary="threshold_loss")
+    both = promise.judge(weak, promise.OfCanaries(report=strong, one_record=True))
+    assert both is not None
+    assert (both.verdict, both.records, both.looks) == ("contradicted", "canaries", 2)
+    copies = promise.judge(weak, promise.OfCanaries(report=strong, one_record=False))
+    assert copies == promise.judge(weak), "copies of a canary say nothing about one record"
+    tracker = MemoryTracker()
+    promise.log_bounds(weak, tracker, canaries=promise.OfCanaries(report=strong, one_record=False))
+    frame = tracker.artifacts[artifacts.BOUNDS]
+    assert frame.groupby("records").size().to_dict() == {"canaries": 8, "ordinary": 8}
+    assert set(frame[frame["records"] == "canaries"]["verdict"]) == {"cannot be judged"}
+
+
+def test_groups_of_records_say_nothing_about_one_record() -> None:
+    scores, member = gaussian_run(3.0, 200, np.random.default_rng(11))
+    twice = np.repeat(np.arange(200), 2)
+    target = Predictions(loss_nats=np.exp(-scores[twice]), entropy_nats=np.ones(400), member=member[twice], groups=twice)
+    report = run_audit(target, attacks="threshold_loss", primary="threshold_loss", coin_flips=True, promise=0.5)
+    judged = promise.judge(report)
+    assert judged is not None
+    assert judged.bound > 1  # type: ignore[operator]
+    assert judged.verdict == "cannot be judged"

@@ -121,7 +121,7 @@ def test_the_ladder_says_whether_the_promise_is_kept(done: tuple[MemoryTracker, 
     )
     assert shown.loc["dp", "promise"].startswith("kept, ")
     assert shown.loc["l2", "promise"] == "no promise"
-    told = f"dp: promised epsilon {table.loc['dp', 'promise']:.3g} at delta 0.0029, kept: epsilon is at least"
+    told = f"dp: promised epsilon {table.loc['dp', 'promise']:.3g}, kept: epsilon is at least"
     assert told in done[1].answer
     assert done[0].logged_tags["memberscope.promise.dp"] == done[0].children[-1].logged_tags["memberscope.promise"] == "kept"
     assert "memberscope.promise.l2" not in done[0].logged_tags
@@ -224,7 +224,7 @@ def test_without_coins_a_promise_cannot_be_judged(tmp_path: Path) -> None:
     assert table["bound"].isna().all()
     assert "bounds.csv" not in tracker.artifacts
     assert "dp: promised epsilon" in result.answer
-    assert "cannot be judged: no attack whose scores are blind to membership" in result.answer
+    assert ", cannot be judged: no attack whose scores are blind to membership" in result.answer
 
 
 def test_labels_alone_are_judged_against_what_they_took_from_the_attacker(

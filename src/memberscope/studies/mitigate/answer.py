@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from memberscope import metrics, plots
 from memberscope.audit import artifacts
-from memberscope.audit.bounds_table import Judgement, Records
+from memberscope.audit.bounds_table import Judgement
 from memberscope.audit.canaries import canary_metrics
 from memberscope.audit.log import log_repeated
-from memberscope.audit.run import AuditReport
+from memberscope.audit.promise import log_frame, metrics_of
 from memberscope.audit.wording import markdown
 from memberscope.config import MitigateConfig
 from memberscope.release import parse_release
 from memberscope.release.undo import temperature_of
 from memberscope.studies.mitigate import promises
+from memberscope.studies.mitigate.audited import MitigationAudit
 from memberscope.studies.mitigate.mitigations import UNDEFENDED, Mitigation
-from memberscope.studies.mitigate.models import MitigatedModels
 from memberscope.studies.mitigate.promises import Promise
 from memberscope.studies.mitigate.verdicts import DISAGREE, AttackChange, attack_changes, changes_table, opposed
 from memberscope.studies.result import StudyResult
@@ -32,27 +31,6 @@ if TYPE_CHECKING:
 CHANGED = ("auc", "advantage_heldout", "tpr_at_fpr_0_01")
 BOUND = ("epsilon_lower_bound", "epsilon_lower_bound_ceiling")
 COST = ("canary/accuracy_without", "canary/accuracy_cost")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class MitigationAudit:
-    """The audit and the utility of what is published under one mitigation at one seed.
-
-    Attributes:
-        mitigation, seed, mitigated: what was audited.
-        report: the audit of ordinary records.
-        utility: metrics of the published outputs, and what canaries cost.
-        canaries: the audit of the canaries; None if there are none.
-        one_record: whether a coin decides on one record; see `memberscope.studies.mitigate.models.SeedSplit.one_record`.
-    """
-
-    mitigation: Mitigation
-    seed: int
-    report: AuditReport
-    utility: Mapping[str, float]
-    mitigated: MitigatedModels
-    canaries: AuditReport | None = None
-    one_record: Mapping[Records, bool] = field(default_factory=lambda: {"ordinary": True, "canaries": True})
 
 
 def estimate_of(one: MitigationAudit, attack: str, figure: str) -> metrics.Estimate | None:
@@ -269,18 +247,11 @@ def log_promises(
     """Log the table of bounds of all mitigations, and of those with a promise the verdict as a tag, and bound and ratio as metrics."""
     bounds = promises.table_of_bounds(audits, promise)
     if len(bounds):
-        tracker.table(bounds, artifacts.BOUNDS)
-        tracker.table(bounds[bounds["primary"]].astype(object).where(bounds.notna(), None), artifacts.BOUNDS_TABLE)
+        log_frame(bounds, tracker)
     for name, judged in kept.items():
         if judged.promise is not None:
             tracker.tags({f"memberscope.promise.{name}": judged.verdict})
-            tracker.metrics(_numbers(judged, name))
-
-
-def _numbers(judged: Judgement, of: str) -> dict[str, float]:
-    """A judgement's metrics, of a mitigation or an attack."""
-    found = {"epsilon_bound": judged.bound, "epsilon_bound_ceiling": judged.ceiling, "promise_ratio": judged.ratio}
-    return {f"{name}/{of}": value for name, value in found.items() if value is not None}
+            tracker.metrics(metrics_of(judged, name))
 
 
 def log_mitigation(
@@ -301,7 +272,7 @@ def log_mitigation(
         log_repeated({one.seed: one.report for one in audits}, child)
         log_canaries_of(audits, child)
         log_promises({mitigation.name: list(audits)}, promise, {}, child)
-        child.metrics(_numbers(kept, promises.attack_of(audits[0])))
+        child.metrics(metrics_of(kept, promises.attack_of(audits[0])))
         for one in audits:
             child.metrics(one.utility, step=one.seed)
         for epoch, epsilon in enumerate(audits[0].mitigated.epsilons.tolist(), start=1):

@@ -9,21 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from memberscope.attacks import registry
 from memberscope.audit.bounds_table import (
-    BoundMethod,
     BoundRow,
     Judgement,
     Look,
+    Records,
     bounds_frame,
     bounds_table,
     judge_promise,
     not_judged,
     primary_method,
 )
+from memberscope.audit.promise import look_of
+from memberscope.audit.promise import words_of as sentence_of
+from memberscope.metrics import BoundMethod
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from memberscope.studies.mitigate.answer import MitigationAudit
+    from memberscope.audit.report import AuditReport
+    from memberscope.studies.mitigate.audited import MitigationAudit
 
 CONFIDENCE = 0.95
 FALLBACK = "threshold_loss"  # where the primary attack learns from the coins
@@ -60,15 +64,13 @@ def attack_of(audit: MitigationAudit) -> str:
 
 def looks_of(audit: MitigationAudit) -> list[Look]:
     """The scores of ordinary records and of canaries by which a mitigation is judged at a seed; without those of skipped attacks."""
-    found, attack = [], attack_of(audit)
-    for records, report in (("ordinary", audit.report), ("canaries", audit.canaries)):
+    found, attack = list[Look](), attack_of(audit)
+    reports: dict[Records, AuditReport | None] = {"ordinary": audit.report, "canaries": audit.canaries}
+    for records, report in reports.items():
         result = None if report is None else next((one for one in report.whole() if one.attack == attack), None)
-        if result is None or result.scores is None or result.member is None or result.one_run is None:
-            continue
-        one_record = audit.one_record[records]  # type: ignore[index]
-        found.append(
-            Look(attack=attack, records=records, scores=result.scores, member=result.member, one_record=one_record)  # type: ignore[arg-type]
-        )
+        look = None if result is None else look_of(result, records=records, one_record=audit.one_record[records])
+        if look is not None:
+            found.append(look)
     return found
 
 
@@ -122,21 +124,7 @@ def columns_of(judged: Judgement) -> dict[str, Any]:
 
 def words_of(name: str, judged: Judgement) -> str:
     """A sentence on a mitigation's promise; empty if it makes none."""
-    if judged.promise is None:
-        return ""
-    begin = f"{name}: promised epsilon {judged.promise:.3g} at delta {judged.delta:.2g}"
-    if judged.bound is None:
-        return f"{begin}, {judged.verdict}: {judged.reason}."
-    bound = (
-        f"epsilon is at least {judged.bound:.2f} at {judged.confidence:.0%} confidence, by {judged.attack} on "
-        f"{'canaries' if judged.records == 'canaries' else 'ordinary records'}"
-    )
-    if judged.verdict == "contradicted":
-        condition = "" if judged.assumes == "nothing" else f"on the assumption of {judged.assumes}, "
-        return f"{begin}, contradicted: {bound}; {condition}the training is not as private as promised, or its accounting is wrong."
-    if judged.verdict == "kept":
-        return f"{begin}, kept: {bound}, where perfect scores would give {judged.ceiling:.2f}."
-    return f"{begin}, {judged.verdict}: {judged.reason}."
+    return "" if judged.promise is None else f"{name}: {sentence_of(judged)[0].lower()}{sentence_of(judged)[1:]}"
 
 
 def describe(judged: Judgement) -> str:

@@ -33,7 +33,8 @@ from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.fleet_canaries import beside, draw_for, plant_in_fleet
 from memberscope.studies.forms import named
-from memberscope.studies.mitigate.answer import MitigationAudit, conclude
+from memberscope.studies.mitigate.answer import conclude
+from memberscope.studies.mitigate.audited import MitigationAudit
 from memberscope.studies.mitigate.mitigations import (
     ASKED,
     Mitigation,
@@ -162,8 +163,8 @@ def prepare(data: LabeledData, config: MitigateConfig, seed: int, request: Canar
         left = beside(data, outside, canaries)
         if len(left) < 3 * LEAST_PART:
             raise UserError(
-                f"canaries={request.count}: {len(left)} records are left for the population, validation and the defender's reference, which "
-                f"need {3 * LEAST_PART}; allowed: fewer canaries or members, or canary_kind=noise"
+                f"canaries={request.count}: {len(left)} records are left for the population, validation and the defender's reference, "
+                f"which need {3 * LEAST_PART}; allowed: fewer canaries or members, or canary_kind=noise"
             )
         outside = left
     parts = np.array_split(seeds.stream(split_seed(data, seed), "mitigate", "outside").permutation(outside), 3)
