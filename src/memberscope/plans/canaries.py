@@ -27,6 +27,7 @@ Index arithmetic and arrays, without training.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +88,19 @@ class Canaries:
     def facts(self) -> dict[str, int | str]:
         """What a run's parameters say about them: what was asked for, and nothing of a single canary."""
         return {"data.canaries": len(self), "data.canary_kind": self.kind, "data.canary_copies": self.copies}
+
+    @property
+    def about(self) -> dict[str, int | str]:
+        """What a plan's folder says of them besides their arrays."""
+        return {"kind": self.kind, "count": len(self), "copies": self.copies, "source": self.source}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over kind, copies, records and labels."""
+        sha = hashlib.sha256(f"{self.kind} {self.copies} {self.x.dtype.str} {self.x.shape}".encode())
+        sha.update(np.ascontiguousarray(self.x).tobytes())
+        sha.update(np.ascontiguousarray(self.y, dtype="<i8").tobytes())
+        return sha.hexdigest()
 
     @property
     def tests_one_record(self) -> bool:

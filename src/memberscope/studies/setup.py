@@ -79,13 +79,16 @@ def members_of(data: LabeledData, config: RecordsConfig, *, parts: int) -> int:
     return min(usual, largest) if usual else largest
 
 
-def canary_request(config: RecordsConfig, canaries: CanaryConfig, data: LabeledData) -> CanaryRequest | None:
+def canary_request(
+    config: RecordsConfig, canaries: CanaryConfig, data: LabeledData, *, as_is: bool = False
+) -> CanaryRequest | None:
     """The canaries that a configuration requests; None for none.
 
     Args:
         config: names the data set and its folders.
         canaries: the options of canaries.
         data: the data set, of which another one's records must have the shape.
+        as_is: see `load_data`.
 
     Raises:
         UserError: another data set that cannot be read, that is the data set itself, or whose records have another shape.
@@ -98,7 +101,7 @@ def canary_request(config: RecordsConfig, canaries: CanaryConfig, data: LabeledD
             raise UserError(
                 f"canary_data={canaries.canary_data}: the data set itself; allowed: another one, or canary_kind=natural"
             )
-        other = dataclasses.replace(load_data(config, name=canaries.canary_data), name=canaries.canary_data)
+        other = dataclasses.replace(load_data(config, name=canaries.canary_data, as_is=as_is), name=canaries.canary_data)
         if data.table is None and other.table is None and other.shape != data.shape:
             raise UserError(
                 f"canary_data={other.name}: records of shape {other.shape}; allowed: {data.shape}, the shape of the records of {data.name}"

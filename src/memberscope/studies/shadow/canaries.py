@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memberscope.attacks import registry
 from memberscope.audit.canaries import LEAST_SIDE, CanaryCost, canary_words, cost_of
@@ -70,30 +72,32 @@ def plant_for(
     return plant_in_fleet(request, draw_for(request, data, used, seed=seed, noise=noise), noisy, plan, seed=seed)
 
 
-def outputs_of(canaries: FleetCanaries, outputs: FleetOutputs) -> FleetOutputs:
-    """The outputs of a fleet's models for the canaries, as those of a plan whose records are the canaries."""
+def outputs_of(canaries: FleetCanaries, outputs: FleetOutputs, read: NDArray[Any] | None = None) -> FleetOutputs:
+    """The outputs of a fleet's models for the canaries, as those of a plan whose records are the canaries; `read` if they are known."""
     rows, plan = canaries.planted.rows, outputs.plan
     own = dataclasses.replace(
         plan, records=rows, block=np.ones(len(rows), dtype=np.bool_), member=canaries.member, coin_flips=True
     )
-    return dataclasses.replace(
-        outputs, data=canaries.data, plan=own, outputs=outputs.fleet.outputs(canaries.data.x[rows]), augmented=None
-    )
+    found = outputs.fleet.outputs(canaries.data.x[rows]) if read is None else read
+    return dataclasses.replace(outputs, data=canaries.data, plan=own, outputs=found, augmented=None)
 
 
 def audit_canaries(
-    canaries: FleetCanaries, outputs: FleetOutputs, request: AuditRequest, trainer: Trainer, config: ShadowStudyConfig, stop: StopFlag
+    canaries: FleetCanaries, outputs: FleetOutputs, request: AuditRequest, trainer: Trainer, config: ShadowStudyConfig, stop: StopFlag,
+    *, read: NDArray[Any] | None = None,
 ) -> CanaryAudit:  # fmt: skip
-    """Audit the canaries of the first target with the requested attacks that need no more than outputs, and measure their cost."""
+    """Audit the canaries of the first target with the requested attacks that need no more than outputs, and measure their cost, unless all
+    models were trained elsewhere and `read` is what was read of their outputs for the canaries.
+    """
     target = int(outputs.plan.targets[0])
     attacks = [name for name in request.attacks if registry.get(name).needs <= ASKED] or ["threshold_loss"]
     of_canaries = make_request(attacks=attacks, primary=request.primary if request.primary in attacks else AUTO)
     report = run_audit(
-        outputs_of(canaries, outputs).evidence(target), request=of_canaries, seed=config.seed, min_records=LEAST_SIDE, coin_flips=True,
-        duplicates="keep",
+        outputs_of(canaries, outputs, read).evidence(target), request=of_canaries, seed=config.seed, min_records=LEAST_SIDE,
+        coin_flips=True, duplicates="keep",
     )  # fmt: skip
     stop.check()
-    cost = cost_for(outputs, trainer, config, stop) if config.canary_cost else None
+    cost = cost_for(outputs, trainer, config, stop) if config.canary_cost and read is None else None
     return CanaryAudit(report=report, planted=canaries, cost=cost)
 
 

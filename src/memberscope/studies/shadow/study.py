@@ -162,8 +162,12 @@ def run_on_files(config: ShadowStudyConfig, request: AuditRequest, tracker: Trac
     notes = log_reading(outputs.data, tracker)
     log_shadows(outputs, tracker)
     report = audit_first(outputs, trainer, request, config, tracker, stop)
+    of_canaries = None
+    if found.canaries is not None:
+        planted, read = found.canaries
+        of_canaries = canaries.audit_canaries(planted, outputs, request, trainer, config, stop, read=read)
     means, judged, exposed = rotate_targets(outputs, rotation.rotated_attacks(request.attacks), config, tracker, stop)
-    remarks = [*(f"Warning: {line}." for line in warnings), *found.notes, *log_epsilon(outputs, report, None, tracker)]
+    remarks = [*(f"Warning: {line}." for line in warnings), *found.notes, *log_epsilon(outputs, report, of_canaries, tracker)]
     return with_reading(conclude(config, trainer, outputs, report, None, means, judged, exposed, None, remarks, tracker), notes)
 
 
