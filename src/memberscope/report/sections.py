@@ -24,6 +24,7 @@ from memberscope.report.parts import (
     with_ceiling,
     with_interval,
 )
+from memberscope.report.risk import Risk, risk
 from memberscope.report.who import Who, who
 from memberscope.tracking import DataInput, KeptRun
 
@@ -179,6 +180,7 @@ class RunView:
     attacks: Attacks | None
     bounds: BoundsSection | None
     who: Who | None
+    risk: Risk | None
     worst: WorstClasses | None
     exposed: Exposed | None
     controls: ControlsSection | None
@@ -189,8 +191,8 @@ def run_view(run: KeptRun, anchor: str) -> RunView:
     """Everything about a run; the ids of its sections begin with `anchor`."""
     return RunView(
         anchor=anchor, tiles=tiles(run), setup=setup(run), memorization=memorization(run), curves=curves(run),
-        attacks=attack_table(run), bounds=bounds_section(run), who=who(run), worst=worst_classes(run), exposed=exposed(run),
-        controls=checks(run), done=done(run),
+        attacks=attack_table(run), bounds=bounds_section(run), who=who(run), risk=risk(run), worst=worst_classes(run),
+        exposed=exposed(run), controls=checks(run), done=done(run),
     )  # fmt: skip
 
 
