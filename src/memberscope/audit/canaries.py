@@ -7,7 +7,6 @@ canaries, one more attack is possible: the reference has seen none of the canari
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -16,8 +15,9 @@ from numpy.typing import NDArray
 from memberscope import signals
 from memberscope.attacks import registry
 from memberscope.audit import artifacts
-from memberscope.audit.bounds_table import BoundRow, bounds_frame, bounds_table
+from memberscope.audit.bounds_table import Judgement, bounds_frame, judge_promise
 from memberscope.audit.groups import make_groups
+from memberscope.audit.promise import log_frame, look_of, metrics_of, rows_of, words_of
 from memberscope.audit.report import AuditReport
 from memberscope.audit.request import make_request
 from memberscope.audit.run import run_audit
@@ -142,28 +142,22 @@ def cost_of(planted: Predictions, without: Predictions, *, audited: NDArray[np.b
     )  # fmt: skip
 
 
-def bounds_of(report: AuditReport, *, one_record: bool = True, delta: float = DELTA) -> tuple[BoundRow, ...]:
-    """The lower bounds on epsilon from the scores of the primary attack on canaries; none if it was skipped.
+def judge_canaries(report: AuditReport, *, one_record: bool = True) -> Judgement | None:
+    """The bound of epsilon from the primary attack on canaries, and what it says of a promise; None if the attack was skipped.
 
     Args:
         report: an audit of canaries.
         one_record: whether a canary is planted once; see `memberscope.plans.canaries.Canaries.tests_one_record`.
-        delta: of every bound.
     """
     result = report.result(report.primary)
-    if result.scores is None or result.member is None:
-        return ()
-    return bounds_table(
-        result.scores, result.member, attack=result.attack, coin_flips=True, delta=delta, promise=None, records="canaries",
-        one_record=one_record,
-    )  # fmt: skip
+    look = look_of(result, records="canaries", one_record=one_record)
+    if look is None or result.one_run is None:
+        return None
+    return judge_promise([look], coin_flips=True, delta=result.one_run.delta, promise=result.one_run.promise)
 
 
-def log_canaries(
-    report: AuditReport, tracker: Tracker, *, step: int = 0, cost: CanaryCost | None = None, bounds: Sequence[BoundRow] = ()
-) -> None:
-    """Log the audit of canaries: metrics under ``canary/`` and `artifacts.CANARIES`; what they cost, as `artifacts.CANARY_COST`; and bounds
-    on epsilon, as `artifacts.BOUNDS`.
+def log_canaries(report: AuditReport, tracker: Tracker, *, step: int = 0, cost: CanaryCost | None = None) -> None:
+    """Log the audit of canaries: metrics under ``canary/`` and `artifacts.CANARIES`; and what they cost, as `artifacts.CANARY_COST`.
 
     Nothing is logged of a single canary: neither its scores, nor whether it was planted.
     """
@@ -171,11 +165,20 @@ def log_canaries(
 
     tracker.metrics(canary_metrics(report), step=step)
     tracker.table(report.to_frame(), artifacts.CANARIES)
-    if bounds:
-        tracker.table(bounds_frame(bounds), artifacts.BOUNDS)
     if cost is not None:
         tracker.metrics(cost.metrics(), step=step)
         tracker.table(pd.DataFrame([asdict(row) for row in (cost.accuracy, cost.auc)]), artifacts.CANARY_COST)
+
+
+def log_bounds_of_canaries(report: AuditReport, tracker: Tracker, *, step: int = 0, one_record: bool = True) -> None:
+    """Log the bounds of epsilon from canaries alone, as `memberscope.audit.promise.log_bounds` does those from records and canaries."""
+    judged = judge_canaries(report, one_record=one_record)
+    if judged is None:
+        return
+    log_frame(bounds_frame(rows_of(report, records="canaries", one_record=one_record)), tracker)
+    tracker.metrics(metrics_of(judged, judged.attack), step=step)
+    if judged.promise is not None:
+        tracker.tags({"memberscope.promise": judged.verdict})
 
 
 def canary_metrics(report: AuditReport) -> dict[str, float]:
@@ -212,4 +215,6 @@ def canary_words(report: AuditReport, *, kind: str, copies: int = 1, cost: Canar
             f". They cost {row.cost:.3f} of accuracy ({row.ci_low:.3f} to {row.ci_high:.3f}): {row.planted:.3f} with them, "
             f"{row.without:.3f} without"
         )
-    return f"{text}."
+    judged = judge_canaries(report, one_record=copies == 1)
+    promised = "" if judged is None or judged.promise is None else f" {words_of(judged)}"
+    return f"{text}.{promised}"

@@ -10,12 +10,13 @@ import numpy as np
 
 from memberscope.audit.canaries import (
     ALONE,
+    DELTA,
     WITH_REFERENCE,
     CanaryCost,
     audit_canaries,
-    bounds_of,
     canary_words,
     cost_of,
+    log_bounds_of_canaries,
     log_canaries,
 )
 from memberscope.audit.report import AuditReport
@@ -61,13 +62,13 @@ class CanaryResult:
 
     def log(self, tracker: Tracker, *, step: int) -> None:
         """Log metrics and tables."""
-        bounds = bounds_of(self.report, one_record=self.planted.tests_one_record)
-        log_canaries(self.report, tracker, step=step, cost=self.cost, bounds=bounds)
+        log_canaries(self.report, tracker, step=step, cost=self.cost)
+        log_bounds_of_canaries(self.report, tracker, step=step, one_record=self.planted.tests_one_record)
 
 
 def audit(
     prepared: Prepared, canaries: TargetCanaries, model: tuple[Form, Predict], *, without: tuple[Form, Predict] | None, seed: int,
-    part: slice = slice(None),
+    part: slice = slice(None), delta: float = DELTA, promise: float | None = None,
 ) -> CanaryResult:  # fmt: skip
     """Audit the canaries of a trained model.
 
@@ -78,12 +79,14 @@ def audit(
         without: the same of the model that was trained without them, if it was.
         seed: the seed of the audit's random draws.
         part: the canaries to audit, all by default.
+        delta: the delta of the bounds of epsilon.
+        promise: the epsilon that the training promised for one record, if any.
     """
     rows, planted = canaries.planted.rows, canaries.planted.canaries
     rows = rows[part]
     target = _of_canaries(model, canaries, part)
     if without is None:
-        report = audit_canaries(Evidence(target=target), attacks=ALONE, seed=seed)
+        report = audit_canaries(Evidence(target=target), attacks=ALONE, seed=seed, delta=delta, promise=promise)
         return CanaryResult(report=report, cost=None, planted=planted)
     unseen = unseen_records(prepared)
     models = (model, without)
@@ -96,7 +99,7 @@ def audit(
         ),
         population=population,
     )  # fmt: skip
-    report = audit_canaries(evidence, attacks=WITH_REFERENCE, seed=seed)
+    report = audit_canaries(evidence, attacks=WITH_REFERENCE, seed=seed, delta=delta, promise=promise)
     index = np.concatenate([prepared.plan.members, unseen])
     cost = cost_of(*(_of(one, prepared, index) for one in models), audited=np.isin(index, prepared.plan.audited))
     return CanaryResult(report=report, cost=cost, planted=planted)

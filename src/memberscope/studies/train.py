@@ -32,7 +32,7 @@ def run(config: TrainStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     trained = model_audit.train_and_audit(prepared, trainer, request, tracker, stop, setting=setting, requested=config)
     notes = reading_notes(prepared.data, prepared.plan.sides)
     if prepared.canaries is not None:
-        found = audit_canaries(prepared, trained, trainer, tracker, stop, cost=config.canary_cost)
+        found = audit_canaries(prepared, trained, trainer, tracker, stop, config)
         about = f"{about}\n\n{found.words}"
         tracker.describe(about)
         notes = [found.words, *notes]
@@ -45,14 +45,17 @@ def run(config: TrainStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
 
 
 def audit_canaries(
-    prepared: Prepared, trained: AuditedModel, trainer: Trainer, tracker: Tracker, stop: StopFlag, *, cost: bool
+    prepared: Prepared, trained: AuditedModel, trainer: Trainer, tracker: Tracker, stop: StopFlag, config: TrainStudyConfig
 ) -> CanaryResult:
-    """Audit the canaries of a trained model, beside the same model without them if `cost`, and log what was found."""
+    """Audit the canaries of a trained model, beside the same model without them unless ``canary_cost=no``, and log what was found."""
     assert prepared.canaries is not None
     assert trained.predict is not None
     without = None
-    if cost:
+    if config.canary_cost:
         without = model_audit.train_again(prepared, trainer, stop, label=f"{trained.name}, without canaries", canaries=False)
-    found = audit(prepared, prepared.canaries, (trained.form, trained.predict), without=without, seed=prepared.seed)
+    found = audit(
+        prepared, prepared.canaries, (trained.form, trained.predict), without=without, seed=prepared.seed, delta=config.delta,
+        promise=config.promise,
+    )  # fmt: skip
     found.log(tracker, step=int(trained.history["epoch"].iloc[-1]))
     return found
