@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from memberscope import metrics
+from memberscope.audit.bounds_table import primary_method
 from memberscope.audit.request import make_request
 from memberscope.config import MitigateConfig
 from memberscope.interrupt import StopFlag
@@ -91,6 +92,17 @@ def interval(values: list[float], digits: int = 2) -> str:
     return text if found.ci_low is None else f"{text} ({found.ci_low:.{digits}f} to {found.ci_high:.{digits}f})"
 
 
+def contradicted(line: dict[str, Any], promise: float) -> bool:
+    """Whether a training's canaries alone would contradict a promise that it does not keep, by the primary bound."""
+    n = next(row["n"] for row in line["rows"] if row["records"] == "canaries")
+    method = primary_method(n, delta=float(SHARED["delta"]), promise=promise)
+    return any(
+        row["bound"] > promise
+        for row in line["rows"]
+        if (row["method"], row["records"]) == (method, "canaries") and row["bound"]
+    )
+
+
 def name_of(epsilon: float | None) -> str:
     """An epsilon in a table."""
     return "none" if epsilon is None else f"{epsilon:g}"
@@ -140,12 +152,17 @@ def tables(lines: list[dict[str, Any]]) -> str:
                     f"{kind}: {name_of(epsilon)} - {name_of(at)}" if kind == other else f"{kind} - {other}, {name_of(epsilon)}"
                 )
                 compared.append(f"| {what} | {interval(aucs, 3)} | {interval(of_bounds)} |")
+        broken = ["| canaries | promised 1 | promised 4 | promised 8 |", "| --- | --- | --- | --- |"]
+        for kind in KINDS[:-1]:  # copies say nothing about a promise for one record
+            plain = list(of(kind, None).values())
+            found = [sum(contradicted(line, promise) for line in plain) for promise in (1.0, 4.0, 8.0)]
+            broken.append(f"| {kind} | {' | '.join(f'{count} of {len(plain)}' for count in found)} |")
         verdicts = sorted({(line["verdict"], name_of(line["epsilon"])) for line in own})
         counted = ", ".join(
             f"{name} {verdict} {sum(line['verdict'] == verdict and name_of(line['epsilon']) == name for line in own)}"
             for verdict, name in verdicts
         )
-        parts.append("\n".join([f"## {dataset}", "", *rows, "", *compared, "", f"Verdicts: {counted}"]))
+        parts.append("\n".join([f"## {dataset}", "", *rows, "", *compared, "", *broken, "", f"Verdicts: {counted}"]))
     return "\n\n".join(parts)
 
 
