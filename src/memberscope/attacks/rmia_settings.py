@@ -37,13 +37,17 @@ class RmiaSettings:
         temperature: the temperature of the softmax, above 0.
         a: the slope, in (0, 1].
         inverse_a: the slope for records without an OUT model, in (0, 1]: that of the shadows' means, since no stand-in was judged on them.
-        how: how they were found, as a phrase for the report.
+        how: how temperature and slope were found, as a phrase for the report.
+        vote: whether a majority vote over augmented copies is taken.
+        queries: which queries are used and why, as a phrase for the report; empty where there are no copies.
     """
 
     temperature: float
     a: float
     inverse_a: float
     how: str
+    vote: bool = False
+    queries: str = ""
 
 
 def mean_prob(log_p: FloatArray, used: BoolArray) -> tuple[FloatArray, Array]:
