@@ -37,8 +37,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 warnings.filterwarnings("ignore", category=FutureWarning)
 
-from settings import figures, public_lira, public_rmia, scaled
-
 TARGET = 0.99
 TARGETS = 8
 QUERIES = 5
@@ -139,6 +137,7 @@ def targets_of(fleet: Fleet) -> range:
 def cells(fleet: Fleet, name: str, count: int) -> tuple[dict[str, np.ndarray], int]:
     """(targets, 2) AUC and TPR by cell, `default` among them, and on how many targets the default votes."""
     from memberscope.attacks import registry, rmia_settings
+    from settings import figures
 
     found: dict[str, list[np.ndarray]] = {}
     votes = 0
@@ -179,6 +178,7 @@ def with_width(values: np.ndarray) -> str:
 def with_one_reference(fleet: Fleet) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """What is compared, and (targets, 2) AUC and TPR of RMIA and of LiRA, both offline with one query and a pair of shadows."""
     from memberscope.attacks import registry
+    from settings import figures, public_lira, public_rmia, scaled
 
     attacks = ("rmia_offline", "lira_offline", "lira_offline_two_sided")
     ours: dict[str, list[np.ndarray]] = {name: [] for name in attacks}
