@@ -5,11 +5,9 @@ from __future__ import annotations
 import pytest
 
 from memberscope.attacks import registry
+from memberscope.config.shared import NAMED_ONLY
 from memberscope.errors import UserError
 
-NAMED_ONLY = (
-    "lira_offline_two_sided", "lira_offline_two_sided_per_record", "rmia_online_gamma_1", "rmia_offline_gamma_1",
-)  # fmt: skip
 OWN_NAMES = {
     **dict.fromkeys(("lira_online", "lira_offline", "rmia_online", "rmia_offline", *NAMED_ONLY), "shadow"),
     "trajectory": "shadow",
