@@ -1,8 +1,8 @@
 """The offline likelihood-ratio attack as its authors' code runs it (Carlini et al. 2022), for comparison with published tables.
 
 Equation 4 of the paper is a one-sided test, which `memberscope.attacks.lira` runs. The code that its authors released (``plot.py`` in
-``research/mi_lira_2021`` of tensorflow/privacy), and with it most published tables of *offline LiRA*, ranks records by the negative
-logarithm of the density of the OUT Gaussian instead. With phi the target's scaled logit for one query, that is
+``research/mi_lira_2021`` of tensorflow/privacy), and so the tables that others made with it, ranks records by the negative logarithm of
+the density of the OUT Gaussian instead. With phi the target's scaled logit for one query, that is
 
     -log N(phi; median, deviation^2) = (phi - median)^2 / (2 deviation^2) + log(deviation) + log(2 pi) / 2,
 
