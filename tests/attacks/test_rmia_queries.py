@@ -220,3 +220,27 @@ def test_what_does_not_fit_is_one_line() -> None:
         UserError, match=r"^augmented: shape \(5, 30, 2\); allowed is \(1 \+ models, records, queries, classes\)$"
     ):
         OFFLINE.score(flat, seed=0)
+
+
+@BOTH
+@pytest.mark.parametrize("of_copies", [1.0, 0.0])
+def test_copies_are_the_targets_records_wherever_these_lie_in_the_pool(attack: Rmia, of_copies: float) -> None:
+    """A pool in another order, twice as large: the choice is made on the same records, and made alike."""
+    rng = np.random.default_rng(10)
+    evidence = _evidence(9, 400, rng, queries=9, of_copies=of_copies, outsiders=150)
+    shadows = evidence.shadows
+    assert shadows is not None
+    others = _evidence(9, 400, rng, queries=1)
+    assert others.shadows is not None
+    order = rng.permutation(800)
+    both = {
+        name: np.concatenate([getattr(shadows, name), getattr(others.shadows, name)], axis=axis)[..., order]
+        for name, axis in (("labels", 0), ("member", 1))
+    }
+    logits = np.concatenate([shadows.logits, others.shadows.logits], axis=1)[:, order]
+    larger = dataclasses.replace(evidence, shadows=ShadowPredictions(logits=logits, record_ids=np.arange(800)[order], **both))
+    fixed = dataclasses.replace(attack, **AS_ONE)  # the pool itself would choose other settings
+    ours, theirs = _result(fixed, larger), _result(fixed, evidence)
+    assert ours.notes == theirs.notes
+    assert f"; {'a majority vote over' if of_copies else 'the record alone of'} 9 queries (chosen on 8" in ours.notes[0]
+    np.testing.assert_array_equal(ours.scores, theirs.scores)
