@@ -97,7 +97,8 @@ class Recorder:
     def kept(self, *, status: str = "", children: bool = True) -> KeptRun:
         """The run as it would be read back from the store."""
         return KeptRun(
-            id=self.inner.about.get("id", "") or self.number, name=self.name, status=status or self.status, started=self.started.strftime("%Y-%m-%d %H:%M UTC"),
+            id=self.inner.about.get("id", "") or self.number, name=self.name, status=status or self.status,
+            started=self.started.strftime("%Y-%m-%d %H:%M UTC"),
             tags=self.kept_tags, params=self.kept_params,
             metrics={name: tuple(sorted(steps.items())) for name, steps in self.kept_metrics.items()},
             tables={
