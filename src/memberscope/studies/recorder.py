@@ -98,8 +98,7 @@ class Recorder:
         """The run as it would be read back from the store."""
         return KeptRun(
             id=self.inner.about.get("id", "") or self.number, name=self.name, status=status or self.status,
-            started=self.started.strftime("%Y-%m-%d %H:%M UTC"),
-            tags=self.kept_tags, params=self.kept_params,
+            started=self.started.strftime("%Y-%m-%d %H:%M UTC"), tags=self.kept_tags, params=self.kept_params,
             metrics={name: tuple(sorted(steps.items())) for name, steps in self.kept_metrics.items()},
             tables={
                 path: kept_tables.of_rows(path, frame, where=path, allowed=ALLOWED)
