@@ -186,7 +186,7 @@ def canary_metrics(report: AuditReport) -> dict[str, float]:
     return {f"canary/{name}": value for name, value in report.headlines().items()}
 
 
-def canary_words(report: AuditReport, *, kind: str, copies: int = 1, cost: CanaryCost | None = None) -> str:
+def canary_words(report: AuditReport, *, kind: str, copies: int = 1, cost: CanaryCost | None = None, bound: bool = True) -> str:
     """A sentence or two on what the canaries showed and cost.
 
     Args:
@@ -194,11 +194,12 @@ def canary_words(report: AuditReport, *, kind: str, copies: int = 1, cost: Canar
         kind: their kind.
         copies: how often each was planted.
         cost: what they cost.
+        bound: whether to state the bound of epsilon: not if the primary attack was chosen by its scores, since it then is none.
     """
     primary = report.result(report.primary)
     if primary.status != "ok":
         return f"Canaries ({kind}): not audited, {primary.reason}."
-    found, bound = primary.figures["auc"], primary.figures.get("epsilon_lower_bound")
+    found, judged = primary.figures["auc"], judge_canaries(report, one_record=copies == 1) if bound else None
     number = primary.n_member + primary.n_nonmember
     text = (
         f"Canaries: {primary.n_member} of {number} {kind} canaries were planted; {primary.attack} has an AUC of "
@@ -206,15 +207,14 @@ def canary_words(report: AuditReport, *, kind: str, copies: int = 1, cost: Canar
     )
     if found.ci_low is not None and found.ci_high is not None:
         text += f" (95% interval {found.ci_low:.3f} to {found.ci_high:.3f})"
-    if bound is not None and bound.status != "skipped":
+    if judged is not None and judged.bound is not None:
         of = "epsilon" if copies == 1 else f"the epsilon of {copies} copies of a record together"
-        text += f", which bounds {of} from below by {bound.value:.2f}"
+        text += f", which bounds {of} from below by {judged.bound:.2f} at delta {judged.delta:.2g}"
     if cost is not None:
         row = cost.accuracy
         text += (
             f". They cost {row.cost:.3f} of accuracy ({row.ci_low:.3f} to {row.ci_high:.3f}): {row.planted:.3f} with them, "
             f"{row.without:.3f} without"
         )
-    judged = judge_canaries(report, one_record=copies == 1)
     promised = "" if judged is None or judged.promise is None else f" {words_of(judged)}"
     return f"{text}.{promised}"

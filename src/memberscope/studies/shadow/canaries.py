@@ -57,7 +57,8 @@ class CanaryAudit:
         canaries, report = self.planted.planted.canaries, self.report
         if report.primary == AUTO and report.headline is not None:
             report = dataclasses.replace(report, primary=report.headline.attack)
-        return canary_words(report, kind=canaries.kind, copies=canaries.copies, cost=self.cost)
+        named = self.report.primary != AUTO
+        return canary_words(report, kind=canaries.kind, copies=canaries.copies, cost=self.cost, bound=named)
 
 
 def plant_for(
