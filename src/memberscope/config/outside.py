@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from memberscope.config.base import Config, option
 from memberscope.config.checks import Choice, Integer, Real, Text, YesNo
 from memberscope.config.shared import (
+    ONLY_BY_NAME,
     CanaryConfig,
     FleetConfig,
     ModelConfig,
@@ -57,7 +58,8 @@ class ShadowPlanConfig(Config):
         1,
         check=Integer(low=1, high=9),
         group="shadow",
-        help="copies of each image that LiRA queries, all but the first shifted; useful if the models were trained with such copies",
+        help="copies of each image that LiRA queries, and RMIA where shadows show that it pays, all but the first shifted; useful if the "
+        "models were trained with such copies",
     )
     seed: int = option(
         0, check=Integer(low=0, high=2**31 - 1), group="study", help="seed of the plan, the weights and every other draw"
@@ -94,7 +96,7 @@ class ShadowStudyConfig(ShadowPlanConfig, RecordsConfig, ModelConfig, TrainConfi
         plugins="memberscope.attacks",
         check=Text(hint="all, tfp, a family, or names separated by commas"),
         group="audit",
-        help="attacks on the first target: all, a family, or names separated by commas",
+        help=f"attacks on the first target: all, a family, or names separated by commas; {ONLY_BY_NAME}",
     )
     primary: str = primary_option(group="audit")
     slices: str = option(

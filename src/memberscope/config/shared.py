@@ -10,6 +10,9 @@ from memberscope.config.checks import Choice, Integer, Integers, Real, Text, Yes
 from memberscope.errors import UserError
 
 BUILT_IN_TRAINER = "keras"
+NAMED_ONLY = ("lira_offline_two_sided", "lira_offline_two_sided_per_record", "rmia_online_gamma_1", "rmia_offline_gamma_1")
+"""The attacks that neither ``all`` nor a family includes; written out for the help texts, which must not import the attacks."""
+ONLY_BY_NAME = f"only by name: {', '.join(NAMED_ONLY)}"
 
 
 def primary_option(*, group: str) -> Any:
