@@ -15,7 +15,9 @@ import pytest
 from jinja2 import UndefinedError
 
 from memberscope import Predictions, metrics, plots, run_audit, seeds
+from memberscope.audit import artifacts, kept_tables
 from memberscope.audit.blind import BlindControl
+from memberscope.audit.bounds_table import bounds_frame, bounds_table
 from memberscope.audit.controls import Controls
 from memberscope.audit.log import controls_json
 from memberscope.audit.run import AuditReport
@@ -148,6 +150,25 @@ def test_the_page_is_self_contained_and_escaped(leaky: AuditReport) -> None:
 def test_the_same_runs_give_the_same_page(leaky: AuditReport) -> None:
     runs = [kept(leaky), kept(report(seed=1), name="two")]
     assert render_page(runs, seed=3) == render_page(runs, seed=3)
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(("promised", "said"), [(1.0, "the promise is contradicted"), (None, "Each row is a 95% lower bound")])
+def test_the_page_shows_bounds_and_the_verdict_on_a_promise(leaky: AuditReport, promised: float | None, said: str) -> None:
+    rng = np.random.default_rng(0)
+    member = rng.random(500) < 0.5
+    scores = rng.normal(size=500) + 4.0 * member
+    rows = bounds_table(scores, member, attack="threshold_loss", coin_flips=True, delta=1e-5, promise=promised)
+    text = bounds_frame(rows).to_csv(index=False)
+    frame = kept_tables.read(artifacts.BOUNDS, text, where="run one: bounds.csv", allowed="a run")
+    assert frame is not None
+    run = kept(leaky)
+    run = replace(run, tables={**run.tables, artifacts.BOUNDS: frame}, tags={**run.tags, "memberscope.promise": "contradicted"})
+    page = " ".join(" ".join(read(render_page([run])).text).split())
+    assert "Bounds of ε" in page
+    assert said in page
+    assert ("contradicted" in page.split("Bounds of ε")[1].split("Each row")[0]) == (promised is not None)
+    assert "Bounds of ε" not in " ".join(read(render_page([kept(leaky)])).text)
 
 
 @pytest.mark.usefixtures("undrawn")
