@@ -12,7 +12,6 @@ from memberscope.attacks import moments, student
 from memberscope.attacks.lira import lira_scores
 from memberscope.metrics.area import auc_value
 from memberscope.metrics.curve import rank
-from memberscope.metrics.low_fpr import tpr_value
 
 ONLINE = pytest.mark.parametrize("online", [True, False], ids=["online", "offline"])
 
@@ -39,9 +38,7 @@ def test_it_is_the_update_value_by_value_and_scipys_students_t() -> None:
     phi, used = rng.normal(3.0, 2.0, (9, 30, 2)), rng.random((9, 30)) < 0.4
     used[:, 0] = False
     x = rng.normal(3.0, 4.0, (30, 2))
-    prior = student.Prior(
-        center=rng.normal(3.0, 1.0, (30, 2)), weight=rng.uniform(0.1, 4.0, (30, 1)), scale=1.7, freedom=3.4
-    )
+    prior = student.Prior(center=rng.normal(3.0, 1.0, (30, 2)), weight=rng.uniform(0.1, 4.0, (30, 1)), scale=1.7, freedom=3.4)
     found = student.predictive(moments.side(phi, used), prior)
     for i in range(30):
         for q in range(2):
@@ -159,9 +156,9 @@ def test_equal_variances_are_seen_to_be_equal() -> None:
 def _fleet(
     n: int, models: int, rng: np.random.Generator, *, unequal: bool, lift: float = 1.5
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Target, shadows, their membership, the target's; each record's deviation is 1, or one of 0.3 and 3."""
+    """Target, shadows, their membership, the target's; each record's deviation is 1, or 0.3 or 3; levels have twice that."""
     sd = np.where(rng.random(n) < 0.5, 0.3, 3.0) if unequal else np.ones(n)
-    level, member, own = rng.normal(0.0, 3.0, n), _paired(n, models // 2, rng), rng.random(n) < 0.5
+    level, member, own = 2.0 * sd * rng.normal(size=n), _paired(n, models // 2, rng), rng.random(n) < 0.5
     shadows = level + lift * member + sd * rng.normal(size=member.shape)
     return (level + lift * own + sd * rng.normal(size=n))[:, None], shadows[:, :, None], member, own
 
@@ -169,7 +166,7 @@ def _fleet(
 @ONLINE
 @pytest.mark.parametrize("models", [8, 16, 64])
 def test_where_variances_differ_it_beats_both_and_where_not_it_loses_nothing(online: bool, models: int) -> None:
-    """AUC on 20,000 records, whose standard error is .004: above both of the others by .004, or within .004 of the global variance."""
+    """AUC on the same 20,000 records (differences have a standard error near .001): above both others, or within .002 of the global one."""
     rng = np.random.default_rng([models, online])
     for unequal in (True, False):
         target, shadows, member, own = _fleet(20_000, models, rng, unequal=unequal)
@@ -178,14 +175,14 @@ def test_where_variances_differ_it_beats_both_and_where_not_it_loses_nothing(onl
             for v in ("bayes", "global", "per_record")
         }
         if unequal:
-            assert found["bayes"] > found["global"] + 0.004
-            assert found["bayes"] > found["per_record"] + (0.004 if models < 64 else -0.001)
+            assert found["bayes"] > found["global"] + 0.03
+            assert found["bayes"] > found["per_record"] + (0.001 if models < 64 else -0.001)
         else:
-            assert found["bayes"] > found["global"] - 0.004
+            assert found["bayes"] > found["global"] - 0.002
 
 
 def test_one_pair_uses_both_sides_of_a_record() -> None:
-    """One model a side, levels of deviation 2 that both sides share up to a shift of deviation 0.8: near the test that knows the variances."""
+    """One model a side; levels of deviation 2, which the sides share up to a shift of deviation 0.8: near the test that knows these."""
     rng = np.random.default_rng(6)
     n = 20_000
     member, own = _paired(n, 1, rng), rng.random(n) < 0.5
@@ -223,29 +220,19 @@ def test_values_that_leave_little_to_fit_are_scored(online: bool, models: int) -
         if shadows is alike:
             assert np.ptp(scores[member.sum(axis=0) == member.sum(axis=0)[0]]) == pytest.approx(0.0, abs=1e-12)
         else:
-            assert _auc(scores, own) > 0.9
+            assert _auc(scores, own) > 0.8
 
 
 @ONLINE
-def test_neither_the_unit_nor_the_order_of_the_records_matters(online: bool) -> None:
+@pytest.mark.parametrize("n", [90, 700])
+def test_neither_the_unit_nor_the_order_of_the_records_matters(online: bool, n: int) -> None:
     rng = np.random.default_rng(9)
-    target, shadows, member, _ = _fleet(700, 6, rng, unequal=True)
+    target, shadows, member, _ = _fleet(n, 6, rng, unequal=True)
     member = rng.random(member.shape) < 0.5
     before = lira_scores(target, shadows, member, online=online, variance="bayes")
     for unit in (1e-5, 1e5):
         again = lira_scores(unit * target, unit * shadows, member, online=online, variance="bayes")
         np.testing.assert_allclose(again, before, rtol=1e-7, atol=1e-7)
-    order = rng.permutation(700)
+    order = rng.permutation(n)
     turned = lira_scores(target[order], shadows[:, order], member[:, order], online=online, variance="bayes")
     np.testing.assert_array_equal(turned, before[order])
-
-
-def test_the_tail_of_one_record_does_not_swamp_the_others() -> None:
-    """A record with a wild shadow value costs a Gaussian with the global variance its power, and this one next to nothing."""
-    rng = np.random.default_rng(11)
-    target, shadows, member, own = _fleet(4000, 8, rng, unequal=False, lift=4.0)
-    clean = tpr_value(rank(lira_scores(target, shadows, member, online=True, variance="bayes"), own), 0.01)
-    shadows[:, :20] *= 200.0
-    found = {v: tpr_value(rank(lira_scores(target, shadows, member, online=True, variance=v), own), 0.01) for v in ("bayes", "global")}
-    assert found["bayes"] > clean - 0.05
-    assert found["bayes"] > found["global"] + 0.1

@@ -16,8 +16,8 @@ values about their mean, so that differences between records count as well (the 
 record has two models on a side. ``bayes``: one for each side, record and query, drawn towards a common one by a prior that is fitted on all
 records, so that each Gaussian becomes a Student-t (after BaVarIA, arXiv 2603.11799): near ``global`` with few models and near
 ``per_record`` with many, without a switch between them. Its means, too, are drawn towards what the record's other side predicts; see
-`memberscope.attacks.student`. Means otherwise are means (the published codes take medians) and variances are maximum likelihood ones, both as in
-Algorithm 1.
+`memberscope.attacks.student`. Means otherwise are means (the published codes take medians) and variances are maximum likelihood ones,
+both as in Algorithm 1.
 
 **Smoothing.** With s above 0, p is replaced by (1 - s) p + s / 2 before phi is computed, which bounds phi by log((2 - s) / s). A forest
 gives many records a probability of 0 or 1, and a few such values would dominate every pooled deviation.
@@ -37,7 +37,8 @@ missing mean is the other side's, moved by the mean shift over the records that 
 difference between all IN and all OUT values). Offline, a record without an OUT model is tested against the OUT models of all
 other records: their mean and, as its variance, that within records plus that between their levels. tensorflow_privacy puts the mean
 over records there and keeps the variance within. Where no record has two OUT models, the variance within is half of that between
-the target and them.
+the target and them. With ``bayes``, a missing side's distribution is its prior's, and where no record has two OUT models, the offline
+test is that of ``global``.
 """
 
 from __future__ import annotations

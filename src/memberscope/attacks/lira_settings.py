@@ -14,8 +14,8 @@ from memberscope.attacks import likelihood, tuning
 from memberscope.checks import BoolArray, FloatArray
 
 PER_RECORD_FROM = 30
-"""With at least this number of OUT models, the offline default is a variance of each record's own: the paper's 64 shadows (section VI.B) are
-32 on each side, and of 64 in complementary pairs without the target and its twin, 31 on each side are left."""
+"""With at least this number of OUT models, the offline default lets each record have a variance of its own: the paper's 64 shadows
+(section VI.B) are 32 on each side, and of 64 in complementary pairs without the target and its twin, 31 on each side are left."""
 BOTH_SIDES_FROM = 0.25
 """The share of records with models on both sides from which the online default can learn how the sides of a record go together."""
 SMOOTHINGS = (0.0, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.2)
@@ -39,8 +39,9 @@ class LiraSettings:
 
 
 def chosen_variance(variance: str, member: BoolArray, *, online: bool) -> str:
-    """The variance that ``auto`` selects for this (n_models, n) membership where no stand-in is possible. Online it is ``bayes``, or ``global``
-    if too few records have models on both sides; offline ``bayes`` if half of the records have enough OUT models, else ``global``.
+    """The variance that ``auto`` selects for this (n_models, n) membership where no stand-in is possible. Online it is ``bayes``, or
+    ``global`` if too few records have models on both sides; offline ``bayes`` if half of the records have enough OUT models, else
+    ``global``.
     """
     if variance != "auto":
         return variance

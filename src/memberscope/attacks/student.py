@@ -1,29 +1,29 @@
 """Student-t predictive distributions of a record's scaled logit, from normal-inverse-gamma priors that are fitted on all records.
 
-**Model.** The scaled logits of a record's IN models, and likewise of its OUT models, are normal with a mean and a variance of their own. The
-variance has an inverse-gamma prior and the mean, given the variance, a normal one:
+**Model.** The scaled logits of a record's IN models, and likewise of its OUT models, are normal with a mean and a variance of their
+own. The variance has an inverse-gamma prior and the mean, given the variance, a normal one:
 
     variance ~ InvGamma(f / 2, f s / 2),    mean | variance ~ N(m, variance / w).
 
 With n values of average y and sum of squared deviations S, the target's value as a further one of that side is distributed as (the
-conjugate update, for instance Murphy 2007, "Conjugate Bayesian analysis of the Gaussian distribution", Eq. 100 to 110)
+conjugate update, for instance Murphy 2007, "Conjugate Bayesian analysis of the Gaussian distribution", section 3)
 
     Student-t with f' = f + n degrees of freedom about m' = (w m + n y) / w',    w' = w + n,
     with squared scale v (w' + 1) / w',    v = [f s + S + (w n / w') (y - m)^2] / f'.
 
-A prior of great weight `f` gives every record the same variance s, and many models give each its own, S / n: there is no number of models at
-which one must replace the other. This is the idea of BaVarIA (Brännvall 2026, arXiv 2603.11799).
+A prior of great weight `f` gives every record the same variance s, and many models give each record its own, S / n. There is no number
+of models at which one must replace the other. This is the idea of BaVarIA (Brännvall 2026, arXiv 2603.11799).
 
 **Empirical Bayes.** All parameters come from the shadows; the target is not read.
 
 - f and s maximize the marginal likelihood of the S of all records with two models or more on that side.
-- The prior mean m of a side uses what the *other* side says about the record, which matters most where there are few models. Over the records,
-  the means of the two sides are taken as jointly normal; m is the regression of this side's mean on the average over the other
-  side's models, with their noise allowed for, and w is the average variance within records over the variance that the regression leaves.
-  A record without a model on the other side, or any record of the offline test, gets the average over all records.
-- Where no record has two models on a side, the variances within and between records cannot be told apart by that side alone. The covariance
-  of the two sides then tells them apart, if the true means of the sides have the correlation `USUAL_CORRELATION`; and f is `USUAL_FREEDOM`.
-  Both were set once, on five fleets: see docs/results/attacks.md.
+- The prior mean m of a side uses what the *other* side says about the record, which matters most where there are few models. Over the
+  records, the true means of the two sides are taken as jointly normal. m is the regression of this side's mean on the average of the
+  other side's models, with their noise allowed for, and w is the average variance within records over the variance that the
+  regression leaves. A record without a model on the other side, or any record of the offline test, gets the average over all records.
+- Where no record has two models on a side, the variances within and between records cannot be told apart by that side alone. The
+  covariance of the two sides then tells them apart, if the true means of the sides have the correlation `USUAL_CORRELATION`; and f is
+  `USUAL_FREEDOM`. Both were set once, on five fleets: see docs/results/attacks.md.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from memberscope.checks import FloatArray
 USUAL_FREEDOM = 30.0
 USUAL_CORRELATION = 0.9
 _FREEDOMS = (0.5, 1e4)
-_SCALES = (1e-4, 1e2)  # of s, as a share of the mean variance
+_SCALES = (1e-4, 1e2)  # of s, as a share of the median of the variances that are not 0
 _MOST = 128  # records from which f and s are fitted, spread over the range of variances
 _GRID, _STEPS = 13, 8  # of f, and of Newton's method for s
 _LEAST_RESIDUAL = 1e-6  # of the prior's variance of means, as a share of the variance within records
@@ -157,40 +157,62 @@ def fit_variances(side: Side) -> Fit | None:
     use = side.count[:, 0] > 1
     if not use.any():
         return None
-    spare = np.broadcast_to((side.count - 1.0)[use], side.squares[use].shape).ravel()
-    squares = side.squares[use].ravel()
-    mean = total_of(squares) / float(spare.sum())
+    squares, spare = side.squares[use], side.count[use] - 1.0
+    mean = total_of(squares) / (float(spare.sum()) * squares.shape[1])
     if mean <= 0.0:
         return None
-    order = np.lexsort((spare, squares / spare))  # the same ones whatever the order of the records
+    variances = squares / spare
+    unit = float(np.median(variances[variances > 0.0]))
+    order = np.lexsort((spare[:, 0], variances.sum(axis=1)))  # the same records, in the same order, whatever their order was
     if len(order) > _MOST:
         order = order[((np.arange(_MOST) + 0.5) * (len(order) / _MOST)).astype(np.intp)]
-    scale, freedom = _most_likely(squares[order] / mean, spare[order])
-    return Fit(scale=scale * mean, freedom=freedom, within=mean)
+    squares, spare = squares[order], spare[order]
+    scale, freedom = _most_likely((squares / unit).ravel(), np.broadcast_to(spare, squares.shape).ravel())
+    return Fit(scale=scale * unit, freedom=freedom, within=mean)
 
 
 def _most_likely(squares: FloatArray, d: FloatArray) -> tuple[float, float]:
-    """s and f of the greatest marginal likelihood for sums of squares (m,) with `d` (m,) degrees of freedom: on a grid of f, then on a finer
-    one around the best; for each f, Newton's method finds log(s), in which the likelihood has a single maximum.
+    """s and f of the greatest marginal likelihood for sums of squares (m,) with `d` (m,) degrees of freedom: on a grid of f, and from its
+    best point by Newton's method. For each f on the grid, the same method finds log(s), in which the likelihood has a single maximum.
     """
+    f, log_s = np.geomspace(*_FREEDOMS, _GRID)[:, None], np.zeros((_GRID, 1))
+    for _ in range(_STEPS):
+        part = (f + d) / (f + squares * np.exp(-log_s))
+        slope = (part - part * f / (f + squares * np.exp(-log_s))).mean(axis=1)
+        step = (part.mean(axis=1) - 1.0) / np.maximum(slope, _TINY)
+        log_s = np.clip(log_s - np.clip(step, -2.0, 2.0)[:, None], *np.log(_SCALES))
+    total = f * np.exp(log_s)
+    value = (0.5 * f * np.log(total) - 0.5 * (f + d) * np.log(total + squares)).mean(axis=1)
     different, which = np.unique(d, return_inverse=True)
-    share = np.bincount(which) / len(d)
-    grid, log_s = np.geomspace(*_FREEDOMS, _GRID), np.zeros((_GRID, 1))
-    for steps in (_STEPS, _STEPS // 2):
-        f = grid[:, None]
-        for _ in range(steps):
-            part = (f + d) / (f + squares * np.exp(-log_s))
-            slope = (part - part * f / (f + squares * np.exp(-log_s))).mean(axis=1)
-            step = (part.mean(axis=1) - 1.0) / np.maximum(slope, _TINY)
-            log_s = np.clip(log_s - np.clip(step, -2.0, 2.0)[:, None], *np.log(_SCALES))
-        total = f * np.exp(log_s)
-        value = (0.5 * f * np.log(total) - 0.5 * (f + d) * np.log(total + squares)).mean(axis=1)
-        # Gamma((f + d) / 2) / Gamma(f / 2) is Gamma(d / 2) / B(f / 2, d / 2), which loses no digits where f is large
-        place = int(np.argmax(value - special.betaln(0.5 * f, 0.5 * different) @ share))
-        best = float(np.exp(log_s[place, 0])), float(grid[place])
-        ends = np.clip([place - 1, place + 1], 0, _GRID - 1)
-        grid, log_s = np.geomspace(*grid[ends], _GRID), np.full((_GRID, 1), log_s[place, 0])
-    return best
+    # Gamma((f + d) / 2) / Gamma(f / 2) is Gamma(d / 2) / B(f / 2, d / 2), which loses no digits where f is large
+    place = int(np.argmax(value - (special.betaln(0.5 * f, 0.5 * different) * np.bincount(which)).sum(axis=1) / len(d)))
+    start = float(np.log(f[place, 0])), float(log_s[place, 0])
+    if 0 < place < _GRID - 1:
+        start = _climb(squares, d, *start, reach=float(np.log(f[1, 0] / f[0, 0])))
+    return float(np.exp(start[1])), float(np.exp(start[0]))
+
+
+def _climb(squares: FloatArray, d: FloatArray, log_f: float, log_s: float, *, reach: float) -> tuple[float, float]:
+    """log f and log s at the maximum near the given point, by Newton's method in log f and log (f s); that point itself if the method leads
+    further than `reach` away from its log f.
+    """
+    at = np.array([log_f, log_f + log_s])
+    for _ in range(_STEPS):
+        f, total = np.exp(at)
+        half, share = 0.5 * (f + d), total / (total + squares)
+        by_f = 0.5 * (special.digamma(half) - special.digamma(0.5 * f) + at[1] - np.log(total + squares)).mean()
+        by_ff = 0.25 * (special.polygamma(1, half) - special.polygamma(1, 0.5 * f)).mean()
+        gradient = np.array([f * by_f, 0.5 * f - (half * share).mean()])
+        mixed, second = 0.5 * f * (1.0 - share).mean(), -(half * share * (1.0 - share)).mean()
+        first = f * f * by_ff + f * by_f
+        determinant = first * second - mixed * mixed
+        if not (first < 0.0 < determinant):
+            return log_f, log_s
+        step = np.array([second * gradient[0] - mixed * gradient[1], first * gradient[1] - mixed * gradient[0]]) / determinant
+        at = at - np.clip(step, -1.0, 1.0)
+        if abs(at[0] - log_f) > reach:
+            return log_f, log_s
+    return float(at[0]), float(at[1] - at[0])
 
 
 def _between(side: Side, within: float) -> float:
