@@ -52,6 +52,13 @@ def chosen_variance(variance: str, member: BoolArray, *, online: bool) -> str:
     return "bayes" if np.median(outs) >= PER_RECORD_FROM else "global"
 
 
+def usual_smoothing(levels: FloatArray, *, online: bool) -> float:
+    """The smoothing where none can be chosen, from scaled logits of the shadows."""
+    if (np.abs(levels) > _CERTAIN).mean() > _OFTEN:
+        return 0.1
+    return 1e-3 if online else 0.0
+
+
 def choose(shadows: FloatArray, member: BoolArray, *, online: bool) -> LiraSettings:
     """The settings with which the attack on stand-ins works best, or the defaults where no shadow can stand in for the target.
 
@@ -65,11 +72,9 @@ def choose(shadows: FloatArray, member: BoolArray, *, online: bool) -> LiraSetti
     phi, known = shadows[:, records], member[:, records]
     stands = tuning.stand_ins(known, phi[:, :, 0])
     if not stands:
-        certain = bool((np.abs(levels) > _CERTAIN).mean() > _OFTEN)
-        usual = 0.1 if certain else 1e-3 if online else 0.0
         return LiraSettings(
             variance=chosen_variance("auto", member, online=online),
-            smoothing=usual,
+            smoothing=usual_smoothing(levels, online=online),
             how="defaults: no shadow can stand in for the target",
         )
     smoothed = {smoothing: likelihood.smooth(phi, smoothing) for smoothing in SMOOTHINGS}

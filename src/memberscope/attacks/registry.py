@@ -12,6 +12,7 @@ from memberscope.attacks.base import Attack
 from memberscope.attacks.gradient import GradientNorm
 from memberscope.attacks.label_only import LABEL_ONLY
 from memberscope.attacks.lira import LIRA
+from memberscope.attacks.lira_proxy import LIRA_PROXY
 from memberscope.attacks.loss_trace import LOSS_TRACE
 from memberscope.attacks.metric import METRIC
 from memberscope.attacks.plugged import Plugged
@@ -31,6 +32,7 @@ ATTACKS: tuple[Attack, ...] = (
     *METRIC,
     *(Shokri(), Salem()),
     *LIRA,
+    *LIRA_PROXY,
     *RMIA,
     Trajectory(),
     *(SalemThreshold(), Quantile()),

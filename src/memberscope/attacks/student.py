@@ -171,6 +171,19 @@ def fit_variances(side: Side) -> Fit | None:
     return Fit(scale=scale * unit, freedom=freedom, within=mean)
 
 
+def fit_squares(squares: FloatArray) -> Fit:
+    """The Student-t about 0 of values with these squares (m,): s is its squared scale and f its degrees of freedom."""
+    ordered = np.sort(squares)
+    if len(ordered) > _MOST:
+        ordered = ordered[((np.arange(_MOST) + 0.5) * (len(ordered) / _MOST)).astype(np.intp)]
+    mean = total_of(squares) / len(squares)
+    if mean <= 0.0:
+        return Fit(scale=1.0, freedom=USUAL_FREEDOM, within=1.0)
+    unit = float(np.median(squares[squares > 0.0]))
+    scale, freedom = _most_likely(ordered / unit, np.ones(len(ordered)))
+    return Fit(scale=scale * unit, freedom=freedom, within=mean)
+
+
 def _most_likely(squares: FloatArray, d: FloatArray) -> tuple[float, float]:
     """s and f of the greatest marginal likelihood for sums of squares (m,) with `d` (m,) degrees of freedom: on a grid of f, and from its
     best point by Newton's method. For each f on the grid, the same method finds log(s), in which the likelihood has a single maximum.
