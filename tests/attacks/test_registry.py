@@ -8,7 +8,7 @@ from memberscope.attacks import registry
 from memberscope.errors import UserError
 
 OWN_NAMES = {
-    **dict.fromkeys(("lira_online", "lira_offline", "rmia_online", "rmia_offline"), "shadow"),
+    **dict.fromkeys(("lira_online", "lira_offline", "lira_proxy", "rmia_online", "rmia_offline"), "shadow"),
     "trajectory": "shadow",
     "salem_threshold": "population",
     "quantile": "population",
