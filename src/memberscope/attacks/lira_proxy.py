@@ -19,7 +19,7 @@ score therefore does not depend on which other records are audited.
 **Where we differ** from Du et al.: they compare the target's value with the proxies' own values, by their posterior odds, and need no OUT
 models of a record; we take the record's own OUT models for the OUT side and for what is typical of it.
 
-The scaled logit is smoothed as in LiRA, by .1 where probabilities of 0 or 1 are common among the shadows' and by .001 otherwise. It is
+The scaled logit is smoothed by .1 where probabilities of 0 or 1 are common among the shadows (as in LiRA), and not at all otherwise. It is
 read for the records themselves, without augmented copies, since the pool has none.
 """
 
@@ -230,7 +230,7 @@ class LiraProxy(Attack):
         shadows, others = evidence.shadows, _others(evidence)
         assert shadows is not None
         every = calibration.of_each(shadows, calibration.scaled_logit)
-        smoothing = usual_smoothing(every[:, others], online=True)
+        smoothing = usual_smoothing(every[:, others], online=False)
         target = smooth(calibration.scaled_logit(evidence.target), smoothing)
         every = smooth(every, smoothing)
         known = shadows.labels
