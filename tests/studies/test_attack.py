@@ -43,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryTracker, str]:
     folder = tmp_path_factory.mktemp("attack")
     np.savez(folder / "target.npz", **arrays(images=True))
     np.savez(folder / "shadow.npz", **{key: value for key, value in arrays(seed=1).items() if key != "record_ids"})
-    return study(folder / "target.npz", shadow=str(folder / "shadow.npz"))
+    return study(folder / "target.npz", shadows=str(folder / "shadow.npz"))
 
 
 def test_what_the_run_holds(run: tuple[MemoryTracker, str]) -> None:
