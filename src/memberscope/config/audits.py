@@ -18,8 +18,8 @@ class PredictionFilesConfig(Config):
         "",
         check=Text(hint="the path of an .npz, .npy, .csv or .parquet"),
         group="attack",
-        help="the model's outputs for members and non-members: an .npz with the keys of Predictions, or a table with columns such as logit_0, "
-        "label and member; may be absent where a trace says who is a member, and the audit is then of its losses alone",
+        help="the model's outputs for members and non-members: an .npz with the keys of Predictions, or a table with columns such as "
+        "logit_0, label and member; may be absent where a trace says who is a member, and the audit is then of its losses alone",
     )
     trace: str = option(
         "",

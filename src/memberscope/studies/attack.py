@@ -1,4 +1,4 @@
-"""Entry point `attack`: audit a model's outputs, and whatever else an attacker has, from files, without the model, training or TensorFlow."""
+"""Entry point `attack`: audit a model's outputs, with all else that an attacker has, from files: no model, training or TensorFlow."""
 
 from __future__ import annotations
 
