@@ -8,9 +8,11 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -226,14 +228,8 @@ def _several(arrays: Mapping[str, Array]) -> int | None:
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """A key that sorts names as people count: model_2 before model_10."""
-    parts, run = [], ""
-    for letter in f"{name}\0":
-        digit = letter.isascii() and letter.isdigit()
-        if run and digit != (run[0].isascii() and run[0].isdigit()):
-            parts.append((0, int(run[:4000]), run) if run[0].isascii() and run[0].isdigit() else (1, 0, run))
-            run = ""
-        run += letter
-    return tuple(parts)
+    runs = re.findall(r"[0-9]{1,4000}|[^0-9]+", name)
+    return tuple((0, int(run), run) if "0" <= run[0] <= "9" else (1, 0, run) for run in runs)
 
 
 def stacked(parts: Sequence[ModelPart], *, member: bool) -> dict[str, Array]:
@@ -396,12 +392,23 @@ def _in_rows(arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 def write_frame(path: Path, frame: pd.DataFrame) -> None:
     """Write a table as CSV or Parquet to exactly `path`, atomically; UserError if the folder cannot be written."""
-    write: Callable[[Path], None] = frame.to_csv if path.suffix.lower() in CSV else frame.to_parquet
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        write(temporary, index=False)  # type: ignore[call-arg]
+        if path.suffix.lower() in CSV:
+            frame.to_csv(temporary, index=False, quoting=_quoting(frame))
+        else:
+            frame.to_parquet(temporary, index=False)
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({reason(error)}); allowed: a file in a folder that exists") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _quoting(frame: pd.DataFrame) -> int:
+    """Quotes where they are needed; around all words if one has a carriage return, which the writer takes for a letter."""
+    from pandas.api.types import is_numeric_dtype
+
+    texts = [str(name) for name in frame.columns]
+    texts += [str(cell) for name in frame.columns if not is_numeric_dtype(frame[name].dtype) for cell in frame[name].tolist()]
+    return csv.QUOTE_NONNUMERIC if any("\r" in text for text in texts) else csv.QUOTE_MINIMAL

@@ -312,6 +312,9 @@ def class_numbers(values: Array, classes: Sequence[str], *, where: str) -> Array
     Raises:
         UserError: a label that is no class; the message begins with `where`.
     """
+    counted = values.dtype.kind in "iu" and values.size and all(name == str(index) for index, name in enumerate(classes))
+    if counted and values.min() >= 0 and values.max() < len(classes):
+        return values
     different, place = np.unique(values, return_inverse=True)
     number = {name: index for index, name in enumerate(classes)}
     if "True" in number and "False" in number:
@@ -319,8 +322,8 @@ def class_numbers(values: Array, classes: Sequence[str], *, where: str) -> Array
     elif set(number) == {"0", "1"}:
         number |= {"True": number["1"], "False": number["0"]}
     names = [label_name(value) for value in different.tolist()]
-    counted = different.dtype.kind in "iu" and not any(map(_is_count, classes)) and not any(name in number for name in names)
-    if counted:
+    by_place = different.dtype.kind in "iu" and not any(map(_is_count, classes)) and not any(name in number for name in names)
+    if by_place:
         number = {str(index): index for index in range(len(classes))}
     for index, name in enumerate(names):
         if name not in number:
