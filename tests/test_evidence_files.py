@@ -136,8 +136,8 @@ def test_files_give_the_figures_of_the_arrays(
     files = write(tmp_path, world, suffix)
     evidence, _ = read_evidence(read_target(str(tmp_path / f"t.{suffix}")), **files)
     if suffix == "parquet":  # with the same arrays the figures are the same
-        for name, ours in (("logits", world.shadows), ("labels", world.shadows), ("member", world.shadows)):
-            np.testing.assert_array_equal(getattr(evidence.shadows, name), getattr(ours, name))
+        for name in ("logits", "labels", "member"):
+            np.testing.assert_array_equal(getattr(evidence.shadows, name), getattr(world.shadows, name))
         assert evidence.population is not None
         np.testing.assert_array_equal(evidence.population.logits, world.population.logits)
         np.testing.assert_array_equal(evidence.population_inputs, world.inputs)
