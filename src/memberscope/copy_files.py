@@ -13,6 +13,7 @@ from memberscope.checks import Array, check_finite, is_number
 from memberscope.errors import UserError
 from memberscope.model_files import Audited, arranged, few, files_of
 from memberscope.output_files import KINDS, ModelPart, OutputFile, natural, places, read_outputs, records, suffix_of
+from memberscope.reading.files import is_folder
 from memberscope.reading.frames import CSV, PARQUET, read_frame
 from memberscope.scales import check_logits, check_probs
 from memberscope.signals import PROB_FLOOR
@@ -86,7 +87,7 @@ def _in_target_order(part: ModelPart, target: Audited) -> Array:
 
 def _read_copies(path: str, where: str, target: Audited, notes: list[str]) -> list[ModelPart]:
     """The models of a file or folder with outputs for copies, each with arrays (records, queries, classes)."""
-    if not Path(path).is_dir():
+    if not is_folder(Path(path)):
         return _copies_of(Path(path), where, target, notes)
     parts: list[ModelPart] = []
     for file in files_of(Path(path), where)[0]:

@@ -14,6 +14,7 @@ from memberscope.errors import UserError, nearest
 from memberscope.npz import read_npy
 from memberscope.output_files import BESIDE, KINDS, NPY, ModelPart, OutputFile, natural, parts_of, read_outputs, suffix_of
 from memberscope.predictions import Predictions
+from memberscope.reading.files import is_folder
 
 TARGET = "target"
 FOLDER = f"{KINDS}, or a folder of one file a model"
@@ -40,7 +41,7 @@ class Audited:
 def read_parts(option: str, path: str, target: Audited, notes: list[str]) -> list[ModelPart]:
     """The models of a file or folder, in the natural order of their names, or in that of the file's axis."""
     where = f"{option}={path}"
-    if not Path(path).is_dir():
+    if not is_folder(Path(path)):
         file = read_outputs(Path(path), where=where, classes=target.classes)
         _no_queries(file)
         notes += [file.note] if file.note else []

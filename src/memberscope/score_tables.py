@@ -341,8 +341,8 @@ def _slicing(table: Cells, prefixed: Mapping[str, str], others: list[str], array
         if f"column_{name}" in arrays:
             raise UserError(f"{table.where}: columns {name} and column_{name} mean the same; allowed: one of them")
         try:
-            found = _any(table, column)
-        except UserError:  # cells that are lists, bytes or spans of time
+            found = table.to_slice_by(column)
+        except UserError:  # cells that are lists, bytes or spans of time, or very long
             left.append(column)
             continue
         arrays[f"column_{name}"] = found
@@ -351,17 +351,6 @@ def _slicing(table: Cells, prefixed: Mapping[str, str], others: list[str], array
         seen.append(f"{_few(kept)} to slice by")
     if left:
         seen.append(f"not read, since slices need numbers or words: {_few(left)}")
-
-
-def _any(table: Cells, name: str) -> Array:
-    column = table.column(name)
-    kind = column.kind or columns.kind_of_text([column])
-    if kind in (NUMBERS, BOOLEANS):
-        found = (columns.numbers if kind == NUMBERS else columns.booleans)(column)
-        if found.dtype.kind in "biu" or (found.dtype.kind == "f" and not np.isnan(found).any()):
-            return found
-    cells = zip(column.cells.tolist(), column.missing.tolist(), strict=True)
-    return np.array(["missing" if lacking else columns.word(cell) for cell, lacking in cells])
 
 
 def _few(names: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 COUNTED = "(counted from 0)"  # rows
+MOST_WORD = 10_000  # letters of a word that names a class, a record, a group or a model
 _KINDS = {NUMBERS: "a number", BOOLEANS: "true or false, or 1 or 0", WORDS: "a whole number or a word"}
 
 
@@ -66,7 +67,27 @@ class Cells:
         if all(_are_whole(column) for column in read):
             found = [columns.numbers(column) for column in read]
             return [values if values.dtype.kind in "iu" else values.astype(np.int64) for values in found]
-        return [columns.words(column).astype(str) for column in read]
+        return [self._words(name, column) for name, column in zip(names, read, strict=True)]
+
+    def _words(self, name: str, column: Column) -> Array:
+        """(rows,) text; UserError for a word so long that an array of text, whose cells all have the length of the longest, has no room."""
+        words = columns.words(column, lacking_as=None)
+        for row, word in enumerate(words.tolist()):
+            if word is not None and len(word) > MOST_WORD:
+                raise UserError(
+                    f"{self.where}: column {name} holds a word of {len(word):,} letters in row {row} {COUNTED}; allowed: at most {MOST_WORD:,}"
+                )
+        return np.array(["missing" if word is None else word for word in words.tolist()])
+
+    def to_slice_by(self, name: str) -> Array:
+        """(rows,) numbers, booleans or words, of which a missing one becomes the word "missing"; UserError for cells of any other type."""
+        column = self.column(name)
+        kind = column.kind or columns.kind_of_text([column])
+        if kind in (NUMBERS, BOOLEANS):
+            found = (columns.numbers if kind == NUMBERS else columns.booleans)(column)
+            if found.dtype.kind in "biu" or (found.dtype.kind == "f" and not np.isnan(found).any()):
+                return np.asarray(found)
+        return self._words(name, column)
 
 
 def _are_whole(column: Column) -> bool:
