@@ -34,7 +34,7 @@ from memberscope.checks import Array, label_name
 from memberscope.errors import UserError, nearest
 from memberscope.reading import columns
 from memberscope.reading.cells import COUNTED, Cells
-from memberscope.reading.columns import BOOLEANS, NUMBERS
+from memberscope.reading.columns import NUMBERS
 
 if TYPE_CHECKING:
     import pandas as pd

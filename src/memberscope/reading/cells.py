@@ -74,9 +74,8 @@ class Cells:
         words = columns.words(column, lacking_as=None)
         for row, word in enumerate(words.tolist()):
             if word is not None and len(word) > MOST_WORD:
-                raise UserError(
-                    f"{self.where}: column {name} holds a word of {len(word):,} letters in row {row} {COUNTED}; allowed: at most {MOST_WORD:,}"
-                )
+                held = f"a word of {len(word):,} letters in row {row} {COUNTED}"
+                raise UserError(f"{self.where}: column {name} holds {held}; allowed: at most {MOST_WORD:,}")
         return np.array(["missing" if word is None else word for word in words.tolist()])
 
     def to_slice_by(self, name: str) -> Array:
