@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hostile import Case
+from hostile import Case, arrays
 from hostile.arrays import HEADERS, PLACES, bomb, header, npy_bytes, place, shaped, zipped
 from hostile.tables import COLUMNS, FOOTERS, METADATA, _rows_promised
 
@@ -244,9 +244,8 @@ def _alone(folder: Path, *, name: str, content: bytes) -> None:
 
 
 def _beside(folder: Path, *, key: str, content: bytes) -> None:
-    np.save(folder / "d.npy", LOGITS[0])
-    np.save(folder / "d.labels.npy", LABELS)
-    np.save(folder / "d.member.npy", MEMBER)
+    for name, array in arrays.GOOD.items():  # as many records as `HEADERS` have
+        np.save(folder / ("d.npy" if name == "logits" else f"d.{name}.npy"), array)
     (folder / f"d.{key}.npy").write_bytes(content)
     audit(folder / "d.npy")
 
