@@ -234,6 +234,19 @@ def test_models_come_from_one_table_or_from_folders_alike(world: World, tmp_path
     np.testing.assert_array_equal(alone.population.logits, world.population.logits[:1])
 
 
+def test_what_python_saves_is_read_by_the_places_of_models(world: World, tmp_path: Path) -> None:
+    world.target.save(tmp_path / "t.csv")
+    world.shadows.save(tmp_path / "s.csv")
+    world.population.save(tmp_path / "p.csv")  # its column model counts from 0, the target
+    found, _ = read_evidence(
+        read_target(str(tmp_path / "t.csv")), shadows=str(tmp_path / "s.csv"), population=str(tmp_path / "p.csv")
+    )
+    assert found.shadows is not None
+    assert found.population is not None
+    np.testing.assert_array_equal(found.shadows.logits, world.shadows.logits)
+    np.testing.assert_array_equal(found.population.logits, world.population.logits)
+
+
 def test_words_name_classes_and_records_in_every_file(world: World, tmp_path: Path) -> None:
     words = np.array(["ant", "bee", "cow"])
 

@@ -22,6 +22,7 @@ from memberscope.evidence import Evidence
 from memberscope.model_files import Audited, arranged, few, read_parts
 from memberscope.output_files import ModelPart, alike, natural, read_outputs, stacked
 from memberscope.predictions import Predictions, ShadowPredictions
+from memberscope.score_tables import is_count
 
 
 def read_target(path: str, *, option: str = "predictions") -> Audited:
@@ -129,9 +130,9 @@ def _same_kind(ids: Array, like: Array, where: str, other: str) -> Array:
     if words:
         return np.array([label_name(value) for value in ids.tolist()])
     texts = [str(value) for value in ids.tolist()]
-    if all(text.isascii() and text.isdigit() and len(text) < 19 and str(int(text)) == text for text in texts):
+    odd = next((text for text in texts if not is_count(text)), None)
+    if odd is None:
         return np.array([int(text) for text in texts], dtype=np.int64)
-    odd = next(text for text in texts if not (text.isascii() and text.isdigit()) or str(int(text[:18])) != text)
     raise UserError(
         f"{where}: record ids are words, such as {odd[:60]!r}, and those of {other} whole numbers; allowed: the same kind"
     )

@@ -180,22 +180,21 @@ class ModelPart:
 
 def parts_of(file: OutputFile) -> list[ModelPart]:
     """The models of a file, one after another: those of its table's column ``model``, in the natural order of their names, or of the
-    leading axis of its arrays.
+    leading axis of its arrays. Names that merely count 0, 1, ..., as `write_outputs` writes them, are places, and no names.
 
     Raises:
         UserError: arrays with different numbers of models.
     """
     if file.models is not None:
         names = sorted(set(file.models.tolist()), key=natural)
+        counted = names == [str(place) for place in range(len(names))]
         return [
             ModelPart(
-                where=f"{file.where}: model {name}",
-                name=name,
-                arrays=_rows(file.arrays, file.models == name),
+                where=f"{file.where}: model {name}", name="" if counted else name, arrays=_rows(file.arrays, file.models == name),
                 classes=file.classes,
             )
             for name in names
-        ]
+        ]  # fmt: skip
     lead = _several(file.arrays)
     if lead is None:
         return [ModelPart(where=file.where, name="", arrays=file.arrays, classes=file.classes)]

@@ -147,7 +147,7 @@ def read_predicted(frame: pd.DataFrame, *, csv: bool, where: str) -> dict[str, A
     """Predicted classes of copies of records from a table with a column ``predicted_NAME`` for each copy.
 
     Returns:
-        ``predicted``, (rows, copies) whole numbers or words, with the copies in the natural order of their columns; and ``record_ids`` if
+        ``predicted``, (rows, copies) whole numbers or words, with the copies in the order of their columns; and ``record_ids`` if
         there is such a column.
 
     Raises:
@@ -235,12 +235,12 @@ def _in_order(found: Mapping[str, str], wanted: Sequence[str] | None) -> dict[st
     by_class = {name: column for column, name in found.items()}
     if wanted is not None and set(wanted) == set(by_class):
         return {name: by_class[name] for name in wanted}
-    if all(_is_count(name) for name in by_class):
+    if all(is_count(name) for name in by_class):
         return dict(sorted(by_class.items(), key=lambda item: int(item[0])))
     return by_class
 
 
-def _is_count(name: str) -> bool:
+def is_count(name: str) -> bool:
     """Whether a name is a whole number in its usual form."""
     return name.isascii() and name.isdigit() and len(name) < 19 and str(int(name)) == name
 
@@ -322,7 +322,7 @@ def class_numbers(values: Array, classes: Sequence[str], *, where: str) -> Array
     elif set(number) == {"0", "1"}:
         number |= {"True": number["1"], "False": number["0"]}
     names = [label_name(value) for value in different.tolist()]
-    by_place = different.dtype.kind in "iu" and not any(map(_is_count, classes)) and not any(name in number for name in names)
+    by_place = different.dtype.kind in "iu" and not any(map(is_count, classes)) and not any(name in number for name in names)
     if by_place:
         number = {str(index): index for index in range(len(classes))}
     for index, name in enumerate(names):
