@@ -196,6 +196,7 @@ def _csv(folder: Path, *, content: bytes, read: Callable[[Path], None]) -> None:
 def parquet_bytes(name: str) -> bytes:
     """The good table of a reader as Parquet."""
     import pandas as pd
+    import pyarrow  # noqa: F401  # where it is absent, a test is skipped
 
     file = io.BytesIO()
     pd.read_csv(io.StringIO(GOOD[name])).to_parquet(file)
