@@ -348,7 +348,7 @@ def test_a_table_is_audited_like_arrays_and_the_run_says_how_it_was_read(tmp_pat
     assert f"perturbed={tmp_path}/perturbed.npz: the predicted classes of 4 copies of 300 records." in read
     assert read in answer
     assert read in tracker.artifacts["summary.md"]
-    assert set(tracker.artifacts["attacks.csv"]["slice"]) == {"entire", "age:0", "age:1", "age:2"}
+    assert set(tracker.artifacts["attacks.csv"]["slice"]) == {"entire", "age:0", "age:1", "age:2", "worst_slice"}
 
 
 def test_groups_of_a_table_are_a_column(tmp_path: Path) -> None:
