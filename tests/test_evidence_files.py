@@ -184,6 +184,16 @@ def _paths(folder: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
+def test_arrays_keep_their_order(world: World, tmp_path: Path) -> None:
+    order = np.random.default_rng(5).permutation(N)  # as `Evidence` keeps it
+    world.target.save(tmp_path / "t.npz")
+    world.shadows.select(order).save(tmp_path / "s.npz")
+    found, _ = read_evidence(read_target(str(tmp_path / "t.npz")), shadows=str(tmp_path / "s.npz"))
+    assert found.shadows is not None
+    np.testing.assert_array_equal(found.shadows.record_ids, world.target.record_ids[order])
+    assert found.aligned
+
+
 def test_plain_arrays_are_read_with_what_lies_beside_them(world: World, tmp_path: Path) -> None:
     folder = tmp_path / "shadows"
     folder.mkdir()

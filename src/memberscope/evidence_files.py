@@ -99,7 +99,9 @@ def _shadow_predictions(parts: list[ModelPart], where: str, target: Audited) -> 
     arrays.pop("inputs", None)
     if "record_ids" in arrays and target.predictions.record_ids is not None:
         arrays["record_ids"] = _same_kind(arrays["record_ids"], target.predictions.record_ids, parts[0].where, target.where)
-    found = _in_order(ShadowPredictions.from_arrays(arrays, source=where), target.predictions)
+    found = ShadowPredictions.from_arrays(arrays, source=where)
+    if parts[0].is_table:
+        found = _in_order(found, target.predictions)
     _check_form(found, where, target)
     own = parts[0].classes
     if own is not None and target.classes is not None and set(own) != set(target.classes) and len(own) == len(target.classes):
@@ -110,7 +112,7 @@ def _shadow_predictions(parts: list[ModelPart], where: str, target: Audited) -> 
 
 
 def _in_order(found: ShadowPredictions, target: Predictions) -> ShadowPredictions:
-    """The shadows' pool with the target's records first and in its order, so that the order of rows in a file changes no figure."""
+    """The shadows' pool with the target's records first and in its order, so that the order of rows in a table changes no figure."""
     ids, wanted = found.record_ids, target.record_ids
     if ids is None or wanted is None or np.array_equal(ids, wanted):
         return found

@@ -53,6 +53,7 @@ class OutputFile:
         models: (rows,) the name of each row's model, for a table of several.
         queries: (rows,) the name of each row's copy of its record, for a table of several.
         note: one sentence on how it was read; empty for an ``.npz``, whose arrays have names.
+        is_table: whether it is a table, the order of whose rows means nothing where they are named by ids.
     """
 
     where: str
@@ -61,6 +62,7 @@ class OutputFile:
     models: Array | None = None
     queries: Array | None = None
     note: str = ""
+    is_table: bool = False
 
 
 def suffix_of(path: Path, *, where: str, allowed: str = KINDS) -> str:
@@ -99,8 +101,9 @@ def read_outputs(
     frame = read_frame(path, where=where, allowed=KINDS, instead="an .npz, .npy or .csv")
     table = score_tables.read_scores(frame, csv=suffix in CSV, where=where, classes=classes, labeled=labeled)
     return OutputFile(
-        where=where, arrays=table.arrays, classes=table.classes, models=table.models, queries=table.queries, note=table.note
-    )
+        where=where, arrays=table.arrays, classes=table.classes, models=table.models, queries=table.queries, note=table.note,
+        is_table=True,
+    )  # fmt: skip
 
 
 def _beside(path: Path, where: str, records_axis: int | None) -> OutputFile:
@@ -164,13 +167,14 @@ class ModelPart:
         where: the beginning of errors, such as ``shadows=folder/model_003.csv``.
         name: the model's name; empty if it has none but its place.
         arrays: as in `OutputFile`.
-        classes: as in `OutputFile`.
+        classes, is_table: as in `OutputFile`.
     """
 
     where: str
     name: str
     arrays: Mapping[str, Array]
     classes: tuple[str, ...] | None = None
+    is_table: bool = False
 
     @property
     def form(self) -> tuple[str, ...]:
@@ -191,13 +195,13 @@ def parts_of(file: OutputFile) -> list[ModelPart]:
         return [
             ModelPart(
                 where=f"{file.where}: model {name}", name="" if counted else name, arrays=_rows(file.arrays, file.models == name),
-                classes=file.classes,
+                classes=file.classes, is_table=True,
             )
             for name in names
         ]  # fmt: skip
     lead = _several(file.arrays)
     if lead is None:
-        return [ModelPart(where=file.where, name="", arrays=file.arrays, classes=file.classes)]
+        return [ModelPart(where=file.where, name="", arrays=file.arrays, classes=file.classes, is_table=file.is_table)]
     shared = {name: array for name, array in file.arrays.items() if name not in PARTS}
     own = {name: array for name, array in file.arrays.items() if name in PARTS}
     lengths = {name: len(array) for name, array in own.items() if array.ndim}
