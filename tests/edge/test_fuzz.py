@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-SLOW = ("run's", "predictions", "parquet", "evidence predictions")  # readers that take some hundredths of a second
+SLOW = ("run's", "predictions", "parquet", "outputs predictions")  # readers that take some hundredths of a second
 
 
 @pytest.mark.filterwarnings("ignore")  # of libraries, on values that no real file has

@@ -5,24 +5,26 @@ from __future__ import annotations
 import dataclasses
 
 from memberscope import slices
-from memberscope.audit import artifacts
+from memberscope.audit import artifacts, promise
 from memberscope.audit.log import attack_progress, log_whole_audit
 from memberscope.audit.request import fields_present, request_of
 from memberscope.audit.step import controls_for, report_on
 from memberscope.audit.wording import copy_notes, finding, headline_table
 from memberscope.config import AttackStudyConfig, groups
 from memberscope.errors import UserError, nearest
-from memberscope.evidence_files import read_evidence, read_target
+from memberscope.evidence_from_files import read_evidence, read_target
 from memberscope.exposure.trace import LossTrace
 from memberscope.gate import step
 from memberscope.interrupt import StopFlag
 from memberscope.model_files import Audited
 from memberscope.output_files import KINDS
 from memberscope.predictions import Predictions
+from memberscope.studies.recorder import writes_evidence
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
 
 
+@writes_evidence("attack")
 def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Audit the files and log the report to one run.
 
@@ -55,7 +57,13 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
         show_records=config.show_records, check=stop.check,
     )  # fmt: skip
     stopped = step.gate(report, config, tracker)
-    lines = [finding(report), *notes.values(), *controls.sentences().values(), *step.sentences(config, stopped)]
+    lines = [
+        finding(report),
+        *promise.sentences(report),
+        *notes.values(),
+        *controls.sentences().values(),
+        *step.sentences(config, stopped),
+    ]
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
 
 

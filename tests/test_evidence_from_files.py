@@ -14,7 +14,7 @@ import pytest
 
 from memberscope import Evidence, Predictions, ShadowPredictions, run_audit
 from memberscope.errors import UserError
-from memberscope.evidence_files import read_evidence, read_target
+from memberscope.evidence_from_files import read_evidence, read_target
 
 N, CLASSES, MODELS, OUTSIDE, QUERIES = 120, 3, 4, 60, 2
 NAMES = ("target", *(f"m{k}" for k in range(MODELS)))
