@@ -47,7 +47,8 @@ class PredictionFilesConfig(Config):
         "",
         check=Text(hint="the path of a file, of a folder with a file for each model, or nothing"),
         group="attack",
-        help="outputs of the model and of every shadow for augmented copies of the records, which LiRA and RMIA then use; empty: the records alone",
+        help="outputs of the model and of every shadow for augmented copies of the records, which LiRA and RMIA then use; empty: the "
+        "records alone",
     )
     perturbed: str = option(
         "",
