@@ -1,5 +1,7 @@
 """A scorer for scikit-learn's cross-validation: how well an attack tells the records that a model was fitted on from those it was not.
 
+For example, a search that reports leakage beside accuracy::
+
     from memberscope.sklearn import membership_auc_scorer
 
     leakage = membership_auc_scorer(X, y)
