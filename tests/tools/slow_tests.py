@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import dis
+import importlib
 import inspect
 import multiprocessing.process
 import os
@@ -36,6 +37,7 @@ SLOW = (
     "memberscope.tfprivacy",
     "memberscope.training.execution",
     "memberscope.training.keras",
+    "memberscope.training.trainer.Execution",  # how models are to be trained
 )
 # a file that imports one of these at its top is not even read for the quick tests
 SLOW_TO_IMPORT = (
@@ -167,6 +169,7 @@ class Guard:
 
     def __init__(self) -> None:
         self.active = False
+        importlib.import_module("numpy.testing")  # numpy 1.26 starts lscpu when it is imported
         sys.addaudithook(self._heard)
         # no event is raised by those of multiprocessing, and of joblib and Dask, which build on it
         multiprocessing.process.BaseProcess.start = self._started(multiprocessing.process.BaseProcess.start)  # type: ignore[method-assign]
