@@ -28,7 +28,7 @@ def test_the_rules_of_the_design_parse() -> None:
             slice=st.sampled_from(["any", "entire", "class_12", "correct", "loss_p90_p100", "site:St. Mary", "age:1.5"]),
             metric=st.sampled_from(sorted(known_metrics.gated())),
             limit=st.floats(0, 1),
-        ),
+        ).filter(lambda rule: rule.slice == "entire" or "subjects" not in known_metrics.get(rule.metric).declared),
         min_size=1,
         unique=True,
     )
@@ -60,7 +60,12 @@ GOOD = "any.entire.auc > 0.6; "  # 22 characters: what follows begins at column 
             GOOD + "any.entire.advantage > 0.1",
             r"column 34: advantage has no interval .*; allowed instead: advantage_heldout, auc",
         ),
-        (GOOD + "any.entire.ppv > 0.1", r"column 34: ppv depends on a prior"),
+        (
+            GOOD + "any.entire.ppv > 0.1",
+            r"column 34: ppv needs prior, which was not declared; allowed: with prior=SHARE, such as prior=0\.01, or",
+        ),
+        (GOOD + "any.entire.lift_at_fpr_0_01 > 2", r"column 34: lift_at_fpr_0_01 needs prior"),
+        (GOOD + "any.class_1.found > 9", r"column 35: found counts all people .*; expected the slice entire, not 'class_1'"),
         (GOOD + "any.entire.null_auc > 0.1", r"column 34: null_auc is a control"),
         (GOOD + "any.entire.auc >= 0.1", r"column 38: '>='; expected >"),
         (GOOD + "any.entire.auc < 0.1", r"column 38: '<'; expected >"),
@@ -83,7 +88,9 @@ GOOD = "any.entire.auc > 0.6; "  # 22 characters: what follows begins at column 
 )
 def test_errors_point_at_the_place(text: str, line: str) -> None:
     with pytest.raises(UserError, match=f"^fail_if: {line}") as caught:
-        parse_rules(text, attacks=("trained_mlp", "threshold_loss"), classes=[f"class_{k}" for k in range(10)])
+        parse_rules(
+            text, attacks=("trained_mlp", "threshold_loss"), classes=[f"class_{k}" for k in range(10)], declared=("subjects",)
+        )
     assert "\n" not in str(caught.value)
 
 

@@ -25,8 +25,15 @@ EVERY = pytest.mark.parametrize("spec", registry.builtin(), ids=lambda spec: spe
 
 def figures(kind: str) -> dict[str, metrics.Estimate]:
     return metrics.figures(
-        SCORES[kind], MEMBER, labels=np.arange(400) % 3, rng=np.random.default_rng(0), coin_flips=True, null_draws=20
-    )
+        SCORES[kind], MEMBER, labels=np.arange(400) % 3, rng=np.random.default_rng(0), coin_flips=True, null_draws=20, prior=0.5,
+        subjects=1000,
+    )  # fmt: skip
+
+
+def test_what_was_not_declared_is_not_computed_except_for_an_even_prior() -> None:
+    found = metrics.figures(SCORES["random"], MEMBER, rng=np.random.default_rng(0))
+    assert {spec.name for spec in registry.builtin() if spec.declared} & set(found) == {"ppv"}
+    assert found["ppv"] == figures("random")["ppv"]
 
 
 @pytest.mark.parametrize("kind", SCORES)
@@ -35,7 +42,10 @@ def test_figures_are_the_registrys_in_its_order_and_ranges(kind: str) -> None:
     assert list(found) == [spec.name for spec in registry.builtin()]
     for spec in registry.builtin():
         if found[spec.name].status == "skipped":
-            assert spec.name in ("ppv", "epsilon_heuristic"), "no threshold flags anyone"
+            no_ratio = ("ppv", "lift", "found", "epsilon_heuristic")
+            assert spec.name.split("_at_fpr")[0] in no_ratio, (
+                "no threshold flags anyone, or none flags a non-member, or too few may be"
+            )
             continue
         low, high = spec.range
         assert low <= found[spec.name].value <= high, spec.name
@@ -46,7 +56,9 @@ def test_figures_are_the_registrys_in_its_order_and_ranges(kind: str) -> None:
 @EVERY
 def test_a_rule_may_name_what_has_an_interval_and_nothing_else(spec: MetricSpec) -> None:
     found = figures("some signal")[spec.name]
-    if spec.gate:
+    if spec.gate and spec.declared and spec.rate == 0.001:
+        assert found.status == "skipped", "200 non-members tell nothing of this rate"
+    elif spec.gate:
         assert found.ci_low is not None
         assert (found.ci_high is None) == spec.one_sided, "a lower bound has no upper end"
     elif not spec.no_rule:
@@ -71,7 +83,7 @@ def test_scores_that_know_nothing_give_chance() -> None:
 @EVERY
 def test_the_glossary_has_it(spec: MetricSpec) -> None:
     name = spec.name
-    for stem in ("tpr_at_fpr_", "fp_budget_"):
+    for stem in ("tpr_at_fpr_", "fp_budget_", "ppv_at_fpr_", "lift_at_fpr_", "found_at_fpr_"):
         if name.startswith(stem):
             assert stem in GLOSSARY
             return
@@ -91,7 +103,8 @@ def test_lists_that_others_read() -> None:
     )  # fmt: skip
     assert list(registry.gated()) == [
         "auc", "advantage_heldout", "balanced_accuracy", "tpr_at_fpr_0_1", "tpr_at_fpr_0_01", "tpr_at_fpr_0_001", "partial_auc_fpr_0_01",
-        "epsilon_heuristic", "epsilon_lower_bound",
+        "ppv", "lift", "found", "ppv_at_fpr_0_1", "lift_at_fpr_0_1", "found_at_fpr_0_1", "ppv_at_fpr_0_01", "lift_at_fpr_0_01",
+        "found_at_fpr_0_01", "ppv_at_fpr_0_001", "lift_at_fpr_0_001", "found_at_fpr_0_001", "epsilon_heuristic", "epsilon_lower_bound",
     ]  # fmt: skip
     assert set(registry.summary()) <= set(registry.tracked())
     with pytest.raises(UserError, match=r"^metric 'acu': unknown; nearest: auc"):

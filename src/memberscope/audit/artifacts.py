@@ -8,6 +8,7 @@ CONFIG = "config.json"  # the options as they were resolved
 ATTACKS = "attacks.csv"  # every attack on every slice, one row per metric
 ATTACKS_TABLE = "attacks.json"  # one row per attack, to be compared across runs
 HEADLINE = "headline.json"  # the primary attack, how it was chosen, and its metrics
+RISK_STATEMENT = "risk_statement.json"  # measured, declared and combined; see memberscope.audit.statement
 CONTROLS = "controls.json"
 SCORES = "scores.npz"  # every record's rank under every attack
 LOSS_TRACE = "loss_trace.npz"  # every record's loss by epoch

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 
 from memberscope import metrics, seeds
 from memberscope.audit import artifacts
+from memberscope.audit.declared import Declared
 from memberscope.checks import Array, BoolArray
 from memberscope.metrics import Estimate
 from memberscope.metrics.area import auc_value
@@ -170,7 +171,7 @@ def find_headline(
     units: Array | None = None,
     labels: Array | None = None,
     thresholds: Mapping[str, float | None] | None = None,
-    prior: float = 0.5,
+    declared: Declared | None = None,
 ) -> Headline | None:
     """Choose the primary attack and compute its metrics.
 
@@ -185,7 +186,7 @@ def find_headline(
             counts as a member if its first record is one. None: each record by itself.
         labels: (n,) classes, for the null control.
         thresholds: attack -> the score from which it calls a record a member, for attacks that have a threshold of their own.
-        prior: share of members that ``ppv`` assumes.
+        declared: what the user declared.
 
     Returns:
         The headline; None where no attack ran.
@@ -210,9 +211,10 @@ def find_headline(
     if (few := _shortage(member, tried)) is not None:
         return on_all(names[0], "first", "; ".join(filter(None, [reason, few])))
     attack = strongest({name: np.asarray(values)[tried] for name, values in scores.items()}, member[tried])
-    rest = ~tried
+    rest, known = ~tried, declared or Declared()
     figures = metrics.figures(
-        np.asarray(scores[attack])[rest], member[rest], labels=None if labels is None else labels[rest], prior=prior,
+        np.asarray(scores[attack])[rest], member[rest], labels=None if labels is None else labels[rest],
+        prior=known.prior, subjects=known.subjects,
         threshold=(thresholds or {}).get(attack), null_draws=NULL_DRAWS, rng=seeds.stream(seed, "headline", attack),
     )  # fmt: skip
     return Headline(

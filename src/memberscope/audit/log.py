@@ -16,7 +16,9 @@ from memberscope.attacks import risk
 from memberscope.attacks.base import Skip
 from memberscope.audit import artifacts
 from memberscope.audit.controls import Controls, null_of
-from memberscope.audit.report import AuditReport, SliceResult
+from memberscope.audit.report import AuditReport
+from memberscope.audit.results import LEAST_STEP
+from memberscope.audit.statement_text import statement_text
 from memberscope.audit.wording import headline_table, summary
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
@@ -27,9 +29,6 @@ from memberscope.secret import key
 from memberscope.tracking import Tracker, as_json
 
 THUMBNAILS = 25
-# Records between two points of a stored ROC curve, and in a bin of a histogram: fewer would tell who is a member, given the model and all
-# records
-LEAST_STEP = 50
 
 
 def log_audit(
@@ -61,6 +60,7 @@ def log_audit(
     tracker.metrics(made.metrics(), step=step)
     tracker.table(report.to_frame(), artifacts.ATTACKS)
     tracker.table(headline_table(report), artifacts.ATTACKS_TABLE)
+    tracker.text(report.risk_statement.to_json(), artifacts.RISK_STATEMENT)
     if not private:
         keep_scores(report, tracker, source=source)
     log_curves(report, tracker, title=title, band_seed=band_seed)
@@ -114,7 +114,7 @@ def log_whole_audit(
     check()
     exposed = log_exposed(report, tracker, seed=seed, top=top, source=source, private=private, show_records=show_records)
     details = [exposed, log_dispersion(report, tracker, seed=seed)]
-    text = summary(report, notes=notes, controls=controls, details=details)
+    text = summary(report, notes=notes, controls=controls, details=details) + "\n" + statement_text(report.risk_statement)
     tracker.text(text, artifacts.SUMMARY)
     tracker.describe(text)
 
@@ -186,7 +186,7 @@ def log_headline(report: AuditReport, tracker: Tracker, *, step: int = 0) -> Non
 
 def log_curves(report: AuditReport, tracker: Tracker, *, title: str, band_seed: int | None) -> None:
     """Log the ROC curves of all attacks on all records, the primary one first and with its band if wanted, and their points."""
-    results = primary_first(report)
+    results = report.primary_first()
     if not results:
         return
     curves = {result.attack: result.roc for result in results}
@@ -200,12 +200,6 @@ def log_curves(report: AuditReport, tracker: Tracker, *, title: str, band_seed: 
             band[end] = [float(f"{value:.2g}") for value in band[end]]
         tracker.table(band, artifacts.ROC_BAND)
     tracker.figure(plots.roc_figure(points, title=title, labels=labels, band=band), artifacts.ROC_FIGURE)
-
-
-def primary_first(report: AuditReport) -> list[SliceResult]:
-    """The results of all records, that of the primary attack first."""
-    first = report.headline.attack if report.headline else ""
-    return sorted(report.whole(), key=lambda result: result.attack != first)
 
 
 def log_exposed(

@@ -10,85 +10,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope import metrics
+from memberscope import metrics, plots, seeds
+from memberscope.audit import artifacts
+from memberscope.audit.declared import Declared
 from memberscope.audit.distinct import Distinct
+from memberscope.audit.folder import write_folder
 from memberscope.audit.groups import Groups
-from memberscope.audit.headline import AUTO, Headline, find_headline
+from memberscope.audit.headline import AUTO, Headline, find_headline, split_in_half
 from memberscope.audit.near import NearCopies, near_copies
+from memberscope.audit.outline import Outline
+from memberscope.audit.results import LEAST_STEP, Counted, SliceResult
+from memberscope.audit.statement import RiskStatement, make_statement
+from memberscope.audit.statement_text import statement_text
 from memberscope.errors import UserError
-from memberscope.installed import require
-from memberscope.metrics import Comparison, Estimate, OneRun, Roc
+from memberscope.installed import is_installed, require
+from memberscope.metrics import Comparison, Roc
 from memberscope.predictions import Predictions
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
+    from matplotlib.axes import Axes
 
     from memberscope.tfprivacy import Metadata
+
+__all__ = ["COLUMNS", "AuditReport", "Counted", "SliceResult"]
 
 COLUMNS = (
     "attack", "family", "slice", "metric", "value", "ci_low", "ci_high", "n_member", "n_nonmember", "status", "reason",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SliceResult:
-    """One attack on one slice.
-
-    Attributes:
-        attack, family, slice: names.
-        n_member, n_nonmember: the number of records on each side, or of groups if the predictions have any.
-        figures: name -> `Estimate`; empty where the attack was skipped.
-        scores: (n,) membership scores of the slice's records, or of their groups; None where skipped.
-        member: (n,) bool, the truth for `scores`.
-        threshold: the score at and above which the attack itself calls a record a member; None where it has no threshold of its own.
-        labels: (n,) classes of the slice's records or groups, where they are known.
-        prior: share of members that ``ppv`` assumes.
-        one_run: the settings that the test behind `epsilon_lower_bound` fixed beforehand; None where that bound was not requested.
-        ranked: whether the slice may compete for the worst one.
-        notes: what was subsampled, sliced or approximated.
-        status, reason: ``ok``, or ``skipped`` and why.
-    """
-
-    attack: str
-    family: str
-    slice: str
-    n_member: int
-    n_nonmember: int
-    figures: Mapping[str, Estimate] = field(default_factory=dict)
-    scores: NDArray[np.float64] | None = None
-    member: NDArray[np.bool_] | None = None
-    threshold: float | None = None
-    labels: NDArray[Any] | None = None
-    prior: float = 0.5
-    one_run: OneRun | None = None
-    ranked: bool = False
-    notes: tuple[str, ...] = ()
-    status: str = "ok"
-    reason: str = ""
-
-    @property
-    def roc(self) -> Roc:
-        """The result's ROC curve; ValueError where it has no scores."""
-        if self.scores is None or self.member is None:
-            raise ValueError(
-                f"{self.attack} on {self.slice} has no scores: {self.reason or 'its metrics are those of another slice'}"
-            )
-        return metrics.roc_curve(self.scores, self.member)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Counted:
-    """What the metrics of an audit count: n groups, or n records where there are no groups.
-
-    Attributes:
-        member: (n,) bool.
-        labels: (n,) classes; None where unknown.
-        ids: (n,) names of the groups, or ids of the records; None where records have none.
-    """
-
-    member: NDArray[np.bool_]
-    labels: NDArray[Any] | None
-    ids: NDArray[Any] | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,7 +53,7 @@ class AuditReport:
         metadata: the model's true accuracies and losses, where they were given; they go with `to_tfp`.
         whole_scores: attack -> (n,) scores of the records of `target`, in input order; without those that were skipped.
         primary: the primary attack as it was requested: a name, or ``auto`` for the strongest; see `headline`.
-        prior: share of members that ``ppv`` assumes.
+        declared: what only the user can declare: the attacker's prior, the people in the training set, what membership reveals.
         distinct: which of the given records these are, and which copies were found; None for a report built by hand.
         groups: the groups of the records; None where records were counted.
     """
@@ -114,7 +65,7 @@ class AuditReport:
     whole_scores: Mapping[str, NDArray[np.float64]]
     metadata: Metadata | None = None
     primary: str = AUTO
-    prior: float = 0.5
+    declared: Declared = field(default_factory=Declared)
     distinct: Distinct | None = None
     groups: Groups | None = None
 
@@ -138,7 +89,18 @@ class AuditReport:
             {name: self.counted_scores[name] for name in ran}, counted.member, seed=self.seed, primary=self.primary,
             families={name: result.family for name, result in ran.items()}, whole={name: result.figures for name, result in ran.items()},
             thresholds={name: result.threshold for name, result in ran.items()}, units=counted.ids, labels=counted.labels,
-            prior=self.prior,
+            declared=self.declared,
+        )  # fmt: skip
+
+    @property
+    def reported(self) -> NDArray[np.bool_]:
+        """(n,) of `counted`: those behind the headline's metrics, that is the half that played no part in its choice, or all."""
+        counted, found = self.counted, self.headline
+        if found is None or not found.halved:
+            return np.ones(len(counted.member), dtype=np.bool_)
+        return ~split_in_half(
+            {name: self.counted_scores[name] for name in found.candidates}, counted.member, units=counted.ids, labels=counted.labels,
+            rng=seeds.stream(self.seed, "headline", "halves"),
         )  # fmt: skip
 
     @property
@@ -154,6 +116,87 @@ class AuditReport:
         if self.groups is None:
             return self.whole_scores
         return {name: self.groups.pool(values) for name, values in self.whole_scores.items()}
+
+    @cached_property
+    def risk_statement(self) -> RiskStatement:
+        """What was measured, what was declared, and what follows from both. Computed on first access."""
+        return make_statement(
+            self.headline, self.whole(), self.counted_scores, self.counted.member, reported=self.reported,
+            grouped=self.groups is not None, declared=self.declared,
+        )  # fmt: skip
+
+    @property
+    def outline(self) -> Outline:
+        """The finding, the table of attacks, and what was skipped."""
+        return Outline.of(self.headline, self.results)
+
+    def __str__(self) -> str:
+        """The finding, the table of attacks on all records, and one line on what was skipped and why."""
+        return self.outline.text()
+
+    def _repr_html_(self) -> str:
+        """The same for notebooks."""
+        return self.outline.html()
+
+    def plot_roc(self, ax: Axes | None = None, *, attacks: Sequence[str] | None = None, log: bool = True) -> Axes:
+        """Draw the ROC curves of the attacks on all records, the primary one first.
+
+        Args:
+            ax: the axes to draw on; None for those of a new figure.
+            attacks: the attacks to draw; None for all that ran.
+            log: whether both axes are logarithmic, which shows the low false positive rates that matter to single people.
+
+        Returns:
+            The axes.
+
+        Raises:
+            UserError: matplotlib is not installed, no attack ran, or an attack did not run.
+        """
+        require("matplotlib", by="plot_roc")
+        names = [result.attack for result in self.primary_first()]
+        if unknown := [name for name in attacks or () if name not in names]:
+            raise UserError(f"attacks={unknown[0]}: did not run; allowed: {', '.join(names) or 'none, since no attack ran'}")
+        chosen = [name for name in names if attacks is None or name in attacks]
+        if not chosen:
+            raise UserError("plot_roc: no attack to draw; allowed: at least one that ran")
+        where = plots.new_figure(1, 1, width=5.2, height=4.9)[1][0, 0] if ax is None else ax
+        plots.draw_roc(where, plots.roc_points({name: self.roc(name) for name in chosen}), labels=self._labels(chosen), log=log)
+        where.legend(loc="upper left", fontsize=8, frameon=False)
+        return where
+
+    def primary_first(self) -> list[SliceResult]:
+        """The results of the entire data set that ran, that of the primary attack first."""
+        first = self.headline.attack if self.headline else ""
+        return sorted(self.whole(), key=lambda result: result.attack != first)
+
+    def _labels(self, attacks: Sequence[str]) -> dict[str, str]:
+        return {name: f"{name} (AUC {self.result(name).figures['auc'].value:.3f})" for name in attacks}
+
+    def save(self, folder: str | Path) -> Path:
+        """Write what can be shown to others into a folder, which is made if it does not exist: the finding and the risk statement
+        (``summary.md``, ``headline.json``, ``risk_statement.json``), the table of all metrics (``attacks.csv``), and the ROC curves
+        (``roc.csv`` and, with matplotlib, ``roc.png``). Nothing in them is about single records; see docs/what_runs_reveal.md.
+
+        Returns:
+            The folder.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        content: dict[str, Any] = {
+            artifacts.SUMMARY: f"**{self.outline.finding}**\n\n{statement_text(self.risk_statement)}",
+            artifacts.RISK_STATEMENT: self.risk_statement.to_json(),
+            artifacts.ATTACKS: self.to_frame().to_csv(index=False),
+        }
+        if self.headline is not None:
+            content[artifacts.HEADLINE] = self.headline.to_json()
+        if names := [result.attack for result in self.primary_first()]:
+            points = plots.roc_points({name: self.roc(name) for name in names}, least=LEAST_STEP)
+            content[artifacts.ROC] = points.drop(columns="threshold").to_csv(index=False)
+            if is_installed("matplotlib"):
+                title = "membership inference, all records"
+                content[artifacts.ROC_FIGURE] = plots.roc_figure(points, title=title, labels=self._labels(names))
+        return write_folder(folder, content)
 
     def result(self, attack: str, slice: str = "entire") -> SliceResult:
         """The result of an attack on a slice; KeyError if the report has none."""

@@ -18,6 +18,7 @@ from memberscope import metrics, seeds
 from memberscope import slices as slicing
 from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, AttackScores, Skip
+from memberscope.audit.declared import Declared
 from memberscope.audit.distinct import distinct_records
 from memberscope.audit.groups import ROWS, Groups, make_groups, of_rows
 from memberscope.audit.headline import AUTO
@@ -61,7 +62,10 @@ def run_audit(
     seed: int = 0,
     refit: bool = False,
     min_records: int = MIN_RECORDS,
-    prior: float = 0.5,
+    prior: float | None = None,
+    subjects: int | None = None,
+    sensitivity: str = "",
+    declared: Declared | None = None,
     coin_flips: bool = False,
     delta: float = 1e-5,
     promise: float | None = None,
@@ -86,7 +90,11 @@ def run_audit(
         seed: the seed of every random draw; the same seed and inputs give the same report, bit for bit, on one machine.
         refit: whether to fit cross-fitted attacks anew on each slice, instead of slicing scores that were fitted on all records.
         min_records: the number of records that a slice needs on each side.
-        prior: share of members that `ppv` assumes.
+        prior: share of members among the candidates that an attacker considers, in (0, 1), if it is declared; without it, `ppv` is that
+            of as many members as others.
+        subjects: the number of people in the training set, if it is declared.
+        sensitivity: what membership reveals of a person, if it is declared.
+        declared: the three options above in one value; they are then left at their defaults.
         coin_flips: whether membership of every audited record was decided by its own fair coin flip. Only then is `epsilon_lower_bound`
             given, and only for attacks whose scores are blind to the audited records' membership: not for cross-fitted ones, nor for
             outcome slices.
@@ -108,7 +116,7 @@ def run_audit(
     Raises:
         UserError: an unknown attack, slice or engine; a primary attack that is not among those that run, or that needs something that the
             evidence lacks; a request beside the options that it holds; fewer than `min_records` distinct members or non-members in all;
-            copies under ``duplicates=refuse``.
+            copies under ``duplicates=refuse``; a prior outside (0, 1), or fewer subjects than members.
     """
     evidence = _evidence(target, shadow)
     check_grouped(engine if request is None else request.engine, grouped=evidence.target.groups is not None)
@@ -122,6 +130,12 @@ def run_audit(
         )
     else:
         request.check_primary(fields_present(evidence))
+    if declared is None:
+        declared = Declared(prior=prior, subjects=subjects, sensitivity=sensitivity)
+    elif (prior, subjects, sensitivity) != (None, None, ""):
+        raise UserError(
+            "declared: given together with prior, subjects or sensitivity, which it holds; allowed: one or the other"
+        )
     distinct = distinct_records(evidence, duplicates=duplicates)
     evidence = distinct.evidence
     target = evidence.target
@@ -133,9 +147,12 @@ def run_audit(
         int(members.sum()), int((~members).sum()), min_records=min_records, copies=distinct.copies if distinct.dropped else 0,
         grouped=groups is not None,
     )  # fmt: skip
+    declared.check_members(int(members.sum()), grouped=groups is not None)
     chosen = [registry.get(name) for name in request.attacks]
     if request.engine == "tfp":
-        found = _tfp(evidence.target, chosen, request.slices, seed=seed, prior=prior, metadata=metadata, on_attack=on_attack)
+        found = _tfp(
+            evidence.target, chosen, request.slices, seed=seed, declared=declared, metadata=metadata, on_attack=on_attack
+        )
         return replace(found, primary=request.primary, distinct=distinct)
     results: list[SliceResult] = []
     scores: dict[str, NDArray[np.float64]] = {}
@@ -155,7 +172,7 @@ def run_audit(
                     groups,
                     seed=seed,
                     min_records=min_records,
-                    prior=prior,
+                    declared=declared,
                     workers=workers,
                     coin_flips=coin_flips,
                     delta=delta,
@@ -164,11 +181,11 @@ def run_audit(
                 )
             )
             if groups is not None and part.kind == "entire" and results[-1].status == "ok":
-                results.append(_of_rows(results[-1], scored, evidence, seed=seed, prior=prior))
+                results.append(_of_rows(results[-1], scored, evidence, seed=seed, prior=declared.prior))
         results += _worst(attack.name, parts, results, min_records=min_records)
     return AuditReport(
         results=tuple(results), engine=request.engine, seed=seed, target=evidence.target, whole_scores=scores, metadata=metadata,
-        primary=request.primary, prior=prior, distinct=distinct, groups=groups,
+        primary=request.primary, declared=declared, distinct=distinct, groups=groups,
     )  # fmt: skip
 
 
@@ -197,7 +214,7 @@ def _fast_result(
     *,
     seed: int,
     min_records: int,
-    prior: float,
+    declared: Declared,
     workers: int | None,
     coin_flips: bool,
     delta: float,
@@ -229,13 +246,15 @@ def _fast_result(
         scores, labels = inside.pool(scores), inside.labels
         threshold = None if inside.pooling == "logsumexp" else threshold  # not on the scale of records
         notes.append(f"scores of groups: {inside.pooling} over the records of each")
+    subjects = declared.subjects if part.kind == "entire" else None
     coins = coin_flips and not attack.cross_fitted and part.kind not in ("correctness", "percentile")
     figures = metrics.figures(
         scores,
         member,
         labels=labels,
         rng=seeds.stream(seed, "figures", attack.name, part.name),
-        prior=prior,
+        prior=declared.prior,
+        subjects=subjects,
         threshold=threshold,
         coin_flips=coins,
         delta=delta,
@@ -260,14 +279,15 @@ def _fast_result(
         member=member,
         threshold=threshold,
         labels=labels,
-        prior=prior,
+        prior=declared.prior,
+        subjects=subjects,
         one_run=metrics.plan_one_run(len(scores), delta=delta, promise=promise) if coins else None,
         notes=tuple(notes),
     )
 
 
 def _of_rows(
-    of_groups: SliceResult, scored: AttackScores | Skip, evidence: Evidence, *, seed: int, prior: float
+    of_groups: SliceResult, scored: AttackScores | Skip, evidence: Evidence, *, seed: int, prior: float | None
 ) -> SliceResult:
     """The figures of single records beside those of their groups."""
     assert not isinstance(scored, Skip), "the groups have figures"
@@ -324,7 +344,7 @@ def _tfp(
     slicings: Mapping[str, tuple[str, ...]],
     *,
     seed: int,
-    prior: float,
+    declared: Declared,
     metadata: Metadata | None,
     on_attack: Callable[[str], None],
 ) -> AuditReport:
@@ -356,6 +376,7 @@ def _tfp(
             scores = np.concatenate([theirs.scores_member, theirs.scores_nonmember])
             member = np.repeat([True, False], [n_member, n_nonmember])
             rng = seeds.stream(seed, "figures", theirs.attack, theirs.slice)
+            subjects = declared.subjects if theirs.slice == "entire" else None
             results.append(
                 SliceResult(
                     attack=theirs.attack,
@@ -363,9 +384,11 @@ def _tfp(
                     slice=theirs.slice,
                     n_member=n_member,
                     n_nonmember=n_nonmember,
-                    figures=metrics.figures(scores, member, rng=rng, prior=prior),
+                    figures=metrics.figures(scores, member, rng=rng, prior=declared.prior, subjects=subjects),
                     scores=scores,
                     member=member,
+                    prior=declared.prior,
+                    subjects=subjects,
                     notes=("tensorflow_privacy's run_attacks, refitted on each slice",),
                 )
             )
@@ -376,5 +399,5 @@ def _tfp(
             placed[target.member], placed[~target.member] = result.scores[: result.n_member], result.scores[result.n_member :]
             whole[result.attack] = placed
     return AuditReport(
-        results=tuple(results), engine="tfp", seed=seed, target=target, whole_scores=whole, metadata=metadata, prior=prior
+        results=tuple(results), engine="tfp", seed=seed, target=target, whole_scores=whole, metadata=metadata, declared=declared
     )

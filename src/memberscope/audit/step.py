@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from memberscope.audit.controls import Controls, run_controls
+from memberscope.audit.declared import Declared
 from memberscope.audit.report import AuditReport
 from memberscope.audit.request import AuditRequest
 from memberscope.audit.run import run_audit
-from memberscope.config import AttackOptionsConfig
+from memberscope.config import AttackOptionsConfig, DeclaredConfig
 from memberscope.evidence import Evidence
 
 
@@ -30,9 +31,17 @@ def report_on(
         on_attack: see `memberscope.audit.run.run_audit`.
     """
     return run_audit(
-        evidence, request=request, seed=config.seed, refit=config.refit, min_records=config.min_records, prior=config.prior,
+        evidence, request=request, seed=config.seed, refit=config.refit, min_records=config.min_records, declared=declared_of(config),
         coin_flips=config.coin_flips, duplicates=duplicates or config.duplicates, delta=config.delta, promise=config.promise,
         on_attack=on_attack,
+    )  # fmt: skip
+
+
+def declared_of(config: DeclaredConfig) -> Declared:
+    """What a configuration declares."""
+    return Declared(
+        prior=None if config.prior == "none" else float(config.prior), subjects=None if config.subjects == "none" else int(config.subjects),
+        sensitivity=config.sensitivity,
     )  # fmt: skip
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from memberscope.audit.comparisons import low_fpr_against_symmetric, neural_against_metric
 from memberscope.audit.controls import Controls
 from memberscope.audit.report import AuditReport
-from memberscope.metrics import registry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,36 +15,12 @@ if TYPE_CHECKING:
 
 def headline_table(report: AuditReport) -> pd.DataFrame:
     """One row per attack on the entire data set, with the metrics that are compared across runs."""
-    import pandas as pd
-
-    rows = []
-    for result in report.whole():
-        row: dict[str, Any] = {"attack": result.attack}
-        for name in registry.summary():
-            figure = result.figures.get(name)
-            if figure is None:
-                continue
-            row[name] = None if figure.status == "skipped" else round(figure.value, 4)
-            if figure.ci_low is not None:
-                row[f"{name}_ci"] = f"{figure.ci_low:.4f} to {figure.ci_high:.4f}"
-        rows.append(row)
-    return pd.DataFrame(rows)
+    return report.outline.table
 
 
 def finding(report: AuditReport) -> str:
     """What the primary attack of a report found, in words, with its interval and how it was chosen."""
-    found = report.headline
-    if found is None:
-        return "no attack could run."
-    words = {
-        "leaks": "tells members from non-members better than chance",
-        "odd": "ranks non-members above members: check the split before trusting any metric",
-        "quiet": "cannot be told from chance with this many records",
-        "none": "has no interval to judge it by",
-    }[found.verdict]
-    auc = found.auc
-    span = "" if auc.ci_low is None or auc.ci_high is None else f", 95% interval {auc.ci_low:.3f} to {auc.ci_high:.3f}"
-    return f"{found.attack} {words} (AUC {auc.value:.3f}{span}; {found.how})."
+    return report.outline.finding
 
 
 def copy_notes(report: AuditReport, *, overlap: bool = True) -> dict[str, str]:
@@ -59,11 +34,7 @@ def copy_notes(report: AuditReport, *, overlap: bool = True) -> dict[str, str]:
 
 def skipped(report: AuditReport) -> dict[str, list[str]]:
     """Each reason for which attacks were skipped on all records, and their names."""
-    found: dict[str, list[str]] = {}
-    for result in report.results:
-        if result.slice == "entire" and result.status != "ok":
-            found.setdefault(result.reason, []).append(result.attack)
-    return found
+    return report.outline.skipped
 
 
 def summary(report: AuditReport, *, notes: Mapping[str, str], controls: Controls, details: Sequence[str] = ()) -> str:

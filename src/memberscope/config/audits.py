@@ -44,7 +44,32 @@ class PredictionFilesConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackOptionsConfig(Config):
+class DeclaredConfig(Config):
+    """What only the user can declare, for the risk statement."""
+
+    prior: float | str = option(
+        "none",
+        check=Real(low=0.0, high=1.0, open_low=True, open_high=True, words=("none",)),
+        group="attack",
+        help="share of members among the candidates that an attacker considers, for how often accusations are right; none: not declared, "
+        "and the PPV is that of as many members as others",
+    )
+    subjects: int | str = option(
+        "none",
+        check=Integer(low=1, words=("none",)),
+        group="attack",
+        help="the number of people in the model's training set, for how many an attacker finds; none: not declared",
+    )
+    sensitivity: str = option(
+        "",
+        check=Text(hint="any text, or nothing"),
+        group="attack",
+        help='what membership reveals of a person, such as "has the disease"; it is repeated in the risk statement',
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackOptionsConfig(DeclaredConfig):
     """How predictions are audited."""
 
     attacks: str = option(
@@ -78,12 +103,6 @@ class AttackOptionsConfig(Config):
         check=Choice(words=("auto", "full", "none")),
         group="attack",
         help="auto: null and blind controls; full: also refit trained attacks with membership permuted 20 times; none: no controls",
-    )
-    prior: float = option(
-        0.5,
-        check=Real(low=0.0, high=1.0, open_low=True, open_high=True),
-        group="attack",
-        help="share of members among the records that the PPV assumes",
     )
     coin_flips: bool = option(
         False,
@@ -220,7 +239,7 @@ class AuditModelConfig(GateConfig, AttackOptionsConfig, ModelFilesConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportStudyConfig(Config):
+class ReportStudyConfig(DeclaredConfig):
     """Everything that `report` takes."""
 
     runs: str = option(

@@ -73,7 +73,8 @@ def figure(result: SliceResult, metric: str, *, seed: int) -> JudgedMetric:
         raise ValueError(f"metric={metric!r} has no interval")
     given = MetricInput(
         scores=result.scores, member=result.member, labels=result.labels, rng=seeds.stream(seed, "figures", result.attack, result.slice),
-        threshold=result.threshold, prior=result.prior, coin_flips=result.one_run is not None, plan=result.one_run, draws=spec.draws,
+        threshold=result.threshold, prior=result.prior, subjects=result.subjects, coin_flips=result.one_run is not None,
+        plan=result.one_run, draws=spec.draws,
         redraw=(lambda: seeds.stream(seed, "gate", result.attack, result.slice, metric)) if spec.draws else None,
     )  # fmt: skip
     if lacking := spec.lacks(given):

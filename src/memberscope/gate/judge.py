@@ -32,6 +32,7 @@ from memberscope.audit.report import AuditReport, SliceResult
 from memberscope.errors import UserError, nearest
 from memberscope.gate.intervals import JudgedMetric, figure
 from memberscope.gate.rules import ANY, Rule
+from memberscope.metrics import registry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,12 +165,18 @@ def judge(report: AuditReport, rules: Sequence[Rule], *, undecided: str = "repor
     is undecided on a slice where none did: a class with too few records does not pass by being small.
 
     Raises:
-        UserError: a rule that matches nothing in the report, no rule, or an unknown `undecided`.
+        UserError: a rule that matches nothing in the report, or that needs what was not declared; no rule; an unknown `undecided`.
     """
     if undecided not in UNDECIDED:
         raise UserError(f"undecided={undecided}: unknown; allowed: {', '.join(UNDECIDED)}{nearest(undecided, UNDECIDED)}")
     if not rules:
         raise UserError("fail_if: no rule; expected at least one")
+    for rule in rules:
+        lacking = [name for name in registry.get(rule.metric).declared if name not in report.declared.given]
+        if lacking:
+            raise UserError(
+                f"fail_if: {rule}: {rule.metric} needs {lacking[0]}, which was not declared; allowed: a report with one"
+            )
     rows: list[JudgedRow] = []
     to_judge: list[tuple[int, SliceResult, JudgedMetric]] = []
     for rule in dict.fromkeys(rules):

@@ -11,10 +11,12 @@ from typing import NoReturn
 from memberscope.attacks import registry
 from memberscope.errors import UserError, nearest
 from memberscope.metrics import registry as known_metrics
+from memberscope.metrics.spec import DECLARED
 from memberscope.slices import few_names
 
 ANY = "any"
 _SLICES = (ANY, "entire", "correct", "incorrect", *(f"loss_p{10 * k:02d}_p{10 * k + 10}" for k in range(10)))
+_DECLARING = {"prior": "prior=SHARE, such as prior=0.01", "subjects": "subjects=NUMBER, the people in the training set"}
 _FORM = "ATTACK.SLICE.METRIC > NUMBER"
 
 
@@ -39,24 +41,29 @@ class Rule:
         return f"{self.attack}.{self.slice}.{self.metric} > {repr(self.limit).removesuffix('.0')}"
 
 
-def parse_rules(text: str, *, attacks: Iterable[str] | None = None, classes: Sequence[str] | None = None) -> tuple[Rule, ...]:
+def parse_rules(
+    text: str, *, attacks: Iterable[str] | None = None, classes: Sequence[str] | None = None, declared: Iterable[str] | None = None
+) -> tuple[Rule, ...]:  # fmt: skip
     """Parse the rules of a text, each once, in order.
 
     Args:
         text: ``ATTACK.SLICE.METRIC > NUMBER``, with semicolons between rules. Only ``>`` is allowed: a rule states what must not happen.
         attacks: the attacks that will run, where they are known; a rule on any other is refused.
         classes: the names of the class slices, where they are known; a rule on any other class is refused.
+        declared: what the user declared, among `memberscope.metrics.spec.DECLARED`, where that is known; a rule on a metric that needs
+            anything else is refused.
 
     Raises:
         UserError: one line that gives the column (from 1, in the whole text), what was found there, what is expected, and the nearest
             names; for a metric without an interval, the alternatives.
     """
     ran = None if attacks is None else tuple(attacks)
+    known = DECLARED if declared is None else tuple(declared)
     rules: list[Rule] = []
     start = 0
     for part in text.split(";"):
         if part.strip():
-            rules.append(_rule(part, start, ran, classes))
+            rules.append(_rule(part, start, ran, classes, known))
         start += len(part) + 1
     if not rules:
         raise UserError(f"fail_if: no rule in {text!r}; expected {_FORM}")
@@ -67,7 +74,9 @@ def _fail(column: int, message: str) -> NoReturn:
     raise UserError(f"fail_if: column {column + 1}: {message}")
 
 
-def _rule(part: str, start: int, ran: tuple[str, ...] | None, classes: Sequence[str] | None) -> Rule:
+def _rule(
+    part: str, start: int, ran: tuple[str, ...] | None, classes: Sequence[str] | None, declared: Sequence[str]
+) -> Rule:  # fmt: skip
     """Parse one rule, which begins at position `start` of the text."""
     operator = re.search(r"[<>=!]+", part)
     path = part[: operator.start()] if operator else part
@@ -82,7 +91,7 @@ def _rule(part: str, start: int, ran: tuple[str, ...] | None, classes: Sequence[
     attack, part_name, metric = path[:first], path[first + 1 : last], path[last + 1 :]
     _check_attack(attack, at, ran)
     _check_slice(part_name, at + first + 1, classes)
-    _check_metric(metric, at + last + 1)
+    _check_metric(metric, at + last + 1, part_name, declared)
     if operator is None:
         _fail(end, f"expected > and a number after {path!r}")
     if operator.group() != ">":
@@ -114,9 +123,17 @@ def _check_slice(name: str, column: int, classes: Sequence[str] | None) -> None:
         )
 
 
-def _check_metric(name: str, column: int) -> None:
+def _check_metric(name: str, column: int, part: str, declared: Sequence[str]) -> None:
     allowed = known_metrics.gated()
     if name in allowed:
+        lacking = [option for option in allowed[name].declared if option not in declared]
+        if lacking:
+            _fail(
+                column,
+                f"{name} needs {lacking[0]}, which was not declared; allowed: with {_DECLARING[lacking[0]]}, or another metric",
+            )
+        if "subjects" in allowed[name].declared and part != "entire":
+            _fail(column, f"{name} counts all people in the training set; expected the slice entire, not {part!r}")
         return
     known = known_metrics.find(name)
     if known is not None and known.no_rule:

@@ -6,17 +6,22 @@ from collections.abc import Sequence
 
 from memberscope.audit import artifacts
 from memberscope.audit.run import AuditReport
-from memberscope.config import GateConfig
+from memberscope.audit.step import declared_of
+from memberscope.config import AttackStudyConfig, AuditModelConfig, GateConfig
 from memberscope.errors import GateError, GateTripped, GateUndecided
 from memberscope.tracking import Tracker
 
+AuditWithGate = AttackStudyConfig | AuditModelConfig
 
-def check_rules(config: GateConfig, names: tuple[str, ...], classes: Sequence[str] | None = None) -> None:
-    """Raise UserError, before any attack runs, for a rule that does not parse, or names an attack or class that does not exist."""
+
+def check_rules(config: AuditWithGate, names: tuple[str, ...], classes: Sequence[str] | None = None) -> None:
+    """Raise UserError, before any attack runs, for a rule that does not parse, names an attack or class that does not exist, or needs what
+    was not declared.
+    """
     if config.fail_if:
         from memberscope.gate import parse_rules
 
-        parse_rules(config.fail_if, attacks=names, classes=classes)
+        parse_rules(config.fail_if, attacks=names, classes=classes, declared=declared_of(config).given)
 
 
 def gate(report: AuditReport, config: GateConfig, tracker: Tracker) -> GateError | None:

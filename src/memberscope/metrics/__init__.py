@@ -1,6 +1,7 @@
 """All metrics of attack scores, each with its interval. Higher score = more likely a member. Needs numpy and scipy only."""
 
 from memberscope.metrics import registry
+from memberscope.metrics.accusations import lift_at_fpr, ppv_at_fpr
 from memberscope.metrics.across_seeds import (
     LEAST_SEEDS,
     SeedDifference,
@@ -82,6 +83,7 @@ __all__ = [
     "gaussian_epsilon",
     "gaussian_mu",
     "holm",
+    "lift_at_fpr",
     "null_control",
     "one_run_epsilon",
     "one_run_p_value",
@@ -89,6 +91,7 @@ __all__ = [
     "partial_auc",
     "plan_one_run",
     "ppv",
+    "ppv_at_fpr",
     "ppv_max_tfp",
     "rate_name",
     "registry",

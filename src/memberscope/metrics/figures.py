@@ -21,7 +21,8 @@ def figures(
     labels: ArrayLike | None = None,
     fpr_targets: Sequence[float] = registry.RATES,
     confidence: float = 0.95,
-    prior: float = 0.5,
+    prior: float | None = None,
+    subjects: int | None = None,
     threshold: float | None = None,
     coin_flips: bool = False,
     n_flips: int | None = None,
@@ -39,7 +40,9 @@ def figures(
     metrics of other packages (`memberscope.metrics.registry`). Each is defined by the function of the same name.
 
     `threshold` is that of balanced_accuracy and ppv, from other records; without one they are taken at the held-out thresholds
-    of advantage_heldout. `prior` is the share of members that ppv assumes. `coin_flips` asserts what `epsilon_lower_bound`
+    of advantage_heldout. `prior` is the declared share of members among an attacker's candidates (ppv is at one half without one) and
+    `subjects` the declared number of people in the training set; ppv_at_fpr_*, lift, lift_at_fpr_*, found and found_at_fpr_* are computed
+    only where these were declared. `coin_flips` asserts what `epsilon_lower_bound`
     requires, including that the scores are blind to these records' membership; otherwise that metric is skipped. It
     alone uses `delta`, `promise`, `n_flips` and `adjacency`; epsilon_heuristic is taken at delta 0.
 
@@ -48,8 +51,9 @@ def figures(
     that cannot be computed is "skipped".
     """
     given = MetricInput(
-        scores=scores, member=member, rng=rng, labels=labels, prior=prior, threshold=threshold, coin_flips=coin_flips, n_flips=n_flips,
-        adjacency=adjacency, delta=delta, promise=promise, null_draws=null_draws, confidence=confidence, fpr_targets=fpr_targets,
+        scores=scores, member=member, rng=rng, labels=labels, prior=prior, subjects=subjects, threshold=threshold,
+        coin_flips=coin_flips, n_flips=n_flips, adjacency=adjacency, delta=delta, promise=promise, null_draws=null_draws,
+        confidence=confidence, fpr_targets=fpr_targets,
     )  # fmt: skip
     given.ranking  # noqa: B018, bad input is refused before anything is computed
     found = {spec.name: spec.of(given, confidence) for spec in registry.at_rates(fpr_targets)}

@@ -14,6 +14,7 @@ from functools import cache, partial
 import numpy as np
 
 from memberscope.errors import GateError, Interrupted
+from memberscope.metrics.accusations import found_at_fpr_of, found_of, lift_at_fpr_of, lift_of, ppv_at_fpr_of
 from memberscope.metrics.area import auc_of, partial_auc_of
 from memberscope.metrics.decision import (
     advantage_heldout_of,
@@ -31,6 +32,8 @@ from memberscope.plugins import Registry
 
 RATES = (0.1, 0.01, 0.001)
 """The false positive rates at which the TPR is computed."""
+EVEN = 0.5
+"""The prior of `ppv` where none was declared."""
 TPR_DRAWS, PARTIAL_DRAWS = 20_000, 5_000
 """Bootstrap draws of the gate, more than a report's: at a confidence adjusted for many metrics, an end lies among the last few draws."""
 _A_MAXIMUM = "has no interval (a maximum over thresholds); allowed instead: "
@@ -69,10 +72,18 @@ def builtin(rates: Sequence[float] = RATES) -> tuple[MetricSpec, ...]:
             draws=PARTIAL_DRAWS, compute=_partial_auc, about="mean TPR over FPR from 0 to 0.01, standardized",
         ),
         MetricSpec(
-            name="ppv", label="PPV", range=SHARE, compute=lambda given, c: ppv_of(given.stated, prior=given.prior, confidence=c),
-            about="share of members among those called members, at the assumed prior", summary=True, gate=False,
-            no_rule="depends on a prior that a rule cannot state; allowed instead: balanced_accuracy, tpr_at_fpr_0_001",
+            name="ppv", label="PPV", range=SHARE, compute=_ppv, declared=("prior",), summary=True,
+            about="share of members among those called members, at the declared prior, or one half",
         ),
+        MetricSpec(
+            name="lift", range=UP, compute=_lift, declared=("prior",), tracked=False, digits=1,
+            about="how many times likelier members are called members than non-members, TPR / FPR; where a prior was declared",
+        ),
+        MetricSpec(
+            name="found", range=UP, compute=_found, declared=("subjects",), tracked=False, digits=0,
+            about="how many of the declared number of people in the training set are called members; where it was declared",
+        ),
+        *(spec for rate in rates for spec in _accusations(rate)),
         MetricSpec(
             name="ppv_max_tfp", range=SHARE, compute=lambda given, c: ppv_max_tfp_of(given.ranking), tracked=False,
             about="the largest PPV over thresholds", gate=False, no_rule=_A_MAXIMUM + "balanced_accuracy, tpr_at_fpr_0_001",
@@ -115,6 +126,49 @@ def _tpr(rate: float) -> MetricSpec:
     return MetricSpec(
         name=name, label=f"TPR at FPR {shown}", column=f"TPR at {shown}" if rate == RATES[0] else f"at {shown}", range=SHARE, chance=rate,
         rate=rate, draws=TPR_DRAWS, compute=compute, about=f"the largest TPR whose FPR is at most {shown}", summary=True, headline=True,
+    )  # fmt: skip
+
+
+def _ppv(given: MetricInput, confidence: float) -> Estimate:
+    return ppv_of(given.stated, prior=EVEN if given.prior is None else given.prior, confidence=confidence)
+
+
+def _lift(given: MetricInput, confidence: float) -> Estimate | None:
+    return None if given.prior is None else lift_of(given.stated, confidence=confidence)
+
+
+def _found(given: MetricInput, confidence: float) -> Estimate | None:
+    return None if given.subjects is None else found_of(given.stated, subjects=given.subjects, confidence=confidence)
+
+
+def _accusations(rate: float) -> Iterator[MetricSpec]:
+    """The metrics of accusations at a rate, which need what the user declares."""
+    at, shown = rate_name(rate), np.format_float_positional(rate, trim="-")
+
+    def ppv(given: MetricInput, confidence: float) -> Estimate | None:
+        if given.prior is None:
+            return None
+        return ppv_at_fpr_of(given.ranking, fpr=rate, prior=given.prior, confidence=confidence)
+
+    def lift(given: MetricInput, confidence: float) -> Estimate | None:
+        return None if given.prior is None else lift_at_fpr_of(given.ranking, fpr=rate, confidence=confidence)
+
+    def found(given: MetricInput, confidence: float) -> Estimate | None:
+        if given.subjects is None:
+            return None
+        return found_at_fpr_of(given.ranking, fpr=rate, subjects=given.subjects, confidence=confidence)
+
+    yield MetricSpec(
+        name=f"ppv_at_fpr_{at}", label=f"PPV at FPR {shown}", range=SHARE, rate=rate, compute=ppv, declared=("prior",), tracked=False,
+        about=f"share of members among those accused at an FPR of at most {shown}, at the declared prior",
+    )  # fmt: skip
+    yield MetricSpec(
+        name=f"lift_at_fpr_{at}", label=f"lift at FPR {shown}", range=UP, rate=rate, compute=lift, declared=("prior",),
+        tracked=False, digits=1, about=f"TPR / FPR of accusations at an FPR of at most {shown}",
+    )  # fmt: skip
+    yield MetricSpec(
+        name=f"found_at_fpr_{at}", label=f"found at FPR {shown}", range=UP, rate=rate, compute=found, declared=("subjects",),
+        tracked=False, digits=0, about=f"how many of the declared number of people are accused at an FPR of at most {shown}",
     )  # fmt: skip
 
 

@@ -20,6 +20,8 @@ from memberscope.metrics.null import NullControl, null_control
 
 NEEDS = ("labels", "coin_flips")
 """The inputs that a metric may need besides scores and membership."""
+DECLARED = ("prior", "subjects")
+"""What only the user can declare: no audit measures it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,7 +34,8 @@ class MetricInput:
         member: (n,) bool, the truth.
         rng: the generator behind every stream.
         labels: (n,) classes, where they are known.
-        prior: share of members that ``ppv`` assumes.
+        prior: share of members among an attacker's candidates, as declared; None where nobody declared it.
+        subjects: the number of people in the training set, as declared; None where nobody declared it.
         threshold: the score at and above which the attack itself calls a record a member; None where it has no threshold of its own.
         coin_flips: whether membership was drawn by a fair coin for each record, with scores blind to it.
         n_flips, adjacency, delta, promise: settings of the one-run bound of epsilon; see `memberscope.metrics.epsilon_lower_bound`.
@@ -49,7 +52,8 @@ class MetricInput:
     member: ArrayLike
     rng: np.random.Generator
     labels: ArrayLike | None = None
-    prior: float = 0.5
+    prior: float | None = None
+    subjects: int | None = None
     threshold: float | None = None
     coin_flips: bool = False
     n_flips: int | None = None
@@ -146,6 +150,7 @@ class MetricSpec:
         headline: whether it is logged for the primary attack, as ``name/headline``, and shown on the report's page.
         gate: whether a rule may use it. This requires an interval, or at least a lower bound.
         no_rule: why a rule may not use it, and what to use instead, where a user might expect that it may.
+        declared: what must have been declared for a rule to use it, among `DECLARED`.
         rate: the false positive rate at which it is taken, if there is one.
         one_sided: whether it is a lower bound at the confidence, and not an interval with half of the miss at either end.
         draws: the gate's number of bootstrap draws, at a confidence that is adjusted for many metrics; None where nothing is drawn.
@@ -167,6 +172,7 @@ class MetricSpec:
     headline: bool = False
     gate: bool = True
     no_rule: str = ""
+    declared: tuple[str, ...] = ()
     rate: float | None = None
     one_sided: bool = False
     draws: int | None = None
@@ -177,6 +183,8 @@ class MetricSpec:
         low, high = self.range
         if not low < high:
             raise ValueError(f"range={self.range}; its lower end must be below its upper end")
+        if strange := set(self.declared) - set(DECLARED):
+            raise ValueError(f"declared={', '.join(sorted(strange))}; allowed: {', '.join(DECLARED)}")
         if unknown := self.needs - set(NEEDS):
             raise ValueError(f"needs={', '.join(sorted(unknown))}; allowed: {', '.join(NEEDS)}")
         if self.gate and not self.higher_leaks:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from memberscope.audit import artifacts, kept_tables
+from memberscope.audit import artifacts, kept_statement, kept_tables
 from memberscope.audit.headline import Headline
 from memberscope.errors import UserError, one_line
 from memberscope.reading.files import check_file, read_text
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 TABLES = tuple(kept_tables.TABLES)
-TEXTS = (artifacts.STUDY, artifacts.CONFIG, artifacts.CONTROLS, artifacts.HEADLINE, artifacts.SUMMARY)
+TEXTS = (artifacts.STUDY, artifacts.CONFIG, artifacts.CONTROLS, artifacts.HEADLINE, artifacts.SUMMARY, artifacts.RISK_STATEMENT)
 IMAGES = (artifacts.MOST_EXPOSED_FIGURE,)
 BY_EPOCH = re.compile(r"(train|val)/.+|(auc|advantage)/threshold_loss")
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -138,13 +138,13 @@ def _kept(client: MlflowClient, run: Run, above: tuple[str, ...] = ()) -> KeptRu
 
 
 def _text(path: Path, where: str) -> str:
-    """A text artifact; UserError for JSON that is no object, or the headline of no audit."""
+    """A text artifact; UserError for JSON that is no object, or no headline or risk statement of an audit."""
     text = redact(read_text(path, where=where, allowed=ALLOWED))
-    if path.suffix == ".json" and (text.strip() or path.name == artifacts.HEADLINE):
+    if path.suffix == ".json" and (text.strip() or path.name in (artifacts.HEADLINE, artifacts.RISK_STATEMENT)):
         json_object(text, where=where, allowed=ALLOWED)
-    if path.name == artifacts.HEADLINE:
+    if reader := {artifacts.HEADLINE: Headline.from_json, artifacts.RISK_STATEMENT: kept_statement.read}.get(path.name):
         try:
-            Headline.from_json(text)
+            reader(text)
         except ValueError as error:
             raise UserError(f"{where} is damaged ({error}); allowed: {ALLOWED}") from None
     return text

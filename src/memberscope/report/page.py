@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 
 from memberscope import __version__
 from memberscope.audit import artifacts
+from memberscope.audit.declared import Declared
 from memberscope.errors import UserError
 from memberscope.report import comparison, facts, overview, sections
 from memberscope.report.facts import Gate
 from memberscope.report.parts import PageTable, number
+from memberscope.report.risk import under
 from memberscope.report.sections import Finding, RunView
 from memberscope.report.settings import Setting, settings_of
 from memberscope.report.templating import render
@@ -43,7 +45,7 @@ class SettingView:
     runs: tuple[FoldedRun, ...] = ()
 
 
-def render_page(runs: Sequence[KeptRun], *, title: str = "", seed: int = 0) -> str:
+def render_page(runs: Sequence[KeptRun], *, title: str = "", seed: int = 0, declared: Declared | None = None) -> str:
     """The whole page as HTML: self-contained, without script, the same text for the same runs and seed.
 
     Args:
@@ -51,11 +53,12 @@ def render_page(runs: Sequence[KeptRun], *, title: str = "", seed: int = 0) -> s
             comparisons.
         title: the title; if empty, it is made from the runs' names.
         seed: the seed of the paired bootstraps.
+        declared: what the risk statements rest on, beside what the runs' audits declared, or in place of it.
 
     Raises:
-        UserError: no run contains an audit, or jinja2 is not installed.
+        UserError: fewer subjects are declared than members were audited; no run contains an audit, or jinja2 is not installed.
     """
-    shown = _unique_names(facts.audited(list(runs)))
+    shown = [under(run, declared or Declared()) for run in _unique_names(facts.audited(list(runs)))]
     if not shown:
         names = ", ".join(run.name for run in runs)
         raise UserError(

@@ -23,6 +23,7 @@ from memberscope.report.parts import (
     with_ceiling,
     with_interval,
 )
+from memberscope.report.risk import Risk, risk
 from memberscope.report.who import Who, who
 from memberscope.tracking import DataInput, KeptRun
 
@@ -177,6 +178,7 @@ class RunView:
     curves: CurvesSection | None
     attacks: Attacks | None
     who: Who | None
+    risk: Risk | None
     worst: WorstClasses | None
     exposed: Exposed | None
     controls: ControlsSection | None
@@ -187,7 +189,8 @@ def run_view(run: KeptRun, anchor: str) -> RunView:
     """Everything about a run; the ids of its sections begin with `anchor`."""
     return RunView(
         anchor=anchor, tiles=tiles(run), setup=setup(run), memorization=memorization(run), curves=curves(run),
-        attacks=attack_table(run), who=who(run), worst=worst_classes(run), exposed=exposed(run), controls=checks(run), done=done(run),
+        attacks=attack_table(run), who=who(run), risk=risk(run), worst=worst_classes(run), exposed=exposed(run), controls=checks(run),
+        done=done(run),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from memberscope.audit import artifacts
+from memberscope.audit.step import declared_of
 from memberscope.config import ReportStudyConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
@@ -28,7 +29,7 @@ def run(config: ReportStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     for name in names:
         stop.check()
         runs.append(tracker.read_run(name))
-    page = render_page(runs, title=config.title, seed=config.seed)
+    page = render_page(runs, title=config.title, seed=config.seed, declared=declared_of(config))
     audited = facts.audited(runs)
     if path is not None:
         try:
