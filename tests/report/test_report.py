@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import re
@@ -32,6 +33,7 @@ EVIL = '<script>alert("1")</script>&\'"'
 VOID = {"meta", "img", "br"}
 
 
+@functools.cache
 def report(*, shift: float = 1.0, seed: int = 0, n: int = 1200, ids: int = 0) -> AuditReport:
     rng = np.random.default_rng(seed)
     labels, member = np.arange(n) % 4, np.arange(n) < n // 2
@@ -632,7 +634,7 @@ def test_settings_are_compared_by_seed_and_adjusted_together() -> None:
     assert "paired by seed" in text
     assert "not paired" not in text
     lone = settings_of([*runs, seeded("d", 7)])
-    assert "they share fewer than two seeds with it" in " ".join(read(render_page([*runs, seeded("d", 7)])).text)
+    assert "they share fewer than two seeds with it" in " ".join(read(render_page([*runs[::3], seeded("d", 7)])).text)
     assert len(compare_settings(lone[0], lone[1:])) == 2
 
 
