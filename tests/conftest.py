@@ -44,12 +44,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """What a collection makes stays: looking for garbage in it, again and again, takes a tenth of the quick tests' time."""
+    """What a collection makes stays, and so does TensorFlow: looking for garbage among them takes a tenth of all tests' time."""
     gc.disable()
     try:
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(10_000, 20, 20)
         gc.enable()
 
 
