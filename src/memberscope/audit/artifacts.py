@@ -19,6 +19,9 @@ DISPERSION, DISPERSION_FIGURE = "dispersion.csv", "dispersion.png"
 HISTORY = "history.csv"  # training, epoch by epoch
 SUMMARY = "summary.md"
 GATE = "gate.csv"
+BOUNDS, BOUNDS_TABLE = "bounds.csv", "bounds.json"  # lower bounds on epsilon; the table has the primary ones
+CANARIES = "canaries.csv"  # every attack on the canaries, one row per metric
+CANARY_COST = "canary_cost.csv"  # the model with canaries beside the same model without them
 FOLDER = "memberscope"  # where all of these lie in a run that another program started
 
 # The model and its data

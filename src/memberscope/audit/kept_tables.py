@@ -20,6 +20,7 @@ _TEXT, _WORDS = Field(), Field(gaps=True)
 _MOST = 1.7e308  # a finite number has at most this size
 _VALUE = Field(kind="number", low=-_MOST, high=_MOST, gaps=True)
 _COUNT = Field(kind="whole", low=0, high=2**53)
+_BOUND = Field(kind="number", low=0, high=_MOST, gaps=True)
 _RATE = Field(kind="number", low=0, high=1)
 _BY_EPOCH = Field(kind="number", low=-_MOST, high=_MOST, gaps=True, required=False)
 
@@ -41,6 +42,10 @@ TABLES: Mapping[str, Mapping[str, Field]] = {
     },
     artifacts.MOST_EXPOSED: {
         "rank": _COUNT, "probability": _RATE, "position": Field(kind="whole", low=0, high=2**53, required=False),
+    },
+    artifacts.BOUNDS: {
+        "attack": _TEXT, "records": _TEXT, "method": _TEXT, "primary": _TEXT, "assumes": _TEXT, "threshold": _TEXT,
+        "bound": _BOUND, "ceiling": _BOUND, "promise": _BOUND, "ratio": _BOUND, "verdict": _TEXT, "delta": _RATE, "n": _COUNT,
     },
     artifacts.EXPOSURE: {},
     artifacts.EXPOSURE_SUMMARY: {"at": _TEXT, "attack": _TEXT, "fpr": _RATE, "found": _VALUE, "expected": _VALUE},

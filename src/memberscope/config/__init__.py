@@ -20,7 +20,15 @@ from memberscope.config.base import Config, groups, option, written
 from memberscope.config.checks import Check, Choice, Integer, Integers, Real, Text, YesNo
 from memberscope.config.mitigation import MitigateConfig
 from memberscope.config.outside import PlanStudyConfig, ShadowPlanConfig, ShadowStudyConfig, SynthesisConfig, SynthesizeConfig
-from memberscope.config.shared import AuditConfig, DataConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
+from memberscope.config.shared import (
+    AuditConfig,
+    CanaryConfig,
+    DataConfig,
+    FleetConfig,
+    ModelConfig,
+    RecordsConfig,
+    TrainConfig,
+)
 from memberscope.config.training import CaseStudyConfig, SweepStudyConfig, TrainStudyConfig
 
 __all__ = [
@@ -28,6 +36,7 @@ __all__ = [
     "AttackStudyConfig",
     "AuditConfig",
     "AuditModelConfig",
+    "CanaryConfig",
     "CaseStudyConfig",
     "Check",
     "Choice",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from memberscope.config.base import Config, option
 from memberscope.config.checks import Choice, Integer, Real, Text, YesNo
-from memberscope.config.shared import pooling_option, primary_option, private_option, show_option
+from memberscope.config.shared import ONLY_BY_NAME, pooling_option, primary_option, private_option, show_option
 from memberscope.errors import UserError
 
 
@@ -77,7 +77,8 @@ class AttackOptionsConfig(DeclaredConfig):
         plugins="memberscope.attacks",
         check=Text(hint="all, tfp, threshold, trained, metric, or names separated by commas"),
         group="attack",
-        help="attacks to run: all, tfp (the six types of TensorFlow Privacy), a family, or names separated by commas",
+        help="attacks to run: all, tfp (the six types of TensorFlow Privacy), a family, or names separated by commas; "
+        f"{ONLY_BY_NAME}",
     )
     primary: str = primary_option(group="attack")
     slices: str = option(

@@ -47,8 +47,11 @@ def audited(runs: list[KeptRun]) -> list[KeptRun]:
 
 
 def _with_exposure(child: KeptRun, parent: KeptRun) -> KeptRun:
-    """A model's run with what its fleet's run has about the exposure of records."""
-    tables = {name: parent.tables[name] for name in (artifacts.EXPOSURE, artifacts.EXPOSURE_SUMMARY) if name in parent.tables}
+    """A model's run with what its fleet's run has about the exposure of records, and with its bounds of epsilon, which know of canaries."""
+    fleet = (artifacts.EXPOSURE, artifacts.EXPOSURE_SUMMARY)
+    if artifacts.BOUNDS in parent.tables and artifacts.BOUNDS in child.tables and "rung" not in parent.tables[artifacts.BOUNDS]:
+        child = replace(child, tables={**child.tables, artifacts.BOUNDS: parent.tables[artifacts.BOUNDS]})
+    tables = {name: parent.tables[name] for name in fleet if name in parent.tables}
     if not tables:
         return child
     values = {name: series for name, series in parent.metrics.items() if name.startswith("exposure/")}

@@ -11,6 +11,7 @@ from memberscope.audit import artifacts
 from memberscope.metrics import registry
 from memberscope.reading.text import plain_object
 from memberscope.report import facts, figures
+from memberscope.report.bounds import BoundsSection, bounds_section
 from memberscope.report.columns import BOUNDS, COLUMNS, extra, legend
 from memberscope.report.facts import Gate
 from memberscope.report.parts import (
@@ -177,6 +178,7 @@ class RunView:
     memorization: Memorization | None
     curves: CurvesSection | None
     attacks: Attacks | None
+    bounds: BoundsSection | None
     who: Who | None
     risk: Risk | None
     worst: WorstClasses | None
@@ -189,8 +191,8 @@ def run_view(run: KeptRun, anchor: str) -> RunView:
     """Everything about a run; the ids of its sections begin with `anchor`."""
     return RunView(
         anchor=anchor, tiles=tiles(run), setup=setup(run), memorization=memorization(run), curves=curves(run),
-        attacks=attack_table(run), who=who(run), risk=risk(run), worst=worst_classes(run), exposed=exposed(run), controls=checks(run),
-        done=done(run),
+        attacks=attack_table(run), bounds=bounds_section(run), who=who(run), risk=risk(run), worst=worst_classes(run),
+        exposed=exposed(run), controls=checks(run), done=done(run),
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from memberscope import slices
-from memberscope.audit import artifacts
+from memberscope.audit import artifacts, promise
 from memberscope.audit.log import attack_progress, log_whole_audit
 from memberscope.audit.request import request_of
 from memberscope.audit.step import controls_for, report_on
@@ -50,7 +50,13 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
         show_records=config.show_records, check=stop.check,
     )  # fmt: skip
     stopped = step.gate(report, config, tracker)
-    lines = [finding(report), *notes.values(), *controls.sentences().values(), *step.sentences(config, stopped)]
+    lines = [
+        finding(report),
+        *promise.sentences(report),
+        *notes.values(),
+        *controls.sentences().values(),
+        *step.sentences(config, stopped),
+    ]
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
 
 

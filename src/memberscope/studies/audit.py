@@ -10,7 +10,7 @@ import numpy as np
 from memberscope import outputs, signals
 from memberscope import slices as slicing
 from memberscope.aligned import in_order_of
-from memberscope.audit import artifacts
+from memberscope.audit import artifacts, promise
 from memberscope.audit.distinct import refuse_copies
 from memberscope.audit.log import attack_progress, log_whole_audit
 from memberscope.audit.request import request_of
@@ -85,7 +85,13 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         private=config.private_artifacts, show_records=config.show_records, check=stop.check,
     )  # fmt: skip
     stopped = step.gate(report, config, tracker)
-    lines = [finding(report), *notes.values(), *controls.sentences().values(), *step.sentences(config, stopped)]
+    lines = [
+        finding(report),
+        *promise.sentences(report),
+        *notes.values(),
+        *controls.sentences().values(),
+        *step.sentences(config, stopped),
+    ]
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
 
 
