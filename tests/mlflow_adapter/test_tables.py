@@ -37,6 +37,7 @@ def _whole(path: Path) -> bool:
         ]
 
 
+@pytest.mark.thorough
 def test_the_start_after_an_interrupted_first_one_works(tmp_path: Path) -> None:
     """By SIGKILL and SIGINT, within the time that the tables take; by hand, the same program tries many moments."""
     command = [sys.executable, "-W", "ignore", str(ROOT / "tests" / "tools" / "first_starts.py"), "2", "0"]
