@@ -79,8 +79,11 @@ HEAT_FIGURE = "heat.png"
 SCALING_FIGURE = "scaling.png"
 IMPORTANCES, PARETO_FIGURE = "importances.csv", "pareto.png"
 
-# Reports
+# Reports, in the forms in which they are handed on
 REPORT = "report.html"
+EVIDENCE = "evidence.json"  # every study writes it as well
+GATE_JUNIT = "gate.junit.xml"  # so does every study with a gate
+MODEL_CARD, MODEL_CARD_CYCLONEDX = "model_card.md", "model_card.cdx.json"
 
 
 def inside(folder: str, name: str) -> str:

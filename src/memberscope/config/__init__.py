@@ -16,7 +16,7 @@ from memberscope.config.audits import (
     PredictionFilesConfig,
     ReportStudyConfig,
 )
-from memberscope.config.base import Config, groups, option, written
+from memberscope.config.base import Config, groups, option, option_name, written
 from memberscope.config.checks import Check, Choice, Integer, Integers, Real, Text, YesNo
 from memberscope.config.mitigation import MitigateConfig
 from memberscope.config.outside import PlanStudyConfig, ShadowPlanConfig, ShadowStudyConfig, SynthesisConfig, SynthesizeConfig
@@ -66,5 +66,6 @@ __all__ = [
     "YesNo",
     "groups",
     "option",
+    "option_name",
     "written",
 ]

@@ -17,10 +17,12 @@ from memberscope.exposure.trace import LossTrace
 from memberscope.gate import step
 from memberscope.interrupt import StopFlag
 from memberscope.predictions import Predictions, ShadowPredictions
+from memberscope.studies.recorder import writes_evidence
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
 
 
+@writes_evidence("attack")
 def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Audit the files and log the report to one run.
 

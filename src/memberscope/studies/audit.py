@@ -28,10 +28,12 @@ from memberscope.interrupt import StopFlag
 from memberscope.predictions import Predictions
 from memberscope.progress import Progress
 from memberscope.secret import key
+from memberscope.studies.recorder import writes_evidence
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import DataInput, LoadedModel, Tracker, as_json
 
 
+@writes_evidence("audit")
 def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Query the model with both files, attack its outputs, and log the report to one run.
 

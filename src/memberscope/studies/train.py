@@ -10,12 +10,14 @@ from memberscope.studies import model_audit, model_page, setup
 from memberscope.studies.canaries import CanaryResult, audit
 from memberscope.studies.data_notes import reading_notes, with_reading
 from memberscope.studies.model_audit import AuditedModel
+from memberscope.studies.recorder import writes_evidence
 from memberscope.studies.result import StudyResult
 from memberscope.studies.seed_check import log_check
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.trainer import Trainer
 
 
+@writes_evidence("train")
 def run(config: TrainStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Train one model and audit it, in the run of `tracker`."""
     data = setup.choose_classes(setup.load_data(config), config)

@@ -56,6 +56,7 @@ from memberscope.studies.mitigate.models import (
 )
 from memberscope.studies.mitigate.promises import Promise
 from memberscope.studies.mitigate.rungs import rungs_of
+from memberscope.studies.recorder import writes_evidence
 from memberscope.studies.result import StudyResult
 from memberscope.studies.seed_check import log_check
 from memberscope.studies.shadow.evidence import can_be_perturbed
@@ -71,6 +72,7 @@ ATTACKS = (
 LEAST_PART = 50  # fewest records in each of population, validation and the defender's reference
 
 
+@writes_evidence("mitigate")
 def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Train and audit all mitigations; `tracker` is the parent run, with a child run for each mitigation.
 

@@ -35,6 +35,7 @@ from memberscope.studies import setup
 from memberscope.studies.curves import by_step
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.logged_model import log_model, why_no_model
+from memberscope.studies.recorder import writes_evidence
 from memberscope.studies.result import StudyResult
 from memberscope.studies.seed_check import log_check
 from memberscope.studies.shadow import canaries, exposure, exposure_log, from_files, over_models, rotation, second_dataset
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 SHOWN = ("auc", "tpr_at_fpr_0_01")
 
 
+@writes_evidence("shadow")
 def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Run the study; `tracker` is the parent run, with one child run for the audited target and one for all shadows.
 

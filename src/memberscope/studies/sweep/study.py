@@ -28,6 +28,7 @@ from memberscope.progress import Progress, Waiting
 from memberscope.secret import make_private
 from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
+from memberscope.studies.recorder import writes_evidence
 from memberscope.studies.result import StudyResult
 from memberscope.studies.sweep import answer as sweep_answer
 from memberscope.studies.sweep import front
@@ -55,6 +56,7 @@ SHOWN = 3  # at most this many trials are named in the progress line
 ROUNDS = 3  # times that workers are started: the last worker may end just before another gives a trial back to the queue
 
 
+@writes_evidence("sweep", children=False)
 def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Run or resume a sweep; `tracker` is the parent run, with a child run for each trial.
 
