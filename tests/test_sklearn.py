@@ -79,9 +79,18 @@ def test_a_search_prefers_what_leaks_less_or_is_more_accurate(digits: tuple[np.n
         x, y
     )
     assert least.best_params_["max_depth"] == 1
-    parallel = GridSearchCV(tree(), {"max_depth": depths}, cv=3, scoring=scoring, refit="leakage", n_jobs=2).fit(x, y)
-    np.testing.assert_array_equal(parallel.cv_results_["mean_test_leakage"], leakage)
-    assert parallel.best_params_["max_depth"] == 1
+
+
+@pytest.mark.slow
+def test_a_search_in_processes_finds_the_same(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = digits
+    scoring = {"accuracy": "accuracy", "leakage": membership_auc_scorer(x, y)}
+    found = [
+        GridSearchCV(tree(), {"max_depth": [1, 4, None]}, cv=3, scoring=scoring, refit="leakage", n_jobs=jobs).fit(x, y)
+        for jobs in (1, 2)
+    ]
+    np.testing.assert_array_equal(*(search.cv_results_["mean_test_leakage"] for search in found))
+    assert [search.best_params_["max_depth"] for search in found] == [1, 1]
 
 
 def test_noise_leaks_nothing_and_a_lookup_everything(digits: tuple[np.ndarray, np.ndarray]) -> None:

@@ -102,7 +102,7 @@ def listed() -> set[str]:
     """The artifacts that the page lists: the names in the first column of its tables; words in capitals stand for any name."""
     cells = [line.split("|")[1] for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     names = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
-    return {name for name in names if re.fullmatch(r"[\w/]+\.(csv|json|png|npz|md|txt|html)|[\w/]+/|trainer/NAME", name)}
+    return {name for name in names if re.fullmatch(r"[\w/.]+\.(csv|json|png|npz|md|txt|html|xml)|[\w/]+/|trainer/NAME", name)}
 
 
 def unlisted(tracker: MemoryTracker) -> set[str]:
