@@ -363,7 +363,8 @@ def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
     print(f"store: {session.store}")
     if link := session.link:
         print(f"open:  {link}" + ("" if session.store.startswith("http") else f"  (after: {_server(session.store)})"))
-    print(f"runs:  {session.all_runs}", flush=True)
+    print(f"runs:  {session.all_runs}")
+    print(f"charts: {session.charts}", flush=True)
     if result.gate is not None:
         raise result.gate
     return 0

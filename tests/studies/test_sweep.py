@@ -51,6 +51,13 @@ def test_a_grid_ends_with_its_runs_tables_figures_and_verdicts(run: Run) -> None
     assert child.logged_params["data.treatment"] == "merged"
     assert {"auc/threshold_loss", "train/loss", "seconds/train", "seconds/track"} <= set(child.logged_metrics)
     verdicts = tracker.artifacts["verdicts.csv"]
+    first = tracker.description.split("\n\n")[0]
+    head = verdicts[(verdicts["figure"] == "advantage_heldout") & (verdicts["control"] == "merged")].iloc[0]
+    assert first.startswith("**advantage heldout: classes 4 → 10 (merged) inconclusive: ")
+    assert f"{head['difference']:+.3f} (" in first
+    assert "classes 4 → 10 (natural)" in first
+    assert all(child.description.startswith("**threshold_loss ") for child in tracker.children), "each trial's own finding"
+    assert [given.context for given in tracker.inputs] == ["all"]
     assert set(verdicts["verdict"]) == {"inconclusive"}, "two seeds decide nothing"
     assert list(verdicts["control"]) == ["merged", "natural"] * 2
     assert {"effects.png", "classes/levels.png", "classes/heat.png", "results.csv", "results.json", "answer.md"} <= set(

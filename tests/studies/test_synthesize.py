@@ -49,7 +49,8 @@ def done(table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryT
 
 
 def test_the_records_are_a_data_set_with_a_card(done: tuple[MemoryTracker, StudyResult], tmp_path: Path) -> None:
-    tracker, _ = done
+    tracker, result = done
+    assert tracker.description.startswith(f"**{result.answer.splitlines()[0]}**"), "MLflow folds all but the first two lines"
     path = tmp_path / "records.npz"
     path.write_bytes(tracker.artifacts["hill_climb/records.npz"])
     with np.load(path) as made:

@@ -34,7 +34,7 @@ from mlflow.models.evaluation.base import EvaluationResult, ModelEvaluator
 from memberscope import outputs
 from memberscope.aligned import in_order_of, line_up
 from memberscope.audit.distinct import refuse_copies
-from memberscope.audit.log import log_whole_audit
+from memberscope.audit.log import headline_metrics, log_whole_audit
 from memberscope.audit.request import request_of
 from memberscope.audit.run import check_counts
 from memberscope.audit.step import controls_for, report_on
@@ -118,8 +118,11 @@ class MembershipEvaluator(ModelEvaluator):
         log_whole_audit(report, tracker, controls=controls, notes=notes, seed=options.seed, top=options.top, source=source,
             private=options.private_artifacts, show_records=options.show_records,
         )  # fmt: skip
+        exact = report.headlines() | headline_metrics(
+            report
+        )  # thresholds are checked against every digit, not what the run shows
         found: EvaluationResult = EvaluationResult(  # type: ignore[no-untyped-call]  # MLflow's own has no types
-            metrics=dict(tracker.sent), artifacts=tracker.artifacts()
+            metrics=dict(tracker.sent) | exact, artifacts=tracker.artifacts()
         )
         return found
 

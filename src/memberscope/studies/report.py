@@ -42,9 +42,8 @@ def run(config: ReportStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     tracker.text(page, artifacts.REPORT)
     tracker.tags({"memberscope.kind": "report", "memberscope.reported": ",".join(run.id for run in audited)[:5000]})
     lines = [f"**{run.name}** ({run.id}): {facts.plain_words(run)[0]}" for run in audited]
-    tracker.describe(
-        "Report on\n\n" + "\n".join(f"- {line}" for line in lines) + f"\n\nOpen the artifact `{artifacts.REPORT}`.\n"
-    )
+    listed = lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines)
+    tracker.describe(f"{listed}\n\nOpen the artifact `{artifacts.REPORT}`.\n")
     table = "\n".join(f"{run.name}: {facts.plain_words(run)[0]}" for run in audited)
     where = f"report: {path}" if path is not None else f"report: the artifact {artifacts.REPORT} of this run"
     return StudyResult(
