@@ -395,7 +395,7 @@ def _server(store: str) -> str:
 
 
 def _run_name(name: str, values: dict[str, Any]) -> str:
-    """The parent run's name: the entry point, then its grid or data set, and its model."""
+    """The parent run's name: the entry point, then its grid or data set, and its model or the file of its predictions."""
     from memberscope.training.outside.trainer import short_name
     from memberscope.training.registry import SEPARATOR
 
@@ -411,6 +411,9 @@ def _run_name(name: str, values: dict[str, Any]) -> str:
     parts += (
         [re.sub(r"[^\w.@-]+", "-", redact(values["model_uri"]).split(":/")[-1]).strip("-")] if values.get("model_uri") else []
     )
+    if read := values.get("predictions") or values.get("trace"):
+        stem = os.path.splitext(os.path.basename(read.rstrip("/")))[0]
+        parts += [re.sub(r"[^\w.@-]+", "-", redact(stem)).strip("-") or "file"]
     parts += [f"s{values['seed']}"] if name == "train" and "seed" in values else []
     return "-".join(os.path.basename(part.rstrip("/")) for part in parts)
 

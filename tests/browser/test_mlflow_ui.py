@@ -342,7 +342,7 @@ def test_the_report_of_sixty_thousand_records_is_small_and_opens_without_errors(
     Predictions(logits=logits, labels=labels, member=member, inputs=images).save(tmp_path / "said.npz")
     for words in (
         ["attack", "--predictions", "said.npz", "--attacks", "threshold,trained_lr", "--slices", "all", "--controls", "none"],
-        ["report", "--runs", "attack", "--page", "page.html"],
+        ["report", "--runs", "attack-said", "--page", "page.html"],
     ):
         assert cli.main(words) == 0
     assert 50_000 < (tmp_path / "page.html").stat().st_size < 5_000_000
