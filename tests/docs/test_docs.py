@@ -70,7 +70,9 @@ def test_both_pipelines_run_the_same_commands() -> None:
     steps = [step["run"] for step in github["membership"]["steps"] if "run" in step]
     assert steps == [*gitlab["script"], *gitlab["after_script"]]
     assert [step.split()[0] for step in steps] == ["pip", "python", "memberscope", "memberscope"]
-    assert [step.get("if") for step in github["membership"]["steps"] if "report" in step.get("run", "")] == ["always()"], "also after a trip"
+    assert [step.get("if") for step in github["membership"]["steps"] if "report" in step.get("run", "")] == ["always()"], (
+        "also after a trip"
+    )
 
 
 @pytest.mark.e2e

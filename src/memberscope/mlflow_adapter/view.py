@@ -59,7 +59,7 @@ def charts() -> dict[str, object]:
         sections.append(
             {
                 "uuid": section, "name": title, "display": True, "isReordered": True, "deleted": False, "isGenerated": False,
-                "columns": 2, "cardHeight": 440,
+                "columns": 2, "cardHeight": 360,
             }
         )  # fmt: skip
         cards += [

@@ -231,7 +231,7 @@ def answer_line(item: Experiment, verdict: Verdict, found: Mapping[str, list[Aud
 def short_answer(item: Experiment, verdict: Verdict, found: Mapping[str, list[AuditedModel]]) -> str:
     """The verdict on an experiment and its difference in AUC, as a phrase."""
     difference = verdict.difference
-    ends = f", {difference.ci_low:+.3f} to {difference.ci_high:+.3f}" if difference.ci_low is not None else ""
+    ends = f", 95% {difference.ci_low:+.3f} to {difference.ci_high:+.3f}" if difference.ci_low is not None else ""
     settings = f"{found[item.first][0].setting} minus {found[item.second][0].setting}"
     return f"{item.name}: {outcome(verdict)} (AUC {settings} {difference.mean:+.3f}{ends})"
 
