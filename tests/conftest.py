@@ -134,7 +134,9 @@ def absent_extras() -> dict[str, str]:
     for extra, lines in extras.items():
         for line in lines:
             module = re.split(r"[\[<>=!~; ]", line)[0].replace("-", "_").lower()
-            module = {"pyyaml": "yaml", "import_linter": "importlinter"}.get(module, module)
+            module = {"pyyaml": "yaml", "import_linter": "importlinter", "cyclonedx_python_lib": "cyclonedx"}.get(
+                module, module
+            )
             if module != "memberscope" and importlib.util.find_spec(module) is None:
                 found.setdefault(module, extra)
     return found

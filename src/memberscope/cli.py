@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from memberscope import addresses
-from memberscope.config import Config, written
+from memberscope.config import Config, option_name, written
 from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.errors import GateError, Interrupted, UserError, explain_machine_faults, nearest, of_the_machine
 from memberscope.installed import explain_missing_library, is_installed, require
@@ -86,7 +86,7 @@ STUDIES = {
     "report": Study(
         module="memberscope.studies.report",
         config="audits.ReportStudyConfig",
-        about="write one self-contained HTML page on one run or several; runs on the same records are compared",
+        about="write one self-contained HTML page on one run or several, which are compared, and files that other tools read",
     ),
     "shadow": Study(
         module="memberscope.studies.shadow.study",
@@ -142,7 +142,9 @@ def parser_for(name: str, *, listing: bool = True) -> argparse.ArgumentParser:
             else ""
         )
         text += f"; from other packages: {others}" if others else ""
-        parser.add_argument(f"--{item.name}", default=default, metavar="VALUE", help=f"{text} [{allowed}; default: {shown}]")
+        parser.add_argument(
+            f"--{option_name(item)}", default=default, metavar="VALUE", help=f"{text} [{allowed}; default: {shown}]"
+        )
         for former in item.metadata["formerly"]:
             parser.add_argument(f"--{former}", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
@@ -165,12 +167,13 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[Any, bool]:
     config = STUDIES[name].configuration()
     given = vars(values)
     verbose = given.pop("verbose")
+    defaults = {option_name(item): item.default for item in dataclasses.fields(config)}
     for former, current in config.former_names().items():
         if former in given:
             print(
                 f"memberscope: note: {former} is now {current}; the old name works in this version", file=sys.stderr, flush=True
             )
-            if str(given[current]) == str(written(config.__dataclass_fields__[current].default)):
+            if str(given[current]) == str(written(defaults[current])):
                 del given[current]  # mlflow run passes the default of the new name along with the old name
     return config.from_mapping(given), verbose
 
@@ -260,7 +263,7 @@ def _stopped_by(name: str, arguments: Sequence[str], stop: Any) -> int:
                 return _inside(name, config, session, stop)
         config, _ = parse(name, arguments)
         _require_libraries(name, config)
-        if not STUDIES[name].tracked:
+        if not is_tracked(name, config):
             return _untracked(name, config, stop)
         from memberscope.mlflow_adapter.session import open_session
 
@@ -269,6 +272,11 @@ def _stopped_by(name: str, arguments: Sequence[str], stop: Any) -> int:
         )  # fmt: skip
         with _stoppable(opened, stop) as session:
             return _inside(name, config, session, stop)
+
+
+def is_tracked(name: str, config: Any) -> bool:
+    """Whether a study logs to an MLflow run of its own: a report on an evidence file needs no MLflow."""
+    return STUDIES[name].tracked and not getattr(config, "from_", "")
 
 
 def _check_texts(arguments: Sequence[str]) -> None:
@@ -328,7 +336,7 @@ def _require_libraries(name: str, config: Any) -> None:
     built_in = getattr(config, "trainer", BUILT_IN_TRAINER) == BUILT_IN_TRAINER and not getattr(
         config, "plan", ""
     )  # another package's trainer checks for its own libraries, and models that were trained elsewhere need none
-    logging = LOGGING if STUDIES[name].tracked else ()
+    logging = LOGGING if is_tracked(name, config) or os.environ.get("MLFLOW_RUN_ID") else ()
     others = [module for module in STUDIES[name].needs if module not in FOR_BUILT_IN_MODELS]
     own = "a trainer of your own (such as trainer=my_model.py:train)" if hasattr(config, "trainer") else ""
     if built_in:

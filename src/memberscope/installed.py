@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from memberscope.errors import MissingLibrary
 
 US = "memberscope"
-_DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}  # of modules whose names differ from them
+_DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+    "cyclonedx": "cyclonedx-python-lib",
+}  # of modules whose names differ from them
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([\w-]+)")
 _PYTHON = re.compile(r"python_version\s*(<|>=)\s*['\"](\d+)\.(\d+)")
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from memberscope.cli import STUDIES, Study
-from memberscope.config import written
+from memberscope.config import option_name, written
 from memberscope.errors import UserError
 
 HEAD = """\
@@ -45,7 +45,7 @@ def project() -> str:
 
 def entry(name: str, study: Study) -> str:
     """One entry point: its parameters with their defaults, and the command that passes all of them on."""
-    options = {item.name: item.default for item in dataclasses.fields(study.configuration())}
+    options = {option_name(item): item.default for item in dataclasses.fields(study.configuration())}
     lines = [f"  {name}:", "    parameters:"]
     lines += [
         f"      {option}: {{type: string, default: {json.dumps(str(written(value)))}}}" for option, value in options.items()

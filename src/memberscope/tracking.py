@@ -109,6 +109,10 @@ class Tracker(Protocol):
     """One run. In names of metrics, the metric comes first and the attack last (``auc/threshold_loss``)."""
 
     @property
+    def about(self) -> Mapping[str, str]:
+        """What is known of the run without asking the store: its ``id`` and ``name``, and tags that it was created with."""
+
+    @property
     def address(self) -> str:
         """A plain text by which another process can find this run."""
 
@@ -183,6 +187,11 @@ class MemoryTracker:
     children: list[MemoryTracker] = field(default_factory=list)
     loadable: dict[str, LoadedModel] = field(default_factory=dict)
     kept: dict[str, KeptRun] = field(default_factory=dict)
+
+    @property
+    def about(self) -> Mapping[str, str]:
+        """See `Tracker.about`."""
+        return {"name": self.name}
 
     @property
     def address(self) -> str:

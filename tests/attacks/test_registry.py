@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from memberscope.attacks import registry
+from memberscope.config.shared import NAMED_ONLY
 from memberscope.errors import UserError
 
 OWN_NAMES = {
-    **dict.fromkeys(("lira_online", "lira_offline", "rmia_online", "rmia_offline"), "shadow"),
+    **dict.fromkeys(("lira_online", "lira_offline", "rmia_online", "rmia_offline", *NAMED_ONLY), "shadow"),
     "trajectory": "shadow",
     "salem_threshold": "population",
     "quantile": "population",
@@ -22,7 +23,7 @@ def _names(request: str | list[str]) -> list[str]:
 
 
 def test_groups_and_aliases() -> None:
-    assert _names("all") == list(registry.names())
+    assert _names("all") == [name for name in registry.names() if name not in NAMED_ONLY]
     assert set(SIX) <= set(registry.names())
     assert _names("tfp") == SIX
     assert _names("threshold") == SIX[:2]
@@ -30,6 +31,17 @@ def test_groups_and_aliases() -> None:
     assert _names(["threshold-entropy", "threshold"]) == ["threshold_entropy", "threshold_loss"]
     assert [attack.family for attack in registry.resolve("metric")] == ["metric"] * 4
     assert registry.get("lr") is registry.get("trained_lr")
+
+
+def test_variants_run_only_where_they_are_named() -> None:
+    assert tuple(attack.name for attack in registry.ATTACKS if attack.named_only) == NAMED_ONLY
+    assert not set(NAMED_ONLY) & {*_names("all"), *_names("shadow"), *_names("tfp")}
+    assert _names("all,rmia_offline_gamma_1")[-1] == "rmia_offline_gamma_1"
+    assert _names("rmia_offline_gamma_1,shadow")[:2] == ["rmia_offline_gamma_1", "shadow_shokri"]
+    with pytest.raises(
+        UserError, match=r"'lira_offline_twosided'; nearest: lira_offline_two_sided, .* or any of .*rmia_online_gamma_1"
+    ):
+        registry.resolve("lira_offline_twosided")
 
 
 def test_names_are_unique_and_open_with_their_family_or_are_the_fields_own() -> None:

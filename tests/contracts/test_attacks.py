@@ -20,6 +20,11 @@ from memberscope.predictions import Predictions, ShadowPredictions
 MOST_WRONG = {
     "salem_threshold": 0.2
 }  # its threshold calls a tenth of the population members by design; others are at most 0.05 wrong
+LEAST_SEPARATION = {
+    "lira_offline_two_sided_per_record": 0.95,  # deviations of the two OUT values of a record, some of which nearly coincide
+    "rmia_online_gamma_1": 0.98,  # a non-member above the whole population, one in 91 here, ties with every member
+    "rmia_offline_gamma_1": 0.98,
+}  # variants as their authors have them; 0.999 for the others
 DROPPED_WITH = {"population": {"population_inputs": None}}
 EVERY = pytest.mark.parametrize("attack", registry.ATTACKS, ids=lambda attack: attack.name)
 EVERY_OFTEN = pytest.mark.parametrize(  # asked many times over, at each of which a cross-fitted attack trains a model a fold
@@ -175,7 +180,7 @@ def test_perfect_separation_gives_one(attack: Attack) -> None:
     for n_in, n_out in ((120, 80), (60, 300)):
         evidence = _evidence(n_in, n_out, gap=8.0)
         result = _score(attack, evidence)
-        assert _auc(result.scores, evidence.target.member) >= 0.999
+        assert _auc(result.scores, evidence.target.member) >= LEAST_SEPARATION.get(attack.name, 0.999)
         if result.decisions is not None:
             wrong = (result.decisions != evidence.target.member).mean()
             assert wrong < MOST_WRONG.get(attack.name, 0.05)  # a threshold is an observed shadow value

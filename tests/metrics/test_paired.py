@@ -133,3 +133,48 @@ def test_few_records() -> None:
     assert metrics.compare_auc([2.0, 1.0], [1.0, 2.0], np.array([True, False])).ci_low < 0.9
     with pytest.raises(ValueError, match="must both be"):
         metrics.compare_auc([1.0, 2.0], [1.0, 2.0, 3.0], np.array([True, False]))
+
+
+def _answers(share_a: float, share_b: float, both: float, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Correct answers of two models that are right on the same records more often than chance would have it."""
+    cell = rng.choice(4, size=n, p=[both, share_a - both, share_b - both, 1 - share_a - share_b + both])
+    return np.isin(cell, (0, 1)), np.isin(cell, (0, 2))
+
+
+@pytest.mark.parametrize(("share_a", "share_b", "both"), [(0.8, 0.7, 0.65), (0.9, 0.9, 0.88), (0.98, 0.97, 0.965)])
+def test_intervals_of_accuracy_differences_cover(share_a: float, share_b: float, both: float) -> None:
+    rng = np.random.default_rng(0)
+    found = [metrics.compare_accuracy(*_answers(share_a, share_b, both, 300, rng)) for _ in range(2000)]
+    covered = np.mean([one.ci_low <= share_a - share_b <= one.ci_high for one in found])
+    assert 0.935 < covered < 0.985
+    assert np.mean([one.difference for one in found]) == pytest.approx(share_a - share_b, abs=0.003)
+    if share_a == share_b:
+        assert np.mean([one.p_value < 0.05 for one in found]) < 0.065
+
+
+def test_pairing_narrows_the_interval_of_accuracies_and_turns_around() -> None:
+    rng = np.random.default_rng(1)
+    a, b = _answers(0.8, 0.75, 0.74, 600, rng)
+    alike = metrics.compare_accuracy(a, b)
+    apart = metrics.compare_accuracy(a, rng.permutation(b))
+    assert alike.ci_high - alike.ci_low < 0.6 * (apart.ci_high - apart.ci_low)
+    back = metrics.compare_accuracy(b, a)
+    assert (back.difference, back.ci_low, back.ci_high) == pytest.approx((-alike.difference, -alike.ci_high, -alike.ci_low))
+    same = metrics.compare_accuracy(a, a)
+    assert (same.difference, same.p_value) == (0.0, 1.0)
+    assert 0 < same.ci_high < 0.01
+
+
+def test_copies_in_groups_leave_the_interval_of_accuracies_as_it_is() -> None:
+    rng = np.random.default_rng(2)
+    a, b = _answers(0.8, 0.7, 0.65, 300, rng)
+    groups = np.arange(300)
+    once = metrics.compare_accuracy(a, b, groups=groups)
+    thrice = metrics.compare_accuracy(np.tile(a, 3), np.tile(b, 3), groups=np.tile(groups, 3))
+    assert (thrice.ci_low, thrice.ci_high) == pytest.approx((once.ci_low, once.ci_high))
+    plain = metrics.compare_accuracy(a, b)
+    assert (once.ci_low, once.ci_high) == pytest.approx((plain.ci_low, plain.ci_high), abs=0.004)
+    one = metrics.compare_accuracy(a, b, groups=np.zeros(300))
+    assert (one.ci_low, one.ci_high) == (-1.0, 1.0)
+    with pytest.raises(ValueError, match="one per record"):
+        metrics.compare_accuracy(a, b[1:])

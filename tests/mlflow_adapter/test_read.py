@@ -16,6 +16,7 @@ from memberscope.audit.headline import Headline
 from memberscope.errors import UserError
 from memberscope.mlflow_adapter import read
 from memberscope.mlflow_adapter.read import read_run
+from memberscope.report import evidence
 
 
 def _predictions(path: Path, *, seed: int) -> None:
@@ -35,6 +36,15 @@ def _audit(laboratory: Any, seed: int) -> str:
         .search_runs([_experiment()], order_by=["attributes.start_time DESC"], max_results=1)[0]
         .info.run_id
     )
+
+
+def _rounded(value: Any) -> Any:
+    """Plain values with numbers of twelve digits: a CSV file's reader may differ in the last."""
+    if isinstance(value, dict):
+        return {name: _rounded(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_rounded(part) for part in value]
+    return float(f"{value:.12g}") if isinstance(value, float) else value
 
 
 def _experiment() -> str:
@@ -67,6 +77,21 @@ def test_runs_come_back_and_become_one_page(laboratory: Any, capsys: pytest.Capt
     assert run.data.tags["memberscope.reported"] == f"{first},{second}"
     logged = Path(client.download_artifacts(run.info.run_id, "report.html"))
     assert logged.read_text() == page
+
+    own = json.loads(Path(client.download_artifacts(first, "evidence.json")).read_text())
+    again = evidence.written([kept], study="attack")
+    assert own["runs"][0]["id"] == first
+    for document in (own, again):
+        del document["runs"][0]["started"]  # the two count from different moments
+    assert _rounded(own) == _rounded(again), "what the study logged while it ran is what is read back"
+    assert cli.main(["report", f"--runs={first}", "--formats=json,junit,markdown", "--folder=handed"]) == 0
+    assert {path.name for path in (laboratory.folder / "handed").iterdir()} == {
+        "evidence.json",
+        "gate.junit.xml",
+        "model_card.md",
+    }
+    reported = json.loads((laboratory.folder / "handed" / "evidence.json").read_text())
+    assert _rounded(reported["runs"][0]["results"]) == _rounded(own["runs"][0]["results"])
 
     for words, part in (
         (["--runs="], "runs=: missing"),

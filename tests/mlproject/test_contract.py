@@ -13,7 +13,7 @@ from mlflow.projects._project_spec import load_project
 
 from memberscope import mlproject
 from memberscope.cli import STUDIES, _run_name, parse, parser_for
-from memberscope.config import written
+from memberscope.config import option_name, written
 from memberscope.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +72,7 @@ def test_every_study_is_an_entry_point_with_a_script() -> None:
 @pytest.mark.parametrize("name", sorted(STUDIES))
 def test_parameters_are_the_options(name: str) -> None:
     declared = PROJECT["entry_points"][name]["parameters"]
-    fields = {item.name: item for item in dataclasses.fields(STUDIES[name].configuration())}
+    fields = {option_name(item): item for item in dataclasses.fields(STUDIES[name].configuration())}
     assert set(declared) == set(fields)
     for parameter, spec in declared.items():
         assert spec["type"] == "string", "MLflow checks no other type; optional paths must not become temporary folders"

@@ -256,7 +256,7 @@ def test_a_weak_comparison_is_marked_by_its_status(leaky: AuditReport, monkeypat
     runs = [kept(leaky), kept(report(shift=0.6, seed=1), name="two")]
 
     def marks() -> list[tuple[str, bool]]:
-        (pair,) = comparison.pairs(runs, seed=0).paired
+        (pair,) = comparison.pairs(compare_runs(runs, seed=0)).paired
         return [(row[1], row[3].mark == "*") for row in pair.table.rows]
 
     before = marks()
@@ -551,13 +551,13 @@ def test_the_primary_attack_is_drawn_wherever_it_stands() -> None:
     bands = pd.DataFrame({"fpr": [0.1], "low": [0.0], "high": [1.0], "attack": ["label_only_gap"]})
     run = kept(found)
     run = replace(run, tables={**run.tables, "roc_band.csv": bands})
-    band = figures._band(run, "threshold_loss")
+    band = figures.band(run, "threshold_loss")
     assert band is not None
     assert len(band) > 1, "the band of another attack is not drawn as this one's"
-    assert figures._band(run, "label_only_gap") is bands
+    assert figures.band(run, "label_only_gap") is bands
     old = replace(run, tables={**run.tables, "roc_band.csv": bands.drop(columns="attack")})
-    assert len(figures._band(old, "label_only_gap")) == 1, "bands without a name are the first attack's"
-    assert len(figures._band(old, "threshold_loss")) > 1
+    assert len(figures.band(old, "label_only_gap")) == 1, "bands without a name are the first attack's"
+    assert len(figures.band(old, "threshold_loss")) > 1
 
 
 @pytest.mark.usefixtures("undrawn")

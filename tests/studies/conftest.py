@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+
+from memberscope.report import evidence
+from memberscope.tracking import MemoryTracker
 
 FUNCTION = '''
 import numpy as np
@@ -49,6 +55,18 @@ def make_own(folder: Path) -> Own:
     y = rng.integers(0, 2, 400)
     np.savez(folder / "noisy.npz", x=rng.normal(size=(400, 4)) + 2.0 * y[:, None] * (np.arange(4) == 0), y=y)
     return Own(spec=f"{folder}/near.py:train", data=str(folder / "noisy.npz"), log=log)
+
+
+def evidence_of(tracker: MemoryTracker, *, study: str) -> dict[str, Any]:
+    """The run in a study's evidence file, which fits its schema, can be read back and names no seed."""
+    text = tracker.artifacts["evidence.json"]
+    document = json.loads(text)
+    evidence.parse(text, where="the evidence of a study")
+    assert (document["study"], document["runs"][0]["study"]) == (study, study)
+    assert not re.search(r'"[\w.]*\bseed":|--seed|-s\d+"', text), "seeds are numbered, in columns, options and names"
+    assert "plan.digest" not in text
+    run: dict[str, Any] = document["runs"][0]
+    return run
 
 
 @pytest.fixture

@@ -166,7 +166,7 @@ def test_a_plain_file_of_probabilities_or_logits_is_recognized(made: Folders, tm
         (tmp_path / name).mkdir()
         for path in made.outputs.iterdir():
             np.save(tmp_path / name / f"{path.stem}.npy", change(np.load(path)["probs"]).astype(np.float32))
-        found = from_files.read_outputs(tmp_path / name, folder, data)
+        found, _ = from_files.read_outputs(tmp_path / name, folder, data)
         assert (found.form, found.outputs.dtype, found.outputs.shape) == (name, np.float32, (6, 240, 3))
         assert found.population.shape == (6, 0, 3)
 

@@ -130,10 +130,127 @@ def test_the_bound_could_exceed_the_promise_and_its_ceiling_stands_beside_it(
     assert ceiling.nunique() == 1, "one test for all rungs"
     assert 1.9 < ceiling["dp"] < 2.2
     assert (table["epsilon_lower_bound"] <= ceiling).all()
-    shown = done[0].artifacts["ladder.json"].set_index("rung")["epsilon at least"]
-    assert shown["dp"].endswith(f" of at most {ceiling['dp']:.2f}")
-    assert f"bound, if all guesses were right, is {ceiling['dp']:.2f}" in done[1].answer
-    assert "above the promised epsilon 1, so this audit could refute the promise" in done[1].answer
+
+
+def test_the_ladder_says_whether_the_promise_is_kept(done: tuple[MemoryTracker, StudyResult, Path]) -> None:
+    """At this delta, 400 coins could put no assumption-free bound well above 1, so all rungs are judged on a Gaussian curve."""
+    table = _table(done)
+    assert table.loc["dp", "promise_verdict"] == "kept"
+    assert (table.drop("dp")["promise_verdict"] == "no promise").all()
+    assert (table["bound_method"] == "fdp_one_run").all(), "one method, so that rungs can be compared"
+    assert 0 <= table.loc["dp", "bound"] <= 1 < table.loc[UNDEFENDED, "bound"] < table.loc[UNDEFENDED, "bound_ceiling"]
+    assert table.loc["dp", "promise_ratio"] == table.loc["dp", "bound"] / table.loc["dp", "promise"]
+    shown = done[0].artifacts["ladder.json"].set_index("rung")
+    assert (
+        shown.loc["dp", "epsilon at least"]
+        == f"{table.loc['dp', 'bound']:.2f} of at most {table.loc['dp', 'bound_ceiling']:.2f}"
+    )
+    assert shown.loc["dp", "promise"].startswith("kept, ")
+    assert shown.loc["l2", "promise"] == "no promise"
+    told = f"dp: promised epsilon {table.loc['dp', 'promise']:.3g}, kept: epsilon is at least"
+    assert told in done[1].answer
+    assert done[0].logged_tags["memberscope.promise.dp"] == done[0].children[-1].logged_tags["memberscope.promise"] == "kept"
+    assert "memberscope.promise.l2" not in done[0].logged_tags
+    assert done[0].logged_metrics["epsilon_bound_ceiling/dp"]
+
+
+def test_the_table_of_bounds_has_one_primary_row_a_rung(done: tuple[MemoryTracker, StudyResult, Path]) -> None:
+    bounds = done[0].artifacts["bounds.csv"]
+    rungs = [UNDEFENDED, *RELEASE, "l2", "dp"]
+    assert bounds[bounds["primary"]]["rung"].tolist() == rungs
+    assert (bounds.groupby("rung")["method"].nunique() == 4).all()
+    assert (bounds["bound"].dropna() <= bounds["ceiling"].dropna()).all()
+    assert (bounds["delta"] == 200**-1.1).all()
+    assert (bounds[bounds["rung"] == "dp"]["promise"] == _table(done).loc["dp", "epsilon"]).all()
+    assert bounds[bounds["rung"] != "dp"]["promise"].isna().all()
+    own = done[0].children[-1].artifacts["bounds.csv"]
+    pd.testing.assert_frame_equal(own, bounds[bounds["rung"] == "dp"].reset_index(drop=True), check_dtype=False)
+    assert set(done[0].artifacts["bounds.json"]["method"]) == {"fdp_one_run"}
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryTracker, StudyResult, Path]:
+    folder = tmp_path_factory.mktemp("planted")
+    changes: dict[str, object] = {"canaries": 120, "canary_kind": "mislabelled", "coin_flips": "yes", "seeds": 2, "shadows": 2}
+    changes |= {"shadow_rungs": UNDEFENDED, "private_epochs": 1}
+    return *_run(folder, mitigations="dp", members=150, epochs=40, **changes), folder
+
+
+def test_a_rung_is_judged_by_its_canaries_too(planted: tuple[MemoryTracker, StudyResult, Path]) -> None:
+    """Undefended, mislabelled canaries are memorized, and bound epsilon higher than records of which a fifth have wrong labels."""
+    table, by_seed = _table(planted), planted[0].artifacts["by_seed.csv"]
+    assert (table["looks"] == 4).all(), "records and canaries at two seeds"
+    assert (by_seed["looks"] == 2).all()
+    assert table.loc[UNDEFENDED, "bound_records"] == "canaries"
+    assert table.loc["dp", "promise_verdict"] == "kept"
+    bounds = planted[0].artifacts["bounds.csv"]
+    assert bounds["primary"].sum() == 8, "two rungs, two seeds, two kinds of records"
+    first = bounds[(bounds["method"] == "fdp_one_run") & (bounds["rung"] == UNDEFENDED)]
+    by_records = first.groupby("records")["bound"].mean()
+    assert by_records["canaries"] > by_records["ordinary"]
+    assert first.groupby("records")["n"].first().to_dict() == {"canaries": 120, "ordinary": 300}
+    assert set(bounds[bounds["rung"] == "dp"]["attack"]) == {"threshold_loss"}, "its primary attack learns from the coins"
+    frame = planted[0].children[0].artifacts["canaries.csv"]
+    aucs = frame[(frame["metric"] == "auc") & (frame["attack"] == "rmia_online")]
+    assert sorted(aucs["seed"]) == [0, 1]
+    assert (aucs["value"] > 0.85).all()
+    assert (aucs["n_member"] + aucs["n_nonmember"] == 120).all()
+    private = planted[0].children[1].artifacts["canaries.csv"]
+    assert 0.25 < private[(private["metric"] == "auc") & (private["attack"] == "threshold_loss")]["value"].mean() < 0.75
+    assert planted[0].children[0].logged_metrics["canary/auc/rmia_online"]
+
+
+def test_canaries_are_training_records_of_dp_sgd_and_their_cost_is_said(
+    planted: tuple[MemoryTracker, StudyResult, Path],
+) -> None:
+    table = _table(planted)
+    assert (table["delta"] == 210**-1.1).all(), "half of 300 records and of 120 canaries"
+    cost = table.loc[UNDEFENDED, "canary/accuracy_cost"]
+    assert cost == pytest.approx(table.loc[UNDEFENDED, "canary/accuracy_without"] - table.loc[UNDEFENDED, "val/accuracy"])
+    assert -0.05 < cost < 0.4
+    assert "cost of canaries" in planted[0].artifacts["ladder.json"]
+
+
+def test_the_training_sets_hold_the_canaries_of_their_coins(tmp_path: Path) -> None:
+    """And no canary is a record of the plan or of the parts outside it."""
+    from memberscope.datasets import load_dataset
+    from memberscope.studies import setup
+
+    data = load_dataset("digits", data_dir="", archive_dir="")
+    options: dict[str, object] = {"canaries": 100, "canary_kind": "duplicated", "coin_flips": "yes", "members": 300}
+    config = MitigateConfig(**(TINY | options))
+    plain = mitigate.prepare(data, config, 0)
+    split = mitigate.prepare(data, config, 0, setup.canary_request(config, config, data))
+    assert split.plan.digest == plain.plan.digest, "canaries change nothing about the plan"
+    assert split.canaries is not None
+    drawn = split.canaries.planted.canaries
+    assert drawn.records is not None
+    sides = np.concatenate([split.plan.records, split.population, split.validation, split.reference])
+    assert not np.isin(drawn.records, sides).any()
+    assert len(sides) + 100 == len(data)
+    for model in range(split.plan.n_models):
+        own = split.members(model)
+        assert own[: split.plan.member[model].sum()].tolist() == split.plan.members(model).tolist()
+        extra = own[split.plan.member[model].sum() :]
+        assert len(extra) == 4 * split.canaries.member[model].sum()
+        assert set((extra - len(data)) % 100) == set(np.flatnonzero(split.canaries.member[model]))
+    assert (split.canaries.member[0::2] ^ split.canaries.member[1::2]).all()
+    assert split.one_record == {"ordinary": True, "canaries": False}
+    assert split.fewest_members == min(len(split.members(model)) for model in range(split.plan.n_models))
+    assert split.usual_members == 300 + 200
+    natural = MitigateConfig(**(TINY | options | {"canary_kind": "natural", "canaries": 700, "members": 540}))
+    with pytest.raises(UserError, match=r"^canaries=700: 17 records are left for the population.*allowed: fewer canaries"):
+        mitigate.prepare(data, natural, 0, setup.canary_request(natural, natural, data))
+
+
+def test_without_coins_a_promise_cannot_be_judged(tmp_path: Path) -> None:
+    tracker, result = _run(tmp_path, mitigations="dp", shadows=0, epochs=1, private_epochs=1, members=120)
+    table = tracker.artifacts["ladder.csv"].set_index("rung")
+    assert table["promise_verdict"].to_dict() == {UNDEFENDED: "no promise", "dp": "cannot be judged"}
+    assert table["bound"].isna().all()
+    assert "bounds.csv" not in tracker.artifacts
+    assert "dp: promised epsilon" in result.answer
+    assert ", cannot be judged: no attack whose scores are blind to membership" in result.answer
 
 
 def test_labels_alone_are_judged_against_what_they_took_from_the_attacker(
@@ -300,6 +417,12 @@ def test_ladders_by_name() -> None:
         ({"shadows": 0, "primary_without_shadows": "lira_offline"}, "lira_offline of mitigation undefended: needs shadows"),
         ({"primary_labels": "threshold_loss"}, "threshold_loss of mitigation label_only: needs"),
         ({"target_epsilon": 1e-6, "delta": 1e-9}, "target_epsilon=1e-06: no noise reaches it"),
+        ({"canaries": 100}, "canaries=100: coin_flips=no"),
+        ({"canaries": 2000, "coin_flips": "yes"}, "canaries=2000: "),
+        (
+            {"canaries": 100, "coin_flips": "yes", "canary_kind": "out_of_distribution", "canary_data": "location30"},
+            "canary_data=",
+        ),
     ],
 )
 def test_what_would_fail_later_is_refused_before_anything_trains(

@@ -20,7 +20,7 @@ from memberscope.studies.mitigate.rungs import rungs_of
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import MemoryTracker
 
-from .conftest import Own, make_own
+from .conftest import Own, evidence_of, make_own
 
 MADE = [UNDEFENDED, "digits", "temperature", "memguard", "label_only", "smooth", "dp"]
 Done = tuple[MemoryTracker, StudyResult, Own, Path]
@@ -58,6 +58,15 @@ def test_every_release_is_there_beside_the_rungs_of_the_file(done: Done) -> None
     assert first.startswith("**smooth: AUC of rmia_online not assessed (-0."), "the answer, and then what it is"
     assert about == "k=41. Assessed by `rmia_online`."
     assert (_table(done)["primary"].drop("label_only") == "rmia_online").all()
+
+
+def test_the_evidence_has_each_mitigation_and_what_it_changed(done: Done) -> None:
+    run = evidence_of(done[0], study="mitigate")
+    assert [row["rung"] for row in run["tables"]["mitigations"]] == done[0].artifacts["ladder.csv"]["rung"].tolist()
+    assert len(run["tables"]["attack_changes"]) == len(done[0].artifacts["attack_changes.csv"])
+    assert [child["name"] for child in run["children"]] == MADE
+    replicates = {row["replicate"] for child in run["children"] for row in child["results"]}
+    assert replicates == set(range(1, len(set(done[0].children[0].artifacts["attacks.csv"]["seed"])) + 1))
 
 
 def test_a_strong_rung_lowers_the_attack_beyond_both_intervals(done: Done) -> None:

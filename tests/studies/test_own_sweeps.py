@@ -23,7 +23,7 @@ from memberscope.tracking import MemoryTracker
 from memberscope.training.outside.program import OutsideSpec
 from memberscope.training.outside.source import find_source
 
-from .conftest import Own
+from .conftest import Own, evidence_of
 
 SIZES = {"members": 120, "nonmembers": 120, "validation": 60, "workers": 1}
 
@@ -52,6 +52,12 @@ def test_a_sweep_over_a_parameter_has_a_row_for_each_value(own: Own, tmp_path: P
     assert {step: child.logged_metrics["train/loss"][step] for step in (0, 1)} == {0: 1.0, 1: 0.5}, "as reported"
     assert child.logged_metrics["auc/threshold_loss"].keys() == {2}, "the final audit alone"
     assert own.trained() == [(1, 0), (9, 0), (41, 0)]
+    run = evidence_of(tracker, study="sweep")
+    assert [(row["level"], row["replicate"], row["auc"]) for row in run["tables"]["trials"]] == [
+        (level, 1, rows.loc[level, "auc"]) for level in (1, 9, 41)
+    ]
+    assert len(run["tables"]["verdicts"]) == len(tracker.artifacts["verdicts.csv"])
+    assert "children" not in run
     again, second = _run(own, tmp_path, "  k: [1, 9, 41]", sampler="grid")
     assert (again, second.children, len(own.trained())) == (result, [], 3)
     path = Path(own.spec.removesuffix(":train"))

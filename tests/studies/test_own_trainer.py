@@ -21,6 +21,8 @@ from memberscope.studies.trainer_log import log_trainer
 from memberscope.tracking import MemoryTracker
 from memberscope.training.recipe import Recipe
 
+from .conftest import evidence_of
+
 MODULE = """
 SHARPNESS = 30.0
 
@@ -102,6 +104,12 @@ def test_one_model_is_trained_and_audited_as_a_built_in_one_is(place: Path) -> N
     assert "model.parameters" not in tracker.logged_params
     assert tracker.artifacts["trainer/own.py"] == SOURCE
     assert tracker.artifacts["trainer/helper.py"] == MODULE
+    run = evidence_of(tracker, study="train")
+    assert run["setting"] == {"name": tracker.logged_tags["memberscope.setting"], "replicate": 1}
+    assert run["facts"]["trainer.epochs"] == "4"
+    assert run["history"][-1]["train_accuracy"] == 1.0
+    values = {(row["attack"], row["metric"]): row["value"] for row in run["results"] if row["slice"] == "entire"}
+    assert values["threshold_loss", "auc"] == tracker.latest("auc/threshold_loss")
 
 
 def test_the_form_of_the_outputs_makes_no_difference(place: Path) -> None:
@@ -179,6 +187,10 @@ def test_shadows_say_why_an_attack_has_no_gradients_and_are_checked(place: Path)
     (models,) = [child for child in tracker.children if child.name == "shadows"]
     assert sorted(models.logged_metrics["train/loss"]) == [0, 1, 2], "at the epochs that were reported"
     assert "train/epoch" not in models.logged_metrics
+    run = evidence_of(tracker, study="shadow")
+    audited = [child for child in run["children"] if "results" in child]
+    assert [child["name"].partition("-")[0] for child in audited] == ["target"]
+    assert len(run["tables"]["targets"]) == len(tracker.artifacts["targets.csv"])
     frame = next(child for child in tracker.children if child.name.startswith("target-")).artifacts["attacks.csv"]
     assert 0.75 < frame[(frame["metric"] == "auc") & (frame["attack"] == "threshold_loss")]["value"].item() <= 1.0
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from memberscope.attacks import registry
 from memberscope.plans.shadow import ShadowPlan
 from memberscope.studies.shadow.evidence import FleetOutputs
 from memberscope.studies.shadow.rotation import (
     FIGURES,
     ONE_QUERY,
+    TWO_SIDED,
     Ordering,
     claims,
     counts,
@@ -117,7 +120,7 @@ def test_at_least_is_held_to_the_adjusted_level_like_any_claim() -> None:
 def test_one_reference_is_one_shadow_where_they_do_not_come_in_pairs() -> None:
     for paired, count in ((True, 2), (False, 1)):
         one = [claim for claim in claims(paired=paired) if "one reference" in claim.text]
-        assert len(one) == 2
+        assert len(one) == 4
         assert all(claim.first[1] == claim.second[1] == count for claim in one)
 
 
@@ -135,14 +138,11 @@ def test_no_difference_is_called_one_in_about_a_twentieth_of_studies() -> None:
 
 
 def test_attacks_that_are_compared_ask_the_same_queries() -> None:
-    """RMIA asks about the record alone; where LiRA asked about copies of it too, the claim takes LiRA with one query."""
-    both = [
-        claim
-        for copies in (False, True)
-        for claim in claims(copies=copies)
-        if claim.first[0] == "rmia_offline" and claim.second[1]
-    ]
-    assert [claim.second[0] for claim in both] == ["lira_offline"] * 2 + ["lira_offline[one query]"] * 2
+    """Where copies of the record were queried too, the claim about one reference takes both attacks with one query."""
+    for copies, mark in ((False, ""), (True, "[one query]")):
+        one = [claim for claim in claims(copies=copies) if "one reference" in claim.text]
+        assert [claim.first[0] for claim in one] == [f"rmia_offline{mark}"] * 4
+        assert [claim.second[0] for claim in one] == [f"lira_offline{mark}"] * 2 + [f"lira_offline[two_sided]{mark}"] * 2
 
 
 def test_lira_is_scored_with_and_without_copies() -> None:
@@ -166,3 +166,37 @@ def test_lira_is_scored_with_and_without_copies() -> None:
     assert with_copies["lira_offline"] != alone["lira_offline"]
     assert f"lira_offline{ONE_QUERY}" not in alone
     assert f"metric_confidence{ONE_QUERY}" not in with_copies
+
+
+def test_the_authors_two_sided_lira_runs_beside_for_the_claim_about_one_reference() -> None:
+    """With one pair of shadows alone, with and without copies; it is no result of its own that later steps would keep."""
+    rng = np.random.default_rng(1)
+    n, models, outside = 80, 6, 40
+    first = rng.random((models // 2, n)) < 0.5
+    plan = ShadowPlan(
+        design="half", records=np.arange(n), block=np.ones(n, dtype=bool),
+        member=np.stack([first, ~first], axis=1).reshape(models, n), targets=np.array([0]), population=np.arange(n, n + outside),
+        coin_flips=True,
+    )  # fmt: skip
+    logits = rng.normal(size=(models, n + outside, 3))
+    data = types.SimpleNamespace(
+        x=np.zeros((n + outside, 2)), y=rng.integers(0, 3, n + outside), groups=None, inputs=lambda index: np.zeros((len(index), 2)),
+        groups_of=lambda _: None,
+    )  # fmt: skip
+    copies = np.repeat(logits[:, :n, None], 2, axis=2) + rng.normal(size=(models, n, 2, 3))
+    outputs = FleetOutputs(
+        data=data, plan=plan, fleet=None, form="logits", outputs=logits[:, :n], population=logits[:, n:], augmented=copies
+    )
+    kept: list[str] = []
+    attacks = rotated_attacks(["lira_offline", "rmia_offline"])
+    frame = rotate(outputs, attacks, seed=0, on_scores=lambda target, attack, shadows, scores: kept.append(attack))
+    assert set(kept) == {"threshold_loss", "lira_offline", "rmia_offline"}
+    found = frame.set_index(["attack", "shadows"])["auc"]
+    assert {shadows for attack, shadows in found.index if attack.startswith(TWO_SIDED)} == {2}
+    evidence = outputs.evidence(0, plan.shadows_of(0)[:2])
+    for mark, given in (("", evidence), (ONE_QUERY, dataclasses.replace(evidence, augmented=None))):
+        scores = registry.get("lira_offline_two_sided").score(given, seed=0).scores
+        assert found[f"{TWO_SIDED}{mark}", 2] == point_figures(scores, evidence.target.member)["auc"]
+        assert (f"rmia_offline{mark}", 2) in found
+    without = rotate(outputs, rotated_attacks(["lira_offline"]), seed=0)
+    assert not without["attack"].str.startswith(TWO_SIDED).any()

@@ -7,6 +7,7 @@ model, record and query is kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -107,21 +108,22 @@ def margins(predictions: Predictions) -> FloatArray:
     return logs
 
 
-def _log_sum(values: FloatArray) -> FloatArray:
-    """Stable logarithm of the sum of exp over the last axis; -inf where all are.
+def _log_sum(values: FloatArray, top: FloatArray) -> FloatArray:
+    """Stable logarithm of the sum of exp over the last axis, of which `top` is the maximum; -inf where all are.
 
     In half the time of `scipy.special.logsumexp`, whose recent versions guard digits that nothing here needs.
     """
-    top = values.max(axis=-1)
     safe = np.where(np.isfinite(top), top, 0.0)
     with np.errstate(divide="ignore"):
         total: FloatArray = safe + np.log(np.exp(values - safe[..., None]).sum(axis=-1))
     return total
 
 
-def log_prob_of_margins(heights: FloatArray, temperature: float) -> FloatArray:
-    """`log_prob` from `margins`: (..., classes) -> (...)."""
-    return 0.0 - np.logaddexp(0.0, _log_sum(heights / temperature))
+def log_prob_of_margins(heights: FloatArray, temperature: float, top: FloatArray | None = None) -> FloatArray:
+    """`log_prob` from `margins`: (..., classes) -> (...). `top` is their maximum over the classes, where it is known already."""
+    if top is None:
+        top = heights.max(axis=-1)
+    return 0.0 - np.logaddexp(0.0, _log_sum(heights / temperature, top / temperature))
 
 
 def scaled_logits(evidence: Evidence) -> tuple[FloatArray, FloatArray]:
@@ -129,21 +131,65 @@ def scaled_logits(evidence: Evidence) -> tuple[FloatArray, FloatArray]:
 
     The queries are those of ``augmented`` where it is given and the labels are known; else the records themselves, one query.
     """
-    shadows, labels = evidence.shadows, evidence.target.labels
+    shadows = evidence.shadows
     assert shadows is not None
-    if evidence.augmented is None or labels is None:
+    copies = copies_of(evidence)
+    if copies is None:
         return scaled_logit(evidence.target)[:, None], of_each(shadows, scaled_logit, evidence.places)[:, :, None]
-    if evidence.augmented.ndim != 4:
-        raise UserError(f"augmented: shape {evidence.augmented.shape}; allowed is (1 + models, records, queries, classes)")
-    models, n, queries, classes = evidence.augmented.shape
-    out = np.empty((models, n, queries))
-    repeated = np.repeat(labels, queries)
-    for k, logits in enumerate(evidence.augmented):
-        check_finite(f"augmented, model {k}", logits)
-        flat = logits.reshape(1, n * queries, classes)
-        one = ShadowPredictions(logits=flat, labels=repeated, member=np.zeros((1, n * queries), dtype=np.bool_)).model(0)
-        out[k] = signals.scaled_logit(one).reshape(n, queries)
+    out = copies.of_each(signals.scaled_logit)
     return out[0], out[1:]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Copies:
+    """Outputs of several models for augmented copies of some records.
+
+    Attributes:
+        logits: (n_models, n, queries, classes), the copies of a record in its order.
+        labels: (n,) the records' classes.
+    """
+
+    logits: Array
+    labels: Array
+
+    @property
+    def queries(self) -> int:
+        """The number of copies of a record."""
+        return int(self.logits.shape[2])
+
+    def of_each(self, read: Read) -> FloatArray:
+        """(n_models, n, queries) a signal of every model on every copy."""
+        n_models, n, queries, classes = self.logits.shape
+        repeated, nobody = np.repeat(self.labels, queries), np.zeros((1, n * queries), dtype=np.bool_)
+        out = np.empty((n_models, n, queries))
+        for k, logits in enumerate(self.logits):
+            flat = logits.reshape(1, n * queries, classes)
+            out[k] = read(ShadowPredictions(logits=flat, labels=repeated, member=nobody).model(0)).reshape(n, queries)
+        return out
+
+    def models(self, which: slice) -> Copies:
+        """The outputs of some of the models."""
+        return replace(self, logits=self.logits[which])
+
+    def select(self, index: Array) -> Copies:
+        """The copies of some of the records."""
+        return Copies(logits=self.logits[:, index], labels=self.labels[index])
+
+
+def copies_of(evidence: Evidence) -> Copies | None:
+    """The outputs for copies of the target's records, the target first; None where there are none, or the records' labels are not known.
+
+    Raises:
+        UserError: ``augmented`` has another shape, or numbers that are not finite.
+    """
+    logits, labels = evidence.augmented, evidence.target.labels
+    if logits is None or labels is None:
+        return None
+    if logits.ndim != 4:
+        raise UserError(f"augmented: shape {logits.shape}; allowed is (1 + models, records, queries, classes)")
+    for k, one in enumerate(logits):
+        check_finite(f"augmented, model {k}", one)
+    return Copies(logits=logits, labels=labels)
 
 
 def clip_notes(evidence: Evidence) -> tuple[str, ...]:

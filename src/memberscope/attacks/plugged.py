@@ -29,7 +29,7 @@ class Plugged(Attack):
         """Wrap the attack under its own name and family; it mirrors none of tensorflow_privacy's attacks."""
         return cls(
             name=inner.name, family=inner.family, needs=frozenset(inner.needs), cross_fitted=inner.cross_fitted,
-            reads_copies=inner.reads_copies, inner=inner, package=package,
+            reads_copies=inner.reads_copies, named_only=inner.named_only, inner=inner, package=package,
         )  # fmt: skip
 
     def missing(self, evidence: Evidence) -> str | None:

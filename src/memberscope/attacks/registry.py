@@ -1,7 +1,8 @@
 """The registry of attacks by name, and the attacks that a user's request selects.
 
 Another package adds an attack by an entry point of the group ``memberscope.attacks``, or by `register`. It comes after the built-in
-ones, and a request for ``all``, for its family or for its name includes it.
+ones, and a request for ``all``, for its family or for its name includes it. Attacks that are `Attack.named_only` are included by their name
+alone.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from memberscope.attacks.base import Attack
 from memberscope.attacks.gradient import GradientNorm
 from memberscope.attacks.label_only import LABEL_ONLY
 from memberscope.attacks.lira import LIRA
+from memberscope.attacks.lira_two_sided import LIRA_TWO_SIDED
 from memberscope.attacks.loss_trace import LOSS_TRACE
 from memberscope.attacks.metric import METRIC
 from memberscope.attacks.plugged import Plugged
 from memberscope.attacks.quantile import Quantile
-from memberscope.attacks.rmia import RMIA
+from memberscope.attacks.rmia import RMIA, RMIA_GAMMA_1
 from memberscope.attacks.salem import Salem, SalemThreshold
 from memberscope.attacks.shokri import Shokri
 from memberscope.attacks.threshold import ThresholdEntropy, ThresholdLoss
@@ -31,7 +33,9 @@ ATTACKS: tuple[Attack, ...] = (
     *METRIC,
     *(Shokri(), Salem()),
     *LIRA,
+    *LIRA_TWO_SIDED,
     *RMIA,
+    *RMIA_GAMMA_1,
     Trajectory(),
     *(SalemThreshold(), Quantile()),
     *LABEL_ONLY,
@@ -125,7 +129,8 @@ def resolve(request: str | Iterable[str]) -> tuple[Attack, ...]:
 
     Args:
         request: names, with commas if in one text. ``all``; a family; ``tfp`` for the six types of tensorflow_privacy; a name;
-            or the case study's ``lr``, ``mlp``, ``rf``, ``knn``, ``threshold-entropy``.
+            or the case study's ``lr``, ``mlp``, ``rf``, ``knn``, ``threshold-entropy``. ``all`` and families leave out attacks that are
+            `Attack.named_only`.
 
     Raises:
         UserError: an unknown name, with the nearest; or none at all.
@@ -137,12 +142,12 @@ def resolve(request: str | Iterable[str]) -> tuple[Attack, ...]:
     found: dict[str, Attack] = {}
     for name in asked:
         if name == "all":
-            group = tuple(attacks())
+            group = tuple(attack for attack in attacks() if not attack.named_only)
         elif name == "tfp":
             group = tuple(attack for attack in ATTACKS if attack.tfp_name)
         elif name in _REGISTRY or name in _aliases():
             group = (get(name),)
         else:
-            group = tuple(attack for attack in attacks() if attack.family == name) or (get(name),)
+            group = tuple(attack for attack in attacks() if attack.family == name and not attack.named_only) or (get(name),)
         found |= {attack.name: attack for attack in group}
     return tuple(found.values())

@@ -12,6 +12,7 @@ shadows' mean probabilities over all records that they were (IN) and were not (O
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,22 +38,63 @@ class RmiaSettings:
         temperature: the temperature of the softmax, above 0.
         a: the slope, in (0, 1].
         inverse_a: the slope for records without an OUT model, in (0, 1]: that of the shadows' means, since no stand-in was judged on them.
-        how: how they were found, as a phrase for the report.
+        how: how temperature and slope were found, as a phrase for the report.
+        vote: whether a majority vote over augmented copies is taken.
+        queries: which queries are used and why, as a phrase for the report; empty where there are no copies.
     """
 
     temperature: float
     a: float
     inverse_a: float
     how: str
+    vote: bool = False
+    queries: str = ""
 
 
-def mean_prob(log_p: FloatArray, used: BoolArray) -> tuple[FloatArray, Array]:
-    """Mean of exp over the models that `used` (n_models, n) selects, (n,), 0 where there are none; and how many there are."""
-    total = np.zeros(log_p.shape[1])
-    for values, these in zip(log_p, used, strict=True):
-        total += np.exp(values) * these
-    count = used.sum(axis=0)
-    return total / np.maximum(count, 1), count
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SideMeans:
+    """Means of the reference models' probabilities of the true labels, by record.
+
+    Attributes:
+        inside: (n,) over the models that were trained on the record; 0 where there are none, or where they were not asked for.
+        outside: (n,) over the others; 0 where there are none.
+        n_in: (n,) how many were trained on the record.
+        n_out: (n,) how many were not.
+    """
+
+    inside: FloatArray
+    outside: FloatArray
+    n_in: Array
+    n_out: Array
+
+    @classmethod
+    def of(cls, probs: FloatArray, member: BoolArray, *, online: bool) -> SideMeans:
+        """The means that `log_reference` needs of probabilities (n_models, n)."""
+        n_in = member.sum(axis=0)
+        n_out = len(member) - n_in
+        inside = _mean(probs, member, n_in) if online or (n_out == 0).any() else np.zeros(len(n_in))
+        return cls(inside=inside, outside=_mean(probs, ~member, n_out), n_in=n_in, n_out=n_out)
+
+    def log_reference(self, *, online: bool, a: float, inverse_a: float | None = None) -> FloatArray:
+        """See the function `log_reference`."""
+        back = a if inverse_a is None else inverse_a
+        out, bare = self.outside, self.n_out == 0
+        if bare.any():
+            out = np.where(bare, np.clip((self.inside - (1.0 - back)) / back, 0.0, 1.0), out)
+        line = a * out + (1.0 - a)
+        if online:
+            line = np.where(self.n_in > 0, self.inside, line)
+        log_mean: FloatArray = np.log(np.maximum(0.5 * (line + out), _SMALLEST))
+        return log_mean
+
+
+def _mean(probs: FloatArray, used: BoolArray, count: Array) -> FloatArray:
+    """(n,) mean of (n_models, n) over the models that `used` selects, 0 where there are none."""
+    total = np.zeros(probs.shape[1])
+    for values, these in zip(probs, used, strict=True):
+        total += values * these
+    mean: FloatArray = total / np.maximum(count, 1)
+    return mean
 
 
 def log_reference(
@@ -67,22 +109,12 @@ def log_reference(
         a: slope of the line between the two sides' means, in (0, 1].
         inverse_a: the slope by which a record without an OUT model gets one from its IN models; None for `a`.
     """
-    back = a if inverse_a is None else inverse_a
-    out, n_out = mean_prob(log_p, ~member)
-    bare = n_out == 0
-    if online or bare.any():
-        inside, n_in = mean_prob(log_p, member)
-        out = np.where(bare, np.clip((inside - (1.0 - back)) / back, 0.0, 1.0), out)
-    line = a * out + (1.0 - a)
-    if online:
-        line = np.where(n_in > 0, inside, line)
-    log_mean: FloatArray = np.log(np.maximum(0.5 * (line + out), _SMALLEST))
-    return log_mean
+    return SideMeans.of(np.exp(log_p), member, online=online).log_reference(online=online, a=a, inverse_a=inverse_a)
 
 
 class _TuningOutputs:
     """The shadows' outputs on which settings are compared: log-odds on the records that stand-ins are judged on, and log-probabilities of
-    the true labels at any temperature.
+    the true labels at any temperature. Records of the population follow those of the pool if they are added.
     """
 
     def __init__(self, shadows: ShadowPredictions, population: ShadowPredictions) -> None:
@@ -91,19 +123,27 @@ class _TuningOutputs:
         width, theirs = (calibration.margins(models.model(0).select(one)).shape[1] for models in (shadows, population))
         most = max(1000, min(tuning.RECORDS, _MOST_NUMBERS // (width * shadows.n_models)))
         inside = tuning.sample(levels, most)
-        outside = np.arange(min(len(population), most) if theirs == width else 0)
         self.member = shadows.member[:, inside]
         self.levels = levels[:, inside]
-        self.outside = len(outside)
-        self.heights = np.stack(
-            [
-                np.concatenate([calibration.margins(ours), calibration.margins(theirs)]).astype(np.float32)
-                for ours, theirs in zip(calibration.each(shadows, inside), calibration.each(population, outside), strict=True)
-            ]
-        )  # (n_models, m + outside, classes)
-        self.known = np.concatenate([self.member, np.zeros((len(self.member), self.outside), dtype=np.bool_)], axis=1)
+        self.known = self.member
+        self.outside = min(len(population), most) if theirs == width else 0
+        self._population = population
+        self._read([calibration.margins(ours).astype(np.float32) for ours in calibration.each(shadows, inside)])
         self._at: dict[float, FloatArray] = {}
+        self._probs: dict[float, FloatArray] = {}
         self._slopes: dict[float, float] = {}
+        self._means: dict[tuple[float, int], SideMeans] = {}
+
+    def _read(self, heights: Sequence[Array]) -> None:
+        self.heights = np.stack(heights)  # (n_models, m, classes), or (n_models, m + outside, classes) with the population
+        self.top = self.heights.max(axis=-1)
+
+    def add_population(self) -> None:
+        """Append `outside` records of the population, before anything is computed of the outputs."""
+        theirs = calibration.each(self._population, np.arange(self.outside))
+        pairs = zip(self.heights, theirs, strict=True)
+        self._read([np.concatenate([ours, calibration.margins(one).astype(np.float32)]) for ours, one in pairs])
+        self.known = np.concatenate([self.member, np.zeros((len(self.member), self.outside), dtype=np.bool_)], axis=1)
 
     def gap(self) -> float:
         """Median difference between a record's two largest log-probabilities: the mean of the medians over IN and over OUT outputs, so
@@ -119,12 +159,21 @@ class _TuningOutputs:
         return gap if np.isfinite(gap) and gap > 0.0 else 1.0
 
     def log_p(self, temperature: float) -> FloatArray:
-        """(n_models, m + outside)."""
+        """(n_models, m), or with the population (n_models, m + outside)."""
         if temperature not in self._at:
             self._at[temperature] = np.stack(
-                [calibration.log_prob_of_margins(one.astype(np.float64), temperature) for one in self.heights]
+                [
+                    calibration.log_prob_of_margins(one.astype(np.float64), temperature, top.astype(np.float64))
+                    for one, top in zip(self.heights, self.top, strict=True)
+                ]
             )
         return self._at[temperature]
+
+    def probs(self, temperature: float) -> FloatArray:
+        """The same for probabilities."""
+        if temperature not in self._probs:
+            self._probs[temperature] = np.exp(self.log_p(temperature))
+        return self._probs[temperature]
 
     def slope(self, temperature: float) -> float:
         """(1 - p_in) / (1 - p_out) from the means over all shadows and records, in [0.05, 1]; `BLIND_SLOPE` where no shadow
@@ -133,18 +182,23 @@ class _TuningOutputs:
         if not self.member.any():
             return BLIND_SLOPE
         if temperature not in self._slopes:
-            probs = np.exp(self.log_p(temperature)[:, : self.member.shape[1]])
+            probs = self.probs(temperature)[:, : self.member.shape[1]]
             inside, outside = float(probs[self.member].mean()), float(probs[~self.member].mean())
             found = float(np.clip((1.0 - inside) / max(1.0 - outside, 1e-12), 0.05, 1.0))
             self._slopes[temperature] = round(found, 3)
         return self._slopes[temperature]
 
     def scores(self, setting: tuple[float, float], stand: tuning.StandIn, *, online: bool) -> FloatArray:
-        """The log-ratios of a stand-in's records, which rank them as its scores do."""
-        log_p = self.log_p(setting[0])[:, stand.records]
-        known = self.known[stand.references][:, stand.records]
-        ratios: FloatArray = log_p[stand.model] - log_reference(
-            log_p[stand.references], known, online=online, a=setting[1], inverse_a=self.slope(setting[0])
+        """The log-ratios of a stand-in's records, which rank them as its scores do; the means are computed once for all slopes."""
+        temperature, a = setting
+        log_p = self.log_p(temperature)
+        if (temperature, stand.model) not in self._means:
+            probs = self.probs(temperature)[stand.references][:, stand.records]
+            known = self.known[stand.references][:, stand.records]
+            self._means[temperature, stand.model] = SideMeans.of(probs, known, online=online)
+        means = self._means[temperature, stand.model]
+        ratios: FloatArray = log_p[stand.model, stand.records] - means.log_reference(
+            online=online, a=a, inverse_a=self.slope(temperature)
         )
         return ratios
 
@@ -172,6 +226,7 @@ def choose(
     gap = outputs.gap()
     stands, how = tuning.stand_ins(outputs.member, outputs.levels), "attacked by the others"
     if not stands and not online:  # one reference knows only a record's OUT side, which is all that the offline attack reads
+        outputs.add_population()
         stands = tuning.stand_ins_by_population(outputs.member, outputs.levels, outputs.outside)
         how = "whose members the others told from the population"
 

@@ -19,6 +19,9 @@ DISPERSION, DISPERSION_FIGURE = "dispersion.csv", "dispersion.png"
 HISTORY = "history.csv"  # training, epoch by epoch
 SUMMARY = "summary.md"
 GATE = "gate.csv"
+BOUNDS, BOUNDS_TABLE = "bounds.csv", "bounds.json"  # lower bounds on epsilon; the table has the primary ones
+CANARIES = "canaries.csv"  # every attack on the canaries, one row per metric
+CANARY_COST = "canary_cost.csv"  # the model with canaries beside the same model without them
 FOLDER = "memberscope"  # where all of these lie in a run that another program started
 
 # The model and its data
@@ -76,8 +79,11 @@ HEAT_FIGURE = "heat.png"
 SCALING_FIGURE = "scaling.png"
 IMPORTANCES, PARETO_FIGURE = "importances.csv", "pareto.png"
 
-# Reports
+# Reports, in the forms in which they are handed on
 REPORT = "report.html"
+EVIDENCE = "evidence.json"  # every study writes it as well
+GATE_JUNIT = "gate.junit.xml"  # so does every study with a gate
+MODEL_CARD, MODEL_CARD_CYCLONEDX = "model_card.md", "model_card.cdx.json"
 
 
 def inside(folder: str, name: str) -> str:

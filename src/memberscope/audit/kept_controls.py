@@ -39,7 +39,8 @@ def read(text: str) -> dict[str, KeptControl]:
 
 def _control(name: str, kept: object) -> KeptControl:
     if isinstance(kept, dict):
-        return KeptControl(text=str(kept.get("text", "")), differs=kept.get("differs") is True)
+        derived = kept.get("derived") is True  # in an evidence file of such a run
+        return KeptControl(text=str(kept.get("text", "")), differs=kept.get("differs") is True, derived=derived)
     if name != "blind":
         return KeptControl(text=str(kept))
     return KeptControl(text=str(kept), differs=str(kept).startswith(_OLD_WORDING), derived=True)

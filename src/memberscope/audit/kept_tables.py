@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from memberscope.audit import artifacts
-from memberscope.audit.headline import SLACK
+from memberscope.audit.headline import SLACK, Headline
 from memberscope.errors import UserError
 from memberscope.metrics import registry
 from memberscope.metrics.estimate import STATUSES
@@ -20,6 +20,7 @@ _TEXT, _WORDS = Field(), Field(gaps=True)
 _MOST = 1.7e308  # a finite number has at most this size
 _VALUE = Field(kind="number", low=-_MOST, high=_MOST, gaps=True)
 _COUNT = Field(kind="whole", low=0, high=2**53)
+_BOUND = Field(kind="number", low=0, high=_MOST, gaps=True)
 _RATE = Field(kind="number", low=0, high=1)
 _BY_EPOCH = Field(kind="number", low=-_MOST, high=_MOST, gaps=True, required=False)
 
@@ -27,6 +28,12 @@ NAMING = ("record", "record_id", "position")  # columns that name the most expos
 BESIDE_SIGNAL = ("rank", "label", "member", "probability")  # the one that is left is the signal, under its own name
 
 MEASURES = ("memorization", "privacy_score")  # of the table of exposure, those that a page shows
+
+STUDIES: Mapping[str, str] = {
+    artifacts.TARGETS: "targets", artifacts.ORDERINGS: "orderings", artifacts.MITIGATIONS: "mitigations",
+    artifacts.ATTACK_CHANGES: "attack_changes", artifacts.RESULTS: "trials", artifacts.VERDICTS: "verdicts",
+}  # fmt: skip
+"""Tables of studies over several models that only ``evidence.json`` repeats, and their names there."""
 
 TABLES: Mapping[str, Mapping[str, Field]] = {
     artifacts.ATTACKS: {
@@ -42,6 +49,10 @@ TABLES: Mapping[str, Mapping[str, Field]] = {
     artifacts.MOST_EXPOSED: {
         "rank": _COUNT, "probability": _RATE, "position": Field(kind="whole", low=0, high=2**53, required=False),
     },
+    artifacts.BOUNDS: {
+        "attack": _TEXT, "records": _TEXT, "method": _TEXT, "primary": _TEXT, "assumes": _TEXT, "threshold": _TEXT,
+        "bound": _BOUND, "ceiling": _BOUND, "promise": _BOUND, "ratio": _BOUND, "verdict": _TEXT, "delta": _RATE, "n": _COUNT,
+    },
     artifacts.EXPOSURE: {},
     artifacts.EXPOSURE_SUMMARY: {"at": _TEXT, "attack": _TEXT, "fpr": _RATE, "found": _VALUE, "expected": _VALUE},
     artifacts.GATE: {"rule": _TEXT, "attack": _TEXT, "slice": _TEXT, "value": _VALUE, "verdict": _TEXT},
@@ -49,7 +60,7 @@ TABLES: Mapping[str, Mapping[str, Field]] = {
         "experiment": _TEXT, "first": _TEXT, "second": _TEXT, "verdict": _TEXT, "difference": _VALUE, "ci_low": _VALUE, "ci_high": _VALUE,
         "p_holm": _VALUE, "seeds": _WORDS,
     },
-}  # fmt: skip
+} | {name: {} for name in STUDIES}  # fmt: skip
 """Artifact -> column -> what it holds; these are the tables that are read."""
 
 
@@ -66,16 +77,35 @@ def read(name: str, text: str, *, where: str, allowed: str) -> pd.DataFrame | No
         UserError: it is no such table, or an attack's metric has a value that the metric cannot have.
     """
     frame = read_table(text, TABLES[name], where=where, allowed=allowed)
-    if frame is not None and name == artifacts.ATTACKS:
+    return None if frame is None else _checked(name, frame, where=where, allowed=allowed)
+
+
+def of_rows(name: str, frame: pd.DataFrame, *, where: str, allowed: str) -> pd.DataFrame:
+    """A table of `TABLES` that is there as rows; for arguments and errors see `read`."""
+    return _checked(name, checked_table(frame, TABLES[name], where=where, allowed=allowed), where=where, allowed=allowed)
+
+
+def check_headline(headline: Headline, attacks: pd.DataFrame, *, where: str, allowed: str) -> None:
+    """Raise UserError if the headline is of attacks that the table does not have; `where` names the two."""
+    known = set(attacks["attack"])
+    if strange := [name for name in headline.candidates if name not in known]:
+        raise UserError(
+            f"{where}: {artifacts.HEADLINE} has the attack {strange[0]}, and {artifacts.ATTACKS} does not; allowed: {allowed}"
+        )
+
+
+def _checked(name: str, frame: pd.DataFrame, *, where: str, allowed: str) -> pd.DataFrame:
+    """The table with what must hold for it beyond its columns; UserError where it does not."""
+    if name == artifacts.ATTACKS:
         _check_attacks(frame, where=where, allowed=allowed)
-    if frame is not None and name == artifacts.MOST_EXPOSED:
+    if name == artifacts.MOST_EXPOSED:
         return _exposed(frame, where=where, allowed=allowed)
-    if frame is not None and name == artifacts.EXPOSURE:
+    if name == artifacts.EXPOSURE:
         measures = [
             column for column in map(str, frame.columns) if column.removesuffix("_low").removesuffix("_high") in MEASURES
         ]
         return checked_table(frame, dict.fromkeys(measures, _VALUE), where=where, allowed=allowed)
-    if frame is not None and name == artifacts.EXPOSURE_SUMMARY and frame.duplicated(["at", "attack", "fpr"]).any():
+    if name == artifacts.EXPOSURE_SUMMARY and frame.duplicated(["at", "attack", "fpr"]).any():
         raise UserError(f"{where} has two rows of the same attack and rate; allowed: {allowed}")
     return frame
 

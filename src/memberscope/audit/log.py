@@ -16,6 +16,7 @@ from memberscope.attacks import risk
 from memberscope.attacks.base import Skip
 from memberscope.audit import artifacts
 from memberscope.audit.controls import Controls, null_of
+from memberscope.audit.promise import log_bounds, sentences
 from memberscope.audit.report import AuditReport
 from memberscope.audit.results import LEAST_STEP
 from memberscope.audit.statement_text import statement_text
@@ -43,7 +44,8 @@ def log_audit(
     band_seed: int | None = None,
     private: bool = False,
 ) -> None:
-    """Log what every audit has: metrics, the primary attack, the tables, the records' scores, the controls and the ROC curves.
+    """Log what every audit has: metrics, the primary attack, the tables, bounds of epsilon if memberships were drawn by coins, the
+    records' scores, the controls and the ROC curves.
 
     Args:
         report: the audit.
@@ -58,6 +60,7 @@ def log_audit(
     made = Controls(null=null_of(report)) if controls is None else controls
     tracker.metrics(report.headlines(rounded=True), step=step)
     log_headline(report, tracker, step=step)
+    log_bounds(report, tracker, step=step)
     tracker.metrics(made.metrics(), step=step)
     tracker.table(report.to_frame(), artifacts.ATTACKS)
     tracker.table(headline_table(report), artifacts.ATTACKS_TABLE)
@@ -114,7 +117,7 @@ def log_whole_audit(
             tracker.figure(plots.score_figure(result.scores, result.member, title=title, least=LEAST_STEP), path)
     check()
     exposed = log_exposed(report, tracker, seed=seed, top=top, source=source, private=private, show_records=show_records)
-    details = [exposed, log_dispersion(report, tracker, seed=seed)]
+    details = [*sentences(report), exposed, log_dispersion(report, tracker, seed=seed)]
     text = summary(report, notes=notes, controls=controls, details=details) + "\n" + statement_text(report.risk_statement)
     tracker.text(text, artifacts.SUMMARY)
     tracker.describe(text)

@@ -16,11 +16,19 @@ from memberscope.config.audits import (
     PredictionFilesConfig,
     ReportStudyConfig,
 )
-from memberscope.config.base import Config, groups, option, written
+from memberscope.config.base import Config, groups, option, option_name, written
 from memberscope.config.checks import Check, Choice, Integer, Integers, Real, Text, YesNo
 from memberscope.config.mitigation import MitigateConfig
 from memberscope.config.outside import PlanStudyConfig, ShadowPlanConfig, ShadowStudyConfig, SynthesisConfig, SynthesizeConfig
-from memberscope.config.shared import AuditConfig, DataConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
+from memberscope.config.shared import (
+    AuditConfig,
+    CanaryConfig,
+    DataConfig,
+    FleetConfig,
+    ModelConfig,
+    RecordsConfig,
+    TrainConfig,
+)
 from memberscope.config.training import CaseStudyConfig, SweepStudyConfig, TrainStudyConfig
 
 __all__ = [
@@ -28,6 +36,7 @@ __all__ = [
     "AttackStudyConfig",
     "AuditConfig",
     "AuditModelConfig",
+    "CanaryConfig",
     "CaseStudyConfig",
     "Check",
     "Choice",
@@ -57,5 +66,6 @@ __all__ = [
     "YesNo",
     "groups",
     "option",
+    "option_name",
     "written",
 ]

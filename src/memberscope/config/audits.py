@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from memberscope.config.base import Config, option
 from memberscope.config.checks import Choice, Integer, Real, Text, YesNo
-from memberscope.config.shared import pooling_option, primary_option, private_option, show_option
+from memberscope.config.shared import ONLY_BY_NAME, pooling_option, primary_option, private_option, show_option
 from memberscope.errors import UserError
 
 
@@ -77,7 +77,8 @@ class AttackOptionsConfig(DeclaredConfig):
         plugins="memberscope.attacks",
         check=Text(hint="all, tfp, threshold, trained, metric, or names separated by commas"),
         group="attack",
-        help="attacks to run: all, tfp (the six types of TensorFlow Privacy), a family, or names separated by commas",
+        help="attacks to run: all, tfp (the six types of TensorFlow Privacy), a family, or names separated by commas; "
+        f"{ONLY_BY_NAME}",
     )
     primary: str = primary_option(group="attack")
     slices: str = option(
@@ -248,6 +249,26 @@ class ReportStudyConfig(DeclaredConfig):
         group="report",
         help="the runs to report on; the run of a study that trained several models stands for all of its models' runs",
     )
+    from_: str = option(
+        "",
+        called="from",
+        check=Text(hint="the path of an evidence.json, or nothing"),
+        group="report",
+        help="evidence file to report on instead of runs; it needs no MLflow",
+    )
+    formats: str = option(
+        "html",
+        check=Text(hint="all, or some of html, json, junit, cyclonedx, markdown separated by commas"),
+        group="report",
+        help="what is written: html, the page; json, evidence.json; junit, the gate as gate.junit.xml; cyclonedx, model_card.cdx.json; "
+        "markdown, model_card.md",
+    )
+    folder: str = option(
+        "",
+        check=Text(hint="a folder, or nothing"),
+        group="report",
+        help="folder for the files, which is created if its parent exists; empty: the working directory",
+    )
     title: str = option(
         "",
         check=Text(hint="any text, or nothing"),
@@ -258,6 +279,7 @@ class ReportStudyConfig(DeclaredConfig):
         "report.html",
         check=Text(hint="the path of an .html file, or none"),
         group="report",
-        help="file to which the page is written, besides the run's artifacts; none: only to the artifacts",
+        help="file to which the page is written, in the folder unless its path is absolute, besides the run's artifacts; none: only to "
+        "the artifacts",
     )
     seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="report", help="seed of the paired bootstraps")

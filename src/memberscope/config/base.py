@@ -12,7 +12,9 @@ from memberscope.config.checks import Check
 from memberscope.errors import UserError, nearest
 
 
-def option(default: Any, *, check: Check, group: str, help: str, formerly: tuple[str, ...] = (), plugins: str = "") -> Any:
+def option(
+    default: Any, *, check: Check, group: str, help: str, formerly: tuple[str, ...] = (), plugins: str = "", called: str = ""
+) -> Any:
     """Declare a dataclass field that is also an option.
 
     Args:
@@ -22,10 +24,15 @@ def option(default: Any, *, check: Check, group: str, help: str, formerly: tuple
         help: what it means, for ``--help``.
         formerly: its names in earlier versions, which are still understood.
         plugins: the group of entry points by which other packages add names that it may take.
+        called: the option's name where Python does not allow it for a field, as ``from``; otherwise that of the field.
     """
-    return field(
-        default=default, metadata={"check": check, "group": group, "help": help, "formerly": formerly, "plugins": plugins}
-    )
+    metadata = {"check": check, "group": group, "help": help, "formerly": formerly, "plugins": plugins, "called": called}
+    return field(default=default, metadata=metadata)
+
+
+def option_name(item: dataclasses.Field[Any]) -> str:
+    """The name of the option that a field declares."""
+    return item.metadata["called"] or item.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +43,12 @@ class Config:
         """Parse and check every field; UserError for the first value that is not allowed."""
         for item in dataclasses.fields(self):
             check: Check = item.metadata["check"]
-            object.__setattr__(self, item.name, check.parse(item.name, getattr(self, item.name)))
+            object.__setattr__(self, item.name, check.parse(option_name(item), getattr(self, item.name)))
 
     @classmethod
     def former_names(cls) -> dict[str, str]:
         """Former names of options -> their present names."""
-        return {former: item.name for item in dataclasses.fields(cls) for former in item.metadata["formerly"]}
+        return {former: option_name(item) for item in dataclasses.fields(cls) for former in item.metadata["formerly"]}
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> Self:
@@ -51,7 +58,7 @@ class Config:
             UserError: an unknown name (the message suggests the nearest); an option under two names with different values; a value that
                 is not allowed.
         """
-        known = {item.name for item in dataclasses.fields(cls)}
+        known = {option_name(item): item.name for item in dataclasses.fields(cls)}
         former = cls.former_names()
         named: dict[str, object] = {}
         for name, value in values.items():
@@ -64,11 +71,11 @@ class Config:
                     f"{old}={values[old]}: given together with {current}, its present name; allowed: {current} alone"
                 )
             named[current] = value
-        return cls(**named)
+        return cls(**{known[name]: value for name, value in named.items()})
 
     def to_dict(self) -> dict[str, int | float | str]:
         """Names -> plain values, in the order of declaration."""
-        return {item.name: written(getattr(self, item.name)) for item in dataclasses.fields(self)}
+        return {option_name(item): written(getattr(self, item.name)) for item in dataclasses.fields(self)}
 
     def to_json(self) -> str:
         """A JSON object that `from_json` reads back to an equal configuration."""
@@ -82,7 +89,10 @@ class Config:
 
 def groups(config: Config) -> dict[str, int | float | str]:
     """The values under dotted names (``train.learning_rate``), as MLflow shows them in its params."""
-    return {f"{item.metadata['group']}.{item.name}": written(getattr(config, item.name)) for item in dataclasses.fields(config)}
+    return {
+        f"{item.metadata['group']}.{option_name(item)}": written(getattr(config, item.name))
+        for item in dataclasses.fields(config)
+    }
 
 
 def written(value: Any) -> Any:

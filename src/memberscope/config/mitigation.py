@@ -6,13 +6,22 @@ from dataclasses import dataclass
 
 from memberscope.config.base import option
 from memberscope.config.checks import Choice, Integer, Real, Text, YesNo
-from memberscope.config.shared import FleetConfig, ModelConfig, RecordsConfig, TrainConfig, pooling_option
+from memberscope.config.shared import (
+    CanaryConfig,
+    FleetConfig,
+    ModelConfig,
+    RecordsConfig,
+    TrainConfig,
+    canary_cost_option,
+    pooling_option,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MitigateConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
+class MitigateConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig, CanaryConfig):
     """Everything that `mitigate` takes."""
 
+    canary_cost: bool = canary_cost_option(True)
     model: str = option("mlp", check=Choice(words=("conv", "dense", "mlp")), group="model", help="architecture")
     depth: int = option(
         2,

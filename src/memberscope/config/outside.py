@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from memberscope.config.base import Config, option
 from memberscope.config.checks import Choice, Integer, Real, Text, YesNo
 from memberscope.config.shared import (
+    ONLY_BY_NAME,
+    CanaryConfig,
     FleetConfig,
     ModelConfig,
     RecordsConfig,
     TrainConfig,
+    canary_cost_option,
     pooling_option,
     primary_option,
     private_option,
@@ -55,7 +58,8 @@ class ShadowPlanConfig(Config):
         1,
         check=Integer(low=1, high=9),
         group="shadow",
-        help="copies of each image that LiRA queries, all but the first shifted; useful if the models were trained with such copies",
+        help="copies of each image that LiRA queries, and RMIA where shadows show that it pays, all but the first shifted; useful if the "
+        "models were trained with such copies",
     )
     seed: int = option(
         0, check=Integer(low=0, high=2**31 - 1), group="study", help="seed of the plan, the weights and every other draw"
@@ -63,7 +67,7 @@ class ShadowPlanConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanStudyConfig(ShadowPlanConfig, RecordsConfig):
+class PlanStudyConfig(ShadowPlanConfig, RecordsConfig, CanaryConfig):
     """Everything that `plan` takes."""
 
     output: str = option(
@@ -75,9 +79,10 @@ class PlanStudyConfig(ShadowPlanConfig, RecordsConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShadowStudyConfig(ShadowPlanConfig, RecordsConfig, ModelConfig, TrainConfig, FleetConfig):
+class ShadowStudyConfig(ShadowPlanConfig, RecordsConfig, ModelConfig, TrainConfig, FleetConfig, CanaryConfig):
     """Everything that `shadow` takes."""
 
+    canary_cost: bool = canary_cost_option(True)
     model: str = option("mlp", check=Choice(words=("conv", "dense", "mlp")), group="model", help="architecture")
     depth: int = option(
         2,
@@ -91,7 +96,7 @@ class ShadowStudyConfig(ShadowPlanConfig, RecordsConfig, ModelConfig, TrainConfi
         plugins="memberscope.attacks",
         check=Text(hint="all, tfp, a family, or names separated by commas"),
         group="audit",
-        help="attacks on the first target: all, a family, or names separated by commas",
+        help=f"attacks on the first target: all, a family, or names separated by commas; {ONLY_BY_NAME}",
     )
     primary: str = primary_option(group="audit")
     slices: str = option(

@@ -7,8 +7,12 @@ from typing import Any
 
 from memberscope.config.base import Config, option
 from memberscope.config.checks import Choice, Integer, Integers, Real, Text, YesNo
+from memberscope.errors import UserError
 
 BUILT_IN_TRAINER = "keras"
+NAMED_ONLY = ("lira_offline_two_sided", "lira_offline_two_sided_per_record", "rmia_online_gamma_1", "rmia_offline_gamma_1")
+"""The attacks that neither ``all`` nor a family includes; written out for the help texts, which must not import the attacks."""
+ONLY_BY_NAME = f"only by name: {', '.join(NAMED_ONLY)}"
 
 
 def primary_option(*, group: str) -> Any:
@@ -306,4 +310,99 @@ class FleetConfig(Config):
         group="fleet",
         help="address of a Dask scheduler whose workers train the models, or env:NAME for the environment variable that holds it; "
         "empty: this machine",
+    )
+
+
+CANARY_KINDS = ("natural", "mislabelled", "out_of_distribution", "noise", "duplicated")
+CANARIES_OF_THE_DATA = ("natural", "mislabelled", "duplicated")
+"""The kinds of canaries whose records are taken from the data set itself."""
+LEAST_CANARIES = 40
+"""Fewer canaries are refused: with 40 fair coins, fewer than 10 canaries fall on one side in less than one of 1,000 draws."""
+USUAL_COPIES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanaryConfig(Config):
+    """Records that are planted in the training set by coin flips, and audited apart; see `memberscope.plans.canaries`."""
+
+    canaries: int = option(
+        0,
+        check=Integer(low=0, high=1_000_000),
+        group="canaries",
+        help="number of canaries: records of which each is a member by a fair coin of its own, audited apart from the others; 0, or at "
+        f"least {LEAST_CANARIES}",
+    )
+    canary_kind: str = option(
+        "natural",
+        check=Choice(words=CANARY_KINDS),
+        group="canaries",
+        help="what is planted: natural (records of the data set that no side of the plan uses), mislabelled (the same with labels of other "
+        "classes), duplicated (natural, several times), out_of_distribution (records of canary_data with random labels), or noise (each "
+        "feature drawn from its own values, with random labels)",
+    )
+    canary_data: str = option(
+        "",
+        check=Text(hint="the name or path of another data set, or nothing"),
+        group="canaries",
+        help="data set whose records are planted with canary_kind=out_of_distribution: its records have the same shape or columns",
+    )
+    canary_copies: int | str = option(
+        "auto",
+        check=Integer(low=1, high=1000, words=("auto",)),
+        group="canaries",
+        help=f"how often each canary that is a member is planted; auto: once, or {USUAL_COPIES} times with canary_kind=duplicated",
+    )
+
+    def __post_init__(self) -> None:
+        """Check every field, and that the options of canaries fit each other."""
+        super().__post_init__()
+        given = {"canary_kind": self.canary_kind != "natural", "canary_data": bool(self.canary_data)}
+        given["canary_copies"] = self.canary_copies != "auto"
+        for name, is_given in given.items():
+            if is_given and not self.canaries:
+                raise UserError(
+                    f"{name}={getattr(self, name)}: given without canaries; allowed: canaries={LEAST_CANARIES} or more"
+                )
+        if 0 < self.canaries < LEAST_CANARIES:
+            raise UserError(f"canaries={self.canaries}: too few to be audited; allowed: 0, or {LEAST_CANARIES} or more")
+        if self.canary_kind == "duplicated" and self.copies < 2:
+            raise UserError(
+                f"canary_copies={self.canary_copies}: too few for canary_kind=duplicated; allowed: 2 or more, or auto"
+            )
+        if self.canaries and not getattr(self, "coin_flips", True):
+            raise UserError(
+                f"canaries={self.canaries}: coin_flips=no, and canaries are members by coin flips; allowed: coin_flips=yes, or canaries=0"
+            )
+        outside = self.canary_kind == "out_of_distribution"
+        if outside and not self.canary_data:
+            raise UserError(
+                f"canary_data=: missing; allowed with canary_kind={self.canary_kind}: the name or path of another data set"
+            )
+        if self.canary_data and not outside:
+            raise UserError(
+                f"canary_data={self.canary_data}: canary_kind={self.canary_kind} takes no records of it; allowed: nothing, or "
+                "canary_kind=out_of_distribution"
+            )
+
+    @property
+    def copies(self) -> int:
+        """`canary_copies` as a number."""
+        if self.canary_copies == "auto":
+            return USUAL_COPIES if self.canary_kind == "duplicated" else 1
+        return int(self.canary_copies)
+
+    @property
+    def reserved(self) -> int:
+        """The number of records of the data set itself that become canaries, so that ``members=auto`` leaves them."""
+        return self.canaries if self.canary_kind in CANARIES_OF_THE_DATA else 0
+
+
+def canary_cost_option(default: bool) -> Any:
+    """The option that trains one more model without canaries, to show what planting costs."""
+    return option(
+        default,
+        check=YesNo(),
+        group="canaries",
+        help="yes: with canaries, also train the model without them, on the same members with the same seed, and report the accuracy that "
+        "they cost; no: leave this training out",
     )

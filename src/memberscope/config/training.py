@@ -8,24 +8,55 @@ from memberscope.config.base import option
 from memberscope.config.checks import Choice, ChoiceOrSource, Integer, Real, Text, YesNo
 from memberscope.config.shared import (
     BUILT_IN_TRAINER,
+    LEAST_CANARIES,
     AuditConfig,
+    CanaryConfig,
     DataConfig,
     ModelConfig,
     RecordsConfig,
     TrainConfig,
+    canary_cost_option,
     pooling_option,
     private_option,
     trace_option,
 )
+from memberscope.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainStudyConfig(DataConfig, ModelConfig, TrainConfig, AuditConfig):
+class TrainStudyConfig(DataConfig, ModelConfig, TrainConfig, AuditConfig, CanaryConfig):
     """Everything that `train` takes."""
 
+    canary_cost: bool = canary_cost_option(True)
     seed: int = option(
         0, check=Integer(low=0, high=2**31 - 1), group="study", help="seed of split, label noise, initialization and order"
     )
+    promised_epsilon: float | str = option(
+        "none",
+        check=Real(low=0.0, high=1e6, words=("none",)),
+        group="canaries",
+        help="epsilon that the training promises for one record, with which the bounds from its canaries are compared; or none",
+    )
+    delta: float = option(
+        1e-5,
+        check=Real(low=0.0, high=1.0, open_high=True),
+        group="canaries",
+        help="delta of the bounds of epsilon; where an epsilon is promised, use the delta of that promise",
+    )
+
+    def __post_init__(self) -> None:
+        """Check every field, and that a promised epsilon comes with canaries: nothing else in one training can refute it."""
+        super().__post_init__()
+        if self.promise is not None and not self.canaries:
+            raise UserError(
+                f"promised_epsilon={self.promised_epsilon:g}: given without canaries, whose coins bound epsilon; allowed: none, or "
+                f"canaries={LEAST_CANARIES} or more"
+            )
+
+    @property
+    def promise(self) -> float | None:
+        """The promised epsilon; None if there is none."""
+        return None if self.promised_epsilon == "none" else float(self.promised_epsilon)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +84,10 @@ class CaseStudyConfig(DataConfig, TrainConfig, AuditConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig):
+class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig, CanaryConfig):
     """Everything that `sweep` takes: the grid or space, and the settings that all cells share."""
 
+    canary_cost: bool = canary_cost_option(False)
     class_choice: str = option(
         "random",
         check=Choice(words=("first", "random")),
@@ -118,7 +150,7 @@ class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig):
     )
     objectives: str = option(
         "advantage_heldout",
-        check=Text(hint="one or more of accuracy, advantage_heldout, auc, tpr_at_low_fpr, separated by commas"),
+        check=Text(hint="one or more of accuracy, advantage_heldout, auc, tpr_at_low_fpr, canary_auc, separated by commas"),
         group="sweep",
         help="what a search optimizes, on records that its final audit does not use; several give a Pareto front",
     )

@@ -252,3 +252,15 @@ def rows_of(x: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
             file.write(np.ascontiguousarray(x[rows[chunk]]).data)
         file.flush()
         return np.memmap(file, dtype=x.dtype, mode="r", shape=(len(rows), *x.shape[1:]))
+
+
+def joined(x: NDArray[Any], more: NDArray[Any]) -> NDArray[Any]:
+    """Records with others of the same type behind them. With a memory map, both go to a temporary file, as with `rows_of`."""
+    if not isinstance(x, np.memmap):
+        return np.concatenate([x, more])
+    with tempfile.TemporaryFile() as file:
+        for part in (x, more):
+            for chunk in row_chunks(len(part), math.prod(x.shape[1:])):
+                file.write(np.ascontiguousarray(part[chunk]).data)
+        file.flush()
+        return np.memmap(file, dtype=x.dtype, mode="r", shape=(len(x) + len(more), *x.shape[1:]))

@@ -34,7 +34,7 @@ from memberscope.metrics.figures import figures
 from memberscope.metrics.gaussian_dp import gaussian_delta, gaussian_dp_epsilon, gaussian_epsilon, gaussian_mu
 from memberscope.metrics.low_fpr import LOW_BUDGET, fp_budget, roc_band, tpr_at_fpr
 from memberscope.metrics.null import NullControl, null_control
-from memberscope.metrics.paired import Comparison, compare_advantage, compare_auc, compare_tpr
+from memberscope.metrics.paired import Comparison, compare_accuracy, compare_advantage, compare_auc, compare_tpr
 from memberscope.metrics.spec import MetricInput, MetricSpec, rate_name
 from memberscope.metrics.thresholds import AllThresholds, FixedThreshold, GuessShares, SplitThreshold, ThresholdChoice
 
@@ -65,6 +65,7 @@ __all__ = [
     "auc",
     "balanced_accuracy",
     "clopper_pearson_epsilon",
+    "compare_accuracy",
     "compare_advantage",
     "compare_auc",
     "compare_tpr",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtr, stdtrit
+from scipy.special import ndtr, stdtr, stdtrit
 
 from memberscope.metrics.area import auc_value, placements
 from memberscope.metrics.curve import Ranking, rank
@@ -245,3 +245,48 @@ def _no_comparison(reason: str) -> Comparison:
     return Comparison(
         value_a=nan, value_b=nan, difference=nan, ci_low=nan, ci_high=nan, p_value=nan, status="skipped", reason=reason
     )
+
+
+def compare_accuracy(
+    correct_a: ArrayLike, correct_b: ArrayLike, *, groups: ArrayLike | None = None, confidence: float = 0.95
+) -> Comparison:
+    """Compare the accuracies of two models on the same records.
+
+    Without groups, the interval is that of Agresti and Min 2005 ("Simple improved confidence intervals for comparing matched proportions",
+    section 3) for matched proportions: half a record is added to each of the four cells of correct and wrong answers, which keeps its
+    coverage near the nominal one also where few records are answered differently. Where records have groups, the records' differences are
+    summed by group, and the interval is Student's t over the groups.
+
+    Args:
+        correct_a, correct_b: (n,) bool, whether each model's answer for a record is correct.
+        groups: (n,) the groups of the records, where these may be correlated.
+        confidence: of the interval.
+
+    Returns:
+        Accuracies, their difference, its interval in [-1, 1] and two-sided p-value.
+
+    Raises:
+        ValueError: no records, or arrays of unequal lengths.
+    """
+    check_fraction("confidence", confidence)
+    a, b = np.asarray(correct_a, dtype=np.float64), np.asarray(correct_b, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1 or not len(a):
+        raise ValueError(f"answers of shapes {a.shape} and {b.shape}; allowed: one per record, at least one")
+    apart, n = a - b, len(a)
+    if groups is None:
+        only_a, only_b, size = float((apart > 0).sum()) + 0.5, float((apart < 0).sum()) + 0.5, n + 2.0
+        middle = (only_a - only_b) / size
+        error = math.sqrt(only_a + only_b - (only_a - only_b) ** 2 / size) / size
+        half, p = two_sided_z(confidence) * error, 2 * float(ndtr(-abs(middle) / error))
+    else:
+        _, code = np.unique(np.asarray(groups), return_inverse=True)
+        code = code.reshape(-1)
+        count = int(code.max()) + 1
+        middle = float(apart.mean())
+        of_group = np.bincount(code, weights=apart - middle, minlength=count)
+        error = math.sqrt(count / (count - 1) * float(of_group @ of_group)) / n if count > 1 else math.inf
+        if not math.isfinite(error):
+            return _comparison(float(a.mean()), float(b.mean()), -1.0, 1.0, 1.0)
+        error = error or 1.0 / (count + 2.0)  # no variance in the data: as without groups, of as many records
+        half, p = float(stdtrit(count - 1, 0.5 + confidence / 2)) * error, 2 * float(stdtr(count - 1, -abs(middle) / error))
+    return _comparison(float(a.mean()), float(b.mean()), max(-1.0, middle - half), min(1.0, middle + half), p)

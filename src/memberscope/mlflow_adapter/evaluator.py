@@ -49,6 +49,7 @@ from memberscope.evidence import Evidence
 from memberscope.mlflow_adapter.existing_run import ExistingRunTracker
 from memberscope.mlflow_adapter.models import Model, wrap
 from memberscope.studies.audit import check_slices, how_queried, slice_columns, what_to_know
+from memberscope.studies.recorder import Recorder, log_evidence
 from memberscope.unlogged import unlogged
 
 NAME = "memberscope"
@@ -115,12 +116,13 @@ class MembershipEvaluator(ModelEvaluator):
         controls = controls_for(options, evidence, report, request, lambda: None)
         tracker = ExistingRunTracker.in_run(run_id)
         source = "given" if own.get("record_ids") is not None else "content"
-        log_whole_audit(report, tracker, controls=controls, notes=notes, seed=options.seed, top=options.top, source=source,
+        recorder = Recorder.over(tracker, study="evaluate")
+        log_whole_audit(report, recorder, controls=controls, notes=notes, seed=options.seed, top=options.top, source=source,
             private=options.private_artifacts, show_records=options.show_records,
         )  # fmt: skip
-        exact = report.headlines() | headline_metrics(
-            report
-        )  # thresholds are checked against every digit, not what the run shows
+        log_evidence(recorder, study="evaluate", status="FINISHED")
+        # thresholds are checked against every digit, not what the run shows
+        exact = report.headlines() | headline_metrics(report)
         found: EvaluationResult = EvaluationResult(  # type: ignore[no-untyped-call]  # MLflow's own has no types
             metrics=dict(tracker.sent) | exact, artifacts=tracker.artifacts()
         )

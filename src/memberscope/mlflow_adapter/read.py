@@ -115,7 +115,9 @@ def _kept(client: MlflowClient, run: Run, above: tuple[str, ...] = ()) -> KeptRu
         tables = {
             one: frame for one in TABLES if one in files and (frame := _table(files[one], one, f"{where}: {one}")) is not None
         }
-        _check_together(texts, tables, where)
+        if artifacts.HEADLINE in texts and artifacts.ATTACKS in tables:
+            found = Headline.from_json(texts[artifacts.HEADLINE])
+            kept_tables.check_headline(found, tables[artifacts.ATTACKS], where=where, allowed=ALLOWED)
         scores, sealed = _scores(files.get(artifacts.SCORES), where)
         return KeptRun(
             id=run_id,
@@ -162,16 +164,6 @@ def _image(path: Path, where: str) -> bytes:
     if not content.startswith(PNG):
         raise UserError(f"{where} is no PNG; allowed: {ALLOWED}")
     return content
-
-
-def _check_together(texts: Mapping[str, str], tables: Mapping[str, Any], where: str) -> None:
-    """Raise UserError if the headline is of attacks that the table does not have."""
-    if artifacts.HEADLINE in texts and artifacts.ATTACKS in tables:
-        found, known = Headline.from_json(texts[artifacts.HEADLINE]), set(tables[artifacts.ATTACKS]["attack"])
-        if strange := [name for name in found.candidates if name not in known]:
-            raise UserError(
-                f"{where}: {artifacts.HEADLINE} has the attack {strange[0]}, and {artifacts.ATTACKS} does not; allowed: {ALLOWED}"
-            )
 
 
 def _scores(file: Path | None, where: str) -> tuple[KeptScores | None, bool]:

@@ -225,7 +225,9 @@ def _in_store(
         raise store.unusable(uri, error) from None
     tracker: MlflowTracker
     if run:
-        tracker = MlflowTracker(outbox=outbox, key=run.info.run_id, experiment_id=experiment_id)
+        tracker = MlflowTracker(
+            outbox=outbox, key=run.info.run_id, experiment_id=experiment_id, first_tags=tags, name=run.info.run_name or ""
+        )
         tracker.tags(tags)
         claims.drop(run.info.run_id)
     else:

@@ -14,7 +14,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,12 +95,22 @@ class MlflowTracker:
         key: the run's id, or the key of a run that an operation creates.
         experiment_id: of the run's experiment.
         waits: whether `address` waits until the run has an id.
+        first_tags: tags that the run has from its beginning.
+        name: of the run; empty where another program named it.
     """
 
     outbox: Outbox
     key: str
     experiment_id: str
     waits: bool = True
+    first_tags: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+
+    @property
+    def about(self) -> Mapping[str, str]:
+        """See `Tracker.about`; the id is absent while the store is away and has not created the run."""
+        run_id = self.outbox.id_of(self.key) if self.is_there else None
+        return {**redact_values(self.first_tags), "name": redact(self.name), **({} if run_id is None else {"id": run_id})}
 
     @property
     def client(self) -> MlflowClient:
@@ -179,6 +189,7 @@ class MlflowTracker:
 
     def rename(self, name: str) -> None:
         """Give the run another name."""
+        object.__setattr__(self, "name", name)  # the class is frozen
         self._send("rename", name=redact(name))
 
     def describe(self, markdown: str) -> None:
@@ -275,24 +286,21 @@ class PendingTracker(MlflowTracker):
         first_tags: tags that the run is created with.
     """
 
-    _name: str
-    _tags: Mapping[str, str]
-
     def __init__(self, *, outbox: Outbox, experiment_id: str, name: str, first_tags: Mapping[str, str]) -> None:
         """Remember what the run will be created with."""
-        attributes = {"outbox": outbox, "experiment_id": experiment_id, "waits": True, "_name": name, "_tags": first_tags}
+        attributes = {"outbox": outbox, "experiment_id": experiment_id, "waits": True, "name": name, "first_tags": first_tags}
         for attribute, value in attributes.items():
             object.__setattr__(self, attribute, value)  # the class is frozen
 
     def __repr__(self) -> str:
         """A text that does not create the run."""
-        return f"{type(self).__name__}(name={self._name!r}, is_there={self.is_there})"
+        return f"{type(self).__name__}(name={self.name!r}, is_there={self.is_there})"
 
     @cached_property
     def key(self) -> str:
         """The run's key; the run is created when it is first asked for."""
         key = uuid.uuid4().hex + NEW
-        self.outbox.send(creation(key, self.experiment_id, name=self._name, tags=self._tags))
+        self.outbox.send(creation(key, self.experiment_id, name=self.name, tags=self.first_tags))
         return key
 
     @property
@@ -305,4 +313,4 @@ class PendingTracker(MlflowTracker):
         if self.is_there:
             super().rename(name)
         else:
-            object.__setattr__(self, "_name", name)
+            object.__setattr__(self, "name", name)

@@ -9,6 +9,9 @@
     plan/seeds.npy                a seed for each model
     plan/groups.npy               the group of every record, if groups were named: each is kept whole
     plan/rows.npy                 the place of each record in the user's file, where copies or classes were left out
+    plan/canaries/                the canaries, if there are any: x.npy and y.npy, the records and their labels; records.csv, the same as a
+                                  table, if the data set is one; records.npy, their positions, if they are of the data set;
+                                  members/model_000.npy, the canaries on which model 0 is trained too, and so on
     plan/columns.json             the columns, if the records are rows of a table
     plan/membership.npz           the same plan as `ShadowPlan.save` writes it
     plan/plan.json                what the plan is, and what is expected back
@@ -31,6 +34,7 @@ from numpy.typing import NDArray
 from memberscope.datasets.table import Table
 from memberscope.errors import UserError
 from memberscope.npz import read_npy
+from memberscope.plans.canaries import Canaries
 from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
 from memberscope.plans.whole_groups import check_whole
@@ -41,6 +45,7 @@ from memberscope.secret import make_private
 FORMAT, VERSION = "memberscope shadow plan", 1
 ABOUT, PLAN, MEMBERS = "plan.json", "membership.npz", "members"
 COLUMNS, ROWS, GROUPS = "columns.json", "rows.npy", "groups.npy"
+CANARIES, CANARY_TABLE, CANARY_RECORDS = "canaries", "records.csv", "records.npy"
 WRITTEN = "a folder as memberscope plan wrote it"
 
 
@@ -64,6 +69,8 @@ class PlanFolder:
         table: the columns, if the records are rows of a table.
         groups: (n,) int64 the records' groups; None if none were named.
         options: the options from which the plan was drawn.
+        canaries: what is planted in the training sets besides; None for nothing.
+        canary_member: (n_models, m) bool, the canaries on which each model is trained; None without canaries.
     """
 
     plan: ShadowPlan
@@ -81,6 +88,8 @@ class PlanFolder:
     table: Table | None = None
     groups: NDArray[np.int64] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    canaries: Canaries | None = None
+    canary_member: NDArray[np.bool_] | None = None
 
     @property
     def classes(self) -> int:
@@ -89,10 +98,15 @@ class PlanFolder:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the plan, the labels, the models' seeds, the groups, the data set's digest and the number of classes and copies."""
+        """SHA-256 over the plan, the labels, the models' seeds, the groups, the data set's digest, the number of classes and copies, and
+        the canaries with their membership.
+        """
         sha = hashlib.sha256(f"{self.plan.digest} {self.data_digest} {self.classes} {len(self.shifts)}".encode())
         for array in (self.labels, self.seeds, *([] if self.groups is None else [self.groups])):
             sha.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+        if self.canaries is not None and self.canary_member is not None:
+            sha.update(f"{self.canaries.digest} {self.canary_member.shape}".encode())
+            sha.update(np.packbits(self.canary_member).tobytes())
         return sha.hexdigest()
 
     def write(self, folder: Path) -> None:
@@ -112,12 +126,30 @@ class PlanFolder:
             make_private(folder / MEMBERS)
             for name, array in arrays.items():
                 np.save(folder / name, np.asarray(array, dtype=np.int64), allow_pickle=False)
+            if self.canaries is not None:
+                self._write_canaries(folder / CANARIES, self.canaries)
             if self.table is not None:
                 _write_json(folder / COLUMNS, self.table.to_dict())
             self.plan.save(folder / PLAN)
             _write_json(folder / ABOUT, self.about())
         except OSError as error:
             raise UserError(f"output={folder}: cannot be written ({error.strerror or error}); allowed: a folder") from None
+
+    def _write_canaries(self, folder: Path, canaries: Canaries) -> None:
+        assert self.canary_member is not None
+        make_private(folder / MEMBERS)
+        arrays = {"x.npy": canaries.x, "y.npy": canaries.y}
+        if canaries.records is not None:
+            arrays[CANARY_RECORDS] = canaries.records
+        for model, planted in enumerate(self.canary_member):
+            arrays[f"{MEMBERS}/{model_name(model, self.plan.n_models)}.npy"] = np.flatnonzero(planted).astype(np.int64)
+        for name, array in arrays.items():
+            np.save(folder / name, array, allow_pickle=False)
+        if self.table is not None:
+            frame = self.table.frame(canaries.x)
+            label = next(name for name in ("label", "label_", "label__") if name not in frame)
+            frame[label] = [self.class_names[k] for k in canaries.y]
+            frame.to_csv(folder / CANARY_TABLE, index=False)
 
     def _check_free(self, folder: Path) -> None:
         if not folder.exists():
@@ -151,6 +183,12 @@ class PlanFolder:
                 "shape": [n, len(self.shifts), self.classes],
                 "about": "optional, with logits or probs: the same for the shifted copies of each image, see shifts",
             }
+        if self.canaries is not None:
+            m = len(self.canaries)
+            arrays["canaries"] = {
+                "shape": [m, self.classes],
+                "about": f"optional: the same for the {m} canaries of {CANARIES}/x.npy; of shape [{m}] with loss_nats",
+            }
         arrays["plan_digest"] = {
             "shape": [],
             "about": "optional: the digest of this file, so that outputs of another plan are noticed",
@@ -163,6 +201,7 @@ class PlanFolder:
             "records": n, "population": p, "members": plan.member.sum(axis=1).tolist(), "targets": plan.targets.tolist(),
             "coin_flips": plan.coin_flips, "index_digest": plan.digest, "shifts": [list(one) for one in self.shifts],
             "options": dict(self.options),
+            **({} if self.canaries is None else {"canaries": self.canaries.about}),
         }  # fmt: skip
 
     def expected(self) -> str:
@@ -181,6 +220,15 @@ class PlanFolder:
             text += (
                 f" The array population may hold the same for the {p} records of population.npy, which RMIA and a few other attacks need; "
                 "give it for all models or for none."
+            )
+        if self.canaries is not None:
+            m, copies = len(self.canaries), self.canaries.copies
+            often = "" if copies == 1 else f", each of them {copies} times"
+            text += (
+                f" The plan has {m} canaries: the records of {CANARIES}/x.npy with the labels of {CANARIES}/y.npy. Model k is also trained "
+                f"on those at the positions in {CANARIES}/{MEMBERS}/{first}.npy (model 0, and so on){often}. Ask each model for its "
+                f"outputs on all {m} canaries too, in this order, and save them in its .npz as the array canaries; give it for all models "
+                "or for none."
             )
         return f"{text} Then run: memberscope shadow --plan THIS_FOLDER --outputs FOLDER"
 
@@ -209,6 +257,7 @@ def read_plan_folder(folder: Path) -> PlanFolder:
         found = PlanFolder(
             plan=plan, labels=_array(folder, "labels.npy"), seeds=_array(folder, "seeds.npy"), rows=_array(folder, ROWS), table=table,
             groups=_array(folder, GROUPS) if (folder / GROUPS).exists() else None, **_fields(about),
+            **(_canaries(folder, about["canaries"], plan.n_models) if "canaries" in about else {}),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"plan={folder}: {ABOUT} or {COLUMNS} is damaged ({error}); allowed: {WRITTEN}") from None
@@ -241,6 +290,22 @@ def _fields(about: Mapping[str, Any]) -> dict[str, Any]:
     _check("options", isinstance(about["options"], dict))
     found |= {"class_names": tuple(names), "shape": tuple(shape), "noise": float(noise), "options": dict(about["options"])}
     return {**found, "shifts": tuple((down, right) for down, right in shifts)}
+
+
+def _canaries(folder: Path, about: Mapping[str, Any], models: int) -> dict[str, Any]:
+    """The canaries and their membership; KeyError, TypeError or ValueError if what ``plan.json`` says of them does not fit them."""
+    _check("canaries", isinstance(about, dict) and type(about["copies"]) is int and isinstance(about["source"], str))
+    where = f"plan={folder}: {CANARIES}"
+    x = read_npy(folder / CANARIES / "x.npy", where=f"{where}/x.npy", allowed=WRITTEN)
+    y = _array(folder / CANARIES, "y.npy")
+    records = _array(folder / CANARIES, CANARY_RECORDS) if (folder / CANARIES / CANARY_RECORDS).exists() else None
+    member = np.zeros((models, len(y)), dtype=np.bool_)
+    for model, row in enumerate(member):
+        index = _array(folder / CANARIES, f"{MEMBERS}/{model_name(model, models)}.npy")
+        _check(f"{CANARIES}/{MEMBERS}", bool(((index >= 0) & (index < len(y))).all()))
+        row[index] = True
+    drawn = Canaries(kind=about["kind"], x=x, y=y, records=records, copies=about["copies"], source=about["source"])
+    return {"canaries": drawn, "canary_member": member}
 
 
 def _check(name: str, fits: bool) -> None:

@@ -81,6 +81,7 @@ def resolve_sizes(
     nonmembers: int | str,
     validation: int | str,
     defaults: Sizes | None = None,
+    reserved: int = 0,
 ) -> Sizes:
     """Turn ``auto`` into numbers.
 
@@ -90,6 +91,7 @@ def resolve_sizes(
         validation: a number, ``"auto"`` or ``"nonmembers"``.
         defaults: the data set's own sizes for ``auto``; without them, a sixth of the records are non-members, half as many are for
             validation, and all the rest are members.
+        reserved: number of records that are left for canaries.
 
     Raises:
         UserError: the sides need more records than there are; the message gives the largest number of members that fits.
@@ -102,7 +104,7 @@ def resolve_sizes(
         n_val = (defaults.validation or 0) if defaults else n_non // 2
     else:
         n_val = int(validation)
-    room = available - n_non - n_val
+    room = available - n_non - n_val - reserved
     if members != "auto":
         n_mem = int(members)
     elif defaults and defaults.members:
@@ -110,7 +112,14 @@ def resolve_sizes(
     else:
         n_mem = room
     if n_mem > room or n_mem < 1:
-        held = f"{n_non} non-members" + ("" if shared else f" and {n_val} for validation")
+        parts = [f"{n_non} non-members", *([] if shared else [f"{n_val} for validation"])]
+        parts += [f"{reserved} canaries"] if reserved else []
+        held = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+        if room < 1 <= room + reserved:
+            raise UserError(
+                f"canaries={reserved}: too many; {n_non + n_val} of the {available} records of the data set are non-members or for "
+                f"validation, and one at least is a member; allowed: at most {room + reserved - 1}"
+            )
         if room < 1:
             raise UserError(f"nonmembers={n_non}: too many; the {available} records of the data set leave none for members")
         raise UserError(f"members={n_mem}: the data set has {available} records, {held}; allowed: at most {room}")

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from memberscope.config import DataConfig, RecordsConfig, SweepStudyConfig
 from memberscope.datasets.labeled import LabeledData, Sizes
+from memberscope.plans.canaries import CanaryRequest, TargetCanaries, flip_coins
 from memberscope.plans.keyed import split_seed
-from memberscope.plans.split import Plan, make_plan, replace_labels, resolve_sizes
+from memberscope.plans.split import Index, Plan, make_plan, replace_labels, resolve_sizes
 
 
 def noise_share(data: LabeledData, config: RecordsConfig) -> float:
@@ -26,17 +29,28 @@ class TargetSettings:
         data: the records of the chosen classes, labels before noise.
         sizes: number of records on each side.
         noise: the share of labels to replace.
+        canaries: the canaries to plant; None for none.
     """
 
     data: LabeledData
     sizes: Sizes
     noise: float
+    canaries: CanaryRequest | None = None
 
     def prepare(self, seed: int) -> Prepared:
-        """The split and the labels for a seed."""
+        """The split, the labels and the canaries for a seed; the split is the same with canaries and without.
+
+        Raises:
+            UserError: canaries that cannot be drawn, see `memberscope.plans.canaries.draw_canaries`.
+        """
         plan = make_plan(self.data.y, self.sizes, seed=split_seed(self.data, seed), groups=self.data.groups)
         labels = replace_labels(self.data.y, plan.sides, share=self.noise, classes=self.data.classes, seed=seed)
-        return Prepared(data=self.data.with_labels(labels), plan=plan, noise=self.noise, seed=seed)
+        data, canaries = self.data.with_labels(labels), None
+        if self.canaries is not None:
+            drawn_from = self.canaries.seed(self.data, seed)
+            planted = self.canaries.plant(data, list(plan.sides.values()), seed=drawn_from, noise=self.noise)
+            canaries = TargetCanaries(planted=planted, member=flip_coins(self.canaries.count, seed=drawn_from))
+        return Prepared(data=data, plan=plan, noise=self.noise, seed=seed, canaries=canaries)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,17 +62,40 @@ class Prepared:
         plan: which records are members.
         noise: the share of labels that were replaced.
         seed: the seed of plan and labels.
+        canaries: the canaries that are planted; None for none. They are no part of `data` and `plan`, whose positions hold in
+            `trained_data` too.
     """
 
     data: LabeledData
     plan: Plan
     noise: float
     seed: int
+    canaries: TargetCanaries | None = None
+
+    @property
+    def trained_data(self) -> LabeledData:
+        """The records on which the model is trained and queried: `data`, with the canaries behind it."""
+        return self.data if self.canaries is None else self.canaries.planted.data
+
+    @property
+    def trained_on(self) -> Index:
+        """Positions in `trained_data` of the model's training set: the plan's members, then the planted canaries."""
+        return self.plan.members if self.canaries is None else np.concatenate([self.plan.members, self.canaries.members])
+
+    @property
+    def queried(self) -> Index:
+        """Ascending positions in `trained_data` of all records for which the model's outputs are needed."""
+        parts = [self.plan.audited, self.plan.validation]
+        index: Index = np.unique(np.concatenate([*parts, *([] if self.canaries is None else [self.canaries.planted.rows])]))
+        return index
 
 
-def target_of(data: LabeledData, config: DataConfig | SweepStudyConfig) -> TargetSettings:
-    """The data and sizes of a target; UserError if the sizes do not fit."""
+def target_of(
+    data: LabeledData, config: DataConfig | SweepStudyConfig, *, canaries: CanaryRequest | None = None
+) -> TargetSettings:
+    """The data, sizes and canaries of a target; ``members=auto`` leaves records for the canaries. UserError if the sizes do not fit."""
     sizes = resolve_sizes(
-        available=len(data), members=config.members, nonmembers=config.nonmembers, validation=config.validation, defaults=data.sizes
+        available=len(data), members=config.members, nonmembers=config.nonmembers, validation=config.validation, defaults=data.sizes,
+        reserved=0 if canaries is None else canaries.reserved,
     )  # fmt: skip
-    return TargetSettings(data=data, sizes=sizes, noise=noise_share(data, config))
+    return TargetSettings(data=data, sizes=sizes, noise=noise_share(data, config), canaries=canaries)

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from memberscope.metrics import registry
 from memberscope.metrics.paired import NOTE
 from memberscope.report import facts
-from memberscope.report.compare import ComparedRow, Pair, compare_runs
+from memberscope.report.compare import ComparedRow, Pair
 from memberscope.report.parts import DASH, PageTable, TableCell, minus, number
 from memberscope.report.settings import Setting, compare_settings
-from memberscope.tracking import KeptRun
 
 MOST_OPEN = 2  # up to this number of pairs, all attacks are shown without a click
 
@@ -79,9 +78,8 @@ def over_seeds(first: Setting, others: Sequence[Setting]) -> ComparedOverSeeds:
     )
 
 
-def pairs(runs: Sequence[KeptRun], *, seed: int) -> Pairs:
-    """Compare every run with the first; `seed` is that of the paired bootstraps."""
-    compared = compare_runs(runs, seed=seed)
+def pairs(compared: Sequence[Pair]) -> Pairs:
+    """Every run compared with the first, of which there is at least one."""
     unpaired: dict[str, list[str]] = {}
     for pair in compared:
         if not pair.paired:
@@ -89,7 +87,7 @@ def pairs(runs: Sequence[KeptRun], *, seed: int) -> Pairs:
     paired = [pair for pair in compared if pair.paired and pair.rows]
     head = ["run", "attack", "reference", "this run", "difference", "95% interval", "p (Holm)"]
     return Pairs(
-        reference=runs[0].name,
+        reference=compared[0].first.name,
         table=PageTable.of(head, [_line(pair) for pair in compared], words=2),
         unpaired=tuple((why, tuple(names)) for why, names in unpaired.items()),
         paired=tuple(

@@ -39,7 +39,7 @@ def audited(runs: list[KeptRun]) -> list[KeptRun]:
     """
     found: list[KeptRun] = []
     for run in runs:
-        if artifacts.ATTACKS in run.tables:
+        if len(run.tables.get(artifacts.ATTACKS, ())):
             found.append(with_headline(run))
         else:
             found += audited([_with_exposure(child, run) for child in run.children])
@@ -47,8 +47,11 @@ def audited(runs: list[KeptRun]) -> list[KeptRun]:
 
 
 def _with_exposure(child: KeptRun, parent: KeptRun) -> KeptRun:
-    """A model's run with what its fleet's run has about the exposure of records."""
-    tables = {name: parent.tables[name] for name in (artifacts.EXPOSURE, artifacts.EXPOSURE_SUMMARY) if name in parent.tables}
+    """A model's run with what its fleet's run has about the exposure of records, and with its bounds of epsilon, which know of canaries."""
+    fleet = (artifacts.EXPOSURE, artifacts.EXPOSURE_SUMMARY)
+    if artifacts.BOUNDS in parent.tables and artifacts.BOUNDS in child.tables and "rung" not in parent.tables[artifacts.BOUNDS]:
+        child = replace(child, tables={**child.tables, artifacts.BOUNDS: parent.tables[artifacts.BOUNDS]})
+    tables = {name: parent.tables[name] for name in fleet if name in parent.tables}
     if not tables:
         return child
     values = {name: series for name, series in parent.metrics.items() if name.startswith("exposure/")}
@@ -190,6 +193,16 @@ def judged(run: KeptRun) -> str:
     return "doubt" if verdict == "leaks" and doubted(run) else verdict
 
 
+SENTENCES = {
+    "leaks": "The model gives away which records it was trained on.",
+    "doubt": "Members can be told from non-members, but also without the model: how much of that is due to the model is unclear.",
+    "quiet": "With these records, members cannot be told from non-members better than by chance.",
+    "odd": "Non-members look more like members than members do: check how the records were split before trusting any metric.",
+    "none": "There is no interval to judge by.",
+}
+"""Verdict -> the finding in a sentence."""
+
+
 def plain_words(run: KeptRun) -> tuple[str, list[str]]:
     """The finding of the primary attack, and the meaning of its metrics, in words."""
     found = headline(run)
@@ -197,13 +210,7 @@ def plain_words(run: KeptRun) -> tuple[str, list[str]]:
         reasons = "; ".join(f"{attack}: {reason}" for attack, reason in failed(run))
         return f"No attack could run ({reasons}).", []
     auc, judgement = headline_metric(run, "auc"), judged(run)
-    text = {
-        "leaks": "The model gives away which records it was trained on.",
-        "doubt": "Members can be told from non-members, but also without the model: how much of that is due to the model is unclear.",
-        "quiet": "With these records, members cannot be told from non-members better than by chance.",
-        "odd": "Non-members look more like members than members do: check how the records were split before trusting any metric.",
-        "none": "There is no interval to judge by.",
-    }[judgement]
+    text = SENTENCES[judgement]
     lines = [doubt(run)] if doubted(run) else []
     if auc.value is not None:
         span = (

@@ -41,10 +41,8 @@ def drawn(first: str, names: Sequence[str]) -> list[str]:
     return [first, *(name for name in names if name != first)][:MOST_CURVES]
 
 
-def roc(run: KeptRun, shown: Sequence[str]) -> tuple[bytes, bool]:
-    """ROC curves of attacks on all records, on logarithmic and linear axes, with the band of the first attack if it has one; and whether it
-    does.
-    """
+def roc(run: KeptRun, shown: Sequence[str], shaded: pd.DataFrame | None) -> bytes:
+    """ROC curves of attacks on all records, on logarithmic and linear axes, with the band of the first attack if it has one."""
     import pandas as pd
 
     points = run.tables[artifacts.ROC]
@@ -54,26 +52,25 @@ def roc(run: KeptRun, shown: Sequence[str]) -> tuple[bytes, bool]:
         auc = facts.figure(run, name, "auc").value
         labels[name] = f"{name} ({auc:.3f})" if auc is not None else name
     drawing, axes = plots.new_figure(1, 2, width=5.2, height=4.7)
-    band = _band(run, shown[0])
     for ax, log in ((axes[0, 0], True), (axes[0, 1], False)):
-        if band is not None and len(band):
-            plots.draw_band(ax, band, log=log)
+        if shaded is not None and len(shaded):
+            plots.draw_band(ax, shaded, log=log)
         plots.draw_roc(ax, part, labels=labels, log=log)
     handles, texts = axes[0, 0].get_legend_handles_labels()
     drawing.legend(handles, texts, loc="outside lower center", ncols=min(3, len(texts)), fontsize=8, frameon=False)
-    return svg(drawing), band is not None
+    return svg(drawing)
 
 
-def _band(run: KeptRun, attack: str) -> pd.DataFrame | None:
+def band(run: KeptRun, attack: str) -> pd.DataFrame | None:
     """The attack's band: the stored one, if it is this attack's, or one computed from the stored scores; None without either.
 
     A band from an older version does not name its attack; it is that of the table's first attack.
     """
-    band = run.tables.get(artifacts.ROC_BAND)
-    if band is not None and len(band):
-        of = str(band["attack"].iloc[0]) if "attack" in band.columns else next(iter(facts.attacks(run)), "")
+    stored = run.tables.get(artifacts.ROC_BAND)
+    if stored is not None and len(stored):
+        of = str(stored["attack"].iloc[0]) if "attack" in stored.columns else next(iter(facts.attacks(run)), "")
         if of == attack:
-            return band
+            return stored
     if run.scores is None or attack not in run.scores.ranks:
         return None
     member, ranks = run.scores.member, run.scores.ranks[attack].astype(np.float64)
@@ -81,7 +78,7 @@ def _band(run: KeptRun, attack: str) -> pd.DataFrame | None:
     return plots.band_points(result, rng=seeds.stream(0, "report", "band"))
 
 
-def over_seeds(runs: Sequence[KeptRun], seeds_of: Sequence[int]) -> bytes:
+def over_seeds(runs: Sequence[KeptRun], seeds_of: Sequence[str]) -> bytes:
     """The ROC curve of each run's primary attack, one curve per seed."""
     import pandas as pd
 

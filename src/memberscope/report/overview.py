@@ -73,9 +73,11 @@ class Seeds:
 def seeds_of(setting: Setting) -> Seeds:
     """The summary of a setting with several seeds."""
     histories = [history for run in setting.runs if (history := facts.history(run)) is not None and facts.followed(history)]
-    epochs = svg_picture(figures.by_epoch(histories), alt="accuracy and AUC by epoch") if histories else None
+    epochs = svg_picture(lambda: figures.by_epoch(histories), alt="accuracy and AUC by epoch") if histories else None
     drawn = any(artifacts.ROC in run.tables for run in setting.runs) and setting.attack
-    roc = svg_picture(figures.over_seeds(setting.runs, setting.seeds), alt="ROC curves, one per seed") if drawn else None
+    roc = (
+        svg_picture(lambda: figures.over_seeds(setting.runs, setting.labels), alt="ROC curves, one per seed") if drawn else None
+    )
     return Seeds(
         by_seed=by_seed(setting), attacks=attacks_over_seeds(setting), legend=legend(extra(setting.runs)), count=len(setting.runs),
         epochs=epochs, roc=roc,
@@ -184,12 +186,12 @@ def table_of(settings: Sequence[Setting]) -> PageTable:
 def by_seed(setting: Setting) -> PageTable:
     """A row per seed with the results of its primary attack."""
     rows: list[list[str | TableCell]] = []
-    for seed, run in zip(setting.seeds, setting.runs, strict=True):
+    for seed, run in zip(setting.labels, setting.runs, strict=True):
         found, history = facts.headline(run), facts.history(run)
         gap = None if history is None else float(history["train_accuracy"].iloc[-1] - history["val_accuracy"].iloc[-1])
         rows.append(
             [
-                str(seed), WORDS[facts.judged(run)], found.attack if found else DASH, with_interval(facts.headline_metric(run, "auc")),
+                seed, WORDS[facts.judged(run)], found.attack if found else DASH, with_interval(facts.headline_metric(run, "auc")),
                 with_interval(facts.headline_metric(run, "advantage_heldout")),
                 with_interval(facts.headline_metric(run, "tpr_at_fpr_0_01")), number(gap),
             ]

@@ -13,6 +13,7 @@ from memberscope.audit import artifacts
 from memberscope.audit.declared import Declared
 from memberscope.errors import UserError
 from memberscope.report import comparison, facts, overview, sections
+from memberscope.report.compare import Pair, compare_runs
 from memberscope.report.facts import Gate
 from memberscope.report.parts import PageTable, number
 from memberscope.report.risk import under
@@ -45,7 +46,23 @@ class SettingView:
     runs: tuple[FoldedRun, ...] = ()
 
 
-def render_page(runs: Sequence[KeptRun], *, title: str = "", seed: int = 0, declared: Declared | None = None) -> str:
+def pairs_of(runs: Sequence[KeptRun], *, seed: int) -> tuple[Pair, ...]:
+    """The runs compared with the first, as the page of these runs shows it; empty where it compares settings over seeds, or nothing."""
+    shown = _unique_names(facts.audited(list(runs)))
+    settings = settings_of(shown)
+    if not _compares(runs, settings) or settings[0].several:
+        return ()
+    return tuple(compare_runs([run for setting in settings for run in setting.runs], seed=seed))
+
+
+def render_page(
+    runs: Sequence[KeptRun],
+    *,
+    title: str = "",
+    seed: int = 0,
+    declared: Declared | None = None,
+    pairs: Sequence[Pair] | None = None,
+) -> str:
     """The whole page as HTML: self-contained, without script, the same text for the same runs and seed.
 
     Args:
@@ -54,6 +71,7 @@ def render_page(runs: Sequence[KeptRun], *, title: str = "", seed: int = 0, decl
         title: the title; if empty, it is made from the runs' names.
         seed: the seed of the paired bootstraps.
         declared: what the risk statements rest on, beside what the runs' audits declared, or in place of it.
+        pairs: what `pairs_of` found for these runs; None: it is computed.
 
     Raises:
         UserError: fewer subjects are declared than members were audited; no run contains an audit, or jinja2 is not installed.
@@ -71,10 +89,9 @@ def render_page(runs: Sequence[KeptRun], *, title: str = "", seed: int = 0, decl
     settings = settings_of(shown)
     anchors = {run.id: f"run{place}" for place, run in enumerate(shown, 1)}
     studies = [run for run in runs if artifacts.EXPERIMENTS in run.tables]
-    own = len(studies) == len(runs)  # all runs are studies, which compare their settings themselves
     first, others = settings[0], settings[1:]
-    compares = len(settings) > 1 and not own
-    by_run = [first.runs[0], *(run for other in others for run in other.runs)]
+    compares = _compares(runs, settings)
+    paired = pairs_of(runs, seed=seed) if pairs is None else _renamed(pairs, shown)
     return render(
         "several_runs.html.j2", **values,
         first_screen=overview.first_screen(settings),
@@ -82,9 +99,20 @@ def render_page(runs: Sequence[KeptRun], *, title: str = "", seed: int = 0, decl
         verdicts=[_verdicts(study) for study in studies],
         compares=compares,
         over_seeds=comparison.over_seeds(first, others) if compares and first.several else None,
-        pairs=comparison.pairs(by_run, seed=seed) if compares and not first.several else None,
+        pairs=comparison.pairs(paired) if compares and paired else None,
         settings=[_setting(part, f"setting{place}", anchors) for place, part in enumerate(settings, 1)],
     )  # fmt: skip
+
+
+def _compares(runs: Sequence[KeptRun], settings: Sequence[Setting]) -> bool:
+    """Whether the page compares with the first: there are several settings, and not all runs are studies that compare theirs themselves."""
+    return len(settings) > 1 and not all(artifacts.EXPERIMENTS in run.tables for run in runs)
+
+
+def _renamed(pairs: Sequence[Pair], shown: Sequence[KeptRun]) -> list[Pair]:
+    """The pairs with the runs under the names that the page gives them."""
+    known = {run.id: run for run in shown}
+    return [replace(pair, first=known[pair.first.id], second=known[pair.second.id]) for pair in pairs]
 
 
 def _unique_names(runs: Sequence[KeptRun]) -> list[KeptRun]:

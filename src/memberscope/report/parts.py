@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from memberscope.installed import is_installed
 from memberscope.report.facts import Figure
 
 DASH = "–"
@@ -63,7 +64,7 @@ class Picture:
     """A picture that is embedded in the page.
 
     Attributes:
-        source: its ``data:`` URL.
+        source: its ``data:`` URL; empty where it could not be drawn, since no library for it is installed.
         alt: a description for readers who cannot see it.
         small: whether it is narrower than the page.
     """
@@ -73,9 +74,11 @@ class Picture:
     small: bool = False
 
 
-def svg_picture(content: bytes, *, alt: str, small: bool = False) -> Picture:
-    """An SVG drawing as a picture."""
-    return _picture(content, "svg+xml", alt, small)
+def svg_picture(draw: Callable[[], bytes], *, alt: str, small: bool = False) -> Picture:
+    """An SVG drawing as a picture; one without a source where matplotlib is not installed."""
+    if not is_installed("matplotlib"):
+        return Picture(source="", alt=alt, small=small)
+    return _picture(draw(), "svg+xml", alt, small)
 
 
 def png_picture(content: bytes, *, alt: str, small: bool = False) -> Picture:

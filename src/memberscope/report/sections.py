@@ -11,6 +11,7 @@ from memberscope.audit import artifacts
 from memberscope.metrics import registry
 from memberscope.reading.text import plain_object
 from memberscope.report import facts, figures
+from memberscope.report.bounds import BoundsSection, bounds_section
 from memberscope.report.columns import BOUNDS, COLUMNS, extra, legend
 from memberscope.report.facts import Gate
 from memberscope.report.parts import (
@@ -177,6 +178,7 @@ class RunView:
     memorization: Memorization | None
     curves: CurvesSection | None
     attacks: Attacks | None
+    bounds: BoundsSection | None
     who: Who | None
     risk: Risk | None
     worst: WorstClasses | None
@@ -189,8 +191,8 @@ def run_view(run: KeptRun, anchor: str) -> RunView:
     """Everything about a run; the ids of its sections begin with `anchor`."""
     return RunView(
         anchor=anchor, tiles=tiles(run), setup=setup(run), memorization=memorization(run), curves=curves(run),
-        attacks=attack_table(run), who=who(run), risk=risk(run), worst=worst_classes(run), exposed=exposed(run), controls=checks(run),
-        done=done(run),
+        attacks=attack_table(run), bounds=bounds_section(run), who=who(run), risk=risk(run), worst=worst_classes(run),
+        exposed=exposed(run), controls=checks(run), done=done(run),
     )  # fmt: skip
 
 
@@ -305,7 +307,7 @@ def memorization(run: KeptRun) -> Memorization | None:
         return None
     onset = run.metrics.get("overfit_onset_epoch", ())
     return Memorization(
-        picture=svg_picture(figures.by_epoch([history]), alt="accuracy and AUC by epoch"),
+        picture=svg_picture(lambda: figures.by_epoch([history]), alt="accuracy and AUC by epoch"),
         onset=f"{onset[-1][1]:.0f}" if onset else "",
     )
 
@@ -316,10 +318,10 @@ def curves(run: KeptRun) -> CurvesSection | None:
     if artifacts.ROC not in run.tables or found is None:
         return None
     shown = figures.drawn(found.attack, names)
-    drawing, banded = figures.roc(run, shown)
+    band = figures.band(run, shown[0])
     return CurvesSection(
-        picture=svg_picture(drawing, alt="ROC curves on logarithmic and linear axes"),
-        banded=shown[0] if banded else "",
+        picture=svg_picture(lambda: figures.roc(run, shown, band), alt="ROC curves on logarithmic and linear axes"),
+        banded=shown[0] if band is not None else "",
         drawn=len(shown),
         of=len(names),
     )
@@ -370,15 +372,17 @@ def worst_classes(run: KeptRun) -> WorstClasses | None:
         for part, *_ in rows
     }
     worst = facts.figure(run, first.attack, "auc", "worst_slice")
-    drawing = figures.intervals(
-        [(named[part], found) for part, found, *_ in rows[:WORST]], xlabel="AUC, 95% interval", chance=0.5
-    )
+    drawn = [(named[part], found) for part, found, *_ in rows[:WORST]]
     cells = [
         [named[part], number(found.value), f"{number(found.ci_low)} to {number(found.ci_high)}", f"{inside:,}", f"{outside:,}"]
         for part, found, inside, outside in rows[:WORST]
     ]
     return WorstClasses(
-        picture=svg_picture(drawing, alt="AUC by class with intervals", small=True),
+        picture=svg_picture(
+            lambda: figures.intervals(drawn, xlabel="AUC, 95% interval", chance=0.5),
+            alt="AUC by class with intervals",
+            small=True,
+        ),
         table=PageTable.of(["class", "AUC", "95% interval", "members", "non-members"], cells, narrow=True),
         attack=first.attack,
         shown=min(WORST, len(rows)),

@@ -17,6 +17,9 @@ MARGIN = 0.02  # a difference in AUC smaller than this does not matter, for the 
 BY_SEED = {"study.seed", "plan.digest", "data.digest"}  # parameters that a seed changes
 
 MOST_DIGITS = 19  # of a seed; a longer one is no seed of ours
+REPLICATE = (
+    "memberscope.replicate"  # the tag of a run that was read from an evidence file, which numbers seeds and does not name them
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,13 @@ class Setting:
     def several(self) -> bool:
         """Whether it has more than one seed."""
         return len(self.runs) > 1
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What its seeds are called: themselves or, where an evidence file only numbers them, ``no. 1`` and so on."""
+        return tuple(
+            f"no. {seed}" if seed_of(run) is None else str(seed) for seed, run in zip(self.seeds, self.runs, strict=True)
+        )
 
     @property
     def headlines(self) -> list[Headline]:
@@ -88,7 +98,7 @@ def settings_of(runs: Sequence[KeptRun]) -> list[Setting]:
     """Settings in the order of their first runs. Runs of one setting agree in all parameters except those that a seed changes."""
     together: dict[object, dict[int, KeptRun]] = {}
     for run in runs:
-        name, seed = run.tags.get("memberscope.setting", ""), _seed(run)
+        name, seed = run.tags.get("memberscope.setting", ""), _told_apart(run)
         key: object = (name, tuple(sorted((key, value) for key, value in run.params.items() if key not in BY_SEED)))
         if not name or seed is None or seed in together.get(key, {}):
             key, seed = run.id, 0
@@ -101,7 +111,7 @@ def settings_of(runs: Sequence[KeptRun]) -> list[Setting]:
         if len(ordered) > 1:
             found.append(Setting(name=one.tags["memberscope.setting"], runs=ordered, seeds=seeds))
         else:
-            found.append(Setting(name=one.name, runs=ordered, seeds=() if (own := _seed(one)) is None else (own,)))
+            found.append(Setting(name=one.name, runs=ordered, seeds=() if (own := _told_apart(one)) is None else (own,)))
     return _unique_names(found)
 
 
@@ -114,8 +124,18 @@ def _unique_names(settings: Sequence[Setting]) -> list[Setting]:
     ]
 
 
-def _seed(run: KeptRun) -> int | None:
-    text = str(run.params.get("study.seed", run.tags.get("memberscope.seed", "")))
+def seed_of(run: KeptRun) -> int | None:
+    """The seed of the study that made a run; None where the run does not state it."""
+    return _whole(str(run.params.get("study.seed", run.tags.get("memberscope.seed", ""))))
+
+
+def _told_apart(run: KeptRun) -> int | None:
+    """What tells a run from others of its setting: its seed or, in an evidence file, its number."""
+    seed = seed_of(run)
+    return _whole(run.tags.get(REPLICATE, "")) if seed is None else seed
+
+
+def _whole(text: str) -> int | None:
     return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else None
 
 

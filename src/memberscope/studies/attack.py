@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from memberscope import slices
-from memberscope.audit import artifacts
+from memberscope.audit import artifacts, promise
 from memberscope.audit.log import attack_progress, log_whole_audit
 from memberscope.audit.request import request_of
 from memberscope.audit.step import controls_for, report_on
@@ -17,10 +17,12 @@ from memberscope.exposure.trace import LossTrace
 from memberscope.gate import step
 from memberscope.interrupt import StopFlag
 from memberscope.predictions import Predictions, ShadowPredictions
+from memberscope.studies.recorder import writes_evidence
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
 
 
+@writes_evidence("attack")
 def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Audit the files and log the report to one run.
 
@@ -50,7 +52,13 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
         show_records=config.show_records, check=stop.check,
     )  # fmt: skip
     stopped = step.gate(report, config, tracker)
-    lines = [finding(report), *notes.values(), *controls.sentences().values(), *step.sentences(config, stopped)]
+    lines = [
+        finding(report),
+        *promise.sentences(report),
+        *notes.values(),
+        *controls.sentences().values(),
+        *step.sentences(config, stopped),
+    ]
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from memberscope import outputs, signals
 from memberscope import slices as slicing
 from memberscope.aligned import in_order_of
-from memberscope.audit import artifacts
+from memberscope.audit import artifacts, promise
 from memberscope.audit.distinct import refuse_copies
 from memberscope.audit.log import attack_progress, log_whole_audit
 from memberscope.audit.request import request_of
@@ -28,10 +28,12 @@ from memberscope.interrupt import StopFlag
 from memberscope.predictions import Predictions
 from memberscope.progress import Progress
 from memberscope.secret import key
+from memberscope.studies.recorder import writes_evidence
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import DataInput, LoadedModel, Tracker, as_json
 
 
+@writes_evidence("audit")
 def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Query the model with both files, attack its outputs, and log the report to one run.
 
@@ -85,7 +87,13 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         private=config.private_artifacts, show_records=config.show_records, check=stop.check,
     )  # fmt: skip
     stopped = step.gate(report, config, tracker)
-    lines = [finding(report), *notes.values(), *controls.sentences().values(), *step.sentences(config, stopped)]
+    lines = [
+        finding(report),
+        *promise.sentences(report),
+        *notes.values(),
+        *controls.sentences().values(),
+        *step.sentences(config, stopped),
+    ]
     return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
 
 

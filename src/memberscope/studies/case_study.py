@@ -26,6 +26,7 @@ from memberscope.plans.target import TargetSettings, target_of
 from memberscope.studies import model_audit, setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.model_page import description, leakage_table, with_finding
+from memberscope.studies.recorder import writes_evidence
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
 from memberscope.training.recipe import Recipe
@@ -89,6 +90,7 @@ def roles(config: CaseStudyConfig) -> dict[str, Role]:
     }
 
 
+@writes_evidence("main")
 def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Run the experiments; `tracker` is the parent run, with a child run for each model.
 

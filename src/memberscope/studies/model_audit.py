@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +59,8 @@ class AuditedModel:
         report: the final audit.
         summary: final values of train_accuracy, val_accuracy, gap, overfit_onset_epoch (if any), parameters (if known).
         predictions: the final model's outputs for the audited records.
+        form, predict: with canaries, the form of the final model's outputs and what returns them for positions on a side of the plan and of
+            canaries; None without canaries, so that no model is kept.
     """
 
     name: str
@@ -68,6 +70,8 @@ class AuditedModel:
     report: AuditReport
     summary: Mapping[str, float]
     predictions: Predictions
+    form: Form = "logits"
+    predict: Predict | None = field(default=None, repr=False)
 
 
 def model_setting(trainer: Trainer, classes: int) -> str:
@@ -127,6 +131,7 @@ def train_and_audit(
     history = _history([without_digits(row) for row in model.rows] if requested.private_artifacts else model.rows)
     trained = AuditedModel(
         name=name, setting=setting, seed=seed, history=history, report=report, summary=_summary(history, model), predictions=predictions,
+        form=model.form, predict=None if prepared.canaries is None else model.predict,
     )  # fmt: skip
     log_result(
         trained,
@@ -174,11 +179,12 @@ def _followed(
 ) -> _Trained:  # fmt: skip
     """Train a model and query it after each epoch."""
     data, plan = prepared.data, prepared.plan
-    model = trainer.begin(TrainingJob(data=data, indices=plan.members, seed=prepared.seed))
+    model = trainer.begin(TrainingJob(data=prepared.trained_data, indices=prepared.trained_on, seed=prepared.seed))
     _log_inputs(prepared, model, trainer, requested, tracker)
     rows: list[dict[str, float]] = []
-    epochs, batch = int(trainer.params["epochs"]), int(trainer.params.get("batch_size", len(plan.members)))
-    steps = -(-len(plan.members) // batch) * epochs
+    members = len(prepared.trained_on)
+    epochs, batch = int(trainer.params["epochs"]), int(trainer.params.get("batch_size", members))
+    steps = -(-members // batch) * epochs
     with Progress(steps, name) as progress:
 
         def between_steps(done: int) -> None:
@@ -237,14 +243,13 @@ def _at_once(
 
 
 def _fleet_of_one(
-    prepared: Prepared, trainer: Trainer, stop: StopFlag, *, label: str, traced: bool = False
+    prepared: Prepared, trainer: Trainer, stop: StopFlag, *, label: str, traced: bool = False, members: Index | None = None
 ) -> tuple[Fleet, Predict]:  # fmt: skip
-    """A model that is asked right after its training for all records of the plan (and for the losses by epoch of those that are audited,
-    if `traced`), and what returns these outputs by position.
+    """A model that is asked right after its training for all records of the plan and all canaries (and for the losses by epoch of those
+    that are audited, if `traced`), and what returns these outputs by position. `members` are its training set, if not `trained_on`.
     """
-    data, plan = prepared.data, prepared.plan
-    asked = np.unique(np.concatenate([plan.audited, plan.validation]))
-    job = TrainingJob(data=data, indices=plan.members, seed=prepared.seed)
+    data, plan, asked = prepared.trained_data, prepared.plan, prepared.queried
+    job = TrainingJob(data=data, indices=prepared.trained_on if members is None else members, seed=prepared.seed)
     queries = [Query(index=asked), *([loss_trace.query_for(plan.audited)] if traced else [])]
     run = Execution(workers=1, queries=tuple(queries), label=label, stop=stop)
     fleet = trainer.train([job], run)
@@ -252,16 +257,27 @@ def _fleet_of_one(
     return fleet, lambda index: outputs[np.searchsorted(asked, index)]
 
 
+def train_again(
+    prepared: Prepared, trainer: Trainer, stop: StopFlag, *, label: str, canaries: bool = True
+) -> tuple[Form, Predict]:  # fmt: skip
+    """Train a model once more, with the same seed, and without its canaries unless `canaries`; nothing of it is logged.
+
+    Returns:
+        The form of its outputs, and what returns them for positions in `Prepared.trained_data` that are on a side of the plan, or canaries.
+    """
+    members = prepared.trained_on if canaries else prepared.plan.members
+    if not is_followed(trainer):
+        fleet, predict = _fleet_of_one(prepared, trainer, stop, label=label, members=members)
+        return fleet.form, predict
+    model = trainer.begin(TrainingJob(data=prepared.trained_data, indices=members, seed=prepared.seed))
+    with Waiting(label):
+        model.fit(after_epoch=lambda epoch: stop.check(), between_steps=lambda done: stop.check())
+    return "logits", model.outputs
+
+
 def check_seed(trained: AuditedModel, prepared: Prepared, trainer: Trainer, stop: StopFlag) -> SeedCheck:
     """Train the model of an audit a second time and compare its outputs for the audited records."""
-    label = f"{trained.name}, again"
-    if is_followed(trainer):
-        model = trainer.begin(TrainingJob(data=prepared.data, indices=prepared.plan.members, seed=prepared.seed))
-        with Waiting(label):
-            model.fit(after_epoch=lambda epoch: stop.check(), between_steps=lambda done: stop.check())
-        predict: Predict = model.outputs
-    else:
-        _, predict = _fleet_of_one(prepared, trainer, stop, label=label)
+    _, predict = train_again(prepared, trainer, stop, label=f"{trained.name}, again")
     first = trained.predictions
     outputs = first.logits if first.logits is not None else first.probs
     assert outputs is not None
@@ -381,6 +397,7 @@ def _log_inputs(prepared: Prepared, model: Training | None, trainer: Trainer, au
         "data.members": len(plan.members), "data.nonmembers": len(plan.nonmembers),
         "data.validation": "nonmembers" if plan.validation_is_nonmembers else len(plan.validation),
         "plan.digest": shown_digest(data, plan.digest),
+        **({} if prepared.canaries is None else prepared.canaries.facts),
         **trainer.describe(), **({"model.parameters": model.parameters} if model is not None else {}),
         "audit.attacks": audit.attacks, "audit.primary": audit.primary, "audit.slices": audit.slices,
         "audit.engine": audit.engine, "study.seed": prepared.seed, **reading_facts(data, plan.sides),

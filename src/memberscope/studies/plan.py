@@ -13,12 +13,13 @@ from memberscope.config import PlanStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
-from memberscope.plans.on_disk import PlanFolder
+from memberscope.plans.on_disk import CANARIES, PlanFolder
 from memberscope.plans.split import Index
 from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.result import StudyResult
 from memberscope.studies.shadow import draw
+from memberscope.studies.shadow.canaries import plant_for
 from memberscope.tracking import Tracker
 
 
@@ -49,6 +50,11 @@ def run(config: PlanStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
         answer.insert(
             1, f"Positions count the {len(data):,} records that are left: record i is row rows[i] of the original (rows.npy)."
         )
+    if made.canaries is not None:
+        answer.insert(
+            1,
+            f"Canaries: {len(made.canaries)} ({made.canaries.kind}) lie in {folder / CANARIES}, with those that each model is trained on.",
+        )
     if made.noise:
         answer.insert(1, f"Labels: {made.noise:.0%} were replaced at random; train with those in labels.npy.")
     return with_reading(StudyResult(table=table, answer="\n".join(answer)), notes)
@@ -58,12 +64,15 @@ def draw_plan(config: PlanStudyConfig) -> tuple[LabeledData, PlanFolder]:
     """The data set with its labels after noise, and the plan that a configuration requests.
 
     Raises:
-        UserError: data that cannot be read, copies that were kept, or sizes that do not fit.
+        UserError: data that cannot be read, copies that were kept, sizes that do not fit, or canaries that cannot be drawn.
     """
     whole = setup.load_data(config, each_once=True, as_is=True)
     chosen = setup.choose_classes(whole, config)
     plan = draw.plan_for(chosen, config)
     noise, data = draw.with_noise(chosen, plan, config)
+    wanted, planted = setup.canary_request(config, config, chosen, as_is=True), None
+    if wanted is not None:
+        planted = plant_for(wanted, chosen, data, plan, noise=noise, seed=config.seed)
     shifts = queries.SHIFTS[: config.queries] if config.queries > 1 else ()
     if shifts and not queries.is_image(data.x):
         raise UserError(
@@ -73,6 +82,7 @@ def draw_plan(config: PlanStudyConfig) -> tuple[LabeledData, PlanFolder]:
         plan=plan, labels=data.y, seeds=np.array(draw.model_seeds(plan, config.seed), dtype=np.int64), rows=rows_of(whole, chosen, config),
         dataset=config.dataset, name=data.name, source=data.source, data_digest=data.digest, class_names=data.class_names,
         shape=data.shape, noise=noise, shifts=tuple(shifts), table=data.table, groups=data.groups, options=drawn_from(config),
+        canaries=None if planted is None else planted.planted.canaries, canary_member=None if planted is None else planted.member,
     )  # fmt: skip
 
 
@@ -92,7 +102,7 @@ def drawn_from(config: PlanStudyConfig) -> dict[str, int | float | str]:
     """The options that decide the plan, with absolute paths; not those of this machine or of the output."""
     own = {"output", "data_dir", "archive_dir"}
     options = {name: value for name, value in config.to_dict().items() if name not in own}
-    for name in ("dataset", "label", "group"):
+    for name in ("dataset", "label", "group", "canary_data"):
         if os.path.isfile(str(options[name])):
             options[name] = os.path.abspath(str(options[name]))
     return options

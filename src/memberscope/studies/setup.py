@@ -8,12 +8,13 @@ from pathlib import Path
 
 from memberscope.attacks import registry
 from memberscope.audit.request import AuditRequest, Slices, check_grouped, make_request
-from memberscope.config import AuditConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
+from memberscope.config import AuditConfig, CanaryConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
 from memberscope.config.base import Config
 from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, duplicates, is_file, load_dataset
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
+from memberscope.plans.canaries import CanaryRequest
 from memberscope.plans.split import Index, replace_labels
 from memberscope.plans.target import TargetSettings, noise_share
 from memberscope.slices import check_names
@@ -68,12 +69,44 @@ def with_noise(data: LabeledData, config: RecordsConfig, sides: Mapping[str, Ind
 
 
 def members_of(data: LabeledData, config: RecordsConfig, *, parts: int) -> int:
-    """Members of each model of a fleet: as configured, or the data set's usual number but at most 1 / `parts` of the records."""
+    """Members of each model of a fleet: as configured, or the data set's usual number but at most 1 / `parts` of the records that do not
+    become canaries.
+    """
     if config.members != "auto":
         return int(config.members)
-    largest = len(data) // parts
+    largest = (len(data) - getattr(config, "reserved", 0)) // parts
     usual = data.sizes.members if data.sizes else 0
     return min(usual, largest) if usual else largest
+
+
+def canary_request(
+    config: RecordsConfig, canaries: CanaryConfig, data: LabeledData, *, as_is: bool = False
+) -> CanaryRequest | None:
+    """The canaries that a configuration requests; None for none.
+
+    Args:
+        config: names the data set and its folders.
+        canaries: the options of canaries.
+        data: the data set, of which another one's records must have the shape.
+        as_is: see `load_data`.
+
+    Raises:
+        UserError: another data set that cannot be read, that is the data set itself, or whose records have another shape.
+    """
+    if not canaries.canaries:
+        return None
+    other = None
+    if canaries.canary_data:
+        if canaries.canary_data == config.dataset:
+            raise UserError(
+                f"canary_data={canaries.canary_data}: the data set itself; allowed: another one, or canary_kind=natural"
+            )
+        other = dataclasses.replace(load_data(config, name=canaries.canary_data, as_is=as_is), name=canaries.canary_data)
+        if data.table is None and other.table is None and other.shape != data.shape:
+            raise UserError(
+                f"canary_data={other.name}: records of shape {other.shape}; allowed: {data.shape}, the shape of the records of {data.name}"
+            )
+    return CanaryRequest(kind=canaries.canary_kind, count=canaries.canaries, copies=canaries.copies, other=other)
 
 
 # ------------------------------------------------------------------------------------------------------------------ trainer, fleets

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from memberscope.config import SweepStudyConfig
 from memberscope.datasets.labeled import LabeledData, Sizes
+from memberscope.plans.canaries import CanaryRequest
 from memberscope.plans.target import target_of
 from memberscope.sweeps.cells import Part
 from memberscope.training.recipe import Recipe
@@ -43,7 +44,7 @@ CONTROLS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """The settings that every cell of a grid starts from."""
+    """The settings that every cell of a grid starts from; `reserved` records of its classes are left for canaries in each."""
 
     data: LabeledData
     recipe: Recipe
@@ -51,6 +52,7 @@ class Base:
     noise: float
     choice: str
     look_every: int
+    reserved: int = 0
 
     @property
     def validation(self) -> int:
@@ -79,8 +81,9 @@ class Base:
 
 def base_of(data: LabeledData, config: SweepStudyConfig) -> Base:
     """The base that a configuration requests; UserError if its sizes do not fit the data."""
-    target = target_of(data, config)
+    canaries = CanaryRequest(kind=config.canary_kind, count=config.canaries, copies=config.copies) if config.canaries else None
+    target = target_of(data, config, canaries=canaries)
     return Base(
         data=data, recipe=Recipe.of(config, config), sizes=target.sizes, noise=target.noise, choice=config.class_choice,
-        look_every=config.audit_every,
+        look_every=config.audit_every, reserved=config.reserved,
     )  # fmt: skip

@@ -63,7 +63,7 @@ def make_grid(name: str, data: LabeledData, config: SweepStudyConfig, own: Train
     if own is not None:
         cells = {key: Cell(recipe=Recipe(), part=cell.part, params={}) for key, cell in grid.cells.items()}
         grid = dataclasses.replace(grid, cells=cells)
-    check(grid, data, own)
+    check(grid, data, own, reserved=config.reserved)
     return grid
 
 
@@ -124,8 +124,10 @@ def equal_audits(grid: Grid) -> Grid:
     return dataclasses.replace(grid, cells=cells)
 
 
-def check(grid: Grid, data: LabeledData, own: Trainer | None = None) -> None:
-    """Raise UserError for the first cell that the data set does not support, or that a trainer of the user's own rejects."""
+def check(grid: Grid, data: LabeledData, own: Trainer | None = None, *, reserved: int = 0) -> None:
+    """Raise UserError for the first cell that the data set does not support, or that a trainer of the user's own rejects; `reserved`
+    records of its classes must be left for canaries.
+    """
     for name, cell in grid.cells.items():
         part, recipe = cell.part, cell.recipe
         if not 2 <= part.classes <= data.classes:
@@ -141,6 +143,11 @@ def check(grid: Grid, data: LabeledData, own: Trainer | None = None) -> None:
         keep = data.classes if part.treatment == "merged" else part.classes
         room = fewest_records(_counted(data, part.per_class), classes=data.classes, keep=keep, choice=part.choice)
         needed = part.members + part.nonmembers + part.validation
+        if needed <= room < needed + reserved:
+            raise UserError(
+                f"canaries={reserved}: {part.classes} classes of {data.name} may have only {room} records, of which cell {name} of "
+                f"grid={grid.name} needs {needed}; allowed: at most {room - needed}, or fewer members"
+            )
         if needed > room:
             raise UserError(
                 f"members={part.members}: {part.classes} classes of {data.name} may have only {room} records; allowed: at most "
@@ -264,7 +271,7 @@ def _classes(builder: Builder, base: Base, controls: tuple[str, ...], levels: tu
         room = fewest_records(labels, classes=data.classes, keep=level, choice=base.choice)
         every = base.sizes.members + base.sizes.nonmembers + base.validation
         share = level * every // data.classes if not per_class else level * min(per_class, every // data.classes)
-        members, nonmembers, validation = base.shares(min(room, share))
+        members, nonmembers, validation = base.shares(max(0, min(room - base.reserved, share)))
         return dataclasses.replace(
             base.whole, classes=level, treatment=treatment, per_class=per_class, members=members, nonmembers=nonmembers,
             validation=validation, audited_members=members, audited_nonmembers=nonmembers,
@@ -306,7 +313,7 @@ def class_levels(classes: int) -> tuple[int, ...]:
 
 
 def _size(builder: Builder, base: Base, controls: tuple[str, ...], levels: tuple[int, ...]) -> None:
-    most = len(base.data) - base.sizes.nonmembers - base.validation
+    most = len(base.data) - base.sizes.nonmembers - base.validation - base.reserved
     usual = [250 * 2**step for step in range(20) if 250 * 2**step < most]
     sizes = levels or (*usual, most)
     if len(sizes) < 2:

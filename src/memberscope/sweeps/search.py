@@ -22,7 +22,10 @@ OBJECTIVES: dict[str, Direction] = {
     "advantage_heldout": "minimize",
     "auc": "minimize",
     "tpr_at_low_fpr": "minimize",
+    "canary_auc": "minimize",
 }
+OF_CANARIES = "canary_auc"
+"""The objective that needs canaries: the AUC of their primary attack, on every other canary; the final audit is of the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)

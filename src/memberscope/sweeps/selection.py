@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from memberscope import seeds
 from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError
+from memberscope.plans.canaries import CanaryRequest, TargetCanaries, flip_coins
 from memberscope.plans.keyed import split_seed
 from memberscope.plans.split import Index, Plan, replace_labels, spread, spread_groups
 from memberscope.plans.whole_groups import blocks
@@ -26,12 +27,46 @@ class Selection:
         plan: the sides.
         audited: positions of the audited records: members, then non-members.
         member: (n,) membership of `audited`.
+        outside: positions of the records of the cell's classes that are on no side.
+        canaries: what is planted; None for nothing.
     """
 
     data: LabeledData
     plan: Plan
     audited: Index
     member: NDArray[np.bool_]
+    outside: Index
+    canaries: TargetCanaries | None = None
+
+    @property
+    def trained_data(self) -> LabeledData:
+        """The records on which the model is trained and queried: `data`, with the canaries behind it."""
+        return self.data if self.canaries is None else self.canaries.planted.data
+
+    @property
+    def trained_on(self) -> Index:
+        """Positions in `trained_data` of the training set: the plan's members, then the planted canaries."""
+        return self.plan.members if self.canaries is None else np.concatenate([self.plan.members, self.canaries.members])
+
+    def with_canaries(self, request: CanaryRequest, *, seed: int) -> Selection:
+        """The same records with canaries among those outside; UserError if they cannot be drawn.
+
+        The labels of canaries are drawn from the classes that the members have: with a head of all logits, others would stand out.
+        """
+        used = np.setdiff1d(np.arange(len(self.data)), self.outside)
+        drawn_from = request.seed(self.data, seed)
+        planted = request.plant(
+            self.data, used, seed=drawn_from, noise=self.data.label_noise, classes=np.unique(self.data.y[self.plan.members])
+        )
+        canaries = TargetCanaries(planted=planted, member=flip_coins(request.count, seed=drawn_from))
+        return dataclasses.replace(self, canaries=canaries)
+
+    def unplanted(self) -> Selection:
+        """The same, of which no canary is in the training set."""
+        if self.canaries is None:
+            return self
+        nothing = np.zeros_like(self.canaries.member)
+        return dataclasses.replace(self, canaries=dataclasses.replace(self.canaries, member=nothing))
 
 
 def class_order(classes: int, *, choice: str, seed: int) -> Index:
@@ -107,7 +142,8 @@ def select(data: LabeledData, part: Part, *, seed: int) -> Selection:
     )]  # fmt: skip
     audited, member = np.concatenate(firsts), np.repeat([True, False], [len(side) for side in firsts])
     view = dataclasses.replace(data, y=labels, class_names=names, label_noise=part.label_noise, sizes=None)
-    return Selection(data=view, plan=plan, audited=audited, member=member)
+    outside = np.setdiff1d(rows, np.concatenate(list(plan.sides.values())))
+    return Selection(data=view, plan=plan, audited=audited, member=member, outside=outside)
 
 
 def _first(side: Index, most: int, groups: NDArray[np.int64] | None) -> Index:

@@ -201,7 +201,9 @@ def with_values(cell: Cell, values: Mapping[str, Any]) -> Cell:
     )
 
 
-def check_corners(data: LabeledData, base: Cell, factors: tuple[Factor, ...], own: Trainer | None = None) -> None:
+def check_corners(
+    data: LabeledData, base: Cell, factors: tuple[Factor, ...], own: Trainer | None = None, *, reserved: int = 0
+) -> None:
     """Raise UserError unless every combination of the factors' values (for ranges: their ends) can be trained and audited.
 
     Of more than `MOST_CORNERS` combinations, those of each factor's ends are tried, of a list its first and last values and its lowest and
@@ -210,7 +212,7 @@ def check_corners(data: LabeledData, base: Cell, factors: tuple[Factor, ...], ow
     builder = Builder("space")
     for number, values in enumerate(_corners(factors)):
         builder.cell(f"corner-{number}", with_values(base, values))
-    check(builder.grid(), data, own)
+    check(builder.grid(), data, own, reserved=reserved)
 
 
 def _corners(factors: tuple[Factor, ...]) -> list[dict[str, Any]]:
@@ -266,7 +268,7 @@ def space_grid(data: LabeledData, config: SweepStudyConfig, factors: tuple[Facto
             note="each value against the first, averaged over the values of all other factors",
         )
     grid = equal_audits(builder.grid())
-    check(grid, data, own)
+    check(grid, data, own, reserved=config.reserved)
     return grid
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import hostile
-from hostile import arrays, plans, records, runs, tables, texts
+from hostile import arrays, evidence, plans, records, runs, tables, texts
 
 TOKENS = (
     b"\0", b"\xff" * 4, b"-1", b"1e999", b"nan", b"9" * 400, b"\xed\xa0\x80", b"[" * 50, b"{", b"}", b"*a", b"&a ", b"\n", b'"', b",", b"true", b"null",
@@ -107,6 +107,7 @@ READERS: dict[str, Reader] = {
     "rungs": Reader(suffix=".yaml", good=lambda: b"one: {width: 3, name: 'a b'}\ntwo:\n  widths: [1, 2]\n", read=texts._rungs),
     "params": Reader(suffix=".yaml", good=lambda: b"width: 3\nrate: 1e-3\nnames: [a, b]\n", read=texts._params),
     "rules": Reader(suffix=".txt", good=lambda: b"any.entire.auc > 0.6; threshold_loss.class_1.advantage_heldout > 0.2", read=_rules),
+    "evidence": Reader(suffix=".json", good=evidence.good, read=evidence.report),
     "scores": Reader(suffix=".npz", good=lambda: runs.good()["scores.npz"], read=_scores),
     "plan": Reader(suffix=".json", good=lambda: (plans._good() / "plan.json").read_bytes(), read=_plan("plan.json")),
     "columns": Reader(suffix=".json", good=lambda: (plans._good() / "columns.json").read_bytes(), read=_plan("columns.json")),

@@ -26,6 +26,7 @@ def good() -> Mapping[str, bytes]:
     import tempfile
 
     from memberscope import Predictions, run_audit
+    from memberscope.audit.declared import Declared
 
     rng = np.random.default_rng(0)
     n = 200
@@ -36,10 +37,12 @@ def good() -> Mapping[str, bytes]:
         Predictions(logits=logits, labels=labels, member=member, record_ids=np.arange(n)),
         attacks="threshold",
         slices="entire,class",
+        declared=Declared(prior=0.01, subjects=5000, sensitivity="has the disease"),
     )
     found: dict[str, bytes] = {
         "attacks.csv": report.to_frame().to_csv(index=False).encode(),
         "headline.json": report.headline.to_json().encode(),  # type: ignore[union-attr]
+        "risk_statement.json": report.risk_statement.to_json().encode(),
         "history.csv": b"epoch,train_accuracy,train_loss,val_accuracy,val_loss,auc,advantage\n0,.2,2,.2,2,.5,0\n1,.9,1,.5,2,.6,.2\n",
         "most_exposed.csv": b"rank,position,record_id,label,member,probability,modified_entropy\n1,7,7,2,True,0.9,0.01\n",
         "gate.csv": b"rule,attack,slice,metric,limit,value,ci_low,ci_high,ceiling,can_trip,p_above,p_within,verdict,records,reason\nany.entire.auc > 0.6,threshold_loss,entire,auc,0.6,0.7,0.6,0.8,,True,0.01,1.0,trip,,\n",

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from memberscope import metrics, plots
 from memberscope.audit import artifacts
+from memberscope.audit.bounds_table import Judgement
+from memberscope.audit.canaries import canary_metrics
 from memberscope.audit.log import log_repeated
-from memberscope.audit.run import AuditReport
+from memberscope.audit.promise import log_frame, metrics_of
 from memberscope.audit.wording import finding, markdown
 from memberscope.config import MitigateConfig
 from memberscope.metrics.rounding import logged
 from memberscope.release import parse_release
 from memberscope.release.undo import temperature_of
+from memberscope.studies.mitigate import promises
+from memberscope.studies.mitigate.audited import MitigationAudit
 from memberscope.studies.mitigate.mitigations import UNDEFENDED, Mitigation
-from memberscope.studies.mitigate.models import MitigatedModels
+from memberscope.studies.mitigate.promises import Promise
 from memberscope.studies.mitigate.verdicts import DISAGREE, AttackChange, attack_changes, changes_table, opposed
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker
@@ -28,17 +31,7 @@ if TYPE_CHECKING:
 
 CHANGED = ("auc", "advantage_heldout", "tpr_at_fpr_0_01")
 BOUND = ("epsilon_lower_bound", "epsilon_lower_bound_ceiling")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class MitigationAudit:
-    """The audit and the utility of what is published under one mitigation at one seed."""
-
-    mitigation: Mitigation
-    seed: int
-    report: AuditReport
-    utility: Mapping[str, float]
-    mitigated: MitigatedModels
+COST = ("canary/accuracy_without", "canary/accuracy_cost")
 
 
 def estimate_of(one: MitigationAudit, attack: str, figure: str) -> metrics.Estimate | None:
@@ -53,9 +46,11 @@ def figure_of(one: MitigationAudit, attack: str, figure: str) -> float | None:
     return None if estimate is None else float(estimate.value)
 
 
-def frame_by_seed(mitigations: Sequence[Mitigation], audits: Mapping[str, list[MitigationAudit]]) -> pd.DataFrame:
+def frame_by_seed(
+    mitigations: Sequence[Mitigation], audits: Mapping[str, list[MitigationAudit]], promise: Promise
+) -> pd.DataFrame:  # fmt: skip
     """A row per mitigation and seed: utility, and each metric of `CHANGED`, of the mitigation's primary attack and of `Mitigation.against`
-    on the undefended model.
+    on the undefended model; and whether the seed by itself keeps the promise.
     """
     import pandas as pd
 
@@ -80,7 +75,7 @@ def frame_by_seed(mitigations: Sequence[Mitigation], audits: Mapping[str, list[M
             row["epsilon"] = one.mitigated.epsilon
             row["delta"] = one.mitigated.delta if result.one_run is None else result.one_run.delta
             row["seconds"] = one.mitigated.seconds
-            rows.append(row)
+            rows.append(row | promises.columns_of(promises.judge([one], promise)))
     return pd.DataFrame(rows)
 
 
@@ -111,8 +106,11 @@ def judge(frame: pd.DataFrame, *, margin: float) -> dict[str, dict[str, metrics.
     return found
 
 
-def table_of(frame: pd.DataFrame, judged: Mapping[str, Mapping[str, metrics.Verdict]]) -> pd.DataFrame:
-    """The table of mitigations: a row per mitigation, with means over seeds and their t intervals, and changes with verdicts.
+def table_of(
+    frame: pd.DataFrame, judged: Mapping[str, Mapping[str, metrics.Verdict]], kept: Mapping[str, Judgement]
+) -> pd.DataFrame:  # fmt: skip
+    """The table of mitigations: a row per mitigation, with means over seeds and their t intervals, changes with verdicts, and whether the
+    promise is kept, judged by all seeds.
 
     With one seed there is no interval over seeds: the metrics of its audit keep their intervals over the records.
     """
@@ -127,7 +125,7 @@ def table_of(frame: pd.DataFrame, judged: Mapping[str, Mapping[str, metrics.Verd
             "seeds": len(part),
         }
         row["delta"] = part["delta"].iloc[0]
-        for name in ("train/accuracy", "val/accuracy", "val/loss", "val/ece", *CHANGED, "seconds"):
+        for name in ("train/accuracy", "val/accuracy", "val/loss", "val/ece", *COST, *CHANGED, "seconds"):
             values = part[name].dropna().to_numpy(dtype=float) if name in part else np.empty(0)
             if len(values):
                 mean = metrics.paired_seeds(values)
@@ -146,7 +144,7 @@ def table_of(frame: pd.DataFrame, judged: Mapping[str, Mapping[str, metrics.Verd
                 row |= {f"{figure}_verdict": verdict.verdict}
         row["epsilon"] = part["epsilon"].max()
         row |= {figure: part[figure].iloc[0] for figure in BOUND}  # of the first seed: the best of several would not be a bound
-        rows.append(row)
+        rows.append(row | promises.columns_of(kept[str(mitigation)]))
     return pd.DataFrame(rows)
 
 
@@ -172,10 +170,14 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
         shown_row |= {"primary attack": row["primary"], "AUC": text(row, "auc"), "advantage": text(row, "advantage_heldout")}
         shown_row |= {"TPR at FPR 0.01": text(row, "tpr_at_fpr_0_01"), "AUC change": text(row, "auc_change", signed=True)}
         shown_row |= {"verdict": row.get("auc_verdict") if isinstance(row.get("auc_verdict"), str) else ""}
-        bound, ceiling = (row[figure] for figure in BOUND)
+        if COST[1] in row:
+            shown_row["cost of canaries"] = text(row, COST[1], signed=True)
         shown_row["epsilon"] = "" if row["epsilon"] != row["epsilon"] else f"{row['epsilon']:.2f}"
         shown_row["delta"] = "" if row["delta"] != row["delta"] else f"{row['delta']:.1e}"
+        bound, ceiling, ratio = (row[name] for name in ("bound", "bound_ceiling", "promise_ratio"))
         shown_row["epsilon at least"] = "" if bound is None or bound != bound else f"{bound:.2f} of at most {ceiling:.2f}"
+        ratio = "" if ratio is None or ratio != ratio else f", {ratio:.2f} of it shown"
+        shown_row["promise"] = f"{row['promise_verdict']}{ratio}"
         seconds = row.get("seconds")
         shown_row["seconds"] = "" if seconds is None or seconds != seconds else f"{seconds:.1f}"
         rows.append(shown_row)
@@ -198,14 +200,15 @@ def pareto(table: pd.DataFrame) -> list[str]:
 
 def conclude(
     config: MitigateConfig, mitigations: Sequence[Mitigation], audits: Mapping[str, list[MitigationAudit]], tracker: Tracker,
-    *, skipped: Mapping[str, str],
+    *, skipped: Mapping[str, str], promise: Promise,
 ) -> StudyResult:  # fmt: skip
     """Log a child run for each mitigation, the tables, the plot and the page; `skipped` are mitigations that could not be made, and why."""
-    frame = frame_by_seed(mitigations, audits)
+    frame = frame_by_seed(mitigations, audits, promise)
+    kept = {mitigation.name: promises.judge(audits[mitigation.name], promise) for mitigation in mitigations}
     judged = judge(frame, margin=config.margin)
     changes = attack_changes(attack_frame(mitigations, audits), undefended=UNDEFENDED, margin=config.margin)
     disagreeing = opposed(changes, judged["auc"])
-    table = table_of(frame, judged)
+    table = table_of(frame, judged, kept)
     if disagreeing:
         table.loc[table["rung"].isin(disagreeing), "auc_verdict"] = DISAGREE
     answers = {
@@ -215,12 +218,13 @@ def conclude(
     }
     for mitigation in mitigations:
         first = answers.get(mitigation.name) or f"{mitigation.name}: {finding(audits[mitigation.name][0].report)}"
-        log_mitigation(mitigation, audits[mitigation.name], table, tracker, answer=first)
+        log_mitigation(mitigation, audits[mitigation.name], table, promise, kept[mitigation.name], tracker, answer=first)
     front = pareto(table)
     readable = shown(table)
     tracker.table(frame, artifacts.BY_SEED)
     tracker.table(table, artifacts.MITIGATIONS)
     tracker.table(readable, artifacts.MITIGATIONS_TABLE)
+    log_promises(audits, promise, kept, tracker)
     all_changes = changes_table(changes)
     tracker.table(all_changes, artifacts.ATTACK_CHANGES)
     tracker.table(all_changes.astype(object).where(all_changes.notna(), None), artifacts.ATTACK_CHANGES_TABLE)
@@ -233,16 +237,34 @@ def conclude(
     }
     tracker.tags({f"memberscope.verdict.{mitigation}": verdict for mitigation, verdict in verdicts.items()})
     lines = list(answers.values())
-    notes = [*bound_lines(mitigations, audits), *skipped_lines(mitigations, audits), *unmade_lines(skipped)]
+    lines += filter(None, [promises.words_of(name, one) for name, one in kept.items()])
+    notes = [*filter(None, [promises.describe(kept[UNDEFENDED])]), *skipped_lines(mitigations, audits), *unmade_lines(skipped)]
     tracker.describe(f"**{opening(judged['auc'], verdicts)}**\n\n" + page(config, mitigations, readable, front, lines, notes))
     return StudyResult(table=readable.to_string(index=False), answer="\n".join([*lines, *notes]))
 
 
+def log_promises(
+    audits: Mapping[str, list[MitigationAudit]], promise: Promise, kept: Mapping[str, Judgement], tracker: Tracker
+) -> None:  # fmt: skip
+    """Log the table of bounds of all mitigations, and of those with a promise the verdict as a tag, and bound and ratio as metrics."""
+    bounds = promises.table_of_bounds(audits, promise)
+    if len(bounds):
+        log_frame(bounds, tracker)
+    for name, judged in kept.items():
+        if judged.promise is not None:
+            tracker.tags({f"memberscope.promise.{name}": judged.verdict})
+            tracker.metrics(metrics_of(judged, name))
+
+
 def log_mitigation(
-    mitigation: Mitigation, audits: Sequence[MitigationAudit], table: pd.DataFrame, tracker: Tracker, *, answer: str
-) -> None:
-    """Log a mitigation's child run: every attack at every seed, mean metrics, epsilon by epoch. Its page begins with `answer`."""
+    mitigation: Mitigation, audits: Sequence[MitigationAudit], table: pd.DataFrame, promise: Promise, kept: Judgement, tracker: Tracker,
+    *, answer: str,
+) -> None:  # fmt: skip
+    """Log a mitigation's child run: every attack at every seed, mean metrics, epsilon by epoch, bounds of epsilon and the promise. Its page
+    begins with `answer`.
+    """
     tags = {"memberscope.kind": "mitigation", "memberscope.rung": mitigation.name, "memberscope.primary": mitigation.primary}
+    tags["memberscope.promise"] = kept.verdict
     about = f"{mitigation.about}. Assessed by `{mitigation.primary}`."
     with tracker.child(mitigation.name, tags=tags, description=f"**{answer}**\n\n{about}") as child:
         child.params(
@@ -251,6 +273,9 @@ def log_mitigation(
         if mitigation.rung is not None:
             child.params(dict(mitigation.rung.trainer.describe()))
         log_repeated({one.seed: one.report for one in audits}, child)
+        log_canaries_of(audits, child)
+        log_promises({mitigation.name: list(audits)}, promise, {}, child)
+        child.metrics(metrics_of(kept, promises.attack_of(audits[0])))
         for one in audits:
             child.metrics(one.utility, step=one.seed)
         for epoch, epsilon in enumerate(audits[0].mitigated.epsilons.tolist(), start=1):
@@ -284,6 +309,18 @@ def opening(judged: Mapping[str, metrics.Verdict], verdicts: Mapping[str, str]) 
     return f"AUC of the primary attack against the undefended model: {'; '.join(parts) or 'nothing to compare'}."
 
 
+def log_canaries_of(audits: Sequence[MitigationAudit], tracker: Tracker) -> None:
+    """Log the audits of a mitigation's canaries at all seeds: metrics with the seed as the step, and one table with a column ``seed``."""
+    import pandas as pd
+
+    reports = {one.seed: one.canaries for one in audits if one.canaries is not None}
+    for seed, report in reports.items():
+        tracker.metrics(canary_metrics(report), step=seed)
+    if reports:
+        frames = [report.to_frame().assign(seed=seed) for seed, report in reports.items()]
+        tracker.table(pd.concat(frames, ignore_index=True), artifacts.CANARIES)
+
+
 def sentence(
     mitigation: Mitigation, judged: Mapping[str, Mapping[str, metrics.Verdict]], disagreeing: Sequence[AttackChange] = ()
 ) -> str:
@@ -302,25 +339,6 @@ def sentence(
     if change.ci_low is not None and change.ci_high is not None:
         line += f", 95% {change.ci_low:+.3f} to {change.ci_high:+.3f} over {change.n_seeds} seeds"
     return line + (f"; {verdict.reason})." if verdict.reason else ").")
-
-
-def bound_lines(mitigations: Sequence[Mitigation], audits: Mapping[str, list[MitigationAudit]]) -> list[str]:
-    """A line on the bounds of epsilon: their delta, the largest possible bound, and whether they could refute the promise."""
-    first = [audits[mitigation.name][0].report.result(mitigation.primary) for mitigation in mitigations]
-    plan = next((result.one_run for result in first if result.one_run is not None), None)
-    if plan is None:
-        return []
-    ceiling = plan.ceiling(0.95)
-    line = (
-        f"Bounds of epsilon: 95% lower bounds from the first seed, at delta {plan.delta:.2g}, from {plan.n_guesses} guesses on "
-        f"{plan.n_flips} coin flips, numbers fixed before any outcome was known; the largest possible "
-        f"bound, if all guesses were right, is {ceiling:.2f}."
-    )
-    if plan.promise is not None and plan.cannot_refute(0.95):
-        line += f" That is not above the promised epsilon {plan.promise:.2g}, so this audit cannot refute the promise and is no test of it."
-    elif plan.promise is not None:
-        line += f" That is above the promised epsilon {plan.promise:.2g}, so this audit could refute the promise."
-    return [line]
 
 
 def skipped_lines(mitigations: Sequence[Mitigation], audits: Mapping[str, list[MitigationAudit]]) -> list[str]:

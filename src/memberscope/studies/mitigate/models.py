@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import queries, seeds
+from memberscope.audit.bounds_table import Records
 from memberscope.config import MitigateConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
@@ -24,6 +25,7 @@ from memberscope.plans.split import Index
 from memberscope.progress import Progress
 from memberscope.secret import make_private
 from memberscope.studies import setup
+from memberscope.studies.fleet_canaries import FleetCanaries
 from memberscope.studies.shadow.evidence import can_be_perturbed
 from memberscope.training.query import Query
 from memberscope.training.store import Store
@@ -51,6 +53,9 @@ class MitigatedModels:
         epsilon, delta, noise_multiplier: of DP-SGD; NaN for other mitigations.
         epsilons: (epochs,) epsilon by epoch of DP-SGD; empty for other mitigations.
         epochs: number of epochs trained; 0 if the trainer has no such parameter.
+        canaries: (k, m, classes) for the canaries; m is 0 if there are none.
+        canaries_perturbed: (m, copies) classes that the target predicts for perturbed copies of the canaries.
+        without: (n, classes) for the plan's records, of the target trained without the canaries; no records if it was not trained.
     """
 
     form: Form
@@ -64,11 +69,17 @@ class MitigatedModels:
     noise_multiplier: float
     epsilons: NDArray[np.float64]
     epochs: int
+    canaries: Outputs = field(default_factory=lambda: np.empty((0, 0, 0)))
+    canaries_perturbed: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
+    without: Outputs = field(default_factory=lambda: np.empty((0, 0)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SeedSplit:
-    """The data and plan of one seed, and the records outside the plan: the population, validation, and the defender's reference."""
+    """The data and plan of one seed, and the records outside the plan: the population, validation, and the defender's reference.
+
+    With `canaries`, `data` is the data set with the canaries behind its own records.
+    """
 
     data: LabeledData
     plan: ShadowPlan
@@ -76,6 +87,31 @@ class SeedSplit:
     validation: Index
     reference: Index
     seed: int
+    canaries: FleetCanaries | None = None
+
+    def members(self, model: int) -> Index:
+        """Positions in `data` of all that a model is trained on: the plan's members, and all copies of its canaries."""
+        own = self.plan.members(model)
+        return own if self.canaries is None else np.concatenate([own, self.canaries.members(model)])
+
+    @property
+    def one_record(self) -> dict[Records, bool]:
+        """Whether a coin of the plan, and of the canaries, decides on one record: not on a group of them, nor on several copies."""
+        return {
+            "ordinary": self.data.groups is None,
+            "canaries": self.canaries is not None and self.canaries.planted.canaries.tests_one_record,
+        }
+
+    @property
+    def fewest_members(self) -> int:
+        """The size of the smallest training set, canaries included."""
+        return min(len(self.members(model)) for model in range(self.plan.n_models))
+
+    @property
+    def usual_members(self) -> int:
+        """The expected size of a training set, which no coin decides: half of the plan's records and of all copies of the canaries."""
+        planted = 0 if self.canaries is None else len(self.canaries.labels) * self.canaries.planted.canaries.copies
+        return (len(self.plan.records) + planted) // 2
 
 
 def models_of(plan: ShadowPlan, *, shadows: bool) -> list[int]:
@@ -107,6 +143,9 @@ def train_mitigated(
     fleet, private, epochs = _train(training, models, split, trainer, config, stop)
     seconds = (time.perf_counter() - start) / len(models) if not fleet.reused else float("nan")  # reading is not training
     found = _query(fleet, private, split, config, stop, seconds=seconds, epochs=epochs)
+    if split.canaries is not None and config.canary_cost:
+        alone, _, _ = _train(training, [TARGET], replace(split, canaries=None), trainer, config, stop)
+        found = replace(found, without=alone.outputs(split.data.x[split.plan.records])[0])
     if path is not None:
         make_private(path.parent)
         names = {item.name: item.name for item in fields(found) if item.name != "form"} | {"outputs": found.form}
@@ -144,6 +183,7 @@ def facts_of(training: str, split: SeedSplit, trainer: Trainer, config: Mitigate
         "seed": split.seed, "shadows": shadows, "perturbed": config.perturbed, "settings": {name: getattr(config, name) for name in names},
         **trainer.signature(),
         "parts": [hashlib.sha256(part.tobytes()).hexdigest() for part in (split.population, split.validation, split.reference)],
+        **({} if split.canaries is None else {"canaries": split.canaries.digest, "canary_cost": config.canary_cost}),
     }  # fmt: skip
 
 
@@ -186,7 +226,7 @@ def _train(
     if training in ("adversarial", "adversarial_tuned", "dp"):
         return _loop(training, models, split, trainer, config, stop)
     changed = trainer.with_params(**changes)
-    members = [split.plan.members(model) for model in models]
+    members = [split.members(model) for model in models]
     label = f"{training}, seed {split.seed}"
     fleet = setup.train_fleet(
         changed, split.data, members, _seeds(models, split), config, stop, label=label, queries=declared_queries(split, config)
@@ -201,6 +241,11 @@ def declared_queries(split: SeedSplit, config: MitigateConfig) -> tuple[Query, .
     found = [Query(index=records), Query(index=split.population), Query(index=split.reference, models=(TARGET,))]
     if can_be_perturbed(split.data):
         found.append(Query(index=records, kind="perturbed", copies=config.perturbed, seed=split.seed, models=(TARGET,)))
+    if split.canaries is not None:
+        rows = split.canaries.planted.rows
+        found.append(Query(index=rows))
+        if can_be_perturbed(split.data):
+            found.append(Query(index=rows, kind="perturbed", copies=config.perturbed, seed=split.seed, models=(TARGET,)))
     return tuple(found)
 
 
@@ -214,7 +259,7 @@ def best_epoch(split: SeedSplit, trainer: Trainer, stop: StopFlag) -> int:
     from memberscope.signals import loss_nats
 
     data, losses = split.data, list[float]()
-    model = trainer.begin(TrainingJob(data=data, indices=split.plan.members(TARGET), seed=_seeds([TARGET], split)[0]))
+    model = trainer.begin(TrainingJob(data=data, indices=split.members(TARGET), seed=_seeds([TARGET], split)[0]))
     labels, nobody = data.y[split.validation], np.arange(len(split.validation)) < 1
 
     def after_epoch(epoch: int) -> None:
@@ -230,11 +275,11 @@ def best_epoch(split: SeedSplit, trainer: Trainer, stop: StopFlag) -> int:
 def _loop(
     training: str, models: Sequence[int], split: SeedSplit, trainer: Trainer, config: MitigateConfig, stop: StopFlag
 ) -> tuple[Fleet, PrivacyPlan | None, int]:
-    data, plan = split.data, split.plan
+    data = split.data
     start: Fleet | None = None
     epochs = int(trainer.params["epochs"])
     if training == "adversarial_tuned":
-        members = [plan.members(model) for model in models]
+        members = [split.members(model) for model in models]
         label = f"undefended, seed {split.seed}"
         start = setup.train_fleet(trainer, data, members, _seeds(models, split), config, stop, label=label)
         epochs = max(1, epochs // 4)
@@ -252,7 +297,7 @@ def _loop(
             stop.check()
 
         for place, (model, seed) in enumerate(zip(models, _seeds(models, split), strict=True)):
-            job = TrainingJob(data=data, indices=plan.members(model), seed=seed)
+            job = TrainingJob(data=data, indices=split.members(model), seed=seed)
             net = trainer.begin(job, start=None if start is None else (start, place))
             if training == "dp":
                 settings = private_settings(config, epochs=epochs)
@@ -291,15 +336,15 @@ def promised(split: SeedSplit, trainer: Trainer, config: MitigateConfig) -> Priv
     epochs = int(trainer.params["epochs"]) if config.private_epochs == "auto" else int(config.private_epochs)
     delta = number(config.delta)
     return plan_privacy(
-        members=len(split.plan.members(TARGET)), epochs=epochs, batch_size=config.private_batch_size,
+        members=len(split.members(TARGET)), epochs=epochs, batch_size=config.private_batch_size,
         noise_multiplier=number(config.noise_multiplier), target_epsilon=number(config.target_epsilon),
-        delta=default_delta(len(split.plan.records) // 2) if delta is None else delta,
+        delta=default_delta(split.usual_members) if delta is None else delta,
     )  # fmt: skip
 
 
 def check_private(split: SeedSplit, trainer: Trainer, config: MitigateConfig) -> None:
     """Raise UserError for a model that DP-SGD cannot train, such as one with batch normalization. The model is built, not trained."""
-    job = TrainingJob(data=split.data, indices=split.plan.members(TARGET), seed=_seeds([TARGET], split)[0])
+    job = TrainingJob(data=split.data, indices=split.members(TARGET), seed=_seeds([TARGET], split)[0])
     trainer.begin(job).check_private(private_settings(config, epochs=1))
 
 
@@ -314,16 +359,31 @@ def _query(
     epochs: int,
 ) -> MitigatedModels:
     data, x = split.data, split.data.x[split.plan.records]
-    copies = config.perturbed if can_be_perturbed(data) else 0
-    perturbed = np.empty((len(x), copies), dtype=np.int64)
-    for number, copy in enumerate(queries.perturbations(x, copies, seed=split.seed)):
-        stop.check()
-        perturbed[:, number] = fleet.outputs(copy, models=[0])[0].argmax(axis=1)
+    perturbed = _perturbed(fleet, x, split, config, stop)
+    planted: dict[str, Any] = {}
+    if split.canaries is not None:
+        of_canaries = data.x[split.canaries.planted.rows]
+        planted = {
+            "canaries": fleet.outputs(of_canaries),
+            "canaries_perturbed": _perturbed(fleet, of_canaries, split, config, stop),
+        }
     nan = float("nan")
     return MitigatedModels(
         form=fleet.form, outputs=fleet.outputs(x), population=fleet.outputs(data.x[split.population]),
         reference=fleet.outputs(data.x[split.reference], models=[0])[0], perturbed=perturbed, seconds=seconds,
         epsilon=private.epsilon if private else nan, delta=private.delta if private else nan,
         noise_multiplier=private.noise_multiplier if private else nan,
-        epsilons=np.asarray(private.epsilons if private else (), dtype=np.float64), epochs=epochs,
+        epsilons=np.asarray(private.epsilons if private else (), dtype=np.float64), epochs=epochs, **planted,
     )  # fmt: skip
+
+
+def _perturbed(
+    fleet: Fleet, x: NDArray[Any], split: SeedSplit, config: MitigateConfig, stop: StopFlag
+) -> NDArray[np.int64]:  # fmt: skip
+    """(n, copies) classes that the target predicts for perturbed copies of records; no copies of records that have none."""
+    copies = config.perturbed if can_be_perturbed(split.data) else 0
+    found = np.empty((len(x), copies), dtype=np.int64)
+    for number, copy in enumerate(queries.perturbations(x, copies, seed=split.seed)):
+        stop.check()
+        found[:, number] = fleet.outputs(copy, models=[0])[0].argmax(axis=1)
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from scipy.special import softmax
 from memberscope import metrics, seeds, signals
 from memberscope.attacks import registry
 from memberscope.audit import artifacts
+from memberscope.audit.canaries import LEAST_SIDE
 from memberscope.audit.request import AuditRequest, make_request
 from memberscope.audit.run import run_audit
 from memberscope.config import MitigateConfig, groups
@@ -19,8 +20,10 @@ from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
+from memberscope.plans.canaries import CanaryRequest
 from memberscope.plans.keyed import split_seed
 from memberscope.plans.shadow import make_shadow_plan
+from memberscope.plans.target import noise_share
 from memberscope.predictions import Predictions, ShadowPredictions
 from memberscope.progress import Progress
 from memberscope.release import parse_release
@@ -28,8 +31,10 @@ from memberscope.release.apply import release_evidence
 from memberscope.release.undo import undo
 from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
+from memberscope.studies.fleet_canaries import beside, draw_for, plant_in_fleet
 from memberscope.studies.forms import named
-from memberscope.studies.mitigate.answer import MitigationAudit, conclude
+from memberscope.studies.mitigate.answer import conclude
+from memberscope.studies.mitigate.audited import MitigationAudit
 from memberscope.studies.mitigate.mitigations import (
     ASKED,
     Mitigation,
@@ -49,7 +54,9 @@ from memberscope.studies.mitigate.models import (
     promised,
     train_mitigated,
 )
+from memberscope.studies.mitigate.promises import Promise
 from memberscope.studies.mitigate.rungs import rungs_of
+from memberscope.studies.recorder import writes_evidence
 from memberscope.studies.result import StudyResult
 from memberscope.studies.seed_check import log_check
 from memberscope.studies.shadow.evidence import can_be_perturbed
@@ -65,19 +72,7 @@ ATTACKS = (
 LEAST_PART = 50  # fewest records in each of population, validation and the defender's reference
 
 
-@dataclass(frozen=True, kw_only=True)
-class Promise:
-    """The guarantee with which the bounds of epsilon of all mitigations are compared.
-
-    Attributes:
-        delta: the delta of every bound: that of DP-SGD's guarantee if DP-SGD is among the mitigations.
-        epsilon: the epsilon that DP-SGD promises; None if no mitigation promises a finite epsilon.
-    """
-
-    delta: float = 1e-5
-    epsilon: float | None = None
-
-
+@writes_evidence("mitigate")
 def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Train and audit all mitigations; `tracker` is the parent run, with a child run for each mitigation.
 
@@ -95,7 +90,8 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
     check_releases(mitigations, classes=data.classes)
     request = make_request(attacks=attack_names(mitigations), group_scores=config.group_scores)
     check_attacks(mitigations, asked)
-    splits = {seed: prepare(data, config, seed) for seed in range(config.seed, config.seed + config.seeds)}
+    planted = setup.canary_request(config, config, data)
+    splits = {seed: prepare(data, config, seed, planted) for seed in range(config.seed, config.seed + config.seeds)}
     for split in splits.values():
         check_batches(split, trainer, config, mitigations)
     promise = Promise() if number(config.delta) is None else Promise(delta=float(config.delta))
@@ -114,7 +110,7 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
     notes = log_reading(data, tracker)
     if config.check_seed:
         split = splits[config.seed]
-        job = TrainingJob(data=split.data, indices=split.plan.members(TARGET), seed=seeds.integer(split.seed, "model", TARGET))
+        job = TrainingJob(data=split.data, indices=split.members(TARGET), seed=seeds.integer(split.seed, "model", TARGET))
         check = setup.check_seed(None, trainer, job, [Query(index=split.plan.records)], config, stop)
         log_check(check, tracker)
         notes = [check.sentence, *notes]
@@ -132,7 +128,7 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
                     audit_mitigation(mitigation, trained[mitigation.training], split, request, promise)
                 )
                 progress.advance(note=f"{mitigation.name}, seed {seed}")
-    return with_reading(conclude(config, mitigations, audits, tracker, skipped=skipped), notes)
+    return with_reading(conclude(config, mitigations, audits, tracker, skipped=skipped, promise=promise), notes)
 
 
 def attack_names(mitigations: Sequence[Mitigation]) -> tuple[str, ...]:
@@ -143,7 +139,7 @@ def attack_names(mitigations: Sequence[Mitigation]) -> tuple[str, ...]:
 
 def check_batches(split: SeedSplit, trainer: Trainer, config: MitigateConfig, mitigations: Sequence[Mitigation]) -> None:
     """Raise UserError if a batch would be larger than a model's set of members."""
-    least, private = int(split.plan.member.sum(axis=1).min()), config.private_batch_size
+    least, private = split.fewest_members, config.private_batch_size
     trainer.check(setup.facts_of(split.data, members=least))
     for rung in filter(None, (mitigation.rung for mitigation in mitigations)):
         try:
@@ -154,66 +150,121 @@ def check_batches(split: SeedSplit, trainer: Trainer, config: MitigateConfig, mi
         raise UserError(f"private_batch_size={private}: more than the members of a model; allowed: 1 to {least}")
 
 
-def prepare(data: LabeledData, config: MitigateConfig, seed: int) -> SeedSplit:
-    """The seed's plan (design half), the data with labels after noise, and the records outside the plan in three parts."""
+def prepare(data: LabeledData, config: MitigateConfig, seed: int, request: CanaryRequest | None = None) -> SeedSplit:
+    """The seed's plan (design half), the canaries if any are requested, the data with labels after noise, and the records outside the plan
+    in three parts.
+    """
     members = setup.members_of(data, config, parts=4)
     plan = make_shadow_plan(
         data.y, design="half", members=members, population=3 * LEAST_PART, shadows=max(2, config.shadows), targets=1,
         coin_flips=config.coin_flips, seed=split_seed(data, seed), groups=data.groups,
     )  # fmt: skip
-    outside = np.setdiff1d(np.arange(len(data)), plan.records)
+    outside, canaries = np.setdiff1d(np.arange(len(data)), plan.records), None
+    if request is not None:
+        canaries = draw_for(request, data, plan.records, seed=seed, noise=noise_share(data, config))
+        left = beside(data, outside, canaries)
+        if len(left) < 3 * LEAST_PART:
+            raise UserError(
+                f"canaries={request.count}: {len(left)} records are left for the population, validation and the defender's reference, "
+                f"which need {3 * LEAST_PART}; allowed: fewer canaries or members, or canary_kind=noise"
+            )
+        outside = left
     parts = np.array_split(seeds.stream(split_seed(data, seed), "mitigate", "outside").permutation(outside), 3)
     noisy = setup.with_noise(data, config, {"records": plan.records, "outside": outside}, seed=seed)
-    return SeedSplit(data=noisy, plan=plan, population=parts[0], validation=parts[1], reference=parts[2], seed=seed)
+    planted = None
+    if request is not None and canaries is not None:
+        planted = plant_in_fleet(request, canaries, noisy, plan, seed=seed)
+    return SeedSplit(
+        data=noisy if planted is None else planted.data, plan=plan, population=parts[0], validation=parts[1], reference=parts[2],
+        seed=seed, canaries=planted,
+    )  # fmt: skip
 
 
 def audit_mitigation(
     mitigation: Mitigation, mitigated: MitigatedModels, split: SeedSplit, request: AuditRequest, promise: Promise
 ) -> MitigationAudit:  # fmt: skip
-    """Apply the release to the models' outputs, audit what is published, and measure its utility."""
-    plan, data = split.plan, split.data
-    labels, ids = data.y[plan.records], plan.records
-    unreleased = Predictions(
-        **named(mitigated.form, mitigated.outputs[TARGET]), labels=labels, member=plan.member[TARGET], record_ids=ids,
-        groups=data.groups_of(plan.records),
+    """Apply the release to the models' outputs, audit what is published of the records and of the canaries, and measure its utility."""
+    plan = split.plan
+    evidence = evidence_of(mitigation, mitigated, split)
+    published = evidence.target
+    requested = parse_release(mitigation.release)
+    release = requested.fit(defence_data(mitigated, split), seed=split.seed) if requested.unfitted else requested
+    if release.steps:
+        evidence = release_evidence(evidence, release, shadow_release=requested, seed=split.seed)
+        published, evidence = evidence.target, undo(evidence, release)
+    own, planted = np.arange(len(plan.records)), np.arange(len(plan.records), len(published))
+    # All bounds are at the promise's delta: at a smaller delta, a bound may exceed the promise without contradicting it, and
+    # bounds at different deltas cannot be compared.
+    report = run_audit(
+        evidence.select(own) if len(planted) else evidence, request=request, seed=split.seed, coin_flips=plan.coin_flips,
+        delta=promise.delta, promise=promise.epsilon,
     )  # fmt: skip
+    of_canaries = None
+    if len(planted):
+        of_canaries = run_audit(
+            evidence.select(planted), request=request, seed=split.seed, min_records=LEAST_SIDE, coin_flips=True, delta=promise.delta,
+            promise=promise.epsilon, duplicates="keep",
+        )  # fmt: skip
+    found = utility(published.select(own)) | cost_of_canaries(mitigated, split)
+    return MitigationAudit(
+        mitigation=mitigation, seed=split.seed, report=report, utility=found, mitigated=mitigated, canaries=of_canaries,
+        one_record=split.one_record,
+    )  # fmt: skip
+
+
+def evidence_of(mitigation: Mitigation, mitigated: MitigatedModels, split: SeedSplit) -> Evidence:
+    """The evidence against the target before any release: of the plan's records and, behind them, of the canaries."""
+    plan, data, canaries = split.plan, split.data, split.canaries
     rows = plan.shadows_of(TARGET) if mitigation.shadows else np.empty(0, dtype=np.intp)
     models = 1 + len(rows)
-    evidence = Evidence(
-        target=unreleased,
-        shadows=ShadowPredictions(
-            **named(mitigated.form, mitigated.outputs[1:models]), labels=labels, member=plan.member[rows], record_ids=ids
-        )
+    ids, member = plan.records, plan.member
+    outputs, perturbed = mitigated.outputs[:models], mitigated.perturbed
+    if canaries is not None:
+        ids, member = np.concatenate([ids, canaries.planted.rows]), np.concatenate([member, canaries.member], axis=1)
+        outputs = np.concatenate([outputs, mitigated.canaries[:models]], axis=1)
+        perturbed = np.concatenate([perturbed, mitigated.canaries_perturbed])
+    labels = data.y[ids]
+    return Evidence(
+        target=Predictions(
+            **named(mitigated.form, outputs[TARGET]), labels=labels, member=member[TARGET], record_ids=ids, groups=data.groups_of(ids)
+        ),
+        shadows=ShadowPredictions(**named(mitigated.form, outputs[1:]), labels=labels, member=member[rows], record_ids=ids)
         if len(rows)
         else None,
         population=ShadowPredictions(
             **named(mitigated.form, mitigated.population[:models]), labels=data.y[split.population],
             member=np.zeros((models, len(split.population)), dtype=np.bool_),
         ),
-        perturbed_labels=mitigated.perturbed if mitigated.perturbed.shape[1] else None,
+        perturbed_labels=perturbed if perturbed.shape[1] else None,
     )  # fmt: skip
-    requested = parse_release(mitigation.release)
-    release = requested.fit(defence_data(mitigated, split), seed=split.seed) if requested.unfitted else requested
-    published = unreleased
-    if release.steps:
-        evidence = release_evidence(evidence, release, shadow_release=requested, seed=split.seed)
-        published, evidence = evidence.target, undo(evidence, release)
-    # All bounds are at the promise's delta: at a smaller delta, a bound may exceed the promise without contradicting it, and
-    # bounds at different deltas cannot be compared.
-    report = run_audit(
-        evidence, request=request, seed=split.seed, coin_flips=plan.coin_flips, delta=promise.delta, promise=promise.epsilon,
-    )  # fmt: skip
-    return MitigationAudit(
-        mitigation=mitigation, seed=split.seed, report=report, utility=utility(published), mitigated=mitigated
+
+
+def cost_of_canaries(mitigated: MitigatedModels, split: SeedSplit) -> dict[str, float]:
+    """The accuracy on non-members of the same model trained without the canaries, and how much lower it is with them; before any release.
+
+    Empty if there are no canaries, or no such model.
+    """
+    if not len(mitigated.without):
+        return {}
+    outside, labels = ~split.plan.member[TARGET], split.data.y[split.plan.records]
+    with_them, without = (
+        float((outputs.argmax(axis=1) == labels)[outside].mean()) for outputs in (mitigated.outputs[TARGET], mitigated.without)
     )
+    return {"canary/accuracy_without": without, "canary/accuracy_cost": without - with_them}
 
 
 def defence_data(mitigated: MitigatedModels, split: SeedSplit) -> Predictions:
-    """The data that MemGuard's classifier is fitted on: the members, and the reference records, which are never audited."""
+    """The data that MemGuard's classifier is fitted on: the members, canaries among them, and the reference records, which are never
+    audited.
+    """
     member = split.plan.member[TARGET]
-    inside = split.plan.records[member]
+    inside, outputs = split.plan.records[member], [mitigated.outputs[TARGET][member]]
+    if split.canaries is not None:
+        own = split.canaries.member[TARGET]
+        inside = np.concatenate([inside, split.canaries.planted.rows[own]])
+        outputs.append(mitigated.canaries[TARGET][own])
     return Predictions(
-        **named(mitigated.form, np.concatenate([mitigated.outputs[TARGET][member], mitigated.reference])),
+        **named(mitigated.form, np.concatenate([*outputs, mitigated.reference])),
         labels=split.data.y[np.concatenate([inside, split.reference])],
         member=np.arange(len(inside) + len(split.reference)) < len(inside),
     )

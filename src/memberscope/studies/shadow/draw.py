@@ -14,11 +14,15 @@ from memberscope.studies import setup
 
 
 def plan_for(data: LabeledData, config: ShadowStudyConfig | PlanStudyConfig) -> ShadowPlan:
-    """The plan that a configuration requests; ``members=auto`` takes the data set's usual number, but leaves a population."""
+    """The plan that a configuration requests; ``members=auto`` takes the data set's usual number, but leaves a population, and both leave
+    the records that become canaries.
+    """
     blocks = 2 if config.design == "half" else 4
-    members = setup.members_of(data, config, parts=blocks + 1)
+    members, population = setup.members_of(data, config, parts=blocks + 1), config.population
+    if population == "auto" and config.reserved:
+        population = max(0, min(members, len(data) - blocks * members - config.reserved))
     return make_shadow_plan(
-        data.y, design=config.design, members=members, population=config.population, shadows=config.shadows, targets=config.targets,
+        data.y, design=config.design, members=members, population=population, shadows=config.shadows, targets=config.targets,
         coin_flips=config.coin_flips, seed=split_seed(data, config.seed), groups=data.groups,
     )  # fmt: skip
 

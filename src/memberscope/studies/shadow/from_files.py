@@ -12,16 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.checks import check_finite, is_number
-from memberscope.config import PlanStudyConfig, ShadowStudyConfig, written
+from memberscope.config import CanaryConfig, PlanStudyConfig, ShadowStudyConfig, written
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError, nearest
 from memberscope.npz import read_npy, read_npz
+from memberscope.plans.canaries import plant
 from memberscope.plans.on_disk import PlanFolder, model_name, read_plan_folder
 from memberscope.plans.whole_groups import check_whole
 from memberscope.predictions import ShadowPredictions
 from memberscope.scales import check_logits, check_probs
 from memberscope.signals import correctness, loss_nats
 from memberscope.studies import setup
+from memberscope.studies.fleet_canaries import FleetCanaries
 from memberscope.studies.forms import OutputForm, as_logits
 from memberscope.studies.shadow.draw import with_noise
 from memberscope.studies.shadow.evidence import FleetOutputs
@@ -29,7 +31,7 @@ from memberscope.studies.shadow.swapped import SwapCheck, check_swaps
 from memberscope.training.elsewhere import ElsewhereFleet
 
 FORMS: tuple[OutputForm, ...] = ("logits", "probs", "loss_nats")
-ARRAYS = (*FORMS, "population", "copies", "plan_digest")
+ARRAYS = (*FORMS, "population", "copies", "canaries", "plan_digest")
 FREE = {
     "plan",
     "outputs",
@@ -44,6 +46,7 @@ FREE = {
     "private_artifacts",
     "show_records",
 }
+ADDED = {item.name for item in dataclasses.fields(CanaryConfig)}  # options that plans of earlier versions do not have
 BELOW_ZERO = 1e-6  # losses that rounding may have moved below 0
 
 
@@ -75,6 +78,8 @@ class FromFiles:
         outputs: the outputs of all models.
         swaps: which outputs are likely another model's.
         notes: what an audit should say about the data.
+        canaries: the plan's canaries, and the outputs of all models for them, (n_models, m, classes) or (n_models, m); None if the plan has
+            none, or the files hold none.
     """
 
     config: ShadowStudyConfig
@@ -82,6 +87,7 @@ class FromFiles:
     outputs: FleetOutputs
     swaps: SwapCheck
     notes: tuple[str, ...]
+    canaries: tuple[FleetCanaries, NDArray[Any]] | None = None
 
     @property
     def fields(self) -> frozenset[str]:
@@ -107,8 +113,12 @@ def read(config: ShadowStudyConfig) -> FromFiles:
     folder = read_plan_folder(Path(config.plan))
     config, given = _settled(config, folder)
     data, why = _data(config, folder, given=given)
-    outputs = read_outputs(Path(config.outputs), folder, data)
-    notes = []
+    outputs, of_canaries = read_outputs(Path(config.outputs), folder, data)
+    notes, planted = [], None
+    if of_canaries is not None:
+        planted = (_planted(folder, data), of_canaries)
+    elif folder.canaries is not None:
+        notes.append("The files hold no outputs for the canaries, which are not audited.")
     if why:
         notes.append(
             f"The data set was not loaded ({why}): labels are those of the plan, and what looks at the records had no inputs."
@@ -118,28 +128,40 @@ def read(config: ShadowStudyConfig) -> FromFiles:
         notes.append("The files hold no outputs for the population: attacks that need it are skipped.")
     if folder.shifts and outputs.augmented is None:
         notes.append("The files hold no outputs for copies of the records: LiRA uses one query.")
-    return FromFiles(config=config, folder=folder, outputs=outputs, swaps=_swaps(outputs), notes=tuple(notes))
+    return FromFiles(config=config, folder=folder, outputs=outputs, swaps=_swaps(outputs), notes=tuple(notes), canaries=planted)
+
+
+def _planted(folder: PlanFolder, data: LabeledData) -> FleetCanaries:
+    """The plan's canaries behind its data set, without their records if those of the data set are not known."""
+    canaries, member = folder.canaries, folder.canary_member
+    assert canaries is not None
+    assert member is not None
+    if isinstance(data, LabelsAlone):
+        canaries = dataclasses.replace(canaries, x=np.empty((len(canaries), 0), np.float32))
+    return FleetCanaries(planted=plant(data, canaries), member=member)
 
 
 def _settled(config: ShadowStudyConfig, folder: PlanFolder) -> tuple[ShadowStudyConfig, bool]:
     """The configuration with the plan's own options, and whether the user named a data set."""
     known = {item.name for item in dataclasses.fields(PlanStudyConfig)} - {"output", "data_dir", "archive_dir"}
-    if known != set(folder.options):
+    if not known - ADDED <= set(folder.options) <= known:
         raise UserError(
             f"plan={config.plan}: its options are not those of this version; allowed: a folder as memberscope plan wrote it"
         )
+    defaults = {item.name: written(item.default) for item in dataclasses.fields(PlanStudyConfig) if item.name in ADDED}
+    options = {**defaults, **folder.options}
     values: dict[str, object] = dict(config.to_dict())
     changed = {item.name for item in dataclasses.fields(config) if getattr(config, item.name) != item.default}
     for name in sorted(changed - FREE):
-        if name not in folder.options:
+        if name not in known:
             raise UserError(
                 f"{name}={values[name]}: has no effect with plan={config.plan}, since nothing is trained; allowed: leave it out"
             )
-        if written(values[name]) != folder.options[name]:
+        if written(values[name]) != options[name]:
             raise UserError(
-                f"{name}={values[name]}: the plan of {config.plan} was drawn with {name}={folder.options[name]}; allowed: leave it out"
+                f"{name}={values[name]}: the plan of {config.plan} was drawn with {name}={options[name]}; allowed: leave it out"
             )
-    own = {name: value for name, value in folder.options.items() if not (name in FREE and name in changed)}
+    own = {name: value for name, value in options.items() if not (name in FREE and name in changed)}
     return ShadowStudyConfig.from_mapping({**values, **own}), "dataset" in changed
 
 
@@ -174,8 +196,8 @@ def _data(config: ShadowStudyConfig, folder: PlanFolder, *, given: bool) -> tupl
 # -------------------------------------------------------------------------------------------------------------------------- outputs
 
 
-def read_outputs(outputs: Path, folder: PlanFolder, data: LabeledData) -> FleetOutputs:
-    """Read the outputs of all models of a plan.
+def read_outputs(outputs: Path, folder: PlanFolder, data: LabeledData) -> tuple[FleetOutputs, NDArray[Any] | None]:
+    """Read the outputs of all models of a plan, and those for its canaries, if the files hold them.
 
     Args:
         outputs: a folder with ``model_000.npz`` or ``model_000.npy``, and so on.
@@ -190,14 +212,14 @@ def read_outputs(outputs: Path, folder: PlanFolder, data: LabeledData) -> FleetO
     for path in _files(outputs, models):
         read_arrays.append(_read_model(path, folder))
     form = _one_form(outputs, read_arrays, models)
-    parts = {name: _of_all(outputs, name, read_arrays, models) for name in ("population", "copies")}
+    parts = {name: _of_all(outputs, name, read_arrays, models) for name in ("population", "copies", "canaries")}
     known, population, copies = np.stack([one[form] for one in read_arrays]), parts["population"], parts["copies"]
     if population is None:
         population = np.empty((models, 0, *known.shape[2:]), known.dtype)
     if copies is not None:
         copies = as_logits(copies, "probs" if form == "probs" else "logits")
     fleet = ElsewhereFleet(n_models=models, form="probs" if form == "probs" else "logits")
-    return FleetOutputs(
+    found = FleetOutputs(
         data=data,
         plan=folder.plan,
         fleet=fleet,
@@ -207,6 +229,7 @@ def read_outputs(outputs: Path, folder: PlanFolder, data: LabeledData) -> FleetO
         augmented=copies,
         can_query=False,
     )
+    return found, parts["canaries"]
 
 
 def _files(outputs: Path, models: int) -> list[Path]:
@@ -260,6 +283,10 @@ def _read_model(path: Path, folder: PlanFolder) -> dict[str, NDArray[Any]]:
     elif "copies" in arrays:
         why = "losses alone have none" if folder.shifts else "the plan was drawn with queries=1"
         raise UserError(f"{where}: holds copies, and {why}; allowed: leave them out")
+    if folder.canaries is not None:
+        expected["canaries"] = (len(folder.canaries), *width)
+    elif "canaries" in arrays:
+        raise UserError(f"{where}: holds canaries, and the plan has none; allowed: leave them out")
     for name, array in arrays.items():
         arrays[name] = _checked(array, f"{where}: {name}", expected[name], forms[0])
     return arrays

@@ -7,7 +7,7 @@ this data set, this recipe and this pool.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ FIGURES = ("auc", *(f"tpr_at_fpr_{metrics.rate_name(rate)}" for rate in RATES))
 ROTATED = {"target", "shadows", "population", "augmented"}
 ONE_PAIR = 2  # a complementary pair of shadows: for each record, exactly one was not trained on it
 COMPARED = 16  # number of shadows at which the two variances of LiRA are compared
+TWO_SIDED = "lira_offline[two_sided]"  # the authors' two-sided score, beside the one-sided test of the paper
 ONE_QUERY = "[one query]"  # marks an attack that queries only the record itself, beside the same attack with copies
 
 
@@ -65,6 +66,16 @@ def variances() -> dict[str, Attack]:
     lira = registry.get("lira_online")
     assert isinstance(lira, Lira)
     return {f"lira_online[{kind}]": dataclasses.replace(lira, variance=kind) for kind in ("global", "per_record")}
+
+
+def for_claims(names: Collection[str], count: int, *, paired: bool) -> dict[str, Attack]:
+    """Attacks that run beside those of that name, by name, since a claim with that number of shadows compares them."""
+    found: dict[str, Attack] = {}
+    if count == (ONE_PAIR if paired else 1) and {"lira_offline", "rmia_offline"} <= set(names):
+        found[TWO_SIDED] = registry.get("lira_offline_two_sided")
+    if count == COMPARED and "lira_online" in names:
+        found |= variances()
+    return found
 
 
 def rotate(
@@ -105,8 +116,7 @@ def rotate(
         for count in (0, *counts(len(pool), paired=plan.design == "half")):
             evidence = whole if count in (0, len(pool)) else outputs.evidence(target, pool[:count])
             by_name: dict[str, Attack] = {attack.name: attack for attack in (attacks if count else [loss])}
-            if count == COMPARED and "lira_online" in by_name:
-                by_name |= variances()
+            by_name |= for_claims(by_name, count, paired=plan.design == "half")
             turns = [(name, attack, evidence) for name, attack in by_name.items()]
             if evidence.augmented is not None:
                 alone = dataclasses.replace(evidence, augmented=None)
@@ -164,7 +174,7 @@ def claims(*, paired: bool = True, copies: bool = False) -> tuple[Ordering, ...]
     Args:
         paired: whether shadows come in complementary pairs. The fewest references are then a pair, which has one OUT model for each
             record; otherwise a single shadow.
-        copies: whether LiRA queried several copies of each record. RMIA is then compared with LiRA on a single query.
+        copies: whether attacks queried several copies of each record. RMIA is then compared with LiRA on a single query.
     """
     alone = ONE_QUERY if copies else ""
     one_each = ONE_PAIR if paired else 1
@@ -177,12 +187,13 @@ def claims(*, paired: bool = True, copies: bool = False) -> tuple[Ordering, ...]
     ]
     one = [
         Ordering(
-            text="RMIA with one reference model per record above LiRA with one",
+            text=f"RMIA with one reference model per record above {kind} LiRA with one",
             source=rmia,
             figure=figure,
-            first=("rmia_offline", one_each),
-            second=(f"lira_offline{alone}", one_each),
+            first=(f"rmia_offline{alone}", one_each),
+            second=(f"{other}{alone}", one_each),
         )
+        for kind, other in (("one-sided", "lira_offline"), ("the authors' two-sided", TWO_SIDED))
         for figure in ("auc", low)
     ]
     variance = Ordering(

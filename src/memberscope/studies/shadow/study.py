@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 
 from memberscope import plots, seeds, signals
 from memberscope.audit import artifacts
+from memberscope.audit.canaries import DELTA, log_canaries
 from memberscope.audit.log import attack_progress, log_audit, log_headline
+from memberscope.audit.promise import OfCanaries, log_bounds, words_of
 from memberscope.audit.request import AuditRequest, make_request
 from memberscope.audit.run import AuditReport, run_audit
 from memberscope.audit.wording import finding, headline_table, markdown
@@ -34,9 +37,10 @@ from memberscope.studies.curves import by_step
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.logged_model import log_model, why_no_model
 from memberscope.studies.model_page import with_finding
+from memberscope.studies.recorder import writes_evidence
 from memberscope.studies.result import StudyResult
 from memberscope.studies.seed_check import log_check
-from memberscope.studies.shadow import exposure, exposure_log, from_files, rotation, second_dataset
+from memberscope.studies.shadow import canaries, exposure, exposure_log, from_files, over_models, rotation, second_dataset
 from memberscope.studies.shadow.draw import model_seeds, plan_for, with_noise
 from memberscope.studies.shadow.evidence import (
     FleetOutputs,
@@ -63,6 +67,7 @@ if TYPE_CHECKING:
 SHOWN = ("auc", "tpr_at_fpr_0_01")
 
 
+@writes_evidence("shadow")
 def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Run the study; `tracker` is the parent run, with one child run for the audited target and one for all shadows.
 
@@ -86,6 +91,7 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
         check_can_be_made(data, by=f"shadow_data={config.shadow_data}")
     plan, other = plan_for(data, config), second_dataset.load(config, trainer)
     trainer.check(setup.facts_of(data, members=int(plan.member.sum(axis=1).min())))
+    to_plant, before_noise = setup.canary_request(config, config, data), data
     # a user's own models show only once they are trained what they offer; the audit then checks the primary attack
     offered = trainer.capabilities | ({"gradients", "losses"} if is_outside(config.trainer) else frozenset())
     request.check_primary(
@@ -97,6 +103,10 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     replaced = data.y != given
     if config.shadow_data != "real":
         data, plan = with_made_pool(data, plan, trainer, config, stop)
+    planted, without_canaries = None, data
+    if to_plant is not None:
+        planted = canaries.plant_for(to_plant, before_noise, data, plan, noise=noise, seed=config.seed)
+        data = planted.data
     log_plan(data, plan, trainer, noise, config, tracker)
     log_trainer(trainer, tracker)
     notes = log_reading(data, tracker)
@@ -104,24 +114,33 @@ def run(config: ShadowStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     asked = declared_queries(
         data, plan, copies=config.queries, perturbed=config.perturbed, seed=config.seed, wanted=request.needs.__contains__
     )
+    members = [plan.members(model) for model in range(plan.n_models)]
+    if planted is not None:
+        members = [np.concatenate([own, planted.members(model)]) for model, own in enumerate(members)]
+        asked = (*asked, Query(index=planted.planted.rows))
     fleet = setup.train_fleet(
-        trainer, data, [plan.members(model) for model in range(plan.n_models)], model_seeds(plan, config.seed), config, stop,
-        queries=asked,
+        trainer, data, members, model_seeds(plan, config.seed), config, stop, queries=asked
     )  # fmt: skip
     check = None
     if config.check_seed:
-        job = TrainingJob(data=data, indices=plan.members(0), seed=model_seeds(plan, config.seed)[0])
+        job = TrainingJob(data=data, indices=members[0], seed=model_seeds(plan, config.seed)[0])
         check = setup.check_seed(fleet, trainer, job, asked[:1], config, stop)
         log_check(check, tracker)
     outputs = query_fleet(data, plan, fleet, copies=config.queries, stop=stop)
     log_shadows(outputs, tracker)
     report = audit_first(outputs, trainer, request, config, tracker, stop)
+    of_canaries = None
+    if planted is not None:
+        of_canaries = canaries.audit_canaries(planted, outputs, request, trainer, config, stop)
     rotated = rotation.rotated_attacks(request.attacks)
     elsewhere = audit_from_elsewhere(report, other, trainer, config, tracker, stop) if other else None
     means, judged, exposed = rotate_targets(outputs, rotated, config, tracker, stop, replaced=replaced)
-    fidelity = measure_fidelity(outputs, trainer, config, tracker, stop) if config.fidelity else None
+    fidelity = None
+    if config.fidelity:  # its other shadows may be trained on all that the plan leaves
+        fidelity = measure_fidelity(replace(outputs, data=without_canaries), trainer, config, tracker, stop)
     remarks = [check.sentence] if check else []
     remarks += left_out_of_fidelity(data) if config.fidelity else []
+    remarks += log_epsilon(outputs, report, of_canaries, tracker)
     result = conclude(config, trainer, outputs, report, elsewhere, means, judged, exposed, fidelity, remarks, tracker)
     return with_reading(result, notes)
 
@@ -147,8 +166,12 @@ def run_on_files(config: ShadowStudyConfig, request: AuditRequest, tracker: Trac
     notes = log_reading(outputs.data, tracker)
     log_shadows(outputs, tracker)
     report = audit_first(outputs, trainer, request, config, tracker, stop)
+    of_canaries = None
+    if found.canaries is not None:
+        planted, read = found.canaries
+        of_canaries = canaries.audit_canaries(planted, outputs, request, trainer, config, stop, read=read)
     means, judged, exposed = rotate_targets(outputs, rotation.rotated_attacks(request.attacks), config, tracker, stop)
-    remarks = [*(f"Warning: {line}." for line in warnings), *found.notes]
+    remarks = [*(f"Warning: {line}." for line in warnings), *found.notes, *log_epsilon(outputs, report, of_canaries, tracker)]
     return with_reading(conclude(config, trainer, outputs, report, None, means, judged, exposed, None, remarks, tracker), notes)
 
 
@@ -320,6 +343,20 @@ def audit_first(
         child.describe(with_finding(report, about))
         log_model(lambda: outputs.fleet.native(target), trainer, outputs.data, child)
     return report
+
+
+def log_epsilon(
+    outputs: FleetOutputs, report: AuditReport, of_canaries: canaries.CanaryAudit | None, tracker: Tracker
+) -> list[str]:  # fmt: skip
+    """Log the audit of the canaries and the table of bounds of epsilon of the first target; returns sentences on both."""
+    words, planted = list[str](), None
+    if of_canaries is not None:
+        log_canaries(of_canaries.report, tracker, cost=of_canaries.cost)
+        planted = OfCanaries(report=of_canaries.report, one_record=of_canaries.one_record)
+        words.append(of_canaries.words)
+    row = over_models.over_models(outputs, delta=DELTA)
+    judged = log_bounds(report, tracker, canaries=planted, more=() if row is None else (row,))
+    return words if judged is None else [*words, words_of(judged)]
 
 
 def audit_from_elsewhere(

@@ -13,7 +13,7 @@ from memberscope.metrics.rounding import logged
 from memberscope.studies.result import StudyResult
 from memberscope.studies.sweep.answer import Conclusion, compact
 from memberscope.sweeps.answer import ADVANTAGE
-from memberscope.sweeps.search import Search
+from memberscope.sweeps.search import OF_CANARIES, Search
 from memberscope.sweeps.trials import RESULT, TrialQueue
 from memberscope.tracking import Tracker
 
@@ -34,7 +34,7 @@ def of_search(found: Conclusion, search: Search, tracker: Tracker) -> StudyResul
     weights = importances(found.queue, search)
     tracker.table(weights, artifacts.IMPORTANCES)
     names = [factor.name for factor in search.factors]
-    final = [name for name in (ADVANTAGE, "auc", "accuracy", "train_accuracy") if name in frame]
+    final = [name for name in (ADVANTAGE, "auc", OF_CANARIES, "accuracy", "train_accuracy") if name in frame]
     shown = best[["trial", *names, *final]]
     lines = [point_sentence(row, search, names, final) for row in best.to_dict("records")]
     lines.append(

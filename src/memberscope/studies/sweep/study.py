@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from memberscope.audit import artifacts
 from memberscope.config import SweepStudyConfig, groups
-from memberscope.config.shared import BUILT_IN_TRAINER
+from memberscope.config.shared import BUILT_IN_TRAINER, LEAST_CANARIES
 from memberscope.cores import cores
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.plans import keyed
+from memberscope.plans.canaries import CanaryRequest
 from memberscope.plans.keyed import shown_digest
 from memberscope.progress import Progress, Waiting
 from memberscope.secret import make_private
 from memberscope.studies import setup
 from memberscope.studies.data_notes import log_reading, with_reading
+from memberscope.studies.recorder import writes_evidence
 from memberscope.studies.result import StudyResult
 from memberscope.studies.sweep import answer as sweep_answer
 from memberscope.studies.sweep import front
@@ -38,7 +40,7 @@ from memberscope.sweeps.answer import ADVANTAGE
 from memberscope.sweeps.cells import Grid
 from memberscope.sweeps.data_files import save_data
 from memberscope.sweeps.grids import FEWEST, make_grid
-from memberscope.sweeps.search import Search, read_objectives
+from memberscope.sweeps.search import OF_CANARIES, Search, read_objectives
 from memberscope.sweeps.space import base_cell, check_corners, read_space, space_grid
 from memberscope.sweeps.trials import SEED, TrialQueue, trial_key
 from memberscope.tracking import Tracker, as_json
@@ -54,6 +56,7 @@ SHOWN = 3  # at most this many trials are named in the progress line
 ROUNDS = 3  # times that workers are started: the last worker may end just before another gives a trial back to the queue
 
 
+@writes_evidence("sweep", children=False)
 def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Run or resume a sweep; `tracker` is the parent run, with a child run for each trial.
 
@@ -72,12 +75,13 @@ def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     own = setup.trainer_for(config, config) if config.trainer != BUILT_IN_TRAINER else None
     with Waiting(f"sweep: reading {config.dataset} and planning the trials"):
         data = setup.choose_classes(setup.load_data(config), config)
+        canaries = setup.canary_request(config, config, data)
         plan = plan_of(data, config, own)
     folder = Path(config.folder)
     if not config.storage:
         make_folder(folder)
     url = storages.storage_url(config.storage, folder)
-    space = space_of(plan, data, config, own)
+    space = space_of(plan, data, config, own, canaries)
     name = config.study if config.study != "auto" else study_name(space, config)
     directions = plan.directions if isinstance(plan, Search) else ("minimize",)
     objectives = plan.objectives if isinstance(plan, Search) else (ADVANTAGE,)
@@ -86,14 +90,14 @@ def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         study = storages.open_study(storage, name, space, directions=directions, objectives=objectives)
     queue = TrialQueue(study=study, storage=storage)
     try:
-        return _resume(plan, queue, url, space, data, config, tracker, stop)
+        return _resume(plan, queue, url, space, data, canaries, config, tracker, stop)
     finally:
         queue.close()
 
 
 def _resume(
-    plan: Grid | Search, queue: TrialQueue, url: str, space: Mapping[str, Any], data: LabeledData, config: SweepStudyConfig,
-    tracker: Tracker, stop: StopFlag,
+    plan: Grid | Search, queue: TrialQueue, url: str, space: Mapping[str, Any], data: LabeledData, canaries: CanaryRequest | None,
+    config: SweepStudyConfig, tracker: Tracker, stop: StopFlag,
 ) -> StudyResult:  # fmt: skip
     """Enqueue the trials that are missing, run those that wait, and conclude."""
     name, folder = queue.study.study_name, Path(config.folder)
@@ -115,7 +119,8 @@ def _resume(
             url=url, storage=config.storage, study=name, heartbeat=config.heartbeat,
             data=str(save_data(data, make_folder(folder) / "data")),
             log_models=config.log_models, private=config.private_artifacts, loss_trace=config.loss_trace, trainer=config.trainer,
-            params=config.params, recipe=Recipe.of(config, config).to_dict(),
+            params=config.params, recipe=Recipe.of(config, config).to_dict(), canaries=of_job(canaries, folder),
+            canary_cost=canaries is not None and config.canary_cost,
         )  # fmt: skip
         train(job, queue, config, tracker, stop)
     with Waiting(f"sweep: drawing conclusions from {name}"):
@@ -135,17 +140,35 @@ def plan_of(data: LabeledData, config: SweepStudyConfig, own: Trainer | None = N
     if config.sampler == "grid":
         return space_grid(data, config, factors, own)
     base = base_cell(data, config, own)
-    check_corners(data, base, factors, own)
+    check_corners(data, base, factors, own, reserved=config.reserved)
     if min(base.part.audited_members, base.part.audited_nonmembers) < 2 * FEWEST:
         raise UserError(
             f"members={base.part.members}: a search halves the audited records; allowed: at least {2 * FEWEST} on each side"
         )
+    if 0 < config.canaries < 2 * LEAST_CANARIES:
+        raise UserError(f"canaries={config.canaries}: a search halves them; allowed: 0, or {2 * LEAST_CANARIES} or more")
+    objectives = read_objectives(config.objectives)
+    if OF_CANARIES in objectives and not config.canaries:
+        raise UserError(
+            f"objectives={config.objectives}: {OF_CANARIES} needs canaries; allowed: canaries={2 * LEAST_CANARIES} or more"
+        )
     return Search(
-        factors=factors, base=base, objectives=read_objectives(config.objectives), kind=config.sampler, seeds=config.seeds, seed=config.seed
+        factors=factors, base=base, objectives=objectives, kind=config.sampler, seeds=config.seeds, seed=config.seed
     )  # fmt: skip
 
 
-def space_of(plan: Grid | Search, data: LabeledData, config: SweepStudyConfig, own: Trainer | None = None) -> dict[str, Any]:
+def of_job(canaries: CanaryRequest | None, folder: Path) -> dict[str, Any]:
+    """The canaries of a worker's job; the records of another data set are prepared beside the sweep's own."""
+    if canaries is None:
+        return {}
+    other = {} if canaries.other is None else {"other": str(save_data(canaries.other, make_folder(folder) / "data"))}
+    return {"kind": canaries.kind, "count": canaries.count, "copies": canaries.copies, **other}
+
+
+def space_of(
+    plan: Grid | Search, data: LabeledData, config: SweepStudyConfig, own: Trainer | None = None,
+    canaries: CanaryRequest | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Everything that determines a trial's result but its seed; the Optuna study keeps it, and it is compared at the next start.
 
     It does not include the numbers of seeds and trials: a grid may get more seeds later, and a search more trials. Of a trainer of the
@@ -158,6 +181,11 @@ def space_of(plan: Grid | Search, data: LabeledData, config: SweepStudyConfig, o
     if data.groups is not None:
         digest = hashlib.sha256(data.groups.astype("<i8").tobytes()).hexdigest()
         about["groups"] = {"digest": shown_digest(data, digest), "scores": config.group_scores}
+    if canaries is not None:
+        other = None if canaries.other is None else shown_digest(canaries.other, canaries.other.digest)
+        about["canaries"] = {
+            "kind": canaries.kind, "count": canaries.count, "copies": canaries.copies, "other": other, "cost": config.canary_cost,
+        }  # fmt: skip
     if own is not None:
         about[TRAINER] = dict(own.signature())
     return {**about, "search": plan.to_dict()} if isinstance(plan, Search) else {**about, "grid": plan.to_dict()}

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,14 @@ from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
 from memberscope.metrics.rounding import logged
 from memberscope.plans import keyed
+from memberscope.plans.canaries import CanaryRequest
 from memberscope.plans.keyed import shown_digest
 from memberscope.plans.split import Index
+from memberscope.plans.target import Prepared
 from memberscope.predictions import Predictions
 from memberscope.studies import logged_model, loss_trace, model_audit
+from memberscope.studies.canaries import CanaryResult
+from memberscope.studies.canaries import audit as audit_canaries
 from memberscope.studies.curves import by_step
 from memberscope.sweeps.answer import ADVANTAGE, low_name, low_rate
 from memberscope.sweeps.cells import Cell
@@ -57,6 +61,7 @@ class Outcome:
         trainer: the trainer with the parameters of the cell.
         losses: (n, epochs) the loss trace of the selection's audited records; None if it was not collected, or is not offered.
         seconds: of training; models that were trained together share the time equally.
+        canaries: what the canaries showed; None if none were planted.
     """
 
     seed: int
@@ -69,6 +74,7 @@ class Outcome:
     trainer: Trainer
     seconds: float
     losses: NDArray[np.float32] | None = None
+    canaries: CanaryResult | None = None
 
 
 def together(cell: Cell) -> bool:
@@ -101,6 +107,8 @@ def run_cell(
     tuning: bool,
     stop: StopFlag,
     traced: bool = False,
+    canaries: CanaryRequest | None = None,
+    cost: bool = False,
 ) -> Iterator[Outcome]:
     """Train and audit a cell for each seed, in their order; seeds that can be trained together are.
 
@@ -113,18 +121,26 @@ def run_cell(
         tuning: whether to set half of the audited records apart for the metrics that a search optimizes.
         stop: checked between steps.
         traced: whether to collect loss traces; models are then trained one at a time.
+        canaries: what to plant in every training set; None for nothing.
+        cost: whether to train each model without its canaries too.
 
     Raises:
+        UserError: canaries that cannot be drawn.
         Interrupted: `stop` was set.
     """
     selections = {seed: select(data, cell.part, seed=seed) for seed in chosen_seeds}
+    if canaries is not None:
+        selections = {seed: one.with_canaries(canaries, seed=seed) for seed, one in selections.items()}
     own = trainer.with_params(**(cell.recipe.fields() if cell.params is None else cell.params))
     ways = _fleet if together(cell) and len(selections) > 1 and not traced else partial(_one_by_one, traced=traced)
     if cell.params is not None and "epochs" not in own.capabilities:
         ways = partial(_fleets_of_one, traced=traced)
-    for trained in ways(data, own, cell, selections, stop):
+    without: Iterator[_TrainedCell | None] = repeat(None)
+    if canaries is not None and cost:
+        without = ways(data, own, cell, {seed: one.unplanted() for seed, one in selections.items()}, stop)
+    for trained, reference in zip(ways(data, own, cell, selections, stop), without, strict=False):
         stop.check()
-        yield audited(trained, selections[trained.seed], cell, own, request, tuning=tuning)
+        yield audited(trained, selections[trained.seed], cell, own, request, tuning=tuning, without=reference)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +166,7 @@ def _one_by_one(
     epochs = cell.recipe.epochs if cell.params is None else int(trainer.params["epochs"])
     for seed, selection in selections.items():
         start = time.perf_counter()
-        model = trainer.begin(TrainingJob(data=selection.data, indices=selection.plan.members, seed=seed))
+        model = trainer.begin(TrainingJob(data=selection.trained_data, indices=selection.trained_on, seed=seed))
         history: list[dict[str, float]] = []
         losses: list[NDArray[np.float32]] = []
 
@@ -189,11 +205,11 @@ def _fleet(
     """Train all seeds in one batched program. Labels differ by seed, so the fleet's records are the members of all seeds, concatenated."""
     start = time.perf_counter()
     every = list(selections.values())
-    ends = np.cumsum([0, *(len(selection.plan.members) for selection in every)])
+    ends = np.cumsum([0, *(len(selection.trained_on) for selection in every)])
     members = dataclasses.replace(
         every[0].data,
-        x=np.concatenate([data.x[selection.plan.members] for selection in every]),
-        y=np.concatenate([selection.data.y[selection.plan.members] for selection in every]),
+        x=np.concatenate([selection.trained_data.x[selection.trained_on] for selection in every]),
+        y=np.concatenate([selection.trained_data.y[selection.trained_on] for selection in every]),
         same=None,
         groups=None,
     )
@@ -203,8 +219,8 @@ def _fleet(
     seconds = (time.perf_counter() - start) / len(every)
     for k, (seed, selection) in enumerate(selections.items()):
 
-        def predict(index: Index, *, k: int = k) -> Any:
-            return fleet.outputs(data.x[index], models=[k])[0]
+        def predict(index: Index, *, k: int = k, x: NDArray[Any] = selection.trained_data.x) -> Any:
+            return fleet.outputs(x[index], models=[k])[0]
 
         row = look(predict, selection, epoch=cell.recipe.epochs, seed=seed)
         yield _TrainedCell(seed=seed, predict=predict, model=partial(fleet.native, k), history=[row], seconds=seconds)
@@ -217,15 +233,18 @@ def _fleets_of_one(
     for seed, selection in selections.items():
         start = time.perf_counter()
         plan = selection.plan
-        asked = np.unique(np.concatenate([plan.members, plan.validation, selection.audited]))
+        parts = [plan.members, plan.validation, selection.audited]
+        if selection.canaries is not None:
+            parts += [plan.nonmembers, selection.canaries.planted.rows]
+        asked = np.unique(np.concatenate(parts))
         queries = (Query(index=asked), *([loss_trace.query_for(selection.audited)] if traced else []))
         run = Execution(workers=1, queries=queries, label=f"model of seed {seed}", stop=stop)
-        fleet = trainer.train(jobs_for(selection.data, [plan.members], [seed]), run)
+        fleet = trainer.train(jobs_for(selection.trained_data, [selection.trained_on], [seed]), run)
         losses = None
         if traced and "losses" in fleet.capabilities:
             at = selection.audited
             losses = fleet.losses_by_epoch(0, selection.data.x[at], selection.data.y[at]).astype(np.float32)
-        outputs, form = fleet.outputs(selection.data.x[asked])[0], fleet.form
+        outputs, form = fleet.outputs(selection.trained_data.x[asked])[0], fleet.form
         curves = list(by_step(fleet.curves))
         steps = curves[-1][0] + 1 if curves else 0
 
@@ -292,9 +311,10 @@ def halves(selection: Selection) -> tuple[Index, Index]:
 
 
 def audited(
-    trained: _TrainedCell, selection: Selection, cell: Cell, trainer: Trainer, request: AuditRequest, *, tuning: bool
-) -> Outcome:
-    """The final audit and the metrics of the trial."""
+    trained: _TrainedCell, selection: Selection, cell: Cell, trainer: Trainer, request: AuditRequest, *, tuning: bool,
+    without: _TrainedCell | None = None,
+) -> Outcome:  # fmt: skip
+    """The final audit and the metrics of the trial; `without` is the same model trained without its canaries."""
     seed = trained.seed
     figures: dict[str, float] = {}
     final = np.arange(len(selection.audited))
@@ -312,9 +332,20 @@ def audited(
         figures["parameters"] = float(
             parameter_count(cell.recipe, input_shape=selection.data.shape, classes=selection.data.classes)
         )
+    canaries = None
+    if selection.canaries is not None:
+        look_at = partial(
+            audit_canaries, Prepared(data=selection.data, plan=selection.plan, noise=cell.part.label_noise, seed=seed),
+            selection.canaries, (trained.form, trained.predict),
+            without=None if without is None else (without.form, without.predict), seed=seed,
+        )  # fmt: skip
+        if tuning:
+            figures |= {f"tuning_{name}": value for name, value in look_at(part=slice(0, None, 2)).figures.items()}
+        canaries = look_at(part=slice(1, None, 2) if tuning else slice(None))
+        figures |= canaries.figures
     return Outcome(
-        seed=seed, selection=selection, figures=figures, history=trained.history, curves=trained.curves, report=report, model=trained.model,
-        trainer=trainer, seconds=trained.seconds, losses=trained.losses,
+        canaries=canaries, seed=seed, selection=selection, figures=figures, history=trained.history, curves=trained.curves, report=report,
+        model=trained.model, trainer=trainer, seconds=trained.seconds, losses=trained.losses,
     )  # fmt: skip
 
 
@@ -357,6 +388,8 @@ def log_outcome(
     for key, value in outcome.figures.items():
         if key.startswith("tuning_"):
             tracker.metrics(logged(key, "", value))
+    if outcome.canaries is not None:
+        outcome.canaries.log(tracker, step=int(outcome.history[-1]["epoch"]))
     if log_model:
         logged_model.log_model(outcome.model, outcome.trainer, data, tracker)
 
@@ -379,6 +412,7 @@ def run_params(outcome: Outcome, cell: Cell, attacks: str) -> dict[str, Any]:
         "data.name": data.name, "data.classes": part.classes, "data.treatment": part.treatment, "data.class_choice": part.choice,
         "data.class_names": ",".join(data.class_names)[:400], "data.label_noise": part.label_noise, "data.members": part.members,
         "data.nonmembers": part.nonmembers, "data.validation": part.validation, "data.audited_members": part.audited_members,
+        **({} if selection.canaries is None else selection.canaries.facts),
         "data.audited_nonmembers": part.audited_nonmembers, "plan.digest": shown_digest(data, selection.plan.digest), **keyed.facts(data),
         **outcome.trainer.describe(), **of_recipe, "audit.attacks": attacks, "study.seed": outcome.seed,
     }  # fmt: skip

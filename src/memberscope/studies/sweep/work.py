@@ -19,6 +19,7 @@ from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
 from memberscope.metrics.rounding import logged
 from memberscope.outages import Unreachable, nothing
+from memberscope.plans.canaries import CanaryRequest
 from memberscope.redact import redact
 from memberscope.studies import setup
 from memberscope.studies.logged_model import why_no_model
@@ -62,6 +63,9 @@ class Job:
         worker: the number of the worker, from 0.
         trainer, params: the trainer, and the parameters of a user's own, as the options name them.
         recipe: the options of architecture and training, which a user's own Keras models are trained with.
+        canaries: kind, count and copies of the canaries, and as ``other`` the folder of the prepared records of another data set; empty for
+            none.
+        canary_cost: whether each model is trained without its canaries too.
     """
 
     url: str
@@ -76,6 +80,8 @@ class Job:
     params: str = ""
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     storage: str = ""
+    canaries: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    canary_cost: bool = False
 
     def to_json(self) -> str:
         """The job as JSON, without the passwords of its addresses."""
@@ -169,6 +175,15 @@ def trainer_of(job: Job, space: Mapping[str, Any]) -> Trainer:
     return trainer
 
 
+def canaries_of(job: Job) -> CanaryRequest | None:
+    """The canaries of the job's trials; None for none."""
+    if not job.canaries:
+        return None
+    given = dict(job.canaries)
+    other = given.pop("other", "")
+    return CanaryRequest(**given, other=load_data(Path(other)) if other else None)
+
+
 class _Worker:
     """The state that all trials of a worker share."""
 
@@ -179,6 +194,7 @@ class _Worker:
         self.trainer = trainer_of(job, space)
         self.attacks: str = space["attacks"]
         self.request = trial_request(self.attacks, group_scores=space.get("groups", {}).get("scores", "mean"))
+        self.canaries = canaries_of(job)
         self.grid = Grid.from_dict(space["grid"]) if "grid" in space else None
         self.search = Search.from_dict(space["search"]) if "search" in space else None
 
@@ -238,7 +254,8 @@ class _Worker:
 
     def _outcomes(self, cell: Cell, of: Sequence[int], *, tuning: bool) -> Iterator[Outcome]:
         return run_cell(
-            self.data, self.trainer, cell, of, request=self.request, tuning=tuning, stop=self.stop, traced=self.job.loss_trace
+            self.data, self.trainer, cell, of, request=self.request, tuning=tuning, stop=self.stop, traced=self.job.loss_trace,
+            canaries=self.canaries, cost=self.job.canary_cost,
         )  # fmt: skip
 
     def _seed(self, claim: Claim, outcomes: Iterator[list[Outcome]]) -> None:
