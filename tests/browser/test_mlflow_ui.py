@@ -198,7 +198,7 @@ def test_the_runs_table_shows_the_study_and_its_models_by_leakage(screen: Screen
     by_place = sorted(names, key=lambda name: page.get_by_role("link", name=name).bounding_box()["y"])
     by_leakage = sorted(site.models, key=lambda run: -run.data.metrics["auc/threshold_loss"])
     assert by_place == [run.info.run_name for run in by_leakage], "sorted by the metric's name, the leakiest first"
-    page.get_by_test_id("column-selection-dropdown").click()
+    page.get_by_role("button", name="Columns", exact=True).click()
     page.keyboard.type("auc/threshold_loss")
     page.get_by_text("auc/threshold_loss", exact=True).last.click()
     page.keyboard.press("Escape")
