@@ -23,9 +23,10 @@ def _faults(code: str, explicit: bool) -> Iterator[int]:
         if not isinstance(node, ast.Call):
             continue
         said = [word.value for word in node.keywords if word.arg == "allow_pickle"]
-        name = ast.unparse(node.func)
         of_numpy = (
-            isinstance(node.func, ast.Attribute) and node.func.attr in LOADERS and name.split(".")[0] in ("np", "numpy", "npy")
+            isinstance(node.func, ast.Attribute)
+            and node.func.attr in LOADERS
+            and ast.unparse(node.func).split(".")[0] in ("np", "numpy", "npy")
         )
         positional = of_numpy and len(node.args) > 2  # np.load(file, mmap_mode, allow_pickle)
         unsaid = of_numpy and explicit and not said

@@ -77,6 +77,13 @@ def check_labels(name: str, array: Array) -> None:
         raise UserError(f"{name}: dtype {array.dtype}; allowed are classes: integers or words")
 
 
+def label_name(value: Any) -> str:
+    """A label as text, the same for 1, 1.0 and True."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return str(int(value)) if isinstance(value, bool | float) and value == value // 1 else str(value)
+
+
 def plain_array(name: str, value: ArrayLike) -> Array:
     """`value` as an array of plain numbers, booleans or text; pandas often holds these as objects (text, nullable and Arrow columns).
 

@@ -124,6 +124,7 @@ class Evidence:
             if name != "augmented":
                 _check_table(name, array)
             object.__setattr__(self, name, array)
+        self._check_kinds()
         if self.trajectories is not None and len(self.trajectories) != n:
             raise UserError(f"trajectories: {len(self.trajectories)} records; allowed is one row for each of the target's {n}")
         if self.population is not None and not self._same_classes(self.population):
@@ -151,6 +152,14 @@ class Evidence:
             ):
                 count = len(getattr(part, "member", part))
                 raise UserError(f"{name}: {count} models; allowed is the target and the {self.shadows.n_models} shadows")
+
+    def _check_kinds(self) -> None:
+        """Raise UserError for words beside numbers: a class that a copy gets would never be the record's label."""
+        labels, copies = self.target.labels, self.perturbed_labels
+        if labels is not None and copies is not None and (labels.dtype.kind in "iu") != (copies.dtype.kind in "iu"):
+            raise UserError(
+                f"perturbed_labels: dtype {copies.dtype}, and the target's labels are {labels.dtype}; allowed: both numbers, or both words"
+            )
 
     def _check_apart(self) -> None:
         """Raise UserError where the population contains records on which the target or a shadow was trained, as far as ids show."""

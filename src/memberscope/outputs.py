@@ -15,7 +15,7 @@ import numpy as np
 
 from memberscope import scales
 from memberscope.blocks import find_block, narrow_columns, odd_columns, say_columns
-from memberscope.checks import Array
+from memberscope.checks import Array, label_name
 from memberscope.errors import UserError
 from memberscope.predictions import Predictions
 
@@ -431,10 +431,3 @@ def _labels(array: Array, labels: Array, why: str, *, sure: bool) -> Reading:
             "a score or a record number; allowed: labels, or output=labels if these are labels"
         )
     return Reading(form="predicted", values=output, labels=truth, why=why)
-
-
-def label_name(value: Any) -> str:
-    """A label as text, the same for 1, 1.0 and True."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    return str(int(value)) if isinstance(value, bool | float) and value == value // 1 else str(value)

@@ -19,7 +19,7 @@ import numpy as np
 from memberscope.aligned import by_class, index_of, line_up
 from memberscope.checks import Array, BoolArray, check_classes, check_finite, check_labels, frozen_view, is_number, join
 from memberscope.errors import UserError, nearest
-from memberscope.npz import read_npz, write_npz
+from memberscope.output_files import OutputFile, parts_of, read_outputs, stacked, write_outputs
 from memberscope.scales import check_logits, check_probs
 
 OUTPUTS = ("logits", "probs", "predicted")
@@ -174,21 +174,35 @@ class _Outputs:
         return clone
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write an uncompressed ``.npz`` at exactly `path`, atomically: to a temporary file in the same folder, which is then moved."""
+        """Write a file at exactly `path`, atomically: to a temporary file in the same folder, which is then moved.
+
+        The suffix decides: an uncompressed ``.npz``, ``.csv`` or ``.parquet``. A table has a row for each record (and model), and the
+        columns of `memberscope.score_tables`. An ``.npz`` and Parquet keep every number to the last bit. A CSV file has as many digits as
+        float64 needs to be read back exactly, but no types: words that look like numbers are read as numbers.
+
+        Raises:
+            UserError: another suffix, a folder that does not exist, or an array that a table cannot hold, such as images.
+        """
         arrays = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("released", "columns")}
         arrays["released"] = np.asarray(True) if self.released else None
         arrays |= {_COLUMN + name: values for name, values in getattr(self, "columns", {}).items()}
-        write_npz(Path(path), {name: array for name, array in arrays.items() if array is not None})
+        write_outputs(Path(path), {name: array for name, array in arrays.items() if array is not None})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a file that `save`, or any ``numpy.savez``, wrote. Nothing in the file is executed.
+        """Read a file that `save` wrote, or anybody else: an ``.npz``, ``.npy``, ``.csv`` or ``.parquet``; see `memberscope.output_files`.
+        Nothing in the file is executed.
 
         Raises:
-            UserError: the file is missing, truncated, not an ``.npz``, or contains objects; a key is missing or misspelt; or the
-                arrays do not fit together. The message starts with the path.
+            UserError: the file is missing, truncated, of another kind, or contains objects; a key or column is missing, misspelt, or cannot
+                be read; or the arrays do not fit together. The message starts with the path.
         """
-        return cls.from_arrays(read_npz(Path(path)), source=str(path))
+        return cls.of_file(read_outputs(Path(path), where=str(path)))
+
+    @classmethod
+    def of_file(cls, file: OutputFile) -> Self:
+        """Build from a file that was read; see `load` for the errors."""
+        return cls.from_arrays(file.arrays, source=file.where)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], *, source: str) -> Self:
@@ -252,6 +266,17 @@ class Predictions(_Outputs):
     inputs: Array | None = None
     groups: Array | None = None
     columns: Mapping[str, Array] = field(default_factory=dict)
+
+    @classmethod
+    def of_file(cls, file: OutputFile) -> Self:  # noqa: D102
+        if file.models is not None and len(set(file.models.tolist())) > 1:
+            names = sorted(set(file.models.tolist()))
+            raise UserError(
+                f"{file.where}: column model has {len(names)} models, such as {names[0]} and {names[1]}; allowed: the outputs of one model"
+            )
+        if file.queries is not None:
+            raise UserError(f"{file.where}: a column query, of copies of records; allowed: one row for each record")
+        return super().of_file(file)
 
     @property
     def _lead(self) -> tuple[int, ...]:
@@ -342,6 +367,12 @@ class ShadowPredictions(_Outputs):
     def n_models(self) -> int:
         """Number of models, K."""
         return self._lead[0]
+
+    @classmethod
+    def of_file(cls, file: OutputFile) -> Self:  # noqa: D102
+        if file.models is None:
+            return super().of_file(file)
+        return cls.from_arrays(stacked(parts_of(file), member=True), source=file.where)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], *, source: str) -> Self:

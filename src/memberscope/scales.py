@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memberscope.checks import SUM_TOLERANCE, Array, FloatArray, row_chunks
+from memberscope.checks import SUM_TOLERANCE, Array, FloatArray, is_number, row_chunks
 from memberscope.errors import UserError
 
 PERCENT = 100.0
@@ -158,6 +158,13 @@ def check_probs(name: str, probs: Array, *, released: bool) -> None:
     raise UserError(
         f"{name}: {int(off.sum())} rows do not sum to one, the first to {first}; allowed is 1 within {SUM_TOLERANCE:g}: {way}"
     )
+
+
+def are_probs(array: Array) -> bool:
+    """Whether all rows of (..., classes) values are shares that sum to one."""
+    if not is_number(array) or not array.size or array.shape[-1] < 2 or not np.isfinite(array).all():
+        return False
+    return facts(array).sums_to_one
 
 
 def _range(found: Facts) -> str:

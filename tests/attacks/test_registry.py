@@ -9,7 +9,7 @@ from memberscope.config.shared import NAMED_ONLY
 from memberscope.errors import UserError
 
 OWN_NAMES = {
-    **dict.fromkeys(("lira_online", "lira_offline", "rmia_online", "rmia_offline", *NAMED_ONLY), "shadow"),
+    **dict.fromkeys(("lira_online", "lira_offline", "lira_proxy", "rmia_online", "rmia_offline", *NAMED_ONLY), "shadow"),
     "trajectory": "shadow",
     "salem_threshold": "population",
     "quantile": "population",

@@ -265,7 +265,7 @@ def test_every_lira_setting_can_be_chosen() -> None:
     member = _paired(300, 4, np.random.default_rng(8))
     for online in (True, False):
         made = lira_settings.choose(phi + 2.0 * member[:, :, None], member, online=online)
-        assert made.variance in ("global", "per_record", "shared", "levels")
+        assert made.variance in ("bayes", "global", "per_record", "shared", "levels")
         assert made.smoothing in lira_settings.SMOOTHINGS
 
 

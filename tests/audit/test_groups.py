@@ -164,6 +164,7 @@ def test_no_group_is_split_between_training_and_scoring() -> None:
     assert 0.35 < np.mean(aucs) < 0.62
 
 
+@pytest.mark.slow  # it trains two hundred models
 def test_null_and_blind_controls_permute_and_count_groups() -> None:
     target = _persons(persons=80, rows=4, shift=1.5)
     null = refitted_null(Evidence(target=target), registry.get("trained_lr"), seed=0, draws=20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -27,10 +28,15 @@ LEAST_SEPARATION = {
 }  # variants as their authors have them; 0.999 for the others
 DROPPED_WITH = {"population": {"population_inputs": None}}
 EVERY = pytest.mark.parametrize("attack", registry.ATTACKS, ids=lambda attack: attack.name)
-EVERY_OFTEN = pytest.mark.parametrize(  # asked many times over, at each of which a cross-fitted attack trains a model a fold
+TRAIN_WITHOUT_FOLDS = ("quantile", "shadow_shokri")
+EVERY_OFTEN = pytest.mark.parametrize(  # asked many times over, at each of which these attacks train models
     "attack",
     [
-        pytest.param(attack, marks=pytest.mark.slow if attack.cross_fitted else (), id=attack.name)
+        pytest.param(
+            attack,
+            marks=pytest.mark.slow if attack.cross_fitted or attack.name in TRAIN_WITHOUT_FOLDS else (),
+            id=attack.name,
+        )
         for attack in registry.ATTACKS
     ],
 )
@@ -73,6 +79,7 @@ def _paired(n: int, pairs: int, rng: np.random.Generator) -> np.ndarray:
     return np.stack([first, ~first], axis=1).reshape(2 * pairs, n)
 
 
+@functools.lru_cache(8)
 def _evidence(
     n_in: int = 120, n_out: int = 80, *, classes: int = 3, gap: float = 0.5, seed: int = 0, ids: bool = True
 ) -> Evidence:
@@ -277,6 +284,7 @@ def _uninformative(kind: str, classes: int, rng: np.random.Generator) -> Callabl
     return lambda labels: table[labels] + noise * rng.normal(size=(*np.shape(labels), classes))
 
 
+@functools.lru_cache(2 * len(UNINFORMATIVE))  # every attack is asked about the same draws
 def _saying_nothing(kind: str, design: str, *, classes: int, n: int, share: float, seed: int) -> Evidence:
     """Everything that any attack may ask for, of models of one kind, with members of the target and of shadows drawn by one design."""
     rng = np.random.default_rng(seed)

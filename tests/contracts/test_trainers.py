@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -145,11 +146,18 @@ def _fleet(trainer: Any, data: LabeledData, **run: Any) -> Any:
     return trainer.train(jobs_for(data, MEMBERS, [5, 6, 7]), Execution(workers=1, **run))
 
 
+@pytest.fixture(scope="module")
+def kept_fleet() -> Callable[[Callable[[], Any]], Any]:
+    """A trainer's fleet, trained once: one of a builder needs a process that imports TensorFlow anew."""
+    return functools.cache(lambda make: _fleet(make(), _data()))
+
+
 @EVERY
-def test_a_fleet_answers_for_each_job_in_its_order(make: Callable[[], Any]) -> None:
-    data, trainer = _data(), make()
+def test_a_fleet_answers_for_each_job_in_its_order(
+    make: Callable[[], Any], kept_fleet: Callable[[Callable[[], Any]], Any]
+) -> None:
+    data, fleet = _data(), kept_fleet(make)
     before = data.digest
-    fleet = _fleet(trainer, data)
     whole = fleet.outputs(data.x)
     assert fleet.n_models == 3
     assert whole.shape == (3, len(data), CLASSES)
@@ -195,11 +203,11 @@ def test_what_it_refuses(make: Callable[[], Any]) -> None:
 
 
 @EVERY
-def test_what_it_offers_works(make: Callable[[], Any]) -> None:
+def test_what_it_offers_works(make: Callable[[], Any], kept_fleet: Callable[[Callable[[], Any]], Any]) -> None:
     data, trainer = _data(), make()
     able = trainer.capabilities
     if "gradients" in able:
-        norms = _fleet(trainer, data).gradient_norms(1, data.x[:7], data.y[:7])
+        norms = kept_fleet(make).gradient_norms(1, data.x[:7], data.y[:7])
         assert len(norms) == 7
         assert (norms > 0).all()
     if "epochs" in able:
@@ -215,7 +223,7 @@ def test_what_it_offers_works(make: Callable[[], Any]) -> None:
         again = trainer.begin(TrainingJob(data=data, indices=MEMBERS[0], seed=9), start=(fleet, 0))
         np.testing.assert_allclose(again.outputs(np.arange(4)), training.outputs(np.arange(4)), atol=1e-5)
     if "distill" in able:
-        teacher = _fleet(trainer, data).outputs(data.x[MEMBERS[1]])[0]
+        teacher = kept_fleet(make).outputs(data.x[MEMBERS[1]])[0]
         losses = trainer.distill(data, transfer=MEMBERS[1], teacher=teacher, watched=np.arange(6), epochs=3, seed=0)
         assert losses.shape == (6, 3)
         assert (losses > 0).all()

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from memberscope import installed
-from memberscope.datasets import records
 from memberscope.datasets.records import Records, check_apart, digest, read_records, record_ids
 from memberscope.errors import UserError
+from memberscope.reading import frames
 
 
 def frame(n: int = 40, seed: int = 0) -> pd.DataFrame:
@@ -51,7 +51,7 @@ def test_without_pyarrow_a_csv_file_is_read_alike_and_parquet_says_what_is_missi
     frame().to_csv(tmp_path / "a.csv", index=False)
     (tmp_path / "b.parquet").touch()
     found = read_records("members", str(tmp_path / "a.csv"), label="label")
-    monkeypatch.setattr(records, "is_installed", lambda module: module != "pyarrow")
+    monkeypatch.setattr(frames, "is_installed", lambda module: module != "pyarrow")
     monkeypatch.setattr(installed, "is_installed", lambda module: module != "pyarrow")
     plain = read_records("members", str(tmp_path / "a.csv"), label="label")
     assert {str(dtype) for dtype in plain.x.dtypes} == {"string"}

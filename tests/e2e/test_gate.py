@@ -47,7 +47,7 @@ def _options(files: Path, members: str, nonmembers: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("through", "members", "nonmembers", "code", "outcome", "words"),
     [
-        ("script", "trained", "fresh", 3, "trip", "above the limit"),
+        pytest.param("script", "trained", "fresh", 3, "trip", "above the limit", marks=pytest.mark.thorough),
         ("call", "others", "fresh", 0, "pass", "Gate: passed"),
         ("call", "twenty", "more", 4, "undecided", "records"),
     ],

@@ -51,6 +51,7 @@ def test_case_study_through_mlflow_run(store: Path, project: Any) -> None:
     assert "dense-d6-c10-s0" in done.stdout
 
 
+@pytest.mark.thorough
 def test_bad_parameter_through_mlflow_run_fails_the_run_with_one_line(project: Any) -> None:
     done = project.mlflow_run("train", {"epochs": "many"})
     assert done.returncode == 1, "mlflow run returns 1 for any exit code of ours"
@@ -96,6 +97,7 @@ def test_ctrl_c_kills_the_run_and_leaves_nothing_in_the_way(store: Path, project
         assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.thorough
 def test_a_terminated_mlflow_run_ends_its_script_and_the_run(store: Path, project: Any) -> None:
     """A scheduler, or a person with `kill`, ends `mlflow run` alone; the script is not told and notices by itself."""
     values = {"epochs": "100000", "attacks": "threshold", "model": "dense"}

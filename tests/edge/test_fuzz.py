@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-SLOW = ("run's", "predictions", "parquet")  # readers that take some hundredths of a second
+SLOW = ("run's", "predictions", "parquet", "outputs predictions")  # readers that take some hundredths of a second
 
 
 @pytest.mark.filterwarnings("ignore")  # of libraries, on values that no real file has
@@ -19,8 +19,10 @@ SLOW = ("run's", "predictions", "parquet")  # readers that take some hundredths 
     "name", [pytest.param(name, marks=pytest.mark.slow if name.startswith("run's") else ()) for name in sorted(fuzz.READERS)]
 )  # a kept run is read by MLflow's client
 def test_changed_files_end_in_a_result_or_one_line(name: str) -> None:
-    if name == "parquet" or name.startswith("run's"):
-        importlib.import_module("pyarrow" if name == "parquet" else "mlflow")  # without these, it is skipped with the reason
+    if name.endswith("parquet") or name.startswith("run's"):
+        importlib.import_module(
+            "pyarrow" if name.endswith("parquet") else "mlflow"
+        )  # without these, it is skipped with the reason
     assert fuzz.fault(name, fuzz.good(name)) == ""
 
     @settings(QUICK, max_examples=5 if name.startswith(SLOW) else 15)

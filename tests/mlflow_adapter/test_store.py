@@ -29,6 +29,7 @@ with open_session("attack", name="a") as session:
 """
 
 
+@pytest.mark.thorough
 def test_of_several_first_starts_one_makes_the_store_and_the_others_wait(tmp_path: Path) -> None:
     pytest.importorskip("mlflow", reason="needs mlflow, of the extra [mlflow]")
     code = "import mlflow\n" + FIRST_TOUCH  # imported before the start, so that all begin at once

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -36,6 +37,7 @@ def _whole(path: Path) -> bool:
         ]
 
 
+@pytest.mark.thorough
 def test_the_start_after_an_interrupted_first_one_works(tmp_path: Path) -> None:
     """By SIGKILL and SIGINT, within the time that the tables take; by hand, the same program tries many moments."""
     command = [sys.executable, "-W", "ignore", str(ROOT / "tests" / "tools" / "first_starts.py"), "2", "0"]
@@ -47,31 +49,55 @@ def test_the_start_after_an_interrupted_first_one_works(tmp_path: Path) -> None:
     assert "SIGINT after" in done.stdout
 
 
-def _interrupt_after(path: Path, statements: int) -> None:
-    """Let MLflow make its tables in their place in a process that ends, as if killed, after so many statements."""
+INTERRUPTED_AFTER = (3, 150)
+
+
+@pytest.fixture(scope="module")
+def half_made(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Stores whose tables MLflow was making in their place, in processes that ended, as if killed, after so many statements.
+
+    They are forks of one process, which imports MLflow once.
+    """
+    pytest.importorskip("mlflow", reason="needs mlflow, of the extra [mlflow]")
+    folders = {statements: tmp_path_factory.mktemp(f"after-{statements}") for statements in INTERRUPTED_AFTER}
     code = f"""
 import os, sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 import mlflow
-left = [{statements}]
-@event.listens_for(Engine, "before_cursor_execute")
-def count(connection, cursor, statement, *_):
-    if not statement.startswith(("PRAGMA", "SELECT")):
-        left[0] -= 1
-        if left[0] < 0:
-            os._exit(9)
-mlflow.MlflowClient("sqlite:///{path}")
+import mlflow.store.tracking.sqlalchemy_store
+def interrupt_after(statements, folder):
+    left = [statements]
+    @event.listens_for(Engine, "before_cursor_execute")
+    def count(connection, cursor, statement, *_):
+        if not statement.startswith(("PRAGMA", "SELECT")):
+            left[0] -= 1
+            if left[0] < 0:
+                os._exit(9)
+    mlflow.MlflowClient(f"sqlite:///{{folder}}/mlflow.db")
+for statements, folder in { {statements: str(folder) for statements, folder in folders.items()} }.items():
+    child = os.fork()
+    if not child:
+        interrupt_after(statements, folder)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 """
-    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, check=False).returncode == 9
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return {statements: folder / "mlflow.db" for statements, folder in folders.items()}
 
 
-@pytest.mark.parametrize("statements", [3, 150])
+@pytest.mark.parametrize("statements", INTERRUPTED_AFTER)
 def test_what_mlflow_left_half_made_is_set_aside_if_it_holds_nothing(
-    new_store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, statements: int
+    new_store: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    half_made: dict[int, Path],
+    statements: int,
 ) -> None:
     monkeypatch.setattr(tables, "QUIET_SECONDS", 0.1)
-    _interrupt_after(new_store, statements)
+    for left in half_made[statements].parent.glob("mlflow.db*"):  # with its journal, if there is one
+        shutil.copy(left, new_store.parent)
     half = new_store.read_bytes()
     assert tables.unfinished(new_store) != ""
     assert stores.main(["memberscope"]) == 0

@@ -162,6 +162,7 @@ def test_it_fools_the_plain_neural_attack(ladder: dict[str, dict[str, float]]) -
     assert 0.44 < ladder["memguard"]["plain"] < 0.62
 
 
+@pytest.mark.slow  # attacks are trained
 def test_it_does_not_fool_class_wise_metric_attacks_or_trained_ones_as_much(ladder: dict[str, dict[str, float]]) -> None:
     assert ladder["memguard"]["metric_correctness"] == ladder["none"]["metric_correctness"]
     assert 0.86 < ladder["none"]["metric_entropy"] < 0.94

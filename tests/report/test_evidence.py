@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -47,6 +48,21 @@ def test_the_page_on_several_runs_is_the_same_too() -> None:
     runs = kept(audited(), rules=RULES), kept(audited(shift=0.2, seed=1), name="two")
     _, found = through(*runs)
     assert render_page(found.runs, pairs=found.pairs) == render_page(runs)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_bounds_of_epsilon_and_the_verdict_on_a_promise_come_back() -> None:
+    bounds = pd.DataFrame(
+        {"attack": ["a", "b"], "records": ["canaries"] * 2, "method": ["f-DP", "g"], "primary": ["True", "False"], "assumes": ["coins"] * 2,
+         "threshold": ["fixed"] * 2, "bound": [1.5, 0.0], "ceiling": [4.0, 4.0], "promise": [1.0, 1.0], "ratio": [1.5, np.nan],
+         "verdict": ["refuted", "consistent"], "delta": [1e-5] * 2, "n": [500, 500]}
+    )  # fmt: skip
+    run = kept(audited())
+    run = replace(run, tables={**run.tables, artifacts.BOUNDS: bounds}, tags={**run.tags, "memberscope.promise": "refuted"})
+    _, found = through(run)
+    assert render_page(found.runs) == render_page([run])
+    assert [row["primary"] for row in found.document["runs"][0]["tables"]["bounds"]] == [True, False]
+    assert found.document["runs"][0]["promise"] == "refuted"
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memberscope import Evidence, LossTrace, Predictions, cli, run_audit
+from memberscope import Evidence, LossTrace, Predictions, ShadowPredictions, cli, run_audit
 from memberscope.audit.comparisons import compare_decisions
 from memberscope.audit.headline import Headline
 from memberscope.config import AttackStudyConfig
@@ -44,7 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryTracker, str]:
     folder = tmp_path_factory.mktemp("attack")
     np.savez(folder / "target.npz", **arrays(images=True))
     np.savez(folder / "shadow.npz", **{key: value for key, value in arrays(seed=1).items() if key != "record_ids"})
-    return study(folder / "target.npz", shadow=str(folder / "shadow.npz"))
+    return study(folder / "target.npz", shadows=str(folder / "shadow.npz"))
 
 
 def test_what_the_run_holds(run: tuple[MemoryTracker, str]) -> None:
@@ -330,3 +330,74 @@ def test_attacks_that_lack_the_same_are_named_together(tmp_path: Path) -> None:
     assert lines == [
         "Skipped: `trace_final`, `trace_mean`, `trace_lt_iqr`, needs loss_trace (losses by epoch, which memberscope.LossTrace collects)."
     ]
+
+
+def _as_table(path: Path, values: dict[str, np.ndarray]) -> Path:
+    Predictions(**values).save(path)
+    return path
+
+
+def test_a_table_is_audited_like_arrays_and_the_run_says_how_it_was_read(tmp_path: Path) -> None:
+    values = {**arrays(300), "columns": {"age": np.arange(300) % 3}}
+    _as_table(tmp_path / "target.csv", values)
+    _as_table(tmp_path / "shadow.csv", {**arrays(300, seed=1), "record_ids": np.arange(300) + 1000})
+    np.savez(tmp_path / "perturbed.npz", predicted=np.tile(values["labels"][:, None], 4))
+    options = {"shadows": str(tmp_path / "shadow.csv"), "perturbed": str(tmp_path / "perturbed.npz")}
+    names = "threshold_loss,metric_confidence,label_only_robust"
+    tracker, answer = study(tmp_path / "target.csv", attacks=names, controls="none", slices="column:age", **options)
+    shadows = ShadowPredictions(
+        logits=arrays(300, seed=1)["logits"][None], labels=arrays(300, seed=1)["labels"], member=values["member"][None]
+    )
+    evidence = Evidence(target=Predictions(**values), shadows=shadows, perturbed_labels=np.tile(values["labels"][:, None], 4))
+    expected = run_audit(evidence, attacks=names)
+    for name in names.split(","):
+        assert tracker.latest(f"auc/{name}") == expected.result(name).figures["auc"].value
+    read = json.loads(tracker.artifacts["controls.json"])["read"]["text"]
+    assert "300 rows; logit_0, logit_1, logit_2, logit_3, logit_4 as logits; label as labels; record_id as record_ids" in read
+    assert "column_age to slice by." in read
+    assert f"perturbed={tmp_path}/perturbed.npz: the predicted classes of 4 copies of 300 records." in read
+    assert read in answer
+    assert read in tracker.artifacts["summary.md"]
+    assert set(tracker.artifacts["attacks.csv"]["slice"]) == {"entire", "age:0", "age:1", "age:2", "worst_slice"}
+
+
+def test_groups_of_a_table_are_a_column(tmp_path: Path) -> None:
+    _as_table(tmp_path / "t.csv", {**arrays(200), "columns": {"patient": np.arange(200) // 4 * 2 + np.arange(200) % 2}})
+    tracker, _ = study(tmp_path / "t.csv", attacks="threshold_loss", controls="none", group="patient")
+    assert tracker.logged_params["data.groups"] == 100
+    with pytest.raises(UserError, match="has no column patent, or key column_patent; its columns: patient; nearest: patient"):
+        study(tmp_path / "t.csv", attacks="threshold_loss", controls="none", group="patent")
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ({"predictions": "word.csv"}, ["predictions=word.csv: column logit_2 holds 'high' in row 7", "allowed: a number"]),
+        ({"predictions": "t.txt"}, ["predictions=t.txt: unknown kind of file .txt; allowed: an .npz, .npy, .csv or .parquet"]),
+        ({"predictions": "t.csv", "shadows": "empty"}, ["shadows=empty: no files; allowed: a folder of one file a model"]),
+        ({"predictions": "t.csv", "perturbed": "short.npz"}, ["perturbed=short.npz: 9 records, and predictions=t.csv has 600"]),
+        ({"predictions": "t.csv", "population": "t.csv"}, ["population=t.csv: 600 of its 600 records are audited"]),
+        ({"predictions": "t.csv", "shadows": "t.csv", "primary": "quantile"}, ["primary=quantile: needs population"]),
+    ],
+)
+def test_evidence_that_does_not_fit_gets_one_line_and_exit_two(
+    store: Path, capsys: pytest.CaptureFixture[str], options: dict[str, str], parts: list[str]
+) -> None:
+    _as_table(store / "t.csv", arrays())
+    text = (store / "t.csv").read_text().splitlines()
+    row = text[8].split(",")
+    (store / "word.csv").write_text("\n".join([*text[:8], ",".join([*row[:2], "high", *row[3:]]), *text[9:]]))
+    (store / "t.txt").write_text("x")
+    (store / "empty").mkdir()
+    np.savez(store / "short.npz", predicted=np.zeros((9, 2), int))
+    assert cli.main(["attack", *(f"--{name}={value}" for name, value in options.items())]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("memberscope: ")]
+    assert len(lines) == 1
+    for part in parts:
+        assert part in lines[0]
+
+
+def test_the_former_name_of_shadows_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    config, _ = cli.parse("attack", ["--predictions=a.npz", "--shadow=b.npz"])
+    assert config.shadows == "b.npz"
+    assert "shadow is now shadows" in capsys.readouterr().err

@@ -103,7 +103,7 @@ def test_attack_takes_a_column_of_the_predictions(tmp_path: Path) -> None:
     with_key = Predictions(logits=logits, labels=np.zeros(300, dtype=int), member=member, groups=groups)
     with_key.save(path)
     assert Predictions.load(path).groups is not None
-    with pytest.raises(UserError, match=r"group=patiemt: .* has no key column_patiemt; its columns: none"):
+    with pytest.raises(UserError, match=r"group=patiemt: .* has no column patiemt, or key column_patiemt; its columns: none"):
         attack.run(
             AttackStudyConfig(predictions=str(path), group="patiemt", attacks="threshold_loss"), MemoryTracker(), StopFlag()
         )

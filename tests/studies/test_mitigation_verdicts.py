@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from memberscope import metrics
-from memberscope.studies.mitigate.verdicts import attack_changes, changes_table, opposed
+from memberscope.studies.mitigate.verdicts import AttackChange, attack_changes, changes_table, opposed
 
 
 def _frame(changes: dict[str, dict[str, list[float]]]) -> pd.DataFrame:
@@ -25,8 +25,8 @@ def _frame(changes: dict[str, dict[str, list[float]]]) -> pd.DataFrame:
 DOWN, UP, NOISE = [-0.05, -0.06, -0.04, -0.05, -0.055], [0.02, 0.025, 0.015, 0.02, 0.022], [0.02, -0.03, 0.01, -0.02, 0.015]
 
 
-def _verdicts(frame: pd.DataFrame, primary: str) -> dict[str, metrics.Verdict]:
-    part = {one.mitigation: one for one in attack_changes(frame, undefended="undefended") if one.attack == primary}
+def _verdicts(frame: pd.DataFrame, primary: str, changes: list[AttackChange]) -> dict[str, metrics.Verdict]:
+    part = {one.mitigation: one for one in changes if one.attack == primary}
     plain = frame[(frame.rung == "undefended") & (frame.attack == primary)].set_index("seed")["auc"]
     values = {
         rung: (frame[(frame.rung == rung) & (frame.attack == primary)].set_index("seed")["auc"] - plain).tolist()
@@ -39,7 +39,7 @@ def test_two_shown_changes_of_opposite_sign_disagree() -> None:
     frame = _frame({"l2": {"lira": DOWN, "rmia": UP, "loss": NOISE}, "dropout": {"lira": DOWN, "rmia": DOWN, "loss": NOISE}})
     changes = attack_changes(frame, undefended="undefended")
     assert [(one.attack, one.sign) for one in changes if one.mitigation == "l2"] == [("lira", -1), ("rmia", 1), ("loss", 0)]
-    found = opposed(changes, _verdicts(frame, "rmia"))
+    found = opposed(changes, _verdicts(frame, "rmia", changes))
     assert set(found) == {"l2"}
     assert [one.attack for one in found["l2"]] == ["lira", "rmia"]
 
@@ -58,8 +58,9 @@ def test_a_change_is_paired_by_seed_and_holm_is_over_the_attacks_of_a_mitigation
 def test_too_few_seeds_show_nothing() -> None:
     frame = _frame({"l2": {"lira": DOWN, "rmia": UP}})
     few = frame[frame["seed"] < 4]
-    assert all(one.sign == 0 for one in attack_changes(few, undefended="undefended"))
-    assert opposed(attack_changes(few, undefended="undefended"), _verdicts(few, "rmia")) == {}
+    changes = attack_changes(few, undefended="undefended")
+    assert all(one.sign == 0 for one in changes)
+    assert opposed(changes, _verdicts(few, "rmia", changes)) == {}
 
 
 def test_attacks_that_lack_the_mitigation_or_the_undefended_model_are_left_out() -> None:
@@ -74,5 +75,6 @@ def test_disagreement_by_noise_is_rare() -> None:
     wrong = 0
     for _ in range(100):
         frame = _frame({"l2": {f"a{k}": (0.01 * rng.normal(size=5)).tolist() for k in range(12)}})
-        wrong += bool(opposed(attack_changes(frame, undefended="undefended"), _verdicts(frame, "a0")))
+        changes = attack_changes(frame, undefended="undefended")
+        wrong += bool(opposed(changes, _verdicts(frame, "a0", changes)))
     assert wrong <= 4

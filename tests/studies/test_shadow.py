@@ -112,11 +112,19 @@ def test_a_rerun_trains_nothing_and_finds_the_same(done: tuple[MemoryTracker, St
 
 def test_coin_flips_bound_epsilon_for_attacks_blind_to_the_coins(tmp_path: Path) -> None:
     tracker, _ = _run(
-        tmp_path, coin_flips="yes", design="disjoint", targets=1, shadows=2, members=60, attacks="lira_offline,trained_lr"
+        tmp_path,
+        coin_flips="yes",
+        design="disjoint",
+        targets=1,
+        shadows=2,
+        members=60,
+        attacks="lira_offline,lira_proxy,trained_lr",
     )
     frame = tracker.children[-1].artifacts["attacks.csv"]
     bound = frame[(frame["metric"] == "epsilon_lower_bound") & (frame["slice"] == "entire")].set_index("attack")
     assert bound.loc["lira_offline", "status"] != "skipped"
+    assert bound.loc["lira_proxy", "status"] != "skipped"
+    assert "lira_proxy" in set(tracker.artifacts["targets.csv"]["attack"])
     assert bound.loc["trained_lr", "status"] == "skipped"
 
 

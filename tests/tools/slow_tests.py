@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import ast
 import dis
+import importlib
 import inspect
+import multiprocessing.process
+import os
+import re
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -33,6 +37,7 @@ SLOW = (
     "memberscope.tfprivacy",
     "memberscope.training.execution",
     "memberscope.training.keras",
+    "memberscope.training.trainer.Execution",  # how models are to be trained
 )
 # a file that imports one of these at its top is not even read for the quick tests
 SLOW_TO_IMPORT = (
@@ -42,6 +47,7 @@ SLOW_TO_IMPORT = (
     "memberscope.synthesis.gan",
     "memberscope.training.keras",
 )
+LAST_WORDS = re.compile("|".join(sorted({name.rpartition(".")[2] for name in SLOW_TO_IMPORT})))
 PROCESSES = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty", "os.exec", "os.system")
 
 
@@ -55,7 +61,8 @@ def imports_slowly(path: Path) -> bool:
     if not path.is_file() or not (path.name == "conftest.py" or path.match("test_*.py")):
         return False
     found: list[str] = []
-    for line in ast.parse(path.read_text()).body:
+    text = path.read_text()
+    for line in ast.parse(text).body if LAST_WORDS.search(text) else ():
         if isinstance(line, ast.Import):
             found += [alias.name for alias in line.names]
         elif isinstance(line, ast.ImportFrom):
@@ -97,8 +104,33 @@ class Judge:
                 f"{value.__module__}.{value.__qualname__}", SLOW
             )  # and an answer where functions call each other
             if not self._found[value] and _is_of_the_tests(value):
-                self._found[value] = any(self._is_slow(found) for found in _named(value))
+                self._found[value] = self._may_name_one(value) and any(self._is_slow(found) for found in _named(value))
         return self._found[value]
+
+    def _may_name_one(self, value: FunctionType | type) -> bool:
+        """Whether it is worth reading a function's instructions, which takes long: no name in them says more than these do."""
+        if isinstance(value, type):
+            return True
+        for code in _codes(value):
+            for name in code.co_names:
+                found = value.__globals__.get(name)
+                if _leads_to_one(found.__name__ if isinstance(found, ModuleType) else name) or self._is_slow(found):
+                    return True
+        return False
+
+
+def _leads_to_one(name: str) -> bool:
+    """Whether a module is slow, lies in a slow one, or holds one."""
+    return _is_of(name, SLOW) or any(module.startswith(f"{name}.") for module in SLOW)
+
+
+def _codes(function: FunctionType) -> Iterator[CodeType]:
+    """A function's code, and that of the functions and comprehensions inside it."""
+    codes: list[CodeType] = [function.__code__]
+    while codes:
+        code = codes.pop()
+        codes += [const for const in code.co_consts if isinstance(const, CodeType)]
+        yield code
 
 
 def _is_of_the_tests(value: FunctionType | type) -> bool:
@@ -107,7 +139,7 @@ def _is_of_the_tests(value: FunctionType | type) -> bool:
         if isinstance(value, FunctionType)
         else getattr(sys.modules.get(value.__module__), "__file__", "")
     )
-    return Path(source or "").is_relative_to(TESTS)
+    return (source or "").startswith(f"{TESTS}{os.sep}")
 
 
 def _named(function: FunctionType | type) -> Iterator[Any]:
@@ -115,10 +147,7 @@ def _named(function: FunctionType | type) -> Iterator[Any]:
     if isinstance(function, type):
         yield from (getattr(part, "fget", part) for part in vars(function).values())
         return
-    codes: list[CodeType] = [function.__code__]
-    while codes:
-        code = codes.pop()
-        codes += [const for const in code.co_consts if isinstance(const, CodeType)]
+    for code in _codes(function):
         path = ""
         for line in dis.get_instructions(code):
             if line.opname == "LOAD_GLOBAL":
@@ -140,7 +169,17 @@ class Guard:
 
     def __init__(self) -> None:
         self.active = False
+        importlib.import_module("numpy.testing")  # numpy 1.26 starts lscpu when it is imported
         sys.addaudithook(self._heard)
+        # no event is raised by those of multiprocessing, and of joblib and Dask, which build on it
+        multiprocessing.process.BaseProcess.start = self._started(multiprocessing.process.BaseProcess.start)  # type: ignore[method-assign]
+
+    def _started(self, start: Callable[[Any], None]) -> Callable[[Any], None]:
+        def guarded(process: Any) -> None:
+            self._heard("os.fork", (process.name,))
+            start(process)
+
+        return guarded
 
     def _heard(self, event: str, words: tuple[object, ...]) -> None:
         if not self.active:

@@ -396,6 +396,7 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             yield made
 
 
+@pytest.mark.thorough  # `make test` does the same with a function of a user's own, whose workers import no TensorFlow
 def test_a_dask_worker_killed_midway_loses_nothing(dask: Any, tmp_path: Path, undisturbed: tuple[KerasFleet, Path]) -> None:
     pids = [worker.pid for worker in dask.workers.values()]
     killed: list[int] = []
@@ -416,6 +417,7 @@ def test_a_dask_worker_killed_midway_loses_nothing(dask: Any, tmp_path: Path, un
     assert _fleet(store=Store(tmp_path)).reused == K
 
 
+@pytest.mark.thorough
 def test_a_task_that_kills_every_dask_worker_ends_in_a_clear_error(dask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def work_on(*arguments: Any) -> list[TrainedModel]:
         os.kill(os.getpid(), signal.SIGKILL)

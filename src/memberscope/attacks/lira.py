@@ -13,8 +13,11 @@ that were trained on the record (IN) and of those that were not (OUT) are each m
 mean, pooled over records and queries (tensorflow_privacy's ``fix_variance``). ``shared``: as ``global``, but one for both sides together,
 so that the score is linear in phi (the authors' code uses one variance for both sides, too). ``levels``: one for each side, of all its
 values about their mean, so that differences between records count as well (the authors' code pools in this way); it works even where no
-record has two models on a side. Means are means (the published codes take medians) and variances are maximum likelihood ones, both as in
-Algorithm 1.
+record has two models on a side. ``bayes``: one for each side, record and query, drawn towards a common one by a prior that is fitted on all
+records, so that each Gaussian becomes a Student-t (after BaVarIA, arXiv 2603.11799): near ``global`` with few models and near
+``per_record`` with many, without a switch between them. Its means, too, are drawn towards what the record's other side predicts; see
+`memberscope.attacks.student`. Means otherwise are means (the published codes take medians) and variances are maximum likelihood ones,
+both as in Algorithm 1.
 
 **Smoothing.** With s above 0, p is replaced by (1 - s) p + s / 2 before phi is computed, which bounds phi by log((2 - s) / s). A forest
 gives many records a probability of 0 or 1, and a few such values would dominate every pooled deviation.
@@ -24,14 +27,18 @@ gives many records a probability of 0 or 1, and a few such values would dominate
 
 **Several queries** (their section VI.C): a Gaussian with a diagonal covariance over the queries, a multiple of the identity with
 the global variance; the score is the mean over queries, so that it reads alike for any number of them, and ranks as the sum does.
-Offline, z is averaged over the queries: the one-sided test that looks in the direction in which all of them rise.
+With ``bayes``, each query likewise has a Student-t of its own, and only the prior is shared, as the global variance is: a variance for
+each record and query is what the many-model limit, ``per_record``, needs.
+Offline, z is averaged over the queries: the one-sided test that looks in the direction in which all of them rise. (z of a Student-t is
+the normal deviate with the same tail probability, so that records with few and with many OUT models are on one scale.)
 
 **Records that lack a side** are scored on the same scale, from what is known of the others, and counted in the notes. Online, a
 missing mean is the other side's, moved by the mean shift over the records that have both sides (where none has, by the
 difference between all IN and all OUT values). Offline, a record without an OUT model is tested against the OUT models of all
 other records: their mean and, as its variance, that within records plus that between their levels. tensorflow_privacy puts the mean
 over records there and keeps the variance within. Where no record has two OUT models, the variance within is half of that between
-the target and them.
+the target and them. With ``bayes``, a missing side's distribution is its prior's, and where no record has two OUT models, the offline
+test is that of ``global``.
 """
 
 from __future__ import annotations
@@ -47,7 +54,7 @@ from memberscope.checks import BoolArray, FloatArray
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 
-VARIANCES = ("auto", "per_record", "global", "shared", "levels")
+VARIANCES = ("auto", "per_record", "global", "shared", "levels", "bayes")
 
 
 def lira_scores(

@@ -1,6 +1,6 @@
 """The variance and the smoothing of `memberscope.attacks.lira`, chosen by attacking some shadows with the others.
 
-With one model on a side, no shadow can stand in for the target. The variance is then ``levels`` (online), and the smoothing a default: 0.1
+With one model on a side, no shadow can stand in for the target. The variance is then `chosen_variance`, and the smoothing a default: 0.1
 where probabilities of 0 or 1 are common, as with forests; otherwise 0.001 online and none offline.
 """
 
@@ -14,8 +14,10 @@ from memberscope.attacks import likelihood, tuning
 from memberscope.checks import BoolArray, FloatArray
 
 PER_RECORD_FROM = 30
-"""With at least this number of models on each side, a variance per record is the default: the paper's 64 shadows (section VI.B) are 32 on
-each side, and of 64 in complementary pairs without the target and its twin, 31 on each side are left."""
+"""With at least this number of OUT models, the offline default lets each record have a variance of its own: the paper's 64 shadows
+(section VI.B) are 32 on each side, and of 64 in complementary pairs without the target and its twin, 31 on each side are left."""
+BOTH_SIDES_FROM = 0.25
+"""The share of records with models on both sides from which the online default can learn how the sides of a record go together."""
 SMOOTHINGS = (0.0, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.2)
 _CERTAIN = 36.0  # a scaled logit from which p rounds to 1 in float64
 _OFTEN = 1e-3
@@ -26,7 +28,7 @@ class LiraSettings:
     """The settings of a LiRA, and how they were found.
 
     Attributes:
-        variance: ``per_record``, ``global``, ``shared`` or ``levels``.
+        variance: ``per_record``, ``global``, ``shared``, ``levels`` or ``bayes``.
         smoothing: s in [0, 1).
         how: how they were found, as a phrase for the report.
     """
@@ -37,16 +39,24 @@ class LiraSettings:
 
 
 def chosen_variance(variance: str, member: BoolArray, *, online: bool) -> str:
-    """The variance that ``auto`` selects for this (n_models, n) membership where no stand-in is possible: ``per_record`` if half of the
-    records have enough models on each side, ``levels`` (online) if nearly all have exactly one on each side, else ``global``.
+    """The variance that ``auto`` selects for this (n_models, n) membership where no stand-in is possible. Online it is ``bayes``, or
+    ``global`` if too few records have models on both sides; offline ``bayes`` if half of the records have enough OUT models, else
+    ``global``.
     """
     if variance != "auto":
         return variance
     ins = member.sum(axis=0)
-    counts = (ins, len(member) - ins) if online else (len(member) - ins,)
-    if online and np.mean((ins == 1) & (counts[-1] == 1)) > 0.9:
-        return "levels"
-    return "per_record" if all(np.median(count) >= PER_RECORD_FROM for count in counts) else "global"
+    outs = len(member) - ins
+    if online:
+        return "bayes" if np.mean((ins > 0) & (outs > 0)) >= BOTH_SIDES_FROM else "global"
+    return "bayes" if np.median(outs) >= PER_RECORD_FROM else "global"
+
+
+def usual_smoothing(levels: FloatArray, *, online: bool) -> float:
+    """The smoothing where none can be chosen, from scaled logits of the shadows."""
+    if (np.abs(levels) > _CERTAIN).mean() > _OFTEN:
+        return 0.1
+    return 1e-3 if online else 0.0
 
 
 def choose(shadows: FloatArray, member: BoolArray, *, online: bool) -> LiraSettings:
@@ -62,16 +72,14 @@ def choose(shadows: FloatArray, member: BoolArray, *, online: bool) -> LiraSetti
     phi, known = shadows[:, records], member[:, records]
     stands = tuning.stand_ins(known, phi[:, :, 0])
     if not stands:
-        certain = bool((np.abs(levels) > _CERTAIN).mean() > _OFTEN)
-        usual = 0.1 if certain else 1e-3 if online else 0.0
         return LiraSettings(
             variance=chosen_variance("auto", member, online=online),
-            smoothing=usual,
+            smoothing=usual_smoothing(levels, online=online),
             how="defaults: no shadow can stand in for the target",
         )
     smoothed = {smoothing: likelihood.smooth(phi, smoothing) for smoothing in SMOOTHINGS}
     made = likelihood.two_sided if online else likelihood.one_sided
-    variances = ("global", "per_record", "shared", "levels") if online else ("global", "per_record")
+    variances = ("bayes", "global", "per_record", "shared", "levels") if online else ("global", "per_record", "bayes")
 
     def attack(setting: tuple[str, float], stand: tuning.StandIn) -> FloatArray:
         variance, smoothing = setting

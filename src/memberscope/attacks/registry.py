@@ -13,6 +13,7 @@ from memberscope.attacks.base import Attack
 from memberscope.attacks.gradient import GradientNorm
 from memberscope.attacks.label_only import LABEL_ONLY
 from memberscope.attacks.lira import LIRA
+from memberscope.attacks.lira_proxy import LIRA_PROXY
 from memberscope.attacks.lira_two_sided import LIRA_TWO_SIDED
 from memberscope.attacks.loss_trace import LOSS_TRACE
 from memberscope.attacks.metric import METRIC
@@ -33,6 +34,7 @@ ATTACKS: tuple[Attack, ...] = (
     *METRIC,
     *(Shokri(), Salem()),
     *LIRA,
+    *LIRA_PROXY,
     *LIRA_TWO_SIDED,
     *RMIA,
     *RMIA_GAMMA_1,

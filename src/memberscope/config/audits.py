@@ -16,10 +16,10 @@ class PredictionFilesConfig(Config):
 
     predictions: str = option(
         "",
-        check=Text(hint="the path of an .npz"),
+        check=Text(hint="the path of an .npz, .npy, .csv or .parquet"),
         group="attack",
-        help="the model's outputs for members and non-members: an .npz with the keys of Predictions; may be absent where a trace says who "
-        "is a member, and the audit is then of its losses alone",
+        help="the model's outputs for members and non-members: an .npz with the keys of Predictions, or a table with columns such as "
+        "logit_0, label and member; may be absent where a trace says who is a member, and the audit is then of its losses alone",
     )
     trace: str = option(
         "",
@@ -28,18 +28,40 @@ class PredictionFilesConfig(Config):
         help="losses of the same records by epoch, which the trace attacks need: a file of memberscope.LossTrace, or the loss_trace.npz "
         "that a run keeps; empty: those are skipped",
     )
-    shadow: str = option(
+    shadows: str = option(
         "",
-        check=Text(hint="the path of an .npz, or nothing"),
+        check=Text(hint="the path of a file, of a folder with a file for each model, or nothing"),
         group="attack",
-        help="outputs of shadow models for records whose membership is known, which the metric attacks need; empty: those are skipped",
+        help="outputs of shadow models for records whose membership is known, which the metric attacks and all that calibrate need; "
+        "empty: those are skipped",
+        formerly=("shadow",),
+    )
+    population: str = option(
+        "",
+        check=Text(hint="the path of a file, of a folder with a file for each model, or nothing"),
+        group="attack",
+        help="outputs of the model and of every shadow for records that none was trained on, which RMIA and quantile need; empty: those "
+        "are skipped",
+    )
+    augmented: str = option(
+        "",
+        check=Text(hint="the path of a file, of a folder with a file for each model, or nothing"),
+        group="attack",
+        help="outputs of the model and of every shadow for augmented copies of the records, which LiRA and RMIA then use; empty: the "
+        "records alone",
+    )
+    perturbed: str = option(
+        "",
+        check=Text(hint="the path of a file, or nothing"),
+        group="attack",
+        help="the classes that the model predicts for perturbed copies of the records, which label_only_robust needs; empty: it is skipped",
     )
     group: str = option(
         "",
-        check=Text(hint="the NAME of a key column_NAME, or nothing"),
+        check=Text(hint="the name of a column, the NAME of a key column_NAME, or nothing"),
         group="attack",
-        help="the key column_NAME of the predictions that says which records belong together, such as those of one person: the audit then "
-        "counts groups; empty: the key groups, if there is one",
+        help="the column, or key column_NAME, of the predictions that says which records belong together, such as those of one person: the "
+        "audit then counts groups; empty: the column group or the key groups, if there is one",
     )
 
 

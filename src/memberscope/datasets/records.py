@@ -9,26 +9,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.datasets import columns
 from memberscope.datasets.schema import Records, one_schema
 from memberscope.datasets.values import check_values
 from memberscope.errors import UserError, nearest
-from memberscope.installed import is_installed, require
 from memberscope.npz import read_npz
-from memberscope.reading.files import check_file, check_memory
-
-if TYPE_CHECKING:
-    import pandas as pd
+from memberscope.reading import columns, frames
+from memberscope.reading.files import check_file
+from memberscope.reading.frames import check_names
 
 __all__ = ["Records", "check_apart", "check_names", "digest", "plain_labels", "read_records", "record_ids"]
 
 KINDS = ".npz, .parquet or .csv"
-LEAST_CELL = 8  # bytes of a cell in memory
 
 
 def read_records(name: str, path: str, *, label: str, na_values: tuple[str, ...] = ()) -> Records:
@@ -79,65 +75,19 @@ def _arrays(name: str, path: str) -> Records:
 
 
 def _table(name: str, path: str, label: str, na_values: tuple[str, ...], *, csv: bool) -> Records:
-    import pandas as pd
-
-    if not csv:
-        require("pyarrow", by=f"{name}={path}", instead="an .npz or a .csv")
-        _check_promise(f"{name}={path}", path)
-    text = "string[pyarrow]" if is_installed("pyarrow") else "string[python]"  # the same values; Arrow's take less memory
-    try:
-        header = pd.read_csv(path, dtype=text, na_filter=False, header=None, nrows=1) if csv else None
-        frame = pd.read_csv(path, dtype=text, na_filter=False) if csv else pd.read_parquet(path)
-    except (
-        OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, NotImplementedError,
-    ) as error:  # fmt: skip  # of pandas and Arrow; pandas' part of a damaged Parquet file makes Python's own
-        words = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{name}={path}: cannot be read ({words}); allowed: {KINDS}") from None
-    frame.columns = [str(column) for column in frame.columns]
-    if csv and not isinstance(frame.index, pd.RangeIndex) and len(frame) and (frame.iloc[:, -1] == "").all():
-        raise UserError(
-            f"{name}={path}: every line ends in a separator, but the header does not; allowed: as many cells as columns"
-        )
-    if header is not None:  # of two columns named a, pandas makes a and a.1
-        names = [str(cell) for cell in header.iloc[0] if cell != ""]
-        check_names(f"{name}={path}", pd.DataFrame(columns=pd.Index(names, dtype=object)))
-    check_names(f"{name}={path}", frame)
+    where = f"{name}={path}"
+    frame = frames.read_frame(Path(path), where=where, allowed=KINDS)
     if label not in frame.columns:
         shown = ", ".join(frame.columns[:12]) + (", ..." if len(frame.columns) > 12 else "")
         raise UserError(f"label={label}: no column of {path}; allowed: one of {shown}{nearest(label, frame.columns)}")
     if not len(frame):
-        raise UserError(f"{name}={path}: no records; allowed: at least one")
-    frame = frame.reset_index(drop=True)
+        raise UserError(f"{where}: no records; allowed: at least one")
     y = frame.pop(label)
-    where = f"{name}={path}"
     missing = int((columns.of_text(y, na_values) if csv else columns.of_values(label, where, y, na_values)).missing.sum())
     if missing:
-        raise UserError(f"{name}={path}: {missing} records have no {label}; allowed: a label per record")
+        raise UserError(f"{where}: {missing} records have no {label}; allowed: a label per record")
     labels = y.to_numpy(dtype=object) if csv else plain_labels(y, where=where)
     return Records(x=frame, y=labels, name=name, path=path, text=csv)
-
-
-def _check_promise(where: str, path: str) -> None:
-    """Raise UserError for a Parquet file whose footer promises more values than this machine's memory can hold, before they are read."""
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        about = parquet.read_metadata(path)
-        groups = [about.row_group(number).num_rows for number in range(about.num_row_groups)]
-        rows, columns = about.num_rows, about.num_columns
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise UserError(f"{where}: cannot be read ({' '.join(str(error).split())[:200]}); allowed: {KINDS}") from None
-    if rows != sum(groups) or min([rows, *groups]) < 0:
-        raise UserError(f"{where}: its footer promises {rows:,} rows, and its parts {sum(groups):,}; allowed: {KINDS}")
-    check_memory(rows * max(1, columns) * LEAST_CELL, where=where, what=f"its table of {rows:,} rows")
-
-
-def check_names(where: str, frame: pd.DataFrame) -> None:
-    """Raise UserError, which begins with `where`, if two columns have the same name."""
-    twice = frame.columns[frame.columns.duplicated()]
-    if len(twice):
-        raise UserError(f"{where}: two columns are named {twice[0]}; allowed: a name for each column")
 
 
 def plain_labels(labels: Any, *, where: str = "label") -> NDArray[Any]:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.datasets import columns
 from memberscope.datasets.classes import as_groups
-from memberscope.datasets.columns import BOOLEANS, DATES, NUMBERS, WORDS, Column
 from memberscope.errors import UserError, nearest
+from memberscope.reading import columns
+from memberscope.reading.columns import BOOLEANS, DATES, NUMBERS, WORDS, Column
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.datasets import columns
 from memberscope.datasets.classes import as_classes, as_groups
 from memberscope.datasets.labeled import LabeledData
 from memberscope.datasets.records import Records, read_records
@@ -19,6 +18,7 @@ from memberscope.datasets.schema import few, one_schema
 from memberscope.datasets.table import BOOLEAN, NUMBER, WORD, Table, TableColumn
 from memberscope.datasets.values import as_stored
 from memberscope.errors import UserError, nearest
+from memberscope.reading import columns
 
 if TYPE_CHECKING:
     import pandas as pd

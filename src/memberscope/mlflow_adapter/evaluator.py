@@ -41,13 +41,13 @@ from memberscope.audit.step import controls_for, report_on
 from memberscope.audit.wording import copy_notes
 from memberscope.checks import Array, plain_array
 from memberscope.config import AttackOptionsConfig, AuditModelConfig
-from memberscope.datasets import columns
 from memberscope.datasets import records as sides
 from memberscope.datasets.schema import Records, few, one_schema
 from memberscope.errors import UserError, nearest
 from memberscope.evidence import Evidence
 from memberscope.mlflow_adapter.existing_run import ExistingRunTracker
 from memberscope.mlflow_adapter.models import Model, wrap
+from memberscope.reading import columns
 from memberscope.studies.audit import check_slices, how_queried, slice_columns, what_to_know
 from memberscope.studies.recorder import Recorder, log_evidence
 from memberscope.unlogged import unlogged

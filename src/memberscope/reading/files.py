@@ -37,6 +37,14 @@ def check_file(path: Path, *, where: str, allowed: str) -> int:
     return found.st_size
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder at a path; False also for a path that no file can have."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
 def read_text(path: Path, *, where: str, allowed: str, most: int = MOST_TEXT) -> str:
     """The text of a regular file in UTF-8, of at most `most` bytes. For the arguments see `check_file`.
 

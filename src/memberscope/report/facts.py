@@ -289,7 +289,7 @@ def advice(run: KeptRun, judgement: str) -> list[str]:
         lines.append("See who is affected: the worst classes and the most exposed records are below.")
     if judgement in ("quiet", "none") and found is not None and not OUTSIDE & {family(run, name) for name in found.candidates}:
         lines.append(
-            "Try stronger attacks before relying on this: those with shadow models (`memberscope shadow`, or `--shadow`) can find more."
+            "Try stronger attacks before relying on this: those with shadow models (`memberscope shadow`, or `--shadows`) can find more."
         )
     if found is None:
         lines.append("Provide what the attacks need, or choose others with `--attacks`.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from memberscope.installed import explain_missing_library
@@ -21,6 +22,7 @@ def render(template: str, **values: object) -> str:
         return environment().get_template(template).render(**values)
 
 
+@functools.cache  # it keeps the templates that it has compiled
 def environment() -> Environment:
     """The jinja2 environment of the templates: text is escaped, and a name without a value is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined

@@ -26,7 +26,7 @@ NONE = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class Reported:
     """What is reported on.
 
     Attributes:
@@ -91,14 +91,14 @@ def _answer(name: str, text: str, path: Path | None, count: int) -> str:
     return f"report: {where} ({len(text.encode()) / 1e6:.1f} MB, {count} audit{'s' if count > 1 else ''})"
 
 
-def _from_runs(config: ReportStudyConfig, names: Sequence[str], tracker: Tracker, stop: StopFlag) -> Source:
+def _from_runs(config: ReportStudyConfig, names: Sequence[str], tracker: Tracker, stop: StopFlag) -> Reported:
     """The runs of a tracking server, and the comparisons of those that audited the same records."""
     runs = []
     for name in names:
         stop.check()
         runs.append(tracker.read_run(name))
     runs = [_under(run, declared_of(config)) for run in runs]
-    return Source(runs=tuple(runs), pairs=pairs_of(runs, seed=config.seed), title=config.title)
+    return Reported(runs=tuple(runs), pairs=pairs_of(runs, seed=config.seed), title=config.title)
 
 
 def _under(run: KeptRun, declared: Declared) -> KeptRun:
@@ -106,15 +106,15 @@ def _under(run: KeptRun, declared: Declared) -> KeptRun:
     return replace(under(run, declared), children=tuple(_under(child, declared) for child in run.children))
 
 
-def _from_file(config: ReportStudyConfig) -> Source:
+def _from_file(config: ReportStudyConfig) -> Reported:
     """The runs of an evidence file, with the comparisons that it holds."""
     found = evidence.read(config.from_)
     runs = tuple(_under(run, declared_of(config)) for run in found.runs)
     pairs = pairs_of(runs, seed=config.seed) if found.pairs is None else found.pairs
-    return Source(runs=runs, pairs=pairs, title=config.title or found.title, study=found.document.get("study", "report"))
+    return Reported(runs=runs, pairs=pairs, title=config.title or found.title, study=found.document.get("study", "report"))
 
 
-def _text(name: str, source: Source, config: ReportStudyConfig) -> str:
+def _text(name: str, source: Reported, config: ReportStudyConfig) -> str:
     """The content of a format."""
     make = FORMATS[name].text
     if make is None:

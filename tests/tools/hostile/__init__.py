@@ -78,8 +78,9 @@ def problem(error: BaseException) -> str:
 
 def cases() -> list[Case]:
     """All of them."""
-    from hostile import arrays, evidence, plans, records, runs, tables, texts, values
+    from hostile import arrays, evidence, outputs, plans, records, runs, tables, texts, values
 
-    found = [case for module in (arrays, records, tables, texts, plans, runs, values, evidence) for case in module.cases()]
+    modules = (arrays, records, tables, outputs, texts, plans, runs, values, evidence)
+    found = [case for module in modules for case in module.cases()]
     assert len({case.name for case in found}) == len(found)
     return found

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import hostile
-from hostile import arrays, evidence, plans, records, runs, tables, texts
+from hostile import arrays, evidence, outputs, plans, records, runs, tables, texts
 
 TOKENS = (
     b"\0", b"\xff" * 4, b"-1", b"1e999", b"nan", b"9" * 400, b"\xed\xa0\x80", b"[" * 50, b"{", b"}", b"*a", b"&a ", b"\n", b'"', b",", b"true", b"null",
@@ -112,6 +112,15 @@ READERS: dict[str, Reader] = {
     "plan": Reader(suffix=".json", good=lambda: (plans._good() / "plan.json").read_bytes(), read=_plan("plan.json")),
     "columns": Reader(suffix=".json", good=lambda: (plans._good() / "columns.json").read_bytes(), read=_plan("columns.json")),
     "membership": Reader(suffix=".npz", good=lambda: (plans._good() / "membership.npz").read_bytes(), read=_plan("membership.npz")),
+} | {
+    f"outputs {name}": Reader(suffix=".csv", good=functools.partial(lambda name: outputs.GOOD[name].encode(), name), read=read)
+    for name, read in outputs.READERS.items()
+} | {
+    f"outputs {name} parquet": Reader(suffix=".parquet", good=functools.partial(outputs.parquet_bytes, name), read=outputs.READERS[name])
+    for name in ("predictions table", "shadows")
+} | {
+    f"outputs {name} npz": Reader(suffix=".npz", good=functools.partial(outputs.npz_bytes, name), read=outputs.READERS[name])
+    for name in ("shadows", "augmented")
 } | {
     f"run's {name}": Reader(suffix=Path(name).suffix, good=functools.partial(lambda name: runs.good()[name], name), read=_run(name))
     for name in ("attacks.csv", "headline.json", "controls.json", "study.json", "gate.csv", "history.csv", "most_exposed.csv", "roc_band.csv")

@@ -15,7 +15,7 @@ from memberscope.audit import artifacts, kept_controls, kept_tables
 from memberscope.metrics import registry
 from memberscope.reading.text import plain_object
 from memberscope.redact import redact_values
-from memberscope.report import facts, figures, overview, risk, settings
+from memberscope.report import bounds, facts, figures, overview, risk, settings
 from memberscope.report.compare import Pair
 from memberscope.tracking import DataInput, KeptRun
 
@@ -29,7 +29,7 @@ Document = dict[str, Any]
 SEED, REPLICATE = "seed", "replicate"  # a column of a table, and what stands in its place in a document
 SECRET = {"plan.digest"}  # with a guess of the seed, it would confirm who was a member
 STATES = {"exposure/records": "records", "exposure/shown": "shown"}  # metric -> field of a run's exposure
-TABLES = {artifacts.EXPERIMENTS: "experiments", **kept_tables.STUDIES}
+TABLES = {artifacts.EXPERIMENTS: "experiments", artifacts.BOUNDS: "bounds", **kept_tables.STUDIES}
 RESULT = ("attack", "family", "slice", "metric", "value", "ci_low", "ci_high", "n_member", "n_nonmember", "status", "reason")
 RULE = (
     "rule", "attack", "slice", "metric", "limit", "value", "ci_low", "ci_high", "ceiling", "can_trip", "p_above", "p_within", "verdict",
@@ -76,7 +76,7 @@ def _run(run: KeptRun, numbers: Mapping[int, int]) -> Document:
         "started": run.started, "setting": _setting(run, numbers),
         **(_audit(run) if artifacts.ATTACKS in run.tables else {}),
         "controls": _controls(run), "gate": _gate(run), "history": _history(run),
-        "overfit_onset_epoch": _last(run, "overfit_onset_epoch"), "exposure": _exposure(run),
+        "promise": run.tags.get(bounds.VERDICT, ""), "overfit_onset_epoch": _last(run, "overfit_onset_epoch"), "exposure": _exposure(run),
         "data": [_data(part) for part in run.inputs], "settings": _without_seeds(facts.settings(run)), "facts": _without_seeds(run.params),
         "versions": {str(name): str(version) for name, version in versions.items()},
         "command": _SEED_OPTION.sub("", run.tags.get("memberscope.command", "")), "code": run.tags.get("mlflow.source.git.commit", ""),
@@ -244,6 +244,8 @@ def _cell(name: str, value: Any) -> Any:
     found = _plain(value)
     if name == "reason":
         return found or ""
+    if name == "primary" and found in ("True", "False"):  # as tables of bounds keep it
+        return found == "True"
     return int(found) if name in WHOLE and isinstance(found, float) and found.is_integer() else found
 
 

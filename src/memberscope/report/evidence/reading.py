@@ -14,7 +14,7 @@ from memberscope.errors import UserError
 from memberscope.reading.files import read_text
 from memberscope.reading.text import json_object
 from memberscope.redact import redact_values
-from memberscope.report import facts
+from memberscope.report import bounds, facts
 from memberscope.report.compare import ComparedRow, Pair
 from memberscope.report.evidence import schema
 from memberscope.report.evidence.document import STATES, TABLES, Document
@@ -78,7 +78,7 @@ def _run(fields: Mapping[str, Any], where: str) -> KeptRun:
     tags = {
         "memberscope.setting": setting.get("name", ""), REPLICATE: str(setting.get("replicate", "")),
         "memberscope.gate": gate.get("outcome", ""), "memberscope.gate_reason": gate.get("reason", ""),
-        "memberscope.study": fields.get("study", ""),
+        "memberscope.study": fields.get("study", ""), bounds.VERDICT: fields.get("promise", ""),
         "memberscope.command": fields.get("command", ""), "mlflow.source.git.commit": fields.get("code", ""),
         "memberscope.versions": json.dumps(fields["versions"]) if "versions" in fields else "",
     }  # fmt: skip

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from memberscope import metrics
 
 if TYPE_CHECKING:
@@ -58,14 +60,14 @@ def attack_changes(frame: pd.DataFrame, *, undefended: str, margin: float = 0.02
         undefended: the name under which `frame` has the undefended model.
         margin: the smallest change of the primary attack that matters; a quarter of it is enough for another attack to contradict.
     """
-    plain = frame[frame["rung"] == undefended].set_index(["attack", "seed"])["auc"]
+    plain = dict(zip(*_by_attack_and_seed(frame[frame["rung"] == undefended]), strict=True))
     rows: list[tuple[str, str, float, float, metrics.SeedDifference]] = []
     for (mitigation, attack), own in frame[frame["rung"] != undefended].groupby(["rung", "attack"], sort=False):
-        values = own.set_index(["attack", "seed"])["auc"]
-        shared = values.index.intersection(plain.index)
-        if len(shared):
-            change = metrics.paired_seeds((values[shared] - plain[shared]).round(9).to_numpy())
-            rows.append((str(mitigation), str(attack), float(plain[shared].mean()), float(values[shared].mean()), change))
+        pairs = [(plain[key], auc) for key, auc in zip(*_by_attack_and_seed(own), strict=True) if key in plain]
+        if pairs:
+            before, after = (np.array(values) for values in zip(*pairs, strict=True))
+            change = metrics.paired_seeds(np.round(after - before, 9))
+            rows.append((str(mitigation), str(attack), float(before.mean()), float(after.mean()), change))
     adjusted = iter(metrics.holm([change.p_value for *_, change in rows if change.p_value is not None]).tolist())
     return [
         AttackChange(
@@ -74,6 +76,10 @@ def attack_changes(frame: pd.DataFrame, *, undefended: str, margin: float = 0.02
         )
         for mitigation, attack, before, after, change in rows
     ]  # fmt: skip
+
+
+def _by_attack_and_seed(rows: pd.DataFrame) -> tuple[list[tuple[str, int]], list[float]]:
+    return list(zip(rows["attack"].tolist(), rows["seed"].tolist(), strict=True)), rows["auc"].tolist()
 
 
 def opposed(changes: list[AttackChange], verdicts: Mapping[str, metrics.Verdict]) -> dict[str, tuple[AttackChange, ...]]:

@@ -20,7 +20,7 @@ from memberscope.plans.canaries import plant
 from memberscope.plans.on_disk import PlanFolder, model_name, read_plan_folder
 from memberscope.plans.whole_groups import check_whole
 from memberscope.predictions import ShadowPredictions
-from memberscope.scales import check_logits, check_probs
+from memberscope.scales import are_probs, check_logits, check_probs
 from memberscope.signals import correctness, loss_nats
 from memberscope.studies import setup
 from memberscope.studies.fleet_canaries import FleetCanaries
@@ -308,18 +308,7 @@ def _named_arrays(path: Path, where: str) -> dict[str, NDArray[Any]]:
         raise UserError(
             f"{where}: shape {array.shape}; allowed: (records, classes) for logits or probabilities, (records,) for losses"
         )
-    return {"probs" if _are_probs(array) else "logits": array}
-
-
-def _are_probs(array: NDArray[Any]) -> bool:
-    """Whether all rows are shares that sum to 1."""
-    if not is_number(array) or not np.isfinite(array).all() or not array.size:
-        return False
-    try:
-        check_probs("", array, released=False)
-    except UserError:
-        return False
-    return True
+    return {"probs" if are_probs(array) else "logits": array}
 
 
 def _checked(array: NDArray[Any], where: str, shape: tuple[int, ...], form: OutputForm) -> NDArray[Any]:

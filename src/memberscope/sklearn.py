@@ -1,0 +1,278 @@
+"""A scorer for scikit-learn's cross-validation: how well an attack tells the records that a model was fitted on from those it was not.
+
+For example, a search that reports leakage beside accuracy::
+
+    from memberscope.sklearn import membership_auc_scorer
+
+    leakage = membership_auc_scorer(X, y)
+    GridSearchCV(model, grid, scoring={"accuracy": "accuracy", "leakage": leakage}, refit="accuracy").fit(X, y)
+
+scikit-learn gives a scorer the fitted model and the test part alone. The scorer therefore holds all records, and takes for members those
+that are not in the test part; it finds the test part among them by the content of its rows. Nothing is kept between calls, so that a
+scorer works in any number of processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from memberscope.attacks import registry
+from memberscope.attacks.base import Attack, Skip
+from memberscope.checks import Array, label_name
+from memberscope.errors import UserError
+from memberscope.evidence import Evidence
+from memberscope.metrics.area import auc_value
+from memberscope.metrics.curve import rank
+from memberscope.predictions import Predictions
+
+METHODS = ("predict_proba", "decision_function", "predict")
+NEEDED = frozenset({"target"})
+Split = tuple[Array, Array]
+
+
+def membership_auc_scorer(
+    X: Any,  # as scikit-learn names it
+    y: Any,
+    *,
+    attack: str = "threshold_loss",
+    greater_is_better: bool = False,
+    cv: Any = None,
+    groups: Any = None,
+    seed: int = 0,
+) -> MembershipAucScorer:
+    """A scorer for ``cross_validate``, ``GridSearchCV`` and the like: the AUC of a membership inference attack on the fitted model.
+
+    The model is asked by ``predict_proba``, else ``decision_function``, else ``predict``. Where records with the same content and label
+    are in both parts, they belong to neither side and are left out.
+
+    Args:
+        X: (n, ...) all records that cross-validation gets: an array, a frame, a sparse matrix or a list of texts.
+        y: (n,) their labels.
+        attack: an attack that needs the model's outputs alone, such as ``threshold_loss``, ``threshold_entropy`` or ``trained_lr``.
+        greater_is_better: False: the score is minus the AUC, as scikit-learn's ``neg_log_loss`` is minus the loss, so that a search
+            prefers models that leak less. True: the AUC itself, 0.5 for a model that leaks nothing, 1 for one whose members are all found.
+        cv: the splits, as cross-validation gets them: a splitter with a fixed ``random_state``, or a list of (train, test). It is needed
+            where the training part is not all that is not in the test part, as with ``TimeSeriesSplit`` or a ``train_size``, and with
+            ``return_train_score=True``, whose scores are then those of the split.
+        groups: (n,) the groups that `cv` splits by, if it does.
+        seed: the seed of attacks that draw at random.
+
+    Returns:
+        A callable of (estimator, X_test, y_test) that returns a float.
+
+    Raises:
+        UserError: an attack that is unknown or needs more than outputs, or labels that are not one a record. When it is called: a test
+            part that is not among the records, one that is no part of `cv`, or a model whose outputs the attack cannot use. By default
+            cross-validation turns these into warnings and NaN; ``error_score="raise"`` shows them.
+    """
+    chosen = _attack(attack)
+    labels = np.asarray(y)
+    n = _length(X)
+    if labels.shape != (n,):
+        raise UserError(f"y: shape {labels.shape} for {n} records; allowed: one label per record")
+    splits = None if cv is None else _splits(cv, X, labels, groups)
+    return MembershipAucScorer(
+        x=X,
+        y=labels,
+        attack=chosen,
+        sign=1.0 if greater_is_better else -1.0,
+        splits=splits,
+        keys=_keys(X, labels),
+        seed=int(seed),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class MembershipAucScorer:
+    """What `membership_auc_scorer` makes; it can be called and pickled.
+
+    Attributes:
+        x: all records.
+        y: (n,) their labels.
+        attack: the attack.
+        sign: 1, or -1 for minus the AUC.
+        splits: (train, test) positions of each split; None where the training part is all that is not in the test part.
+        keys: a digest of each record's content and label.
+        seed: the seed of the attack.
+    """
+
+    x: Any
+    y: Array
+    attack: Attack
+    sign: float
+    splits: tuple[Split, ...] | None
+    keys: tuple[bytes, ...]
+    seed: int
+
+    def __repr__(self) -> str:
+        """How the scorer was made."""
+        return f"membership_auc_scorer(X, y, attack={self.attack.name!r}, greater_is_better={self.sign > 0})"
+
+    def __call__(self, estimator: Any, X: Any, y: Any = None, **kwargs: Any) -> float:
+        """Score a fitted model.
+
+        Args:
+            estimator: the model.
+            X: (m, ...) the test part, m of the records that the scorer was made with.
+            y: (m,) their labels.
+            **kwargs: what cross-validation passes to all scorers, such as weights; not used.
+
+        Raises:
+            UserError: see `membership_auc_scorer`.
+        """
+        if y is None:
+            raise UserError("y: missing; allowed: the labels of the test part")
+        train, test = self.sides(_keys(X, np.asarray(y)))
+        rows = np.concatenate([train, test])
+        target = _predictions(
+            estimator, _take(self.x, rows), self.y[rows], np.unique(self.y), np.arange(len(rows)) < len(train)
+        )
+        found = self.attack.score(Evidence(target=target), seed=self.seed)
+        if isinstance(found, Skip):
+            raise UserError(
+                f"attack={self.attack.name}: {found.reason}; allowed: a model or an attack for which this is not so"
+            )
+        return self.sign * float(auc_value(rank(found.scores, target.member)))
+
+    def sides(self, test: Sequence[bytes]) -> Split:
+        """Positions of the members and of the non-members, given the digests of the test part, without records that are on both sides."""
+        count, every = Counter(test), Counter(self.keys)
+        if strange := sum((count - every).values()):
+            raise UserError(
+                f"X: {strange} of {len(test)} records of the test part are not among the {len(self.keys)} that the scorer was made with; "
+                "allowed: the X and y that cross-validation gets"
+            )
+        if self.splits is None:
+            inside = [place for place, key in enumerate(self.keys) if not count[key]]
+            outside = [place for place, key in enumerate(self.keys) if count[key] and count[key] == every[key]]
+        else:
+            inside, outside = _apart(self.keys, self._split(count))
+        if not inside or not outside:
+            raise UserError(
+                f"X: {len(inside)} members and {len(outside)} non-members, apart from records that are both; allowed: at least one of each"
+            )
+        return np.array(inside, dtype=np.intp), np.array(outside, dtype=np.intp)
+
+    def _split(self, part: Counter[bytes]) -> Split:
+        for train, test in self.splits or ():
+            if any(part == Counter(self.keys[place] for place in side.tolist()) for side in (test, train)):
+                return train, test
+        raise UserError(
+            f"cv: none of its {len(self.splits or ())} splits has this part of {sum(part.values())} records; allowed: the splits that "
+            "cross-validation makes (a splitter that shuffles needs a fixed random_state)"
+        )
+
+
+def _apart(keys: Sequence[bytes], split: Split) -> tuple[list[int], list[int]]:
+    inside, outside = ([int(place) for place in side.tolist()] for side in split)
+    trained, tested = {keys[place] for place in inside}, {keys[place] for place in outside}
+    return [place for place in inside if keys[place] not in tested], [place for place in outside if keys[place] not in trained]
+
+
+def _attack(name: str) -> Attack:
+    """The attack with this name; UserError if it needs more than a model's outputs."""
+    able = [found.name for found in registry.resolve("all") if found.needs <= NEEDED]
+    found = registry.resolve(name)
+    if len(found) != 1 or not found[0].needs <= NEEDED:
+        needs = f"needs {' and '.join(sorted(found[0].needs - NEEDED))}" if len(found) == 1 else f"{len(found)} attacks"
+        raise UserError(f"attack={name}: {needs}; allowed: one that needs the model's outputs alone: {', '.join(able)}")
+    return found[0]
+
+
+def _splits(cv: Any, x: Any, y: Array, groups: Any) -> tuple[Split, ...]:
+    pairs: Iterable[Any] = cv.split(x, y, groups) if hasattr(cv, "split") else cv
+    if isinstance(pairs, int | str) or not isinstance(pairs, Iterable):
+        raise UserError(f"cv: {cv!r}; allowed: a splitter such as KFold(5), or a list of (train, test) positions")
+    return tuple((_positions(train, len(y)), _positions(test, len(y))) for train, test in pairs)
+
+
+def _positions(index: Any, n: int) -> Array:
+    found = np.asarray(index)
+    return np.flatnonzero(found) if found.dtype == np.bool_ and found.shape == (n,) else found.astype(np.intp)
+
+
+# ------------------------------------------------------------------------------------------------------------------- records
+
+
+def _length(x: Any) -> int:
+    return int(x.shape[0]) if hasattr(x, "shape") else len(x)
+
+
+def _take(x: Any, rows: Array) -> Any:
+    """Some records, in the type in which all of them are."""
+    if hasattr(x, "iloc"):
+        return x.iloc[rows]
+    if hasattr(x, "tocsr"):
+        return x.tocsr()[rows]
+    return x[rows] if isinstance(x, np.ndarray) else [x[row] for row in rows.tolist()]
+
+
+def _keys(x: Any, y: Array) -> tuple[bytes, ...]:
+    """A digest of each record's content and label; records are compared in one type, that of which the test part is a part."""
+    if len(y) != _length(x):
+        raise UserError(f"y: {len(y)} labels for {_length(x)} records; allowed: one label per record")
+    labels = [hashlib.blake2b(label_name(value).encode()).digest() for value in y.tolist()]
+    pairs = zip(_rows(x), labels, strict=True)
+    return tuple(hashlib.blake2b(row, digest_size=16, key=label).digest() for row, label in pairs)
+
+
+def _rows(x: Any) -> list[bytes]:
+    if hasattr(x, "tocsr"):
+        sparse = x.tocsr().copy()
+        sparse.sum_duplicates()
+        ends = list(zip(sparse.indptr[:-1].tolist(), sparse.indptr[1:].tolist(), strict=True))
+        places = sparse.indices.astype(np.int64)
+        return [places[start:stop].tobytes() + sparse.data[start:stop].tobytes() for start, stop in ends]
+    if hasattr(x, "iloc"):
+        from pandas.util import hash_pandas_object
+
+        return [value.to_bytes(8, "little") for value in hash_pandas_object(x, index=False).to_numpy().tolist()]
+    array = x if isinstance(x, np.ndarray) else np.array(x, dtype=None if _rectangular(x) else object)
+    if array.dtype.kind in "biufcSU":
+        return [np.ascontiguousarray(row).tobytes() for row in array]
+    return [repr(row.tolist() if isinstance(row, np.ndarray) else row).encode("utf-8", "surrogatepass") for row in array]
+
+
+def _rectangular(x: Any) -> bool:
+    """Whether a list holds rows of numbers of one length, rather than texts or anything else."""
+    return all(isinstance(row, Sequence) and not isinstance(row, str | bytes) and len(row) == len(x[0]) for row in x)
+
+
+# ------------------------------------------------------------------------------------------------------------------- the model
+
+
+def _predictions(estimator: Any, x: Any, y: Array, classes: Array, member: Array) -> Predictions:
+    """A model's outputs, with a column for each class of all records: a class that the training part lacks gets the probability 0."""
+    method = next((name for name in METHODS if callable(getattr(estimator, name, None))), None)
+    if method is None:
+        raise UserError(f"estimator: {type(estimator).__name__} has none of {', '.join(METHODS)}; allowed: a fitted classifier")
+    outputs = np.asarray(getattr(estimator, method)(x))
+    names = [label_name(value) for value in classes.tolist()]
+    place = {name: number for number, name in enumerate(names)}
+    labels = np.array([place[label_name(value)] for value in y.tolist()], dtype=np.int64)
+    if method == "predict":
+        own = [label_name(value) for value in outputs.tolist()]
+        extra = {name: len(names) + number for number, name in enumerate(sorted(set(own) - set(names)))}
+        return Predictions(predicted=np.array([(place | extra)[name] for name in own]), labels=labels, member=member)
+    known = [label_name(value) for value in np.asarray(getattr(estimator, "classes_", classes)).tolist()]
+    if outputs.ndim == 1:  # the score of the second of two classes
+        outputs = np.stack([np.zeros_like(outputs), outputs], axis=1)
+    if outputs.shape != (len(y), len(known)) or not set(known) <= set(names):
+        raise UserError(
+            f"estimator: {type(estimator).__name__}.{method} gives shape {outputs.shape} for {len(y)} records of {len(known)} classes; "
+            "allowed: a score for each class of y"
+        )
+    lowest = 0.0 if method == "predict_proba" else outputs.min(axis=1, keepdims=True) - 1
+    whole = np.zeros((len(y), len(names)), dtype=np.float64) + lowest
+    whole[:, [place[name] for name in known]] = outputs
+    return (
+        Predictions(probs=whole, labels=labels, member=member)
+        if method == "predict_proba"
+        else Predictions(logits=whole, labels=labels, member=member)
+    )
