@@ -33,6 +33,15 @@ FOLDERS = ("docs", "notebooks", "benchmarks")  # that pages are in or link to
 CONTENTS = """
 ```{toctree}
 :hidden:
+:caption: Tutorials
+
+docs/tutorials/engineer
+docs/tutorials/researcher
+docs/tutorials/student
+```
+
+```{toctree}
+:hidden:
 :caption: How to
 :glob:
 

@@ -371,7 +371,8 @@ def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
     print(f"store: {session.store}")
     if link := session.link:
         print(f"open:  {link}" + ("" if session.store.startswith("http") else f"  (after: {_server(session.store)})"))
-    print(f"runs:  {session.all_runs}", flush=True)
+    print(f"runs:  {session.all_runs}")
+    print(f"charts: {session.charts}", flush=True)
     if result.gate is not None:
         raise result.gate
     return 0
@@ -402,7 +403,7 @@ def _server(store: str) -> str:
 
 
 def _run_name(name: str, values: dict[str, Any]) -> str:
-    """The parent run's name: the entry point, then its grid or data set, and its model."""
+    """The parent run's name: the entry point, then its grid or data set, and its model or the file of its predictions."""
     from memberscope.training.outside.trainer import short_name
     from memberscope.training.registry import SEPARATOR
 
@@ -418,6 +419,9 @@ def _run_name(name: str, values: dict[str, Any]) -> str:
     parts += (
         [re.sub(r"[^\w.@-]+", "-", redact(values["model_uri"]).split(":/")[-1]).strip("-")] if values.get("model_uri") else []
     )
+    if read := values.get("predictions") or values.get("trace"):
+        stem = os.path.splitext(os.path.basename(read.rstrip("/")))[0]
+        parts += [re.sub(r"[^\w.@-]+", "-", redact(stem)).strip("-") or "file"]
     parts += [f"s{values['seed']}"] if name == "train" and "seed" in values else []
     return "-".join(os.path.basename(part.rstrip("/")) for part in parts)
 

@@ -31,7 +31,7 @@ class DataInput:
 
     Attributes:
         name: the name of the data set.
-        context: ``member``, ``nonmember``, ``validation``, ``shadow`` or ``population``.
+        context: ``member``, ``nonmember``, ``validation``, ``shadow`` or ``population``; ``all`` for a study's whole data set.
         digest: our digest of all of the split's records and labels.
         source: where the data came from, for people.
         shape: the split's shape (n, ...).

@@ -64,6 +64,18 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert broken == []
 
 
+def test_both_pipelines_run_the_same_commands() -> None:
+    yaml = pytest.importorskip("yaml")
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "howto" / "gate_in_ci.md").read_text(), flags=re.DOTALL)
+    github, gitlab = (yaml.safe_load(block)["membership" if "image:" in block else "jobs"] for block in blocks)
+    steps = [step["run"] for step in github["membership"]["steps"] if "run" in step]
+    assert steps == [*gitlab["script"], *gitlab["after_script"]]
+    assert [step.split()[0] for step in steps] == ["pip", "python", "memberscope", "memberscope"]
+    assert [step.get("if") for step in github["membership"]["steps"] if "report" in step.get("run", "")] == ["always()"], (
+        "also after a trip"
+    )
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize("page", PYTHON, ids=_name)
 def test_python_on_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

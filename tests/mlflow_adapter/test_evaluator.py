@@ -57,7 +57,15 @@ def test_a_model_is_audited_beside_its_accuracy(laboratory: Any) -> None:
     assert "accuracy_score" in result.metrics
     assert result.metrics["auc/threshold_loss"] > 0.7
     run = mlflow.last_active_run()
-    assert run.data.metrics["auc_ci_low/threshold_loss"] == result.metrics["auc_ci_low/threshold_loss"]
+    rows = result.artifacts["memberscope/attacks.csv"].content
+    exact = rows[(rows["attack"] == "threshold_loss") & (rows["slice"] == "entire") & (rows["metric"] == "auc")].iloc[0]
+    for end, column in (("", "value"), ("_ci_low", "ci_low"), ("_ci_high", "ci_high")):
+        name = f"auc{end}/threshold_loss"
+        assert result.metrics[name] == pytest.approx(exact[column], rel=1e-12), "thresholds are checked against every digit"
+        assert run.data.metrics[name] == round(result.metrics[name], 3) != result.metrics[name], (
+            "the run shows what the interval supports"
+        )
+    assert result.metrics["auc/headline"] == result.metrics["auc/threshold_loss"] or "auc/headline" in run.data.metrics
     assert run.data.tags["memberscope.data.form"] == "probs", "predict_proba, not MLflow's labels"
     assert "mlflow.note.content" not in run.data.tags, "the run's description is its owner's"
     assert "output was read as **probs**" in result.artifacts["memberscope/summary.md"].content

@@ -109,6 +109,15 @@ def test_a_sweep_is_named_after_what_it_sweeps() -> None:
     assert named("--space=mine.v2.yml", "--dataset=/data/x.npz") == "sweep-mine.v2-x.npz"
 
 
+def test_an_audit_of_predictions_is_named_after_their_file() -> None:
+    def named(*words: str) -> str:
+        return _run_name("attack", parse("attack", words)[0].to_dict())
+
+    assert named("--predictions=out/churn v3.npz") == "attack-churn-v3"
+    assert named("--trace=loss.trace") == "attack-loss"
+    assert named("--predictions=???.npz") == "attack-file"
+
+
 def test_a_run_with_an_own_trainer_is_named_after_it() -> None:
     def named(study: str, *words: str) -> str:
         return _run_name(study, parse(study, words)[0].to_dict())

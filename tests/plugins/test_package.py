@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from memberscope.metrics.rounding import logged
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -80,8 +82,11 @@ def test_from_the_command_line_to_the_page(toys: Path, install: Callable[..., Pa
     row = frame.query("attack == 'toy_attack' and slice == 'entire' and metric == 'toy_gap'").iloc[0]
     inside, outside = (logits[np.arange(400), labels][side] for side in (member, ~member))
     assert row["value"] == pytest.approx((inside.mean() - outside.mean()) / np.sqrt((inside.var() + outside.var()) / 2))
-    assert run.data.metrics["toy_gap/toy_attack"] == pytest.approx(row["value"])
-    assert run.data.metrics["toy_gap/headline"] == pytest.approx(row["value"]), "it is the primary attack"
+    shown = logged(
+        "toy_gap", "toy_attack", *(None if row[name] != row[name] else row[name] for name in ("value", "ci_low", "ci_high"))
+    )
+    assert run.data.metrics["toy_gap/toy_attack"] == shown["toy_gap/toy_attack"]
+    assert run.data.metrics["toy_gap/headline"] == shown["toy_gap/toy_attack"], "it is the primary attack"
     assert set(frame.query("metric == 'toy_gap'")["attack"]) == {"toy_attack", "threshold_loss", "threshold_entropy"}, (
         "of every attack"
     )

@@ -14,6 +14,7 @@ from memberscope.audit.headline import Headline
 from memberscope.config import AttackStudyConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
+from memberscope.metrics.rounding import round_estimate
 from memberscope.studies import attack
 from memberscope.tracking import MemoryTracker
 
@@ -55,7 +56,14 @@ def test_what_the_run_holds(run: tuple[MemoryTracker, str]) -> None:
     assert expected <= set(tracker.artifacts)
     data = arrays()
     report = run_audit(Predictions(**data), attacks="threshold_loss")
-    assert tracker.latest("auc/threshold_loss") == report.result("threshold_loss").figures["auc"].value
+    exact, rows = report.result("threshold_loss").figures["auc"], tracker.artifacts["attacks.csv"]
+    row = rows[(rows["attack"] == "threshold_loss") & (rows["slice"] == "entire") & (rows["metric"] == "auc")].iloc[0]
+    assert (row["value"], row["ci_low"], row["ci_high"]) == (exact.value, exact.ci_low, exact.ci_high), (
+        "every digit in the table"
+    )
+    shown = [tracker.latest(f"auc{end}/threshold_loss") for end in ("", "_ci_low", "_ci_high")]
+    assert tuple(shown) == round_estimate(exact)
+    assert all(len(f"{number:g}") <= len("0.123") and number == float(f"{number:.3f}") for number in shown)
     assert {"auc/trained_rf", "tpr_at_fpr_0_01/metric_confidence", "worst_slice_auc/threshold_loss"} <= set(
         tracker.logged_metrics
     )
@@ -75,8 +83,8 @@ def test_the_headline_is_kept_as_values_and_opens_everything(run: tuple[MemoryTr
     tracker, answer = run
     found = Headline.from_json(tracker.artifacts["headline.json"])
     assert (found.chosen, found.n_member, found.n_nonmember) == ("strongest", 150, 150)
-    assert tracker.latest("auc/headline") == found.auc.value
-    assert tracker.latest("auc_ci_low/headline") == found.auc.ci_low
+    assert (tracker.latest("auc/headline"), tracker.latest("auc_ci_low/headline")) == round_estimate(found.auc)[:2]
+    assert found.auc.value not in (tracker.latest("auc/headline"), round(found.auc.value, 6)), "headline.json has every digit"
     assert tracker.logged_tags["memberscope.headline"] == found.attack
     first = f"{found.attack} tells members from non-members better than chance (AUC {found.auc.value:.3f}"
     assert answer.startswith(first)
@@ -272,7 +280,7 @@ def test_a_trace_feeds_the_trace_attacks_record_by_record(tmp_path: Path) -> Non
     tracker, _ = study(tmp_path / "target.npz", trace=str(tmp_path / "t"), attacks="trace,threshold_loss", controls="none")
     expected = run_audit(Evidence(target=Predictions(**data), loss_trace=losses), attacks="trace")
     for name in ("trace_final", "trace_mean", "trace_lt_iqr"):
-        assert tracker.latest(f"auc/{name}") == expected.result(name).figures["auc"].value
+        assert tracker.latest(f"auc/{name}") == round_estimate(expected.result(name).figures["auc"])[0]
     assert 0.6 < tracker.latest("auc/trace_final") < 0.9
     without, _ = study(tmp_path / "target.npz", attacks="trace,threshold_loss", controls="none")
     assert tracker.latest("auc/threshold_loss") == without.latest("auc/threshold_loss")
@@ -288,7 +296,9 @@ def test_a_trace_alone_is_audited(tmp_path: Path) -> None:
     attack.run(AttackStudyConfig(trace=str(tmp_path / "t"), controls="none"), tracker, StopFlag())
     last = Predictions(loss_nats=losses[:, -1], member=data["member"], labels=data["labels"])
     expected = run_audit(last, attacks="threshold_loss").result("threshold_loss")
-    assert tracker.latest("auc/threshold_loss") == expected.figures["auc"].value == tracker.latest("auc/trace_final")
+    assert (
+        tracker.latest("auc/threshold_loss") == round_estimate(expected.figures["auc"])[0] == tracker.latest("auc/trace_final")
+    )
 
 
 def test_what_a_bad_trace_gets(tmp_path: Path) -> None:
@@ -341,7 +351,7 @@ def test_a_table_is_audited_like_arrays_and_the_run_says_how_it_was_read(tmp_pat
     evidence = Evidence(target=Predictions(**values), shadows=shadows, perturbed_labels=np.tile(values["labels"][:, None], 4))
     expected = run_audit(evidence, attacks=names)
     for name in names.split(","):
-        assert tracker.latest(f"auc/{name}") == expected.result(name).figures["auc"].value
+        assert tracker.latest(f"auc/{name}") == round_estimate(expected.result(name).figures["auc"])[0]
     read = json.loads(tracker.artifacts["controls.json"])["read"]["text"]
     assert "300 rows; logit_0, logit_1, logit_2, logit_3, logit_4 as logits; label as labels; record_id as record_ids" in read
     assert "column_age to slice by." in read

@@ -118,7 +118,7 @@ def test_the_cost_is_that_of_the_same_model_without_canaries(ran: tuple[Own, Mem
     assert rows.loc["auc/threshold_loss", "planted"] == pytest.approx(tracker.latest("auc/threshold_loss"))
     cost = tracker.latest("canary/accuracy_cost")
     assert cost == pytest.approx(rows.loc["accuracy", "without"] - rows.loc["accuracy", "planted"])
-    assert tracker.latest("canary/accuracy_without") == pytest.approx(rows.loc["accuracy", "without"])
+    assert tracker.latest("canary/accuracy_without") == pytest.approx(rows.loc["accuracy", "without"], rel=5e-4)
     assert tracker.latest("canary/accuracy_cost_ci_low") < cost < tracker.latest("canary/accuracy_cost_ci_high")
     assert 0.05 < cost < 0.4, "half of 120 wrong labels among 180 make one nearest neighbour in three a wrong one"
     assert artifacts.CANARY_COST not in plain.artifacts
@@ -163,8 +163,8 @@ def test_a_promise_is_judged_by_the_canaries(own: Own, options: dict[str, Any], 
     assert set(bounds["records"]) == {"canaries"}
     primary = bounds[bounds["primary"]]
     assert set(primary["attack"]) == {"threshold_loss"}
-    assert tracker.latest("epsilon_bound/threshold_loss") == pytest.approx(primary["bound"].item(), abs=1e-6)
-    assert tracker.latest("promise_ratio/threshold_loss") == pytest.approx(primary["ratio"].item(), abs=1e-6)
+    assert tracker.latest("epsilon_bound/threshold_loss") == pytest.approx(primary["bound"].item(), rel=5e-4)
+    assert tracker.latest("promise_ratio/threshold_loss") == pytest.approx(primary["ratio"].item(), rel=5e-4)
 
 
 def test_a_promise_without_canaries_is_refused(own: Own) -> None:

@@ -47,7 +47,7 @@ def test_every_trial_of_a_grid_plants_canaries_and_audits_them_apart(own: Own, t
     assert rows.loc[1, "canary_accuracy_cost"] > 0.05
     assert sorted(own.trained()) == [(1, 0), (1, 0), (41, 0), (41, 0)], "each with its canaries, and without"
     child = next(child for child in tracker.children if child.name == "k1-s0")
-    assert child.latest("canary/auc/rmia_offline") == pytest.approx(rows.loc[1, "canary_auc"], abs=1e-6)
+    assert child.latest("canary/auc/rmia_offline") == pytest.approx(rows.loc[1, "canary_auc"], abs=5e-3)
     assert {artifacts.CANARIES, artifacts.CANARY_COST, artifacts.BOUNDS} <= set(child.artifacts)
     assert not unlisted(tracker)
     assert set(child.artifacts[artifacts.ATTACKS]["n_member"]) == {100}, "ordinary records are audited as ever"

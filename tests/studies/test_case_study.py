@@ -8,6 +8,7 @@ from memberscope.config import CaseStudyConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.metrics import verdict
+from memberscope.metrics.rounding import logged
 from memberscope.studies import case_study
 from memberscope.tracking import MemoryTracker
 
@@ -50,11 +51,19 @@ def test_few_classes_have_their_share_of_the_data(study: MemoryTracker) -> None:
 
 
 def test_differences_are_paired_by_seed(study: MemoryTracker) -> None:
-    auc = {child.name: child.latest("auc/threshold_loss") for child in study.children}
+    auc = {}
+    for child in study.children:
+        rows = child.artifacts["attacks.csv"]
+        row = rows[(rows["attack"] == "threshold_loss") & (rows["slice"] == "entire") & (rows["metric"] == "auc")]
+        auc[child.name] = row["value"].item()
     expected = np.mean([auc[f"conv-d3-c10-s{seed}"] - auc[f"dense-d3-c10-s{seed}"] for seed in (0, 1)])
-    assert study.latest("auc_difference/architecture") == pytest.approx(expected)
     table = study.artifacts["experiments.csv"].set_index("experiment")
-    assert table.loc["architecture", "difference"] == pytest.approx(expected)
+    assert table.loc["architecture", "difference"] == pytest.approx(expected, rel=1e-12), "of the unrounded metrics"
+    ends = [table.loc["architecture", name] for name in ("difference", "ci_low", "ci_high")]
+    names = [f"auc_difference{end}/architecture" for end in ("", "_ci_low", "_ci_high")]
+    shown = logged("auc_difference", "architecture", *ends)
+    assert {name: study.latest(name) for name in names} == shown
+    assert all(len(f"{number:g}") <= len("-0.0123") for number in shown.values())
     assert table.loc["architecture", "ci_low"] < expected < table.loc["architecture", "ci_high"]
     assert set(table["verdict"]) == {"inconclusive"}, "two seeds never give a verdict"
 
@@ -66,6 +75,24 @@ def test_the_page_says_what_was_expected_and_seen(study: MemoryTracker) -> None:
         assert f"{item.name}/leakage.png" in study.artifacts
     assert "inconclusive" in study.description
     assert "cannot tell the two apart" in study.description
+
+
+def test_what_shows_before_show_more_is_the_answer(study: MemoryTracker) -> None:
+    """MLflow folds a description after two lines."""
+    table = study.artifacts["experiments.csv"].set_index("experiment")
+    first = study.description.split("\n\n")[0]
+    for item in case_study.EXPERIMENTS:
+        assert f"{item.name}: inconclusive (AUC " in first
+        assert f" {table.loc[item.name, 'difference']:+.3f}" in first
+    for child in study.children:
+        assert child.description.startswith("**threshold_"), child.name
+        assert "AUC" in child.description.split("\n\n")[0]
+        assert "Serves in: " in child.description
+
+
+def test_the_parent_lists_its_data_set(study: MemoryTracker) -> None:
+    (given,) = study.inputs
+    assert (given.name, given.context, given.shape, given.classes) == ("digits", "all", (1797, 32, 32, 1), 10)
 
 
 def test_one_seed_is_not_assessed() -> None:

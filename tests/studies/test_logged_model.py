@@ -90,7 +90,9 @@ def test_a_trainer_of_another_framework_states_its_own_facts_and_logs_no_model(m
         "model.activation",
     }
     assert not false & set(params)
-    first = tracker.description.partition("\n")[0]
+    finding, first = tracker.description.split("\n\n")[:2]
+    assert finding.startswith("**threshold_")
+    assert "(AUC " in finding
     assert first.startswith("`means` on **digits** (10 classes: ")
     assert first.endswith("), 3 epochs, temperature 2.0.")
     assert "Adam" not in tracker.description

@@ -13,9 +13,10 @@ import pytest
 from memberscope.config import MitigateConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
-from memberscope.metrics import one_run_epsilon
+from memberscope.metrics import one_run_epsilon, verdicts
 from memberscope.studies.mitigate import models as defended
 from memberscope.studies.mitigate import study as mitigate
+from memberscope.studies.mitigate.answer import opening
 from memberscope.studies.mitigate.mitigations import RELEASE, TRAINING, UNDEFENDED, mitigations_of, parse_mitigations
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import MemoryTracker
@@ -41,6 +42,31 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryTracker, Study
 
 def _table(done: tuple[MemoryTracker, StudyResult, Path]) -> pd.DataFrame:
     return done[0].artifacts["ladder.csv"].set_index("rung")
+
+
+def test_what_shows_before_show_more_is_the_answer(done: tuple[MemoryTracker, StudyResult, Path]) -> None:
+    """MLflow folds a description after two lines."""
+    tracker, table = done[0], _table(done)
+    first = tracker.description.split("\n\n")[0]
+    assert first.startswith("**AUC of the primary attack against the undefended model: not assessed: ")
+    for name in ("l2", "dp"):
+        assert f"{name} ({table.loc[name, 'auc_change']:+.3f})" in first
+        (child,) = (child for child in tracker.children if child.name == name)
+        assert child.description.startswith(f"**{name}: AUC of {table.loc[name, 'primary']} not assessed ")
+    assert tracker.children[0].description.startswith("**undefended: rmia_online "), (
+        "what the attack found, as nothing is compared"
+    )
+    (given,) = tracker.inputs
+    assert given.context == "all"
+
+
+def test_reached_verdicts_come_first_in_the_opening() -> None:
+    judged = verdicts({"a": [0.0, 0.3, -0.3, 0.1, -0.1], "b": [-0.1, -0.11, -0.09, -0.1, -0.1]}, margin=0.02)
+    words = {name: verdict.verdict for name, verdict in judged.items()}
+    assert words == {"a": "inconclusive", "b": "decreases"}
+    assert opening(judged, words) == (
+        "AUC of the primary attack against the undefended model: decreases: b (-0.100); inconclusive: a (+0.000)."
+    )
 
 
 def test_a_child_a_rung_and_the_undefended_model_first(done: tuple[MemoryTracker, StudyResult, Path]) -> None:

@@ -10,6 +10,7 @@ from memberscope.config import AuditConfig, DataConfig, ModelConfig, TrainConfig
 from memberscope.datasets import load_dataset
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
+from memberscope.metrics.rounding import round_estimate
 from memberscope.plans.target import Prepared, target_of
 from memberscope.studies import model_audit, model_page, setup, train
 from memberscope.tracking import MemoryTracker
@@ -66,15 +67,19 @@ def test_logged_figures_are_those_of_the_report_and_of_the_predictions(
     trained, tracker = run
     target = trained.predictions
     scores = -signals.loss_nats(target)
-    assert tracker.latest("auc/threshold_loss") == pytest.approx(metrics.auc(scores, target.member).value, abs=1e-6)
-    assert trained.history["auc"].iloc[-1] == pytest.approx(tracker.latest("auc/threshold_loss"), abs=1e-6)
-    for name, value in trained.report.headlines().items():
+    exact = metrics.auc(scores, target.member)
+    assert trained.report.headlines()["auc/threshold_loss"] == pytest.approx(exact.value, abs=1e-6)
+    assert trained.history["auc"].iloc[-1] == pytest.approx(exact.value, abs=1e-6), "the table has every digit"
+    for name, value in trained.report.headlines(rounded=True).items():
         assert tracker.latest(name) == value
+    assert tracker.latest("auc/threshold_loss") == round_estimate(exact)[0] != exact.value
     correct = signals.correctness(target)
     assert tracker.latest("train/accuracy") == pytest.approx(correct[target.member].mean())
     frame = tracker.artifacts["attacks.csv"]
     row = frame[(frame["attack"] == "threshold_entropy") & (frame["slice"] == "entire") & (frame["metric"] == "advantage")]
-    assert row["value"].item() == tracker.latest("advantage/threshold_entropy")
+    assert tracker.latest("advantage/threshold_entropy") == pytest.approx(row["value"].item(), rel=5e-4), (
+        "no interval: four digits"
+    )
 
 
 def test_what_a_run_holds(run: tuple[model_audit.AuditedModel, MemoryTracker]) -> None:

@@ -11,6 +11,7 @@ from memberscope.attacks import registry
 from memberscope.config import ShadowStudyConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
+from memberscope.metrics.rounding import logged
 from memberscope.studies.result import StudyResult
 from memberscope.studies.shadow import study as shadow
 from memberscope.tracking import MemoryTracker
@@ -90,6 +91,12 @@ def test_what_the_parent_shows(done: tuple[MemoryTracker, StudyResult, Path]) ->
     assert not any(bad in name for name in tracker.logged_metrics for bad in "[]%=@")
     assert {"orderings.csv", "auc_by_shadows.png", "study.json", "config.json"} <= set(tracker.artifacts)
     assert "LiRA" not in result.table
+    finding = result.answer.splitlines()[0]
+    assert tracker.description.startswith(f"**{finding}**"), "MLflow folds all but the first two lines"
+    of_target = next(child for child in tracker.children if child.name.startswith("target-"))
+    assert of_target.description.startswith(f"**{finding}**")
+    fleet = next(child for child in tracker.children if child.name == "shadows")
+    assert fleet.description.startswith("**All 6 models of the study: mean train accuracy ")
     assert "The literature's orderings" in tracker.description
     assert "not tested" in result.answer, "three targets are too few for a verdict"
 
@@ -161,7 +168,8 @@ def test_a_shadow_of_another_data_set_attacks_the_first_target_too(tmp_path: Pat
     assert auc["status"] == "ok"
     assert auc["n_member"] == auc["n_nonmember"] == 120
     assert auc["ci_low"] > 0.5, "an overfitted shadow tells an overfitted target's members, whatever both were trained on"
-    assert tracker.logged_metrics["auc/shadow_salem_other_data"][0] == pytest.approx(auc["value"])
+    shown = logged("auc", "", auc["value"], auc["ci_low"], auc["ci_high"])["auc"]
+    assert tracker.logged_metrics["auc/shadow_salem_other_data"][0] == shown
     assert "another data set" in result.table
 
 

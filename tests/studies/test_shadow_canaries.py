@@ -48,7 +48,9 @@ def test_canaries_are_attacked_apart_and_leak_more_than_ordinary_records(done: t
     counts = tracker.artifacts["canaries.csv"].iloc[0]
     assert counts["n_member"] + counts["n_nonmember"] == 100
     assert (tracker.children[1].artifacts["attacks.csv"]["n_member"] <= 240).all(), "no canary is among the ordinary records"
-    assert tracker.latest("canary/auc/rmia_online") == canaries["rmia_online", "auc"]
+    assert tracker.latest("canary/auc/rmia_online") == pytest.approx(canaries["rmia_online", "auc"], abs=5e-3), (
+        "as its interval supports"
+    )
     assert "mislabelled canaries were planted; rmia_online has an AUC of" in result.answer
     cost = tracker.artifacts["canary_cost.csv"].set_index("metric")
     assert 0 < cost.loc["accuracy", "cost"] < 0.5, "wrong labels cost accuracy"

@@ -13,6 +13,7 @@ from memberscope.config import SweepStudyConfig
 from memberscope.datasets import load_dataset
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
+from memberscope.metrics.rounding import logged
 from memberscope.studies.setup import trainer_of
 from memberscope.studies.sweep import answer as sweep_answer
 from memberscope.studies.sweep import study as sweep
@@ -51,6 +52,13 @@ def test_a_grid_ends_with_its_runs_tables_figures_and_verdicts(run: Run) -> None
     assert child.logged_params["data.treatment"] == "merged"
     assert {"auc/threshold_loss", "train/loss", "seconds/train", "seconds/track"} <= set(child.logged_metrics)
     verdicts = tracker.artifacts["verdicts.csv"]
+    first = tracker.description.split("\n\n")[0]
+    head = verdicts[(verdicts["figure"] == "advantage_heldout") & (verdicts["control"] == "merged")].iloc[0]
+    assert first.startswith("**advantage heldout: classes 4 → 10 (merged) inconclusive: ")
+    assert f"{head['difference']:+.3f} (" in first
+    assert "classes 4 → 10 (natural)" in first
+    assert all(child.description.startswith("**threshold_loss ") for child in tracker.children), "each trial's own finding"
+    assert [given.context for given in tracker.inputs] == ["all"]
     assert set(verdicts["verdict"]) == {"inconclusive"}, "two seeds decide nothing"
     assert list(verdicts["control"]) == ["merged", "natural"] * 2
     assert {"effects.png", "classes/levels.png", "classes/heat.png", "results.csv", "results.json", "answer.md"} <= set(
@@ -58,10 +66,12 @@ def test_a_grid_ends_with_its_runs_tables_figures_and_verdicts(run: Run) -> None
     )
     rows = tracker.artifacts["results.csv"]
     one = rows[(rows["control"] == "natural") & (rows["level"] == 4) & (rows["seed"] == 1)].iloc[0]
-    logged = next(child for child in tracker.children if child.name == "natural-4-s1").latest(
-        "advantage_heldout/threshold_loss"
-    )
-    assert one["advantage_heldout"] == logged
+    child = next(child for child in tracker.children if child.name == "natural-4-s1")
+    audited = child.artifacts["attacks.csv"].set_index(["attack", "slice", "metric"])
+    exact = audited.loc[("threshold_loss", "entire", "advantage_heldout")]
+    assert one["advantage_heldout"] == exact["value"], "the table has every digit"
+    ends = [exact[name] for name in ("value", "ci_low", "ci_high")]
+    assert child.latest("advantage_heldout/threshold_loss") == logged("advantage_heldout", "x", *ends)["advantage_heldout/x"]
     assert "inconclusive" in result.answer
     same, second = run(grid="classes", controls="merged,natural", levels="4,10")
     assert (same, second.children) == (result, [])

@@ -23,6 +23,7 @@ from memberscope.audit.request import make_request
 from memberscope.audit.run import run_audit
 from memberscope.evidence import Evidence
 from memberscope.metrics import compare_accuracy, compare_auc
+from memberscope.metrics.rounding import logged
 from memberscope.predictions import Predictions
 from memberscope.tracking import Tracker
 
@@ -106,10 +107,11 @@ class CanaryCost:
     def metrics(self) -> dict[str, float]:
         """The metrics that a run logs."""
         return {
-            "canary/accuracy_without": self.accuracy.without, "canary/accuracy_cost": self.accuracy.cost,
-            "canary/accuracy_cost_ci_low": self.accuracy.ci_low, "canary/accuracy_cost_ci_high": self.accuracy.ci_high,
-            "canary/others_auc_without": self.auc.without, "canary/others_auc_cost": self.auc.cost,
-        }  # fmt: skip
+            **logged("canary/accuracy_without", "", self.accuracy.without),
+            **logged("canary/accuracy_cost", "", self.accuracy.cost, self.accuracy.ci_low, self.accuracy.ci_high),
+            **logged("canary/others_auc_without", "", self.auc.without),
+            **logged("canary/others_auc_cost", "", self.auc.cost),
+        }
 
 
 def cost_of(planted: Predictions, without: Predictions, *, audited: NDArray[np.bool_]) -> CanaryCost:
@@ -183,7 +185,7 @@ def log_bounds_of_canaries(report: AuditReport, tracker: Tracker, *, step: int =
 
 def canary_metrics(report: AuditReport) -> dict[str, float]:
     """The metrics of the canaries as they are tracked: ``canary/auc/threshold_loss``, ``canary/auc_ci_low/threshold_loss``, ..."""
-    return {f"canary/{name}": value for name, value in report.headlines().items()}
+    return {f"canary/{name}": value for name, value in report.headlines(rounded=True).items()}
 
 
 def canary_words(report: AuditReport, *, kind: str, copies: int = 1, cost: CanaryCost | None = None, bound: bool = True) -> str:

@@ -19,6 +19,7 @@ from memberscope.audit.null import refitted_null
 from memberscope.audit.report import AuditReport
 from memberscope.evidence import Evidence
 from memberscope.metrics import Estimate
+from memberscope.metrics.rounding import logged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +73,19 @@ class Controls:
         return found
 
     def metrics(self) -> dict[str, float]:
-        """Metric names as a run shows them -> values: ``control/null_auc``, ``control/blind_auc`` and their intervals, and p-values."""
-        found: dict[str, float | None] = {}
+        """Metric names as a run shows them -> values: ``control/null_auc``, ``control/blind_auc`` and their intervals, and p-values,
+        rounded to what the intervals support.
+        """
+        found: dict[str, float] = {}
         if self.null is not None:
-            found |= _with_interval("control/null_auc", self.null.auc) | {"control/null_p_value": self.null.p_value.value}
+            found |= _logged("control/null_auc", self.null.auc) | logged("control/null_p_value", "", self.null.p_value.value)
         if self.blind is not None:
-            found |= _with_interval("control/blind_auc", self.blind.auc)
+            found |= _logged("control/blind_auc", self.blind.auc)
         for attack, refit in self.refits.items():
-            found |= {f"control/refit_auc/{attack}": refit.mean_auc, f"control/refit_p_value/{attack}": refit.p_value}
-        return {name: value for name, value in found.items() if value is not None}
+            found |= logged("control/refit_auc", attack, refit.mean_auc) | logged(
+                "control/refit_p_value", attack, refit.p_value
+            )
+        return found
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """By name: the ``text`` of each control and the values that decisions read, for `memberscope.audit.artifacts.CONTROLS`."""
@@ -142,6 +147,5 @@ def _plain(auc: Estimate) -> dict[str, float | None]:
     return {} if auc.status == "skipped" else {"auc": auc.value, "ci_low": auc.ci_low, "ci_high": auc.ci_high}
 
 
-def _with_interval(name: str, auc: Estimate) -> dict[str, float | None]:
-    ends = {"auc": "", "ci_low": "_ci_low", "ci_high": "_ci_high"}
-    return {name + ends[part]: value for part, value in _plain(auc).items()}
+def _logged(name: str, auc: Estimate) -> dict[str, float]:
+    return {} if auc.status == "skipped" else logged(name, "", auc.value, auc.ci_low, auc.ci_high)

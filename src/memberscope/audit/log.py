@@ -24,6 +24,7 @@ from memberscope.audit.wording import headline_table, summary
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.metrics import registry
+from memberscope.metrics.rounding import in_full, logged
 from memberscope.progress import Progress
 from memberscope.scores import KeptScores
 from memberscope.secret import key
@@ -57,7 +58,7 @@ def log_audit(
         private: whether to leave out what is stored of each record, such as its scores.
     """
     made = Controls(null=null_of(report)) if controls is None else controls
-    tracker.metrics(report.headlines(), step=step)
+    tracker.metrics(report.headlines(rounded=True), step=step)
     log_headline(report, tracker, step=step)
     log_bounds(report, tracker, step=step)
     tracker.metrics(made.metrics(), step=step)
@@ -129,7 +130,7 @@ def log_repeated(reports: Mapping[int, AuditReport], tracker: Tracker) -> None:
     frames = [report.to_frame().assign(seed=seed) for seed, report in reports.items()]
     tracker.table(pd.concat(frames, ignore_index=True), artifacts.ATTACKS)
     for seed, report in reports.items():
-        tracker.metrics(report.headlines(), step=seed)
+        tracker.metrics(report.headlines(rounded=True), step=seed)
 
 
 def controls_json(controls: Controls, notes: Mapping[str, str]) -> str:
@@ -175,16 +176,21 @@ def log_headline(report: AuditReport, tracker: Tracker, *, step: int = 0) -> Non
     found = report.headline
     if found is None:
         return
-    values: dict[str, float] = {}
-    for spec in registry.headline():
-        figure = found.figures.get(spec.name)
-        if figure is None or figure.status == "skipped":
-            continue
-        ends = {"": figure.value, "_ci_low": figure.ci_low, "_ci_high": figure.ci_high}
-        values |= {f"{spec.name}{end}/headline": value for end, value in ends.items() if value is not None}
-    tracker.metrics(values, step=step)
+    tracker.metrics(headline_metrics(report, rounded=True), step=step)
     tracker.tags({"memberscope.headline": found.attack, "memberscope.headline_chosen": found.chosen})
     tracker.text(found.to_json(), artifacts.HEADLINE)
+
+
+def headline_metrics(report: AuditReport, *, rounded: bool = False) -> dict[str, float]:
+    """The metrics of the headline under names that end in ``/headline``; `rounded` as in `AuditReport.headlines`. Empty without one."""
+    values: dict[str, float] = {}
+    known = {} if report.headline is None else report.headline.figures
+    for spec in registry.headline():
+        figure = known.get(spec.name)
+        if figure is None or figure.status == "skipped":
+            continue
+        values |= (logged if rounded else in_full)(spec.name, "headline", figure.value, figure.ci_low, figure.ci_high)
+    return values
 
 
 def log_curves(report: AuditReport, tracker: Tracker, *, title: str, band_seed: int | None) -> None:

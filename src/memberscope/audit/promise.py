@@ -10,6 +10,7 @@ from memberscope.audit import artifacts
 from memberscope.audit.bounds_table import BoundRow, Judgement, Look, Records, bounds_frame, bounds_table, judge_promise
 from memberscope.audit.headline import AUTO
 from memberscope.audit.report import AuditReport, SliceResult
+from memberscope.metrics.rounding import logged
 from memberscope.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def log_frame(frame: pd.DataFrame, tracker: Tracker) -> None:
 def metrics_of(judged: Judgement, of: str) -> dict[str, float]:
     """A judgement's metrics, such as ``epsilon_bound/lira_online``, `of` an attack or a mitigation."""
     found = {"epsilon_bound": judged.bound, "epsilon_bound_ceiling": judged.ceiling, "promise_ratio": judged.ratio}
-    return {f"{name}/{of}": value for name, value in found.items() if value is not None}
+    return {key: number for name, value in found.items() for key, number in logged(name, of, value).items()}
 
 
 def words_of(judged: Judgement) -> str:

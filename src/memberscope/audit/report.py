@@ -25,6 +25,7 @@ from memberscope.audit.statement_text import statement_text
 from memberscope.errors import UserError
 from memberscope.installed import is_installed, require
 from memberscope.metrics import Comparison, Roc
+from memberscope.metrics.rounding import in_full, logged
 from memberscope.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -238,9 +239,10 @@ class AuditReport:
         frame = pd.DataFrame(rows, columns=list(COLUMNS))
         return frame.astype({"value": float, "ci_low": float, "ci_high": float})
 
-    def headlines(self, names: Sequence[str] | None = None) -> dict[str, float]:
+    def headlines(self, names: Sequence[str] | None = None, *, rounded: bool = False) -> dict[str, float]:
         """The metrics of the entire data set, as they are tracked (``auc/trained_mlp``, ``auc_ci_low/trained_mlp``, ...), and the AUC
         of the worst slice (``worst_slice_auc/...``). Without `names`, those of all metrics that are `MetricSpec.tracked`.
+        If `rounded`, they have the digits that their intervals support, as a run shows them (see `memberscope.metrics.rounding.logged`).
         """
         names = metrics.registry.tracked() if names is None else names
         found: dict[str, float] = {}
@@ -252,8 +254,8 @@ class AuditReport:
                 figure = result.figures.get(name)
                 if figure is None or figure.status == "skipped":
                     continue
-                ends = {"": figure.value, "_ci_low": figure.ci_low, "_ci_high": figure.ci_high}
-                found |= {f"{prefix}{name}{end}/{result.attack}": value for end, value in ends.items() if value is not None}
+                put = logged if rounded else in_full
+                found |= put(f"{prefix}{name}", result.attack, figure.value, figure.ci_low, figure.ci_high)
         return found
 
     @cached_property

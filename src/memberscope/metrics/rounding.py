@@ -11,6 +11,7 @@ import math
 from memberscope.metrics.estimate import Estimate
 
 MOST = 6  # digits after the decimal point, also where an interval is narrower or has no width
+DIGITS = 4  # significant digits of a logged metric without an interval
 WITHOUT = 4  # digits after the decimal point of a metric without an interval
 
 
@@ -35,6 +36,41 @@ def round_estimate(one: Estimate) -> tuple[float, float | None, float | None]:
     value, low, high = (None if number is None else rounded(number, places) for number in (one.value, one.ci_low, one.ci_high))
     assert value is not None
     return value, low, high
+
+
+def in_full(
+    name: str, place: str, value: float | None, low: float | None = None, high: float | None = None
+) -> dict[str, float]:
+    """A metric and the ends of its interval under the names of a run: ``auc_ci_low/PLACE``, ``auc/PLACE`` and ``auc_ci_high/PLACE``.
+
+    They are in this order because a run's page in MLflow shows metrics in the order in which they were logged.
+
+    Args:
+        name: the metric.
+        place: what it is of, such as an attack; empty for nothing, as in ``control/null_auc``.
+        value, low, high: the metric and its ends; None for what is not known, which is left out.
+    """
+    end = f"/{place}" if place else ""
+    ends = {"_ci_low": low, "": value, "_ci_high": high}
+    return {f"{name}{part}{end}": float(number) for part, number in ends.items() if number is not None}
+
+
+def logged(name: str, place: str, value: float | None, low: float | None = None, high: float | None = None) -> dict[str, float]:
+    """The same as a run shows them: rounded to what the interval supports.
+
+    The tables beside them keep every digit, and whatever compares runs reads those. A metric without an interval keeps `DIGITS` significant
+    digits, and a whole number all of its own.
+    """
+    places = None if low is None or high is None else decimals(low, high)
+    return {key: _logged(number, places) for key, number in in_full(name, place, value, low, high).items()}
+
+
+def _logged(number: float, places: int | None) -> float:
+    if not math.isfinite(number):
+        return number
+    if places is not None:
+        return rounded(number, places)
+    return number if number.is_integer() else float(f"{number:.{DIGITS}g}")
 
 
 def shown(one: Estimate) -> tuple[str, str | None, str | None]:

@@ -34,7 +34,7 @@ from mlflow.models.evaluation.base import EvaluationResult, ModelEvaluator
 from memberscope import outputs
 from memberscope.aligned import in_order_of, line_up
 from memberscope.audit.distinct import refuse_copies
-from memberscope.audit.log import log_whole_audit
+from memberscope.audit.log import headline_metrics, log_whole_audit
 from memberscope.audit.request import request_of
 from memberscope.audit.run import check_counts
 from memberscope.audit.step import controls_for, report_on
@@ -121,8 +121,10 @@ class MembershipEvaluator(ModelEvaluator):
             private=options.private_artifacts, show_records=options.show_records,
         )  # fmt: skip
         log_evidence(recorder, study="evaluate", status="FINISHED")
+        # thresholds are checked against every digit, not what the run shows
+        exact = report.headlines() | headline_metrics(report)
         found: EvaluationResult = EvaluationResult(  # type: ignore[no-untyped-call]  # MLflow's own has no types
-            metrics=dict(tracker.sent), artifacts=tracker.artifacts()
+            metrics=dict(tracker.sent) | exact, artifacts=tracker.artifacts()
         )
         return found
 

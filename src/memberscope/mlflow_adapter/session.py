@@ -42,7 +42,7 @@ LIBRARIES = ("memberscope", "numpy", "scipy", "scikit-learn", "tensorflow", "ten
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for an unknown id, and for an invalid one
 DESCRIPTION = (
     "Runs of memberscope: how much a classifier memorizes its training data, measured by membership inference attacks. "
-    "Rows without a parent are studies; open one, or sort by `auc/threshold_loss`, to see which model leaks most. "
+    "The tag `memberscope.kind` tells studies from models and reports; sort by `auc/threshold_loss` to see which model leaks most. "
     "Names of metrics read `metric/attack`; the ends of each interval are `metric_ci_low/attack` and `metric_ci_high/attack`."
 )
 
@@ -56,6 +56,7 @@ class Session:
         store: where the runs lie, for people: a path or a server's address.
         base: the address of the UI, once ``make ui`` (or the server) runs.
         all_runs: the address of all runs there, the leakiest first.
+        charts: the address of their charts by epoch.
         adopted: whether ``mlflow run`` made the run.
         owner: the process that made it, if that is known.
         nameable: whether we may name the run: it is new, or has one of MLflow's random names.
@@ -65,6 +66,7 @@ class Session:
     store: str
     base: str
     all_runs: str
+    charts: str
     adopted: bool
     owner: psutil.Process | None = None
     nameable: bool = True
@@ -215,7 +217,8 @@ def _in_store(
         resend.deliver_left(outbox.client, uri, check=check)
         outbox.ask(lambda client: end_stale_runs(client, experiment_id, store.database(uri)))
         outbox.ask(lambda client: client.set_experiment_tag(experiment_id, "mlflow.note.content", DESCRIPTION))
-        outbox.ask(lambda client: client.set_experiment_tag(experiment_id, view.TAG, view.state()))
+        for tag, state in view.tags().items():
+            outbox.ask(lambda client, tag=tag, state=state: client.set_experiment_tag(experiment_id, tag, state))  # type: ignore[misc]
         if run and run.info.status == "KILLED":  # by a start that could not know of us
             outbox.ask(lambda client: client.update_run(run.info.run_id, status="RUNNING"))
     except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -234,6 +237,7 @@ def _in_store(
         store=redact(unquote(uri.removeprefix("sqlite:///"))),
         base=_base(uri),
         all_runs=view.link(_base(uri), experiment_id),
+        charts=view.charts_link(_base(uri), experiment_id),
         adopted=bool(adopted),
         owner=find_owner() if adopted else None,
         nameable=run is None or GENERATED_NAME.fullmatch(run.info.run_name or "") is not None,

@@ -21,10 +21,11 @@ from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.metrics import Verdict, verdicts
+from memberscope.metrics.rounding import logged
 from memberscope.plans.target import TargetSettings, target_of
 from memberscope.studies import model_audit, setup
 from memberscope.studies.data_notes import log_reading, with_reading
-from memberscope.studies.model_page import description, leakage_table
+from memberscope.studies.model_page import description, leakage_table, with_finding
 from memberscope.studies.recorder import writes_evidence
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
@@ -138,11 +139,11 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
             tags |= {f"memberscope.experiment.{experiment}": setting for experiment in serves}
             about = description(prepared, trainers[name], tracker) + f"\n\nServes in: {', '.join(serves)}."
             with tracker.child(f"{setting}-s{seed}", tags=tags, description=about) as child:
-                found[name].append(
-                    model_audit.train_and_audit(
-                        prepared, trainers[name], request, child, stop, setting=setting, requested=config
-                    )
+                trained = model_audit.train_and_audit(
+                    prepared, trainers[name], request, child, stop, setting=setting, requested=config
                 )
+                child.describe(with_finding(trained.report, about))
+                found[name].append(trained)
     return with_reading(_conclude(config, chosen, found, tracker), notes)
 
 
@@ -207,15 +208,10 @@ def _conclude(
     headlines: dict[str, float] = {}
     for item in chosen:
         difference = judged[item.name].difference
-        headlines[f"auc_difference/{item.name}"] = difference.mean
-        if difference.ci_low is not None and difference.ci_high is not None:
-            headlines |= {
-                f"auc_difference_ci_low/{item.name}": difference.ci_low,
-                f"auc_difference_ci_high/{item.name}": difference.ci_high,
-            }
+        headlines |= logged("auc_difference", item.name, difference.mean, difference.ci_low, difference.ci_high)
     for of_role in found.values():
         mean = sum(model.report.result(attack).figures[FIGURE].value for model in of_role) / len(of_role)
-        headlines[f"auc_mean/{of_role[0].setting}"] = mean
+        headlines |= logged("auc_mean", of_role[0].setting, mean)
     tracker.metrics(headlines)
     tracker.tags({f"memberscope.verdict.{item.name}": outcome(judged[item.name]) for item in chosen})
     answer = "\n".join(answer_line(item, judged[item.name], found) for item in chosen)
@@ -232,6 +228,14 @@ def outcome(verdict: Verdict) -> str:
 def answer_line(item: Experiment, verdict: Verdict, found: Mapping[str, list[AuditedModel]]) -> str:
     """One line on an experiment: the verdict, then its numbers."""
     return f"{item.name}: {outcome(verdict)}. {difference_line(item, verdict, found)}."
+
+
+def short_answer(item: Experiment, verdict: Verdict, found: Mapping[str, list[AuditedModel]]) -> str:
+    """The verdict on an experiment and its difference in AUC, as a phrase."""
+    difference = verdict.difference
+    ends = f", 95% {difference.ci_low:+.3f} to {difference.ci_high:+.3f}" if difference.ci_low is not None else ""
+    settings = f"{found[item.first][0].setting} minus {found[item.second][0].setting}"
+    return f"{item.name}: {outcome(verdict)} (AUC {settings} {difference.mean:+.3f}{ends})"
 
 
 def difference_line(item: Experiment, verdict: Verdict, found: Mapping[str, list[AuditedModel]]) -> str:
@@ -254,8 +258,9 @@ def _page(
     found: Mapping[str, list[AuditedModel]],
     attack: str,
 ) -> str:
-    """The parent run's page."""
+    """The parent run's page, the answers first."""
     lines = [
+        "**" + "; ".join(short_answer(item, judged[item.name], found) for item in chosen) + ".**",
         f"# The case study on {config.dataset}, {config.seeds} seed{'s' if config.seeds > 1 else ''}",
         f"Differences are between the AUCs of `{attack}` on all records, paired by seed; the attack was chosen before anything ran. A "
         "verdict needs at least 5 seeds and is adjusted for the number of experiments (Holm). Results of different attacks are not "
@@ -275,7 +280,7 @@ def _page(
     if config.validation == "nonmembers":
         lines.append("")
         lines.append("Training was monitored on the audited non-members (`validation=nonmembers`), as in the case study.")
-    head, table = lines[:2], lines[2:]
+    head, table = lines[:3], lines[3:]
     return "\n\n".join(head) + "\n\n" + "\n".join(table) + "\n"
 
 

@@ -12,7 +12,7 @@ from memberscope.audit import artifacts
 from memberscope.datasets import LabeledData, duplicates
 from memberscope.plans import keyed
 from memberscope.studies.result import StudyResult
-from memberscope.tracking import Tracker
+from memberscope.tracking import DataInput, Tracker
 
 Sides = Mapping[str, NDArray[np.int64]]
 
@@ -35,13 +35,19 @@ def reading_notes(data: LabeledData, sides: Sides) -> list[str]:
 
 
 def log_reading(data: LabeledData, tracker: Tracker, *, sides: Sides | None = None) -> list[str]:
-    """Log `reading_facts` as params, and `reading_notes` as `artifacts.DATA_NOTES`; return the notes.
+    """Log the data set as an input, `reading_facts` as params, and `reading_notes` as `artifacts.DATA_NOTES`; return the notes.
 
     Args:
         data: the data set as it was read.
         tracker: the study's run.
         sides: the records of each side, for a study with a single split; without it, copies are counted in the whole data set.
     """
+    tracker.data(
+        DataInput(
+            name=data.name, context="all", digest=keyed.shown_digest(data, data.digest), source=data.source,
+            shape=(len(data), *data.shape), classes=data.classes,
+        )
+    )  # fmt: skip
     tracker.params(reading_facts(data, sides or {}))
     notes = reading_notes(data, sides or {})
     if notes:

@@ -19,6 +19,7 @@ from memberscope.datasets import LabeledData
 from memberscope.evidence import Evidence
 from memberscope.exposure.trace import LossTrace
 from memberscope.interrupt import StopFlag
+from memberscope.metrics.rounding import logged
 from memberscope.plans.keyed import shown_digest
 from memberscope.plans.split import Index, Plan
 from memberscope.plans.target import Prepared
@@ -452,9 +453,8 @@ def log_result(
     """
     title = f"{trained.name}: membership inference, all records"
     log_audit(trained.report, tracker, source=source, step=epochs, title=title, private=private)
-    tracker.metrics(
-        {name: value for name, value in trained.summary.items() if name in ("gap", "overfit_onset_epoch")}, step=epochs
-    )
+    for name in ("gap", "overfit_onset_epoch"):
+        tracker.metrics(logged(name, "", trained.summary.get(name)), step=epochs)
     log_exposed(
         trained.report, tracker, seed=trained.seed, top=EXPOSED, source=source, private=private, show_records=show_records
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from memberscope.audit.report import AuditReport
 from memberscope.audit.wording import finding
 from memberscope.plans.target import Prepared
 from memberscope.studies.data_notes import reading_notes
@@ -55,6 +56,11 @@ def description(prepared: Prepared, trainer: Trainer, tracker: Tracker) -> str:
     if missing := why_no_model(trainer, tracker):
         lines.append(missing)
     return "\n\n".join(lines)
+
+
+def with_finding(report: AuditReport, about: str) -> str:
+    """A run's description that begins with what the audit found: MLflow folds away whatever comes after the first two lines."""
+    return f"**{finding(report)}**\n\n{about}"
 
 
 def plain_words(trained: AuditedModel) -> str:

@@ -73,11 +73,10 @@ def run(config: ReportStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     tracker.tags({"memberscope.kind": "report", "memberscope.reported": ",".join(run.id for run in audited)[:5000]})
     lines = [f"**{run.name}** ({run.id}): {facts.plain_words(run)[0]}" for run in audited]
     opened = " and ".join(f"`{FORMATS[name].file}`" for name in formats)
-    tracker.describe(
-        "Report on\n\n"
-        + "\n".join(f"- {line}" for line in lines)
-        + f"\n\nOpen the artifact{'s' if len(formats) > 1 else ''} {opened}.\n"
-    )
+    listed = (
+        lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines)
+    )  # the findings first: MLflow folds what follows
+    tracker.describe(f"{listed}\n\nOpen the artifact{'s' if len(formats) > 1 else ''} {opened}.\n")
     table = "\n".join(f"{run.name}: {facts.plain_words(run)[0]}" for run in audited)
     return StudyResult(
         table=table, answer="\n".join(_answer(name, texts[name], files.get(name), len(audited)) for name in formats)

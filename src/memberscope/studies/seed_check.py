@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memberscope.metrics.rounding import logged
 from memberscope.tracking import Tracker
 from memberscope.training.query import Query
 from memberscope.training.trainer import Execution, Fleet, Outputs, Trainer, TrainingJob
@@ -66,5 +67,5 @@ def check_fleet(fleet: Fleet, trainer: Trainer, job: TrainingJob, run: Execution
 
 def log_check(check: SeedCheck, tracker: Tracker) -> None:
     """Log the difference as a metric, and the answer as a tag."""
-    tracker.metrics({METRIC: check.difference})
+    tracker.metrics(logged(METRIC, "", check.difference))
     tracker.tags({TAG: "yes" if check.determines else "no"})

@@ -41,8 +41,9 @@ def run(config: TrainStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     if config.check_seed:
         check = model_audit.check_seed(trained, prepared, trainer, stop)
         log_check(check, tracker)
-        tracker.describe(f"{about}\n\n{check.sentence}")
+        about += f"\n\n{check.sentence}"
         notes = [check.sentence, *notes]
+    tracker.describe(model_page.with_finding(trained.report, about))
     return with_reading(StudyResult(table=model_page.leakage_table([trained]), answer=model_page.plain_words(trained)), notes)
 
 

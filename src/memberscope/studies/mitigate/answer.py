@@ -13,8 +13,9 @@ from memberscope.audit.bounds_table import Judgement
 from memberscope.audit.canaries import canary_metrics
 from memberscope.audit.log import log_repeated
 from memberscope.audit.promise import log_frame, metrics_of
-from memberscope.audit.wording import markdown
+from memberscope.audit.wording import finding, markdown
 from memberscope.config import MitigateConfig
+from memberscope.metrics.rounding import logged
 from memberscope.release import parse_release
 from memberscope.release.undo import temperature_of
 from memberscope.studies.mitigate import promises
@@ -210,8 +211,14 @@ def conclude(
     table = table_of(frame, judged, kept)
     if disagreeing:
         table.loc[table["rung"].isin(disagreeing), "auc_verdict"] = DISAGREE
+    answers = {
+        mitigation.name: sentence(mitigation, judged, disagreeing.get(mitigation.name, ()))
+        for mitigation in mitigations
+        if mitigation.name in judged["auc"]
+    }
     for mitigation in mitigations:
-        log_mitigation(mitigation, audits[mitigation.name], table, promise, kept[mitigation.name], tracker)
+        first = answers.get(mitigation.name) or f"{mitigation.name}: {finding(audits[mitigation.name][0].report)}"
+        log_mitigation(mitigation, audits[mitigation.name], table, promise, kept[mitigation.name], tracker, answer=first)
     front = pareto(table)
     readable = shown(table)
     tracker.table(frame, artifacts.BY_SEED)
@@ -223,21 +230,16 @@ def conclude(
     tracker.table(all_changes.astype(object).where(all_changes.notna(), None), artifacts.ATTACK_CHANGES_TABLE)
     tracker.figure(plots.pareto_figure(table, front), artifacts.UTILITY_FIGURE)
     plain = table.set_index("rung").loc[UNDEFENDED]
-    tracker.metrics(
-        {f"{name}/undefended": float(plain[name]) for name in ("auc", "val/accuracy") if plain[name] == plain[name]}
-    )
+    for name in ("auc", "val/accuracy"):
+        tracker.metrics(logged(name, UNDEFENDED, *_with_ends(plain, name)))
     verdicts = {
         mitigation: DISAGREE if mitigation in disagreeing else verdict.verdict for mitigation, verdict in judged["auc"].items()
     }
     tracker.tags({f"memberscope.verdict.{mitigation}": verdict for mitigation, verdict in verdicts.items()})
-    lines = [
-        sentence(mitigation, judged, disagreeing.get(mitigation.name, ()))
-        for mitigation in mitigations
-        if mitigation.name in judged["auc"]
-    ]
+    lines = list(answers.values())
     lines += filter(None, [promises.words_of(name, one) for name, one in kept.items()])
     notes = [*filter(None, [promises.describe(kept[UNDEFENDED])]), *skipped_lines(mitigations, audits), *unmade_lines(skipped)]
-    tracker.describe(page(config, mitigations, readable, front, lines, notes))
+    tracker.describe(f"**{opening(judged['auc'], verdicts)}**\n\n" + page(config, mitigations, readable, front, lines, notes))
     return StudyResult(table=readable.to_string(index=False), answer="\n".join([*lines, *notes]))
 
 
@@ -255,15 +257,16 @@ def log_promises(
 
 
 def log_mitigation(
-    mitigation: Mitigation, audits: Sequence[MitigationAudit], table: pd.DataFrame, promise: Promise, kept: Judgement, tracker: Tracker
+    mitigation: Mitigation, audits: Sequence[MitigationAudit], table: pd.DataFrame, promise: Promise, kept: Judgement, tracker: Tracker,
+    *, answer: str,
 ) -> None:  # fmt: skip
-    """Log a mitigation's child run: every attack at every seed, mean metrics, epsilon by epoch, bounds of epsilon and the promise."""
-
+    """Log a mitigation's child run: every attack at every seed, mean metrics, epsilon by epoch, bounds of epsilon and the promise. Its page
+    begins with `answer`.
+    """
     tags = {"memberscope.kind": "mitigation", "memberscope.rung": mitigation.name, "memberscope.primary": mitigation.primary}
     tags["memberscope.promise"] = kept.verdict
-    with tracker.child(
-        mitigation.name, tags=tags, description=f"{mitigation.about}. Assessed by `{mitigation.primary}`."
-    ) as child:
+    about = f"{mitigation.about}. Assessed by `{mitigation.primary}`."
+    with tracker.child(mitigation.name, tags=tags, description=f"**{answer}**\n\n{about}") as child:
         child.params(
             {"mitigate.rung": mitigation.name, "mitigate.training": mitigation.training, "mitigate.release": mitigation.release}
         )
@@ -279,8 +282,31 @@ def log_mitigation(
             if np.isfinite(epsilon):
                 child.metrics({"epsilon": epsilon}, step=epoch)
         row = table.set_index("rung").loc[mitigation.name]
-        means = {f"{name}_mean/{mitigation.primary}": row[name] for name in CHANGED} | {"accuracy_mean": row["val/accuracy"]}
-        child.metrics({name: float(value) for name, value in means.items() if value == value and value is not None})
+        for name in CHANGED:
+            child.metrics(logged(f"{name}_mean", mitigation.primary, *_with_ends(row, name)))
+        child.metrics(logged("accuracy_mean", "", *_with_ends(row, "val/accuracy")))
+
+
+def _with_ends(row: pd.Series, name: str) -> tuple[float | None, float | None, float | None]:
+    """A metric of a row of the table, and the ends of its interval; None for what is not known."""
+    value, low, high = (
+        None if one is None or one != one else float(one)
+        for one in (row.get(f"{name}{end}") for end in ("", "_ci_low", "_ci_high"))
+    )
+    return value, low, high
+
+
+def opening(judged: Mapping[str, metrics.Verdict], verdicts: Mapping[str, str]) -> str:
+    """All verdicts in one sentence, those that were reached first: MLflow folds away whatever comes after the first two lines."""
+    reached = ("decreases", "increases", "no difference", DISAGREE)
+    order = sorted(
+        dict.fromkeys(verdicts.values()), key=lambda verdict: reached.index(verdict) if verdict in reached else len(reached)
+    )
+    parts = []
+    for verdict in order:
+        names = [f"{name} ({judged[name].difference.mean:+.3f})" for name, own in verdicts.items() if own == verdict]
+        parts.append(f"{verdict}: {', '.join(names)}")
+    return f"AUC of the primary attack against the undefended model: {'; '.join(parts) or 'nothing to compare'}."
 
 
 def log_canaries_of(audits: Sequence[MitigationAudit], tracker: Tracker) -> None:

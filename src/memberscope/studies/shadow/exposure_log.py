@@ -18,6 +18,7 @@ from memberscope.config import ShadowStudyConfig
 from memberscope.exposure.ensemble import Ensemble
 from memberscope.exposure.table import SIGNAL, Exposure
 from memberscope.metrics import rate_name
+from memberscope.metrics.rounding import logged
 from memberscope.secret import key
 from memberscope.studies.shadow import exposure_figures as figures
 from memberscope.studies.shadow.evidence import FleetOutputs
@@ -132,7 +133,9 @@ def exposure_metrics(found: Found) -> dict[str, float]:
         if one.chosen is not None:
             values[f"ensemble/tpr_at_fpr_{rate_name(one.fpr)}"] = one.tpr
             values[f"ensemble/gain_at_fpr_{rate_name(one.fpr)}"] = one.gain
-    return {name: round(value, 6) for name, value in values.items() if value == value}
+    return {
+        name: number for metric, value in values.items() if value == value for name, number in logged(metric, "", value).items()
+    }
 
 
 def ensemble_table(ensembles: Sequence[Ensemble]) -> pd.DataFrame:

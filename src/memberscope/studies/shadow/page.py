@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from memberscope.audit.report import AuditReport
 from memberscope.audit.wording import finding, headline_table, markdown, skipped
+from memberscope.metrics.rounding import logged
 from memberscope.plans.keyed import shown_digest
 from memberscope.studies.shadow.evidence import FleetOutputs
 
@@ -24,11 +25,10 @@ def headline_metrics(means: pd.DataFrame) -> dict[str, float]:
     """Means over targets as metrics of the run: ``auc_mean/lira_online`` with ``auc_mean_ci_low/...``."""
     found: dict[str, float] = {}
     for row in at_most_shadows(means).to_dict("records"):
-        ends = {"": row["mean"], "_ci_low": row["ci_low"], "_ci_high": row["ci_high"]}
+        values = [None if row[name] != row[name] else float(row[name]) for name in ("mean", "ci_low", "ci_high")]
         attack = str(row["attack"])
-        if "[" in attack:
-            continue
-        found |= {f"{row['figure']}_mean{end}/{attack}": float(value) for end, value in ends.items() if value == value}
+        if "[" not in attack:
+            found |= logged(f"{row['figure']}_mean", attack, *values)
     return found
 
 
@@ -60,15 +60,15 @@ def page(
     fidelity: pd.DataFrame | None,
     from_elsewhere: str,
 ) -> str:
-    """The parent run's page; `remarks` come right after the finding."""
+    """The parent run's page; the finding comes first, and `remarks` after what was trained."""
     plan, data = outputs.plan, outputs.data
     coins = "each membership by a fair coin" if plan.coin_flips else "half of each class"
     parts = [
+        f"**{finding(report)}**",
         f"# Shadow models on {data.name}",
         f"{plan.n_models} models, design `{plan.design}`, {coins}; {len(plan.shadows_of(int(plan.targets[0])))} shadows per target, "
         f"{len(plan.targets)} targets in turn, {len(plan.population):,} records that no model saw. "
         f"Plan digest `{shown_digest(data, plan.digest)[:16]}`.",
-        f"**{finding(report)}**",
         *remarks,
         "## Over targets\n\n" + markdown(table),
         "Intervals are t intervals over targets, which share their pool and most of their shadows.",

@@ -25,6 +25,7 @@ from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError, nearest
 from memberscope.interrupt import StopFlag
+from memberscope.metrics.rounding import logged
 from memberscope.plans.keyed import shown_digest
 from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
@@ -35,6 +36,7 @@ from memberscope.studies import setup
 from memberscope.studies.curves import by_step
 from memberscope.studies.data_notes import log_reading, with_reading
 from memberscope.studies.logged_model import log_model, why_no_model
+from memberscope.studies.model_page import with_finding
 from memberscope.studies.recorder import writes_evidence
 from memberscope.studies.result import StudyResult
 from memberscope.studies.seed_check import log_check
@@ -277,9 +279,11 @@ def log_plan(
 def log_shadows(outputs: FleetOutputs, tracker: Tracker) -> None:
     """Log one child run for all models: a row per model, the training curves as a band."""
     frame = shadow_table(outputs)
+    train, test = (name for name in frame.columns[-2:])
     about = (
-        f"All {outputs.plan.n_models} models of the study, targets and shadows: a row per model in `{artifacts.MODELS}`, "
-        "curves as a band."
+        f"**All {outputs.plan.n_models} models of the study: mean {train.replace('_', ' ')} {frame[train].mean():.3f}, "
+        f"{test.replace('_', ' ')} {frame[test].mean():.3f}.**\n\n"
+        f"Targets and shadows: a row per model in `{artifacts.MODELS}`, curves as a band."
     )
     with tracker.child("shadows", tags={"memberscope.kind": "shadows"}, description=about) as child:
         child.table(frame, artifacts.MODELS)
@@ -289,7 +293,8 @@ def log_shadows(outputs: FleetOutputs, tracker: Tracker) -> None:
             child.figure(plots.band_figure(curves, title=f"{outputs.plan.n_models} models"), artifacts.TRAINING_FIGURE)
         for step, means in by_step(curves):
             child.metrics({f"train/{name}": value for name, value in means.items()}, step=step)
-        child.metrics({f"{name}_mean": float(frame[name].mean()) for name in frame.columns[-2:]})
+        for name in (train, test):
+            child.metrics(logged(f"{name}_mean", "", float(frame[name].mean())))
 
 
 def shadow_table(outputs: FleetOutputs) -> pd.DataFrame:
@@ -335,6 +340,7 @@ def audit_first(
         stop.check()
         log_audit(report, child, source=outputs.data.digest, band_seed=config.seed, private=config.private_artifacts)
         child.metrics(accuracies(evidence.target))
+        child.describe(with_finding(report, about))
         log_model(lambda: outputs.fleet.native(target), trainer, outputs.data, child)
     return report
 
@@ -358,7 +364,7 @@ def audit_from_elsewhere(
 ) -> AuditReport:
     """Audit the first target again with a shadow of another data set; the names of its metrics end in ``_other_data``."""
     found = second_dataset.audit(report.target, other, trainer, config, stop)
-    tracker.metrics({f"{name}_other_data": value for name, value in found.headlines().items()})
+    tracker.metrics({f"{name}_other_data": value for name, value in found.headlines(rounded=True).items()})
     tracker.table(found.to_frame(), artifacts.SECOND_DATASET)
     return found
 
@@ -442,7 +448,7 @@ def conclude(
     tracker: Tracker,
 ) -> StudyResult:  # fmt: skip
     """Log the headline metrics and the page of the parent run; returns the result for the terminal. `remarks` are further sentences."""
-    tracker.metrics(report.headlines())
+    tracker.metrics(report.headlines(rounded=True))
     log_headline(report, tracker)
     tracker.metrics(headline_metrics(means))
     tracker.metrics(accuracies(report.target))

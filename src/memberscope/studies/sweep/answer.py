@@ -12,6 +12,7 @@ from memberscope.audit.wording import markdown
 from memberscope.config import SweepStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.metrics import LEAST_SEEDS
+from memberscope.metrics.rounding import logged
 from memberscope.studies.result import StudyResult
 from memberscope.sweeps import answer, figures, scaling
 from memberscope.sweeps.answer import ADVANTAGE, Effect, Result
@@ -188,12 +189,13 @@ class Conclusion:
                 )
                 fitted = f"{law.c:.3f} (S / {law.sizes[0]})^beta with beta {law.beta.mean:+.2f}{interval}"
                 lines.append(f"scaling of {name}: {fitted}, {law.beta.n_seeds} seeds")
-                tracker.metrics({"scaling_beta": law.beta.mean})
+                tracker.metrics(logged("scaling_beta", "", law.beta.mean, low_end, high_end))
         return lines
 
     def _page(self, grid: Grid, found: Sequence[Effect], laws: Sequence[str], trials: int) -> str:
         first = next(iter(grid.cells.values())).part
         about = [
+            f"**{opening(found)}**",
             f"# {grid.name} on {self.data.name}",
             f"{trials} trials: {len(grid.cells)} cells, {self.config.seeds} seeds. Every cell is audited on {first.audited_members} "
             f"members and {first.audited_nonmembers} non-members by `{self.config.attacks}`. "
@@ -216,6 +218,22 @@ class Conclusion:
         notes = ["## What each control holds constant", "\n".join(f"- `{name}`: {note}" for name, note in grid.notes.items())]
         extra = ["\n".join(f"- {law}" for law in laws)]
         return "\n\n".join(part for part in [*about, *table, *extra, *notes] if part) + "\n"
+
+
+def opening(found: Sequence[Effect]) -> str:
+    """All headline effects on the first metric in one sentence, those that were shown first: MLflow folds away whatever comes after the
+    first two lines.
+    """
+    heads = [effect for effect in found if effect.headline and effect.figure == found[0].figure]
+    if not heads:
+        return "No comparison is complete yet."
+    shown = ("increases", "decreases", "no difference")
+    heads.sort(key=lambda effect: effect.verdict.verdict not in shown)
+    parts = [
+        f"{effect.factor} {effect.against} → {effect.level} ({effect.control}) {effect.verdict.verdict}: {_interval(effect)}"
+        for effect in heads
+    ]
+    return f"{found[0].figure.replace('_', ' ')}: {'; '.join(parts)}."
 
 
 def finished(queue: TrialQueue) -> list[Result]:
@@ -247,10 +265,8 @@ def headline_metrics(found: Sequence[Effect]) -> dict[str, float]:
             continue
         place = effect.control if not isinstance(effect.level, str) else f"{effect.control}_{effect.level}"
         difference = effect.verdict.difference
-        ends = {"": difference.mean, "_ci_low": difference.ci_low, "_ci_high": difference.ci_high}
-        metrics |= {
-            f"{effect.figure}_difference{end}/{_plain(place)}": float(value) for end, value in ends.items() if value is not None
-        }
+        values = (difference.mean, difference.ci_low, difference.ci_high)
+        metrics |= logged(f"{effect.figure}_difference", _plain(place), *values)
     return metrics
 
 

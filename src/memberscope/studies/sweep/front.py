@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from memberscope.audit import artifacts
 from memberscope.audit.wording import markdown
+from memberscope.metrics.rounding import logged
 from memberscope.studies.result import StudyResult
 from memberscope.studies.sweep.answer import Conclusion, compact
 from memberscope.sweeps.answer import ADVANTAGE
@@ -41,9 +42,11 @@ def of_search(found: Conclusion, search: Search, tracker: Tracker) -> StudyResul
         "Metrics after 'final' are on records that the search did not use."
     )
     if len(search.objectives) == 1:
-        tracker.metrics({f"best_{name}": float(best.iloc[0][name]) for name in final})
+        for name in final:
+            tracker.metrics(logged(f"best_{name}", "", float(best.iloc[0][name])))
     tracker.text("\n".join(lines) + "\n", artifacts.ANSWER)
     about = [
+        f"**{lines[0]}**",
         f"# Search of {found.config.space} on {found.data.name}",
         f"{len(frame)} trials by {search.kind}, {search.seeds} seeds each; objectives: {', '.join(search.objectives)}. "
         f"Optuna study `{found.name}` in `{found.storage}`.",

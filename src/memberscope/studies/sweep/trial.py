@@ -22,6 +22,7 @@ from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
+from memberscope.metrics.rounding import logged
 from memberscope.plans import keyed
 from memberscope.plans.canaries import CanaryRequest
 from memberscope.plans.keyed import shown_digest
@@ -384,7 +385,9 @@ def log_outcome(
     if outcome.losses is not None:
         loss_trace.log_losses(data, selection.audited, selection.member, outcome.losses, tracker, private=private)
     model_audit.log_result(trained, tracker, epochs=int(outcome.history[-1]["epoch"]), source=data.digest, private=private)
-    tracker.metrics({key: value for key, value in outcome.figures.items() if key.startswith("tuning_")})
+    for key, value in outcome.figures.items():
+        if key.startswith("tuning_"):
+            tracker.metrics(logged(key, "", value))
     if outcome.canaries is not None:
         outcome.canaries.log(tracker, step=int(outcome.history[-1]["epoch"]))
     if log_model:

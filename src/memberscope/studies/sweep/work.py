@@ -17,11 +17,13 @@ from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag
+from memberscope.metrics.rounding import logged
 from memberscope.outages import Unreachable, nothing
 from memberscope.plans.canaries import CanaryRequest
 from memberscope.redact import redact
 from memberscope.studies import setup
 from memberscope.studies.logged_model import why_no_model
+from memberscope.studies.model_page import with_finding
 from memberscope.studies.sweep.trial import Outcome, log_outcome, run_cell, together, trial_request, without_digits
 from memberscope.sweeps import storage as storages
 from memberscope.sweeps.answer import ADVANTAGE
@@ -300,7 +302,9 @@ class _Worker:
             )
             figures = mean_figures(found)
             if len(found) > 1:
-                child.metrics({f"mean_{key}": value for key, value in figures.items()}, step=int(found[0].history[-1]["epoch"]))
+                for key, value in figures.items():
+                    child.metrics(logged(f"mean_{key}", "", value), step=int(found[0].history[-1]["epoch"]))
+            child.describe(with_finding(found[0].report, about))
             seconds = {"train": sum(one.seconds for one in found), "track": time.perf_counter() - start}
             child.metrics({f"seconds/{key}": value for key, value in seconds.items()})
             result = {"figures": figures, "history": [dict(row) for row in found[0].history], "seconds": seconds}

@@ -23,6 +23,7 @@ from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
+from memberscope.metrics.rounding import logged
 from memberscope.npz import write_npz
 from memberscope.plans.keyed import split_seed
 from memberscope.plans.shadow import ShadowPlan, make_shadow_plan
@@ -396,12 +397,10 @@ def conclude(
         table = shown(summary)
         tracker.table(table.fillna(""), artifacts.TRANSFER_TABLE)
         for row in summary.to_dict("records"):
-            names = [
-                name
-                for name in ("balanced_accuracy", "fpr", "transfer")
-                if row.get(name) is not None and row[name] == row[name]
-            ]
-            tracker.metrics({f"{name}_{row['method']}/{row['attack']}": float(row[name]) for name in names})
+            for name in ("balanced_accuracy", "fpr", "transfer"):
+                values = [row.get(f"{name}{end}") for end in ("", "_ci_low", "_ci_high")]
+                known = [None if value is None or value != value else float(value) for value in values]
+                tracker.metrics(logged(f"{name}_{row['method']}", str(row["attack"]), *known))
         tracker.figure(plots.transfer_figure(summary, attack=THRESHOLD), artifacts.TRANSFER_FIGURE)
         parts += [
             "## How well do their shadows transfer?\n\n" + markdown(table),
@@ -410,6 +409,6 @@ def conclude(
             "ones, at most twice the number of the target's members.",
             "\n".join(f"- {line}" for line in lines),
         ]
-    tracker.describe("\n\n".join([*parts, *remarks]) + "\n")
     answer = lines or ["records made; no fleets were trained (fleets=0)."]
+    tracker.describe("\n\n".join([f"**{answer[0]}**", *parts, *remarks]) + "\n")
     return StudyResult(table=table.to_string(index=False), answer="\n".join([*answer, *remarks]))
