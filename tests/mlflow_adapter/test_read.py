@@ -113,6 +113,27 @@ def test_runs_come_back_and_become_one_page(laboratory: Any, capsys: pytest.Capt
         read_run(client, "the second", experiment_id=_experiment())
 
 
+@pytest.mark.parametrize("code", [3, 4])
+def test_an_audit_that_ended_at_its_gate_is_not_passed_over_for_an_older_one_that_passed(store: Path, code: int) -> None:
+    client = mlflow.MlflowClient()
+    experiment = client.create_experiment("gates", artifact_location=(store / "runs").as_uri())
+
+    def ended(status: str, code: int) -> str:
+        run_id = client.create_run(experiment, run_name="attack-model", tags={"memberscope.exit_code": str(code)}).info.run_id
+        client.set_terminated(run_id, status)
+        return str(run_id)
+
+    ended("FAILED", 2)
+    tripped = ended("FAILED", code)
+    ended("KILLED", 130)
+    assert read_run(client, "attack-model", experiment_id=experiment).id == tripped, "the one that has results"
+    passed = ended("FINISHED", 0)
+    with pytest.raises(UserError, match="2 runs have that name; allowed: the id of one") as refused:
+        read_run(client, "attack-model", experiment_id=experiment)
+    assert tripped in str(refused.value)
+    assert passed in str(refused.value)
+
+
 def test_what_was_trained_is_read_by_epoch_and_children_with_their_parent(laboratory: Any) -> None:
     client = mlflow.MlflowClient()
     parent = client.create_run(_experiment(), run_name="a study").info.run_id
