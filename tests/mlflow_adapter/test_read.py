@@ -14,6 +14,7 @@ import pytest
 from memberscope import cli
 from memberscope.audit.headline import Headline
 from memberscope.errors import UserError
+from memberscope.metrics import rounding
 from memberscope.mlflow_adapter import read
 from memberscope.mlflow_adapter.read import read_run
 from memberscope.report import evidence
@@ -60,7 +61,9 @@ def test_runs_come_back_and_become_one_page(laboratory: Any, capsys: pytest.Capt
     assert set(kept.scores.ranks) == {"threshold_loss", "threshold_entropy"}
     headline = Headline.from_json(kept.texts["headline.json"])
     assert headline.attack == kept.tags["memberscope.headline"]
-    assert kept.metrics["auc/headline"][-1][1] == pytest.approx(headline.auc.value)
+    auc = headline.auc
+    shown = rounding.logged("auc", "headline", auc.value, auc.ci_low, auc.ci_high)["auc/headline"]
+    assert kept.metrics["auc/headline"][-1][1] == shown, "a run shows the digits that the interval supports"
     assert kept.metrics["auc/threshold_loss"][-1][1] == client.get_run(first).data.metrics["auc/threshold_loss"]
     assert kept.tags["memberscope.command"] == "memberscope attack --predictions=said0.npz --attacks=threshold --slices=class"
     assert json.loads(kept.tags["memberscope.versions"])["numpy"] == np.__version__
