@@ -17,6 +17,7 @@ from hypothesis.extra import numpy as hnp
 from memberscope import Predictions, ShadowPredictions
 from memberscope.errors import UserError
 from memberscope.output_files import ModelPart, named, natural, read_outputs, stacked
+from memberscope.score_tables import class_numbers
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 SUFFIXES = ("npz", "csv", "parquet")
@@ -246,7 +247,7 @@ BAD_TABLES = {
     "a score that is no number": (TABLE.assign(logit_owl=["1", "nan", "2", "3"]), "logits: 1 NaN or infinite values"),
     "member in words": (TABLE.assign(member=["yes", "no", "yes", "no"]), "column member holds 'yes' in row 0"),
     "member empty": (TABLE.assign(member=[True, None, True, False]), "column member is empty in row 1"),
-    "no member": (TABLE.drop(columns="member"), "key member is missing"),
+    "no member": (TABLE.drop(columns="member"), "no column member; allowed: a column member that says"),
     "a label that is no class": (
         TABLE.assign(label=["cat", "cow", "dog", "owl"]),
         "column label holds 'cow' in row 1 (counted from 0), which is no class; allowed: dog, cat, owl",
@@ -389,3 +390,9 @@ def test_models_that_do_not_fit_are_named(case: str) -> None:
     with pytest.raises(UserError) as error:
         stacked([part("a"), part("b", **changes)], member=True)
     assert said in str(error.value)
+
+
+def test_classes_that_are_allowed_are_named_once() -> None:
+    assert class_numbers(np.array(["True", "0", "1"]), ("0", "1"), where="q.csv").tolist() == [1, 0, 1]
+    with pytest.raises(UserError, match=r"^q.csv holds '9' in row 1 \(counted from 0\), which is no class; allowed: 0, 1$"):
+        class_numbers(np.array([0, 9]), ("0", "1"), where="q.csv")

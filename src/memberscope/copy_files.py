@@ -11,7 +11,7 @@ import numpy as np
 from memberscope import score_tables
 from memberscope.checks import Array, check_finite, is_number
 from memberscope.errors import UserError
-from memberscope.model_files import Audited, arranged, few, files_of
+from memberscope.model_files import Audited, arranged, check_there, few, files_of
 from memberscope.output_files import KINDS, ModelPart, OutputFile, natural, places, read_outputs, records, suffix_of
 from memberscope.reading.files import is_folder
 from memberscope.reading.frames import CSV, PARQUET, read_frame
@@ -88,6 +88,7 @@ def _in_target_order(part: ModelPart, target: Audited) -> Array:
 def _read_copies(path: str, where: str, target: Audited, notes: list[str]) -> list[ModelPart]:
     """The models of a file or folder with outputs for copies, each with arrays (records, queries, classes)."""
     if not is_folder(Path(path)):
+        check_there(path, where)
         return _copies_of(Path(path), where, target, notes)
     parts: list[ModelPart] = []
     for file in files_of(Path(path), where)[0]:

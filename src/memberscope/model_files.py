@@ -42,6 +42,7 @@ def read_parts(option: str, path: str, target: Audited, notes: list[str]) -> lis
     """The models of a file or folder, in the natural order of their names, or in that of the file's axis."""
     where = f"{option}={path}"
     if not is_folder(Path(path)):
+        check_there(path, where)
         file = read_outputs(Path(path), where=where, classes=target.classes)
         _no_queries(file)
         notes += [file.note] if file.note else []
@@ -59,6 +60,12 @@ def read_parts(option: str, path: str, target: Audited, notes: list[str]) -> lis
         if number == 0 and file.note:
             notes.append(file.note.removesuffix(".") + (f"; {len(files) - 1} more files alike." if len(files) > 1 else "."))
     return parts
+
+
+def check_there(path: str, where: str) -> None:
+    """Raise UserError, which says that a folder may be given as well, if there is nothing at the path."""
+    if not Path(path).exists():
+        raise UserError(f"{where}: no such file or folder; allowed: {FOLDER}")
 
 
 def _no_queries(file: OutputFile) -> None:

@@ -202,6 +202,11 @@ class _Outputs:
     @classmethod
     def of_file(cls, file: OutputFile) -> Self:
         """Build from a file that was read; see `load` for the errors."""
+        if file.is_table and "member" not in file.arrays:
+            raise UserError(
+                f"{file.where}: no column member; allowed: a column member that says of each record whether it is in the training set "
+                "(true or false, or 1 or 0)"
+            )
         return cls.from_arrays(file.arrays, source=file.where)
 
     @classmethod
@@ -220,7 +225,10 @@ class _Outputs:
                 hint = nearest(name, known)
                 raise UserError(f"{source}: unknown key {name!r}{hint}; allowed are {', '.join(sorted(known))} and column_NAME")
         if "member" not in values:
-            raise UserError(f"{source}: key member is missing; present are {', '.join(sorted(arrays)) or 'none'}")
+            raise UserError(
+                f"{source}: key member is missing; present are {', '.join(sorted(arrays)) or 'none'}; allowed: one boolean per "
+                "record, true for those in the training set"
+            )
         if "released" in values:
             released = np.asarray(values["released"])
             if released.dtype != np.bool_ or released.size != 1:

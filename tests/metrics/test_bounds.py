@@ -377,6 +377,9 @@ def test_bad_counts_get_one_line_and_membership_without_coins_no_bound() -> None
     for line, call in (
         ("correct=5, guesses=4, m=10", lambda: metrics.fdp_one_run_epsilon(10, 4, 5, delta=1e-5, confidence=0.95)),
         ("delta=None", lambda: metrics.fdp_one_run_epsilon(10, 4, 3, delta=None, confidence=0.95)),  # type: ignore[arg-type]
+        ("delta=None", lambda: metrics.one_run_epsilon(10, 4, 3, delta=None, confidence=0.95)),  # type: ignore[arg-type]
+        ("delta=1.0", lambda: metrics.one_run_epsilon(10, 4, 3, delta=1.0, confidence=0.95)),
+        ("confidence=95", lambda: metrics.one_run_epsilon(10, 4, 3, delta=1e-5, confidence=95)),
         ("confidence=95", lambda: metrics.fdp_one_run_mu(10, 4, 3, confidence=95)),
         ("false_pos=4 of n_nonmember=3", lambda: metrics.gaussian_dp_epsilon(4, 3, 0, 3, delta=1e-5, confidence=0.95)),
         ("false_neg=-1 of n_member=3", lambda: metrics.clopper_pearson_epsilon(0, 3, -1, 3, delta=1e-5, confidence=0.95)),

@@ -31,6 +31,22 @@ def _runs(parent: str | None = None) -> list[mlflow.entities.Run]:
     return [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent]
 
 
+@pytest.mark.parametrize("lines", [10, 100])
+def test_a_description_that_is_too_long_for_mlflow_ends_after_a_line_and_says_so(store: Path, lines: int) -> None:
+    text = "".join(f"| {number:3d} | {'x' * 90} |\n" for number in range(lines))
+    with open_session("train", name="long") as session:
+        session.tracker.describe(text)
+    (run,) = _runs()
+    kept = run.data.tags["mlflow.note.content"]
+    if lines == 10:
+        assert kept == text
+        return
+    body, _, last = kept.rstrip("\n").rpartition("\n\n")
+    assert 7_800 < len(kept) <= 8_000
+    assert text.startswith(body + "\n"), "whole lines of the table"
+    assert "the files of the run have the rest" in last
+
+
 def test_all_that_a_study_logs_is_there(store: Path) -> None:
     with (
         open_session("train", name="train-digits") as session,

@@ -181,6 +181,10 @@ def test_a_promise_without_canaries_is_refused(own: Own) -> None:
         ({"canaries": 160}, "members=120: the data set has 400 records, .*, 30 for validation and 160 canaries; allowed: at most 110"),
         ({"canaries": 280}, "canaries=280: too many; 130 of the 400 records of the data set are non-members or .*at most 269"),
         ({"canaries": 280, "members": "auto"}, "canaries=280: too many; .*; allowed: at most 269"),
+        (
+            {"canaries": 260, "members": "auto"},
+            "canaries=260: too many; 10 members are left, and an audit needs 20; allowed: at most 250, or canary_kind=noise$",
+        ),
     ],
 )  # fmt: skip
 def test_more_canaries_than_records_are_refused_before_any_training(own: Own, options: dict[str, Any], message: str) -> None:
@@ -204,7 +208,7 @@ def test_another_data_set_that_does_not_fit_is_refused_before_any_training(own: 
         UserError, match=r"^canary_data=.*noisy.npz: the data set itself; allowed: another one, or canary_kind=natural"
     ):
         _train(own, **given, canary_data=own.data)
-    with pytest.raises(UserError, match=r"^dataset=.*none.npz"):
+    with pytest.raises(UserError, match=r"^canary_data=.*none.npz: cannot be read"):
         _train(own, **given, canary_data=str(tmp_path / "none.npz"))
     assert not own.trained()
 

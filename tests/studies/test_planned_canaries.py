@@ -191,6 +191,10 @@ def test_canaries_of_a_table_are_written_as_rows_too(tmp_path: Path) -> None:
     [
         ({"coin_flips": "no"}, "canaries=80: coin_flips=no, and canaries are members by coin flips; allowed: coin_flips=yes"),
         ({"canaries": 141}, "canaries=141: 140 records of data are on no side of the plan; allowed: at most 140, or lower members, "),
+        (
+            {"canaries": 9000, "members": "auto", "population": "auto"},
+            "canaries=9000: too many; the .* records of the data set would leave fewer than 10 members .*; allowed: at most .*, or canary_kind",
+        ),
     ],
 )  # fmt: skip
 def test_a_plan_that_its_canaries_do_not_fit_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:

@@ -178,7 +178,8 @@ def test_a_shadow_of_another_data_set_attacks_the_first_target_too(tmp_path: Pat
     [
         (300, "digits", "transfer_dataset=digits: the target's own data set"),
         (30, "", "30 records; allowed: at least 100"),
-        (300, "cifar11", "cifar11"),
+        (300, "cifar11", "^transfer_dataset=cifar11: "),
+        (300, "nowhere.npz", "^transfer_dataset=nowhere.npz: cannot be read"),
     ],
 )
 def test_another_data_set_that_will_not_do_is_refused_before_training(

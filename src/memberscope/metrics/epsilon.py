@@ -268,8 +268,13 @@ def one_run_epsilon(n_flips: int, n_guesses: int, n_right: int, *, delta: float,
     above the true epsilon then means that the true epsilon was rejected, whatever the p-value does beyond the crossing.
 
     It increases in `n_right` (for a confidence of at least one half), so it is largest when all guesses are right.
+
+    Raises:
+        ValueError: counts that do not fit each other, a `delta` that is not stated or not in [0, 1), or a `confidence` outside (0, 1).
     """
-    miss = 1 - confidence
+    if delta is None or not 0 <= delta < 1:
+        raise ValueError(f"delta={delta}; a lower bound on epsilon holds at a stated delta, from 0 to below 1, such as 1e-5")
+    miss = 1 - check_fraction("confidence", confidence)
 
     def accepted(epsilon: float) -> bool:
         return one_run_p_value(n_flips, n_guesses, n_right, epsilon=epsilon, delta=delta) >= miss

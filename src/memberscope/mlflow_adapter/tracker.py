@@ -36,7 +36,17 @@ if TYPE_CHECKING:
 
 BATCH = 1_000  # MLflow's limit of metrics a call
 DIGEST_LENGTH = 36  # MLflow's limit of a digest
+DESCRIPTION_LENGTH = 8_000  # MLflow's limit of a tag, and so of a description
+CUT = "\n\n*This page ends here, since MLflow keeps 8,000 characters of it; the files of the run have the rest.*\n"
 NEW = "-new"  # ends the key of a run that is created through the outbox, so that no key is a run's id
+
+
+def _shortened(markdown: str) -> str:
+    """A description that MLflow keeps whole: a longer one ends after a line of it, and says so."""
+    if len(markdown) <= DESCRIPTION_LENGTH:
+        return markdown
+    room = markdown[: DESCRIPTION_LENGTH - len(CUT)]
+    return room[: room.rfind("\n") if "\n" in room else len(room)] + CUT
 
 
 def end_status(error: BaseException) -> tuple[str, int]:
@@ -194,7 +204,7 @@ class MlflowTracker:
 
     def describe(self, markdown: str) -> None:
         """See `Tracker.describe`."""
-        self._send("tags", values={"mlflow.note.content": redact(markdown)})
+        self._send("tags", values={"mlflow.note.content": _shortened(redact(markdown))})
 
     def figure(self, figure: Figure, path: str) -> None:
         """See `Tracker.figure`."""

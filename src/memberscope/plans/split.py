@@ -108,7 +108,7 @@ def resolve_sizes(
     if members != "auto":
         n_mem = int(members)
     elif defaults and defaults.members:
-        n_mem = defaults.members
+        n_mem = min(defaults.members, room) if reserved else defaults.members
     else:
         n_mem = room
     if n_mem > room or n_mem < 1:

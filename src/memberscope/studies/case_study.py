@@ -119,6 +119,7 @@ def run(config: CaseStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
         try:
             request = setup.audit_request(config, classes=part.classes)
             target = targets.setdefault(role.few, target_of(part, part_config))
+            setup.check_sides(target)
             setup.check_trainer(trainers[name], target)
         except UserError as error:
             if not role.few:

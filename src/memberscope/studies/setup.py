@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from memberscope.attacks import registry
 from memberscope.audit.request import AuditRequest, Slices, check_grouped, make_request
+from memberscope.audit.run import MIN_RECORDS
 from memberscope.config import AuditConfig, CanaryConfig, FleetConfig, ModelConfig, RecordsConfig, TrainConfig
 from memberscope.config.base import Config
 from memberscope.config.shared import BUILT_IN_TRAINER
@@ -15,6 +17,7 @@ from memberscope.datasets import LabeledData, duplicates, is_file, load_dataset
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.plans.canaries import CanaryRequest
+from memberscope.plans.shadow import LEAST_HALF
 from memberscope.plans.split import Index, replace_labels
 from memberscope.plans.target import TargetSettings, noise_share
 from memberscope.slices import check_names
@@ -28,12 +31,15 @@ from memberscope.training.trainer import DataFacts, Execution, Fleet, Trainer, T
 # ---------------------------------------------------------------------------------------------------------------------------- data
 
 
-def load_data(config: RecordsConfig, *, name: str = "", each_once: bool = False, as_is: bool = False) -> LabeledData:
+def load_data(
+    config: RecordsConfig, *, name: str = "", option: str = "dataset", each_once: bool = False, as_is: bool = False
+) -> LabeledData:
     """The data set that a configuration names, with all of its classes; records are kept as they are for a trainer from outside.
 
     Args:
         config: names the data set, its folders, and what is done about copies.
         name: the name of another data set to load instead; it has no groups.
+        option: the option that names the data set, for errors.
         each_once: raise UserError if copies were kept, for a study whose plan needs each record to occur once.
         as_is: keep the records as they are whatever the trainer, for models that are trained elsewhere.
     """
@@ -41,14 +47,28 @@ def load_data(config: RecordsConfig, *, name: str = "", each_once: bool = False,
     if trainer:
         registry_of_trainers.check_name(trainer)  # first, since it decides how records are read
     path = name or config.dataset
-    data = load_dataset(
-        path, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates,
-        as_is=as_is or ":" in trainer, label=config.label, group="" if name else config.group,
-        na_values=tuple(word.strip() for word in config.na_values.split(",") if word.strip()),
-    )  # fmt: skip
+    with _blaming(option, path):
+        data = load_dataset(
+            path, data_dir=config.data_dir, archive_dir=config.archive_dir, duplicates=config.duplicates,
+            as_is=as_is or ":" in trainer, label=config.label, group="" if name else config.group,
+            na_values=tuple(word.strip() for word in config.na_values.split(",") if word.strip()),
+        )  # fmt: skip
     if each_once:
         duplicates.check_each_once(data)
     return dataclasses.replace(data, keyed=is_keyed(config, path))
+
+
+@contextmanager
+def _blaming(option: str, path: str) -> Iterator[None]:
+    """Name the option that gave the path in a UserError about a data set, which says ``dataset`` of its own."""
+    try:
+        yield
+    except UserError as error:
+        error.args = tuple(
+            f"{option}{part.removeprefix('dataset')}" if str(part).startswith(f"dataset={path}") else part
+            for part in error.args
+        )
+        raise
 
 
 def is_keyed(config: RecordsConfig, path: str = "") -> bool:
@@ -71,10 +91,19 @@ def with_noise(data: LabeledData, config: RecordsConfig, sides: Mapping[str, Ind
 def members_of(data: LabeledData, config: RecordsConfig, *, parts: int) -> int:
     """Members of each model of a fleet: as configured, or the data set's usual number but at most 1 / `parts` of the records that do not
     become canaries.
+
+    Raises:
+        UserError: the canaries leave fewer than the least number of members that a fleet may have, which there would be without them.
     """
     if config.members != "auto":
         return int(config.members)
-    largest = (len(data) - getattr(config, "reserved", 0)) // parts
+    reserved = getattr(config, "reserved", 0)
+    largest = (len(data) - reserved) // parts
+    if largest < LEAST_HALF <= len(data) // parts:
+        raise UserError(
+            f"canaries={reserved}: too many; the {len(data)} records of the data set would leave fewer than {LEAST_HALF} members for each "
+            f"model, and {parts} times as many are needed; allowed: at most {len(data) - parts * LEAST_HALF}, or canary_kind=noise"
+        )
     usual = data.sizes.members if data.sizes else 0
     return min(usual, largest) if usual else largest
 
@@ -101,7 +130,9 @@ def canary_request(
             raise UserError(
                 f"canary_data={canaries.canary_data}: the data set itself; allowed: another one, or canary_kind=natural"
             )
-        other = dataclasses.replace(load_data(config, name=canaries.canary_data, as_is=as_is), name=canaries.canary_data)
+        other = dataclasses.replace(
+            load_data(config, name=canaries.canary_data, option="canary_data", as_is=as_is), name=canaries.canary_data
+        )
         if data.table is None and other.table is None and other.shape != data.shape:
             raise UserError(
                 f"canary_data={other.name}: records of shape {other.shape}; allowed: {data.shape}, the shape of the records of {data.name}"
@@ -225,6 +256,20 @@ def audit_request(config: AuditConfig, *, classes: int) -> AuditRequest:
         )
     request.check_primary(present)
     return request
+
+
+def check_sides(target: TargetSettings) -> None:
+    """Raise UserError, before any training, if a side has fewer records than an audit needs."""
+    members, nonmembers = target.sizes.members, target.sizes.nonmembers
+    reserved = 0 if target.canaries is None else target.canaries.reserved
+    if members < MIN_RECORDS and members + reserved > MIN_RECORDS:
+        raise UserError(
+            f"canaries={reserved}: too many; {members} members are left, and an audit needs {MIN_RECORDS}; allowed: at most "
+            f"{reserved + members - MIN_RECORDS}, or canary_kind=noise"
+        )
+    for name, count in (("members", members), ("nonmembers", nonmembers)):
+        if count < MIN_RECORDS:
+            raise UserError(f"{name}={count}: too few to be audited; allowed: {MIN_RECORDS} or more")
 
 
 def check_trainer(trainer: Trainer, target: TargetSettings) -> None:

@@ -22,6 +22,7 @@ def run(config: TrainStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     """Train one model and audit it, in the run of `tracker`."""
     data = setup.choose_classes(setup.load_data(config), config)
     target = target_of(data, config, canaries=setup.canary_request(config, config, data))
+    setup.check_sides(target)
     trainer = setup.trainer_for(config, config)
     request = setup.audit_request(config, classes=data.classes)
     setup.check_trainer(trainer, target)

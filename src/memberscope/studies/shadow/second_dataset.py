@@ -38,7 +38,7 @@ def load(config: ShadowStudyConfig, trainer: Trainer) -> LabeledData | None:
         raise UserError(
             f"transfer_dataset={config.transfer_dataset}: the target's own data set; allowed: another one, or nothing"
         )
-    data = setup.load_data(config, name=config.transfer_dataset)
+    data = setup.load_data(config, name=config.transfer_dataset, option="transfer_dataset")
     trainer.check(setup.facts_of(data))
     batch = trainer.params.get("batch_size") if "epochs" in trainer.capabilities else None
     least = max(LEAST, 2 * batch) if isinstance(batch, int) else LEAST
