@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from memberscope.errors import UserError, nearest
 from memberscope.npz import read_npy
 from memberscope.output_files import BESIDE, KINDS, NPY, ModelPart, OutputFile, natural, parts_of, read_outputs, suffix_of
 from memberscope.predictions import Predictions
-from memberscope.reading.files import is_folder
+from memberscope.reading.files import is_folder, reason
 
 TARGET = "target"
 FOLDER = f"{KINDS}, or a folder of one file a model"
@@ -64,8 +65,10 @@ def read_parts(option: str, path: str, target: Audited, notes: list[str]) -> lis
 
 def check_there(path: str, where: str) -> None:
     """Raise UserError, which says that a folder may be given as well, if there is nothing at the path."""
-    if not Path(path).exists():
-        raise UserError(f"{where}: no such file or folder; allowed: {FOLDER}")
+    try:
+        os.stat(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{where}: cannot be read ({reason(error)}); allowed: {FOLDER}") from None
 
 
 def _no_queries(file: OutputFile) -> None:

@@ -83,6 +83,10 @@ def test_auto_sizes() -> None:
     assert resolve_sizes(available=60_000, validation="nonmembers", defaults=own, **auto) == Sizes(
         members=50_000, nonmembers=10_000, validation=None
     )
+    some = {"available": 60_000, "validation": "auto", "defaults": own, **auto}
+    room = 60_000 - resolve_sizes(**some).nonmembers - (resolve_sizes(**some).validation or 0)
+    assert resolve_sizes(**some, reserved=room - 70).members == 70, "members=auto leaves records for the canaries"
+    assert resolve_sizes(**some, reserved=10) == resolve_sizes(**some)
     assert resolve_sizes(available=600, validation="auto", **auto) == Sizes(members=450, nonmembers=100, validation=50)
 
 
