@@ -1,4 +1,4 @@
-"""The outputs of models as tables, one row a record: which column holds what is decided by its name.
+"""The outputs of models as tables, one row for each record: which column holds what is decided by its name.
 
 ========================  =================================================================================================
 column                    what it holds
@@ -9,7 +9,7 @@ column                    what it holds
 ``loss``, ``entropy``     cross-entropy of the label, and entropy of the prediction, in nats
 ``label``                 the record's class, as the columns of scores name it
 ``member``                whether the record is in the model's training set: true or false, 1 or 0
-``record_id``, ``group``  what names the record, and whose it is: whole numbers or words
+``record_id``, ``group``  the id of the record, and the person or group that it belongs to: whole numbers or words
 ``input_NAME``            a number that the model was given
 ``released``              true in all rows if the probabilities are those that a service publishes
 ``model``, ``query``      which model's output the row holds, and for which copy of the record, where there are several
