@@ -17,7 +17,7 @@ any other                 a column to slice by; ``column_NAME`` becomes NAME
 ========================  =================================================================================================
 
 Where no column has the name of a score, the columns that are named after the labels hold the scores, and their values tell whether they
-are probabilities or logits. Where there are several forms of outputs, the one that says most is read: logits, probabilities, classes, in
+are probabilities or logits. Where there are several forms of outputs, the most informative one is read: logits, probabilities, classes, in
 this order, and losses last.
 """
 
@@ -397,7 +397,7 @@ def frame_of(arrays: Mapping[str, Array], *, csv: bool, where: str) -> pd.DataFr
 def _cells(name: str, array: Array, csv: bool, where: str) -> Array:
     if array.dtype.kind not in "biufU" or array.ndim != 1 or array.dtype == np.longdouble:
         raise UserError(
-            f"{where}: {name}: {array.dtype} of shape {array.shape}; allowed in a table: numbers or text, one a record; or an .npz"
+            f"{where}: {name}: {array.dtype} of shape {array.shape}; allowed in a table: numbers or text, one for each record; or an .npz"
         )
     if array.dtype.kind == "U":
         words = array.astype(object)

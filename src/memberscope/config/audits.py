@@ -302,7 +302,7 @@ class ReportStudyConfig(DeclaredConfig):
         "report.html",
         check=Text(hint="the path of an .html file, or none"),
         group="report",
-        help="file to which the page is written, in the folder unless its path is absolute, besides the run's artifacts; none: only to "
-        "the artifacts",
+        help="file to which the page is written, in addition to the run's artifacts; a relative path starts at the folder; none: the page "
+        "is an artifact only",
     )
     seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="report", help="seed of the paired bootstraps")

@@ -329,8 +329,8 @@ class CanaryConfig(Config):
         0,
         check=Integer(low=0, high=1_000_000),
         group="canaries",
-        help="number of canaries: records that are planted in the training set, each by a fair coin of its own, and audited separately from "
-        f"the others; 0, or at least {LEAST_CANARIES}",
+        help="number of canaries: records that are planted in the training set, each by a fair coin of its own, and audited separately "
+        f"from the others; 0, or at least {LEAST_CANARIES}",
     )
     canary_kind: str = option(
         "natural",

@@ -217,7 +217,7 @@ def draw_canaries(
     """Draw canaries of a kind.
 
     Args:
-        data: the data set, with labels before label noise for records that `used` does not have.
+        data: the data set, with labels before label noise for the records outside `used`.
         used: positions of the records on any side of the plan, of which none becomes a canary; one array or several.
         kind: one of `KINDS`.
         count: m, the number of canaries.

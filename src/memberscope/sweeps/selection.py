@@ -38,7 +38,7 @@ class Selection(PlannedData):
     def with_canaries(self, request: CanaryRequest, *, seed: int) -> Selection:
         """The same records with canaries among those outside; UserError if they cannot be drawn.
 
-        The labels of canaries are drawn from the classes that the members have: with a head of all logits, others would stand out.
+        The labels of canaries are drawn from the classes that the members have: others would stand out in a model with more classes.
         """
         used = np.setdiff1d(np.arange(len(self.data)), self.outside)
         drawn_from = request.seed(self.data, seed)
