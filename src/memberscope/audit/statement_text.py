@@ -34,7 +34,7 @@ def measured_text(statement: RiskStatement) -> str:
         "Each record counts as a person." if statement.counted == "records" else "Groups of records were counted, as persons."
     )
     head = (
-        f"On this sample. {people} The figures of the primary attack, `{first.attack}`, are from {first.n_member:,} members and "
+        f"On this sample. {people} The metrics of the primary attack, `{first.attack}`, are from {first.n_member:,} members and "
         f"{first.n_nonmember:,} non-members. A TPR is the share of members that are accused where at most the given share of non-members "
         "(FPR) is; lift is how many times likelier a member is accused than a non-member."
     )
