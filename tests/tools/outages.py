@@ -379,7 +379,8 @@ def killed(place: Place, study: str, name: str, after: float, expected: list[Any
         wrong.append(f"exit {code} after {number.name}: {place.said(name)}")
     if code and place.begin(place.words(study, name), name).wait():
         wrong.append(f"the same again: {place.said(name)}")
-    wrong.append(differences([run for run in place.runs(name, of_killed=False) if run[1] == "FINISHED"], expected))
+    here = place.runs(name, of_killed=study == "sweep")  # a sweep begun again takes over the trials that are done
+    wrong.append(differences([run for run in here if run[1] == "FINISHED"], expected))
     runs = place.runs(name)
     for _ in range(60):  # a worker whose study was killed ends its own run when it sees that, after the step that it is in
         if all(run[1] in ("FINISHED", "KILLED") for run in runs):
