@@ -213,6 +213,25 @@ def test_any_ignores_skips_but_not_if_all_were_skipped() -> None:
     assert judge(only, parse_rules("any.entire.auc > 0.6")).outcome == "undecided"
 
 
+@pytest.mark.parametrize("metric", ["lift", "lift_at_fpr_0_01"])
+def test_an_attack_that_accuses_members_alone_is_judged_and_not_ignored(metric: str) -> None:
+    """Its TPR / FPR has no upper end. The other attack alone would have let the model pass."""
+    rng, n = np.random.default_rng(0), 2000
+    labels, member = rng.integers(0, 4, n), np.arange(n) % 2 == 0
+    probs = np.full((n, 4), 0.25)
+    probs[member] = 0.1 / 3
+    probs[member, labels[member]] = 0.9
+    target = Predictions(probs=probs, labels=labels, member=member, record_ids=np.arange(n))
+    report = run_audit(
+        target, attacks="threshold_loss,metric_correctness", slices="entire", declared=Declared(prior=0.1), workers=1
+    )
+    result = judge(report, parse_rules(f"any.entire.{metric} > 5"))
+    (row,) = (row for row in result.rows if row.attack == "threshold_loss")
+    assert (result.outcome, row.verdict, row.ci_high) == ("trip", "trip", None)
+    above = judge(report, parse_rules(f"threshold_loss.entire.{metric} > 100000"))
+    assert (above.outcome, above.records) == ("undecided", None), "a lower bound never passes"
+
+
 def test_a_class_too_small_to_judge_does_not_pass_by_being_small() -> None:
     target = made(4000, shift=0.0)
     labels = np.where(np.arange(4000) < 30, 3, target.labels % 3)  # class 3: 15 members and 15 non-members

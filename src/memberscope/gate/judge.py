@@ -267,7 +267,7 @@ def _records(limit: float, result: SliceResult, known: JudgedMetric, miss: float
     shown = known.at(1 - max(miss, known.least_miss))
     end = shown.ci_low if shown.value > limit else shown.ci_high
     distance = abs(shown.value - limit)
-    if known.one_sided or end is None or distance == 0:
+    if known.one_sided or shown.ci_high is None or end is None or distance == 0:
         return None
     n = result.n_member + result.n_nonmember
     records = n * (abs(shown.value - end) / distance) ** 2
