@@ -15,7 +15,7 @@ from memberscope.audit.report import SliceResult
 from memberscope.errors import UserError
 from memberscope.gate import judge, parse_rules
 from memberscope.gate.intervals import figure
-from memberscope.metrics import registry
+from memberscope.metrics import accusations, registry
 
 RULES = parse_rules("trained_mlp.entire.auc > 0.55; any.entire.tpr_at_fpr_0_01 > 0.1")
 
@@ -326,3 +326,38 @@ def test_the_number_of_records_decides_about_half_of_the_time() -> None:
     assert row.records == first.records
     decided = sum(judge(simulated([row.value], row.records // 2, seed), rules).judged == "trip" for seed in range(150))
     assert 50 <= decided <= 100
+
+
+@pytest.mark.parametrize(("metric", "limit"), [("lift", 2.5), ("lift", 4.0), ("ppv", 0.217), ("ppv", 0.308)])
+def test_the_number_of_records_for_a_ratio_makes_its_interval_just_clear_the_limit(metric: str, limit: float) -> None:
+    """30 of 1,000 members and 10 of 1,000 non-members are accused, so the lift is 3 and the PPV .25 at a prior of .1. Counts that are larger
+    by the share of records that was stated must just decide, one of six tenths as many must not.
+    """
+
+    def ends(times: float) -> metrics.Estimate:
+        made = accusations.Accusations(
+            true_pos=round(30 * times),
+            false_pos=round(10 * times),
+            n_member=round(1000 * times),
+            n_nonmember=round(1000 * times),
+        )
+        if metric == "lift":
+            return accusations.lift(made, fpr=0.01)
+        return accusations.precision(made, fpr=0.01, prior=0.1)
+
+    member, others = np.repeat([1.0, 0.0], [30, 970]), np.repeat([1.0, 0.0], [10, 990])
+    scores, truth = np.r_[member, others], np.arange(2000) < 1000
+    result = SliceResult(
+        attack="threshold_loss", family="threshold", slice="entire", n_member=1000, n_nonmember=1000, scores=scores, member=truth,
+        figures={f"{metric}_at_fpr_0_01": ends(1)}, prior=0.1,
+    )  # fmt: skip
+    report = AuditReport(
+        results=(result,), engine="fast", seed=0, target=Predictions(loss_nats=np.zeros(2000), member=truth), whole_scores={},
+        declared=Declared(prior=0.1),
+    )  # fmt: skip
+    judged = judge(report, parse_rules(f"any.entire.{metric}_at_fpr_0_01 > {limit}"))
+    assert (judged.judged, judged.records is None) == ("undecided", False)
+    times = judged.records / 2000  # type: ignore[operator]
+    clears = (lambda one: one.ci_low > limit) if ends(1).value > limit else (lambda one: one.ci_high <= limit)
+    assert clears(ends(1.03 * times))
+    assert not clears(ends(0.6 * times))
