@@ -330,8 +330,8 @@ def test_the_number_of_records_decides_about_half_of_the_time() -> None:
 
 @pytest.mark.parametrize(("metric", "limit"), [("lift", 2.5), ("lift", 4.0), ("ppv", 0.217), ("ppv", 0.308)])
 def test_the_number_of_records_for_a_ratio_makes_its_interval_just_clear_the_limit(metric: str, limit: float) -> None:
-    """30 of 1,000 members and 10 of 1,000 non-members are accused, so the lift is 3 and the PPV .25 at a prior of .1. Counts that are larger
-    by the share of records that was stated must just decide, one of six tenths as many must not.
+    """30 of 1,000 members and 10 of 1,000 non-members are accused, so the lift is 3 and the PPV .25 at a prior of .1. Counts as many times
+    larger as the stated records are more must just decide, six tenths of them must not.
     """
 
     def ends(times: float) -> metrics.Estimate:

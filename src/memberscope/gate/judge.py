@@ -258,9 +258,10 @@ def _judged(
 
 
 def _records(limit: float, result: SliceResult, known: JudgedMetric, miss: float) -> int | None:
-    """About how many records decide a row: the arm of the interval that must clear the limit shrinks as 1 / sqrt(records), on the logarithmic
-    scale for a ratio of rates, and on that of log odds for a PPV, whose odds are such a ratio. (On their own scale, the number was a third
-    too low above a limit and more than twice too high below it.)
+    """About how many records decide a row: on the metric's scale, the arm that must clear the limit shrinks as 1 / sqrt(records).
+
+    That scale is logarithmic for a ratio of rates, and that of log odds for a PPV, whose odds are such a ratio. (On their own scale, the
+    number was a third too low above a limit and more than twice too high below it.)
 
     The confidence is the one that Holm's adjustment demands of the clearest row, so the number is too high rather than too low. Where the
     metric has low power, it is at least the number that yields ten false positives, since with fewer the interval shrinks in steps. None
