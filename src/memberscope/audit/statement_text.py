@@ -96,10 +96,15 @@ def combined_lines(statement: RiskStatement) -> list[str]:
 
 
 def with_ends(one: Estimate) -> str:
-    """``0.12 (0.10 to 0.15)``, rounded to what the interval supports; ``not known`` for a skipped metric."""
+    """``0.12 (0.10 to 0.15)``, rounded to what the interval supports; ``at least 20.1`` for a lower bound.
+
+    A skipped metric is ``not known``.
+    """
     if one.status == "skipped":
         return "not known"
     value, low, high = shown(one)
+    if low is not None and high is None:
+        return f"at least {low}"
     return value if low is None or high is None else f"{value} ({low} to {high})"
 
 

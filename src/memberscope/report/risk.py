@@ -96,7 +96,8 @@ def _cell(one: Estimate | None) -> str | TableCell:
     if one is None or one.status == "skipped":
         return DASH if one is None else TableCell(text=DASH, why=one.reason)
     value, low, high = shown(one)
+    beneath = "" if low is None else "or more" if high is None else f"{low} to {high}"
     return TableCell(
-        text=value, beneath="" if low is None or high is None else f"{low} to {high}", mark="*" if one.status == "low_power" else "",
+        text=value, beneath=beneath, mark="*" if one.status == "low_power" else "",
         why=one.reason,
     )  # fmt: skip
