@@ -72,7 +72,9 @@ def _found(client: MlflowClient, name: str, experiment_id: str) -> Run:
                 f"runs={name}: there is no run of that id in this store; allowed: ids and names of its runs"
             ) from None
     everywhere = [found.experiment_id for found in _all(client.search_experiments)]
-    for conditions, place in itertools.product((COMPLETE, ("",)), ([experiment_id], everywhere)):  # a name is often tried in vain before
+    for conditions, place in itertools.product(
+        (COMPLETE, ("",)), ([experiment_id], everywhere)
+    ):  # a name is often tried in vain before
         found = {run.info.run_id: run for condition in conditions for run in _named(client, name, condition, place)}
         runs = sorted(found.values(), key=lambda run: run.info.start_time, reverse=True)
         if len(runs) == 1:
