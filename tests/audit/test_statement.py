@@ -9,10 +9,10 @@ import pytest
 
 from memberscope import AuditReport, Predictions, run_audit
 from memberscope.audit.declared import Declared
-from memberscope.audit.statement_text import NOT_DECLARED, statement_text
+from memberscope.audit.statement_text import NOT_DECLARED, statement_text, with_ends
 from memberscope.errors import UserError
 from memberscope.gate import judge, parse_rules
-from memberscope.metrics import accusations, rate_name
+from memberscope.metrics import Estimate, accusations, rate_name
 
 
 def made(n: int = 4000, *, shift: float = 1.5, groups: bool = False) -> Predictions:
@@ -158,6 +158,14 @@ def test_rules_may_name_what_was_declared(declared: AuditReport) -> None:
     )
     with pytest.raises(UserError, match=r"^fail_if: any\.entire\.ppv > 0\.5: ppv needs prior, which was not declared"):
         judge(audited(), parse_rules("any.entire.ppv > 0.5"))
+
+
+def test_a_lift_without_an_upper_end_reads_as_a_lower_bound() -> None:
+    counted = accusations.Accusations(true_pos=40, false_pos=0, n_member=200, n_nonmember=200)
+    low = 1 / accusations.fpr_over_tpr_interval(counted, 0.05)[1]
+    assert 5 < low < 40
+    assert with_ends(accusations.lift(counted, fpr=0.1)) == f"at least {low:.{1 if low >= 10 else 2}f}"
+    assert with_ends(Estimate(value=1234.56, ci_low=1234.56)) == "at least 1,235"
 
 
 def test_the_counts_are_those_of_the_public_function() -> None:

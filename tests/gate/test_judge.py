@@ -15,7 +15,7 @@ from memberscope.audit.report import SliceResult
 from memberscope.errors import UserError
 from memberscope.gate import judge, parse_rules
 from memberscope.gate.intervals import figure
-from memberscope.metrics import registry
+from memberscope.metrics import accusations, registry
 
 RULES = parse_rules("trained_mlp.entire.auc > 0.55; any.entire.tpr_at_fpr_0_01 > 0.1")
 
@@ -213,6 +213,25 @@ def test_any_ignores_skips_but_not_if_all_were_skipped() -> None:
     assert judge(only, parse_rules("any.entire.auc > 0.6")).outcome == "undecided"
 
 
+@pytest.mark.parametrize("metric", ["lift", "lift_at_fpr_0_01"])
+def test_an_attack_that_accuses_members_alone_is_judged_and_not_ignored(metric: str) -> None:
+    """Its TPR / FPR has no upper end. The other attack alone would have let the model pass."""
+    rng, n = np.random.default_rng(0), 2000
+    labels, member = rng.integers(0, 4, n), np.arange(n) % 2 == 0
+    probs = np.full((n, 4), 0.25)
+    probs[member] = 0.1 / 3
+    probs[member, labels[member]] = 0.9
+    target = Predictions(probs=probs, labels=labels, member=member, record_ids=np.arange(n))
+    report = run_audit(
+        target, attacks="threshold_loss,metric_correctness", slices="entire", declared=Declared(prior=0.1), workers=1
+    )
+    result = judge(report, parse_rules(f"any.entire.{metric} > 5"))
+    (row,) = (row for row in result.rows if row.attack == "threshold_loss")
+    assert (result.outcome, row.verdict, row.ci_high) == ("trip", "trip", None)
+    above = judge(report, parse_rules(f"threshold_loss.entire.{metric} > 100000"))
+    assert (above.outcome, above.records) == ("undecided", None), "a lower bound never passes"
+
+
 def test_a_class_too_small_to_judge_does_not_pass_by_being_small() -> None:
     target = made(4000, shift=0.0)
     labels = np.where(np.arange(4000) < 30, 3, target.labels % 3)  # class 3: 15 members and 15 non-members
@@ -307,3 +326,38 @@ def test_the_number_of_records_decides_about_half_of_the_time() -> None:
     assert row.records == first.records
     decided = sum(judge(simulated([row.value], row.records // 2, seed), rules).judged == "trip" for seed in range(150))
     assert 50 <= decided <= 100
+
+
+@pytest.mark.parametrize(("metric", "limit"), [("lift", 2.5), ("lift", 4.0), ("ppv", 0.217), ("ppv", 0.308)])
+def test_the_number_of_records_for_a_ratio_makes_its_interval_just_clear_the_limit(metric: str, limit: float) -> None:
+    """30 of 1,000 members and 10 of 1,000 non-members are accused, so the lift is 3 and the PPV .25 at a prior of .1. Counts as many times
+    larger as the stated records are more must just decide, six tenths of them must not.
+    """
+
+    def ends(times: float) -> metrics.Estimate:
+        made = accusations.Accusations(
+            true_pos=round(30 * times),
+            false_pos=round(10 * times),
+            n_member=round(1000 * times),
+            n_nonmember=round(1000 * times),
+        )
+        if metric == "lift":
+            return accusations.lift(made, fpr=0.01)
+        return accusations.precision(made, fpr=0.01, prior=0.1)
+
+    member, others = np.repeat([1.0, 0.0], [30, 970]), np.repeat([1.0, 0.0], [10, 990])
+    scores, truth = np.r_[member, others], np.arange(2000) < 1000
+    result = SliceResult(
+        attack="threshold_loss", family="threshold", slice="entire", n_member=1000, n_nonmember=1000, scores=scores, member=truth,
+        figures={f"{metric}_at_fpr_0_01": ends(1)}, prior=0.1,
+    )  # fmt: skip
+    report = AuditReport(
+        results=(result,), engine="fast", seed=0, target=Predictions(loss_nats=np.zeros(2000), member=truth), whole_scores={},
+        declared=Declared(prior=0.1),
+    )  # fmt: skip
+    judged = judge(report, parse_rules(f"any.entire.{metric}_at_fpr_0_01 > {limit}"))
+    assert (judged.judged, judged.records is None) == ("undecided", False)
+    times = judged.records / 2000  # type: ignore[operator]
+    clears = (lambda one: one.ci_low > limit) if ends(1).value > limit else (lambda one: one.ci_high <= limit)
+    assert clears(ends(1.03 * times))
+    assert not clears(ends(0.6 * times))

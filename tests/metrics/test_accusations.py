@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit
 from scipy.stats import beta, norm
 
 from memberscope import metrics
 from memberscope.metrics import accusations
 from memberscope.metrics.accusations import Accusations
 from memberscope.metrics.curve import rank
+from memberscope.metrics.decision import Decision
 
 
 def counted(tp: int, n1: int, fp: int, n0: int) -> Accusations:
@@ -69,6 +71,44 @@ def test_the_melded_ends_are_the_quantiles_of_a_ratio_of_betas(made: tuple[int, 
         highest = np.quantile(draw(fp + 1, n0 - fp) / draw(tp, n1 - tp + 1), 0.975) if tp else np.inf
     assert low == pytest.approx(lowest, rel=0.02)
     assert high == pytest.approx(highest, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "made", [(30, 1000, 10, 1000), (2, 1000, 1, 1000), (5, 100, 1, 100), (3, 10, 300, 300_000), (9, 10, 10_000, 100_000)]
+)
+@pytest.mark.parametrize("miss", [0.05, 1e-3, 1e-5])
+def test_the_melded_ends_are_exact_far_out_where_a_gate_with_many_rows_reads_them(
+    made: tuple[int, int, int, int], miss: float
+) -> None:
+    """Against adaptive integration over the other rate: P[X / Y <= r] is the mean of P[Y >= X / r] over X."""
+    tp, n1, fp, n0 = made
+    low, high = accusations.fpr_over_tpr_interval(counted(*made), miss)
+
+    def beyond(ratio: float, x: tuple[int, int], y: tuple[int, int], *, above: bool) -> float:
+        """P[X / Y above, or below, the ratio]."""
+        tail = beta(*y).cdf if above else beta(*y).sf
+        odds, step = np.linspace(-40, 40, 4001, retstep=True)
+        rest = expit(-odds)  # the upper tail's probability, which keeps its digits where it is small
+        values = np.where(odds < 0, beta(*x).ppf(expit(odds)), beta(*x).isf(rest))
+        return float(np.sum(tail(np.minimum(values / ratio, 1.0)) * expit(odds) * rest) * step)
+
+    assert beyond(low, (fp, n0 - fp + 1), (tp + 1, n1 - tp), above=False) == pytest.approx(miss / 2, rel=1e-3)
+    assert beyond(high, (fp + 1, n0 - fp), (tp, n1 - tp + 1), above=True) == pytest.approx(miss / 2, rel=1e-3)
+
+
+def test_a_lift_without_an_upper_end_is_its_lower_one() -> None:
+    """A fifth of the members and no non-member: at zero false positives the ratio is unbounded, and that is no reason to say nothing."""
+    scores, member = np.repeat([2.0, 1.0, 0.0], [40, 160, 200]), np.arange(400) < 200
+    found = metrics.lift_at_fpr(scores, member, fpr=0.1)
+    assert (found.status, found.value, found.ci_high) == ("ok", found.ci_low, None)
+    assert found.value == pytest.approx(1 / accusations.fpr_over_tpr_interval(counted(200, 200, 0, 200), 0.05)[1])
+    assert 30 < found.value < 60  # about 1 / (1 - 0.025 ** (1 / 200))
+    assert "lower bound" in found.reason
+    nobody = metrics.lift_at_fpr(np.repeat([1.0, 0.0], [300, 100]), np.arange(400) % 2 == 0, fpr=0.1)
+    assert (nobody.status, nobody.reason) == ("skipped", "nobody is accused at an FPR of 0.1")
+    decided = accusations.lift_of(Decision(thresholds=(1.0,), true_pos=40, false_pos=0, n_member=200, n_nonmember=200))
+    assert (decided.value, decided.ci_high) == (decided.ci_low, None)
+    assert 8 < decided.value < 40
 
 
 def test_the_threshold_of_k_among_n_has_the_rate_of_an_order_statistic() -> None:

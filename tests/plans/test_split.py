@@ -83,10 +83,9 @@ def test_auto_sizes() -> None:
     assert resolve_sizes(available=60_000, validation="nonmembers", defaults=own, **auto) == Sizes(
         members=50_000, nonmembers=10_000, validation=None
     )
-    some = {"available": 60_000, "validation": "auto", "defaults": own, **auto}
-    room = 60_000 - resolve_sizes(**some).nonmembers - (resolve_sizes(**some).validation or 0)
-    assert resolve_sizes(**some, reserved=room - 70).members == 70, "members=auto leaves records for the canaries"
-    assert resolve_sizes(**some, reserved=10) == resolve_sizes(**some)
+    usual = {**auto, "available": 1797, "validation": "auto", "defaults": Sizes(members=600, nonmembers=600, validation=300)}
+    for reserved, members in ((0, 600), (297, 600), (298, 599), (800, 97)):  # records that become canaries
+        assert resolve_sizes(**usual, reserved=reserved) == Sizes(members=members, nonmembers=600, validation=300)
     assert resolve_sizes(available=600, validation="auto", **auto) == Sizes(members=450, nonmembers=100, validation=50)
 
 

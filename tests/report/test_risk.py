@@ -66,6 +66,28 @@ def test_the_table_has_the_statements_numbers(run: KeptRun, report: AuditReport)
     assert float(found.combined.rows[1][3].text.replace(",", "")) == pytest.approx(wrong.value, rel=0.01)  # type: ignore[union-attr]
 
 
+def test_a_lift_without_an_upper_end_is_kept_and_shown_as_a_lower_bound() -> None:
+    """Half of the members have a loss that no non-member reaches, and all others are tied."""
+    member = np.arange(800) % 2 == 0
+    target = Predictions(loss_nats=np.where(np.arange(800) % 4 == 0, 0.1, 1.0), member=member)
+    report = run_audit(target, attacks="threshold_loss", prior=0.05, workers=1)
+    found = report.risk_statement
+    assert kept_statement.read(found.to_json()) == found
+    shown = risk(
+        KeptRun(
+            id="a" * 32,
+            name="one",
+            status="FINISHED",
+            tables={artifacts.ATTACKS: report.to_frame()},
+            texts={artifacts.HEADLINE: report.headline.to_json(), artifacts.RISK_STATEMENT: found.to_json()},  # type: ignore[union-attr]
+        )
+    )
+    assert shown is not None
+    cell, lift = shown.measured.rows[0][3], found.measured[0].rates[0].lift
+    assert (cell.text, cell.beneath) == (f"{lift.ci_low:.1f}", "or more")  # type: ignore[union-attr]
+    assert (lift.value, lift.ci_high) == (lift.ci_low, None)
+
+
 def test_the_page_shows_it_and_other_declarations_change_it(run: KeptRun) -> None:
     shown = page.render_page([run])
     assert "<h3>Risk statement</h3>" in shown
@@ -90,14 +112,14 @@ def test_runs_without_a_statement_have_no_section(run: KeptRun) -> None:
     [
         ({"version": 2}, "not a risk statement of version 1"),
         ({"counted": "people"}, "counted is 'people'"),
-        ({"measured": "all"}, "measured is no list"),
+        ({"measured": "all"}, "measured is not a list"),
         ({"declared": {"prior": 2, "subjects": None, "sensitivity": ""}}, "prior=2"),
-        ({"declared": {"prior": True, "subjects": None, "sensitivity": ""}}, r"declared\.prior is no number"),
-        ({"declared": {"prior": None, "subjects": 1.5, "sensitivity": ""}}, r"declared\.subjects is no number of records"),
+        ({"declared": {"prior": True, "subjects": None, "sensitivity": ""}}, r"declared\.prior is not a number"),
+        ({"declared": {"prior": None, "subjects": 1.5, "sensitivity": ""}}, r"declared\.subjects is not a number of records"),
         ({"combined": [{"fpr": 0.1}]}, "precision"),
         (
             {"combined": [{"fpr": 7, "precision": None, "found": None, "wrongly_accused": None}]},
-            r"combined\[0\]\.fpr is no rate",
+            r"combined\[0\]\.fpr is not a rate",
         ),
     ],
 )

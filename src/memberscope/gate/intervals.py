@@ -22,6 +22,7 @@ class JudgedMetric:
         least_miss: the smallest 1 - confidence that is possible, and so the smallest p-value: two draws' worth, for a bootstrap.
         rate: the false positive rate at which the metric is taken, if there is one.
         one_sided: whether it is a lower bound at that confidence, and not an interval with half of the miss at either end.
+        scale: see `memberscope.metrics.MetricSpec`.
         ceiling: confidence -> the largest value that such a bound can have with this number of records; None if it is not a bound.
     """
 
@@ -29,6 +30,7 @@ class JudgedMetric:
     least_miss: float = _LEAST_MISS
     rate: float | None = None
     one_sided: bool = False
+    scale: str = "linear"
     ceiling: Callable[[float], float] | None = None
 
     def p_above(self, limit: float) -> float:
@@ -85,5 +87,6 @@ def figure(result: SliceResult, metric: str, *, seed: int) -> JudgedMetric:
         least_miss=2 / spec.draws if spec.draws else _LEAST_MISS,
         rate=spec.rate,
         one_sided=spec.one_sided,
+        scale=spec.scale,
         ceiling=None if ceiling is None else lambda confidence: ceiling(given, confidence),
     )

@@ -258,7 +258,11 @@ def _judged(
 
 
 def _records(limit: float, result: SliceResult, known: JudgedMetric, miss: float) -> int | None:
-    """About how many records decide a row: the arm of the interval that must clear the limit shrinks as 1 / sqrt(records).
+    """About how many records decide a row. The distance between the value and the end of its interval that faces the limit shrinks as
+    1 / sqrt(records), on the metric's scale.
+
+    That scale is logarithmic for a ratio of rates, and that of log odds for a PPV, whose odds are such a ratio. (On their own scale, the
+    number was a third too low above a limit and more than twice too high below it.)
 
     The confidence is the one that Holm's adjustment demands of the clearest row, so the number is too high rather than too low. Where the
     metric has low power, it is at least the number that yields ten false positives, since with fewer the interval shrinks in steps. None
@@ -266,16 +270,25 @@ def _records(limit: float, result: SliceResult, known: JudgedMetric, miss: float
     """
     shown = known.at(1 - max(miss, known.least_miss))
     end = shown.ci_low if shown.value > limit else shown.ci_high
-    distance = abs(shown.value - limit)
-    if known.one_sided or end is None or distance == 0:
+    if known.one_sided or shown.ci_high is None or end is None or shown.value == limit:
         return None
     n = result.n_member + result.n_nonmember
-    records = n * (abs(shown.value - end) / distance) ** 2
+    value, at, end = _on_scale(known.scale, shown.value, limit, end)
+    records = n * (abs(value - end) / abs(value - at)) ** 2
     if known.rate is not None:
         records = max(records, n * metrics.LOW_BUDGET / metrics.fp_budget(result.n_nonmember, known.rate))
     if records > _MOST_RECORDS:
         return None
     return max(n + 1, int(float(f"{records:.1e}")))  # two digits: it is an estimate
+
+
+def _on_scale(scale: str, *numbers: float) -> tuple[float, ...]:
+    """The numbers on a metric's scale; as they are where one of them is infinite on it."""
+    if scale == "log" and min(numbers) > 0:
+        return tuple(math.log(number) for number in numbers)
+    if scale == "log_odds" and min(numbers) > 0 and max(numbers) < 1:
+        return tuple(math.log(number / (1 - number)) for number in numbers)
+    return numbers
 
 
 def _needed(rows: Sequence[JudgedRow]) -> int | None:

@@ -1,5 +1,6 @@
 """Accusations of membership at a low false positive rate: how much likelier members are accused than others, how many accusations are
-right at a stated prior, and how many people they find and wrong.
+right at a stated prior, and how many people they find or
+wrongly accuse.
 
 An attacker accuses every record whose score lies above a threshold. The threshold here is the one that an audit sets on its own
 non-members: the lowest that accuses at most ``floor(fpr * n_nonmember)`` of them, as for `tpr_at_fpr`.
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
-from scipy.special import betainc, betaincinv
+from scipy.special import betainc, betaincinv, expit
 
 from memberscope.metrics.curve import Ranking, rank
 from memberscope.metrics.decision import Decision
@@ -44,7 +45,12 @@ class Accusations:
     n_nonmember: int
 
 
-_NODES = (np.arange(256) + 0.5) / 256  # of the midpoint rule over a rate's quantiles
+# The trapezoidal rule over the log odds of a rate's quantiles: it converges fast, and it reaches quantiles of 1e-15, which decide an end at
+# a confidence that is adjusted for many metrics.
+_LOG_ODDS = np.linspace(-36.0, 36.0, 512)
+_NODES = expit(_LOG_ODDS)
+_WEIGHTS = _NODES * expit(-_LOG_ODDS) / float(np.sum(_NODES * expit(-_LOG_ODDS)))
+_UNBOUNDED = "the value is a lower bound: no non-member is accused, so that the ratio has no upper end"
 _FAR = 60.0  # a ratio's logarithm beyond which nothing is distinguished
 
 
@@ -99,8 +105,9 @@ def precision(made: Accusations, *, fpr: float, prior: float, confidence: float 
 def lift_at_fpr(scores: ArrayLike, member: ArrayLike, *, fpr: float, confidence: float = 0.95) -> Estimate:
     """How many times likelier a member is accused than a non-member, TPR / FPR, with both rates at the audit's threshold for `fpr`.
 
-    `scores` (n,), higher = more likely a member; `member` (n,) bool. 1 without signal. Skipped where the rate allows fewer than one false
-    positive, or where ties leave no non-member accused, so that the ratio has no upper end. ValueError on bad input.
+    `scores` (n,), higher = more likely a member; `member` (n,) bool. 1 without signal. Where ties leave only members accused, the ratio has
+    no upper end, and `value` is the lower end of its interval. Skipped where the rate allows fewer than one false positive, or where nobody
+    is accused. ValueError on bad input.
     """
     return lift_at_fpr_of(rank(scores, member), fpr=fpr, confidence=confidence)
 
@@ -112,12 +119,14 @@ def lift_at_fpr_of(ranking: Ranking, *, fpr: float, confidence: float = 0.95) ->
 
 
 def lift(made: Accusations, *, fpr: float, confidence: float = 0.95) -> Estimate:
-    """TPR / FPR of accusations, with its melded interval."""
-    if made.false_pos == 0:
-        return skipped(f"no non-member is accused at an FPR of {fpr:g}, since scores are tied")
+    """TPR / FPR of accusations, with its melded interval; its lower end alone where only members are accused."""
+    if made.true_pos + made.false_pos == 0:
+        return skipped(f"nobody is accused at an FPR of {fpr:g}")
     low, high = fpr_over_tpr_interval(made, 1 - check_fraction("confidence", confidence))
-    value = (made.true_pos / made.n_member) / (made.false_pos / made.n_nonmember)
     status, reason = _power(made, fpr)
+    if made.false_pos == 0:
+        return _at_least(1 / high, status=status, reason="; ".join(filter(None, [_UNBOUNDED, reason])))
+    value = (made.true_pos / made.n_member) / (made.false_pos / made.n_nonmember)
     return spanning(value, 1 / high, 1 / low, status=status, reason=reason)
 
 
@@ -137,15 +146,17 @@ def found(made: Accusations, *, fpr: float, subjects: int, confidence: float = 0
 
 
 def lift_of(decision: Decision | None, *, confidence: float = 0.95) -> Estimate:
-    """TPR / FPR of a Decision whose thresholds come from other records: Koopman's score interval. Skipped for None, and without accused
-    non-members.
+    """TPR / FPR of a Decision whose thresholds come from other records: Koopman's score interval, or its lower end alone where only members
+    are called members. Skipped for None, and where nobody is.
     """
     if decision is None:
         return skipped("a held-out threshold needs two members and two non-members")
     fp, n0, tp, n1 = decision.false_pos, decision.n_nonmember, decision.true_pos, decision.n_member
-    if fp == 0:
-        return skipped("no non-member is called a member")
+    if tp + fp == 0:
+        return skipped("nobody is called a member")
     low, high = ratio_interval(tp, n1, fp, n0, two_sided_z(confidence) * decision.widening)
+    if fp == 0:
+        return _at_least(low, reason=_UNBOUNDED)
     return spanning((tp / n1) / (fp / n0), low, high)
 
 
@@ -174,6 +185,10 @@ def _expected(accused: int, of: int, people: float, power: tuple[str, str], conf
     return spanning(people * accused / of, people * ends[0], people * ends[1], status=status, reason=reason)
 
 
+def _at_least(low: float, *, status: str = "ok", reason: str) -> Estimate:
+    return Estimate(value=low, ci_low=low, status=status, reason=reason)
+
+
 def too_few(n_nonmember: int, fpr: float) -> str:
     """Why nothing can be stated at a rate."""
     return f"an FPR of {fpr:g} needs at least {int(np.ceil(1 / fpr - 1e-9)):,} non-members to be told from 0; there are {n_nonmember:,}"
@@ -198,12 +213,14 @@ def _ratio_quantile(above: tuple[int, int], below: tuple[int, int], level: float
         return 0.0
     if below[0] == 0:
         return np.inf
-    under = betaincinv(*below, _NODES) if below[1] else np.ones(1)
+    if below[1] == 0:
+        return 1.0 if above[1] == 0 else float(betaincinv(*above, level))
+    if above[1] == 0:
+        return float(1 / betaincinv(*below, 1 - level))
+    under = betaincinv(*below, _NODES)
 
     def excess(log_ratio: float) -> float:
-        limit = np.minimum(np.exp(log_ratio) * under, 1.0)
-        share = betainc(*above, limit) if above[1] else (limit >= 1.0)
-        return float(np.mean(share)) - level
+        return float(_WEIGHTS @ betainc(*above, np.minimum(np.exp(log_ratio) * under, 1.0))) - level
 
     if excess(-_FAR) >= 0:
         return 0.0

@@ -72,11 +72,11 @@ def builtin(rates: Sequence[float] = RATES) -> tuple[MetricSpec, ...]:
             draws=PARTIAL_DRAWS, compute=_partial_auc, about="mean TPR over FPR from 0 to 0.01, standardized",
         ),
         MetricSpec(
-            name="ppv", label="PPV", range=SHARE, compute=_ppv, declared=("prior",), summary=True,
+            name="ppv", label="PPV", range=SHARE, compute=_ppv, declared=("prior",), summary=True, scale="log_odds",
             about="share of members among those called members, at the declared prior, or one half",
         ),
         MetricSpec(
-            name="lift", range=UP, compute=_lift, declared=("prior",), tracked=False, digits=1,
+            name="lift", range=UP, compute=_lift, declared=("prior",), tracked=False, digits=1, scale="log",
             about="how many times likelier members are called members than non-members, TPR / FPR; where a prior was declared",
         ),
         MetricSpec(
@@ -160,11 +160,11 @@ def _accusations(rate: float) -> Iterator[MetricSpec]:
 
     yield MetricSpec(
         name=f"ppv_at_fpr_{at}", label=f"PPV at FPR {shown}", range=SHARE, rate=rate, compute=ppv, declared=("prior",), tracked=False,
-        about=f"share of members among those accused at an FPR of at most {shown}, at the declared prior",
+        scale="log_odds", about=f"share of members among those accused at an FPR of at most {shown}, at the declared prior",
     )  # fmt: skip
     yield MetricSpec(
         name=f"lift_at_fpr_{at}", label=f"lift at FPR {shown}", range=UP, rate=rate, compute=lift, declared=("prior",),
-        tracked=False, digits=1, about=f"TPR / FPR of accusations at an FPR of at most {shown}",
+        tracked=False, digits=1, scale="log", about=f"TPR / FPR of accusations at an FPR of at most {shown}",
     )  # fmt: skip
     yield MetricSpec(
         name=f"found_at_fpr_{at}", label=f"found at FPR {shown}", range=UP, rate=rate, compute=found, declared=("subjects",),

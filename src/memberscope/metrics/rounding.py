@@ -80,7 +80,10 @@ def _logged(number: float, places: int | None) -> float:
 
 
 def shown(one: Estimate) -> tuple[str, str | None, str | None]:
-    """Value and ends as text, rounded as in `round_estimate`, with thousands separated by commas."""
+    """Value and ends as text, rounded as in `round_estimate`, with thousands separated by commas; a lower bound has three digits."""
+    if one.ci_high is None and one.ci_low is not None and one.ci_low > 0:
+        places = max(0, min(MOST, 2 - math.floor(math.log10(one.ci_low))))
+        return f"{one.value:,.{places}f}", f"{one.ci_low:,.{places}f}", None
     places = max(0, decimals(one.ci_low, one.ci_high))
     value, low, high = (None if number is None else f"{number:,.{places}f}" for number in round_estimate(one))
     assert value is not None

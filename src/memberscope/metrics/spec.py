@@ -20,6 +20,8 @@ from memberscope.metrics.null import NullControl, null_control
 
 NEEDS = ("labels", "coin_flips")
 """The inputs that a metric may need besides scores and membership."""
+SCALES = ("linear", "log", "log_odds")
+"""The scales on which an interval shrinks as 1 / sqrt(records)."""
 DECLARED = ("prior", "subjects")
 """What only the user can declare: no audit measures it."""
 
@@ -153,6 +155,7 @@ class MetricSpec:
         declared: what must have been declared for a rule to use it, among `DECLARED`.
         rate: the false positive rate at which it is taken, if there is one.
         one_sided: whether it is a lower bound at the confidence, and not an interval with half of the miss at either end.
+        scale: one of `SCALES`, on which its interval shrinks evenly with more records; a gate's number of records follows from it.
         draws: the gate's number of bootstrap draws, at a confidence that is adjusted for many metrics; None where nothing is drawn.
         ceiling: ``(given, confidence)`` -> the largest value that a bound can have with this number of records.
     """
@@ -175,6 +178,7 @@ class MetricSpec:
     declared: tuple[str, ...] = ()
     rate: float | None = None
     one_sided: bool = False
+    scale: str = "linear"
     draws: int | None = None
     ceiling: Callable[[MetricInput, float], float] | None = None
 
@@ -185,6 +189,8 @@ class MetricSpec:
             raise ValueError(f"range={self.range}; its lower end must be below its upper end")
         if strange := set(self.declared) - set(DECLARED):
             raise ValueError(f"declared={', '.join(sorted(strange))}; allowed: {', '.join(DECLARED)}")
+        if self.scale not in SCALES:
+            raise ValueError(f"scale={self.scale}; allowed: {', '.join(SCALES)}")
         if unknown := self.needs - set(NEEDS):
             raise ValueError(f"needs={', '.join(sorted(unknown))}; allowed: {', '.join(NEEDS)}")
         if self.gate and not self.higher_leaks:
