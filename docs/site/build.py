@@ -192,6 +192,9 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
     source.mkdir(parents=True)
     sys.path.insert(0, str(ROOT / "src"))
+    from memberscope.quiet import quiet_libraries
+
+    quiet_libraries()
     stage(source)
     from sphinx.cmd.build import main as sphinx
 

@@ -23,7 +23,7 @@ def read_augmented(path: str, where: str, names: Sequence[str], target: Audited,
     """Outputs for augmented copies of the target's records.
 
     Args:
-        path: a file, or a folder of one file a model.
+        path: a file, or a folder with one file for each model.
         where: the beginning of errors, ``augmented=PATH``.
         names: the names of the shadows, empty ones if they have none but their place.
         target: the audited model's outputs.
@@ -93,7 +93,7 @@ def _read_copies(path: str, where: str, target: Audited, notes: list[str]) -> li
     for file in files_of(Path(path), where)[0]:
         one = _copies_of(file, f"augmented={file}", target, notes if not parts else [])
         if len(one) > 1:
-            raise UserError(f"augmented={file}: {len(one)} models; allowed in a folder: one file a model")
+            raise UserError(f"augmented={file}: {len(one)} models; allowed in a folder: one file for each model")
         parts.append(dataclasses.replace(one[0], where=f"augmented={file}", name=file.stem))
     return parts
 

@@ -1,9 +1,9 @@
 """All evidence of an audit from files: the outputs of shadow models, of all models for a population, and for copies of the records.
 
-Several models come as one file or as a folder with one file a model. In a table of several models, the column ``model`` names the model of
-each row; in a folder, a model's name is that of its file without the suffix. For the population and for copies, of which every model is
-asked, the target is named ``target`` and the others have the names that they have among the shadows. Arrays with a leading axis of models
-hold the target first, then the shadows in the natural order of their names (``model_2`` before ``model_10``).
+Several models come as one file or as a folder with one file for each model. In a table of several models, the column ``model`` names the
+model of each row; in a folder, a model's name is that of its file without the suffix. For the population and for copies, for which every
+model is queried, the target is named ``target`` and the others have the names that they have among the shadows. Arrays with a leading
+axis of models hold the target first, then the shadows in the natural order of their names (``model_2`` before ``model_10``).
 
 Records are matched by ``record_id`` where both files have it; else the files must have the same records in the same order.
 """

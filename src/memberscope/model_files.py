@@ -1,4 +1,4 @@
-"""Files with the outputs of several models, as one file or as a folder with one file a model, in a known order of the models."""
+"""Files with the outputs of several models, as one file or as a folder with one file for each model, in a known order of the models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from memberscope.predictions import Predictions
 from memberscope.reading.files import is_folder
 
 TARGET = "target"
-FOLDER = f"{KINDS}, or a folder of one file a model"
+FOLDER = f"{KINDS}, or a folder with one file for each model"
 MOST_MODELS = 10_000  # files of a folder
 
 
@@ -54,7 +54,7 @@ def read_parts(option: str, path: str, target: Audited, notes: list[str]) -> lis
         file = dataclasses.replace(file, arrays=_with_shared(file, shared, number, len(files)))
         found = parts_of(file)
         if len(found) > 1:
-            raise UserError(f"{file.where}: {len(found)} models; allowed in a folder: one file a model")
+            raise UserError(f"{file.where}: {len(found)} models; allowed in a folder: one file for each model")
         parts.append(dataclasses.replace(found[0], where=file.where, name=file_path.stem))
         if number == 0 and file.note:
             notes.append(file.note.removesuffix(".") + (f"; {len(files) - 1} more files alike." if len(files) > 1 else "."))
@@ -85,12 +85,12 @@ def files_of(folder: Path, where: str) -> tuple[list[Path], dict[str, Array]]:
             suffix_of(path, where=f"{where}: {path.name}", allowed=f"{KINDS} a model")
             files.append(path)
     if not files:
-        raise UserError(f"{where}: no files; allowed: a folder of one file a model, {KINDS}")
+        raise UserError(f"{where}: no files; allowed: a folder with one file for each model, {KINDS}")
     if len(files) > MOST_MODELS:
         raise UserError(f"{where}: {len(files):,} files; allowed: at most {MOST_MODELS:,}")
     stems = Counter(path.stem for path in files)
     if twice := [path.name for path in files if stems[path.stem] > 1]:
-        raise UserError(f"{where}: {twice[0]} and {twice[1]} are of one model; allowed: one file a model")
+        raise UserError(f"{where}: {twice[0]} and {twice[1]} are of one model; allowed: one file for each model")
     _check_gaps([path.stem for path in files], where)
     return files, shared
 

@@ -190,8 +190,8 @@ class _Outputs:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a file that `save` wrote, or anybody else: an ``.npz``, ``.npy``, ``.csv`` or ``.parquet``; see `memberscope.output_files`.
-        Nothing in the file is executed.
+        """Read a file that `save` or another program wrote: an ``.npz``, ``.npy``, ``.csv`` or ``.parquet``; see
+        `memberscope.output_files`. Nothing in the file is executed.
 
         Raises:
             UserError: the file is missing, truncated, of another kind, or contains objects; a key or column is missing, misspelt, or cannot

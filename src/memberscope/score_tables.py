@@ -1,4 +1,4 @@
-"""The outputs of models as tables, one row a record: which column holds what is decided by its name.
+"""The outputs of models as tables, one row for each record: which column holds what is decided by its name.
 
 ========================  =================================================================================================
 column                    what it holds
@@ -9,7 +9,7 @@ column                    what it holds
 ``loss``, ``entropy``     cross-entropy of the label, and entropy of the prediction, in nats
 ``label``                 the record's class, as the columns of scores name it
 ``member``                whether the record is in the model's training set: true or false, 1 or 0
-``record_id``, ``group``  what names the record, and whose it is: whole numbers or words
+``record_id``, ``group``  the id of the record, and the person or group that it belongs to: whole numbers or words
 ``input_NAME``            a number that the model was given
 ``released``              true in all rows if the probabilities are those that a service publishes
 ``model``, ``query``      which model's output the row holds, and for which copy of the record, where there are several
@@ -17,7 +17,7 @@ any other                 a column to slice by; ``column_NAME`` becomes NAME
 ========================  =================================================================================================
 
 Where no column has the name of a score, the columns that are named after the labels hold the scores, and their values tell whether they
-are probabilities or logits. Where there are several forms of outputs, the one that says most is read: logits, probabilities, classes, in
+are probabilities or logits. Where there are several forms of outputs, the most informative one is read: logits, probabilities, classes, in
 this order, and losses last.
 """
 
@@ -397,7 +397,7 @@ def frame_of(arrays: Mapping[str, Array], *, csv: bool, where: str) -> pd.DataFr
 def _cells(name: str, array: Array, csv: bool, where: str) -> Array:
     if array.dtype.kind not in "biufU" or array.ndim != 1 or array.dtype == np.longdouble:
         raise UserError(
-            f"{where}: {name}: {array.dtype} of shape {array.shape}; allowed in a table: numbers or text, one a record; or an .npz"
+            f"{where}: {name}: {array.dtype} of shape {array.shape}; allowed in a table: numbers or text, one for each record; or an .npz"
         )
     if array.dtype.kind == "U":
         words = array.astype(object)

@@ -48,7 +48,7 @@ def membership_auc_scorer(
 ) -> MembershipAucScorer:
     """A scorer for ``cross_validate``, ``GridSearchCV`` and the like: the AUC of a membership inference attack on the fitted model.
 
-    The model is asked by ``predict_proba``, else ``decision_function``, else ``predict``. Where records with the same content and label
+    The model is queried with ``predict_proba``, else ``decision_function``, else ``predict``. Where records with the same content and label
     are in both parts, they belong to neither side and are left out.
 
     Args:
@@ -67,9 +67,9 @@ def membership_auc_scorer(
         A callable of (estimator, X_test, y_test) that returns a float.
 
     Raises:
-        UserError: an attack that is unknown or needs more than outputs, or labels that are not one a record. When it is called: a test
-            part that is not among the records, one that is no part of `cv`, or a model whose outputs the attack cannot use. By default
-            cross-validation turns these into warnings and NaN; ``error_score="raise"`` shows them.
+        UserError: an attack that is unknown or needs more than outputs, or labels that are not one for each record. When it is called:
+            a test part that is not among the records, one that is not a part of `cv`, or a model whose outputs the attack cannot use.
+            By default cross-validation turns these into warnings and NaN; ``error_score="raise"`` shows them.
     """
     chosen = _attack(attack)
     labels = np.asarray(y)

@@ -7,11 +7,15 @@ import re
 import shlex
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from memberscope import cli
+from memberscope.attacks import registry as attacks
+from memberscope.metrics import registry as metrics
+from memberscope.training import registry as trainers
 
 ROOT = Path(__file__).resolve().parents[2]
 TOP = [ROOT / f"{name}.md" for name in ("README", "GLOSSARY", "CONTRIBUTING", "CHANGELOG")]
@@ -76,11 +80,24 @@ def test_both_pipelines_run_the_same_commands() -> None:
     )
 
 
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """Takes away what a page has registered, which would otherwise stay for the tests that this process runs later."""
+    known = (attacks, metrics, trainers)
+    before = [set(registry.names()) for registry in known]
+    yield
+    for registry, names in zip(known, before, strict=True):
+        for name in set(registry.names()) - names:
+            registry.unregister(name)
+
+
 @pytest.mark.e2e
+@pytest.mark.usefixtures("registries")
 @pytest.mark.parametrize("page", PYTHON, ids=_name)
 def test_python_on_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In names, a folder and a store of its own, but in this process, which may have imported TensorFlow and MLflow already."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [page.name])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     if "mlflow" in sys.modules:
         sys.modules["mlflow"].set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])  # it outlives a test

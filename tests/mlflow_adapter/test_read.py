@@ -14,6 +14,7 @@ import pytest
 from memberscope import cli
 from memberscope.audit.headline import Headline
 from memberscope.errors import UserError
+from memberscope.metrics import rounding
 from memberscope.mlflow_adapter import read
 from memberscope.mlflow_adapter.read import read_run
 from memberscope.report import evidence
@@ -60,7 +61,9 @@ def test_runs_come_back_and_become_one_page(laboratory: Any, capsys: pytest.Capt
     assert set(kept.scores.ranks) == {"threshold_loss", "threshold_entropy"}
     headline = Headline.from_json(kept.texts["headline.json"])
     assert headline.attack == kept.tags["memberscope.headline"]
-    assert kept.metrics["auc/headline"][-1][1] == pytest.approx(headline.auc.value)
+    auc = headline.auc
+    shown = rounding.logged("auc", "headline", auc.value, auc.ci_low, auc.ci_high)["auc/headline"]
+    assert kept.metrics["auc/headline"][-1][1] == shown, "a run shows the digits that the interval supports"
     assert kept.metrics["auc/threshold_loss"][-1][1] == client.get_run(first).data.metrics["auc/threshold_loss"]
     assert kept.tags["memberscope.command"] == "memberscope attack --predictions=said0.npz --attacks=threshold --slices=class"
     assert json.loads(kept.tags["memberscope.versions"])["numpy"] == np.__version__
@@ -111,6 +114,27 @@ def test_runs_come_back_and_become_one_page(laboratory: Any, capsys: pytest.Capt
     assert read_run(client, "once only", experiment_id=_experiment()).id == good, "one that failed does not stand in its way"
     with pytest.raises(UserError, match="2 runs have that name; allowed: the id of one"):
         read_run(client, "the second", experiment_id=_experiment())
+
+
+@pytest.mark.parametrize("code", [3, 4])
+def test_an_audit_that_ended_at_its_gate_is_not_passed_over_for_an_older_one_that_passed(store: Path, code: int) -> None:
+    client = mlflow.MlflowClient()
+    experiment = client.create_experiment("gates", artifact_location=(store / "runs").as_uri())
+
+    def ended(status: str, code: int) -> str:
+        run_id = client.create_run(experiment, run_name="attack-model", tags={"memberscope.exit_code": str(code)}).info.run_id
+        client.set_terminated(run_id, status)
+        return str(run_id)
+
+    ended("FAILED", 2)
+    tripped = ended("FAILED", code)
+    ended("KILLED", 130)
+    assert read_run(client, "attack-model", experiment_id=experiment).id == tripped, "the one that has results"
+    passed = ended("FINISHED", 0)
+    with pytest.raises(UserError, match="2 runs have that name; allowed: the id of one") as refused:
+        read_run(client, "attack-model", experiment_id=experiment)
+    assert tripped in str(refused.value)
+    assert passed in str(refused.value)
 
 
 def test_what_was_trained_is_read_by_epoch_and_children_with_their_parent(laboratory: Any) -> None:

@@ -112,14 +112,14 @@ def test_runs_without_a_statement_have_no_section(run: KeptRun) -> None:
     [
         ({"version": 2}, "not a risk statement of version 1"),
         ({"counted": "people"}, "counted is 'people'"),
-        ({"measured": "all"}, "measured is no list"),
+        ({"measured": "all"}, "measured is not a list"),
         ({"declared": {"prior": 2, "subjects": None, "sensitivity": ""}}, "prior=2"),
-        ({"declared": {"prior": True, "subjects": None, "sensitivity": ""}}, r"declared\.prior is no number"),
-        ({"declared": {"prior": None, "subjects": 1.5, "sensitivity": ""}}, r"declared\.subjects is no number of records"),
+        ({"declared": {"prior": True, "subjects": None, "sensitivity": ""}}, r"declared\.prior is not a number"),
+        ({"declared": {"prior": None, "subjects": 1.5, "sensitivity": ""}}, r"declared\.subjects is not a number of records"),
         ({"combined": [{"fpr": 0.1}]}, "precision"),
         (
             {"combined": [{"fpr": 7, "precision": None, "found": None, "wrongly_accused": None}]},
-            r"combined\[0\]\.fpr is no rate",
+            r"combined\[0\]\.fpr is not a rate",
         ),
     ],
 )

@@ -374,7 +374,10 @@ def test_groups_of_a_table_are_a_column(tmp_path: Path) -> None:
     [
         ({"predictions": "word.csv"}, ["predictions=word.csv: column logit_2 holds 'high' in row 7", "allowed: a number"]),
         ({"predictions": "t.txt"}, ["predictions=t.txt: unknown kind of file .txt; allowed: an .npz, .npy, .csv or .parquet"]),
-        ({"predictions": "t.csv", "shadows": "empty"}, ["shadows=empty: no files; allowed: a folder of one file a model"]),
+        (
+            {"predictions": "t.csv", "shadows": "empty"},
+            ["shadows=empty: no files; allowed: a folder with one file for each model"],
+        ),
         ({"predictions": "t.csv", "perturbed": "short.npz"}, ["perturbed=short.npz: 9 records, and predictions=t.csv has 600"]),
         ({"predictions": "t.csv", "population": "t.csv"}, ["population=t.csv: 600 of its 600 records are audited"]),
         ({"predictions": "t.csv", "shadows": "t.csv", "primary": "quantile"}, ["primary=quantile: needs population"]),

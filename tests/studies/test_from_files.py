@@ -273,7 +273,7 @@ def test_missing_doubled_and_surplus_files_are_named(made: Folders, tmp_path: Pa
     for k in (1, 4):
         np.save(tmp_path / "outputs" / f"model_00{k}.npy", np.zeros(3))
     np.save(tmp_path / "outputs" / "model_000.npy", np.zeros(3))
-    with pytest.raises(UserError, match=r"model_000 has both an .npz and an .npy; allowed: one file a model"):
+    with pytest.raises(UserError, match=r"model_000 has both an .npz and an .npy; allowed: one file for each model"):
         _run(config)
     (tmp_path / "outputs" / "model_001.npy").write_bytes(b"\x93NUMPY")
     (tmp_path / "outputs" / "model_000.npy").unlink()

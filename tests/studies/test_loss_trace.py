@@ -218,7 +218,7 @@ def test_a_sweep_keeps_the_traces_of_its_trials_if_asked(tmp_path: Path) -> None
     assert trace.member is not None
     assert (len(trace.member), trace.member.sum()) == (64, 32)  # of 160 records, those of four of ten classes
     losses = trace.by_record()
-    assert losses[trace.member, -1].mean() == pytest.approx(traced.latest("train/loss"), rel=1e-5)
+    assert losses[trace.member, -1].mean() == pytest.approx(traced.latest("train/loss"), rel=5e-4), "four digits are shown"
     assert losses[trace.member].mean(axis=0)[0] > losses[trace.member].mean(axis=0)[2] > 0
     assert np.isfinite(traced.latest("auc/trace_mean"))
     rows = {row["attack"]: row for row in without.artifacts["attacks.csv"].to_dict("records")}

@@ -420,7 +420,7 @@ def test_ladders_by_name() -> None:
         ({"canaries": 100}, "canaries=100: coin_flips=no"),
         ({"canaries": 2000, "coin_flips": "yes"}, "canaries=2000: "),
         (
-            {"canaries": 100, "coin_flips": "yes", "canary_kind": "out_of_distribution", "canary_data": "location30"},
+            {"canaries": 100, "coin_flips": "yes", "canary_kind": "out_of_distribution", "canary_data": "rows.npz"},
             "canary_data=",
         ),
     ],
@@ -428,6 +428,9 @@ def test_ladders_by_name() -> None:
 def test_what_would_fail_later_is_refused_before_anything_trains(
     tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
+    if "canary_data" in changes:  # records of another shape
+        np.savez(tmp_path / "rows.npz", x=np.zeros((200, 7)), y=np.arange(200) % 10)
+        changes = {**changes, "canary_data": str(tmp_path / "rows.npz")}
     with pytest.raises(UserError) as error:
         _run(tmp_path / "models", **changes)
     assert message in str(error.value)

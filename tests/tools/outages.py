@@ -213,8 +213,10 @@ class Place:
     def spools(self) -> list[Path]:
         return sorted((self.folder / "spool").glob("[0-9]*"))
 
-    def runs(self, name: str) -> list[Any]:
-        """What an experiment holds, but for times and ids."""
+    def runs(self, name: str, *, of_killed: bool = True) -> list[Any]:
+        """What an experiment holds, but for times and ids; without `of_killed`, not the models that a killed study had finished, which are
+        those of that attempt.
+        """
         import mlflow
 
         client = mlflow.MlflowClient(self.server.uri)
@@ -223,7 +225,10 @@ class Place:
         runs = client.search_runs([experiment.experiment_id]) if experiment else []
         for run in runs:
             ids[run.info.run_id] = run.info.run_name
+        killed = {run.info.run_id for run in runs if run.info.status == "KILLED"}
         for run in runs:
+            if not of_killed and run.data.tags.get("mlflow.parentRunId") in killed:
+                continue
             metrics = {
                 key: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, key)]
                 for key in sorted(run.data.metrics)
@@ -374,8 +379,14 @@ def killed(place: Place, study: str, name: str, after: float, expected: list[Any
         wrong.append(f"exit {code} after {number.name}: {place.said(name)}")
     if code and place.begin(place.words(study, name), name).wait():
         wrong.append(f"the same again: {place.said(name)}")
+    here = place.runs(name, of_killed=study == "sweep")  # a sweep begun again takes over the trials that are done
+    wrong.append(differences([run for run in here if run[1] == "FINISHED"], expected))
     runs = place.runs(name)
-    wrong.append(differences([run for run in runs if run[1] == "FINISHED"], expected))
+    for _ in range(60):  # a worker whose study was killed ends its own run when it sees that, after the step that it is in
+        if all(run[1] in ("FINISHED", "KILLED") for run in runs):
+            break
+        time.sleep(1)
+        runs = place.runs(name)
     if unended := [run[0] for run in runs if run[1] not in ("FINISHED", "KILLED")]:
         wrong.append(f"runs that did not end: {unended}")
     return "; ".join(part for part in wrong if part)

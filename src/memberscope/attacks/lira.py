@@ -13,9 +13,9 @@ that were trained on the record (IN) and of those that were not (OUT) are each m
 mean, pooled over records and queries (tensorflow_privacy's ``fix_variance``). ``shared``: as ``global``, but one for both sides together,
 so that the score is linear in phi (the authors' code uses one variance for both sides, too). ``levels``: one for each side, of all its
 values about their mean, so that differences between records count as well (the authors' code pools in this way); it works even where no
-record has two models on a side. ``bayes``: one for each side, record and query, drawn towards a common one by a prior that is fitted on all
-records, so that each Gaussian becomes a Student-t (after BaVarIA, arXiv 2603.11799): near ``global`` with few models and near
-``per_record`` with many, without a switch between them. Its means, too, are drawn towards what the record's other side predicts; see
+record has two models on a side. ``bayes``: one for each side, record and query, shrunk towards a common one by a prior that is fitted on
+all records, so that each Gaussian becomes a Student-t (after BaVarIA, arXiv 2603.11799): near ``global`` with few models and near
+``per_record`` with many, without a switch between them. Its means, too, are shrunk towards what the record's other side predicts; see
 `memberscope.attacks.student`. Means otherwise are means (the published codes take medians) and variances are maximum likelihood ones,
 both as in Algorithm 1.
 

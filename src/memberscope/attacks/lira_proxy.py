@@ -2,7 +2,7 @@
 
 LiRA (Carlini et al. 2022, see `memberscope.attacks.lira`) compares the target's scaled logit of a record with the distributions over
 models that were trained on it (IN) and over models that were not (OUT). An outside attacker who has data like the target's, but not the
-record in question when training shadows, as in the design ``disjoint``, knows the OUT side alone. Du et al. 2025 ("Cascading and Proxy
+record in question when training shadows, as in the design ``disjoint``, knows only the OUT side. Du et al. 2025 ("Cascading and Proxy
 Membership Inference Attacks", arXiv 2507.21412) let other records stand in for the IN side: all records, those of the same class, or
 those that are like the record. Here likeness is not a choice of neighbours but a regression on what is known of the record:
 
@@ -10,8 +10,8 @@ those that are like the record. Here likeness is not a choice of neighbours but 
 - **IN**, by proxy: over the shadows' own records (the pool), some of which each shadow was trained on, the mean over IN models is
   regressed on the center of the OUT predictive (a line with four bends), on the logarithm of its scale, and on the class. So is the
   logarithm of the squared distance of IN values from that regression. Both regressions are then evaluated at the target's records.
-  Offsets by class are drawn to zero as their noise demands: the variance between classes over itself plus the noise of the class's
-  mean. The IN distribution is a Student-t, whose degrees of freedom are fitted to the pool's standardized IN values.
+  Offsets by class are shrunk towards zero: the factor is the variance between classes divided by the sum of that variance and the
+  noise of the class's mean. The IN distribution is a Student-t, whose degrees of freedom are fitted to the pool's standardized IN values.
 
 The score is the log-likelihood ratio. Everything that is fitted comes from the pool, and nothing from the target or its records. A record's
 score therefore does not depend on which other records are audited.
@@ -20,7 +20,8 @@ score therefore does not depend on which other records are audited.
 models of a record; we take the record's own OUT models for the OUT side and for what is typical of it.
 
 The scaled logit is smoothed by .1 where probabilities of 0 or 1 are common among the shadows (as in LiRA), and not at all otherwise. It is
-read for the records themselves, without augmented copies, since the pool has none.
+read for the records themselves, without augmented copies, since the pool has none. The form of the regression and this smoothing were
+chosen by looking at targets of measured fleets, see docs/results/attacks.md.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class _Reading:
         )
 
     def columns(self, out: student.Predictive) -> list[FloatArray]:
-        """One (n,) array a coefficient: 1, the center, how far it is beyond each bend, and the log scale."""
+        """One (n,) array for each coefficient: 1, the center, how far it is beyond each bend, and the log scale."""
         center, scale = np.clip((_known(out) - self.middle) / self.unit, self.low, self.high).T
         found = [np.ones(len(center)), center, *(np.maximum(center - bend, 0.0) for bend in self.bends)]
         return [*found, scale] if self.scales else found
@@ -103,7 +104,7 @@ class _Regression:
 
     @classmethod
     def fit(cls, columns: list[FloatArray], classes: Classes, values: FloatArray, weight: FloatArray) -> _Regression:
-        """Weighted least squares, then the classes' mean residuals, drawn to zero by their noise."""
+        """Weighted least squares, then the classes' mean residuals, shrunk towards zero by their noise."""
         table = np.column_stack(columns) * weight[:, None]
         gram = np.column_stack(columns).T @ table
         ridge = np.diag(np.r_[0.0, np.full(len(columns) - 1, _RIDGE * float(weight.sum()))])
@@ -120,7 +121,7 @@ class _Regression:
         return cls(slopes=slopes, offsets=dict(zip(names.tolist(), (kept * mean).tolist(), strict=True)))
 
     def read(self, columns: list[FloatArray], classes: Classes) -> FloatArray:
-        """(n,) values; term by term, so that each record's is the same in any company."""
+        """(n,) values, added up term by term, so that a record's value does not depend on which other records there are."""
         found = np.array([self.offsets.get(one, 0.0) for one in classes.tolist()])
         for slope, column in zip(self.slopes, columns, strict=True):
             found = found + slope * column

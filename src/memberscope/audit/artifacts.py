@@ -79,7 +79,7 @@ HEAT_FIGURE = "heat.png"
 SCALING_FIGURE = "scaling.png"
 IMPORTANCES, PARETO_FIGURE = "importances.csv", "pareto.png"
 
-# Reports, in the forms in which they are handed on
+# Reports, in the formats in which they are shared
 REPORT = "report.html"
 EVIDENCE = "evidence.json"  # every study writes it as well
 GATE_JUNIT = "gate.junit.xml"  # so does every study with a gate

@@ -139,9 +139,9 @@ def bounds_table(
     confidence: float = 0.95,
     primary: BoundMethod | None = None,
 ) -> tuple[BoundRow, ...]:
-    """A row per method, for `scores` (n,), higher = more likely a member, and `member` (n,) bool.
+    """One row for each method, for `scores` (n,), higher = more likely a member, and `member` (n,) bool.
 
-    Each row holds by itself at `confidence`, on what it assumes; they do not hold together, and the best of them is no bound.
+    Each row holds by itself at `confidence`, under what it assumes. The rows do not hold jointly, so the best of them is not a bound.
 
     Args:
         scores: of an `attack` that did not see the coins.
@@ -168,7 +168,7 @@ def bounds_table(
 
 
 def check_bound(*, coin_flips: bool, delta: float | None, promise: float | None) -> float:
-    """The delta of a bound that is asked for; UserError where there can be none."""
+    """The delta of a requested bound; UserError where there can be no bound."""
     if not coin_flips:
         raise UserError(
             "coin_flips=no: a lower bound on epsilon needs memberships that were drawn by fair coins; allowed: coin_flips=yes, for such "
@@ -232,7 +232,7 @@ def judge_promise(
     """Judge a promise by several looks at the same promise, such as ordinary records and canaries at several seeds.
 
     Each look gets an equal part of the error, so the largest of their bounds is above the epsilon of every training in at most 1 -
-    `confidence` of studies. Looks at several records a coin have no say where there are others.
+    `confidence` of studies. Looks in which each coin decides on several records do not count if there are others.
 
     Args:
         looks: at least one; which attacks are looked at must not depend on how well they did.

@@ -93,7 +93,7 @@ def _estimate(one: Any, where: str, *, most: float | None = None) -> Estimate:
 def _rate(value: Any, where: str) -> float:
     found = _number(value, f"{where}.fpr")
     if found is None or not 0 < found <= 1:
-        raise TypeError(f"{where}.fpr is no rate")
+        raise TypeError(f"{where}.fpr is not a rate")
     return found
 
 
@@ -101,7 +101,7 @@ def _number(value: Any, where: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
-        raise TypeError(f"{where} is no number")
+        raise TypeError(f"{where} is not a number")
     return float(value)
 
 
@@ -109,17 +109,17 @@ def _count(value: Any, where: str) -> int | None:
     if value is None:
         return None
     if type(value) is not int or not 0 <= value < MOST_RECORDS:
-        raise TypeError(f"{where} is no number of records")
+        raise TypeError(f"{where} is not a number of records")
     return value
 
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{where} is no text")
+        raise TypeError(f"{where} is not text")
     return value
 
 
 def _list(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list) or len(value) > 10_000:
-        raise TypeError(f"{where} is no list")
+        raise TypeError(f"{where} is not a list")
     return value

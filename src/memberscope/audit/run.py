@@ -90,8 +90,8 @@ def run_audit(
         seed: the seed of every random draw; the same seed and inputs give the same report, bit for bit, on one machine.
         refit: whether to fit cross-fitted attacks anew on each slice, instead of slicing scores that were fitted on all records.
         min_records: the number of records that a slice needs on each side.
-        prior: share of members among the candidates that an attacker considers, in (0, 1), if it is declared; without it, `ppv` is that
-            of as many members as others.
+        prior: share of members among the candidates that an attacker considers, in (0, 1), if it is declared; without it, `ppv`
+            assumes as many members as non-members.
         subjects: the number of people in the training set, if it is declared.
         sensitivity: what membership reveals of a person, if it is declared.
         declared: the three options above in one value; they are then left at their defaults.

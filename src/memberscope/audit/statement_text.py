@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from memberscope.audit.declared import Declared
 from memberscope.audit.statement import RiskStatement
 from memberscope.metrics import Estimate
 from memberscope.metrics.rounding import shown
@@ -31,7 +34,7 @@ def measured_text(statement: RiskStatement) -> str:
         "Each record counts as a person." if statement.counted == "records" else "Groups of records were counted, as persons."
     )
     head = (
-        f"On this sample. {people} The figures of the primary attack, `{first.attack}`, are from {first.n_member:,} members and "
+        f"On this sample. {people} The metrics of the primary attack, `{first.attack}`, are from {first.n_member:,} members and "
         f"{first.n_nonmember:,} non-members. A TPR is the share of members that are accused where at most the given share of non-members "
         "(FPR) is; lift is how many times likelier a member is accused than a non-member."
     )
@@ -53,15 +56,19 @@ def measured_text(statement: RiskStatement) -> str:
 
 def declared_text(statement: RiskStatement) -> str:
     """What the user declared, one item per line."""
-    declared = statement.declared
-    lines = []
+    return "\n".join(f"- {line}" for line in declared_sentences(statement.declared, _escaped)) or NOT_DECLARED
+
+
+def declared_sentences(declared: Declared, escaped: Callable[[str], str] = str) -> list[str]:
+    """What the user declared, in sentences; `escaped` makes the user's own words safe for where they are shown."""
+    sentences = []
     if declared.prior is not None:
-        lines.append(f"- Among the candidates that an attacker considers, a share of {declared.prior:g} are members.")
+        sentences.append(f"Among the candidates that an attacker considers, a share of {declared.prior:g} are members.")
     if declared.subjects is not None:
-        lines.append(f"- The training set holds {declared.subjects:,} people.")
+        sentences.append(f"The training set holds {declared.subjects:,} people.")
     if declared.sensitivity:
-        lines.append(f"- Membership reveals: {_plain(declared.sensitivity)}.")
-    return "\n".join(lines) if lines else NOT_DECLARED
+        sentences.append(f"Membership reveals: {escaped(' '.join(declared.sensitivity.split()).rstrip('.'))}.")
+    return sentences
 
 
 def combined_lines(statement: RiskStatement) -> list[str]:
@@ -101,7 +108,6 @@ def with_ends(one: Estimate) -> str:
     return value if low is None or high is None else f"{value} ({low} to {high})"
 
 
-def _plain(text: str) -> str:
-    """Text that people gave, on one line, without what Markdown and HTML would read as markup."""
-    escaped = "".join(f"\\{letter}" if letter in "\\`*_[]<>#|&" else letter for letter in " ".join(text.split()))
-    return escaped.rstrip(".")
+def _escaped(text: str) -> str:
+    """Text that people gave, without what Markdown and HTML would read as markup."""
+    return "".join(f"\\{letter}" if letter in "\\`*_[]<>#|&" else letter for letter in text)

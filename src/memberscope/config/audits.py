@@ -32,29 +32,30 @@ class PredictionFilesConfig(Config):
         "",
         check=Text(hint="the path of a file, of a folder with a file for each model, or nothing"),
         group="attack",
-        help="outputs of shadow models for records whose membership is known, which the metric attacks and all that calibrate need; "
-        "empty: those are skipped",
+        help="outputs of shadow models for records whose membership is known, which the metric attacks, LiRA, RMIA and other shadow "
+        "attacks need; empty: these attacks are skipped",
         formerly=("shadow",),
     )
     population: str = option(
         "",
         check=Text(hint="the path of a file, of a folder with a file for each model, or nothing"),
         group="attack",
-        help="outputs of the model and of every shadow for records that none was trained on, which RMIA and quantile need; empty: those "
-        "are skipped",
+        help="outputs of the model and of every shadow for records that none was trained on, which RMIA and quantile need; empty: these "
+        "attacks are skipped",
     )
     augmented: str = option(
         "",
         check=Text(hint="the path of a file, of a folder with a file for each model, or nothing"),
         group="attack",
-        help="outputs of the model and of every shadow for augmented copies of the records, which LiRA and RMIA then use; empty: the "
-        "records alone",
+        help="outputs of the model and of every shadow for augmented copies of the records, which LiRA and RMIA then use; empty: they "
+        "use the records alone",
     )
     perturbed: str = option(
         "",
         check=Text(hint="the path of a file, or nothing"),
         group="attack",
-        help="the classes that the model predicts for perturbed copies of the records, which label_only_robust needs; empty: it is skipped",
+        help="the classes that the model predicts for perturbed copies of the records, which label_only_robust needs; empty: "
+        "that attack is skipped",
     )
     group: str = option(
         "",
@@ -73,14 +74,14 @@ class DeclaredConfig(Config):
         "none",
         check=Real(low=0.0, high=1.0, open_low=True, open_high=True, words=("none",)),
         group="attack",
-        help="share of members among the candidates that an attacker considers, for how often accusations are right; none: not declared, "
-        "and the PPV is that of as many members as others",
+        help="share of members among the candidates that an attacker considers, to state how many accusations are right; none: not "
+        "declared, and the PPV assumes as many members as non-members",
     )
     subjects: int | str = option(
         "none",
         check=Integer(low=1, words=("none",)),
         group="attack",
-        help="the number of people in the model's training set, for how many an attacker finds; none: not declared",
+        help="the number of people in the model's training set, to state how many of them an attacker finds; none: not declared",
     )
     sensitivity: str = option(
         "",
@@ -301,7 +302,7 @@ class ReportStudyConfig(DeclaredConfig):
         "report.html",
         check=Text(hint="the path of an .html file, or none"),
         group="report",
-        help="file to which the page is written, in the folder unless its path is absolute, besides the run's artifacts; none: only to "
-        "the artifacts",
+        help="file to which the page is written, in addition to the run's artifacts; a relative path starts at the folder; none: the page "
+        "is an artifact only",
     )
     seed: int = option(0, check=Integer(low=0, high=2**31 - 1), group="report", help="seed of the paired bootstraps")

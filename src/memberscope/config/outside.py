@@ -150,7 +150,7 @@ class ShadowStudyConfig(ShadowPlanConfig, RecordsConfig, ModelConfig, TrainConfi
         "",
         check=Text(hint="a folder, or nothing"),
         group="shadow",
-        help="folder with the outputs of the models of --plan, one file a model: model_000.npz or model_000.npy, and so on",
+        help="folder with the outputs of the models of --plan, one file for each model: model_000.npz or model_000.npy, and so on",
     )
 
     def __post_init__(self) -> None:

@@ -323,14 +323,14 @@ USUAL_COPIES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class CanaryConfig(Config):
-    """Records that are planted in the training set by coin flips, and audited apart; see `memberscope.plans.canaries`."""
+    """Records that are planted in the training set by coin flips, and audited separately; see `memberscope.plans.canaries`."""
 
     canaries: int = option(
         0,
         check=Integer(low=0, high=1_000_000),
         group="canaries",
-        help="number of canaries: records of which each is a member by a fair coin of its own, audited apart from the others; 0, or at "
-        f"least {LEAST_CANARIES}",
+        help="number of canaries: records that are planted in the training set, each by a fair coin of its own, and audited separately "
+        f"from the others; 0, or at least {LEAST_CANARIES}",
     )
     canary_kind: str = option(
         "natural",
@@ -344,7 +344,7 @@ class CanaryConfig(Config):
         "",
         check=Text(hint="the name or path of another data set, or nothing"),
         group="canaries",
-        help="data set whose records are planted with canary_kind=out_of_distribution: its records have the same shape or columns",
+        help="data set whose records are planted with canary_kind=out_of_distribution; its records must have the same shape or columns",
     )
     canary_copies: int | str = option(
         "auto",

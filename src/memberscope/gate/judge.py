@@ -258,7 +258,8 @@ def _judged(
 
 
 def _records(limit: float, result: SliceResult, known: JudgedMetric, miss: float) -> int | None:
-    """About how many records decide a row: on the metric's scale, the arm that must clear the limit shrinks as 1 / sqrt(records).
+    """About how many records decide a row. The distance between the value and the end of its interval that faces the limit shrinks as
+    1 / sqrt(records), on the metric's scale.
 
     That scale is logarithmic for a ratio of rates, and that of log odds for a PPV, whose odds are such a ratio. (On their own scale, the
     number was a third too low above a limit and more than twice too high below it.)

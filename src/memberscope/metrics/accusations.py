@@ -1,5 +1,6 @@
 """Accusations of membership at a low false positive rate: how much likelier members are accused than others, how many accusations are
-right at a stated prior, and how many people they find and wrong.
+right at a stated prior, and how many people they find or
+wrongly accuse.
 
 An attacker accuses every record whose score lies above a threshold. The threshold here is the one that an audit sets on its own
 non-members: the lowest that accuses at most ``floor(fpr * n_nonmember)`` of them, as for `tpr_at_fpr`.

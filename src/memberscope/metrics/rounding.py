@@ -7,6 +7,7 @@ ends could not be told from those of a somewhat different interval.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from memberscope.metrics.estimate import Estimate
 
@@ -63,6 +64,11 @@ def logged(name: str, place: str, value: float | None, low: float | None = None,
     """
     places = None if low is None or high is None else decimals(low, high)
     return {key: _logged(number, places) for key, number in in_full(name, place, value, low, high).items()}
+
+
+def logged_each(values: Mapping[str, float]) -> dict[str, float]:
+    """Metrics without intervals, such as accuracies and losses by epoch, as a run shows them; see `logged`."""
+    return {name: _logged(float(value), None) for name, value in values.items()}
 
 
 def _logged(number: float, places: int | None) -> float:

@@ -8,8 +8,8 @@
 MLflow finds it through the entry point group ``mlflow.model_evaluator`` once the project is installed. Its configuration:
 
 ``member``
-    (n,) booleans, one a record of the evaluated data: was it in the training set? A Series is put in the order of the data frame's index.
-    The same goes for ``record_ids`` and ``groups``.
+    (n,) booleans, one for each record of the evaluated data: was it in the training set? A Series is put in the order of the data frame's
+    index. The same goes for ``record_ids`` and ``groups``.
 ``record_ids``
     (n,) numbers or text, to pair this audit with another. Without them, records are identified by what the model is shown of them and by
     their labels.
@@ -168,7 +168,7 @@ def _records(dataset: Any, own: Mapping[str, Any]) -> tuple[Records, dict[str, A
         member = by_record["member"] = member.astype(bool)
     if member.dtype != np.bool_ or member.shape != (len(labels),):
         raise UserError(
-            f"evaluator_config: member is {member.dtype} of shape {member.shape}; allowed: {len(labels)} booleans, one a record"
+            f"evaluator_config: member is {member.dtype} of shape {member.shape}; allowed: {len(labels)} booleans, one for each record"
         )
     if member.all() or not member.any():
         raise UserError(f"evaluator_config: member is {bool(member[0])} throughout; allowed: some members and some non-members")

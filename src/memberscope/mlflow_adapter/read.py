@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from memberscope.audit import artifacts, kept_statement, kept_tables
 from memberscope.audit.headline import Headline
-from memberscope.errors import UserError, one_line
+from memberscope.errors import GateTripped, GateUndecided, UserError, one_line
 from memberscope.reading.files import check_file, read_text
 from memberscope.reading.text import json_object, plain_object
 from memberscope.redact import redact, redact_values
@@ -34,6 +34,11 @@ TEXTS = (artifacts.STUDY, artifacts.CONFIG, artifacts.CONTROLS, artifacts.HEADLI
 IMAGES = (artifacts.MOST_EXPOSED_FIGURE,)
 BY_EPOCH = re.compile(r"(train|val)/.+|(auc|advantage)/threshold_loss")
 RUN_ID = re.compile(r"[0-9a-f]{32}")
+COMPLETE = (
+    "attributes.status = 'FINISHED'",
+    *(f"tags.`memberscope.exit_code` = '{gate.exit_code}'" for gate in (GateTripped, GateUndecided)),
+)
+"""Which runs have all of their results; one whose gate tripped or was undecided has them, although its status is FAILED."""
 ALLOWED = "a run as memberscope logged it"
 PNG = b"\x89PNG\r\n\x1a\n"
 MOST_TABLE = 256 << 20  # bytes of a table
@@ -50,7 +55,8 @@ def read_run(client: MlflowClient, name: str, *, experiment_id: str) -> KeptRun:
         experiment_id: where a name is looked for first; then in all others.
 
     Raises:
-        UserError: there is none, or several of that name (their ids are listed); of those that finished, where any did.
+        UserError: there is none, or several of that name (their ids are listed). Where any of them is complete, only those that are
+            count: they finished, or failed at their gate alone, which comes after all results.
     """
     return _kept(client, _found(client, name, experiment_id))
 
@@ -66,10 +72,11 @@ def _found(client: MlflowClient, name: str, experiment_id: str) -> Run:
                 f"runs={name}: there is no run of that id in this store; allowed: ids and names of its runs"
             ) from None
     everywhere = [found.experiment_id for found in _all(client.search_experiments)]
-    for status, place in itertools.product(
-        ("FINISHED", ""), ([experiment_id], everywhere)
+    for conditions, place in itertools.product(
+        (COMPLETE, ("",)), ([experiment_id], everywhere)
     ):  # a name is often tried in vain before
-        runs = _named(client, name, status, place)
+        found = {run.info.run_id: run for condition in conditions for run in _named(client, name, condition, place)}
+        runs = sorted(found.values(), key=lambda run: run.info.start_time, reverse=True)
         if len(runs) == 1:
             return runs[0]
         if runs:
@@ -78,9 +85,9 @@ def _found(client: MlflowClient, name: str, experiment_id: str) -> Run:
     raise UserError(f"runs={name}: there is no run of that name in this store; allowed: ids and names of its runs")
 
 
-def _named(client: MlflowClient, name: str, status: str, place: list[str]) -> list[Run]:
-    """At most twenty runs of a name, and of a status if one is given."""
-    conditions = [f"attributes.status = '{status}'"] if status else []
+def _named(client: MlflowClient, name: str, condition: str, place: list[str]) -> list[Run]:
+    """At most twenty runs of a name, of those that meet a condition if one is given."""
+    conditions = [condition] if condition else []
     if not {"'", '"'} <= set(name):
         quote = '"' if "'" in name else "'"
         conditions = [f"attributes.run_name = {quote}{name}{quote}", *conditions]

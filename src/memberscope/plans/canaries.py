@@ -1,7 +1,7 @@
 """Canaries: records that are planted in training sets to see how much a model says about records like them.
 
-Each canary is a member of a model or not by a fair coin of its own, so that epsilon can be bounded from their scores, and canaries are
-audited apart: they are never among the members and non-members of a plan, whose metrics still speak of ordinary records.
+A fair coin decides for each canary whether it is a member of a model, so that epsilon can be bounded from their scores. Canaries
+are audited separately: they are never among the members and non-members of a plan, whose metrics still speak of ordinary records.
 
 Where canaries come from depends on their kind:
 
@@ -12,8 +12,8 @@ kind                      records                                           labe
 ``mislabelled``           the same                                          another class, each equally likely
 ``duplicated``            the same as natural, each planted several times   as natural
 ``out_of_distribution``   of another data set                               any class, each equally likely
-``noise``                 made: each feature is drawn by itself from the    any class, each equally likely
-                          values that it has in the data set
+``noise``                 artificial: each feature is drawn by itself from  any class, each equally likely
+                          the values that it has in the data set
 ========================  ================================================  =======================================================
 
 Noise is drawn from the features' own values and not uniformly over their range, so that one rule serves pixels, sparse bits and tables:
@@ -163,7 +163,7 @@ class CanaryRequest:
     def seed(self, data: LabeledData, seed: int) -> int:
         """The seed from which the canaries of a study's `seed` and their coins are drawn: that of the split; see `memberscope.plans.keyed`.
 
-        Records of another data set that is nobody else's business are drawn with the key even where the data set itself is public.
+        Records of another, private data set are drawn with the key even where the data set itself is public.
         """
         return split_seed(self.other if self.other is not None and self.other.keyed else data, seed)
 
@@ -217,7 +217,7 @@ def draw_canaries(
     """Draw canaries of a kind.
 
     Args:
-        data: the data set, with labels before label noise for records that `used` does not have.
+        data: the data set, with labels before label noise for the records outside `used`.
         used: positions of the records on any side of the plan, of which none becomes a canary; one array or several.
         kind: one of `KINDS`.
         count: m, the number of canaries.

@@ -2,7 +2,7 @@
 
 ::
 
-    plan/members/model_000.npy    positions of the records that model 0 is trained on, and so on: one file a model
+    plan/members/model_000.npy    positions of the records that model 0 is trained on, and so on: one file for each model
     plan/records.npy              positions of the records for which every model's outputs are expected, in this order
     plan/population.npy           positions of records that no model is trained on
     plan/labels.npy               the labels of all records, after label noise, with which the models must be trained

@@ -54,22 +54,18 @@ class TargetSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A data set with its plan for one seed, on which a model is trained and audited.
+class PlannedData:
+    """A data set with its plan and the canaries that are planted in its training set.
 
     Attributes:
         data: the records, with labels after noise.
         plan: which records are members.
-        noise: the share of labels that were replaced.
-        seed: the seed of plan and labels.
-        canaries: the canaries that are planted; None for none. They are no part of `data` and `plan`, whose positions hold in
-            `trained_data` too.
+        canaries: the canaries that are planted; None for none. They are not part of `data` and `plan`, whose positions are also valid in
+            `trained_data`.
     """
 
     data: LabeledData
     plan: Plan
-    noise: float
-    seed: int
     canaries: TargetCanaries | None = None
 
     @property
@@ -81,6 +77,20 @@ class Prepared:
     def trained_on(self) -> Index:
         """Positions in `trained_data` of the model's training set: the plan's members, then the planted canaries."""
         return self.plan.members if self.canaries is None else np.concatenate([self.plan.members, self.canaries.members])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared(PlannedData):
+    """A data set with its plan for one seed, on which a model is trained and audited.
+
+    Attributes:
+        data, plan, canaries: see `PlannedData`.
+        noise: the share of labels that were replaced.
+        seed: the seed of plan and labels.
+    """
+
+    noise: float
+    seed: int
 
     @property
     def queried(self) -> Index:

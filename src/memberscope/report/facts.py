@@ -47,7 +47,7 @@ def audited(runs: list[KeptRun]) -> list[KeptRun]:
 
 
 def _with_exposure(child: KeptRun, parent: KeptRun) -> KeptRun:
-    """A model's run with what its fleet's run has about the exposure of records, and with its bounds of epsilon, which know of canaries."""
+    """A model's run with its fleet's results on the exposure of records, and with its bounds of epsilon, including those from canaries."""
     fleet = (artifacts.EXPOSURE, artifacts.EXPOSURE_SUMMARY)
     if artifacts.BOUNDS in parent.tables and artifacts.BOUNDS in child.tables and "rung" not in parent.tables[artifacts.BOUNDS]:
         child = replace(child, tables={**child.tables, artifacts.BOUNDS: parent.tables[artifacts.BOUNDS]})

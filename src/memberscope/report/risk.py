@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from memberscope.audit import artifacts, kept_statement
 from memberscope.audit.declared import Declared
 from memberscope.audit.statement import CombinedRate, RiskStatement
+from memberscope.audit.statement_text import declared_sentences
 from memberscope.metrics import Estimate
 from memberscope.metrics.rounding import shown
 from memberscope.report.parts import DASH, PageTable, TableCell
@@ -79,20 +80,9 @@ def risk(run: KeptRun) -> Risk | None:
     heads = ["attack", "FPR", "TPR", "lift", "members accused", "non-members accused"]
     return Risk(
         primary=first.attack, grouped=statement.counted == "groups", measured=PageTable.of(heads, rows, words=1),
-        left_out=max(0, len(statement.measured) - MOST_ATTACKS), declared=tuple(_declared(statement.declared)),
+        left_out=max(0, len(statement.measured) - MOST_ATTACKS), declared=tuple(declared_sentences(statement.declared)),
         combined=_combined(statement.combined) if statement.combined else None,
     )  # fmt: skip
-
-
-def _declared(declared: Declared) -> list[str]:
-    lines = []
-    if declared.prior is not None:
-        lines.append(f"Among the candidates that an attacker considers, a share of {declared.prior:g} are members.")
-    if declared.subjects is not None:
-        lines.append(f"The training set holds {declared.subjects:,} people.")
-    if declared.sensitivity:
-        lines.append(f"Membership reveals: {' '.join(declared.sensitivity.split()).rstrip('.')}.")
-    return lines
 
 
 def _combined(rates: tuple[CombinedRate, ...]) -> PageTable:

@@ -57,7 +57,7 @@ def draw_for(
     Args:
         request: what is to be planted.
         data: the data set, with labels before label noise.
-        used: positions of the records that no canary may be.
+        used: positions of the records that must not become canaries.
         seed: of the study.
         noise: the share of labels that is replaced.
 

@@ -19,7 +19,7 @@ from memberscope.datasets import LabeledData
 from memberscope.evidence import Evidence
 from memberscope.exposure.trace import LossTrace
 from memberscope.interrupt import StopFlag
-from memberscope.metrics.rounding import logged
+from memberscope.metrics.rounding import logged, logged_each
 from memberscope.plans.keyed import shown_digest
 from memberscope.plans.split import Index, Plan
 from memberscope.plans.target import Prepared
@@ -226,7 +226,7 @@ def _at_once(
         loss_trace.fill(trace, fleet.losses_by_epoch(0, data.x[plan.audited], data.y[plan.audited]))
     rows: list[dict[str, float]] = []
     for step, means in by_step(fleet.curves):
-        tracker.metrics({f"train/{reported}": value for reported, value in means.items()}, step=step)
+        tracker.metrics(logged_each({f"train/{reported}": value for reported, value in means.items()}), step=step)
         rows.append({"epoch": step, **{f"train_{key}": means[key] for key in ("accuracy", "loss") if key in means}})
     steps = int(rows[-1]["epoch"]) + 1 if rows else 0
     row, _ = look(predict, data, plan, form=fleet.form, epoch=steps, audited=True)
@@ -319,7 +319,7 @@ def epoch_metrics(row: Mapping[str, float], *, private: bool = False) -> dict[st
         "auc": "auc/threshold_loss", "advantage": "advantage/threshold_loss",
     }  # fmt: skip
     shown = without_digits(row) if private else row
-    return {names[key]: value for key, value in shown.items() if key in names}
+    return logged_each({names[key]: value for key, value in shown.items() if key in names})
 
 
 def without_digits(row: Mapping[str, float]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a study logs, kept beside the store as well, so that its evidence file is made of it without asking the store for anything."""
+"""What a study logs, kept in memory as well, so that its evidence file can be made without reading anything from the store."""
 
 from __future__ import annotations
 

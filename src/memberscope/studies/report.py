@@ -1,4 +1,4 @@
-"""Entry point `report`: one run or several, or an evidence file, as a self-contained HTML page and in the forms that other tools read."""
+"""Entry point `report`: one run or several, or an evidence file, as a self-contained HTML page and in the formats that other tools read."""
 
 from __future__ import annotations
 

@@ -14,44 +14,31 @@ from memberscope.errors import UserError
 from memberscope.plans.canaries import CanaryRequest, TargetCanaries, flip_coins
 from memberscope.plans.keyed import split_seed
 from memberscope.plans.split import Index, Plan, replace_labels, spread, spread_groups
+from memberscope.plans.target import PlannedData
 from memberscope.plans.whole_groups import blocks
 from memberscope.sweeps.cells import Part
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
+class Selection(PlannedData):
     """A cell's records for one seed.
 
     Attributes:
         data: the data set with the cell's labels, after noise. Records outside the plan have label 0 and are not used.
-        plan: the sides.
+        plan, canaries: see `PlannedData`.
         audited: positions of the audited records: members, then non-members.
         member: (n,) membership of `audited`.
         outside: positions of the records of the cell's classes that are on no side.
-        canaries: what is planted; None for nothing.
     """
 
-    data: LabeledData
-    plan: Plan
     audited: Index
     member: NDArray[np.bool_]
     outside: Index
-    canaries: TargetCanaries | None = None
-
-    @property
-    def trained_data(self) -> LabeledData:
-        """The records on which the model is trained and queried: `data`, with the canaries behind it."""
-        return self.data if self.canaries is None else self.canaries.planted.data
-
-    @property
-    def trained_on(self) -> Index:
-        """Positions in `trained_data` of the training set: the plan's members, then the planted canaries."""
-        return self.plan.members if self.canaries is None else np.concatenate([self.plan.members, self.canaries.members])
 
     def with_canaries(self, request: CanaryRequest, *, seed: int) -> Selection:
         """The same records with canaries among those outside; UserError if they cannot be drawn.
 
-        The labels of canaries are drawn from the classes that the members have: with a head of all logits, others would stand out.
+        The labels of canaries are drawn from the classes that the members have: others would stand out in a model with more classes.
         """
         used = np.setdiff1d(np.arange(len(self.data)), self.outside)
         drawn_from = request.seed(self.data, seed)

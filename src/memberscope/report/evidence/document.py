@@ -45,7 +45,7 @@ def written(runs: Sequence[KeptRun], *, study: str, title: str = "", pairs: Sequ
     """The document of these runs.
 
     Args:
-        runs: in the requested order; a study stands with its models.
+        runs: in the requested order; a study is included with its models.
         study: the study that writes the document.
         title: of the page.
         pairs: runs compared with the first, see `memberscope.report.page.pairs_of`.

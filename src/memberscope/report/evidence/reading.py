@@ -1,4 +1,4 @@
-"""An evidence file as kept runs: from it, the page and the other forms are made as from a tracking server."""
+"""An evidence file as kept runs: from it, the page and the other formats are made as from a tracking server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The forms in which an audit is handed on, each made from the same evidence document (the page from the same runs)."""
+"""The formats in which an audit is shared, each made from the same evidence document (the page from the same runs)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HTML, ALL = "html", "all"
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """A form: the name of its file, and what makes its text from a document; None for the page, which is made from the runs."""
+    """A format: the name of its file, and what makes its text from a document; None for the page, which is made from the runs."""
 
     file: str
     text: Callable[[Document], str] | None = None

@@ -1,6 +1,6 @@
 """Model cards in CycloneDX: a bill of materials with a component of type machine-learning-model for each audited model.
 
-CycloneDX's own library makes the bill and holds it to the schema of CycloneDX 1.6. It does not know model cards (as of 11.12), so
+CycloneDX's own library makes the bill and validates it against the schema of CycloneDX 1.6. It does not know model cards (as of 11.12), so
 that these are added to its JSON.
 """
 

@@ -77,7 +77,7 @@ def _risk(statement: Document | None) -> list[str]:
         for name in names
         if rate[name] is not None
     ]
-    head = ["| part | FPR | figure | value | low | high | status |", "| --- | ---: | --- | ---: | ---: | ---: | --- |"]
+    head = ["| part | FPR | metric | value | low | high | status |", "| --- | ---: | --- | ---: | ---: | ---: | --- |"]
     return [RISK, "", *(declared or ["- declared: nothing"]), "", *head, *rows, ""]
 
 

@@ -15,7 +15,7 @@ from memberscope.audit.log import log_repeated
 from memberscope.audit.promise import log_frame, metrics_of
 from memberscope.audit.wording import finding, markdown
 from memberscope.config import MitigateConfig
-from memberscope.metrics.rounding import logged
+from memberscope.metrics.rounding import logged, logged_each
 from memberscope.release import parse_release
 from memberscope.release.undo import temperature_of
 from memberscope.studies.mitigate import promises
@@ -277,7 +277,7 @@ def log_mitigation(
         log_promises({mitigation.name: list(audits)}, promise, {}, child)
         child.metrics(metrics_of(kept, promises.attack_of(audits[0])))
         for one in audits:
-            child.metrics(one.utility, step=one.seed)
+            child.metrics(logged_each(one.utility), step=one.seed)
         for epoch, epsilon in enumerate(audits[0].mitigated.epsilons.tolist(), start=1):
             if np.isfinite(epsilon):
                 child.metrics({"epsilon": epsilon}, step=epoch)

@@ -245,7 +245,7 @@ def _files(outputs: Path, models: int) -> list[Path]:
             "for each"
         )
     if double := [name for name, paths in zip(names, found, strict=True) if len(paths) > 1]:
-        raise UserError(f"outputs={outputs}: {_few(double)} has both an .npz and an .npy; allowed: one file a model")
+        raise UserError(f"outputs={outputs}: {_few(double)} has both an .npz and an .npy; allowed: one file for each model")
     extra = sorted(path.name for path in outputs.glob("model_*.np[yz]") if path.stem not in set(names))
     if extra:
         raise UserError(

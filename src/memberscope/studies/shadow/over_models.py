@@ -23,8 +23,8 @@ def over_models(outputs: FleetOutputs, *, delta: float) -> BoundRow | None:
 
     Half of the pairs of models choose the record and the threshold; the other half are the trials. A pair has one model with the record
     and one without. Errors of either kind are therefore counted over different pairs, whose coins and trainings are independent; that the
-    two models of a pair are not independent of each other does not matter, as each of the two error rates has half of the error to
-    itself. The loss is that of one model alone: an attack that compares it with other models would make trials of one another.
+    two models of a pair are not independent of each other does not matter, as each of the two error rates gets half of the error.
+    The loss is that of one model alone: an attack that compares a model with the others would make the trials depend on each other.
 
     None where models do not come in pairs of coin flips, or are fewer than `LEAST_PAIRS` pairs.
     """

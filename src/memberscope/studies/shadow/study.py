@@ -25,7 +25,7 @@ from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError, nearest
 from memberscope.interrupt import StopFlag
-from memberscope.metrics.rounding import logged
+from memberscope.metrics.rounding import logged, logged_each
 from memberscope.plans.keyed import shown_digest
 from memberscope.plans.shadow import ShadowPlan
 from memberscope.plans.split import Index
@@ -292,7 +292,7 @@ def log_shadows(outputs: FleetOutputs, tracker: Tracker) -> None:
         if {"loss", "accuracy"} <= set(curves):
             child.figure(plots.band_figure(curves, title=f"{outputs.plan.n_models} models"), artifacts.TRAINING_FIGURE)
         for step, means in by_step(curves):
-            child.metrics({f"train/{name}": value for name, value in means.items()}, step=step)
+            child.metrics(logged_each({f"train/{name}": value for name, value in means.items()}), step=step)
         for name in (train, test):
             child.metrics(logged(f"{name}_mean", "", float(frame[name].mean())))
 
@@ -339,7 +339,7 @@ def audit_first(
             )
         stop.check()
         log_audit(report, child, source=outputs.data.digest, band_seed=config.seed, private=config.private_artifacts)
-        child.metrics(accuracies(evidence.target))
+        child.metrics(logged_each(accuracies(evidence.target)))
         child.describe(with_finding(report, about))
         log_model(lambda: outputs.fleet.native(target), trainer, outputs.data, child)
     return report
@@ -451,7 +451,7 @@ def conclude(
     tracker.metrics(report.headlines(rounded=True))
     log_headline(report, tracker)
     tracker.metrics(headline_metrics(means))
-    tracker.metrics(accuracies(report.target))
+    tracker.metrics(logged_each(accuracies(report.target)))
     tracker.tags({"memberscope.setting": trainer.name})
     lines = rotation.sentences(judged)
     from_elsewhere = (

@@ -22,7 +22,7 @@ from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.interrupt import StopFlag
-from memberscope.metrics.rounding import logged
+from memberscope.metrics.rounding import logged, logged_each
 from memberscope.plans import keyed
 from memberscope.plans.canaries import CanaryRequest
 from memberscope.plans.keyed import shown_digest
@@ -368,7 +368,7 @@ def log_outcome(
     tracker.params(params)
     tracker.text(as_json({"cell": cell.to_dict(), "seed": outcome.seed, **params}), artifacts.CONFIG)
     for step, values in outcome.curves:
-        tracker.metrics({f"train/{reported}": value for reported, value in values.items()}, step=step)
+        tracker.metrics(logged_each({f"train/{reported}": value for reported, value in values.items()}), step=step)
     for row in outcome.history:
         tracker.metrics(model_audit.epoch_metrics(row), step=int(row["epoch"]))
     for context, index in plan.sides.items():
