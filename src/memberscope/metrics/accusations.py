@@ -20,13 +20,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
-from scipy.special import betainc, betaincinv, expit
 
 from memberscope.metrics.curve import Ranking, rank
 from memberscope.metrics.decision import Decision
 from memberscope.metrics.estimate import Estimate, check_fraction, skipped, spanning
-from memberscope.metrics.intervals import clopper_pearson_high, clopper_pearson_low, ratio_interval, two_sided_z, wilson
+from memberscope.metrics.intervals import (
+    clopper_pearson_high,
+    clopper_pearson_low,
+    melded_ratio,
+    two_sided_z,
+    widened_miss,
+    wilson,
+)
 from memberscope.metrics.low_fpr import LOW_BUDGET, allowed_false_positives, budget_reason, fp_budget
 
 
@@ -45,13 +50,7 @@ class Accusations:
     n_nonmember: int
 
 
-# The trapezoidal rule over the log odds of a rate's quantiles: it converges fast, and it reaches quantiles of 1e-15, which decide an end at
-# a confidence that is adjusted for many metrics.
-_LOG_ODDS = np.linspace(-36.0, 36.0, 512)
-_NODES = expit(_LOG_ODDS)
-_WEIGHTS = _NODES * expit(-_LOG_ODDS) / float(np.sum(_NODES * expit(-_LOG_ODDS)))
 _UNBOUNDED = "the value is a lower bound: no non-member is accused, so that the ratio has no upper end"
-_FAR = 60.0  # a ratio's logarithm beyond which nothing is distinguished
 
 
 def accuse(ranking: Ranking, fpr: float) -> Accusations | None:
@@ -146,7 +145,7 @@ def found(made: Accusations, *, fpr: float, subjects: int, confidence: float = 0
 
 
 def lift_of(decision: Decision | None, *, confidence: float = 0.95) -> Estimate:
-    """TPR / FPR of a Decision whose thresholds come from other records: Koopman's score interval, or its lower end alone where only members
+    """TPR / FPR of a Decision whose thresholds come from other records, with its melded interval, or its lower end alone where only members
     are called members. Skipped for None, and where nobody is.
     """
     if decision is None:
@@ -154,10 +153,10 @@ def lift_of(decision: Decision | None, *, confidence: float = 0.95) -> Estimate:
     fp, n0, tp, n1 = decision.false_pos, decision.n_nonmember, decision.true_pos, decision.n_member
     if tp + fp == 0:
         return skipped("nobody is called a member")
-    low, high = ratio_interval(tp, n1, fp, n0, two_sided_z(confidence) * decision.widening)
+    low, high = melded_ratio(fp, n0, tp, n1, widened_miss(confidence, decision.widening))
     if fp == 0:
-        return _at_least(low, reason=_UNBOUNDED)
-    return spanning((tp / n1) / (fp / n0), low, high)
+        return _at_least(1 / high, reason=_UNBOUNDED)
+    return spanning((tp / n1) / (fp / n0), 1 / high, 1 / low)
 
 
 def found_of(decision: Decision | None, *, subjects: int, confidence: float = 0.95) -> Estimate:
@@ -201,29 +200,4 @@ def _power(made: Accusations, fpr: float) -> tuple[str, str]:
 
 def fpr_over_tpr_interval(made: Accusations, miss: float) -> tuple[float, float]:
     """The melded interval of FPR / TPR, `miss` beyond its ends; from 0 where no non-member is accused, to inf where no member is."""
-    fp, n0, tp, n1 = made.false_pos, made.n_nonmember, made.true_pos, made.n_member
-    low = _ratio_quantile((fp, n0 - fp + 1), (tp + 1, n1 - tp), miss / 2)
-    high = _ratio_quantile((fp + 1, n0 - fp), (tp, n1 - tp + 1), 1 - miss / 2)
-    return low, high
-
-
-def _ratio_quantile(above: tuple[int, int], below: tuple[int, int], level: float) -> float:
-    """The quantile of X / Y with X and Y from two Beta distributions; a Beta whose first parameter is 0 is 0, whose second is 0 is 1."""
-    if above[0] == 0:
-        return 0.0
-    if below[0] == 0:
-        return np.inf
-    if below[1] == 0:
-        return 1.0 if above[1] == 0 else float(betaincinv(*above, level))
-    if above[1] == 0:
-        return float(1 / betaincinv(*below, 1 - level))
-    under = betaincinv(*below, _NODES)
-
-    def excess(log_ratio: float) -> float:
-        return float(_WEIGHTS @ betainc(*above, np.minimum(np.exp(log_ratio) * under, 1.0))) - level
-
-    if excess(-_FAR) >= 0:
-        return 0.0
-    if excess(_FAR) <= 0:
-        return np.inf
-    return float(np.exp(brentq(excess, -_FAR, _FAR, xtol=1e-10)))
+    return melded_ratio(made.false_pos, made.n_nonmember, made.true_pos, made.n_member, miss)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from memberscope.metrics.curve import Ranking, Roc, rank, roc_of
 from memberscope.metrics.estimate import Estimate, Ints, check_fraction, skipped, spanning
-from memberscope.metrics.intervals import CROSS_FIT_WIDENING, newcombe_difference, ratio_interval, two_sided_z
+from memberscope.metrics.intervals import CROSS_FIT_WIDENING, melded_ratio, newcombe_difference, two_sided_z, widened_miss
 
 _TOO_FEW = "a held-out threshold needs two members and two non-members"
 _OPTIMISTIC = "the largest of many thresholds on the same records: biased upward, so no interval"
@@ -170,8 +170,8 @@ def balanced_accuracy_of(decision: Decision | None, *, confidence: float = 0.95)
 def ppv(scores: ArrayLike, member: ArrayLike, *, threshold: float, prior: float = 0.5, confidence: float = 0.95) -> Estimate:
     """The share of true members among those called members, where a share `prior` of all candidates are members (Jayaraman et al. 2021).
 
-    It is prior TPR / (prior TPR + (1 - prior) FPR), at a `threshold` that must not come from these records. Interval: Koopman's score
-    interval of FPR / TPR, transformed. Skipped where no record is called a member; ValueError on bad input.
+    It is prior TPR / (prior TPR + (1 - prior) FPR), at a `threshold` that must not come from these records. Interval: the melded
+    one of FPR / TPR, transformed. Skipped where no record is called a member; ValueError on bad input.
     """
     return ppv_of(decide(rank(scores, member), _finite(threshold)), prior=prior, confidence=confidence)
 
@@ -185,7 +185,7 @@ def ppv_of(decision: Decision | None, *, prior: float = 0.5, confidence: float =
     x0, n0, x1, n1 = decision.true_pos, decision.n_member, decision.false_pos, decision.n_nonmember
     if x0 + x1 == 0:
         return skipped(f"no record is called a member {_at(decision)}")
-    low, high = ratio_interval(x1, n1, x0, n0, two_sided_z(confidence) * decision.widening)
+    low, high = melded_ratio(x1, n1, x0, n0, widened_miss(confidence, decision.widening))
     value = 1 / (1 + odds * (x1 / n1) / (x0 / n0)) if x0 else 0.0
     return spanning(value, 1 / (1 + odds * high), 1 / (1 + odds * low), reason=f"prior {prior:g}, {_at(decision)}")
 

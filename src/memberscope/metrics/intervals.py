@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import betaincinv, ndtri
+from scipy.optimize import brentq
+from scipy.special import betainc, betaincinv, expit, ndtr, ndtri
 
 from memberscope.metrics.estimate import Floats, Ints
 
@@ -20,6 +21,12 @@ from memberscope.metrics.estimate import Floats, Ints
 # 0.18 in 4,000 simulated data sets at each of 20 settings (distances 0 to 3, 20 to 1,000 records on each side), most strongly
 # where there is no signal.
 CROSS_FIT_WIDENING = math.sqrt(1.15)
+
+_STEP = 0.14  # of the log odds of a rate's quantiles, over which the trapezoidal rule integrates; it converges fast
+_MARGIN = 15.0  # of these log odds beyond those of the level that is sought
+_FAR = 60.0  # a ratio's logarithm beyond which nothing is distinguished
+_LEAST_MISS = 1e-15  # 1 less half of a smaller one is 1
+_SLACK = 1e-6  # of a logarithm, for what rounding may have moved
 
 
 def two_sided_z(confidence: float) -> float:
@@ -65,29 +72,56 @@ def newcombe_difference(x1: int, n1: int, x0: int, n0: int, z: float) -> tuple[f
     return difference - math.hypot(p1 - low1, high0 - p0), difference + math.hypot(high1 - p1, p0 - low0)
 
 
-def ratio_interval(x1: int, n1: int, x0: int, n0: int, z: float) -> tuple[float, float]:
-    """The score interval of the ratio (x1/n1) / (x0/n0) of independent shares (Koopman 1984).
+def melded_ratio(x1: int, n1: int, x0: int, n0: int, miss: float) -> tuple[float, float]:
+    """The melded interval of the ratio (x1/n1) / (x0/n0) of independent shares (Fay, Proschan & Brittain 2015), `miss` / 2 beyond each end.
 
-    The lower end is 0 where x1 = 0, the upper end inf where x0 = 0. The interval contains each ratio that a score test does not reject,
-    with the shares at their maximum-likelihood values under that ratio (the smaller root of Koopman's quadratic).
+    An end is a quantile of the ratio where both shares are drawn from the Beta distributions whose quantiles are their one-sided
+    Clopper-Pearson ends. The lower end is 0 where x1 = 0, the upper end inf where x0 = 0. Each end errs in at most `miss` / 2 of samples
+    also where counts are few and `miss` is small, as a gate needs it. Koopman's score interval of 1984 does not: where .5 of 1,000 and 10
+    of 1,000 were expected, one end erred in .050 instead of .025, and in .011 instead of .001.
     """
-    p1, p0 = x1 / n1, x0 / n0
+    miss = max(miss, _LEAST_MISS)
+    low = _ratio_quantile((x1, n1 - x1 + 1), (x0 + 1, n0 - x0), miss / 2)
+    high = _ratio_quantile((x1 + 1, n1 - x1), (x0, n0 - x0 + 1), 1 - miss / 2)
+    return low, high
+
+
+def widened_miss(confidence: float, widening: float) -> float:
+    """The miss of an interval whose standard normal quantile is `widening` times that of `confidence`."""
+    return 2 * float(ndtr(-two_sided_z(confidence) * widening))
+
+
+def _ratio_quantile(above: tuple[int, int], below: tuple[int, int], level: float) -> float:
+    """The quantile of X / Y with X and Y from two Beta distributions; a Beta whose first parameter is 0 is 0, whose second is 0 is 1."""
+    if above[0] == 0:
+        return 0.0
+    if below[0] == 0:
+        return np.inf
+    if below[1] == 0:
+        return 1.0 if above[1] == 0 else float(betaincinv(*above, level))
+    if above[1] == 0:
+        return float(1 / betaincinv(*below, 1 - level))
+    # the rule reaches as far as the quantiles that decide an end at a confidence that is adjusted for many metrics
+    odds = np.arange(_STEP / 2, _MARGIN - math.log(min(level, 1 - level)), _STEP)
+    odds = np.r_[-odds[::-1], odds]
+    nodes = expit(odds)
+    weights = nodes * expit(-odds)
+    under, weights = betaincinv(*below, nodes), weights / weights.sum()
 
     def excess(log_ratio: float) -> float:
-        ratio = math.exp(log_ratio)
-        a, b, c = (n1 + n0) * ratio, -(n1 * ratio + x1 + n0 + x0 * ratio), x1 + x0
-        under0 = 2 * c / (-b + math.sqrt(max(b * b - 4 * a * c, 0.0)))
-        under1 = min(ratio * under0, 1.0)
-        variance = under1 * (1 - under1) / n1 + ratio * ratio * under0 * max(1 - under0, 0.0) / n0
-        return (p1 - ratio * p0) ** 2 - z * z * variance
+        return float(weights @ betainc(*above, np.minimum(np.exp(log_ratio) * under, 1.0))) - level
 
-    if x1 == 0 and x0 == 0:
-        return 0.0, math.inf
-    far = 40.0
-    middle = math.log(p1 / p0) if x1 and x0 else (-far if x0 else far)
-    low = 0.0 if x1 == 0 else math.exp(_root(excess, -far, middle))
-    high = math.inf if x0 == 0 else math.exp(_root(excess, middle, far))
-    return low, high
+    # by Bonferroni: half of either tail's probability is left to X and half to Y
+    with np.errstate(divide="ignore"):
+        first, last = np.log(betaincinv(*above, [level / 2, (1 + level) / 2])) - np.log(
+            betaincinv(*below, [1 - level / 2, (1 - level) / 2])
+        )
+    first, last = max(float(first) - _SLACK, -_FAR), min(float(last) + _SLACK, _FAR)
+    if excess(first) >= 0:
+        return math.exp(first)
+    if excess(last) <= 0:
+        return math.exp(last)
+    return math.exp(brentq(excess, first, last, xtol=1e-10))
 
 
 def newcombe_auc(value: float, n_member: int, n_nonmember: int, z: float) -> tuple[float, float]:
