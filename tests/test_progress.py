@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 
 import pytest
@@ -73,3 +74,22 @@ def test_what_takes_long_before_the_first_unit_is_said_and_what_is_quick_is_not(
         while stream.getvalue().count("\n") < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
     assert stream.getvalue().splitlines()[0] == "reading digits [0 s elapsed]"
+
+
+def test_a_reader_who_is_gone_ends_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe whose other end was killed, and a stream that was closed."""
+    read, write = os.pipe()
+    os.close(read)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    with os.fdopen(os.dup(write), "w") as broken:
+        with progress.Progress(2, "train", stream=broken) as bar:
+            bar.advance()
+            bar.advance()
+        with pytest.raises(BrokenPipeError):
+            print("the pipe is broken indeed", file=broken, flush=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), broken.fileno())  # so that it can be closed
+    os.close(write)
+    closed = io.StringIO()
+    bar = progress.Progress(1, "train", stream=closed)
+    closed.close()
+    bar.advance()

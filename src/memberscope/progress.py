@@ -1,10 +1,12 @@
 """Progress of long work: a bar on a terminal, plain lines every few seconds elsewhere, each with an estimate of what is left.
 
 Where a unit takes long, both can be shown regularly even while no unit is finished, so that the work does not seem to stand still.
+Work never fails because its progress cannot be shown, as where the process that read it was killed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -85,7 +87,12 @@ class Progress:
         )  # fmt: skip
         lead = "\r" if self._bar else ""
         tail = "\n" if end or not self._bar else ""
-        print(f"{lead}{meter}", end=tail, file=self._stream, flush=True)
+        _write(f"{lead}{meter}{tail}", self._stream)
+
+
+def _write(text: str, stream: TextIO) -> None:
+    with contextlib.suppress(OSError, ValueError):  # a broken pipe, a full disk, a closed stream
+        print(text, end="", file=stream, flush=True)
 
 
 def _plural(word: str) -> str:
@@ -108,4 +115,4 @@ class Waiting(Background):
     def _run(self) -> None:
         start = time.monotonic()
         while not self._ended.wait(LINE_SECONDS):
-            print(f"{self._label} [{time.monotonic() - start:.0f} s elapsed]", file=self._stream, flush=True)
+            _write(f"{self._label} [{time.monotonic() - start:.0f} s elapsed]\n", self._stream)

@@ -151,7 +151,7 @@ def _until_done(
             continue
         on_claim()
         with SignsOfLife(queue, claims, every=job.heartbeat, watch=watch):
-            for closed in worker.run(claims):
+            for closed in worker.run(claims, watch):
                 done += closed
                 on_done()
 
@@ -207,10 +207,11 @@ class _Worker:
             and together(self.grid.cells[trial_key(first)[0]])
         )
 
-    def run(self, claims: Sequence[Claim]) -> Iterator[bool]:
+    def run(self, claims: Sequence[Claim], watch: Callable[[], None] = lambda: None) -> Iterator[bool]:
         """Run one claim after the other; yields for each whether it was completed.
 
-        If a trial fails, the reason is printed to stderr and kept in the Optuna study, and the others continue.
+        If a trial fails, the reason is printed to stderr and kept in the Optuna study, and the others continue. Before that, `watch` is
+        called: where it asks to stop, the trial goes back into the queue.
         """
         waiting = list(claims)
         outcomes: Iterator[list[Outcome]] | None = None
@@ -233,7 +234,10 @@ class _Worker:
             except Unreachable:  # nothing can be said about the trial; another start takes it up
                 raise
             except Exception as error:
-                if self.stop.left:  # what a library made of being left in its midst: the trial has not failed
+                watch()  # if our parent is gone, so are those who read what a trainer prints: a broken pipe
+                if (
+                    self.stop.left or self.stop.requested
+                ):  # a library left in its midst, or such a pipe: the trial has not failed
                     self.queue.give_back(waiting)
                     raise self.stop.interrupted() from error
                 said = redact(" ".join(str(error).split()), about=[self.job.url, *in_use(())])
