@@ -124,7 +124,7 @@ def figure(run: KeptRun, attack: str, metric: str, part: str = "entire") -> Figu
     rows = frame[(frame["attack"] == attack) & (frame["slice"] == part) & (frame["metric"] == metric)]
     if not len(rows):
         return Figure(status="missing")
-    row = rows.iloc[0]
+    row = rows.to_dict("records")[0]
     return Figure(
         value=_number(row["value"]), ci_low=_number(row["ci_low"]), ci_high=_number(row["ci_high"]), status=str(row["status"]),
         reason=_text(row["reason"]),
@@ -154,8 +154,8 @@ def family(run: KeptRun, attack: str) -> str:
 def sizes(run: KeptRun) -> tuple[int, int]:
     """Members and non-members of the entire data set."""
     frame = run.tables[artifacts.ATTACKS]
-    row = frame[frame["slice"] == "entire"].iloc[0]
-    return int(row["n_member"]), int(row["n_nonmember"])
+    of_all = frame[frame["slice"] == "entire"]
+    return int(of_all["n_member"].iloc[0]), int(of_all["n_nonmember"].iloc[0])
 
 
 def grouped(run: KeptRun) -> bool:

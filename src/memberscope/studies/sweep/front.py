@@ -43,7 +43,7 @@ def of_search(found: Conclusion, search: Search, tracker: Tracker) -> StudyResul
     )
     if len(search.objectives) == 1:
         for name in final:
-            tracker.metrics(logged(f"best_{name}", "", float(best.iloc[0][name])))
+            tracker.metrics(logged(f"best_{name}", "", float(best[name].iloc[0])))
     tracker.text("\n".join(lines) + "\n", artifacts.ANSWER)
     about = [
         f"**{lines[0]}**",
