@@ -109,7 +109,7 @@ def test_one_model_is_trained_and_audited_as_a_built_in_one_is(place: Path) -> N
     assert run["facts"]["trainer.epochs"] == "4"
     assert run["history"][-1]["train_accuracy"] == 1.0
     values = {(row["attack"], row["metric"]): row["value"] for row in run["results"] if row["slice"] == "entire"}
-    assert values["threshold_loss", "auc"] == tracker.latest("auc/threshold_loss")
+    assert round(values["threshold_loss", "auc"], 3) == tracker.latest("auc/threshold_loss") != values["threshold_loss", "auc"]
 
 
 def test_the_form_of_the_outputs_makes_no_difference(place: Path) -> None:
