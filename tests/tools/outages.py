@@ -372,8 +372,8 @@ def killed(place: Place, study: str, name: str, after: float, expected: list[Any
     time.sleep(after)
     process.send_signal(number)
     code = process.wait()
-    if code == -signal.SIGINT and not differences(place.runs(name), expected):
-        code = 0  # all was done, and Python was about to end
+    if code in (-signal.SIGINT, -signal.SIGKILL) and not differences(place.runs(name), expected):
+        code = 0  # all was done and had ended, and Python was about to end
     wrong = []
     if code not in (0, 130 if number == signal.SIGINT else -number):
         wrong.append(f"exit {code} after {number.name}: {place.said(name)}")
