@@ -72,7 +72,7 @@ def test_a_lift_without_an_upper_end_is_kept_and_shown_as_a_lower_bound() -> Non
     target = Predictions(loss_nats=np.where(np.arange(800) % 4 == 0, 0.1, 1.0), member=member)
     report = run_audit(target, attacks="threshold_loss", prior=0.05, workers=1)
     found = report.risk_statement
-    assert kept_statement.read(found.to_json()) == found
+    assert kept_statement.read(found.to_json()).to_json() == found.to_json()  # a skipped metric's NaN equals nothing
     shown = risk(
         KeptRun(
             id="a" * 32,
