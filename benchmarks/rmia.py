@@ -123,7 +123,7 @@ def fleets(*, quick: bool, seed: int, only: str) -> Iterator[Fleet]:
             print("cifar10 left out: TFDS_DATA_DIR names no folder", flush=True)
     for name, settings in wanted:
         if name.startswith(only):
-            yield network(name, seed=seed, **settings)  # type: ignore[arg-type]
+            yield network(name, seed=seed, **settings)  # type: ignore[arg-type]  # settings by name
 
 
 def shadows_of(fleet: Fleet, t: int, count: int):

@@ -276,7 +276,8 @@ class Predictions(_Outputs):
     columns: Mapping[str, Array] = field(default_factory=dict)
 
     @classmethod
-    def of_file(cls, file: OutputFile) -> Self:  # noqa: D102
+    def of_file(cls, file: OutputFile) -> Self:
+        """The outputs of one model that a file holds; UserError where it holds several models, or copies of records."""
         if file.models is not None and len(set(file.models.tolist())) > 1:
             names = sorted(set(file.models.tolist()))
             raise UserError(
@@ -377,7 +378,8 @@ class ShadowPredictions(_Outputs):
         return self._lead[0]
 
     @classmethod
-    def of_file(cls, file: OutputFile) -> Self:  # noqa: D102
+    def of_file(cls, file: OutputFile) -> Self:
+        """The outputs of the models that a file holds, stacked where a column says which model a row is of."""
         if file.models is None:
             return super().of_file(file)
         return cls.from_arrays(stacked(parts_of(file), member=True), source=file.where)

@@ -15,6 +15,7 @@ from memberscope.config import SweepStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
+from memberscope.metrics.rounding import logged
 from memberscope.plans.canaries import CanaryRequest, flip_coins
 from memberscope.studies import setup
 from memberscope.studies.sweep import study as sweep
@@ -47,7 +48,11 @@ def test_every_trial_of_a_grid_plants_canaries_and_audits_them_apart(own: Own, t
     assert rows.loc[1, "canary_accuracy_cost"] > 0.05
     assert sorted(own.trained()) == [(1, 0), (1, 0), (41, 0), (41, 0)], "each with its canaries, and without"
     child = next(child for child in tracker.children if child.name == "k1-s0")
-    assert child.latest("canary/auc/rmia_offline") == pytest.approx(rows.loc[1, "canary_auc"], abs=5e-3)
+    of_child = child.artifacts["canaries.csv"]
+    exact = of_child[(of_child["attack"] == "rmia_offline") & (of_child["metric"] == "auc")].iloc[0]
+    assert exact["value"] == pytest.approx(rows.loc[1, "canary_auc"], abs=1e-6)
+    expected = logged("canary/auc", "rmia_offline", exact["value"], exact["ci_low"], exact["ci_high"])
+    assert child.latest("canary/auc/rmia_offline") == expected["canary/auc/rmia_offline"]
     assert {artifacts.CANARIES, artifacts.CANARY_COST, artifacts.BOUNDS} <= set(child.artifacts)
     assert not unlisted(tracker)
     assert set(child.artifacts[artifacts.ATTACKS]["n_member"]) == {100}, "ordinary records are audited as ever"

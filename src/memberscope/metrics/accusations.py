@@ -16,6 +16,7 @@ interval, which takes the threshold as given, covers .91 with two false positive
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,12 +82,7 @@ def ppv_at_fpr(scores: ArrayLike, member: ArrayLike, *, fpr: float, prior: float
 
 def ppv_at_fpr_of(ranking: Ranking, *, fpr: float, prior: float, confidence: float = 0.95) -> Estimate:
     """`ppv_at_fpr` of a Ranking."""
-    made = accuse(ranking, fpr)
-    return (
-        skipped(too_few(ranking.n_nonmember, fpr))
-        if made is None
-        else precision(made, fpr=fpr, prior=prior, confidence=confidence)
-    )
+    return _of_accusations(ranking, fpr, lambda made: precision(made, fpr=fpr, prior=prior, confidence=confidence))
 
 
 def precision(made: Accusations, *, fpr: float, prior: float, confidence: float = 0.95) -> Estimate:
@@ -113,8 +109,7 @@ def lift_at_fpr(scores: ArrayLike, member: ArrayLike, *, fpr: float, confidence:
 
 def lift_at_fpr_of(ranking: Ranking, *, fpr: float, confidence: float = 0.95) -> Estimate:
     """`lift_at_fpr` of a Ranking."""
-    made = accuse(ranking, fpr)
-    return skipped(too_few(ranking.n_nonmember, fpr)) if made is None else lift(made, fpr=fpr, confidence=confidence)
+    return _of_accusations(ranking, fpr, lambda made: lift(made, fpr=fpr, confidence=confidence))
 
 
 def lift(made: Accusations, *, fpr: float, confidence: float = 0.95) -> Estimate:
@@ -131,12 +126,7 @@ def lift(made: Accusations, *, fpr: float, confidence: float = 0.95) -> Estimate
 
 def found_at_fpr_of(ranking: Ranking, *, fpr: float, subjects: int, confidence: float = 0.95) -> Estimate:
     """The expected number of members found among `subjects`, the people in the training set, at the audit's threshold for `fpr`."""
-    made = accuse(ranking, fpr)
-    return (
-        skipped(too_few(ranking.n_nonmember, fpr))
-        if made is None
-        else found(made, fpr=fpr, subjects=subjects, confidence=confidence)
-    )
+    return _of_accusations(ranking, fpr, lambda made: found(made, fpr=fpr, subjects=subjects, confidence=confidence))
 
 
 def found(made: Accusations, *, fpr: float, subjects: int, confidence: float = 0.95) -> Estimate:
@@ -182,6 +172,12 @@ def _expected(accused: int, of: int, people: float, power: tuple[str, str], conf
     ends = clopper_pearson_low(accused, of, miss / 2), clopper_pearson_high(accused, of, miss / 2)
     status, reason = power
     return spanning(people * accused / of, people * ends[0], people * ends[1], status=status, reason=reason)
+
+
+def _of_accusations(ranking: Ranking, fpr: float, metric: Callable[[Accusations], Estimate]) -> Estimate:
+    """A metric of the accusations at a rate; skipped where the rate allows fewer than one false positive."""
+    made = accuse(ranking, fpr)
+    return skipped(too_few(ranking.n_nonmember, fpr)) if made is None else metric(made)
 
 
 def _at_least(low: float, *, status: str = "ok", reason: str) -> Estimate:

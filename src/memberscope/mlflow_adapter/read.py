@@ -74,7 +74,7 @@ def _found(client: MlflowClient, name: str, experiment_id: str) -> Run:
     everywhere = [found.experiment_id for found in _all(client.search_experiments)]
     for conditions, place in itertools.product(
         (COMPLETE, ("",)), ([experiment_id], everywhere)
-    ):  # a name is often tried in vain before
+    ):  # in this experiment before all others, and complete runs before those that were cut off
         found = {run.info.run_id: run for condition in conditions for run in _named(client, name, condition, place)}
         runs = sorted(found.values(), key=lambda run: run.info.start_time, reverse=True)
         if len(runs) == 1:

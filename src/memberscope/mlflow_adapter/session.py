@@ -218,7 +218,7 @@ def _in_store(
         outbox.ask(lambda client: end_stale_runs(client, experiment_id, store.database(uri)))
         outbox.ask(lambda client: client.set_experiment_tag(experiment_id, "mlflow.note.content", DESCRIPTION))
         for tag, state in view.tags().items():
-            outbox.ask(lambda client, tag=tag, state=state: client.set_experiment_tag(experiment_id, tag, state))  # type: ignore[misc]
+            outbox.ask(lambda client, tag=tag, state=state: client.set_experiment_tag(experiment_id, tag, state))  # type: ignore[misc]  # defaults bind the loop's values
         if run and run.info.status == "KILLED":  # by a start that could not know of us
             outbox.ask(lambda client: client.update_run(run.info.run_id, status="RUNNING"))
     except (MlflowException, SQLAlchemyError, OSError) as error:

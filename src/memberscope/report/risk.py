@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from memberscope.audit import artifacts, kept_statement
 from memberscope.audit.declared import Declared
 from memberscope.audit.statement import CombinedRate, RiskStatement
-from memberscope.audit.statement_text import declared_sentences
+from memberscope.audit.statement_text import NOT_DECLARED, declared_sentences
 from memberscope.metrics import Estimate
 from memberscope.metrics.rounding import shown
 from memberscope.report.parts import DASH, PageTable, TableCell
@@ -26,6 +26,7 @@ class Risk:
         measured: a row per attack and rate.
         left_out: the number of attacks that are not in `measured`.
         declared: what the user declared, in sentences; empty if nothing was.
+        not_declared: what to declare, for where nothing was.
         combined: a row per rate; None where nothing follows.
     """
 
@@ -35,6 +36,7 @@ class Risk:
     left_out: int
     declared: tuple[str, ...]
     combined: PageTable | None
+    not_declared: str = NOT_DECLARED
 
 
 def kept(run: KeptRun) -> RiskStatement | None:

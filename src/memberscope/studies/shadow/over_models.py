@@ -38,11 +38,11 @@ def over_models(outputs: FleetOutputs, *, delta: float) -> BoundRow | None:
     counts = errors(scores[trials, record], plan.member[trials, record], threshold)
     n = int(trials.sum()) // 2
     options = {"delta": delta, "confidence": CONFIDENCE, "sides": "both"}
-    bound = clopper_pearson_epsilon(counts[0], n, counts[1], n, **options)  # type: ignore[arg-type]
+    bound = clopper_pearson_epsilon(counts[0], n, counts[1], n, **options)  # type: ignore[arg-type]  # options by name
     return BoundRow(
         attack=SIGNAL, records="ordinary", method="clopper_pearson", primary=False,
         assumes="nothing", threshold="record and threshold chosen on other models", sides="both", bound=bound,
-        ceiling=clopper_pearson_epsilon(0, n, 0, n, **options),  # type: ignore[arg-type]
+        ceiling=clopper_pearson_epsilon(0, n, 0, n, **options),  # type: ignore[arg-type]  # options by name
         promise=None, ratio=None, verdict="no promise", delta=delta, confidence=CONFIDENCE, n=2 * n,
         reason=f"one record under {n} models with it and {n} without, chosen on {pairs - n} other pairs of models",
     )  # fmt: skip
