@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from memberscope import checks, seeds
+from memberscope import pieces, seeds
 from memberscope.queries import BIT_RATES, NOISE_SCALES, augmentations, is_binary, is_image, perturbations, perturbed, shifted
 
 
@@ -88,7 +88,7 @@ def test_pieces_change_nothing_and_the_seed_decides(monkeypatch: pytest.MonkeyPa
     rng = seeds.stream(0, "perturb", 0)
     noise = rng.standard_normal(x.shape, dtype=np.float32) * np.float32(255.0 * NOISE_SCALES[0])
     np.testing.assert_array_equal(whole[0], np.round(np.clip(x.astype(np.float32) + noise, 0, 255)).astype(np.uint8))
-    monkeypatch.setattr(checks, "CHUNK_ELEMENTS", 7 * 8 * 8 * 3)
+    monkeypatch.setattr(pieces, "CHUNK_ELEMENTS", 7 * 8 * 8 * 3)
     for one, other, seeded in zip(whole, perturbations(x, 4, seed=0), perturbations(x, 4, seed=1), strict=True):
         np.testing.assert_array_equal(one, other)
         assert not np.array_equal(one, seeded)

@@ -5,7 +5,6 @@ They look at chunks of rows, so that checking a million rows of a hundred float3
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -13,20 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from memberscope.errors import UserError
+from memberscope.pieces import pieces
+from memberscope.pieces import row_chunks as row_chunks
 
 Array = NDArray[Any]
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 
-CHUNK_ELEMENTS = 1 << 20
 SUM_TOLERANCE = 1e-3
-
-
-def row_chunks(rows: int, width: int = 1) -> Iterator[slice]:
-    """Slices that cover `rows` rows of `width` numbers in pieces of about `CHUNK_ELEMENTS` numbers."""
-    step = max(1, CHUNK_ELEMENTS // max(1, width))
-    for start in range(0, rows, step):
-        yield slice(start, min(rows, start + step))
 
 
 def join(names: tuple[str, ...] | list[str]) -> str:
@@ -34,23 +27,25 @@ def join(names: tuple[str, ...] | list[str]) -> str:
     return " and ".join(names)
 
 
-def _first(bad: BoolArray, offset: int) -> str:
-    index = [int(i) for i in np.argwhere(bad)[0]]
-    index[0] += offset
-    return str(index) if len(index) > 1 else str(index[0])
-
-
 def check_finite(name: str, array: Array) -> None:
     """Raise with the count of NaN and infinite values and the first one's index."""
-    width = int(np.prod(array.shape[1:], dtype=np.int64))
+    if not array.ndim:
+        array = array.reshape(1)
     count, first = 0, ""
-    for rows in row_chunks(len(array), width):
-        bad = ~np.isfinite(array[rows])
+    for start, part in pieces(array):
+        bad = ~np.isfinite(part)
         if bad.any():
-            first = first or _first(bad, rows.start)
+            first = first or shown_place(start, bad)
             count += int(bad.sum())
     if count:
         raise UserError(f"{name}: {count} NaN or infinite values, the first at {first}; all must be finite")
+
+
+def shown_place(start: tuple[int, ...], found: BoolArray) -> str:
+    """The position of the first entry that is true in a piece of an array, for a message; `start` is that of the piece."""
+    inside = [int(place) for place in np.argwhere(found)[0]]
+    index = [*start[:-1], start[-1] + inside[0], *inside[1:]]
+    return str(index) if len(index) > 1 else str(index[0])
 
 
 def is_number(array: Array) -> bool:

@@ -3,6 +3,9 @@
 Attacks, slices and metrics read only these types, so a model from anywhere (Keras, PyTorch, a REST service) can be audited from
 its predictions. Arrays are checked once, when an object is created, in chunks of rows: checking a million rows of a hundred float32 logits
 makes no second copy. They are kept as read-only views in the caller's own dtype; signals are computed in float64 later.
+
+Outputs may be memory-mapped files (``np.load(path, mmap_mode="r")``). They are then read in chunks, too, whose memory is given back, and a
+file that changes in the meantime ends the work with an error.
 """
 
 from __future__ import annotations
@@ -12,14 +15,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from memberscope.aligned import by_class, index_of, line_up
 from memberscope.checks import Array, BoolArray, check_classes, check_finite, check_labels, frozen_view, is_number, join
 from memberscope.errors import UserError, nearest
+from memberscope.mapped import FileState, check_piece, state_of, taken, taken_of_each
 from memberscope.output_files import OutputFile, parts_of, read_outputs, stacked, write_outputs
+from memberscope.pieces import mapping_of
 from memberscope.scales import check_logits, check_probs
 
 OUTPUTS = ("logits", "probs", "predicted")
@@ -40,9 +45,12 @@ class _Outputs:
     member: BoolArray
     record_ids: Array | None = None
     released: bool = False
+    _files: ClassVar[tuple[FileState, ...]] = ()
 
     def __post_init__(self) -> None:
         self._line_up()
+        object.__setattr__(self, "_files", self._opened())
+        self.check_files()
         for item in fields(self):
             value = getattr(self, item.name)
             if value is not None and item.name not in ("released", "columns"):
@@ -56,6 +64,19 @@ class _Outputs:
         self._check_member()
         if self.record_ids is not None:
             self._check_shape("record_ids", self.record_ids, self._records_shape)
+        self.check_files()
+
+    def _opened(self) -> tuple[FileState, ...]:
+        """The files behind arrays that are memory maps, as they were when they were opened."""
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        arrays = {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
+        found = (state_of(array, where=name) for name, array in arrays.items())
+        return tuple(state for state in found if state is not None)
+
+    def check_files(self) -> None:
+        """Raise UserError if a memory-mapped file of these outputs is not as it was when it was opened."""
+        for state in self._files:
+            state.check()
 
     def _line_up(self) -> None:
         """Put values that have an index (Series, frames) in one order; UserError if that order is ambiguous."""
@@ -135,6 +156,7 @@ class _Outputs:
                 continue
             if not is_number(array):
                 raise UserError(f"{name}: dtype {array.dtype}; allowed are real numbers")
+            check_piece(name, array, records=lead[-1])
             check_finite(name, array)
             if name == "probs":
                 check_probs(name, array, released=bool(self.released))
@@ -171,6 +193,8 @@ class _Outputs:
         clone = object.__new__(type(self))
         for item in fields(self):
             object.__setattr__(clone, item.name, changes.get(item.name, getattr(self, item.name)))
+        mapped = any(mapping_of(value) is not None for value in vars(clone).values() if isinstance(value, np.ndarray))
+        object.__setattr__(clone, "_files", self._files if mapped else ())
         return clone
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -342,7 +366,7 @@ class Predictions(_Outputs):
         for name in names:
             array = getattr(self, name)
             if array is not None:
-                changes[name] = array[index]
+                changes[name] = taken(array, index)
         changes["columns"] = MappingProxyType({name: values[index] for name, values in self.columns.items()})
         return self._copy(**changes)
 
@@ -404,6 +428,7 @@ class ShadowPredictions(_Outputs):
         values |= {"released": self.released, "member": self.member[k], **parts}
         for item in fields(Predictions):
             object.__setattr__(clone, item.name, values.get(item.name))
+        object.__setattr__(clone, "_files", self._files)
         return clone
 
     def select(self, index: Array) -> ShadowPredictions:
@@ -412,7 +437,7 @@ class ShadowPredictions(_Outputs):
         for name in (*OUTPUTS, *SUMMARIES, "member"):
             array = getattr(self, name)
             if array is not None:
-                changes[name] = array[:, index]
+                changes[name] = taken_of_each(array, index)
         for name in ("labels", "record_ids"):
             array = getattr(self, name)
             if array is not None:

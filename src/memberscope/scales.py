@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memberscope.checks import SUM_TOLERANCE, Array, FloatArray, is_number, row_chunks
+from memberscope.checks import SUM_TOLERANCE, Array, BoolArray, FloatArray, is_number, shown_place
 from memberscope.errors import UserError
+from memberscope.pieces import pieces
 
 PERCENT = 100.0
 SPREAD = 0.5
@@ -64,11 +65,10 @@ class Facts:
 
 def facts(scores: Array) -> Facts:
     """Measure (..., classes) finite numbers, at least one row, in chunks of rows."""
-    width = int(np.prod(scores.shape[1:], dtype=np.int64))
     least, most, log_sum, minus_log_sum = np.inf, -np.inf, True, True
     lows, highs = np.full(scores.shape[-1], np.inf), np.full(scores.shape[-1], -np.inf)
-    for rows in row_chunks(len(scores), width):
-        part = np.asarray(scores[rows], dtype=np.float64).reshape(-1, scores.shape[-1])
+    for _, piece in pieces(scores, keep=1):
+        part = np.asarray(piece, dtype=np.float64).reshape(-1, scores.shape[-1])
         with np.errstate(over="ignore"):  # of the largest numbers, whose sum is then infinite
             total = part.sum(axis=1)
         least, most = min(least, float(total.min())), max(most, float(total.max()))
@@ -96,7 +96,7 @@ def not_logits(scores: Array) -> tuple[str, str] | None:
     Logits may be shifted by any number, so values that the user calls logits are refused only if they are probabilities, percentages, or
     one sigmoid per class. If all rows are equal, their scale makes no difference, and they are accepted.
     """
-    if not scores.size or scores[:1].min() < 0:  # the first row settles it for most logits
+    if not scores.size or scores[(0,) * (scores.ndim - 1)].min() < 0:  # the first row settles it for most logits
         return None
     found = facts(scores)
     if found.low < 0 or not found.varies:
@@ -130,23 +130,23 @@ def check_probs(name: str, probs: Array, *, released: bool) -> None:
     if found.low < 0:
         if found.log_sum:
             raise UserError(f"{name}: logarithms of probabilities; allowed: probabilities, or these numbers as logits")
-        at = tuple(int(i) for i in np.argwhere(probs < 0)[0])
+        count, first = 0, ""
+        for start, piece in pieces(probs, keep=1):
+            if (negative := piece < 0).any():
+                first = first or shown_place(start, negative)
+                count += int(negative.sum())
         raise UserError(
-            f"{name}: {int((probs < 0).sum())} negative values, the first at {list(at)}; probabilities lie in [0, 1]; "
+            f"{name}: {count} negative values, the first at {first}; probabilities lie in [0, 1]; "
             "allowed: rows that sum to one, or scores before the softmax as logits"
         )
-    with np.errstate(over="ignore"):  # as in `facts`
-        total = probs.sum(axis=-1, dtype=np.float64)
-    off = total > 1 + SUM_TOLERANCE if released else np.abs(total - 1) > SUM_TOLERANCE
-    place = [int(i) for i in np.argwhere(off)[0]]
-    first = f"{total[off][0]:.6g} in row {place if len(place) > 1 else place[0]}"
+    count, first = _off(probs, released=released)
     if found.total is not None and found.varies and found.total > 1 and not released:
         raise UserError(
             f"{name}: all rows sum to {found.total:.6g}: {shares(found.total)}; allowed: each divided by {found.total:.6g}"
         )
     if released:
         way = "" if found.total is None else f": each divided by {found.total:.6g}, since all sum to that"
-        raise UserError(f"{name}: {int(off.sum())} rows sum to more than one, the first to {first}; allowed is at most 1{way}")
+        raise UserError(f"{name}: {count} rows sum to more than one, the first to {first}; allowed is at most 1{way}")
     if found.most <= 1 + SUM_TOLERANCE:
         way = "normalize the rows, or set released=true for a release that publishes only part of the probabilities"
     elif found.high <= 1:
@@ -156,13 +156,28 @@ def check_probs(name: str, probs: Array, *, released: bool) -> None:
     else:
         way = "normalize the rows, or give scores before the softmax as logits"
     raise UserError(
-        f"{name}: {int(off.sum())} rows do not sum to one, the first to {first}; allowed is 1 within {SUM_TOLERANCE:g}: {way}"
+        f"{name}: {count} rows do not sum to one, the first to {first}; allowed is 1 within {SUM_TOLERANCE:g}: {way}"
     )
+
+
+def _off(probs: Array, *, released: bool) -> tuple[int, str]:
+    """How many rows of `probs` do not sum to one (`released`: sum to more), and the first of them, for a message."""
+    count, first = 0, ""
+    for start, piece in pieces(probs, keep=1):
+        with np.errstate(over="ignore"):  # as in `facts`
+            total = np.asarray(piece.sum(axis=-1, dtype=np.float64))
+        off: BoolArray = total > 1 + SUM_TOLERANCE if released else np.abs(total - 1) > SUM_TOLERANCE
+        if off.any():
+            first = first or f"{total[off][0]:.6g} in row {shown_place(start, off)}"
+            count += int(off.sum())
+    return count, first
 
 
 def are_probs(array: Array) -> bool:
     """Whether all rows of (..., classes) values are shares that sum to one."""
-    if not is_number(array) or not array.size or array.shape[-1] < 2 or not np.isfinite(array).all():
+    if not is_number(array) or not array.size or array.shape[-1] < 2:
+        return False
+    if not all(bool(np.isfinite(piece).all()) for _, piece in pieces(array)):
         return False
     return facts(array).sums_to_one
 

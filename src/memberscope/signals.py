@@ -12,7 +12,7 @@ entries that it left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -22,10 +22,13 @@ import numpy as np
 
 from memberscope.checks import Array, FloatArray, row_chunks
 from memberscope.errors import UserError, nearest
+from memberscope.pieces import release
 from memberscope.predictions import Predictions
 
 PROB_FLOOR = 1e-30
 """Probabilities and complements below this are raised to it before a logarithm, as tensorflow_privacy does for entropy."""
+CHUNK = 1 << 16
+"""The numbers of a chunk: some ten arrays of so many fit into a processor's cache."""
 
 
 class _Rows:
@@ -137,13 +140,32 @@ class _Rows:
         return cast(FloatArray, (self.top == self.y).astype(np.float64))
 
 
-def _rowwise(predictions: Predictions, read: Callable[[_Rows], FloatArray]) -> FloatArray:
+def _chunks(predictions: Predictions) -> Iterator[tuple[slice, _Rows]]:
+    """The rows of scores, a chunk at a time; the pages of a memory-mapped file are given back after each, and its state is compared."""
     scores = predictions.logits if predictions.logits is not None else predictions.probs
     assert scores is not None
-    out = np.empty(len(scores))
-    for rows in row_chunks(len(scores), scores.shape[1]):
-        out[rows] = read(_Rows(predictions, rows))
+    for rows in row_chunks(len(scores), scores.shape[1], elements=CHUNK):
+        predictions.check_files()
+        yield rows, _Rows(predictions, rows)
+        release(scores)
+    predictions.check_files()
+
+
+def _rowwise(predictions: Predictions, read: Callable[[_Rows], FloatArray]) -> FloatArray:
+    out = np.empty(len(predictions))
+    for rows, chunk in _chunks(predictions):
+        out[rows] = read(chunk)
     return out
+
+
+def _given(predictions: Predictions, name: str) -> FloatArray:
+    """Losses or entropies as they were given, (n,) float64."""
+    predictions.check_files()
+    values = getattr(predictions, name)
+    found: FloatArray = values.astype(np.float64)
+    release(values)
+    predictions.check_files()
+    return found
 
 
 def _require(name: str, predictions: Predictions) -> None:
@@ -159,7 +181,7 @@ def loss_nats(predictions: Predictions) -> FloatArray:
     """
     _require("loss_nats", predictions)
     if predictions.loss_nats is not None:
-        return predictions.loss_nats.astype(np.float64)
+        return _given(predictions, "loss_nats")
     return _rowwise(predictions, _Rows.loss_nats)
 
 
@@ -167,7 +189,7 @@ def confidence(predictions: Predictions) -> FloatArray:
     """Probability of the true label, (n,) in [0, 1]; exp(-loss) where only losses are known."""
     _require("confidence", predictions)
     if predictions.loss_nats is not None:
-        return np.exp(-predictions.loss_nats.astype(np.float64))
+        return np.exp(-_given(predictions, "loss_nats"))
     return _rowwise(predictions, _Rows.confidence)
 
 
@@ -181,7 +203,7 @@ def entropy_nats(predictions: Predictions) -> FloatArray:
     """Entropy of the prediction, -sum_i p_i log p_i, (n,) in nats (Song & Mittal 2021, Eq. 7)."""
     _require("entropy_nats", predictions)
     if predictions.entropy_nats is not None:
-        return predictions.entropy_nats.astype(np.float64)
+        return _given(predictions, "entropy_nats")
     return _rowwise(predictions, _Rows.entropy_nats)
 
 
@@ -221,8 +243,8 @@ def top_log_probs(predictions: Predictions, k: int) -> FloatArray:
     assert scores is not None
     k = min(k, scores.shape[1])
     out = np.empty((len(scores), k))
-    for rows in row_chunks(*scores.shape):
-        log_p = _Rows(predictions, rows).log_p
+    for rows, chunk in _chunks(predictions):
+        log_p = chunk.log_p
         largest = np.partition(log_p, log_p.shape[1] - k, axis=1)[:, -k:]
         out[rows] = -np.sort(-largest, axis=1)
     return out
@@ -232,8 +254,7 @@ def clipped(predictions: Predictions) -> int:
     """The number of records whose true-class probability was below `PROB_FLOOR` and was clipped; 0 from logits."""
     if predictions.probs is None or predictions.labels is None:
         return 0
-    at_label = np.take_along_axis(predictions.probs, predictions.labels.astype(np.intp)[:, None], axis=1)
-    return int((at_label < PROB_FLOOR).sum())
+    return sum(int((chunk.at(chunk.scores, chunk.y) < PROB_FLOOR).sum()) for _, chunk in _chunks(predictions))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -14,6 +15,8 @@ KINDS = (
     (stat.S_ISBLK, "a device"),
 )  # fmt: skip
 CGROUP = Path("/sys/fs/cgroup/memory.max")  # a container's own limit
+CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
+MEMINFO = Path("/proc/meminfo")
 
 
 def check_file(path: Path, *, where: str, allowed: str) -> int:
@@ -85,6 +88,18 @@ def memory_bytes() -> int:
     except (OSError, ValueError):
         return found
     return min(found, int(limit)) if limit.isdecimal() else found
+
+
+def free_memory_bytes() -> int:
+    """The memory that is free for this process, without writing others' to disk; that of the machine where the system does not tell."""
+    free = memory_bytes()
+    with contextlib.suppress(OSError, ValueError, StopIteration, IndexError):
+        line = next(line for line in MEMINFO.read_text(encoding="ascii").splitlines() if line.startswith("MemAvailable:"))
+        free = min(free, int(line.split()[1]) * 1024)
+    with contextlib.suppress(OSError, ValueError):
+        limit, used = (path.read_text(encoding="ascii").strip() for path in (CGROUP, CGROUP_USED))
+        free = min(free, max(0, int(limit) - int(used)))
+    return free
 
 
 def check_memory(size: int, *, where: str, what: str, allowed: str = "a smaller file, or a machine with more memory") -> None:

@@ -1,0 +1,180 @@
+"""Arrays in memory-mapped files: the state of their files, the memory that reading them takes, and temporary files for parts of them.
+
+A file that changes while it is mapped would give numbers of two files, and one that becomes shorter would end the process without a word.
+The state of a file is therefore taken when it is opened (`FileState`), and compared before and after each piece.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memberscope.checks import Array
+from memberscope.errors import UserError
+from memberscope.pieces import CHUNK_ELEMENTS, bases, mapping_of, pieces, release, row_chunks
+from memberscope.reading.files import free_memory_bytes, reason, shown_bytes
+
+SPILLED = 1 << 26  # bytes from which an array that is put together from files goes to a temporary file instead of memory
+TEMPORARIES = 8  # float64 arrays of the size of a piece that a signal holds at once
+A_RECORD = 64  # bytes of what an audit holds of each record, beside its outputs: its scores, its label, its place in an order
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileState:
+    """What tells whether a file is still the one that was opened.
+
+    Attributes:
+        path: the file.
+        where: the beginning of an error, such as ``predictions=t.npy``.
+        size: its bytes.
+        modified: when it was last changed, in nanoseconds.
+        place: its device and number there: a file that was replaced by another of the same name has another number.
+    """
+
+    path: Path
+    where: str
+    size: int
+    modified: int
+    place: tuple[int, int]
+
+    @classmethod
+    def of(cls, path: Path, *, where: str) -> FileState:
+        """The present state of a file; OSError if there is none."""
+        found = os.stat(path)
+        return cls(
+            path=path.absolute(), where=where, size=found.st_size, modified=found.st_mtime_ns, place=(found.st_dev, found.st_ino)
+        )
+
+    def check(self) -> None:
+        """Raise UserError, which says what differs, unless the file is as it was when it was opened."""
+        try:
+            now = FileState.of(self.path, where=self.where)
+        except OSError as error:
+            raise UserError(self._changed(f"it cannot be found any more: {reason(error)}")) from None
+        if now.size != self.size:
+            raise UserError(self._changed(f"it had {self.size:,} bytes and has {now.size:,}"))
+        if now.place != self.place:
+            raise UserError(self._changed("another file took its place"))
+        if now.modified != self.modified:
+            raise UserError(self._changed("it was written to"))
+
+    def _changed(self, how: str) -> str:
+        return f"{self.where}: changed while it was read ({how}); allowed: a file that nothing changes until the end"
+
+
+class FileArray(np.memmap[Any, Any]):
+    """A memory map that knows the state of its file when it was opened; its slices do not, but lead back to it (`state_of`)."""
+
+    state: FileState | None = None
+
+
+def with_state(array: np.memmap[Any, Any], state: FileState) -> Array:
+    """A plain array over a memory map, by which `state_of` finds the state of the file when it was opened."""
+    found = array.view(FileArray)
+    found.state = state
+    return np.asarray(found)
+
+
+def state_of(array: Array, *, where: str) -> FileState | None:
+    """The state of the file behind an array when it was opened, as far as that is known, else the present one.
+
+    None for an array in memory, for a temporary file without a name, and for one that this process may write to itself.
+    """
+    known = next((one.state for one in bases(array) if isinstance(one, FileArray) and one.state is not None), None)
+    if known is not None:
+        return known
+    root = mapping_of(array)
+    if root is None or root.filename is None or root.mode != "r":
+        return None
+    try:
+        return FileState.of(Path(root.filename), where=where)
+    except OSError:
+        return None
+
+
+def check_piece(name: str, array: Array, *, records: int) -> None:
+    """Raise UserError if the memory that is free cannot hold what is made of one piece of a mapped array, and of its records."""
+    if mapping_of(array) is None:
+        return
+    width = math.prod(array.shape[-1:]) if array.ndim > 1 else 1
+    piece = max(min(CHUNK_ELEMENTS, array.size), width) * 8 * TEMPORARIES
+    needed, free = piece + records * A_RECORD, free_memory_bytes()
+    if needed > free:
+        raise UserError(
+            f"{name}: shape {array.shape}; {records:,} records and a piece of {max(1, CHUNK_ELEMENTS // max(1, width)):,} of them take "
+            f"{shown_bytes(needed)}, and {shown_bytes(free)} are free; allowed: fewer records or classes, or a machine with more memory"
+        )
+
+
+def written(parts: Iterable[Array], *, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    """An array in a temporary file, which is mapped and vanishes with the array.
+
+    Args:
+        parts: its numbers, one part after another.
+        dtype, shape: of the array, which must not be empty.
+
+    Raises:
+        UserError: the folder of temporary files cannot hold it.
+    """
+    try:
+        with tempfile.TemporaryFile() as file:
+            for part in parts:
+                file.write(np.ascontiguousarray(part, dtype=dtype).data)
+            file.flush()
+            return np.memmap(file, dtype=dtype, mode="r", shape=shape)
+    except OSError as error:
+        size = shown_bytes(math.prod(shape) * dtype.itemsize)
+        raise UserError(
+            f"TMPDIR={tempfile.gettempdir()}: cannot hold {size} ({reason(error)}); allowed: a folder on a disk with as much room"
+        ) from None
+
+
+def taken(array: Array, index: Array) -> Array:
+    """`array[index]` for positions or a mask of its first axis; of a large mapped array, in a temporary file that is mapped in turn."""
+    if mapping_of(array) is None:
+        return array[index]
+    rows = np.flatnonzero(index) if index.dtype == np.bool_ else index
+    shape = (len(rows), *array.shape[1:])
+    return _kept(_rows(array, rows), dtype=array.dtype, shape=shape)
+
+
+def taken_of_each(array: Array, index: Array) -> Array:
+    """`array[:, index]` for positions or a mask of its second axis, as `taken` returns it."""
+    if mapping_of(array) is None:
+        return array[:, index]
+    rows = np.flatnonzero(index) if index.dtype == np.bool_ else index
+    shape = (len(array), len(rows), *array.shape[2:])
+    return _kept((part for one in array for part in _rows(one, rows)), dtype=array.dtype, shape=shape)
+
+
+def together(arrays: Sequence[Array]) -> Array:
+    """``np.stack(arrays)``; where any is mapped and all of them are large, in a temporary file that is mapped in turn."""
+    if all(mapping_of(array) is None for array in arrays):
+        return np.stack(arrays)
+    dtype, shape = np.result_type(*arrays), (len(arrays), *arrays[0].shape)
+    return _kept((piece for array in arrays for _, piece in pieces(array)), dtype=dtype, shape=shape)
+
+
+def _rows(array: Array, rows: Array) -> Iterator[Array]:
+    for chunk in row_chunks(len(rows), math.prod(array.shape[1:])):
+        yield array[rows[chunk]]
+        release(array)
+
+
+def _kept(parts: Iterable[Array], *, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    """The parts as one array: in memory where it is small, else in a temporary file."""
+    size = math.prod(shape) * dtype.itemsize
+    if size >= SPILLED:
+        return written(parts, dtype=dtype, shape=shape)
+    found, done = np.empty(math.prod(shape), dtype=dtype), 0
+    for part in parts:
+        found[done : done + part.size] = part.ravel()
+        done += part.size
+    return found.reshape(shape)
