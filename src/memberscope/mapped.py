@@ -49,7 +49,11 @@ class FileState:
         """The present state of a file; OSError if there is none."""
         found = os.stat(path)
         return cls(
-            path=path.absolute(), where=where, size=found.st_size, modified=found.st_mtime_ns, place=(found.st_dev, found.st_ino)
+            path=path.absolute(),
+            where=where,
+            size=found.st_size,
+            modified=found.st_mtime_ns,
+            place=(found.st_dev, found.st_ino),
         )
 
     def check(self) -> None:

@@ -43,7 +43,9 @@ def mapping_of(array: NDArray[Any]) -> np.memmap[Any, Any] | None:
 def release(array: NDArray[Any]) -> None:
     """Give back the pages of the memory map behind an array; they are read from the file again when they are needed."""
     root = mapping_of(array)
-    if root is None or root.mode == "c" or not hasattr(mmap, "MADV_DONTNEED"):  # with "c", the process's own changes would be lost
+    if (
+        root is None or root.mode == "c" or not hasattr(mmap, "MADV_DONTNEED")
+    ):  # with "c", the process's own changes would be lost
         return
     behind: object = root.base
     assert isinstance(behind, mmap.mmap)

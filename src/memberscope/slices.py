@@ -64,8 +64,13 @@ def loss_deciles(losses: Array) -> NDArray[np.int64]:
     deciles after it empty. Without ties, all deciles have n/10 records, rounded. (tensorflow_privacy's percentiles are inclusive at
     both ends and count a tied loss twice.)
     """
-    smaller = np.searchsorted(np.sort(losses), losses, side="left")
-    return (10 * smaller.astype(np.int64)) // len(losses)
+    order = np.argsort(losses)
+    ordered = losses[order]
+    first = np.r_[True, ordered[1:] != ordered[:-1]]
+    smaller = np.flatnonzero(first)[np.cumsum(first) - 1]  # where its block of equal losses begins
+    decile = np.empty(len(losses), dtype=np.int64)
+    decile[order] = (10 * smaller.astype(np.int64)) // len(losses)
+    return decile
 
 
 def class_names(predictions: Predictions) -> tuple[str, ...]:

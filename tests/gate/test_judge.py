@@ -12,6 +12,7 @@ from scipy.stats import binom, norm
 from memberscope import AuditReport, Predictions, metrics, run_audit
 from memberscope.audit.declared import Declared
 from memberscope.audit.report import SliceResult
+from memberscope.audit.results import Selected
 from memberscope.errors import UserError
 from memberscope.gate import judge, parse_rules
 from memberscope.gate.intervals import figure
@@ -275,7 +276,8 @@ def simulated(aucs: Sequence[float], n: int, seed: int) -> AuditReport:
         figures = {"auc": metrics.auc(scores, member)}
         results.append(
             SliceResult(
-                attack=attack, family="trained", slice="entire", n_member=n, n_nonmember=n, figures=figures, scores=scores, member=member
+                attack=attack, family="trained", slice="entire", n_member=n, n_nonmember=n, figures=figures,
+                selected=Selected(scores=scores, member=member),
             )
         )  # fmt: skip
     target = Predictions(loss_nats=np.zeros(2 * n), member=member)
@@ -348,7 +350,8 @@ def test_the_number_of_records_for_a_ratio_makes_its_interval_just_clear_the_lim
     member, others = np.repeat([1.0, 0.0], [30, 970]), np.repeat([1.0, 0.0], [10, 990])
     scores, truth = np.r_[member, others], np.arange(2000) < 1000
     result = SliceResult(
-        attack="threshold_loss", family="threshold", slice="entire", n_member=1000, n_nonmember=1000, scores=scores, member=truth,
+        attack="threshold_loss", family="threshold", slice="entire", n_member=1000, n_nonmember=1000,
+        selected=Selected(scores=scores, member=truth),
         figures={f"{metric}_at_fpr_0_01": ends(1)}, prior=0.1,
     )  # fmt: skip
     report = AuditReport(

@@ -24,6 +24,7 @@ from memberscope.audit.groups import ROWS, Groups, make_groups, of_rows
 from memberscope.audit.headline import AUTO
 from memberscope.audit.report import AuditReport, SliceResult
 from memberscope.audit.request import AuditRequest, Slices, check_grouped, fields_present, make_request
+from memberscope.audit.results import Selected
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.metrics import Estimate
@@ -156,9 +157,11 @@ def run_audit(
         return replace(found, primary=request.primary, distinct=distinct)
     results: list[SliceResult] = []
     scores: dict[str, NDArray[np.float64]] = {}
+    sliced: dict[tuple[str, ...], list[slicing.Slice]] = {}
     for attack in chosen:
         on_attack(attack.name)
-        parts = slicing.parse(request.slices[attack.family], evidence.target)
+        wanted = tuple(request.slices[attack.family])
+        parts = sliced.setdefault(wanted, sliced.get(wanted) or slicing.parse(wanted, evidence.target))
         scored = attack.score(evidence, seed=seed, workers=workers)
         if not isinstance(scored, Skip):
             scores[attack.name] = scored.scores
@@ -234,24 +237,27 @@ def _fast_result(
         what = "members and {} non-members" if inside is None else "groups of members and {} other groups"
         few = f"{n_member} {what.format(n_nonmember)}; at least {min_records} of each are needed"
         return replace(blank, status="skipped", reason=few)
-    scores, notes = scored.scores[part.index], list(scored.notes)
+    target, notes = evidence.target, list(scored.notes)
+    index = None if part.kind == "entire" else part.index
+    selected = Selected(scores=scored.scores, member=target.member, labels=target.labels, index=index)
     if refit and part.kind != "entire":
         fitted = attack.score(evidence.select(part.index), seed=seed, workers=workers)
         if isinstance(fitted, Skip):
             return replace(blank, status="skipped", reason=fitted.reason)
-        scores, notes = fitted.scores, list(fitted.notes)
-    labels = None if evidence.target.labels is None else evidence.target.labels[part.index]
+        here = evidence.target.select(part.index)
+        selected, notes = Selected(scores=fitted.scores, member=here.member, labels=here.labels), list(fitted.notes)
     threshold = _threshold(scored)
     if inside is not None:
-        scores, labels = inside.pool(scores), inside.labels
+        selected = Selected(scores=inside.pool(selected.of(selected.scores)), member=inside.member, labels=inside.labels)
         threshold = None if inside.pooling == "logsumexp" else threshold  # not on the scale of records
         notes.append(f"scores of groups: {inside.pooling} over the records of each")
     subjects = declared.subjects if part.kind == "entire" else None
     coins = coin_flips and not attack.cross_fitted and part.kind not in ("correctness", "percentile")
+    scores, member = selected.of(selected.scores), selected.of(selected.member)
     figures = metrics.figures(
         scores,
         member,
-        labels=labels,
+        labels=None if selected.labels is None else selected.of(selected.labels),
         rng=seeds.stream(seed, "figures", attack.name, part.name),
         prior=declared.prior,
         subjects=subjects,
@@ -275,10 +281,8 @@ def _fast_result(
     return replace(
         blank,
         figures=figures,
-        scores=scores,
-        member=member,
+        selected=selected,
         threshold=threshold,
-        labels=labels,
         prior=declared.prior,
         subjects=subjects,
         one_run=metrics.plan_one_run(len(scores), delta=delta, promise=promise) if coins else None,
@@ -315,7 +319,7 @@ def _worst(
 ) -> list[SliceResult]:
     """The ranked slice with the highest AUC, its interval widened for the number of slices that competed (Bonferroni)."""
     ranked = {part.name for part in parts if part.ranked}
-    ready = [result for result in results if result.attack == attack and result.slice in ranked and result.scores is not None]
+    ready = [result for result in results if result.attack == attack and result.slice in ranked and result.selected is not None]
     if len(ready) < 2:
         return []
     worst = max(ready, key=lambda result: result.figures["auc"].value)
@@ -385,8 +389,7 @@ def _tfp(
                     n_member=n_member,
                     n_nonmember=n_nonmember,
                     figures=metrics.figures(scores, member, rng=rng, prior=declared.prior, subjects=subjects),
-                    scores=scores,
-                    member=member,
+                    selected=Selected(scores=scores, member=member),
                     prior=declared.prior,
                     subjects=subjects,
                     notes=("tensorflow_privacy's run_attacks, refitted on each slice",),
