@@ -140,18 +140,18 @@ def written(parts: Iterable[Array], *, dtype: np.dtype[Any], shape: tuple[int, .
         ) from None
 
 
-def taken(array: Array, index: Array) -> Array:
-    """`array[index]` for positions or a mask of its first axis; of a large mapped array, in a temporary file that is mapped in turn."""
-    if mapping_of(array) is None:
+def taken(array: Array, index: Array | slice) -> Array:
+    """`array[index]` for positions, a mask or a slice of its first axis; positions in a large mapped array are put in a temporary file."""
+    if isinstance(index, slice) or mapping_of(array) is None:
         return array[index]
     rows = np.flatnonzero(index) if index.dtype == np.bool_ else index
     shape = (len(rows), *array.shape[1:])
     return _kept(_rows(array, rows), dtype=array.dtype, shape=shape)
 
 
-def taken_of_each(array: Array, index: Array) -> Array:
-    """`array[:, index]` for positions or a mask of its second axis, as `taken` returns it."""
-    if mapping_of(array) is None:
+def taken_of_each(array: Array, index: Array | slice) -> Array:
+    """`array[:, index]` for positions, a mask or a slice of its second axis, as `taken` returns it."""
+    if isinstance(index, slice) or mapping_of(array) is None:
         return array[:, index]
     rows = np.flatnonzero(index) if index.dtype == np.bool_ else index
     shape = (len(array), len(rows), *array.shape[2:])

@@ -431,8 +431,8 @@ class ShadowPredictions(_Outputs):
         object.__setattr__(clone, "_files", self._files)
         return clone
 
-    def select(self, index: Array) -> ShadowPredictions:
-        """The records (not models) of a boolean mask (n,) or of integer positions."""
+    def select(self, index: Array | slice) -> ShadowPredictions:
+        """The records (not models) of a boolean mask (n,), of integer positions, or of a slice."""
         changes: dict[str, object] = {}
         for name in (*OUTPUTS, *SUMMARIES, "member"):
             array = getattr(self, name)

@@ -11,6 +11,7 @@ from scipy.stats import binom, norm
 
 from memberscope.attacks import calibration, lira_settings, registry, rmia_settings, tuning
 from memberscope.attacks.base import AttackScores
+from memberscope.attacks.levels import HeldLevels
 from memberscope.attacks.likelihood import smooth
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
@@ -264,7 +265,7 @@ def test_every_lira_setting_can_be_chosen() -> None:
     phi = np.random.default_rng(7).normal(size=(8, 300, 1))
     member = _paired(300, 4, np.random.default_rng(8))
     for online in (True, False):
-        made = lira_settings.choose(phi + 2.0 * member[:, :, None], member, online=online)
+        made = lira_settings.choose(HeldLevels(values=phi + 2.0 * member[:, :, None]), member, online=online)
         assert made.variance in ("bayes", "global", "per_record", "shared", "levels")
         assert made.smoothing in lira_settings.SMOOTHINGS
 

@@ -36,12 +36,18 @@ def lacking(evidence: Evidence) -> str | None:
 def membership(evidence: Evidence) -> BoolArray:
     """(n_models, n) whether each shadow was trained on each of the target's records."""
     assert evidence.shadows is not None
-    return evidence.shadows.member[:, evidence.places]
+    member, places = evidence.shadows.member, evidence.places
+    return member if in_order(places, len(evidence.shadows)) else member[:, places]
+
+
+def in_order(places: Array | None, n: int) -> bool:
+    """Whether `places` are all of n records in their order, so that nothing has to be copied."""
+    return places is not None and len(places) == n and bool((places == np.arange(n)).all())
 
 
 def each(models: ShadowPredictions, places: Array | None) -> Iterator[Predictions]:
     """Every model's predictions at `places` of its records, copied only where those are not all records in their order."""
-    whole = places is None or np.array_equal(places, np.arange(len(models)))
+    whole = places is None or in_order(places, len(models))
     for k in range(models.n_models):
         one = models.model(k)
         yield one if places is None or whole else one.select(places)

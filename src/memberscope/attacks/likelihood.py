@@ -26,7 +26,11 @@ def smooth(phi: FloatArray, smoothing: float) -> FloatArray:
 
 def two_sided(target: FloatArray, shadows: FloatArray, member: BoolArray, *, variance: str) -> FloatArray:
     """(n,) log-likelihood ratio of IN to OUT of the target's (n, queries) values, averaged over the queries."""
-    ins, outs = side(shadows, member), side(shadows, ~member)
+    return two_sided_of(target, side(shadows, member), side(shadows, ~member), variance=variance)
+
+
+def two_sided_of(target: FloatArray, ins: Side, outs: Side, *, variance: str) -> FloatArray:
+    """`two_sided` from the moments of both sides."""
     if variance == "bayes":
         given_in, given_out = (student.predictive(*one) for one in zip((ins, outs), student.priors(ins, outs), strict=True))
         ratios: FloatArray = (given_in.log_density(target) - given_out.log_density(target)).mean(axis=1)
@@ -58,7 +62,11 @@ def _variances(ins: Side, outs: Side, variance: str) -> tuple[FloatArray | float
 
 def one_sided(target: FloatArray, shadows: FloatArray, member: BoolArray, *, variance: str) -> FloatArray:
     """(n,) z of the target's (n, queries) values among the OUT models', averaged over the queries."""
-    outs = side(shadows, ~member)
+    return one_sided_of(target, side(shadows, ~member), variance=variance)
+
+
+def one_sided_of(target: FloatArray, outs: Side, *, variance: str) -> FloatArray:
+    """`one_sided` from the moments of the OUT models."""
     if variance == "bayes" and (outs.count > 1).any():
         deviates: FloatArray = student.predictive(outs, student.prior_alone(outs)).z(target).mean(axis=1)
         return deviates

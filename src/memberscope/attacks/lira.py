@@ -49,7 +49,9 @@ import numpy as np
 
 from memberscope.attacks import calibration, likelihood
 from memberscope.attacks.base import Attack, AttackScores, Skip
+from memberscope.attacks.levels import HeldLevels, Levels, ReadLevels
 from memberscope.attacks.lira_settings import LiraSettings, choose
+from memberscope.attacks.moments import Side, joined, side
 from memberscope.checks import BoolArray, FloatArray
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
@@ -86,14 +88,26 @@ def lira_scores(
     reason = _without_side(member, online=online)
     if reason:
         raise UserError(f"member: {reason}")
-    made = settle(shadows, member, online=online, variance=variance, smoothing=smoothing)
-    test = likelihood.two_sided if online else likelihood.one_sided
-    ours, theirs = likelihood.smooth(target, made.smoothing), likelihood.smooth(shadows, made.smoothing)
-    return test(ours, theirs, member, variance=made.variance)
+    levels = HeldLevels(values=shadows)
+    made = settle(levels, member, online=online, variance=variance, smoothing=smoothing)
+    return _tested(target, levels, member, made, online=online)
 
 
-def settle(shadows: FloatArray, member: BoolArray, *, online: bool, variance: str, smoothing: float | None) -> LiraSettings:
-    """The settings as given, or, for ``auto``, as chosen on the shadows (arrays as in `lira_scores`)."""
+def _tested(target: FloatArray, shadows: Levels, member: BoolArray, made: LiraSettings, *, online: bool) -> FloatArray:
+    """`lira_scores` with given settings, from the moments of the shadows' scaled logits, which are read a piece at a time."""
+    ins, outs = list[Side](), list[Side]()
+    for rows in shadows.pieces():
+        phi, known = likelihood.smooth(shadows.at(rows), made.smoothing), member[:, rows]
+        ins += [side(phi, known)] if online else []
+        outs.append(side(phi, ~known))
+    ours = likelihood.smooth(target, made.smoothing)
+    if online:
+        return likelihood.two_sided_of(ours, joined(ins), joined(outs), variance=made.variance)
+    return likelihood.one_sided_of(ours, joined(outs), variance=made.variance)
+
+
+def settle(shadows: Levels, member: BoolArray, *, online: bool, variance: str, smoothing: float | None) -> LiraSettings:
+    """The settings as given, or, for ``auto``, as chosen on the shadows."""
     if variance != "auto":
         return LiraSettings(variance=variance, smoothing=smoothing or 0.0, how="as configured")
     made = choose(shadows, member, online=online)
@@ -113,6 +127,17 @@ def _without_side(member: BoolArray, *, online: bool) -> str | None:
     if online and not member.any():
         return "needs shadows that were trained on some of the target's records"
     return None
+
+
+def _levels(evidence: Evidence) -> tuple[FloatArray, Levels]:
+    """The scaled logits of the target (n, queries), and of its shadows; see `calibration.scaled_logits`."""
+    if calibration.copies_of(evidence) is not None:
+        target, shadows = calibration.scaled_logits(evidence)
+        return target, HeldLevels(values=shadows)
+    assert evidence.shadows is not None
+    places = None if calibration.in_order(evidence.places, len(evidence.shadows)) else evidence.places
+    levels = ReadLevels(models=evidence.shadows, read=calibration.scaled_logit, places=places)
+    return calibration.scaled_logit(evidence.target)[:, None], levels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,18 +169,18 @@ class Lira(Attack):
     def _score(self, evidence: Evidence, *, seed: int, workers: int | None, folds: int | None) -> AttackScores | Skip:
         del seed, workers, folds
         member = calibration.membership(evidence)
-        target, shadows = calibration.scaled_logits(evidence)
+        target, shadows = _levels(evidence)
         made = self._settings(evidence, shadows, member)
-        scores = lira_scores(target, shadows, member, online=self.online, variance=made.variance, smoothing=made.smoothing)
+        scores = _tested(target, shadows, member, made, online=self.online)
         notes = self._notes(member, made, queries=target.shape[1]) + calibration.clip_notes(evidence)
         return self._scores(scores, notes=notes)
 
-    def _settings(self, evidence: Evidence, shadows: FloatArray, member: BoolArray) -> LiraSettings:
+    def _settings(self, evidence: Evidence, shadows: Levels, member: BoolArray) -> LiraSettings:
         """The settings, chosen on the shadows' whole pool (one query per record) where it reaches beyond the target's records."""
         pool = evidence.shadows
         assert pool is not None
-        if self.variance == "auto" and shadows.shape[2] == 1 and len(pool) > shadows.shape[1]:
-            shadows, member = calibration.of_each(pool, calibration.scaled_logit)[:, :, None], pool.member
+        if self.variance == "auto" and shadows.queries == 1 and len(pool) > shadows.n:
+            shadows, member = ReadLevels(models=pool, read=calibration.scaled_logit), pool.member
         return settle(shadows, member, online=self.online, variance=self.variance, smoothing=self.smoothing)
 
     def _notes(self, member: BoolArray, made: LiraSettings, *, queries: int) -> tuple[str, ...]:

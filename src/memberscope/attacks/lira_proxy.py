@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from memberscope.attacks import calibration, student
 from memberscope.attacks.base import Attack, AttackScores, Skip
+from memberscope.attacks.levels import HeldLevels
 from memberscope.attacks.likelihood import smooth
 from memberscope.attacks.lira_settings import usual_smoothing
 from memberscope.attacks.moments import Side, side
@@ -231,7 +232,7 @@ class LiraProxy(Attack):
         shadows, others = evidence.shadows, _others(evidence)
         assert shadows is not None
         every = calibration.of_each(shadows, calibration.scaled_logit)
-        smoothing = usual_smoothing(every[:, others], online=False)
+        smoothing = usual_smoothing(HeldLevels(values=every[:, others, None]), online=False)
         target = smooth(calibration.scaled_logit(evidence.target), smoothing)
         every = smooth(every, smoothing)
         known = shadows.labels

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memberscope.attacks import likelihood, tuning
+from memberscope.attacks.levels import Levels, mean_of, share_beyond
 from memberscope.checks import BoolArray, FloatArray
 
 PER_RECORD_FROM = 30
@@ -52,29 +53,28 @@ def chosen_variance(variance: str, member: BoolArray, *, online: bool) -> str:
     return "bayes" if np.median(outs) >= PER_RECORD_FROM else "global"
 
 
-def usual_smoothing(levels: FloatArray, *, online: bool) -> float:
+def usual_smoothing(levels: Levels, *, online: bool) -> float:
     """The smoothing where none can be chosen, from scaled logits of the shadows."""
-    if (np.abs(levels) > _CERTAIN).mean() > _OFTEN:
+    if share_beyond(levels, _CERTAIN) > _OFTEN:
         return 0.1
     return 1e-3 if online else 0.0
 
 
-def choose(shadows: FloatArray, member: BoolArray, *, online: bool) -> LiraSettings:
+def choose(shadows: Levels, member: BoolArray, *, online: bool) -> LiraSettings:
     """The settings with which the attack on stand-ins works best, or the defaults where no shadow can stand in for the target.
 
     Args:
-        shadows: (n_models, n, queries) scaled logits of the shadows; never the target's.
+        shadows: scaled logits of the shadows; never the target's.
         member: (n_models, n) bool, whether that shadow was trained on that record.
         online: the variant that is tuned.
     """
-    levels = shadows[:, :, 0]
-    records = tuning.sample(levels, max(1000, tuning.RECORDS // shadows.shape[2]))
-    phi, known = shadows[:, records], member[:, records]
+    records = tuning.sample_by(mean_of(shadows), max(1000, tuning.RECORDS // shadows.queries))
+    phi, known = shadows.at(records), member[:, records]
     stands = tuning.stand_ins(known, phi[:, :, 0])
     if not stands:
         return LiraSettings(
             variance=chosen_variance("auto", member, online=online),
-            smoothing=usual_smoothing(levels, online=online),
+            smoothing=usual_smoothing(shadows, online=online),
             how="defaults: no shadow can stand in for the target",
         )
     smoothed = {smoothing: likelihood.smooth(phi, smoothing) for smoothing in SMOOTHINGS}

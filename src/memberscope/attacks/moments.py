@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +71,14 @@ def side(phi: FloatArray, used: BoolArray) -> Side:
         np.subtract(values, mean, out=part)
         part *= weight
         squares += np.square(part, out=part)
+    return Side(count=count, mean=mean, squares=squares)
+
+
+def joined(parts: Sequence[Side]) -> Side:
+    """The moments of records that were read in parts."""
+    if len(parts) == 1:
+        return parts[0]
+    count, mean, squares = (np.concatenate([getattr(part, name) for part in parts]) for name in ("count", "mean", "squares"))
     return Side(count=count, mean=mean, squares=squares)
 
 

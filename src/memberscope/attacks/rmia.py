@@ -51,6 +51,7 @@ import numpy as np
 from memberscope import signals
 from memberscope.attacks import calibration
 from memberscope.attacks.base import Attack, AttackScores, Skip
+from memberscope.attacks.levels import ReadLevels
 from memberscope.attacks.rmia_queries import choose_queries, ratios_of_copies, vote
 from memberscope.attacks.rmia_settings import RmiaSettings, choose, log_reference
 from memberscope.checks import BoolArray, FloatArray
@@ -164,7 +165,12 @@ class Rmia(Attack):
             log_p = copies.of_each(read)
             record = vote(ratios_of_copies(log_p[0], log_p[1:], member, made, online=self.online))
         else:
-            record = read(evidence.target) - reference(calibration.of_each(shadows, read, places), member)
+            levels = ReadLevels(
+                models=shadows, read=read, places=None if calibration.in_order(places, len(shadows)) else places
+            )
+            record = read(evidence.target)
+            for rows in levels.pieces():
+                record[rows] -= reference(levels.at(rows)[:, :, 0], member[:, rows])
         calibrated = read(population.model(0)) - reference(calibration.of_each(others, read), others.member)
         scores = rmia_scores(record, calibrated, gamma=self.gamma, ties=self.ties, strict=self.strict)
         return self._scores(scores, notes=self._notes(member, len(calibrated), made) + calibration.clip_notes(evidence))

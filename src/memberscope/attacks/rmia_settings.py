@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memberscope.attacks import calibration, tuning
+from memberscope.attacks.levels import ReadLevels, mean_of
 from memberscope.checks import Array, BoolArray, FloatArray
 from memberscope.predictions import ShadowPredictions
 
@@ -118,13 +119,13 @@ class _TuningOutputs:
     """
 
     def __init__(self, shadows: ShadowPredictions, population: ShadowPredictions) -> None:
-        levels = calibration.of_each(shadows, calibration.scaled_logit)
+        levels = ReadLevels(models=shadows, read=calibration.scaled_logit)
         one = np.arange(1)
         width, theirs = (calibration.margins(models.model(0).select(one)).shape[1] for models in (shadows, population))
         most = max(1000, min(tuning.RECORDS, _MOST_NUMBERS // (width * shadows.n_models)))
-        inside = tuning.sample(levels, most)
+        inside = tuning.sample_by(mean_of(levels), most)
         self.member = shadows.member[:, inside]
-        self.levels = levels[:, inside]
+        self.levels = levels.at(inside)[:, :, 0]
         self.known = self.member
         self.outside = min(len(population), most) if theirs == width else 0
         self._population = population

@@ -52,10 +52,15 @@ class StandIn:
 
 def sample(levels: FloatArray, most: int = RECORDS) -> Index:
     """At most `most` of n records, spread over the range of `levels` (n_models, n); the same ones whatever the order of the records."""
-    n = levels.shape[1]
+    return sample_by(levels.mean(axis=0), most)
+
+
+def sample_by(means: FloatArray, most: int = RECORDS) -> Index:
+    """`sample` for the means (n,) of the levels over the models."""
+    n = len(means)
     if n <= most:
         return np.arange(n)
-    order = np.argsort(levels.mean(axis=0), kind="stable")
+    order = np.argsort(means, kind="stable")
     chosen: Index = np.sort(order[np.linspace(0, n - 1, most).round().astype(np.intp)])
     return chosen
 
