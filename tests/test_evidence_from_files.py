@@ -331,13 +331,13 @@ DOES_NOT_FIT: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "probabilities among logits": (_edit(M2, _as_probs), ("m2.csv: holds probs, and", "m0.csv holds logits; allowed: the same for every model")),
     "no membership": (_edit(M2, lambda f: f.drop(columns="member")), ("m2.csv: does not say who its members are; allowed: a column",)),
     "shadows that are nowhere": (
-        lambda f: shutil.rmtree(f / "shadows"), ("shadows=", "cannot be read (No such file or directory); allowed: an .npz, .npy, .csv or .parquet, or a folder"),
+        lambda f: shutil.rmtree(f / "shadows"), ("shadows=", "cannot be read (No such file or directory); allowed: an .npz, .npy, .csv, .parquet, .arrow or .feather, or a folder"),
     ),
     "copies that are nowhere": (lambda f: (f / "a.csv").unlink(), ("augmented=", "cannot be read (No such file or directory); allowed: ")),
     "a population that is nowhere": (lambda f: (f / "p.csv").unlink(), ("population=", "cannot be read (No such file or directory); allowed: ")),
     "a model is missing": (lambda f: (f / M2).unlink(), ("shadows=", "no file for 1 of the models from m0 to m3 (m2)")),
     "two files of one model": (_npz("shadows/m2.npz", a=np.ones(1)), ("m2.csv and m2.npz are of one model",)),
-    "an empty folder": (_emptied, ("shadows=", "no files; allowed: a folder with one file for each model, an .npz, .npy, .csv or .parquet")),
+    "an empty folder": (_emptied, ("shadows=", "no files; allowed: a folder with one file for each model, an .npz, .npy, .csv, .parquet, .arrow or .feather")),
     "a file of another kind": (_text("shadows/m9.xlsx", "x"), ("m9.xlsx: unknown kind of file .xlsx; allowed: an .npz, .npy, .csv",)),
     "several models in a file of a folder": (
         _edit(M2, lambda f: pd.concat([f.assign(model=1), f.assign(model=2)])), ("m2.csv: 2 models; allowed in a folder: one file for each model",),

@@ -12,9 +12,19 @@ from memberscope import score_tables
 from memberscope.checks import Array, check_finite, is_number
 from memberscope.errors import UserError
 from memberscope.model_files import Audited, arranged, check_there, few, files_of
-from memberscope.output_files import KINDS, ModelPart, OutputFile, natural, places, read_outputs, records, suffix_of
+from memberscope.output_files import (
+    TABLES,
+    ModelPart,
+    OutputFile,
+    natural,
+    places,
+    read_outputs,
+    read_table,
+    records,
+    suffix_of,
+)
 from memberscope.reading.files import is_folder
-from memberscope.reading.frames import CSV, PARQUET, read_frame
+from memberscope.reading.frames import CSV
 from memberscope.scales import check_logits, check_probs
 from memberscope.signals import PROB_FLOOR
 
@@ -107,7 +117,7 @@ def _copies_of(path: Path, where: str, target: Audited, notes: list[str]) -> lis
     if len(forms) != 1:
         raise UserError(f"{where}: holds {few(list(file.arrays))}; allowed: logits or probs of copies of the records")
     kept = {name: array for name, array in file.arrays.items() if name in (*forms, "record_ids")}
-    if path.suffix.lower() in (*CSV, *PARQUET):
+    if file.is_table:
         if file.queries is None:
             raise UserError(f"{where}: no column query; allowed: a column that names the copy in each row, such as 0, 1, 2")
         if file.classes and target.classes and set(file.classes) != set(target.classes):
@@ -153,7 +163,7 @@ def read_perturbed(path: str, where: str, target: Audited, notes: list[str]) -> 
     See `read_augmented` for the arguments and errors.
     """
     file = Path(path)
-    part = (_perturbed_table if suffix_of(file, where=where) in (*CSV, *PARQUET) else _perturbed_arrays)(file, where)
+    part = (_perturbed_table if suffix_of(file, where=where) in TABLES else _perturbed_arrays)(file, where)
     values = part.arrays["predicted"]
     if values.ndim != 2 or values.dtype.kind not in "iuU":
         what = f"{values.dtype} of shape {values.shape}"
@@ -168,10 +178,10 @@ def read_perturbed(path: str, where: str, target: Audited, notes: list[str]) -> 
 def _perturbed_table(path: Path, where: str) -> ModelPart:
     """A table with a column for each copy, or a row."""
     csv = path.suffix.lower() in CSV
-    frame = read_frame(path, where=where, allowed=KINDS, instead="an .npz, .npy or .csv")
+    frame, block = read_table(path, where=where)
     if "query" not in frame.columns:
         return ModelPart(where=where, name="", arrays=score_tables.read_predicted(frame, csv=csv, where=where))
-    table = score_tables.read_scores(frame, csv=csv, where=where, labeled=False)
+    table = score_tables.read_scores(frame, csv=csv, where=where, labeled=False, block=block)
     if "predicted" not in table.arrays:
         raise UserError(f"{where}: no column predicted; allowed beside query: the predicted class of the copy in each row")
     kept = {name: table.arrays[name] for name in ("predicted", "record_ids") if name in table.arrays}

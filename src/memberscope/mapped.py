@@ -146,7 +146,7 @@ def taken(array: Array, index: Array | slice) -> Array:
         return array[index]
     rows = np.flatnonzero(index) if index.dtype == np.bool_ else index
     shape = (len(rows), *array.shape[1:])
-    return _kept(_rows(array, rows), dtype=array.dtype, shape=shape)
+    return gathered(_rows(array, rows), dtype=array.dtype, shape=shape)
 
 
 def taken_of_each(array: Array, index: Array | slice) -> Array:
@@ -155,15 +155,37 @@ def taken_of_each(array: Array, index: Array | slice) -> Array:
         return array[:, index]
     rows = np.flatnonzero(index) if index.dtype == np.bool_ else index
     shape = (len(array), len(rows), *array.shape[2:])
-    return _kept((part for one in array for part in _rows(one, rows)), dtype=array.dtype, shape=shape)
+    return gathered((part for one in array for part in _rows(one, rows)), dtype=array.dtype, shape=shape)
 
 
 def together(arrays: Sequence[Array]) -> Array:
     """``np.stack(arrays)``; where any is mapped and all of them are large, in a temporary file that is mapped in turn."""
     if all(mapping_of(array) is None for array in arrays):
         return np.stack(arrays)
+    whole = arrays[0].base
+    if isinstance(whole, np.ndarray) and whole.shape == (len(arrays), *arrays[0].shape) and _are_entries(arrays, whole):
+        return whole
     dtype, shape = np.result_type(*arrays), (len(arrays), *arrays[0].shape)
-    return _kept((piece for array in arrays for _, piece in pieces(array)), dtype=dtype, shape=shape)
+    return gathered((piece for array in arrays for piece in _checked(array)), dtype=dtype, shape=shape)
+
+
+def _are_entries(arrays: Sequence[Array], whole: Array) -> bool:
+    """Whether the arrays are views of the entries of `whole`, in their order."""
+    return all(
+        array.base is whole and array.ctypes.data == entry.ctypes.data and array.strides == entry.strides
+        for array, entry in zip(arrays, whole, strict=True)
+    )
+
+
+def _checked(array: Array) -> Iterator[Array]:
+    """The pieces of an array, if its file stays as it was."""
+    state = state_of(array, where="array")
+    for _, piece in pieces(array):
+        if state is not None:
+            state.check()
+        yield piece
+    if state is not None:
+        state.check()
 
 
 def _rows(array: Array, rows: Array) -> Iterator[Array]:
@@ -172,8 +194,12 @@ def _rows(array: Array, rows: Array) -> Iterator[Array]:
         release(array)
 
 
-def _kept(parts: Iterable[Array], *, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
-    """The parts as one array: in memory where it is small, else in a temporary file."""
+def gathered(parts: Iterable[Array], *, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    """Parts of an array, one after another, as a whole: in memory where it is small, else in a temporary file that is mapped.
+
+    Raises:
+        UserError: the folder of temporary files cannot hold it.
+    """
     size = math.prod(shape) * dtype.itemsize
     if size >= SPILLED:
         return written(parts, dtype=dtype, shape=shape)

@@ -25,12 +25,14 @@ from numpy.lib import format as npy
 
 from memberscope.checks import Array
 from memberscope.errors import UserError
+from memberscope.mapped import FileState, with_state
 from memberscope.reading.files import check_file, check_memory, reason, shown_bytes
 
 _ZIP, _NPY, _PICKLE = b"PK", b"\x93NUMPY", b"\x80"
 _AGAIN = "write it again"
 MOST_HEADER = 1 << 16  # bytes of an array's header
 MOST_ARRAYS = 10_000  # of a file
+MAPPED_FROM = 1 << 20  # bytes of an array in a .npy from which it is mapped instead of read
 MOST_EMPTY = (
     10_000_000  # product of the other axes of an array without numbers: what counts its records would take time and memory
 )
@@ -200,11 +202,20 @@ def read_npy(path: Path, *, where: str, allowed: str) -> Array:
         raise UserError(f"{where}: truncated or damaged ({_words(error)}); {_AGAIN}") from None
 
 
-def map_npy(path: Path, *, where: str, allowed: str) -> Array:
+def open_npy(path: Path, *, where: str, allowed: str) -> Array:
+    """The array of a ``.npy`` file as `read_npy` returns it; a large one of numbers is mapped, and its file must not change later."""
+    header = _checked(path, where=where, allowed=allowed)
+    if header.size < MAPPED_FROM or header.dtype.kind not in "fiub":
+        return read_npy(path, where=where, allowed=allowed)
+    state = FileState.of(path, where=where)
+    return with_state(map_npy(path, where=where, allowed=allowed), state)
+
+
+def map_npy(path: Path, *, where: str, allowed: str) -> np.memmap[Any, Any]:
     """The array of a ``.npy`` file, mapped into memory read-only; for arguments and errors see `read_npy`, but it may be of any size."""
     _checked(path, where=where, allowed=allowed)
     try:
-        found: Array = npy.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]  # numpy's function is untyped
+        found: np.memmap[Any, Any] = npy.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]  # numpy's function is untyped
     except (*_DAMAGE, MemoryError) as error:
         detail = "without records" if "mmap length" in str(error) or "empty file" in str(error) else _words(error)
         raise UserError(f"{where}: truncated or damaged, or not a .npy file ({detail}); {_AGAIN}") from None

@@ -1,9 +1,9 @@
 """Files with the outputs of models: ``.npz``, ``.npy``, CSV and Parquet, read as named arrays, and written.
 
 - An ``.npz`` holds arrays under the names of the fields of `memberscope.Predictions`.
-- A ``.npy`` holds the outputs alone; what belongs to them lies beside it, for ``a.npy`` in ``a.labels.npy``, ``a.member.npy``,
-  ``a.record_ids.npy``, ``a.groups.npy`` and ``a.inputs.npy``.
-- A table, ``.csv`` or ``.parquet``, has a row for each record; see `memberscope.score_tables`.
+- A ``.npy`` holds the outputs alone, and is mapped where it is large; what belongs to them lies beside it, for ``a.npy`` in
+  ``a.labels.npy``, ``a.member.npy``, ``a.record_ids.npy``, ``a.groups.npy`` and ``a.inputs.npy``.
+- A table, ``.csv``, ``.parquet``, ``.arrow`` or ``.feather``, has a row for each record; see `memberscope.score_tables`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memberscope import scales, score_tables
+from memberscope.arrow_files import ARROW, read_arrow
 from memberscope.checks import Array, label_name
 from memberscope.errors import UserError
 from memberscope.installed import require
-from memberscope.npz import read_npy, read_npz, write_npz
-from memberscope.reading.cells import COUNTED
+from memberscope.mapped import taken, together
+from memberscope.npz import open_npy, read_npy, read_npz, write_npz
+from memberscope.reading.cells import COUNTED, Block
 from memberscope.reading.files import reason
 from memberscope.reading.frames import CSV, PARQUET, read_frame
 
@@ -32,8 +34,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NPZ, NPY = ".npz", ".npy"
-SUFFIXES = (NPZ, NPY, *CSV, *PARQUET)
-KINDS = "an .npz, .npy, .csv or .parquet"
+TABLES = (*CSV, *PARQUET, *ARROW)
+SUFFIXES = (NPZ, NPY, *TABLES)
+KINDS = "an .npz, .npy, .csv, .parquet, .arrow or .feather"
 BESIDE = ("labels", "member", "record_ids", "groups", "inputs")
 """What may lie beside a ``.npy``."""
 OUTPUTS = ("logits", "probs", "predicted", "loss_nats", "entropy_nats")
@@ -98,17 +101,26 @@ def read_outputs(
             raise UserError(f"{prefix}{error}") from None
     if suffix == NPY:
         return _beside(path, where, records_axis)
-    frame = read_frame(path, where=where, allowed=KINDS, instead="an .npz, .npy or .csv")
-    table = score_tables.read_scores(frame, csv=suffix in CSV, where=where, classes=classes, labeled=labeled)
+    frame, block = read_table(path, where=where)
+    table = score_tables.read_scores(frame, csv=suffix in CSV, where=where, classes=classes, labeled=labeled, block=block)
     return OutputFile(
         where=where, arrays=table.arrays, classes=table.classes, models=table.models, queries=table.queries, note=table.note,
         is_table=True,
     )  # fmt: skip
 
 
+def read_table(path: Path, *, where: str) -> tuple[pd.DataFrame, Block | None]:
+    """A table, and those of its columns that lie side by side in one array; see `read_outputs` for the errors."""
+    instead = "an .npz, .npy or .csv"
+    if path.suffix.lower() in ARROW:
+        read = read_arrow(path, where=where, allowed=KINDS, instead=instead)
+        return read.frame, read.block
+    return read_frame(path, where=where, allowed=KINDS, instead=instead), None
+
+
 def _beside(path: Path, where: str, records_axis: int | None) -> OutputFile:
     """The outputs of a ``.npy``, named by their type, axes and values, and the arrays that lie beside it."""
-    outputs = read_npy(path, where=where, allowed=KINDS)
+    outputs = open_npy(path, where=where, allowed=KINDS)
     found: dict[str, Array] = {}
     for name in BESIDE:
         beside = path.with_name(f"{path.stem}.{name}{NPY}")
@@ -253,9 +265,9 @@ def stacked(parts: Sequence[ModelPart], *, member: bool) -> dict[str, Array]:
     for part, order in zip(parts, orders, strict=True):
         _check_alike(part, first, order)
         for name in first.form:
-            found[name].append(part.arrays[name][order])
+            found[name].append(_ordered(part.arrays[name], order))
         if "member" in part.arrays:
-            found["member"].append(part.arrays["member"][order])
+            found["member"].append(_ordered(part.arrays["member"], order))
         elif member:
             raise UserError(
                 f"{part.where}: does not say who its members are; allowed: a column, or an array, member, true for the records on which "
@@ -264,7 +276,12 @@ def stacked(parts: Sequence[ModelPart], *, member: bool) -> dict[str, Array]:
         else:
             found["member"].append(np.zeros(len(order), np.bool_))
     shared = {name: array for name, array in first.arrays.items() if name in ("labels", "record_ids", "inputs", "released")}
-    return {**{name: np.stack(arrays) for name, arrays in found.items()}, **shared}
+    return {**{name: together(arrays) for name, arrays in found.items()}, **shared}
+
+
+def _ordered(array: Array, order: Array) -> Array:
+    """The records in this order; the array itself where that is theirs."""
+    return array if np.array_equal(order, np.arange(len(array))) else taken(array, order)
 
 
 def _order(part: ModelPart, first: ModelPart) -> Array:

@@ -33,7 +33,7 @@ from memberscope import scales
 from memberscope.checks import Array, label_name
 from memberscope.errors import UserError, nearest
 from memberscope.reading import columns
-from memberscope.reading.cells import COUNTED, Cells
+from memberscope.reading.cells import COUNTED, Block, Cells
 from memberscope.reading.columns import NUMBERS
 
 if TYPE_CHECKING:
@@ -82,8 +82,9 @@ class ScoreTable:
 
 
 def read_scores(
-    frame: pd.DataFrame, *, csv: bool, where: str, classes: Sequence[str] | None = None, labeled: bool = True
-) -> ScoreTable:
+    frame: pd.DataFrame, *, csv: bool, where: str, classes: Sequence[str] | None = None, labeled: bool = True,
+    block: Block | None = None,
+) -> ScoreTable:  # fmt: skip
     """Read a table.
 
     Args:
@@ -93,12 +94,13 @@ def read_scores(
         classes: names of classes in the order in which columns with these names are wanted; None for the table's own order, which is that
             of their numbers if all names are whole numbers, else that of the columns.
         labeled: whether there must be labels where there are scores.
+        block: columns of the table that lie side by side in one array, as an Arrow file's logits do.
 
     Raises:
         UserError: no column that can be read as scores, or no labels where the scores need them; a cell that its column must not have;
             a label that is no class.
     """
-    table = Cells(frame=frame, csv=csv, where=where)
+    table = Cells(frame=frame, csv=csv, where=where, block=block)
     if not len(frame):
         raise UserError(f"{where}: no records; allowed: at least one")
     named, groups, others = _sorted_out(table)

@@ -373,7 +373,10 @@ def test_groups_of_a_table_are_a_column(tmp_path: Path) -> None:
     ("options", "parts"),
     [
         ({"predictions": "word.csv"}, ["predictions=word.csv: column logit_2 holds 'high' in row 7", "allowed: a number"]),
-        ({"predictions": "t.txt"}, ["predictions=t.txt: unknown kind of file .txt; allowed: an .npz, .npy, .csv or .parquet"]),
+        (
+            {"predictions": "t.txt"},
+            ["predictions=t.txt: unknown kind of file .txt; allowed: an .npz, .npy, .csv, .parquet, .arrow or .feather"],
+        ),
         (
             {"predictions": "t.csv", "shadows": "empty"},
             ["shadows=empty: no files; allowed: a folder with one file for each model"],

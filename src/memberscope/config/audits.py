@@ -16,7 +16,7 @@ class PredictionFilesConfig(Config):
 
     predictions: str = option(
         "",
-        check=Text(hint="the path of an .npz, .npy, .csv or .parquet"),
+        check=Text(hint="the path of an .npz, .npy, .csv, .parquet, .arrow or .feather"),
         group="attack",
         help="the model's outputs for members and non-members: an .npz with the keys of Predictions, or a table with columns such as "
         "logit_0, label and member; may be absent where a trace says who is a member, and the audit is then of its losses alone",

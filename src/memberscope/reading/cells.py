@@ -23,6 +23,25 @@ _KINDS = {NUMBERS: "a number", BOOLEANS: "true or false, or 1 or 0", WORDS: "a w
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Block:
+    """Columns of numbers that lie side by side in one array already, without a missing one.
+
+    Attributes:
+        names: of the columns.
+        values: (rows, columns).
+    """
+
+    names: tuple[str, ...]
+    values: Array
+
+    def of(self, names: Sequence[str]) -> Array | None:
+        """(rows, columns) the columns of these names; None if one of them is not in the block."""
+        if set(names) <= set(self.names):
+            return self.values if tuple(names) == self.names else self.values[:, [self.names.index(name) for name in names]]
+        return None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Cells:
     """A table whose columns are read by what each must hold.
 
@@ -30,11 +49,13 @@ class Cells:
         frame: the table.
         csv: whether its cells are the text of a CSV file.
         where: the beginning of errors, such as ``predictions=t.csv``.
+        block: columns that need not be read one by one; None if there are none.
     """
 
     frame: pd.DataFrame
     csv: bool
     where: str
+    block: Block | None = None
 
     def column(self, name: str) -> Column:
         """A column as it is; UserError for cells of a type that no column has, such as lists."""
@@ -54,6 +75,8 @@ class Cells:
 
     def numbers(self, names: Sequence[str], *, gaps: bool = False) -> Array:
         """(rows, columns) numbers; those of a CSV file are float64."""
+        if self.block is not None and (together := self.block.of(names)) is not None:
+            return together
         found = [columns.numbers(self.of_kind(name, NUMBERS, gaps=gaps)) for name in names]
         return np.stack([values.astype(np.float64) if self.csv else values for values in found], axis=1)
 
