@@ -21,6 +21,7 @@ from memberscope.mapped import FileState, gathered
 from memberscope.reading.cells import COUNTED, Block
 from memberscope.reading.files import check_file, check_memory
 from memberscope.reading.frames import LEAST_CELL, check_names
+from memberscope.score_tables import is_count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +81,7 @@ def _read(mapping: mmap.mmap, state: FileState, where: str, allowed: str) -> tup
     with ipc.open_file(pyarrow.BufferReader(pyarrow.py_buffer(mapping))) as reader:
         names = [str(name) for name in reader.schema.names]
         check_names(where, pd.DataFrame(columns=pd.Index(names, dtype=object)))
-        wide = [name for name in names if name.startswith(WIDE)]
+        wide = [name for prefix in WIDE for name in _in_order([name for name in names if name.startswith(prefix)], prefix)]
         for name in wide:
             if not _is_number(reader.schema.field(name).type):
                 raise UserError(
@@ -121,6 +122,13 @@ def _rows(reader: Any, wide: Sequence[str], mapping: mmap.mmap, state: FileState
             _release(mapping)
         first += batch.num_rows
     state.check()
+
+
+def _in_order(names: list[str], prefix: str) -> list[str]:
+    """The columns of one form in the order of their classes, if these are numbers, so that none has to be moved later."""
+    if all(is_count(name.removeprefix(prefix)) for name in names):
+        return sorted(names, key=lambda name: int(name.removeprefix(prefix)))
+    return names
 
 
 def _release(mapping: mmap.mmap) -> None:

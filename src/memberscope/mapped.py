@@ -18,7 +18,7 @@ import numpy as np
 
 from memberscope.checks import Array
 from memberscope.errors import UserError
-from memberscope.pieces import CHUNK_ELEMENTS, bases, mapping_of, pieces, release, row_chunks
+from memberscope.pieces import bases, mapping_of, pieces, release, row_chunks
 from memberscope.reading.files import free_memory_bytes, reason, shown_bytes
 
 SPILLED = 1 << 26  # bytes from which an array that is put together from files goes to a temporary file instead of memory
@@ -108,11 +108,11 @@ def check_piece(name: str, array: Array, *, records: int) -> None:
     if mapping_of(array) is None:
         return
     width = math.prod(array.shape[-1:]) if array.ndim > 1 else 1
-    piece = max(min(CHUNK_ELEMENTS, array.size), width) * 8 * TEMPORARIES
-    needed, free = piece + records * A_RECORD, free_memory_bytes()
+    rows = next(row_chunks(records, width), slice(0, 0)).stop
+    needed, free = rows * width * 8 * TEMPORARIES + records * A_RECORD, free_memory_bytes()
     if needed > free:
         raise UserError(
-            f"{name}: shape {array.shape}; {records:,} records and a piece of {max(1, CHUNK_ELEMENTS // max(1, width)):,} of them take "
+            f"{name}: shape {array.shape}; {records:,} records and a piece of {rows:,} of them take "
             f"{shown_bytes(needed)}, and {shown_bytes(free)} are free; allowed: fewer records or classes, or a machine with more memory"
         )
 

@@ -36,9 +36,12 @@ class Block:
 
     def of(self, names: Sequence[str]) -> Array | None:
         """(rows, columns) the columns of these names; None if one of them is not in the block."""
-        if set(names) <= set(self.names):
-            return self.values if tuple(names) == self.names else self.values[:, [self.names.index(name) for name in names]]
-        return None
+        if not set(names) <= set(self.names):
+            return None
+        places = [self.names.index(name) for name in names]
+        if places == list(range(places[0], places[0] + len(places))):
+            return self.values[:, places[0] : places[0] + len(places)]
+        return self.values[:, places]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
