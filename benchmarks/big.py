@@ -1,13 +1,14 @@
 """Audits inputs that are memory-mapped files: seconds, and the peak of the memory that each fresh process had resident.
 
-    python benchmarks/big.py            1,000,000 x 100 and 10,000,000 x 10 logits, and 1,000,000 losses of 64 models; about three minutes, 1.1 GB of disk
+    python benchmarks/big.py            1,000,000 x 100 and 10,000,000 x 10 logits, and losses of 64 models; three minutes, 1.5 GB of disk
     python benchmarks/big.py --quick    a tenth of the records; under a minute
 
-The files are written piece by piece into a temporary folder. Each row is a process of its own, whose imports count for its memory and not for its
-seconds, except in the row of `memberscope attack`, whose seconds are those of the whole command. The memory is VmHWM, which includes mapped pages.
+The files are written piece by piece into a temporary folder. Each row is a process of its own, whose imports count for its memory but not
+for its seconds, except in the row of `memberscope attack`, whose seconds are those of the whole command. The memory is the largest that
+was resident (VmHWM), which includes mapped pages.
 
-The last line is the lowest of the ratios of a target to what was measured, of seconds and of memory. The quick run keeps the full run's targets,
-which it has to reach with a tenth of the records, and therefore cannot show the full run's ratio.
+The last line is the lowest of the ratios of a limit to what was measured, of seconds and of memory. The quick run has the full run's limits
+and a tenth of its records, so that its ratio is no measure of the full run's.
 """
 
 from __future__ import annotations
@@ -142,11 +143,8 @@ def main() -> int:
             found = measured(row, files[row])
             ratio = min([ratio, gb / found["gb"], *([] if seconds is None else [seconds / found["seconds"]])])
             records, auc = 10 * million if files[row] == ten else million, found.get("auc")
-            print(
-                f"| {row} | {records:,} | {'' if auc is None else f'{auc:.3f}'} | {found['seconds']:.1f}{'' if seconds is None else f' ({seconds:g})'} "
-                f"| {found['gb']:.2f} ({gb:g}) |",
-                flush=True,
-            )
+            shown, limit = "" if auc is None else f"{auc:.3f}", "" if seconds is None else f" ({seconds:g})"
+            print(f"| {row} | {records:,} | {shown} | {found['seconds']:.1f}{limit} | {found['gb']:.2f} ({gb:g}) |", flush=True)
     print(f"big: ratio {ratio:.2f} (target {TARGET:g})")
     return 0
 

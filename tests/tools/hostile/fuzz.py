@@ -119,6 +119,9 @@ READERS: dict[str, Reader] = {
     f"outputs {name} parquet": Reader(suffix=".parquet", good=functools.partial(outputs.parquet_bytes, name), read=outputs.READERS[name])
     for name in ("predictions table", "shadows")
 } | {
+    f"outputs {name} arrow": Reader(suffix=".arrow", good=functools.partial(outputs.arrow_bytes, name), read=outputs.READERS[name])
+    for name in ("predictions table", "shadows")
+} | {
     f"outputs {name} npz": Reader(suffix=".npz", good=functools.partial(outputs.npz_bytes, name), read=outputs.READERS[name])
     for name in ("shadows", "augmented")
 } | {
