@@ -15,6 +15,7 @@ from memberscope.metrics.curve import Ranking, rank
 from memberscope.metrics.estimate import Estimate, Floats, Ints, check_fraction, check_scores, skipped
 from memberscope.metrics.fdp import fdp_one_run_epsilon as fdp_one_run_epsilon
 from memberscope.metrics.intervals import clopper_pearson_high, clopper_pearson_low, two_sided_z, wilson_end
+from memberscope.pieces import row_chunks
 
 Adjacency = Literal["add_remove", "replace"]
 
@@ -83,9 +84,11 @@ def epsilon_heuristic_of(
         return skipped("a held-out threshold needs two members and two non-members")
     tp, fp = halves
     z = two_sided_z(1 - 2 * miss)
-    above, below = _wilson_bounds(tp, fp, delta, z), _wilson_bounds(fp[-1] - fp, tp[-1] - tp, delta, z)
-    calls_members = bool(np.max(above) >= np.max(below))
-    at = int(np.argmax(above if calls_members else below))
+    (above, at_above), (below, at_below) = (
+        _largest(_wilson_bounds(*sides, delta, z)) for sides in ((tp, fp), (fp[-1] - fp, tp[-1] - tp))
+    )
+    calls_members = above >= below
+    at = at_above if calls_members else at_below
     tp, fp = ranking.true_pos - tp, ranking.false_pos - fp
     n_member, n_nonmember, hits, alarms = int(tp[-1]), int(fp[-1]), int(tp[at]), int(fp[at])
     if calls_members:
@@ -98,11 +101,21 @@ def epsilon_heuristic_of(
     return Estimate(value=value, ci_low=value, reason=reason)
 
 
+def _largest(values: Floats) -> tuple[float, int]:
+    """The largest value and its first place."""
+    at = int(np.argmax(values))
+    return float(values[at]), at
+
+
 def _wilson_bounds(hits: Ints, alarms: Ints, delta: float, z: float) -> Floats:
     """Log ratio of Wilson's lower end of hits and upper end of alarms at every threshold, (b + 1,); used only to choose a threshold."""
-    low = wilson_end(hits, int(max(hits[0], hits[-1])), -z)
-    high = wilson_end(alarms, int(max(alarms[0], alarms[-1])), z)
-    bounds: Floats = np.log(np.maximum(low - delta, 1e-300)) - np.log(high)
+    bounds: Floats = np.empty(hits.size)
+    for part in row_chunks(
+        hits.size
+    ):  # of many scores, a piece at a time: some ten arrays of all of them would be held at once
+        low = wilson_end(hits[part], int(max(hits[0], hits[-1])), -z)
+        high = wilson_end(alarms[part], int(max(alarms[0], alarms[-1])), z)
+        bounds[part] = np.log(np.maximum(low - delta, 1e-300)) - np.log(high)
     return bounds
 
 

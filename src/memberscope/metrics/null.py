@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from memberscope.metrics.curve import rank
-from memberscope.metrics.estimate import Bools, Floats, check_scores
+from memberscope.metrics.estimate import Floats, check_scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +44,7 @@ def null_control(
     groups = np.zeros(values.size, dtype=np.int64) if labels is None else np.asarray(labels)
     if groups.shape != values.shape:
         raise ValueError(f"labels {groups.shape} and scores {values.shape} must have the same length")
-    ranks = _midranks(values, truth)
+    ranks = _midranks(values)
     # Sorted by (class, rank), so that the draws do not depend on the order of the records.
     order = np.lexsort((ranks, groups))
     ranks, truth, groups = ranks[order], truth[order], groups[order]
@@ -73,12 +72,13 @@ def _member_rank_sums(ranks: Floats, n_member: int, draws: int, rng: np.random.G
     return sums if fewer == n_member else total - sums
 
 
-def _midranks(values: Floats, truth: Bools) -> Floats:
+def _midranks(values: Floats) -> Floats:
     """Ranks (n,) from 1 for the lowest score, tied ones sharing their mean."""
-    ranking = rank(values, truth)
-    at_or_above = ranking.true_pos + ranking.false_pos
-    by_block = values.size + 0.5 - (at_or_above[1:] + at_or_above[:-1]) / 2
-    order = np.argsort(values)[::-1]
+    order = np.argsort(values)
+    ordered = values[order]
+    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])  # where each block of equal scores begins
+    del ordered
+    sizes = np.diff(np.r_[first, values.size])
     ranks = np.empty(values.size)
-    ranks[order] = np.repeat(by_block, np.diff(at_or_above))  # without a search for each score
+    ranks[order] = np.repeat(first + (sizes + 1) / 2, sizes)
     return ranks
