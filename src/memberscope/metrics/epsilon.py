@@ -84,9 +84,8 @@ def epsilon_heuristic_of(
         return skipped("a held-out threshold needs two members and two non-members")
     tp, fp = halves
     z = two_sided_z(1 - 2 * miss)
-    (above, at_above), (below, at_below) = (
-        _largest(_wilson_bounds(*sides, delta, z)) for sides in ((tp, fp), (fp[-1] - fp, tp[-1] - tp))
-    )
+    above, at_above = _largest(_wilson_bounds(tp, fp, delta, z))
+    below, at_below = _largest(_wilson_bounds(fp[-1] - fp, tp[-1] - tp, delta, z))
     calls_members = above >= below
     at = at_above if calls_members else at_below
     tp, fp = ranking.true_pos - tp, ranking.false_pos - fp
