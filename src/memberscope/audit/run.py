@@ -24,6 +24,7 @@ from memberscope.audit.groups import ROWS, Groups, make_groups, of_rows
 from memberscope.audit.headline import AUTO
 from memberscope.audit.report import AuditReport, SliceResult
 from memberscope.audit.request import AuditRequest, Slices, check_grouped, fields_present, make_request
+from memberscope.clock import Clock, Stage
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.metrics import Estimate
@@ -74,6 +75,7 @@ def run_audit(
     duplicates: str = "drop",
     group_scores: str = "mean",
     on_attack: Callable[[str], None] = lambda attack: None,
+    clock: Clock | None = None,
 ) -> AuditReport:
     """Run attacks on a model's outputs for members and non-members.
 
@@ -108,6 +110,7 @@ def run_audit(
         group_scores: where the target has `groups`, how the scores of a group's records become the group's score: ``mean``, ``max`` or
             ``logsumexp``. See `memberscope.audit.groups`.
         on_attack: called with each attack's name before it runs; an exception that it raises ends the audit there.
+        clock: adds up how long attacks and metrics take; one that nobody reads unless given.
 
     Returns:
         The report, on distinct records, or on their groups if they have any; its `distinct` says which copies were found. An attack that
@@ -136,6 +139,7 @@ def run_audit(
         raise UserError(
             "declared: given together with prior, subjects or sensitivity, which it holds; allowed: one or the other"
         )
+    clock = Clock() if clock is None else clock
     distinct = distinct_records(evidence, duplicates=duplicates)
     evidence = distinct.evidence
     target = evidence.target
@@ -150,39 +154,44 @@ def run_audit(
     declared.check_members(int(members.sum()), grouped=groups is not None)
     chosen = [registry.get(name) for name in request.attacks]
     if request.engine == "tfp":
-        found = _tfp(
-            evidence.target, chosen, request.slices, seed=seed, declared=declared, metadata=metadata, on_attack=on_attack
-        )
+        with clock.stage(Stage.ATTACKS):
+            found = _tfp(
+                evidence.target, chosen, request.slices, seed=seed, declared=declared, metadata=metadata, on_attack=on_attack,
+                clock=clock,
+            )  # fmt: skip
         return replace(found, primary=request.primary, distinct=distinct)
     results: list[SliceResult] = []
     scores: dict[str, NDArray[np.float64]] = {}
     for attack in chosen:
         on_attack(attack.name)
         parts = slicing.parse(request.slices[attack.family], evidence.target)
-        scored = attack.score(evidence, seed=seed, workers=workers)
+        with clock.stage(Stage.ATTACKS):
+            scored = attack.score(evidence, seed=seed, workers=workers)
         if not isinstance(scored, Skip):
             scores[attack.name] = scored.scores
-        for part in parts:
-            results.append(
-                _fast_result(
-                    attack,
-                    scored,
-                    part,
-                    evidence,
-                    groups,
-                    seed=seed,
-                    min_records=min_records,
-                    declared=declared,
-                    workers=workers,
-                    coin_flips=coin_flips,
-                    delta=delta,
-                    promise=promise,
-                    refit=refit and attack.cross_fitted,
+        with clock.stage(Stage.INTERVALS):
+            for part in parts:
+                results.append(
+                    _fast_result(
+                        attack,
+                        scored,
+                        part,
+                        evidence,
+                        groups,
+                        seed=seed,
+                        min_records=min_records,
+                        declared=declared,
+                        workers=workers,
+                        coin_flips=coin_flips,
+                        delta=delta,
+                        promise=promise,
+                        refit=refit and attack.cross_fitted,
+                        clock=clock,
+                    )
                 )
-            )
-            if groups is not None and part.kind == "entire" and results[-1].status == "ok":
-                results.append(_of_rows(results[-1], scored, evidence, seed=seed, prior=declared.prior))
-        results += _worst(attack.name, parts, results, min_records=min_records)
+                if groups is not None and part.kind == "entire" and results[-1].status == "ok":
+                    results.append(_of_rows(results[-1], scored, evidence, seed=seed, prior=declared.prior))
+            results += _worst(attack.name, parts, results, min_records=min_records)
     return AuditReport(
         results=tuple(results), engine=request.engine, seed=seed, target=evidence.target, whole_scores=scores, metadata=metadata,
         primary=request.primary, declared=declared, distinct=distinct, groups=groups,
@@ -220,6 +229,7 @@ def _fast_result(
     delta: float,
     promise: float | None,
     refit: bool,
+    clock: Clock,
 ) -> SliceResult:
     """One attack on one slice, in groups if there are any."""
     inside = None if groups is None else groups.part(part.index)
@@ -236,7 +246,8 @@ def _fast_result(
         return replace(blank, status="skipped", reason=few)
     scores, notes = scored.scores[part.index], list(scored.notes)
     if refit and part.kind != "entire":
-        fitted = attack.score(evidence.select(part.index), seed=seed, workers=workers)
+        with clock.stage(Stage.ATTACKS):
+            fitted = attack.score(evidence.select(part.index), seed=seed, workers=workers)
         if isinstance(fitted, Skip):
             return replace(blank, status="skipped", reason=fitted.reason)
         scores, notes = fitted.scores, list(fitted.notes)
@@ -347,6 +358,7 @@ def _tfp(
     declared: Declared,
     metadata: Metadata | None,
     on_attack: Callable[[str], None],
+    clock: Clock,
 ) -> AuditReport:
     """Run tensorflow_privacy's own attacks: the scores are its, the metrics are ours."""
     from memberscope import tfprivacy
@@ -377,6 +389,8 @@ def _tfp(
             member = np.repeat([True, False], [n_member, n_nonmember])
             rng = seeds.stream(seed, "figures", theirs.attack, theirs.slice)
             subjects = declared.subjects if theirs.slice == "entire" else None
+            with clock.stage(Stage.INTERVALS):
+                figures = metrics.figures(scores, member, rng=rng, prior=declared.prior, subjects=subjects)
             results.append(
                 SliceResult(
                     attack=theirs.attack,
@@ -384,7 +398,7 @@ def _tfp(
                     slice=theirs.slice,
                     n_member=n_member,
                     n_nonmember=n_nonmember,
-                    figures=metrics.figures(scores, member, rng=rng, prior=declared.prior, subjects=subjects),
+                    figures=figures,
                     scores=scores,
                     member=member,
                     prior=declared.prior,
