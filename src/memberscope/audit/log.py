@@ -22,6 +22,7 @@ from memberscope.audit.results import LEAST_STEP
 from memberscope.audit.statement_text import statement_text
 from memberscope.audit.wording import headline_table, summary
 from memberscope.clock import Stage
+from memberscope.cores import one_blas_thread
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.metrics import registry
@@ -71,6 +72,7 @@ def log_audit(
     log_curves(report, tracker, title=title, band_seed=band_seed)
 
 
+@one_blas_thread()
 def log_whole_audit(
     report: AuditReport,
     tracker: Tracker,

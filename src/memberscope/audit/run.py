@@ -25,6 +25,7 @@ from memberscope.audit.headline import AUTO
 from memberscope.audit.report import AuditReport, SliceResult
 from memberscope.audit.request import AuditRequest, Slices, check_grouped, fields_present, make_request
 from memberscope.clock import Clock, Stage
+from memberscope.cores import one_blas_thread
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.metrics import Estimate
@@ -51,6 +52,7 @@ def check_counts(n_member: int, n_nonmember: int, *, min_records: int, copies: i
 
 
 @unlogged()
+@one_blas_thread()
 def run_audit(
     target: Predictions | Evidence,
     shadow: ShadowPredictions | Predictions | None = None,
