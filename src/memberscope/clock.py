@@ -67,6 +67,4 @@ class Clock:
         """Metrics ``seconds/STAGE`` and ``processor_seconds/STAGE`` of the stages that were entered so far, to the millisecond."""
         self._turn()
         by_name = ((SECONDS, self.wall), (PROCESSOR_SECONDS, self.processor))
-        return {
-            f"{name}/{stage}": round(found[stage], 3) for name, found in by_name for stage in Stage if stage in found
-        }
+        return {f"{name}/{stage}": round(found[stage], 3) for name, found in by_name for stage in Stage if stage in found}

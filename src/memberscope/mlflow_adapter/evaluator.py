@@ -111,7 +111,11 @@ class MembershipEvaluator(ModelEvaluator):
             queried = " ".join([queried, *(f"Records: {part}." for part in (read, done, left_out) if part)])
             inputs = records.numbers()
             target = reading.predictions(
-                member=member, record_ids=ids, inputs=inputs if inputs.shape[-1] else None, columns=extra, groups=own.get("groups")
+                member=member,
+                record_ids=ids,
+                inputs=inputs if inputs.shape[-1] else None,
+                columns=extra,
+                groups=own.get("groups"),
             )
         evidence = Evidence(target=target)
         report = report_on(evidence, options, request=request, clock=tracker.clock)

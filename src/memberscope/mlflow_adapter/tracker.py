@@ -301,9 +301,7 @@ class PendingTracker(MlflowTracker):
         clock: what the run's time is spent on.
     """
 
-    def __init__(
-        self, *, outbox: Outbox, experiment_id: str, name: str, first_tags: Mapping[str, str], clock: Clock
-    ) -> None:
+    def __init__(self, *, outbox: Outbox, experiment_id: str, name: str, first_tags: Mapping[str, str], clock: Clock) -> None:
         """Remember what the run will be created with."""
         attributes = {
             "outbox": outbox, "experiment_id": experiment_id, "waits": True, "name": name, "first_tags": first_tags, "clock": clock,
