@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from memberscope import addresses
+from memberscope.clock import Clock, Stage
 from memberscope.config import Config, option_name, written
 from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.errors import GateError, Interrupted, UserError, explain_machine_faults, nearest, of_the_machine
@@ -243,6 +244,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
 
 def _stopped_by(name: str, arguments: Sequence[str], stop: Any) -> int:
     """Run an entry point that a flag stops."""
+    clock = Clock()
     with explain_missing_library(name):
         if os.environ.get("MLFLOW_RUN_ID"):  # mlflow run has made the run, so even a wrong option must end it FAILED
             require(*LOGGING, by=name)
@@ -253,8 +255,9 @@ def _stopped_by(name: str, arguments: Sequence[str], stop: Any) -> int:
             from memberscope.mlflow_adapter.session import open_session
 
             opened = open_session(
-                name, name=_run_name(name, {}), arguments=arguments, whole=stop.patient, writing=stop.writing, check=stop.check
-            )
+                name, name=_run_name(name, {}), arguments=arguments, whole=stop.patient, writing=stop.writing, check=stop.check,
+                clock=clock,
+            )  # fmt: skip
             with _stoppable(opened, stop) as session, Watch(session.owner, stop):
                 config, _ = parse(name, arguments)
                 _note_passwords(config)
@@ -265,10 +268,12 @@ def _stopped_by(name: str, arguments: Sequence[str], stop: Any) -> int:
         _require_libraries(name, config)
         if not is_tracked(name, config):
             return _untracked(name, config, stop)
-        from memberscope.mlflow_adapter.session import open_session
+        with clock.stage(Stage.IMPORTS):
+            from memberscope.mlflow_adapter.session import open_session
 
         opened = open_session(
             name, name=_run_name(name, config.to_dict()), arguments=arguments, whole=stop.patient, writing=stop.writing, check=stop.check,
+            clock=clock,
         )  # fmt: skip
         with _stoppable(opened, stop) as session:
             return _inside(name, config, session, stop)
@@ -357,7 +362,8 @@ def _inside(name: str, config: Any, session: Any, stop: Any) -> int:
 
     try:
         with explain_missing_library(name), explain_machine_faults(), unlogged():
-            study = importlib.import_module(STUDIES[name].module)
+            with session.tracker.clock.stage(Stage.IMPORTS):
+                study = importlib.import_module(STUDIES[name].module)
             result = study.run(config, session.tracker, stop)
     except Exception as error:
         if stop.left:  # as above, and the run ends KILLED

@@ -14,6 +14,8 @@ from memberscope.errors import UserError
 from memberscope.installed import require
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -39,6 +41,28 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float = 5.0, height: f
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=120)
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def drawn(figure: Figure) -> Figure:
+    """The figure, laid out and drawn, so that `save` need only write its pixels."""
+    figure.canvas.draw()
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as `Figure.savefig` does, to the last pixel. One that was `drawn` and is unchanged is not drawn again.
+
+    For a PNG, `savefig` draws everything twice, the first time for the layout alone.
+    """
+    canvas: Any = figure.canvas
+    if path.suffix != ".png" or not hasattr(canvas, "buffer_rgba"):
+        figure.savefig(path)
+        return
+    if figure.stale or getattr(canvas, "renderer", None) is None:
+        drawn(figure)
+    from matplotlib.image import imsave
+
+    imsave(path, canvas.buffer_rgba(), format="png", origin="upper", dpi=figure.dpi)
 
 
 def as_text(given: object) -> str:

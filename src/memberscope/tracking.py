@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from memberscope.clock import Clock
 from memberscope.errors import UserError
 from memberscope.redact import redact_values
 from memberscope.scores import KeptScores
@@ -113,6 +114,10 @@ class Tracker(Protocol):
         """What is known of the run without asking the store: its ``id`` and ``name``, and tags that it was created with."""
 
     @property
+    def clock(self) -> Clock:
+        """What the run's time is spent on."""
+
+    @property
     def address(self) -> str:
         """A plain text by which another process can find this run."""
 
@@ -187,6 +192,7 @@ class MemoryTracker:
     children: list[MemoryTracker] = field(default_factory=list)
     loadable: dict[str, LoadedModel] = field(default_factory=dict)
     kept: dict[str, KeptRun] = field(default_factory=dict)
+    clock: Clock = field(default_factory=Clock)
 
     @property
     def about(self) -> Mapping[str, str]:

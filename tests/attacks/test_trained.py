@@ -260,3 +260,33 @@ def test_notes_tell_how_many_records_trained_each_model() -> None:
     )
     assert result.folds is not None
     np.testing.assert_array_equal(np.bincount(result.folds), [48] * 5)
+
+
+def test_gradients_of_the_perceptrons_are_those_written_out_and_of_finite_differences() -> None:
+    rng = np.random.default_rng(3)
+    nets, inputs, hidden, batch = 2, 3, 4, 30
+    weights = [rng.normal(size=shape) for shape in ((nets, inputs, hidden), (nets, 1, hidden), (nets, hidden, 1), (nets, 1, 1))]
+    net = perceptron.Perceptrons(w1=weights[0], b1=weights[1], w2=weights[2], b2=weights[3])
+    x, member = rng.normal(size=(nets, batch, inputs)), (rng.random((nets, batch)) < 0.5).astype(float)
+    given = x.copy()
+    found = perceptron._gradients(net, x, member)
+    np.testing.assert_array_equal(x, given)  # works in place, but not on what it was given
+
+    activations = np.maximum(x @ net.w1 + net.b1, 0.0)
+    slope = (1 / (1 + np.exp(-(activations @ net.w2 + net.b2))) - member[..., None]) / batch
+    back = (slope @ net.w2.transpose(0, 2, 1)) * (activations > 0)
+    np.testing.assert_array_equal(found[0], x.transpose(0, 2, 1) @ back + perceptron.DECAY * net.w1)
+
+    def penalized() -> float:
+        odds = (np.maximum(x @ net.w1 + net.b1, 0.0) @ net.w2 + net.b2)[..., 0]
+        squares = (net.w1**2).sum() + (net.w2**2).sum()
+        return float((np.logaddexp(0.0, odds) - member * odds).mean(axis=-1).sum() + perceptron.DECAY / 2 * squares)
+
+    for array, gradient in zip(weights, found, strict=True):
+        at = (0, 0, 0)
+        kept, step = array[at], 1e-6
+        array[at] = kept + step
+        above = penalized()
+        array[at] = kept - step
+        assert (above - penalized()) / (2 * step) == pytest.approx(gradient[at], abs=1e-7)
+        array[at] = kept

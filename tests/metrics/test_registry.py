@@ -10,6 +10,7 @@ import pytest
 from memberscope import metrics
 from memberscope.errors import UserError
 from memberscope.metrics import MetricSpec, registry
+from memberscope.metrics.spec import MetricInput
 
 GLOSSARY = (Path(__file__).resolve().parents[2] / "GLOSSARY.md").read_text()
 MEMBER = np.arange(400) % 2 == 0
@@ -109,3 +110,15 @@ def test_lists_that_others_read() -> None:
     assert set(registry.summary()) <= set(registry.tracked())
     with pytest.raises(UserError, match=r"^metric 'acu': unknown; nearest: auc"):
         registry.get("acu")
+
+
+def test_a_metric_draws_the_same_numbers_each_time_as_from_a_copy_of_its_stream() -> None:
+    scores, member = np.arange(40.0), np.arange(40) % 2 == 0
+    given = MetricInput(scores=scores, member=member, rng=np.random.default_rng(5), fpr_targets=(0.1, 0.01))
+    streams = np.random.default_rng(5).spawn(5)
+    expected = {"partial_auc_fpr_0_01": streams[1], "epsilon_lower_bound": streams[2]}
+    expected |= dict(zip(("tpr_at_fpr_0_1", "tpr_at_fpr_0_01"), streams[4].spawn(2), strict=True))
+    for name, stream in expected.items():
+        numbers = stream.random(50)
+        for _ in range(2):
+            np.testing.assert_array_equal(given.stream(name).random(50), numbers)

@@ -43,7 +43,9 @@ class Perceptrons:
 
 def _forward(p: Perceptrons, x: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Hidden activations (networks, r, hidden) and log-odds (networks, r)."""
-    hidden = np.maximum(x @ p.w1 + p.b1, 0.0)
+    hidden = x @ p.w1
+    hidden += p.b1
+    np.maximum(hidden, 0.0, out=hidden)
     return hidden, (hidden @ p.w2 + p.b2)[..., 0]
 
 
@@ -56,7 +58,8 @@ def _gradients(p: Perceptrons, x: FloatArray, member: FloatArray) -> tuple[Float
     """Gradients of the mean log-loss plus half `DECAY` times the squared weights, in the order of the fields."""
     hidden, odds = _forward(p, x)
     slope = (1.0 / (1.0 + np.exp(-np.clip(odds, -500, 500))) - member)[..., None] / x.shape[1]
-    back = (slope @ p.w2.transpose(0, 2, 1)) * (hidden > 0)
+    back = slope * p.w2.transpose(0, 2, 1)
+    back *= hidden > 0
     return (
         x.transpose(0, 2, 1) @ back + DECAY * p.w1,
         back.sum(axis=1, keepdims=True),

@@ -21,6 +21,8 @@ from memberscope.audit.report import AuditReport
 from memberscope.audit.results import LEAST_STEP
 from memberscope.audit.statement_text import statement_text
 from memberscope.audit.wording import headline_table, summary
+from memberscope.clock import Stage
+from memberscope.cores import one_blas_thread
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.metrics import registry
@@ -70,6 +72,7 @@ def log_audit(
     log_curves(report, tracker, title=title, band_seed=band_seed)
 
 
+@one_blas_thread()
 def log_whole_audit(
     report: AuditReport,
     tracker: Tracker,
@@ -84,7 +87,7 @@ def log_whole_audit(
     check: Callable[[], None] = lambda: None,
 ) -> None:
     """Log an audit that is a run's whole content: all that `log_audit` logs, and its sizes, histograms, most exposed records, class
-    dispersion, and the summary page.
+    dispersion, the summary page, and how long each stage took up to here.
 
     Args:
         report: the audit.
@@ -113,14 +116,16 @@ def log_whole_audit(
         check()
         if result.scores is not None and result.member is not None:
             title = f"{result.attack}: AUC {result.figures['auc'].value:.3f}"
-            path = artifacts.score_figure(result.attack)
-            tracker.figure(plots.score_figure(result.scores, result.member, title=title, least=LEAST_STEP), path)
+            with tracker.clock.stage(Stage.FIGURES):
+                figure = plots.drawn(plots.score_figure(result.scores, result.member, title=title, least=LEAST_STEP))
+            tracker.figure(figure, artifacts.score_figure(result.attack))
     check()
     exposed = log_exposed(report, tracker, seed=seed, top=top, source=source, private=private, show_records=show_records)
     details = [*sentences(report), exposed, log_dispersion(report, tracker, seed=seed)]
     text = summary(report, notes=notes, controls=controls, details=details) + "\n" + statement_text(report.risk_statement)
     tracker.text(text, artifacts.SUMMARY)
     tracker.describe(text)
+    tracker.metrics(tracker.clock.metrics())
 
 
 def log_repeated(reports: Mapping[int, AuditReport], tracker: Tracker) -> None:
@@ -208,7 +213,9 @@ def log_curves(report: AuditReport, tracker: Tracker, *, title: str, band_seed: 
         for end in ("low", "high"):  # two digits: a pointwise quantile with all of them is one more equation for the members
             band[end] = [float(f"{value:.2g}") for value in band[end]]
         tracker.table(band, artifacts.ROC_BAND)
-    tracker.figure(plots.roc_figure(points, title=title, labels=labels, band=band), artifacts.ROC_FIGURE)
+    with tracker.clock.stage(Stage.FIGURES):
+        figure = plots.drawn(plots.roc_figure(points, title=title, labels=labels, band=band))
+    tracker.figure(figure, artifacts.ROC_FIGURE)
 
 
 def log_exposed(
@@ -240,9 +247,9 @@ def log_exposed(
         images = inputs[chosen]
         if images.dtype != np.uint8:
             images = np.clip(images / (255.0 if images.max() > 1 else 1.0), 0, 1)
-        tracker.figure(
-            plots.sample_figure(images, names, title="most exposed members (class: risk)"), artifacts.MOST_EXPOSED_FIGURE
-        )
+        with tracker.clock.stage(Stage.FIGURES):
+            figure = plots.drawn(plots.sample_figure(images, names, title="most exposed members (class: risk)"))
+        tracker.figure(figure, artifacts.MOST_EXPOSED_FIGURE)
     return (
         f"Privacy risk score (cross-fitted): of the {k} riskiest records {lift.members} are members, "
         f"{lift.lift:.2f} times the share among all (95% {lift.lift_low:.2f} to {lift.lift_high:.2f})."
@@ -310,7 +317,9 @@ def log_dispersion(report: AuditReport, tracker: Tracker, *, seed: int) -> str:
     tracker.table(frame, artifacts.DISPERSION)
     if relation.status != "ok":
         return f"Class dispersion against AUC: skipped, {relation.reason}."
-    tracker.figure(plots.dispersion_figure(frame, title=f"{first} by class"), artifacts.DISPERSION_FIGURE)
+    with tracker.clock.stage(Stage.FIGURES):
+        figure = plots.drawn(plots.dispersion_figure(frame, title=f"{first} by class"))
+    tracker.figure(figure, artifacts.DISPERSION_FIGURE)
     return (
         f"Class dispersion ({by_class.kind}) against AUC of `{first}` by class: rank correlation {relation.correlation:+.2f} over "
         f"{relation.n_classes} classes, permutation p {relation.p_value:.3g}. The case study expects a negative correlation."

@@ -25,6 +25,8 @@ from memberscope.audit.headline import AUTO
 from memberscope.audit.report import AuditReport, SliceResult
 from memberscope.audit.request import AuditRequest, Slices, check_grouped, fields_present, make_request
 from memberscope.audit.results import Selected
+from memberscope.clock import Clock, Stage
+from memberscope.cores import one_blas_thread
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.metrics import Estimate
@@ -51,6 +53,7 @@ def check_counts(n_member: int, n_nonmember: int, *, min_records: int, copies: i
 
 
 @unlogged()
+@one_blas_thread()
 def run_audit(
     target: Predictions | Evidence,
     shadow: ShadowPredictions | Predictions | None = None,
@@ -75,6 +78,7 @@ def run_audit(
     duplicates: str = "drop",
     group_scores: str = "mean",
     on_attack: Callable[[str], None] = lambda attack: None,
+    clock: Clock | None = None,
 ) -> AuditReport:
     """Run attacks on a model's outputs for members and non-members.
 
@@ -109,6 +113,7 @@ def run_audit(
         group_scores: where the target has `groups`, how the scores of a group's records become the group's score: ``mean``, ``max`` or
             ``logsumexp``. See `memberscope.audit.groups`.
         on_attack: called with each attack's name before it runs; an exception that it raises ends the audit there.
+        clock: adds up how long attacks and metrics take; one that nobody reads unless given.
 
     Returns:
         The report, on distinct records, or on their groups if they have any; its `distinct` says which copies were found. An attack that
@@ -137,6 +142,7 @@ def run_audit(
         raise UserError(
             "declared: given together with prior, subjects or sensitivity, which it holds; allowed: one or the other"
         )
+    clock = Clock() if clock is None else clock
     distinct = distinct_records(evidence, duplicates=duplicates)
     evidence = distinct.evidence
     target = evidence.target
@@ -151,9 +157,11 @@ def run_audit(
     declared.check_members(int(members.sum()), grouped=groups is not None)
     chosen = [registry.get(name) for name in request.attacks]
     if request.engine == "tfp":
-        found = _tfp(
-            evidence.target, chosen, request.slices, seed=seed, declared=declared, metadata=metadata, on_attack=on_attack
-        )
+        with clock.stage(Stage.ATTACKS):
+            found = _tfp(
+                evidence.target, chosen, request.slices, seed=seed, declared=declared, metadata=metadata, on_attack=on_attack,
+                clock=clock,
+            )  # fmt: skip
         return replace(found, primary=request.primary, distinct=distinct)
     results: list[SliceResult] = []
     scores: dict[str, NDArray[np.float64]] = {}
@@ -162,30 +170,33 @@ def run_audit(
         on_attack(attack.name)
         wanted = tuple(request.slices[attack.family])
         parts = sliced.setdefault(wanted, sliced.get(wanted) or slicing.parse(wanted, evidence.target))
-        scored = attack.score(evidence, seed=seed, workers=workers)
+        with clock.stage(Stage.ATTACKS):
+            scored = attack.score(evidence, seed=seed, workers=workers)
         if not isinstance(scored, Skip):
             scores[attack.name] = scored.scores
-        for part in parts:
-            results.append(
-                _fast_result(
-                    attack,
-                    scored,
-                    part,
-                    evidence,
-                    groups,
-                    seed=seed,
-                    min_records=min_records,
-                    declared=declared,
-                    workers=workers,
-                    coin_flips=coin_flips,
-                    delta=delta,
-                    promise=promise,
-                    refit=refit and attack.cross_fitted,
+        with clock.stage(Stage.INTERVALS):
+            for part in parts:
+                results.append(
+                    _fast_result(
+                        attack,
+                        scored,
+                        part,
+                        evidence,
+                        groups,
+                        seed=seed,
+                        min_records=min_records,
+                        declared=declared,
+                        workers=workers,
+                        coin_flips=coin_flips,
+                        delta=delta,
+                        promise=promise,
+                        refit=refit and attack.cross_fitted,
+                        clock=clock,
+                    )
                 )
-            )
-            if groups is not None and part.kind == "entire" and results[-1].status == "ok":
-                results.append(_of_rows(results[-1], scored, evidence, seed=seed, prior=declared.prior))
-        results += _worst(attack.name, parts, results, min_records=min_records)
+                if groups is not None and part.kind == "entire" and results[-1].status == "ok":
+                    results.append(_of_rows(results[-1], scored, evidence, seed=seed, prior=declared.prior))
+            results += _worst(attack.name, parts, results, min_records=min_records)
     return AuditReport(
         results=tuple(results), engine=request.engine, seed=seed, target=evidence.target, whole_scores=scores, metadata=metadata,
         primary=request.primary, declared=declared, distinct=distinct, groups=groups,
@@ -223,6 +234,7 @@ def _fast_result(
     delta: float,
     promise: float | None,
     refit: bool,
+    clock: Clock,
 ) -> SliceResult:
     """One attack on one slice, in groups if there are any."""
     inside = None if groups is None else groups.part(part.index)
@@ -241,7 +253,8 @@ def _fast_result(
     index = None if part.kind == "entire" else part.index
     selected = Selected(scores=scored.scores, member=target.member, labels=target.labels, index=index)
     if refit and part.kind != "entire":
-        fitted = attack.score(evidence.select(part.index), seed=seed, workers=workers)
+        with clock.stage(Stage.ATTACKS):
+            fitted = attack.score(evidence.select(part.index), seed=seed, workers=workers)
         if isinstance(fitted, Skip):
             return replace(blank, status="skipped", reason=fitted.reason)
         here = evidence.target.select(part.index)
@@ -351,6 +364,7 @@ def _tfp(
     declared: Declared,
     metadata: Metadata | None,
     on_attack: Callable[[str], None],
+    clock: Clock,
 ) -> AuditReport:
     """Run tensorflow_privacy's own attacks: the scores are its, the metrics are ours."""
     from memberscope import tfprivacy
@@ -381,6 +395,8 @@ def _tfp(
             member = np.repeat([True, False], [n_member, n_nonmember])
             rng = seeds.stream(seed, "figures", theirs.attack, theirs.slice)
             subjects = declared.subjects if theirs.slice == "entire" else None
+            with clock.stage(Stage.INTERVALS):
+                figures = metrics.figures(scores, member, rng=rng, prior=declared.prior, subjects=subjects)
             results.append(
                 SliceResult(
                     attack=theirs.attack,
@@ -388,7 +404,7 @@ def _tfp(
                     slice=theirs.slice,
                     n_member=n_member,
                     n_nonmember=n_nonmember,
-                    figures=metrics.figures(scores, member, rng=rng, prior=declared.prior, subjects=subjects),
+                    figures=figures,
                     selected=Selected(scores=scores, member=member),
                     prior=declared.prior,
                     subjects=subjects,

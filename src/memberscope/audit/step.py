@@ -9,6 +9,7 @@ from memberscope.audit.declared import Declared
 from memberscope.audit.report import AuditReport
 from memberscope.audit.request import AuditRequest
 from memberscope.audit.run import run_audit
+from memberscope.clock import Clock, Stage
 from memberscope.config import AttackOptionsConfig, DeclaredConfig
 from memberscope.evidence import Evidence
 
@@ -20,6 +21,7 @@ def report_on(
     request: AuditRequest,
     duplicates: str = "",
     on_attack: Callable[[str], None] = lambda name: None,
+    clock: Clock | None = None,
 ) -> AuditReport:
     """Run an audit with the options of a configuration.
 
@@ -28,12 +30,12 @@ def report_on(
         config: the options.
         request: what `config` requests, resolved.
         duplicates: the treatment of exact copies; that of `config` unless given.
-        on_attack: see `memberscope.audit.run.run_audit`.
+        on_attack, clock: see `memberscope.audit.run.run_audit`.
     """
     return run_audit(
         evidence, request=request, seed=config.seed, refit=config.refit, min_records=config.min_records, declared=declared_of(config),
         coin_flips=config.coin_flips, duplicates=duplicates or config.duplicates, delta=config.delta, promise=config.promise,
-        on_attack=on_attack,
+        on_attack=on_attack, clock=clock,
     )  # fmt: skip
 
 
@@ -51,12 +53,14 @@ def audited_evidence(report: AuditReport, evidence: Evidence) -> Evidence:
 
 
 def controls_for(
-    config: AttackOptionsConfig, evidence: Evidence, report: AuditReport, request: AuditRequest, check: Callable[[], None]
-) -> Controls:
-    """Run the controls that a configuration selects, on the distinct records; none with ``controls=none``."""
+    config: AttackOptionsConfig, evidence: Evidence, report: AuditReport, request: AuditRequest, check: Callable[[], None],
+    *, clock: Clock | None = None,
+) -> Controls:  # fmt: skip
+    """Run the controls that a configuration selects, on the distinct records, timed by `clock`; none with ``controls=none``."""
     if config.controls == "none":
         return Controls()
     refit = config.controls == "full" and request.engine == "fast"
-    return run_controls(
-        report, audited_evidence(report, evidence), attacks=request.attacks, seed=config.seed, refit=refit, check=check
-    )
+    with (Clock() if clock is None else clock).stage(Stage.CONTROLS):
+        return run_controls(
+            report, audited_evidence(report, evidence), attacks=request.attacks, seed=config.seed, refit=refit, check=check
+        )

@@ -40,6 +40,7 @@ from memberscope.audit.run import check_counts
 from memberscope.audit.step import controls_for, report_on
 from memberscope.audit.wording import copy_notes
 from memberscope.checks import Array, plain_array
+from memberscope.clock import Stage
 from memberscope.config import AttackOptionsConfig, AuditModelConfig
 from memberscope.datasets import records as sides
 from memberscope.datasets.schema import Records, few, one_schema
@@ -89,32 +90,37 @@ class MembershipEvaluator(ModelEvaluator):
         own, options = options_of(evaluator_config or {})
         request = request_of(options, present=("target",))
         wanted = check_slices(options)
-        records, own = _records(dataset, own)
-        check_counts(int(own["member"].sum()), int((~own["member"]).sum()), min_records=options.min_records)
-        member, extra = own["member"], slice_columns([records], wanted)
-        ready = (
-            None
-            if model is None
-            else wrap(model, facts={"flavour": _flavour(model)}, prefer_labels=own.get("output") == "labels")
-        )
-        if ready is not None and records.columns is not None:
-            ready.check_columns(records.columns, name="data")
-        (records,), read = one_schema([records], shown=None if ready is None else ready.columns)
-        prepared, done = (None, "") if ready is None else ready.prepare(records.x, name="data")
-        ids, overlap, left_out = _identities(records, own, static=ready is None)
-        if ids is not None:
-            refuse_copies({"members": ids[member], "nonmembers": ids[~member]}, duplicates=options.duplicates)
-        reading, queried = _read(dataset, ready, prepared, records.y, own, predictions)
-        queried = " ".join([queried, *(f"Records: {part}." for part in (read, done, left_out) if part)])
-        inputs = records.numbers()
-        target = reading.predictions(
-            member=member, record_ids=ids, inputs=inputs if inputs.shape[-1] else None, columns=extra, groups=own.get("groups")
-        )
-        evidence = Evidence(target=target)
-        report = report_on(evidence, options, request=request)
-        notes = what_to_know(queried, report.target, overlap) | copy_notes(report, overlap=not overlap)
-        controls = controls_for(options, evidence, report, request, lambda: None)
         tracker = ExistingRunTracker.in_run(run_id)
+        with tracker.clock.stage(Stage.MODEL):
+            records, own = _records(dataset, own)
+            check_counts(int(own["member"].sum()), int((~own["member"]).sum()), min_records=options.min_records)
+            member, extra = own["member"], slice_columns([records], wanted)
+            ready = (
+                None
+                if model is None
+                else wrap(model, facts={"flavour": _flavour(model)}, prefer_labels=own.get("output") == "labels")
+            )
+            if ready is not None and records.columns is not None:
+                ready.check_columns(records.columns, name="data")
+            (records,), read = one_schema([records], shown=None if ready is None else ready.columns)
+            prepared, done = (None, "") if ready is None else ready.prepare(records.x, name="data")
+            ids, overlap, left_out = _identities(records, own, static=ready is None)
+            if ids is not None:
+                refuse_copies({"members": ids[member], "nonmembers": ids[~member]}, duplicates=options.duplicates)
+            reading, queried = _read(dataset, ready, prepared, records.y, own, predictions)
+            queried = " ".join([queried, *(f"Records: {part}." for part in (read, done, left_out) if part)])
+            inputs = records.numbers()
+            target = reading.predictions(
+                member=member,
+                record_ids=ids,
+                inputs=inputs if inputs.shape[-1] else None,
+                columns=extra,
+                groups=own.get("groups"),
+            )
+        evidence = Evidence(target=target)
+        report = report_on(evidence, options, request=request, clock=tracker.clock)
+        notes = what_to_know(queried, report.target, overlap) | copy_notes(report, overlap=not overlap)
+        controls = controls_for(options, evidence, report, request, lambda: None, clock=tracker.clock)
         source = "given" if own.get("record_ids") is not None else "content"
         recorder = Recorder.over(tracker, study="evaluate")
         log_whole_audit(report, recorder, controls=controls, notes=notes, seed=options.seed, top=options.top, source=source,

@@ -61,7 +61,7 @@ def load_model(uri: str, *, prefer_labels: bool = False) -> Model:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            loaded = pyfunc.load_model(uri)
+            loaded = pyfunc.load_model(uri, suppress_warnings=True)  # MLflow takes half a second to check versions
     except ModuleNotFoundError as error:
         raise UserError(f"model_uri={uri}: a {flavour} model that needs {error.name}, which is not installed here") from None
     except Exception as error:  # a foreign model's own code: whatever it raises, the user's line is the same

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
 
 from memberscope import addresses, outages
+from memberscope.clock import Clock, Stage
 from memberscope.errors import Interrupted, UserError
 from memberscope.mlflow_adapter import claims, killed_watcher, resend, store, view
 from memberscope.mlflow_adapter.faults import is_outage
@@ -130,6 +131,7 @@ def open_session(
     whole: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     writing: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     check: Callable[[], None] = outages.nothing,
+    clock: Clock | None = None,
 ) -> Iterator[Session]:
     """Adopt the run in ``MLFLOW_RUN_ID``, or begin one; end it FINISHED, FAILED or KILLED, with the exit code as a tag.
 
@@ -143,22 +145,26 @@ def open_session(
         whole: makes the context in which missing tables are created; half of them would be of no use to anybody.
         writing: makes the context of each write to the store; half an artifact would look like a whole one.
         check: called while the store is waited for; raises `Interrupted` if the work is to stop.
+        clock: the run's; a new one unless given.
 
     Raises:
         UserError: the store cannot be written to, the server does not answer, the run or experiment that MLflow's variables name is
             deleted or does not exist, or the spool cannot be written.
         Unreachable: the store stopped answering and was not back within the limit; the line says where all is kept.
     """
-    about = addresses.in_use(arguments)
+    about, clock = addresses.in_use(arguments), Clock() if clock is None else clock
     uri = store.without_credentials(store.tracking_uri())
     lookout = Lookout(named(uri), seconds=outages.limit(), check=check)
     spool = Spool.create(resend.address(uri), study=study)
     outbox: Outbox | None = None
     try:
-        store.check_store(uri)
-        outbox = Outbox(_connected(uri, lookout, whole), spool=spool, lookout=lookout, writing=writing)
+        with clock.stage(Stage.TRACKING):
+            store.check_store(uri)
+            with clock.stage(Stage.IMPORTS):
+                store.load_mlflow()
+            outbox = Outbox(_connected(uri, lookout, whole), spool=spool, lookout=lookout, writing=writing)
         with _spool_for_workers(spool):
-            yield from _in_store(study, name, uri, outbox, about, arguments)
+            yield from _in_store(study, name, uri, outbox, about, arguments, clock)
     finally:
         spool.close(remove=not spool.pending and not spool.others())
 
@@ -194,7 +200,7 @@ def _connected(uri: str, lookout: Lookout, whole: Callable[[], AbstractContextMa
 
 
 def _in_store(
-    study: str, name: str, uri: str, outbox: Outbox, about: Sequence[str], arguments: Sequence[str]
+    study: str, name: str, uri: str, outbox: Outbox, about: Sequence[str], arguments: Sequence[str], clock: Clock
 ) -> Iterator[Session]:
     """The session once the store has answered; see `open_session`."""
     from mlflow.exceptions import MlflowException
@@ -211,27 +217,28 @@ def _in_store(
     adopted = os.environ.get("MLFLOW_RUN_ID")
     check = outbox.lookout.check
     outbox.gather = lambda: _gather(outbox, seconds=0.0)
-    try:
-        run = outbox.ask(lambda client: _adopted_run(client, adopted), first=True) if adopted else None
-        experiment_id = run.info.experiment_id if run else outbox.ask(lambda client: _experiment(client, uri), first=True)
-        resend.deliver_left(outbox.client, uri, check=check)
-        outbox.ask(lambda client: end_stale_runs(client, experiment_id, store.database(uri)))
-        outbox.ask(lambda client: client.set_experiment_tag(experiment_id, "mlflow.note.content", DESCRIPTION))
-        for tag, state in view.tags().items():
-            outbox.ask(lambda client, tag=tag, state=state: client.set_experiment_tag(experiment_id, tag, state))  # type: ignore[misc]  # defaults bind the loop's values
-        if run and run.info.status == "KILLED":  # by a start that could not know of us
-            outbox.ask(lambda client: client.update_run(run.info.run_id, status="RUNNING"))
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise store.unusable(uri, error) from None
+    with clock.stage(Stage.TRACKING):
+        try:
+            run = outbox.ask(lambda client: _adopted_run(client, adopted), first=True) if adopted else None
+            experiment_id = run.info.experiment_id if run else outbox.ask(lambda client: _experiment(client, uri), first=True)
+            resend.deliver_left(outbox.client, uri, check=check)
+            outbox.ask(lambda client: end_stale_runs(client, experiment_id, store.database(uri)))
+            outbox.ask(lambda client: client.set_experiment_tag(experiment_id, "mlflow.note.content", DESCRIPTION))
+            for tag, state in view.tags().items():
+                outbox.ask(lambda client, tag=tag, state=state: client.set_experiment_tag(experiment_id, tag, state))  # type: ignore[misc]  # defaults bind the loop's values
+            if run and run.info.status == "KILLED":  # by a start that could not know of us
+                outbox.ask(lambda client: client.update_run(run.info.run_id, status="RUNNING"))
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            raise store.unusable(uri, error) from None
     tracker: MlflowTracker
     if run:
         tracker = MlflowTracker(
-            outbox=outbox, key=run.info.run_id, experiment_id=experiment_id, first_tags=tags, name=run.info.run_name or ""
-        )
+            outbox=outbox, key=run.info.run_id, experiment_id=experiment_id, first_tags=tags, name=run.info.run_name or "", clock=clock,
+        )  # fmt: skip
         tracker.tags(tags)
         claims.drop(run.info.run_id)
     else:
-        tracker = PendingTracker(outbox=outbox, experiment_id=experiment_id, name=name, first_tags=tags)
+        tracker = PendingTracker(outbox=outbox, experiment_id=experiment_id, name=name, first_tags=tags, clock=clock)
     session = Session(
         tracker=tracker,
         store=redact(unquote(uri.removeprefix("sqlite:///"))),

@@ -174,6 +174,14 @@ def _look(uri: str) -> str:
         return str(error)
 
 
+def load_mlflow() -> None:
+    """Import MLflow, which takes a second, with its telemetry off."""
+    prepare_environment()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import mlflow  # noqa: F401
+
+
 def connect(uri: str, *, whole: Callable[[], AbstractContextManager[None]] = nullcontext) -> MlflowClient:
     """A client of the store; if several processes start on a new database, one creates the tables and the others wait.
 
@@ -184,15 +192,13 @@ def connect(uri: str, *, whole: Callable[[], AbstractContextManager[None]] = nul
     Raises:
         UserError: MLflow cannot use the store.
     """
-    prepare_environment()
+    load_mlflow()
     os.environ["MLFLOW_TRACKING_URI"] = uri  # workers inherit it
     if redact(uri) != uri:
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = (
             "true"  # MLflow would print the password with the address of a run
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        import mlflow
+    import mlflow
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -19,6 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memberscope import plots
+from memberscope.clock import Clock
 from memberscope.errors import Interrupted, UserError
 from memberscope.mlflow_adapter import store
 from memberscope.mlflow_adapter.operations import MODEL
@@ -107,6 +109,7 @@ class MlflowTracker:
         waits: whether `address` waits until the run has an id.
         first_tags: tags that the run has from its beginning.
         name: of the run; empty where another program named it.
+        clock: what the run's time is spent on.
     """
 
     outbox: Outbox
@@ -115,6 +118,7 @@ class MlflowTracker:
     waits: bool = True
     first_tags: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
+    clock: Clock = field(default_factory=Clock)
 
     @property
     def about(self) -> Mapping[str, str]:
@@ -209,7 +213,7 @@ class MlflowTracker:
     def figure(self, figure: Figure, path: str) -> None:
         """See `Tracker.figure`."""
         with self._sending("file", path) as local:
-            figure.savefig(local)
+            plots.save(figure, local)
 
     def text(self, text: str, path: str) -> None:
         """See `Tracker.text`."""
@@ -294,11 +298,14 @@ class PendingTracker(MlflowTracker):
         experiment_id: of the experiment that the run will belong to.
         name: of the run.
         first_tags: tags that the run is created with.
+        clock: what the run's time is spent on.
     """
 
-    def __init__(self, *, outbox: Outbox, experiment_id: str, name: str, first_tags: Mapping[str, str]) -> None:
+    def __init__(self, *, outbox: Outbox, experiment_id: str, name: str, first_tags: Mapping[str, str], clock: Clock) -> None:
         """Remember what the run will be created with."""
-        attributes = {"outbox": outbox, "experiment_id": experiment_id, "waits": True, "name": name, "first_tags": first_tags}
+        attributes = {
+            "outbox": outbox, "experiment_id": experiment_id, "waits": True, "name": name, "first_tags": first_tags, "clock": clock,
+        }  # fmt: skip
         for attribute, value in attributes.items():
             object.__setattr__(self, attribute, value)  # the class is frozen
 

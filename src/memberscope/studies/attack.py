@@ -10,6 +10,7 @@ from memberscope.audit.log import attack_progress, log_whole_audit
 from memberscope.audit.request import fields_present, request_of
 from memberscope.audit.step import controls_for, report_on
 from memberscope.audit.wording import copy_notes, finding, headline_table
+from memberscope.clock import Stage
 from memberscope.config import AttackStudyConfig, groups
 from memberscope.errors import UserError, nearest
 from memberscope.evidence_from_files import read_evidence, read_target
@@ -39,19 +40,20 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     }  # fmt: skip
     request = request_of(config, present=("target", *(name for name, path in given.items() if path)))
     step.check_rules(config, request.attacks)
-    trace = LossTrace.open(config.trace) if config.trace else None
-    target = _target(config, trace)
-    step.check_rules(config, request.attacks, classes=slices.class_names(target.predictions))
-    evidence, read = read_evidence(
-        target, shadows=config.shadows, population=config.population, augmented=config.augmented, perturbed=config.perturbed,
-        loss_trace=None if trace is None else trace.of(target.predictions),
-    )  # fmt: skip
+    with tracker.clock.stage(Stage.MODEL):
+        trace = LossTrace.open(config.trace) if config.trace else None
+        target = _target(config, trace)
+        step.check_rules(config, request.attacks, classes=slices.class_names(target.predictions))
+        evidence, read = read_evidence(
+            target, shadows=config.shadows, population=config.population, augmented=config.augmented, perturbed=config.perturbed,
+            loss_trace=None if trace is None else trace.of(target.predictions),
+        )  # fmt: skip
     request.check_primary(fields_present(evidence))
     with attack_progress(request.attacks, "audit", stop) as on_attack:
-        report = report_on(evidence, config, request=request, on_attack=on_attack)
+        report = report_on(evidence, config, request=request, on_attack=on_attack, clock=tracker.clock)
     stop.check()
     tracker.text(as_json(groups(config)), artifacts.STUDY)
-    controls = controls_for(config, evidence, report, request, stop.check)
+    controls = controls_for(config, evidence, report, request, stop.check, clock=tracker.clock)
     notes = {**({"read": f"Read: {' '.join(read)}"} if read else {}), **copy_notes(report)}
     log_whole_audit(report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top, private=config.private_artifacts,
         show_records=config.show_records, check=stop.check,

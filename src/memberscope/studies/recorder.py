@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from memberscope.audit import artifacts, kept_tables
+from memberscope.clock import Clock, Stage
 from memberscope.config import Config
 from memberscope.interrupt import StopFlag
 from memberscope.report import evidence
@@ -110,6 +111,11 @@ class Recorder:
         )  # fmt: skip
 
     @property
+    def clock(self) -> Clock:
+        """See `Tracker.clock`."""
+        return self.inner.clock
+
+    @property
     def about(self) -> Mapping[str, str]:
         """See `Tracker.about`."""
         return self.inner.about
@@ -135,47 +141,56 @@ class Recorder:
 
     def params(self, values: Mapping[str, Plain]) -> None:
         """See `Tracker.params`."""
-        self.inner.params(values)
+        with self.clock.stage(Stage.TRACKING):
+            self.inner.params(values)
         self.kept_params |= {name: str(value) for name, value in values.items()}
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
         """See `Tracker.metrics`."""
-        self.inner.metrics(values, step=step)
+        with self.clock.stage(Stage.TRACKING):
+            self.inner.metrics(values, step=step)
         for name, value in values.items():
             self.kept_metrics.setdefault(name, {})[step] = float(value)
 
     def tags(self, values: Mapping[str, str]) -> None:
         """See `Tracker.tags`."""
-        self.inner.tags(values)
+        with self.clock.stage(Stage.TRACKING):
+            self.inner.tags(values)
         self.kept_tags |= values
 
     def describe(self, markdown: str) -> None:
         """See `Tracker.describe`."""
-        self.inner.describe(markdown)
+        with self.clock.stage(Stage.TRACKING):
+            self.inner.describe(markdown)
 
     def figure(self, figure: Figure, path: str) -> None:
         """See `Tracker.figure`."""
-        self.inner.figure(figure, path)
+        with self.clock.stage(Stage.TRACKING):
+            self.inner.figure(figure, path)
 
     def text(self, text: str, path: str) -> None:
         """See `Tracker.text`."""
-        self.inner.text(text, path)
+        with self.clock.stage(Stage.TRACKING):
+            self.inner.text(text, path)
         if path in TEXTS:
             self.kept_texts[path] = text
 
     def file(self, local: Path, path: str) -> None:
         """See `Tracker.file`."""
-        self.inner.file(local, path)
+        with self.clock.stage(Stage.TRACKING):
+            self.inner.file(local, path)
 
     def table(self, frame: pd.DataFrame, path: str) -> None:
         """See `Tracker.table`."""
-        self.inner.table(frame, path)
+        with self.clock.stage(Stage.TRACKING):
+            self.inner.table(frame, path)
         if path in TABLES:
             self.kept_tables[path] = frame.copy()
 
     def data(self, data: DataInput) -> None:
         """See `Tracker.data`."""
-        self.inner.data(data)
+        with self.clock.stage(Stage.TRACKING):
+            self.inner.data(data)
         self.kept_inputs.append(data)
 
     @property
@@ -185,7 +200,8 @@ class Recorder:
 
     def model(self, model: Any, *, framework: str, input_shape: tuple[int, ...], classes: int) -> None:
         """See `Tracker.model`."""
-        self.inner.model(model, framework=framework, input_shape=input_shape, classes=classes)
+        with self.clock.stage(Stage.TRACKING):
+            self.inner.model(model, framework=framework, input_shape=input_shape, classes=classes)
 
     def load_model(self, uri: str, *, prefer_labels: bool = False) -> LoadedModel:
         """See `Tracker.load_model`."""

@@ -1,0 +1,59 @@
+"""Pictures are written without being drawn twice, to the same bytes as Matplotlib's own way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memberscope import plots
+
+
+def figure():  # type: ignore[no-untyped-def]
+    """Histograms of 200 scores."""
+    pytest.importorskip("matplotlib")
+    scores = np.random.default_rng(0).normal(size=200)
+    return plots.score_figure(scores, scores > 0.3, title="an attack", least=5)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list that grows with each drawing of a figure."""
+    from matplotlib.figure import Figure
+
+    done: list[str] = []
+    draw = Figure.draw
+
+    def counting(self: Figure, renderer: object) -> None:
+        done.append("drawn")
+        draw(self, renderer)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Figure, "draw", counting)
+    return done
+
+
+def test_a_picture_is_that_of_savefig_to_the_last_byte(tmp_path: Path) -> None:
+    figure().savefig(tmp_path / "theirs.png")
+    plots.save(plots.drawn(figure()), tmp_path / "ours.png")
+    plots.save(figure(), tmp_path / "undrawn.png")
+    assert (
+        (tmp_path / "ours.png").read_bytes()
+        == (tmp_path / "undrawn.png").read_bytes()
+        == (tmp_path / "theirs.png").read_bytes()
+    )
+
+
+def test_a_figure_is_drawn_once_unless_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = figure()
+    times = counted(monkeypatch)
+    plots.save(plots.drawn(made), tmp_path / "once.png")
+    assert len(times) == 1
+    made.axes[0].set_title("another title")
+    plots.save(made, tmp_path / "changed.png")
+    assert len(times) == 2
+    assert (tmp_path / "once.png").read_bytes() != (tmp_path / "changed.png").read_bytes()
+
+
+def test_another_format_is_left_to_matplotlib(tmp_path: Path) -> None:
+    plots.save(figure(), tmp_path / "figure.svg")
+    assert "<svg" in (tmp_path / "figure.svg").read_text()
