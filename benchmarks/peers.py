@@ -54,10 +54,11 @@ from typing import Any
 
 import numpy as np
 
+from shared.targets import TARGETS, last_line
+
 SRC = str(Path(__file__).resolve().parents[1] / "src")
 sys.path.insert(0, SRC)
 
-TARGET = 2
 SEED, FPR, NOISE = 0, 0.01, 0.2
 INSTALLED = {
     "sacroml": ("sacroml==2.0.1",),
@@ -98,7 +99,7 @@ class Task:
 
     def records(self) -> tuple[np.ndarray, np.ndarray]:
         """The audited records and their labels."""
-        with np.load(self.path) as arrays:
+        with np.load(self.path, allow_pickle=False) as arrays:
             return arrays["x"][self.audited], arrays["y"][self.audited]
 
     def forest(self, seed: int) -> Any:
@@ -115,7 +116,7 @@ class Task:
     @classmethod
     def load(cls, path: Path) -> Task:
         """Read what `save` wrote."""
-        with np.load(path) as arrays:
+        with np.load(path, allow_pickle=False) as arrays:
             plain = json.loads(str(arrays["plain"]))
             return cls(path=Path(str(arrays["path"])), audited=arrays["audited"], member=arrays["member"], **plain)
 
@@ -335,7 +336,7 @@ def child(name: str, task: Path, folder: Path) -> None:
 # --------------------------------------------------------------------------------------------------------------- environments
 
 
-def last_line(text: str) -> str:
+def why(text: str) -> str:
     """The last line of what a program wrote, shortened."""
     return next((line.strip()[:200] for line in reversed(text.splitlines()) if line.strip()), "no output")
 
@@ -359,7 +360,7 @@ class Peers:
     def _run(self, *words: object) -> None:
         done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=LIMIT, check=False)
         if done.returncode:
-            raise OSError(last_line(done.stderr or done.stdout))
+            raise OSError(why(done.stderr or done.stdout))
 
     def why_not(self, name: str) -> str:
         """Install a peer unless it is there; returns why it cannot be, or nothing."""
@@ -378,7 +379,7 @@ class Peers:
             self._run(*pip, "--quiet", *self.pins, *INSTALLED[name])
             mark.touch()
         except (OSError, subprocess.TimeoutExpired) as error:
-            self.missing[name] = f"cannot be installed: {last_line(str(error))}"
+            self.missing[name] = f"cannot be installed: {why(str(error))}"
         return self.missing.get(name, "")
 
 
@@ -460,11 +461,11 @@ def run(name: str, python: Path | str, task: Path, environment: dict[str, str], 
         into.whole.append(time.perf_counter() - start)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode:
-            raise OSError(last_line(done.stderr))
+            raise OSError(why(done.stderr))
         into.processor.append(sum(getattr(after, kind) - getattr(before, kind) for kind in ("ru_utime", "ru_stime")))
         into.facts = json.loads(done.stdout.splitlines()[-1])
         into.work.append(into.facts["work"])
-        into.scores = np.load(Path(folder) / "result.npy")
+        into.scores = np.load(Path(folder) / "result.npy", allow_pickle=False)
 
 
 def strength(scores: np.ndarray, member: np.ndarray) -> str:
@@ -515,7 +516,7 @@ def measure(task: Task, peers: Peers, *, repeat: int, quick: bool, only: list[st
                         found.setdefault(name, Runs()),
                     )
                 except (OSError, subprocess.TimeoutExpired) as error:
-                    skipped[name] = last_line(str(error))
+                    skipped[name] = why(str(error))
                     found.pop(name, None)
     return found, skipped
 
@@ -544,7 +545,7 @@ def table(name: str, task: Task, found: dict[str, Runs], skipped: dict[str, str]
             apart = compared(ours.scores, runs.scores, task.member)
             cells = [f"{ratio:.2f}", f"{of_work:.2f}"]
             cells += [f"{one.difference:+.3f} ({one.ci_low:+.3f} to {one.ci_high:+.3f})" for one in apart]
-            lowest = min(lowest, ratio / way.target * TARGET) if way.target else lowest
+            lowest = min(lowest, ratio / way.target * TARGETS["peers"].full) if way.target else lowest
             weaker = weaker or (key == "sacro" and any(one.ci_high < 0 for one in apart))
         version = f"{runs.facts['of']} {runs.facts['version']}: " if runs.facts.get("of") else ""
         print(
@@ -558,7 +559,9 @@ def table(name: str, task: Task, found: dict[str, Runs], skipped: dict[str, str]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "memberscope" / "peers"
-    parser.add_argument("--quick", action="store_true", help="use only digits, with 8 shadow models")
+    parser.add_argument(
+        "--quick", action="store_true", help="use only digits, with 8 shadow models; the target is then smaller"
+    )
     parser.add_argument("--shadows", type=int, default=16, help="number of shadow models, an even number")
     parser.add_argument("--trees", type=int, default=100, help="number of trees of each forest")
     parser.add_argument("--cores", type=int, default=2, help="number of cores for each way")
@@ -588,7 +591,7 @@ def main() -> int:
             lowest, weaker = min(lowest, least), weaker or worse
     if weaker:
         print("ours is weaker than SACRO-ML")
-    print(f"peers: ratio {lowest:.2f} (target {TARGET})")
+    print(last_line("peers", lowest, quick=arguments.quick))
     return int(weaker)
 
 
