@@ -25,11 +25,12 @@ from typing import Any
 
 import numpy as np
 
+from shared.targets import last_line
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 warnings.filterwarnings("ignore", category=FutureWarning)
 
-TARGET = 10
 PLAIN_TARGETS = {"dense": 2.0, "conv": 3.0}
 BATCH, RATE, CLIP, NOISE = 50, 1e-3, 1.0, 1.1
 DEPTH, SHAPE, CLASSES = 3, (32, 32, 3), 10
@@ -137,7 +138,7 @@ def main() -> int:
         )
         if architecture == "dense":
             ratio = seconds["tensorflow_privacy, vectorized optimizer"] / ours
-    print(f"dp: ratio {ratio:.1f} (target {TARGET})")
+    print(last_line("dp", ratio, quick=arguments.quick, digits=1))
     return 0
 
 

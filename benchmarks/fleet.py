@@ -33,16 +33,16 @@ from typing import Any
 
 import numpy as np
 
+from shared.targets import last_line, target_text
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 warnings.filterwarnings("ignore", category=FutureWarning)
 
-TARGET = 15
-
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A number of models of a recipe, each with a number of members; `timed` models are run with Keras; `target` is the required ratio."""
+    """A number of models of a recipe, each with a number of members; `timed` models are run with Keras; `target` names its ratio."""
 
     name: str
     recipe: Any
@@ -50,7 +50,7 @@ class Case:
     members: int
     timed: int
     repeat: int
-    target: float | None
+    target: str | None
 
 
 def location() -> Any:
@@ -157,7 +157,7 @@ def exchange(orders: Any, order: Any) -> Any:
     return orders.recv()
 
 
-def compare(case: Case, data: Any, limit: float, orders: Any) -> float:
+def compare(case: Case, data: Any, limit: float, orders: Any, *, quick: bool) -> float:
     """Run both sides, print a line, and return the ratio."""
     from memberscope.training.keras.fleet import train_fleet
 
@@ -177,7 +177,7 @@ def compare(case: Case, data: Any, limit: float, orders: Any) -> float:
         if case.recipe.batched
         else ""
     )
-    target = f" (target {case.target:g})" if case.target else ""
+    target = f" {target_text(case.target, quick=quick)}" if case.target else ""
     last = fleet.curves["accuracy"][:, -1]
     print(
         f"{case.name}: {case.models} models on {case.members} records of {data.name}, {case.recipe.epochs} epochs of batch "
@@ -190,7 +190,7 @@ def compare(case: Case, data: Any, limit: float, orders: Any) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="use fewer records for dense and conv")
+    parser.add_argument("--quick", action="store_true", help="use fewer records for dense and conv; targets are then smaller")
     parser.add_argument("--wide", action="store_true", help="also an MLP of 512,256")
     parser.add_argument("--only", default="", help="run only mlp, dense or conv")
     arguments = parser.parse_args()
@@ -201,7 +201,7 @@ def main() -> int:
     quick = arguments.quick
     mlp = Case(
         name="mlp", recipe=Recipe(model="mlp", widths=(128,), epochs=40), models=64, members=1_000, timed=3 if quick else 7,
-        repeat=1 if quick else 3, target=TARGET,
+        repeat=1 if quick else 3, target="fleet",
     )  # fmt: skip
     wide = Case(
         name="wide mlp", recipe=Recipe(model="mlp", widths=(512, 256), epochs=40), models=64, members=1_000, timed=3, repeat=1,
@@ -209,11 +209,11 @@ def main() -> int:
     )  # fmt: skip
     dense = Case(
         name="dense", recipe=Recipe(model="dense", depth=3, epochs=2 if quick else 3), models=16, members=2_500 if quick else 25_000,
-        timed=2 if quick else 3, repeat=1, target=8,
+        timed=2 if quick else 3, repeat=1, target="fleet, dense",
     )  # fmt: skip
     conv = Case(
         name="conv", recipe=Recipe(model="conv", depth=3, epochs=2 if quick else 10), models=2 if quick else 8,
-        members=2_500 if quick else 10_000, timed=1 if quick else 2, repeat=1, target=1.6,
+        members=2_500 if quick else 10_000, timed=1 if quick else 2, repeat=1, target="fleet, conv",
     )  # fmt: skip
     a_thread_each()
     train_fleet(location(), [np.arange(100)] * 2, warm_up().recipe, seeds=range(2))
@@ -226,11 +226,11 @@ def main() -> int:
     for case, load in ((conv, cifar), (dense, cifar), (wide, location), (mlp, location)):
         if (case is wide and not arguments.wide) or (arguments.only and case.name != arguments.only):
             continue
-        found = compare(case, load(), limit, here)
+        found = compare(case, load(), limit, here, quick=quick)
         ratio = found if case is mlp else ratio
     here.send(None)
     process.join()
-    print(f"fleet: ratio {ratio:.1f} (target {TARGET})")
+    print(last_line("fleet", ratio, quick=quick, digits=1))
     return 0
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from shared.targets import last_line
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 SHARE = 0.10  # largest share of the time of training
@@ -76,7 +78,7 @@ def main() -> int:
         )
         print(f"{trainer.name}: {least['bare']:.3f} s in a loop that does nothing else, {own:+.1%} with a pass over both sides")
     print(f"{mebibytes():.1f} MiB on disk for 60,000 records and 40 epochs")
-    print(f"loss_trace: ratio {(1 + SHARE) / (1 + worst):.2f} (target 1)")
+    print(last_line("loss_trace", (1 + SHARE) / (1 + worst), quick=quick))
     return 0 if worst <= SHARE else 1
 
 

@@ -33,11 +33,12 @@ from typing import Any
 
 import numpy as np
 
+from shared.targets import last_line
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 warnings.filterwarnings("ignore", category=FutureWarning)
 
-TARGET = 0.99
 TARGETS = 8
 QUERIES = 5
 TRAINED_ON = 9
@@ -246,7 +247,7 @@ def main() -> int:
     print("\n| fleet | RMIA against LiRA, one reference | AUC | TPR at FPR 0.01 |\n| --- | --- | --- | --- |")
     print("\n".join(compared))
     print(f"{time.time() - start:.0f} s")
-    print(f"rmia: ratio {lowest:.3f} (target {TARGET})")
+    print(last_line("rmia", lowest, quick=arguments.quick, digits=3))
     return 0
 
 

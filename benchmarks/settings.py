@@ -32,10 +32,11 @@ from typing import Any
 
 import numpy as np
 
+from shared.targets import last_line
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-TARGET = 0.99
 TARGETS = 8
 SLOPES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 
@@ -315,7 +316,7 @@ def main() -> int:
                 cells = " | ".join(f"{auc:.3f} / {tpr:.3f}" for auc, tpr in (before, default, public))
                 print(f"| {fleet.name} | `{attack}` | {count} | {cells} | {which} |", flush=True)
     print(f"{time.time() - start:.0f} s")
-    print(f"settings: ratio {lowest:.3f} (target {TARGET})")
+    print(last_line("settings", lowest, quick=arguments.quick, digits=3))
     return 0
 
 

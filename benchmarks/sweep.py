@@ -20,8 +20,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from shared.targets import last_line
+
 ROOT = Path(__file__).resolve().parents[1]
-TARGET = 4.0
 WIDTHS = (16, 32, 64, 128)
 EPOCHS = 40
 
@@ -118,7 +119,7 @@ def main() -> int:
         print(
             f"{dataset}: {share:.0%} of what trials take goes into their MLflow runs (tables, figures, models), the rest trains"
         )
-    print(f"sweep: ratio {min(ratios):.2f} (target {TARGET:g})")
+    print(last_line("sweep", min(ratios), quick=arguments.quick))
     return 0
 
 

@@ -21,11 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
+from shared.targets import last_line
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 warnings.filterwarnings("ignore", category=FutureWarning)
 
-TARGET = 50
 BITS, CLASSES, MEMBERS = 446, 30, 1_000
 
 
@@ -112,7 +113,7 @@ def main() -> int:
     for _ in range(20):
         model.predict(np.zeros((1, BITS), np.float32), verbose=0)
     print(f"one record through model.predict: {(time.perf_counter() - start) / 20 * 1e3:.1f} ms, not part of the ratio")
-    print(f"synthesis: ratio {speeds[1] / speeds[0]:.1f} (target {TARGET})")
+    print(last_line("synthesis", speeds[1] / speeds[0], quick=arguments.quick, digits=1))
     return 0
 
 

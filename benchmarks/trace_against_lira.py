@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from shared.targets import last_line
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 STRIDES = (5, 10)  # epochs from one row of a trace to the next
@@ -116,9 +118,8 @@ def main() -> int:
         )
         precisions = show(dataset, asked.shadows, compared(config))
         ratio = ratio or precisions["lt_iqr"] / max(precisions["final"], 1e-9)
-    print(
-        f"trace_against_lira: ratio {ratio:.2f} (target 1), precision of LT-IQR by that of the final loss on {asked.dataset.split(',')[0]}"
-    )
+    line = last_line("trace_against_lira", ratio, quick=asked.quick)
+    print(f"{line}, precision of LT-IQR by that of the final loss on {asked.dataset.split(',')[0]}")
     return 0
 
 

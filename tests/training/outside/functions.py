@@ -1,8 +1,10 @@
 """Training functions as users write them, for tests: NumPy alone, no import of ours."""
 
+import gc
 import os
 import signal
 import time
+import weakref
 
 import numpy as np
 
@@ -109,6 +111,25 @@ def says_its_environment(job):
     told = [int(os.environ.get("OMP_NUM_THREADS", -1)), int(os.environ.get("CUDA_VISIBLE_DEVICES", -1)), os.getpid()]
     time.sleep(0.5)
     return lambda rows: np.tile(np.array(told, np.float64), (len(rows), 1))
+
+
+class Cycle:
+    """A model that only a search for garbage frees; the number of frozen objects, and how many models before it are alive."""
+
+    before = ()
+
+    def __init__(self, job):
+        gc.disable()  # none but the search after each model
+        self.itself = self
+        self.alive = sum(one() is not None for one in Cycle.before)
+        Cycle.before = (*Cycle.before, weakref.ref(self))
+
+    def decision_function(self, x):
+        return np.tile([float(gc.get_freeze_count()), float(self.alive), 0.0], (len(x), 1))
+
+
+def makes_garbage(job):
+    return Cycle(job)
 
 
 def two_arguments(job, other):

@@ -125,6 +125,33 @@ def test_workers_share_the_threads_and_get_the_devices_in_turn() -> None:
     assert len({(device, process) for _, device, process in told}) == 2  # each process keeps its device
 
 
+def test_a_worker_looks_for_garbage_among_what_models_made_alone() -> None:
+    """What libraries made is frozen once they are loaded; a model in a cycle of references is still freed before the next one."""
+    frozen, alive, _ = _fleet("makes_garbage").outputs(DATA.x)[:, 0].T
+    assert frozen.min() > 10_000
+    np.testing.assert_array_equal(alive, 0)
+
+
+def test_each_array_of_a_query_is_read_once_for_all_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    from memberscope.training.outside import program
+    from memberscope.training.query import content_digest
+
+    read: list[str] = []
+    monkeypatch.setattr(program, "content_digest", lambda x: read.append(content_digest(x)) or read[-1])
+    rows = np.arange(10, 40)
+    wanted = (Query(index=rows), Query(index=rows, kind="perturbed", copies=3, seed=5), Query(index=rows + 1, models=(2,)))
+    work = _trainer("neighbour")._spec(DATA, Execution(queries=wanted)).work(DATA.x, DATA.y)
+    trains = work.program(1, work.shared())
+    units = [Unit(positions=(k,), members=(MEMBERS[k],), seeds=(SEEDS[k],), steps=1) for k in range(3)]
+    found = [trains.train(unit, lambda steps: None)[0] for unit in units]
+    assert len(read) == len(set(read)) == 5
+    for k, answers in enumerate(found):
+        arrays = [x for query in wanted if query.concerns(k) for x in query.arrays(DATA.x)]
+        assert {name for name in answers if name.startswith("outputs_")} == {f"outputs_{content_digest(x)}" for x in arrays}
+        for x in arrays:
+            np.testing.assert_array_equal(answers[f"outputs_{content_digest(x)}"], _by_hand("neighbour", x, models=[k])[0])
+
+
 # ---- models that are asked again
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import multiprocessing
 import os
@@ -87,7 +88,11 @@ def _open(folder: Folder) -> Work:
 def _compiled(folder: Folder, models: int) -> UnitProgram:
     """The compiled program, made once for all units that this process trains."""
     work = _open(folder)
-    return work.program(models, work.shared())
+    program = work.program(models, work.shared())
+    # what the libraries made stays; a program that looks for garbage after each model need not look there again
+    gc.collect()
+    gc.freeze()
+    return program
 
 
 def start_worker(spec: Spec, places: str) -> None:

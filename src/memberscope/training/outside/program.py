@@ -103,6 +103,7 @@ class OutsideProgram:
         """Load the function or class."""
         self._spec, self._data = spec, data
         self._trainer = spec.source.load()
+        self._digests: dict[tuple[int, int], str] = {}
 
     def train(self, unit: Unit, between_steps: Callable[[int], None]) -> list[Answers]:
         """Train a model and query it.
@@ -149,11 +150,11 @@ class OutsideProgram:
     def _answers(self, model: UserModel, position: int, index: Index, between_steps: Callable[[int], None]) -> Answers:
         found: Answers = {"probe": model.outputs(self._data.x[index[:PROBE]])}
         lacking: set[str] = set()  # what the model does not offer
-        for query in self._spec.queries:
+        for number, query in enumerate(self._spec.queries):
             if not query.concerns(position):
                 continue
-            for x in query.arrays(self._data.x):
-                name = content_digest(x)
+            for copy, x in enumerate(query.arrays(self._data.x)):
+                name = self._digest(number, copy, x)
                 if f"outputs_{name}" not in found and "outputs" in query.measures:
                     found[f"outputs_{name}"] = model.outputs(x, lambda: between_steps(0))
                 for measure in ("gradient_norms", "losses_by_epoch"):
@@ -179,6 +180,12 @@ class OutsideProgram:
         if saved is not None:
             found["model"] = saved
         return found | {"facts": np.array(json.dumps(facts))}
+
+    def _digest(self, query: int, copy: int, x: NDArray[Any]) -> str:
+        """See `content_digest`; each array of a query is read once, for all models."""
+        if (query, copy) not in self._digests:
+            self._digests[query, copy] = content_digest(x)
+        return self._digests[query, copy]
 
     @contextlib.contextmanager
     def failures(self, position: int, members: int, seed: int) -> Iterator[None]:
