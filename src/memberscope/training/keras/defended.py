@@ -1,7 +1,9 @@
 """Fleets of the built-in models whose training is a defence: with DP-SGD, or against an attack that is trained alongside.
 
 As in `memberscope.training.keras.fleet`, models are stored as soon as they are finished. They are trained one by one, as many at a time as
-there are cores, each in a thread with a compiled program that trains one model after another.
+there are cores (or `Execution.workers`), each in a thread with a compiled program that trains one model after another. Models of a user's
+builder are trained one at a time, because the random numbers of their layers come from generators that a process has once. All are trained
+on this machine, also where other fleets are trained on a cluster.
 """
 
 from __future__ import annotations
@@ -241,8 +243,9 @@ def _executed(
     common, each = facts(data, recipe, units)
     if own is not None:
         each = [{**one, **more} for one, more in zip(each, own, strict=True)]
+    here = dataclasses.replace(run, scheduler="")  # the workers of a cluster are sent a `KerasSpec`, which is plain training
     models, reused = execute(
-        work, units, run, threads=1 if recipe.own_state else run.workers or cores(), common={**common, **decisive}, each=each,
+        work, units, here, threads=1 if recipe.own_state else run.workers or cores(), common={**common, **decisive}, each=each,
         to_arrays=to_arrays, from_arrays=from_arrays,
     )  # fmt: skip
     return KerasFleet(
