@@ -43,7 +43,7 @@ STUDIES = {
     "attack": ["attack", "--predictions={fixture}"],
 }
 EXACT = ("headline.json", "risk_statement.json")  # beside the tables
-MACHINE = re.compile(r"^mlflow\.|^memberscope\.(host|process|command|versions|storage)$")
+MACHINE = re.compile(r"^mlflow\.|^memberscope\.(host|process|command|versions|storage|run_key)$")
 TIMES = re.compile(r"(^|[/_.])(seconds|duration|throughput|per_second|wall|gflops)")
 
 AUDIT = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 
 import numpy as np
@@ -14,7 +15,14 @@ from scipy.stats import norm
 
 from memberscope.errors import UserError
 from memberscope.training import accounting
-from memberscope.training.accounting import default_delta, epsilon, epsilon_by_epoch, noise_for_epsilon, plan_privacy
+from memberscope.training.accounting import (
+    Accountant,
+    default_delta,
+    epsilon,
+    epsilon_by_epoch,
+    noise_for_epsilon,
+    plan_privacy,
+)
 
 
 def _gaussian_delta(eps: float, mu: float) -> float:
@@ -128,3 +136,63 @@ def test_importing_costs_neither_tensorflow_nor_dp_accounting() -> None:
         "import memberscope.training.accounting, sys; print([m for m in ('tensorflow', 'dp_accounting') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("members", "batch_size", "steps", "target", "by"),
+    [(400, 100, 160, 1.0, "pld"), (387, 100, 160, 1.0, "rdp"), (1000, 50, 100, 8.0, "pld"), (5000, 50, 300, 0.1, "pld")],
+)
+def test_the_search_for_the_noise_ends_where_bisection_does(
+    members: int, batch_size: int, steps: int, target: float, by: Accountant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last digit, since models are trained with it; and it asks for half as many epsilons, which is why it is there."""
+    asked = 0
+
+    def counted(*args: float, **options: object) -> float:
+        nonlocal asked
+        asked += 1
+        return epsilon(*args, **options)
+
+    def bisected(spent: Callable[[float], float], wanted: float, low: float, high: float, *, known: object) -> float:
+        while high / low > 1 + accounting.NOISE_TOLERANCE:
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if spent(middle) <= wanted else (middle, high)
+        return high
+
+    def found() -> tuple[float, int]:
+        nonlocal asked
+        asked = 0
+        noise = noise_for_epsilon.__wrapped__(
+            target, sampling_probability=batch_size / members, steps=steps, delta=members**-1.1, accountant=by
+        )
+        return noise, asked
+
+    monkeypatch.setattr(accounting, "epsilon", counted)
+    ours, few = found()
+    monkeypatch.setattr(accounting, "_bisected", bisected)
+    theirs, many = found()
+    assert ours == theirs
+    assert few <= 0.7 * many
+
+
+@pytest.mark.parametrize("root", [0.1001, 0.5, 17.0, 999.5])
+@pytest.mark.parametrize("steepness", [0.05, 1.0, 30.0])
+def test_the_search_ends_where_bisection_does_on_any_falling_curve(root: float, steepness: float) -> None:
+    """A jump at the target, flat parts and zeros included: then secants lead nowhere, and halving ends it."""
+    for curve in (
+        lambda noise: (root / noise) ** steepness,
+        lambda noise: 5.0 if noise < root else 0.0,
+        lambda noise: math.inf if noise < root / 2 else max(0.0, 1.0 + steepness * (root - noise)),
+        lambda noise: 1.0 + 1e-9 if noise < root else 1.0,
+    ):
+        known: dict[float, float] = {}
+
+        def spent(noise: float, curve: Callable[[float], float] = curve, known: dict[float, float] = known) -> float:
+            return known.setdefault(noise, curve(noise))
+
+        low, high = accounting.LEAST_NOISE, accounting.MOST_NOISE
+        while high / low > 1 + accounting.NOISE_TOLERANCE:
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if curve(middle) <= 1.0 else (middle, high)
+        assert accounting._bisected(spent, 1.0, accounting.LEAST_NOISE, accounting.MOST_NOISE, known=known) == high
+        assert len(known) <= 40

@@ -197,12 +197,16 @@ def train_fleet(
 
     `queries` are all that the study will ask the models, so that a trainer that cannot keep its models answers them right after training.
     """
+    return trainer.train(jobs_for(data, members, seeds), execution(config, stop, label=label, queries=queries))
+
+
+def execution(config: FleetConfig, stop: StopFlag, *, label: str, queries: Sequence[Query] = ()) -> Execution:
+    """How a configuration has jobs executed; for the arguments see `train_fleet`."""
     workers = None if config.workers == "auto" else int(config.workers)
-    run = Execution(
+    return Execution(
         store=open_store(config), workers=workers, scheduler=config.scheduler, devices=_devices(config), queries=tuple(queries),
         label=label, stop=stop,
     )  # fmt: skip
-    return trainer.train(jobs_for(data, members, seeds), run)
 
 
 def check_seed(

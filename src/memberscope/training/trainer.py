@@ -307,6 +307,22 @@ class Trainer(Protocol):
 
 
 @runtime_checkable
+class TrainsDefended(Protocol):
+    """A trainer that can train whole fleets with DP-SGD or against an attack, several models at a time; others train them one by one."""
+
+    def train_private(
+        self, jobs: Sequence[TrainingJob], settings: PrivateSettings, run: Execution
+    ) -> tuple[Fleet, PrivacyPlan]:
+        """Train a model for each job as `Training.fit_private` does; returns them, and the guarantee of the first."""
+
+    def train_adversarial(
+        self, jobs: Sequence[TrainingJob], reference: Index, run: Execution, *, strength: float, epochs: int, warm_up_steps: int,
+        start: Fleet | None = None,
+    ) -> Fleet:  # fmt: skip
+        """Train a model for each job as `Training.fit_adversarial` does, from new weights or from those of the fleet `start`."""
+
+
+@runtime_checkable
 class WithSources(Protocol):
     """A trainer whose code is a user's own."""
 

@@ -29,13 +29,14 @@ from memberscope.studies.fleet_canaries import FleetCanaries
 from memberscope.studies.shadow.evidence import can_be_perturbed
 from memberscope.training.query import Query
 from memberscope.training.store import Store
-from memberscope.training.trainer import Fleet, Form, Outputs, PrivateSettings, Trainer, Training, TrainingJob
+from memberscope.training.trainer import Fleet, Form, Outputs, PrivateSettings, Trainer, Training, TrainingJob, TrainsDefended
 
 if TYPE_CHECKING:
     from memberscope.training.accounting import PrivacyPlan
 
 FORMAT = 2  # version of the kept files; to be raised when a change of training code or queries changes results
 TARGET = 0
+WARM_UP_STEPS = 200  # of the attack, before it fine-tunes a trained model
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -285,8 +286,24 @@ def _loop(
         epochs = max(1, epochs // 4)
     if training == "dp" and config.private_epochs != "auto":
         epochs = int(config.private_epochs)
-    done: list[Training] = []
     private: PrivacyPlan | None = None
+    jobs = [
+        TrainingJob(data=data, indices=split.members(model), seed=seed)
+        for model, seed in zip(models, _seeds(models, split), strict=True)
+    ]
+    if isinstance(trainer, TrainsDefended):
+        run = setup.execution(config, stop, label=f"{training}, seed {split.seed}")
+        if training == "dp":
+            return *trainer.train_private(jobs, private_settings(config, epochs=epochs), run), epochs
+        warm_up = 0 if start is None else WARM_UP_STEPS
+        return (
+            trainer.train_adversarial(
+                jobs, split.reference, run, strength=config.strength, epochs=epochs, warm_up_steps=warm_up, start=start
+            ),
+            None,
+            epochs,
+        )
+    done: list[Training] = []
     with Progress(epochs * len(models), f"{training}, seed {split.seed}", unit="epoch") as progress:
 
         def after_epoch(epoch: int) -> None:
@@ -296,8 +313,7 @@ def _loop(
         def between_steps(steps: int) -> None:
             stop.check()
 
-        for place, (model, seed) in enumerate(zip(models, _seeds(models, split), strict=True)):
-            job = TrainingJob(data=data, indices=split.members(model), seed=seed)
+        for place, job in enumerate(jobs):
             net = trainer.begin(job, start=None if start is None else (start, place))
             if training == "dp":
                 settings = private_settings(config, epochs=epochs)
@@ -305,7 +321,7 @@ def _loop(
                 private = private or promise
             else:
                 net.fit_adversarial(
-                    split.reference, strength=config.strength, epochs=epochs, warm_up_steps=0 if start is None else 200,
+                    split.reference, strength=config.strength, epochs=epochs, warm_up_steps=0 if start is None else WARM_UP_STEPS,
                     after_epoch=after_epoch, between_steps=between_steps,
                 )  # fmt: skip
             done.append(net)

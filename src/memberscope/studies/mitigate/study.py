@@ -81,6 +81,7 @@ def run(config: MitigateConfig, tracker: Tracker, stop: StopFlag) -> StudyResult
         Interrupted: the run was stopped; finished models stay in the store.
     """
     trainer = setup.trainer_for(config, config)
+    trainer.prepare_process()
     data = setup.choose_classes(setup.load_data(config, each_once=True), config)
     trainer.check(setup.facts_of(data))
     requested = mitigations_of(config, trainer, rungs_of(config, trainer, data))

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.cores import cores
 from memberscope.errors import Interrupted, UserError
 from memberscope.training.execution.work import Inputs, JobFailed, Spec, Unit, UnitProgram, Work
 
@@ -32,8 +31,10 @@ PARENT_SECONDS = 1.0  # between two looks of a worker whether its parent is aliv
 Finished = Generator[tuple[Unit, list[Any]], None, None]
 
 
-def in_threads(work: Work, units: Sequence[Unit], *, advance: Callable[[int], None], check: Callable[[], None]) -> Finished:
-    """Train as many units at a time as there are cores; yields each when it is finished.
+def in_threads(
+    work: Work, units: Sequence[Unit], *, threads: int, advance: Callable[[int], None], check: Callable[[], None]
+) -> Finished:
+    """Train `threads` units at a time; yields each when it is finished.
 
     While one group's program waits for a small kernel, another's keeps the cores busy.
     """
@@ -57,7 +58,7 @@ def in_threads(work: Work, units: Sequence[Unit], *, advance: Callable[[int], No
             programs.append(program)
         return trained
 
-    with ThreadPoolExecutor(max_workers=min(cores(), len(units))) as pool:
+    with ThreadPoolExecutor(max_workers=min(threads, len(units))) as pool:
         futures = {pool.submit(train, unit): unit for unit in units}
         try:
             for future in as_completed(futures):

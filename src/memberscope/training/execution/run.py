@@ -23,7 +23,7 @@ def execute(
     units: Sequence[Unit],
     run: Execution,
     *,
-    threads: bool,
+    threads: int,
     common: Facts,
     each: Sequence[Facts],
     to_arrays: Callable[[Any], Arrays],
@@ -35,7 +35,7 @@ def execute(
         work: the training with its records.
         units: all of the fleet's, in the order of their positions.
         run: store, workers or cluster, label and stop flag.
-        threads: do units train in threads of this process? Otherwise in worker processes.
+        threads: units that train at a time in threads of this process; 0: they train in worker processes.
         common: facts that decide every model's bytes, for the store.
         each: facts of each model.
         to_arrays: a trained model as arrays for the store.
@@ -79,7 +79,7 @@ def _saying_what_is_kept(store: Store | None) -> Iterator[None]:
         raise (JobFailed(f"{error}; models finished before are kept") if store else error) from None
 
 
-def _train(work: Work, units: Sequence[Unit], run: Execution, *, threads: bool) -> local.Finished:
+def _train(work: Work, units: Sequence[Unit], run: Execution, *, threads: int) -> local.Finished:
     """Each unit as it is finished, with progress."""
     run.stop.check()
     lock = threading.Lock()
@@ -92,7 +92,7 @@ def _train(work: Work, units: Sequence[Unit], run: Execution, *, threads: bool) 
         if run.scheduler:
             yield from dask.on_cluster(work, units, scheduler=run.scheduler, advance=advance, check=run.stop.check)
         elif threads:
-            yield from local.in_threads(work, units, advance=advance, check=run.stop.check)
+            yield from local.in_threads(work, units, threads=threads, advance=advance, check=run.stop.check)
         else:
             workers = run.workers or cores()
             yield from local.in_processes(work, units, workers=workers, advance=advance, check=run.stop.check)

@@ -29,7 +29,7 @@ from tensorflow import keras
 
 from memberscope import seeds
 from memberscope.errors import UserError
-from memberscope.training.keras.fit import CHUNK_STEPS, as_batch, epoch_order, with_own_losses
+from memberscope.training.keras.fit import CHUNK_STEPS, as_batch, epoch_order, reset, with_own_losses
 
 if TYPE_CHECKING:
     from memberscope.plans.split import Index
@@ -125,74 +125,115 @@ def fit_adversarial(
     Raises:
         UserError: there are no reference records, or some of them are members; a setting is out of range.
     """
-    _check(
+    check_adversarial(
         members, reference, strength=strength, attack_steps=attack_steps, warm_up_steps=warm_up_steps, attack_width=attack_width
     )
-    classes = model.output_shape[-1]
-    attack = build_attack(classes, width=attack_width, seed=seed)
-    optimizer, attack_optimizer = keras.optimizers.Adam(learning_rate), keras.optimizers.Adam(attack_learning_rate)
-    optimizer.build(model.trainable_variables)
-    attack_optimizer.build(attack.trainable_variables)
-    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    y = tf.constant(labels, dtype=tf.int64)
+    compiled = CompiledAdversarial(
+        model, x, labels, scale=scale, strength=strength, batch_size=batch_size, learning_rate=learning_rate, attack_steps=attack_steps,
+        attack_width=attack_width, attack_learning_rate=attack_learning_rate,
+    )  # fmt: skip
+    gains = compiled.run(
+        members, reference, epochs=epochs, seed=seed, after_epoch=after_epoch, between_steps=between_steps,
+        warm_up_steps=warm_up_steps,
+    )  # fmt: skip
+    return AdversarialTraining(gains=gains, attack=compiled.attack)
 
-    def membership(logits: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-        return attack([tf.nn.softmax(logits), tf.one_hot(tf.gather(y, index), classes)], training=True)
 
-    def attack_once(pair: tf.Tensor) -> tf.Tensor:
-        """One step of h on members pair[0] and reference records pair[1]; returns the gain before the step."""
-        index = tf.reshape(pair, [-1])
-        logits = model(as_batch(x, index, scale), training=False)
-        sign = tf.repeat([-1.0, 1.0], tf.shape(pair)[1])[:, tf.newaxis]
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(tf.nn.softplus(sign * membership(logits, index)))  # -log h, -log(1 - h)
-        attack_optimizer.apply_gradients(
-            zip(tape.gradient(loss, attack.trainable_variables), attack.trainable_variables, strict=True)
-        )
-        return -loss
+class CompiledAdversarial:
+    """The compiled adversarial training of one model: compiled once, then run for one set of weights, members and seed after another.
 
-    def run_steps(order: tf.Tensor, pairs: tf.Tensor) -> tf.Tensor:
-        gain, attacked = 0.0, 0
-        for start in tf.range(0, tf.shape(order)[0], batch_size):
-            for _ in tf.range(attack_steps):
-                gain += attack_once(pairs[attacked])
-                attacked += 1
-            index = order[start : start + batch_size]
+    Not thread-safe: the variables of both models are the state of the training.
+
+    Attributes:
+        model: the classifier.
+        attack: the attack that is trained alongside.
+    """
+
+    def __init__(
+        self, model: keras.Model, x: tf.Tensor, labels: NDArray[np.int64], *, scale: float, strength: float, batch_size: int,
+        learning_rate: float, attack_steps: int = 5, attack_width: float = 0.25, attack_learning_rate: float = 1e-3,
+    ) -> None:  # fmt: skip
+        """Define both steps, which are traced at the first call; for the arguments see `fit_adversarial`."""
+        self.model, self._batch, self._attack_steps, self._width = model, batch_size, attack_steps, attack_width
+        self._classes = classes = model.output_shape[-1]
+        self.attack = attack = build_attack(classes, width=attack_width, seed=0)
+        optimizer, attack_optimizer = keras.optimizers.Adam(learning_rate), keras.optimizers.Adam(attack_learning_rate)
+        self._optimizers = (optimizer, attack_optimizer)
+        optimizer.build(model.trainable_variables)
+        attack_optimizer.build(attack.trainable_variables)
+        cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        y = tf.constant(labels, dtype=tf.int64)
+
+        def membership(logits: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+            return attack([tf.nn.softmax(logits), tf.one_hot(tf.gather(y, index), classes)], training=True)
+
+        def attack_once(pair: tf.Tensor) -> tf.Tensor:
+            """One step of h on members pair[0] and reference records pair[1]; returns the gain before the step."""
+            index = tf.reshape(pair, [-1])
+            logits = model(as_batch(x, index, scale), training=False)
+            sign = tf.repeat([-1.0, 1.0], tf.shape(pair)[1])[:, tf.newaxis]
             with tf.GradientTape() as tape:
-                logits = model(as_batch(x, index, scale), training=True)
-                log_h = -tf.nn.softplus(-membership(logits, index))
-                loss = with_own_losses(cross_entropy(tf.gather(y, index), logits) + strength * tf.reduce_mean(log_h), model)
-            optimizer.apply_gradients(
-                zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
+                loss = tf.reduce_mean(tf.nn.softplus(sign * membership(logits, index)))  # -log h, -log(1 - h)
+            attack_optimizer.apply_gradients(
+                zip(tape.gradient(loss, attack.trainable_variables), attack.trainable_variables, strict=True)
             )
-        return gain
+            return -loss
 
-    def warm_up(pairs: tf.Tensor) -> None:
-        for pair in pairs:
-            attack_once(pair)
+        def run_steps(order: tf.Tensor, pairs: tf.Tensor) -> tf.Tensor:
+            gain, attacked = 0.0, 0
+            for start in tf.range(0, tf.shape(order)[0], batch_size):
+                for _ in tf.range(attack_steps):
+                    gain += attack_once(pairs[attacked])
+                    attacked += 1
+                index = order[start : start + batch_size]
+                with tf.GradientTape() as tape:
+                    logits = model(as_batch(x, index, scale), training=True)
+                    log_h = -tf.nn.softplus(-membership(logits, index))
+                    loss = with_own_losses(cross_entropy(tf.gather(y, index), logits) + strength * tf.reduce_mean(log_h), model)
+                optimizer.apply_gradients(
+                    zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
+                )
+            return gain
 
-    drawn = tf.TensorSpec([None, 2, None], tf.int64)
-    compiled = tf.function(run_steps, input_signature=[tf.TensorSpec([None], tf.int64), drawn])
-    after_epoch(0)
-    if warm_up_steps:
-        pairs = _pairs(members, reference, batch_size, warm_up_steps, seeds.stream(seed, "attack_batches", 0))
-        tf.function(warm_up, input_signature=[drawn])(tf.constant(pairs))
-    gains = []
-    stride = CHUNK_STEPS * batch_size
-    for epoch in range(1, epochs + 1):
-        order = epoch_order(members, seed=seed, epoch=epoch)
-        rng = seeds.stream(seed, "attack_batches", epoch)
-        gain, attacked = 0.0, 0
-        for start in range(0, len(order), stride):
-            chunk = order[start : start + stride]
-            steps = -(-len(chunk) // batch_size)
-            pairs = _pairs(members, reference, batch_size, steps * attack_steps, rng)
-            gain += float(compiled(tf.constant(chunk), tf.constant(pairs)))
-            attacked += steps * attack_steps
-            between_steps(steps)
-        gains.append(gain / attacked)
-        after_epoch(epoch)
-    return AdversarialTraining(gains=tuple(gains), attack=attack)
+        def warm_up(pairs: tf.Tensor) -> None:
+            for pair in pairs:
+                attack_once(pair)
+
+        drawn = tf.TensorSpec([None, 2, None], tf.int64)
+        self._run_steps = tf.function(run_steps, input_signature=[tf.TensorSpec([None], tf.int64), drawn])
+        self._warm_up = tf.function(warm_up, input_signature=[drawn])
+
+    def run(
+        self, members: Index, reference: Index, *, epochs: int, seed: int, after_epoch: Callable[[int], None],
+        between_steps: Callable[[int], None], warm_up_steps: int = 0,
+    ) -> tuple[float, ...]:  # fmt: skip
+        """Train the model from its present weights against a new attack, both with newly initialized optimizers; returns the gains.
+
+        For the arguments see `fit_adversarial`.
+        """
+        self.attack.set_weights(build_attack(self._classes, width=self._width, seed=seed).get_weights())
+        for optimizer in self._optimizers:
+            reset(optimizer)
+        after_epoch(0)
+        if warm_up_steps:
+            pairs = _pairs(members, reference, self._batch, warm_up_steps, seeds.stream(seed, "attack_batches", 0))
+            self._warm_up(tf.constant(pairs))
+        gains = []
+        stride = CHUNK_STEPS * self._batch
+        for epoch in range(1, epochs + 1):
+            order = epoch_order(members, seed=seed, epoch=epoch)
+            rng = seeds.stream(seed, "attack_batches", epoch)
+            gain, attacked = 0.0, 0
+            for start in range(0, len(order), stride):
+                chunk = order[start : start + stride]
+                steps = -(-len(chunk) // self._batch)
+                pairs = _pairs(members, reference, self._batch, steps * self._attack_steps, rng)
+                gain += float(self._run_steps(tf.constant(chunk), tf.constant(pairs)))
+                attacked += steps * self._attack_steps
+                between_steps(steps)
+            gains.append(gain / attacked)
+            after_epoch(epoch)
+        return tuple(gains)
 
 
 def _pairs(members: Index, reference: Index, batch_size: int, steps: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -202,9 +243,16 @@ def _pairs(members: Index, reference: Index, batch_size: int, steps: int, rng: n
     return pairs
 
 
-def _check(
-    members: Index, reference: Index, *, strength: float, attack_steps: int, warm_up_steps: int, attack_width: float
+def check_adversarial(
+    members: Index,
+    reference: Index,
+    *,
+    strength: float,
+    attack_steps: int = 5,
+    warm_up_steps: int = 0,
+    attack_width: float = 0.25,
 ) -> None:
+    """Raise UserError for a setting that is out of range, no reference records, or some that are members; see `fit_adversarial`."""
     if not len(reference):
         raise UserError("reference: 0 records; allowed: at least one, which must be a non-member and never audited")
     if shared := len(np.intersect1d(members, reference)):

@@ -137,8 +137,7 @@ class CompiledTraining:
         self, members: Index, *, epochs: int, seed: int, after_epoch: Callable[[int], None], between_steps: Callable[[int], None]
     ) -> TrainingCurves:  # fmt: skip
         """Train the model from its present weights with a newly initialized optimizer; for the arguments see `fit`."""
-        for variable in (self._optimizer.iterations, *_moments(self._optimizer)):
-            variable.assign(tf.zeros_like(variable))
+        reset(self._optimizer)
         keys = tf.constant([seeds.integer(seed, "dropout", name) for name in self._dropped], tf.int32)
         after_epoch(0)
         stride = CHUNK_STEPS * self._batch
@@ -169,9 +168,10 @@ def with_own_losses(loss: tf.Tensor, model: keras.Model) -> tf.Tensor:
     return loss + tf.add_n([tf.cast(term, loss.dtype) for term in own]) if own else loss
 
 
-def _moments(optimizer: keras.optimizers.Adam) -> list[tf.Variable]:
-    """Adam's running means of gradients and of their squares."""
-    return [variable for variable in optimizer.variables if variable.shape.rank]
+def reset(optimizer: keras.optimizers.Adam) -> None:
+    """Set an optimizer that is built back to its beginning: the number of its steps, and the running means of gradients and squares."""
+    for variable in (optimizer.iterations, *(variable for variable in optimizer.variables if variable.shape.rank)):
+        variable.assign(tf.zeros_like(variable))
 
 
 def _cross_entropy(smoothing: float, *, classes: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:

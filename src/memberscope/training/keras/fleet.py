@@ -184,11 +184,18 @@ def train_fleet(
     require("tensorflow", by="training")
     work = KerasSpec(recipe=recipe, scale=data.scale, classes=data.classes).work(data.x, data.y)
     units = split(recipe, members, seeds, input_shape=data.shape, classes=data.classes)
-    common, each = _facts(data, recipe, units)
+    common, each = facts(data, recipe, units)
     run = Execution(store=store, workers=workers, scheduler=scheduler, label=label, stop=stop or StopFlag())
     threads = recipe.batched or (workers is None and has_a_thread_each() and not recipe.own_state)
     models, reused = execute(
-        work, units, run, threads=threads, common=common, each=each, to_arrays=_to_arrays, from_arrays=_from_arrays
+        work,
+        units,
+        run,
+        threads=cores() if threads else 0,
+        common=common,
+        each=each,
+        to_arrays=to_arrays,
+        from_arrays=from_arrays,
     )
     return KerasFleet(
         recipe=recipe, classes=data.classes, input_shape=data.shape, weights=[model.weights for model in models],
@@ -210,7 +217,7 @@ def _check(data: LabeledData, members: Sequence[Index], recipe: LoopRecipe, seed
         raise UserError(f"workers={workers}: out of range; allowed: 1 or more")
 
 
-def _facts(data: LabeledData, recipe: LoopRecipe, units: Sequence[Unit]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def facts(data: LabeledData, recipe: LoopRecipe, units: Sequence[Unit]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The facts that can change a bit of the result: those that all models share, and those of each model."""
     common = {
         "data": data.digest, "recipe": recipe.to_dict(), "input_shape": list(data.shape), "classes": data.classes, **versions(),
@@ -227,11 +234,13 @@ def _facts(data: LabeledData, recipe: LoopRecipe, units: Sequence[Unit]) -> tupl
     return common, each
 
 
-def _to_arrays(model: TrainedModel) -> Mapping[str, NDArray[Any]]:
+def to_arrays(model: TrainedModel) -> Mapping[str, NDArray[Any]]:
+    """A trained model as arrays for the store."""
     weights = {f"weight_{i:03d}": array for i, array in enumerate(model.weights)}
     return {**weights, "loss": model.curves.loss, "accuracy": model.curves.accuracy}
 
 
-def _from_arrays(position: int, arrays: Mapping[str, NDArray[Any]]) -> TrainedModel:
+def from_arrays(position: int, arrays: Mapping[str, NDArray[Any]]) -> TrainedModel:
+    """The trained model that `to_arrays` gave, whatever its position in the fleet."""
     weights = [arrays[key] for key in sorted(arrays) if key.startswith("weight_")]
     return TrainedModel(weights=weights, curves=TrainingCurves(loss=arrays["loss"], accuracy=arrays["accuracy"]))

@@ -7,25 +7,32 @@ from __future__ import annotations
 
 import itertools
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.cores import cores
 from memberscope.plans.split import Index
-from memberscope.training.execution.work import Unit
+from memberscope.training.execution.work import Unit, UnitProgram
 from memberscope.training.keras.weights import TrainedModel
 from memberscope.training.recipe import LoopRecipe, Recipe
 
 if TYPE_CHECKING:
     import tensorflow as tf
+    from tensorflow import keras
 
+    from memberscope.training.keras.adversarial import CompiledAdversarial
     from memberscope.training.keras.batched import Program
     from memberscope.training.keras.fit import CompiledTraining
     from memberscope.training.keras.inputs import InputSource
+    from memberscope.training.keras.private import CompiledPrivate
+    from memberscope.training.keras.weights import TrainingCurves
+
+Compiled = TypeVar("Compiled", "CompiledTraining", "CompiledPrivate", "CompiledAdversarial")
 
 GROUP = 8  # most models in a batched program: if a larger group is killed, more work is lost
 STATE_BYTES = (
@@ -80,7 +87,7 @@ class KerasWork:
 
         return source_of(self.x) if self.spec.recipe.batched else to_tensor(self.x)
 
-    def program(self, models: int, shared: InputSource | tf.Tensor) -> Group | Single:
+    def program(self, models: int, shared: InputSource | tf.Tensor) -> UnitProgram:
         """The compiled training of `models` models at once, or of one at a time if the recipe is not batched."""
         import tensorflow as tf
 
@@ -130,25 +137,30 @@ class Group:
         return self._program.train(unit.members, unit.seeds, between_steps)
 
 
-class Single:
+class OneByOne(ABC, Generic[Compiled]):
     """The compiled training of one model at a time, the counterpart of `Group`; not thread-safe."""
 
     def __init__(self, work: KerasWork, x: tf.Tensor) -> None:
         """Take the work and its records `x`; nothing is compiled yet."""
         self._work, self._x = work, x
-        self._compiled: CompiledTraining | None = None
+        self._compiled: Compiled | None = None
 
-    def _begin(self, seed: int) -> CompiledTraining:
+    @abstractmethod
+    def _compile(self, model: keras.Model) -> Compiled:
+        """The compiled training of a model."""
+
+    @abstractmethod
+    def _train(
+        self, training: Compiled, index: Index, seed: int, position: int, between_steps: Callable[[int], None]
+    ) -> TrainingCurves:
+        """Train the compiled model, which has initial weights, as the one at a position in the fleet."""
+
+    def _begin(self, seed: int) -> Compiled:
         """The compiled training of a model with the initial weights of a seed, which is reused unless models have a state of their own."""
-        from memberscope.training.keras.fit import CompiledTraining
-
         spec, recipe = self._work.spec, self._work.spec.recipe
-        model = recipe.build(input_shape=self._work.x.shape[1:], classes=spec.classes, seed=seed)
+        model = recipe.build(input_shape=self._x.shape[1:], classes=spec.classes, seed=seed)
         if self._compiled is None or recipe.own_state:
-            self._compiled = CompiledTraining(
-                model, self._x, self._work.y, scale=spec.scale, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate,
-                l2=recipe.l2, label_smoothing=recipe.label_smoothing, dropout=recipe.dropout,
-            )  # fmt: skip
+            self._compiled = self._compile(model)
         else:
             self._compiled.model.set_weights(model.get_weights())
         return self._compiled
@@ -156,17 +168,31 @@ class Single:
     def train(self, unit: Unit, between_steps: Callable[[int], None]) -> list[TrainedModel]:
         """Train one model after another, each from its initial weights."""
         trained = []
-        for index, seed in zip(unit.members, unit.seeds, strict=True):
+        for position, index, seed in zip(unit.positions, unit.members, unit.seeds, strict=True):
             training = self._begin(seed)
-            curves = training.run(
-                index,
-                epochs=self._work.spec.recipe.epochs,
-                seed=seed,
-                after_epoch=lambda epoch: None,
-                between_steps=between_steps,
-            )
+            curves = self._train(training, index, seed, position, between_steps)
             trained.append(TrainedModel(weights=training.model.get_weights(), curves=curves))
         return trained
+
+
+class Single(OneByOne["CompiledTraining"]):
+    """Plain training of one model at a time."""
+
+    def _compile(self, model: keras.Model) -> CompiledTraining:
+        from memberscope.training.keras.fit import CompiledTraining
+
+        spec, recipe = self._work.spec, self._work.spec.recipe
+        return CompiledTraining(
+            model, self._x, self._work.y, scale=spec.scale, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate,
+            l2=recipe.l2, label_smoothing=recipe.label_smoothing, dropout=recipe.dropout,
+        )  # fmt: skip
+
+    def _train(
+        self, training: CompiledTraining, index: Index, seed: int, position: int, between_steps: Callable[[int], None]
+    ) -> TrainingCurves:
+        return training.run(
+            index, epochs=self._work.spec.recipe.epochs, seed=seed, after_epoch=lambda epoch: None, between_steps=between_steps
+        )
 
 
 def a_thread_each() -> None:

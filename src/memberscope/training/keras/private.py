@@ -28,7 +28,7 @@ from memberscope.errors import UserError
 from memberscope.training.accounting import PrivacyPlan, plan_privacy
 from memberscope.training.keras.clipping import Clipping, clipped_sum
 from memberscope.training.keras.fit import CHUNK_STEPS, as_batch
-from memberscope.training.keras.noise import normal
+from memberscope.training.keras.noise import normal, spread_of
 
 if TYPE_CHECKING:
     from memberscope.plans.split import Index
@@ -133,55 +133,94 @@ def fit_private(
         members=len(members), epochs=epochs, batch_size=batch_size, noise_multiplier=noise_multiplier,
         target_epsilon=target_epsilon, delta=delta,
     )  # fmt: skip
-    gradient, method, reason = clipped_sum(model, clipping, clip_norm, divided_by=batch_size)
-    update = _update(optimizer, model.trainable_variables, learning_rate)
-    noisy = _noise(model.trainable_variables, privacy.noise_multiplier * clip_norm / batch_size, seed)
-    y = tf.constant(labels, dtype=tf.int64)
-
-    def run_steps(flat: tf.Tensor, offsets: tf.Tensor, done: tf.Tensor) -> None:
-        for step in tf.range(tf.shape(offsets)[0] - 1):
-            index = flat[offsets[step] : offsets[step + 1]]
-            mask, index = tf.cast(index >= 0, tf.float32), tf.maximum(index, 0)
-            number = done + step + 1
-            update(noisy(gradient(as_batch(x, index, scale), tf.gather(y, index), mask), number), number)
-
-    vector = tf.TensorSpec([None], tf.int64)
-    compiled = tf.function(run_steps, input_signature=[vector, vector, tf.TensorSpec([], tf.int32)])
-    training = PrivateTraining(privacy=privacy, clip_norm=clip_norm, clipping=method, clipping_reason=reason)
+    compiled = CompiledPrivate(
+        model, x, labels, scale=scale, batch_size=batch_size, learning_rate=learning_rate, clip_norm=clip_norm,
+        optimizer=optimizer, clipping=clipping,
+    )  # fmt: skip
+    training = PrivateTraining(
+        privacy=privacy, clip_norm=clip_norm, clipping=compiled.clipping, clipping_reason=compiled.clipping_reason
+    )
     on_start(training)
-    after_epoch(0)
-    done = 0
-    for epoch in range(1, epochs + 1):
-        rng = seeds.stream(seed, "poisson", epoch)
-        left = privacy.steps_per_epoch
-        while left:
-            steps = min(left, CHUNK_STEPS)
-            flat, offsets = padded(poisson_batches(members, batch_size=batch_size, steps=steps, rng=rng))
-            compiled(tf.constant(flat), tf.constant(offsets), tf.constant(done, tf.int32))
-            left, done = left - steps, done + steps
-            between_steps(steps)
-        after_epoch(epoch)
+    compiled.run(
+        members, noise_multiplier=privacy.noise_multiplier, epochs=epochs, seed=seed, after_epoch=after_epoch,
+        between_steps=between_steps,
+    )  # fmt: skip
     return training
 
 
-def _noise(
-    variables: list[tf.Variable], deviation: float, seed: int
-) -> Callable[[list[tf.Tensor], tf.Tensor], list[tf.Tensor]]:
-    """A function that adds N(0, deviation^2) to each coordinate: one draw per step for all variables, so that no number is used twice."""
-    sizes = [variable.shape.num_elements() for variable in variables]
-    key = seeds.integer(seed, "noise")
+class CompiledPrivate:
+    """The compiled private training of one model: compiled once, then run for one set of weights, members, noise and seed after another.
 
-    def noisy(gradients: list[tf.Tensor], step: tf.Tensor) -> list[tf.Tensor]:
-        if deviation == 0:
-            return gradients
-        pieces = tf.split(normal(sum(sizes), key, step, deviation=deviation), sizes)
-        return [gradient + tf.reshape(piece, gradient.shape) for gradient, piece in zip(gradients, pieces, strict=True)]
+    Not thread-safe: the model's variables are the state of the training.
 
-    return noisy
+    Attributes:
+        model: the model.
+        clipping, clipping_reason: see `PrivateTraining`.
+    """
+
+    def __init__(
+        self, model: keras.Model, x: tf.Tensor, labels: NDArray[np.int64], *, scale: float, batch_size: int, learning_rate: float,
+        clip_norm: float, optimizer: OptimizerName = "adam", clipping: Clipping = "auto",
+    ) -> None:  # fmt: skip
+        """Define the training step, which is traced at the first call; for the arguments see `fit_private`."""
+        self.model, self._batch, self._clip = model, batch_size, clip_norm
+        gradient, self.clipping, self.clipping_reason = clipped_sum(model, clipping, clip_norm, divided_by=batch_size)
+        self._moments, update = _update(optimizer, model.trainable_variables, learning_rate)
+        sizes = [variable.shape.num_elements() for variable in model.trainable_variables]
+        y = tf.constant(labels, dtype=tf.int64)
+
+        def compiled(noise: bool) -> Callable[..., None]:
+            def run_steps(flat: tf.Tensor, offsets: tf.Tensor, done: tf.Tensor, key: tf.Tensor, spread: tf.Tensor) -> None:
+                for step in tf.range(tf.shape(offsets)[0] - 1):
+                    index = flat[offsets[step] : offsets[step + 1]]
+                    mask, index = tf.cast(index >= 0, tf.float32), tf.maximum(index, 0)
+                    number = done + step + 1
+                    gradients = gradient(as_batch(x, index, scale), tf.gather(y, index), mask)
+                    if noise:
+                        gradients = _noisy(gradients, sizes, key, number, spread)
+                    update(gradients, number)
+
+            vector, number = tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int32)
+            program: Callable[..., None] = tf.function(
+                run_steps, input_signature=[vector, vector, number, number, tf.TensorSpec([], tf.float32)]
+            )
+            return program
+
+        self._compiled = {noise: compiled(noise) for noise in (True, False)}
+
+    def run(
+        self, members: Index, *, noise_multiplier: float, epochs: int, seed: int, after_epoch: Callable[[int], None],
+        between_steps: Callable[[int], None],
+    ) -> None:  # fmt: skip
+        """Train the model from its present weights with a newly initialized optimizer; for the arguments see `fit_private`."""
+        for moment in self._moments:
+            moment.assign(tf.zeros_like(moment))
+        deviation = noise_multiplier * self._clip / self._batch
+        compiled = self._compiled[deviation > 0]
+        key, spread = tf.constant(seeds.integer(seed, "noise"), tf.int32), tf.constant(spread_of(deviation), tf.float32)
+        per_epoch = -(-len(members) // self._batch)
+        after_epoch(0)
+        done = 0
+        for epoch in range(1, epochs + 1):
+            rng = seeds.stream(seed, "poisson", epoch)
+            left = per_epoch
+            while left:
+                steps = min(left, CHUNK_STEPS)
+                flat, offsets = padded(poisson_batches(members, batch_size=self._batch, steps=steps, rng=rng))
+                compiled(tf.constant(flat), tf.constant(offsets), tf.constant(done, tf.int32), key, spread)
+                left, done = left - steps, done + steps
+                between_steps(steps)
+            after_epoch(epoch)
 
 
-def _update(optimizer: OptimizerName, variables: list[tf.Variable], learning_rate: float) -> Update:
-    """SGD, or Adam (Kingma & Ba 2015, in Keras's version) by TensorFlow's fused kernel."""
+def _noisy(gradients: list[tf.Tensor], sizes: list[int], key: tf.Tensor, step: tf.Tensor, spread: tf.Tensor) -> list[tf.Tensor]:
+    """The gradients with noise on each coordinate: one draw per step for all variables, so that no number is used twice."""
+    pieces = tf.split(normal(sum(sizes), key, step, spread=spread), sizes)
+    return [gradient + tf.reshape(piece, gradient.shape) for gradient, piece in zip(gradients, pieces, strict=True)]
+
+
+def _update(optimizer: OptimizerName, variables: list[tf.Variable], learning_rate: float) -> tuple[list[tf.Variable], Update]:
+    """SGD, or Adam (Kingma & Ba 2015, in Keras's version) by TensorFlow's fused kernel; with its state, which is zero at first."""
     if optimizer not in OPTIMIZERS:
         raise UserError(f"optimizer={optimizer}: unknown; allowed: {', '.join(OPTIMIZERS)}")
     if optimizer == "sgd":
@@ -190,7 +229,7 @@ def _update(optimizer: OptimizerName, variables: list[tf.Variable], learning_rat
             for variable, gradient in zip(variables, gradients, strict=True):
                 variable.assign_sub(learning_rate * gradient)
 
-        return descend
+        return [], descend
     means = [tf.Variable(tf.zeros_like(variable)) for variable in variables]
     squares = [tf.Variable(tf.zeros_like(variable)) for variable in variables]
 
@@ -203,4 +242,4 @@ def _update(optimizer: OptimizerName, variables: list[tf.Variable], learning_rat
                 grad=gradient,
             )  # fmt: skip
 
-    return adam
+    return [*means, *squares], adam

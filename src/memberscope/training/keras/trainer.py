@@ -107,6 +107,28 @@ class KerasTrainer:
             workers=run.workers, scheduler=run.scheduler, label=run.label, stop=run.stop,
         )  # fmt: skip
 
+    def train_private(
+        self, jobs: Sequence[TrainingJob], settings: PrivateSettings, run: Execution
+    ) -> tuple[KerasFleet, PrivacyPlan]:
+        """See `memberscope.training.trainer.TrainsDefended`."""
+        from memberscope.training.keras.defended import train_private
+
+        _check_values(jobs[0].data)
+        return train_private(jobs, self.recipe, settings, run)
+
+    def train_adversarial(
+        self, jobs: Sequence[TrainingJob], reference: Index, run: Execution, *, strength: float, epochs: int, warm_up_steps: int,
+        start: Fleet | None = None,
+    ) -> KerasFleet:  # fmt: skip
+        """See `memberscope.training.trainer.TrainsDefended`."""
+        from memberscope.training.keras.defended import train_adversarial
+
+        _check_values(jobs[0].data)
+        return train_adversarial(
+            jobs, self.recipe, reference, run, strength=strength, epochs=epochs, warm_up_steps=warm_up_steps,
+            start=cast("KerasFleet | None", start),
+        )  # fmt: skip
+
     def variants(self, data: DataFacts) -> Sequence[tuple[str, Trainer]]:
         """See `Trainer.variants`."""
         return [(name, dataclasses.replace(self, recipe=recipe)) for name, recipe in self.recipe.variants(data.shape)]

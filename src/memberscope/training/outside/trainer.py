@@ -102,7 +102,7 @@ class OutsideTrainer:
             return dict(arrays) if all(asked >= names for query, names in wanted if query.concerns(position)) else None
 
         answers, reused = execute(
-            spec.work(data.x, data.y), units, run, threads=False, common=self._common(data),
+            spec.work(data.x, data.y), units, run, threads=0, common=self._common(data),
             each=[{"members": digest(job.indices.astype("<i8")), "seed": job.seed} for job in jobs],
             to_arrays=dict, from_arrays=from_arrays,
         )  # fmt: skip
