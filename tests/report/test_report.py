@@ -76,12 +76,6 @@ def leaky() -> AuditReport:
     return report()
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages without their drawings, most of the seconds that a page takes: for tests of what its text says."""
-    monkeypatch.setattr(figures, "svg", lambda drawing: b'<svg xmlns="http://www.w3.org/2000/svg"/>')
-
-
 class _Page(HTMLParser):
     """Checks that tags nest, and collects text and addresses."""
 
