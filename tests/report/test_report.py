@@ -637,6 +637,14 @@ def test_a_settings_figure_is_the_mean_of_its_headlines_with_a_t_interval() -> N
     assert settings_of([replace(run, texts={**run.texts, "controls.json": doubted}) for run in runs])[0].judged == "doubt"
 
 
+def test_a_setting_is_drawn_with_a_line_for_each_seed() -> None:
+    runs = [seeded("a", seed) for seed in range(2)]
+    histories = [facts.history(run) for run in runs]
+    drawings = [(figures.over_seeds(runs[:n], "01"[:n]), figures.by_epoch(histories[:n])) for n in (1, 2)]
+    for one, two in zip(*drawings, strict=True):
+        assert two.count(b'<g id="line2d') > one.count(b'<g id="line2d') > 0
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_settings_are_compared_by_seed_and_adjusted_together() -> None:
     shifts = {"a": 1.0, "b": 0.3, "c": 1.0}
