@@ -36,6 +36,8 @@ import slow_tests  # noqa: E402
 def pytest_configure(config: pytest.Config) -> None:
     if _is_quick(config):
         config.pluginmanager.register(slow_tests.Guard())
+        # jsonschema makes grammars of internationalized addresses when it is imported, a second of each worker's; no quick test needs them
+        sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

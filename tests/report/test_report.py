@@ -76,12 +76,6 @@ def leaky() -> AuditReport:
     return report()
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages without their drawings, most of the seconds that a page takes: for tests of what its text says."""
-    monkeypatch.setattr(figures, "svg", lambda drawing: b'<svg xmlns="http://www.w3.org/2000/svg"/>')
-
-
 class _Page(HTMLParser):
     """Checks that tags nest, and collects text and addresses."""
 
@@ -641,6 +635,14 @@ def test_a_settings_figure_is_the_mean_of_its_headlines_with_a_t_interval() -> N
     assert 0.0 <= low.ci_low <= low.value <= low.ci_high <= 1.0, "an interval ends where the figure does"
     doubted = as_json({"blind": {"text": "they differ.", "differs": True}})
     assert settings_of([replace(run, texts={**run.texts, "controls.json": doubted}) for run in runs])[0].judged == "doubt"
+
+
+def test_a_setting_is_drawn_with_a_line_for_each_seed() -> None:
+    runs = [seeded("a", seed) for seed in range(2)]
+    histories = [facts.history(run) for run in runs]
+    drawings = [(figures.over_seeds(runs[:n], "01"[:n]), figures.by_epoch(histories[:n])) for n in (1, 2)]
+    for one, two in zip(*drawings, strict=True):
+        assert two.count(b'<g id="line2d') > one.count(b'<g id="line2d') > 0
 
 
 @pytest.mark.usefixtures("undrawn")

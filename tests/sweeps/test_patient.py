@@ -90,6 +90,7 @@ def _states(queue: TrialQueue) -> list[str]:
     return sorted(f"{trial.state.name} {trial.params['seed']}" for trial in queue.trials())
 
 
+@pytest.mark.slow  # a sweep for each of its requests
 def test_an_outage_at_any_request_changes_nothing(faults: Faults, opened: Callable[[str], TrialQueue]) -> None:
     queue = opened("undisturbed")
     begun = faults.count

@@ -190,8 +190,9 @@ def _most_likely(squares: FloatArray, d: FloatArray) -> tuple[float, float]:
     """
     f, log_s = np.geomspace(*_FREEDOMS, _GRID)[:, None], np.zeros((_GRID, 1))
     for _ in range(_STEPS):
-        part = (f + d) / (f + squares * np.exp(-log_s))
-        slope = (part - part * f / (f + squares * np.exp(-log_s))).mean(axis=1)
+        grown = f + squares * np.exp(-log_s)
+        part = (f + d) / grown
+        slope = (part - part * f / grown).mean(axis=1)
         step = (part.mean(axis=1) - 1.0) / np.maximum(slope, _TINY)
         log_s = np.clip(log_s - np.clip(step, -2.0, 2.0)[:, None], *np.log(_SCALES))
     total = f * np.exp(log_s)
@@ -214,7 +215,9 @@ def _climb(squares: FloatArray, d: FloatArray, log_f: float, log_s: float, *, re
         f, total = np.exp(at)
         half, share = 0.5 * (f + d), total / (total + squares)
         by_f = 0.5 * (special.digamma(half) - special.digamma(0.5 * f) + at[1] - np.log(total + squares)).mean()
-        by_ff = 0.25 * (special.polygamma(1, half) - special.polygamma(1, 0.5 * f)).mean()
+        by_ff = (
+            0.25 * (special.zeta(2, half) - special.zeta(2, 0.5 * f)).mean()
+        )  # the trigamma function, without polygamma's checks
         gradient = np.array([f * by_f, 0.5 * f - (half * share).mean()])
         mixed, second = 0.5 * f * (1.0 - share).mean(), -(half * share * (1.0 - share)).mean()
         first = f * f * by_ff + f * by_f
