@@ -72,9 +72,12 @@ def audit_of(path: Path) -> None:
     """Threshold attacks on all slices; prints what was measured."""
     from memberscope import Predictions, run_audit
 
-    beside = {name: np.load(path.with_name(f"{path.stem}.{name}.npy")) for name in ("labels", "member", "record_ids")}
+    beside = {
+        name: np.load(path.with_name(f"{path.stem}.{name}.npy"), allow_pickle=False)
+        for name in ("labels", "member", "record_ids")
+    }
     start = time.perf_counter()
-    target = Predictions(logits=np.load(path, mmap_mode="r"), **beside)
+    target = Predictions(logits=np.load(path, mmap_mode="r", allow_pickle=False), **beside)
     report = run_audit(target, attacks="threshold", slices="all")
     found = report.headline
     _tell(start, auc=0.0 if found is None else found.auc.value, results=len(report.results))
@@ -84,9 +87,9 @@ def lira_of(path: Path) -> None:
     """LiRA online; prints what was measured."""
     from memberscope import Evidence, Predictions, ShadowPredictions, run_audit
 
-    member = np.load(path.with_name("losses.member.npy"))
+    member = np.load(path.with_name("losses.member.npy"), allow_pickle=False)
     start = time.perf_counter()
-    losses, ids = np.load(path, mmap_mode="r"), np.arange(member.shape[1])
+    losses, ids = np.load(path, mmap_mode="r", allow_pickle=False), np.arange(member.shape[1])
     evidence = Evidence(
         target=Predictions(loss_nats=losses[0], member=member[0], record_ids=ids),
         shadows=ShadowPredictions(loss_nats=losses[1:], member=member[1:], record_ids=ids),
