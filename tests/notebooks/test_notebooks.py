@@ -17,8 +17,7 @@ SHOWN = {"01_case_study": 5, "02_outside_attacker": 5, "03_mitigations": 1, "04_
 
 
 def _executed(source: Path, out: Path) -> Any:
-    import nbformat
-
+    nbformat = pytest.importorskip("nbformat")
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(
         [sys.executable, str(ROOT / "notebooks" / "run.py"), "--out", str(out), str(source)],

@@ -20,6 +20,7 @@ from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.attacks.crossfit import FOLDS, Learner, Model, cross_fit, shortage
 from memberscope.attacks.features import distinct, extract
 from memberscope.attacks.logistic import fit_logistic
+from memberscope.attacks.neighbours import NeighbourVotes
 from memberscope.checks import BoolArray, FloatArray
 from memberscope.evidence import Evidence
 
@@ -88,27 +89,19 @@ def fit_low_fpr(x: FloatArray, member: BoolArray, seed: int) -> Model:
 
 
 def fit_neighbours(x: FloatArray, member: BoolArray, seed: int) -> Model:
-    """Share of members among about 2.5 sqrt(m) nearest of m training records, equal records counted together.
+    """Share of members among about 2.5 sqrt(m) nearest of m training records.
 
     A saturated model gives thousands of records the same features; a tree would pick an arbitrary few of them. Equal points are
-    therefore merged, and neighbours are taken point by point until k records are reached.
+    therefore merged, and all points at the distance of the k-th record are counted.
     """
-    from scipy.spatial import cKDTree
-
     del seed
     points, inverse, counts = distinct(x)
     members = np.bincount(inverse, weights=member, minlength=len(points))
-    k = max(1, round(2.5 * np.sqrt(len(x))))
-    asked = np.arange(1, min(k, len(points)) + 1)
-    tree = cKDTree(points)
+    votes = NeighbourVotes(points, counts, members, max(1, round(2.5 * np.sqrt(len(x)))))
 
     def model(rows: FloatArray) -> FloatArray:
         queries, where, _ = distinct(rows)
-        _, found = tree.query(queries, k=asked)
-        before = np.cumsum(counts[found], axis=1) - counts[found]
-        within = before < k
-        total = (counts[found] * within).sum(axis=1)
-        inside = (members[found] * within).sum(axis=1)
+        total, inside = votes(queries)
         odds: FloatArray = np.log((inside + 0.5) / (total - inside + 0.5))
         return odds[where]
 

@@ -1,0 +1,231 @@
+"""Exact votes among the nearest neighbours of many queries.
+
+A k-d tree answers each query alone, and most of its time goes into keeping k neighbours in order, though a vote needs no order. Here
+neighbouring queries share one search. Points and queries are put into the order of a k-d tree; for 48 queries together, and then for 12 of
+these, the points are kept that may be among the k nearest of any of them, and the rest is arithmetic on arrays.
+
+The arithmetic is in float32, about the queries' common centre. Where the distances of the k-th and the next neighbour are closer than its
+rounding errors, the query is answered again in float64, so that the neighbours are those of float64 everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.checks import Array, FloatArray
+
+_LEAF = 16
+_COARSE, _FINE = 48, 12
+_WIDE, _CLOSE = 1.4, 1.2
+"""The radius that is searched for 48 and for 12 queries, as a multiple of the distance within which the leaves hold k points; if it
+is too small for one of them, the search is repeated with a larger one."""
+_TINY = 1e-12
+_EPSILON = float(np.finfo(np.float32).eps)
+
+Float32 = NDArray[np.float32]
+
+
+def _box(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The centre (d, 1) and the half widths (d, 1) of the smallest box around (m, d) points."""
+    low, high = rows.min(axis=0), rows.max(axis=0)
+    return ((low + high) / 2)[:, None], ((high - low) / 2)[:, None]
+
+
+def _squares(offsets: NDArray[Any]) -> NDArray[Any]:
+    """Squared lengths (m,) of (d, m) offsets, which are overwritten."""
+    offsets *= offsets
+    total = offsets[0]
+    for more in offsets[1:]:
+        total += more
+    found: NDArray[Any] = total
+    return found
+
+
+def _outside(offsets: NDArray[Any], half: NDArray[Any]) -> NDArray[Any]:
+    """Squared distances (m,) from a box of the given half widths to points at (d, m) offsets from its centre; offsets are overwritten."""
+    np.abs(offsets, out=offsets)
+    offsets -= half
+    np.maximum(offsets, 0, out=offsets)
+    return _squares(offsets)
+
+
+def _pairs(queries: NDArray[Any], points: NDArray[Any]) -> NDArray[Any]:
+    """Squared distances (r, m) of (r, d) queries and (d, m) points."""
+    total = np.subtract.outer(queries[:, 0], points[0])
+    total *= total
+    for axis in range(1, len(points)):
+        more = np.subtract.outer(queries[:, axis], points[axis])
+        more *= more
+        total += more
+    found: NDArray[Any] = total
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Leaves:
+    """Points in leaves of 16; the last one is filled with points at infinity that have no records.
+
+    Attributes:
+        points: (d, leaves, 16).
+        weights: (leaves, 16, 2) records at each point, and members among them.
+        centre: (d, leaves) of the leaves' boxes.
+        half: (d, leaves) half widths of these boxes.
+    """
+
+    points: FloatArray
+    weights: Float32
+    centre: FloatArray
+    half: FloatArray
+
+    def __len__(self) -> int:
+        """Number of leaves."""
+        return len(self.weights)
+
+    def of(self, which: Array) -> tuple[FloatArray, Float32]:
+        """The points (d, m) and weights (m, 2) of some leaves, in ascending order, without what fills the last one."""
+        points, weights = self.points[:, which].reshape(len(self.points), -1), self.weights[which].reshape(-1, 2)
+        real = int(np.count_nonzero(weights[-_LEAF:, 0]))
+        last = len(weights) - _LEAF + real
+        return points[:, :last], weights[:last]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Area:
+    """The points around neighbouring queries.
+
+    Attributes:
+        points: (d, m) float64.
+        weights: (m, 2), see `_Leaves`.
+        origin: (d, 1) the centre of the queries' box.
+        offsets: (d, m) float32, from the origin.
+        leaves: (d, l) centres of the leaves that hold the points.
+        size: the largest coordinate of a point or query, from the origin.
+    """
+
+    points: FloatArray
+    weights: Float32
+    origin: FloatArray
+    offsets: Float32
+    leaves: FloatArray
+    size: float
+
+    def error(self, square: float) -> float:
+        """A bound on the error of a squared distance that was computed in float32, and of all smaller ones."""
+        d, each = len(self.offsets), 2 * _EPSILON * self.size
+        return 2 * each * math.sqrt(d * square) + d * each**2 + (d + 2) * _EPSILON * square
+
+
+def _leaves(points: FloatArray, weights: NDArray[Any]) -> _Leaves:
+    from scipy.spatial import cKDTree
+
+    order = cKDTree(points, leafsize=_LEAF).indices
+    (m, d), count = points.shape, -(-len(points) // _LEAF)
+    filled = np.full((count * _LEAF, d), np.inf)
+    filled[:m] = points[order]
+    weighed = np.zeros((count * _LEAF, 2), dtype=np.float32)
+    weighed[:m] = weights[order]
+    blocks = filled.reshape(count, _LEAF, d)
+    low, high = blocks.min(axis=1), np.where(np.isinf(blocks), -np.inf, blocks).max(axis=1)
+    return _Leaves(
+        points=np.ascontiguousarray(blocks.transpose(2, 0, 1)),
+        weights=weighed.reshape(count, _LEAF, 2),
+        centre=np.ascontiguousarray(((low + high) / 2).T),
+        half=np.ascontiguousarray(((high - low) / 2).T),
+    )
+
+
+class NeighbourVotes:
+    """Counts the records, and the members among them, within the distance of a query's k-th nearest record.
+
+    Args:
+        points: (m, d) distinct points.
+        records: (m,) how many records are at each point: at least 1, and fewer than 2**24 in all.
+        members: (m,) how many of these are members.
+        k: how many records a neighbourhood has, or all if there are fewer. All points at the distance of the k-th record belong to it.
+    """
+
+    def __init__(self, points: FloatArray, records: Array, members: Array, k: int) -> None:
+        """Put the points into leaves."""
+        self._leaves = _leaves(points, np.column_stack([records, members]))
+        self._single = bool((records == 1).all())
+        self._k, self._last = k, min(k, len(points)) - 1
+
+    def __call__(self, queries: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Records (r,) in the neighbourhoods of (r, d) queries, and the members among them (r,)."""
+        from scipy.spatial import cKDTree
+
+        out = np.empty((len(queries), 2))
+        order = cKDTree(queries, leafsize=_FINE).indices
+        for start in range(0, len(queries), _COARSE):
+            together = order[start : start + _COARSE]
+            radius = self._radius(self._leaves.centre, _box(queries[together])[0], _WIDE)
+            area = self._area(queries[together], radius)
+            for first in range(0, len(together), _FINE):
+                rows = together[first : first + _FINE]
+                some = queries[rows]
+                reach = min(radius, self._radius(area.leaves, _box(some)[0], _CLOSE))
+                found = self._votes(area, some, reach)
+                while isinstance(found, float):
+                    found = self._votes(self._area(some, found), some, found)
+                out[rows] = found
+        return out[:, 0], out[:, 1]
+
+    def _radius(self, centres: FloatArray, place: FloatArray, factor: float) -> float:
+        """The squared radius around a place (d, 1) in which leaves with these centres (d, l) hold k points, times a factor squared;
+        infinite where they hold fewer.
+        """
+        need = self._k // _LEAF
+        if need >= centres.shape[1]:
+            return np.inf
+        return float(np.partition(_squares(centres - place), need)[need]) * factor**2
+
+    def _area(self, queries: FloatArray, radius: float) -> _Area:
+        """All points within a squared radius of the queries' box, and others."""
+        leaves = self._leaves
+        centre, half = _box(queries)
+        near = np.flatnonzero(_outside(leaves.centre - centre, leaves.half + half) <= radius)
+        points, weights = leaves.of(near)
+        offsets = (points - centre).astype(np.float32)
+        size = max(float(half.max()), float(offsets.max(initial=0.0)), -float(offsets.min(initial=0.0)))
+        return _Area(points=points, weights=weights, origin=centre, offsets=offsets, leaves=leaves.centre[:, near], size=size)
+
+    def _votes(self, area: _Area, queries: FloatArray, reach: float) -> NDArray[Any] | float:
+        """Records and members (r, 2) in the neighbourhoods of the queries, or a larger squared radius if they need one."""
+        places = (queries - area.origin.T).astype(np.float32)
+        middle, half = _box(places)
+        keep = np.flatnonzero(_outside(area.offsets - middle, half) <= reach)
+        last = self._last
+        if len(keep) <= last:
+            return 4 * reach if reach > _TINY else np.inf
+        weights = area.weights.take(keep, axis=0)
+        squares = _pairs(places, area.offsets.take(keep, axis=1))
+        ordered = np.sort(squares, axis=1)
+        kth = ordered[:, last]
+        farthest = float(kth.max())
+        needed = farthest + 3 * area.error(farthest)
+        if needed > reach:
+            return needed * (1 + 4 * _EPSILON)
+        votes: NDArray[Any] = (squares <= kth[:, None]).astype(np.float32) @ weights
+        if not self._single and weights[:, 0].max() > 1:
+            unclear = np.arange(len(queries))
+        elif len(keep) == last + 1:
+            unclear = np.empty(0, dtype=np.intp)
+        else:
+            following = ordered[:, last + 1]
+            unclear = np.flatnonzero(following - kth <= 2 * area.error(float(following.max())))
+        for row in unclear:
+            votes[row] = self._exactly(area.points[:, keep], weights, queries[row])
+        return votes
+
+    def _exactly(self, points: FloatArray, weights: Float32, query: FloatArray) -> NDArray[Any]:
+        """Records and members (2,) in a neighbourhood, in float64."""
+        squares = _squares(points - query[:, None])
+        order = np.argsort(squares)
+        reached = int(np.searchsorted(np.cumsum(weights[order, 0], dtype=np.float64), self._k))
+        votes: NDArray[Any] = weights[squares <= squares[order[min(reached, len(order) - 1)]]].sum(axis=0)
+        return votes

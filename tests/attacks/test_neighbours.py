@@ -1,0 +1,91 @@
+"""Votes of nearest neighbours against all distances, one query after another."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from memberscope.attacks import neighbours
+from memberscope.attacks.neighbours import NeighbourVotes
+
+
+def naive(
+    points: NDArray[np.float64], records: NDArray[np.intp], members: NDArray[np.float64], k: int, queries: NDArray[np.float64]
+) -> tuple[list[float], list[float]]:
+    """Records and members within the distance of the k-th nearest record."""
+    totals, inside = [], []
+    for query in queries:
+        squares = ((points - query) ** 2)[:, 0].copy()
+        for axis in range(1, points.shape[1]):
+            squares += (points[:, axis] - query[axis]) ** 2
+        each = np.sort(np.repeat(squares, records))
+        near = squares <= each[min(k, len(each)) - 1]
+        totals.append(float(records[near].sum()))
+        inside.append(float(members[near].sum()))
+    return totals, inside
+
+
+def _made(kind: str, m: int, d: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    x = rng.normal(size=(m, d))
+    if kind == "planes":  # as class means are: few values of one column
+        x[:, -1] = rng.choice([-1.0, 0.3, 2.0], m)
+    elif kind == "grid":  # as rounded outputs are: many points at exactly the same distance
+        x = np.round(x * 3) / 4
+    elif kind == "tails":  # most of it in one place, some of it far away
+        x = np.where(rng.random((m, 1)) < 0.9, x * 1e-3, np.clip(x * 5, -6, 6))
+    elif kind == "near":  # closer to each other than float32 can tell from so far away
+        x = 5.0 + x * 1e-7
+    return x
+
+
+@pytest.mark.parametrize("k", [1, 7, 60, 5_000])
+@pytest.mark.parametrize(
+    ("kind", "d"), [("normal", 3), ("normal", 1), ("planes", 3), ("grid", 2), ("tails", 3), ("near", 2), ("normal", 6)]
+)
+def test_votes_equal_those_of_all_distances(kind: str, d: int, k: int) -> None:
+    rng = np.random.default_rng(3)
+    points, records = np.unique(_made(kind, 900, d, rng), axis=0, return_counts=True)
+    members = np.array([float(rng.integers(0, count + 1)) for count in records])
+    queries = np.concatenate([_made(kind, 150, d, rng), points[:10], np.full((2, d), 6.0)])
+    total, inside = NeighbourVotes(points, records, members, k)(queries)
+    expected = naive(points, records, members, k, queries)
+    np.testing.assert_array_equal(total, expected[0])
+    np.testing.assert_array_equal(inside, expected[1])
+
+
+@pytest.mark.parametrize("many", [1, 3, 400])
+def test_records_at_one_point_are_counted_together(many: int) -> None:
+    rng = np.random.default_rng(1)
+    points = _made("planes", 500, 3, rng)
+    records = np.where(rng.random(500) < 0.2, many, 1)
+    members = np.floor(records * rng.random(500))
+    queries = _made("planes", 100, 3, rng)
+    total, inside = NeighbourVotes(points, records, members, 40)(queries)
+    assert (total >= 40).all()
+    expected = naive(points, records, members, 40, queries)
+    np.testing.assert_array_equal(total, expected[0])
+    np.testing.assert_array_equal(inside, expected[1])
+
+
+@pytest.mark.parametrize("factor", [1e-4, 0.3, 10.0])
+def test_a_first_radius_that_is_too_small_or_too_large_changes_nothing(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+    rng = np.random.default_rng(2)
+    points, queries = _made("normal", 700, 3, rng), _made("normal", 90, 3, rng)
+    records, members = np.ones(700, dtype=np.intp), rng.integers(0, 2, 700).astype(float)
+    expected = NeighbourVotes(points, records, members, 50)(queries)
+    monkeypatch.setattr(neighbours, "_WIDE", factor)
+    monkeypatch.setattr(neighbours, "_CLOSE", factor)
+    found = NeighbourVotes(points, records, members, 50)(queries)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found, naive(points, records, members, 50, queries))
+
+
+def test_votes_do_not_depend_on_the_order_of_points_or_queries() -> None:
+    rng = np.random.default_rng(4)
+    points, queries = _made("grid", 600, 3, rng), _made("grid", 80, 3, rng)
+    points = np.unique(points, axis=0)
+    records, members = np.ones(len(points), dtype=np.intp), rng.integers(0, 2, len(points)).astype(float)
+    expected = NeighbourVotes(points, records, members, 30)(queries)
+    p, q = rng.permutation(len(points)), rng.permutation(len(queries))
+    found = NeighbourVotes(points[p], records, members[p], 30)(queries[q])
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs[q])
