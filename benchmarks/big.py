@@ -24,9 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
+from shared.targets import last_line
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-TARGET = 1.0
 PIECE = 50_000
 MODELS = 64
 LIMITS = {
@@ -148,7 +149,7 @@ def main() -> int:
             records, auc = 10 * million if files[row] == ten else million, found.get("auc")
             shown, limit = "" if auc is None else f"{auc:.3f}", "" if seconds is None else f" ({seconds:g})"
             print(f"| {row} | {records:,} | {shown} | {found['seconds']:.1f}{limit} | {found['gb']:.2f} ({gb:g}) |", flush=True)
-    print(f"big: ratio {ratio:.2f} (target {TARGET:g})")
+    print(last_line("big", ratio, quick=arguments.quick))
     return 0
 
 

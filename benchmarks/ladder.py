@@ -23,10 +23,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from shared.targets import last_line
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
-TARGET, QUICK_TARGET = 1.5, 1.2
 BEFORE = "fa347d6"  # trained defended models one after another
 PROGRAM = "import sys; from memberscope import cli; sys.exit(cli.main(sys.argv[1:]))"
 STUDY = ("mitigate", "--dataset=digits", "--members=400", "--private_batch_size=100")
@@ -96,7 +97,7 @@ def main() -> int:
         print(f"now: {after:.1f} s", flush=True)
     changed = [line for line in differences(figures, now) if not line.startswith("new:")]
     print("\n".join(changed) or f"{len(figures)} runs have the same figures")
-    print(f"ladder: ratio {before / after:.1f} (target {QUICK_TARGET if arguments.quick else TARGET})")
+    print(last_line("ladder", before / after, quick=arguments.quick))
     return 1 if changed else 0
 
 

@@ -30,12 +30,15 @@ class Target:
 
 TARGETS = {
     "attacks": Target(full=40, quick=8, why="few records, without the random forest; 11 to 13 were measured"),
+    "audit": Target(full=1),
+    "big": Target(full=1),
     "case_study": Target(full=1.5),
     "dp": Target(full=10),
     "exposure": Target(full=1),  # of 30 seconds; a quick run has 10 seconds for less
     "fleet": Target(full=15, quick=8, why="three Keras models and one fleet, timed once; 11 to 13 were measured"),
     "fleet, conv": Target(full=1.6, quick=0.9, why="two models, two epochs; 1.3 to 2.2 were measured"),
     "fleet, dense": Target(full=8, quick=7, why="a tenth of the records; 10 to 12 were measured"),
+    "ladder": Target(full=1.5, quick=1.2, why="one seed, so that what starts and concludes a study counts; 1.4 was measured"),
     "lira": Target(full=100),
     "loss_trace": Target(full=1),
     "peers": Target(full=2, quick=0.5, why="8 shadow models, so that what is done once counts most; 0.8 was measured"),
