@@ -11,9 +11,9 @@ included), and the stages that the run logged (see `memberscope.clock`). For the
 on. With 60,000 records, all controls are run (``controls=full``). `--before` makes a temporary `git worktree` and runs its code with this
 interpreter.
 
-The last line is the lowest of these ratios: the budget of a small audit, `BUDGET` processor seconds for ``memberscope audit`` on 500 records,
-over what it took; the time of MLflow's own evaluator over that of ours, of the wall or of the processor; and, with `--before`, `SHARE` of the
-processor time of the largest audit at that commit over what it takes now.
+The last line is the lowest of these ratios: the budget of a small audit, `BUDGET` processor seconds for ``memberscope audit`` on 500
+records, over what it took; the time of MLflow's own evaluator over that of ours, of the wall or of the processor; and, with `--before`,
+`SHARE` of the processor time of the largest audit at that commit over what it takes now.
 """
 
 from __future__ import annotations
