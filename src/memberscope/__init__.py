@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from memberscope.evidence import Evidence, Trajectories
     from memberscope.exposure.trace import LossTrace
     from memberscope.predictions import Predictions, ShadowPredictions
+    from memberscope.shadows import shadow_evidence
     from memberscope.training.trainer import TrainingJob
 
 __version__ = "0.1.0"
@@ -27,10 +28,12 @@ _HOME = {
     "TrainingJob": "memberscope.training.trainer",
     "Trajectories": "memberscope.evidence",
     "run_audit": "memberscope.audit.run",
+    "shadow_evidence": "memberscope.shadows",
 }
 
 __all__ = [
     "AuditReport", "Evidence", "LossTrace", "Predictions", "ShadowPredictions", "TrainingJob", "Trajectories", "__version__", "run_audit",
+    "shadow_evidence",
 ]  # fmt: skip
 
 

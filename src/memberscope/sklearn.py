@@ -14,7 +14,6 @@ scorer works in any number of processes.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,14 +23,13 @@ import numpy as np
 
 from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, Skip
-from memberscope.checks import Array, label_name
+from memberscope.checks import Array
 from memberscope.errors import UserError
+from memberscope.estimators import count_of, predictions_of, record_keys, take
 from memberscope.evidence import Evidence
 from memberscope.metrics.area import auc_value
 from memberscope.metrics.curve import rank
-from memberscope.predictions import Predictions
 
-METHODS = ("predict_proba", "decision_function", "predict")
 NEEDED = frozenset({"target"})
 Split = tuple[Array, Array]
 
@@ -73,7 +71,7 @@ def membership_auc_scorer(
     """
     chosen = _attack(attack)
     labels = np.asarray(y)
-    n = _length(X)
+    n = count_of(X)
     if labels.shape != (n,):
         raise UserError(f"y: shape {labels.shape} for {n} records; allowed: one label per record")
     splits = None if cv is None else _splits(cv, X, labels, groups)
@@ -83,7 +81,7 @@ def membership_auc_scorer(
         attack=chosen,
         sign=1.0 if greater_is_better else -1.0,
         splits=splits,
-        keys=_keys(X, labels),
+        keys=record_keys(X, labels),
         seed=int(seed),
     )
 
@@ -128,10 +126,10 @@ class MembershipAucScorer:
         """
         if y is None:
             raise UserError("y: missing; allowed: the labels of the test part")
-        train, test = self.sides(_keys(X, np.asarray(y)))
+        train, test = self.sides(record_keys(X, np.asarray(y)))
         rows = np.concatenate([train, test])
-        target = _predictions(
-            estimator, _take(self.x, rows), self.y[rows], np.unique(self.y), np.arange(len(rows)) < len(train)
+        target = predictions_of(
+            estimator, take(self.x, rows), self.y[rows], np.unique(self.y), np.arange(len(rows)) < len(train)
         )
         found = self.attack.score(Evidence(target=target), seed=self.seed)
         if isinstance(found, Skip):
@@ -195,84 +193,3 @@ def _splits(cv: Any, x: Any, y: Array, groups: Any) -> tuple[Split, ...]:
 def _positions(index: Any, n: int) -> Array:
     found = np.asarray(index)
     return np.flatnonzero(found) if found.dtype == np.bool_ and found.shape == (n,) else found.astype(np.intp)
-
-
-# ------------------------------------------------------------------------------------------------------------------- records
-
-
-def _length(x: Any) -> int:
-    return int(x.shape[0]) if hasattr(x, "shape") else len(x)
-
-
-def _take(x: Any, rows: Array) -> Any:
-    """Some records, in the type in which all of them are."""
-    if hasattr(x, "iloc"):
-        return x.iloc[rows]
-    if hasattr(x, "tocsr"):
-        return x.tocsr()[rows]
-    return x[rows] if isinstance(x, np.ndarray) else [x[row] for row in rows.tolist()]
-
-
-def _keys(x: Any, y: Array) -> tuple[bytes, ...]:
-    """A digest of each record's content and label; records are compared in one type, that of which the test part is a part."""
-    if len(y) != _length(x):
-        raise UserError(f"y: {len(y)} labels for {_length(x)} records; allowed: one label per record")
-    labels = [hashlib.blake2b(label_name(value).encode()).digest() for value in y.tolist()]
-    pairs = zip(_rows(x), labels, strict=True)
-    return tuple(hashlib.blake2b(row, digest_size=16, key=label).digest() for row, label in pairs)
-
-
-def _rows(x: Any) -> list[bytes]:
-    if hasattr(x, "tocsr"):
-        sparse = x.tocsr().copy()
-        sparse.sum_duplicates()
-        ends = list(zip(sparse.indptr[:-1].tolist(), sparse.indptr[1:].tolist(), strict=True))
-        places = sparse.indices.astype(np.int64)
-        return [places[start:stop].tobytes() + sparse.data[start:stop].tobytes() for start, stop in ends]
-    if hasattr(x, "iloc"):
-        from pandas.util import hash_pandas_object
-
-        return [value.to_bytes(8, "little") for value in hash_pandas_object(x, index=False).to_numpy().tolist()]
-    array = x if isinstance(x, np.ndarray) else np.array(x, dtype=None if _rectangular(x) else object)
-    if array.dtype.kind in "biufcSU":
-        return [np.ascontiguousarray(row).tobytes() for row in array]
-    return [repr(row.tolist() if isinstance(row, np.ndarray) else row).encode("utf-8", "surrogatepass") for row in array]
-
-
-def _rectangular(x: Any) -> bool:
-    """Whether a list holds rows of numbers of one length, rather than texts or anything else."""
-    return all(isinstance(row, Sequence) and not isinstance(row, str | bytes) and len(row) == len(x[0]) for row in x)
-
-
-# ------------------------------------------------------------------------------------------------------------------- the model
-
-
-def _predictions(estimator: Any, x: Any, y: Array, classes: Array, member: Array) -> Predictions:
-    """A model's outputs, with a column for each class of all records: a class that the training part lacks gets the probability 0."""
-    method = next((name for name in METHODS if callable(getattr(estimator, name, None))), None)
-    if method is None:
-        raise UserError(f"estimator: {type(estimator).__name__} has none of {', '.join(METHODS)}; allowed: a fitted classifier")
-    outputs = np.asarray(getattr(estimator, method)(x))
-    names = [label_name(value) for value in classes.tolist()]
-    place = {name: number for number, name in enumerate(names)}
-    labels = np.array([place[label_name(value)] for value in y.tolist()], dtype=np.int64)
-    if method == "predict":
-        own = [label_name(value) for value in outputs.tolist()]
-        extra = {name: len(names) + number for number, name in enumerate(sorted(set(own) - set(names)))}
-        return Predictions(predicted=np.array([(place | extra)[name] for name in own]), labels=labels, member=member)
-    known = [label_name(value) for value in np.asarray(getattr(estimator, "classes_", classes)).tolist()]
-    if outputs.ndim == 1:  # the score of the second of two classes
-        outputs = np.stack([np.zeros_like(outputs), outputs], axis=1)
-    if outputs.shape != (len(y), len(known)) or not set(known) <= set(names):
-        raise UserError(
-            f"estimator: {type(estimator).__name__}.{method} gives shape {outputs.shape} for {len(y)} records of {len(known)} classes; "
-            "allowed: a score for each class of y"
-        )
-    lowest = 0.0 if method == "predict_proba" else outputs.min(axis=1, keepdims=True) - 1
-    whole = np.zeros((len(y), len(names)), dtype=np.float64) + lowest
-    whole[:, [place[name] for name in known]] = outputs
-    return (
-        Predictions(probs=whole, labels=labels, member=member)
-        if method == "predict_proba"
-        else Predictions(logits=whole, labels=labels, member=member)
-    )

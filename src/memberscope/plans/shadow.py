@@ -236,8 +236,7 @@ def make_shadow_plan(
     rng = seeds.stream(seed, "shadow_plan", "coin" if coin_flips else "balanced")
     of_class, of_group = labels[records], None if groups is None else groups[records]
     if design == "half":
-        first = np.stack([_half_of(of_class, of_group, coin_flips, rng) for _ in range(shadows // 2 + 1)])
-        member = np.stack([first, ~first], axis=1).reshape(shadows + 2, len(records))
+        member = paired_halves(of_class, pairs=shadows // 2 + 1, groups=of_group, coin_flips=coin_flips, rng=rng)
         _check_groups(records, member[:2], groups)
         return ShadowPlan(
             design=design, records=records, block=block, member=member, targets=_spread_targets(targets, shadows + 2),
@@ -251,6 +250,28 @@ def make_shadow_plan(
     return ShadowPlan(
         design=design, records=records, block=block, member=member, targets=np.arange(targets), population=outside, coin_flips=coin_flips
     )  # fmt: skip
+
+
+def paired_halves(
+    labels: NDArray[np.int64],
+    *,
+    pairs: int,
+    rng: np.random.Generator,
+    groups: NDArray[np.int64] | None = None,
+    coin_flips: bool = False,
+) -> NDArray[np.bool_]:
+    """(2 * pairs, n) bool: random halves of n records; rows 2i and 2i + 1 are complementary.
+
+    Args:
+        labels: (n,) classes, half of each of which is drawn unless `coin_flips`.
+        pairs: the number of pairs.
+        rng: draws them.
+        groups: (n,) the records' groups, each of which is in a half as a whole.
+        coin_flips: whether a fair coin decides on each record, or group.
+    """
+    first = np.stack([_half_of(labels, groups, coin_flips, rng) for _ in range(pairs)])
+    member: NDArray[np.bool_] = np.stack([first, ~first], axis=1).reshape(2 * pairs, len(labels))
+    return member
 
 
 def _check_room(available: int, design: str, members: int, population: int | str) -> None:

@@ -1,0 +1,223 @@
+"""Shadow models of a classifier that is fitted already: copies of it, fitted in this process on random halves of the records.
+
+For example, for a scikit-learn model and the records that it was or was not fitted on::
+
+    from memberscope import run_audit, shadow_evidence
+
+    evidence = shadow_evidence(model, X, y, member, shadows=16)
+    print(run_audit(evidence, attacks="lira_online"))
+
+Nothing is stored or logged. The study `shadow` (`memberscope.studies.shadow`) trains the target as well, attacks several targets in turn,
+measures the exposure of records, and takes models of any kind.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import seeds
+from memberscope.checks import Array, BoolArray, label_name
+from memberscope.cores import cores, one_blas_thread
+from memberscope.errors import UserError
+from memberscope.estimators import count_of, predictions_of, record_keys, take
+from memberscope.evidence import Evidence
+from memberscope.plans.shadow import LEAST_HALF, paired_halves
+from memberscope.plans.whole_groups import numbered
+from memberscope.predictions import Predictions, ShadowPredictions
+from memberscope.progress import Progress
+from memberscope.unlogged import unlogged
+
+METHODS = ("predict_proba", "decision_function")
+SEED, THREADS = "random_state", "n_jobs"
+
+
+@unlogged()
+@one_blas_thread()
+def shadow_evidence(
+    model: Any,
+    X: Any,  # as scikit-learn names it
+    y: Any,
+    member: Any,
+    *,
+    shadows: int = 16,
+    groups: Any = None,
+    workers: int | None = None,
+    seed: int = 0,
+) -> Evidence:
+    """Train shadow models of a fitted classifier, and ask it and them for their outputs on all records.
+
+    A shadow is an unfitted copy of the model (``sklearn.base.clone``) with a seed of its own for each ``random_state``, fitted on half of
+    each class. Shadows come in pairs with opposite halves, so that every record is in the training set of exactly half of them, whether it
+    is a member or not. Exact copies of a record, or the records of a group, are in the same half.
+
+    Several shadows are fitted at a time, in threads of this process and with ``n_jobs=1`` each: forests, boosted trees and linear models
+    gain by it, since their libraries compute without Python's lock. Where half of the records are far fewer than the model was fitted on,
+    shadows memorize more than the model does; records are then still compared with themselves, but less precisely.
+
+    Args:
+        model: a fitted classifier with ``get_params`` and ``predict_proba`` or ``decision_function``: one of scikit-learn, XGBoost,
+            LightGBM and the like, or a pipeline. It is not changed.
+        X: (n, ...) the records, members and others, as the model takes them: an array, a frame, a sparse matrix or a list of texts.
+        y: (n,) their labels, as the model was fitted on them.
+        member: (n,) bool, whether the model was fitted on the record.
+        shadows: the number of shadow models, an even one.
+        groups: (n,) the group of each record, such as its person, if several belong to one. Groups are then what an audit counts.
+        workers: how many shadows are fitted at a time; None for one for each core that this process may use.
+        seed: draws the halves and the seeds of the models. The same seed gives the same shadows for any number of workers.
+
+    Returns:
+        What `memberscope.run_audit` takes: the outputs of the model, and those of its shadows, (shadows, n, classes) float64.
+
+    Raises:
+        UserError: a model that is not fitted, cannot be copied or cannot be asked for scores; arrays of different lengths; only members,
+            or none; fewer than 20 records; an odd number of shadows; or a shadow that cannot be fitted.
+    """
+    labels, inside = np.asarray(y), np.asarray(member)
+    n = count_of(X)
+    _check_model(model)
+    _check_records(n, labels, inside)
+    if shadows < 2 or shadows % 2:
+        raise UserError(f"shadows={shadows}: shadows come in pairs with opposite halves; allowed: an even number, at least 2")
+    if workers is not None and workers < 1:
+        raise UserError(f"workers={workers}: allowed is 1 or more, or none for all cores")
+    of_group = None if groups is None else np.asarray(groups)
+    if of_group is not None and of_group.shape != (n,):
+        raise UserError(f"groups: shape {of_group.shape} for {n} records; allowed: one group per record")
+    classes = np.unique(labels)
+    target = _ask(model, X, labels, classes, inside)
+    assert target.labels is not None
+    halves = paired_halves(
+        target.labels,
+        pairs=shadows // 2,
+        groups=_together(X, labels, of_group),
+        rng=seeds.stream(seed, "shadow_evidence", "halves"),
+    )
+    threads = min(shadows, cores() if workers is None else workers)
+
+    form = "logits" if target.probs is None else "probs"
+    outputs: Array = np.empty((shadows, *getattr(target, form).shape))
+
+    def fit(shadow: int) -> None:
+        rows = np.flatnonzero(halves[shadow])
+        copy = _copy(model, seed, shadow)
+        try:
+            copy.fit(take(X, rows), labels[rows])
+        except Exception as error:  # whatever a library raises on half of the records
+            text = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"model: a copy of {type(model).__name__} cannot be fitted on {len(rows)} of the {n} records "
+                f"({type(error).__name__}: {text}); allowed: a classifier that can be fitted on any half of each class"
+            ) from error
+        outputs[shadow] = getattr(predictions_of(copy, X, labels, classes, halves[shadow]), form)
+
+    _in_threads(fit, shadows, threads)
+    scores: dict[str, Any] = {form: outputs}
+    ids = np.arange(n)
+    numbers = isinstance(X, np.ndarray) and X.dtype.kind in "biuf"
+    return Evidence(
+        target=Predictions(
+            **{form: getattr(target, form)},
+            labels=target.labels,
+            member=inside,
+            record_ids=ids,
+            inputs=X if numbers else None,
+            groups=of_group,
+        ),
+        shadows=ShadowPredictions(**scores, labels=target.labels, member=halves, record_ids=ids),
+        absent={"population": "shadow_evidence asks no model about records that none was trained on"},
+    )
+
+
+def _check_model(model: Any) -> None:
+    if isinstance(model, type) or not callable(getattr(model, "get_params", None)) or not callable(getattr(model, "fit", None)):
+        kind = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise UserError(
+            f"model: {kind}, which cannot be copied and fitted; allowed: a fitted classifier with get_params and fit, or for any other "
+            "model the command memberscope shadow with a trainer"
+        )
+    if not any(callable(getattr(model, name, None)) for name in METHODS):
+        raise UserError(
+            f"model: {type(model).__name__} has neither {' nor '.join(METHODS)}; allowed: a classifier with one of them"
+        )
+
+
+def _check_records(n: int, labels: Array, member: Array) -> None:
+    if labels.shape != (n,):
+        raise UserError(f"y: shape {labels.shape} for {n} records; allowed: one label per record")
+    if member.shape != (n,) or member.dtype != np.bool_:
+        raise UserError(
+            f"member: {member.dtype} of shape {member.shape} for {n} records; allowed: True or False for each record"
+        )
+    if member.all() or not member.any():
+        raise UserError(
+            f"member: {int(member.sum())} of {n} records are members; allowed: at least one member and one other record"
+        )
+    if n < 2 * LEAST_HALF:
+        raise UserError(f"X: {n} records; allowed: at least {2 * LEAST_HALF}")
+
+
+def _ask(model: Any, x: Any, labels: Array, classes: Array, member: BoolArray) -> Predictions:
+    """The outputs of the user's own model."""
+    from sklearn.exceptions import NotFittedError
+
+    try:
+        known = {label_name(value) for value in np.asarray(getattr(model, "classes_", ())).tolist()}
+        if strange := known - {label_name(value) for value in classes.tolist()}:
+            raise UserError(
+                f"y: lacks {len(strange)} of the model's {len(known)} classes (such as {min(strange)}), which no shadow could learn; "
+                "allowed: records with the labels on which the model was fitted"
+            )
+        return predictions_of(model, x, labels, classes, member)
+    except NotFittedError:
+        raise UserError(
+            f"model: {type(model).__name__} is not fitted; allowed: the classifier to audit, fitted on the members"
+        ) from None
+
+
+def _together(x: Any, labels: Array, groups: Array | None) -> NDArray[np.int64]:
+    """(n,) numbers that records share which must be in the same half: exact copies, or the records of a group."""
+    if groups is not None:
+        return numbered(groups)[1].astype(np.int64)
+    numbers: dict[bytes, int] = {}
+    return np.array([numbers.setdefault(key, len(numbers)) for key in record_keys(x, labels)], dtype=np.int64)
+
+
+def _copy(model: Any, seed: int, shadow: int) -> Any:
+    """An unfitted copy with seeds of its own and one thread: a forest of several adds up its trees in any order, so that its last digits
+    vary."""
+    from sklearn.base import clone
+
+    changes: dict[str, int] = {}
+    for name in sorted(model.get_params(deep=True)):
+        last = name.rpartition("__")[2]
+        if last == SEED:
+            changes[name] = seeds.integer(seed, "shadow_evidence", shadow, name)
+        elif last == THREADS:
+            changes[name] = 1
+    return clone(model).set_params(**changes)
+
+
+def _in_threads(fit: Callable[[int], None], count: int, threads: int) -> None:
+    """Fit each shadow; an error or Ctrl-C ends all after those that are being fitted."""
+    import sklearn
+
+    settings, ended = sklearn.get_config(), threading.Event()
+
+    def one(shadow: int) -> None:
+        if not ended.is_set():
+            with sklearn.config_context(**settings):  # a thread does not inherit them
+                fit(shadow)
+
+    with Progress(count, "shadow models", unit="model") as progress, ThreadPoolExecutor(max_workers=threads) as pool:
+        try:
+            for done in as_completed([pool.submit(one, shadow) for shadow in range(count)]):
+                done.result()
+                progress.advance()
+        finally:
+            ended.set()
