@@ -153,6 +153,7 @@ def kept_scores(path: Path, task: Task) -> np.ndarray:
 def call(task: Task, folder: Path) -> Made:
     """Ours: shadows of the fitted forest, and an audit with one attack."""
     import sklearn.ensemble  # noqa: F401 - so that imports are apart
+
     from memberscope.audit.run import run_audit
     from memberscope.shadows import shadow_evidence
 

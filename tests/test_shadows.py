@@ -12,9 +12,9 @@ import sklearn
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import make_classification
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LinearRegression, RidgeClassifier
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
@@ -92,7 +92,7 @@ def test_the_same_seed_gives_the_same_bits_for_any_number_of_workers(records: Ar
         again, members = kept(shadow_evidence(model, x, y, member, shadows=4, workers=workers))
         assert first.tobytes() == again.tobytes()
         assert np.array_equal(halves, members)
-    other, members = kept(shadow_evidence(model, x, y, member, shadows=4, seed=1))
+    _, members = kept(shadow_evidence(model, x, y, member, shadows=4, seed=1))
     assert not np.array_equal(halves, members)
 
 
@@ -239,7 +239,7 @@ def test_mistakes_are_one_line_before_any_training(
 def test_few_records(records: Arrays) -> None:
     x, y, member = (part[:18] for part in records)
     model = DecisionTreeClassifier().fit(x[member], y[member])
-    with pytest.raises(UserError, match="^X: 18 records; allowed: at least 20"):
+    with pytest.raises(UserError, match=r"^X: 18 records; allowed: at least 20"):
         shadow_evidence(model, x, y, member)
 
 
