@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from memberscope.attacks import calibration, registry
+from memberscope.attacks import calibration, likelihood, lira_settings, moments, registry, tuning
 from memberscope.attacks.base import AttackScores, Skip
+from memberscope.attacks.levels import HeldLevels
 from memberscope.attacks.lira import VARIANCES, Lira, lira_scores
 from memberscope.attacks.lira_settings import PER_RECORD_FROM, chosen_variance
 from memberscope.errors import UserError
@@ -381,3 +382,34 @@ def test_bad_options_are_refused() -> None:
         lira_scores(np.zeros((2, 1)), np.zeros((1, 2, 1)), np.zeros((1, 2), bool), online=False, variance="local")
     with pytest.raises(UserError, match="member: needs shadows that were trained on some"):
         lira_scores(np.zeros((2, 1)), np.zeros((1, 2, 1)), np.zeros((1, 2), bool), online=True)
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_settings_are_those_of_a_choice_that_computes_everything_anew(online: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    member = rng.random((6, 300)) < 0.5
+    phi = (2 * rng.normal(size=(1, 300, 1)) + rng.normal(size=(6, 300, 1)) + 1.5 * member[:, :, None]).clip(-4, 4)
+    computed: list[int] = []
+    monkeypatch.setattr(lira_settings, "side", lambda *given: computed.append(1) or moments.side(*given))
+    found = lira_settings.choose(HeldLevels(values=phi), member, online=online)
+    stands = tuning.stand_ins(member, phi[:, :, 0])
+    strongest, chosen = -1.0, ("", -1.0)
+    for smoothing in lira_settings.SMOOTHINGS:
+        moved = likelihood.smooth(phi, smoothing)
+        for variance in ("bayes", "global", "per_record", "shared", "levels") if online else ("global", "per_record", "bayes"):
+            reached = []
+            for stand in stands:
+                values = moved[:, stand.records]
+                shadows, used = values[stand.references], member[stand.references][:, stand.records]
+                sides = [moments.side(shadows, used), moments.side(shadows, ~used)]
+                own = values[stand.model]
+                if online:
+                    scores = likelihood.two_sided_of(own, *sides, variance=variance)
+                else:
+                    scores = likelihood.one_sided_of(own, sides[1], variance=variance)
+                reached.append(tuning.strength(scores, stand.member))
+            if np.mean(reached) > strongest:
+                strongest, chosen = float(np.mean(reached)), (variance, smoothing)
+    assert (found.variance, found.smoothing) == chosen
+    sides_used = 2 if online else 1
+    assert len(computed) == sides_used * len(lira_settings.SMOOTHINGS) * len(stands), "once for all variances"

@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from memberscope.attacks import student
-from memberscope.attacks.moments import Side, column_means, mean_square, shift_of, side, total_of
-from memberscope.checks import BoolArray, FloatArray
+from memberscope.attacks.moments import Side, column_means, mean_square, shift_of, total_of
+from memberscope.checks import FloatArray
 
 
 def smooth(phi: FloatArray, smoothing: float) -> FloatArray:
@@ -24,13 +24,8 @@ def smooth(phi: FloatArray, smoothing: float) -> FloatArray:
     return moved
 
 
-def two_sided(target: FloatArray, shadows: FloatArray, member: BoolArray, *, variance: str) -> FloatArray:
-    """(n,) log-likelihood ratio of IN to OUT of the target's (n, queries) values, averaged over the queries."""
-    return two_sided_of(target, side(shadows, member), side(shadows, ~member), variance=variance)
-
-
 def two_sided_of(target: FloatArray, ins: Side, outs: Side, *, variance: str) -> FloatArray:
-    """`two_sided` from the moments of both sides."""
+    """(n,) log-likelihood ratio of IN to OUT of the target's (n, queries) values, averaged over the queries, from both sides' moments."""
     if variance == "bayes":
         given_in, given_out = (student.predictive(*one) for one in zip((ins, outs), student.priors(ins, outs), strict=True))
         ratios: FloatArray = (given_in.log_density(target) - given_out.log_density(target)).mean(axis=1)
@@ -60,13 +55,8 @@ def _variances(ins: Side, outs: Side, variance: str) -> tuple[FloatArray | float
     return ins.variance(pooled_in, per_record=per_record), outs.variance(pooled_out, per_record=per_record)
 
 
-def one_sided(target: FloatArray, shadows: FloatArray, member: BoolArray, *, variance: str) -> FloatArray:
-    """(n,) z of the target's (n, queries) values among the OUT models', averaged over the queries."""
-    return one_sided_of(target, side(shadows, ~member), variance=variance)
-
-
 def one_sided_of(target: FloatArray, outs: Side, *, variance: str) -> FloatArray:
-    """`one_sided` from the moments of the OUT models."""
+    """(n,) z of the target's (n, queries) values among the OUT models', averaged over the queries, from the moments of these."""
     if variance == "bayes" and (outs.count > 1).any():
         deviates: FloatArray = student.predictive(outs, student.prior_alone(outs)).z(target).mean(axis=1)
         return deviates

@@ -7,11 +7,13 @@ where probabilities of 0 or 1 are common, as with forests; otherwise 0.001 onlin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from memberscope.attacks import likelihood, tuning
 from memberscope.attacks.levels import Levels, mean_of, share_beyond
+from memberscope.attacks.moments import Side, side
 from memberscope.checks import BoolArray, FloatArray
 
 PER_RECORD_FROM = 30
@@ -77,14 +79,24 @@ def choose(shadows: Levels, member: BoolArray, *, online: bool) -> LiraSettings:
             smoothing=usual_smoothing(shadows, online=online),
             how="defaults: no shadow can stand in for the target",
         )
+    places = {stand.model: place for place, stand in enumerate(stands)}
     smoothed = {smoothing: likelihood.smooth(phi, smoothing) for smoothing in SMOOTHINGS}
-    made = likelihood.two_sided if online else likelihood.one_sided
     variances = ("bayes", "global", "per_record", "shared", "levels") if online else ("global", "per_record", "bayes")
+
+    @lru_cache(maxsize=len(stands))  # settings of one smoothing follow each other, and share the moments
+    def moments(smoothing: float, place: int) -> tuple[FloatArray, Side, Side]:
+        stand = stands[place]
+        values, used = smoothed[smoothing][:, stand.records], known[stand.references][:, stand.records]
+        references = values[stand.references]
+        outs = side(references, ~used)
+        return values[stand.model], side(references, used) if online else outs, outs
 
     def attack(setting: tuple[str, float], stand: tuning.StandIn) -> FloatArray:
         variance, smoothing = setting
-        values = smoothed[smoothing][:, stand.records]
-        return made(values[stand.model], values[stand.references], known[stand.references][:, stand.records], variance=variance)
+        values, ins, outs = moments(smoothing, places[stand.model])
+        if online:
+            return likelihood.two_sided_of(values, ins, outs, variance=variance)
+        return likelihood.one_sided_of(values, outs, variance=variance)
 
     (variance, smoothing), _ = tuning.best([(v, s) for s in SMOOTHINGS for v in variances], stands, attack)
     return LiraSettings(variance=variance, smoothing=smoothing, how=f"chosen on {len(stands)} shadows attacked by the others")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -46,6 +47,10 @@ class Side:
 
     def pooled(self) -> float:
         """Mean squared deviation over the queries of all records with two or more models; 0.0 if there are none."""
+        return self._pooled
+
+    @cached_property
+    def _pooled(self) -> float:
         models = int(self.count[self.count > 1].sum())  # one model, or none, adds nothing to the squares
         return total_of(self.squares) / (models * self.squares.shape[1]) if models else 0.0
 
