@@ -33,7 +33,7 @@ from memberscope import seeds
 from memberscope.attacks import folds as fold_plan
 from memberscope.attacks.features import Features, fit_scaling
 from memberscope.checks import BoolArray, FloatArray, row_chunks
-from memberscope.cores import cores
+from memberscope.cores import in_threads, one_thread
 from memberscope.predictions import Predictions
 
 Model = Callable[[FloatArray], FloatArray]
@@ -77,9 +77,6 @@ def cross_fit(
     Folds depend on `seed` alone, not on `name`, so that attacks are compared on the same folds. Each fold's task draws from
     its own stream and runs single-threaded, so the scores do not depend on `workers`.
     """
-    from joblib import Parallel, delayed
-    from threadpoolctl import threadpool_limits
-
     member, n = predictions.member, len(predictions)
     order = fold_plan.canonical_order(features.values, member, predictions.labels, predictions.units)
     labels, ids = predictions.labels, predictions.units
@@ -100,8 +97,8 @@ def cross_fit(
         return scores, drawn
 
     # scikit-learn sets Python's warning filters anew for each forest; in threads that leaves the process without any, now and then
-    with warnings.catch_warnings(), threadpool_limits(limits=1):
-        done = Parallel(n_jobs=min(workers or cores(), folds), backend="threading")(delayed(one)(k) for k in range(folds))
+    with warnings.catch_warnings(), one_thread():
+        done = in_threads(one, range(folds), workers=workers)
     out = np.empty(n)
     for fold, (scores, _) in enumerate(done):
         out[order[fold_of[order] == fold]] = scores
