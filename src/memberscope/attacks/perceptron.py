@@ -63,7 +63,9 @@ class Perceptrons:
 
 def _with_ones(x: FloatArray) -> FloatArray:
     """Features (r, inputs) and a last column of ones, row by row in memory."""
-    return np.concatenate([x, np.ones((len(x), 1))], axis=1).copy(order="C")
+    wide: FloatArray = np.ones((len(x), x.shape[1] + 1))
+    wide[:, :-1] = x
+    return wide
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
