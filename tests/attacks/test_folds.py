@@ -155,3 +155,27 @@ def test_a_shortage_says_how_many_there_are_and_counts_ids() -> None:
     assert shortage(Predictions(loss_nats=np.ones(40), member=member), 4) is None
     grouped = Predictions(loss_nats=np.ones(40), member=member, record_ids=np.arange(40) // 10)
     assert shortage(grouped, 4) == "needs 8 members and 8 non-members to be cross-fitted in 4 folds; there are 2 and 2"
+
+
+@pytest.mark.parametrize("ids", [None, "unique", "shared", "text"])
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("width", [1, 2, 6])
+def test_the_canonical_order_is_that_of_all_keys(ids: str | None, labelled: bool, width: int) -> None:
+    rng = np.random.default_rng(0)
+    content = rng.integers(0, 3, (400, width)).astype(float)
+    content[rng.random((400, width)) < 0.1] = np.nan
+    content[rng.random((400, width)) < 0.1] = -0.0
+    member, labels = rng.random(400) < 0.5, rng.integers(0, 4, 400) if labelled else None
+    given = {
+        None: None, "unique": rng.permutation(400), "shared": rng.integers(0, 30, 400),
+        "text": np.array([f"r{k}" for k in rng.integers(0, 200, 400)]),
+    }[ids]  # fmt: skip
+    keys = [member, *content.T[::-1], *([] if labels is None else [labels]), *([] if given is None else [given])]
+    np.testing.assert_array_equal(fold_plan.canonical_order(content, member, labels, given), np.lexsort(keys))
+
+
+def test_records_that_are_equal_in_everything_keep_their_order() -> None:
+    order = fold_plan.canonical_order(np.zeros((50, 4)), np.ones(50, dtype=np.bool_), np.zeros(50, dtype=int), None)
+    np.testing.assert_array_equal(order, np.arange(50))
+    none = fold_plan.canonical_order(np.zeros((0, 4)), np.zeros(0, dtype=np.bool_), None, None)
+    assert none.shape == (0,)
