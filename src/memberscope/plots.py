@@ -226,6 +226,7 @@ def score_figure(scores: NDArray[np.float64], member: NDArray[np.bool_], *, titl
         highest = max(highest, float(density.max()))
     ax.set(xlabel="score (higher = more likely a member)", ylabel="density", ylim=(0, 1.15 * highest))
     ax.set_title(as_text(title), y=1.0, pad=6)
+    ax.locator_params(nbins=5)
     ax.legend(fontsize=8, frameon=False, loc="upper center", ncols=2)  # in the room above both histograms
     return figure
 
