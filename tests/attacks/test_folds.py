@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memberscope.attacks import crossfit, registry
 from memberscope.attacks import folds as fold_plan
-from memberscope.attacks import registry
 from memberscope.attacks.base import AttackScores
 from memberscope.attacks.crossfit import FOLDS, cross_fit, shortage
 from memberscope.attacks.features import Features
@@ -179,3 +181,29 @@ def test_records_that_are_equal_in_everything_keep_their_order() -> None:
     np.testing.assert_array_equal(order, np.arange(50))
     none = fold_plan.canonical_order(np.zeros((0, 4)), np.zeros(0, dtype=np.bool_), None, None)
     assert none.shape == (0,)
+
+
+def test_folds_of_few_records_are_fitted_one_after_another_to_the_same_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    member = np.arange(120) < 60
+    target = Predictions(loss_nats=rng.exponential(size=120), labels=np.arange(120) % 2, member=member)
+    features = Features(values=rng.normal(size=(120, 2)), names=("a", "b"), labels=None, by_class=())
+    seen: set[int] = set()
+    both = threading.Barrier(2)
+
+    def learner(x: np.ndarray, inside: np.ndarray, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+        seen.add(threading.get_ident())
+        if crossfit._LEAST_FOR_THREADS == 0:
+            both.wait(10)
+        weights = np.linalg.lstsq(x, inside - 0.5, rcond=None)[0]
+        return lambda rows: rows @ weights + seed * 1e-12
+
+    def scores() -> np.ndarray:
+        return cross_fit(target, features, learner, name="spy", seed=0, folds=FOLDS, workers=2).scores
+
+    alone = scores()
+    assert seen == {threading.get_ident()}
+    monkeypatch.setattr(crossfit, "_LEAST_FOR_THREADS", 0)
+    seen.clear()
+    np.testing.assert_array_equal(scores(), alone)
+    assert len(seen) == 2

@@ -44,6 +44,9 @@ FOLDS = 4
 MOST_TRAINING = 20_000
 """The number of records on each side of a training part; more change the scores little and cost in proportion."""
 _LEAST_A_FOLD = 2
+_LEAST_FOR_THREADS = 5_000
+"""With fewer records, models are fitted in many small steps that hold the interpreter's lock: of 500, two threads took a third longer
+than one after the other; of 5,000, as long."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,7 +78,7 @@ def cross_fit(
     """Score every record by a model that `learner` fitted on the other folds.
 
     Folds depend on `seed` alone, not on `name`, so that attacks are compared on the same folds. Each fold's task draws from
-    its own stream and runs single-threaded, so the scores do not depend on `workers`.
+    its own stream and runs single-threaded, so the scores do not depend on `workers`, the largest number of folds at a time.
     """
     member, n = predictions.member, len(predictions)
     order = fold_plan.canonical_order(features.values, member, predictions.labels, predictions.units)
@@ -98,7 +101,7 @@ def cross_fit(
 
     # scikit-learn sets Python's warning filters anew for each forest; in threads that leaves the process without any, now and then
     with warnings.catch_warnings(), one_thread():
-        done = in_threads(one, range(folds), workers=workers)
+        done = in_threads(one, range(folds), workers=1 if n < _LEAST_FOR_THREADS else workers)
     out = np.empty(n)
     for fold, (scores, _) in enumerate(done):
         out[order[fold_of[order] == fold]] = scores
