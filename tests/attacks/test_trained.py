@@ -262,20 +262,20 @@ def test_gradients_and_losses_of_the_perceptrons_are_those_written_out_and_of_fi
     given = net.weights.copy()
     (found,) = steps.gradients(rows)
     np.testing.assert_array_equal(net.weights, given)
-    np.testing.assert_array_equal(steps.x, np.column_stack([x, np.ones(40)]))  # works in place, but not on what it was given
+    np.testing.assert_array_equal(steps.x, x)  # works in place, but not on what it was given
     for k in range(perceptron.NETWORKS):
-        w1, b1 = net.first[k, :-1], net.first[k, -1]
+        w1, b1, w2, b2 = (part[k] for part in (net.w1, net.b1, net.w2, net.b2))
         drawn = x[rows[k]]
         hidden = np.maximum(drawn @ w1 + b1, 0.0)
-        slope = (1 / (1 + np.exp(-(hidden @ net.second[k] + net.bias[k]))) - member[rows[k], None]) / 30
-        back = (slope @ net.second[k].T) * (hidden > 0)
+        slope = (1 / (1 + np.exp(-(hidden @ w2 + b2))) - member[rows[k], None]) / 30
+        back = (slope @ w2.T) * (hidden > 0)
         written = [
             drawn.T @ back + perceptron.DECAY * w1,
             back.sum(axis=0)[None],
-            hidden.T @ slope + perceptron.DECAY * net.second[k],
+            hidden.T @ slope + perceptron.DECAY * w2,
         ]
         np.testing.assert_allclose(found[k], np.concatenate([*map(np.ravel, written), slope.sum(axis=0)]), rtol=0, atol=1e-14)
-        squares = (w1**2).sum() + (net.second[k] ** 2).sum()
+        squares = (w1**2).sum() + (w2**2).sum()
         naive = _naive_loss(net.weights[k], inputs, drawn, member[rows[k]]) - perceptron.DECAY / 2 * squares
         assert steps.loss(rows)[k] == pytest.approx(naive, abs=1e-12)
         for at in (0, inputs * perceptron.HIDDEN + 1, (inputs + 1) * perceptron.HIDDEN + 2, found.shape[1] - 1):

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
 
 from memberscope.attacks.adam import descend
 from memberscope.checks import Array, BoolArray, FloatArray
@@ -27,7 +26,7 @@ class Perceptrons:
     All weights lie in one array, so that a step of the optimizer is a handful of operations, whatever the number of layers.
 
     Attributes:
-        weights: (networks, (inputs + 1) * hidden + hidden + 1), of each network: `first`, then `second`, then `bias`.
+        weights: (networks, inputs * hidden + 2 * hidden + 1), of each network: `w1`, `b1`, `w2` and `b2`.
         inputs: the number of features.
     """
 
@@ -35,51 +34,50 @@ class Perceptrons:
     inputs: int
 
     @property
-    def first(self) -> FloatArray:
-        """(networks, inputs + 1, hidden), a view; the last row of each network holds the biases of its hidden units."""
-        end = (self.inputs + 1) * HIDDEN
-        return self.weights[:, :end].reshape(len(self.weights), self.inputs + 1, HIDDEN)
+    def w1(self) -> FloatArray:
+        """(networks, inputs, hidden), a view."""
+        return self.weights[:, : self.inputs * HIDDEN].reshape(len(self.weights), self.inputs, HIDDEN)
 
     @property
-    def second(self) -> FloatArray:
+    def b1(self) -> FloatArray:
+        """(networks, 1, hidden), a view."""
+        return self.weights[:, None, -2 * HIDDEN - 1 : -HIDDEN - 1]
+
+    @property
+    def w2(self) -> FloatArray:
         """(networks, hidden, 1), a view."""
-        end = (self.inputs + 1) * HIDDEN
-        return self.weights[:, end : end + HIDDEN, None]
+        return self.weights[:, -HIDDEN - 1 : -1, None]
 
     @property
-    def bias(self) -> FloatArray:
-        """(networks, 1) of the output, a view."""
-        return self.weights[:, -1:]
+    def b2(self) -> FloatArray:
+        """(networks, 1, 1), a view."""
+        return self.weights[:, -1:, None]
 
     def __call__(self, x: FloatArray) -> FloatArray:
         """Mean log-odds over the networks, (r,), of features (r, inputs)."""
-        x = _with_ones(x)
-        total: FloatArray = np.zeros(len(x))
-        for net in range(len(self.weights)):
-            total += np.maximum(x @ self.first[net], 0.0) @ self.second[net, :, 0] + self.bias[net]
-        total /= len(self.weights)
-        return total
-
-
-def _with_ones(x: FloatArray) -> FloatArray:
-    """Features (r, inputs) and a last column of ones, row by row in memory."""
-    wide: FloatArray = np.ones((len(x), x.shape[1] + 1))
-    wide[:, :-1] = x
-    return wide
+        hidden: FloatArray = x[None] @ self.w1
+        hidden += self.b1
+        np.maximum(hidden, 0.0, out=hidden)
+        mean: FloatArray = (hidden @ self.w2 + self.b2)[..., 0].mean(axis=0)
+        return mean
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Steps:
-    """The gradients and the losses of networks on rows of `x` (m, inputs + 1) and `target` (m,).
+    """The gradients and the losses of networks on rows of `x` (m, inputs) and `target` (m,).
 
-    `hidden` and `active` are room for the hidden units of all rows of a step, and `gradient` for the gradients, in the order of the
+    `hidden`, `back` and `active` are room for the hidden units of all rows of a step, and `gradient` for the gradients, in the order of the
     weights: new arrays of this size in each step would cost as much as what is computed.
+
+    `trained_lowfpr` ranks records by the scores, also those that differ by a rounding error alone. Sums are therefore taken one after
+    another, as the formulas have them.
     """
 
     net: Perceptrons
     x: FloatArray
     target: FloatArray
     hidden: FloatArray
+    back: FloatArray
     active: FloatArray
     gradient: Perceptrons
 
@@ -88,43 +86,38 @@ class _Steps:
         """For networks that are changed in place, on features (m, inputs) of members and non-members, up to `most` of them at once."""
         room = (len(net.weights) * most, HIDDEN)
         return cls(
-            net=net, x=_with_ones(x), target=member.astype(np.float64), hidden=np.empty(room), active=np.empty(room),
+            net=net, x=np.ascontiguousarray(x), target=member.astype(np.float64),
+            hidden=np.empty(room), back=np.empty(room), active=np.empty(room),
             gradient=Perceptrons(weights=np.empty_like(net.weights), inputs=net.inputs),
         )  # fmt: skip
 
-    def _forward(self, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Which hidden units are active, as 0 or 1, and their values (both networks, r, hidden), and log-odds (networks, r)."""
-        shape = (*x.shape[:2], HIDDEN)
-        hidden, active = (room[: shape[0] * shape[1]].reshape(shape) for room in (self.hidden, self.active))
-        np.matmul(x, self.net.first, out=hidden)
-        np.greater(hidden, 0.0, out=active, casting="unsafe")
-        hidden *= active
-        return active, hidden, (hidden @ self.net.second)[..., 0] + self.net.bias
+    def _forward(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Hidden activations (networks, r, hidden), which the next call overwrites, and log-odds (networks, r)."""
+        hidden = self.hidden[: x.shape[0] * x.shape[1]].reshape(*x.shape[:2], HIDDEN)
+        np.matmul(x, self.net.w1, out=hidden)
+        hidden += self.net.b1
+        np.maximum(hidden, 0.0, out=hidden)
+        return hidden, (hidden @ self.net.w2 + self.net.b2)[..., 0]
 
     def gradients(self, rows: Array) -> list[FloatArray]:
-        """Gradients (networks, weights) of the mean log-loss plus half `DECAY` times the squared weights, on rows (networks, r).
-
-        The gradient of a weight of the first layer is the mean of slope * input over the records for which its unit is active, times
-        the unit's weight in the second layer.
-        """
-        first, second, bias = self.gradient.first, self.gradient.second, self.gradient.bias
-        x = np.take(self.x, rows, axis=0)
-        active, hidden, odds = self._forward(x)
-        slope = expit(odds)
-        slope -= self.target[rows]
-        slope /= rows.shape[1]
-        np.matmul(hidden.transpose(0, 2, 1), slope[..., None], out=second)
-        np.sum(slope, axis=1, keepdims=True, out=bias)
-        x *= slope[..., None]
-        np.matmul(x.transpose(0, 2, 1), active, out=first)
-        first *= self.net.second.transpose(0, 2, 1)
-        first[:, :-1] += DECAY * self.net.first[:, :-1]
-        second += DECAY * self.net.second
-        return [self.gradient.weights]
+        """Gradients (networks, weights) of the mean log-loss plus half `DECAY` times the squared weights, on rows (networks, r)."""
+        x, into = np.take(self.x, rows, axis=0), self.gradient
+        hidden, odds = self._forward(x)
+        back, active = (room[: len(rows) * rows.shape[1]].reshape(hidden.shape) for room in (self.back, self.active))
+        slope = (1.0 / (1.0 + np.exp(-np.clip(odds, -500, 500))) - self.target[rows])[..., None] / rows.shape[1]
+        np.matmul(slope, self.net.w2.transpose(0, 2, 1), out=back)
+        back *= np.greater(hidden, 0.0, out=active, casting="unsafe")  # ones and zeros, which multiply faster than booleans
+        np.matmul(x.transpose(0, 2, 1), back, out=into.w1)
+        np.sum(back, axis=1, keepdims=True, out=into.b1)
+        np.matmul(hidden.transpose(0, 2, 1), slope, out=into.w2)
+        np.sum(slope, axis=1, keepdims=True, out=into.b2)
+        for gradient, weight in ((into.w1, self.net.w1), (into.w2, self.net.w2)):
+            gradient += DECAY * weight
+        return [into.weights]
 
     def loss(self, rows: Array) -> FloatArray:
         """Mean log-loss (networks,) on rows (networks, r)."""
-        odds = self._forward(np.take(self.x, rows, axis=0))[2]
+        odds = self._forward(np.take(self.x, rows, axis=0))[1]
         loss = np.maximum(odds, 0.0) + np.log1p(np.exp(-np.abs(odds))) - self.target[rows] * odds
         mean: FloatArray = loss.mean(axis=-1)
         return mean
@@ -140,8 +133,8 @@ def fit(x: FloatArray, member: BoolArray, rng: np.random.Generator) -> Perceptro
     drawn = np.stack([rng.permutation(m) for _ in range(NETWORKS)])
     aside, used = drawn[:, :held], drawn[:, held:]
     net = Perceptrons(weights=np.zeros((NETWORKS, (inputs + 2) * HIDDEN + 1)), inputs=inputs)
-    net.first[:, :-1] = rng.normal(size=(NETWORKS, inputs, HIDDEN)) * np.sqrt(2.0 / inputs)
-    net.second[...] = rng.normal(size=(NETWORKS, HIDDEN, 1)) * np.sqrt(1.0 / HIDDEN)
+    net.w1[...] = rng.normal(size=(NETWORKS, inputs, HIDDEN)) * np.sqrt(2.0 / inputs)
+    net.w2[...] = rng.normal(size=(NETWORKS, HIDDEN, 1)) * np.sqrt(1.0 / HIDDEN)
     steps = _Steps.of(net, x, member, most=max(held, min(BATCH, m - held)))
     (best,) = descend(
         [net.weights], used, aside, rng, gradients=steps.gradients, loss=steps.loss,
