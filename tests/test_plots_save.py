@@ -1,4 +1,4 @@
-"""Pictures are written without being drawn twice, to the same bytes as Matplotlib's own way."""
+"""Pictures are written without being drawn twice, to the same pixels as Matplotlib's own way."""
 
 from __future__ import annotations
 
@@ -32,15 +32,18 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
-def test_a_picture_is_that_of_savefig_to_the_last_byte(tmp_path: Path) -> None:
+def test_a_picture_is_that_of_savefig_to_the_last_pixel(tmp_path: Path) -> None:
     figure().savefig(tmp_path / "theirs.png")
+    from matplotlib.image import imread
+    from PIL import Image
+
     plots.save(plots.drawn(figure()), tmp_path / "ours.png")
     plots.save(figure(), tmp_path / "undrawn.png")
-    assert (
-        (tmp_path / "ours.png").read_bytes()
-        == (tmp_path / "undrawn.png").read_bytes()
-        == (tmp_path / "theirs.png").read_bytes()
-    )
+    assert (tmp_path / "ours.png").read_bytes() == (tmp_path / "undrawn.png").read_bytes()
+    np.testing.assert_array_equal(imread(tmp_path / "ours.png"), imread(tmp_path / "theirs.png"))
+    with Image.open(tmp_path / "ours.png") as ours, Image.open(tmp_path / "theirs.png") as theirs:
+        assert ours.info["dpi"] == theirs.info["dpi"]
+    assert (tmp_path / "ours.png").stat().st_size < 2 * (tmp_path / "theirs.png").stat().st_size
 
 
 def test_a_figure_is_drawn_once_unless_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,3 +60,47 @@ def test_a_figure_is_drawn_once_unless_it_changed(tmp_path: Path, monkeypatch: p
 def test_another_format_is_left_to_matplotlib(tmp_path: Path) -> None:
     plots.save(figure(), tmp_path / "figure.svg")
     assert "<svg" in (tmp_path / "figure.svg").read_text()
+
+
+def test_texts_of_an_audits_figures_keep_to_the_figure_and_do_not_overlap() -> None:
+    """Their places are given, not searched for: with long tick labels, and with many attacks below the curves."""
+    pytest.importorskip("matplotlib")
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=200)
+    rates = np.linspace(0, 1, 20)
+    points = pd.concat(
+        [pd.DataFrame({"attack": f"attack_number_{k}", "fpr": rates, "tpr": rates**0.5, "threshold": 0.0}) for k in range(19)]
+    )
+    frame = pd.DataFrame(
+        {"class": ["a", "b"], "dispersion": [1e-5, 2e5], "auc": [0.5, 0.6], "ci_low": [0.4, 0.5], "ci_high": [0.6, 0.7]}
+    )
+    band = pd.DataFrame({"fpr": rates, "low": rates, "high": rates**0.3})
+    labels = {name: f"{name} (AUC 0.612)" for name in points["attack"].unique()}
+    made = [
+        *(
+            plots.score_figure(scores * scale, scores > 0.3, title="an attack: AUC 0.612", least=5)
+            for scale in (1e-5, 1, 1e3, 1e6)
+        ),
+        plots.dispersion_figure(frame, title="an attack by class"),
+        plots.roc_figure(points, title="membership inference", labels=labels, band=band),
+    ]
+    for one in made:
+        plots.drawn(one)
+        whole = one.bbox
+        for ax in one.axes:
+            labels_of = {"x": ax.xaxis.label, "y": ax.yaxis.label}
+            for side, axis in (("x", ax.xaxis), ("y", ax.yaxis)):
+                label = labels_of[side].get_window_extent()
+                assert whole.x0 <= label.x0
+                assert whole.y0 <= label.y0
+                for tick in axis.get_majorticklabels():
+                    if tick.get_text():
+                        assert not label.overlaps(tick.get_window_extent()), (side, tick.get_text())
+            for legend in one.legends:
+                assert not legend.get_window_extent().overlaps(ax.xaxis.label.get_window_extent())
+                assert legend.get_window_extent().y0 >= whole.y0
+            title = ax.title.get_window_extent()
+            assert title.y1 <= whole.y1
+            assert title.y0 >= ax.get_window_extent().y1 - 1

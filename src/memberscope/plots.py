@@ -6,6 +6,7 @@ The colours are Okabe and Ito's, which readers with any colour vision can tell a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,10 +27,30 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A8A")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 LOWEST_RATE = 1e-4
+_POWERS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of ten, from `LOWEST_RATE` on
 
 
-def new_figure(rows: int = 1, columns: int = 1, *, width: float = 5.0, height: float = 4.0) -> tuple[Figure, NDArray[Any]]:
+@dataclass(frozen=True, kw_only=True)
+class Margins:
+    """The room around axes for their texts, in inches. On the left it holds tick labels of seven digits, below one line of them."""
+
+    left: float = 0.9
+    right: float = 0.15
+    bottom: float = 0.55
+    top: float = 0.4
+
+
+def new_figure(
+    rows: int = 1, columns: int = 1, *, width: float = 5.0, height: float = 4.0, margins: Margins | None = None
+) -> tuple[Figure, NDArray[Any]]:
     """A figure and its axes (rows, columns), without pyplot's global state.
+
+    Args:
+        rows: number of rows of axes.
+        columns: number of axes in each row.
+        width: of each of them, in inches.
+        height: of each of them, in inches.
+        margins: the room around each of the axes; None for what its texts need, which takes as long to find as all of the drawing.
 
     Raises:
         UserError: Matplotlib is not installed.
@@ -38,9 +59,20 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float = 5.0, height: f
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=120)
+    figure = Figure(figsize=(width * columns, height * rows), layout=None if margins else "constrained", dpi=120)
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    if margins is not None:
+        across, down = width - margins.left - margins.right, height - margins.bottom - margins.top
+        figure.subplots_adjust(
+            left=margins.left / figure.get_figwidth(), right=1 - margins.right / figure.get_figwidth(),
+            bottom=margins.bottom / figure.get_figheight(), top=1 - margins.top / figure.get_figheight(),
+            wspace=(margins.left + margins.right) / across, hspace=(margins.bottom + margins.top) / down,
+        )  # fmt: skip
+        for ax in axes.flat:  # the axes' own search for these places takes a third of the drawing
+            ax.xaxis.set_label_coords(0.5, -0.3 / down)
+            ax.yaxis.set_label_coords((0.25 - margins.left) / across, 0.5)
+    return figure, axes
 
 
 def drawn(figure: Figure) -> Figure:
@@ -52,7 +84,7 @@ def drawn(figure: Figure) -> Figure:
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as `Figure.savefig` does, to the last pixel. One that was `drawn` and is unchanged is not drawn again.
 
-    For a PNG, `savefig` draws everything twice, the first time for the layout alone.
+    For a PNG, `savefig` draws everything twice, the first time for the layout alone, and compresses for longer than it saves.
     """
     canvas: Any = figure.canvas
     if path.suffix != ".png" or not hasattr(canvas, "buffer_rgba"):
@@ -62,7 +94,7 @@ def save(figure: Figure, path: Path) -> None:
         drawn(figure)
     from matplotlib.image import imsave
 
-    imsave(path, canvas.buffer_rgba(), format="png", origin="upper", dpi=figure.dpi)
+    imsave(path, canvas.buffer_rgba(), format="png", origin="upper", dpi=figure.dpi, pil_kwargs={"compress_level": 1})
 
 
 def as_text(given: object) -> str:
@@ -130,6 +162,9 @@ def draw_roc(ax: Axes, points: pd.DataFrame, *, labels: Mapping[str, str] | None
     ax.plot(chance, chance, color="0.6", linewidth=0.8, label="chance")
     if log:
         ax.set(xscale="log", yscale="log", xlim=(LOWEST_RATE, 1), ylim=(LOWEST_RATE, 1))
+        for axis in (ax.xaxis, ax.yaxis):  # one tick per power of ten, whose label needs no typesetting
+            axis.set_ticks(_POWERS, [f"{power:g}" for power in _POWERS])
+            axis.set_ticks([], minor=True)
     else:
         ax.set(xlim=(0, 1), ylim=(0, 1))
     ax.set(xlabel="false positive rate", ylabel="true positive rate")
@@ -181,27 +216,24 @@ def histogram_edges(scores: NDArray[np.float64], *, bins: int, least: int) -> ND
 
 def score_figure(scores: NDArray[np.float64], member: NDArray[np.bool_], *, title: str, least: int = 1) -> Figure:
     """Histograms of an attack's scores for members and non-members, each with area one; see `histogram_edges`."""
-    figure, axes = new_figure(1, 1, width=5.5)
+    figure, axes = new_figure(1, 1, width=5.5, margins=Margins())
     ax = axes[0, 0]
     edges = histogram_edges(scores, bins=59, least=least)
+    highest = 0.0
     for side, name, colour in ((member, "members", COLOURS[1]), (~member, "non-members", COLOURS[0])):
-        ax.hist(
-            scores[side].clip(edges[0], edges[-1]),
-            bins=edges,
-            density=True,
-            histtype="step",
-            color=colour,
-            label=name,
-            linewidth=1.5,
-        )
-    ax.set(xlabel="score (higher = more likely a member)", ylabel="density", title=as_text(title))
-    ax.legend(fontsize=8, frameon=False)
+        density = np.histogram(scores[side].clip(edges[0], edges[-1]), edges, density=True)[0]
+        ax.stairs(density, edges, color=colour, label=name, linewidth=1.5)
+        highest = max(highest, float(density.max()))
+    ax.set(xlabel="score (higher = more likely a member)", ylabel="density", ylim=(0, 1.15 * highest))
+    ax.set_title(as_text(title), y=1.0, pad=6)
+    ax.locator_params(nbins=5)
+    ax.legend(fontsize=8, frameon=False, loc="upper center", ncols=2)  # in the room above both histograms
     return figure
 
 
 def dispersion_figure(frame: pd.DataFrame, *, title: str) -> Figure:
     """Classes as points: dispersion against AUC, with the AUC's interval; columns class, dispersion, auc, ci_low, ci_high."""
-    figure, axes = new_figure(1, 1, width=5.5)
+    figure, axes = new_figure(1, 1, width=5.5, margins=Margins())
     ax = axes[0, 0]
     below, above = frame["auc"] - frame["ci_low"], frame["ci_high"] - frame["auc"]
     ax.errorbar(frame["dispersion"], frame["auc"], yerr=[below, above], fmt="o", color=COLOURS[0], linewidth=1)
@@ -210,7 +242,8 @@ def dispersion_figure(frame: pd.DataFrame, *, title: str) -> Figure:
             as_text(row["class"]), (row["dispersion"], row["auc"]), textcoords="offset points", xytext=(5, 4), fontsize=8
         )
     ax.axhline(0.5, color="0.6", linewidth=0.8)
-    ax.set(xlabel="within-class dispersion", ylabel="AUC, 95% interval", title=as_text(title))
+    ax.set(xlabel="within-class dispersion", ylabel="AUC, 95% interval")
+    ax.set_title(as_text(title), y=1.0, pad=6)
     ax.grid(alpha=0.25)
     return figure
 
@@ -219,14 +252,16 @@ def roc_figure(
     points: pd.DataFrame, *, title: str, labels: Mapping[str, str] | None = None, band: pd.DataFrame | None = None
 ) -> Figure:
     """The curves twice: linear axes, then logarithmic; `band` (see `band_points`) is drawn behind them."""
-    figure, axes = new_figure(1, 2, width=5.2, height=4.9)
+    names = points["attack"].nunique() + 1 + (band is not None)
+    across = min(4, names)
+    lines = -(-names // across)
+    figure, axes = new_figure(1, 2, width=5.2, height=4.9, margins=Margins(bottom=0.7 + 0.17 * lines, top=0.4))
     if band is not None:
         draw_band(axes[0, 0], band)
         draw_band(axes[0, 1], band, log=True)
     draw_roc(axes[0, 0], points, labels=labels)
     draw_roc(axes[0, 1], points, labels=labels, log=True)
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)), fontsize=8, frameon=False)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="lower center", ncols=across, fontsize=8, frameon=False)
     figure.suptitle(as_text(title), fontsize=10)
     return figure
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memberscope.attacks import crossfit, registry
 from memberscope.attacks import folds as fold_plan
-from memberscope.attacks import registry
 from memberscope.attacks.base import AttackScores
 from memberscope.attacks.crossfit import FOLDS, cross_fit, shortage
 from memberscope.attacks.features import Features
@@ -155,3 +157,53 @@ def test_a_shortage_says_how_many_there_are_and_counts_ids() -> None:
     assert shortage(Predictions(loss_nats=np.ones(40), member=member), 4) is None
     grouped = Predictions(loss_nats=np.ones(40), member=member, record_ids=np.arange(40) // 10)
     assert shortage(grouped, 4) == "needs 8 members and 8 non-members to be cross-fitted in 4 folds; there are 2 and 2"
+
+
+@pytest.mark.parametrize("ids", [None, "unique", "shared", "text"])
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("width", [1, 2, 6])
+def test_the_canonical_order_is_that_of_all_keys(ids: str | None, labelled: bool, width: int) -> None:
+    rng = np.random.default_rng(0)
+    content = rng.integers(0, 3, (400, width)).astype(float)
+    content[rng.random((400, width)) < 0.1] = np.nan
+    content[rng.random((400, width)) < 0.1] = -0.0
+    member, labels = rng.random(400) < 0.5, rng.integers(0, 4, 400) if labelled else None
+    given = {
+        None: None, "unique": rng.permutation(400), "shared": rng.integers(0, 30, 400),
+        "text": np.array([f"r{k}" for k in rng.integers(0, 200, 400)]),
+    }[ids]  # fmt: skip
+    keys = [member, *content.T[::-1], *([] if labels is None else [labels]), *([] if given is None else [given])]
+    np.testing.assert_array_equal(fold_plan.canonical_order(content, member, labels, given), np.lexsort(keys))
+
+
+def test_records_that_are_equal_in_everything_keep_their_order() -> None:
+    order = fold_plan.canonical_order(np.zeros((50, 4)), np.ones(50, dtype=np.bool_), np.zeros(50, dtype=int), None)
+    np.testing.assert_array_equal(order, np.arange(50))
+    none = fold_plan.canonical_order(np.zeros((0, 4)), np.zeros(0, dtype=np.bool_), None, None)
+    assert none.shape == (0,)
+
+
+def test_folds_of_few_records_are_fitted_one_after_another_to_the_same_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    member = np.arange(120) < 60
+    target = Predictions(loss_nats=rng.exponential(size=120), labels=np.arange(120) % 2, member=member)
+    features = Features(values=rng.normal(size=(120, 2)), names=("a", "b"), labels=None, by_class=())
+    seen: set[int] = set()
+    both = threading.Barrier(2)
+
+    def learner(x: np.ndarray, inside: np.ndarray, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+        seen.add(threading.get_ident())
+        if crossfit._LEAST_FOR_THREADS == 0:
+            both.wait(10)
+        weights = np.linalg.lstsq(x, inside - 0.5, rcond=None)[0]
+        return lambda rows: rows @ weights + seed * 1e-12
+
+    def scores() -> np.ndarray:
+        return cross_fit(target, features, learner, name="spy", seed=0, folds=FOLDS, workers=2).scores
+
+    alone = scores()
+    assert seen == {threading.get_ident()}
+    monkeypatch.setattr(crossfit, "_LEAST_FOR_THREADS", 0)
+    seen.clear()
+    np.testing.assert_array_equal(scores(), alone)
+    assert len(seen) == 2

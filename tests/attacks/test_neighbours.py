@@ -89,3 +89,57 @@ def test_votes_do_not_depend_on_the_order_of_points_or_queries() -> None:
     found = NeighbourVotes(points[p], records, members[p], 30)(queries[q])
     for mine, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(mine, theirs[q])
+
+
+@pytest.mark.parametrize("most", [1, 4, 1000])
+@pytest.mark.parametrize("kind", ["normal", "grid", "clusters"])
+def test_queries_that_are_answered_apart_get_the_same_votes(monkeypatch: pytest.MonkeyPatch, most: int, kind: str) -> None:
+    monkeypatch.setattr(neighbours, "_MOST", most)
+    rng = np.random.default_rng(6)
+    drawn, queries = (_made("grid" if kind == "grid" else "normal", size, 3, rng) for size in (1_500, 60))
+    if kind == "clusters":  # a few queries on either side of a wide gap
+        drawn[::2] += 8
+        queries[::7] += 8
+    points, records = np.unique(drawn, axis=0, return_counts=True)
+    records = records + (rng.random(len(points)) < 0.2) * 5
+    members = np.floor(records * rng.random(len(points)))
+    total, inside = NeighbourVotes(points, records, members, 40)(queries)
+    expected = naive(points, records, members, 40, queries)
+    np.testing.assert_array_equal(total, expected[0])
+    np.testing.assert_array_equal(inside, expected[1])
+
+
+def test_a_query_far_from_its_neighbours_in_the_tree_does_not_search_all_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve queries of which one lies in another cluster: each cluster is searched for its own."""
+    searched: list[int] = []
+    pairs = neighbours._pairs
+
+    def counted(queries: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+        searched.append(points.shape[1])
+        return pairs(queries, points)
+
+    monkeypatch.setattr(neighbours, "_pairs", counted)
+    rng = np.random.default_rng(7)
+    points = rng.normal(size=(6_000, 2)) + 12.0 * (np.arange(6_000) % 3 == 0)[:, None]
+    queries = np.concatenate([rng.normal(size=(11, 2)) * 0.1, [[12.0, 12.0]]])
+    NeighbourVotes(points, np.ones(6_000, dtype=np.intp), np.zeros(6_000), 50)(queries)
+    assert max(searched) <= 4 * 50
+
+
+def test_records_are_counted_in_batches_where_points_hold_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only queries at whose border two points are too close for float32 are answered one by one."""
+    alone: list[int] = []
+    exactly = NeighbourVotes._exactly
+
+    def counted(self: NeighbourVotes, *given: NDArray[np.float64]) -> NDArray[np.float64]:
+        alone.append(1)
+        return exactly(self, *given)
+
+    monkeypatch.setattr(NeighbourVotes, "_exactly", counted)
+    rng = np.random.default_rng(8)
+    points, queries = rng.normal(size=(3_000, 3)), rng.normal(size=(400, 3))
+    records = 1 + (rng.random(3_000) < 0.3) * rng.integers(1, 4, 3_000)
+    members = np.floor(records * rng.random(3_000))
+    found = NeighbourVotes(points, records, members, 60)(queries)
+    assert len(alone) < 20
+    np.testing.assert_array_equal(found, naive(points, records, members, 60, queries))

@@ -165,31 +165,6 @@ def test_thousands_of_equal_records_neither_stall_nor_mislead_the_neighbours() -
     assert auc == pytest.approx(0.6, abs=0.02)  # 0.5 + (0.9 - 0.7) / 2
 
 
-def test_the_perceptrons_gradient_is_the_derivative() -> None:
-    rng = np.random.default_rng(0)
-    x, member = rng.normal(size=(perceptron.NETWORKS, 7, 3)), rng.random((perceptron.NETWORKS, 7)) < 0.5
-    shapes = [(3, 5), (1, 5), (5, 1), (1, 1)]
-    weights = [rng.normal(size=(perceptron.NETWORKS, *shape)) for shape in shapes]
-
-    def net() -> perceptron.Perceptrons:
-        return perceptron.Perceptrons(w1=weights[0], b1=weights[1], w2=weights[2], b2=weights[3])
-
-    def loss() -> float:
-        _, odds = perceptron._forward(net(), x)
-        decay = 0.5 * perceptron.DECAY * ((weights[0] ** 2).sum() + (weights[2] ** 2).sum())
-        return float(perceptron._log_loss(odds, member.astype(float)).sum() + decay)
-
-    for w, gradient in zip(weights, perceptron._gradients(net(), x, member.astype(float)), strict=True):
-        for index in [tuple(int(rng.integers(size)) for size in w.shape) for _ in range(5)]:
-            kept = w[index]
-            w[index] = kept + 1e-6
-            up = loss()
-            w[index] = kept - 1e-6
-            down = loss()
-            w[index] = kept
-            assert gradient[index] == pytest.approx((up - down) / 2e-6, abs=1e-6)
-
-
 def _trap(n: int, seed: int) -> Predictions:
     """A trace of non-members is surer than any member, and a narrow cluster of members lies below them."""
     rng = np.random.default_rng(seed)
@@ -262,31 +237,100 @@ def test_notes_tell_how_many_records_trained_each_model() -> None:
     np.testing.assert_array_equal(np.bincount(result.folds), [48] * 5)
 
 
-def test_gradients_of_the_perceptrons_are_those_written_out_and_of_finite_differences() -> None:
+def _small_nets(inputs: int, rng: np.random.Generator) -> perceptron.Perceptrons:
+    return perceptron.Perceptrons(
+        weights=rng.normal(size=(perceptron.NETWORKS, (inputs + 2) * perceptron.HIDDEN + 1)), inputs=inputs
+    )
+
+
+def _naive_loss(weights: np.ndarray, inputs: int, x: np.ndarray, member: np.ndarray) -> float:
+    """The penalized log-loss of one network, one record after another."""
+    hidden = perceptron.HIDDEN
+    w1, b1 = weights[: inputs * hidden].reshape(inputs, hidden), weights[inputs * hidden : (inputs + 1) * hidden]
+    w2, b2 = weights[-hidden - 1 : -1], weights[-1]
+    odds = [float(np.maximum(row @ w1 + b1, 0.0) @ w2 + b2) for row in x]
+    losses = [np.logaddexp(0.0, -each if inside else each) for each, inside in zip(odds, member, strict=True)]
+    return float(np.mean(losses) + perceptron.DECAY / 2 * ((w1**2).sum() + (w2**2).sum()))
+
+
+def test_gradients_and_losses_of_the_perceptrons_are_those_written_out_and_of_finite_differences() -> None:
     rng = np.random.default_rng(3)
-    nets, inputs, hidden, batch = 2, 3, 4, 30
-    weights = [rng.normal(size=shape) for shape in ((nets, inputs, hidden), (nets, 1, hidden), (nets, hidden, 1), (nets, 1, 1))]
-    net = perceptron.Perceptrons(w1=weights[0], b1=weights[1], w2=weights[2], b2=weights[3])
-    x, member = rng.normal(size=(nets, batch, inputs)), (rng.random((nets, batch)) < 0.5).astype(float)
-    given = x.copy()
-    found = perceptron._gradients(net, x, member)
-    np.testing.assert_array_equal(x, given)  # works in place, but not on what it was given
+    inputs = 3
+    net, x, member = _small_nets(inputs, rng), rng.normal(size=(40, inputs)), rng.random(40) < 0.5
+    rows = np.stack([rng.permutation(40)[:30] for _ in range(perceptron.NETWORKS)])
+    steps = perceptron._Steps.of(net, x, member, most=30)
+    given = net.weights.copy()
+    (found,) = steps.gradients(rows)
+    np.testing.assert_array_equal(net.weights, given)
+    np.testing.assert_array_equal(steps.x, x)  # works in place, but not on what it was given
+    for k in range(perceptron.NETWORKS):
+        w1, b1, w2, b2 = (part[k] for part in (net.w1, net.b1, net.w2, net.b2))
+        drawn = x[rows[k]]
+        hidden = np.maximum(drawn @ w1 + b1, 0.0)
+        slope = (1 / (1 + np.exp(-(hidden @ w2 + b2))) - member[rows[k], None]) / 30
+        back = (slope @ w2.T) * (hidden > 0)
+        written = [
+            drawn.T @ back + perceptron.DECAY * w1,
+            back.sum(axis=0)[None],
+            hidden.T @ slope + perceptron.DECAY * w2,
+        ]
+        np.testing.assert_allclose(found[k], np.concatenate([*map(np.ravel, written), slope.sum(axis=0)]), rtol=0, atol=1e-14)
+        squares = (w1**2).sum() + (w2**2).sum()
+        naive = _naive_loss(net.weights[k], inputs, drawn, member[rows[k]]) - perceptron.DECAY / 2 * squares
+        assert steps.loss(rows)[k] == pytest.approx(naive, abs=1e-12)
+        for at in (0, inputs * perceptron.HIDDEN + 1, (inputs + 1) * perceptron.HIDDEN + 2, found.shape[1] - 1):
+            moved = np.zeros(found.shape[1])
+            moved[at] = 1e-6
+            above, below = (_naive_loss(net.weights[k] + sign * moved, inputs, drawn, member[rows[k]]) for sign in (1, -1))
+            assert (above - below) / 2e-6 == pytest.approx(found[k, at], abs=1e-7)
 
-    activations = np.maximum(x @ net.w1 + net.b1, 0.0)
-    slope = (1 / (1 + np.exp(-(activations @ net.w2 + net.b2))) - member[..., None]) / batch
-    back = (slope @ net.w2.transpose(0, 2, 1)) * (activations > 0)
-    np.testing.assert_array_equal(found[0], x.transpose(0, 2, 1) @ back + perceptron.DECAY * net.w1)
 
-    def penalized() -> float:
-        odds = (np.maximum(x @ net.w1 + net.b1, 0.0) @ net.w2 + net.b2)[..., 0]
-        squares = (net.w1**2).sum() + (net.w2**2).sum()
-        return float((np.logaddexp(0.0, odds) - member * odds).mean(axis=-1).sum() + perceptron.DECAY / 2 * squares)
+def test_fitted_perceptrons_are_those_of_a_naive_program() -> None:
+    """Layer by layer and network by network, with the same draws; the best weights are kept by epoch."""
+    rng = np.random.default_rng(0)
+    member = np.arange(700) % 2 == 0
+    x = rng.normal(size=(700, 3)) + 0.4 * member[:, None]
+    rows = rng.normal(size=(50, 3))
+    nets, hidden, held = perceptron.NETWORKS, perceptron.HIDDEN, 70
+    rng = np.random.default_rng(7)
+    drawn = np.stack([rng.permutation(700) for _ in range(nets)])
+    w1 = rng.normal(size=(nets, 3, hidden)) * np.sqrt(2 / 3)
+    w2 = rng.normal(size=(nets, hidden, 1)) * np.sqrt(1 / hidden)
+    weights = [[w1[k], np.zeros(hidden), w2[k], np.zeros(1)] for k in range(nets)]
 
-    for array, gradient in zip(weights, found, strict=True):
-        at = (0, 0, 0)
-        kept, step = array[at], 1e-6
-        array[at] = kept + step
-        above = penalized()
-        array[at] = kept - step
-        assert (above - penalized()) / (2 * step) == pytest.approx(gradient[at], abs=1e-7)
-        array[at] = kept
+    def odds(net: list[np.ndarray], given: np.ndarray) -> np.ndarray:
+        return (np.maximum(given @ net[0] + net[1], 0.0) @ net[2] + net[3])[:, 0]
+
+    moments = [[[np.zeros_like(w), np.zeros_like(w)] for w in net] for net in weights]
+    best, lowest, since, step, used = [list(net) for net in weights], [np.inf] * nets, [0] * nets, 0, drawn[:, held:]
+    for _ in range(perceptron.MOST_EPOCHS):
+        used = rng.permuted(used, axis=1)
+        for start in range(0, 630, perceptron.BATCH):
+            step += 1
+            for k in range(nets):
+                now = used[k, start : start + perceptron.BATCH]
+                active = np.maximum(x[now] @ weights[k][0] + weights[k][1], 0.0)
+                slope = (1 / (1 + np.exp(-odds(weights[k], x[now]))) - member[now])[:, None] / len(now)
+                back = slope * weights[k][2].T * (active > 0)
+                gradients = [
+                    x[now].T @ back + perceptron.DECAY * weights[k][0], back.sum(axis=0),
+                    active.T @ slope + perceptron.DECAY * weights[k][2], slope.sum(axis=0),
+                ]  # fmt: skip
+                for part, gradient in enumerate(gradients):
+                    one, two = moments[k][part]
+                    one, two = 0.9 * one + 0.1 * gradient, 0.999 * two + 0.001 * gradient**2
+                    moments[k][part] = [one, two]
+                    size = perceptron.RATE * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+                    weights[k][part] = weights[k][part] - size * one / (np.sqrt(two) + 1e-8)
+        for k in range(nets):
+            aside = drawn[k, :held]
+            found = odds(weights[k], x[aside])
+            loss = (np.logaddexp(0, found) - member[aside] * found).mean()
+            since[k] += 1
+            if loss < lowest[k] - 1e-5:
+                lowest[k], since[k], best[k] = loss, 0, list(weights[k])
+        if min(since) >= perceptron.PATIENCE:
+            break
+    assert step < 2 * perceptron.MOST_EPOCHS  # it ended early
+    fitted = perceptron.fit(x, member, np.random.default_rng(7))
+    np.testing.assert_allclose(fitted(rows), np.mean([odds(net, rows) for net in best], axis=0), rtol=0, atol=1e-9)

@@ -9,6 +9,7 @@ import pytest
 
 from memberscope import Evidence, Predictions, ShadowPredictions, metrics, run_audit, seeds
 from memberscope.audit.headline import LEAST, Headline, find_headline, split_in_half, strongest
+from memberscope.audit.log import headline_metrics, log_headline
 from memberscope.audit.request import resolve_primary
 from memberscope.errors import UserError
 from memberscope.metrics import Estimate
@@ -187,3 +188,26 @@ def test_a_named_attack_that_turns_out_not_to_run_gives_way_and_it_says_so() -> 
     assert found is not None
     assert (found.attack, found.chosen) == ("label_only_gap", "only")
     assert "metric_entropy, which was named beforehand, could not run" in found.how
+
+
+def test_the_metrics_of_an_audit_are_sent_to_a_run_together() -> None:
+    sent: list[dict[str, float]] = []
+
+    class Run:
+        """A tracker of metrics alone."""
+
+        def metrics(self, values: dict[str, float], *, step: int = 0) -> None:
+            assert step == 3
+            sent.append(dict(values))
+
+        def tags(self, values: dict[str, str]) -> None: ...
+
+        def text(self, text: str, path: str) -> None: ...
+
+    rng = np.random.default_rng(0)
+    member = np.arange(400) < 200
+    target = Predictions(loss_nats=rng.exponential(size=400) + 0.3 * ~member, member=member)
+    report = run_audit(target, attacks="threshold_loss", min_records=10)
+    log_headline(report, Run(), step=3, beside=report.headlines(rounded=True))  # type: ignore[arg-type]
+    assert sent == [report.headlines(rounded=True) | headline_metrics(report, rounded=True)]
+    assert len(sent[0]) > len(report.headlines(rounded=True)) > 0

@@ -45,6 +45,7 @@ def descend(
     """
     first = [np.zeros_like(w) for w in weights]
     second = [np.zeros_like(w) for w in weights]
+    rooms = [np.empty_like(w) for w in weights], [np.empty_like(w) for w in weights]
     best = [w.copy() for w in weights]
     best_loss = np.full(len(used), np.inf)
     since = np.zeros(len(used), dtype=int)
@@ -54,12 +55,18 @@ def descend(
         for start in range(0, used.shape[1], batch):
             step += 1
             size = rate * np.sqrt(1.0 - _BETA2**step) / (1.0 - _BETA1**step)
-            for w, a, b, g in zip(weights, first, second, gradients(used[:, start : start + batch]), strict=True):
+            found = gradients(used[:, start : start + batch])
+            for w, a, b, g, change, root in zip(weights, first, second, found, *rooms, strict=True):
                 a *= _BETA1
-                a += (1.0 - _BETA1) * g
+                a += np.multiply(g, 1.0 - _BETA1, out=change)
                 b *= _BETA2
-                b += (1.0 - _BETA2) * g * g
-                w -= size * a / (np.sqrt(b) + _EPSILON)
+                np.multiply(g, 1.0 - _BETA2, out=change)
+                b += np.multiply(change, g, out=change)
+                np.sqrt(b, out=root)
+                root += _EPSILON
+                np.multiply(a, size, out=change)
+                change /= root
+                w -= change
         reached = loss(aside)
         better = reached < best_loss - least_gain
         best_loss = np.where(better, reached, best_loss)

@@ -33,7 +33,7 @@ from memberscope import seeds
 from memberscope.attacks import folds as fold_plan
 from memberscope.attacks.features import Features, fit_scaling
 from memberscope.checks import BoolArray, FloatArray, row_chunks
-from memberscope.cores import cores
+from memberscope.cores import in_threads, one_thread
 from memberscope.predictions import Predictions
 
 Model = Callable[[FloatArray], FloatArray]
@@ -44,6 +44,9 @@ FOLDS = 4
 MOST_TRAINING = 20_000
 """The number of records on each side of a training part; more change the scores little and cost in proportion."""
 _LEAST_A_FOLD = 2
+_LEAST_FOR_THREADS = 5_000
+"""With fewer records, models are fitted in many small steps that hold the interpreter's lock: of 500, two threads took a third longer
+than one after the other; of 5,000, as long."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,11 +78,8 @@ def cross_fit(
     """Score every record by a model that `learner` fitted on the other folds.
 
     Folds depend on `seed` alone, not on `name`, so that attacks are compared on the same folds. Each fold's task draws from
-    its own stream and runs single-threaded, so the scores do not depend on `workers`.
+    its own stream and runs single-threaded, so the scores do not depend on `workers`, the largest number of folds at a time.
     """
-    from joblib import Parallel, delayed
-    from threadpoolctl import threadpool_limits
-
     member, n = predictions.member, len(predictions)
     order = fold_plan.canonical_order(features.values, member, predictions.labels, predictions.units)
     labels, ids = predictions.labels, predictions.units
@@ -100,8 +100,8 @@ def cross_fit(
         return scores, drawn
 
     # scikit-learn sets Python's warning filters anew for each forest; in threads that leaves the process without any, now and then
-    with warnings.catch_warnings(), threadpool_limits(limits=1):
-        done = Parallel(n_jobs=min(workers or cores(), folds), backend="threading")(delayed(one)(k) for k in range(folds))
+    with warnings.catch_warnings(), one_thread():
+        done = in_threads(one, range(folds), workers=1 if n < _LEAST_FOR_THREADS else workers)
     out = np.empty(n)
     for fold, (scores, _) in enumerate(done):
         out[order[fold_of[order] == fold]] = scores

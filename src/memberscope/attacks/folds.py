@@ -24,6 +24,7 @@ from memberscope.checks import Array, BoolArray
 
 Index = NDArray[np.intp]
 
+_LEADING = 3
 LEAST_PAIRS = 10
 """This number of pairs of a member and a non-member of the same class is enough for training."""
 
@@ -33,11 +34,22 @@ def canonical_order(content: Array, member: BoolArray, labels: Array | None, rec
 
     They are sorted by record id if there is one, then by content (n, width), label and membership; records equal in all of them are
     interchangeable. Folds are drawn in this order, so permuting the records permutes the scores and nothing else.
+
+    Few records share the leading keys; only these are sorted by all of them.
     """
     keys = [member, *content.T[::-1]]
     keys += [labels] if labels is not None else []
     keys += [record_ids] if record_ids is not None else []
-    order: Index = np.lexsort(keys)
+    leading = keys[-_LEADING:]
+    order: Index = np.lexsort(leading)
+    same = np.ones(max(0, len(order) - 1), dtype=np.bool_)
+    for key in leading:
+        before, after = key[order[:-1]], key[order[1:]]
+        same &= (before == after) | ((before != before) & (after != after))  # NaN are all alike
+    if same.any():
+        tied = np.flatnonzero(np.r_[False, same] | np.r_[same, False])
+        run = np.cumsum(np.r_[True, ~same])[tied]
+        order[tied] = order[tied][np.lexsort([*(key[order[tied]] for key in keys[:-_LEADING]), run])]
     return order
 
 

@@ -24,6 +24,8 @@ _COARSE, _FINE = 48, 12
 _WIDE, _CLOSE = 1.4, 1.2
 """The radius that is searched for 48 and for 12 queries, as a multiple of the distance within which the leaves hold k points; if it
 is too small for one of them, the search is repeated with a larger one."""
+_MOST = 4
+"""How many times k points may be kept for several queries; with more, they are divided at their widest gap."""
 _TINY = 1e-12
 _EPSILON = float(np.finfo(np.float32).eps)
 
@@ -169,10 +171,7 @@ class NeighbourVotes:
                 rows = together[first : first + _FINE]
                 some = queries[rows]
                 reach = min(radius, self._radius(area.leaves, _box(some)[0], _CLOSE))
-                found = self._votes(area, some, reach)
-                while isinstance(found, float):
-                    found = self._votes(self._area(some, found), some, found)
-                out[rows] = found
+                out[rows] = self._answers(area, some, reach)
         return out[:, 0], out[:, 1]
 
     def _radius(self, centres: FloatArray, place: FloatArray, factor: float) -> float:
@@ -194,14 +193,36 @@ class NeighbourVotes:
         size = max(float(half.max()), float(offsets.max(initial=0.0)), -float(offsets.min(initial=0.0)))
         return _Area(points=points, weights=weights, origin=centre, offsets=offsets, leaves=leaves.centre[:, near], size=size)
 
-    def _votes(self, area: _Area, queries: FloatArray, reach: float) -> NDArray[Any] | float:
-        """Records and members (r, 2) in the neighbourhoods of the queries, or a larger squared radius if they need one."""
+    def _answers(self, area: _Area, queries: FloatArray, reach: float) -> NDArray[Any]:
+        """Records and members (r, 2) in the neighbourhoods of the queries, which part where they are far apart."""
+        found = self._votes(area, queries, reach)
+        if isinstance(found, float):
+            return self._answers(self._area(queries, found), queries, found)
+        if found is not None:
+            return found
+        axis = int(np.ptp(queries, axis=0).argmax())
+        order = np.argsort(queries[:, axis])
+        first = 1 + int(np.diff(queries[order, axis]).argmax())
+        votes = np.empty((len(queries), 2))
+        for part in (order[:first], order[first:]):
+            votes[part] = self._answers(area, queries[part], reach)
+        return votes
+
+    def _votes(self, area: _Area, queries: FloatArray, reach: float) -> NDArray[Any] | float | None:
+        """Records and members (r, 2) in the neighbourhoods of the queries, a larger squared radius if they need one, or None if they had
+        better be answered apart.
+        """
         places = (queries - area.origin.T).astype(np.float32)
         middle, half = _box(places)
-        keep = np.flatnonzero(_outside(area.offsets - middle, half) <= reach)
         last = self._last
+        if area.offsets.shape[1] > last:  # no query needs more than the middle of their box does, and the way from there
+            way = math.sqrt(float(np.partition(_squares(area.offsets - middle), last)[last])) + float(np.linalg.norm(half))
+            reach = min(reach, way**2 + 4 * area.error(way**2))
+        keep = np.flatnonzero(_outside(area.offsets - middle, half) <= reach)
         if len(keep) <= last:
             return 4 * reach if reach > _TINY else np.inf
+        if len(keep) > _MOST * (last + 1) and len(queries) > 1:
+            return None
         weights = area.weights.take(keep, axis=0)
         squares = _pairs(places, area.offsets.take(keep, axis=1))
         ordered = np.sort(squares, axis=1)
@@ -210,17 +231,33 @@ class NeighbourVotes:
         needed = farthest + 3 * area.error(farthest)
         if needed > reach:
             return needed * (1 + 4 * _EPSILON)
-        votes: NDArray[Any] = (squares <= kth[:, None]).astype(np.float32) @ weights
+        gap = (ordered[:, last + 1] if len(keep) > last + 1 else np.full(len(queries), np.inf, dtype=np.float32)) - kth
+        inside = np.flatnonzero(squares.min(axis=0) <= needed)
+        keep, squares, weights = keep[inside], squares.take(inside, axis=1), weights.take(inside, axis=0)
         if not self._single and weights[:, 0].max() > 1:
-            unclear = np.arange(len(queries))
-        elif len(keep) == last + 1:
-            unclear = np.empty(0, dtype=np.intp)
-        else:
-            following = ordered[:, last + 1]
-            unclear = np.flatnonzero(following - kth <= 2 * area.error(float(following.max())))
-        for row in unclear:
-            votes[row] = self._exactly(area.points[:, keep], weights, queries[row])
+            kth, gap = self._kth_records(squares, weights)
+        votes: NDArray[Any] = (squares <= kth[:, None]).astype(np.float32) @ weights
+        for row in np.flatnonzero(gap <= 2 * area.error(needed)):
+            near = np.flatnonzero(squares[row] <= needed)
+            votes[row] = self._exactly(area.points[:, keep[near]], weights[near], queries[row])
         return votes
+
+    def _kth_records(self, squares: Float32, weights: Float32) -> tuple[Float32, Float32]:
+        """The squared distances (r,) of the points with the k-th record, and those (r,) to the next nearer or farther point, if less.
+
+        Distances (r, m) and records are sorted together, as the two halves of one number: the bits of a float that is not negative are in
+        the order of its value. Where a point is as near to another as the rounding errors, either may be the one with the k-th record.
+        """
+        pairs = squares.view(np.int32).astype(np.int64) << 32
+        pairs |= weights[:, 0].astype(np.int64)
+        pairs.sort(axis=1)
+        reached = (np.cumsum(pairs & 0xFFFFFFFF, axis=1) < self._k).sum(axis=1)
+        ends = np.full((len(squares), 1), np.inf, dtype=np.float32)
+        ordered = np.concatenate([-ends, (pairs >> 32).astype(np.int32).view(np.float32), ends], axis=1)
+        before, kth, after = (
+            ordered[np.arange(len(squares)), np.minimum(reached, squares.shape[1] - 1) + step] for step in range(3)
+        )
+        return kth, np.minimum(kth - before, after - kth)
 
     def _exactly(self, points: FloatArray, weights: Float32, query: FloatArray) -> NDArray[Any]:
         """Records and members (2,) in a neighbourhood, in float64."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memberscope.attacks.adam import descend
-from memberscope.checks import BoolArray, FloatArray
+from memberscope.checks import Array, BoolArray, FloatArray
 
 NETWORKS, HIDDEN, BATCH = 4, 32, 512
 RATE, DECAY = 3e-3, 1e-2
@@ -23,72 +23,121 @@ PATIENCE, MOST_EPOCHS, HELD_OUT = 5, 100, 0.1
 class Perceptrons:
     """`NETWORKS` networks with one hidden layer of rectified units.
 
+    All weights lie in one array, so that a step of the optimizer is a handful of operations, whatever the number of layers.
+
     Attributes:
-        w1: (networks, inputs, hidden).
-        b1: (networks, 1, hidden).
-        w2: (networks, hidden, 1).
-        b2: (networks, 1, 1).
+        weights: (networks, inputs * hidden + 2 * hidden + 1), of each network: `w1`, `b1`, `w2` and `b2`.
+        inputs: the number of features.
     """
 
-    w1: FloatArray
-    b1: FloatArray
-    w2: FloatArray
-    b2: FloatArray
+    weights: FloatArray
+    inputs: int
+
+    @property
+    def w1(self) -> FloatArray:
+        """(networks, inputs, hidden), a view."""
+        return self.weights[:, : self.inputs * HIDDEN].reshape(len(self.weights), self.inputs, HIDDEN)
+
+    @property
+    def b1(self) -> FloatArray:
+        """(networks, 1, hidden), a view."""
+        return self.weights[:, None, -2 * HIDDEN - 1 : -HIDDEN - 1]
+
+    @property
+    def w2(self) -> FloatArray:
+        """(networks, hidden, 1), a view."""
+        return self.weights[:, -HIDDEN - 1 : -1, None]
+
+    @property
+    def b2(self) -> FloatArray:
+        """(networks, 1, 1), a view."""
+        return self.weights[:, -1:, None]
 
     def __call__(self, x: FloatArray) -> FloatArray:
         """Mean log-odds over the networks, (r,), of features (r, inputs)."""
-        mean: FloatArray = _forward(self, x[None])[1].mean(axis=0)
+        hidden: FloatArray = x[None] @ self.w1
+        hidden += self.b1
+        np.maximum(hidden, 0.0, out=hidden)
+        mean: FloatArray = (hidden @ self.w2 + self.b2)[..., 0].mean(axis=0)
         return mean
 
 
-def _forward(p: Perceptrons, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Hidden activations (networks, r, hidden) and log-odds (networks, r)."""
-    hidden = x @ p.w1
-    hidden += p.b1
-    np.maximum(hidden, 0.0, out=hidden)
-    return hidden, (hidden @ p.w2 + p.b2)[..., 0]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Steps:
+    """The gradients and the losses of networks on rows of `x` (m, inputs) and `target` (m,).
 
+    `hidden`, `back` and `active` are room for the hidden units of all rows of a step, and `gradient` for the gradients, in the order of the
+    weights: new arrays of this size in each step would cost as much as what is computed.
 
-def _log_loss(odds: FloatArray, member: FloatArray) -> FloatArray:
-    loss: FloatArray = (np.logaddexp(0.0, odds) - member * odds).mean(axis=-1)
-    return loss
+    `trained_lowfpr` ranks records by the scores, also those that differ by a rounding error alone. Sums are therefore taken one after
+    another, as the formulas have them.
+    """
 
+    net: Perceptrons
+    x: FloatArray
+    target: FloatArray
+    hidden: FloatArray
+    back: FloatArray
+    active: FloatArray
+    gradient: Perceptrons
 
-def _gradients(p: Perceptrons, x: FloatArray, member: FloatArray) -> tuple[FloatArray, ...]:
-    """Gradients of the mean log-loss plus half `DECAY` times the squared weights, in the order of the fields."""
-    hidden, odds = _forward(p, x)
-    slope = (1.0 / (1.0 + np.exp(-np.clip(odds, -500, 500))) - member)[..., None] / x.shape[1]
-    back = slope * p.w2.transpose(0, 2, 1)
-    back *= hidden > 0
-    return (
-        x.transpose(0, 2, 1) @ back + DECAY * p.w1,
-        back.sum(axis=1, keepdims=True),
-        hidden.transpose(0, 2, 1) @ slope + DECAY * p.w2,
-        slope.sum(axis=1, keepdims=True),
-    )
+    @classmethod
+    def of(cls, net: Perceptrons, x: FloatArray, member: BoolArray, *, most: int) -> _Steps:
+        """For networks that are changed in place, on features (m, inputs) of members and non-members, up to `most` of them at once."""
+        room = (len(net.weights) * most, HIDDEN)
+        return cls(
+            net=net, x=np.ascontiguousarray(x), target=member.astype(np.float64),
+            hidden=np.empty(room), back=np.empty(room), active=np.empty(room),
+            gradient=Perceptrons(weights=np.empty_like(net.weights), inputs=net.inputs),
+        )  # fmt: skip
+
+    def _forward(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Hidden activations (networks, r, hidden), which the next call overwrites, and log-odds (networks, r)."""
+        hidden = self.hidden[: x.shape[0] * x.shape[1]].reshape(*x.shape[:2], HIDDEN)
+        np.matmul(x, self.net.w1, out=hidden)
+        hidden += self.net.b1
+        np.maximum(hidden, 0.0, out=hidden)
+        return hidden, (hidden @ self.net.w2 + self.net.b2)[..., 0]
+
+    def gradients(self, rows: Array) -> list[FloatArray]:
+        """Gradients (networks, weights) of the mean log-loss plus half `DECAY` times the squared weights, on rows (networks, r)."""
+        x, into = np.take(self.x, rows, axis=0), self.gradient
+        hidden, odds = self._forward(x)
+        back, active = (room[: len(rows) * rows.shape[1]].reshape(hidden.shape) for room in (self.back, self.active))
+        slope = (1.0 / (1.0 + np.exp(-np.clip(odds, -500, 500))) - self.target[rows])[..., None] / rows.shape[1]
+        np.matmul(slope, self.net.w2.transpose(0, 2, 1), out=back)
+        back *= np.greater(hidden, 0.0, out=active, casting="unsafe")  # ones and zeros, which multiply faster than booleans
+        np.matmul(x.transpose(0, 2, 1), back, out=into.w1)
+        np.sum(back, axis=1, keepdims=True, out=into.b1)
+        np.matmul(hidden.transpose(0, 2, 1), slope, out=into.w2)
+        np.sum(slope, axis=1, keepdims=True, out=into.b2)
+        for gradient, weight in ((into.w1, self.net.w1), (into.w2, self.net.w2)):
+            gradient += DECAY * weight
+        return [into.weights]
+
+    def loss(self, rows: Array) -> FloatArray:
+        """Mean log-loss (networks,) on rows (networks, r)."""
+        odds = self._forward(np.take(self.x, rows, axis=0))[1]
+        loss = np.maximum(odds, 0.0) + np.log1p(np.exp(-np.abs(odds))) - self.target[rows] * odds
+        mean: FloatArray = loss.mean(axis=-1)
+        return mean
 
 
 def fit(x: FloatArray, member: BoolArray, rng: np.random.Generator) -> Perceptrons:
-    """Train on features (m, inputs) of members and non-members, by Adam, each network on its own random nine tenths.
+    """Train on features (m, d) of members and non-members, by Adam, each network on its own random nine tenths.
 
     A network keeps the weights of its best epoch; training ends when none has improved for `PATIENCE` epochs.
     """
     m, inputs = x.shape
-    target = member.astype(np.float64)
     held = max(2, round(HELD_OUT * m))
     drawn = np.stack([rng.permutation(m) for _ in range(NETWORKS)])
     aside, used = drawn[:, :held], drawn[:, held:]
-    weights = [
-        rng.normal(size=(NETWORKS, inputs, HIDDEN)) * np.sqrt(2.0 / inputs),
-        np.zeros((NETWORKS, 1, HIDDEN)),
-        rng.normal(size=(NETWORKS, HIDDEN, 1)) * np.sqrt(1.0 / HIDDEN),
-        np.zeros((NETWORKS, 1, 1)),
-    ]
-    net = Perceptrons(w1=weights[0], b1=weights[1], w2=weights[2], b2=weights[3])
-    best = descend(
-        weights, used, aside, rng,
-        gradients=lambda rows: _gradients(net, x[rows], target[rows]),
-        loss=lambda rows: _log_loss(_forward(net, x[rows])[1], target[rows]),
+    net = Perceptrons(weights=np.zeros((NETWORKS, (inputs + 2) * HIDDEN + 1)), inputs=inputs)
+    net.w1[...] = rng.normal(size=(NETWORKS, inputs, HIDDEN)) * np.sqrt(2.0 / inputs)
+    net.w2[...] = rng.normal(size=(NETWORKS, HIDDEN, 1)) * np.sqrt(1.0 / HIDDEN)
+    steps = _Steps.of(net, x, member, most=max(held, min(BATCH, m - held)))
+    (best,) = descend(
+        [net.weights], used, aside, rng, gradients=steps.gradients, loss=steps.loss,
         rate=RATE, batch=BATCH, epochs=MOST_EPOCHS, patience=PATIENCE, least_gain=1e-5,
     )  # fmt: skip
-    return Perceptrons(w1=best[0], b1=best[1], w2=best[2], b2=best[3])
+    return Perceptrons(weights=best, inputs=inputs)

@@ -18,6 +18,7 @@ from memberscope import seeds, signals
 from memberscope.attacks import gaussian_head
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.checks import Array, FloatArray, row_chunks
+from memberscope.cores import one_thread
 from memberscope.evidence import Evidence
 from memberscope.predictions import Predictions
 
@@ -183,8 +184,6 @@ class Quantile(Attack):
         return None
 
     def _score(self, evidence: Evidence, *, seed: int, workers: int | None, folds: int | None) -> AttackScores | Skip:
-        from threadpoolctl import threadpool_limits
-
         del workers, folds
         target, population, inputs = evidence.target, evidence.population, evidence.population_inputs
         assert population is not None
@@ -198,7 +197,7 @@ class Quantile(Attack):
         labeled = target.labels is not None and outside.labels is not None
         ours = target.labels if labeled and target.labels is not None else np.zeros(len(target), dtype=np.int64)
         theirs = outside.labels[drawn] if labeled and outside.labels is not None else np.zeros(len(drawn), dtype=np.int64)
-        with threadpool_limits(limits=1):
+        with one_thread():
             encode, shown = fit_encoder(inputs[drawn], rng=rng, seed=number)
             x, rows = encode(inputs[drawn]), encode(target.inputs)
             residuals = [

@@ -17,6 +17,7 @@ from memberscope.attacks import transfer
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.attacks.crossfit import MOST_TRAINING
 from memberscope.checks import FloatArray
+from memberscope.cores import one_thread
 from memberscope.evidence import Evidence
 from memberscope.predictions import Predictions
 
@@ -66,8 +67,6 @@ class Salem(Attack):
         return int(enough.argmax()) if enough.any() else None
 
     def _score(self, evidence: Evidence, *, seed: int, workers: int | None, folds: int | None) -> AttackScores | Skip:
-        from threadpoolctl import threadpool_limits
-
         del workers, folds
         target, pool, chosen = evidence.target, evidence.shadow_pool, self._shadow(evidence)
         assert pool is not None
@@ -76,7 +75,7 @@ class Salem(Attack):
         shadow = pool.model(chosen)
         drawn = transfer.balanced(shadow.member, rng, most=MOST_TRAINING)
         k = min(LARGEST, target.n_classes or LARGEST, shadow.n_classes or LARGEST)
-        with threadpool_limits(limits=1):
+        with one_thread():
             model = transfer.fit(largest(shadow.select(drawn), k), shadow.member[drawn], rng)
             scores = model(largest(target, k))
         notes = [

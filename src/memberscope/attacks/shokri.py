@@ -21,7 +21,7 @@ from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.attacks.crossfit import MOST_TRAINING, Model
 from memberscope.attacks.folds import Index
 from memberscope.checks import BoolArray, FloatArray
-from memberscope.cores import cores
+from memberscope.cores import in_threads, one_thread
 from memberscope.evidence import Evidence
 from memberscope.predictions import Predictions, ShadowPredictions
 
@@ -65,9 +65,6 @@ class Shokri(Attack):
         return f"needs shadows with {transfer.LEAST} members and as many non-members; there are {sides[0]} and {sides[1]}"
 
     def _score(self, evidence: Evidence, *, seed: int, workers: int | None, folds: int | None) -> AttackScores | Skip:
-        from joblib import Parallel, delayed
-        from threadpoolctl import threadpool_limits
-
         del folds
         target, pool = evidence.target, evidence.shadow_pool
         assert pool is not None
@@ -80,10 +77,8 @@ class Shokri(Attack):
             model = self._fit(pool, c, seed=seed, most=most)
             return None if model is None else model(values[target.labels == c])
 
-        with warnings.catch_warnings(), threadpool_limits(limits=1):  # filters: see `cross_fit`
-            done = Parallel(n_jobs=min(workers or cores(), len(classes)), backend="threading")(
-                delayed(one)(int(c)) for c in classes
-            )
+        with warnings.catch_warnings(), one_thread():  # filters: see `cross_fit`
+            done = in_threads(one, classes.tolist(), workers=workers)
             scores = np.empty(len(target))
             borrowed = [int(c) for c, part in zip(classes, done, strict=True) if part is None]
             for c, part in zip(classes, done, strict=True):

@@ -16,6 +16,7 @@ from memberscope.attacks import transfer
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.attacks.crossfit import MOST_TRAINING
 from memberscope.checks import Array, FloatArray
+from memberscope.cores import one_thread
 from memberscope.evidence import Evidence
 
 _TINY = 1e-12
@@ -50,14 +51,12 @@ class Trajectory(Attack):
         return f"needs trajectories of {transfer.LEAST} shadow members and as many non-members; there are {sides[0]} and {sides[1]}"
 
     def _score(self, evidence: Evidence, *, seed: int, workers: int | None, folds: int | None) -> AttackScores | Skip:
-        from threadpoolctl import threadpool_limits
-
         del workers, folds
         paths = evidence.trajectories
         assert paths is not None
         rng = seeds.stream(seed, "attacks", self.name)
         drawn = transfer.balanced(paths.shadow_member, rng, most=MOST_TRAINING)
-        with threadpool_limits(limits=1):
+        with one_thread():
             model = transfer.fit(steps(paths.shadow[drawn]), paths.shadow_member[drawn], rng)
             scores = model(steps(paths.target))
         note = f"attack model on {paths.shadow.shape[1]} steps of a shadow model, {len(drawn) // 2} records per side"

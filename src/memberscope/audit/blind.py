@@ -23,6 +23,7 @@ from memberscope.attacks.logistic import fit_logistic
 from memberscope.audit.dispersion import fit_components
 from memberscope.audit.groups import make_groups
 from memberscope.checks import Array, BoolArray, FloatArray, is_number, row_chunks
+from memberscope.cores import one_thread
 from memberscope.errors import UserError
 from memberscope.metrics.area import auc_value
 from memberscope.metrics.curve import rank
@@ -101,7 +102,6 @@ def fit_squares(x: FloatArray, member: BoolArray, seed: int) -> Model:
 def fit_trees(x: FloatArray, member: BoolArray, seed: int) -> Model:
     """Fit forty boosted trees of four leaves, each leaf with at least a twentieth of the records, which find all other differences."""
     from sklearn.ensemble import HistGradientBoostingClassifier
-    from threadpoolctl import threadpool_limits
 
     trees = HistGradientBoostingClassifier(
         learning_rate=0.05,
@@ -112,11 +112,11 @@ def fit_trees(x: FloatArray, member: BoolArray, seed: int) -> Model:
         early_stopping=False,
         random_state=seed,
     )
-    with threadpool_limits(limits=1, user_api="openmp"):  # OpenMP's limit is per thread, and each fold has its own thread
+    with one_thread("openmp"):  # OpenMP's limit is per thread, and each fold has its own thread
         trees.fit(x, member)
 
     def model(rows: FloatArray) -> FloatArray:
-        with threadpool_limits(limits=1, user_api="openmp"):
+        with one_thread("openmp"):
             return np.asarray(trees.decision_function(rows), dtype=np.float64)
 
     return model

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from memberscope import seeds
 from memberscope.checks import Array, BoolArray, FloatArray, check_classes, check_finite, frozen_view, is_number, row_chunks
+from memberscope.cores import one_thread
 from memberscope.errors import UserError, nearest
 from memberscope.unlogged import unlogged
 
@@ -95,7 +96,6 @@ def fit_components(x: Array, *, most: int, seed: int) -> Components:
     with no variance are left out, so there may be none. The records are drawn by their content: see `rows_by_digest`.
     """
     from sklearn.utils.extmath import randomized_svd
-    from threadpoolctl import threadpool_limits
 
     width = math.prod(x.shape[1:])
     fitted = min(len(x), _MOST_FITTED, max(256, _MOST_FITTED_CELLS // max(1, width)))
@@ -112,7 +112,7 @@ def fit_components(x: Array, *, most: int, seed: int) -> Components:
     size = min(most, width, fitted - 1)
     axes = np.empty((width, 0), dtype=np.float32)
     if size > 0 and sample.any():
-        with threadpool_limits(limits=1):  # the same bits whatever the number of cores
+        with one_thread():  # the same bits whatever the number of cores
             _, singular, found = randomized_svd(sample, size, n_iter=4, random_state=seeds.integer(seed, "components"))
         axes = np.ascontiguousarray(found[singular > 1e-5 * singular[0]].T, dtype=np.float32)
     return Components(centre=centre, scale=scale, axes=axes, fitted=fitted)

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -60,10 +61,8 @@ def log_audit(
         private: whether to leave out what is stored of each record, such as its scores.
     """
     made = Controls(null=null_of(report)) if controls is None else controls
-    tracker.metrics(report.headlines(rounded=True), step=step)
-    log_headline(report, tracker, step=step)
+    log_headline(report, tracker, step=step, beside=report.headlines(rounded=True) | made.metrics())
     log_bounds(report, tracker, step=step)
-    tracker.metrics(made.metrics(), step=step)
     tracker.table(report.to_frame(), artifacts.ATTACKS)
     tracker.table(headline_table(report), artifacts.ATTACKS_TABLE)
     tracker.text(report.risk_statement.to_json(), artifacts.RISK_STATEMENT)
@@ -176,12 +175,17 @@ def keep_scores(report: AuditReport, tracker: Tracker, *, source: str) -> None:
             tracker.file(path, artifacts.SCORES)
 
 
-def log_headline(report: AuditReport, tracker: Tracker, *, step: int = 0) -> None:
-    """Log the headline as ``headline.json``, as metrics that end in ``/headline``, and its attack as a tag."""
+def log_headline(
+    report: AuditReport, tracker: Tracker, *, step: int = 0, beside: Mapping[str, float] = MappingProxyType({})
+) -> None:  # fmt: skip
+    """Log the headline as ``headline.json``, as metrics that end in ``/headline``, and its attack as a tag.
+
+    Metrics `beside` these are sent with them: each time, a store looks up the last values of all that it gets.
+    """
+    tracker.metrics({**beside, **headline_metrics(report, rounded=True)}, step=step)
     found = report.headline
     if found is None:
         return
-    tracker.metrics(headline_metrics(report, rounded=True), step=step)
     tracker.tags({"memberscope.headline": found.attack, "memberscope.headline_chosen": found.chosen})
     tracker.text(found.to_json(), artifacts.HEADLINE)
 
