@@ -56,7 +56,7 @@ run: setup  ## run the case study on the built-in data as an MLflow run (ARGS="-
 	@$(BIN)/python -m memberscope.mlflow_adapter.store $(EXPERIMENT)
 	@$(BIN)/mlflow run . --experiment-name $(EXPERIMENT) --env-manager local $(ARGS)
 
-# one worker per core; each takes the next file, in the order of tests/conftest.py, so that what a file's tests share is made once
+# three workers for two cores, since many tests wait for processes; each takes the next file, in the order of tests/conftest.py, so that what a file's tests share is made once
 test: setup  ## run the tests on every core, without the most thorough and the notebooks (.ci/run runs all)
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not notebook and not thorough" $(ARGS)
 

@@ -73,9 +73,13 @@ def _order(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto`: as many as this process has cores, up to eight; each imports TensorFlow."""
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """`-n auto`: a worker per core that this process has, and half as many more where tests wait for processes; at most eight.
+
+    Each worker of the slow tests imports TensorFlow and MLflow, ten seconds of a core.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores if _is_quick(config) else cores + cores // 2, 8)
 
 
 def _is_quick(config: pytest.Config) -> bool:
