@@ -27,7 +27,7 @@ from memberscope.studies.mitigate import promises, study
 from memberscope.studies.mitigate.mitigations import UNDEFENDED, mitigations_of
 from memberscope.studies.mitigate.models import train_mitigated
 
-KINDS = ("natural", "mislabelled", "noise", "duplicated")
+KINDS = ("natural", "mislabelled", "out_of_distribution", "noise", "duplicated")
 METHODS = ("one_run", "fdp_one_run", "gaussian_dp", "clopper_pearson")
 EPSILONS = (None, 8.0, 4.0, 1.0)  # None: plain training
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -40,13 +40,36 @@ SHARED: dict[str, Any] = {
 }  # fmt: skip
 
 
+def other_data(dataset: str, folder: Path) -> str:
+    """The path of the records that are planted as ``out_of_distribution``, made from another data set on first use.
+
+    For digits, CIFAR-10's first 5,000 images in gray; for Location-30, the scans of digits as bits, which say of 446 random pixels whether
+    there is any ink.
+    """
+    path = folder / f"other_than_{dataset}.npz"
+    if path.exists():
+        return str(path)
+    if dataset == "digits":
+        images = setup.load_data(MitigateConfig(dataset="cifar10"), each_once=True)
+        x = np.rint(images.x[:5000].mean(axis=-1, keepdims=True)).astype(np.uint8)
+        y = images.y[:5000]
+    else:
+        scans = setup.load_data(MitigateConfig(dataset="digits"), each_once=True)
+        pixels = np.random.default_rng(0).permutation(np.prod(scans.shape))[:446]
+        x = scans.x.reshape(len(scans), -1)[:, pixels] > 0
+        y = scans.y
+    np.savez_compressed(path, x=x, y=y)
+    return str(path)
+
+
 def measure(dataset: str, kind: str, seed: int, folder: Path, known: set[tuple[Any, ...]], stop: StopFlag) -> None:
     """Train and audit a seed's models that are not among the `known` results, and append their bounds."""
     wanted = [epsilon for epsilon in EPSILONS if (dataset, kind, seed, epsilon) not in known]
+    other = {"canary_data": other_data(dataset, folder)} if wanted and kind == "out_of_distribution" else {}
     request = make_request(attacks=("threshold_loss", "rmia_online"))
     for epsilon in wanted:
         config = MitigateConfig(
-            **SHARED | SETTINGS[dataset],
+            **SHARED | SETTINGS[dataset] | other,
             canary_kind=kind,
             seed=seed,
             target_epsilon=epsilon or 1.0,
@@ -172,13 +195,14 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--dataset", choices=tuple(SETTINGS), default="digits")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     if not given.table:
         with StopFlag() as stop:
             for seed in range(given.seeds):
-                for kind in KINDS:
+                for kind in given.kinds:
                     lines = results(given.folder)
                     known = {(one["dataset"], one["kind"], one["seed"], one["epsilon"]) for one in lines}
                     measure(given.dataset, kind, seed, given.folder, known, stop)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,14 +40,14 @@ class Slice:
     Attributes:
         name: its name in reports: letters, digits and ``_ - . / : space`` only, since trackers allow no others.
         kind: ``entire``, ``class``, ``correctness``, ``percentile`` or ``column``.
-        index: positions of its records in the predictions, ascending; may be empty.
+        index: positions of its records in the predictions, ascending, in as few bytes as hold them; may be empty.
         ranked: whether it may compete for the worst slice. Outcome slices (correctness, percentile) are defined by the very outputs
             that the attacks read, so they are shown but never ranked.
     """
 
     name: str
     kind: str
-    index: NDArray[np.intp]
+    index: NDArray[np.signedinteger[Any]]
     ranked: bool
 
     def __len__(self) -> int:  # noqa: D105
@@ -54,7 +55,12 @@ class Slice:
 
 
 def _slice(name: str, kind: str, mask: BoolArray) -> Slice:
-    return Slice(name=name, kind=kind, index=np.flatnonzero(mask), ranked=kind in ("class", "column"))
+    return Slice(name=name, kind=kind, index=_compact(np.flatnonzero(mask), len(mask)), ranked=kind in ("class", "column"))
+
+
+def _compact(positions: NDArray[np.intp], records: int) -> NDArray[np.signedinteger[Any]]:
+    """Positions among so many records in four bytes each, where these hold them."""
+    return positions.astype(np.int32) if records <= np.iinfo(np.int32).max else positions
 
 
 def loss_deciles(losses: Array) -> NDArray[np.int64]:
@@ -95,7 +101,7 @@ def _classes(predictions: Predictions) -> list[Slice]:
     labels = predictions.labels
     if labels is None:
         raise UserError("slices: class needs labels")
-    names, order = class_names(predictions), np.argsort(labels, kind="stable")
+    names, order = class_names(predictions), _compact(np.argsort(labels, kind="stable"), len(labels))
     present = np.arange(len(names)) if predictions.form in ("logits", "probs") else np.unique(labels)
     ends = np.searchsorted(labels[order], present, side="right")
     starts = np.searchsorted(labels[order], present, side="left")

@@ -26,6 +26,7 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from memberscope import outages
+from memberscope.clock import Clock
 from memberscope.errors import Interrupted, UserError
 from memberscope.mlflow_adapter import faults, log_model, operations, outbox, resend, spool
 from memberscope.mlflow_adapter.outbox import Outbox
@@ -208,7 +209,7 @@ def _opened(store: Any, *, seconds: float = 60.0) -> Outbox:
 
 def _study(box: Outbox) -> MlflowTracker:
     """Logs everything that can be logged, and ends."""
-    tracker = PendingTracker(outbox=box, experiment_id="1", name="first", first_tags={"a": "b"})
+    tracker = PendingTracker(outbox=box, experiment_id="1", name="first", first_tags={"a": "b"}, clock=Clock())
     tracker.params({"p": 1})
     tracker.rename("second")
     tracker.metrics({"m": 1.0, "n": 2.0}, step=0)
@@ -520,7 +521,7 @@ def test_a_server_that_cannot_serve_is_final_at_the_first_look_alone() -> None:
 def test_what_the_store_refuses_is_the_studys_error_and_not_sent_again() -> None:
     store = FakeStore()
     box = _opened(store)
-    tracker = PendingTracker(outbox=box, experiment_id="1", name="r", first_tags={})
+    tracker = PendingTracker(outbox=box, experiment_id="1", name="r", first_tags={}, clock=Clock())
     assert tracker.run_id == f"{0:032x}"
     store.fails = _failing(
         len(store.requests), "before", times=2, error=lambda: RestException({"error_code": "INVALID_PARAMETER_VALUE"})
@@ -631,7 +632,7 @@ def test_a_spool_has_no_password_and_is_its_users_alone() -> None:
     store.fails = _failing(0, "before", times=np.inf)
     address = f"postgresql://me:{secret}@host/d"
     box = Outbox(store, spool=Spool.create(address, study="train"), lookout=Lookout(address, seconds=0.0))  # type: ignore[arg-type]
-    tracker = PendingTracker(outbox=box, experiment_id="1", name=f"of {address}", first_tags={"a": address})
+    tracker = PendingTracker(outbox=box, experiment_id="1", name=f"of {address}", first_tags={"a": address}, clock=Clock())
     tracker.params({"p": address})
     tracker.tags({"t": address})
     tracker.describe(address)
@@ -654,7 +655,7 @@ def test_what_workers_left_is_delivered_with_their_parents(capsys: pytest.Captur
 
     store = FakeStore()
     box = _opened(store)
-    tracker = PendingTracker(outbox=box, experiment_id="1", name="parent", first_tags={})
+    tracker = PendingTracker(outbox=box, experiment_id="1", name="parent", first_tags={}, clock=Clock())
     parent = tracker.run_id
     assert box.spool is not None
     worker = Outbox(store, spool=Spool.create(URI, study="worker", within=box.spool.folder), lookout=Lookout("s", seconds=0.0))  # type: ignore[arg-type]
@@ -760,7 +761,7 @@ def test_no_other_limit(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
 def test_operations_from_several_threads_are_all_there() -> None:
     store = FakeStore()
     box = _opened(store)
-    tracker = PendingTracker(outbox=box, experiment_id="1", name="r", first_tags={})
+    tracker = PendingTracker(outbox=box, experiment_id="1", name="r", first_tags={}, clock=Clock())
     tracker.tags({})
     threads = [
         threading.Thread(target=lambda k=k: [tracker.metrics({f"m{k}": float(step)}, step=step) for step in range(20)])

@@ -239,7 +239,7 @@ def test_a_stop_ends_the_work_between_steps_and_the_next_run_goes_on(
             super().save(name, arrays)
             stop.set()
 
-    monkeypatch.setattr(local, "cores", lambda: 1)
+    monkeypatch.setattr("memberscope.training.keras.fleet.cores", lambda: 1)
     with pytest.raises(Interrupted):
         _fleet(store=Stopping(tmp_path), stop=stop)
     kept = len(_bytes(tmp_path)) - 1

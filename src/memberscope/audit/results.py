@@ -31,7 +31,7 @@ class Selected:
     scores: NDArray[np.float64]
     member: NDArray[np.bool_]
     labels: NDArray[Any] | None = None
-    index: NDArray[np.intp] | None = None
+    index: NDArray[np.signedinteger[Any]] | None = None
 
     def of(self, values: NDArray[Any]) -> NDArray[Any]:
         """The slice's part of (n,) values of all records."""
