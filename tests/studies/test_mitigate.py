@@ -437,6 +437,7 @@ def test_what_would_fail_later_is_refused_before_anything_trains(
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.needs_data
 def test_private_training_brings_location30_to_chance_at_a_stated_cost(tmp_path: Path) -> None:
     """Epsilon 1: the primary attack within 3.3 standard errors (0.013) and 0.01 of one half, and accuracy well below."""
