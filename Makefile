@@ -56,7 +56,7 @@ run: setup  ## run the case study on the built-in data as an MLflow run (ARGS="-
 	@$(BIN)/python -m memberscope.mlflow_adapter.store $(EXPERIMENT)
 	@$(BIN)/mlflow run . --experiment-name $(EXPERIMENT) --env-manager local $(ARGS)
 
-# one worker per core; each takes the next file, in the order of tests/conftest.py, so that what a file's tests share is made once
+# three workers for two cores, since many tests wait for processes; each takes the next file, in the order of tests/conftest.py, so that what a file's tests share is made once
 test: setup  ## run the tests on every core, without the most thorough and the notebooks (.ci/run runs all)
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not notebook and not thorough" $(ARGS)
 
@@ -71,7 +71,8 @@ test-core:  ## run the tests that need no extra on the wheel, with Python 3.13 o
 	@rm -rf $(CORE)/dist && $(CORE)/bin/uv build --quiet --out-dir $(CORE)/dist .
 	@$(CORE)/bin/uv pip install --quiet --python $(CORE)/bin/python --constraints requirements-core.lock --reinstall-package memberscope \
 	  "memberscope$(if $(CORE_EXTRAS),[$(CORE_EXTRAS)]) @ file://$$(echo $(CURDIR)/$(CORE)/dist/*.whl)" pytest pytest-xdist hypothesis
-	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(CORE)/bin/python -m pytest --numprocesses 2 --override-ini pythonpath= --skip-absent-extras $(ARGS)
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(CORE)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+	  --override-ini pythonpath= --skip-absent-extras $(ARGS)
 
 # The trainers that the how-tos show, each in a study; XGBoost's libraries for GPUs are not needed
 test-trainers:  ## run the how-tos' trainers (PyTorch, skorch, XGBoost, scikit-learn) in an environment of their own, without TensorFlow

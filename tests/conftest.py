@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -73,9 +73,13 @@ def _order(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto`: as many as this process has cores, up to eight; each imports TensorFlow."""
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """`-n auto`: a worker per core that this process has, and half as many more where tests wait for processes; at most eight.
+
+    Each worker of the slow tests imports TensorFlow and MLflow, ten seconds of a core.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores if _is_quick(config) else cores + cores // 2, 8)
 
 
 def _is_quick(config: pytest.Config) -> bool:
@@ -95,6 +99,26 @@ def no_outer_run(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
     yield
     for name in names:
         os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def layout() -> Iterator[Callable[..., object] | None]:
+    """Figures are drawn, with all that stands in them, but not laid out, which takes a fifth of a study's time; see `laid_out`."""
+    if importlib.util.find_spec("matplotlib") is None:
+        yield None
+        return
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    execute = ConstrainedLayoutEngine.execute
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
+        yield execute
+
+
+@pytest.fixture
+def laid_out(layout: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are laid out, as they are outside the tests."""
+    monkeypatch.setattr(pytest.importorskip("matplotlib.layout_engine").ConstrainedLayoutEngine, "execute", layout)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sources
 
 import memberscope
 from memberscope import cli, installed, models, plots, run_audit
@@ -256,8 +257,8 @@ def test_the_version_is_in_one_place_and_every_import_is_declared() -> None:
     declared = [*project["dependencies"], *(line for lines in project["optional-dependencies"].values() for line in lines)]
     named = {installed._plain(re.split(r"[\[<>=!~; ]", line)[0]) for line in declared}
     imported = set()
-    for path in (ROOT / "src").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+    for module in sources.modules().values():
+        for node in ast.walk(module):
             if isinstance(node, ast.Import):
                 imported |= {name.name.split(".")[0] for name in node.names}
             if isinstance(node, ast.ImportFrom) and not node.level:

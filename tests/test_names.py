@@ -6,19 +6,18 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Set
-from pathlib import Path
 
 import pytest
+import sources
+from sources import SOURCES
 
 from memberscope.audit import artifacts
-
-SOURCES = Path(__file__).resolve().parent.parent / "src" / "memberscope"
 
 
 def test_no_two_classes_share_a_name() -> None:
     found: dict[str, list[str]] = defaultdict(list)
-    for path in SOURCES.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+    for path, module in sources.modules().items():
+        for node in ast.walk(module):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found[node.name].append(str(path.relative_to(SOURCES)))
     assert {name: places for name, places in found.items() if len(places) > 1} == {}
@@ -56,10 +55,10 @@ def _of_a_run(node: ast.AST) -> list[str]:
     return [part for part in found if SUFFIX.search(part)]
 
 
-def names_of_artifacts(source: str, known: Set[str] = frozenset()) -> list[str]:
+def names_of_artifacts(source: ast.Module, known: Set[str] = frozenset()) -> list[str]:
     """Names of artifacts that a module spells out: those of `known`, and what goes to a run or is read from one."""
     found: list[str] = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(source):
         found += _of_a_run(node)
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             found += [node.value] if node.value.lstrip("/_") in known else []
@@ -79,9 +78,9 @@ def test_artifacts_are_named_in_one_file() -> None:
     assert len(known) > 60
     found = {
         (str(path.relative_to(SOURCES)), name)
-        for path in SOURCES.rglob("*.py")
+        for path, module in sources.modules().items()
         if path != SOURCES / "audit" / "artifacts.py"
-        for name in names_of_artifacts(path.read_text(), known)
+        for name in names_of_artifacts(module, known)
     }
     assert found - NOT_ARTIFACTS == set(), "name these in audit/artifacts.py"
 
@@ -102,7 +101,7 @@ def test_artifacts_are_named_in_one_file() -> None:
     ],
 )
 def test_a_name_of_an_artifact_is_found_wherever_it_is_written(source: str, name: str) -> None:
-    assert names_of_artifacts(source, frozenset({"old.html"})) == [name]
+    assert names_of_artifacts(ast.parse(source), frozenset({"old.html"})) == [name]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +112,7 @@ def test_a_name_of_an_artifact_is_found_wherever_it_is_written(source: str, name
     ],
 )  # fmt: skip
 def test_other_strings_are_no_names_of_artifacts(source: str) -> None:
-    assert names_of_artifacts(source, frozenset({"results.csv"})) == []
+    assert names_of_artifacts(ast.parse(source), frozenset({"results.csv"})) == []
 
 
 def test_names_that_depend_on_something_are_as_they_were() -> None:

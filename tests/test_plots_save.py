@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memberscope import plots
+from memberscope import metrics, plots
+
+pytestmark = pytest.mark.usefixtures("laid_out")
 
 
 def figure():  # type: ignore[no-untyped-def]
@@ -104,3 +106,19 @@ def test_texts_of_an_audits_figures_keep_to_the_figure_and_do_not_overlap() -> N
             title = ax.title.get_window_extent()
             assert title.y1 <= whole.y1
             assert title.y0 >= ax.get_window_extent().y1 - 1
+
+
+def test_a_page_of_figures_is_laid_out_and_drawn(tmp_path: Path) -> None:
+    """Most tests draw without the layout: here curves on logarithmic axes, with a legend below them, have room for all of it."""
+    rng = np.random.default_rng(0)
+    member = np.arange(300) < 150
+    curves = {f"attack {number}": metrics.roc_curve(rng.normal(size=300) + member, member) for number in range(9)}
+    made = plots.drawn(plots.roc_figure(plots.roc_points(curves), title="nine attacks"))
+    (legend,) = made.legends
+    within = made.bbox.padded(1)
+    boxes = [ax.get_tightbbox() for ax in made.axes]
+    for box in (*boxes, legend.get_window_extent()):
+        assert within.x0 <= box.x0 < box.x1 <= within.x1
+        assert within.y0 <= box.y0 < box.y1 <= within.y1
+    assert boxes[0].x1 <= boxes[1].x0, "side by side"
+    assert legend.get_window_extent().y1 <= min(box.y0 for box in boxes), "below both"

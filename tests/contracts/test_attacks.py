@@ -29,17 +29,31 @@ LEAST_SEPARATION = {
 DROPPED_WITH = {"population": {"population_inputs": None}}
 EVERY = pytest.mark.parametrize("attack", registry.ATTACKS, ids=lambda attack: attack.name)
 TRAIN_WITHOUT_FOLDS = ("quantile", "shadow_shokri")
-EVERY_OFTEN = pytest.mark.parametrize(  # asked many times over, at each of which these attacks train models
+
+
+def _trains(attack: Attack) -> bool:
+    """Whether it trains models each time that it is asked."""
+    return attack.cross_fitted or attack.name in TRAIN_WITHOUT_FOLDS
+
+
+EVERY_OFTEN = pytest.mark.parametrize(  # asked many times over
     "attack",
+    [pytest.param(attack, marks=pytest.mark.slow if _trains(attack) else (), id=attack.name) for attack in registry.ATTACKS],
+)
+DESIGNS = [
+    ("coin flips", 10, 0.5), ("stratified", 10, 0.5), ("coin flips", 60, 0.75), ("stratified", 60, 0.75), ("balanced", 10, 0.75),
+]  # fmt: skip
+EVERY_DESIGN = pytest.mark.parametrize(
+    ("design", "classes", "share", "attack"),
     [
         pytest.param(
-            attack,
-            marks=pytest.mark.slow if attack.cross_fitted or attack.name in TRAIN_WITHOUT_FOLDS else (),
-            id=attack.name,
+            design, classes, share, attack, id=f"{design}-{classes}-{share}-{attack.name}",
+            marks=() if not _trains(attack) else pytest.mark.slow if number < 2 else (pytest.mark.slow, pytest.mark.thorough),
         )
+        for number, (design, classes, share) in enumerate(DESIGNS)
         for attack in registry.ATTACKS
     ],
-)
+)  # fmt: skip
 
 
 def _auc(scores: np.ndarray, member: np.ndarray) -> float:
@@ -326,17 +340,7 @@ def _saying_nothing(kind: str, design: str, *, classes: int, n: int, share: floa
     )
 
 
-@EVERY_OFTEN
-@pytest.mark.parametrize(
-    ("design", "classes", "share"),
-    [
-        ("coin flips", 10, 0.5),
-        ("coin flips", 60, 0.75),
-        ("stratified", 10, 0.5),
-        ("stratified", 60, 0.75),
-        ("balanced", 10, 0.75),
-    ],
-)
+@EVERY_DESIGN
 def test_models_that_say_nothing_are_at_one_half_however_members_were_drawn(
     attack: Attack, design: str, classes: int, share: float
 ) -> None:

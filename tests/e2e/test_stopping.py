@@ -40,13 +40,13 @@ SWALLOWED = """
 """
 
 
-def _statuses(store: Path) -> list[str]:
-    with sqlite3.connect(store) as database:
+def _statuses(database_at: Path) -> list[str]:
+    with sqlite3.connect(database_at) as database:
         return [status for (status,) in database.execute("SELECT status FROM runs")]
 
 
 def _start(folder: Path, work: str) -> tuple[subprocess.Popen[str], int]:
-    pytest.importorskip("mlflow", reason="needs mlflow, of the extra [mlflow]")
+    """In a folder that has a store, which the process would take a second to make."""
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
     process = subprocess.Popen(
         [sys.executable, "-c", STUDY.format(work=work.strip())], cwd=folder, env=environment, stdout=subprocess.PIPE,
@@ -60,20 +60,20 @@ def _start(folder: Path, work: str) -> tuple[subprocess.Popen[str], int]:
 
 
 @pytest.mark.parametrize("work", ["time.sleep(120)", "while True: pass"], ids=["sleep", "code"])
-def test_work_that_checks_nothing_is_left_and_its_runs_are_killed(work: str, tmp_path: Path) -> None:
-    process, helper = _start(tmp_path, work)
+def test_work_that_checks_nothing_is_left_and_its_runs_are_killed(work: str, store: Path) -> None:
+    process, helper = _start(store, work)
     process.send_signal(signal.SIGINT)
     start = time.monotonic()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "memberscope: stopped by SIGINT; what was finished is saved"
     assert time.monotonic() - start < 30  # 3 s on a quiet machine
-    assert _statuses(tmp_path / "mlflow.db") == ["KILLED", "KILLED"]
+    assert _statuses(store / "mlflow.db") == ["KILLED", "KILLED"]
     os.kill(helper, signal.SIGKILL)
 
 
-def test_a_second_one_inside_a_library_marks_the_runs_and_ends_what_was_started(tmp_path: Path) -> None:
-    process, helper = _start(tmp_path, "hashlib.pbkdf2_hmac('sha256', b'a', b'b', 2 * 10**9)")
+def test_a_second_one_inside_a_library_marks_the_runs_and_ends_what_was_started(store: Path) -> None:
+    process, helper = _start(store, "hashlib.pbkdf2_hmac('sha256', b'a', b'b', 2 * 10**9)")
     process.send_signal(signal.SIGINT)
     time.sleep(2.0)
     assert process.poll() is None
@@ -81,7 +81,7 @@ def test_a_second_one_inside_a_library_marks_the_runs_and_ends_what_was_started(
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "memberscope: stopped at once by a second SIGINT"
-    assert _statuses(tmp_path / "mlflow.db") == ["KILLED", "KILLED"]
+    assert _statuses(store / "mlflow.db") == ["KILLED", "KILLED"]
     for _ in range(100):
         if not Path(f"/proc/{helper}").exists() or "Z" in Path(f"/proc/{helper}/stat").read_text().split():
             break
@@ -90,10 +90,10 @@ def test_a_second_one_inside_a_library_marks_the_runs_and_ends_what_was_started(
         raise AssertionError("the helper is still there")
 
 
-def test_results_of_work_that_hid_the_stop_do_not_count(tmp_path: Path) -> None:
-    process, helper = _start(tmp_path, SWALLOWED)
+def test_results_of_work_that_hid_the_stop_do_not_count(store: Path) -> None:
+    process, helper = _start(store, SWALLOWED)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err.splitlines()[-1]) == (130, "memberscope: stopped by SIGINT; what was finished is saved")
-    assert "KILLED" in _statuses(tmp_path / "mlflow.db")
+    assert "KILLED" in _statuses(store / "mlflow.db")
     os.kill(helper, signal.SIGKILL)

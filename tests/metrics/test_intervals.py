@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
+import functools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -50,15 +53,16 @@ def test_each_end_of_a_ratio_errs_seldom_where_counts_are_few(p0: float, p1: flo
     """By summing over all counts; of the .025 and .001 that are allowed, Koopman's score interval used .050 and .011 in the first case."""
     n = 200 if p0 > 0.05 else 1000
     first, second = (np.arange(int(stats.binom.ppf(1e-6, n, p)), int(stats.binom.ppf(1 - 1e-6, n, p)) + 1) for p in (p1, p0))
+    counts = second[:: max(1, len(second) // 15)].tolist()
     below = above = 0.0
     for x1 in first.tolist():
-        # both ends rise with x1 and fall with x0, so that each is beyond the truth on one side of a count
-        ends = [(x0, *melded_ratio(x1, n, x0, n, miss)) for x0 in second[:: max(1, len(second) // 15)].tolist()]
+        ends = functools.cache(lambda place, x1=x1: melded_ratio(x1, n, counts[place], n, miss))
+        # both ends rise with x1 and fall with x0, so that each is beyond the truth on one side of a count, which halving finds
+        low_right = bisect.bisect_left(range(len(counts)), True, key=lambda place, ends=ends: ends(place)[0] <= p1 / p0)
+        high_wrong = bisect.bisect_left(range(len(counts)), True, key=lambda place, ends=ends: ends(place)[1] < p1 / p0)
         weight = stats.binom.pmf(x1, n, p1)
-        wrong_low = [x0 for x0, low, _ in ends if low > p1 / p0]
-        wrong_high = [x0 for x0, _, high in ends if high < p1 / p0]
-        below += weight * (stats.binom.cdf(max(wrong_low), n, p0) if wrong_low else 0.0)
-        above += weight * (stats.binom.sf(min(wrong_high) - 1, n, p0) if wrong_high else 0.0)
+        below += weight * (stats.binom.cdf(counts[low_right - 1], n, p0) if low_right > 0 else 0.0)
+        above += weight * (stats.binom.sf(counts[high_wrong] - 1, n, p0) if high_wrong < len(counts) else 0.0)
     assert below <= 0.51 * miss
     assert above <= 0.51 * miss
     assert below + above >= 0.1 * miss

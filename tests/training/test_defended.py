@@ -24,7 +24,6 @@ pytestmark = pytest.mark.slow
 MEMBERS, REFERENCE, SEEDS = [np.arange(60), np.arange(20, 95), np.arange(40, 97)], np.arange(120, 160), [5, 6, 7]
 SETTINGS = PrivateSettings(clip_norm=1.0, target_epsilon=2.0, delta=1e-3, batch_size=20, learning_rate=0.01, epochs=3)
 TRAINER = KerasTrainer(recipe=Recipe(model="mlp", depth=1, width=8, epochs=2, batch_size=20))
-WAYS = ["private", "adversarial", "tuned"]
 
 
 @pytest.fixture(scope="module")
@@ -36,20 +35,28 @@ def jobs() -> list[TrainingJob]:
     return [TrainingJob(data=data, indices=index, seed=seed) for index, seed in zip(MEMBERS, SEEDS, strict=True)]
 
 
-def _fleet(way: str, jobs: list[TrainingJob], **run: Any) -> Any:
+@pytest.fixture(scope="module")
+def plain(jobs: list[TrainingJob]) -> Any:
+    """The models that the tuned ones start from."""
+    return TRAINER.train(jobs, Execution())
+
+
+def _fleet(way: str, jobs: list[TrainingJob], plain: Any = None, **run: Any) -> Any:
     assert isinstance(TRAINER, TrainsDefended)
     execution = Execution(**{"label": way, **run})
     if way == "private":
         return TRAINER.train_private(jobs, SETTINGS, execution)[0]
-    start = TRAINER.train(jobs, Execution()) if way == "tuned" else None
+    start = plain if way == "tuned" else None
     return TRAINER.train_adversarial(
         jobs, REFERENCE, execution, strength=2.0, epochs=2, warm_up_steps=0 if start is None else 4, start=start
     )
 
 
-def _one_by_one(way: str, jobs: list[TrainingJob]) -> list[list[np.ndarray]]:
-    """Each model by the trainer's own loop for a single model, which compiles every one anew."""
-    start, found = TRAINER.train(jobs, Execution()) if way == "tuned" else None, []
+@pytest.fixture(scope="module", params=["private", "adversarial", "tuned"])
+def expected(request: pytest.FixtureRequest, jobs: list[TrainingJob], plain: Any) -> tuple[str, list[list[np.ndarray]]]:
+    """A way to train, and each model by the trainer's own loop for a single model, which compiles every one anew."""
+    way, found = request.param, []
+    start = plain if way == "tuned" else None
     nothing = {"after_epoch": lambda epoch: None, "between_steps": lambda steps: None}
     for place, job in enumerate(jobs):
         training = TRAINER.begin(job, start=None if start is None else (start, place))
@@ -58,25 +65,37 @@ def _one_by_one(way: str, jobs: list[TrainingJob]) -> list[list[np.ndarray]]:
         else:
             training.fit_adversarial(REFERENCE, strength=2.0, epochs=2, warm_up_steps=0 if start is None else 4, **nothing)
         found.append(training.native.get_weights())
-    return found
+    return way, found
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_fleet_has_the_bytes_of_models_trained_one_by_one(way: str, jobs: list[TrainingJob]) -> None:
-    """With one thread, a program trains all three models: nothing of one is left for the next."""
-    expected = _one_by_one(way, jobs)
-    for workers in (1, None):
-        fleet = _fleet(way, jobs, workers=workers)
-        assert (fleet.n_models, fleet.trained, fleet.reused) == (3, 3, 0)
-        for ours, theirs in zip(fleet.weights, expected, strict=True):
-            assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
-    assert not np.array_equal(expected[0][0], expected[1][0])
+def _is(fleet: Any, expected: list[list[np.ndarray]]) -> bool:
+    return all(
+        np.array_equal(a, b)
+        for ours, theirs in zip(fleet.weights, expected, strict=True)
+        for a, b in zip(ours, theirs, strict=True)
+    )
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_stopped_fleet_goes_on_with_what_is_missing(
-    way: str, jobs: list[TrainingJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_fleet_has_the_bytes_of_models_trained_one_by_one(
+    expected: tuple[str, list[list[np.ndarray]]], jobs: list[TrainingJob], plain: Any
 ) -> None:
+    """With one thread, a program trains all three models: nothing of one is left for the next."""
+    way, weights = expected
+    for workers in (1, None):
+        fleet = _fleet(way, jobs, plain, workers=workers)
+        assert (fleet.n_models, fleet.trained, fleet.reused) == (3, 3, 0)
+        assert _is(fleet, weights)
+    assert not np.array_equal(weights[0][0], weights[1][0])
+
+
+def test_a_stopped_fleet_goes_on_with_what_is_missing(
+    expected: tuple[str, list[list[np.ndarray]]],
+    jobs: list[TrainingJob],
+    plain: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    way, weights = expected
     stop = StopFlag()
     whole = Store.save
 
@@ -87,18 +106,25 @@ def test_a_stopped_fleet_goes_on_with_what_is_missing(
     with monkeypatch.context() as patch:
         patch.setattr(Store, "save", save)
         with pytest.raises(Interrupted):
-            _fleet(way, jobs, workers=1, store=Store(tmp_path), stop=stop)
+            _fleet(way, jobs, plain, workers=1, store=Store(tmp_path), stop=stop)
     kept = len(list(tmp_path.glob("*.npz")))
     assert 1 <= kept < 3
-    fleet = _fleet(way, jobs, store=Store(tmp_path))
+    fleet = _fleet(way, jobs, plain, workers=1, store=Store(tmp_path))
     assert (fleet.reused, fleet.trained) == (kept, 3 - kept)
-    for ours, theirs in zip(fleet.weights, _fleet(way, jobs).weights, strict=True):
-        assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
-    assert _fleet(way, jobs, store=Store(tmp_path)).trained == 0
+    assert _is(fleet, weights)
+    assert _fleet(way, jobs, plain, store=Store(tmp_path)).trained == 0
 
 
-def test_what_decides_a_model_decides_its_name_in_the_store(jobs: list[TrainingJob], tmp_path: Path) -> None:
+def _untrained(*_: object) -> list[Any]:
+    return [TrainedModel(weights=[np.zeros(1, np.float32)], curves=defended.NO_CURVES)]
+
+
+def test_what_decides_a_model_decides_its_name_in_the_store(
+    jobs: list[TrainingJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Other strengths, reference records, warm-ups, starts, privacy settings and plain training have files of their own."""
+    for program in (defended.PrivateProgram, defended.AdversarialProgram):
+        monkeypatch.setattr(program, "train", _untrained)  # only the names are looked at, and each of them would be compiled
     store, recipe = Store(tmp_path), TRAINER.recipe
     settings: dict[str, Any] = {"strength": 2.0, "epochs": 1}
     one, run = jobs[:1], Execution(store=store)
@@ -127,7 +153,7 @@ def test_as_many_train_at_a_time_as_asked_for(
         both.wait(timeout=30)
         with lock:
             busy -= 1
-        return [TrainedModel(weights=[np.zeros(1, np.float32)], curves=defended.NO_CURVES)]
+        return _untrained()
 
     monkeypatch.setattr(defended.PrivateProgram, "train", train)
     _fleet("private", jobs[:2], workers=workers)

@@ -267,6 +267,7 @@ _fleet(store=Killed({folder!r}))
 """
 
 
+@pytest.mark.thorough
 def test_a_fleet_killed_midway_and_rerun_equals_an_undisturbed_one(
     tmp_path: Path, undisturbed: tuple[KerasFleet, Path]
 ) -> None:

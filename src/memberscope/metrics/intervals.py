@@ -7,6 +7,7 @@ which `betaincinv` gives directly, and takes a confidence where a gate needs a t
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -108,6 +109,7 @@ def _ratio_quantile(above: tuple[int, int], below: tuple[int, int], level: float
     weights = nodes * expit(-odds)
     under, weights = betaincinv(*below, nodes), weights / weights.sum()
 
+    @functools.cache  # `brentq` asks again at both ends, a sixth of all that it asks
     def excess(log_ratio: float) -> float:
         return float(weights @ betainc(*above, np.minimum(np.exp(log_ratio) * under, 1.0))) - level
 

@@ -406,6 +406,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.npz"))}
 
 
+@pytest.mark.thorough
 def test_killed_at_random_moments_and_rerun_ends_with_the_same_bytes(tmp_path: Path) -> None:
     script = tmp_path / "run.py"
     script.write_text(SCRIPT.format(src=str(ROOT / "src"), here=str(Path(__file__).parent)))
