@@ -26,7 +26,6 @@ from shared.targets import last_line
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from attacks import simulated
-
 from memberscope import Evidence
 from memberscope.attacks import registry
 from memberscope.attacks.features import distinct
