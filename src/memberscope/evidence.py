@@ -110,6 +110,10 @@ class Evidence:
 
     def __post_init__(self) -> None:
         """Check the fields against each other."""
+        for name, kind in (("target", Predictions), ("shadows", ShadowPredictions), ("population", ShadowPredictions)):
+            part = getattr(self, name)
+            if not isinstance(part, kind) and (part is not None or name == "target"):
+                raise UserError(f"{name}: {type(part).__name__}; allowed: {kind.__name__}")
         n = len(self.target)
         for name, axis in (("augmented", 1), ("gradients", 0), ("perturbed_labels", 0), ("loss_trace", 0)):
             array = getattr(self, name)

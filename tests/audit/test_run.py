@@ -279,6 +279,20 @@ def test_what_cannot_be_audited(change: dict[str, object], part: str) -> None:
         run_audit(made(), **{"attacks": "threshold_loss", **change})
 
 
+def test_what_is_no_evidence_is_refused_by_its_type() -> None:
+    target = made(80)
+    for call, message in (
+        (lambda: run_audit({"logits": target.logits}), r"target: dict; allowed: Predictions\(probs=\.\.\., "),  # type: ignore[arg-type]
+        (lambda: run_audit(np.zeros((80, 2))), "target: ndarray; allowed: Predictions"),  # type: ignore[arg-type]
+        (lambda: run_audit(target, [target]), "shadows: list; allowed: ShadowPredictions"),  # type: ignore[arg-type]
+        (lambda: Evidence(target=target, shadows=target), "shadows: Predictions; allowed: ShadowPredictions"),  # type: ignore[arg-type]
+        (lambda: Evidence(target=target, population=target), "population: Predictions; allowed: Shadow"),  # type: ignore[arg-type]
+        (lambda: Evidence(target=None), "target: NoneType; allowed: Predictions"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(UserError, match=f"^{message}"):
+            call()
+
+
 def test_attack_names_resolve_per_engine() -> None:
     assert resolve_attacks("tfp") == (
         "threshold_loss",

@@ -124,6 +124,7 @@ def run_audit(
             evidence lacks; a request beside the options that it holds; fewer than `min_records` distinct members or non-members in all;
             copies under ``duplicates=refuse``; a prior outside (0, 1), or fewer subjects than members.
     """
+    seeds.check(seed)
     evidence = _evidence(target, shadow)
     check_grouped(engine if request is None else request.engine, grouped=evidence.target.groups is not None)
     if request is None:
@@ -204,6 +205,10 @@ def run_audit(
 
 
 def _evidence(target: Predictions | Evidence, shadow: ShadowPredictions | Predictions | None) -> Evidence:
+    if not isinstance(target, Predictions | Evidence):
+        raise UserError(
+            f"target: {type(target).__name__}; allowed: Predictions(probs=..., labels=..., member=...), or Evidence that holds them"
+        )
     if isinstance(shadow, Predictions):
         arrays = {
             name: getattr(shadow, name) for name in ("logits", "probs", "predicted", "loss_nats", "entropy_nats", "member")
