@@ -90,9 +90,9 @@ def shadow_evidence(
     seeds.check(seed)
     if X is None or isinstance(X, str | bytes) or not (hasattr(X, "shape") or hasattr(X, "__len__")):
         raise UserError(f"X: {type(X).__name__}; allowed: an array, a frame, a sparse matrix or a list of texts")
-    given = {name: value for name, value in (("y", y), ("member", member), ("groups", groups)) if value is not None}
-    given |= line_up(given, source="shadow_evidence", like=X, like_name="X")
-    labels, inside = plain_array("y", given.get("y")), np.asarray(given.get("member"))
+    given: dict[str, Any] = {"y": y, "member": member} | ({} if groups is None else {"groups": groups})
+    given = line_up(given, source="shadow_evidence", like=X, like_name="X")
+    labels, inside = plain_array("y", given["y"]), np.asarray(given["member"])
     n = count_of(X)
     _check_records(n, labels, inside)
     of_group = None if groups is None else plain_array("groups", given["groups"])
