@@ -18,6 +18,12 @@ def headline_table(report: AuditReport) -> pd.DataFrame:
     return report.outline.table
 
 
+def table_text(report: AuditReport) -> str:
+    """`headline_table` for a terminal, or why there is none: the attacks that could not run, with the reasons."""
+    table = headline_table(report)
+    return table.to_string(index=False) if len(table) else report.outline.skipped_line
+
+
 def finding(report: AuditReport) -> str:
     """What the primary attack of a report found, in words, with its interval and how it was chosen."""
     return report.outline.finding
