@@ -116,8 +116,8 @@ class Trained(Attack):
         learner: fits one training part.
         columns: the features that it uses, of those available; None for all.
         class_means: the number of features whose class means are added.
-        one_by_one: whether the folds are fitted one after another, since the learner takes many small steps that hold the interpreter's lock:
-            with two threads, 100,000 records took the nearest neighbours as long as with one, and half as much processor time again.
+        one_by_one: whether the folds are fitted one after another, since the learner takes many small steps that hold the interpreter's
+            lock: with two threads, 100,000 records took the nearest neighbours as long as with one, and half as much processor time again.
     """
 
     family: str = "trained"
