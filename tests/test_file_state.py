@@ -1,4 +1,4 @@
-"""Numbers of mapped files are read from the files: the same for any part of any layout, and an error where the file no longer holds them."""
+"""Numbers of mapped files are read from the files: the same for any part of any layout, and an error where a file lost them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def _mapped(path: Path, array: NDArray[Any]) -> NDArray[Any]:
 @pytest.mark.parametrize("far", [64, 1 << 14])
 @pytest.mark.parametrize("dtype", ["<f4", ">f8", "?"])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_any_part_of_any_layout_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: Any, dtype: str, far: int) -> None:
+def test_any_part_of_any_layout_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: Any, dtype: str, far: int
+) -> None:
     monkeypatch.setattr(file_state, "_NEAR", far)
     monkeypatch.setattr(file_state, "_BLOCK", 1000)
     cube = np.asarray(np.random.default_rng(0).normal(size=(7, 300, 9)) > 0.1 if dtype == "?" else np.arange(7 * 300 * 9.0))
@@ -67,7 +69,9 @@ def test_a_file_that_was_cut_is_an_error_where_the_map_would_kill_the_process(tm
     array = _mapped(path, np.arange(100_000.0).reshape(1000, 100))
     os.truncate(path, 128 + 500 * 800)
     np.testing.assert_array_equal(loaded(array[:500]), np.arange(50_000.0).reshape(500, 100))
-    with pytest.raises(UserError, match=r"^array of shape \(1, 100\): changed while it was read \(it has 400,128 bytes\); allowed"):
+    with pytest.raises(
+        UserError, match=r"^array of shape \(1, 100\): changed while it was read \(it has 400,128 bytes\); allowed"
+    ):
         loaded(array[500:501])
     with pytest.raises(UserError, match=r"it has 400,128 bytes"):
         loaded(array[400:].T)

@@ -13,7 +13,18 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from memberscope import Evidence, Predictions, ShadowPredictions, arrow_files, file_state, mapped, npz, pieces, run_audit, signals
+from memberscope import (
+    Evidence,
+    Predictions,
+    ShadowPredictions,
+    arrow_files,
+    file_state,
+    mapped,
+    npz,
+    pieces,
+    run_audit,
+    signals,
+)
 from memberscope.cli import main
 from memberscope.errors import UserError
 from memberscope.evidence_from_files import read_evidence, read_target
@@ -396,7 +407,8 @@ def test_a_limit_of_the_process_is_its_memory(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_files_that_a_containers_system_keeps_in_memory_are_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, text in (("CGROUP", "1000000"), ("CGROUP_USED", "990000"), ("CGROUP_STAT", "anon 90000\nactive_file 500000\ninactive_file 400000\n")):
+    stat = "anon 90000\nactive_file 500000\ninactive_file 400000\n"
+    for name, text in (("CGROUP", "1000000"), ("CGROUP_USED", "990000"), ("CGROUP_STAT", stat)):
         (tmp_path / name).write_text(text)
         monkeypatch.setattr(files, name, tmp_path / name)
     assert files.free_memory_bytes() == 1_000_000 - 90_000
@@ -412,7 +424,8 @@ def test_another_membership_reads_no_outputs(tmp_path: Path, monkeypatch: pytest
     assert other.logits is ours.logits
     assert not other.member.flags.writeable
     assert (ours.member == held["member"]).all()
-    for wrong, what in ((held["member"][:-1], "member: shape"), (np.ones(RECORDS, bool), "member: all True"), (np.ones(RECORDS), "member: dtype")):
+    same = np.ones(RECORDS, dtype=np.bool_)
+    for wrong, what in ((same[:-1], "member: shape"), (same, "member: all True"), (same.astype(float), "member: dtype")):
         with pytest.raises(UserError, match=f"^{what}"):
             ours.with_member(wrong)
 
@@ -448,6 +461,15 @@ def test_exposure_from_mapped_losses_alone_equals_that_in_memory(tmp_path: Path,
         assert np.isfinite(found.privacy_score.value).sum() > RECORDS // 2
         assert np.isnan(found.memorization.value).all(), "which needs classes"
         assert [one.name for one in found.detections] == ["detection_own_fpr_0_05/scaled_logit"]
+
+
+def test_a_file_that_changed_before_it_was_checked_is_named_once(tmp_path: Path, small_pieces: None) -> None:
+    held = _outputs()
+    np.save(tmp_path / "t.npy", held["logits"])
+    arrays = held | {"logits": npz.open_npy(tmp_path / "t.npy", where="predictions=t.npy", allowed="y")}
+    _cut(tmp_path / "t.npy")
+    with pytest.raises(UserError, match=r"^predictions=t\.npy: changed while it was read"):
+        Predictions.from_arrays(arrays, source="predictions=t.npy")
 
 
 def test_a_mapped_file_that_is_shorter_than_its_header_ends_with_exit_code_2(

@@ -17,8 +17,8 @@ import numpy as np
 
 from memberscope.checks import Array, row_chunks
 from memberscope.errors import UserError
-from memberscope.installed import require
 from memberscope.file_state import FileState
+from memberscope.installed import require
 from memberscope.mapped import gathered
 from memberscope.pieces import release
 from memberscope.reading.cells import COUNTED, Block
@@ -125,7 +125,9 @@ def _sources(schema: Any, where: str) -> list[_Source]:
     for prefix, whole in WIDE.items():
         for name in _in_order([name for name in names if name.startswith(prefix)], prefix):
             if not _is_number(schema.field(name).type):
-                raise UserError(f"{where}: column {name} holds {schema.field(name).type}; allowed: numbers, since its name says so")
+                raise UserError(
+                    f"{where}: column {name} holds {schema.field(name).type}; allowed: numbers, since its name says so"
+                )
             found.append(_Source(column=name, names=(name,)))
         if whole in names:
             kind = schema.field(whole).type

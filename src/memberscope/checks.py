@@ -44,7 +44,9 @@ def check_finite(name: str, array: Array, *, most: float = np.inf) -> None:
     if count:
         raise UserError(f"{name}: {count} NaN or infinite values, the first at {first}; all must be finite")
     if large:
-        raise UserError(f"{name}: {large} values beyond {most:g}, the first at {first_large}; allowed: from -{most:g} to {most:g}")
+        raise UserError(
+            f"{name}: {large} values beyond {most:g}, the first at {first_large}; allowed: from -{most:g} to {most:g}"
+        )
 
 
 def shown_place(start: tuple[int, ...], found: BoolArray) -> str:

@@ -154,7 +154,9 @@ def loaded(part: NDArray[Any]) -> NDArray[Any]:
             return _read(file, part, root.offset + part.ctypes.data - root.ctypes.data)
         except EOFError:
             now = os.fstat(file.fileno()).st_size
-            raise _changed(where, f"it has {now:,} bytes" if state is None else f"it had {state.size:,} bytes and has {now:,}") from None
+            raise _changed(
+                where, f"it has {now:,} bytes" if state is None else f"it had {state.size:,} bytes and has {now:,}"
+            ) from None
 
 
 def _read(file: FileIO, part: NDArray[Any], place: int) -> NDArray[Any]:
@@ -183,7 +185,7 @@ def _read_span(file: FileIO, part: NDArray[Any], place: int, span: int) -> NDArr
     held, done = np.empty(span, dtype=np.uint8), 0
     file.seek(place + low)
     while done < span:
-        count = file.readinto(memoryview(held)[done:])
+        count = file.readinto(held.data[done:])
         if not count:
             raise EOFError
         done += count

@@ -22,7 +22,7 @@ import numpy as np
 from memberscope.aligned import by_class, index_of, line_up
 from memberscope.checks import Array, BoolArray, check_classes, check_finite, check_labels, frozen_view, is_number, join
 from memberscope.errors import UserError, nearest
-from memberscope.file_state import FileState, known_state, loaded, mapping_of, state_of, with_state
+from memberscope.file_state import FileState, known_state, mapping_of, state_of, with_state
 from memberscope.mapped import check_piece, taken, taken_of_each
 from memberscope.output_files import OutputFile, parts_of, read_outputs, stacked, write_outputs
 from memberscope.scales import check_logits, check_probs
@@ -269,7 +269,8 @@ class _Outputs:
         try:
             return cls(**values)
         except UserError as error:
-            raise UserError(f"{source}: {error}") from None
+            line = str(error)  # of a mapped file that changed, it names the file already
+            raise UserError(line if line.startswith(f"{source}: ") else f"{source}: {line}") from None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -28,6 +28,7 @@ from memberscope.unlogged import unlogged
 
 DRAWS = 20
 
+
 @unlogged()
 def refitted_null(
     evidence: Evidence,
