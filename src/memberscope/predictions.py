@@ -163,7 +163,7 @@ class _Outputs:
             if not is_number(array):
                 raise UserError(f"{name}: dtype {array.dtype}; allowed are real numbers")
             check_piece(name, array, records=lead[-1])
-            check_finite(name, array, most=LARGEST)
+            check_finite(name, array, most=np.inf if name == "probs" else LARGEST)
             if name == "probs":
                 check_probs(name, array, released=bool(self.released))
             if name == "logits":

@@ -153,9 +153,9 @@ def _refits(
 
             def before_draw(name: str = attack.name) -> None:
                 nonlocal begun
-                check()
                 progress.advance(min(begun, 1), note=name)
                 begun += 1
+                check()
 
             result = refitted_null(evidence, attack, seed=seed, draws=DRAWS, group_scores=pooling, check=before_draw)
             progress.advance(DRAWS - max(begun - 1, 0))
