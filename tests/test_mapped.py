@@ -25,6 +25,7 @@ from memberscope import (
     run_audit,
     signals,
 )
+from memberscope.attacks import calibration
 from memberscope.cli import main
 from memberscope.errors import UserError
 from memberscope.evidence_from_files import read_evidence, read_target
@@ -109,6 +110,24 @@ def test_attacks_on_mapped_losses_of_many_models_equal_those_in_memory(tmp_path:
         assert sorted(found.whole_scores) == sorted(expected.whole_scores)
         for name, scores in expected.whole_scores.items():
             np.testing.assert_array_equal(found.whole_scores[name], scores)
+
+
+@pytest.mark.parametrize("form", ["logits", "probs", "released"])
+def test_log_probabilities_at_a_temperature_are_those_of_all_rows_at_once(
+    tmp_path: Path, small_pieces: None, form: str
+) -> None:
+    held = _outputs()
+    scores = held["logits"] if form == "logits" else np.exp(held["logits"]) / np.exp(held["logits"]).sum(axis=1, keepdims=True)
+    if form == "released":
+        scores = np.where(scores < np.median(scores, axis=1, keepdims=True), 0, scores)
+    name = "logits" if form == "logits" else "probs"
+    made = [
+        Predictions(**{name: array}, labels=held["labels"], member=held["member"], released=form == "released")
+        for array in (scores, _mapped(tmp_path, "s", scores))
+    ]
+    whole = calibration.log_prob_of_margins(calibration.margins(made[0]), 0.7)
+    for one in made:
+        np.testing.assert_array_equal(calibration.log_prob(one, 0.7), whole)
 
 
 def test_records_of_a_mapped_array_are_those_of_the_array(tmp_path: Path, small_pieces: None) -> None:

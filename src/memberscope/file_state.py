@@ -142,7 +142,7 @@ def loaded(part: NDArray[Any]) -> NDArray[Any]:
     if root is None or root.filename is None or root.mode != "r" or not part.size:
         return part
     state = known_state(part)
-    where = f"array of shape {part.shape}" if state is None else state.where
+    where = str(root.filename) if state is None else state.where
     try:
         file = FileIO(root.filename)
     except OSError as error:
