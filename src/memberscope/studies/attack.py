@@ -55,7 +55,9 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     stop.check()
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     controls = controls_for(config, evidence, report, request, stop.check, clock=tracker.clock)
-    notes = {**({"read": f"Read: {' '.join(read)}"} if read else {}), **copy_notes(report)}
+    with Waiting("audit: looking for near copies"):
+        notes = {**({"read": f"Read: {' '.join(read)}"} if read else {}), **copy_notes(report)}
+    stop.check()
     with Waiting("audit: logging the results"):
         log_whole_audit(report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top,
             private=config.private_artifacts, show_records=config.show_records, check=stop.check,

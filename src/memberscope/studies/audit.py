@@ -84,7 +84,9 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     queried = how_queried(model, reading, "; ".join(part for part in (read, prepared[0][2]) if part))
     notes = what_to_know(queried, report.target, overlap)
     log_inputs(config, model, reading, target, (members, nonmembers), ids, tracker)
-    notes |= copy_notes(report, overlap=False)
+    with Waiting("audit: looking for near copies"):
+        notes |= copy_notes(report, overlap=False)
+    stop.check()
     controls = controls_for(config, evidence, report, request, stop.check, clock=tracker.clock)
     with Waiting("audit: logging the results"):
         log_whole_audit(report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top, source="content",
