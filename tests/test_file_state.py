@@ -30,6 +30,10 @@ def _mapped(path: Path, array: NDArray[Any]) -> NDArray[Any]:
     return found
 
 
+def _known(path: Path, array: NDArray[Any]) -> NDArray[Any]:
+    return with_state(_mapped(path, array), FileState.of(path, where="logits"))
+
+
 @pytest.mark.parametrize("far", [64, 1 << 14])
 @pytest.mark.parametrize("dtype", ["<f4", ">f8", "?"])
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -40,7 +44,7 @@ def test_any_part_of_any_layout_is_read(
     monkeypatch.setattr(file_state, "_BLOCK", 1000)
     cube = np.asarray(np.random.default_rng(0).normal(size=(7, 300, 9)) > 0.1 if dtype == "?" else np.arange(7 * 300 * 9.0))
     cube = np.asarray(cube.reshape(7, 300, 9).astype(dtype), order=order)
-    mapping = _mapped(tmp_path / "a.npy", cube)
+    mapping = _known(tmp_path / "a.npy", cube)
     for part in PARTS:
         found = loaded(mapping[part])
         assert found.dtype == cube.dtype
@@ -67,15 +71,45 @@ def test_what_is_no_file_of_others_is_returned_as_it_is(tmp_path: Path) -> None:
 def test_a_file_that_was_cut_is_an_error_where_the_map_would_kill_the_process(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     array = _mapped(path, np.arange(100_000.0).reshape(1000, 100))
+    known = with_state(array, FileState.of(path, where="logits"))
     os.truncate(path, 128 + 500 * 800)
-    np.testing.assert_array_equal(loaded(array[:500]), np.arange(50_000.0).reshape(500, 100))
-    with pytest.raises(UserError, match=r"^/.*/a\.npy: changed while it was read \(it has 400,128 bytes\); allowed"):
-        loaded(array[500:501])
-    with pytest.raises(UserError, match=r"it has 400,128 bytes"):
-        loaded(array[400:].T)
+    np.testing.assert_array_equal(loaded(array[:500], where="x"), np.arange(50_000.0).reshape(500, 100))
+    with pytest.raises(UserError, match=r"^x: changed while it was read \(it has 400,128 bytes\); allowed"):
+        loaded(array[500:501], where="x")
+    with pytest.raises(UserError, match=r"^x: changed while it was read \(it has 400,128 bytes\)"):
+        loaded(array[400:].T, where="x")
+    with pytest.raises(UserError, match=r"^logits: changed while it was read \(it had 800,128 bytes and has 400,128\)"):
+        loaded(known[500:])
     path.unlink()
-    with pytest.raises(UserError, match=r"it cannot be found any more: No such file or directory"):
-        loaded(array[:1])
+    for part, where in ((array[:1], "x"), (known[:1], "logits")):
+        with pytest.raises(
+            UserError, match=rf"^{where}: changed .* \(it cannot be found any more: No such file or directory\)"
+        ):
+            loaded(part, where="x" if where == "x" else "")
+
+
+LISTED = pytest.mark.skipif(not file_state.MAPS.exists(), reason="the system has no list of maps")
+
+
+@pytest.mark.parametrize(
+    ("other", "maps"), [(None, "/none"), (50, "/none"), pytest.param(40, str(file_state.MAPS), marks=LISTED)]
+)
+def test_a_name_that_is_no_longer_the_mapped_files_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: int | None, maps: str
+) -> None:
+    """As where a temporary file is deleted right after it was mapped, or its name was used again, for as many records or for others."""
+    monkeypatch.setattr(file_state, "MAPS", Path(maps))
+    rng, path = np.random.default_rng(0), tmp_path / "a.npy"
+    logits = rng.normal(size=(40, 3))
+    array = _mapped(path, logits)
+    path.unlink()
+    if other is not None:
+        np.save(path, np.full((other, 3), 7.0))
+    ours = Predictions(logits=array, labels=rng.integers(0, 3, 40), member=np.arange(40) < 20)
+    assert state_of(array, where="logits") is None
+    np.testing.assert_array_equal(
+        signals.margin(ours), signals.margin(Predictions(logits=logits, labels=ours.labels, member=ours.member))
+    )
 
 
 def test_slices_lead_back_to_the_state_of_their_file(tmp_path: Path) -> None:
@@ -111,8 +145,8 @@ def _cut_at(monkeypatch: pytest.MonkeyPatch, path: Path, number: int) -> list[in
 @pytest.mark.parametrize(
     "work",
     [
-        lambda logits, rest: check_finite("logits", logits),
-        lambda logits, rest: scales.facts(logits),
+        lambda logits, rest: check_finite("logits", with_state(logits, FileState.of(logits.filename, where="logits"))),
+        lambda logits, rest: scales.facts(with_state(logits, FileState.of(logits.filename, where="logits"))),
         lambda logits, rest: Predictions(logits=logits, **rest),
         lambda logits, rest: signals.margin(Predictions(logits=logits, **rest)),
         lambda logits, rest: calibration.log_prob(Predictions(logits=logits, **rest), 2.0),

@@ -7,6 +7,7 @@ are missing; the map tells where they are.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from memberscope.errors import UserError
 
+MAPS = Path("/proc/self/maps")  # this process's maps, with the number of each one's file
 _WASTE = 4  # a part is read at once, with what lies between its numbers, if that takes at most so many times its bytes
 _NEAR = 1 << 14  # bytes between two entries up to which reading on is faster than reading each
 _BLOCK = 1 << 22  # bytes that are read at once of such entries
@@ -118,31 +120,51 @@ def known_state(array: NDArray[Any]) -> FileState | None:
 def state_of(array: NDArray[Any], *, where: str) -> FileState | None:
     """The state of the file behind an array when it was opened, as far as that is known, else the present one.
 
-    None for an array in memory, for a temporary file without a name, and for one that this process may write to itself.
+    None for an array in memory, for a temporary file without a name, for one that this process may write to itself, and where the name is
+    no longer that of the file that is mapped.
     """
     known = known_state(array)
     root = mapping_of(array)
     if known is not None or root is None or root.filename is None or root.mode != "r":
         return known
     try:
-        return FileState.of(Path(root.filename), where=where)
+        found = FileState.of(Path(root.filename), where=where)
     except OSError:
         return None
+    return found if _is_of(root, found) else None
 
 
-def loaded(part: NDArray[Any]) -> NDArray[Any]:
+def _is_of(root: np.memmap[Any, Any], state: FileState) -> bool:
+    """Whether this is a map of that very file, as far as the system tells: another may have taken its name since it was mapped."""
+    behind: object = root.base
+    assert isinstance(behind, mmap.mmap)
+    if behind.size() != state.size:
+        return False
+    with contextlib.suppress(OSError, ValueError, IndexError):  # where the system has no such list
+        for line in MAPS.read_text(encoding="utf-8", errors="replace").splitlines():
+            span, _, _, _, number = line.split(maxsplit=5)[:5]
+            start, end = (int(place, 16) for place in span.split("-"))
+            if start <= root.ctypes.data < end:
+                return int(number) == state.place[1]
+    return True
+
+
+def loaded(part: NDArray[Any], *, where: str = "") -> NDArray[Any]:
     """The numbers of a part of an array, in memory: those of a file that is mapped for reading alone are read from the file.
 
     Any other part is returned as it is: one in memory, in a temporary file without a name, or in a file that this process may write to.
 
+    Args:
+        part: of an array that leads back to the state of its file, see `with_state`; any other is returned as it is, too.
+        where: the beginning of an error, to read a file whatever its state: it may grow.
+
     Raises:
-        UserError: the file cannot be found any more, is too short, or is not as it was when it was opened, as far as that is known.
+        UserError: the file cannot be found any more, is too short, or is not as it was when it was opened.
     """
-    root = mapping_of(part)
-    if root is None or root.filename is None or root.mode != "r" or not part.size:
+    root, state = mapping_of(part), known_state(part)
+    if root is None or root.filename is None or root.mode != "r" or not part.size or not (state or where):
         return part
-    state = known_state(part)
-    where = str(root.filename) if state is None else state.where
+    where = where or (state.where if state is not None else "")
     try:
         file = FileIO(root.filename)
     except OSError as error:
@@ -153,10 +175,8 @@ def loaded(part: NDArray[Any]) -> NDArray[Any]:
         try:
             return _read(file, part, root.offset + part.ctypes.data - root.ctypes.data)
         except EOFError:
-            now = os.fstat(file.fileno()).st_size
-            raise _changed(
-                where, f"it has {now:,} bytes" if state is None else f"it had {state.size:,} bytes and has {now:,}"
-            ) from None
+            had = "" if state is None else f"had {state.size:,} bytes and "
+            raise _changed(where, f"it {had}has {os.fstat(file.fileno()).st_size:,}{'' if had else ' bytes'}") from None
 
 
 def _read(file: FileIO, part: NDArray[Any], place: int) -> NDArray[Any]:

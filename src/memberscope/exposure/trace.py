@@ -225,7 +225,7 @@ class LossTrace:
         rows = self.losses
         found = np.empty((rows.shape[1] if places is None else len(places), len(rows)), np.float32)
         for column, row in enumerate(rows):
-            held = loaded(row)
+            held = loaded(row, where=str(self.path))
             found[:, column] = held if places is None else held[places]
         return found
 
