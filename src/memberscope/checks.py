@@ -31,7 +31,7 @@ def check_finite(name: str, array: Array, *, most: float = np.inf) -> None:
     """Raise with the count of NaN and infinite values, or else of values larger in size than `most`, and the first one's index."""
     if not array.ndim:
         array = array.reshape(1)
-    limited = array.dtype.kind == "f" and most < np.finfo(array.dtype).max
+    limited = array.dtype.kind == "f" and most < float(np.finfo(array.dtype).max)
     count, large, first, first_large = 0, 0, "", ""
     for start, part in pieces(array):
         bad = ~np.isfinite(part)
