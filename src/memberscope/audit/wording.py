@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from memberscope.attacks import registry
 from memberscope.audit.comparisons import low_fpr_against_symmetric, neural_against_metric
 from memberscope.audit.controls import Controls
 from memberscope.audit.report import AuditReport
@@ -19,9 +20,9 @@ def headline_table(report: AuditReport) -> pd.DataFrame:
 
 
 def table_text(report: AuditReport) -> str:
-    """`headline_table` for a terminal, or why there is none: the attacks that could not run, with the reasons."""
+    """`headline_table` for a terminal; empty if no attack ran."""
     table = headline_table(report)
-    return table.to_string(index=False) if len(table) else report.outline.skipped_line
+    return table.to_string(index=False) if len(table) else ""
 
 
 def finding(report: AuditReport) -> str:
@@ -41,6 +42,17 @@ def copy_notes(report: AuditReport, *, overlap: bool = True) -> dict[str, str]:
 def skipped(report: AuditReport) -> dict[str, list[str]]:
     """Each reason for which attacks were skipped on all records, and their names."""
     return report.outline.skipped
+
+
+def skips_of_named(report: AuditReport, asked: str) -> list[str]:
+    """A sentence on each attack that a request names, not as one of a family, and that was skipped; on all of them if none ran."""
+    words = {name.strip() for name in asked.split(",")}
+    named = {attack.name for attack in registry.attacks() if words & {attack.name, attack.tfp_name}}
+    found = {
+        reason: [name for name in names if name in named or report.headline is None]
+        for reason, names in skipped(report).items()
+    }
+    return [f"Skipped: {', '.join(names)}, {reason}." for reason, names in found.items() if names]
 
 
 def summary(report: AuditReport, *, notes: Mapping[str, str], controls: Controls, details: Sequence[str] = ()) -> str:
