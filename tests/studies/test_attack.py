@@ -174,8 +174,11 @@ def test_tensorflow_privacys_engine_takes_what_it_can(tmp_path: Path, form: str)
 
 def test_skipped_attacks_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "target.npz", **arrays())
-    tracker, _ = study(tmp_path / "target.npz", attacks="threshold_loss,metric_confidence", controls="none")
+    tracker, answer = study(tmp_path / "target.npz", attacks="threshold_loss,metric_confidence", controls="none")
     assert "Skipped: `metric_confidence`, needs shadows" in tracker.artifacts["summary.md"]
+    assert "Skipped: metric_confidence, needs shadows." in answer
+    _, of_family = study(tmp_path / "target.npz", attacks="threshold,metric,threshold-entropy", controls="none")
+    assert "Skipped" not in of_family, "of families, whichever can run are wanted"
 
 
 def test_full_controls_refit(tmp_path: Path) -> None:

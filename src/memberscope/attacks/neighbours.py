@@ -211,7 +211,7 @@ class NeighbourVotes:
         offsets *= scale
         return _Area(
             points=points, weights=weights, origin=centre, scale=scale, offsets=offsets.astype(np.float32), size=size * scale
-        )
+        )  # fmt: skip
 
     def _answers(self, area: _Area, queries: FloatArray, reach: float) -> NDArray[Any]:
         """Records and members (r, 2) in the neighbourhoods of the queries, which part where they are far apart."""

@@ -9,7 +9,7 @@ from memberscope.audit import artifacts, promise
 from memberscope.audit.log import attack_progress, log_whole_audit
 from memberscope.audit.request import fields_present, request_of
 from memberscope.audit.step import controls_for, report_on
-from memberscope.audit.wording import copy_notes, finding, headline_table
+from memberscope.audit.wording import copy_notes, finding, headline_table, skips_of_named
 from memberscope.clock import Stage
 from memberscope.config import AttackStudyConfig, groups
 from memberscope.errors import UserError, nearest
@@ -65,6 +65,7 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     stopped = step.gate(report, config, tracker)
     lines = [
         finding(report),
+        *skips_of_named(report, config.attacks),
         *promise.sentences(report),
         *notes.values(),
         *controls.sentences().values(),

@@ -16,7 +16,7 @@ from memberscope.audit.log import attack_progress, log_whole_audit
 from memberscope.audit.request import request_of
 from memberscope.audit.run import check_counts
 from memberscope.audit.step import controls_for, report_on
-from memberscope.audit.wording import copy_notes, finding, headline_table
+from memberscope.audit.wording import copy_notes, finding, headline_table, skips_of_named
 from memberscope.checks import Array
 from memberscope.clock import Stage
 from memberscope.config import AttackOptionsConfig, AuditModelConfig, groups
@@ -95,6 +95,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     stopped = step.gate(report, config, tracker)
     lines = [
         finding(report),
+        *skips_of_named(report, config.attacks),
         *promise.sentences(report),
         *notes.values(),
         *controls.sentences().values(),
