@@ -81,6 +81,7 @@ def test_an_audit_of_mapped_logits_equals_that_of_logits_in_memory(tmp_path: Pat
         np.testing.assert_array_equal(found.whole_scores[name], scores)
 
 
+@pytest.mark.slow
 def test_attacks_on_mapped_losses_of_many_models_equal_those_in_memory(tmp_path: Path, small_pieces: None) -> None:
     held, ids = _models(), np.arange(RECORDS)
     outside = np.random.default_rng(2).exponential(size=(MODELS, 90)).astype(np.float32)

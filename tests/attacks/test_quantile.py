@@ -217,6 +217,7 @@ def _naive_public(evidence: Evidence) -> np.ndarray:
     return ((margin(target.logits, target.labels) - centre) / scale - out[:, 0]) * np.exp(-out[:, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [200, 1500])
 def test_it_is_as_strong_as_the_public_setting(p: int) -> None:
     """Means over three draws, on the same outputs: AUC and TPR at FPR 0.05 within a hundredth of the naive reimplementation, or above."""

@@ -247,6 +247,7 @@ def test_the_usual_slope_is_the_shadows_own(with_models: Callable[[Evidence, np.
     assert made.a == pytest.approx((1 - p[member].mean()) / (1 - p[~member].mean()), abs=1e-3)
 
 
+@pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize("shadows", [2, 4])
 def test_intervals_cover_one_half_where_there_is_no_signal(name: str, shadows: int) -> None:

@@ -97,6 +97,7 @@ def test_worst_slice_is_the_worst_class_with_a_wider_interval() -> None:
     assert "5 slices" in worst.reason
 
 
+@pytest.mark.slow
 def test_worst_slice_of_nothing_rarely_excludes_one_half() -> None:
     alarms = 0
     for seed in range(120):
