@@ -426,3 +426,32 @@ def test_words_beside_numbers_are_refused_as_classes_of_copies(world: World) -> 
         UserError, match=r"perturbed_labels: dtype <U1, and the target's labels are int64; allowed: both numbers"
     ):
         Evidence(target=world.target, perturbed_labels=np.full((N, 2), "a"))
+
+
+@pytest.mark.parametrize("side", [True, False])
+def test_a_shadow_with_exactly_the_members_of_the_target_is_refused(side: bool, tmp_path: Path) -> None:
+    world = make_world()
+    member = world.shadows.member.copy()
+    member[2] = world.target.member if side else ~world.target.member
+    order = np.argsort(np.random.default_rng(1).random(N))  # records are matched by their ids
+    shadows = ShadowPredictions(
+        logits=np.asarray(world.shadows.logits)[:, order], labels=np.asarray(world.target.labels)[order],
+        member=member[:, order], record_ids=np.asarray(world.target.record_ids)[order],
+    )  # fmt: skip
+    words = "exactly the target's members" if side else "exactly the records that are not the target's members"
+    with pytest.raises(
+        UserError, match=rf"^shadows: of the target's records, model 2 \(of 4, counted from 0\) was trained on {words}, "
+    ):
+        run_audit(world.target, shadows, attacks="lira_online")
+    world.target.save(tmp_path / "target.csv")
+    shadows.save(tmp_path / "shadows.csv")
+    evidence, _ = read_evidence(read_target(str(tmp_path / "target.csv")), shadows=str(tmp_path / "shadows.csv"))
+    with pytest.raises(UserError, match=r"^shadows: of the target's records, model 2 "):
+        run_audit(evidence, attacks="lira_online")
+    # a part of the records, on which shadows may agree with the target by chance, and one record less are no mistake
+    member[2, 0] = ~member[2, 0]
+    given = Evidence(target=world.target, shadows=ShadowPredictions(
+        logits=world.shadows.logits, labels=world.target.labels, member=member, record_ids=world.target.record_ids
+    ))  # fmt: skip
+    assert np.isfinite(run_audit(given, attacks="lira_online").scores("lira_online")).all()
+    assert len(given.select(np.flatnonzero(member[2] == world.target.member) if side else np.arange(1, N)).target) > 1

@@ -248,6 +248,9 @@ BAD_TABLES = {
     "member in words": (TABLE.assign(member=["yes", "no", "yes", "no"]), "column member holds 'yes' in row 0"),
     "member empty": (TABLE.assign(member=[True, None, True, False]), "column member is empty in row 1"),
     "no member": (TABLE.drop(columns="member"), "no column member; allowed: a column member that says"),
+    "a member column that is misspelt": (TABLE.rename(columns={"member": "memeber"}), "no column member; nearest: memeber; allowed"),
+    "semicolons": (TABLE.to_csv(index=False, sep=";", decimal=","), "cells of its first line are separated by ;; allowed: commas"),
+    "tabs": (TABLE.to_csv(index=False, sep="\t"), "cells of its first line are separated by tabs; allowed: commas"),
     "a label that is no class": (
         TABLE.assign(label=["cat", "cow", "dog", "owl"]),
         "column label holds 'cow' in row 1 (counted from 0), which is no class; allowed: dog, cat, owl",

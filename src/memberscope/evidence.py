@@ -110,6 +110,10 @@ class Evidence:
 
     def __post_init__(self) -> None:
         """Check the fields against each other."""
+        for name, kind in (("target", Predictions), ("shadows", ShadowPredictions), ("population", ShadowPredictions)):
+            part = getattr(self, name)
+            if not isinstance(part, kind) and (part is not None or name == "target"):
+                raise UserError(f"{name}: {type(part).__name__}; allowed: {kind.__name__}")
         n = len(self.target)
         for name, axis in (("augmented", 1), ("gradients", 0), ("perturbed_labels", 0), ("loss_trace", 0)):
             array = getattr(self, name)
@@ -206,6 +210,24 @@ class Evidence:
         at = np.searchsorted(theirs[order], ours)
         at = order[np.minimum(at, len(order) - 1)]
         return at if np.array_equal(theirs[at], ours) else None
+
+    def check_membership(self) -> None:
+        """Raise UserError where a shadow was trained on exactly the target's members, or on exactly its other records.
+
+        Its outputs would depend on the very membership that attacks are to find: a copy of the target's own file among the shadows, or the
+        same column of members in all files, makes LiRA look perfect. Only records that ids show to be the target's own can tell; a part of
+        them (`select`) cannot, so that this is no check of each object.
+        """
+        if self.shadows is None or self.places is None:
+            return
+        for number, theirs in enumerate(self.shadows.member[:, self.places]):
+            same, other = bool((theirs == self.target.member).all()), bool((theirs != self.target.member).all())
+            if same or other:
+                which = "the target's members" if same else "the records that are not the target's members"
+                raise UserError(
+                    f"shadows: of the target's records, model {number} (of {self.shadows.n_models}, counted from 0) was trained on exactly "
+                    f"{which}, so that its outputs depend on what the attacks are to find; allowed: shadows whose members were drawn anew"
+                )
 
     @property
     def aligned(self) -> bool:

@@ -233,9 +233,10 @@ class _Outputs:
     def of_file(cls, file: OutputFile) -> Self:
         """Build from a file that was read; see `load` for the errors."""
         if file.is_table and "member" not in file.arrays:
+            hint = nearest("member", (name.removeprefix(_COLUMN) for name in file.arrays if name.startswith(_COLUMN)))
             raise UserError(
-                f"{file.where}: no column member; allowed: a column member that says of each record whether it is in the training set "
-                "(true or false, or 1 or 0)"
+                f"{file.where}: no column member{hint}; allowed: a column member that says of each record whether it is in the training "
+                "set (true or false, or 1 or 0)"
             )
         return cls.from_arrays(file.arrays, source=file.where)
 

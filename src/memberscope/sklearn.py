@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from memberscope import seeds
 from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, Skip
 from memberscope.checks import Array
@@ -70,6 +71,7 @@ def membership_auc_scorer(
             By default cross-validation turns these into warnings and NaN; ``error_score="raise"`` shows them.
     """
     chosen = _attack(attack)
+    seeds.check(seed)
     labels = np.asarray(y)
     n = count_of(X)
     if labels.shape != (n,):

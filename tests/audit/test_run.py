@@ -144,7 +144,7 @@ def test_epsilon_bound_only_with_coin_flips_and_blind_scores() -> None:
 
 
 def test_shadows_reach_the_metric_attacks() -> None:
-    target, shadow = made(seed=1), made(seed=2)
+    target, shadow = made(seed=1), made(seed=2, ids=False)  # of other records
     report = run_audit(target, shadow, attacks="metric")
     assert all(result.status == "ok" for result in report.whole())
     assert len(report.whole()) == 4
@@ -278,6 +278,20 @@ def test_to_tfp_gives_their_own_results() -> None:
 def test_what_cannot_be_audited(change: dict[str, object], part: str) -> None:
     with pytest.raises(UserError, match=part):
         run_audit(made(), **{"attacks": "threshold_loss", **change})
+
+
+def test_what_is_no_evidence_is_refused_by_its_type() -> None:
+    target = made(80)
+    for call, message in (
+        (lambda: run_audit({"logits": target.logits}), r"target: dict; allowed: Predictions\(probs=\.\.\., "),  # type: ignore[arg-type]
+        (lambda: run_audit(np.zeros((80, 2))), "target: ndarray; allowed: Predictions"),  # type: ignore[arg-type]
+        (lambda: run_audit(target, [target]), "shadows: list; allowed: ShadowPredictions"),  # type: ignore[arg-type]
+        (lambda: Evidence(target=target, shadows=target), "shadows: Predictions; allowed: ShadowPredictions"),  # type: ignore[arg-type]
+        (lambda: Evidence(target=target, population=target), "population: Predictions; allowed: Shadow"),  # type: ignore[arg-type]
+        (lambda: Evidence(target=None), "target: NoneType; allowed: Predictions"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(UserError, match=f"^{message}"):
+            call()
 
 
 def test_attack_names_resolve_per_engine() -> None:

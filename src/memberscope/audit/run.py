@@ -49,6 +49,7 @@ def check_counts(n_member: int, n_nonmember: int, *, min_records: int, copies: i
         raise UserError(
             f"predictions: {n_member} {'member groups' if grouped else 'members'} and {n_nonmember} "
             f"{'other groups' if grouped else 'non-members'}{without}; allowed: at least {min_records} on each side"
+            f"{' (a group with any member among its records is one of members)' if grouped else ''}"
         )
 
 
@@ -122,9 +123,12 @@ def run_audit(
     Raises:
         UserError: an unknown attack, slice or engine; a primary attack that is not among those that run, or that needs something that the
             evidence lacks; a request beside the options that it holds; fewer than `min_records` distinct members or non-members in all;
-            copies under ``duplicates=refuse``; a prior outside (0, 1), or fewer subjects than members.
+            copies under ``duplicates=refuse``; a shadow that was trained on exactly the target's members, or on exactly its other
+            records; a prior outside (0, 1), or fewer subjects than members.
     """
+    seeds.check(seed)
     evidence = _evidence(target, shadow)
+    evidence.check_membership()
     check_grouped(engine if request is None else request.engine, grouped=evidence.target.groups is not None)
     if request is None:
         request = make_request(
@@ -204,6 +208,10 @@ def run_audit(
 
 
 def _evidence(target: Predictions | Evidence, shadow: ShadowPredictions | Predictions | None) -> Evidence:
+    if not isinstance(target, Predictions | Evidence):
+        raise UserError(
+            f"target: {type(target).__name__}; allowed: Predictions(probs=..., labels=..., member=...), or Evidence that holds them"
+        )
     if isinstance(shadow, Predictions):
         arrays = {
             name: getattr(shadow, name) for name in ("logits", "probs", "predicted", "loss_nats", "entropy_nats", "member")

@@ -16,7 +16,7 @@ from memberscope.audit.log import attack_progress, log_whole_audit
 from memberscope.audit.request import request_of
 from memberscope.audit.run import check_counts
 from memberscope.audit.step import controls_for, report_on
-from memberscope.audit.wording import copy_notes, finding, headline_table, skips_of_named
+from memberscope.audit.wording import copy_notes, finding, skips_of_named, table_text
 from memberscope.checks import Array
 from memberscope.clock import Stage
 from memberscope.config import AttackOptionsConfig, AuditModelConfig, groups
@@ -101,7 +101,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         *controls.sentences().values(),
         *step.sentences(config, stopped),
     ]
-    return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
+    return StudyResult(table=table_text(report), answer="\n".join(lines), gate=stopped)
 
 
 def check_slices(config: AttackOptionsConfig, *, classes: int | None = None, labels: Iterable[object] = ()) -> tuple[str, ...]:
