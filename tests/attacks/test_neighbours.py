@@ -45,11 +45,30 @@ def test_votes_equal_those_of_all_distances(kind: str, d: int, k: int) -> None:
     rng = np.random.default_rng(3)
     points, records = np.unique(_made(kind, 900, d, rng), axis=0, return_counts=True)
     members = np.array([float(rng.integers(0, count + 1)) for count in records])
-    queries = np.concatenate([_made(kind, 150, d, rng), points[:10], np.full((2, d), 6.0)])
+    queries = np.concatenate([_made(kind, 400, d, rng), points[:10], np.full((2, d), 6.0)])
     total, inside = NeighbourVotes(points, records, members, k)(queries)
     expected = naive(points, records, members, k, queries)
     np.testing.assert_array_equal(total, expected[0])
     np.testing.assert_array_equal(inside, expected[1])
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-23, 1e-20, 1e-18, 1e15, 1e20, 1e30])
+@pytest.mark.parametrize(("m", "d", "k"), [(1, 1, 3), (2, 3, 1), (17, 2, 40), (300, 3, 20)])
+def test_the_scale_of_the_points_changes_nothing(m: int, d: int, k: int, scale: float) -> None:
+    """Also where the squares of distances are no float32 numbers, or are the least of them."""
+    rng = np.random.default_rng(9)
+    points, queries = rng.normal(size=(m, d)) * scale, rng.normal(size=(40, d)) * scale
+    records, members = np.ones(m, dtype=np.intp), rng.integers(0, 2, m).astype(float)
+    found = NeighbourVotes(points, records, members, k)(queries)
+    np.testing.assert_array_equal(found, naive(points, records, members, k, queries))
+
+
+def test_points_of_all_scales_together() -> None:
+    rng = np.random.default_rng(10)
+    points, queries = (rng.normal(size=(size, 2)) * 10.0 ** rng.integers(-30, 2, size=(size, 1)) for size in (400, 80))
+    records, members = np.ones(400, dtype=np.intp), rng.integers(0, 2, 400).astype(float)
+    found = NeighbourVotes(points, records, members, 25)(queries)
+    np.testing.assert_array_equal(found, naive(points, records, members, 25, queries))
 
 
 @pytest.mark.parametrize("many", [1, 3, 400])
@@ -69,11 +88,10 @@ def test_records_at_one_point_are_counted_together(many: int) -> None:
 @pytest.mark.parametrize("factor", [1e-4, 0.3, 10.0])
 def test_a_first_radius_that_is_too_small_or_too_large_changes_nothing(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
     rng = np.random.default_rng(2)
-    points, queries = _made("normal", 700, 3, rng), _made("normal", 90, 3, rng)
+    points, queries = _made("normal", 700, 3, rng), _made("normal", 600, 3, rng)
     records, members = np.ones(700, dtype=np.intp), rng.integers(0, 2, 700).astype(float)
     expected = NeighbourVotes(points, records, members, 50)(queries)
     monkeypatch.setattr(neighbours, "_WIDE", factor)
-    monkeypatch.setattr(neighbours, "_CLOSE", factor)
     found = NeighbourVotes(points, records, members, 50)(queries)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(found, naive(points, records, members, 50, queries))
@@ -123,7 +141,7 @@ def test_a_query_far_from_its_neighbours_in_the_tree_does_not_search_all_points(
     points = rng.normal(size=(6_000, 2)) + 12.0 * (np.arange(6_000) % 3 == 0)[:, None]
     queries = np.concatenate([rng.normal(size=(11, 2)) * 0.1, [[12.0, 12.0]]])
     NeighbourVotes(points, np.ones(6_000, dtype=np.intp), np.zeros(6_000), 50)(queries)
-    assert max(searched) <= 4 * 50
+    assert max(searched) <= neighbours._MOST * 50
 
 
 def test_records_are_counted_in_batches_where_points_hold_several(monkeypatch: pytest.MonkeyPatch) -> None:
