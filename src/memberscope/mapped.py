@@ -65,12 +65,12 @@ class FileState:
         if now.size != self.size:
             raise UserError(self._changed(f"it had {self.size:,} bytes and has {now.size:,}"))
         if now.place != self.place:
-            raise UserError(self._changed("another file took its place"))
+            raise UserError(self._changed("another file replaced it"))
         if now.modified != self.modified:
             raise UserError(self._changed("it was written to"))
 
     def _changed(self, how: str) -> str:
-        return f"{self.where}: changed while it was read ({how}); allowed: a file that nothing changes until the end"
+        return f"{self.where}: changed while it was read ({how}); allowed: a file that does not change during the audit"
 
 
 class FileArray(np.memmap[Any, Any]):
@@ -136,7 +136,8 @@ def written(parts: Iterable[Array], *, dtype: np.dtype[Any], shape: tuple[int, .
     except OSError as error:
         size = shown_bytes(math.prod(shape) * dtype.itemsize)
         raise UserError(
-            f"TMPDIR={tempfile.gettempdir()}: cannot hold {size} ({reason(error)}); allowed: a folder on a disk with as much room"
+            f"TMPDIR={tempfile.gettempdir()}: cannot hold {size} ({reason(error)}); allowed: a folder on a disk with enough "
+            "free space"
         ) from None
 
 

@@ -59,7 +59,9 @@ def read_parts(option: str, path: str, target: Audited, notes: list[str]) -> lis
             raise UserError(f"{file.where}: {len(found)} models; allowed in a folder: one file for each model")
         parts.append(dataclasses.replace(found[0], where=file.where, name=file_path.stem))
         if number == 0 and file.note:
-            notes.append(file.note.removesuffix(".") + (f"; {len(files) - 1} more files alike." if len(files) > 1 else "."))
+            notes.append(
+                file.note.removesuffix(".") + (f"; {len(files) - 1} more files of the same form." if len(files) > 1 else ".")
+            )
     return parts
 
 
@@ -92,7 +94,7 @@ def files_of(folder: Path, where: str) -> tuple[list[Path], dict[str, Array]]:
         if path.suffix.lower() == NPY and path.stem in BESIDE:
             shared[path.stem] = read_npy(path, where=f"{where}: {path.name}", allowed=f"a {NPY} file")
         elif not (path.suffix.lower() == NPY and beside in BESIDE and base in known):
-            suffix_of(path, where=f"{where}: {path.name}", allowed=f"{KINDS} a model")
+            suffix_of(path, where=f"{where}: {path.name}", allowed=f"{KINDS} per model")
             files.append(path)
     if not files:
         raise UserError(f"{where}: no files; allowed: a folder with one file for each model, {KINDS}")
@@ -100,7 +102,7 @@ def files_of(folder: Path, where: str) -> tuple[list[Path], dict[str, Array]]:
         raise UserError(f"{where}: {len(files):,} files; allowed: at most {MOST_MODELS:,}")
     stems = Counter(path.stem for path in files)
     if twice := [path.name for path in files if stems[path.stem] > 1]:
-        raise UserError(f"{where}: {twice[0]} and {twice[1]} are of one model; allowed: one file for each model")
+        raise UserError(f"{where}: {twice[0]} and {twice[1]} are for the same model; allowed: one file for each model")
     _check_gaps([path.stem for path in files], where)
     return files, shared
 
@@ -119,7 +121,8 @@ def _check_gaps(names: Sequence[str], where: str) -> None:
             width = len(found[low]) - len(prefix)
             shown = ", ".join(f"{prefix}{number:0{width}d}" for number in missing[:5])
             raise UserError(
-                f"{where}: no file for {len(missing)} of the models from {found[low]} to {found[high]} ({shown}); allowed: one for each, "
+                f"{where}: no file for {len(missing)} of the models from {found[low]} to {found[high]} ({shown}); allowed: one "
+                "for each, "
                 "or names without numbers"
             )
 
@@ -161,7 +164,7 @@ def arranged(parts: list[ModelPart], shadows: Sequence[str], where: str) -> list
     missing = [name for name in order if name not in by_name]
     extra = [name for name in others if name not in order]
     if missing or extra:
-        what = f"no outputs of {few(missing)}" if missing else f"outputs of {few(extra)}, which are no shadows"
+        what = f"no outputs of {few(missing)}" if missing else f"outputs of {few(extra)}, which are not shadows"
         hint = nearest(missing[0], extra) if missing else ""
         raise UserError(f"{where}: {what}; allowed: {wanted}, named as among the shadows{hint}")
     if len(others) != len(shadows):

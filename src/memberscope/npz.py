@@ -92,12 +92,12 @@ def _header(stream: IO[bytes]) -> _Header:
         raise ValueError(f"a header of {length:,} bytes")
     text = stream.read(length)
     if len(text) < length:
-        raise ValueError("its header is cut")
+        raise ValueError("its header is truncated")
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     try:
         shape, _, dtype = read(io.BytesIO(length.to_bytes(width, "little") + text))  # type: ignore[no-untyped-call]  # numpy's function is untyped
     except (*_DAMAGE, MemoryError) as error:  # a parser of Python's own reads it
-        raise ValueError(f"a header that is none: {' '.join(str(error).split())[:100]}") from None
+        raise ValueError(f"an invalid header: {' '.join(str(error).split())[:100]}") from None
     if not all(type(axis) is int and axis >= 0 for axis in shape):
         raise ValueError(f"shape {shape}")
     found = _Header(dtype=dtype, shape=shape, start=8 + width + length)

@@ -123,7 +123,10 @@ class Lookout:
         """Note that the server did not answer."""
         if self.since is None:
             self.since, self.why = time.monotonic(), reason(error)
-            _say(f"{self.what} does not answer ({self.why}); the work goes on, and it is waited for up to {self.seconds:g} s")
+            _say(
+                f"{self.what} does not answer ({self.why}); the work continues, and memberscope waits for it for up to "
+                f"{self.seconds:g} s"
+            )
 
     def is_back(self) -> None:
         """Note that the server answered."""

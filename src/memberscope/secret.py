@@ -117,7 +117,7 @@ def _own(file: Path) -> bytes:
         if not file.exists():
             _generate(file)
         if not file.is_file():
-            raise OSError(errno.EINVAL, "no regular file")
+            raise OSError(errno.EINVAL, "not a regular file")
         with open(file, "rb") as reading:
             found = reading.read(MOST).strip()
     except OSError as error:
@@ -127,7 +127,7 @@ def _own(file: Path) -> bytes:
         ) from None
     if len(found) < LEAST:
         raise UserError(
-            f"{file}: holds {len(found)} bytes, which is no secret; allowed: remove it, and another one is generated"
+            f"{file}: holds {len(found)} bytes, which is not a valid secret; allowed: remove it, and another one is generated"
         )
     return found
 

@@ -85,7 +85,7 @@ def shadow_evidence(
     if shadows < 2 or shadows % 2:
         raise UserError(f"shadows={shadows}: shadows come in pairs with opposite halves; allowed: an even number, at least 2")
     if workers is not None and workers < 1:
-        raise UserError(f"workers={workers}: allowed is 1 or more, or none for all cores")
+        raise UserError(f"workers={workers}: out of range; allowed: 1 or more, or none for all cores")
     of_group = None if groups is None else np.asarray(groups)
     if of_group is not None and of_group.shape != (n,):
         raise UserError(f"groups: shape {of_group.shape} for {n} records; allowed: one group per record")

@@ -118,9 +118,9 @@ class Attack(ABC):
             UserError: `workers` or `folds` out of range.
         """
         if workers is not None and workers < 1:
-            raise UserError(f"workers: {workers}; allowed is 1 or more, or none for all cores")
+            raise UserError(f"workers: {workers}; allowed: 1 or more, or none for all cores")
         if folds is not None and folds < 2:
-            raise UserError(f"folds: {folds}; allowed is 2 or more")
+            raise UserError(f"folds: {folds}; allowed: 2 or more")
         reason = self.missing(evidence)
         if reason is not None:
             return self._skip(reason)

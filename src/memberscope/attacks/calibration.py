@@ -192,7 +192,7 @@ def copies_of(evidence: Evidence) -> Copies | None:
     if logits is None or labels is None:
         return None
     if logits.ndim != 4:
-        raise UserError(f"augmented: shape {logits.shape}; allowed is (1 + models, records, queries, classes)")
+        raise UserError(f"augmented: shape {logits.shape}; allowed: (1 + models, records, queries, classes)")
     for k, one in enumerate(logits):
         check_finite(f"augmented, model {k}", one)
     return Copies(logits=logits, labels=labels)

@@ -116,9 +116,9 @@ def settle(shadows: Levels, member: BoolArray, *, online: bool, variance: str, s
 
 def _check(variance: str, smoothing: float | None) -> None:
     if variance not in VARIANCES:
-        raise UserError(f"variance: {variance!r}; allowed are {', '.join(VARIANCES)}")
+        raise UserError(f"variance: {variance!r}; allowed: {', '.join(VARIANCES)}")
     if smoothing is not None and not 0.0 <= smoothing < 1.0:
-        raise UserError(f"smoothing: {smoothing}; allowed is 0 or more and below 1")
+        raise UserError(f"smoothing: {smoothing}; allowed: 0 or more and below 1")
 
 
 def _without_side(member: BoolArray, *, online: bool) -> str | None:
@@ -193,7 +193,7 @@ class Lira(Attack):
         bare = int(np.any([count == 0 for count in sides.values()], axis=0).sum())
         if bare:
             lack = " or ".join(f"an {side} model" for side in sides)
-            notes.append(f"{bare} records without {lack} use the average over the others in its place")
+            notes.append(f"{bare} records without {lack} use the average of the other records instead")
         return tuple(notes)
 
 

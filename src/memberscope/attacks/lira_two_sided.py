@@ -103,7 +103,7 @@ def _out_medians(shadows: FloatArray, member: BoolArray) -> tuple[FloatArray, Fl
 
 def _check(variance: str) -> None:
     if variance not in VARIANCES:
-        raise UserError(f"variance: {variance!r}; allowed are {', '.join(VARIANCES)}")
+        raise UserError(f"variance: {variance!r}; allowed: {', '.join(VARIANCES)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ class LiraTwoSided(Attack):
         notes = [f"{kind} variance, as configured; shadow models per record, median: {np.median(count):g} OUT{several}"]
         bare, few = int((count == 0).sum()), int((count == 1).sum())
         if bare:
-            notes.append(f"{bare} records without an OUT model use the median over the others in its place")
+            notes.append(f"{bare} records without an OUT model use the median of the other records instead")
         if bare + few and self.variance == "per_record":
             notes.append(f"{bare + few} records with fewer than two OUT models use the variance of all values")
         return tuple(notes)

@@ -116,17 +116,15 @@ class Rmia(Attack):
     def __post_init__(self) -> None:
         """Check the fields against each other."""
         if not (self.gamma > 0.0 and math.isfinite(self.gamma)):
-            raise UserError(f"gamma: {self.gamma}; allowed are numbers above 0")
+            raise UserError(f"gamma: {self.gamma}; allowed: numbers above 0")
         if self.temperature is not None and not (self.temperature > 0.0 and math.isfinite(self.temperature)):
-            raise UserError(
-                f"temperature: {self.temperature}; allowed are numbers above 0, or none to choose it on the shadows"
-            )
+            raise UserError(f"temperature: {self.temperature}; allowed: numbers above 0, or none to choose it on the shadows")
         if self.a is not None and not 0.0 < self.a <= 1.0:
-            raise UserError(f"a: {self.a}; allowed is above 0 and at most 1, or none to choose it on the shadows")
+            raise UserError(f"a: {self.a}; allowed: above 0 and at most 1, or none to choose it on the shadows")
         if self.ties not in TIES:
-            raise UserError(f"ties: {self.ties!r}; allowed are {', '.join(TIES)}")
+            raise UserError(f"ties: {self.ties!r}; allowed: {', '.join(TIES)}")
         if self.queries not in QUERIES:
-            raise UserError(f"queries: {self.queries!r}; allowed are {', '.join(QUERIES)}")
+            raise UserError(f"queries: {self.queries!r}; allowed: {', '.join(QUERIES)}")
 
     def missing(self, evidence: Evidence) -> str | None:
         """All models must give the true label's probability, and the shadows must have outputs for the target's records."""

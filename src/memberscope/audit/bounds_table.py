@@ -171,8 +171,8 @@ def check_bound(*, coin_flips: bool, delta: float | None, promise: float | None)
     """The delta of a requested bound; UserError where there can be no bound."""
     if not coin_flips:
         raise UserError(
-            "coin_flips=no: a lower bound on epsilon needs memberships that were drawn by fair coins; allowed: coin_flips=yes, for such "
-            "memberships alone"
+            "coin_flips=no: a lower bound on epsilon needs memberships that were drawn by fair coins; allowed: coin_flips=yes, "
+            "but only for such memberships"
         )
     if delta is None or not 0 <= delta < 1:
         shown = "none" if delta is None else f"{delta:g}"
@@ -180,7 +180,7 @@ def check_bound(*, coin_flips: bool, delta: float | None, promise: float | None)
             f"delta={shown}: a lower bound on epsilon holds at a stated delta; allowed: from 0 to below 1, such as 1e-5"
         )
     if promise is not None and not 0 <= promise < math.inf:
-        raise UserError(f"promised_epsilon={promise:g}: it bounds nothing; allowed: none, or a finite number of at least 0")
+        raise UserError(f"promised_epsilon={promise:g}: not a bound; allowed: none, or a finite number of at least 0")
     return float(delta)
 
 
@@ -341,7 +341,7 @@ def _verdict(
     if bound is None or ceiling is None:
         return "cannot be judged", "there is no bound"
     if not one_record:
-        return "cannot be judged", "each coin decided on several records, and the promise is about one"
+        return "cannot be judged", "each coin flip decided on several records, and the promise is about one"
     if bound > promise:
         return "contradicted", ""
     if ceiling <= promise:

@@ -59,7 +59,10 @@ def audit_canaries(
     """
     fitted = [name for name in attacks if registry.get(name).cross_fitted]
     if fitted:
-        raise ValueError(f"attacks={fitted}: fitted on the membership of the canaries, which their coins alone may decide")
+        raise ValueError(
+            f"attacks={fitted}: fitted on the membership of the canaries, which invalidates their bounds; allowed: attacks that "
+            "are not"
+        )
     request = make_request(attacks=attacks, primary=attacks[0], slices=("entire",))
     return run_audit(
         evidence,

@@ -83,8 +83,8 @@ class Distinct:
         if not self.both_sides:
             return ""
         return (
-            f"Overlap: {self.both_sides:,} members are also non-members, with the same {_by(self.told_by)}; they draw every metric toward "
-            "chance."
+            f"Overlap: {self.both_sides:,} members are also non-members, with the same {_by(self.told_by)}; they pull every "
+            "metric toward chance."
         )
 
 

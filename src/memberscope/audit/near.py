@@ -47,9 +47,10 @@ class NearCopies:
         if not self.members:
             return ""
         return (
-            f"Near copies: {self.members:,} of {self.compared:,} members are within {TOLERANCE:g} standard deviations a column (root mean "
-            f"square) of a non-member, and {self.among_members:,} are that close to another member. If these are records of one person, or "
-            "variants of one record, they hide a leak: name a column that tells whose each record is as --group."
+            f"Near copies: {self.members:,} of {self.compared:,} members are within {TOLERANCE:g} standard deviations per "
+            f"column (root mean square) of a non-member, and {self.among_members:,} are that close to another member. If these "
+            "are records of one person, or "
+            "variants of one record, they hide a leak: pass the column that says whose record each one is as --group."
         )
 
     @property

@@ -132,7 +132,8 @@ def run_audit(
         )  # fmt: skip
     elif (attacks, primary, slices, engine, group_scores) != ("all", AUTO, ("entire",), "fast", "mean"):
         raise UserError(
-            "request: given together with attacks, primary, slices, engine or group_scores, which it holds; allowed: one or the other"
+            "request: given together with attacks, primary, slices, engine or group_scores, which it holds; allowed: one or "
+            "the other"
         )
     else:
         request.check_primary(fields_present(evidence))
@@ -284,11 +285,11 @@ def _fast_result(
         why = (
             "the attack was fitted on the audited records' membership"
             if attack.cross_fitted
-            else "the slice was made by outcomes"
+            else "the slice was selected by the model's outcomes"
         )
         for spec in metrics.registry.specs():
             if "coin_flips" in spec.needs:
-                figures[spec.name] = metrics.skipped(f"{why}, which the coins must not have decided")
+                figures[spec.name] = metrics.skipped(f"{why}, and so depends on the coin flips")
     if attack.cross_fitted:
         notes.append("attack fitted on this slice" if refit else "attack fitted on all records, scores sliced")
     return replace(
@@ -316,7 +317,8 @@ def _of_rows(
     )  # fmt: skip
     return SliceResult(
         attack=of_groups.attack, family=of_groups.family, slice=ROWS, n_member=target.n_member, n_nonmember=target.n_nonmember,
-        figures=of_rows(figures, scored.scores, target.member, target.groups), notes=("single records, whose groups are correlated",),
+        figures=of_rows(figures, scored.scores, target.member, target.groups), notes=("single records, whose groups are "
+        "correlated",),
     )  # fmt: skip
 
 

@@ -167,7 +167,7 @@ def detect_own(
     check_fleet(member, scores=scores)
     _check_rate(fpr)
     if threshold not in ("auto", "rank", "normal"):
-        raise UserError(f"threshold: {threshold!r}; allowed are auto, rank, normal")
+        raise UserError(f"threshold: {threshold!r}; allowed: auto, rank, normal")
     other = twins(member) if pairs is None else np.full(len(member), -1, dtype=np.intp)
     for first, second in () if pairs is None else pairs:
         other[first], other[second] = second, first
@@ -206,7 +206,7 @@ def detect_own(
 
 def _check_rate(fpr: float) -> None:
     if not 0.0 < fpr < 1.0:
-        raise UserError(f"fpr: {fpr:g}; allowed is above 0 and below 1")
+        raise UserError(f"fpr: {fpr:g}; allowed: above 0 and below 1")
 
 
 def _places(scores: int, fpr: float) -> int:

@@ -324,7 +324,9 @@ class LossTrace:
         for name in FIELDS:
             ours, theirs = getattr(self, name), getattr(asked, name)
             if (ours is None) != (theirs is None):
-                raise UserError(f"{self.path}: {name} is {'absent' if ours is None else 'there'}; allowed: as it was begun")
+                raise UserError(
+                    f"{self.path}: {name} is {'absent' if ours is None else 'present'}; allowed: as when the trace was created"
+                )
             if ours is not None:
                 kinds = {array.dtype.kind in "US" for array in (ours, theirs)}
                 _check_equal(

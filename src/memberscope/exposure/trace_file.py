@@ -43,7 +43,7 @@ def read_sealed(path: Path, key: Key | None) -> tuple[TraceRecords, Held]:
 
         arrays = unsealed(path, arrays, key=own_key() if key is None else key)
     if not arrays.keys() >= {"record_ids", "steps", "every", "last", "losses"}:
-        raise UserError(f"{path}: no loss trace; allowed: a file of memberscope.LossTrace, or the loss_trace.npz of a run")
+        raise UserError(f"{path}: not a loss trace; allowed: a file of memberscope.LossTrace, or the loss_trace.npz of a run")
     every, last = int(arrays["every"]), int(arrays["last"]) or None
     records = TraceRecords(arrays["record_ids"], arrays.get("member"), arrays.get("labels"), every, last)
     return records, Held(steps=arrays["steps"], losses=arrays["losses"])
@@ -105,7 +105,7 @@ class TraceRecords:
         try:
             with open(path, "rb") as file:
                 if file.readline(len(MAGIC)) != MAGIC:
-                    raise UserError(f"{path}: no loss trace; allowed: a file of memberscope.LossTrace")
+                    raise UserError(f"{path}: not a loss trace; allowed: a file of memberscope.LossTrace")
                 line = file.readline(4096)
                 about = json.loads(line)
                 content = file.read(about["records"])

@@ -91,7 +91,7 @@ def agreement(
         raise UserError("member: not bool with both values; allowed: at least one member and one non-member")
     for name, share in (("top_share", top_share), ("fpr", fpr)):
         if not 0.0 < share < 1.0:
-            raise UserError(f"{name}: {share:g}; allowed is above 0 and below 1")
+            raise UserError(f"{name}: {share:g}; allowed: above 0 and below 1")
     found: BoolArray = passes(np.asarray(fleet_scores, np.float64)[None], member[None], fpr=fpr)[0][member]
     own, theirs = values[member], fleet_scores[member]
     k = max(1, round(top_share * len(own)))

@@ -226,15 +226,15 @@ class Outbox:
     def _unreachable(self) -> Unreachable:
         assert self.spool is not None
         if self.lookout.since is None:
-            began = f"{self.lookout.what}: not all that worker processes logged could be sent"
+            began = f"{self.lookout.what}: not everything that worker processes logged could be sent"
         else:
             elapsed = time.monotonic() - self.lookout.since
             began = f"{self.lookout.what} has not answered for {elapsed:.0f} s ({self.lookout.why})"
         if not self.spool.pending and not self.spool.others():
-            return Unreachable(f"{began}; nothing waits to be sent; allowed, once it answers: the same start again")
+            return Unreachable(f"{began}; nothing is left to be sent; allowed, once it answers: start the same study again")
         return Unreachable(
             f"{began}; what was logged is kept in {self.spool.folder}; allowed, once it answers: memberscope resend {self.spool.folder}, "
-            "or a new start on that store, which sends it as well"
+            "or start any study on that store, which sends it as well"
         )
 
     def _deliver_now(self) -> bool:

@@ -303,7 +303,7 @@ def main(arguments: list[str]) -> int:
         print(f"memberscope: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("memberscope: stopped by SIGINT; the next start makes what is missing", file=sys.stderr)
+        print("memberscope: stopped by SIGINT; the next start creates what is missing", file=sys.stderr)
         return Interrupted.exit_code
     return 0
 

@@ -255,7 +255,7 @@ def draw_canaries(
     else:
         if other is None:
             raise UserError(
-                f"canary_kind={kind}: no other data set; allowed: canary_data=NAME_OR_PATH with it, or another kind"
+                f"canary_kind={kind}: needs another data set; allowed: canary_data=NAME_OR_PATH with it, or another kind"
             )
         x, source = _of_other(data, other, count, values), f"records of {other.name}"
     return Canaries(kind=kind, x=x, y=y, records=None, copies=copies, source=source)
@@ -324,7 +324,7 @@ def canary_membership(
     rng = seeds.stream(seed, "canaries", "coins")
     if design == "half":
         if models % 2:
-            raise ValueError(f"{models} models of a half plan are no pairs")
+            raise ValueError(f"{models} models of a half plan are not pairs")
         first: NDArray[np.bool_] = rng.random((models // 2, count)) < 0.5
         paired: NDArray[np.bool_] = np.stack([first, ~first], axis=1).reshape(models, count)
         return paired

@@ -44,7 +44,7 @@ def json_object(text: str, *, where: str, allowed: str) -> dict[str, Any]:
     except ValueError as error:  # JSON's own error is one, and so is that of too many digits
         raise UserError(f"{where} is damaged ({_first(error)}); allowed: {allowed}") from None
     if not isinstance(found, dict):
-        raise UserError(f"{where} is no JSON object; allowed: {allowed}")
+        raise UserError(f"{where} is not a JSON object; allowed: {allowed}")
     return found
 
 

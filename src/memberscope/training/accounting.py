@@ -104,7 +104,7 @@ def plan_privacy(
         raise UserError(f"epochs={epochs}: out of range; allowed: 1 or more")
     delta = default_delta(members) if delta is None else delta
     if not 0 < delta < 1:
-        raise UserError(f"delta={delta:g}: out of range; allowed: above 0 and below 1, and better well below 1/{members}")
+        raise UserError(f"delta={delta:g}: out of range; allowed: above 0 and below 1, and preferably well below 1/{members}")
     if (noise_multiplier is None) == (target_epsilon is None):
         given = "both given" if target_epsilon is not None else "neither given"
         raise UserError(f"noise_multiplier, target_epsilon: {given}; allowed: exactly one of them")
