@@ -1,7 +1,7 @@
 """Arrow IPC files (``.arrow``, and ``.feather`` of version 2) with the outputs of a model: mapped, and read a piece at a time.
 
 Columns mean what they mean in any other table (`memberscope.score_tables`). Those of logits and probabilities, of which there may be many,
-are put side by side, a piece of rows at a time, as one array of rows; a large one is held in a temporary file.
+are combined side by side, a chunk of rows at a time, as one array of rows; a large one is held in a temporary file.
 """
 
 from __future__ import annotations

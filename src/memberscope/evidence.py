@@ -22,7 +22,8 @@ Index = NDArray[np.intp]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trajectories:
-    """Losses of each record over the course of a training: for the target's records, and for a shadow model's, whose membership is known.
+    """Losses of each record over the course of a training: for the target's records, and for those of a shadow model, whose membership is
+    known.
 
     Attributes:
         target: (n, steps) losses in nats of the target's n records, one per step of a (distilled) training; the model itself comes last.
@@ -94,7 +95,7 @@ class Evidence:
         perturbed_labels: (n, queries), the classes that the target predicts for perturbed copies of its records.
         loss_trace: (n, epochs), losses in nats of the target's records after each epoch of its own training, the last epoch last; see
             `memberscope.exposure.trace.LossTrace`.
-        absent: why a field is None, as a phrase, for the reports of the attacks that need it; a field whose reason is plain has none.
+        absent: why a field is None, as a phrase, for the reports of the attacks that need it; a field whose reason is obvious has none.
     """
 
     target: Predictions

@@ -28,7 +28,7 @@ A_RECORD = 64  # bytes of what an audit holds of each record, beside its outputs
 
 @dataclass(frozen=True, kw_only=True)
 class FileState:
-    """What tells whether a file is still the one that was opened.
+    """What shows whether a file is still the one that was opened.
 
     Attributes:
         path: the file.

@@ -24,7 +24,7 @@ MOST_MODELS = 10_000  # files of a folder
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Audited:
-    """The audited model's outputs, and what their file tells about its classes.
+    """The audited model's outputs, and what their file says about its classes.
 
     Attributes:
         predictions: the outputs.

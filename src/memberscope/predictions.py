@@ -4,8 +4,8 @@ Attacks, slices and metrics read only these types, so a model from anywhere (Ker
 its predictions. Arrays are checked once, when an object is created, in chunks of rows: checking a million rows of a hundred float32 logits
 makes no second copy. They are kept as read-only views in the caller's own dtype; signals are computed in float64 later.
 
-Outputs may be memory-mapped files (``np.load(path, mmap_mode="r")``). They are then read in chunks, too, whose memory is given back, and a
-file that changes in the meantime ends the work with an error.
+Outputs may be memory-mapped files (``np.load(path, mmap_mode="r")``). They are then read in chunks as well, the memory of each chunk is
+released, and a file that changes in the meantime causes an error.
 """
 
 from __future__ import annotations
@@ -344,7 +344,7 @@ class Predictions(_Outputs):
 
     @property
     def units(self) -> Array | None:
-        """(n,) what is never split between an attack's training and scoring: groups, else record ids; None: each record by itself."""
+        """(n,) the units that are never split between an attack's training and scoring: groups, else record ids; None: single records."""
         return self.groups if self.groups is not None else self.record_ids
 
     @property

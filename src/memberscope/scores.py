@@ -3,7 +3,7 @@
 They are stored as dense ranks: every metric of a ROC curve, and every paired test, depends only on the order and the ties of scores, so
 int32 ranks give the same results as the float64 scores, bit for bit, in half the space (an audit of 60,000 records with ten attacks: 3 MB).
 
-The file tells nothing but its size to anybody without the key (`memberscope.secret`): all that it holds is sealed with it. Ranks in the
+The file reveals nothing but its size to anybody without the key (`memberscope.secret`): all that it holds is sealed with it. Ranks in the
 clear would tell too much: whoever has the model finds each record by its loss, and each attack's ranks and AUC are then an equation for the
 members. Inside the seal, records are named by keyed identities, by which they are found in other runs.
 """

@@ -40,7 +40,7 @@ class Key:
 
     @property
     def check(self) -> str:
-        """What tells keys apart without telling anything about them: 16 hexadecimal digits."""
+        """A fingerprint that distinguishes keys without revealing anything about them: 16 hexadecimal digits."""
         return self._hash(b"check", size=8).hexdigest()
 
     def identities(self, ids: Array, *, source: str) -> NDArray[np.int64]:

@@ -189,7 +189,7 @@ def named_columns(
     Args:
         requests: see `parse`.
         classes: the number of classes; None if it is not known yet.
-        labels: the model's names for the classes, if known: a release of labels alone has slices by these.
+        labels: the model's names for the classes, if known: a release of labels only has slices by these.
         columns: whether the records have columns to slice by.
 
     Raises:

@@ -79,7 +79,7 @@ class Attack(ABC):
         needs: fields of `Evidence` without which it is skipped.
         cross_fitted: whether it is fitted on the target's own records, and therefore skipped where a side has too few for its folds.
         reads_copies: whether it uses ``augmented`` copies of the records where there are any.
-        named_only: whether it runs only where it is requested by its own name: a variant beside an attack that is at least as strong, for
+        named_only: whether it runs only where it is requested by its own name: a variant of an attack that is at least as strong, for
             comparison with published tables. ``all`` and its family leave it out, so that it is neither a cost nor one more candidate for
             the primary attack.
         tfp_name: the tensorflow_privacy attack type that it mirrors (``lr``, ``threshold-entropy``), if any.

@@ -87,7 +87,7 @@ def log_prob(predictions: Predictions, temperature: float = 1.0) -> FloatArray:
 
 
 def margins(predictions: Predictions) -> FloatArray:
-    """(n, classes) log-odds of every class against the true one, -inf for the true one itself; from losses alone (n, 1), of all other
+    """(n, classes) log-odds of every class against the true one, -inf for the true one itself; from losses only, (n, 1), of all other
     classes together.
 
     Probabilities below `signals.PROB_FLOOR` are raised to it. A partial release gets one column more: in rows that leave classes out, the

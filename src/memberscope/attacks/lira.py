@@ -26,7 +26,7 @@ gives many records a probability of 0 or 1, and a few such values would dominate
 `memberscope.attacks.lira_settings`.
 
 **Several queries** (their section VI.C): a Gaussian with a diagonal covariance over the queries, a multiple of the identity with
-the global variance; the score is the mean over queries, so that it reads alike for any number of them, and ranks as the sum does.
+the global variance; the score is the mean over queries, so that it has the same scale for any number of them, and ranks as the sum does.
 With ``bayes``, each query likewise has a Student-t of its own, and only the prior is shared, as the global variance is: a variance for
 each record and query is what the many-model limit, ``per_record``, needs.
 Offline, z is averaged over the queries: the one-sided test that looks in the direction in which all of them rise. (z of a Student-t is

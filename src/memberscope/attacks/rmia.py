@@ -22,7 +22,7 @@ member, a network that hardly overfits and a random forest alike.
 alone: gamma and the population decide how finely the ranking is resolved, and never its direction. The share takes at most z + 1 values,
 and a ratio gamma times the population's largest ties with all above it: thousands of records at the top, and no information at a low FPR.
 By default, therefore, ties are ordered by that ratio (``ties="ratio"``), which makes the ranking that of the ratio itself;
-``ties="keep"`` gives the share as it stands. The authors' present code counts LR > 1, and lets ties be: these are the variants
+``ties="keep"`` gives the share itself. The authors' current code counts LR > 1 and does not break ties: these are the variants
 `rmia_online_gamma_1` and `rmia_offline_gamma_1`, which run only where they are named. At gamma 1, ratios are resolved where the
 population's lie, so that the share ranks records as the ratio itself does, except that records between two neighbouring ratios of the
 population tie.

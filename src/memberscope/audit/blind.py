@@ -213,7 +213,7 @@ def blind_control(predictions: Predictions, *, seed: int, confidence: float = 0.
 
 
 def class_odds(predictions: Predictions, columns: FloatArray, *, seed: int) -> FloatArray:
-    """Log-odds of membership by class alone, (n,), cross-fitted; 0 where both sides have similar class proportions.
+    """Log-odds of membership given only the class, (n,), cross-fitted; 0 where both sides have similar class proportions.
 
     They are used only where a chi-squared test on the other folds rejects equal proportions at level `CLASSES_DIFFER`. After a split
     stratified by class it never does. Without this condition, the log-odds would there have the wrong sign for the scored fold, and hide a

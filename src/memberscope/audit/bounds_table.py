@@ -85,7 +85,7 @@ class Look:
         scores: (n,), higher = more likely a member.
         member: (n,) bool, decided by fair coins.
         one_record: whether each coin decided on one record. Where it decided on a group of records, or on several copies of a canary, the
-            bound is of that many records together, and says nothing about a promise for one record.
+            bound is about that many records together, and says nothing about a promise for one record.
     """
 
     attack: str
@@ -188,7 +188,7 @@ def primary_method(n: int, *, delta: float, promise: float | None, confidence: f
     """The method by which a promise is judged on `n` coin flips; it depends on no outcome.
 
     "one_run", which assumes nothing, if perfect scores would put it well above the promise (by `HEADROOM`), or if there is no promise.
-    Otherwise "fdp_one_run": with so few coins only a Gaussian trade-off curve lets the promise be judged, on that assumption.
+    Otherwise "fdp_one_run": with so few coin flips, the promise can be judged only on the assumption of a Gaussian trade-off curve.
     """
     if promise is None or delta == 0:
         return "one_run"

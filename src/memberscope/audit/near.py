@@ -1,7 +1,7 @@
 """Finds members that have a near copy among the non-members, which hides a leak: the copy is scored as the member is.
 
 Exact copies are found by `memberscope.audit.distinct`. Here two records are near copies if their numbers differ by little, column by
-column, as two scans of a page do, or two rows of one person. Nothing is left out: the run warns. Where a column tells whose each record
+column, as two scans of a page do, or two rows of one person. Nothing is left out, but the run warns. If a column says whose each record
 is, `--group` is the remedy.
 """
 

@@ -93,16 +93,16 @@ def run_audit(
         request: the four options above and `group_scores`, already resolved by `memberscope.audit.request.make_request`; they are then
             left at their defaults.
         seed: the seed of every random draw; the same seed and inputs give the same report, bit for bit, on one machine.
-        refit: whether to fit cross-fitted attacks anew on each slice, instead of slicing scores that were fitted on all records.
+        refit: whether to refit cross-fitted attacks on each slice, instead of slicing scores that were fitted on all records.
         min_records: the number of records that a slice needs on each side.
         prior: share of members among the candidates that an attacker considers, in (0, 1), if it is declared; without it, `ppv`
             assumes as many members as non-members.
         subjects: the number of people in the training set, if it is declared.
-        sensitivity: what membership reveals of a person, if it is declared.
+        sensitivity: what membership reveals about a person, if it is declared.
         declared: the three options above in one value; they are then left at their defaults.
         coin_flips: whether membership of every audited record was decided by its own fair coin flip. Only then is `epsilon_lower_bound`
-            given, and only for attacks whose scores are blind to the audited records' membership: not for cross-fitted ones, nor for
-            outcome slices.
+            given, and only for scores that do not depend on the audited records' membership: not for cross-fitted attacks, nor for
+            slices by outcome.
         delta: the delta of `epsilon_lower_bound`; where training promised an epsilon, the delta of that promise.
         promise: the epsilon that training promised, if any. `epsilon_lower_bound` then makes enough guesses to be able to exceed it, or
             reports that it cannot with so few records.
@@ -113,7 +113,7 @@ def run_audit(
         group_scores: where the target has `groups`, how the scores of a group's records become the group's score: ``mean``, ``max`` or
             ``logsumexp``. See `memberscope.audit.groups`.
         on_attack: called with each attack's name before it runs; an exception that it raises ends the audit there.
-        clock: adds up how long attacks and metrics take; one that nobody reads unless given.
+        clock: collects how long attacks and metrics take, if it is given.
 
     Returns:
         The report, on distinct records, or on their groups if they have any; its `distinct` says which copies were found. An attack that
@@ -121,7 +121,7 @@ def run_audit(
 
     Raises:
         UserError: an unknown attack, slice or engine; a primary attack that is not among those that run, or that needs something that the
-            evidence lacks; a request beside the options that it holds; fewer than `min_records` distinct members or non-members in all;
+            evidence lacks; a request together with options that it holds; fewer than `min_records` distinct members or non-members in all;
             copies under ``duplicates=refuse``; a prior outside (0, 1), or fewer subjects than members.
     """
     evidence = _evidence(target, shadow)

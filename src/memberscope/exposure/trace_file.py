@@ -159,7 +159,7 @@ class TraceRows:
         self.count = kept + 1
 
     def check(self) -> None:
-        """Raise UserError for rows that are not as they were written, or losses that are no finite numbers."""
+        """Raise UserError for rows that differ from what was written, or losses that are not finite numbers."""
         rows = self.mapped()
         for part in row_chunks(len(rows), self.dtype.itemsize // 4):
             good = self._sound(rows[part])
@@ -188,7 +188,7 @@ class Held:
         return self._rows
 
     def check(self) -> None:
-        """Nothing: the seal tells whether they are as they were written."""
+        """Does nothing: the seal already guarantees that they are unchanged."""
 
 
 def _checksum(row: Any) -> int:

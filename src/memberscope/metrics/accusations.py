@@ -113,7 +113,7 @@ def lift_at_fpr_of(ranking: Ranking, *, fpr: float, confidence: float = 0.95) ->
 
 
 def lift(made: Accusations, *, fpr: float, confidence: float = 0.95) -> Estimate:
-    """TPR / FPR of accusations, with its melded interval; its lower end alone where only members are accused."""
+    """TPR / FPR of accusations, with its melded interval; only its lower end if only members are accused."""
     if made.true_pos + made.false_pos == 0:
         return skipped(f"nobody is accused at an FPR of {fpr:g}")
     low, high = fpr_over_tpr_interval(made, 1 - check_fraction("confidence", confidence))

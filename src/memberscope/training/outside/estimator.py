@@ -105,7 +105,7 @@ def train(estimator: Any, job: TrainingJob) -> Fitted:
 
 
 def takes_rows(estimator: Any) -> bool:
-    """Whether a class is of a library whose models take rows alone, so that images are shown to it as rows of their values."""
+    """Whether a class is from a library whose models take only rows, so that images are passed to it as rows of their values."""
     return any(base.__module__.partition(".")[0] in ROWS for base in inspect.getmro(estimator))
 
 

@@ -67,7 +67,7 @@ class OutsideFleet:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """``gradients`` and ``losses`` if the models that were asked for them gave them."""
+        """``gradients`` and ``losses`` if the models were queried for them and returned them."""
         offered = {"gradients": "gradient_norms_", "losses": "losses_by_epoch_"}
         return frozenset(
             name for name, start in offered.items() if any(key.startswith(start) for one in self.answers for key in one)

@@ -214,7 +214,7 @@ class OutsideProgram:
 
 
 def asked_of(answers: Mapping[str, NDArray[Any]]) -> set[str]:
-    """The names of all answers that a kept model was asked for, including those that it does not offer."""
+    """The names of all outputs that were requested from a kept model, including those that it does not offer."""
     try:
         return set(json.loads(str(answers["facts"]))["asked"])
     except (KeyError, ValueError, TypeError):
