@@ -77,7 +77,7 @@ def builtin(rates: Sequence[float] = RATES) -> tuple[MetricSpec, ...]:
         ),
         MetricSpec(
             name="lift", range=UP, compute=_lift, declared=("prior",), tracked=False, digits=1, scale="log",
-            about="how many times likelier members are called members than non-members, TPR / FPR; where a prior was declared",
+            about="TPR / FPR: how many times more likely members are called members than non-members; where a prior was declared",
         ),
         MetricSpec(
             name="found", range=UP, compute=_found, declared=("subjects",), tracked=False, digits=0,
