@@ -46,7 +46,7 @@ def find_block(array: Array, *, classes: int | None, names: Sequence[str] | None
     if len(begins) > 1:
         columns = say_columns(able[min(begins) : max(begins)], names)
         raise UserError(
-            f"output: {columns} beside one probability per class: zeros only, which may be a class or something else; allowed: "
+            f"output: {columns} next to one probability per class: zeros only, which may be a class or something else; allowed: "
             "only the probabilities"
         )
     start, stop = max(found, key=lambda window: window[1])

@@ -121,8 +121,7 @@ def _check_gaps(names: Sequence[str], where: str) -> None:
             width = len(found[low]) - len(prefix)
             shown = ", ".join(f"{prefix}{number:0{width}d}" for number in missing[:5])
             raise UserError(
-                f"{where}: no file for {len(missing)} of the models from {found[low]} to {found[high]} ({shown}); allowed: one "
-                "for each, "
+                f"{where}: no file for {len(missing)} of the models from {found[low]} to {found[high]} ({shown}); allowed: one for each, "
                 "or names without numbers"
             )
 
@@ -168,7 +167,7 @@ def arranged(parts: list[ModelPart], shadows: Sequence[str], where: str) -> list
         hint = nearest(missing[0], extra) if missing else ""
         raise UserError(f"{where}: {what}; allowed: {wanted}, named as among the shadows{hint}")
     if len(others) != len(shadows):
-        raise UserError(f"{where}: {len(others)} models beside {TARGET}; allowed: {wanted}")
+        raise UserError(f"{where}: {len(others)} models besides {TARGET}; allowed: {wanted}")
     return [by_name[TARGET], *(by_name[name] for name in order)]
 
 

@@ -154,8 +154,8 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
         if info.file_size > max(FREELY_UNPACKED, MOST_RATIO * info.compress_size):
             raise UserError(
                 f"{path}: {info.filename.removesuffix('.npy')} is {shown_bytes(info.file_size)}, packed into "
-                f"{shown_bytes(info.compress_size)}; "
-                f"allowed: at most {MOST_RATIO} times its packed size, or without compression, as numpy.savez writes it"
+                f"{shown_bytes(info.compress_size)}; allowed: at most {MOST_RATIO} times its packed size, or without compression, as "
+                "numpy.savez writes it"
             )
     check_memory(sum(info.file_size for info in members), where=str(path), what="its content")
 

@@ -227,8 +227,7 @@ class _Outputs:
         """Build from a file that was read; see `load` for the errors."""
         if file.is_table and "member" not in file.arrays:
             raise UserError(
-                f"{file.where}: no column member; allowed: a column member that says of each record whether it is in the "
-                "training set "
+                f"{file.where}: no column member; allowed: a column member that says of each record whether it is in the training set "
                 "(true or false, or 1 or 0)"
             )
         return cls.from_arrays(file.arrays, source=file.where)

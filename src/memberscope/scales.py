@@ -232,9 +232,8 @@ def recognized(block: Array) -> Scale | str:
         if found.spread <= SPREAD:
             way += "; output=logits if they are logits"
         return (
-            f"{width} columns in [0, 1] whose rows sum to {_range(found)}: neither labels nor clearly probabilities or logits, "
-            "perhaps one "
-            f"sigmoid per class; allowed: {way}"
+            f"{width} columns in [0, 1] whose rows sum to {_range(found)}: neither labels nor clearly probabilities or logits, perhaps "
+            f"one sigmoid per class; allowed: {way}"
         )
     if found.low >= 0:
         return (

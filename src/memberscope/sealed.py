@@ -64,7 +64,7 @@ def unsealed(path: Path, arrays: Mapping[str, Array], *, key: Key) -> dict[str, 
 def check_key(path: Path, arrays: Mapping[str, Array], key: Key) -> None:
     """Raise OtherKey if the file was written with another key than this one."""
     if str(arrays["key_check"]) != key.check:
-        raise OtherKey(f"{path}: written with another key; allowed: the key of the one who ran the audit, as {VARIABLE}")
+        raise OtherKey(f"{path}: written with another key; allowed: the key of the person who ran the audit, in {VARIABLE}")
 
 
 def _sealed(content: bytes, salt: bytes, key: Key) -> NDArray[np.uint8]:

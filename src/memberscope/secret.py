@@ -1,7 +1,7 @@
 """The secret behind which runs keep who was audited: identities of records are keyed by it, and membership is masked.
 
-An audit's artifacts must not answer the audit's own question for whoever can read them. The secret is generated once for each user and
-lies outside of every store; ``MEMBERSCOPE_KEY`` gives several people or machines the same one, so that their runs can be compared.
+An audit's artifacts must not answer the audit's own question for anyone who can read them. The secret is generated once for each user and
+is kept outside of every store; ``MEMBERSCOPE_KEY`` gives several people or machines the same one, so that their runs can be compared.
 """
 
 from __future__ import annotations

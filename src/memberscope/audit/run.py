@@ -1,7 +1,7 @@
 """Runs an audit: attacks on slices, with the results in one tidy table.
 
-Scores are computed once on all records and then sliced, unless `refit` (or tensorflow_privacy's engine, for its trained attacks) fits an
-attack anew on each slice; each result's notes say which. Metrics come from `memberscope.metrics` with their intervals, whichever engine
+Scores are computed once on all records and then sliced, unless `refit` (or tensorflow_privacy's engine, for its trained attacks) refits an
+attack on each slice; each result's notes say which. Metrics come from `memberscope.metrics` with their intervals, whichever engine
 computed the scores.
 """
 

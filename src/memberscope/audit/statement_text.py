@@ -75,8 +75,8 @@ def combined_lines(statement: RiskStatement) -> list[str]:
     """One sentence per rate on what follows for an attacker who uses the primary attack."""
     first, declared = statement.measured[0], statement.declared
     lines = [
-        f"If an attacker uses `{first.attack}` and accuses everyone at or above the threshold that this audit sets on its non-members for a "
-        "false positive rate (95% intervals in brackets):"
+        f"If an attacker uses `{first.attack}` and accuses everyone at or above the threshold that this audit sets on its non-members for "
+        "a false positive rate (95% intervals in brackets):"
     ]
     for rate in statement.combined:
         parts = []

@@ -40,9 +40,8 @@ class PredictionFilesConfig(Config):
         "",
         check=Text(hint="the path of a file, of a folder with a file for each model, or nothing"),
         group="attack",
-        help="outputs of the model and of every shadow for records that none of them was trained on, which RMIA and quantile "
-        "need; empty: these "
-        "attacks are skipped",
+        help="outputs of the model and of every shadow for records that none of them was trained on, which RMIA and quantile need; "
+        "empty: these attacks are skipped",
     )
     augmented: str = option(
         "",
@@ -121,7 +120,7 @@ class AttackOptionsConfig(DeclaredConfig):
         False,
         check=YesNo(),
         group="attack",
-        help="yes: fit trained attacks anew on each slice instead of slicing their scores",
+        help="yes: refit trained attacks on each slice instead of slicing their scores",
     )
     controls: str = option(
         "auto",
@@ -233,8 +232,8 @@ class ModelFilesConfig(Config):
         "",
         check=Text(hint="a column's name, or nothing"),
         group="data",
-        help="name of the column (of an array beside x and y, for an .npz) that says which records belong together, such as those of "
-        "one person: the audit then counts groups; empty: none",
+        help="name of the column (for an .npz, of an array in addition to x and y) that says which records belong together, such as "
+        "those of one person: the audit then counts groups; empty: none",
     )
     na_values: str = option(
         "",

@@ -42,9 +42,8 @@ class MitigateConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig, Canar
         "",
         check=Text(hint="the path of a YAML file, or nothing"),
         group="mitigate",
-        help="your own mitigations in training, which are also compared: a file of names, each with the parameters of the "
-        "trainer that it "
-        "changes, such as dropout: {dropout: 0.5}",
+        help="your own mitigations in training, which are also compared: a file of names, each with the parameters of the trainer that "
+        "it changes, such as dropout: {dropout: 0.5}",
     )
     shadows: int = option(
         8,

@@ -104,7 +104,7 @@ class RecordsConfig(Config):
         "auto",
         check=Choice(words=("auto", "seed", "key")),
         group="data",
-        help="what decides who is a member: seed (whoever has the records and the seed can draw the split again), key (the seed and "
+        help="what decides who is a member: seed (anyone who has the records and the seed can reproduce the split), key (the seed and "
         "your secret, MEMBERSCOPE_KEY), or auto: key for a file of your own, seed for a public data set",
     )
 
@@ -198,9 +198,8 @@ def private_option(default: bool, *, group: str) -> Any:
         default,
         check=YesNo(),
         group=group,
-        help="yes: store nothing about single records with the run, neither scores nor the most exposed; runs can then not be "
-        "compared record "
-        "by record. no: store them under keyed identities (MEMBERSCOPE_KEY)",
+        help="yes: store nothing about single records with the run, neither scores nor the most exposed; runs can then not be compared "
+        "record by record. no: store them under keyed identities (MEMBERSCOPE_KEY)",
     )
 
 
@@ -232,8 +231,8 @@ def show_option(*, group: str) -> Any:
         False,
         check=YesNo(),
         group=group,
-        help="yes: name the most exposed members by their own ids and rows, and show pictures; whoever can read the run then knows that "
-        "they are members",
+        help="yes: name the most exposed members by their own ids and rows, and show pictures; anyone who can read the run then knows "
+        "that they are members",
     )
 
 
@@ -302,9 +301,8 @@ class FleetConfig(Config):
         "",
         check=Text(hint="names separated by commas, or nothing"),
         group="fleet",
-        help="GPUs that are assigned in turn to the worker processes on this machine, named as in CUDA_VISIBLE_DEVICES, such "
-        "as 0,1; empty: "
-        "each process sees all",
+        help="GPUs that are assigned in turn to the worker processes on this machine, named as in CUDA_VISIBLE_DEVICES, such as 0,1; "
+        "empty: each process sees all",
     )
     scheduler: str = option(
         "",
@@ -331,9 +329,8 @@ class CanaryConfig(Config):
         0,
         check=Integer(low=0, high=1_000_000),
         group="canaries",
-        help="number of canaries: records that are planted in the training set, each by an independent fair coin flip, and "
-        "audited separately "
-        f"from the others; 0, or at least {LEAST_CANARIES}",
+        help="number of canaries: records that are planted in the training set, each by an independent fair coin flip, and audited "
+        f"separately from the others; 0, or at least {LEAST_CANARIES}",
     )
     canary_kind: str = option(
         "natural",

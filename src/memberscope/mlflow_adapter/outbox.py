@@ -44,7 +44,7 @@ class Outbox:
     Args:
         client: of the store.
         spool: where operations are written down; without one, they are carried out at once or fail.
-        lookout: what is said of the store, and how long it is waited for.
+        lookout: what to say about the store, and how long to wait for it.
         writing: makes the context of each write to the store or the spool; half an artifact would look like a whole one.
 
     Attributes:

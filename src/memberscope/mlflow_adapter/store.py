@@ -132,9 +132,8 @@ def check_store(uri: str) -> None:
                 return
             if look == LOOKS:
                 raise UserError(
-                    f"MLFLOW_TRACKING_URI={redact(uri)}: the tracking server does not answer ({redact(missing, about=[uri])}); "
-                    "allowed: a running server, "
-                    "or no value for a local store"
+                    f"MLFLOW_TRACKING_URI={redact(uri)}: the tracking server does not answer ({redact(missing, about=[uri])}); allowed: "
+                    "a running server, or no value for a local store"
                 )
 
 

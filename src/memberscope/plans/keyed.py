@@ -1,4 +1,4 @@
-"""Splits and digests of a user's own records, which only whoever has the key can draw or compute again.
+"""Splits and digests of a user's own records, which can be reproduced only with the key.
 
 A split is drawn from a seed, which is one of a few numbers and is logged. Whoever has all the records in their order could draw it again
 and would know every member. The split of a user's own records is therefore drawn from the seed and the secret of `memberscope.secret`.

@@ -31,7 +31,7 @@ def json_object(text: str, *, where: str, allowed: str) -> dict[str, Any]:
         allowed: the end of an error.
 
     Raises:
-        UserError: it is not JSON, is no object, or is nested too deep or has numbers too long to be read.
+        UserError: it is not JSON, is not an object, or is nested too deep or has numbers too long to be read.
     """
     try:
         found = json.loads(text)

@@ -214,9 +214,8 @@ def accuracy_line(target: Predictions) -> str:
     classes, counts = np.unique(np.asarray(target.labels)[target.member], return_counts=True)
     if len(classes) > 1 and inside <= counts.max() / counts.sum():
         text += (
-            " On members the model is no better than always predicting the most frequent class: check the scale and order of "
-            "the features, "
-            "and the labels, before you trust any metric."
+            " On members the model is no better than always predicting the most frequent class: check the scale and order of the "
+            "features, and the labels, before you trust any metric."
         )
     return text
 
