@@ -16,7 +16,7 @@ values about their mean, so that differences between records count as well (the 
 record has two models on a side. ``bayes``: one for each side, record and query, shrunk towards a common one by a prior that is fitted on
 all records, so that each Gaussian becomes a Student-t (after BaVarIA, arXiv 2603.11799): near ``global`` with few models and near
 ``per_record`` with many, without a switch between them. Its means, too, are shrunk towards what the record's other side predicts; see
-`memberscope.attacks.student`. Means otherwise are means (the published codes take medians) and variances are maximum likelihood ones,
+`memberscope.attacks.student`. Otherwise, the mean is used (the published codes take medians) and variances are maximum likelihood ones,
 both as in Algorithm 1.
 
 **Smoothing.** With s above 0, p is replaced by (1 - s) p + s / 2 before phi is computed, which bounds phi by log((2 - s) / s). A forest

@@ -8,7 +8,7 @@ the density of the OUT Gaussian instead. With phi the target's scaled logit for 
 
 averaged over the queries. The score is **two-sided**: a record whose phi lies far *below* its OUT shadows' counts as a likely member, as
 much as one that lies far above. That costs strength wherever training raises phi, which is nearly everywhere, and `lira_offline` is the
-attack to run; these variants run only where they are named.
+attack to run; these variants run only if they are named.
 
 `median` is the median of the record's OUT values for that query. The deviation is
 

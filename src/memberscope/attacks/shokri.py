@@ -4,7 +4,7 @@ This is an attack of an outsider (their section V): the records on which the sha
 trained them; the classifiers learn to tell posteriors of shadow members from those of shadow non-members and are applied to the
 target's. Where we differ: the posteriors enter as logarithms, sorted, the true class's apart as its scaled logit (theirs
 enter as they are, unsorted, so that a hundred classes need a hundred inputs); the classifier has one hidden layer
-as theirs, with 32 units instead of 64, and is the mean of four; training parts are balanced in each class, so that the log-odds of
+like theirs, with 32 units instead of 64, and is the mean of four; training parts are balanced in each class, so that the log-odds of
 different classes are on one scale and decide at 0.
 """
 

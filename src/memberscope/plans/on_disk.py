@@ -14,7 +14,7 @@
                                   members/model_000.npy, the canaries on which model 0 is trained too, and so on
     plan/columns.json             the columns, if the records are rows of a table
     plan/membership.npz           the same plan as `ShadowPlan.save` writes it
-    plan/plan.json                what the plan is, and what is expected back
+    plan/plan.json                what the plan is, and which outputs to return
 
 All positions count the records of the data set as memberscope reads it.
 """

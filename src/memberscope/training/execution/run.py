@@ -1,4 +1,4 @@
-"""Executes a fleet's training, whatever trains it: finished models from the store, the rest where they were asked to be trained."""
+"""Executes a fleet's training, whatever trains it: finished models come from the store, and the rest are trained where the options say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trained model from outside, whatever its form: a function, an object with scikit-learn's methods, or one that offers more."""
+"""A trained model from outside, in any form: a function, an object with scikit-learn's methods, or one that offers more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The answers of models that are gone: a fleet that looks outputs up, and trains a model again only for a query that nobody declared."""
+"""The outputs of models that no longer exist: a fleet that looks outputs up, and trains a model again only for a query that nobody
+declared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trains one job after another in any process, and queries each model at once: only its answers outlive the process."""
+"""Trains one job after another in any process, and queries each model at once: only its outputs outlive the process."""
 
 from __future__ import annotations
 
