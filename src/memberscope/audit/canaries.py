@@ -1,8 +1,9 @@
 """Audits canaries separately from a model's ordinary records, and says what it costs to plant them.
 
-The coin flips that decided which canaries a model was trained on must decide nothing else, so that epsilon can be bounded from their
-scores: only attacks that use no membership labels of the canaries are run on them. With a *reference*, the same model trained without
-canaries, one more attack is possible: the reference has seen none of the canaries, so it shows how likely each label would be anyway.
+The coin flips that decided which canaries a model was trained on must decide nothing else, so that epsilon can be bounded from the
+canaries' scores: only attacks that use no membership labels of the canaries are run on them. With a *reference*, the same model trained
+without canaries, one more attack is possible: the reference has seen none of the canaries, so it shows how likely each label would be
+anyway.
 """
 
 from __future__ import annotations
