@@ -1,8 +1,9 @@
 """Exact votes among the nearest neighbours of many queries.
 
 A k-d tree answers each query separately, and most of its time goes into keeping k neighbours in order, though a vote needs no order. Here
-neighbouring queries share one search. Points and queries are put into the order of a k-d tree; for 48 queries together, and then for 12 of
-these, the points are kept that may be among the k nearest of any of them, and the rest is arithmetic on arrays.
+neighbouring queries share one search. Points and queries are put into k-d trees; for the queries of a branch (128 at most), and then for
+those of each of its leaves (32 at most), the points are kept that may be among the k nearest of any of them, and the rest is arithmetic on
+arrays.
 
 The arithmetic is in float32, about the queries' common centre. Where the distances of the k-th and the next neighbour are closer than its
 rounding errors, the query is answered again in float64, so that the neighbours are those of float64 everywhere.
@@ -11,6 +12,7 @@ rounding errors, the query is answered again in float64, so that the neighbours 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +22,11 @@ from numpy.typing import NDArray
 from memberscope.checks import Array, FloatArray
 
 _LEAF = 16
-_COARSE, _FINE = 48, 12
-_WIDE, _CLOSE = 1.4, 1.2
-"""The radius that is searched for 48 and for 12 queries, as a multiple of the distance within which the leaves hold k points; if it
-is too small for one of them, the search is repeated with a larger one."""
-_MOST = 4
+_COARSE, _FINE = 128, 32
+_WIDE = 1.2
+"""The radius that is searched for a branch of queries, as a multiple of the distance within which the leaves of points hold k of them; if
+it is too small for a query, the search is repeated with a larger one."""
+_MOST = 8
 """How many times k points may be kept for several queries; with more, they are divided at their widest gap."""
 _TINY = 1e-12
 _EPSILON = float(np.finfo(np.float32).eps)
@@ -68,6 +70,12 @@ def _pairs(queries: NDArray[Any], points: NDArray[Any]) -> NDArray[Any]:
     return found
 
 
+def _ordered(squares: Float32) -> Float32:
+    """Numbers that are not negative, sorted along the last axis: their bits are in the order of their values, and integers sort faster."""
+    found: Float32 = np.sort(squares.view(np.int32)).view(np.float32)
+    return found
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Leaves:
     """Points in leaves of 16; the last one is filled with points at infinity that have no records.
@@ -105,7 +113,6 @@ class _Area:
         weights: (m, 2), see `_Leaves`.
         origin: (d, 1) the centre of the queries' box.
         offsets: (d, m) float32, from the origin.
-        leaves: (d, l) centres of the leaves that hold the points.
         size: the largest coordinate of a point or query, from the origin.
     """
 
@@ -113,7 +120,6 @@ class _Area:
     weights: Float32
     origin: FloatArray
     offsets: Float32
-    leaves: FloatArray
     size: float
 
     def error(self, square: float) -> float:
@@ -141,6 +147,17 @@ def _leaves(points: FloatArray, weights: NDArray[Any]) -> _Leaves:
     )
 
 
+def _branches(node: Any, most: int) -> Iterator[Any]:
+    """The nodes of a `cKDTree` below a node, or itself, that hold at most so many points and whose parent holds more; or are leaves."""
+    waiting = [node]
+    while waiting:
+        here = waiting.pop()
+        if here.split_dim == -1 or here.end_idx - here.start_idx <= most:
+            yield here
+        else:
+            waiting += [here.greater, here.lesser]
+
+
 class NeighbourVotes:
     """Counts the records, and the members among them, within the distance of a query's k-th nearest record.
 
@@ -162,26 +179,22 @@ class NeighbourVotes:
         from scipy.spatial import cKDTree
 
         out = np.empty((len(queries), 2))
-        order = cKDTree(queries, leafsize=_FINE).indices
-        for start in range(0, len(queries), _COARSE):
-            together = order[start : start + _COARSE]
-            radius = self._radius(self._leaves.centre, _box(queries[together])[0], _WIDE)
-            area = self._area(queries[together], radius)
-            for first in range(0, len(together), _FINE):
-                rows = together[first : first + _FINE]
-                some = queries[rows]
-                reach = min(radius, self._radius(area.leaves, _box(some)[0], _CLOSE))
-                out[rows] = self._answers(area, some, reach)
+        tree = cKDTree(queries, leafsize=_FINE)
+        for branch in _branches(tree.tree, _COARSE):
+            together = queries[tree.indices[branch.start_idx : branch.end_idx]]
+            radius = self._radius(together)
+            area = self._area(together, radius)
+            for leaf in _branches(branch, _FINE):
+                rows = tree.indices[leaf.start_idx : leaf.end_idx]
+                out[rows] = self._answers(area, queries[rows], radius)
         return out[:, 0], out[:, 1]
 
-    def _radius(self, centres: FloatArray, place: FloatArray, factor: float) -> float:
-        """The squared radius around a place (d, 1) in which leaves with these centres (d, l) hold k points, times a factor squared;
-        infinite where they hold fewer.
-        """
-        need = self._k // _LEAF
+    def _radius(self, queries: FloatArray) -> float:
+        """The squared radius that is searched around queries, infinite where there are no more than k points."""
+        centres, need = self._leaves.centre, self._k // _LEAF
         if need >= centres.shape[1]:
             return np.inf
-        return float(np.partition(_squares(centres - place), need)[need]) * factor**2
+        return float(np.partition(_squares(centres - _box(queries)[0]), need)[need]) * _WIDE**2
 
     def _area(self, queries: FloatArray, radius: float) -> _Area:
         """All points within a squared radius of the queries' box, and others."""
@@ -191,7 +204,7 @@ class NeighbourVotes:
         points, weights = leaves.of(near)
         offsets = (points - centre).astype(np.float32)
         size = max(float(half.max()), float(offsets.max(initial=0.0)), -float(offsets.min(initial=0.0)))
-        return _Area(points=points, weights=weights, origin=centre, offsets=offsets, leaves=leaves.centre[:, near], size=size)
+        return _Area(points=points, weights=weights, origin=centre, offsets=offsets, size=size)
 
     def _answers(self, area: _Area, queries: FloatArray, reach: float) -> NDArray[Any]:
         """Records and members (r, 2) in the neighbourhoods of the queries, which part where they are far apart."""
@@ -216,30 +229,34 @@ class NeighbourVotes:
         middle, half = _box(places)
         last = self._last
         if area.offsets.shape[1] > last:  # no query needs more than the middle of their box does, and the way from there
-            way = math.sqrt(float(np.partition(_squares(area.offsets - middle), last)[last])) + float(np.linalg.norm(half))
+            way = math.sqrt(_ordered(_squares(area.offsets - middle))[last]) + float(np.linalg.norm(half))
             reach = min(reach, way**2 + 4 * area.error(way**2))
         keep = np.flatnonzero(_outside(area.offsets - middle, half) <= reach)
         if len(keep) <= last:
             return 4 * reach if reach > _TINY else np.inf
         if len(keep) > _MOST * (last + 1) and len(queries) > 1:
             return None
-        weights = area.weights.take(keep, axis=0)
         squares = _pairs(places, area.offsets.take(keep, axis=1))
-        ordered = np.sort(squares, axis=1)
+        ordered = _ordered(squares)
         kth = ordered[:, last]
         farthest = float(kth.max())
         needed = farthest + 3 * area.error(farthest)
         if needed > reach:
             return needed * (1 + 4 * _EPSILON)
         gap = (ordered[:, last + 1] if len(keep) > last + 1 else np.full(len(queries), np.inf, dtype=np.float32)) - kth
-        inside = np.flatnonzero(squares.min(axis=0) <= needed)
-        keep, squares, weights = keep[inside], squares.take(inside, axis=1), weights.take(inside, axis=0)
+        if not self._single:
+            inside = np.flatnonzero(squares.min(axis=0) <= needed)
+            keep, squares = keep[inside], squares.take(inside, axis=1)
+        weights = area.weights.take(keep, axis=0)
         if not self._single and weights[:, 0].max() > 1:
             kth, gap = self._kth_records(squares, weights)
         votes: NDArray[Any] = (squares <= kth[:, None]).astype(np.float32) @ weights
-        for row in np.flatnonzero(gap <= 2 * area.error(needed)):
-            near = np.flatnonzero(squares[row] <= needed)
-            votes[row] = self._exactly(area.points[:, keep[near]], weights[near], queries[row])
+        error = area.error(needed)
+        for row in np.flatnonzero(gap <= 2 * error):
+            sure = squares[row] < kth[row] - 2 * error
+            unclear = np.flatnonzero((squares[row] <= kth[row] + 2 * error) & ~sure)
+            inner = sure.astype(np.float32) @ weights
+            votes[row] = inner + self._exactly(area.points[:, keep[unclear]], weights[unclear], queries[row], float(inner[0]))
         return votes
 
     def _kth_records(self, squares: Float32, weights: Float32) -> tuple[Float32, Float32]:
@@ -259,10 +276,10 @@ class NeighbourVotes:
         )
         return kth, np.minimum(kth - before, after - kth)
 
-    def _exactly(self, points: FloatArray, weights: Float32, query: FloatArray) -> NDArray[Any]:
-        """Records and members (2,) in a neighbourhood, in float64."""
+    def _exactly(self, points: FloatArray, weights: Float32, query: FloatArray, nearer: float) -> NDArray[Any]:
+        """Records and members (2,) among points in a neighbourhood to which so many nearer records belong, in float64."""
         squares = _squares(points - query[:, None])
         order = np.argsort(squares)
-        reached = int(np.searchsorted(np.cumsum(weights[order, 0], dtype=np.float64), self._k))
+        reached = int(np.searchsorted(nearer + np.cumsum(weights[order, 0], dtype=np.float64), self._k))
         votes: NDArray[Any] = weights[squares <= squares[order[min(reached, len(order) - 1)]]].sum(axis=0)
         return votes
