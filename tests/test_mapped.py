@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from memberscope import Evidence, Predictions, ShadowPredictions, mapped, npz, pieces, run_audit, signals
+from memberscope import (
+    Evidence,
+    Predictions,
+    ShadowPredictions,
+    arrow_files,
+    file_state,
+    mapped,
+    npz,
+    pieces,
+    run_audit,
+    signals,
+)
+from memberscope.attacks import calibration
 from memberscope.cli import main
 from memberscope.errors import UserError
 from memberscope.evidence_from_files import read_evidence, read_target
+from memberscope.exposure.table import measure_models
+from memberscope.reading import files
 
 RECORDS, CLASSES, MODELS = 600, 5, 8
 
@@ -94,6 +110,24 @@ def test_attacks_on_mapped_losses_of_many_models_equal_those_in_memory(tmp_path:
         assert sorted(found.whole_scores) == sorted(expected.whole_scores)
         for name, scores in expected.whole_scores.items():
             np.testing.assert_array_equal(found.whole_scores[name], scores)
+
+
+@pytest.mark.parametrize("form", ["logits", "probs", "released"])
+def test_log_probabilities_at_a_temperature_are_those_of_all_rows_at_once(
+    tmp_path: Path, small_pieces: None, form: str
+) -> None:
+    held = _outputs()
+    scores = held["logits"] if form == "logits" else np.exp(held["logits"]) / np.exp(held["logits"]).sum(axis=1, keepdims=True)
+    if form == "released":
+        scores = np.where(scores < np.median(scores, axis=1, keepdims=True), 0, scores)
+    name = "logits" if form == "logits" else "probs"
+    made = [
+        Predictions(**{name: array}, labels=held["labels"], member=held["member"], released=form == "released")
+        for array in (scores, _mapped(tmp_path, "s", scores))
+    ]
+    whole = calibration.log_prob_of_margins(calibration.margins(made[0]), 0.7)
+    for one in made:
+        np.testing.assert_array_equal(calibration.log_prob(one, 0.7), whole)
 
 
 def test_records_of_a_mapped_array_are_those_of_the_array(tmp_path: Path, small_pieces: None) -> None:
@@ -273,6 +307,188 @@ def test_an_arrow_file_with_wrong_columns_is_named_in_one_line(
     ) as cut:
         read_target(str(path))
     assert "\n" not in str(cut.value)
+
+
+def _arrow(path: Path, columns: dict[str, Any], *, size: int = 7) -> str:
+    pa = pytest.importorskip("pyarrow")
+    table = pa.table(columns)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=size)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["logits", "probs"])
+def test_lists_of_a_fixed_size_are_a_column_for_each_class(tmp_path: Path, small_pieces: None, name: str) -> None:
+    pa, held = pytest.importorskip("pyarrow"), _outputs()
+    values = held["logits"] if name == "logits" else np.exp(held["logits"]) / np.exp(held["logits"]).sum(axis=1, keepdims=True)
+    prefix = name.removesuffix("s") + "_"
+    rest = {"label": held["labels"], "member": held["member"], "record_id": np.arange(RECORDS)}
+    listed = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), CLASSES)
+    found = read_target(_arrow(tmp_path / "lists.arrow", {name: listed, **rest}, size=70))
+    wide = {f"{prefix}{number}": values[:, number] for number in range(CLASSES)}
+    expected = read_target(_arrow(tmp_path / "columns.arrow", {**wide, **rest}, size=70))
+    for field in (name, "labels", "member", "record_ids"):
+        np.testing.assert_array_equal(getattr(found.predictions, field), getattr(expected.predictions, field))
+    assert getattr(found.predictions, name).dtype == np.float32
+    assert pieces.mapping_of(getattr(found.predictions, name)) is not None
+    assert found.classes == expected.classes
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda pa: {"logits": pa.array([[1.0, 2.0]] * 9)}, "column logits holds list<item: double>; allowed: lists of a fixed size"),
+        (lambda pa: {"logits": pa.array([[1.0]] * 9, pa.list_(pa.float32(), 1))}, "column logits holds fixed_size_list<"),
+        (lambda pa: {"logits": pa.array([["a", "b"]] * 9, pa.list_(pa.string(), 2))}, "column logits holds fixed_size_list<"),
+        (lambda pa: {"probs": pa.array([0.5] * 9)}, "column probs holds double; allowed: lists of a fixed size of numbers, one for"),
+        (
+            lambda pa: {"logits": pa.array([[1.0, 2.0]] * 8 + [None], pa.list_(pa.float32(), 2))},
+            "column logits is empty in row 8 (counted from 0); allowed: a number",
+        ),
+        (
+            lambda pa: {"logits": pa.array([[1.0, 2.0]] * 4 + [[3.0, None]] + [[1.0, 2.0]] * 4, pa.list_(pa.float32(), 2))},
+            "column logits is empty in row 4 (counted from 0); allowed: a number",
+        ),
+        (
+            lambda pa: {"logits": pa.array([[1.0, 2.0]] * 9, pa.list_(pa.float32(), 2)), "logit_1": [1.0] * 9},
+            "two columns are named logit_1; allowed: a name for each column",
+        ),
+        (lambda pa: {"logit_0": [1.0] * 9, "logit_1": [-1.0] * 9, "member": [True] * 8 + [None]}, "column member is empty in row 8"),
+        (lambda pa: {"logit_0": [1.0] * 9, "logit_1": [-1.0] * 9, "label": pa.array([[1]] * 9)}, "column label holds ndarray"),
+    ],
+)  # fmt: skip
+def test_lists_and_gaps_that_are_no_outputs_are_named_in_one_line(tmp_path: Path, make: Callable[..., Any], what: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    good = {"label": [0, 1, 0] * 3, "member": [True, False, True] * 3}
+    path = _arrow(tmp_path / "t.arrow", {**good, **make(pa)}, size=5)
+    with pytest.raises(UserError) as error:
+        read_target(path)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith(f"predictions={path}: {what}")
+
+
+def test_an_arrow_file_that_is_cut_while_it_is_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = _outputs()
+    wide = {f"logit_{number}": held["logits"][:, number] for number in range(CLASSES)}
+    path = Path(_arrow(tmp_path / "t.arrow", {**wide, "label": held["labels"], "member": held["member"]}, size=70))
+    monkeypatch.setattr(arrow_files, "_BLOCK", 4_000)
+    seen = list[int]()
+
+    class Cut(arrow_files.FileIO):
+        def read(self, size: int = -1, /) -> bytes:
+            seen.append(size)
+            if len(seen) == 3:
+                _cut(path)
+            return super().read(size) or b""
+
+    monkeypatch.setattr(arrow_files, "FileIO", Cut)
+    size = path.stat().st_size
+    with pytest.raises(UserError, match=rf"changed while it was read \(it had {size:,} bytes and has {size // 2:,}\)") as error:
+        read_target(str(path))
+    assert "\n" not in str(error.value)
+    assert len(seen) > 3
+
+
+def test_a_whole_file_that_the_system_gives_no_memory_for_says_how_much_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "t.npy", np.zeros((1000, 5)))
+    np.savez(tmp_path / "t.npz", logits=np.zeros((1000, 5)))
+
+    def none_left(*given: Any, **options: Any) -> None:
+        raise MemoryError("Unable to allocate 39.1 KiB")
+
+    def not_mapped(*given: Any, **options: Any) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(npz.npy, "read_array", none_left)
+    monkeypatch.setattr(npz.npy, "open_memmap", not_mapped)
+    told = "takes 40,000 bytes, and the system gives this process less; allowed: a smaller file, or more free memory"
+    for read, name, what in (
+        (lambda path: npz.read_npy(path, where="x", allowed="y"), "t.npy", "x: its array"),
+        (lambda path: npz.map_npy(path, where="x", allowed="y"), "t.npy", "x: its array"),
+        (npz.read_npz, "t.npz", f"{tmp_path / 't.npz'}: logits"),
+    ):
+        with pytest.raises(UserError) as error:
+            read(tmp_path / name)
+        assert str(error.value) == f"{what} {told}"
+
+
+def test_a_limit_of_the_process_is_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    whole = files.memory_bytes()
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (10**6, 10**7))
+    assert files.memory_bytes() == 10**6
+    with pytest.raises(UserError, match=r"^x: its array takes 2\.0 MB, and this machine has 1\.0 MB; allowed"):
+        files.check_memory(2 * 10**6, where="x", what="its array")
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY,) * 2)
+    assert files.memory_bytes() == whole
+
+
+def test_files_that_a_containers_system_keeps_in_memory_are_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = "anon 90000\nactive_file 500000\ninactive_file 400000\n"
+    for name, text in (("CGROUP", "1000000"), ("CGROUP_USED", "990000"), ("CGROUP_STAT", stat)):
+        (tmp_path / name).write_text(text)
+        monkeypatch.setattr(files, name, tmp_path / name)
+    assert files.free_memory_bytes() == 1_000_000 - 90_000
+
+
+def test_another_membership_reads_no_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As each draw of a null control with refitting takes one."""
+    held = _outputs()
+    ours = Predictions(**held | {"logits": _mapped(tmp_path, "l", held["logits"])}, record_ids=np.arange(RECORDS))
+    monkeypatch.setattr(file_state, "_read", lambda *given: pytest.fail("read"))
+    other = ours.with_member(~held["member"])
+    np.testing.assert_array_equal(other.member, ~held["member"])
+    assert other.logits is ours.logits
+    assert not other.member.flags.writeable
+    assert (ours.member == held["member"]).all()
+    same = np.ones(RECORDS, dtype=np.bool_)
+    for wrong, what in ((same[:-1], "member: shape"), (same, "member: all True"), (same.astype(float), "member: dtype")):
+        with pytest.raises(UserError, match=f"^{what}"):
+            ours.with_member(wrong)
+
+
+def test_numbers_whose_squares_are_none_are_refused(tmp_path: Path, small_pieces: None) -> None:
+    held = _outputs()
+    large = held["logits"].astype(np.float64)
+    large[7, 2], large[9, 1] = 1e101, -1e200
+    for logits in (large, _mapped(tmp_path, "l", large), np.asarray(large, dtype=np.longdouble)):
+        with pytest.raises(
+            UserError, match=r"^logits: 2 values beyond 1e\+100, the first at \[7, 2\]; allowed: from -1e\+100 to 1e\+100$"
+        ):
+            Predictions(**held | {"logits": logits})
+    large[9, 1] = np.nan
+    with pytest.raises(UserError, match=r"^logits: 1 NaN or infinite values, the first at \[9, 1\]"):
+        Predictions(**held | {"logits": large})
+    Predictions(**held | {"logits": held["logits"].astype(np.float64) * 1e98})
+    for name in ("loss_nats", "entropy_nats"):
+        with pytest.raises(UserError, match=f"^{name}: 600 values beyond"):
+            Predictions(**{name: np.full(RECORDS, 1e300), "member": held["member"]})
+
+
+def test_exposure_from_mapped_losses_alone_equals_that_in_memory(tmp_path: Path, small_pieces: None) -> None:
+    held = _models()
+    labels, paired = np.arange(RECORDS) % CLASSES, held["member"]
+    single = np.random.default_rng(4).random(paired.shape) < 0.5
+    for member in (paired, single):
+        found, expected = (
+            measure_models(ShadowPredictions(loss_nats=losses, member=member, labels=labels), rates=(0.05,))
+            for losses in (_mapped(tmp_path, "s", held["loss_nats"]), held["loss_nats"])
+        )
+        pd.testing.assert_frame_equal(found.to_frame(), expected.to_frame(), check_exact=True)
+        assert np.isfinite(found.privacy_score.value).sum() > RECORDS // 2
+        assert np.isnan(found.memorization.value).all(), "which needs classes"
+        assert [one.name for one in found.detections] == ["detection_own_fpr_0_05/scaled_logit"]
+
+
+def test_a_file_that_changed_before_it_was_checked_is_named_once(tmp_path: Path, small_pieces: None) -> None:
+    held = _outputs()
+    np.save(tmp_path / "t.npy", held["logits"])
+    arrays = held | {"logits": npz.open_npy(tmp_path / "t.npy", where="predictions=t.npy", allowed="y")}
+    _cut(tmp_path / "t.npy")
+    with pytest.raises(UserError, match=r"^predictions=t\.npy: changed while it was read"):
+        Predictions.from_arrays(arrays, source="predictions=t.npy")
 
 
 def test_a_mapped_file_that_is_shorter_than_its_header_ends_with_exit_code_2(

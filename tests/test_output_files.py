@@ -122,7 +122,7 @@ def test_shadows_are_loaded_as_they_are_saved(suffix: str) -> None:
 
 def test_a_csv_file_has_as_many_digits_as_a_number_needs(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    logits = rng.normal(size=(100, 3)) * 10.0 ** rng.integers(-300, 300, (100, 3))
+    logits = rng.normal(size=(100, 3)) * 10.0 ** rng.integers(-300, 99, (100, 3))
     logits[0] = [np.nextafter(1, 2), -5e-324, 0.1 + 0.2]
     kept = Predictions(logits=logits, labels=np.zeros(100, int), member=np.arange(100) < 50)
     kept.save(tmp_path / "a.csv")

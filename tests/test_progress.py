@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -74,6 +75,39 @@ def test_what_takes_long_before_the_first_unit_is_said_and_what_is_quick_is_not(
         while stream.getvalue().count("\n") < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
     assert stream.getvalue().splitlines()[0] == "reading digits [0 s elapsed]"
+
+
+def test_the_first_line_comes_after_two_seconds_and_no_gap_is_much_longer_than_five(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock of its own, on which a line was shown after 9.5 s for another reason."""
+    now, shown = [0.0], list[float]()
+    stream = io.StringIO()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "_write", lambda text, stream: shown.append(now[0]))
+    bar = progress.Progress(2, "audit attacks", stream=stream, alive=True)
+    waiting = progress.Waiting("reading", stream=stream)
+    monkeypatch.setattr(bar, "_ended", _Clock(now, {9.5: lambda: bar._show(9.5)}, end=30.0))
+    bar._show_life()
+    assert shown == [2.0, 7.0, 9.5, 15.0, 20.0, 25.0]
+    now[0] = 0.0
+    shown.clear()
+    monkeypatch.setattr(waiting, "_ended", _Clock(now, {}, end=16.0))
+    waiting._run()
+    assert shown == [2.0, 7.0, 12.0]
+
+
+class _Clock:
+    """An event that is never set before the end, whose waits pass on a clock, and what happens on the way."""
+
+    def __init__(self, now: list[float], events: dict[float, Callable[[], None]], *, end: float) -> None:
+        self._now, self._events, self._end = now, events, end
+
+    def wait(self, seconds: float) -> bool:
+        until = self._now[0] + seconds
+        for when in [when for when in self._events if when <= until]:
+            self._now[0] = when
+            self._events.pop(when)()
+        self._now[0] = until
+        return until >= self._end
 
 
 def test_a_reader_who_is_gone_ends_no_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Prints the tables of docs/results/shadow.md from the artifacts of runs of `memberscope shadow`.
 
-    python docs/results/shadow.py FOLDER ...    each the folder of a parent run's artifacts, as `mlflow artifacts download` makes it
+python docs/results/shadow.py FOLDER ...    each the folder of a parent run's artifacts, as `mlflow artifacts download` makes it
 """
 
 from __future__ import annotations

@@ -27,18 +27,26 @@ def join(names: tuple[str, ...] | list[str]) -> str:
     return " and ".join(names)
 
 
-def check_finite(name: str, array: Array) -> None:
-    """Raise with the count of NaN and infinite values and the first one's index."""
+def check_finite(name: str, array: Array, *, most: float = np.inf) -> None:
+    """Raise with the count of NaN and infinite values, or else of values larger in size than `most`, and the first one's index."""
     if not array.ndim:
         array = array.reshape(1)
-    count, first = 0, ""
+    limited = array.dtype.kind == "f" and most < float(np.finfo(array.dtype).max)
+    count, large, first, first_large = 0, 0, "", ""
     for start, part in pieces(array):
         bad = ~np.isfinite(part)
         if bad.any():
             first = first or shown_place(start, bad)
             count += int(bad.sum())
+        if limited and (beyond := np.abs(part) > most).any():
+            first_large = first_large or shown_place(start, beyond)
+            large += int(beyond.sum())
     if count:
         raise UserError(f"{name}: {count} NaN or infinite values, the first at {first}; all must be finite")
+    if large:
+        raise UserError(
+            f"{name}: {large} values beyond {most:g}, the first at {first_large}; allowed: from -{most:g} to {most:g}"
+        )
 
 
 def shown_place(start: tuple[int, ...], found: BoolArray) -> str:

@@ -8,7 +8,9 @@ tripped, 4 for an undecided gate, 130 for an interrupted run.
 from __future__ import annotations
 
 import argparse
+import atexit
 import dataclasses
+import gc
 import importlib
 import os
 import re
@@ -185,6 +187,10 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[Any, bool]:
 def run_study(name: str, arguments: Sequence[str]) -> int:
     """Parse the options, run the study and print its result; returns the exit code."""
     verbose = "--verbose" in arguments
+    atexit.unregister(gc.freeze)
+    atexit.register(
+        gc.freeze
+    )  # else the interpreter looks for garbage when it ends: for a second, on a busy machine for several
     about = addresses.in_use(arguments)  # now, since the store's password is taken out of its address later
     try:
         return _run(name, arguments)

@@ -1,106 +1,25 @@
-"""Arrays in memory-mapped files: the state of their files, the memory that reading them takes, and temporary files for parts of them.
-
-A file that changes while it is mapped would give numbers of two files, and one that becomes shorter would end the process without a word.
-The state of a file is therefore taken when it is opened (`FileState`), and compared before and after each piece.
-"""
+"""Arrays in memory-mapped files: the memory that reading them takes, and temporary files for parts of them."""
 
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from memberscope.checks import Array
 from memberscope.errors import UserError
-from memberscope.pieces import bases, mapping_of, pieces, release, row_chunks
+from memberscope.file_state import loaded, mapping_of, state_of
+from memberscope.pieces import pieces, release, row_chunks
 from memberscope.reading.files import free_memory_bytes, reason, shown_bytes
 
 SPILLED = 1 << 26  # bytes from which an array that is put together from files goes to a temporary file instead of memory
 TEMPORARIES = 8  # float64 arrays of the size of a piece that a signal holds at once
+_WASTE = 4  # rows are read with all between them, if these are at most so many times as many
+_NEAR = 1 << 22  # or hold at most so many numbers
 A_RECORD = 64  # bytes of what an audit holds of each record, beside its outputs: its scores, its label, its place in an order
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileState:
-    """What shows whether a file is still the one that was opened.
-
-    Attributes:
-        path: the file.
-        where: the beginning of an error, such as ``predictions=t.npy``.
-        size: its bytes.
-        modified: when it was last changed, in nanoseconds.
-        place: its device and number there: a file that was replaced by another of the same name has another number.
-    """
-
-    path: Path
-    where: str
-    size: int
-    modified: int
-    place: tuple[int, int]
-
-    @classmethod
-    def of(cls, path: Path, *, where: str) -> FileState:
-        """The present state of a file; OSError if there is none."""
-        found = os.stat(path)
-        return cls(
-            path=path.absolute(),
-            where=where,
-            size=found.st_size,
-            modified=found.st_mtime_ns,
-            place=(found.st_dev, found.st_ino),
-        )
-
-    def check(self) -> None:
-        """Raise UserError, which says what differs, unless the file is as it was when it was opened."""
-        try:
-            now = FileState.of(self.path, where=self.where)
-        except OSError as error:
-            raise UserError(self._changed(f"it cannot be found any more: {reason(error)}")) from None
-        if now.size != self.size:
-            raise UserError(self._changed(f"it had {self.size:,} bytes and has {now.size:,}"))
-        if now.place != self.place:
-            raise UserError(self._changed("another file replaced it"))
-        if now.modified != self.modified:
-            raise UserError(self._changed("it was written to"))
-
-    def _changed(self, how: str) -> str:
-        return f"{self.where}: changed while it was read ({how}); allowed: a file that does not change during the audit"
-
-
-class FileArray(np.memmap[Any, Any]):
-    """A memory map that knows the state of its file when it was opened; its slices do not, but lead back to it (`state_of`)."""
-
-    state: FileState | None = None
-
-
-def with_state(array: np.memmap[Any, Any], state: FileState) -> Array:
-    """A plain array over a memory map, by which `state_of` finds the state of the file when it was opened."""
-    found = array.view(FileArray)
-    found.state = state
-    return np.asarray(found)
-
-
-def state_of(array: Array, *, where: str) -> FileState | None:
-    """The state of the file behind an array when it was opened, as far as that is known, else the present one.
-
-    None for an array in memory, for a temporary file without a name, and for one that this process may write to itself.
-    """
-    known = next((one.state for one in bases(array) if isinstance(one, FileArray) and one.state is not None), None)
-    if known is not None:
-        return known
-    root = mapping_of(array)
-    if root is None or root.filename is None or root.mode != "r":
-        return None
-    try:
-        return FileState.of(Path(root.filename), where=where)
-    except OSError:
-        return None
 
 
 def check_piece(name: str, array: Array, *, records: int) -> None:
@@ -190,9 +109,18 @@ def _checked(array: Array) -> Iterator[Array]:
 
 
 def _rows(array: Array, rows: Array) -> Iterator[Array]:
-    for chunk in row_chunks(len(rows), math.prod(array.shape[1:])):
-        yield array[rows[chunk]]
-        release(array)
+    """Rows of a mapped array, a piece at a time."""
+    state, width = state_of(array, where="array"), math.prod(array.shape[1:])
+    for chunk in row_chunks(len(rows), width):
+        wanted = rows[chunk]
+        first, last = int(wanted.min()), int(wanted.max())
+        if (last - first) * width <= max(_WASTE * wanted.size * width, _NEAR):
+            yield loaded(array[first : last + 1])[wanted - first]
+        else:  # far apart: through the map, which reads the pages of these rows alone
+            if state is not None:
+                state.check()
+            yield array[wanted]
+            release(array)
 
 
 def gathered(parts: Iterable[Array], *, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:

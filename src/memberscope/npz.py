@@ -6,6 +6,7 @@ promises, and this machine has the memory for them.
 
 from __future__ import annotations
 
+import errno
 import io
 import lzma
 import math
@@ -25,8 +26,8 @@ from numpy.lib import format as npy
 
 from memberscope.checks import Array
 from memberscope.errors import UserError
-from memberscope.mapped import FileState, with_state
-from memberscope.reading.files import check_file, check_memory, reason, shown_bytes
+from memberscope.file_state import FileState, with_state
+from memberscope.reading.files import check_file, check_memory, reason, shown_bytes, too_large
 
 _ZIP, _NPY, _PICKLE = b"PK", b"\x93NUMPY", b"\x80"
 _AGAIN = "write it again"
@@ -168,8 +169,11 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Arra
         name = info.filename.removesuffix(".npy")
         raise UserError(f"{path}: {name} holds Python objects (a pickle); allowed: plain numbers and text")
     _check_promise(header, info.file_size)
-    with archive.open(info) as stream:
-        return _read(stream)
+    try:
+        with archive.open(info) as stream:
+            return _read(stream)
+    except MemoryError:
+        raise too_large(header.size, where=str(path), what=info.filename.removesuffix(".npy")) from None
 
 
 def _read(stream: IO[bytes]) -> Array:
@@ -198,7 +202,9 @@ def read_npy(path: Path, *, where: str, allowed: str) -> Array:
     try:
         with open(path, "rb") as file:
             return _read(file)
-    except (*_DAMAGE, MemoryError) as error:
+    except MemoryError:
+        raise too_large(held, where=where, what="its array") from None
+    except _DAMAGE as error:
         raise UserError(f"{where}: truncated or damaged ({_words(error)}); {_AGAIN}") from None
 
 
@@ -213,10 +219,12 @@ def open_npy(path: Path, *, where: str, allowed: str) -> Array:
 
 def map_npy(path: Path, *, where: str, allowed: str) -> np.memmap[Any, Any]:
     """The array of a ``.npy`` file, mapped into memory read-only; for arguments and errors see `read_npy`, but it may be of any size."""
-    _checked(path, where=where, allowed=allowed)
+    size = _checked(path, where=where, allowed=allowed).size
     try:
         found: np.memmap[Any, Any] = npy.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]  # numpy's function is untyped
     except (*_DAMAGE, MemoryError) as error:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            raise too_large(size, where=where, what="its array") from None
         detail = "without records" if "mmap length" in str(error) or "empty file" in str(error) else _words(error)
         raise UserError(f"{where}: truncated or damaged, or not a .npy file ({detail}); {_AGAIN}") from None
     return found

@@ -15,20 +15,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
 from memberscope.aligned import by_class, index_of, line_up
 from memberscope.checks import Array, BoolArray, check_classes, check_finite, check_labels, frozen_view, is_number, join
 from memberscope.errors import UserError, nearest
-from memberscope.mapped import FileState, check_piece, state_of, taken, taken_of_each
+from memberscope.file_state import FileState, known_state, mapping_of, state_of, with_state
+from memberscope.mapped import check_piece, taken, taken_of_each
 from memberscope.output_files import OutputFile, parts_of, read_outputs, stacked, write_outputs
-from memberscope.pieces import mapping_of
 from memberscope.scales import check_logits, check_probs
 
 OUTPUTS = ("logits", "probs", "predicted")
 SUMMARIES = ("loss_nats", "entropy_nats")
+LARGEST = 1e100  # of a logit, loss or entropy in size: squares of larger numbers, over many records, are no numbers
 _COLUMN = "column_"
 
 
@@ -67,11 +68,16 @@ class _Outputs:
         self.check_files()
 
     def _opened(self) -> tuple[FileState, ...]:
-        """The files behind arrays that are memory maps, as they were when they were opened."""
-        given = {item.name: getattr(self, item.name) for item in fields(self)}
-        arrays = {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
-        found = (state_of(array, where=name) for name, array in arrays.items())
-        return tuple(state for state in found if state is not None)
+        """The files behind arrays that are memory maps, as they were when they were opened, or are now, which the arrays then remember."""
+        found = []
+        for item in fields(self):
+            array = getattr(self, item.name)
+            state = state_of(array, where=item.name) if isinstance(array, np.ndarray) else None
+            if state is not None:
+                found.append(state)
+                if known_state(array) is None:
+                    object.__setattr__(self, item.name, with_state(array, state))
+        return tuple(found)
 
     def check_files(self) -> None:
         """Raise UserError if a memory-mapped file of these outputs is not as it was when it was opened."""
@@ -155,7 +161,7 @@ class _Outputs:
             if not is_number(array):
                 raise UserError(f"{name}: dtype {array.dtype}; allowed: real numbers")
             check_piece(name, array, records=lead[-1])
-            check_finite(name, array)
+            check_finite(name, array, most=np.inf if name == "probs" else LARGEST)
             if name == "probs":
                 check_probs(name, array, released=bool(self.released))
             if name == "logits":
@@ -262,7 +268,8 @@ class _Outputs:
         try:
             return cls(**values)
         except UserError as error:
-            raise UserError(f"{source}: {error}") from None
+            line = str(error)  # of a mapped file that changed, it names the file already
+            raise UserError(line if line.startswith(f"{source}: ") else f"{source}: {line}") from None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -355,6 +362,23 @@ class Predictions(_Outputs):
     def n_nonmember(self) -> int:
         """Number of non-members."""
         return len(self) - self.n_member
+
+    def with_member(self, member: BoolArray) -> Predictions:
+        """The same outputs with another membership (n,); what was checked is not checked again, and a mapped file is not read.
+
+        Raises:
+            UserError: not one boolean for each record, or all equal.
+        """
+        changed = self._copy(member=frozen_view("member", member))
+        self._check_shape("member", changed.member, self._lead)
+        changed._check_member()
+        return changed
+
+    def with_groups(self, groups: Array) -> Predictions:
+        """The same outputs with other groups (n,), as `with_member`; UserError for groups that cannot be."""
+        changed = self._copy(groups=frozen_view("groups", groups))
+        changed._check_groups(cast(Array, changed.groups))
+        return changed
 
     def select(self, index: Array) -> Predictions:
         """The records of a boolean mask (n,) or of integer positions, in that order.

@@ -17,6 +17,7 @@ from memberscope.background import Background
 from memberscope.redact import redact
 
 LINE_SECONDS = 5.0
+FIRST_SECONDS = 2.0  # until the first line of work that shows regular ones
 BAR_SECONDS = 0.2
 PLAIN = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} {unit} [{elapsed} elapsed, {remaining} left]{postfix}"
 
@@ -29,7 +30,8 @@ class Progress:
         label: the name of the work.
         unit: the word for one unit.
         stream: where to write; stderr unless given.
-        alive: whether to show a line every few seconds even if no unit was finished; meant for the outermost of nested ones.
+        alive: whether to show a line after two seconds, and then every few seconds, even if no unit was finished; meant for the outermost
+            of nested ones.
     """
 
     def __init__(
@@ -69,10 +71,11 @@ class Progress:
                 self._show(now)
 
     def _show_life(self) -> None:
-        while not self._ended.wait(LINE_SECONDS):
+        while not self._ended.wait(min(1.0, LINE_SECONDS)):
             with self._lock:
                 now = time.monotonic()
-                if now - self._shown >= LINE_SECONDS:
+                limit = LINE_SECONDS if self._shown > self._start else min(FIRST_SECONDS, LINE_SECONDS)
+                if now - self._shown >= limit:
                     self._show(now)
 
     def _show(self, now: float, *, end: bool = False) -> None:
@@ -100,7 +103,7 @@ def _plural(word: str) -> str:
 
 
 class Waiting(Background):
-    """Context in which a line every few seconds names the work and its duration; quick work shows no line.
+    """Context in which a line names the work and its duration, after two seconds and then every few; quick work shows none.
 
     Args:
         label: the name of the work.
@@ -113,6 +116,7 @@ class Waiting(Background):
         self._label, self._stream = redact(label), stream if stream is not None else sys.stderr
 
     def _run(self) -> None:
-        start = time.monotonic()
-        while not self._ended.wait(LINE_SECONDS):
+        start, wait = time.monotonic(), min(FIRST_SECONDS, LINE_SECONDS)
+        while not self._ended.wait(wait):
+            wait = LINE_SECONDS
             _write(f"{self._label} [{time.monotonic() - start:.0f} s elapsed]\n", self._stream)

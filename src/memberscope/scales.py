@@ -12,6 +12,7 @@ import numpy as np
 
 from memberscope.checks import SUM_TOLERANCE, Array, BoolArray, FloatArray, is_number, shown_place
 from memberscope.errors import UserError
+from memberscope.file_state import loaded
 from memberscope.pieces import pieces
 
 PERCENT = 100.0
@@ -96,7 +97,7 @@ def not_logits(scores: Array) -> tuple[str, str] | None:
     Logits may be shifted by any number, so values that the user calls logits are refused only if they are probabilities, percentages, or
     one sigmoid per class. If all rows are equal, their scale makes no difference, and they are accepted.
     """
-    if not scores.size or scores[(0,) * (scores.ndim - 1)].min() < 0:  # the first row settles it for most logits
+    if not scores.size or loaded(scores[(0,) * (scores.ndim - 1)]).min() < 0:  # the first row settles it for most logits
         return None
     found = facts(scores)
     if found.low < 0 or not found.varies:
@@ -176,6 +177,9 @@ def _off(probs: Array, *, released: bool) -> tuple[int, str]:
 def are_probs(array: Array) -> bool:
     """Whether all rows of (..., classes) values are shares that sum to one."""
     if not is_number(array) or not array.size or array.shape[-1] < 2:
+        return False
+    first = loaded(array[(slice(0, 1),) * (array.ndim - 1)])  # settles it for most arrays, without reading all of them
+    if not (np.isfinite(first).all() and facts(first).sums_to_one):
         return False
     if not all(bool(np.isfinite(piece).all()) for _, piece in pieces(array)):
         return False

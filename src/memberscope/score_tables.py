@@ -18,7 +18,7 @@ any other                 a column to slice by; ``column_NAME`` becomes NAME
 
 Where no column has the name of a score, the columns that are named after the labels hold the scores, and their values tell whether they
 are probabilities or logits. Where there are several forms of outputs, the most informative one is read: logits, probabilities, classes, in
-this order, and losses last.
+this order, and losses last. An Arrow file may also have one column ``logits`` or ``probs`` of lists, see `memberscope.arrow_files`.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ import numpy as np
 
 from memberscope.checks import Array, FloatArray, row_chunks
 from memberscope.errors import UserError, nearest
-from memberscope.pieces import release
+from memberscope.file_state import loaded
+from memberscope.pieces import pieces, release
 from memberscope.predictions import Predictions
 
 PROB_FLOOR = 1e-30
@@ -38,7 +39,7 @@ class _Rows:
         self.from_logits = predictions.logits is not None
         self.released = predictions.released
         scores = predictions.logits if predictions.logits is not None else predictions.probs
-        self.scores: FloatArray = np.asarray(cast(Array, scores)[rows], dtype=np.float64)  # (r, c)
+        self.scores: FloatArray = np.asarray(loaded(cast(Array, scores)[rows]), dtype=np.float64)  # (r, c)
         self.index = np.arange(len(self.scores))
         self.y: Array = np.asarray(cast(Array, predictions.labels)[rows]).astype(np.intp)
 
@@ -141,11 +142,10 @@ class _Rows:
 
 
 def _chunks(predictions: Predictions) -> Iterator[tuple[slice, _Rows]]:
-    """The rows of scores, a chunk at a time; the pages of a memory-mapped file are given back after each, and its state is compared."""
+    """The rows of scores, a chunk at a time; memory-mapped files are as they were when they were opened, else UserError."""
     scores = predictions.logits if predictions.logits is not None else predictions.probs
     assert scores is not None
     for rows in row_chunks(len(scores), scores.shape[1], elements=CHUNK):
-        predictions.check_files()
         yield rows, _Rows(predictions, rows)
         release(scores)
     predictions.check_files()
@@ -159,11 +159,10 @@ def _rowwise(predictions: Predictions, read: Callable[[_Rows], FloatArray]) -> F
 
 
 def _given(predictions: Predictions, name: str) -> FloatArray:
-    """Losses or entropies as they were given, (n,) float64."""
-    predictions.check_files()
-    values = getattr(predictions, name)
-    found: FloatArray = values.astype(np.float64)
-    release(values)
+    """Losses or entropies as they were given, (n,) float64; memory-mapped ones are read as in `_chunks`."""
+    found = np.empty(len(predictions))
+    for (first,), piece in pieces(getattr(predictions, name)):
+        found[first : first + len(piece)] = piece
     predictions.check_files()
     return found
 

@@ -52,6 +52,25 @@ def test_votes_equal_those_of_all_distances(kind: str, d: int, k: int) -> None:
     np.testing.assert_array_equal(inside, expected[1])
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-23, 1e-20, 1e-18, 1e15, 1e20, 1e30])
+@pytest.mark.parametrize(("m", "d", "k"), [(1, 1, 3), (2, 3, 1), (17, 2, 40), (300, 3, 20)])
+def test_the_scale_of_the_points_changes_nothing(m: int, d: int, k: int, scale: float) -> None:
+    """Also where the squares of distances are no float32 numbers, or are the least of them."""
+    rng = np.random.default_rng(9)
+    points, queries = rng.normal(size=(m, d)) * scale, rng.normal(size=(40, d)) * scale
+    records, members = np.ones(m, dtype=np.intp), rng.integers(0, 2, m).astype(float)
+    found = NeighbourVotes(points, records, members, k)(queries)
+    np.testing.assert_array_equal(found, naive(points, records, members, k, queries))
+
+
+def test_points_of_all_scales_together() -> None:
+    rng = np.random.default_rng(10)
+    points, queries = (rng.normal(size=(size, 2)) * 10.0 ** rng.integers(-30, 2, size=(size, 1)) for size in (400, 80))
+    records, members = np.ones(400, dtype=np.intp), rng.integers(0, 2, 400).astype(float)
+    found = NeighbourVotes(points, records, members, 25)(queries)
+    np.testing.assert_array_equal(found, naive(points, records, members, 25, queries))
+
+
 @pytest.mark.parametrize("many", [1, 3, 400])
 def test_records_at_one_point_are_counted_together(many: int) -> None:
     rng = np.random.default_rng(1)

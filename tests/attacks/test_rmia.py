@@ -236,3 +236,27 @@ def test_what_it_needs_is_named() -> None:
 def test_bad_options_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Rmia(name="rmia_online", online=True, **options)
+
+
+@BOTH
+@pytest.mark.parametrize(("dtype", "most", "apart"), [(np.float32, 3e38, 0.02), (np.float64, 1e98, 0.15)])
+def test_log_odds_beyond_float32_are_ranked_as_large_ones(attack: Rmia, dtype: type, most: float, apart: float) -> None:
+    """Sides of the largest float32 differ by more than float32 holds; outputs that far from each other are sure either way."""
+    rng = np.random.default_rng(21)
+    evidence = _evidence(_paired(300, 3, rng)[:5], 1.5, rng)
+
+    def scaled(models: Predictions | ShadowPredictions, factor: float) -> Predictions | ShadowPredictions:
+        assert models.logits is not None
+        return dataclasses.replace(models, logits=(models.logits * factor).astype(dtype))
+
+    def scores(factor: float) -> np.ndarray:
+        parts = {name: scaled(getattr(evidence, name), factor) for name in ("target", "shadows", "population")}
+        found = attack.score(dataclasses.replace(evidence, **parts), seed=0)
+        assert isinstance(found, AttackScores)
+        return found.scores
+
+    largest = max(float(np.abs(one.logits).max()) for one in (evidence.target, evidence.shadows, evidence.population))  # type: ignore[union-attr]
+    few, many = scores(1e30 / largest), scores(most / largest)
+    member = evidence.target.member
+    assert 0.5 < _auc(few, member) < 1
+    assert abs(_auc(many, member) - _auc(few, member)) < apart

@@ -14,8 +14,10 @@ from scipy import stats
 from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.audit.blind import BlindControl, blind_control
+from memberscope.audit.controls import run_controls
 from memberscope.audit.null import refitted_null
-from memberscope.errors import UserError
+from memberscope.audit.run import run_audit
+from memberscope.errors import Interrupted, UserError
 from memberscope.evidence import Evidence
 from memberscope.metrics import Estimate, NullControl
 from memberscope.metrics.estimate import spanning
@@ -277,6 +279,32 @@ def test_refitted_null_exposes_an_attack_that_scores_what_it_was_trained_on() ->
     found = refitted_null(Evidence(target=target), _Memorizer(), seed=0, draws=5)
     assert isinstance(found, NullControl)
     assert (found.mean_auc, found.p_value) == (1.0, 1.0)
+
+
+def test_refits_are_counted_and_end_between_two_draws(capsys: pytest.CaptureFixture[str]) -> None:
+    rng, n = np.random.default_rng(13), 80
+    member, labels = _sides(n, rng), rng.integers(0, 2, n)
+    target = Predictions(logits=_logits(rng, member, labels, 1.0), labels=labels, member=member)
+    evidence = Evidence(target=target)
+    report = run_audit(evidence, attacks="trained_lr,trained_knn,threshold_loss", seed=0)
+    whole = run_controls(report, evidence, attacks=["trained_lr", "trained_knn", "threshold_loss"], seed=0, refit=True)
+    assert list(whole.refits) == ["trained_lr", "trained_knn"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("audit: refits: 100% 40/40 refits ["), "the threshold attack is not refitted"
+    checks = list[int]()
+
+    def stop() -> None:
+        checks.append(len(checks))
+        if len(checks) == 2 + 20 + 4:  # around the blind control, all draws of one attack, and four of another
+            raise Interrupted("stopped by SIGINT")
+
+    with pytest.raises(Interrupted):
+        run_controls(report, evidence, attacks=["trained_lr", "trained_knn"], seed=0, refit=True, check=stop)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("audit: refits:  57% 23/40 refits [")
+    assert line.endswith("trained_knn")
+    run_controls(report, evidence, attacks=["trained_lr"], seed=0)
+    assert capsys.readouterr().err == ""
 
 
 def test_membership_is_permuted_within_classes_and_by_groups_of_one_id() -> None:

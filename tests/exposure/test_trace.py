@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from memberscope import LossTrace, Predictions
+from memberscope import LossTrace, Predictions, file_state, pieces
 from memberscope.errors import UserError
 from memberscope.sealed import OtherKey
 from memberscope.secret import Key
@@ -105,6 +107,36 @@ def test_a_training_from_a_checkpoint_replaces_later_epochs(tmp_path: Path) -> N
     found = LossTrace.open(tmp_path / "t")
     assert found.steps == (1, 2, 3, 4, 5)
     np.testing.assert_array_equal(found.losses, np.concatenate([old[:3], new[3:5]]))
+
+
+@pytest.mark.parametrize(
+    "read", [lambda trace: trace.check(), lambda trace: trace.by_record(), lambda trace: trace.by_record(np.arange(2))]
+)
+def test_a_trace_that_is_cut_while_it_is_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[LossTrace], object]
+) -> None:
+    """Reading it through the map would kill the process."""
+    losses = np.random.default_rng(0).random((6, 3000)).astype(np.float32)
+    trace = LossTrace.create(tmp_path / "t", record_ids=3000)
+    for epoch, row in enumerate(losses, start=1):
+        trace.update(row, epoch=epoch)
+    inner, reads = file_state._read, list[int]()
+
+    def cut(file: Any, part: Any, place: int) -> Any:
+        reads.append(place)
+        if len(reads) == at:
+            os.truncate(tmp_path / "t", 5000)
+        return inner(file, part, place)
+
+    monkeypatch.setattr(pieces, "CHUNK_ELEMENTS", 3000)
+    monkeypatch.setattr(file_state, "_read", cut)
+    at = -1
+    read(trace)
+    at, whole = len(reads), reads.copy()
+    reads.clear()
+    with pytest.raises(UserError, match=rf"^{tmp_path / 't'}: changed while it was read \(it has 5,000 bytes\)"):
+        read(trace)
+    assert reads == whole[:at]
 
 
 def test_resume_begins_where_there_is_no_file(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from memberscope import Evidence, LossTrace, Predictions, ShadowPredictions, cli, run_audit
+from memberscope import Evidence, LossTrace, Predictions, ShadowPredictions, cli, progress, run_audit
 from memberscope.audit.comparisons import compare_decisions
 from memberscope.audit.headline import Headline
 from memberscope.config import AttackStudyConfig
@@ -173,14 +174,40 @@ def test_tensorflow_privacys_engine_takes_what_it_can(tmp_path: Path, form: str)
 
 def test_skipped_attacks_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "target.npz", **arrays())
-    tracker, _ = study(tmp_path / "target.npz", attacks="threshold_loss,metric_confidence", controls="none")
+    tracker, answer = study(tmp_path / "target.npz", attacks="threshold_loss,metric_confidence", controls="none")
     assert "Skipped: `metric_confidence`, needs shadows" in tracker.artifacts["summary.md"]
+    assert "Skipped: metric_confidence, needs shadows." in answer
+    _, of_family = study(tmp_path / "target.npz", attacks="threshold,metric,threshold-entropy", controls="none")
+    assert "Skipped" not in of_family, "of families, whichever can run are wanted"
 
 
 def test_full_controls_refit(tmp_path: Path) -> None:
     np.savez(tmp_path / "target.npz", **arrays(300))
     tracker, _ = study(tmp_path / "target.npz", attacks="trained_lr", controls="full", slices="entire")
     assert "trained_lr refitted on 20 permutations" in tracker.artifacts["summary.md"]
+
+
+def test_every_stage_shows_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each of these takes more than a few seconds with a million records."""
+    entered = list[str]()
+
+    def begun(shown: progress.Waiting | progress.Progress) -> Any:
+        alive = not isinstance(shown, progress.Progress) or shown._life is not None
+        entered.append(f"{shown._label}{'' if alive else ', silent'}")
+        return inner[type(shown)](shown)
+
+    inner = {kind: kind.__enter__ for kind in (progress.Waiting, progress.Progress)}
+    for kind in inner:
+        monkeypatch.setattr(kind, "__enter__", begun)
+    np.savez(tmp_path / "target.npz", **arrays(300), inputs=np.random.default_rng(0).normal(size=(300, 2)))
+    study(tmp_path / "target.npz", attacks="trained_lr", controls="full", slices="entire")
+    assert entered == [
+        "audit: reading the files", "audit attacks", "audit: blind control", "audit: refits", "audit: looking for near copies",
+        "audit: logging the results",
+    ]  # fmt: skip
+    assert all(line.startswith(("audit attacks", "audit: ")) for line in capsys.readouterr().err.splitlines())
 
 
 def _bad(change: dict[str, object]) -> dict[str, np.ndarray]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from memberscope import signals
-from memberscope.checks import Array, BoolArray, FloatArray, check_finite
+from memberscope.checks import Array, BoolArray, FloatArray, check_finite, row_chunks
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
+from memberscope.file_state import loaded
 from memberscope.predictions import Predictions, ShadowPredictions
 
 Read = Callable[[Predictions], FloatArray]
@@ -69,7 +70,7 @@ def scaled_logit(predictions: Predictions) -> FloatArray:
     """
     if predictions.loss_nats is None:
         return signals.scaled_logit(predictions)
-    loss = predictions.loss_nats.astype(np.float64)
+    loss = signals.loss_nats(predictions)
     phi: FloatArray = -loss - np.log(np.maximum(-np.expm1(-loss), signals.PROB_FLOOR))
     return phi
 
@@ -83,24 +84,28 @@ def log_prob(predictions: Predictions, temperature: float = 1.0) -> FloatArray:
         return 0.0 - signals.loss_nats(predictions)
     if predictions.loss_nats is not None:
         return 0.0 - np.logaddexp(0.0, -scaled_logit(predictions) / temperature)
-    return log_prob_of_margins(margins(predictions), temperature)
+    out, scores = np.empty(len(predictions)), predictions.logits if predictions.logits is not None else predictions.probs
+    assert scores is not None
+    for rows in row_chunks(len(out), scores.shape[1]):
+        out[rows] = log_prob_of_margins(margins(predictions, rows), temperature)
+    return out
 
 
-def margins(predictions: Predictions) -> FloatArray:
-    """(n, classes) log-odds of every class against the true one, -inf for the true one itself; from losses only, (n, 1), of all other
-    classes together.
+def margins(predictions: Predictions, rows: slice = slice(None)) -> FloatArray:
+    """(r, classes) log-odds of every class against the true one in some rows, -inf for the true one itself; from losses only, (r, 1), of
+    all other classes together.
 
     Probabilities below `signals.PROB_FLOOR` are raised to it. A partial release gets one column more: in rows that leave classes out, the
     log-odds of all left-out classes together; individually these classes do not count.
     """
     if predictions.loss_nats is not None:
-        return -scaled_logit(predictions)[:, None]
-    labels = np.asarray(predictions.labels).astype(np.intp)[:, None]
+        return -scaled_logit(predictions)[rows, None]
+    labels = np.asarray(predictions.labels)[rows].astype(np.intp)[:, None]
     if predictions.logits is not None:
-        logs = predictions.logits.astype(np.float64)
+        logs = loaded(predictions.logits[rows]).astype(np.float64)
     else:
         assert predictions.probs is not None
-        probs = predictions.probs.astype(np.float64)
+        probs = loaded(predictions.probs[rows]).astype(np.float64)
         logs = np.log(np.maximum(probs, signals.PROB_FLOOR))
         if predictions.released:
             absent = probs <= 0.0

@@ -29,6 +29,7 @@ it is too small for a query, the search is repeated with a larger one."""
 _MOST = 8
 """How many times k points may be kept for several queries; with more, they are divided at their widest gap."""
 _TINY = 1e-12
+_EXPONENT = 500  # of two, at most, of a scale, whose square must be a number
 _EPSILON = float(np.finfo(np.float32).eps)
 
 Float32 = NDArray[np.float32]
@@ -112,18 +113,20 @@ class _Area:
         points: (d, m) float64.
         weights: (m, 2), see `_Leaves`.
         origin: (d, 1) the centre of the queries' box.
-        offsets: (d, m) float32, from the origin.
-        size: the largest coordinate of a point or query, from the origin.
+        scale: a power of two that brings offsets from the origin to the size of one, so that their squares are in float32's range.
+        offsets: (d, m) float32, from the origin, times `scale`.
+        size: the largest coordinate of a point or query, from the origin, times `scale`.
     """
 
     points: FloatArray
     weights: Float32
     origin: FloatArray
+    scale: float
     offsets: Float32
     size: float
 
     def error(self, square: float) -> float:
-        """A bound on the error of a squared distance that was computed in float32, and of all smaller ones."""
+        """A bound on the error of a squared distance of `offsets` that was computed in float32, and of all smaller ones."""
         d, each = len(self.offsets), 2 * _EPSILON * self.size
         return 2 * each * math.sqrt(d * square) + d * each**2 + (d + 2) * _EPSILON * square
 
@@ -162,7 +165,7 @@ class NeighbourVotes:
     """Counts the records, and the members among them, within the distance of a query's k-th nearest record.
 
     Args:
-        points: (m, d) distinct points.
+        points: (m, d) distinct points, with coordinates of at most 1e150.
         records: (m,) how many records are at each point: at least 1, and fewer than 2**24 in all.
         members: (m,) how many of these are members.
         k: how many records a neighbourhood has, or all if there are fewer. All points at the distance of the k-th record belong to it.
@@ -202,9 +205,13 @@ class NeighbourVotes:
         centre, half = _box(queries)
         near = np.flatnonzero(_outside(leaves.centre - centre, leaves.half + half) <= radius)
         points, weights = leaves.of(near)
-        offsets = (points - centre).astype(np.float32)
+        offsets = points - centre
         size = max(float(half.max()), float(offsets.max(initial=0.0)), -float(offsets.min(initial=0.0)))
-        return _Area(points=points, weights=weights, origin=centre, offsets=offsets, size=size)
+        scale = 2.0 ** -int(np.clip(math.frexp(size)[1], -_EXPONENT, _EXPONENT))
+        offsets *= scale
+        return _Area(
+            points=points, weights=weights, origin=centre, scale=scale, offsets=offsets.astype(np.float32), size=size * scale
+        )  # fmt: skip
 
     def _answers(self, area: _Area, queries: FloatArray, reach: float) -> NDArray[Any]:
         """Records and members (r, 2) in the neighbourhoods of the queries, which part where they are far apart."""
@@ -225,15 +232,16 @@ class NeighbourVotes:
         """Records and members (r, 2) in the neighbourhoods of the queries, a larger squared radius if they need one, or None if they had
         better be answered apart.
         """
-        places = (queries - area.origin.T).astype(np.float32)
+        places = ((queries - area.origin.T) * area.scale).astype(np.float32)
         middle, half = _box(places)
-        last = self._last
+        last, unit = self._last, area.scale**2  # of squares
+        reach *= unit
         if area.offsets.shape[1] > last:  # no query needs more than the middle of their box does, and the way from there
             way = math.sqrt(_ordered(_squares(area.offsets - middle))[last]) + float(np.linalg.norm(half))
             reach = min(reach, way**2 + 4 * area.error(way**2))
         keep = np.flatnonzero(_outside(area.offsets - middle, half) <= reach)
         if len(keep) <= last:
-            return 4 * reach if reach > _TINY else np.inf
+            return 4 * reach / unit if reach > _TINY else np.inf
         if len(keep) > _MOST * (last + 1) and len(queries) > 1:
             return None
         squares = _pairs(places, area.offsets.take(keep, axis=1))
@@ -242,7 +250,7 @@ class NeighbourVotes:
         farthest = float(kth.max())
         needed = farthest + 3 * area.error(farthest)
         if needed > reach:
-            return needed * (1 + 4 * _EPSILON)
+            return needed * (1 + 4 * _EPSILON) / unit
         gap = (ordered[:, last + 1] if len(keep) > last + 1 else np.full(len(queries), np.inf, dtype=np.float32)) - kth
         if not self._single:
             inside = np.flatnonzero(squares.min(axis=0) <= needed)

@@ -45,8 +45,7 @@ def scores_of(predictions: Predictions) -> tuple[FloatArray, ...]:
     margin has the higher AUC for perceptrons and logistic regressions, the scaled logit for random forests and boosted trees.
     """
     if predictions.form == "summary":
-        assert predictions.loss_nats is not None
-        loss = np.clip(predictions.loss_nats.astype(np.float64), signals.PROB_FLOOR, None)
+        loss = np.clip(signals.loss_nats(predictions), signals.PROB_FLOOR, None)
         return (-loss - np.log(-np.expm1(-loss)),)
     return signals.margin(predictions), signals.scaled_logit(predictions)
 

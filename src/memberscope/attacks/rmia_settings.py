@@ -29,6 +29,7 @@ BLIND_SLOPE = 0.6  # where no shadow was trained on any record: near the best of
 SLOPES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 _MOST_NUMBERS = 24_000_000  # the number of the shadows' log-odds that are held at once
 _SMALLEST = float(np.finfo(np.float64).tiny)
+_FARTHEST = 1e38  # of log-odds that are held in float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +114,11 @@ def log_reference(
     return SideMeans.of(np.exp(log_p), member, online=online).log_reference(online=online, a=a, inverse_a=inverse_a)
 
 
+def _narrow(margins: FloatArray) -> Array:
+    """Log-odds in float32, which are changed in place where they are beyond its range."""
+    return np.clip(margins, -_FARTHEST, _FARTHEST, out=margins, where=np.isfinite(margins)).astype(np.float32)
+
+
 class _TuningOutputs:
     """The shadows' outputs on which settings are compared: log-odds on the records that stand-ins are judged on, and log-probabilities of
     the true labels at any temperature. Records of the population follow those of the pool if they are added.
@@ -129,7 +135,7 @@ class _TuningOutputs:
         self.known = self.member
         self.outside = min(len(population), most) if theirs == width else 0
         self._population = population
-        self._read([calibration.margins(ours).astype(np.float32) for ours in calibration.each(shadows, inside)])
+        self._read([_narrow(calibration.margins(ours)) for ours in calibration.each(shadows, inside)])
         self._at: dict[float, FloatArray] = {}
         self._probs: dict[float, FloatArray] = {}
         self._slopes: dict[float, float] = {}
@@ -143,7 +149,7 @@ class _TuningOutputs:
         """Append `outside` records of the population, before anything is computed of the outputs."""
         theirs = calibration.each(self._population, np.arange(self.outside))
         pairs = zip(self.heights, theirs, strict=True)
-        self._read([np.concatenate([ours, calibration.margins(one).astype(np.float32)]) for ours, one in pairs])
+        self._read([np.concatenate([ours, _narrow(calibration.margins(one))]) for ours, one in pairs])
         self.known = np.concatenate([self.member, np.zeros((len(self.member), self.outside), dtype=np.bool_)], axis=1)
 
     def gap(self) -> float:

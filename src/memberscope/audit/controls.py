@@ -7,19 +7,20 @@ are for people.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from memberscope import metrics
 from memberscope.attacks import registry
-from memberscope.attacks.base import Skip
+from memberscope.attacks.base import Attack, Skip
 from memberscope.audit.blind import BlindControl, blind_control
-from memberscope.audit.null import refitted_null
+from memberscope.audit.null import DRAWS, refitted_null
 from memberscope.audit.report import AuditReport
 from memberscope.evidence import Evidence
 from memberscope.metrics import Estimate
 from memberscope.metrics.rounding import logged
+from memberscope.progress import Progress, Waiting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,16 +132,36 @@ def run_controls(
     if report.headline is None:
         return Controls()
     check()
-    blind = blind_control(evidence.target, seed=seed)
+    with Waiting("audit: blind control"):
+        blind = blind_control(evidence.target, seed=seed)
     check()
-    refits: dict[str, metrics.NullControl] = {}
-    for attack in registry.resolve(attacks) if refit else ():
-        if attack.family == "trained":
-            pooling = "mean" if report.groups is None else report.groups.pooling
-            found = refitted_null(evidence, attack, seed=seed, group_scores=pooling, check=check)
-            if not isinstance(found, Skip):
-                refits[attack.name] = found
-    return Controls(null=null_of(report), blind=blind, refits=refits)
+    trained = [attack for attack in registry.resolve(attacks) if attack.family == "trained"] if refit else []
+    return Controls(null=null_of(report), blind=blind, refits=_refits(report, evidence, trained, seed=seed, check=check))
+
+
+def _refits(
+    report: AuditReport, evidence: Evidence, attacks: Sequence[Attack], *, seed: int, check: Callable[[], None]
+) -> dict[str, metrics.NullControl]:
+    """The null controls with refitting of the attacks that can run, with their progress."""
+    if not attacks:
+        return {}
+    found: dict[str, metrics.NullControl] = {}
+    pooling = "mean" if report.groups is None else report.groups.pooling
+    with Progress(len(attacks) * DRAWS, "audit: refits", unit="refit", alive=True) as progress:
+        for attack in attacks:
+            begun = 0
+
+            def before_draw(name: str = attack.name) -> None:
+                nonlocal begun
+                progress.advance(min(begun, 1), note=name)
+                begun += 1
+                check()
+
+            result = refitted_null(evidence, attack, seed=seed, draws=DRAWS, group_scores=pooling, check=before_draw)
+            progress.advance(DRAWS - max(begun - 1, 0))
+            if not isinstance(result, Skip):
+                found[attack.name] = result
+    return found
 
 
 def _plain(auc: Estimate) -> dict[str, float | None]:

@@ -144,12 +144,14 @@ def controls_json(controls: Controls, notes: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def attack_progress(names: Sequence[str], label: str, stop: StopFlag) -> Iterator[Callable[[str], None]]:
-    """Show a progress bar over attacks.
+def attack_progress(
+    names: Sequence[str], label: str, stop: StopFlag, *, alive: bool = False
+) -> Iterator[Callable[[str], None]]:
+    """Show a progress bar over attacks; with `alive`, also every few seconds while an attack runs.
 
     Yields a function to call with each attack's name before the attack runs; it raises if a stop was requested.
     """
-    with Progress(len(names), f"{label} attacks", unit="attack") as progress:
+    with Progress(len(names), f"{label} attacks", unit="attack", alive=alive) as progress:
         begun = 0
 
         def on_attack(name: str) -> None:

@@ -26,6 +26,8 @@ from memberscope.metrics.curve import rank
 from memberscope.predictions import Predictions
 from memberscope.unlogged import unlogged
 
+DRAWS = 20
+
 
 @unlogged()
 def refitted_null(
@@ -33,7 +35,7 @@ def refitted_null(
     attack: Attack,
     *,
     seed: int,
-    draws: int = 20,
+    draws: int = DRAWS,
     workers: int | None = None,
     group_scores: str = "mean",
     check: Callable[[], None] = lambda: None,
@@ -76,7 +78,7 @@ def refitted_null(
         rng = seeds.stream(seed, "controls", "refitted", draw)
         drawn = _permuted(target.member if groups is None else groups.member, blocks, rng)
         member = drawn if groups is None else drawn[groups.of]
-        changed = replace(evidence, target=replace(target, member=member))
+        changed = replace(evidence, target=target.with_member(member))
         result = attack.score(changed, seed=seeds.integer(seed, "controls", "refitted", draw), workers=workers)
         if isinstance(result, Skip):
             return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from memberscope.attacks import registry
 from memberscope.audit.comparisons import low_fpr_against_symmetric, neural_against_metric
 from memberscope.audit.controls import Controls
 from memberscope.audit.report import AuditReport
@@ -35,6 +36,14 @@ def copy_notes(report: AuditReport, *, overlap: bool = True) -> dict[str, str]:
 def skipped(report: AuditReport) -> dict[str, list[str]]:
     """Each reason for which attacks were skipped on all records, and their names."""
     return report.outline.skipped
+
+
+def skips_of_named(report: AuditReport, asked: str) -> list[str]:
+    """A sentence on each attack that a request names, not as one of a family, and that was skipped."""
+    words = {name.strip() for name in asked.split(",")}
+    named = {attack.name for attack in registry.attacks() if words & {attack.name, attack.tfp_name}}
+    found = {reason: [name for name in names if name in named] for reason, names in skipped(report).items()}
+    return [f"Skipped: {', '.join(names)}, {reason}." for reason, names in found.items() if names]
 
 
 def summary(report: AuditReport, *, notes: Mapping[str, str], controls: Controls, details: Sequence[str] = ()) -> str:

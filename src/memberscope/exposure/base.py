@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from memberscope.checks import Array, BoolArray, FloatArray, check_finite
 from memberscope.errors import UserError
+from memberscope.file_state import loaded
+from memberscope.pieces import release
 
 Ints = NDArray[np.int64]
 Texts = NDArray[np.object_]
@@ -89,6 +91,13 @@ def record_chunks(models: int, records: int) -> Iterator[slice]:
     step = max(1, CHUNK // max(1, models))
     for start in range(0, records, step):
         yield slice(start, min(records, start + step))
+
+
+def records_of(values: Array, rows: slice) -> FloatArray:
+    """(models, r) float64, some records of (models, n) numbers; of a mapped file, no page stays in memory."""
+    found: FloatArray = loaded(values[:, rows]).astype(np.float64)
+    release(values)
+    return found
 
 
 def lacking(counts_in: Any, counts_out: Any, least: int, what: str) -> Texts:

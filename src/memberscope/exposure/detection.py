@@ -33,7 +33,7 @@ from scipy.special import nctdtrit, ndtri, stdtrit
 
 from memberscope.checks import Array, BoolArray, FloatArray
 from memberscope.errors import UserError
-from memberscope.exposure.base import Ints, Texts, check_fleet, record_chunks, twins
+from memberscope.exposure.base import Ints, Texts, check_fleet, record_chunks, records_of, twins
 from memberscope.metrics import rate_name
 from memberscope.metrics.intervals import clopper_pearson_ends
 from memberscope.metrics.low_fpr import LOW_BUDGET, allowed_false_positives, fp_budget
@@ -182,7 +182,7 @@ def detect_own(
         (5, member.shape[1]), dtype=np.int64
     )  # found, accused; IN scores above the estimate and the ends of its interval
     for rows in record_chunks(*member.shape):
-        phi, inside = scores[:, rows].astype(np.float64), member[:, rows]
+        phi, inside = records_of(scores, rows), member[:, rows]
         counts[:, rows] = (
             _by_rank(phi, inside, other, fpr, confidence) if ranked else _by_normal(phi, inside, other, fpr, confidence)
         )

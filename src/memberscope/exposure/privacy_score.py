@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from memberscope.checks import Array, BoolArray, FloatArray
-from memberscope.exposure.base import Measure, Texts, check_fleet, complementary_pairs, lacking, record_chunks
+from memberscope.exposure.base import Measure, Texts, check_fleet, complementary_pairs, lacking, record_chunks, records_of
 
 NAME = "privacy_score"
 LEAST = 3  # fewest models on each side: with one left out, two must remain
@@ -51,7 +51,7 @@ def privacy_score(
     reason = lacking(n_in, n_out, LEAST, NAME)
     signed, error = (np.full(member.shape[1], np.nan) for _ in range(2))
     for rows in record_chunks(*member.shape):
-        phi, inside = scaled_logits[:, rows].astype(np.float64), member[:, rows]
+        phi, inside = records_of(scaled_logits, rows), member[:, rows]
         with np.errstate(divide="ignore", invalid="ignore"):
             if len(pairs):
                 signed[rows], error[rows] = _of_pairs(phi, inside, pairs)

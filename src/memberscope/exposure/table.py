@@ -25,6 +25,8 @@ from memberscope.exposure import privacy_score as scored
 from memberscope.exposure.base import Ints, Measure, Texts, absent, check_fleet, complementary_pairs
 from memberscope.exposure.detection import Detection, detect_own, detect_pooled
 from memberscope.exposure.worst import corrected
+from memberscope.file_state import mapping_of
+from memberscope.mapped import gathered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -201,14 +203,22 @@ def measure(
 
 
 def answers(models: ShadowPredictions) -> tuple[FloatArray | None, BoolArray | None]:
-    """Scaled logits (models, n) and correctness (models, n) of all models; None for what their outputs do not contain."""
+    """Scaled logits (models, n) and correctness (models, n) of all models; None for what their outputs do not contain.
+
+    Where the outputs are in mapped files, large scaled logits are in a temporary file that is mapped in turn.
+    """
     from memberscope import signals
     from memberscope.attacks import calibration
 
     first = models.model(0)
     phi = correct = None
     if not signals.missing("loss_nats", first):
-        phi = calibration.of_each(models, calibration.scaled_logit)
+        outputs = next(found for found in (models.logits, models.probs, models.loss_nats) if found is not None)
+        if mapping_of(outputs) is None:
+            phi = calibration.of_each(models, calibration.scaled_logit)
+        else:
+            each = (calibration.scaled_logit(one) for one in calibration.each(models, None))
+            phi = gathered(each, dtype=np.dtype(np.float64), shape=models.member.shape)
     if not signals.missing("correctness", first):
         correct = np.empty(models.member.shape, dtype=np.bool_)
         for row, one in zip(correct, calibration.each(models, None), strict=True):

@@ -30,6 +30,7 @@ import numpy as np
 from memberscope.checks import Array, BoolArray, check_finite
 from memberscope.errors import UserError
 from memberscope.exposure.trace_file import FIELDS, Held, TraceRecords, TraceRows, is_zip, read_sealed
+from memberscope.file_state import loaded
 from memberscope.sealed import write_sealed
 from memberscope.training.outside.answers import BadModel, as_array
 
@@ -224,7 +225,8 @@ class LossTrace:
         rows = self.losses
         found = np.empty((rows.shape[1] if places is None else len(places), len(rows)), np.float32)
         for column, row in enumerate(rows):
-            found[:, column] = row if places is None else row[places]
+            held = loaded(row, where=str(self.path))
+            found[:, column] = held if places is None else held[places]
         return found
 
     def of(self, predictions: Predictions) -> Array:

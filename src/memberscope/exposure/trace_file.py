@@ -13,6 +13,7 @@ import numpy as np
 
 from memberscope.checks import Array, BoolArray, check_labels, plain_array, row_chunks, signed
 from memberscope.errors import UserError
+from memberscope.file_state import loaded
 from memberscope.npz import read_npz
 from memberscope.sealed import is_sealed, unsealed
 
@@ -162,7 +163,7 @@ class TraceRows:
         """Raise UserError for rows that differ from what was written, or losses that are not finite numbers."""
         rows = self.mapped()
         for part in row_chunks(len(rows), self.dtype.itemsize // 4):
-            good = self._sound(rows[part])
+            good = self._sound(loaded(rows[part], where=str(self.path)))
             if not good.all():
                 raise UserError(
                     f"{self.path}: damaged at epoch {int(rows[part]['epoch'][~good][0])} of the loss trace; allowed: a file as "

@@ -28,7 +28,7 @@ from scipy.special import ndtri
 from memberscope import seeds
 from memberscope.checks import Array, BoolArray, FloatArray
 from memberscope.errors import UserError
-from memberscope.exposure.base import CHUNK, check_fleet, complementary_pairs, record_chunks
+from memberscope.exposure.base import CHUNK, check_fleet, complementary_pairs, record_chunks, records_of
 
 DRAWS = 999
 LEAST_DRAWS = 199
@@ -94,8 +94,8 @@ def _swapped(
     signs = _signs(p, rng)
     largest, statistic = np.zeros(len(signs)), np.zeros(n)
     for rows in record_chunks(max(len(signs), p), n):
-        phi, inside = values[:, rows], member[pairs[:, 0]][:, rows]
-        first, second = phi[pairs[:, 0]].astype(np.float64), phi[pairs[:, 1]].astype(np.float64)
+        phi, inside = records_of(values, rows), member[pairs[:, 0], rows]
+        first, second = phi[pairs[:, 0]], phi[pairs[:, 1]]
         scaled = np.where(inside, first - second, second - first)
         length = np.sqrt(np.square(scaled).sum(axis=0) * p)
         scaled = np.divide(scaled, length, out=np.zeros_like(scaled), where=length > 0).astype(np.float32)
@@ -123,7 +123,7 @@ def _permuted(values: Array, member: BoolArray, rng: np.random.Generator, *, two
     largest, statistic = np.zeros(len(orders)), np.full(n, np.nan)
     n_in = member.sum(axis=0)
     for rows in record_chunks(models, n):
-        phi, inside = values[:, rows].astype(np.float64), member[:, rows]
+        phi, inside = records_of(values, rows), member[:, rows]
         count = n_in[rows].astype(np.float64)
         sided = (count > 0) & (count < models)
         phi -= phi.mean(axis=0)

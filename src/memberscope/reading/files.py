@@ -16,6 +16,8 @@ KINDS = (
 )  # fmt: skip
 CGROUP = Path("/sys/fs/cgroup/memory.max")  # a container's own limit
 CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
+CGROUP_STAT = Path("/sys/fs/cgroup/memory.stat")
+CACHED = ("active_file ", "inactive_file ")  # bytes of files that the system keeps only while nobody needs the memory
 MEMINFO = Path("/proc/meminfo")
 
 
@@ -78,11 +80,18 @@ def reason(error: Exception) -> str:
 
 
 def memory_bytes() -> int:
-    """The memory that this process may have at most: the machine's, or its container's; 2^62 where the system does not tell."""
+    """The memory that this process may have at most: the machine's, its container's, or its own limit (``ulimit -v``); 2^62 where the
+    system does not tell.
+    """
     try:
         found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # Windows has no sysconf
         return 2**62
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        own = resource.getrlimit(resource.RLIMIT_AS)[0]
+        found = found if own == resource.RLIM_INFINITY else min(found, own)
     try:
         limit = CGROUP.read_text(encoding="ascii").strip()
     except (OSError, ValueError):
@@ -98,7 +107,9 @@ def free_memory_bytes() -> int:
         free = min(free, int(line.split()[1]) * 1024)
     with contextlib.suppress(OSError, ValueError):
         limit, used = (path.read_text(encoding="ascii").strip() for path in (CGROUP, CGROUP_USED))
-        free = min(free, max(0, int(limit) - int(used)))
+        lines = CGROUP_STAT.read_text(encoding="ascii").splitlines()
+        cached = sum(int(line.split()[1]) for line in lines if line.startswith(CACHED))
+        free = min(free, max(0, int(limit) - int(used) + cached))
     return free
 
 
@@ -109,6 +120,13 @@ def check_memory(size: int, *, where: str, what: str, allowed: str = "a smaller 
         raise UserError(
             f"{where}: {what} takes {shown_bytes(size)}, and this machine has {shown_bytes(most)}; allowed: {allowed}"
         )
+
+
+def too_large(size: int, *, where: str, what: str) -> UserError:
+    """The error where the system did not give `size` bytes, though the machine has them; `what` says what takes them."""
+    return UserError(
+        f"{where}: {what} takes {shown_bytes(size)}, and the system gives this process less; allowed: a smaller file, or more free memory"
+    )
 
 
 def shown_bytes(size: int) -> str:

@@ -9,7 +9,7 @@ from memberscope.audit import artifacts, promise
 from memberscope.audit.log import attack_progress, log_whole_audit
 from memberscope.audit.request import fields_present, request_of
 from memberscope.audit.step import controls_for, report_on
-from memberscope.audit.wording import copy_notes, finding, headline_table
+from memberscope.audit.wording import copy_notes, finding, headline_table, skips_of_named
 from memberscope.clock import Stage
 from memberscope.config import AttackStudyConfig, groups
 from memberscope.errors import UserError, nearest
@@ -20,6 +20,7 @@ from memberscope.interrupt import StopFlag
 from memberscope.model_files import Audited
 from memberscope.output_files import KINDS
 from memberscope.predictions import Predictions
+from memberscope.progress import Waiting
 from memberscope.studies.recorder import writes_evidence
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
@@ -40,7 +41,7 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
     }  # fmt: skip
     request = request_of(config, present=("target", *(name for name, path in given.items() if path)))
     step.check_rules(config, request.attacks)
-    with tracker.clock.stage(Stage.MODEL):
+    with Waiting("audit: reading the files"), tracker.clock.stage(Stage.MODEL):
         trace = LossTrace.open(config.trace) if config.trace else None
         target = _target(config, trace)
         step.check_rules(config, request.attacks, classes=slices.class_names(target.predictions))
@@ -49,18 +50,22 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
             loss_trace=None if trace is None else trace.of(target.predictions),
         )  # fmt: skip
     request.check_primary(fields_present(evidence))
-    with attack_progress(request.attacks, "audit", stop) as on_attack:
+    with attack_progress(request.attacks, "audit", stop, alive=True) as on_attack:
         report = report_on(evidence, config, request=request, on_attack=on_attack, clock=tracker.clock)
     stop.check()
     tracker.text(as_json(groups(config)), artifacts.STUDY)
     controls = controls_for(config, evidence, report, request, stop.check, clock=tracker.clock)
-    notes = {**({"read": f"Read: {' '.join(read)}"} if read else {}), **copy_notes(report)}
-    log_whole_audit(report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top, private=config.private_artifacts,
-        show_records=config.show_records, check=stop.check,
-    )  # fmt: skip
+    with Waiting("audit: looking for near copies"):
+        notes = {**({"read": f"Read: {' '.join(read)}"} if read else {}), **copy_notes(report)}
+    stop.check()
+    with Waiting("audit: logging the results"):
+        log_whole_audit(report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top,
+            private=config.private_artifacts, show_records=config.show_records, check=stop.check,
+        )  # fmt: skip
     stopped = step.gate(report, config, tracker)
     lines = [
         finding(report),
+        *skips_of_named(report, config.attacks),
         *promise.sentences(report),
         *notes.values(),
         *controls.sentences().values(),
@@ -89,4 +94,4 @@ def with_groups(target: Predictions, config: AttackStudyConfig) -> Predictions:
             f"group={config.group}: {config.predictions} has no column {config.group}, or key column_{config.group}; its columns: {known}"
             f"{nearest(config.group, target.columns)}"
         )
-    return dataclasses.replace(target, groups=target.columns[config.group])
+    return target.with_groups(target.columns[config.group])

@@ -16,7 +16,7 @@ from memberscope.audit.log import attack_progress, log_whole_audit
 from memberscope.audit.request import request_of
 from memberscope.audit.run import check_counts
 from memberscope.audit.step import controls_for, report_on
-from memberscope.audit.wording import copy_notes, finding, headline_table
+from memberscope.audit.wording import copy_notes, finding, headline_table, skips_of_named
 from memberscope.checks import Array
 from memberscope.clock import Stage
 from memberscope.config import AttackOptionsConfig, AuditModelConfig, groups
@@ -27,7 +27,7 @@ from memberscope.evidence import Evidence
 from memberscope.gate import step
 from memberscope.interrupt import StopFlag
 from memberscope.predictions import Predictions
-from memberscope.progress import Progress
+from memberscope.progress import Progress, Waiting
 from memberscope.secret import key
 from memberscope.studies.recorder import writes_evidence
 from memberscope.studies.result import StudyResult
@@ -50,32 +50,33 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     wanted = check_slices(config)
     na_values = tuple(word.strip() for word in config.na_values.split(",") if word.strip())
     with tracker.clock.stage(Stage.MODEL):
-        files = [
-            sides.read_records(name, getattr(config, name), label=config.label, na_values=na_values)
-            for name in ("members", "nonmembers")
-        ]
-        check_counts(*map(len, files), min_records=config.min_records)
-        persons = None
-        if config.group:
-            files, persons = take_groups(files, config.group, na_values=na_values)
-        extra = slice_columns(files, wanted, na_values)
-        model = tracker.load_model(config.model_uri, prefer_labels=config.output == "labels")
-        if model.classes is not None:
-            check_slices(config, classes=len(model.classes), labels=model.classes)
-        for side in files:
-            if side.columns is not None:
-                model.check_columns(side.columns, name=side.where)
-        (members, nonmembers), read = one_schema(files, shown=model.columns, classes=model.classes, na_values=na_values)
-        del files  # frees the text of all cells
-        prepared = [(side, *model.prepare(side.x, name=side.where)) for side in (members, nonmembers)]
-        ids = sides.record_ids(members, nonmembers)
-        overlap = sides.check_apart(*ids, allowed=config.allow_overlap)
-        refuse_copies({"members": ids[0], "nonmembers": ids[1]}, duplicates=config.duplicates)
+        with Waiting("audit: reading the files and the model"):
+            files = [
+                sides.read_records(name, getattr(config, name), label=config.label, na_values=na_values)
+                for name in ("members", "nonmembers")
+            ]
+            check_counts(*map(len, files), min_records=config.min_records)
+            persons = None
+            if config.group:
+                files, persons = take_groups(files, config.group, na_values=na_values)
+            extra = slice_columns(files, wanted, na_values)
+            model = tracker.load_model(config.model_uri, prefer_labels=config.output == "labels")
+            if model.classes is not None:
+                check_slices(config, classes=len(model.classes), labels=model.classes)
+            for side in files:
+                if side.columns is not None:
+                    model.check_columns(side.columns, name=side.where)
+            (members, nonmembers), read = one_schema(files, shown=model.columns, classes=model.classes, na_values=na_values)
+            del files  # frees the text of all cells
+            prepared = [(side, *model.prepare(side.x, name=side.where)) for side in (members, nonmembers)]
+            ids = sides.record_ids(members, nonmembers)
+            overlap = sides.check_apart(*ids, allowed=config.allow_overlap)
+            refuse_copies({"members": ids[0], "nonmembers": ids[1]}, duplicates=config.duplicates)
         reading = query(model, [(side, inputs) for side, inputs, _ in prepared], config, stop)
         target = predictions(reading, members, nonmembers, np.concatenate(ids), extra, groups=persons)
     step.check_rules(config, request.attacks, classes=slicing.class_names(target))
     evidence = Evidence(target=target)
-    with attack_progress(request.attacks, "audit", stop) as on_attack:
+    with attack_progress(request.attacks, "audit", stop, alive=True) as on_attack:
         # With `refuse`, copies were refused above.
         duplicates = "keep" if config.duplicates == "keep" else "drop"
         report = report_on(evidence, config, request=request, duplicates=duplicates, on_attack=on_attack, clock=tracker.clock)
@@ -83,14 +84,18 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
     queried = how_queried(model, reading, "; ".join(part for part in (read, prepared[0][2]) if part))
     notes = what_to_know(queried, report.target, overlap)
     log_inputs(config, model, reading, target, (members, nonmembers), ids, tracker)
-    notes |= copy_notes(report, overlap=False)
+    with Waiting("audit: looking for near copies"):
+        notes |= copy_notes(report, overlap=False)
+    stop.check()
     controls = controls_for(config, evidence, report, request, stop.check, clock=tracker.clock)
-    log_whole_audit(report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top, source="content",
-        private=config.private_artifacts, show_records=config.show_records, check=stop.check,
-    )  # fmt: skip
+    with Waiting("audit: logging the results"):
+        log_whole_audit(report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top, source="content",
+            private=config.private_artifacts, show_records=config.show_records, check=stop.check,
+        )  # fmt: skip
     stopped = step.gate(report, config, tracker)
     lines = [
         finding(report),
+        *skips_of_named(report, config.attacks),
         *promise.sentences(report),
         *notes.values(),
         *controls.sentences().values(),
