@@ -161,7 +161,7 @@ def test_what_it_cannot_do_without() -> None:
         (dataclasses.replace(target, inputs=None), "needs target.inputs, the model's inputs for the target's records"),
         (
             dataclasses.replace(target, inputs=target.inputs[:, :4]),
-            "needs population_inputs of the shape of target.inputs, (4,); theirs is (6,)",
+            "needs population_inputs with records of the same shape as target.inputs, (4,); theirs is (6,)",
         ),
         (
             dataclasses.replace(target, inputs=target.inputs.astype(str)),

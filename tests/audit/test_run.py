@@ -126,7 +126,9 @@ def test_epsilon_bound_only_with_coin_flips_and_blind_scores() -> None:
     blocked = report.result("trained_lr").figures["epsilon_lower_bound"]
     assert blocked.status == "skipped"
     assert "fitted on the audited records' membership" in blocked.reason, "the coins were fair"
-    assert "made by outcomes" in report.result("threshold_loss", "correct").figures["epsilon_lower_bound"].reason
+    assert (
+        "selected by the model's outcomes" in report.result("threshold_loss", "correct").figures["epsilon_lower_bound"].reason
+    )
     table = report.to_frame().set_index(["attack", "slice", "metric"])["value"]
     assert table["threshold_loss", "entire", "epsilon_lower_bound_ceiling"] == metrics.one_run_epsilon(
         n, 400, 400, delta=1e-5, confidence=0.95
