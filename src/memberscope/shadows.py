@@ -66,7 +66,7 @@ def shadow_evidence(
         model: a fitted classifier with ``get_params`` and ``predict_proba`` or ``decision_function``: from scikit-learn, XGBoost,
             LightGBM and the like, or a pipeline. It is not modified.
         X: (n, ...) the records, members and others, in the form that the model takes: an array, a frame, a sparse matrix or a list of
-        texts.
+            texts.
         y: (n,) their labels, in the form on which the model was fitted.
         member: (n,) bool, whether the model was fitted on the record.
         shadows: the number of shadow models, which must be even.
