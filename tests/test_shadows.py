@@ -149,6 +149,7 @@ def test_frames_sparse_matrices_and_texts(records: Arrays) -> None:
     assert kept(shadow_evidence(bags, texts, y, member, shadows=2))[0].shape == (2, 240, 3)
 
 
+@pytest.mark.slow
 def test_lira_finds_the_members_of_a_forest_and_not_those_of_a_coin(records: Arrays) -> None:
     x, y, member = records
     found = run_audit(shadow_evidence(forest(records), x, y, member, shadows=8), attacks="lira_online,rmia_online")

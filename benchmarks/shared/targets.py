@@ -48,6 +48,7 @@ TARGETS = {
     "sweep": Target(full=4),
     "synthesis": Target(full=50),
     "trace_against_lira": Target(full=1),
+    "variances": Target(full=0.99),
     "trainer": Target(full=1.6, quick=1.2, why="models of half a second, so that the start of processes counts"),
 }
 

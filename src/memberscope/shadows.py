@@ -1,4 +1,4 @@
-"""Shadow models of a classifier that is fitted already: copies of it, fitted in this process on random halves of the records.
+"""Shadow models of a classifier that has already been fitted: copies of it, fitted in this process on random halves of the records.
 
 For example, for a scikit-learn model and the records that it was or was not fitted on::
 
@@ -52,30 +52,31 @@ def shadow_evidence(
     workers: int | None = None,
     seed: int = 0,
 ) -> Evidence:
-    """Train shadow models of a fitted classifier, and ask it and them for their outputs on all records.
+    """Train shadow models of a fitted classifier, and compute the outputs of the classifier and its shadows for all records.
 
     A shadow is an unfitted copy of the model (``sklearn.base.clone``) with a seed of its own for each ``random_state``, fitted on half of
     each class. Shadows come in pairs with opposite halves, so that every record is in the training set of exactly half of them, whether it
     is a member or not. Exact copies of a record, or the records of a group, are in the same half.
 
     Several shadows are fitted at a time, in threads of this process and with ``n_jobs=1`` each: forests, boosted trees and linear models
-    gain by it, since their libraries compute without Python's lock. Where half of the records are far fewer than the model was fitted on,
-    shadows memorize more than the model does; records are then still compared with themselves, but less precisely.
+    benefit, since their libraries release Python's lock. If half of the records are far fewer than the model was fitted on,
+    shadows memorize more than the model does; each record is then still compared with itself, but less precisely.
 
     Args:
-        model: a fitted classifier with ``get_params`` and ``predict_proba`` or ``decision_function``: one of scikit-learn, XGBoost,
-            LightGBM and the like, or a pipeline. It is not changed.
-        X: (n, ...) the records, members and others, as the model takes them: an array, a frame, a sparse matrix or a list of texts.
-        y: (n,) their labels, as the model was fitted on them.
+        model: a fitted classifier with ``get_params`` and ``predict_proba`` or ``decision_function``: from scikit-learn, XGBoost,
+            LightGBM and the like, or a pipeline. It is not modified.
+        X: (n, ...) the records, members and others, in the form that the model takes: an array, a frame, a sparse matrix or a list of
+            texts.
+        y: (n,) their labels, in the form on which the model was fitted.
         member: (n,) bool, whether the model was fitted on the record.
-        shadows: the number of shadow models, an even one.
+        shadows: the number of shadow models, which must be even.
         groups: (n,) the group of each record, such as its person, if several belong to one: integers or text. Groups are then what an
             audit counts.
-        workers: how many shadows are fitted at a time; None for one for each core that this process may use.
+        workers: how many shadows are fitted at a time; None: one per core that this process may use.
         seed: draws the halves and the seeds of the models, an integer from 0. The same seed gives the same shadows for any number of
             workers.
 
-    Series and frames are put in the order of `X` by their index, and refused where that order is uncertain; see `memberscope.aligned`.
+    Series and frames are put in the order of `X` by their index, and refused if that order is uncertain; see `memberscope.aligned`.
 
     Returns:
         What `memberscope.run_audit` takes: the outputs of the model, and those of its shadows, (shadows, n, classes) float64.

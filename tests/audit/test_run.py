@@ -97,6 +97,7 @@ def test_worst_slice_is_the_worst_class_with_a_wider_interval() -> None:
     assert "5 slices" in worst.reason
 
 
+@pytest.mark.slow
 def test_worst_slice_of_nothing_rarely_excludes_one_half() -> None:
     alarms = 0
     for seed in range(120):
@@ -125,7 +126,9 @@ def test_epsilon_bound_only_with_coin_flips_and_blind_scores() -> None:
     blocked = report.result("trained_lr").figures["epsilon_lower_bound"]
     assert blocked.status == "skipped"
     assert "fitted on the audited records' membership" in blocked.reason, "the coins were fair"
-    assert "made by outcomes" in report.result("threshold_loss", "correct").figures["epsilon_lower_bound"].reason
+    assert (
+        "selected by the model's outcomes" in report.result("threshold_loss", "correct").figures["epsilon_lower_bound"].reason
+    )
     table = report.to_frame().set_index(["attack", "slice", "metric"])["value"]
     assert table["threshold_loss", "entire", "epsilon_lower_bound_ceiling"] == metrics.one_run_epsilon(
         n, 400, 400, delta=1e-5, confidence=0.95

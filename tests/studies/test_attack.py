@@ -229,7 +229,7 @@ BAD = {
     "negative": ({"logits": None, "probs": np.tile([1.2, -0.2, 0, 0, 0], (600, 1))}, "negative"),
     "classes": ({"labels": np.full(600, 5)}, "labels"),
     "real labels": ({"labels": np.full(600, 0.5)}, "labels"),
-    "real member": ({"member": np.ones(600)}, "allowed is bool"),
+    "real member": ({"member": np.ones(600)}, "allowed: bool"),
     "one side": ({"member": np.ones(600, bool)}, "at least one member and one non-member"),
     "lengths": ({"labels": np.zeros(599, int)}, "599"),
     "object": ({"labels": np.array([{}] * 600, dtype=object)}, "labels"),

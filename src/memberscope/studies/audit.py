@@ -206,8 +206,8 @@ def missing_line(target: Predictions) -> str:
         return ""
     found = f"{lacking.sum()} numbers, absent or infinite, in {lacking.any(axis=1).sum()} records"
     return (
-        f"Missing: {found}. The model was given them unchanged; the blind control replaces each by its column's mean, and takes how many "
-        "a record lacks as one more feature."
+        f"Missing: {found}. The model was given them unchanged; the blind control replaces each by its column's mean, and uses "
+        "the number of values that a record lacks as one more feature."
     )
 
 
@@ -219,8 +219,8 @@ def accuracy_line(target: Predictions) -> str:
     classes, counts = np.unique(np.asarray(target.labels)[target.member], return_counts=True)
     if len(classes) > 1 and inside <= counts.max() / counts.sum():
         text += (
-            " On members the model is no better than always predicting the commonest class: check the scale and order of the features, "
-            "and the labels, before you trust any metric."
+            " On members the model is no better than always predicting the most frequent class: check the scale and order of the "
+            "features, and the labels, before you trust any metric."
         )
     return text
 
