@@ -147,7 +147,7 @@ frame[frame["metric"].isin(["auc", "advantage_heldout", "tpr_at_fpr_0_01"])]
 # 2. **Depth**: a dense model of depth 6 is compared with one of depth 3. The case study expected the deeper model to memorize
 #    more, and called its result inconclusive.
 # 3. **Classes**: ten classes are compared with the first four. The case study expected more classes to leak more, and observed
-#    the contrary; but with four classes there were also fewer data, 2/5 of all.
+#    the contrary; but with four classes there was also less data, 2/5 of all.
 #
 # One call runs all three. Two seeds are too few for a decision, and the verdicts say so; with five a decision is possible.
 
@@ -167,6 +167,6 @@ study.artifacts["classes/leakage.png"]
 # ## Change one thing
 #
 # Every field of `CaseStudyConfig` and `TrainStudyConfig` is also an option of `memberscope main` and `memberscope train`, and a
-# parameter of `mlflow run . -e train -P ...`. Some that are worth a try are `epochs`, `members`, `label_noise=0`, `depth`,
-# `activation="tanh"`. To vary one thing with everything else held constant, and to be told whether the difference is real, there is
-# [the sweep](04_sweep_and_compare.py).
+# parameter of `mlflow run . -e train -P ...`. Some that are worth trying are `epochs`, `members`, `label_noise=0`, `depth`,
+# `activation="tanh"`. To vary one thing with everything else held constant, and to find out whether the difference is real, use
+# [a sweep](04_sweep_and_compare.py).

@@ -90,7 +90,7 @@ study.artifacts["orderings.csv"][["claim", "figure", "first", "second", "differe
 # %% [markdown]
 # ## Without any data
 #
-# Shadow models need records like the target's. An attacker who has none can search for some by queries of the target: start from
+# Shadow models need records like the target's. An attacker who has none can generate some by querying the target: start from
 # noise, keep each change that raises the target's confidence in a class, and stop when it is high (Shokri et al. 2017). Here the
 # target is a model of four digits with clean labels. For comparison, there are records whose features are drawn independently
 # from the real records (*marginal*) and records drawn at random (*junk*).

@@ -13,7 +13,7 @@
 # %% [markdown]
 # # What helps, and what it costs
 #
-# A mitigation is measured by what an attacker can still find *who knows about it*, and by what it costs the users of the model.
+# A mitigation is measured by what an attacker *who knows about it* can still find, and by what it costs the users of the model.
 # There are two kinds:
 #
 # - at **release**, one publishes less than the model computes;
@@ -75,7 +75,7 @@ for release in ("none", "digits=1", "label_only"):
 # ## A ladder
 #
 # A ladder is a series of mitigations on the same data. For each of them, the target and its shadow models are trained or released
-# with this mitigation, which is judged by an attack that was named before anything ran. One seed illustrates this, but decides
+# with this mitigation, which is judged by an attack that was chosen before anything ran. One seed illustrates this, but decides
 # nothing.
 
 # %%
@@ -102,6 +102,6 @@ print(result.answer)
 
 # %% [markdown]
 # The full results on this data set show the following. Early stopping was the best choice, since the late epochs learn the noise
-# in the labels. Publishing less protected little against an attacker whose shadows publish as little. DP-SGD protected most, and
+# in the labels. Publishing less protected little against an attacker whose shadows publish equally little. DP-SGD protected most, and
 # cost a quarter of the accuracy. Label smoothing leaked *more*. The results may differ on another data set, which is why there is
 # a command: `memberscope mitigate --dataset cifar10`.

@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # Vary one thing, and read the runs back
+# # Vary one thing, and analyse the runs
 #
 # How does memorization depend on the number of classes, with everything else held constant? The case study's third experiment
 # changed two things at once: the model with four classes also had only two fifths of the data. A grid with **controls** separates

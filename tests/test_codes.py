@@ -81,7 +81,7 @@ def test_slices_bear_the_labels_of_the_records() -> None:
     assert {"class_a cat", "class__"} <= names("words")
     only = run_audit(published(CODES["zip"]), attacks="label_only_gap", slices="class_501")
     assert {result.n_member for result in only.results if result.slice == "class_501"} == {int((MEMBER & (LABELS == 2)).sum())}
-    with pytest.raises(UserError, match="slices: class_502; allowed are class_00501 to class_99950"):
+    with pytest.raises(UserError, match="slices: class_502; allowed: class_00501 to class_99950"):
         run_audit(published(CODES["zip"]), attacks="label_only_gap", slices="class_502")
 
 
@@ -117,14 +117,14 @@ def test_a_file_of_codes_is_attacked_and_gated_by_class(tmp_path: Path, kind: st
         attack.run(AttackStudyConfig(**options, fail_if="any.class_7.auc > 0.5"), MemoryTracker(), StopFlag())
 
 
-def test_the_warning_of_the_commonest_class_is_for_models_that_are_no_better() -> None:
+def test_the_warning_of_the_most_frequent_class_is_for_models_that_are_no_better() -> None:
     def line(labels: np.ndarray, said: np.ndarray) -> str:
         return accuracy_line(Predictions(predicted=said, labels=labels, member=MEMBER))
 
     one = np.zeros(N, int)
-    assert "commonest" not in line(one, one)
-    assert "commonest" not in line(LABELS, LABELS)
-    assert "commonest" in line(LABELS, (LABELS + 1) % 4)
-    assert "commonest" in line(LABELS, np.full(N, np.bincount(LABELS[MEMBER]).argmax()))
+    assert "most frequent" not in line(one, one)
+    assert "most frequent" not in line(LABELS, LABELS)
+    assert "most frequent" in line(LABELS, (LABELS + 1) % 4)
+    assert "most frequent" in line(LABELS, np.full(N, np.bincount(LABELS[MEMBER]).argmax()))
     skewed = np.where(MEMBER, np.arange(N) % 20 == 0, np.arange(N) % 2 == 0).astype(int)  # members nearly all of one class
-    assert "commonest" in line(skewed, np.zeros(N, int))
+    assert "most frequent" in line(skewed, np.zeros(N, int))

@@ -98,8 +98,8 @@ def test_a_former_name_is_read_and_the_new_one_written() -> None:
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({"layers": 5, "depth": 6}, "layers=5: given together with depth, its present name; allowed: depth alone"),
-        ({"depth": 6, "layers": 5}, "layers=5: given together with depth, its present name; allowed: depth alone"),
+        ({"layers": 5, "depth": 6}, "layers=5: given together with depth, its current name; allowed: only depth"),
+        ({"depth": 6, "layers": 5}, "layers=5: given together with depth, its current name; allowed: only depth"),
         ({"layers": 0}, "depth=0: out of range; allowed: a whole number, 1 or more"),
         ({"layer": 5}, "layer: unknown parameter; allowed: depth, seed"),
     ],

@@ -226,7 +226,7 @@ def test_models_come_from_one_table_or_from_folders_alike(world: World, tmp_path
     write(tmp_path, world, "csv")
     target = read_target(str(tmp_path / "t.csv"))
     folder, notes = read_evidence(target, shadows=str(tmp_path / "shadows"))
-    assert notes[1].endswith("3 more files alike.")
+    assert notes[1].endswith("3 more files of the same form.")
     whole = [text_of(tmp_path / "shadows" / f"m{k}.csv").assign(model=f"m{k}") for k in range(MODELS)]
     pd.concat(whole[::-1]).to_csv(tmp_path / "s.csv", index=False)
     (tmp_path / "p").mkdir()
@@ -336,7 +336,7 @@ DOES_NOT_FIT: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "copies that are nowhere": (lambda f: (f / "a.csv").unlink(), ("augmented=", "cannot be read (No such file or directory); allowed: ")),
     "a population that is nowhere": (lambda f: (f / "p.csv").unlink(), ("population=", "cannot be read (No such file or directory); allowed: ")),
     "a model is missing": (lambda f: (f / M2).unlink(), ("shadows=", "no file for 1 of the models from m0 to m3 (m2)")),
-    "two files of one model": (_npz("shadows/m2.npz", a=np.ones(1)), ("m2.csv and m2.npz are of one model",)),
+    "two files of one model": (_npz("shadows/m2.npz", a=np.ones(1)), ("m2.csv and m2.npz are for the same model",)),
     "an empty folder": (_emptied, ("shadows=", "no files; allowed: a folder with one file for each model, an .npz, .npy, .csv, .parquet, .arrow or .feather")),
     "a file of another kind": (_text("shadows/m9.xlsx", "x"), ("m9.xlsx: unknown kind of file .xlsx; allowed: an .npz, .npy, .csv",)),
     "several models in a file of a folder": (
@@ -368,7 +368,7 @@ DOES_NOT_FIT: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         _edit("p.csv", lambda f: f[f["model"] != "m2"]), ("p.csv: no outputs of m2; allowed: target and the 4 shadows, named as among the shadows",),
     ),
     "a population of another shadow": (
-        _edit("p.csv", lambda f: pd.concat([f, f[f["model"] == "m2"].assign(model="m7")])), ("p.csv: outputs of m7, which are no shadows",),
+        _edit("p.csv", lambda f: pd.concat([f, f[f["model"] == "m2"].assign(model="m7")])), ("p.csv: outputs of m7, which are not shadows",),
     ),
     "a population of the target alone": (
         _edit("p.csv", lambda f: f[f["model"] == "target"].drop(columns="model")), ("p.csv: 1 models; allowed: target and the 4 shadows",),
@@ -388,7 +388,7 @@ DOES_NOT_FIT: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "copies without outputs": (_npz("a.npz", labels=np.arange(N)), ("a.npz: holds labels; allowed: logits or probs of copies",)),
     "perturbed copies of fewer records": (_edit("q.csv", lambda f: f[3:]), ("q.csv: 117 records, and predictions=", "has 120")),
     "perturbed copies of other records": (_edit("q.csv", lambda f: f.assign(record_id=f["record_id"] + 9)), ("q.csv: no record 500",)),
-    "perturbed copies of another class": (_edit("q.csv", lambda f: f.assign(predicted_1=7)), ("q.csv holds '7' in row 0", "no class; allowed: 0, 1, 2")),
+    "perturbed copies of another class": (_edit("q.csv", lambda f: f.assign(predicted_1=7)), ("q.csv holds '7' in row 0", "not a class; allowed: 0, 1, 2")),
     "perturbed copies of fractions": (_edit("q.csv", lambda f: f.assign(predicted_1=0.5)), ("q.csv holds '0.5' in row 0",)),
     "no perturbed copies": (_edit("q.csv", lambda f: f[["record_id"]]), ("q.csv: no column predicted_NAME",)),
     "perturbed copies of one axis": (_npz("q.npz", predicted=W.perturbed[:, 0]), ("q.npz: int64 of shape (120,); allowed: the predicted classes",)),
@@ -426,3 +426,32 @@ def test_words_beside_numbers_are_refused_as_classes_of_copies(world: World) -> 
         UserError, match=r"perturbed_labels: dtype <U1, and the target's labels are int64; allowed: both numbers"
     ):
         Evidence(target=world.target, perturbed_labels=np.full((N, 2), "a"))
+
+
+@pytest.mark.parametrize("side", [True, False])
+def test_a_shadow_with_exactly_the_members_of_the_target_is_refused(side: bool, tmp_path: Path) -> None:
+    world = make_world()
+    member = world.shadows.member.copy()
+    member[2] = world.target.member if side else ~world.target.member
+    order = np.argsort(np.random.default_rng(1).random(N))  # records are matched by their ids
+    shadows = ShadowPredictions(
+        logits=np.asarray(world.shadows.logits)[:, order], labels=np.asarray(world.target.labels)[order],
+        member=member[:, order], record_ids=np.asarray(world.target.record_ids)[order],
+    )  # fmt: skip
+    words = "exactly the target's members" if side else "exactly the records that are not the target's members"
+    with pytest.raises(
+        UserError, match=rf"^shadows: of the target's records, model 2 \(of 4, counted from 0\) was trained on {words}, "
+    ):
+        run_audit(world.target, shadows, attacks="lira_online")
+    world.target.save(tmp_path / "target.csv")
+    shadows.save(tmp_path / "shadows.csv")
+    evidence, _ = read_evidence(read_target(str(tmp_path / "target.csv")), shadows=str(tmp_path / "shadows.csv"))
+    with pytest.raises(UserError, match=r"^shadows: of the target's records, model 2 "):
+        run_audit(evidence, attacks="lira_online")
+    # a part of the records, on which shadows may agree with the target by chance, and one record less are no mistake
+    member[2, 0] = ~member[2, 0]
+    given = Evidence(target=world.target, shadows=ShadowPredictions(
+        logits=world.shadows.logits, labels=world.target.labels, member=member, record_ids=world.target.record_ids
+    ))  # fmt: skip
+    assert np.isfinite(run_audit(given, attacks="lira_online").scores("lira_online")).all()
+    assert len(given.select(np.flatnonzero(member[2] == world.target.member) if side else np.arange(1, N)).target) > 1

@@ -81,6 +81,7 @@ def test_an_audit_of_mapped_logits_equals_that_of_logits_in_memory(tmp_path: Pat
         np.testing.assert_array_equal(found.whole_scores[name], scores)
 
 
+@pytest.mark.slow
 def test_attacks_on_mapped_losses_of_many_models_equal_those_in_memory(tmp_path: Path, small_pieces: None) -> None:
     held, ids = _models(), np.arange(RECORDS)
     outside = np.random.default_rng(2).exponential(size=(MODELS, 90)).astype(np.float32)
@@ -183,7 +184,7 @@ def _replaced(path: Path) -> None:
     [
         (_cut, "it had 12,128 bytes and has 6,064"),
         (_written, "it was written to"),
-        (_replaced, "another file took its place"),
+        (_replaced, "another file replaced it"),
         (Path.unlink, "it cannot be found any more"),
     ],
 )
@@ -199,7 +200,7 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(
     assert "\n" not in line
     assert line.startswith("logits: changed while it was read (")
     assert how in line
-    assert line.endswith("allowed: a file that nothing changes until the end")
+    assert line.endswith("allowed: a file that does not change during the audit")
 
 
 def test_a_file_that_changes_between_two_pieces_is_an_error(

@@ -248,9 +248,12 @@ BAD_TABLES = {
     "member in words": (TABLE.assign(member=["yes", "no", "yes", "no"]), "column member holds 'yes' in row 0"),
     "member empty": (TABLE.assign(member=[True, None, True, False]), "column member is empty in row 1"),
     "no member": (TABLE.drop(columns="member"), "no column member; allowed: a column member that says"),
+    "a member column that is misspelt": (TABLE.rename(columns={"member": "memeber"}), "no column member; nearest: memeber; allowed"),
+    "semicolons": (TABLE.to_csv(index=False, sep=";", decimal=","), "cells of its first line are separated by ;; allowed: commas"),
+    "tabs": (TABLE.to_csv(index=False, sep="\t"), "cells of its first line are separated by tabs; allowed: commas"),
     "a label that is no class": (
         TABLE.assign(label=["cat", "cow", "dog", "owl"]),
-        "column label holds 'cow' in row 1 (counted from 0), which is no class; allowed: dog, cat, owl",
+        "column label holds 'cow' in row 1 (counted from 0), which is not a class; allowed: dog, cat, owl",
     ),
     "a label empty": (TABLE.assign(label=["cat", None, "dog", "owl"]), "column label is empty in row 1"),
     "a label beyond the classes": (TABLE.assign(label=[0, 1, 2, 3]), "column label holds '3' in row 3"),
@@ -261,7 +264,7 @@ BAD_TABLES = {
     "no rows": (TABLE[:0], "no records; allowed: at least one"),
     "nothing": ("", "cannot be read"),
     "half a release": (TABLE.assign(released=[True, False, True, True]), "column released is true in some rows"),
-    "one class": (TABLE.drop(columns=["logit_cat", "logit_owl"]).assign(label="dog"), "logits: 1 classes; allowed are at least 2"),
+    "one class": (TABLE.drop(columns=["logit_cat", "logit_owl"]).assign(label="dog"), "logits: 1 classes; allowed: at least 2"),
     "softmax as logits": (
         TABLE.assign(logit_dog=[0.2, 0.3, 0.1, 0.5], logit_cat=[0.2, 0.3, 0.1, 0.25], logit_owl=[0.6, 0.4, 0.8, 0.25]),
         "sum to one: probabilities",
@@ -394,5 +397,5 @@ def test_models_that_do_not_fit_are_named(case: str) -> None:
 
 def test_classes_that_are_allowed_are_named_once() -> None:
     assert class_numbers(np.array(["True", "0", "1"]), ("0", "1"), where="q.csv").tolist() == [1, 0, 1]
-    with pytest.raises(UserError, match=r"^q.csv holds '9' in row 1 \(counted from 0\), which is no class; allowed: 0, 1$"):
+    with pytest.raises(UserError, match=r"^q.csv holds '9' in row 1 \(counted from 0\), which is not a class; allowed: 0, 1$"):
         class_numbers(np.array([0, 9]), ("0", "1"), where="q.csv")

@@ -112,7 +112,7 @@ BAD = {
         "auto",
         "2 blocks of columns each sum to one.*columns 0 to 2 and",
     ),
-    "something empty": (np.column_stack([LABELS, 0 * LABELS, PROBS]), LABELS, "auto", "column 1 beside.*zeros only"),
+    "something empty": (np.column_stack([LABELS, 0 * LABELS, PROBS]), LABELS, "auto", "column 1 next to.*zeros only"),
     "words beside logits": (
         np.column_stack([np.array(list("abc"), object)[LABELS], LOGITS]),
         LABELS,

@@ -48,30 +48,30 @@ BAD = {
         lambda a: {"logits": _with(_with(a["logits"], (5, 2), np.nan), (7, 0), np.inf)},
         r"logits: 2 NaN or infinite values, the first at \[5, 2\]",
     ),
-    "rank": (lambda a: {"logits": a["logits"][0]}, r"logits: 1 axes, shape \(3,\); allowed is 2: \(records, classes\)"),
-    "classes": (lambda a: {"logits": a["logits"][:, :1]}, "logits: 1 classes; allowed are at least 2"),
+    "rank": (lambda a: {"logits": a["logits"][0]}, r"logits: 1 axes, shape \(3,\); allowed: 2, \(records, classes\)"),
+    "classes": (lambda a: {"logits": a["logits"][:, :1]}, "logits: 1 classes; allowed: at least 2"),
     "length": (lambda a: {"logits": a["logits"][:10]}, r"logits: shape \(10, 3\); member has shape \(40,\)"),
-    "text": (lambda a: {"logits": a["logits"].astype(str)}, "logits: dtype <U32; allowed are real numbers"),
+    "text": (lambda a: {"logits": a["logits"].astype(str)}, "logits: dtype <U32; allowed: real numbers"),
     "objects": (lambda a: {"logits": a["logits"].astype(object)}, "logits: holds Python objects"),
     "ragged": (lambda a: {"logits": [[1.0, 2.0], [3.0]]}, "logits: rows of unequal lengths"),
-    "two forms": (lambda a: {"probs": _probs(a["logits"])}, "logits and probs together; allowed is exactly one of"),
-    "none": (lambda a: {"logits": None}, "predictions: none given; allowed is one of logits, probs, predicted"),
+    "two forms": (lambda a: {"probs": _probs(a["logits"])}, "logits and probs together; allowed: exactly one of"),
+    "none": (lambda a: {"logits": None}, "predictions: none given; allowed: one of logits, probs, predicted"),
     "loss beside": (lambda a: {"loss_nats": np.ones(N)}, "logits and loss_nats together"),
     "labels high": (lambda a: {"labels": a["labels"] + 1}, "labels: .* outside the 3 classes, the largest 3"),
     "labels low": (lambda a: {"labels": a["labels"] - 1}, "labels: smallest value -1"),
-    "labels float": (lambda a: {"labels": a["labels"] * 1.0}, "labels: dtype float64; allowed are integers"),
+    "labels float": (lambda a: {"labels": a["labels"] * 1.0}, "labels: dtype float64; allowed: integers"),
     "labels rank": (lambda a: {"labels": a["labels"][:, None]}, r"labels: 2 axes, shape \(40, 1\)"),
     "labels length": (lambda a: {"labels": a["labels"][:5]}, r"labels: shape \(5,\); the other arrays require \(40,\)"),
     "labels none": (lambda a: {"labels": None}, "labels: missing; only loss_nats or entropy_nats alone"),
-    "member int": (lambda a: {"member": a["member"].astype(int)}, "member: dtype int64; allowed is bool"),
-    "member all": (lambda a: {"member": np.ones(N, bool)}, "member: all True; allowed is at least one member"),
+    "member int": (lambda a: {"member": a["member"].astype(int)}, "member: dtype int64; allowed: bool"),
+    "member all": (lambda a: {"member": np.ones(N, bool)}, "member: all True; allowed: at least one member"),
     "member none": (lambda a: {"member": np.zeros(N, bool)}, "member: all False"),
-    "member rank": (lambda a: {"member": a["member"][:, None]}, r"member: 2 axes, shape \(40, 1\); allowed is 1"),
+    "member rank": (lambda a: {"member": a["member"][:, None]}, r"member: 2 axes, shape \(40, 1\); allowed: 1"),
     "ids": (lambda a: {"record_ids": np.arange(3)}, r"record_ids: shape \(3,\)"),
     "inputs": (lambda a: {"inputs": np.zeros((3, 2))}, r"inputs: shape \(3, 2\); the first axis must have the 40 records"),
     "column": (lambda a: {"columns": {"age": np.arange(2)}}, r"column age: shape \(2,\)"),
     "released": (lambda a: {"released": True}, "released: true; allowed only together with probs"),
-    "released text": (lambda a: {"released": "yes"}, "released: 'yes'; allowed are true and false"),
+    "released text": (lambda a: {"released": "yes"}, "released: 'yes'; allowed: true or false"),
     "negative": (
         lambda a: {"logits": None, "probs": _with(_probs(a["logits"]), (3, 1), -0.1)},
         r"probs: 1 negative values, the first at \[3, 1\]",
@@ -84,12 +84,12 @@ BAD = {
         lambda a: {"logits": None, "probs": _probs(a["logits"]) * 2, "released": True},
         "probs: 40 rows sum to more than one",
     ),
-    "predicted float": (lambda a: {"logits": None, "predicted": np.ones(N)}, "predicted: dtype float64; allowed are classes"),
+    "predicted float": (lambda a: {"logits": None, "predicted": np.ones(N)}, "predicted: dtype float64; allowed: classes"),
     "words and numbers": (
         lambda a: {"logits": None, "predicted": np.array(["a"] * N)},
         "predicted: dtype <U1.*both numbers, or both",
     ),
-    "words beside scores": (lambda a: {"labels": np.array(["a"] * N)}, "labels: dtype <U1; allowed are integers"),
+    "words beside scores": (lambda a: {"labels": np.array(["a"] * N)}, "labels: dtype <U1; allowed: integers"),
     "softmax as logits": (
         lambda a: {"logits": _probs(a["logits"])},
         "logits: the rows are non-negative and sum to one: probabilities",
@@ -249,7 +249,7 @@ def test_shadows_have_an_axis_of_models(arrays: dict[str, Any], tmp_path: Path) 
     np.testing.assert_array_equal(shadows.select(np.arange(4)).member, member[:, :4])
     shadows.save(tmp_path / "s.npz")
     np.testing.assert_array_equal(ShadowPredictions.load(tmp_path / "s.npz").logits, logits)
-    with pytest.raises(UserError, match=r"member: 1 axes, shape \(40,\); allowed is 2: \(models, records\)"):
+    with pytest.raises(UserError, match=r"member: 1 axes, shape \(40,\); allowed: 2, \(models, records\)"):
         ShadowPredictions(logits=logits, labels=arrays["labels"], member=member[0])
     with pytest.raises(UserError, match="member: all True; shadows need records that they were not trained on"):
         ShadowPredictions(logits=logits, labels=arrays["labels"], member=member | True)
@@ -292,9 +292,9 @@ def test_evidence_checks_lengths_and_classes_and_selects_what_is_aligned(arrays:
         Evidence(target=target, population=dataclasses.replace(wide, member=np.zeros((2, N), bool)))
     for name, bad, message in (
         ("gradients", np.full((N, 2), np.nan), "gradients: 80 NaN or infinite values"),
-        ("gradients", np.zeros(N), r"gradients: shape \(40,\); allowed is \(records, columns\)"),
-        ("gradients", np.full((N, 2), "a"), "gradients: dtype <U1; allowed are real numbers"),
-        ("perturbed_labels", np.zeros((N, 2)), "perturbed_labels: dtype float64; allowed are classes"),
+        ("gradients", np.zeros(N), r"gradients: shape \(40,\); allowed: \(records, columns\)"),
+        ("gradients", np.full((N, 2), "a"), "gradients: dtype <U1; allowed: real numbers"),
+        ("perturbed_labels", np.zeros((N, 2)), "perturbed_labels: dtype float64; allowed: classes"),
     ):
         with pytest.raises(UserError, match=message):
             Evidence(target=target, **{name: bad})
@@ -314,7 +314,7 @@ def test_some_of_the_shadow_models_are_taken_with_what_is_theirs(arrays: dict[st
         np.testing.assert_array_equal(shadows.models(index).record_ids, np.arange(N))
         np.testing.assert_array_equal(outside.models(index).loss_nats, outside.loss_nats[kept])
     assert np.shares_memory(shadows.models(slice(2)).logits, shadows.logits)
-    with pytest.raises(UserError, match="models: none chosen of 5; allowed is at least one"):
+    with pytest.raises(UserError, match="models: none chosen of 5; allowed: at least one"):
         shadows.models(np.zeros(5, bool))
 
 

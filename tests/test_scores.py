@@ -63,7 +63,7 @@ def _kept(**changes: object) -> KeptScores:
 def test_another_key_opens_nothing_and_says_so(tmp_path: Path) -> None:
     _kept().save(tmp_path / "s.npz", key=KEY)
     with pytest.raises(
-        OtherKey, match="written with another key; allowed: the key of the one who ran the audit, as MEMBERSCOPE_KEY"
+        OtherKey, match="written with another key; allowed: the key of the person who ran the audit, in MEMBERSCOPE_KEY"
     ):
         KeptScores.load(tmp_path / "s.npz", key=Key(value=b"other" * 7))
 

@@ -86,7 +86,7 @@ def test_a_bad_secret_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv(secret.VARIABLE)
     home.parent.mkdir(parents=True)
     home.write_text("")
-    with pytest.raises(UserError, match="holds 0 bytes, which is no secret"):
+    with pytest.raises(UserError, match="holds 0 bytes, which is not a valid secret"):
         secret.key()
     home.unlink()
     home.mkdir()

@@ -15,7 +15,7 @@ from sklearn.datasets import make_classification
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.linear_model import LinearRegression, RidgeClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -25,6 +25,7 @@ from memberscope import Evidence, run_audit, shadow_evidence
 from memberscope.errors import UserError
 from memberscope.plans.shadow import make_shadow_plan, paired_halves
 from memberscope.seeds import stream
+from memberscope.shadows import _copy
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -148,6 +149,7 @@ def test_frames_sparse_matrices_and_texts(records: Arrays) -> None:
     assert kept(shadow_evidence(bags, texts, y, member, shadows=2))[0].shape == (2, 240, 3)
 
 
+@pytest.mark.slow
 def test_lira_finds_the_members_of_a_forest_and_not_those_of_a_coin(records: Arrays) -> None:
     x, y, member = records
     found = run_audit(shadow_evidence(forest(records), x, y, member, shadows=8), attacks="lira_online,rmia_online")
@@ -223,6 +225,28 @@ def test_a_shadow_that_cannot_be_fitted_ends_the_rest(records: Arrays) -> None:
         ({"model": np.tanh}, "model: ufunc, which cannot be copied"),
         ({"model": LinearRegression()}, "model: LinearRegression has neither predict_proba nor decision_function"),
         ({"y": np.zeros(240, int)}, r"y: lacks 2 of the model's 3 classes \(such as 1\)"),
+        ({"y": np.where(np.arange(240) == 3, np.nan, 1.0)}, "y: 1 NaN or infinite values, the first at 3"),
+        ({"y": np.array([None, *"ab" * 119, "c"], dtype=object)}, "y: 1 missing values"),
+        ({"shadows": "16"}, "shadows='16': "),
+        ({"shadows": 4.0}, r"shadows=4\.0: "),
+        ({"workers": "all"}, "workers='all': "),
+        ({"workers": 1.5}, r"workers=1\.5: "),
+        ({"seed": -1}, "seed=-1: allowed is an integer of 0 or more"),
+        ({"seed": "a"}, "seed='a': "),
+        ({"seed": None}, "seed=None: "),
+        ({"X": None}, "X: NoneType; allowed: an array"),
+        ({"X": "table.csv"}, "X: str; allowed: an array"),
+        (
+            {"X": np.zeros((240, 5))},
+            r"X: RandomForestClassifier\.predict_proba fails on these 240 records \(ValueError: X has 5 features",
+        ),
+        ({"groups": np.zeros(240, int)}, "groups: all records are in one group"),
+        ({"groups": np.linspace(0, 1, 240)}, "groups: dtype float64; allowed are integers and text"),
+        ({"groups": pd.Series([None, *["p"] * 239])}, "groups: 1 missing values"),
+        (
+            {"member": pd.Series(np.arange(240) % 2 == 0, index=range(1, 241)), "X": pd.DataFrame(np.zeros((240, 6)))},
+            "shadow_evidence: member has the",
+        ),
     ],
 )
 def test_mistakes_are_one_line_before_any_training(
@@ -234,6 +258,50 @@ def test_mistakes_are_one_line_before_any_training(
     with pytest.raises(UserError, match=f"^{message}") as error:
         shadow_evidence(**given)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("which", ["y", "member", "groups"])
+def test_series_are_put_in_the_order_of_the_records(records: Arrays, which: str) -> None:
+    x, y, member = records
+    frame = pd.DataFrame(x, index=[f"r{k}" for k in range(240)])
+    persons = np.arange(240) // 2
+    inside = member[persons]  # both records of a person
+    model = DecisionTreeClassifier(random_state=0).fit(x[inside], y[inside])
+    given = {"y": y, "member": inside, "groups": persons}
+    expected = shadow_evidence(model, x, **given, shadows=2)
+    shuffled = pd.Series(given[which], index=frame.index).sample(frac=1, random_state=0)
+    assert shuffled.to_numpy().tolist() != given[which].tolist()
+    model = DecisionTreeClassifier(random_state=0).fit(frame[inside], y[inside])
+    found = shadow_evidence(model, frame, **{**given, which: shuffled}, shadows=2)
+    for name in ("labels", "member", "groups", "probs"):
+        assert np.array_equal(getattr(found.target, name), getattr(expected.target, name)), name
+    for one, other in zip(kept(found), kept(expected), strict=True):
+        assert np.array_equal(one, other)
+    rows = pd.Series(given[which]).sample(frac=1, random_state=0)  # its labels may be row numbers, or may merely count
+    with pytest.raises(UserError, match=f"^shadow_evidence: {which} has the index .*may merely count rows"):
+        shadow_evidence(model, frame.reset_index(drop=True), **{**given, which: rows}, shadows=2)
+
+
+def test_threads_are_one_where_none_means_all_and_untouched_where_it_means_one(records: Arrays) -> None:
+    x, y, member = records
+
+    class Boosted(DecisionTreeClassifier):  # of another library, which takes all cores for None
+        def __init__(self, n_jobs: int | None = None, random_state: int | None = None) -> None:
+            super().__init__(random_state=random_state)
+            self.n_jobs = n_jobs
+
+    for model, expected in (
+        (Boosted(), 1),
+        (Boosted(n_jobs=3), 1),
+        (RandomForestClassifier(), None),  # some models of scikit-learn warn of anything but None
+        (RandomForestClassifier(n_jobs=3), 1),
+    ):
+        for whole, name in (
+            (model, "n_jobs"),
+            (make_pipeline(StandardScaler(), model), f"{type(model).__name__.lower()}__n_jobs"),
+        ):
+            assert _copy(whole, 0, 0).get_params()[name] == expected
+    shadow_evidence(LogisticRegression(solver="newton-cg").fit(x[member], y[member]), x, y, member, shadows=2)  # no warning
 
 
 def test_few_records(records: Arrays) -> None:

@@ -79,7 +79,7 @@ def test_an_empty_class_keeps_its_row() -> None:
     ("request_", "message"),
     [
         ("correctnes", "slices: 'correctnes'; nearest: correctness"),
-        ("class_4", "slices: class_4; allowed are class_0 to class_3"),
+        ("class_4", "slices: class_4; allowed: class_0 to class_3"),
         ("column:agebnd", "slices: column:agebnd; nearest: age band; columns are age band, id"),
         ("", "slices: none named"),
         ("loss_p05_p10", "nearest: loss_p"),
@@ -93,7 +93,7 @@ def test_unknown_requests_name_the_nearest(request_: str, message: str, predicti
 def test_a_column_that_identifies_records_is_refused() -> None:
     n = 2 * slices.MOST_SLICES
     predictions = Predictions(loss_nats=np.ones(n), member=np.arange(n) < 5, columns={"id": np.arange(n)})
-    with pytest.raises(UserError, match=f"column:id has {n} values; allowed are at most {slices.MOST_SLICES}"):
+    with pytest.raises(UserError, match=f"column:id has {n} values; allowed: at most {slices.MOST_SLICES}"):
         slices.parse("column:id", predictions)
 
 

@@ -1,6 +1,6 @@
 """Addresses that options name: as text, or as ``env:NAME``, the environment variable that holds the address.
 
-Whoever gives ``env:NAME`` keeps the address, and the password in it, out of the command line and of everything that is logged: only the
+With ``env:NAME``, the address and the password in it stay out of the command line and of everything that is logged: only the
 name is shown.
 """
 
@@ -47,7 +47,7 @@ def in_use(arguments: Iterable[str]) -> list[str]:
 
 
 def told(text: str, *, given: str, address: str) -> str:
-    """A text of others about an address, such as an error: without its password, and with ``env:NAME`` in its place if that was given."""
+    """A text from elsewhere about an address, such as an error: without its password, and with ``env:NAME`` in its place if given."""
     if given.startswith(FROM_ENVIRONMENT):
         for part in (address, address.partition("://")[2]):  # some leave the scheme out
             text = text.replace(part, given) if part else text

@@ -1,8 +1,8 @@
 """Arrow IPC files (``.arrow``, and ``.feather`` of version 2) with the outputs of a model, read a piece at a time.
 
 Columns mean what they mean in any other table (`memberscope.score_tables`). Those of logits and probabilities, of which there may be many,
-are put side by side, a piece of rows at a time, as one array of rows; a large one is held in a temporary file. They may also be one column,
-``logits`` or ``probs``, of lists of a fixed size with a number for each class, which are then named 0, 1, and so on.
+are combined side by side, a chunk of rows at a time, as one array of rows; a large one is held in a temporary file. They may also be one
+column, ``logits`` or ``probs``, of lists of a fixed size with a number for each class, which are then named 0, 1, and so on.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ def find_block(array: Array, *, classes: int | None, names: Sequence[str] | None
     if len(begins) > 1:
         columns = say_columns(able[min(begins) : max(begins)], names)
         raise UserError(
-            f"output: {columns} beside one probability per class: zeros only, which may be a class or something else; allowed: the "
-            "probabilities alone"
+            f"output: {columns} next to one probability per class: zeros only, which may be a class or something else; allowed: "
+            "only the probabilities"
         )
     start, stop = max(found, key=lambda window: window[1])
     return [int(column) for column in able[start:stop]]

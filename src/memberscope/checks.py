@@ -64,20 +64,20 @@ def is_number(array: Array) -> bool:
 def check_classes(name: str, array: Array, *, below: int | None) -> None:
     """Raise unless `array` holds integers from 0, and under `below` where that is known."""
     if not np.issubdtype(array.dtype, np.integer):
-        raise UserError(f"{name}: dtype {array.dtype}; allowed are integers, the classes counted from 0")
+        raise UserError(f"{name}: dtype {array.dtype}; allowed: integers, the classes counted from 0")
     if array.size and array.min() < 0:
         raise UserError(f"{name}: smallest value {array.min()}; classes are counted from 0")
     if below is not None and array.size and array.max() >= below:
         count = int((array >= below).sum())
         raise UserError(
-            f"{name}: {count} values outside the {below} classes, the largest {array.max()}; allowed is 0 to {below - 1}"
+            f"{name}: {count} values outside the {below} classes, the largest {array.max()}; allowed: 0 to {below - 1}"
         )
 
 
 def check_labels(name: str, array: Array) -> None:
     """Raise unless `array` holds classes as whole numbers of any size and sign, or as words."""
     if not np.issubdtype(array.dtype, np.integer) and array.dtype.kind not in "US":
-        raise UserError(f"{name}: dtype {array.dtype}; allowed are classes: integers or words")
+        raise UserError(f"{name}: dtype {array.dtype}; allowed: classes as integers or words")
 
 
 def label_name(value: Any) -> str:
@@ -96,7 +96,7 @@ def plain_array(name: str, value: ArrayLike) -> Array:
     try:
         array = np.asarray(value)
     except ValueError:
-        raise UserError(f"{name}: rows of unequal lengths; allowed is a rectangular array") from None
+        raise UserError(f"{name}: rows of unequal lengths; allowed: a rectangular array") from None
     if array.dtype.kind == "f" and hasattr(value, "isna") and not isinstance(getattr(value, "dtype", array.dtype), np.dtype):
         array = np.asarray(value, dtype=object)  # pandas 3 makes floats of whole numbers among which some are missing
     if not array.dtype.hasobject:
@@ -107,13 +107,13 @@ def plain_array(name: str, value: ArrayLike) -> Array:
     if found is int or (found is None and known and all(isinstance(cell, int | float | Decimal) for cell in known)):
         found = float if len(known) < len(cells) or found is None else int
     if found is None or (found is float and not hasattr(value, "iloc")):  # only pandas holds numbers as objects
-        raise UserError(f"{name}: holds Python objects; allowed are plain numbers, booleans or text")
+        raise UserError(f"{name}: holds Python objects; allowed: plain numbers, booleans or text")
     whole = name != "inputs" and bool(known) and all(isinstance(cell, int) for cell in known)
     if (found is not float or whole) and len(known) < len(cells):
-        raise UserError(f"{name}: {len(cells) - len(known)} missing values; allowed is a value for each record")
+        raise UserError(f"{name}: {len(cells) - len(known)} missing values; allowed: a value for each record")
     plain = np.array([float(np.nan if _lacks(cell) else cell) for cell in cells] if found is float else cells)
     if plain.dtype.hasobject:
-        raise UserError(f"{name}: holds whole numbers of more than 64 bits; allowed are plain numbers, booleans or text")
+        raise UserError(f"{name}: holds whole numbers of more than 64 bits; allowed: plain numbers, booleans or text")
     return plain.reshape(array.shape)
 
 

@@ -61,7 +61,7 @@ STUDIES = {
     "main": Study(
         module="memberscope.studies.case_study",
         config="training.CaseStudyConfig",
-        about="the case study over several seeds: conv against dense, deep against shallow, all classes against few",
+        about="run the case study over several seeds: conv against dense, deep against shallow, all classes against few",
         needs=("tensorflow",),
     ),
     "attack": Study(
@@ -72,7 +72,8 @@ STUDIES = {
     "mitigate": Study(
         module="memberscope.studies.mitigate.study",
         config="mitigation.MitigateConfig",
-        about="what each mitigation, at release or in training, gains in privacy and costs in utility, against an attacker who knows of it",
+        about="measure what each mitigation, in training or at release, gains in privacy and costs in utility, against an "
+        "attacker who knows about it",
         needs=("tensorflow", "dp_accounting"),
     ),
     "audit": Study(
@@ -100,13 +101,15 @@ STUDIES = {
     "synthesize": Study(
         module="memberscope.studies.synthesize.study",
         config="outside.SynthesizeConfig",
-        about="make shadow data from the model itself (climb, GAN, baselines), and measure how well their shadows transfer",
+        about="generate shadow data with the model itself (hill climbing, GAN, baselines), and measure how well shadow models "
+        "trained on them transfer",
         needs=("tensorflow",),
     ),
     "sweep": Study(
         module="memberscope.studies.sweep.study",
         config="training.SweepStudyConfig",
-        about="how hyperparameters affect privacy: a grid under controls with verdicts, or a search, over seeds and parallel workers",
+        about="measure how hyperparameters affect privacy: a grid with controls and verdicts, or a search, over several seeds "
+        "and parallel workers",
         needs=("tensorflow", "dp_accounting", "optuna"),
     ),
     "train": Study(
@@ -448,7 +451,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for group in GROUPS:
             if others := offered_names(group, taken=(BUILT_IN_TRAINER,)):
                 print(f"\n{group.removeprefix('memberscope.')} of other packages: {others}")
-        print(f"\n  {RESEND:10} memberscope {RESEND} FOLDER: send what was kept in a folder while the tracking server was away")
+        print(
+            f"\n  {RESEND:10} memberscope {RESEND} FOLDER: send what was kept in a folder while the tracking server was "
+            "unreachable"
+        )
         print("\nmemberscope STUDY --help lists a study's options.")
         return 0 if arguments else 2
     name = arguments[0]

@@ -183,7 +183,7 @@ def _perturbed_table(path: Path, where: str) -> ModelPart:
         return ModelPart(where=where, name="", arrays=score_tables.read_predicted(frame, csv=csv, where=where))
     table = score_tables.read_scores(frame, csv=csv, where=where, labeled=False, block=block)
     if "predicted" not in table.arrays:
-        raise UserError(f"{where}: no column predicted; allowed beside query: the predicted class of the copy in each row")
+        raise UserError(f"{where}: no column predicted; allowed next to query: the predicted class of the copy in each row")
     kept = {name: table.arrays[name] for name in ("predicted", "record_ids") if name in table.arrays}
     return _by_query(OutputFile(where=where, arrays=kept, queries=table.queries), kept, np.ones(len(frame), np.bool_), "")
 

@@ -55,7 +55,7 @@ class MissingLibrary(UserError):
 
 
 class Interrupted(Exception):
-    """The user, or a supervisor, asked the run to stop; what was finished is saved."""
+    """The user, or a supervisor, requested a stop; what was finished is saved."""
 
     exit_code = 130
 

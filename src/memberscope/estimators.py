@@ -70,7 +70,7 @@ def predictions_of(estimator: Any, x: Any, y: Array, classes: Array, member: Arr
     method = next((name for name in METHODS if callable(getattr(estimator, name, None))), None)
     if method is None:
         raise UserError(f"estimator: {type(estimator).__name__} has none of {', '.join(METHODS)}; allowed: a fitted classifier")
-    outputs = np.asarray(getattr(estimator, method)(x))
+    outputs = _asked(estimator, method, x)
     names = [label_name(value) for value in classes.tolist()]
     place = {name: number for number, name in enumerate(names)}
     labels = np.array([place[label_name(value)] for value in y.tolist()], dtype=np.int64)
@@ -94,3 +94,18 @@ def predictions_of(estimator: Any, x: Any, y: Array, classes: Array, member: Arr
         if method == "predict_proba"
         else Predictions(logits=whole, labels=labels, member=member)
     )
+
+
+def _asked(estimator: Any, method: str, x: Any) -> Array:
+    from sklearn.exceptions import NotFittedError
+
+    try:
+        return np.asarray(getattr(estimator, method)(x))
+    except (NotFittedError, UserError):
+        raise
+    except Exception as error:  # whatever a library raises for records of another width, with other columns or missing values
+        text = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"X: {type(estimator).__name__}.{method} fails on these {count_of(x)} records ({type(error).__name__}: {text}); "
+            "allowed: records in the form in which the model was fitted"
+        ) from error

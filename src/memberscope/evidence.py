@@ -22,7 +22,8 @@ Index = NDArray[np.intp]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trajectories:
-    """Losses of each record over the course of a training: for the target's records, and for a shadow model's, whose membership is known.
+    """Losses of each record over the course of a training: for the target's records, and for those of a shadow model, whose membership is
+    known.
 
     Attributes:
         target: (n, steps) losses in nats of the target's n records, one per step of a (distilled) training; the model itself comes last.
@@ -47,12 +48,12 @@ class Trajectories:
         for name in ("target", "shadow"):
             array = getattr(self, name)
             if array.ndim != 2 or not is_number(array):
-                raise UserError(f"trajectories: {name} of shape {array.shape}; allowed are real numbers (records, steps)")
+                raise UserError(f"trajectories: {name} of shape {array.shape}; allowed: real numbers (records, steps)")
             check_finite(f"trajectories: {name}", array)
         steps, rows = self.target.shape[1], len(self.shadow)
         if self.shadow.shape[1] != steps or self.shadow_labels.shape != (rows,) or self.shadow_member.shape != (rows,):
             shapes = f"{self.shadow.shape}, labels {self.shadow_labels.shape} and members {self.shadow_member.shape}"
-            raise UserError(f"trajectories: shadow {shapes}; allowed is (m, {steps}), (m,) and (m,)")
+            raise UserError(f"trajectories: shadow {shapes}; allowed: (m, {steps}), (m,) and (m,)")
         if self.shadow_member.dtype != np.bool_ or self.shadow_member.all() or not self.shadow_member.any():
             raise UserError("trajectories: shadow_member must be bool, with at least one member and one non-member")
 
@@ -68,11 +69,11 @@ class Trajectories:
 def _check_table(name: str, array: Array) -> None:
     """Raise unless the shape is (n, columns), with classes in `perturbed_labels` and finite numbers in the others."""
     if array.ndim != 2 or array.shape[1] == 0:
-        raise UserError(f"{name}: shape {array.shape}; allowed is (records, columns) with at least one column")
+        raise UserError(f"{name}: shape {array.shape}; allowed: (records, columns) with at least one column")
     if name == "perturbed_labels":
         check_labels(name, array)
     elif not is_number(array):
-        raise UserError(f"{name}: dtype {array.dtype}; allowed are real numbers")
+        raise UserError(f"{name}: dtype {array.dtype}; allowed: real numbers")
     else:
         check_finite(name, array)
 
@@ -94,7 +95,7 @@ class Evidence:
         perturbed_labels: (n, queries), the classes that the target predicts for perturbed copies of its records.
         loss_trace: (n, epochs), losses in nats of the target's records after each epoch of its own training, the last epoch last; see
             `memberscope.exposure.trace.LossTrace`.
-        absent: why a field is None, as a phrase, for the reports of the attacks that need it; a field whose reason is plain has none.
+        absent: why a field is None, as a phrase, for the reports of the attacks that need it; a field whose reason is obvious has none.
     """
 
     target: Predictions
@@ -110,6 +111,10 @@ class Evidence:
 
     def __post_init__(self) -> None:
         """Check the fields against each other."""
+        for name, kind in (("target", Predictions), ("shadows", ShadowPredictions), ("population", ShadowPredictions)):
+            part = getattr(self, name)
+            if not isinstance(part, kind) and (part is not None or name == "target"):
+                raise UserError(f"{name}: {type(part).__name__}; allowed: {kind.__name__}")
         n = len(self.target)
         for name, axis in (("augmented", 1), ("gradients", 0), ("perturbed_labels", 0), ("loss_trace", 0)):
             array = getattr(self, name)
@@ -126,7 +131,7 @@ class Evidence:
             object.__setattr__(self, name, array)
         self._check_kinds()
         if self.trajectories is not None and len(self.trajectories) != n:
-            raise UserError(f"trajectories: {len(self.trajectories)} records; allowed is one row for each of the target's {n}")
+            raise UserError(f"trajectories: {len(self.trajectories)} records; allowed: one row for each of the target's {n}")
         if self.population is not None and not self._same_classes(self.population):
             raise UserError(f"population: {self.population.n_classes} classes; the target has {self.target.n_classes}")
         if self.shadows is not None and not self.same_classes and self._share_records:
@@ -135,7 +140,7 @@ class Evidence:
                 "allowed: the same number of classes, or shadows of another data set, with their own record_ids or none"
             )
         if self.population is not None and self.population.member.any():
-            raise UserError("population: some records are members; allowed are records that no model was trained on")
+            raise UserError("population: some records are members; allowed: records that no model was trained on")
         self._check_apart()
         if self.population_inputs is not None:
             records = len(self.population) if self.population is not None else 0
@@ -151,7 +156,7 @@ class Evidence:
                 and len(getattr(part, "member", part)) != 1 + self.shadows.n_models
             ):
                 count = len(getattr(part, "member", part))
-                raise UserError(f"{name}: {count} models; allowed is the target and the {self.shadows.n_models} shadows")
+                raise UserError(f"{name}: {count} models; allowed: the target and the {self.shadows.n_models} shadows")
 
     def _check_kinds(self) -> None:
         """Raise UserError for words beside numbers: a class that a copy gets would never be the record's label."""
@@ -174,7 +179,7 @@ class Evidence:
             if shared.any():
                 few = ", ".join(str(one) for one in ids[shared][:3].tolist())
                 raise UserError(
-                    f"population: {int(shared.sum())} of its {len(ids)} records are members of {name} (such as record {few}); allowed are "
+                    f"population: {int(shared.sum())} of its {len(ids)} records are members of {name} (such as record {few}); allowed: "
                     "records that no model was trained on"
                 )
 
@@ -206,6 +211,24 @@ class Evidence:
         at = np.searchsorted(theirs[order], ours)
         at = order[np.minimum(at, len(order) - 1)]
         return at if np.array_equal(theirs[at], ours) else None
+
+    def check_membership(self) -> None:
+        """Raise UserError where a shadow was trained on exactly the target's members, or on exactly its other records.
+
+        Its outputs would depend on the very membership that attacks are to find: a copy of the target's own file among the shadows, or the
+        same column of members in all files, makes LiRA look perfect. Only records that ids show to be the target's own can tell; a part of
+        them (`select`) cannot, so that this is no check of each object.
+        """
+        if self.shadows is None or self.places is None:
+            return
+        for number, theirs in enumerate(self.shadows.member[:, self.places]):
+            same, other = bool((theirs == self.target.member).all()), bool((theirs != self.target.member).all())
+            if same or other:
+                which = "the target's members" if same else "the records that are not the target's members"
+                raise UserError(
+                    f"shadows: of the target's records, model {number} (of {self.shadows.n_models}, counted from 0) was trained on exactly "
+                    f"{which}, so that its outputs depend on what the attacks are to find; allowed: shadows whose members were drawn anew"
+                )
 
     @property
     def aligned(self) -> bool:

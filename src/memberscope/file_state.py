@@ -70,13 +70,13 @@ class FileState:
         if now.st_size != self.size:
             raise _changed(self.where, f"it had {self.size:,} bytes and has {now.st_size:,}")
         if (now.st_dev, now.st_ino) != self.place:
-            raise _changed(self.where, "another file took its place")
+            raise _changed(self.where, "another file replaced it")
         if now.st_mtime_ns != self.modified:
             raise _changed(self.where, "it was written to")
 
 
 def _changed(where: str, how: str) -> UserError:
-    return UserError(f"{where}: changed while it was read ({how}); allowed: a file that nothing changes until the end")
+    return UserError(f"{where}: changed while it was read ({how}); allowed: a file that does not change during the audit")
 
 
 def _gone(where: str, error: OSError) -> UserError:

@@ -36,10 +36,10 @@ class StopFlag:
       Ctrl-C with SIGTERM later: neither counts as a repeat.
 
     A thread listens to the signals, since the main thread learns of one only when it comes back to Python. Outside the main thread, where
-    no handler can be set, the flag still works by hand.
+    no handler can be set, the flag can still be set by calling `set`.
 
     Attributes:
-        received: the name of the signal, or what set the flag by hand.
+        received: the name of the signal, or the cause that was passed to `set`.
         left: whether KeyboardInterrupt was raised in the main thread.
         last_words: what a second signal calls before it ends the process; it has `LAST_WORDS_SECONDS`.
     """
@@ -90,7 +90,7 @@ class StopFlag:
                 os.close(end)
 
     def set(self, cause: str = "request") -> None:
-        """Request a stop by hand; `cause` is named in the message."""
+        """Request a stop from within the program; `cause` is named in the message."""
         if not self._event.is_set():
             self.received = cause
             self._event.set()
@@ -98,7 +98,7 @@ class StopFlag:
 
     @property
     def requested(self) -> bool:
-        """Whether a stop was requested; whoever asks is expected to stop by itself."""
+        """Whether a stop was requested; the caller is expected to stop."""
         self._is_seen()
         return self._event.is_set()
 

@@ -55,7 +55,8 @@ def written(parts: Iterable[Array], *, dtype: np.dtype[Any], shape: tuple[int, .
     except OSError as error:
         size = shown_bytes(math.prod(shape) * dtype.itemsize)
         raise UserError(
-            f"TMPDIR={tempfile.gettempdir()}: cannot hold {size} ({reason(error)}); allowed: a folder on a disk with as much room"
+            f"TMPDIR={tempfile.gettempdir()}: cannot hold {size} ({reason(error)}); allowed: a folder on a disk with enough "
+            "free space"
         ) from None
 
 

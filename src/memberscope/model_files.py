@@ -24,7 +24,7 @@ MOST_MODELS = 10_000  # files of a folder
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Audited:
-    """The audited model's outputs, and what their file tells about its classes.
+    """The audited model's outputs, and what their file says about its classes.
 
     Attributes:
         predictions: the outputs.
@@ -59,7 +59,9 @@ def read_parts(option: str, path: str, target: Audited, notes: list[str]) -> lis
             raise UserError(f"{file.where}: {len(found)} models; allowed in a folder: one file for each model")
         parts.append(dataclasses.replace(found[0], where=file.where, name=file_path.stem))
         if number == 0 and file.note:
-            notes.append(file.note.removesuffix(".") + (f"; {len(files) - 1} more files alike." if len(files) > 1 else "."))
+            notes.append(
+                file.note.removesuffix(".") + (f"; {len(files) - 1} more files of the same form." if len(files) > 1 else ".")
+            )
     return parts
 
 
@@ -92,7 +94,7 @@ def files_of(folder: Path, where: str) -> tuple[list[Path], dict[str, Array]]:
         if path.suffix.lower() == NPY and path.stem in BESIDE:
             shared[path.stem] = read_npy(path, where=f"{where}: {path.name}", allowed=f"a {NPY} file")
         elif not (path.suffix.lower() == NPY and beside in BESIDE and base in known):
-            suffix_of(path, where=f"{where}: {path.name}", allowed=f"{KINDS} a model")
+            suffix_of(path, where=f"{where}: {path.name}", allowed=f"{KINDS} per model")
             files.append(path)
     if not files:
         raise UserError(f"{where}: no files; allowed: a folder with one file for each model, {KINDS}")
@@ -100,7 +102,7 @@ def files_of(folder: Path, where: str) -> tuple[list[Path], dict[str, Array]]:
         raise UserError(f"{where}: {len(files):,} files; allowed: at most {MOST_MODELS:,}")
     stems = Counter(path.stem for path in files)
     if twice := [path.name for path in files if stems[path.stem] > 1]:
-        raise UserError(f"{where}: {twice[0]} and {twice[1]} are of one model; allowed: one file for each model")
+        raise UserError(f"{where}: {twice[0]} and {twice[1]} are for the same model; allowed: one file for each model")
     _check_gaps([path.stem for path in files], where)
     return files, shared
 
@@ -161,11 +163,11 @@ def arranged(parts: list[ModelPart], shadows: Sequence[str], where: str) -> list
     missing = [name for name in order if name not in by_name]
     extra = [name for name in others if name not in order]
     if missing or extra:
-        what = f"no outputs of {few(missing)}" if missing else f"outputs of {few(extra)}, which are no shadows"
+        what = f"no outputs of {few(missing)}" if missing else f"outputs of {few(extra)}, which are not shadows"
         hint = nearest(missing[0], extra) if missing else ""
         raise UserError(f"{where}: {what}; allowed: {wanted}, named as among the shadows{hint}")
     if len(others) != len(shadows):
-        raise UserError(f"{where}: {len(others)} models beside {TARGET}; allowed: {wanted}")
+        raise UserError(f"{where}: {len(others)} models besides {TARGET}; allowed: {wanted}")
     return [by_name[TARGET], *(by_name[name] for name in order)]
 
 

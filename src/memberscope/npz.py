@@ -93,12 +93,12 @@ def _header(stream: IO[bytes]) -> _Header:
         raise ValueError(f"a header of {length:,} bytes")
     text = stream.read(length)
     if len(text) < length:
-        raise ValueError("its header is cut")
+        raise ValueError("its header is truncated")
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     try:
         shape, _, dtype = read(io.BytesIO(length.to_bytes(width, "little") + text))  # type: ignore[no-untyped-call]  # numpy's function is untyped
     except (*_DAMAGE, MemoryError) as error:  # a parser of Python's own reads it
-        raise ValueError(f"a header that is none: {' '.join(str(error).split())[:100]}") from None
+        raise ValueError(f"an invalid header: {' '.join(str(error).split())[:100]}") from None
     if not all(type(axis) is int and axis >= 0 for axis in shape):
         raise ValueError(f"shape {shape}")
     found = _Header(dtype=dtype, shape=shape, start=8 + width + length)
@@ -155,8 +155,8 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
         if info.file_size > max(FREELY_UNPACKED, MOST_RATIO * info.compress_size):
             raise UserError(
                 f"{path}: {info.filename.removesuffix('.npy')} is {shown_bytes(info.file_size)}, packed into "
-                f"{shown_bytes(info.compress_size)}; "
-                f"allowed: at most {MOST_RATIO} times its packed size, or without compression, as numpy.savez writes it"
+                f"{shown_bytes(info.compress_size)}; allowed: at most {MOST_RATIO} times its packed size, or without compression, as "
+                "numpy.savez writes it"
             )
     check_memory(sum(info.file_size for info in members), where=str(path), what="its content")
 

@@ -1,4 +1,4 @@
-"""A server that stops answering: how long it is waited for, what is said about it, and which errors mean it."""
+"""A server that stops answering: how long to wait for it, what to say about it, and which errors mean an outage."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def limit() -> float:
     """The seconds that an outage may last: ``MEMBERSCOPE_OUTAGE_LIMIT``, else 300.
 
     Raises:
-        UserError: the variable is no number of seconds.
+        UserError: the variable is not a number of seconds.
     """
     given = os.environ.get(VARIABLE, "").strip()
     if not given:
@@ -100,7 +100,7 @@ class Lookout:
 
     Args:
         what: the server, for people: ``the tracking server http://...``.
-        seconds: how long an outage is waited for.
+        seconds: how long to wait during an outage.
         check: called while waiting; raises `Interrupted` if the work is to stop.
 
     Attributes:
@@ -116,14 +116,17 @@ class Lookout:
 
     @property
     def left(self) -> float:
-        """The seconds for which the present outage is still waited for; the whole limit while there is none."""
+        """The seconds that are left to wait in the current outage; the whole limit if there is none."""
         return self.seconds if self.since is None else self.since + self.seconds - time.monotonic()
 
     def is_away(self, error: BaseException) -> None:
         """Note that the server did not answer."""
         if self.since is None:
             self.since, self.why = time.monotonic(), reason(error)
-            _say(f"{self.what} does not answer ({self.why}); the work goes on, and it is waited for up to {self.seconds:g} s")
+            _say(
+                f"{self.what} does not answer ({self.why}); the work continues, and memberscope waits for it for up to "
+                f"{self.seconds:g} s"
+            )
 
     def is_back(self) -> None:
         """Note that the server answered."""

@@ -134,7 +134,7 @@ def _beside(path: Path, where: str, records_axis: int | None) -> OutputFile:
 
 
 def _records(found: Mapping[str, Array]) -> int | None:
-    """The number of records, if an array that lies beside the outputs tells."""
+    """The number of records, if an array that accompanies the outputs shows it."""
     for name in ("labels", "record_ids", "member", "groups"):
         if name in found and found[name].ndim:
             return int(found[name].shape[-1])
@@ -250,7 +250,7 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
 def stacked(parts: Sequence[ModelPart], *, member: bool) -> dict[str, Array]:
     """The arrays of several models over one pool of records, with a leading axis of models.
 
-    Records are put in the order of the first model where all parts name them by ids; else they must be in one order.
+    Records are put in the order of the first model if all parts have record ids; otherwise all parts must be in the same order.
 
     Args:
         parts: the models.

@@ -337,11 +337,11 @@ def _whole(value: Any) -> int | None:
 
 def _squeezed(array: Array) -> Array:
     if array.ndim == 0 or not array.size:
-        raise UserError(f"output: shape {array.shape}; allowed: one row of scores, or one label, a record")
+        raise UserError(f"output: shape {array.shape}; allowed: one row of scores, or one label, per record")
     while array.ndim > 1 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim > 2:
-        raise UserError(f"output: shape {array.shape}; allowed: one row of scores, or one label, a record")
+        raise UserError(f"output: shape {array.shape}; allowed: one row of scores, or one label, per record")
     return array
 
 

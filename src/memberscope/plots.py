@@ -118,8 +118,8 @@ def roc_points(curves: Mapping[str, Roc], *, most: int = 400, least: int = 1) ->
     Args:
         curves: attack -> its curve.
         most: see above.
-        least: fewest records between two points. A curve with every corner tells whoever can compute the records' scores, and so their
-            order, which of them are members.
+        least: fewest records between two points. To anyone who can compute the records' scores, and so their
+            order, a curve with every corner reveals which of them are members.
     """
     import pandas as pd
 

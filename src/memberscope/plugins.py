@@ -117,7 +117,8 @@ class Registry(Generic[T]):
         """Raise UserError if a name is taken, or cannot be used in a rule or in a metric's name."""
         if not _NAME.fullmatch(name):
             raise UserError(
-                f"{self.kind} {name!r} of {package}: not a name; allowed: small letters, digits and underscores, a letter first"
+                f"{self.kind} {name!r} of {package}: not a valid name; allowed: lower-case letters, digits and underscores, "
+                "starting with a letter"
             )
         owner = (
             BUILT_IN

@@ -4,8 +4,8 @@ Attacks, slices and metrics read only these types, so a model from anywhere (Ker
 its predictions. Arrays are checked once, when an object is created, in chunks of rows: checking a million rows of a hundred float32 logits
 makes no second copy. They are kept as read-only views in the caller's own dtype; signals are computed in float64 later.
 
-Outputs may be memory-mapped files (``np.load(path, mmap_mode="r")``). They are then read in chunks, too, whose memory is given back, and a
-file that changes in the meantime ends the work with an error.
+Outputs may be memory-mapped files (``np.load(path, mmap_mode="r")``). They are then read in chunks as well, the memory of each chunk is
+released, and a file that changes in the meantime causes an error.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Outputs:
             if value is not None and item.name not in ("released", "columns"):
                 object.__setattr__(self, item.name, frozen_view(item.name, value))
         if not isinstance(self.released, bool | np.bool_):
-            raise UserError(f"released: {self.released!r}; allowed are true and false")
+            raise UserError(f"released: {self.released!r}; allowed: true or false")
         if self.released and self.probs is None and self.predicted is None:
             raise UserError("released: true; allowed only together with probs or predicted")
         self._check_outputs()
@@ -132,36 +132,34 @@ class _Outputs:
     def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
         if array.ndim != len(shape):
             axes = "one value per record" if len(shape) == 1 else "(models, records)"
-            raise UserError(f"{name}: {array.ndim} axes, shape {array.shape}; allowed is {len(shape)}: {axes}")
+            raise UserError(f"{name}: {array.ndim} axes, shape {array.shape}; allowed: {len(shape)}, {axes}")
         if array.shape != shape:
             raise UserError(f"{name}: shape {array.shape}; the other arrays require {shape}")
 
     def _check_outputs(self) -> None:
         given = [name for name in OUTPUTS + SUMMARIES if getattr(self, name) is not None]
         if not given:
-            raise UserError(f"predictions: none given; allowed is one of {', '.join(OUTPUTS)}, or {join(SUMMARIES)} alone")
+            raise UserError(f"predictions: none given; allowed: one of {', '.join(OUTPUTS)}, or {join(SUMMARIES)} alone")
         if len(given) > 1 and any(name in OUTPUTS for name in given):
             allowed = f"exactly one of {', '.join(OUTPUTS)}, or {join(SUMMARIES)} alone"
-            raise UserError(f"predictions: {join(given)} together; allowed is {allowed}")
+            raise UserError(f"predictions: {join(given)} together; allowed: {allowed}")
         lead = self._lead
         for name in given:
             array = getattr(self, name)
             if name in ("logits", "probs"):
                 if array.ndim != len(lead) + 1:
                     axes = "(records, classes)" if len(lead) == 1 else "(models, records, classes)"
-                    raise UserError(f"{name}: {array.ndim} axes, shape {array.shape}; allowed is {len(lead) + 1}: {axes}")
+                    raise UserError(f"{name}: {array.ndim} axes, shape {array.shape}; allowed: {len(lead) + 1}, {axes}")
                 if array.shape[:-1] != lead:
                     raise UserError(f"{name}: shape {array.shape}; member has shape {lead}, so the leading axes must be {lead}")
                 if array.shape[-1] < 2:
-                    raise UserError(
-                        f"{name}: {array.shape[-1]} classes; allowed are at least 2 (a binary model has two columns)"
-                    )
+                    raise UserError(f"{name}: {array.shape[-1]} classes; allowed: at least 2 (a binary model has two columns)")
             else:
                 self._check_shape(name, array, lead)
             if name == "predicted":
                 continue
             if not is_number(array):
-                raise UserError(f"{name}: dtype {array.dtype}; allowed are real numbers")
+                raise UserError(f"{name}: dtype {array.dtype}; allowed: real numbers")
             check_piece(name, array, records=lead[-1])
             check_finite(name, array, most=np.inf if name == "probs" else LARGEST)
             if name == "probs":
@@ -185,14 +183,15 @@ class _Outputs:
             kinds = [array.dtype.kind in "iu" for array in (self.labels, self.predicted)]
             if kinds[0] != kinds[1]:
                 raise UserError(
-                    f"predicted: dtype {self.predicted.dtype}, and labels are {self.labels.dtype}; allowed: both numbers, or both words"
+                    f"predicted: dtype {self.predicted.dtype}, and labels are {self.labels.dtype}; allowed: both numbers, or "
+                    "both words"
                 )
 
     def _check_member(self) -> None:
         if self.member.dtype != np.bool_:
-            raise UserError(f"member: dtype {self.member.dtype}; allowed is bool (true = in the training set)")
+            raise UserError(f"member: dtype {self.member.dtype}; allowed: bool (true = in the training set)")
         if not self.member.size:
-            raise UserError("member: no records; allowed is at least one member and one non-member")
+            raise UserError("member: no records; allowed: at least one member and one non-member")
 
     def _copy(self, **changes: object) -> Self:
         """The same object with some fields replaced, without new checks: parts of checked data are valid."""
@@ -233,9 +232,10 @@ class _Outputs:
     def of_file(cls, file: OutputFile) -> Self:
         """Build from a file that was read; see `load` for the errors."""
         if file.is_table and "member" not in file.arrays:
+            hint = nearest("member", (name.removeprefix(_COLUMN) for name in file.arrays if name.startswith(_COLUMN)))
             raise UserError(
-                f"{file.where}: no column member; allowed: a column member that says of each record whether it is in the training set "
-                "(true or false, or 1 or 0)"
+                f"{file.where}: no column member{hint}; allowed: a column member that says of each record whether it is in the training "
+                "set (true or false, or 1 or 0)"
             )
         return cls.from_arrays(file.arrays, source=file.where)
 
@@ -253,7 +253,7 @@ class _Outputs:
                 columns[name.removeprefix(_COLUMN)] = array
             else:
                 hint = nearest(name, known)
-                raise UserError(f"{source}: unknown key {name!r}{hint}; allowed are {', '.join(sorted(known))} and column_NAME")
+                raise UserError(f"{source}: unknown key {name!r}{hint}; allowed: {', '.join(sorted(known))} and column_NAME")
         if "member" not in values:
             raise UserError(
                 f"{source}: key member is missing; present are {', '.join(sorted(arrays)) or 'none'}; allowed: one boolean per "
@@ -262,7 +262,7 @@ class _Outputs:
         if "released" in values:
             released = np.asarray(values["released"])
             if released.dtype != np.bool_ or released.size != 1:
-                raise UserError(f"{source}: released: dtype {released.dtype}, shape {released.shape}; allowed is one boolean")
+                raise UserError(f"{source}: released: dtype {released.dtype}, shape {released.shape}; allowed: one boolean")
             values["released"] = bool(released.reshape(()))
         if columns:
             values["columns"] = columns
@@ -312,7 +312,8 @@ class Predictions(_Outputs):
         if file.models is not None and len(set(file.models.tolist())) > 1:
             names = sorted(set(file.models.tolist()))
             raise UserError(
-                f"{file.where}: column model has {len(names)} models, such as {names[0]} and {names[1]}; allowed: the outputs of one model"
+                f"{file.where}: column model has {len(names)} models, such as {names[0]} and {names[1]}; allowed: the outputs "
+                "of one model"
             )
         if file.queries is not None:
             raise UserError(f"{file.where}: a column query, of copies of records; allowed: one row for each record")
@@ -321,7 +322,7 @@ class Predictions(_Outputs):
     @property
     def _lead(self) -> tuple[int, ...]:
         if self.member.ndim != 1:
-            raise UserError(f"member: {self.member.ndim} axes, shape {self.member.shape}; allowed is 1: one value per record")
+            raise UserError(f"member: {self.member.ndim} axes, shape {self.member.shape}; allowed: 1, one value per record")
         return self.member.shape
 
     def __post_init__(self) -> None:  # noqa: D105
@@ -339,18 +340,18 @@ class Predictions(_Outputs):
     def _check_member(self) -> None:
         super()._check_member()
         if self.member.all() or not self.member.any():
-            raise UserError(f"member: all {bool(self.member[0])}; allowed is at least one member and one non-member")
+            raise UserError(f"member: all {bool(self.member[0])}; allowed: at least one member and one non-member")
 
     def _check_groups(self, groups: Array) -> None:
         self._check_shape("groups", groups, self._lead)
         if groups.dtype.kind not in "iuUS":
-            raise UserError(f"groups: dtype {groups.dtype}; allowed are integers and text")
+            raise UserError(f"groups: dtype {groups.dtype}; allowed: integers and text")
         if len(np.unique(groups)) < 2:
-            raise UserError(f"groups: all records are in one group, {groups[0]}; allowed are at least two groups")
+            raise UserError(f"groups: all records are in one group, {groups[0]}; allowed: at least two groups")
 
     @property
     def units(self) -> Array | None:
-        """(n,) what is never split between an attack's training and scoring: groups, else record ids; None: each record by itself."""
+        """(n,) the units that are never split between an attack's training and scoring: groups, else record ids; None: single records."""
         return self.groups if self.groups is not None else self.record_ids
 
     @property
@@ -412,7 +413,7 @@ class ShadowPredictions(_Outputs):
     @property
     def _lead(self) -> tuple[int, ...]:
         if self.member.ndim != 2:
-            raise UserError(f"member: {self.member.ndim} axes, shape {self.member.shape}; allowed is 2: (models, records)")
+            raise UserError(f"member: {self.member.ndim} axes, shape {self.member.shape}; allowed: 2, (models, records)")
         return self.member.shape
 
     def _check_member(self) -> None:
@@ -477,5 +478,5 @@ class ShadowPredictions(_Outputs):
         names = (*OUTPUTS, *SUMMARIES, "member")
         chosen = self._copy(**{name: getattr(self, name)[index] for name in names if getattr(self, name) is not None})
         if not chosen.n_models:
-            raise UserError(f"models: none chosen of {self.n_models}; allowed is at least one")
+            raise UserError(f"models: none chosen of {self.n_models}; allowed: at least one")
         return chosen

@@ -76,7 +76,7 @@ def redact_values(value: Any) -> Any:
 def secrets_of(address: str) -> set[str]:
     """The passwords of an address, as they are written there and as others spell them; nothing shorter than `SHORTEST`.
 
-    A password that was not encoded may be taken apart by whoever reads the address, so its parts are listed, too.
+    A program that reads the address may split a password that was not encoded, so its parts are listed as well.
     """
     found: set[str] = set()
     alone = _ALONE.fullmatch(address)

@@ -146,8 +146,8 @@ def check_probs(name: str, probs: Array, *, released: bool) -> None:
             f"{name}: all rows sum to {found.total:.6g}: {shares(found.total)}; allowed: each divided by {found.total:.6g}"
         )
     if released:
-        way = "" if found.total is None else f": each divided by {found.total:.6g}, since all sum to that"
-        raise UserError(f"{name}: {count} rows sum to more than one, the first to {first}; allowed is at most 1{way}")
+        way = "" if found.total is None else f": each divided by {found.total:.6g}, which is what all rows sum to"
+        raise UserError(f"{name}: {count} rows sum to more than one, the first to {first}; allowed: at most 1{way}")
     if found.most <= 1 + SUM_TOLERANCE:
         way = "normalize the rows, or set released=true for a release that publishes only part of the probabilities"
     elif found.high <= 1:
@@ -157,7 +157,7 @@ def check_probs(name: str, probs: Array, *, released: bool) -> None:
     else:
         way = "normalize the rows, or give scores before the softmax as logits"
     raise UserError(
-        f"{name}: {count} rows do not sum to one, the first to {first}; allowed is 1 within {SUM_TOLERANCE:g}: {way}"
+        f"{name}: {count} rows do not sum to one, the first to {first}; allowed: sums of 1, within {SUM_TOLERANCE:g}: {way}"
     )
 
 
@@ -236,13 +236,14 @@ def recognized(block: Array) -> Scale | str:
         if found.spread <= SPREAD:
             way += "; output=logits if they are logits"
         return (
-            f"{width} columns in [0, 1] whose rows sum to {_range(found)}: neither labels nor clearly probabilities or logits, perhaps one "
-            f"sigmoid per class; allowed: {way}"
+            f"{width} columns in [0, 1] whose rows sum to {_range(found)}: neither labels nor clearly probabilities or logits, perhaps "
+            f"one sigmoid per class; allowed: {way}"
         )
     if found.low >= 0:
         return (
             f"{width} columns from {found.low:.3g} to {found.high:.3g}, none below 0, whose rows sum to {_range(found)}: neither "
-            "probabilities nor clearly logits; allowed: normalize the rows if they are shares, or output=logits if they are logits"
+            "probabilities nor clearly logits; allowed: normalize the rows if they are shares, or output=logits if they are "
+            "logits"
         )
     return Scale(
         form="logits", values=block, sure=False,

@@ -332,7 +332,7 @@ def class_numbers(values: Array, classes: Sequence[str], *, where: str) -> Array
             at = [int(axis) for axis in np.argwhere(place.reshape(values.shape) == index)[0]]
             allowed = list(number) if by_place else list(classes)
             raise UserError(
-                f"{where} holds {name[:60]!r} in row {at[0]} {COUNTED}, which is no class; allowed: {_few(allowed)}"
+                f"{where} holds {name[:60]!r} in row {at[0]} {COUNTED}, which is not a class; allowed: {_few(allowed)}"
             )
     return np.array([number[name] for name in names], dtype=np.int64)[place].reshape(values.shape)
 

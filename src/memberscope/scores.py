@@ -3,9 +3,9 @@
 They are stored as dense ranks: every metric of a ROC curve, and every paired test, depends only on the order and the ties of scores, so
 int32 ranks give the same results as the float64 scores, bit for bit, in half the space (an audit of 60,000 records with ten attacks: 3 MB).
 
-The file tells nothing but its size to anybody without the key (`memberscope.secret`): all that it holds is sealed with it. Ranks in the
-clear would tell too much: whoever has the model finds each record by its loss, and each attack's ranks and AUC are then an equation for the
-members. Inside the seal, records are named by keyed identities, by which they are found in other runs.
+The file reveals nothing but its size to anybody without the key (`memberscope.secret`): all that it holds is sealed with it. Unencrypted
+ranks would reveal too much: anyone who has the model finds each record by its loss, and each attack's ranks and AUC are then an equation
+for the members. Inside the seal, records are named by keyed identities, by which they are found in other runs.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class KeptScores:
         return cls(member=member, ranks=ranks, record_ids=record_ids, labels=labels, source=source)
 
     def save(self, path: Path, *, key: Key) -> None:
-        """Write an ``.npz`` that only whoever has the key can read."""
+        """Write an ``.npz`` that can be read only with the key."""
         ids = None if self.record_ids is None else key.identities(self.record_ids, source=self.source)
         arrays: dict[str, Array] = {_RANK + name: values for name, values in self.ranks.items()}
         arrays |= {"source": np.array(self.source), "member": self.member}

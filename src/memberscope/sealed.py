@@ -1,4 +1,4 @@
-"""Files that only whoever has the key can read: named arrays, sealed as a whole, inside an ``.npz`` that tells nothing but its size.
+"""Files that can be read only with the key: named arrays, sealed as a whole, inside an ``.npz`` that reveals nothing but its size.
 
 Neither the standard library nor the core's libraries encrypt. The content is therefore joined with a stream of SHAKE-256 over the key and a
 salt. The salt is a keyed digest of the content: it checks the content when it is read, and no two contents share a stream.
@@ -64,7 +64,7 @@ def unsealed(path: Path, arrays: Mapping[str, Array], *, key: Key) -> dict[str, 
 def check_key(path: Path, arrays: Mapping[str, Array], key: Key) -> None:
     """Raise OtherKey if the file was written with another key than this one."""
     if str(arrays["key_check"]) != key.check:
-        raise OtherKey(f"{path}: written with another key; allowed: the key of the one who ran the audit, as {VARIABLE}")
+        raise OtherKey(f"{path}: written with another key; allowed: the key of the person who ran the audit, in {VARIABLE}")
 
 
 def _sealed(content: bytes, salt: bytes, key: Key) -> NDArray[np.uint8]:

@@ -1,7 +1,7 @@
 """The secret behind which runs keep who was audited: identities of records are keyed by it, and membership is masked.
 
-An audit's artifacts must not answer the audit's own question for whoever can read them. The secret is generated once for each user and
-lies outside of every store; ``MEMBERSCOPE_KEY`` gives several people or machines the same one, so that their runs can be compared.
+An audit's artifacts must not answer the audit's own question for anyone who can read them. The secret is generated once for each user and
+is kept outside of every store; ``MEMBERSCOPE_KEY`` gives several people or machines the same one, so that their runs can be compared.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Key:
 
     @property
     def check(self) -> str:
-        """What tells keys apart without telling anything about them: 16 hexadecimal digits."""
+        """A fingerprint that distinguishes keys without revealing anything about them: 16 hexadecimal digits."""
         return self._hash(b"check", size=8).hexdigest()
 
     def identities(self, ids: Array, *, source: str) -> NDArray[np.int64]:
@@ -117,7 +117,7 @@ def _own(file: Path) -> bytes:
         if not file.exists():
             _generate(file)
         if not file.is_file():
-            raise OSError(errno.EINVAL, "no regular file")
+            raise OSError(errno.EINVAL, "not a regular file")
         with open(file, "rb") as reading:
             found = reading.read(MOST).strip()
     except OSError as error:
@@ -127,7 +127,7 @@ def _own(file: Path) -> bytes:
         ) from None
     if len(found) < LEAST:
         raise UserError(
-            f"{file}: holds {len(found)} bytes, which is no secret; allowed: remove it, and another one is generated"
+            f"{file}: holds {len(found)} bytes, which is not a valid secret; allowed: remove it, and another one is generated"
         )
     return found
 

@@ -10,8 +10,18 @@ import hashlib
 
 import numpy as np
 
+from memberscope.errors import UserError
+
+
+def check(seed: object) -> None:
+    """Raise UserError for anything but an integer of 0 or more; None would draw other numbers each time."""
+    if isinstance(seed, int | np.integer) and seed >= 0:
+        return
+    raise UserError(f"seed={seed!r}: allowed is an integer of 0 or more")
+
 
 def _sequence(seed: int, names: tuple[str | int, ...]) -> np.random.SeedSequence:
+    check(seed)
     digest = hashlib.sha256("\x1f".join(str(name) for name in names).encode()).digest()
     return np.random.SeedSequence(seed, spawn_key=tuple(np.frombuffer(digest[:16], dtype="<u4").tolist()))
 

@@ -1,4 +1,4 @@
-"""Shadow models of a classifier that is fitted already: copies of it, fitted in this process on random halves of the records.
+"""Shadow models of a classifier that has already been fitted: copies of it, fitted in this process on random halves of the records.
 
 For example, for a scikit-learn model and the records that it was or was not fitted on::
 
@@ -16,13 +16,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import seeds
-from memberscope.checks import Array, BoolArray, label_name
+from memberscope.aligned import line_up
+from memberscope.checks import Array, BoolArray, check_finite, label_name, plain_array
 from memberscope.cores import cores, one_blas_thread
 from memberscope.errors import UserError
 from memberscope.estimators import count_of, predictions_of, record_keys, take
@@ -50,47 +52,57 @@ def shadow_evidence(
     workers: int | None = None,
     seed: int = 0,
 ) -> Evidence:
-    """Train shadow models of a fitted classifier, and ask it and them for their outputs on all records.
+    """Train shadow models of a fitted classifier, and compute the outputs of the classifier and its shadows for all records.
 
     A shadow is an unfitted copy of the model (``sklearn.base.clone``) with a seed of its own for each ``random_state``, fitted on half of
     each class. Shadows come in pairs with opposite halves, so that every record is in the training set of exactly half of them, whether it
     is a member or not. Exact copies of a record, or the records of a group, are in the same half.
 
     Several shadows are fitted at a time, in threads of this process and with ``n_jobs=1`` each: forests, boosted trees and linear models
-    gain by it, since their libraries compute without Python's lock. Where half of the records are far fewer than the model was fitted on,
-    shadows memorize more than the model does; records are then still compared with themselves, but less precisely.
+    benefit, since their libraries release Python's lock. If half of the records are far fewer than the model was fitted on,
+    shadows memorize more than the model does; each record is then still compared with itself, but less precisely.
 
     Args:
-        model: a fitted classifier with ``get_params`` and ``predict_proba`` or ``decision_function``: one of scikit-learn, XGBoost,
-            LightGBM and the like, or a pipeline. It is not changed.
-        X: (n, ...) the records, members and others, as the model takes them: an array, a frame, a sparse matrix or a list of texts.
-        y: (n,) their labels, as the model was fitted on them.
+        model: a fitted classifier with ``get_params`` and ``predict_proba`` or ``decision_function``: from scikit-learn, XGBoost,
+            LightGBM and the like, or a pipeline. It is not modified.
+        X: (n, ...) the records, members and others, in the form that the model takes: an array, a frame, a sparse matrix or a list of
+            texts.
+        y: (n,) their labels, in the form on which the model was fitted.
         member: (n,) bool, whether the model was fitted on the record.
-        shadows: the number of shadow models, an even one.
-        groups: (n,) the group of each record, such as its person, if several belong to one. Groups are then what an audit counts.
-        workers: how many shadows are fitted at a time; None for one for each core that this process may use.
-        seed: draws the halves and the seeds of the models. The same seed gives the same shadows for any number of workers.
+        shadows: the number of shadow models, which must be even.
+        groups: (n,) the group of each record, such as its person, if several belong to one: integers or text. Groups are then what an
+            audit counts.
+        workers: how many shadows are fitted at a time; None: one per core that this process may use.
+        seed: draws the halves and the seeds of the models, an integer from 0. The same seed gives the same shadows for any number of
+            workers.
+
+    Series and frames are put in the order of `X` by their index, and refused if that order is uncertain; see `memberscope.aligned`.
 
     Returns:
         What `memberscope.run_audit` takes: the outputs of the model, and those of its shadows, (shadows, n, classes) float64.
 
     Raises:
-        UserError: a model that is not fitted, cannot be copied or cannot be asked for scores; arrays of different lengths; only members,
-            or none; fewer than 20 records; an odd number of shadows; or a shadow that cannot be fitted.
+        UserError: a model that is not fitted, cannot be copied or cannot be asked for scores of these records; arrays of different
+            lengths, or whose indexes do not fit; missing labels or groups; only members, or none; fewer than 20 records; an odd number of
+            shadows; or a shadow that cannot be fitted.
     """
-    labels, inside = np.asarray(y), np.asarray(member)
-    n = count_of(X)
     _check_model(model)
+    _check_numbers(shadows, workers)
+    seeds.check(seed)
+    if X is None or isinstance(X, str | bytes) or not (hasattr(X, "shape") or hasattr(X, "__len__")):
+        raise UserError(f"X: {type(X).__name__}; allowed: an array, a frame, a sparse matrix or a list of texts")
+    given: dict[str, Any] = {"y": y, "member": member} | ({} if groups is None else {"groups": groups})
+    given = line_up(given, source="shadow_evidence", like=X, like_name="X")
+    labels, inside = plain_array("y", given["y"]), np.asarray(given["member"])
+    n = count_of(X)
     _check_records(n, labels, inside)
-    if shadows < 2 or shadows % 2:
-        raise UserError(f"shadows={shadows}: shadows come in pairs with opposite halves; allowed: an even number, at least 2")
-    if workers is not None and workers < 1:
-        raise UserError(f"workers={workers}: allowed is 1 or more, or none for all cores")
-    of_group = None if groups is None else np.asarray(groups)
+    of_group = None if groups is None else plain_array("groups", given["groups"])
     if of_group is not None and of_group.shape != (n,):
         raise UserError(f"groups: shape {of_group.shape} for {n} records; allowed: one group per record")
     classes = np.unique(labels)
-    target = _ask(model, X, labels, classes, inside)
+    ids = np.arange(n)
+    numbers = isinstance(X, np.ndarray) and X.dtype.kind in "biuf"
+    target = replace(_ask(model, X, labels, classes, inside), record_ids=ids, inputs=X if numbers else None, groups=of_group)
     assert target.labels is not None
     halves = paired_halves(
         target.labels,
@@ -118,17 +130,8 @@ def shadow_evidence(
 
     _in_threads(fit, shadows, threads)
     scores: dict[str, Any] = {form: outputs}
-    ids = np.arange(n)
-    numbers = isinstance(X, np.ndarray) and X.dtype.kind in "biuf"
     return Evidence(
-        target=Predictions(
-            **{form: getattr(target, form)},
-            labels=target.labels,
-            member=inside,
-            record_ids=ids,
-            inputs=X if numbers else None,
-            groups=of_group,
-        ),
+        target=target,
         shadows=ShadowPredictions(**scores, labels=target.labels, member=halves, record_ids=ids),
         absent={"population": "shadow_evidence asks no model about records that none was trained on"},
     )
@@ -147,9 +150,18 @@ def _check_model(model: Any) -> None:
         )
 
 
+def _check_numbers(shadows: Any, workers: Any) -> None:
+    if not isinstance(shadows, int | np.integer) or shadows < 2 or shadows % 2:
+        raise UserError(f"shadows={shadows!r}: shadows come in pairs with opposite halves; allowed: an even number, at least 2")
+    if workers is not None and (not isinstance(workers, int | np.integer) or workers < 1):
+        raise UserError(f"workers={workers!r}: allowed is 1 or more, or None for all cores")
+
+
 def _check_records(n: int, labels: Array, member: Array) -> None:
     if labels.shape != (n,):
         raise UserError(f"y: shape {labels.shape} for {n} records; allowed: one label per record")
+    if labels.dtype.kind == "f":
+        check_finite("y", labels)
     if member.shape != (n,) or member.dtype != np.bool_:
         raise UserError(
             f"member: {member.dtype} of shape {member.shape} for {n} records; allowed: True or False for each record"
@@ -190,15 +202,18 @@ def _together(x: Any, labels: Array, groups: Array | None) -> NDArray[np.int64]:
 
 def _copy(model: Any, seed: int, shadow: int) -> Any:
     """An unfitted copy with seeds of its own and one thread: a forest of several adds up its trees in any order, so that its last digits
-    vary."""
+    vary. scikit-learn's None is one thread already, and some of its models warn of any other value; elsewhere None may be all cores."""
     from sklearn.base import clone
 
     changes: dict[str, int] = {}
-    for name in sorted(model.get_params(deep=True)):
-        last = name.rpartition("__")[2]
+    params = model.get_params(deep=True)
+    for name in sorted(params):
+        owner, _, last = name.rpartition("__")
         if last == SEED:
             changes[name] = seeds.integer(seed, "shadow_evidence", shadow, name)
-        elif last == THREADS:
+        elif last == THREADS and (
+            params[name] is not None or type(params.get(owner, model)).__module__.partition(".")[0] != "sklearn"
+        ):
             changes[name] = 1
     return clone(model).set_params(**changes)
 

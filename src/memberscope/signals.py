@@ -303,7 +303,7 @@ SIGNALS: Mapping[str, Signal] = _signals(
 def get(name: str) -> Signal:
     """The signal of that name; `UserError` with the nearest names for an unknown one."""
     if name not in SIGNALS:
-        raise UserError(f"signal: {name!r}{nearest(name, SIGNALS)}; allowed are {', '.join(sorted(SIGNALS))}")
+        raise UserError(f"signal: {name!r}{nearest(name, SIGNALS)}; allowed: {', '.join(sorted(SIGNALS))}")
     return SIGNALS[name]
 
 

@@ -1,14 +1,14 @@
-"""A scorer for scikit-learn's cross-validation: how well an attack tells the records that a model was fitted on from those it was not.
+"""A scorer for scikit-learn's cross-validation: how well an attack tells the records that a model was fitted on from the others.
 
-For example, a search that reports leakage beside accuracy::
+For example, a search that reports leakage next to accuracy::
 
     from memberscope.sklearn import membership_auc_scorer
 
     leakage = membership_auc_scorer(X, y)
     GridSearchCV(model, grid, scoring={"accuracy": "accuracy", "leakage": leakage}, refit="accuracy").fit(X, y)
 
-scikit-learn gives a scorer the fitted model and the test part alone. The scorer therefore holds all records, and takes for members those
-that are not in the test part; it finds the test part among them by the content of its rows. Nothing is kept between calls, so that a
+scikit-learn passes a scorer only the fitted model and the test part. The scorer therefore holds all records, and assumes that those which
+are not in the test part are members; it finds the test part among them by the content of its rows. Nothing is kept between calls, so a
 scorer works in any number of processes.
 """
 
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from memberscope import seeds
 from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, Skip
 from memberscope.checks import Array
@@ -52,11 +53,11 @@ def membership_auc_scorer(
     Args:
         X: (n, ...) all records that cross-validation gets: an array, a frame, a sparse matrix or a list of texts.
         y: (n,) their labels.
-        attack: an attack that needs the model's outputs alone, such as ``threshold_loss``, ``threshold_entropy`` or ``trained_lr``.
+        attack: an attack that needs only the model's outputs, such as ``threshold_loss``, ``threshold_entropy`` or ``trained_lr``.
         greater_is_better: False: the score is minus the AUC, as scikit-learn's ``neg_log_loss`` is minus the loss, so that a search
             prefers models that leak less. True: the AUC itself, 0.5 for a model that leaks nothing, 1 for one whose members are all found.
         cv: the splits, as cross-validation gets them: a splitter with a fixed ``random_state``, or a list of (train, test). It is needed
-            where the training part is not all that is not in the test part, as with ``TimeSeriesSplit`` or a ``train_size``, and with
+            if the training part is not exactly the complement of the test part, as with ``TimeSeriesSplit`` or a ``train_size``, and with
             ``return_train_score=True``, whose scores are then those of the split.
         groups: (n,) the groups that `cv` splits by, if it does.
         seed: the seed of attacks that draw at random.
@@ -70,6 +71,7 @@ def membership_auc_scorer(
             By default cross-validation turns these into warnings and NaN; ``error_score="raise"`` shows them.
     """
     chosen = _attack(attack)
+    seeds.check(seed)
     labels = np.asarray(y)
     n = count_of(X)
     if labels.shape != (n,):
@@ -95,7 +97,7 @@ class MembershipAucScorer:
         y: (n,) their labels.
         attack: the attack.
         sign: 1, or -1 for minus the AUC.
-        splits: (train, test) positions of each split; None where the training part is all that is not in the test part.
+        splits: (train, test) positions of each split; None if the training part is the complement of the test part.
         keys: a digest of each record's content and label.
         seed: the seed of the attack.
     """

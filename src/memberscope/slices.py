@@ -155,7 +155,7 @@ def _one(request: str, predictions: Predictions) -> list[Slice]:
     if request.startswith("class_"):
         found = [part for part in _classes(predictions) if part.name == request]
         if not found:
-            raise UserError(f"slices: {request}; allowed are {few_names(class_names(predictions))}")
+            raise UserError(f"slices: {request}; allowed: {few_names(class_names(predictions))}")
         return found
     if request in _OUTCOMES:
         return [part for part in _correctness(predictions) if part.name == request]
@@ -163,7 +163,7 @@ def _one(request: str, predictions: Predictions) -> list[Slice]:
         return [part for part in _percentiles(predictions) if part.name == request]
     known = [*_REQUESTS, *_OUTCOMES, *_DECILES, "class_0", "column:NAME"]
     raise UserError(
-        f"slices: {request!r}{nearest(request, known)}; allowed are {', '.join(_REQUESTS)}, one slice's name, column:NAME"
+        f"slices: {request!r}{nearest(request, known)}; allowed: {', '.join(_REQUESTS)}, one slice's name, column:NAME"
     )
 
 
@@ -189,7 +189,7 @@ def named_columns(
     Args:
         requests: see `parse`.
         classes: the number of classes; None if it is not known yet.
-        labels: the model's names for the classes, if known: a release of labels alone has slices by these.
+        labels: the model's names for the classes, if known: a release of labels only has slices by these.
         columns: whether the records have columns to slice by.
 
     Raises:
@@ -199,7 +199,7 @@ def named_columns(
     known = [*_REQUESTS, *_OUTCOMES, *_DECILES, *(f"class_{k}" for k in range(classes or 0))]
     known += _plain(f"class_{label}" for label in labels)
     if not names:
-        raise UserError(f"slices: none named; allowed are {', '.join(_REQUESTS)}, or one slice's name")
+        raise UserError(f"slices: none named; allowed: {', '.join(_REQUESTS)}, or one slice's name")
     found = []
     for name in names:
         if columns and name.startswith("column:"):
@@ -207,7 +207,7 @@ def named_columns(
         elif name not in known and not (classes is None and name.startswith("class_")):
             last = "class_0" if classes is None else f"class_0 to class_{classes - 1}"
             allowed = f"{', '.join(_REQUESTS)}, {'column:NAME, ' if columns else ''}or one slice's name, such as {last}"
-            raise UserError(f"slices: {name!r}{nearest(name, known)}; allowed are {allowed}")
+            raise UserError(f"slices: {name!r}{nearest(name, known)}; allowed: {allowed}")
     return tuple(dict.fromkeys(found))
 
 
@@ -215,7 +215,7 @@ def check_values(column: str, values: Array) -> None:
     """Raise UserError for a column with too many values to slice by."""
     count = len(np.unique(values))
     if count > MOST_SLICES:
-        raise UserError(f"slices: column:{column} has {count} values; allowed are at most {MOST_SLICES}")
+        raise UserError(f"slices: column:{column} has {count} values; allowed: at most {MOST_SLICES}")
 
 
 def parse(requests: str | Iterable[str], predictions: Predictions) -> list[Slice]:
@@ -228,7 +228,7 @@ def parse(requests: str | Iterable[str], predictions: Predictions) -> list[Slice
     names = requests.split(",") if isinstance(requests, str) else [str(name) for name in requests]
     names = [name.strip() for name in names if name.strip()]
     if not names:
-        raise UserError(f"slices: none named; allowed are {', '.join(_REQUESTS)}, one slice's name, column:NAME")
+        raise UserError(f"slices: none named; allowed: {', '.join(_REQUESTS)}, one slice's name, column:NAME")
     found: dict[str, Slice] = {}
     for name in names:
         for request in _available(predictions) if name == "all" else [name]:

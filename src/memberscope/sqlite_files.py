@@ -48,7 +48,7 @@ def make_if_absent(path: Path, create: Callable[[Path], None]) -> None:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection to a database that exists, which waits for other writers and begins no transaction by itself."""
+    """A connection to a database that exists, which waits for other writers and does not begin a transaction on its own."""
     uri = f"{path.resolve().as_uri()}?mode=rw"
     return sqlite3.connect(uri, uri=True, timeout=PATIENCE_SECONDS, isolation_level=None)
 

@@ -42,8 +42,8 @@ def turn(what: str, *, patience: float = PATIENCE_SECONDS) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise UserError(
-                        f"store {what}: another process has been preparing it for {patience:g} s; allowed: to wait for that process, "
-                        "or to end it"
+                        f"store {what}: another process has been preparing it for {patience:g} s; allowed: wait for that "
+                        "process to finish, or end it"
                     ) from None
                 time.sleep(POLL_SECONDS)
         yield

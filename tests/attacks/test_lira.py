@@ -327,9 +327,7 @@ def test_augmented_queries_are_read_where_given(attack: Lira) -> None:
     assert isinstance(result, AttackScores)
     np.testing.assert_allclose(result.scores, expected, rtol=1e-9, atol=1e-9)
     assert "3 queries" in result.notes[0]
-    with pytest.raises(
-        UserError, match=r"augmented: shape \(7, 60, 2\); allowed is \(1 \+ models, records, queries, classes\)"
-    ):
+    with pytest.raises(UserError, match=r"augmented: shape \(7, 60, 2\); allowed: \(1 \+ models, records, queries, classes\)"):
         attack.score(dataclasses.replace(evidence, augmented=own), seed=0)
 
 
@@ -376,9 +374,9 @@ def test_what_it_needs_is_named() -> None:
 
 
 def test_bad_options_are_refused() -> None:
-    with pytest.raises(UserError, match="variance: 'local'; allowed are auto, per_record, global"):
+    with pytest.raises(UserError, match="variance: 'local'; allowed: auto, per_record, global"):
         Lira(name="lira_online", online=True, variance="local")
-    with pytest.raises(UserError, match="variance: 'local'; allowed are"):
+    with pytest.raises(UserError, match="variance: 'local'; allowed:"):
         lira_scores(np.zeros((2, 1)), np.zeros((1, 2, 1)), np.zeros((1, 2), bool), online=False, variance="local")
     with pytest.raises(UserError, match="member: needs shadows that were trained on some"):
         lira_scores(np.zeros((2, 1)), np.zeros((1, 2, 1)), np.zeros((1, 2), bool), online=True)

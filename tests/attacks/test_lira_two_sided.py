@@ -126,5 +126,5 @@ def test_what_it_lacks_is_one_line() -> None:
     assert result.reason == "needs shadows that were not trained on some of the target's records"
     with pytest.raises(UserError, match=r"^member: needs shadows that were not trained on some of the target's records$"):
         two_sided_scores(np.zeros((2, 1)), np.zeros((3, 2, 1)), np.ones((3, 2), dtype=bool))
-    with pytest.raises(UserError, match=r"^variance: 'shared'; allowed are global, per_record$"):
+    with pytest.raises(UserError, match=r"^variance: 'shared'; allowed: global, per_record$"):
         LiraTwoSided(name="lira_offline_two_sided", variance="shared")

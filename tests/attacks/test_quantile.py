@@ -161,7 +161,7 @@ def test_what_it_cannot_do_without() -> None:
         (dataclasses.replace(target, inputs=None), "needs target.inputs, the model's inputs for the target's records"),
         (
             dataclasses.replace(target, inputs=target.inputs[:, :4]),
-            "needs population_inputs of the shape of target.inputs, (4,); theirs is (6,)",
+            "needs population_inputs with records of the same shape as target.inputs, (4,); theirs is (6,)",
         ),
         (
             dataclasses.replace(target, inputs=target.inputs.astype(str)),
@@ -217,6 +217,7 @@ def _naive_public(evidence: Evidence) -> np.ndarray:
     return ((margin(target.logits, target.labels) - centre) / scale - out[:, 0]) * np.exp(-out[:, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [200, 1500])
 def test_it_is_as_strong_as_the_public_setting(p: int) -> None:
     """Means over three draws, on the same outputs: AUC and TPR at FPR 0.05 within a hundredth of the naive reimplementation, or above."""

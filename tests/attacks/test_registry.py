@@ -63,10 +63,10 @@ def test_families_stand_in_the_order_of_reports() -> None:
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ("trained_fr", "attacks: 'trained_fr'; nearest: trained_.*; allowed are all, tfp, threshold, trained, metric"),
+        ("trained_fr", "attacks: 'trained_fr'; nearest: trained_.*; allowed: all, tfp, threshold, trained, metric"),
         ("threshhold", "nearest: threshold"),
         ("lr,rff", "'rff'; nearest: rf"),
-        ("", "attacks: none named; allowed are all"),
+        ("", "attacks: none named; allowed: all"),
     ],
 )
 def test_an_unknown_name_gets_the_nearest(request_: str, message: str) -> None:

@@ -120,7 +120,7 @@ def test_lift_and_its_interval() -> None:
     assert (top.lift, top.lift_low) == pytest.approx((hits / 10, exact.low * 3))
     whole = lift(risk, predictions, k=300)
     assert whole.lift == pytest.approx(1.0)
-    with pytest.raises(UserError, match="k: 301; allowed is 1 to 300"):
+    with pytest.raises(UserError, match="k: 301; allowed: 1 to 300"):
         lift(risk, predictions, k=301)
 
 

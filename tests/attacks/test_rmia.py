@@ -226,11 +226,11 @@ def test_what_it_needs_is_named() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gamma": 0.0}, "gamma: 0.0; allowed are numbers above 0"),
+        ({"gamma": 0.0}, "gamma: 0.0; allowed: numbers above 0"),
         ({"gamma": float("nan")}, "gamma: nan; allowed"),
-        ({"a": 0.0}, "a: 0.0; allowed is above 0 and at most 1"),
+        ({"a": 0.0}, "a: 0.0; allowed: above 0 and at most 1"),
         ({"a": 1.5}, "a: 1.5; allowed"),
-        ({"ties": "random"}, "ties: 'random'; allowed are ratio, keep"),
+        ({"ties": "random"}, "ties: 'random'; allowed: ratio, keep"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, object], message: str) -> None:

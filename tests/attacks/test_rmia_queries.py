@@ -211,13 +211,13 @@ def test_no_signal_is_one_half_with_several_queries(attack: Rmia) -> None:
 
 
 def test_what_does_not_fit_is_one_line() -> None:
-    with pytest.raises(UserError, match=r"^queries: 'two'; allowed are auto, vote, one$"):
+    with pytest.raises(UserError, match=r"^queries: 'two'; allowed: auto, vote, one$"):
         Rmia(name="rmia_online", online=True, queries="two")
     evidence = _evidence(5, 30, np.random.default_rng(0), queries=2)
     assert evidence.augmented is not None
     flat = dataclasses.replace(evidence, augmented=evidence.augmented[..., 0])
     with pytest.raises(
-        UserError, match=r"^augmented: shape \(5, 30, 2\); allowed is \(1 \+ models, records, queries, classes\)$"
+        UserError, match=r"^augmented: shape \(5, 30, 2\); allowed: \(1 \+ models, records, queries, classes\)$"
     ):
         OFFLINE.score(flat, seed=0)
 

@@ -118,7 +118,7 @@ def test_what_it_cannot_do_without() -> None:
     rng = np.random.default_rng(6)
     target = _target(40, 3, rng)
     for shadows, reason in (
-        (_shadows(15, 3, rng), "needs shadows; none has 10 members and as many non-members"),
+        (_shadows(15, 3, rng), "needs a shadow with at least 10 members and 10 non-members; there is none"),
         (
             ShadowPredictions(loss_nats=np.ones((1, 40)), member=np.arange(40)[None] < 20),
             "needs logits or probs of the shadows",

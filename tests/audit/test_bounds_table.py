@@ -136,7 +136,7 @@ def test_coins_that_decide_on_several_records_say_nothing_of_a_promise_for_one()
     alone = judge_promise([copies], coin_flips=True, delta=1e-5, promise=1.0)
     assert alone.bound > 2  # type: ignore[operator]
     assert (alone.verdict, alone.reason) == (
-        "cannot be judged", "each coin decided on several records, and the promise is about one"
+        "cannot be judged", "each coin flip decided on several records, and the promise is about one"
     )  # fmt: skip
     row = table(copies.scores, copies.member, promise=1.0, one_record=False)["one_run"]
     assert (row.verdict, row.ratio) == ("cannot be judged", row.bound)

@@ -96,7 +96,7 @@ def test_blind_control_sees_other_shares_of_classes_in_labels_alone() -> None:
     found = blind_control(_predictions(member, labels=labels), seed=0)
     assert (found.on, found.differs) == ("labels", True)
     assert 0.54 < found.auc.value < 0.61
-    assert found.notes[0] == "inputs are absent: labels alone"
+    assert found.notes[0] == "there are no inputs: labels only"
     assert "from labels alone" in found.sentence
 
 
@@ -203,7 +203,7 @@ def test_blind_control_says_what_it_cannot_read() -> None:
     rng, n = np.random.default_rng(7), 200
     member, labels = _sides(n, rng), rng.integers(0, 3, n)
     text = blind_control(_predictions(member, inputs=np.full(n, "a record"), labels=labels), seed=0)
-    assert (text.on, text.status, text.notes[0]) == ("labels", "ok", "inputs are of type <U8, not numbers: labels alone")
+    assert (text.on, text.status, text.notes[0]) == ("labels", "ok", "inputs are of type <U8, not numbers: labels only")
     nothing = blind_control(_predictions(member), seed=0)
     assert (nothing.on, nothing.status, nothing.scores) == ("nothing", "skipped", None)
     assert nothing.sentence == "the blind control was skipped: neither inputs nor labels are known"

@@ -152,7 +152,7 @@ def test_components_are_those_of_a_plain_decomposition() -> None:
         ({"x": np.full((20, 4), np.nan)}, "x: 80 NaN or infinite values"),
         ({"kind": "bit_entropi"}, "kind: 'bit_entropi'; nearest: bit_entropy"),
         ({"kind": "bit_entropy"}, "not all 0 or 1"),
-        ({"records": 1}, "records: 1; allowed is 2 or more"),
+        ({"records": 1}, "records: 1; allowed: 2 or more"),
     ],
 )
 def test_a_users_mistake_gets_one_line(change: dict, message: str) -> None:  # type: ignore[type-arg]

@@ -224,14 +224,17 @@ def _audit(**changes: object) -> AuditReport:
     ("changes", "words"),
     [
         ({"group_scores": "median"}, "group_scores=median: unknown; allowed: mean, max, logsumexp"),
-        ({"groups": np.zeros(300, dtype=int)}, "groups: all records are in one group, 0; allowed are at least two groups"),
+        ({"groups": np.zeros(300, dtype=int)}, "groups: all records are in one group, 0; allowed: at least two groups"),
         ({"groups": np.zeros(299, dtype=int)}, r"groups: shape \(299,\); the other arrays require \(300,\)"),
-        ({"groups": np.zeros(300)}, "groups: dtype float64; allowed are integers and text"),
+        ({"groups": np.zeros(300)}, "groups: dtype float64; allowed: integers and text"),
         (
             {"engine": "tfp"},
             "engine=tfp: tensorflow_privacy's attacks count records, and these have groups; allowed: engine=fast",
         ),
-        ({"min_records": 31}, "predictions: 30 member groups and 30 other groups; allowed: at least 31 on each side"),
+        (
+            {"min_records": 31},
+            r"predictions: 30 member groups and 30 other groups; allowed: at least 31 on each side \(a group with any member",
+        ),
     ],
 )
 def test_bad_input(changes: dict[str, object], words: str) -> None:

@@ -83,7 +83,9 @@ def test_the_note_names_the_remedy_and_groups_answer_it() -> None:
     inputs[:30] = inputs[100:130] + 0.001
     target = _target(inputs, member)
     report = run_audit(target, attacks="threshold_loss")
-    assert copy_notes(report)["near"].startswith("Near copies: 30 of 100 members are within 0.05 standard deviations a column")
+    assert copy_notes(report)["near"].startswith(
+        "Near copies: 30 of 100 members are within 0.05 standard deviations per column"
+    )
     groups = np.arange(200)
     groups[:30] = groups[100:130]
     known = Predictions(logits=target.logits, labels=target.labels, member=member, inputs=inputs, groups=groups)

@@ -97,6 +97,7 @@ def test_worst_slice_is_the_worst_class_with_a_wider_interval() -> None:
     assert "5 slices" in worst.reason
 
 
+@pytest.mark.slow
 def test_worst_slice_of_nothing_rarely_excludes_one_half() -> None:
     alarms = 0
     for seed in range(120):
@@ -125,7 +126,9 @@ def test_epsilon_bound_only_with_coin_flips_and_blind_scores() -> None:
     blocked = report.result("trained_lr").figures["epsilon_lower_bound"]
     assert blocked.status == "skipped"
     assert "fitted on the audited records' membership" in blocked.reason, "the coins were fair"
-    assert "made by outcomes" in report.result("threshold_loss", "correct").figures["epsilon_lower_bound"].reason
+    assert (
+        "selected by the model's outcomes" in report.result("threshold_loss", "correct").figures["epsilon_lower_bound"].reason
+    )
     table = report.to_frame().set_index(["attack", "slice", "metric"])["value"]
     assert table["threshold_loss", "entire", "epsilon_lower_bound_ceiling"] == metrics.one_run_epsilon(
         n, 400, 400, delta=1e-5, confidence=0.95
@@ -143,7 +146,7 @@ def test_epsilon_bound_only_with_coin_flips_and_blind_scores() -> None:
 
 
 def test_shadows_reach_the_metric_attacks() -> None:
-    target, shadow = made(seed=1), made(seed=2)
+    target, shadow = made(seed=1), made(seed=2, ids=False)  # of other records
     report = run_audit(target, shadow, attacks="metric")
     assert all(result.status == "ok" for result in report.whole())
     assert len(report.whole()) == 4
@@ -277,6 +280,20 @@ def test_to_tfp_gives_their_own_results() -> None:
 def test_what_cannot_be_audited(change: dict[str, object], part: str) -> None:
     with pytest.raises(UserError, match=part):
         run_audit(made(), **{"attacks": "threshold_loss", **change})
+
+
+def test_what_is_no_evidence_is_refused_by_its_type() -> None:
+    target = made(80)
+    for call, message in (
+        (lambda: run_audit({"logits": target.logits}), r"target: dict; allowed: Predictions\(probs=\.\.\., "),  # type: ignore[arg-type]
+        (lambda: run_audit(np.zeros((80, 2))), "target: ndarray; allowed: Predictions"),  # type: ignore[arg-type]
+        (lambda: run_audit(target, [target]), "shadows: list; allowed: ShadowPredictions"),  # type: ignore[arg-type]
+        (lambda: Evidence(target=target, shadows=target), "shadows: Predictions; allowed: ShadowPredictions"),  # type: ignore[arg-type]
+        (lambda: Evidence(target=target, population=target), "population: Predictions; allowed: Shadow"),  # type: ignore[arg-type]
+        (lambda: Evidence(target=None), "target: NoneType; allowed: Predictions"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(UserError, match=f"^{message}"):
+            call()
 
 
 def test_attack_names_resolve_per_engine() -> None:

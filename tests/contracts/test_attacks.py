@@ -391,9 +391,9 @@ def test_a_part_without_one_side_is_answered(attack: Attack) -> None:
 
 @EVERY
 def test_options_out_of_range_are_refused(attack: Attack) -> None:
-    with pytest.raises(UserError, match="workers: 0; allowed is 1 or more"):
+    with pytest.raises(UserError, match="workers: 0; allowed: 1 or more"):
         attack.score(_evidence(), seed=0, workers=0)
-    with pytest.raises(UserError, match="folds: 1; allowed is 2 or more"):
+    with pytest.raises(UserError, match="folds: 1; allowed: 2 or more"):
         attack.score(_evidence(), seed=0, folds=1)
 
 

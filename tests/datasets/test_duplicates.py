@@ -28,7 +28,7 @@ def test_copies_are_dropped_kept_or_refused(path: str) -> None:
     dropped = load_dataset(path)
     assert (len(dropped), dropped.copies, dropped.same) == (310, 200, None)
     assert dropped.notes == (
-        "10 of 510 records have the features of another and a different label; they stay",
+        "10 of 510 records have the same features as another, but a different label; they are kept",
         "200 of 510 records are exact copies of others and were left out: each record counts once",
     )
     kept = load_dataset(path, duplicates="keep")

@@ -93,7 +93,7 @@ def test_a_server_that_comes_back_has_the_same_runs(
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("memberscope: ")]
     assert len(said) == 2, said
     assert f"the tracking server {place.server.uri} does not answer" in said[0]
-    assert "it is waited for up to 100 s" in said[0]
+    assert "memberscope waits for it for up to 100 s" in said[0]
     assert "answers again, after" in said[1]
     assert differences(place.runs("back"), expected) == ""
     assert place.spools() == []
@@ -125,7 +125,7 @@ def test_a_server_that_does_not_gets_them_later(
         assert cli.main(["resend", str(folder)]) == 2, "once"
     else:
         assert cli.main(["attack", "--predictions", "absent.npz"]) == 2
-        assert "what an earlier start had left to be sent is in the store now" in capsys.readouterr().err
+        assert "what an earlier run could not send is now in the store" in capsys.readouterr().err
     assert differences(place.runs(how), expected) == ""
     assert place.spools() == []
 

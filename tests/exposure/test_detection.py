@@ -192,5 +192,5 @@ def test_constant_scores_find_nobody() -> None:
 def test_rates_out_of_range_are_refused(fpr: float) -> None:
     scores, member = _fleet(3, 5, 0.0, 8)
     for function in (detect_pooled, detect_own):
-        with pytest.raises(UserError, match=r"fpr: .*; allowed is above 0 and below 1"):
+        with pytest.raises(UserError, match=r"fpr: .*; allowed: above 0 and below 1"):
             function(scores, member, attack="a", fpr=fpr)

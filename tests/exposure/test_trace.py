@@ -158,7 +158,7 @@ def test_create_does_not_overwrite(tmp_path: Path) -> None:
         ({"record_ids": np.arange(5)}, "record_ids: 5 of 5 records differ"),
         ({"record_ids": IDS[:4], "member": MEMBER[:4], "labels": np.arange(4)}, "a loss trace of 5 records"),
         ({"member": ~MEMBER}, "member: 5 of 5 records differ"),
-        ({"labels": None}, "labels is there"),
+        ({"labels": None}, "labels is present"),
         ({"every": 2}, "a row for every 1 epochs"),
     ],
 )  # fmt: skip
@@ -246,8 +246,8 @@ def test_a_changed_row_is_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "no loss trace"),
-        (b"some text\n", "no loss trace"),
+        (b"", "not a loss trace"),
+        (b"some text\n", "not a loss trace"),
         (b"memberscope loss trace 1\n{}\n", "truncated or damaged"),
         (b"memberscope loss trace 1\n{\n", "truncated or damaged"),
         (b'memberscope loss trace 1\n{"every": 1, "epochs": null, "records": 9, "check": 0}\nshort', "truncated or damaged"),
@@ -263,7 +263,7 @@ def test_a_missing_file_and_an_npz_of_other_things_are_refused(tmp_path: Path) -
     with pytest.raises(UserError, match="cannot be read"):
         LossTrace.open(tmp_path / "none")
     np.savez(tmp_path / "p.npz", logits=np.ones(3))
-    with pytest.raises(UserError, match="no loss trace"):
+    with pytest.raises(UserError, match="not a loss trace"):
         LossTrace.open(tmp_path / "p.npz")
 
 

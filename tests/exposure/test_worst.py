@@ -24,6 +24,7 @@ def _outputs(models: int, records: int, rng: np.random.Generator) -> np.ndarray:
     return rng.standard_t(3, size=(models, records)) * (0.2 + rng.random(records)) + level
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("paired", "pools", "least", "most"), [(True, 400, 8, 35), (False, 150, 1, 17)])
 def test_without_signal_a_record_is_shown_in_at_most_five_percent_of_pools(
     paired: bool, pools: int, least: int, most: int

@@ -294,11 +294,13 @@ def most(probability: float) -> int:
     return int(binom.ppf(0.999, SIMULATIONS, probability))
 
 
+@pytest.mark.slow
 def test_five_figures_at_their_limits_trip_falsely_in_one_of_forty() -> None:
     """Nominal 0.025 in all; without Holm it would be 0.12. Fails once in 1,000 runs at 0.03."""
     assert rate([0.55] * 5, 150, "trip") <= most(0.03)
 
 
+@pytest.mark.slow
 def test_one_figure_just_above_its_limit_passes_falsely_in_one_of_forty() -> None:
     """Nominal 0.025, less by Holm: the other figures are far below and pass easily."""
     assert rate([0.5501, 0.4, 0.4, 0.4, 0.4], 150, "pass") <= most(0.03)

@@ -120,6 +120,7 @@ def test_partial_auc(distance, n_member, n_nonmember, max_fpr, gaussian, within)
     within(hits, trials, at_least=0.95, at_most=0.985)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("distance", "n"), [(0.0, 30), (0.0, 500), (0.1, 500), (0.3, 1000), (1.0, 100), (3.0, 100)])
 def test_held_out_advantage_and_ppv(distance: float, n: int, gaussian, within) -> None:  # type: ignore[no-untyped-def]
     # Estimand: the mean true advantage (for PPV: of the mean true rates) of the two thresholds that were chosen.

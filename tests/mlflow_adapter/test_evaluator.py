@@ -128,7 +128,7 @@ def test_records_on_both_sides_are_refused_unless_allowed(laboratory: Any) -> No
     with pytest.raises(UserError, match="30 of 400 members are also non-members"):
         evaluate(**options, evaluator_config=ask)
     result = evaluate(**options, evaluator_config={**ask, "allow_overlap": "yes"})
-    assert "draw every metric toward chance" in result.artifacts["memberscope/summary.md"].content
+    assert "pull every metric toward chance" in result.artifacts["memberscope/summary.md"].content
 
 
 def _auc(laboratory: Any, frame: pd.DataFrame, uri: str, **config: Any) -> float:

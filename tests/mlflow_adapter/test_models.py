@@ -192,7 +192,7 @@ def test_what_does_not_fit_gets_one_line_and_exit_code_two(
         assert part in lines[0]
         assert runs(laboratory) == before, "nothing half done, and no run of a mistake"
     assert cli.main(["audit", f"--model_uri={uri}", *inside, "--nonmembers=shared.csv", "--allow_overlap=yes", *FILES[2:]]) == 0
-    assert "draw every metric toward chance" in capsys.readouterr().out
+    assert "pull every metric toward chance" in capsys.readouterr().out
 
 
 class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow's own has no types

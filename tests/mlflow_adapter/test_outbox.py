@@ -457,7 +457,7 @@ def test_questions_wait_for_the_store_and_for_no_one_elses_error() -> None:
     assert asked == 2, "the store may have come back in between"
     store.fails = _failing(len(store.requests), "before", times=np.inf)
     box.lookout.seconds = 0.0
-    with pytest.raises(Unreachable, match=r"nothing waits to be sent; allowed, once it answers: the same start again"):
+    with pytest.raises(Unreachable, match=r"nothing is left to be sent; allowed, once it answers: start the same study again"):
         box.ask(lambda client: client.get_run(run.key))
 
 

@@ -201,7 +201,7 @@ def test_artifacts_of_another_program_do_not_take_the_place_of_ours(store: Path)
     experiment = client.create_experiment("guests", artifact_location=(store / "runs").as_uri())
     run_id = client.create_run(experiment, run_name="theirs").info.run_id
     client.log_text(run_id, "[1, 2]", "config.json")
-    with pytest.raises(UserError, match=r"run theirs: config.json is no JSON object"):
+    with pytest.raises(UserError, match=r"run theirs: config.json is not a JSON object"):
         read_run(client, run_id, experiment_id=experiment)
     client.log_text(run_id, '{"attack.seed": 3}', "memberscope/study.json")
     assert set(read_run(client, run_id, experiment_id=experiment).texts) == {"study.json"}

@@ -103,7 +103,7 @@ def test_what_mlflow_left_half_made_is_set_aside_if_it_holds_nothing(
     assert stores.main(["memberscope"]) == 0
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "an earlier start was interrupted while it made the tables" in said
+    assert "an earlier start was interrupted while it was creating the tables" in said
     (aside,) = new_store.parent.glob("mlflow.db.unfinished-*[0-9]")
     assert aside.name in said
     assert aside.read_bytes() == half
@@ -156,7 +156,7 @@ connection.execute("DROP TABLE _alembic_tmp_runs")
     maker = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert maker.stdout is not None
     assert maker.stdout.readline() == b"half\n"
-    with pytest.raises(UserError, match=f"in use by process {maker.pid}; allowed: to wait for that process, or to end it"):
+    with pytest.raises(UserError, match=f"in use by process {maker.pid}; allowed: wait for that process to finish, or end it"):
         tables.make_tables(new_store)
     maker.communicate(b"\n")
     tables.make_tables(new_store)

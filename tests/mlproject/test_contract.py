@@ -56,9 +56,7 @@ def test_an_old_name_works_as_mlflow_passes_it_on(capsys: pytest.CaptureFixture[
         assert capsys.readouterr().err == note
         assert f"--{old}" not in parser_for(study).format_help()
         both = project.get_entry_point(study).compute_command({old: "l2,dp", new: "l2"}, None)
-        with pytest.raises(
-            UserError, match=f"^{old}=l2,dp: given together with {new}, its present name; allowed: {new} alone$"
-        ):
+        with pytest.raises(UserError, match=f"^{old}=l2,dp: given together with {new}, its current name; allowed: only {new}$"):
             parse(study, shlex.split(both)[2:])
     with pytest.raises(UserError, match=r"^--laddr=l2: unknown option of mitigate; nearest: ") as refused:
         parse("mitigate", ["--laddr=l2"])

@@ -226,7 +226,7 @@ OTHER = LabeledData(name="other", x=np.zeros((50, 7), np.uint8), y=np.zeros(50, 
         ({"kind": "natural", "count": 201}, "canaries=201: 200 records of made are on no side of the plan; allowed: at most 200, or lower"),
         ({"kind": "neutral"}, "canary_kind=neutral: unknown; allowed: natural, .*; nearest: natural"),
         ({"kind": "duplicated", "copies": 1}, "canary_copies=1: too few for canary_kind=duplicated; allowed: 2 or more"),
-        ({"kind": "out_of_distribution"}, "canary_kind=out_of_distribution: no other data set; allowed: canary_data=NAME_OR_PATH"),
+        ({"kind": "out_of_distribution"}, "canary_kind=out_of_distribution: needs another data set; allowed: canary_data=NAME_OR_PATH"),
         (
             {"kind": "out_of_distribution", "other": OTHER},
             r"canary_data=other: records of shape \(7,\); allowed: \(6,\), the shape of the records of made",

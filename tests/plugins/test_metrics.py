@@ -185,10 +185,13 @@ def test_its_own_draws_are_the_same_whatever_else_is_asked_for() -> None:
         (dataclasses.replace(GAP, name="gap"), "metric 'gap' of mine: the name is taken by the train-validation gap"),
         (
             dataclasses.replace(GAP, name="worst_slice_gap"),
-            "metric 'worst_slice_gap' of mine: its name reads as part of another",
+            "metric 'worst_slice_gap' of mine: its name could be mistaken for part of another",
         ),
-        (dataclasses.replace(GAP, name="gap_ci_low"), "metric 'gap_ci_low' of mine: its name reads as part of another"),
-        (dataclasses.replace(GAP, name="Gap/2"), "metric 'Gap/2' of mine: not a name"),
+        (
+            dataclasses.replace(GAP, name="gap_ci_low"),
+            "metric 'gap_ci_low' of mine: its name could be mistaken for part of another",
+        ),
+        (dataclasses.replace(GAP, name="Gap/2"), "metric 'Gap/2' of mine: not a valid name"),
     ],
 )
 def test_names_that_would_be_misread_are_refused(spec: MetricSpec, line: str) -> None:

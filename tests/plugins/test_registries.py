@@ -70,7 +70,8 @@ def test_a_name_that_is_taken_is_refused_in_one_line_that_names_both(
     known = registry()
     assert list(known.values()) == ["built in", "first of a-first"], "built-in ones win, then the first package by name"
     assert capsys.readouterr().err.splitlines() == [
-        "memberscope: attack 'Bad-Name' of c-third: not a name; allowed: small letters, digits and underscores, a letter first",
+        "memberscope: attack 'Bad-Name' of c-third: not a valid name; "
+        "allowed: lower-case letters, digits and underscores, starting with a letter",
         "memberscope: attack 'all' of c-third: the name is taken by a word of its own; allowed: a name of its own",
         "memberscope: attack 'ours' of b-second: the name is taken by memberscope itself; allowed: a name of its own",
         "memberscope: attack 'theirs' of b-second: the name is taken by a-first; allowed: a name of its own",

@@ -595,6 +595,13 @@ def test_what_to_do_follows_the_verdict_and_the_gate(leaky: AuditReport) -> None
     said = [facts.advice(run, facts.judged(run)) for run in (leaks, quiet, *gated)]
     assert ["mitigate" in " ".join(lines) for lines in said] == [True, False, True, False, False]
     assert ["--fail_if" in " ".join(lines) for lines in said] == [True, True, False, False, False]
+    affected = "See who is affected: the worst classes{} are below."
+    assert affected.format(" and the most exposed records") in said[0]
+    private = {name: table for name, table in leaks.tables.items() if name != "most_exposed.csv"}
+    assert affected.format("") in facts.advice(replace(leaks, tables=private), "leaks")
+    attacks = leaks.tables["attacks.csv"]
+    whole = private | {"attacks.csv": attacks[attacks["slice"] == "entire"]}
+    assert "See who is affected" not in " ".join(facts.advice(replace(leaks, tables=whole), "leaks"))
     assert said[2][0].startswith("Do not release")
     assert said[3][0].startswith("Audit more records")
     assert "Try stronger attacks" in said[4][0]
@@ -678,3 +685,22 @@ def test_every_run_of_a_setting_is_on_the_page_once() -> None:
     assert len(page.ids) == len(set(page.ids))
     for run in runs:
         assert html.count(f"<summary>{run.name}: everything about this run</summary>") == 1
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_heuristic_epsilon_is_not_called_a_guarantee(leaky: AuditReport) -> None:
+    run = kept(leaky)
+    assert "a heuristic, from one split of the records" in render_page([run])
+    attacks = run.tables["attacks.csv"]
+    without = replace(run, tables={**run.tables, "attacks.csv": attacks[attacks["metric"] != "epsilon_heuristic"]})
+    assert "a heuristic, from one split" not in render_page([without])
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_finding_counts_groups_where_the_audit_does(leaky: AuditReport) -> None:
+    run = kept(leaky)
+    assert re.search(r"[0-9,]+ members and [0-9,]+ non-members\.$", " ".join(facts.plain_words(run)[1]))
+    attacks = run.tables["attacks.csv"]
+    rows = attacks[attacks["slice"] == "entire"].assign(slice="rows")
+    grouped = replace(run, tables={**run.tables, "attacks.csv": pd.concat([attacks, rows])})
+    assert re.search(r"[0-9,]+ groups of members and [0-9,]+ other groups\.$", " ".join(facts.plain_words(grouped)[1]))

@@ -229,7 +229,7 @@ BAD = {
     "negative": ({"logits": None, "probs": np.tile([1.2, -0.2, 0, 0, 0], (600, 1))}, "negative"),
     "classes": ({"labels": np.full(600, 5)}, "labels"),
     "real labels": ({"labels": np.full(600, 0.5)}, "labels"),
-    "real member": ({"member": np.ones(600)}, "allowed is bool"),
+    "real member": ({"member": np.ones(600)}, "allowed: bool"),
     "one side": ({"member": np.ones(600, bool)}, "at least one member and one non-member"),
     "lengths": ({"labels": np.zeros(599, int)}, "599"),
     "object": ({"labels": np.array([{}] * 600, dtype=object)}, "labels"),
@@ -386,6 +386,37 @@ def test_a_table_is_audited_like_arrays_and_the_run_says_how_it_was_read(tmp_pat
     assert read in answer
     assert read in tracker.artifacts["summary.md"]
     assert set(tracker.artifacts["attacks.csv"]["slice"]) == {"entire", "age:0", "age:1", "age:2", "worst_slice"}
+
+
+@pytest.mark.parametrize(("suffix", "name"), [("csv", "group"), ("npz", "groups")])
+def test_groups_under_their_own_name_may_be_named(suffix: str, name: str, tmp_path: Path) -> None:
+    persons = np.arange(200) // 4 * 2 + np.arange(200) % 2
+    Predictions(**arrays(200), groups=persons).save(tmp_path / f"t.{suffix}")
+    tracker, _ = study(tmp_path / f"t.{suffix}", attacks="threshold_loss", controls="none", group=name)
+    assert tracker.logged_params["data.groups"] == 100
+    Predictions(**arrays(200)).save(tmp_path / f"none.{suffix}")
+    with pytest.raises(UserError, match=f"^group={name}: .* has no column {name}"):
+        study(tmp_path / f"none.{suffix}", attacks="threshold_loss", controls="none", group=name)
+
+
+def test_groups_with_members_on_both_sides_are_explained(tmp_path: Path) -> None:
+    Predictions(**arrays(200), groups=np.arange(200) // 4).save(tmp_path / "t.csv")
+    with pytest.raises(
+        UserError, match=r"^predictions: 50 member groups and 0 other groups; .* \(a group with any member among its"
+    ):
+        study(tmp_path / "t.csv", attacks="threshold_loss", controls="none")
+
+
+@pytest.mark.parametrize("asked", ["lira_online,rmia_online", "shadow"])
+def test_what_could_not_run_is_named_where_nothing_ran(asked: str, tmp_path: Path) -> None:
+    Predictions(**arrays(200)).save(tmp_path / "t.npz")
+    config = AttackStudyConfig(predictions=str(tmp_path / "t.npz"), attacks=asked, controls="none")
+    result = attack.run(config, MemoryTracker(), StopFlag())
+    assert result.table == ""
+    first, *skips = result.answer.splitlines()
+    assert first == "no attack could run."
+    assert {"lira_online, " in line and line.endswith(", needs shadows.") for line in skips} == {True, False}
+    assert any("rmia_online" in line and line.endswith(", needs population and shadows.") for line in skips)
 
 
 def test_groups_of_a_table_are_a_column(tmp_path: Path) -> None:

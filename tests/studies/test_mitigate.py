@@ -250,7 +250,7 @@ def test_without_coins_a_promise_cannot_be_judged(tmp_path: Path) -> None:
     assert table["bound"].isna().all()
     assert "bounds.csv" not in tracker.artifacts
     assert "dp: promised epsilon" in result.answer
-    assert ", cannot be judged: no attack whose scores are blind to membership" in result.answer
+    assert ", cannot be judged: no attack whose scores do not depend on membership" in result.answer
 
 
 def test_labels_alone_are_judged_against_what_they_took_from_the_attacker(

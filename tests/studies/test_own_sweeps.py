@@ -84,7 +84,7 @@ def test_a_source_that_changes_under_a_sweep_is_refused(own: Own) -> None:
     assert trainer_of(job, space).params == {"k": 3}
     path = Path(own.spec.removesuffix(":train"))
     path.write_text(path.read_text() + "# changed\n")
-    with pytest.raises(UserError, match=r"it has changed since the sweep was begun \(trainer.sources.near.py is "):
+    with pytest.raises(UserError, match=r"it has changed since the sweep was started \(trainer.sources.near.py is "):
         trainer_of(job, space)
 
 

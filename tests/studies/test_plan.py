@@ -100,7 +100,8 @@ def test_it_needs_neither_mlflow_nor_tensorflow(tmp_path: Path) -> None:
     ("options", "words"),
     [
         (["--shadows=3"], "shadows=3: odd"),
-        (["--queries=3", "--dataset={path}"], "queries=3: records of shape (5,) are no images, which alone have copies; allowed: 1"),
+        (["--queries=3", "--dataset={path}"], "queries=3: records of shape (5,) are not images, "
+         "and only images have shifted copies; allowed: 1"),
         (["--members=5000"], "members=5000: design=half needs 2 x members"),
         (["--dataset=nowhere.npz"], "dataset=nowhere.npz: cannot be read"),
         (["--output={path}"], "a file; allowed: a folder that is new or empty"),

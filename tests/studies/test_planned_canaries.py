@@ -178,7 +178,7 @@ def test_canaries_of_a_table_are_written_as_rows_too(tmp_path: Path) -> None:
     given = {**DRAWN, "duplicates": "drop", "members": 40, "population": 50, "canaries": 60}
     config = PlanStudyConfig.from_mapping({**given, "dataset": str(tmp_path / "t.csv"), "output": str(tmp_path / "plan")})
     result = planning.run(config, MemoryTracker(), StopFlag())
-    assert "Canaries: 60 (mislabelled) lie in" in result.answer
+    assert "Canaries: 60 (mislabelled) are in" in result.answer
     rows, own = np.load(tmp_path / "plan" / "rows.npy"), np.load(tmp_path / "plan" / "canaries" / "records.npy")
     found = pd.read_csv(tmp_path / "plan" / "canaries" / "records.csv")
     mine = frame.iloc[rows[own]].reset_index(drop=True)

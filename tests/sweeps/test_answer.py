@@ -63,6 +63,7 @@ def _rates(effect: float, *, seeds: int = 8, studies: int = 400, spread: float =
     return {name: count / studies for name, count in found.items()}
 
 
+@pytest.mark.slow
 def test_no_effect_is_called_one_in_at_most_five_percent_of_studies() -> None:
     # the comparisons share nothing but the seeds' own levels, which pair away: Holm holds the rate at 0.05 over all three
     rates = _rates(0.0)
@@ -71,12 +72,14 @@ def test_no_effect_is_called_one_in_at_most_five_percent_of_studies() -> None:
     assert rates["inconclusive"] > 0.5
 
 
+@pytest.mark.slow
 def test_no_effect_with_little_noise_is_no_difference() -> None:
     rates = _rates(0.0, spread=0.004)
     assert rates["no difference"] > 0.97
     assert rates.get("inconclusive", 0.0) < 0.05
 
 
+@pytest.mark.slow
 def test_an_effect_of_the_margin_is_called_no_difference_in_at_most_five_percent() -> None:
     assert _rates(0.02, spread=0.004).get("no difference", 0.0) <= 0.05 + 3.3 * np.sqrt(0.05 * 0.95 / 400)
 

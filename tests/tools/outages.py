@@ -339,7 +339,7 @@ def never(place: Place, study: str, name: str, after: float, expected: list[Any]
     named = re.findall(r"memberscope resend (\S+?),", said[-1]) if said else []
     place.server.start()
     wrong = []
-    nothing = bool(said) and "nothing waits to be sent" in said[-1]  # it was killed before anything was logged
+    nothing = bool(said) and "nothing is left to be sent" in said[-1]  # it was killed before anything was logged
     if not ended and (code != 2 or len(named) != 1 - nothing):
         wrong.append(f"exit {code}: {said}")
     if named and moment % 2:

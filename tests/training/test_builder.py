@@ -351,9 +351,9 @@ def test_models_that_the_loop_can_train_are_accepted(path: str) -> None:
 @pytest.mark.parametrize(
     ("name", "params", "line"),
     [
-        ("dense", "widht=3", "params: widht is no parameter of keras:.*; allowed: depth, width; nearest: width"),
+        ("dense", "widht=3", "params: widht is not a parameter of keras:.*; allowed: depth, width; nearest: width"),
         ("dense", "epochs=3", "params: epochs is an option of the training loop, not a parameter of the builder; allowed: --epochs"),
-        ("dense", "seed=3", "params: seed is no parameter of"),
+        ("dense", "seed=3", "params: seed is not a parameter of"),
         ("needs", "", "nothing is given for width; allowed: a function such as"),
         ("positional", "", "nothing is given for input_shape, classes; allowed: a function such as"),
         ("nothing", "", "my_models.py has no nothing"),

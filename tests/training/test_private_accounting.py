@@ -78,6 +78,7 @@ def test_epsilon_grows_with_epochs_and_sampling_and_falls_with_noise() -> None:
     assert all(np.diff(grows) > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [0.05, 1.0, 8.0])
 def test_noise_for_a_target_meets_it_closely_from_below(target: float) -> None:
     plan = plan_privacy(members=1000, epochs=10, batch_size=50, target_epsilon=target)
@@ -138,6 +139,7 @@ def test_importing_costs_neither_tensorflow_nor_dp_accounting() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("members", "batch_size", "steps", "target", "by"),
     [(400, 100, 160, 1.0, "pld"), (387, 100, 160, 1.0, "rdp"), (1000, 50, 100, 8.0, "pld"), (5000, 50, 300, 0.1, "pld")],

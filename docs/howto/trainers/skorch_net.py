@@ -16,7 +16,7 @@ class Network(nn.Module):
 
 
 class OnFloats:
-    """skorch takes float32 alone."""
+    """skorch takes only float32."""
 
     def __init__(self, net):
         self.net = net

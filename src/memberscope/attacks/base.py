@@ -79,7 +79,7 @@ class Attack(ABC):
         needs: fields of `Evidence` without which it is skipped.
         cross_fitted: whether it is fitted on the target's own records, and therefore skipped where a side has too few for its folds.
         reads_copies: whether it uses ``augmented`` copies of the records where there are any.
-        named_only: whether it runs only where it is requested by its own name: a variant beside an attack that is at least as strong, for
+        named_only: whether it runs only where it is requested by its own name: a variant of an attack that is at least as strong, for
             comparison with published tables. ``all`` and its family leave it out, so that it is neither a cost nor one more candidate for
             the primary attack.
         tfp_name: the tensorflow_privacy attack type that it mirrors (``lr``, ``threshold-entropy``), if any.
@@ -118,9 +118,9 @@ class Attack(ABC):
             UserError: `workers` or `folds` out of range.
         """
         if workers is not None and workers < 1:
-            raise UserError(f"workers: {workers}; allowed is 1 or more, or none for all cores")
+            raise UserError(f"workers: {workers}; allowed: 1 or more, or none for all cores")
         if folds is not None and folds < 2:
-            raise UserError(f"folds: {folds}; allowed is 2 or more")
+            raise UserError(f"folds: {folds}; allowed: 2 or more")
         reason = self.missing(evidence)
         if reason is not None:
             return self._skip(reason)

@@ -92,7 +92,7 @@ def log_prob(predictions: Predictions, temperature: float = 1.0) -> FloatArray:
 
 
 def margins(predictions: Predictions, rows: slice = slice(None)) -> FloatArray:
-    """(r, classes) log-odds of every class against the true one in some rows, -inf for the true one itself; from losses alone (r, 1), of
+    """(r, classes) log-odds of every class against the true one in some rows, -inf for the true one itself; from losses only, (r, 1), of
     all other classes together.
 
     Probabilities below `signals.PROB_FLOOR` are raised to it. A partial release gets one column more: in rows that leave classes out, the
@@ -197,7 +197,7 @@ def copies_of(evidence: Evidence) -> Copies | None:
     if logits is None or labels is None:
         return None
     if logits.ndim != 4:
-        raise UserError(f"augmented: shape {logits.shape}; allowed is (1 + models, records, queries, classes)")
+        raise UserError(f"augmented: shape {logits.shape}; allowed: (1 + models, records, queries, classes)")
     for k, one in enumerate(logits):
         check_finite(f"augmented, model {k}", one)
     return Copies(logits=logits, labels=labels)

@@ -99,7 +99,7 @@ def cross_fit(
             scores[rows] = model(scaling(features, scored[rows]))
         return scores, drawn
 
-    # scikit-learn sets Python's warning filters anew for each forest; in threads that leaves the process without any, now and then
+    # scikit-learn resets Python's warning filters for each forest; in threads, this occasionally leaves the process without any
     with warnings.catch_warnings(), one_thread():
         done = in_threads(one, range(folds), workers=1 if n < _LEAST_FOR_THREADS else workers)
     out = np.empty(n)

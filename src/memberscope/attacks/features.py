@@ -24,7 +24,7 @@ _PRIOR_RECORDS = 10.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Features:
-    """Raw features of n records: each row is a function of that record's prediction and label alone.
+    """Raw features of n records: each row is a function of that record's prediction and label only.
 
     Attributes:
         values: (n, width) float64.

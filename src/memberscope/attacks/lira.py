@@ -16,7 +16,7 @@ values about their mean, so that differences between records count as well (the 
 record has two models on a side. ``bayes``: one for each side, record and query, shrunk towards a common one by a prior that is fitted on
 all records, so that each Gaussian becomes a Student-t (after BaVarIA, arXiv 2603.11799): near ``global`` with few models and near
 ``per_record`` with many, without a switch between them. Its means, too, are shrunk towards what the record's other side predicts; see
-`memberscope.attacks.student`. Means otherwise are means (the published codes take medians) and variances are maximum likelihood ones,
+`memberscope.attacks.student`. Otherwise, the mean is used (the published codes take medians) and variances are maximum likelihood ones,
 both as in Algorithm 1.
 
 **Smoothing.** With s above 0, p is replaced by (1 - s) p + s / 2 before phi is computed, which bounds phi by log((2 - s) / s). A forest
@@ -26,7 +26,7 @@ gives many records a probability of 0 or 1, and a few such values would dominate
 `memberscope.attacks.lira_settings`.
 
 **Several queries** (their section VI.C): a Gaussian with a diagonal covariance over the queries, a multiple of the identity with
-the global variance; the score is the mean over queries, so that it reads alike for any number of them, and ranks as the sum does.
+the global variance; the score is the mean over queries, so that it has the same scale for any number of them, and ranks as the sum does.
 With ``bayes``, each query likewise has a Student-t of its own, and only the prior is shared, as the global variance is: a variance for
 each record and query is what the many-model limit, ``per_record``, needs.
 Offline, z is averaged over the queries: the one-sided test that looks in the direction in which all of them rise. (z of a Student-t is
@@ -116,9 +116,9 @@ def settle(shadows: Levels, member: BoolArray, *, online: bool, variance: str, s
 
 def _check(variance: str, smoothing: float | None) -> None:
     if variance not in VARIANCES:
-        raise UserError(f"variance: {variance!r}; allowed are {', '.join(VARIANCES)}")
+        raise UserError(f"variance: {variance!r}; allowed: {', '.join(VARIANCES)}")
     if smoothing is not None and not 0.0 <= smoothing < 1.0:
-        raise UserError(f"smoothing: {smoothing}; allowed is 0 or more and below 1")
+        raise UserError(f"smoothing: {smoothing}; allowed: 0 or more and below 1")
 
 
 def _without_side(member: BoolArray, *, online: bool) -> str | None:
@@ -193,7 +193,7 @@ class Lira(Attack):
         bare = int(np.any([count == 0 for count in sides.values()], axis=0).sum())
         if bare:
             lack = " or ".join(f"an {side} model" for side in sides)
-            notes.append(f"{bare} records without {lack} use the average over the others in its place")
+            notes.append(f"{bare} records without {lack} use the average of the other records instead")
         return tuple(notes)
 
 

@@ -8,7 +8,7 @@ the density of the OUT Gaussian instead. With phi the target's scaled logit for 
 
 averaged over the queries. The score is **two-sided**: a record whose phi lies far *below* its OUT shadows' counts as a likely member, as
 much as one that lies far above. That costs strength wherever training raises phi, which is nearly everywhere, and `lira_offline` is the
-attack to run; these variants run only where they are named.
+attack to run; these variants run only if they are named.
 
 `median` is the median of the record's OUT values for that query. The deviation is
 
@@ -103,7 +103,7 @@ def _out_medians(shadows: FloatArray, member: BoolArray) -> tuple[FloatArray, Fl
 
 def _check(variance: str) -> None:
     if variance not in VARIANCES:
-        raise UserError(f"variance: {variance!r}; allowed are {', '.join(VARIANCES)}")
+        raise UserError(f"variance: {variance!r}; allowed: {', '.join(VARIANCES)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ class LiraTwoSided(Attack):
         notes = [f"{kind} variance, as configured; shadow models per record, median: {np.median(count):g} OUT{several}"]
         bare, few = int((count == 0).sum()), int((count == 1).sum())
         if bare:
-            notes.append(f"{bare} records without an OUT model use the median over the others in its place")
+            notes.append(f"{bare} records without an OUT model use the median of the other records instead")
         if bare + few and self.variance == "per_record":
             notes.append(f"{bare + few} records with fewer than two OUT models use the variance of all values")
         return tuple(notes)

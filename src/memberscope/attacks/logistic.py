@@ -1,8 +1,8 @@
 """Logistic regression that also converges on data without any signal.
 
 On a training part whose two sides are alike, the loss is flat to the last digit, and scikit-learn's line searches give up with a warning,
-that of its newton-cholesky, too. Of 150 such data sets 115 got another AUC from it (at a tolerance of 1e-10), as did 96 of 150 with columns
-about 10,000, where it falls back on lbfgs; on all other data it finds the same.
+even that of newton-cholesky. On 115 of 150 such data sets its AUC differed (at a tolerance of 1e-10), as on 96 of 150 with columns
+about 10,000, where it falls back on lbfgs; on all other data the results are the same.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Attacks on the loss trace: each record's losses over the epochs of the target's own training (Pollock et al. 2024).
 
-Only whoever trained the model has them, so these are measurements by the owner. Signals take losses (n, epochs) in nats, the last epoch
-last, and are computed in pieces of records, so that a memory-mapped trace need not fit into memory.
+Only the person who trained the model has them, so these are measurements by the owner. Signals take losses (n, epochs) in nats, the last
+epoch last, and are computed in pieces of records, so that a memory-mapped trace need not fit into memory.
 """
 
 from __future__ import annotations

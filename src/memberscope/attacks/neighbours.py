@@ -1,6 +1,6 @@
 """Exact votes among the nearest neighbours of many queries.
 
-A k-d tree answers each query alone, and most of its time goes into keeping k neighbours in order, though a vote needs no order. Here
+A k-d tree answers each query separately, and most of its time goes into keeping k neighbours in order, though a vote needs no order. Here
 neighbouring queries share one search. Points and queries are put into k-d trees; for the queries of a branch (128 at most), and then for
 those of each of its leaves (32 at most), the points are kept that may be among the k nearest of any of them, and the rest is arithmetic on
 arrays.

@@ -177,7 +177,8 @@ class Quantile(Attack):
         if ours is None:
             return "needs target.inputs, the model's inputs for the target's records"
         if ours.shape[1:] != theirs.shape[1:]:
-            return f"needs population_inputs of the shape of target.inputs, {ours.shape[1:]}; theirs is {theirs.shape[1:]}"
+            shapes = f"{ours.shape[1:]}; theirs is {theirs.shape[1:]}"
+            return f"needs population_inputs with records of the same shape as target.inputs, {shapes}"
         if not all(array.dtype.kind in "biuf" and _finite(array) for array in (ours, theirs)):
             return "needs population_inputs and target.inputs that are finite real numbers"
         return None

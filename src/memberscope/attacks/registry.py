@@ -122,7 +122,7 @@ def get(name: str) -> Attack:
     if name not in _REGISTRY:
         groups = (*GROUPS, *families())
         allowed = f"{', '.join(groups)}, or any of {', '.join(names())}"
-        raise UserError(f"attacks: {name!r}{nearest(name, [*names(), *_aliases(), *groups])}; allowed are {allowed}")
+        raise UserError(f"attacks: {name!r}{nearest(name, [*names(), *_aliases(), *groups])}; allowed: {allowed}")
     return _REGISTRY.get(name)
 
 
@@ -140,7 +140,7 @@ def resolve(request: str | Iterable[str]) -> tuple[Attack, ...]:
     asked = request.split(",") if isinstance(request, str) else list(request)
     asked = [name.strip() for name in asked if name.strip()]
     if not asked:
-        raise UserError(f"attacks: none named; allowed are all, tfp, {', '.join(families())}, or any of {', '.join(names())}")
+        raise UserError(f"attacks: none named; allowed: all, tfp, {', '.join(families())}, or any of {', '.join(names())}")
     found: dict[str, Attack] = {}
     for name in asked:
         if name == "all":

@@ -117,7 +117,7 @@ def privacy_risk(predictions: Predictions, *, seed: int, folds: int = FOLDS, bin
         UserError: `folds` or `bins` below 2.
     """
     if folds < 2 or bins < 2:
-        raise UserError(f"folds and bins: {folds} and {bins}; allowed are 2 or more")
+        raise UserError(f"folds and bins: {folds} and {bins}; allowed: 2 or more")
     reason = shortage(predictions, folds)
     if reason is not None:
         return Skip(attack="privacy_risk", family="risk", reason=reason)
@@ -174,7 +174,7 @@ def lift(risk: PrivacyRisk, predictions: Predictions, *, k: int) -> Lift:
 
     n = len(predictions)
     if not 1 <= k <= n:
-        raise UserError(f"k: {k}; allowed is 1 to {n}, the number of records")
+        raise UserError(f"k: {k}; allowed: 1 to {n}, the number of records")
     members = int(predictions.member[risk.order[:k]].sum())
     low = 0.0 if members == 0 else float(beta.ppf(0.025, members, k - members + 1))
     high = 1.0 if members == k else float(beta.ppf(0.975, members + 1, k - members))

@@ -9,8 +9,8 @@ and the score is the share of the population for which LR(x, z) >= gamma (Eq. 3)
 
 **p(x), online**, is the mean of the means over IN models (trained on x) and over OUT models. **Offline** there are no IN models; the
 paper takes their mean to be a p_out + (1 - a), so that p(x) = ((1 + a) p_out + (1 - a)) / 2 (Appendix B.2). The same line stands in
-wherever a record lacks a side: online for records without an IN model, and so for the whole population, which has OUT models alone (a
-plain mean there would be of another kind than the records'); and, solved for p_out and clipped to [0, 1], for records without an OUT
+wherever a record lacks a side: online for records without an IN model, and so for the whole population, which has only OUT models (a
+plain mean there would not be comparable with the records'); and, solved for p_out and clipped to [0, 1], for records without an OUT
 model (the authors' code does the same for one reference model, without the clip, and then meets negative probabilities).
 
 **Temperature and a** are chosen for the models at hand by attacking some of the shadows with the others, never with the target, its twin
@@ -21,9 +21,9 @@ member, a network that hardly overfits and a random forest alike.
 **gamma** is 2, the paper's for CIFAR-10. Since one population serves all records, the share is a rising function of p(x | target) / p(x)
 alone: gamma and the population decide how finely the ranking is resolved, and never its direction. The share takes at most z + 1 values,
 and a ratio gamma times the population's largest ties with all above it: thousands of records at the top, and no information at a low FPR.
-By default, therefore, ties are ordered by that ratio (``ties="ratio"``), which makes the ranking that of the ratio itself;
-``ties="keep"`` gives the share as it stands. The authors' present code counts LR > 1, and lets ties be: these are the variants
-`rmia_online_gamma_1` and `rmia_offline_gamma_1`, which run only where they are named. At gamma 1, ratios are resolved where the
+By default, therefore, ties are broken by that ratio (``ties="ratio"``), which makes the ranking that of the ratio itself;
+``ties="keep"`` gives the share itself. The authors' current code counts LR > 1 and does not break ties: these are the variants
+`rmia_online_gamma_1` and `rmia_offline_gamma_1`, which run only if they are named. At gamma 1, ratios are resolved where the
 population's lie, so that the share ranks records as the ratio itself does, except that records between two neighbouring ratios of the
 population tie.
 
@@ -116,17 +116,15 @@ class Rmia(Attack):
     def __post_init__(self) -> None:
         """Check the fields against each other."""
         if not (self.gamma > 0.0 and math.isfinite(self.gamma)):
-            raise UserError(f"gamma: {self.gamma}; allowed are numbers above 0")
+            raise UserError(f"gamma: {self.gamma}; allowed: numbers above 0")
         if self.temperature is not None and not (self.temperature > 0.0 and math.isfinite(self.temperature)):
-            raise UserError(
-                f"temperature: {self.temperature}; allowed are numbers above 0, or none to choose it on the shadows"
-            )
+            raise UserError(f"temperature: {self.temperature}; allowed: numbers above 0, or none to choose it on the shadows")
         if self.a is not None and not 0.0 < self.a <= 1.0:
-            raise UserError(f"a: {self.a}; allowed is above 0 and at most 1, or none to choose it on the shadows")
+            raise UserError(f"a: {self.a}; allowed: above 0 and at most 1, or none to choose it on the shadows")
         if self.ties not in TIES:
-            raise UserError(f"ties: {self.ties!r}; allowed are {', '.join(TIES)}")
+            raise UserError(f"ties: {self.ties!r}; allowed: {', '.join(TIES)}")
         if self.queries not in QUERIES:
-            raise UserError(f"queries: {self.queries!r}; allowed are {', '.join(QUERIES)}")
+            raise UserError(f"queries: {self.queries!r}; allowed: {', '.join(QUERIES)}")
 
     def missing(self, evidence: Evidence) -> str | None:
         """All models must give the true label's probability, and the shadows must have outputs for the target's records."""

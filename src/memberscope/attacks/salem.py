@@ -55,7 +55,7 @@ class Salem(Attack):
         if lacking := signals.missing("max_confidence", evidence.shadows.model(0)):
             return f"{lacking} of the shadows"
         if self._shadow(evidence) is None:
-            return f"needs shadows; none has {transfer.LEAST} members and as many non-members"
+            return f"needs a shadow with at least {transfer.LEAST} members and {transfer.LEAST} non-members; there is none"
         return None
 
     @staticmethod

@@ -3,8 +3,8 @@
 This is an attack of an outsider (their section V): the records on which the shadow models were trained are known, since the attacker
 trained them; the classifiers learn to tell posteriors of shadow members from those of shadow non-members and are applied to the
 target's. Where we differ: the posteriors enter as logarithms, sorted, the true class's apart as its scaled logit (theirs
-enter as they are, unsorted, so that a hundred classes ask for a hundred inputs); the classifier has one hidden layer
-as theirs, with 32 units instead of 64, and is the mean of four; training parts are balanced in each class, so that the log-odds of
+enter as they are, unsorted, so that a hundred classes need a hundred inputs); the classifier has one hidden layer
+like theirs, with 32 units instead of 64, and is the mean of four; training parts are balanced in each class, so that the log-odds of
 different classes are on one scale and decide at 0.
 """
 
@@ -98,7 +98,7 @@ class Shokri(Attack):
     def _fit(self, pool: ShadowPredictions, c: int | None, *, seed: int, most: int) -> Model | None:
         """The attack model of class `c`, or of all; None where a side has too few records.
 
-        That of all is balanced within each class, as far as there are both sides in any: a class that holds members alone would
+        That of all is balanced within each class, as far as there are both sides in any: a class that contains only members would
         teach it to tell classes apart.
         """
         assert pool.labels is not None

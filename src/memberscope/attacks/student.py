@@ -44,7 +44,7 @@ _SCALES = (1e-4, 1e2)  # of s, as a share of the median of the variances that ar
 _MOST = 128  # records from which f and s are fitted, spread over the range of variances
 _GRID, _STEPS = 13, 8  # of f, and of Newton's method for s
 _LEAST_RESIDUAL = 1e-6  # of the prior's variance of means, as a share of the variance within records
-_LEAST_WITHIN = 0.05  # of the variance within records, as a share of all, where only the other side tells them apart
+_LEAST_WITHIN = 0.05  # of the variance within records, as a share of all, if only the other side separates the two variances
 _UNKNOWN_SHARE = 0.5  # of the variance between records, where no record has models on both sides
 _TINY = float(np.finfo(np.float64).tiny)
 _TERMS = 24  # of the series for the far tail
@@ -303,7 +303,7 @@ def priors(ins: Side, outs: Side) -> tuple[Prior, Prior]:
 
 
 def prior_alone(side: Side) -> Prior:
-    """The prior of a side from that side alone, for the offline test; some record has a model on it."""
+    """The prior of a side from that side only, for the offline test; some record has a model on it."""
     fallback = (1.0 - _UNKNOWN_SHARE) * _among(side) or 1.0
     fit = fit_variances(side) or Fit(scale=fallback, freedom=USUAL_FREEDOM, within=fallback)
     left = max(_between(side, fit.within), _LEAST_RESIDUAL * fit.within)

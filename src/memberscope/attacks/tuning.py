@@ -7,7 +7,7 @@ of the target's membership, so an attack's AUC stays at one half where there is 
 Two rules keep the test on stand-ins fair. The references' memberships must not reveal the stand-in's: a model whose training set (nearly)
 complements or repeats that of the stand-in, such as its twin in the half design, is left out. And the number of references that were
 trained on a record must not reveal it either: see `stand_ins`. With a single pair of shadows no references are left; there an attack that
-needs OUT models alone can compare the stand-in's members with the population.
+needs only OUT models can compare the stand-in's members with the population.
 """
 
 from __future__ import annotations

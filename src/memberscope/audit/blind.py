@@ -175,11 +175,11 @@ def blind_control(predictions: Predictions, *, seed: int, confidence: float = 0.
     inputs = predictions.inputs
     on = "inputs"
     if inputs is None:
-        on, notes = "labels", ["inputs are absent: labels alone"]
+        on, notes = "labels", ["there are no inputs: labels only"]
     elif not (is_number(inputs) or inputs.dtype == np.bool_):
-        on, notes = "labels", [f"inputs are of type {inputs.dtype}, not numbers: labels alone"]
+        on, notes = "labels", [f"inputs are of type {inputs.dtype}, not numbers: labels only"]
     elif not inputs.size:
-        on, notes = "labels", [f"inputs of shape {inputs.shape} are empty: labels alone"]
+        on, notes = "labels", [f"inputs of shape {inputs.shape} are empty: labels only"]
     if on == "labels" and predictions.labels is None:
         return BlindControl(on="nothing", auc=metrics.skipped("neither inputs nor labels are known"), notes=tuple(notes))
     reason = shortage(predictions, FOLDS)
@@ -208,12 +208,12 @@ def blind_control(predictions: Predictions, *, seed: int, confidence: float = 0.
     else:
         counted = make_groups(predictions.groups, predictions.member, predictions.labels)
         auc = metrics.auc(counted.pool(scores), counted.member, confidence=widened)
-    notes.append("interval: DeLong's, times sqrt(2) for scores that were fitted to the records that they rank")
+    notes.append("interval: DeLong's, widened by sqrt(2) because the scores were fitted to the records that they rank")
     return BlindControl(on=on, auc=auc, scores=scores, notes=tuple(notes))
 
 
 def class_odds(predictions: Predictions, columns: FloatArray, *, seed: int) -> FloatArray:
-    """Log-odds of membership by class alone, (n,), cross-fitted; 0 where both sides have similar class proportions.
+    """Log-odds of membership given only the class, (n,), cross-fitted; 0 where both sides have similar class proportions.
 
     They are used only where a chi-squared test on the other folds rejects equal proportions at level `CLASSES_DIFFER`. After a split
     stratified by class it never does. Without this condition, the log-odds would there have the wrong sign for the scored fold, and hide a
@@ -312,4 +312,4 @@ def _indicators(labels: Array) -> _Columns:
 def check_workers(workers: int | None) -> None:
     """Raise UserError for fewer than one thread."""
     if workers is not None and workers < 1:
-        raise UserError(f"workers: {workers}; allowed is 1 or more, or none for all cores")
+        raise UserError(f"workers: {workers}; allowed: 1 or more, or none for all cores")

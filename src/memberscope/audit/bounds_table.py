@@ -85,7 +85,7 @@ class Look:
         scores: (n,), higher = more likely a member.
         member: (n,) bool, decided by fair coins.
         one_record: whether each coin decided on one record. Where it decided on a group of records, or on several copies of a canary, the
-            bound is of that many records together, and says nothing about a promise for one record.
+            bound is about that many records together, and says nothing about a promise for one record.
     """
 
     attack: str
@@ -171,8 +171,8 @@ def check_bound(*, coin_flips: bool, delta: float | None, promise: float | None)
     """The delta of a requested bound; UserError where there can be no bound."""
     if not coin_flips:
         raise UserError(
-            "coin_flips=no: a lower bound on epsilon needs memberships that were drawn by fair coins; allowed: coin_flips=yes, for such "
-            "memberships alone"
+            "coin_flips=no: a lower bound on epsilon needs memberships that were drawn by fair coins; allowed: coin_flips=yes, "
+            "but only for such memberships"
         )
     if delta is None or not 0 <= delta < 1:
         shown = "none" if delta is None else f"{delta:g}"
@@ -180,7 +180,7 @@ def check_bound(*, coin_flips: bool, delta: float | None, promise: float | None)
             f"delta={shown}: a lower bound on epsilon holds at a stated delta; allowed: from 0 to below 1, such as 1e-5"
         )
     if promise is not None and not 0 <= promise < math.inf:
-        raise UserError(f"promised_epsilon={promise:g}: it bounds nothing; allowed: none, or a finite number of at least 0")
+        raise UserError(f"promised_epsilon={promise:g}: not a bound; allowed: none, or a finite number of at least 0")
     return float(delta)
 
 
@@ -188,7 +188,7 @@ def primary_method(n: int, *, delta: float, promise: float | None, confidence: f
     """The method by which a promise is judged on `n` coin flips; it depends on no outcome.
 
     "one_run", which assumes nothing, if perfect scores would put it well above the promise (by `HEADROOM`), or if there is no promise.
-    Otherwise "fdp_one_run": with so few coins only a Gaussian trade-off curve lets the promise be judged, on that assumption.
+    Otherwise "fdp_one_run": with so few coin flips, the promise can be judged only on the assumption of a Gaussian trade-off curve.
     """
     if promise is None or delta == 0:
         return "one_run"
@@ -341,7 +341,7 @@ def _verdict(
     if bound is None or ceiling is None:
         return "cannot be judged", "there is no bound"
     if not one_record:
-        return "cannot be judged", "each coin decided on several records, and the promise is about one"
+        return "cannot be judged", "each coin flip decided on several records, and the promise is about one"
     if bound > promise:
         return "contradicted", ""
     if ceiling <= promise:

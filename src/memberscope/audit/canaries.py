@@ -1,8 +1,9 @@
-"""Audits canaries apart from a model's ordinary records, and says what it costs to plant them.
+"""Audits canaries separately from a model's ordinary records, and says what it costs to plant them.
 
-The coins that decided which canaries a model was trained on must decide nothing else, so that epsilon can be bounded from the canaries'
-scores: only attacks that use no membership labels of the canaries are run on them. With a *reference*, the same model trained without
-canaries, one more attack is possible: the reference has seen none of the canaries, so it tells how likely each label would be anyway.
+The coin flips that decided which canaries a model was trained on must decide nothing else, so that epsilon can be bounded from the
+canaries' scores: only attacks that use no membership labels of the canaries are run on them. With a *reference*, the same model trained
+without canaries, one more attack is possible: the reference has seen none of the canaries, so it shows how likely each label would be
+anyway.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ def audit_canaries(
     """
     fitted = [name for name in attacks if registry.get(name).cross_fitted]
     if fitted:
-        raise ValueError(f"attacks={fitted}: fitted on the membership of the canaries, which their coins alone may decide")
+        raise ValueError(
+            f"attacks={fitted}: fitted on the membership of the canaries, which invalidates their bounds; allowed: attacks that "
+            "are not"
+        )
     request = make_request(attacks=attacks, primary=attacks[0], slices=("entire",))
     return run_audit(
         evidence,
@@ -81,7 +85,7 @@ class CostRow:
         metric: its name.
         planted, without: its values.
         cost: how much worse the model with canaries is: lower accuracy, or a higher AUC of the attack on its ordinary records.
-        ci_low, ci_high: the 95% interval of the cost, paired over the records. It holds for these two models alone.
+        ci_low, ci_high: the 95% interval of the cost, paired over the records. It holds only for these two models.
     """
 
     metric: str
@@ -173,7 +177,7 @@ def log_canaries(report: AuditReport, tracker: Tracker, *, step: int = 0, cost: 
 
 
 def log_bounds_of_canaries(report: AuditReport, tracker: Tracker, *, step: int = 0, one_record: bool = True) -> None:
-    """Log the bounds of epsilon from canaries alone, as `memberscope.audit.promise.log_bounds` does those from records and canaries."""
+    """Log the bounds of epsilon from canaries only, as `memberscope.audit.promise.log_bounds` does those from records and canaries."""
     judged = judge_canaries(report, one_record=one_record)
     if judged is None:
         return

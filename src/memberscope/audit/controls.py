@@ -126,7 +126,7 @@ def run_controls(
         evidence: the distinct records that were audited.
         attacks: names of the attacks that ran; the trained ones among them are refitted with `refit`.
         seed: the seed of the controls' draws.
-        refit: whether to fit trained attacks anew with membership permuted, 20 times each.
+        refit: whether to refit trained attacks with membership permuted, 20 times each.
         check: called between controls and between the draws of a refit; an exception that it raises ends the controls.
     """
     if report.headline is None:

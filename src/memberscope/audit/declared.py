@@ -1,4 +1,4 @@
-"""What only the user can declare about the world around a model; no audit measures it, and none guesses it."""
+"""What only the user can declare about the world around a model; an audit neither measures nor guesses it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Declared:
     Attributes:
         prior: share of members among the candidates that an attacker considers, in (0, 1); None if it was not declared.
         subjects: the number of people in the training set, at least 1; None if it was not declared.
-        sensitivity: what membership reveals of a person, such as "has the disease"; empty if it was not declared.
+        sensitivity: what membership reveals about a person, such as "has the disease"; empty if it was not declared.
 
     Raises:
         UserError: a value out of its range.

@@ -196,20 +196,20 @@ def class_dispersion(
 def _check(x: Array, labels: Array, kind: str, records: int | None) -> bool:
     """Whether all numbers of `x` are zeros and ones; UserError for bad arguments."""
     if x.ndim < 1 or labels.ndim != 1 or len(x) != len(labels) or not len(x) or not x.size:
-        raise UserError(f"x: shape {x.shape} with labels of shape {labels.shape}; allowed is (n, ...) with (n,), none empty")
+        raise UserError(f"x: shape {x.shape} with labels of shape {labels.shape}; allowed: (n, ...) with (n,), none empty")
     if x.dtype != np.bool_ and not is_number(x):
-        raise UserError(f"x: dtype {x.dtype}; allowed are real numbers and booleans")
+        raise UserError(f"x: dtype {x.dtype}; allowed: real numbers and booleans")
     check_classes("labels", labels, below=None)
     if kind != "auto" and kind not in KINDS:
-        raise UserError(f"kind: {kind!r}{nearest(kind, KINDS)}; allowed are auto, {', '.join(KINDS)}")
+        raise UserError(f"kind: {kind!r}{nearest(kind, KINDS)}; allowed: auto, {', '.join(KINDS)}")
     if records is not None and records < 2:
-        raise UserError(f"records: {records}; allowed is 2 or more per class, or none for as many as the smallest class has")
+        raise UserError(f"records: {records}; allowed: 2 or more per class, or none for as many as the smallest class has")
     if x.dtype != np.bool_:
         check_finite("x", x)
     width = math.prod(x.shape[1:])
     binary = x.dtype == np.bool_ or all(bool(((x[r] == 0) | (x[r] == 1)).all()) for r in row_chunks(len(x), width))
     if kind == "bit_entropy" and not binary:
-        raise UserError("kind: 'bit_entropy' on inputs that are not all 0 or 1; allowed there are auto and log_determinant")
+        raise UserError("kind: 'bit_entropy' on inputs that are not all 0 or 1; allowed there: auto and log_determinant")
     return binary
 
 
@@ -311,7 +311,7 @@ def dispersion_against(
         UserError: `draws` below 1.
     """
     if draws < 1:
-        raise UserError(f"draws: {draws}; allowed is 1 or more")
+        raise UserError(f"draws: {draws}; allowed: 1 or more")
     spread = dispersion.by_class if isinstance(dispersion, ClassDispersion) else dispersion
     sides = [{int(c): float(v) for c, v in side.items() if math.isfinite(v)} for side in (spread, figure_by_class)]
     both = sorted(sides[0].keys() & sides[1].keys())

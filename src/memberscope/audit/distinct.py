@@ -83,8 +83,8 @@ class Distinct:
         if not self.both_sides:
             return ""
         return (
-            f"Overlap: {self.both_sides:,} members are also non-members, with the same {_by(self.told_by)}; they draw every metric toward "
-            "chance."
+            f"Overlap: {self.both_sides:,} members are also non-members, with the same {_by(self.told_by)}; they pull every "
+            "metric toward chance."
         )
 
 
@@ -153,7 +153,7 @@ def distinct_records(evidence: Evidence, *, duplicates: str = "drop") -> Distinc
 
 
 def _labels(target: Predictions, name: str) -> tuple[Array, ...]:
-    """The arrays that must be equal as well as `name` for two records to be the same: with inputs the label; an id suffices by itself."""
+    """The arrays that must be equal as well as `name` for two records to be the same: with inputs the label; an id alone is enough."""
     return () if name == "record_ids" or target.labels is None else (target.labels,)
 
 

@@ -5,7 +5,7 @@ between an attack's training and scoring, their scores become one score of the g
 the data counts groups. With g identical copies of each record, all in one group, each metric and interval is that of one copy; counted as
 records, the same data would have intervals that are narrower by the square root of g.
 
-A group is a member if any of its records is. The figures of single records are shown beside those of groups, as the slice `ROWS`, with an
+A group is a member if any of its records is. The metrics of single records are shown next to those of groups, as the slice `ROWS`, with an
 interval for the AUC that allows for the correlation within groups (`memberscope.metrics.clustered.clustered_auc`) and none for the others.
 """
 
@@ -81,7 +81,7 @@ class Groups:
             )
 
     def part(self, index: NDArray[np.intp] | BoolArray) -> Groups:
-        """The groups of some of the records, each with those of its records alone."""
+        """The groups of some of the records, each with only those of its records."""
         of, counted = self.of[index], self.counted[index]
         kept = np.zeros(len(self), dtype=bool)
         kept[of[counted]] = True

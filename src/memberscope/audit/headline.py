@@ -112,9 +112,9 @@ class Headline:
             raise ValueError(f"{artifacts.HEADLINE}: not the headline of an audit ({error})") from None
         texts = (found.attack, found.family, found.chosen, found.reason, *found.candidates)
         if not all(isinstance(text, str) for text in texts) or "auc" not in figures:
-            raise ValueError(f"{artifacts.HEADLINE}: not the headline of an audit (its names are no text, or it has no auc)")
+            raise ValueError(f"{artifacts.HEADLINE}: not the headline of an audit (its names are not text, or it has no auc)")
         if not all(type(count) is int and 0 <= count < 2**53 for count in (found.n_member, found.n_nonmember)):
-            raise ValueError(f"{artifacts.HEADLINE}: not the headline of an audit (its numbers of records are none)")
+            raise ValueError(f"{artifacts.HEADLINE}: not the headline of an audit (its numbers of records are invalid)")
         return found
 
 
@@ -122,7 +122,7 @@ def _estimate(name: str, values: Any) -> Estimate:
     """A metric of a stored headline; ValueError, TypeError, KeyError or AttributeError if it is none, or out of the metric's range."""
     numbers = [values["value"], values.get("ci_low"), values.get("ci_high")]
     if any(isinstance(number, bool) or not isinstance(number, int | float | None) for number in numbers):
-        raise TypeError(f"{name} is no number")
+        raise TypeError(f"{name} is not a number")
     if any(isinstance(number, int) and abs(number) > 2**53 for number in numbers) or not isinstance(
         values.get("reason", ""), str
     ):

@@ -55,7 +55,7 @@ def log_audit(
         tracker: the run.
         source: what the record ids refer to, see `memberscope.scores.KeptScores`.
         step: the step of the metrics: the epoch, for a model that was trained here.
-        controls: the controls that were run; None for the null control of the primary attack alone, as a metric.
+        controls: the controls that were run; None for only the null control of the primary attack, as a metric.
         title: the title of the figure with the ROC curves.
         band_seed: the seed of the bootstrap band around the primary attack's curve; None for no band.
         private: whether to leave out what is stored of each record, such as its scores.
@@ -231,7 +231,7 @@ def log_exposed(
     """Log the most exposed records, and return one sentence on the lift of the riskiest.
 
     They are named by keyed identities, without their loss or other signal and without their ranks among all records, unless `show_records`
-    asks for these, their own ids, positions and, for images, pictures. If `private`, nothing is logged of single records.
+    asks for these, their own ids, positions and, for images, pictures. If `private`, nothing is logged about single records.
     """
     import pandas as pd
 

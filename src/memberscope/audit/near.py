@@ -1,7 +1,7 @@
 """Finds members that have a near copy among the non-members, which hides a leak: the copy is scored as the member is.
 
 Exact copies are found by `memberscope.audit.distinct`. Here two records are near copies if their numbers differ by little, column by
-column, as two scans of a page do, or two rows of one person. Nothing is left out: the run warns. Where a column tells whose each record
+column, as two scans of a page do, or two rows of one person. Nothing is left out, but the run warns. If a column says whose each record
 is, `--group` is the remedy.
 """
 
@@ -31,7 +31,7 @@ class NearCopies:
     """Members with a near copy among the non-members.
 
     Attributes:
-        members: how many there are; a record that is equal to another is no near copy of it.
+        members: how many there are; a record that is equal to another is not a near copy of it.
         among_members: how many members have a near copy among as many members. Where records lie densely, it is about as large as
             `members`, and neither says anything about copies.
         compared: the number of members.
@@ -47,9 +47,9 @@ class NearCopies:
         if not self.members:
             return ""
         return (
-            f"Near copies: {self.members:,} of {self.compared:,} members are within {TOLERANCE:g} standard deviations a column (root mean "
-            f"square) of a non-member, and {self.among_members:,} are that close to another member. If these are records of one person, or "
-            "variants of one record, they hide a leak: name a column that tells whose each record is as --group."
+            f"Near copies: {self.members:,} of {self.compared:,} members are within {TOLERANCE:g} standard deviations per column (root "
+            f"mean square) of a non-member, and {self.among_members:,} are that close to another member. If these are records of one "
+            "person, or variants of one record, they hide a leak: pass the column that says whose record each one is as --group."
         )
 
     @property

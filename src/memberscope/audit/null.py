@@ -64,7 +64,7 @@ def refitted_null(
         UserError: `draws` or `workers` below 1.
     """
     if draws < 1:
-        raise UserError(f"draws: {draws}; allowed is 1 or more")
+        raise UserError(f"draws: {draws}; allowed: 1 or more")
     check_workers(workers)
     observed = attack.score(evidence, seed=seed, workers=workers)
     if isinstance(observed, Skip):

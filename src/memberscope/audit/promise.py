@@ -1,4 +1,4 @@
-"""The bounds of epsilon of an audit whose memberships were drawn by coins, and what they say about the promised epsilon."""
+"""The bounds of epsilon of an audit whose memberships were drawn by coin flips, and what they say about the promised epsilon."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class AuditReport:
         whole_scores: attack -> (n,) scores of the records of `target`, in input order; without those that were skipped.
         primary: the primary attack as it was requested: a name, or ``auto`` for the strongest; see `headline`.
         declared: what only the user can declare: the attacker's prior, the people in the training set, what membership reveals.
-        distinct: which of the given records these are, and which copies were found; None for a report built by hand.
+        distinct: which of the given records these are, and which copies were found; None for a report that was constructed directly.
         groups: the groups of the records; None where records were counted.
     """
 
@@ -174,7 +174,7 @@ class AuditReport:
         return {name: f"{name} (AUC {self.result(name).figures['auc'].value:.3f})" for name in attacks}
 
     def save(self, folder: str | Path) -> Path:
-        """Write what can be shown to others into a folder, which is made if it does not exist: the finding and the risk statement
+        """Write what can be shown to others to a folder, which is created if it does not exist: the finding and the risk statement
         (``summary.md``, ``headline.json``, ``risk_statement.json``), the table of all metrics (``attacks.csv``), and the ROC curves
         (``roc.csv`` and, with matplotlib, ``roc.png``). Nothing in them is about single records; see docs/what_runs_reveal.md.
 
@@ -208,11 +208,11 @@ class AuditReport:
 
     @property
     def cells(self) -> tuple[SliceResult, ...]:
-        """Another name of `results`, for code that was written before a report had them; a *cell* is a cell of a sweep."""
+        """Former name of `results`, kept for older code; a *cell* now means a cell of a sweep."""
         return self.results
 
     def cell(self, attack: str, slice: str = "entire") -> SliceResult:
-        """Another name of `result`, as `cells` is of `results`."""
+        """Former name of `result`, kept for older code."""
         return self.result(attack, slice)
 
     def scores(self, attack: str) -> NDArray[np.float64]:
@@ -260,7 +260,7 @@ class AuditReport:
 
     @cached_property
     def near(self) -> NearCopies | None:
-        """Members with a near copy among the non-members; None where groups tell whose each record is, or inputs cannot be compared.
+        """Members with a near copy among the non-members; None if groups say whose each record is, or inputs cannot be compared.
         Computed on first access.
         """
         return near_copies(self.target) if self.groups is None else None

@@ -1,7 +1,7 @@
 """Runs an audit: attacks on slices, with the results in one tidy table.
 
-Scores are computed once on all records and then sliced, unless `refit` (or tensorflow_privacy's engine, for its trained attacks) fits an
-attack anew on each slice; each result's notes say which. Metrics come from `memberscope.metrics` with their intervals, whichever engine
+Scores are computed once on all records and then sliced, unless `refit` (or tensorflow_privacy's engine, for its trained attacks) refits an
+attack on each slice; each result's notes say which. Metrics come from `memberscope.metrics` with their intervals, whichever engine
 computed the scores.
 """
 
@@ -49,6 +49,7 @@ def check_counts(n_member: int, n_nonmember: int, *, min_records: int, copies: i
         raise UserError(
             f"predictions: {n_member} {'member groups' if grouped else 'members'} and {n_nonmember} "
             f"{'other groups' if grouped else 'non-members'}{without}; allowed: at least {min_records} on each side"
+            f"{' (a group with any member among its records is one of members)' if grouped else ''}"
         )
 
 
@@ -93,16 +94,16 @@ def run_audit(
         request: the four options above and `group_scores`, already resolved by `memberscope.audit.request.make_request`; they are then
             left at their defaults.
         seed: the seed of every random draw; the same seed and inputs give the same report, bit for bit, on one machine.
-        refit: whether to fit cross-fitted attacks anew on each slice, instead of slicing scores that were fitted on all records.
+        refit: whether to refit cross-fitted attacks on each slice, instead of slicing scores that were fitted on all records.
         min_records: the number of records that a slice needs on each side.
         prior: share of members among the candidates that an attacker considers, in (0, 1), if it is declared; without it, `ppv`
             assumes as many members as non-members.
         subjects: the number of people in the training set, if it is declared.
-        sensitivity: what membership reveals of a person, if it is declared.
+        sensitivity: what membership reveals about a person, if it is declared.
         declared: the three options above in one value; they are then left at their defaults.
         coin_flips: whether membership of every audited record was decided by its own fair coin flip. Only then is `epsilon_lower_bound`
-            given, and only for attacks whose scores are blind to the audited records' membership: not for cross-fitted ones, nor for
-            outcome slices.
+            given, and only for scores that do not depend on the audited records' membership: not for cross-fitted attacks, nor for
+            slices by outcome.
         delta: the delta of `epsilon_lower_bound`; where training promised an epsilon, the delta of that promise.
         promise: the epsilon that training promised, if any. `epsilon_lower_bound` then makes enough guesses to be able to exceed it, or
             reports that it cannot with so few records.
@@ -113,7 +114,7 @@ def run_audit(
         group_scores: where the target has `groups`, how the scores of a group's records become the group's score: ``mean``, ``max`` or
             ``logsumexp``. See `memberscope.audit.groups`.
         on_attack: called with each attack's name before it runs; an exception that it raises ends the audit there.
-        clock: adds up how long attacks and metrics take; one that nobody reads unless given.
+        clock: collects how long attacks and metrics take, if it is given.
 
     Returns:
         The report, on distinct records, or on their groups if they have any; its `distinct` says which copies were found. An attack that
@@ -121,10 +122,13 @@ def run_audit(
 
     Raises:
         UserError: an unknown attack, slice or engine; a primary attack that is not among those that run, or that needs something that the
-            evidence lacks; a request beside the options that it holds; fewer than `min_records` distinct members or non-members in all;
-            copies under ``duplicates=refuse``; a prior outside (0, 1), or fewer subjects than members.
+            evidence lacks; a request together with options that it holds; fewer than `min_records` distinct members or non-members in all;
+            copies under ``duplicates=refuse``; a shadow that was trained on exactly the target's members, or on exactly its other
+            records; a prior outside (0, 1), or fewer subjects than members.
     """
+    seeds.check(seed)
     evidence = _evidence(target, shadow)
+    evidence.check_membership()
     check_grouped(engine if request is None else request.engine, grouped=evidence.target.groups is not None)
     if request is None:
         request = make_request(
@@ -132,7 +136,8 @@ def run_audit(
         )  # fmt: skip
     elif (attacks, primary, slices, engine, group_scores) != ("all", AUTO, ("entire",), "fast", "mean"):
         raise UserError(
-            "request: given together with attacks, primary, slices, engine or group_scores, which it holds; allowed: one or the other"
+            "request: given together with attacks, primary, slices, engine or group_scores, which it holds; allowed: one or "
+            "the other"
         )
     else:
         request.check_primary(fields_present(evidence))
@@ -204,6 +209,10 @@ def run_audit(
 
 
 def _evidence(target: Predictions | Evidence, shadow: ShadowPredictions | Predictions | None) -> Evidence:
+    if not isinstance(target, Predictions | Evidence):
+        raise UserError(
+            f"target: {type(target).__name__}; allowed: Predictions(probs=..., labels=..., member=...), or Evidence that holds them"
+        )
     if isinstance(shadow, Predictions):
         arrays = {
             name: getattr(shadow, name) for name in ("logits", "probs", "predicted", "loss_nats", "entropy_nats", "member")
@@ -284,11 +293,11 @@ def _fast_result(
         why = (
             "the attack was fitted on the audited records' membership"
             if attack.cross_fitted
-            else "the slice was made by outcomes"
+            else "the slice was selected by the model's outcomes"
         )
         for spec in metrics.registry.specs():
             if "coin_flips" in spec.needs:
-                figures[spec.name] = metrics.skipped(f"{why}, which the coins must not have decided")
+                figures[spec.name] = metrics.skipped(f"{why}, and so depends on the coin flips")
     if attack.cross_fitted:
         notes.append("attack fitted on this slice" if refit else "attack fitted on all records, scores sliced")
     return replace(
@@ -316,7 +325,8 @@ def _of_rows(
     )  # fmt: skip
     return SliceResult(
         attack=of_groups.attack, family=of_groups.family, slice=ROWS, n_member=target.n_member, n_nonmember=target.n_nonmember,
-        figures=of_rows(figures, scored.scores, target.member, target.groups), notes=("single records, whose groups are correlated",),
+        figures=of_rows(figures, scored.scores, target.member, target.groups), notes=("single records, whose groups are "
+        "correlated",),
     )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ class MeasuredRate:
     Attributes:
         fpr: the largest share of non-members that may be accused.
         tpr: the share of members that is accused, see `memberscope.metrics.tpr_at_fpr`.
-        lift: how many times likelier a member is accused than a non-member, see `memberscope.metrics.lift_at_fpr`.
+        lift: how many times more likely a member is to be accused than a non-member, see `memberscope.metrics.lift_at_fpr`.
         members_accused, nonmembers_accused: the numbers of records, or groups, of this sample; None where `fpr` allows fewer than one
             non-member.
     """

@@ -36,7 +36,7 @@ def measured_text(statement: RiskStatement) -> str:
     head = (
         f"On this sample. {people} The metrics of the primary attack, `{first.attack}`, are from {first.n_member:,} members and "
         f"{first.n_nonmember:,} non-members. A TPR is the share of members that are accused where at most the given share of non-members "
-        "(FPR) is; lift is how many times likelier a member is accused than a non-member."
+        "(FPR) is; lift is how many times more likely a member is to be accused than a non-member."
     )
     lines = [
         "| attack | FPR | TPR (95%) | lift (95%) | members accused | non-members accused |",
@@ -75,8 +75,8 @@ def combined_lines(statement: RiskStatement) -> list[str]:
     """One sentence per rate on what follows for an attacker who uses the primary attack."""
     first, declared = statement.measured[0], statement.declared
     lines = [
-        f"If an attacker uses `{first.attack}` and accuses from the threshold that this audit sets on its non-members for a false "
-        "positive rate (95% intervals in brackets):"
+        f"If an attacker uses `{first.attack}` and accuses everyone at or above the threshold that this audit sets on its non-members for "
+        "a false positive rate (95% intervals in brackets):"
     ]
     for rate in statement.combined:
         parts = []

@@ -19,6 +19,12 @@ def headline_table(report: AuditReport) -> pd.DataFrame:
     return report.outline.table
 
 
+def table_text(report: AuditReport) -> str:
+    """`headline_table` for a terminal; empty if no attack ran."""
+    table = headline_table(report)
+    return table.to_string(index=False) if len(table) else ""
+
+
 def finding(report: AuditReport) -> str:
     """What the primary attack of a report found, in words, with its interval and how it was chosen."""
     return report.outline.finding
@@ -39,10 +45,13 @@ def skipped(report: AuditReport) -> dict[str, list[str]]:
 
 
 def skips_of_named(report: AuditReport, asked: str) -> list[str]:
-    """A sentence on each attack that a request names, not as one of a family, and that was skipped."""
+    """A sentence on each attack that a request names, not as one of a family, and that was skipped; on all of them if none ran."""
     words = {name.strip() for name in asked.split(",")}
     named = {attack.name for attack in registry.attacks() if words & {attack.name, attack.tfp_name}}
-    found = {reason: [name for name in names if name in named] for reason, names in skipped(report).items()}
+    found = {
+        reason: [name for name in names if name in named or report.headline is None]
+        for reason, names in skipped(report).items()
+    }
     return [f"Skipped: {', '.join(names)}, {reason}." for reason, names in found.items() if names]
 
 

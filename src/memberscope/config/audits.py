@@ -19,14 +19,14 @@ class PredictionFilesConfig(Config):
         check=Text(hint="the path of an .npz, .npy, .csv, .parquet, .arrow or .feather"),
         group="attack",
         help="the model's outputs for members and non-members: an .npz with the keys of Predictions, or a table with columns such as "
-        "logit_0, label and member; may be absent where a trace says who is a member, and the audit is then of its losses alone",
+        "logit_0, label and member; optional if a trace says who is a member: the audit then uses only its losses",
     )
     trace: str = option(
         "",
         check=Text(hint="the path of a loss trace, or nothing"),
         group="attack",
         help="losses of the same records by epoch, which the trace attacks need: a file of memberscope.LossTrace, or the loss_trace.npz "
-        "that a run keeps; empty: those are skipped",
+        "that a run keeps; empty: these attacks are skipped",
     )
     shadows: str = option(
         "",
@@ -40,15 +40,15 @@ class PredictionFilesConfig(Config):
         "",
         check=Text(hint="the path of a file, of a folder with a file for each model, or nothing"),
         group="attack",
-        help="outputs of the model and of every shadow for records that none was trained on, which RMIA and quantile need; empty: these "
-        "attacks are skipped",
+        help="outputs of the model and of every shadow for records that none of them was trained on, which RMIA and quantile need; "
+        "empty: these attacks are skipped",
     )
     augmented: str = option(
         "",
         check=Text(hint="the path of a file, of a folder with a file for each model, or nothing"),
         group="attack",
-        help="outputs of the model and of every shadow for augmented copies of the records, which LiRA and RMIA then use; empty: they "
-        "use the records alone",
+        help="outputs of the model and of every shadow for augmented copies of the records, which LiRA and RMIA then use; "
+        "empty: they use only the records themselves",
     )
     perturbed: str = option(
         "",
@@ -87,7 +87,7 @@ class DeclaredConfig(Config):
         "",
         check=Text(hint="any text, or nothing"),
         group="attack",
-        help='what membership reveals of a person, such as "has the disease"; it is repeated in the risk statement',
+        help='what membership reveals about a person, such as "has the disease"; it is repeated in the risk statement',
     )
 
 
@@ -120,7 +120,7 @@ class AttackOptionsConfig(DeclaredConfig):
         False,
         check=YesNo(),
         group="attack",
-        help="yes: fit trained attacks anew on each slice instead of slicing their scores",
+        help="yes: refit trained attacks on each slice instead of slicing their scores",
     )
     controls: str = option(
         "auto",
@@ -132,7 +132,8 @@ class AttackOptionsConfig(DeclaredConfig):
         False,
         check=YesNo(),
         group="attack",
-        help="yes: each record was made a member by a fair coin of its own; only then can epsilon be bounded from one run",
+        help="yes: an independent fair coin flip decided the membership of each record; only then can epsilon be bounded from "
+        "one run",
     )
     duplicates: str = option(
         "drop",
@@ -145,7 +146,8 @@ class AttackOptionsConfig(DeclaredConfig):
         "none",
         check=Real(low=0.0, high=1e6, words=("none",)),
         group="attack",
-        help="epsilon that the training promised, for coin_flips=yes: the audit makes enough guesses to be able to refute it; or none",
+        help="epsilon that the training promised, for coin_flips=yes: the audit then makes enough guesses to be able to "
+        "refute it; none: nothing was promised",
     )
     delta: float = option(
         1e-5,
@@ -230,8 +232,8 @@ class ModelFilesConfig(Config):
         "",
         check=Text(hint="a column's name, or nothing"),
         group="data",
-        help="name of the column (of an array beside x and y, for an .npz) that says which records belong together, such as those of "
-        "one person: the audit then counts groups; empty: none",
+        help="name of the column (for an .npz, of an array in addition to x and y) that says which records belong together, such as "
+        "those of one person: the audit then counts groups; empty: none",
     )
     na_values: str = option(
         "",

@@ -68,7 +68,7 @@ class Config:
             if current in named and str(named[current]) != str(value):
                 old = name if name in former else next(word for word in values if former.get(word) == current)
                 raise UserError(
-                    f"{old}={values[old]}: given together with {current}, its present name; allowed: {current} alone"
+                    f"{old}={values[old]}: given together with {current}, its current name; allowed: only {current}"
                 )
             named[current] = value
         return cls(**{known[name]: value for name, value in named.items()})

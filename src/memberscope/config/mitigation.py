@@ -36,20 +36,20 @@ class MitigateConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig, Canar
         check=Text(hint="all, release, training, or names of mitigations separated by commas"),
         group="mitigate",
         help="mitigations to compare: all, release, training, or names such as l2,dp,top,label_only; the undefended model is always "
-        "included; what the trainer cannot make is skipped, unless it is named here",
+        "included; what the trainer cannot apply is skipped, unless it is named here",
     )
     rungs: str = option(
         "",
         check=Text(hint="the path of a YAML file, or nothing"),
         group="mitigate",
-        help="mitigations in training of your own, compared besides: a file of names, each with the parameters of the trainer that it "
-        "changes, such as dropout: {dropout: 0.5}",
+        help="your own mitigations in training, which are also compared: a file of names, each with the parameters of the trainer that "
+        "it changes, such as dropout: {dropout: 0.5}",
     )
     shadows: int = option(
         8,
         check=Integer(low=0, high=4096),
         group="mitigate",
-        help="number of shadow models for each mitigation, trained and released as the target is; even",
+        help="number of shadow models for each mitigation, trained and released in the same way as the target; an even number",
     )
     shadow_rungs: str = option(
         "all",
@@ -68,7 +68,7 @@ class MitigateConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig, Canar
         "trained_mlp",
         check=Text(hint="the name of an attack"),
         group="mitigate",
-        help="the same for a mitigation without shadow models",
+        help="attack by which a mitigation without shadow models is assessed",
     )
     primary_labels: str = option(
         "label_only_robust",
@@ -86,7 +86,8 @@ class MitigateConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig, Canar
         True,
         check=YesNo(),
         group="mitigate",
-        help="yes: draw each membership by a fair coin, so that epsilon can be bounded from below; no: draw half of each class",
+        help="yes: draw each membership by a fair coin flip, so that epsilon can be bounded from below; no: draw half of each "
+        "class",
     )
     digits: int = option(
         1, check=Integer(low=1, high=15), group="mitigate", help="significant digits of the published confidences, for digits"
@@ -174,7 +175,7 @@ class MitigateConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig, Canar
         0.02,
         check=Real(low=0.0, high=1.0, open_low=True),
         group="mitigate",
-        help="changes smaller than this do not matter, for the verdict no difference",
+        help="largest change that still counts as none, for the verdict no difference",
     )
     seeds: int = option(
         5, check=Integer(low=1, high=1000), group="study", help="number of repetitions; each redraws split, weights and order"

@@ -46,7 +46,8 @@ class ShadowPlanConfig(Config):
         False,
         check=YesNo(),
         group="shadow",
-        help="yes: draw each membership by a fair coin of its own; no: draw half of each class, and epsilon cannot be bounded",
+        help="yes: draw each membership by an independent fair coin flip; no: draw half of each class, and epsilon cannot be "
+        "bounded",
     )
     population: int | str = option(
         "auto",
@@ -58,8 +59,8 @@ class ShadowPlanConfig(Config):
         1,
         check=Integer(low=1, high=9),
         group="shadow",
-        help="copies of each image that LiRA queries, and RMIA where shadows show that it pays, all but the first shifted; useful if the "
-        "models were trained with such copies",
+        help="number of copies of each image (the image and shifted copies) that LiRA queries, and RMIA if it helps on the "
+        "shadows; useful if the models were trained with such copies",
     )
     seed: int = option(
         0, check=Integer(low=0, high=2**31 - 1), group="study", help="seed of the plan, the weights and every other draw"
@@ -74,7 +75,7 @@ class PlanStudyConfig(ShadowPlanConfig, RecordsConfig, CanaryConfig):
         "plan",
         check=Text(hint="a folder"),
         group="shadow",
-        help="folder for the index sets, as .npy files, and plan.json, which says what is expected back",
+        help="folder for the index sets, as .npy files, and plan.json, which describes the outputs to return",
     )
 
 
@@ -181,7 +182,7 @@ class SynthesisConfig(Config):
         0,
         check=Integer(low=0),
         group="synthesis",
-        help="features that are changed at a time at first; 0: half of them (with basis=grid, a quarter of the grid's)",
+        help="number of features changed at a time in the beginning; 0: half of them (with basis=grid, a quarter of the grid's)",
     )
     iter_max: int = option(1000, check=Integer(low=1), group="synthesis", help="proposals after which a climb gives up")
     attempts: int = option(3, check=Integer(low=1), group="synthesis", help="number of climbs to try for each record")
@@ -264,7 +265,8 @@ class SynthesizeConfig(RecordsConfig, ModelConfig, TrainConfig, FleetConfig, Syn
         False,
         check=YesNo(),
         group="synthesis",
-        help="yes: store also what method=noisy makes of records of your own, which are these records with a share of wrong values",
+        help="yes: also store what method=noisy makes from records of your own, which are these records with a share of wrong "
+        "values",
     )
     fleets: int = option(
         5,

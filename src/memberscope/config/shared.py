@@ -104,7 +104,7 @@ class RecordsConfig(Config):
         "auto",
         check=Choice(words=("auto", "seed", "key")),
         group="data",
-        help="what decides who is a member: seed (whoever has the records and the seed can draw the split again), key (the seed and "
+        help="what decides who is a member: seed (anyone who has the records and the seed can reproduce the split), key (the seed and "
         "your secret, MEMBERSCOPE_KEY), or auto: key for a file of your own, seed for a public data set",
     )
 
@@ -198,8 +198,8 @@ def private_option(default: bool, *, group: str) -> Any:
         default,
         check=YesNo(),
         group=group,
-        help="yes: store nothing of single records with the run, neither scores nor the most exposed; runs can then not be compared record "
-        "by record. no: store them under keyed identities (MEMBERSCOPE_KEY)",
+        help="yes: store nothing about single records with the run, neither scores nor the most exposed; runs can then not be compared "
+        "record by record. no: store them under keyed identities (MEMBERSCOPE_KEY)",
     )
 
 
@@ -231,8 +231,8 @@ def show_option(*, group: str) -> Any:
         False,
         check=YesNo(),
         group=group,
-        help="yes: name the most exposed members by their own ids and rows, and show pictures; whoever can read the run then knows that "
-        "they are members",
+        help="yes: name the most exposed members by their own ids and rows, and show pictures; anyone who can read the run then knows "
+        "that they are members",
     )
 
 
@@ -252,13 +252,13 @@ class AuditConfig(Config):
         "auto",
         check=Text(hint="auto, all, or some of entire, class, correctness, percentile separated by commas"),
         group="audit",
-        help="slices of the final audit; auto: all, but with engine=tfp trained attacks are run on the entire set alone",
+        help="slices of the final audit; auto: all, but with engine=tfp trained attacks are run only on the entire set",
     )
     engine: str = option(
         "fast",
         check=Choice(words=("fast", "tfp")),
         group="audit",
-        help="fast: cross-fitted attacks on every core; tfp: TensorFlow Privacy's own run_attacks, minutes to hours",
+        help="fast: cross-fitted attacks on every core; tfp: TensorFlow Privacy's own run_attacks, which takes minutes to hours",
     )
     group_scores: str = pooling_option(group="audit")
     private_artifacts: bool = private_option(False, group="audit")
@@ -289,7 +289,7 @@ class FleetConfig(Config):
         check=Choice(words=("auto", "force", "no")),
         group="fleet",
         help="auto: reuse finished models with the same signature; force: the store must have been written with the same settings, "
-        "or the study stops, and only models that are missing are trained; no: train all anew",
+        "or the study stops, and only missing models are trained; no: train all models again",
     )
     workers: int | str = option(
         "auto",
@@ -301,8 +301,8 @@ class FleetConfig(Config):
         "",
         check=Text(hint="names separated by commas, or nothing"),
         group="fleet",
-        help="accelerators that the worker processes on this machine get in turn, as CUDA_VISIBLE_DEVICES names them, such as 0,1; empty: "
-        "each process sees all",
+        help="GPUs that are assigned in turn to the worker processes on this machine, named as in CUDA_VISIBLE_DEVICES, such as 0,1; "
+        "empty: each process sees all",
     )
     scheduler: str = option(
         "",
@@ -329,8 +329,8 @@ class CanaryConfig(Config):
         0,
         check=Integer(low=0, high=1_000_000),
         group="canaries",
-        help="number of canaries: records that are planted in the training set, each by a fair coin of its own, and audited separately "
-        f"from the others; 0, or at least {LEAST_CANARIES}",
+        help="number of canaries: records that are planted in the training set, each by an independent fair coin flip, and audited "
+        f"separately from the others; 0, or at least {LEAST_CANARIES}",
     )
     canary_kind: str = option(
         "natural",
@@ -350,7 +350,8 @@ class CanaryConfig(Config):
         "auto",
         check=Integer(low=1, high=1000, words=("auto",)),
         group="canaries",
-        help=f"how often each canary that is a member is planted; auto: once, or {USUAL_COPIES} times with canary_kind=duplicated",
+        help=f"how many times each canary that is a member is planted; auto: once, or {USUAL_COPIES} times with "
+        "canary_kind=duplicated",
     )
 
     def __post_init__(self) -> None:
@@ -404,5 +405,5 @@ def canary_cost_option(default: bool) -> Any:
         check=YesNo(),
         group="canaries",
         help="yes: with canaries, also train the model without them, on the same members with the same seed, and report the accuracy that "
-        "they cost; no: leave this training out",
+        "they cost; no: skip this training",
     )

@@ -171,14 +171,15 @@ class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig, CanaryConfig):
         0.02,
         check=Real(low=0.0, high=1.0, open_low=True),
         group="audit",
-        help="differences in a rate smaller than this do not matter, for the verdict no difference",
+        help="largest difference in a rate that still counts as none, for the verdict no difference",
     )
     log_models: bool = option(True, check=YesNo(), group="audit", help="yes: save each trial's model in its run")
     workers: int | str = option(
         "auto",
         check=Integer(low=1, high=1024, words=("auto",)),
         group="fleet",
-        help="training processes on this machine; auto: one per core. Another machine joins by the same command with the same storage",
+        help="training processes on this machine; auto: one per core. Another machine joins if it runs the same command with "
+        "the same storage",
     )
     folder: str = option(
         ".memberscope/sweeps",
@@ -197,7 +198,8 @@ class SweepStudyConfig(RecordsConfig, ModelConfig, TrainConfig, CanaryConfig):
         "auto",
         check=Text(hint="auto, or a name"),
         group="fleet",
-        help="name of the Optuna study in the storage; auto: made from grid, data set and content, so that an equal sweep is continued",
+        help="name of the Optuna study in the storage; auto: made from grid, data set and content, so that the same sweep is "
+        "continued",
     )
     heartbeat: int = option(
         10,

@@ -57,7 +57,8 @@ def load_dataset(
         data = load_file(name, as_is=as_is, group=group)
     elif group:
         raise UserError(
-            f"group={group}: {name} has no groups; allowed: a column of a .csv or .parquet, an array of an .npz, or a .npy beside a .npy"
+            f"group={group}: {name} has no groups; allowed: a column of a .csv or .parquet, an array of an .npz, or a separate "
+            ".npy for a .npy"
         )
     else:
         data = _named(name, data_dir=data_dir, archive_dir=archive_dir, as_is=as_is)

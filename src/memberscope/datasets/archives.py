@@ -161,7 +161,7 @@ def _members(tar: tarfile.TarFile, archive: Archive, where: str) -> list[tarfile
 def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> IO[bytes]:
     stream = tar.extractfile(member)
     if stream is None:
-        raise UserError(f"{where}: {member.name} is no file; allowed: a file of rows")
+        raise UserError(f"{where}: {member.name} is not a file; allowed: a file of rows")
     return stream
 
 
@@ -271,4 +271,4 @@ def _class(text: str, archive: Archive, *, where: str) -> int:
 
 
 def _spelling(archive: Archive, labelled: bool) -> str:
-    return f"{archive.bits + labelled} columns: {'a class, then ' if labelled else ''}{archive.bits} bits, commas between"
+    return f"{archive.bits + labelled} columns: {'a class, then ' if labelled else ''}{archive.bits} bits, separated by commas"

@@ -41,7 +41,7 @@ def settle_copies(data: LabeledData, *, duplicates: str) -> LabeledData:
         )
     notes = data.notes
     if relabelled:
-        notes += (f"{relabelled:,} of {n:,} records have the features of another and a different label; they stay",)
+        notes += (f"{relabelled:,} of {n:,} records have the same features as another, but a different label; they are kept",)
     if not copies:
         return dataclasses.replace(data, notes=notes)
     if duplicates == "keep":
@@ -92,6 +92,6 @@ def notes(data: LabeledData, sides: Mapping[str, _Index]) -> list[str]:
                 f": {kept['within']:,} are on the side of another, and {kept['across']:,} records have a copy on another side"
             )
         sentences.append(
-            f"{line}. The audit counts copies on one side once; copies across sides draw every metric toward chance."
+            f"{line}. The audit counts copies on one side once; copies across sides pull every metric toward chance."
         )
     return sentences

@@ -196,7 +196,7 @@ def check_apart(members: NDArray[np.int64], nonmembers: NDArray[np.int64], *, al
         first = [f"{row} is {place[int(members[row])]}" for row in np.flatnonzero(shared)[:3]]
         rows = f"row, counted from 0, of members and of nonmembers: {', '.join(first)}"
         raise UserError(f"nonmembers: {overlap} ({rows}); allowed: records that the model never saw, or allow_overlap=yes")
-    return f"{overlap}; allow_overlap=yes keeps them, and they draw every metric toward chance"
+    return f"{overlap}; allow_overlap=yes keeps them, and they pull every metric toward chance"
 
 
 def digest(ids: NDArray[np.int64]) -> str:

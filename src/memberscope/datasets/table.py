@@ -121,7 +121,7 @@ class Table:
         for one in values["columns"]:
             words = [one["name"], one["kind"], *one["categories"]]
             if not isinstance(one["categories"], list) or not all(isinstance(word, str) for word in words):
-                raise TypeError(f"column {one['name']!r}: its name, kind and categories are no text")
+                raise TypeError(f"column {one['name']!r}: its name, kind and categories are not text")
             if not isinstance(one["whole"], bool):
                 raise TypeError(f"column {one['name']!r}: whole={one['whole']!r}")
         return cls(

@@ -65,7 +65,7 @@ def load_tabular(name: str, *, data_dir: str = "", archive_dir: str = "") -> Lab
     if archive is not None and published.sha256 is None and file_digest(archive) != digest:
         raise UserError(
             f"dataset={name}: {builder.data_dir} was prepared from an archive of SHA-256 {digest}, but {archive} is another one; "
-            "allowed: that archive or none, or remove the folder to prepare the data set anew"
+            "allowed: that archive or none, or remove the folder to prepare the data set again"
         )
     x, y = _read(builder, published)
     return LabeledData(
@@ -159,11 +159,11 @@ def _read(builder: Any, published: Archive) -> tuple[NDArray[np.bool_], NDArray[
     except Exception as error:  # TensorFlow raises many kinds of errors when reading; the user gets one line
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(
-            f"dataset={published.name}: {builder.data_dir} cannot be read ({first}); remove that folder to prepare it anew"
+            f"dataset={published.name}: {builder.data_dir} cannot be read ({first}); remove that folder to prepare it again"
         ) from None
     if done != n:
         raise UserError(
-            f"dataset={published.name}: {builder.data_dir} has only {done} of {n} records; remove that folder to prepare it anew"
+            f"dataset={published.name}: {builder.data_dir} has only {done} of {n} records; remove that folder to prepare it again"
         )
     return x, y
 

@@ -1,6 +1,6 @@
-"""Which attack finds whom: how far attacks, and repetitions of one attack, find the same members.
+"""Which attack finds which records: how far attacks, and repetitions of one attack, find the same members.
 
-The question and the words are those of Wang et al. 2025, "Membership Inference Attacks as Privacy Tools: Reliability, Disparity and
+The question and the terms are those of Wang et al. 2025, "Membership Inference Attacks as Privacy Tools: Reliability, Disparity and
 Ensemble" (MIAE): an attack is repeated with other shadows and another seed; its *coverage* is the set of members that any repetition
 finds, its *stability* the set that all of them find; two attacks *differ* where the sets have a small Jaccard similarity. Every
 repetition finds at the same false positive rate, with a threshold of its own over the target's non-members.

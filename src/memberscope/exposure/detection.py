@@ -5,7 +5,7 @@ threshold.
 
 - **Pooled**: one threshold for each target, passed by at most the stated share of that target's non-members, as in TPR at FPR. The share
   holds over records: it leaves some of them with false positive rates far above the stated one, and others with none. So the rate at
-  which the record is accused falsely, under the targets that were not trained on it, stands beside the rate at which it is found.
+  which the record is accused falsely, under the targets that were not trained on it, is given next to the rate at which it is found.
 - **Own**: a threshold for each record, from its scores under the targets that were not trained on it (Carlini et al. 2022, Eq. 4). With m
   such scores, a threshold that only ranks them (a score is found if it is among the floor(fpr (m + 1)) largest of the m + 1) has exactly
   the stated rate, but exists only from m = 1/fpr - 1 on, 99 targets that leave the record out for a rate of .01, and is known well only
@@ -53,7 +53,7 @@ class Detection:
         threshold: ``pooled``; for ``own``, ``rank`` or ``normal``.
         found: (n,) targets that were trained on the record, and under which it was found.
         targets_in: (n,) targets that were trained on it.
-        accused: (n,) targets that were not trained on it, and under which it passed all the same.
+        accused: (n,) targets that were not trained on it, and under which it passed anyway.
         targets_out: (n,) targets that were not trained on it.
         low: (n,) lower ends of the 95% intervals of the rate; NaN where there is none.
         high: (n,) upper ends.
@@ -97,8 +97,8 @@ class Detection:
     @property
     def accused_twice_by_chance(self) -> float:
         """The expectation of `accused_twice` if all records had the same rate, `false_rate`: fewer than there are if pooled thresholds
-        accuse some far more often than others. It says nothing of own thresholds, which a record's own outliers raise. NaN where no record
-        has a threshold.
+        accuse some far more often than others. It says nothing about own thresholds, which a record's own outliers raise. NaN where no
+        record has a threshold.
         """
         rate, trials = self.false_rate, self.targets_out[self.reason == ""]
         none, one = (1 - rate) ** trials, trials * rate * (1 - rate) ** np.maximum(trials - 1, 0)
@@ -167,7 +167,7 @@ def detect_own(
     check_fleet(member, scores=scores)
     _check_rate(fpr)
     if threshold not in ("auto", "rank", "normal"):
-        raise UserError(f"threshold: {threshold!r}; allowed are auto, rank, normal")
+        raise UserError(f"threshold: {threshold!r}; allowed: auto, rank, normal")
     other = twins(member) if pairs is None else np.full(len(member), -1, dtype=np.intp)
     for first, second in () if pairs is None else pairs:
         other[first], other[second] = second, first
@@ -206,7 +206,7 @@ def detect_own(
 
 def _check_rate(fpr: float) -> None:
     if not 0.0 < fpr < 1.0:
-        raise UserError(f"fpr: {fpr:g}; allowed is above 0 and below 1")
+        raise UserError(f"fpr: {fpr:g}; allowed: above 0 and below 1")
 
 
 def _places(scores: int, fpr: float) -> int:

@@ -52,7 +52,7 @@ class Exposure:
         detections: how often attacks find the record, see `memberscope.exposure.detection`.
         smallest_memorization: what a single record's memorization must exceed to be claimed at all with these models and records; NaN
             if no claim is possible.
-        columns: name -> (n,) numbers of other origin, such as the distance to neighbours.
+        columns: name -> (n,) further numbers, such as the distance to neighbours.
     """
 
     record_ids: Array
@@ -152,7 +152,7 @@ def measure(
     rates: Sequence[float] = RATES,
     seed: int = 0,
 ) -> Exposure:
-    """Measure the exposure of every record from the answers of a fleet.
+    """Measure the exposure of every record from the outputs of a fleet.
 
     Args:
         member: (models, n) bool, whether the model was trained on the record.
@@ -203,7 +203,7 @@ def measure(
 
 
 def answers(models: ShadowPredictions) -> tuple[FloatArray | None, BoolArray | None]:
-    """Scaled logits (models, n) and correctness (models, n) of all models; None for what their outputs do not tell.
+    """Scaled logits (models, n) and correctness (models, n) of all models; None for what their outputs do not contain.
 
     Where the outputs are in mapped files, large scaled logits are in a temporary file that is mapped in turn.
     """
@@ -230,7 +230,7 @@ def measure_models(models: ShadowPredictions, *, seed: int = 0, rates: Sequence[
     """`measure` for any models whose memberships are known.
 
     Raises:
-        UserError: outputs that tell neither losses nor classes, or without labels.
+        UserError: outputs that give neither losses nor classes, or have no labels.
     """
     phi, correct = answers(models)
     if phi is None and correct is None:

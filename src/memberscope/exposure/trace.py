@@ -1,6 +1,6 @@
 """The loss trace of one training run: each record's loss by epoch, as float32 on disk, from which records are ranked without shadow models.
 
-In any training loop it takes one line an epoch::
+In any training loop it takes one line per epoch::
 
     trace = LossTrace.create("loss.trace", record_ids=ids, member=member, labels=labels)
     for epoch in range(epochs):
@@ -8,13 +8,13 @@ In any training loop it takes one line an epoch::
         trace.update(losses)  # (n,) in the order of the ids
 
 The losses are those of a pass over members *and* non-members in evaluation mode (no dropout, no augmentation), after the epoch's last
-step. The running losses of the training batches are not: they are of other weights, of augmented records, and of members alone.
+step. The running losses of the training batches are not: they are computed with other weights, on augmented records, and for members only.
 
 **The file.** A line that says what it is, a header in JSON, the records (an ``.npz``), and then a row for each epoch: its number, a
 checksum, and n float32 losses. A row is appended and flushed to the disk before `LossTrace.update` returns. One that was cut short, by a
-kill or a full disk, is not counted and is overwritten by the next, so the file is whole after every stop. There must be one writer.
+kill or a full disk, is not counted and is overwritten by the next, so the file stays valid after every stop. There must be only one writer.
 
-The file tells who the members are, and so only its owner may read it (mode 600). `LossTrace.save_sealed` writes a copy that can be kept
+The file reveals who the members are, so only its owner may read it (mode 600). `LossTrace.save_sealed` writes a copy that can be kept
 with a run.
 """
 
@@ -55,7 +55,7 @@ class LossTrace:
         member: (n,) bool, whether the model is trained on the record; None where that is not kept.
         labels: (n,) classes; None where they are not kept.
         every: epochs from one row to the next.
-        epochs: number of the last epoch of a whole training; None if it was not said.
+        epochs: number of the last epoch of the whole training; None if it is not known.
     """
 
     def __init__(self, path: Path, records: TraceRecords, rows: TraceRows | Held) -> None:
@@ -109,9 +109,9 @@ class LossTrace:
         cls, path: str | os.PathLike[str], *, record_ids: ArrayLike | int, member: ArrayLike | None = None,
         labels: ArrayLike | None = None, every: int = 1, epochs: int | None = None,
     ) -> Self:  # fmt: skip
-        """Continue the trace of a training that was stopped, or begin it where there is no file.
+        """Continue the trace of a training that was stopped, or begin it if there is no file.
 
-        A training that continues from a checkpoint says its epoch in `update`; rows from that epoch on are then replaced.
+        A training that continues from a checkpoint passes its epoch to `update`; rows from that epoch on are then replaced.
 
         Args:
             path, record_ids, member, labels, every, epochs: as in `create`, and the same as then (but for `epochs`, which may grow).
@@ -135,7 +135,7 @@ class LossTrace:
             key: the key of a sealed copy; None: the user's own (see `memberscope.secret`).
 
         Raises:
-            UserError: the file is missing, is no trace, is damaged, or is sealed with another key.
+            UserError: the file is missing, is not a trace, is damaged, or is sealed with another key.
         """
         place = Path(path)
         if is_zip(place):
@@ -268,7 +268,7 @@ class LossTrace:
         return places
 
     def predictions(self) -> Predictions:
-        """The last losses as predictions, for an audit of the trace alone.
+        """The last losses as predictions, for an audit of only the trace.
 
         Raises:
             UserError: the trace does not say who is a member, or see `check`.
@@ -299,7 +299,7 @@ class LossTrace:
         return places
 
     def _check_agreement(self, predictions: Predictions) -> None:
-        """Raise UserError where records were matched by their order, and their losses speak against it."""
+        """Raise UserError if records were matched by their order, and their losses contradict it."""
         from memberscope import signals
 
         if not len(self) or predictions.released or signals.missing("loss_nats", predictions):
@@ -326,7 +326,9 @@ class LossTrace:
         for name in FIELDS:
             ours, theirs = getattr(self, name), getattr(asked, name)
             if (ours is None) != (theirs is None):
-                raise UserError(f"{self.path}: {name} is {'absent' if ours is None else 'there'}; allowed: as it was begun")
+                raise UserError(
+                    f"{self.path}: {name} is {'absent' if ours is None else 'present'}; allowed: as when the trace was created"
+                )
             if ours is not None:
                 kinds = {array.dtype.kind in "US" for array in (ours, theirs)}
                 _check_equal(
@@ -340,7 +342,7 @@ class LossTrace:
     # ------------------------------------------------------------------------------------------------------------------------ copies
 
     def save_sealed(self, path: str | os.PathLike[str], *, key: Key) -> None:
-        """Write a copy that only whoever has the key can read, see `memberscope.sealed`; `open` reads it."""
+        """Write a copy that can be read only with the key, see `memberscope.sealed`; `open` reads it."""
         arrays = {name: getattr(self, name) for name in FIELDS if getattr(self, name) is not None}
         about = {"steps": np.array(self.steps, np.int64), "every": np.array(self.every), "last": np.array(self.epochs or 0)}
         write_sealed(Path(path), {**arrays, **about, "losses": np.asarray(self.losses)}, key=key)

@@ -44,7 +44,7 @@ def read_sealed(path: Path, key: Key | None) -> tuple[TraceRecords, Held]:
 
         arrays = unsealed(path, arrays, key=own_key() if key is None else key)
     if not arrays.keys() >= {"record_ids", "steps", "every", "last", "losses"}:
-        raise UserError(f"{path}: no loss trace; allowed: a file of memberscope.LossTrace, or the loss_trace.npz of a run")
+        raise UserError(f"{path}: not a loss trace; allowed: a file of memberscope.LossTrace, or the loss_trace.npz of a run")
     every, last = int(arrays["every"]), int(arrays["last"]) or None
     records = TraceRecords(arrays["record_ids"], arrays.get("member"), arrays.get("labels"), every, last)
     return records, Held(steps=arrays["steps"], losses=arrays["losses"])
@@ -106,7 +106,7 @@ class TraceRecords:
         try:
             with open(path, "rb") as file:
                 if file.readline(len(MAGIC)) != MAGIC:
-                    raise UserError(f"{path}: no loss trace; allowed: a file of memberscope.LossTrace")
+                    raise UserError(f"{path}: not a loss trace; allowed: a file of memberscope.LossTrace")
                 line = file.readline(4096)
                 about = json.loads(line)
                 content = file.read(about["records"])
@@ -160,7 +160,7 @@ class TraceRows:
         self.count = kept + 1
 
     def check(self) -> None:
-        """Raise UserError for rows that are not as they were written, or losses that are no finite numbers."""
+        """Raise UserError for rows that differ from what was written, or losses that are not finite numbers."""
         rows = self.mapped()
         for part in row_chunks(len(rows), self.dtype.itemsize // 4):
             good = self._sound(loaded(rows[part], where=str(self.path)))
@@ -189,7 +189,7 @@ class Held:
         return self._rows
 
     def check(self) -> None:
-        """Nothing: the seal tells whether they are as they were written."""
+        """Does nothing: the seal already guarantees that they are unchanged."""
 
 
 def _checksum(row: Any) -> int:

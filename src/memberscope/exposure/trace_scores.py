@@ -1,9 +1,9 @@
-"""How well a measure that costs no shadow model ranks members as a fleet of shadow models does.
+"""How closely a measure that needs no shadow models ranks members as a fleet of shadow models does.
 
 A fleet finds some of a target's members by LiRA at a low false positive rate. A measure of the loss trace ranks all members. Precision at
 k is the share of the fleet's finds among the k members that the measure ranks highest, recall the share of the fleet's finds that are
-among these k (Pollock et al. 2024, with k of 1% of the members and a false positive rate of .001). Random ranks have a precision of
-the share of members that the fleet finds, which stands beside it.
+among these k (Pollock et al. 2024, with k of 1% of the members and a false positive rate of .001). The precision of random ranks
+is the share of members that the fleet finds, which is reported as well.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MEASURES: Mapping[str, Callable[[Array], FloatArray]] = {"final": final_loss, "m
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """A measure beside a fleet, over the members of one target.
+    """A measure compared with a fleet, over the members of one target.
 
     Attributes:
         measure: the measure's name.
@@ -91,7 +91,7 @@ def agreement(
         raise UserError("member: not bool with both values; allowed: at least one member and one non-member")
     for name, share in (("top_share", top_share), ("fpr", fpr)):
         if not 0.0 < share < 1.0:
-            raise UserError(f"{name}: {share:g}; allowed is above 0 and below 1")
+            raise UserError(f"{name}: {share:g}; allowed: above 0 and below 1")
     found: BoolArray = passes(np.asarray(fleet_scores, np.float64)[None], member[None], fpr=fpr)[0][member]
     own, theirs = values[member], fleet_scores[member]
     k = max(1, round(top_share * len(own)))

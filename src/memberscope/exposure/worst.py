@@ -1,4 +1,4 @@
-"""Corrects for choosing the worst of many records: what the most exposed record of a pool shows by chance alone.
+"""Corrects for choosing the worst of many records: what the most exposed record of a pool would show merely by chance.
 
 With 32 models and no signal at all, single records of a pool of a few thousand reach a difference of .7 between IN and OUT. A claim about
 one record, chosen because it looks worst, is therefore tested against the *largest* statistic of all records (Westfall & Young 1993,
@@ -10,7 +10,7 @@ single-step max-statistic), under draws that keep everything but which model of 
 - independent models: the rows of the membership are permuted between models.
 
 The chance that any record without an effect gets a corrected p-value of at most 0.05 is at most 5% in one pool, also if other records
-have one (exactly so where memberships were drawn by coins of their own).
+have one (exactly so if memberships were drawn by independent coin flips).
 
 The statistic is the mean difference over its root mean square over pairs: for correctness McNemar's (b - c) / sqrt(b + c). For
 independent models, it is the difference of means over the deviation of all of the record's values.

@@ -110,7 +110,11 @@ def _check_attack(name: str, column: int, ran: tuple[str, ...] | None) -> None:
 
 def _check_slice(name: str, column: int, classes: Sequence[str] | None) -> None:
     if name == "worst_slice":
-        _fail(column, f"worst_slice is picked by its own metric; expected {ANY}, which judges every slice, or a slice's name")
+        _fail(
+            column,
+            f"worst_slice is picked by its own metric; expected {ANY}, which matches all records and each class, or "
+            "a slice's name",
+        )
     if name.startswith("class_") and len(name) > len("class_"):
         if classes is not None and name not in classes:
             _fail(column, f"slice {name!r} is not one of the {len(classes)} classes; expected {few_names(classes)}")

@@ -1,6 +1,5 @@
-"""Accusations of membership at a low false positive rate: how much likelier members are accused than others, how many accusations are
-right at a stated prior, and how many people they find or
-wrongly accuse.
+"""Accusations of membership at a low false positive rate: how much more likely members are to be accused than others, how many
+accusations are right at a stated prior, and how many people they find or wrongly accuse.
 
 An attacker accuses every record whose score lies above a threshold. The threshold here is the one that an audit sets on its own
 non-members: the lowest that accuses at most ``floor(fpr * n_nonmember)`` of them, as for `tpr_at_fpr`.
@@ -98,7 +97,7 @@ def precision(made: Accusations, *, fpr: float, prior: float, confidence: float 
 
 
 def lift_at_fpr(scores: ArrayLike, member: ArrayLike, *, fpr: float, confidence: float = 0.95) -> Estimate:
-    """How many times likelier a member is accused than a non-member, TPR / FPR, with both rates at the audit's threshold for `fpr`.
+    """How many times more likely a member is to be accused than a non-member: TPR / FPR, both at the audit's threshold for `fpr`.
 
     `scores` (n,), higher = more likely a member; `member` (n,) bool. 1 without signal. Where ties leave only members accused, the ratio has
     no upper end, and `value` is the lower end of its interval. Skipped where the rate allows fewer than one false positive, or where nobody
@@ -113,7 +112,7 @@ def lift_at_fpr_of(ranking: Ranking, *, fpr: float, confidence: float = 0.95) ->
 
 
 def lift(made: Accusations, *, fpr: float, confidence: float = 0.95) -> Estimate:
-    """TPR / FPR of accusations, with its melded interval; its lower end alone where only members are accused."""
+    """TPR / FPR of accusations, with its melded interval; only its lower end if only members are accused."""
     if made.true_pos + made.false_pos == 0:
         return skipped(f"nobody is accused at an FPR of {fpr:g}")
     low, high = fpr_over_tpr_interval(made, 1 - check_fraction("confidence", confidence))

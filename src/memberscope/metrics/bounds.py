@@ -52,7 +52,7 @@ class EpsilonBound:
     Attributes:
         estimate: `value` and `ci_low` are the bound; skipped, with the reason, where none can be given.
         method: how it was derived.
-        assumes: what it takes for granted beyond coin-flip membership.
+        assumes: what it assumes beyond coin-flip membership.
         delta: the delta of (epsilon, delta)-privacy.
         confidence: the bound is at most the true epsilon with this probability.
         mu: the bound on the mu of Gaussian differential privacy, where the method has one.
@@ -88,7 +88,7 @@ def epsilon_bound(
     - "clopper_pearson": the log ratio of these ends (`clopper_pearson_epsilon`).
 
     `coin_flips` states that each membership was drawn by its own fair coin and that `scores` were computed without them, as
-    for `epsilon_lower_bound`; every method needs this. `ASSUMPTIONS` has what each needs besides. `threshold` says how the
+    for `epsilon_lower_bound`; every method needs this. `ASSUMPTIONS` lists what each needs in addition. `threshold` says how the
     guesses are chosen; with `sides` "both", the one-run methods guess as many low scores to be non-members, and "clopper_pearson" uses the
     better of TPR over FPR and TNR over FNR ("gaussian_dp" is the same for both). `rng` draws the splits.
 

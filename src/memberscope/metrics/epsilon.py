@@ -49,7 +49,7 @@ def epsilon_heuristic(
 
     It is a heuristic, because the records of one training run are not independent trials, and because non-members that were not
     drawn by coin flips may differ from members by more than membership. `value` is the bound, and so is `ci_low`; nothing bounds epsilon
-    from above. `epsilon_heuristic_ceiling` says how large the bound can be. Skipped with fewer than two records a side; ValueError on bad
+    from above. `epsilon_heuristic_ceiling` says how large the bound can be. Skipped with fewer than two records per side; ValueError on bad
     input.
     """
     ranking = rank(scores, member)
@@ -139,9 +139,9 @@ def epsilon_lower_bound(
     `one_run_p_value`), and the bound is the largest epsilon up to which every epsilon is rejected.
 
     The `n_guesses` // 2 highest scores are guessed to be members and as many lowest to be non-members; no guess is made on the rest.
-    Without `n_guesses`, `plan_one_run` fixes the number beforehand, from the number of records and the promised epsilon alone; it is never
-    the best of several. Ties at the edge are broken by `rng`, without regard to the truth. `n_flips` is the number of coins, where more
-    were flipped than are scored here; `delta` at 1e-5 by default.
+    Without `n_guesses`, `plan_one_run` fixes the number beforehand, from nothing but the number of records and the promised epsilon; it is
+    never the best of several. Ties at the edge are broken by `rng`, without regard to the truth. `n_flips` is the number of coins, where
+    more were flipped than are scored here; `delta` at 1e-5 by default.
 
     The bound has a ceiling, its value if all guesses are right (`OneRun.ceiling`). If that is not above the `promise`, the audit cannot
     refute it: the status is "low_power", and the reason says so.

@@ -15,7 +15,7 @@ class NullControl:
     """The AUCs of permuted membership.
 
     `mean_auc` is their mean: 0.5 where the suite and the data are sound (away from it where classes differ both in their
-    share of members and in their scores: the labels alone then tell members apart). `draws` (n_draws,) float64 are the
+    share of members and in their scores: the labels alone then reveal membership). `draws` (n_draws,) float64 are the
     AUCs, `auc` is that of the true membership, `p_value` the one-sided (1 + draws at least as high) / (1 + draws).
     """
 

@@ -77,7 +77,7 @@ def builtin(rates: Sequence[float] = RATES) -> tuple[MetricSpec, ...]:
         ),
         MetricSpec(
             name="lift", range=UP, compute=_lift, declared=("prior",), tracked=False, digits=1, scale="log",
-            about="how many times likelier members are called members than non-members, TPR / FPR; where a prior was declared",
+            about="TPR / FPR: how many times more likely members are called members than non-members; where a prior was declared",
         ),
         MetricSpec(
             name="found", range=UP, compute=_found, declared=("subjects",), tracked=False, digits=0,
@@ -252,8 +252,10 @@ def _checked(name: str, thing: object, package: str) -> MetricSpec:
     if thing.name != name:
         raise ValueError(f"calls itself {thing.name!r}; expected the entry point's name")
     if name.endswith(("_ci_low", "_ci_high")) or name.startswith("worst_slice_"):
-        raise ValueError("its name reads as part of another metric's; allowed: one that neither ends in _ci_low or _ci_high nor "
-                         "begins with worst_slice_")  # fmt: skip
+        raise ValueError(
+            "its name could be mistaken for part of another metric's; allowed: one that neither ends in _ci_low or _ci_high nor begins "
+            "with worst_slice_"
+        )
 
     def compute(given: MetricInput, confidence: float) -> Estimate | None:
         try:

@@ -48,7 +48,7 @@ def in_full(
 
     Args:
         name: the metric.
-        place: what it is of, such as an attack; empty for nothing, as in ``control/null_auc``.
+        place: what the metric belongs to, such as an attack; empty for nothing, as in ``control/null_auc``.
         value, low, high: the metric and its ends; None for what is not known, which is left out.
     """
     end = f"/{place}" if place else ""

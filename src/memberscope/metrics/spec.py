@@ -38,7 +38,7 @@ class MetricInput:
         prior: share of members among an attacker's candidates, as declared; None where nobody declared it.
         subjects: the number of people in the training set, as declared; None where nobody declared it.
         threshold: the score at and above which the attack itself calls a record a member; None where it has no threshold of its own.
-        coin_flips: whether membership was drawn by a fair coin for each record, with scores blind to it.
+        coin_flips: whether membership was drawn by a fair coin for each record, with scores that do not depend on it.
         n_flips, adjacency, delta, promise: settings of the one-run bound of epsilon; see `memberscope.metrics.epsilon_lower_bound`.
         null_draws: the number of permutations of the null control; 0 for none.
         confidence: the report's confidence, for which the one-run test is planned. Intervals are computed at the confidence that is passed

@@ -28,7 +28,7 @@ class FixedThreshold:
     low: float | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError for thresholds that are no numbers or overlap."""
+        """Raise ValueError for thresholds that are not numbers or overlap."""
         if math.isnan(self.high):
             raise ValueError(f"high={self.high}; it must be a number")
         if self.low is not None and not self.low < self.high:
@@ -67,7 +67,7 @@ class AllThresholds:
     thresholds, as each has to pay for delta out of its small part of the error; `GuessShares` are few.
 
     Attributes:
-        corners: divide the error by the number of these corners alone, as published audits do, to reproduce their figures. This is not
+        corners: divide the error by only the number of these corners, as published audits do, to reproduce their figures. This is not
             a valid correction, as the corners are known only once memberships are: with 100, 500 and 2,000 records without signal,
             the one-run bounds at 95% and delta 1e-9 are above 0 in about 4%, 6% and 7% of data sets.
     """

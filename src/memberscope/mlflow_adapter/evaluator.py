@@ -1,4 +1,4 @@
-"""Membership inference beside accuracy: the ``memberscope`` evaluator of ``mlflow.models.evaluate``.
+"""Membership inference next to accuracy: the ``memberscope`` evaluator of ``mlflow.models.evaluate``.
 
 >>> mlflow.models.evaluate(
 ...     model_uri, frame, targets="label", model_type="classifier",

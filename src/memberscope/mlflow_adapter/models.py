@@ -168,7 +168,7 @@ class Model:
         if len(specs) != 1:
             asked = ", ".join(str(spec.name) for spec in specs)
             raise UserError(
-                f"model_uri={self.facts.get('uri', '')}: takes {len(specs)} tensors ({asked}); allowed: a model of one input"
+                f"model_uri={self.facts.get('uri', '')}: takes {len(specs)} tensors ({asked}); allowed: a model with one input"
             )
         spec, notes = specs[0], []
         if not isinstance(x, np.ndarray):

@@ -44,7 +44,7 @@ class Outbox:
     Args:
         client: of the store.
         spool: where operations are written down; without one, they are carried out at once or fail.
-        lookout: what is said of the store, and how long it is waited for.
+        lookout: what to say about the store, and how long to wait for it.
         writing: makes the context of each write to the store or the spool; half an artifact would look like a whole one.
 
     Attributes:
@@ -226,15 +226,15 @@ class Outbox:
     def _unreachable(self) -> Unreachable:
         assert self.spool is not None
         if self.lookout.since is None:
-            began = f"{self.lookout.what}: not all that worker processes logged could be sent"
+            began = f"{self.lookout.what}: not everything that worker processes logged could be sent"
         else:
             elapsed = time.monotonic() - self.lookout.since
             began = f"{self.lookout.what} has not answered for {elapsed:.0f} s ({self.lookout.why})"
         if not self.spool.pending and not self.spool.others():
-            return Unreachable(f"{began}; nothing waits to be sent; allowed, once it answers: the same start again")
+            return Unreachable(f"{began}; nothing is left to be sent; allowed, once it answers: start the same study again")
         return Unreachable(
             f"{began}; what was logged is kept in {self.spool.folder}; allowed, once it answers: memberscope resend {self.spool.folder}, "
-            "or a new start on that store, which sends it as well"
+            "or start any study on that store, which sends it as well"
         )
 
     def _deliver_now(self) -> bool:

@@ -169,7 +169,7 @@ def _image(path: Path, where: str) -> bytes:
         raise UserError(f"{where}: more than {MOST_IMAGE:,} bytes; allowed: {ALLOWED}")
     content = path.read_bytes()
     if not content.startswith(PNG):
-        raise UserError(f"{where} is no PNG; allowed: {ALLOWED}")
+        raise UserError(f"{where} is not a PNG file; allowed: {ALLOWED}")
     return content
 
 

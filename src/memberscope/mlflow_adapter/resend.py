@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
     """
     if len(arguments) != 1 or arguments[0].startswith("-"):
         raise UserError(
-            f"resend: {len(arguments)} arguments; allowed: one folder that a start has named: memberscope resend FOLDER"
+            f"resend: {len(arguments)} arguments; allowed: one folder, which an earlier run named: memberscope resend FOLDER"
         )
     folder = Path(arguments[0]).expanduser().absolute()
     kept = spools.store_of(folder)
@@ -61,7 +61,9 @@ def main(arguments: list[str]) -> int:
     client = store.connect(uri)
     spool = Spool.take(folder)
     if spool is None:
-        raise UserError(f"folder={folder}: another process is still using it; allowed: to wait for that process, or to end it")
+        raise UserError(
+            f"folder={folder}: another process is still using it; allowed: wait for that process to finish, or end it"
+        )
     sent = deliver(client, spool, seconds=seconds)
     print(
         f"sent to {named(uri)}: {sent}"
@@ -109,7 +111,7 @@ def deliver_left(client: MlflowClient, uri: str, *, check: Callable[[], None] = 
             continue
         if sent.operations or sent.refused:
             print(
-                f"memberscope: what an earlier start had left to be sent is in the store now: {sent}",
+                f"memberscope: what an earlier run could not send is now in the store: {sent}",
                 file=sys.stderr,
                 flush=True,
             )

@@ -101,7 +101,7 @@ class Spool:
         try:
             lock = _locked(folder)
         except OSError as error:
-            raise UserError(f"folder={folder}: cannot be written ({error.strerror}); allowed: a spool of this user's") from None
+            raise UserError(f"folder={folder}: cannot be written ({error.strerror}); allowed: a spool of this user") from None
         if lock is None:
             return None
         found = cls(folder=folder, uri=str(about["store"]), study=str(about.get("study", "")), _lock=lock)
@@ -177,7 +177,8 @@ class Spool:
             self._logs[name].flush()
         except OSError as error:
             raise UserError(
-                f"spool {self.folder}: cannot be written ({error.strerror}); allowed: room on its disk, or another folder in {VARIABLE}"
+                f"spool {self.folder}: cannot be written ({error.strerror}); allowed: free space on its disk, or another folder "
+                f"in {VARIABLE}"
             ) from None
 
     def others(self) -> list[Path]:
@@ -221,7 +222,7 @@ def _about(folder: Path) -> Mapping[str, Any]:
         written, _, _ = about["format"], str(about["store"]), str(about["process"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(
-            f"folder={folder}: holds nothing that memberscope left to be sent; allowed: a folder that a start has named"
+            f"folder={folder}: holds nothing that memberscope left to be sent; allowed: a folder that an earlier run named"
         ) from None
     if written != FORMAT:
         raise UserError(f"folder={folder}: has format {written}; allowed: {FORMAT}, that of this version") from None

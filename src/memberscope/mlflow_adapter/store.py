@@ -132,9 +132,8 @@ def check_store(uri: str) -> None:
                 return
             if look == LOOKS:
                 raise UserError(
-                    f"MLFLOW_TRACKING_URI={redact(uri)}: the tracking server does not answer ({redact(missing, about=[uri])}); "
-                    "allowed: a running server, "
-                    "or no value for a local store"
+                    f"MLFLOW_TRACKING_URI={redact(uri)}: the tracking server does not answer ({redact(missing, about=[uri])}); allowed: "
+                    "a running server, or no value for a local store"
                 )
 
 
@@ -303,7 +302,7 @@ def main(arguments: list[str]) -> int:
         print(f"memberscope: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("memberscope: stopped by SIGINT; the next start makes what is missing", file=sys.stderr)
+        print("memberscope: stopped by SIGINT; the next start creates what is missing", file=sys.stderr)
         return Interrupted.exit_code
     return 0
 

@@ -33,14 +33,14 @@ def make_tables(path: Path) -> None:
         reason = _settled(path)
         if reason and _holds_data(path):
             raise UserError(
-                f"store {path}: an upgrade of its tables was interrupted ({reason}), so that MLflow cannot open it; allowed: a copy of it "
-                "from before the upgrade in its place, or to move it away for a new one"
+                f"store {path}: an upgrade of its tables was interrupted ({reason}), so that MLflow cannot open it; allowed: "
+                "restore a copy of it from before the upgrade, or move it away so that a new one is created"
             )
         if reason:
             aside = sqlite_files.set_aside(path, "unfinished")
             print(
-                f"memberscope: store {path}: an earlier start was interrupted while it made the tables ({reason}); it holds no runs, so it "
-                f"is kept as {aside.name} and a new one is made",
+                f"memberscope: store {path}: an earlier start was interrupted while it was creating the tables ({reason}); it "
+                f"holds no runs, so it is kept as {aside.name} and a new one is created",
                 file=sys.stderr,
                 flush=True,
             )
@@ -85,7 +85,7 @@ def _settled(path: Path) -> str:
         if time.monotonic() > deadline:
             raise UserError(
                 f"store {path}: its tables are unfinished ({reason}) and in use by process {', '.join(map(str, users)) or 'unknown'}; "
-                "allowed: to wait for that process, or to end it"
+                "allowed: wait for that process to finish, or end it"
             )
         time.sleep(POLL_SECONDS)
     return ""

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 BATCH = 1_000  # MLflow's limit of metrics a call
 DIGEST_LENGTH = 36  # MLflow's limit of a digest
 DESCRIPTION_LENGTH = 8_000  # MLflow's limit of a tag, and so of a description
-CUT = "\n\n*This page ends here, since MLflow keeps 8,000 characters of it; the files of the run have the rest.*\n"
+CUT = "\n\n*This page ends here, because MLflow keeps only 8,000 characters of it; the files of the run have the rest.*\n"
 NEW = "-new"  # ends the key of a run that is created through the outbox, so that no key is a run's id
 
 
@@ -82,7 +82,9 @@ def reopen(
         given = os.environ.get("MLFLOW_TRACKING_URI", "")
         uri = given if redact(given) == uri else uri
     except (ValueError, TypeError, KeyError):
-        raise UserError(f"tracker={address}: no address of an MLflow run; allowed: what a run's tracker says it is") from None
+        raise UserError(
+            f"tracker={address}: not the address of an MLflow run; allowed: the address that a run's tracker gives"
+        ) from None
     os.environ["MLFLOW_TRACKING_URI"] = uri
     store.prepare_environment()
     with warnings.catch_warnings():

@@ -1,7 +1,7 @@
-"""Canaries: records that are planted in training sets to see how much a model says about records like them.
+"""Canaries: records that are planted in training sets to see how much a model reveals about records like them.
 
 A fair coin decides for each canary whether it is a member of a model, so that epsilon can be bounded from their scores. Canaries
-are audited separately: they are never among the members and non-members of a plan, whose metrics still speak of ordinary records.
+are audited separately: they are never among the members and non-members of a plan, whose metrics are still about ordinary records.
 
 Where canaries come from depends on their kind:
 
@@ -18,8 +18,8 @@ kind                      records                                           labe
 
 Noise is drawn from the features' own values and not uniformly over their range, so that one rule serves pixels, sparse bits and tables:
 a bit set keeps its share of ones, a column of words its words and gaps, and numbers stay in their range, while nothing that holds
-between features is left. All draws follow from one seed, which must be the split's (`memberscope.plans.keyed.split_seed`): whoever cannot
-draw the split again cannot draw the canaries or their coins either.
+between features is left. All draws follow from one seed, which must be the split's (`memberscope.plans.keyed.split_seed`): anyone who
+cannot reproduce the split cannot reproduce the canaries or their coin flips either.
 
 Index arithmetic and arrays, without training.
 """
@@ -50,14 +50,15 @@ KINDS, OF_THE_DATA = CANARY_KINDS, CANARIES_OF_THE_DATA
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Canaries:
-    """Records to plant. Which of them a model is trained on is not said here: see `flip_coins` and `canary_membership`.
+    """Records to plant. Which of them a model is trained on is not stored here: see `flip_coins` and `canary_membership`.
 
     Attributes:
         kind: one of `KINDS`.
         x: (m, ...) the records, in the type in which the data set stores its own.
         y: (m,) int64 the labels with which they are planted.
         records: (m,) the positions in the data set from which they were taken; None if they are not of the data set.
-        copies: how often a canary is planted if it is. The copies share one coin, and the canary is one unit of the audit.
+        copies: how many times a canary is planted if its coin flip says so. The copies share one coin, and the canary is one unit of the
+        audit.
         source: their origin, for people.
 
     Raises:
@@ -86,12 +87,12 @@ class Canaries:
 
     @property
     def facts(self) -> dict[str, int | str]:
-        """What a run's parameters say about them: what was asked for, and nothing of a single canary."""
+        """What a run's parameters say about them: what was requested, and nothing about any single canary."""
         return {"data.canaries": len(self), "data.canary_kind": self.kind, "data.canary_copies": self.copies}
 
     @property
     def about(self) -> dict[str, int | str]:
-        """What a plan's folder says of them besides their arrays."""
+        """What a plan's folder records about them in addition to their arrays."""
         return {"kind": self.kind, "count": len(self), "copies": self.copies, "source": self.source}
 
     @property
@@ -114,7 +115,7 @@ class Canaries:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Planted:
-    """A data set with canaries behind its own records, whose positions stay the same.
+    """A data set with canaries after its own records, whose positions stay the same.
 
     Attributes:
         data: the n records of the data set, then the canaries, c times over if each has c copies.
@@ -255,7 +256,7 @@ def draw_canaries(
     else:
         if other is None:
             raise UserError(
-                f"canary_kind={kind}: no other data set; allowed: canary_data=NAME_OR_PATH with it, or another kind"
+                f"canary_kind={kind}: needs another data set; allowed: canary_data=NAME_OR_PATH with it, or another kind"
             )
         x, source = _of_other(data, other, count, values), f"records of {other.name}"
     return Canaries(kind=kind, x=x, y=y, records=None, copies=copies, source=source)
@@ -271,7 +272,7 @@ def check_kind(kind: str, *, copies: int) -> None:
 
 
 def plant(data: LabeledData, canaries: Canaries) -> Planted:
-    """The data set with the canaries behind its own records. A trainer sees nothing special: its index sets hold some positions more.
+    """The data set with the canaries after its own records. A trainer needs no changes: its index sets just hold more positions.
 
     Args:
         data: the data set, with its final labels.
@@ -291,7 +292,7 @@ def plant(data: LabeledData, canaries: Canaries) -> Planted:
 
 
 def flip_coins(count: int, *, seed: int) -> NDArray[np.bool_]:
-    """(count,) bool: for each canary, whether the one model that is audited is trained on it, by a fair coin of its own.
+    """(count,) bool: for each canary, whether the one model that is audited is trained on it, by an independent fair coin flip.
 
     Args:
         count: number of canaries.
@@ -324,7 +325,7 @@ def canary_membership(
     rng = seeds.stream(seed, "canaries", "coins")
     if design == "half":
         if models % 2:
-            raise ValueError(f"{models} models of a half plan are no pairs")
+            raise ValueError(f"{models} models of a half plan are not pairs")
         first: NDArray[np.bool_] = rng.random((models // 2, count)) < 0.5
         paired: NDArray[np.bool_] = np.stack([first, ~first], axis=1).reshape(models, count)
         return paired
@@ -367,7 +368,7 @@ def _another(y: NDArray[np.int64], chosen: NDArray[np.int64], rng: np.random.Gen
 
 
 def _noise(data: LabeledData, count: int, rng: np.random.Generator) -> NDArray[Any]:
-    """(count, ...) records of which each feature is that of a record drawn for this feature alone."""
+    """(count, ...) records, each feature of which is taken from a record that is drawn independently for this feature."""
     flat = data.x.reshape(len(data), -1)
     features = np.arange(flat.shape[1])
     rows = [flat[rng.integers(0, len(data), size=len(features)), features] for _ in range(count)]

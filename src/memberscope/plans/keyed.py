@@ -1,11 +1,11 @@
-"""Splits and digests of a user's own records, which only whoever has the key can draw or compute again.
+"""Splits and digests of a user's own records, which can be reproduced only with the key.
 
-A split is drawn from a seed, which is one of a few numbers and is logged. Whoever has all the records in their order could draw it again
+A split is drawn from a seed, which is one of a few numbers and is logged. Anyone with all the records in their order could reproduce it
 and would know every member. The split of a user's own records is therefore drawn from the seed and the secret of `memberscope.secret`.
 Public data sets are split by the seed alone, so that published results can be reproduced; nothing is secret about such a split.
 
-A digest of a few records can be found by trying: whoever knows all members but one could try the candidates. The digests that runs show of
-a user's own records are therefore keyed as well.
+A digest of a few records can be found by trying: somebody who knows all members but one could try the candidates. The digests that runs
+show of a user's own records are therefore keyed as well.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@
                                   members/model_000.npy, the canaries on which model 0 is trained too, and so on
     plan/columns.json             the columns, if the records are rows of a table
     plan/membership.npz           the same plan as `ShadowPlan.save` writes it
-    plan/plan.json                what the plan is, and what is expected back
+    plan/plan.json                what the plan is, and which outputs to return
 
 All positions count the records of the data set as memberscope reads it.
 """
@@ -211,10 +211,10 @@ class PlanFolder:
         text = (
             f"Train {plan.n_models} models in the same way. Model k is trained on the records at the positions in {MEMBERS}/{first}.npy "
             f"(model 0, and so on to {last}.npy), with their labels in labels.npy; seeds.npy has a seed for each. Positions count the "
-            f"records of the data set as memberscope reads it: record i is row rows[i] of the original data ({ROWS}). Then ask each model "
-            f"for its outputs on the {n} records of records.npy, members and others, in this order, and save them in one folder, one file "
-            f"a model: {first}.npz to {last}.npz, each with one of the arrays logits (shape {n}, {self.classes}), probs (the same shape) "
-            f"or loss_nats (shape {n}); or {first}.npy with that array alone."
+            f"records of the data set as memberscope reads it: record i is row rows[i] of the original data ({ROWS}). Then ask each "
+            f"model for its outputs on the {n} records of records.npy, members and others, in this order, and save them in one folder, "
+            f"one file per model: {first}.npz to {last}.npz, each with one of the arrays logits (shape {n}, {self.classes}), probs (the "
+            f"same shape) or loss_nats (shape {n}); or {first}.npy with that array alone."
         )
         if p:
             text += (
@@ -225,10 +225,10 @@ class PlanFolder:
             m, copies = len(self.canaries), self.canaries.copies
             often = "" if copies == 1 else f", each of them {copies} times"
             text += (
-                f" The plan has {m} canaries: the records of {CANARIES}/x.npy with the labels of {CANARIES}/y.npy. Model k is also trained "
-                f"on those at the positions in {CANARIES}/{MEMBERS}/{first}.npy (model 0, and so on){often}. Ask each model for its "
-                f"outputs on all {m} canaries too, in this order, and save them in its .npz as the array canaries; give it for all models "
-                "or for none."
+                f" The plan has {m} canaries: the records of {CANARIES}/x.npy with the labels of {CANARIES}/y.npy. Model k is also "
+                f"trained on those at the positions in {CANARIES}/{MEMBERS}/{first}.npy (model 0, and so on){often}. Ask each model for "
+                f"its outputs on all {m} canaries too, in this order, and save them in its .npz as the array canaries; give it for all "
+                "models or for none."
             )
         return f"{text} Then run: memberscope shadow --plan THIS_FOLDER --outputs FOLDER"
 

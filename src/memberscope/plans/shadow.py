@@ -192,7 +192,7 @@ def make_shadow_plan(
         population: number of records that no model sees, or ``"auto"``: as many as `members`, or all that are left if they are fewer.
         shadows: number of shadow models with which each target is attacked. ``half`` trains two more (the target and its twin).
         targets: number of models that are audited in turn, or ``"auto"``: 8, or all models of ``half`` if these are fewer.
-        coin_flips: whether to draw each membership by a fair coin of its own.
+        coin_flips: whether to draw each membership by an independent fair coin flip.
         seed: the streams ``("shadow_plan", ...)`` of this seed determine the plan.
         groups: (n,) the records' groups. Whole groups are then members of a model or not: coins are flipped for groups, or half of the
             groups of each class (by their most frequent) are drawn, and numbers of records hold approximately.

@@ -37,7 +37,7 @@ def check_file(path: Path, *, where: str, allowed: str) -> int:
     except (OSError, ValueError) as error:
         raise UserError(f"{where}: cannot be read ({reason(error)}); allowed: {allowed}") from None
     if not stat.S_ISREG(found.st_mode):
-        kind = next((word for test, word in KINDS if test(found.st_mode)), "no regular file")
+        kind = next((word for test, word in KINDS if test(found.st_mode)), "not a regular file")
         raise UserError(f"{where}: cannot be read ({kind}); allowed: {allowed}")
     return found.st_size
 

@@ -48,6 +48,11 @@ def read_frame(path: Path, *, where: str, allowed: str, instead: str = "an .npz 
         words = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{where}: cannot be read ({words}); allowed: {allowed}") from None
     frame.columns = [str(column) for column in frame.columns]
+    if csv and len(frame.columns) == 1 and (other := next((mark for mark in ";\t|" if mark in frame.columns[0]), "")):
+        raise UserError(
+            f"{where}: the cells of its first line are separated by {'tabs' if other == chr(9) else other}; allowed: commas between cells, "
+            "and points in numbers"
+        )
     if csv and not isinstance(frame.index, pd.RangeIndex) and len(frame) and (frame.iloc[:, -1] == "").all():
         raise UserError(f"{where}: every line ends in a separator, but the header does not; allowed: as many cells as columns")
     if header is not None:  # of two columns named a, pandas makes a and a.1

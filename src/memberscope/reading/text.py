@@ -31,7 +31,7 @@ def json_object(text: str, *, where: str, allowed: str) -> dict[str, Any]:
         allowed: the end of an error.
 
     Raises:
-        UserError: it is not JSON, is no object, or is nested too deep or has numbers too long to be read.
+        UserError: it is not JSON, is not an object, or is nested too deep or has numbers too long to be read.
     """
     try:
         found = json.loads(text)
@@ -44,7 +44,7 @@ def json_object(text: str, *, where: str, allowed: str) -> dict[str, Any]:
     except ValueError as error:  # JSON's own error is one, and so is that of too many digits
         raise UserError(f"{where} is damaged ({_first(error)}); allowed: {allowed}") from None
     if not isinstance(found, dict):
-        raise UserError(f"{where} is no JSON object; allowed: {allowed}")
+        raise UserError(f"{where} is not a JSON object; allowed: {allowed}")
     return found
 
 

@@ -99,9 +99,7 @@ class Release:
         """
         array = np.asarray(logits)
         if array.ndim != 2 or not np.issubdtype(array.dtype, np.number):
-            raise UserError(
-                f"release: logits of shape {array.shape}, dtype {array.dtype}; allowed are numbers (records, classes)"
-            )
+            raise UserError(f"release: logits of shape {array.shape}, dtype {array.dtype}; allowed: numbers (records, classes)")
         check_finite("release: logits", array)
         return self.publish(array, "logits", key=noise_key(seed))
 

@@ -180,7 +180,7 @@ class Top(Confidences):
 
     def __post_init__(self) -> None:  # noqa: D105
         if not isinstance(self.spread, bool):
-            raise UserError(f"release: top: spread={self.spread!r}; allowed are true and false")
+            raise UserError(f"release: top: spread={self.spread!r}; allowed: true or false")
         object.__setattr__(self, "n", Integer(low=1).parse(f"release: {'top_spread' if self.spread else 'top'}", self.n))
 
     @property

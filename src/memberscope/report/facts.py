@@ -229,7 +229,8 @@ def plain_words(run: KeptRun) -> tuple[str, list[str]]:
             f"If it may wrongly accuse {RATES[metric]} non-members, it finds {tpr.value:.2%} of the members "
             f"(95% {tpr.ci_low:.2%} to {tpr.ci_high:.2%})."
         )
-    lines.append(f"This attack is {found.how}: {found.n_member:,} members and {found.n_nonmember:,} non-members.")
+    inside, outside = ("groups of members", "other groups") if grouped(run) else ("members", "non-members")
+    lines.append(f"This attack is {found.how}: {found.n_member:,} {inside} and {found.n_nonmember:,} {outside}.")
     if found.verdict == "quiet":
         lines.append(
             f"That is not proof of safety: a stronger attack, or more records, may find what this one missed. An AUC up to "
@@ -286,7 +287,11 @@ def advice(run: KeptRun, judgement: str) -> list[str]:
             "Reduce what the model memorizes (fewer epochs, regularization, differentially private training) or what it publishes, and "
             "measure the effect on these records: `memberscope mitigate`."
         )
-        lines.append("See who is affected: the worst classes and the most exposed records are below.")
+        below = ["the worst classes"] if found is not None and len(classes(run, found.attack)) > 1 else []
+        kept = run.tables.get(artifacts.MOST_EXPOSED)
+        below += ["the most exposed records"] if kept is not None and len(kept) else []
+        if below:
+            lines.append(f"See who is affected: {' and '.join(below)} are below.")
     if judgement in ("quiet", "none") and found is not None and not OUTSIDE & {family(run, name) for name in found.candidates}:
         lines.append(
             "Try stronger attacks before relying on this: those with shadow models (`memberscope shadow`, or `--shadows`) can find more."

@@ -28,6 +28,7 @@ from memberscope.report.risk import Risk, risk
 from memberscope.report.who import Who, who
 from memberscope.tracking import DataInput, KeptRun
 
+HEURISTIC = "epsilon_heuristic"
 WORST, THUMBNAILS_KB = 10, 1500
 FAMILIES = {
     "threshold": "a threshold on one signal, with known members",
@@ -101,6 +102,7 @@ class Attacks:
         families: name and meaning of each family in the table.
         low_power: whether a metric rests on too few false positives.
         bounds: whether the table shows bounds of epsilon.
+        heuristic: whether one of these needs no coin flips, and guarantees nothing.
         blunt: whether one of these bounds cannot refute any claim.
         legend: descriptions of other packages' metrics, as sentences; empty if there are none.
     """
@@ -109,6 +111,7 @@ class Attacks:
     families: tuple[tuple[str, str], ...]
     low_power: bool
     bounds: bool
+    heuristic: bool
     blunt: bool
     legend: str
 
@@ -355,6 +358,7 @@ def attack_table(run: KeptRun) -> Attacks | None:
         families=tuple((name, FAMILIES[name]) for name in families if name in FAMILIES),
         low_power=low_power,
         bounds=bool(bounds),
+        heuristic=HEURISTIC in bounds,
         blunt=blunt,
         legend=legend(others),
     )

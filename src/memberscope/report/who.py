@@ -71,7 +71,7 @@ def who(run: KeptRun) -> Who | None:
                 f"expected by chance: {chance}."
             )
             if mark:
-                lines.append(f"There are too few others to say much about so rare an accusation: {one.reason}.")
+                lines.append(f"There are too few others to say much about so low a false positive rate: {one.reason}.")
     if not rows:
         return None
     summary, table = run.tables.get(artifacts.EXPOSURE_SUMMARY), run.tables.get(artifacts.EXPOSURE)

@@ -9,7 +9,7 @@ from memberscope.audit import artifacts, promise
 from memberscope.audit.log import attack_progress, log_whole_audit
 from memberscope.audit.request import fields_present, request_of
 from memberscope.audit.step import controls_for, report_on
-from memberscope.audit.wording import copy_notes, finding, headline_table, skips_of_named
+from memberscope.audit.wording import copy_notes, finding, skips_of_named, table_text
 from memberscope.clock import Stage
 from memberscope.config import AttackStudyConfig, groups
 from memberscope.errors import UserError, nearest
@@ -71,7 +71,11 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
         *controls.sentences().values(),
         *step.sentences(config, stopped),
     ]
-    return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
+    return StudyResult(table=table_text(report), answer="\n".join(lines), gate=stopped)
+
+
+GROUP_NAMES = ("group", "groups")
+"""What the groups of a file are called: a column of a table, and a key of an ``.npz``."""
 
 
 def _target(config: AttackStudyConfig, trace: LossTrace | None) -> Audited:
@@ -87,6 +91,8 @@ def _target(config: AttackStudyConfig, trace: LossTrace | None) -> Audited:
 def with_groups(target: Predictions, config: AttackStudyConfig) -> Predictions:
     """The predictions with the column that the configuration names as their groups; UserError if they have no such column."""
     if not config.group:
+        return target
+    if config.group in GROUP_NAMES and target.groups is not None and config.group not in target.columns:
         return target
     if config.group not in target.columns:
         known = ", ".join(target.columns) or "none"

@@ -16,7 +16,7 @@ from memberscope.audit.log import attack_progress, log_whole_audit
 from memberscope.audit.request import request_of
 from memberscope.audit.run import check_counts
 from memberscope.audit.step import controls_for, report_on
-from memberscope.audit.wording import copy_notes, finding, headline_table, skips_of_named
+from memberscope.audit.wording import copy_notes, finding, skips_of_named, table_text
 from memberscope.checks import Array
 from memberscope.clock import Stage
 from memberscope.config import AttackOptionsConfig, AuditModelConfig, groups
@@ -101,7 +101,7 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         *controls.sentences().values(),
         *step.sentences(config, stopped),
     ]
-    return StudyResult(table=headline_table(report).to_string(index=False), answer="\n".join(lines), gate=stopped)
+    return StudyResult(table=table_text(report), answer="\n".join(lines), gate=stopped)
 
 
 def check_slices(config: AttackOptionsConfig, *, classes: int | None = None, labels: Iterable[object] = ()) -> tuple[str, ...]:
@@ -206,8 +206,8 @@ def missing_line(target: Predictions) -> str:
         return ""
     found = f"{lacking.sum()} numbers, absent or infinite, in {lacking.any(axis=1).sum()} records"
     return (
-        f"Missing: {found}. The model was given them unchanged; the blind control replaces each by its column's mean, and takes how many "
-        "a record lacks as one more feature."
+        f"Missing: {found}. The model was given them unchanged; the blind control replaces each by its column's mean, and uses "
+        "the number of values that a record lacks as one more feature."
     )
 
 
@@ -219,8 +219,8 @@ def accuracy_line(target: Predictions) -> str:
     classes, counts = np.unique(np.asarray(target.labels)[target.member], return_counts=True)
     if len(classes) > 1 and inside <= counts.max() / counts.sum():
         text += (
-            " On members the model is no better than always predicting the commonest class: check the scale and order of the features, "
-            "and the labels, before you trust any metric."
+            " On members the model is no better than always predicting the most frequent class: check the scale and order of the "
+            "features, and the labels, before you trust any metric."
         )
     return text
 

@@ -43,7 +43,7 @@ def run(config: PlanStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
         f"{data.classes} classes\nplan digest {made.digest}"
     )
     answer = [
-        f"The plan lies in {folder}; {folder / 'plan.json'} says what is expected back.",
+        f"The plan is in {folder}; {folder / 'plan.json'} describes the outputs to return.",
         f"When the models' outputs are in a folder: memberscope shadow --plan {folder} --outputs FOLDER",
     ]
     if not np.array_equal(made.rows, np.arange(len(made.rows))):
@@ -53,7 +53,8 @@ def run(config: PlanStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResul
     if made.canaries is not None:
         answer.insert(
             1,
-            f"Canaries: {len(made.canaries)} ({made.canaries.kind}) lie in {folder / CANARIES}, with those that each model is trained on.",
+            f"Canaries: {len(made.canaries)} ({made.canaries.kind}) are in {folder / CANARIES}, with lists of those that each "
+            "model is trained on.",
         )
     if made.noise:
         answer.insert(1, f"Labels: {made.noise:.0%} were replaced at random; train with those in labels.npy.")
@@ -76,7 +77,8 @@ def draw_plan(config: PlanStudyConfig) -> tuple[LabeledData, PlanFolder]:
     shifts = queries.SHIFTS[: config.queries] if config.queries > 1 else ()
     if shifts and not queries.is_image(data.x):
         raise UserError(
-            f"queries={config.queries}: records of shape {data.shape} are no images, which alone have copies; allowed: 1"
+            f"queries={config.queries}: records of shape {data.shape} are not images, and only images have shifted copies; "
+            "allowed: 1"
         )
     return data, PlanFolder(
         plan=plan, labels=data.y, seeds=np.array(draw.model_seeds(plan, config.seed), dtype=np.int64), rows=rows_of(whole, chosen, config),

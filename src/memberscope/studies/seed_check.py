@@ -34,7 +34,7 @@ class SeedCheck:
         if not self.determines:
             return (
                 f"The seed does not determine the result: a second training of the first model gave outputs that differ by up to "
-                f"{self.difference:.3g}, so that a rerun gives other figures."
+                f"{self.difference:.3g}, so a rerun gives different results."
             )
         how = "the same outputs" if not self.difference else f"outputs that differ by {self.difference:.1e} at most"
         return f"The seed determines the result: a second training of the first model gave {how}."

@@ -34,7 +34,7 @@ class PatientStorage(RDBStorage):
     """An `RDBStorage` whose requests wait while its database does not answer, up to a limit.
 
     Attributes:
-        lookout: what is said of the database, and how long it is waited for; None until `wait_with` is called.
+        lookout: what to say about the database, and how long to wait for it; None until `wait_with` is called.
     """
 
     lookout: Lookout | None = None

@@ -197,7 +197,7 @@ def _check_reachable(url: str, given: str) -> None:
         )  # SQLAlchemy takes SQLite's own addresses, too
         folder = path.parent
         try:
-            kind = "" if not path.exists() or path.is_file() else "is no file"
+            kind = "" if not path.exists() or path.is_file() else "is not a file"
         except (OSError, ValueError) as error:
             kind = told(reason(error), given=given, address=url)
         if kind and ":memory:" not in url:

@@ -1,6 +1,6 @@
 """The guarantee of DP-SGD: epsilon for the sampling that is actually used, and the noise that a target epsilon needs. No TensorFlow.
 
-One step is the Poisson-sampled Gaussian mechanism: each member is in the batch with probability q by a coin of its own, each member's
+One step is the Poisson-sampled Gaussian mechanism: each member is in the batch independently with probability q, each member's
 gradient is clipped to norm C, and noise of standard deviation `noise_multiplier` * C is added once to their sum. Epsilon is for data sets
 that differ by one record added or removed. It is composed over the steps by dp_accounting's privacy loss distributions (Koskela et al.
 2020; Doroshenko et al. 2022, "connect the dots": an upper bound), or by its Renyi accountant (Mironov et al. 2019), which is faster and
@@ -104,7 +104,7 @@ def plan_privacy(
         raise UserError(f"epochs={epochs}: out of range; allowed: 1 or more")
     delta = default_delta(members) if delta is None else delta
     if not 0 < delta < 1:
-        raise UserError(f"delta={delta:g}: out of range; allowed: above 0 and below 1, and better well below 1/{members}")
+        raise UserError(f"delta={delta:g}: out of range; allowed: above 0 and below 1, and preferably well below 1/{members}")
     if (noise_multiplier is None) == (target_epsilon is None):
         given = "both given" if target_epsilon is not None else "neither given"
         raise UserError(f"noise_multiplier, target_epsilon: {given}; allowed: exactly one of them")

@@ -45,11 +45,11 @@ class Query:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells queries apart, as plain values."""
+        """What distinguishes queries, as plain values."""
         return (content_digest(self.index), self.kind, self.copies, self.seed, self.models, self.measures)
 
     def __eq__(self, other: object) -> bool:
-        """Whether the same models are asked the same."""
+        """Whether the same models get the same queries."""
         return isinstance(other, Query) and self.key == other.key
 
     def __hash__(self) -> int:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class LoopRecipe(Protocol):
-    """What the built-in training loop knows of the models that it trains: those of a `Recipe`, or of a user's builder."""
+    """What the built-in training loop knows about the models that it trains: those of a `Recipe`, or of a user's builder."""
 
     @property
     def name(self) -> str:
@@ -53,7 +53,8 @@ class LoopRecipe(Protocol):
 
     @property
     def own_state(self) -> bool:
-        """Whether models draw random numbers themselves, so that each is built anew, in a process that trains one model at a time."""
+        """Whether models draw random numbers themselves, so that each must be built separately, in a process that trains one model at a
+        time."""
 
     @property
     def values(self) -> Mapping[str, Any]:

@@ -106,7 +106,7 @@ class Store:
         if "format" in wanted["common"] and kept != wanted["common"]["format"]:
             raise UserError(
                 f"store={self.folder}: {path.name} is of format {kept}, and this version has format {wanted['common']['format']}; "
-                "allowed: another folder, or reuse=no to train anew in this one"
+                "allowed: another folder, or reuse=no to train again in this one"
             )
 
     def _compare(self, path: Path, wanted: dict[str, Any]) -> None:

@@ -120,7 +120,7 @@ class Execution:
             empty: this machine.
         devices: accelerators, such as ``("0", "1")``, that worker processes on this machine get in turn; empty: all see what this process
             sees.
-        queries: what the study will ask the models. A trainer that keeps its models may ignore it.
+        queries: the queries that the study will make. A trainer that keeps its models may ignore them.
         label: name in the progress bar and in the store.
         stop: checked between steps.
     """

@@ -89,7 +89,7 @@ def test_records_are_asked_in_blocks_whose_order_is_kept() -> None:
         (lambda x: np.where(x > 0.9, np.nan, x), r"not finite for 1 of 8 records"),
         (lambda x: np.where(x > 0, np.inf, x), r"not finite for 4 of 8 records"),
         (lambda x: [["a"] * 3] * 8, "gave <U1"),
-        (lambda x: [[1], [1, 2]], "no array"),
+        (lambda x: [[1], [1, 2]], "not an array"),
         (lambda x: None, "^gave object; allowed: numbers"),
         (_Of(predict_proba=lambda x: None), "^gave object by predict_proba; allowed: numbers"),
     ],

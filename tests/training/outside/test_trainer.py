@@ -307,7 +307,7 @@ def test_a_function_may_start_processes_of_its_own() -> None:
         (
             "neighbour",
             {"sharp": 1},
-            r"params: sharp is no parameter of .*functions.py:neighbour; allowed: sharpness; nearest: sharpness",
+            r"params: sharp is not a parameter of .*functions.py:neighbour; allowed: sharpness; nearest: sharpness",
         ),
     ],
 )
@@ -320,11 +320,14 @@ def test_another_interface_is_refused_before_anything_trains(name: str, params: 
     ("spec", "params", "line"),
     [
         ("sklearn.linear_model:LinearRegression", {}, "LinearRegression has neither predict_proba nor decision_function"),
-        ("sklearn.tree:DecisionTreeClassifier", {"max_dept": 3}, "max_dept is no parameter of DecisionTreeClassifier.*nearest: max_depth"),
-        ("sklearn.ensemble:IsolationForest", {}, "IsolationForest says that it is of the kind outlier_detector; allowed: a classifier"),
+        ("sklearn.tree:DecisionTreeClassifier", {"max_dept": 3}, "max_dept is not a parameter of DecisionTreeClassifier.*"
+         "nearest: max_depth"),
+        ("sklearn.ensemble:IsolationForest", {}, "IsolationForest is of the kind outlier_detector; allowed: a classifier"),
         ("sklearn.mixture:GaussianMixture", {"n_components": 3}, "of the kind (DensityEstimator|density_estimator); allowed"),
-        (f"{FUNCTIONS}:OnlyWhatWasSet", {"iteration": 3}, "iteration is no parameter of OnlyWhatWasSet; allowed: iterations, random_state"),
-        (f"{FUNCTIONS}:FurtherParams", {"dept": 3}, "dept is no parameter of FurtherParams; allowed: depth, random_state; nearest: depth"),
+        (f"{FUNCTIONS}:OnlyWhatWasSet", {"iteration": 3}, "iteration is not a parameter of OnlyWhatWasSet; "
+         "allowed: iterations, random_state"),
+        (f"{FUNCTIONS}:FurtherParams", {"dept": 3}, "dept is not a parameter of FurtherParams; "
+         "allowed: depth, random_state; nearest: depth"),
     ],
 )  # fmt: skip
 def test_an_estimator_is_checked_before_anything_trains(spec: str, params: dict[str, Any], line: str) -> None:

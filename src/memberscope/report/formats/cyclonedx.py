@@ -23,7 +23,7 @@ HEADLINE = "headline"  # stands for the attack in metrics of the primary attack,
 
 def check() -> None:
     """Raise UserError, naming the extra, unless CycloneDX's library is installed."""
-    require("cyclonedx", by=BY)
+    require("cyclonedx", by=BY, instead="html, json, junit and markdown")
 
 
 def text_of(document: Document) -> str:

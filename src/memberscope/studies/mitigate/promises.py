@@ -78,7 +78,9 @@ def judge(audits: Sequence[MitigationAudit], promise: Promise) -> Judgement:
     """Judge a mitigation by its looks at all of the given seeds together."""
     looks, promised = [look for audit in audits for look in looks_of(audit)], promised_by(audits)
     if not looks:
-        reason = "no attack whose scores are blind to membership was run on records that coins decided on"
+        reason = (
+            "no attack whose scores do not depend on membership was run on records whose membership was decided by coin flips"
+        )
         return not_judged(delta=promise.delta, promise=promised, reason=reason, confidence=CONFIDENCE)
     return judge_promise(
         looks, coin_flips=True, delta=promise.delta, promise=promised, confidence=CONFIDENCE,
@@ -132,7 +134,7 @@ def describe(judged: Judgement) -> str:
     if not judged.looks:
         return ""
     among = (
-        f", each of {judged.looks} looks (ordinary records, canaries, seeds) with its part of the error"
+        f", each of {judged.looks} looks (ordinary records, canaries, seeds) with an equal part of the error"
         if judged.looks > 1
         else ""
     )

@@ -65,7 +65,8 @@ def read_rungs(path: str) -> dict[str, dict[str, Any]]:
 def _name(path: str, name: object) -> str:
     if not isinstance(name, str) or not LETTERS.fullmatch(name):
         raise UserError(
-            f"rungs={path}: {name!r} is no name for a mitigation; allowed: at most 60 letters, digits, _, . and -, a letter or digit first"
+            f"rungs={path}: {name!r} is not a name for a mitigation; allowed: at most 60 letters, digits, _, . and -, starting "
+            "with a letter or digit"
         )
     return name
 
@@ -100,7 +101,8 @@ def rungs_of(config: MitigateConfig, trainer: Trainer, data: LabeledData) -> dic
             raise UserError(f"rungs={config.rungs}: {name}: {error}") from None
         if changed.signature() == trainer.signature() or _are_set(trainer, changes):
             raise UserError(
-                f"rungs={config.rungs}: {name}: changes nothing, for the trainer has these values; allowed: another value"
+                f"rungs={config.rungs}: {name}: changes nothing, since the trainer already has these values; allowed: another "
+                "value"
             )
         found[name] = Rung(name=name, changes=changes, trainer=changed)
     return found

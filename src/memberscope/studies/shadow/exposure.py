@@ -1,4 +1,4 @@
-"""Whom a fleet exposes: measures every record of a shadow study, and compares attacks by whom they find."""
+"""Which records a fleet exposes: measures every record of a shadow study, and compares attacks by the records that they find."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def measure_fleet(
     replaced: BoolArray | None = None,
     rates: Sequence[float] = RATES,
 ) -> Found:
-    """Measure the exposure of every audited record, and whom each attack finds.
+    """Measure the exposure of every audited record, and which records each attack finds.
 
     In design ``half``, all models tell of every record. In ``disjoint``, the targets do: shadows share none of their records.
 

@@ -1,4 +1,4 @@
-"""Logs whom a fleet exposes: metrics, tables, figures, and sentences for the study's page.
+"""Logs which records a fleet exposes: metrics, tables, figures, and sentences for the study's page.
 
 What is stored of single records follows `docs/what_runs_reveal.md`: rows under keyed identities in the order of exposure, with rounded
 values and without anything that could be computed from a record's content alone; nothing if the run is to be private; the records

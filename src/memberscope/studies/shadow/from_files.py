@@ -121,7 +121,8 @@ def read(config: ShadowStudyConfig) -> FromFiles:
         notes.append("The files hold no outputs for the canaries, which are not audited.")
     if why:
         notes.append(
-            f"The data set was not loaded ({why}): labels are those of the plan, and what looks at the records had no inputs."
+            f"The data set was not loaded ({why}): labels are those of the plan, and whatever needs the records themselves had "
+            "no inputs."
         )
         outputs = dataclasses.replace(outputs, known_inputs=False)
     if len(folder.plan.population) and not outputs.population.shape[1]:
@@ -249,7 +250,7 @@ def _files(outputs: Path, models: int) -> list[Path]:
     extra = sorted(path.name for path in outputs.glob("model_*.np[yz]") if path.stem not in set(names))
     if extra:
         raise UserError(
-            f"outputs={outputs}: {_few(extra)} beyond the {models} models of the plan; allowed: the outputs of this plan alone"
+            f"outputs={outputs}: {_few(extra)} beyond the {models} models of the plan; allowed: only the outputs of this plan"
         )
     return [paths[0] for paths in found]
 
@@ -281,7 +282,7 @@ def _read_model(path: Path, folder: PlanFolder) -> dict[str, NDArray[Any]]:
     if folder.shifts and width:
         expected["copies"] = (n, len(folder.shifts), *width)
     elif "copies" in arrays:
-        why = "losses alone have none" if folder.shifts else "the plan was drawn with queries=1"
+        why = "losses have none" if folder.shifts else "the plan was drawn with queries=1"
         raise UserError(f"{where}: holds copies, and {why}; allowed: leave them out")
     if folder.canaries is not None:
         expected["canaries"] = (len(folder.canaries), *width)

@@ -78,7 +78,7 @@ class Conclusion:
         tracker.text("\n".join(lines) + "\n", artifacts.ANSWER)
         if missing:
             raise RuntimeError(
-                f"{len(missing)} trials are missing ({', '.join(missing[:5])}): {self.reasons()}; the next start tries them anew"
+                f"{len(missing)} trials are missing ({', '.join(missing[:5])}): {self.reasons()}; the next start tries them again"
             )
         table = answer.effects_frame([effect for effect in found if effect.headline])
         text = table[SHOWN].round(3).to_string(index=False) if len(table) else "no effects"

@@ -25,7 +25,7 @@ def of_search(found: Conclusion, search: Search, tracker: Tracker) -> StudyResul
     """Log the result of a search, the best points with metrics on records that the search did not use, and return it for the terminal."""
     frame = points_frame(found.queue, search)
     if not len(frame):
-        raise RuntimeError(f"no trial is finished: {found.reasons()}; the next start tries them anew")
+        raise RuntimeError(f"no trial is finished: {found.reasons()}; the next start tries them again")
     tracker.table(frame, artifacts.RESULTS)
     tracker.table(compact(frame), artifacts.RESULTS_TABLE)
     best = frame[frame["best"]]

@@ -169,8 +169,8 @@ def trainer_of(job: Job, space: Mapping[str, Any]) -> Trainer:
     here = json.loads(json.dumps(dict(trainer.signature())))
     if here != space.get(TRAINER):
         raise UserError(
-            f"trainer={job.trainer}: it has changed since the sweep was begun "
-            f"({storages.difference(space.get(TRAINER), here)}); allowed: the trainer as it was, or a new start of the sweep"
+            f"trainer={job.trainer}: it has changed since the sweep was started ({storages.difference(space.get(TRAINER), here)}); "
+            "allowed: the trainer as it was, or a new start of the sweep"
         )
     return trainer
 

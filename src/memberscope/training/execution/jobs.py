@@ -88,7 +88,7 @@ def run_workers(
 
     Args:
         jobs: paths of job files, one per worker.
-        stop: once it is set, the workers are told to give back their trials.
+        stop: once it is set, the workers are told to return their trials.
         module: the program of a worker, run with the path of its job file.
         on_poll: called twice a second with the number of workers that are still starting.
         secrets: environment variables for the workers, for what must not be in their job files.

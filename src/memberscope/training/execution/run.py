@@ -1,4 +1,4 @@
-"""Executes a fleet's training, whatever trains it: finished models from the store, the rest where they were asked to be trained."""
+"""Executes a fleet's training, whatever trains it: finished models come from the store, and the rest are trained where the options say."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def execute(
         UserError: the store cannot be written, or differs from what is asked where reuse is forced; a cluster cannot be reached; workers
             die again and again.
         JobFailed: the training of a model failed.
-        Interrupted: a stop was asked for.
+        Interrupted: a stop was requested.
     """
     store = run.store
     names = store.plan(run.label, common, each) if store else []

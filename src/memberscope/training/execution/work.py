@@ -21,7 +21,7 @@ Labels = NDArray[np.int64]
 
 
 class JobFailed(UserError):
-    """The training of one job failed, for a reason that is the job's own: others go on, and what they finish is kept."""
+    """The training of one job failed, for a reason specific to that job: others continue, and what they finish is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -183,7 +183,7 @@ def check_params(source: Source, names: Sequence[str], *, loop: bool) -> None:
             )
         if name in GIVEN or name in LOOP or not (any_name or name in known):
             allowed = [*(LOOP if loop else ()), *known]
-            start = f"{name}: no parameter of {source.name}" if loop else f"params: {name} is no parameter of {source.spec}"
+            start = f"{name}: no parameter of {source.name}" if loop else f"params: {name} is not a parameter of {source.spec}"
             raise UserError(f"{start}; allowed: {', '.join(allowed) or 'none'}{nearest(name, allowed)}")
 
 

@@ -65,7 +65,7 @@ class KerasFleet:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """Those of the trainer that speak of its models."""
+        """Those of the trainer that describe its models."""
         return frozenset({"gradients", "save"})
 
     def losses_by_epoch(self, model: int, x: NDArray[Any], y: NDArray[np.int64]) -> NDArray[np.float64]:

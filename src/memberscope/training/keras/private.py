@@ -1,6 +1,6 @@
 """Differentially private SGD (Abadi et al. 2016, Algorithm 1) exactly as the accountant assumes it, at about the cost of plain training.
 
-In each step, every member is in the batch by a coin of its own with probability q = batch_size / members (Poisson sampling: the size of a
+In each step, every member is in the batch independently with probability q = batch_size / members (Poisson sampling: the size of a
 batch varies and may be zero). Per-example gradients are clipped and summed (`memberscope.training.keras.clipping`), Gaussian noise is added
 once to the sum, even if the batch is empty, and the sum is divided by the *expected* batch size. Dividing by the actual size would need
 an analysis of its own.

@@ -1,4 +1,4 @@
-"""A trained model from outside, whatever its form: a function, an object with scikit-learn's methods, or one that offers more."""
+"""A trained model from outside, in any form: a function, an object with scikit-learn's methods, or one that offers more."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def as_array(raw: Any, method: str) -> NDArray[Any]:
         found = np.asarray(raw)
     except (TypeError, ValueError, RuntimeError) as error:
         raise BadModel(
-            f"gave {type(raw).__name__}{by}, which is no array ({error}); allowed: numbers (records, classes)"
+            f"gave {type(raw).__name__}{by}, which is not an array ({error}); allowed: numbers (records, classes)"
         ) from None
     if found.dtype.kind not in "fiub":
         raise BadModel(f"gave {found.dtype}{by}; allowed: numbers (records, classes)")

@@ -71,7 +71,7 @@ def check_estimator(spec: str, estimator: Any, params: Mapping[str, Any]) -> Non
     for name in params:
         if refuses(estimator, name):
             raise UserError(
-                f"params: {name} is no parameter of {estimator.__name__}; allowed: {', '.join(known)}{nearest(name, known)}"
+                f"params: {name} is not a parameter of {estimator.__name__}; allowed: {', '.join(known)}{nearest(name, known)}"
             )
     try:
         kind = _kind(estimator(**params))
@@ -81,7 +81,7 @@ def check_estimator(spec: str, estimator: Any, params: Mapping[str, Any]) -> Non
             f"trainer={spec}: {estimator.__name__} cannot be made with these parameters ({text}); allowed: others, by params"
         ) from None
     if kind not in ("", "classifier"):
-        raise UserError(f"trainer={spec}: {estimator.__name__} says that it is of the kind {kind}; allowed: a classifier")
+        raise UserError(f"trainer={spec}: {estimator.__name__} is of the kind {kind}; allowed: a classifier")
 
 
 def _kind(model: Any) -> str:
@@ -105,7 +105,7 @@ def train(estimator: Any, job: TrainingJob) -> Fitted:
 
 
 def takes_rows(estimator: Any) -> bool:
-    """Whether a class is of a library whose models take rows alone, so that images are shown to it as rows of their values."""
+    """Whether a class is from a library whose models take only rows, so that images are passed to it as rows of their values."""
     return any(base.__module__.partition(".")[0] in ROWS for base in inspect.getmro(estimator))
 
 

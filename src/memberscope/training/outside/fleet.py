@@ -1,4 +1,5 @@
-"""The answers of models that are gone: a fleet that looks outputs up, and trains a model again only for a query that nobody declared."""
+"""The outputs of models that no longer exist: a fleet that looks outputs up, and trains a model again only for a query that nobody
+declared."""
 
 from __future__ import annotations
 
@@ -67,7 +68,7 @@ class OutsideFleet:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """``gradients`` and ``losses`` if the models that were asked for them gave them."""
+        """``gradients`` and ``losses`` if the models were queried for them and returned them."""
         offered = {"gradients": "gradient_norms_", "losses": "losses_by_epoch_"}
         return frozenset(
             name for name, start in offered.items() if any(key.startswith(start) for one in self.answers for key in one)

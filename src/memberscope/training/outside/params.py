@@ -13,7 +13,7 @@ from memberscope.reading.text import parse_yaml, read_yaml
 
 FORMS = "NAME=VALUE separated by commas, such as epochs=40,width=2, or the path of a YAML file"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+|[+-]\.\d+")
-"""Numbers that YAML 1.1 reads as text. Any other number that it read as text stood in quotes, and stays text."""
+"""Numbers that YAML 1.1 reads as text. Any other number that it read as text was in quotes, and stays text."""
 
 
 def parse_params(text: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Trains one job after another in any process, and queries each model at once: only its answers outlive the process."""
+"""Trains one job after another in any process, and queries each model at once: only its outputs outlive the process."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ class OutsideProgram:
 
 
 def asked_of(answers: Mapping[str, NDArray[Any]]) -> set[str]:
-    """The names of all answers that a kept model was asked for, including those that it does not offer."""
+    """The names of all outputs that were requested from a kept model, including those that it does not offer."""
     try:
         return set(json.loads(str(answers["facts"]))["asked"])
     except (KeyError, ValueError, TypeError):

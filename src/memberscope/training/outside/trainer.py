@@ -214,7 +214,7 @@ def check_interface(spec: str, thing: Any, params: Mapping[str, Any]) -> None:
     known = declared_params(thing) or ()
     for name in params:
         if _refuses(thing, name):
-            raise UserError(f"params: {name} is no parameter of {spec}; allowed: {', '.join(known)}{nearest(name, known)}")
+            raise UserError(f"params: {name} is not a parameter of {spec}; allowed: {', '.join(known)}{nearest(name, known)}")
 
 
 def _arguments(thing: Any) -> tuple[inspect.Parameter | None, list[inspect.Parameter]]:
