@@ -64,7 +64,7 @@ def fleets(*, quick: bool, seed: int, only: str) -> Iterator[Fleet]:
         return
     wanted: list[tuple[str, dict[str, object]]] = [
         ("digits with 20% label noise, dense networks", {"dataset": "digits", "model": "dense", "depth": 2, "width": 64}),
-        ("digits, perceptrons", {"dataset": "digits"}),
+        ("digits with 20% label noise, perceptrons", {"dataset": "digits"}),
     ]
     if archive := os.environ.get("MEMBERSCOPE_ARCHIVE_DIR", ""):
         wanted.append(("Location-30, perceptrons", {"dataset": "location30", "archive_dir": archive}))

@@ -158,7 +158,7 @@ def main() -> None:
         means, judged, targets, variants = (
             read(run, name) for name in (artifacts.BY_SHADOWS, artifacts.ORDERINGS, artifacts.TARGETS, artifacts.FIDELITY)
         )
-        if means is not None:
+        if means is not None and means["shadows"].any():
             print(by_shadows(means, "auc"), "\n")
             print(by_shadows(means, "tpr_at_fpr_0_01"), "\n")
         if judged is not None:
