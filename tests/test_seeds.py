@@ -40,6 +40,6 @@ def test_anything_but_an_integer_from_0_is_refused_wherever_a_seed_is_taken(seed
         ),  # before anything else
         lambda: membership_auc_scorer(x, y, seed=seed),
     ):
-        with pytest.raises(UserError, match=r"^seed=.*: allowed is an integer of 0 or more$"):
+        with pytest.raises(UserError, match=r"^seed=.*; allowed: an integer, at least 0$"):
             call()
     assert seeds.integer(np.int64(3), "a") == seeds.integer(3, "a")

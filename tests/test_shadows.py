@@ -231,9 +231,9 @@ def test_a_shadow_that_cannot_be_fitted_ends_the_rest(records: Arrays) -> None:
         ({"shadows": 4.0}, r"shadows=4\.0: "),
         ({"workers": "all"}, "workers='all': "),
         ({"workers": 1.5}, r"workers=1\.5: "),
-        ({"seed": -1}, "seed=-1: allowed is an integer of 0 or more"),
-        ({"seed": "a"}, "seed='a': "),
-        ({"seed": None}, "seed=None: "),
+        ({"seed": -1}, "seed=-1; allowed: an integer, at least 0"),
+        ({"seed": "a"}, "seed='a'; allowed: "),
+        ({"seed": None}, "seed=None; allowed: "),
         ({"X": None}, "X: NoneType; allowed: an array"),
         ({"X": "table.csv"}, "X: str; allowed: an array"),
         (
@@ -241,7 +241,7 @@ def test_a_shadow_that_cannot_be_fitted_ends_the_rest(records: Arrays) -> None:
             r"X: RandomForestClassifier\.predict_proba fails on these 240 records \(ValueError: X has 5 features",
         ),
         ({"groups": np.zeros(240, int)}, "groups: all records are in one group"),
-        ({"groups": np.linspace(0, 1, 240)}, "groups: dtype float64; allowed are integers and text"),
+        ({"groups": np.linspace(0, 1, 240)}, "groups: dtype float64; allowed: integers and text"),
         ({"groups": pd.Series([None, *["p"] * 239])}, "groups: 1 missing values"),
         (
             {"member": pd.Series(np.arange(240) % 2 == 0, index=range(1, 241)), "X": pd.DataFrame(np.zeros((240, 6)))},

@@ -17,7 +17,7 @@ def check(seed: object) -> None:
     """Raise UserError for anything but an integer of 0 or more; None would draw other numbers each time."""
     if isinstance(seed, int | np.integer) and seed >= 0:
         return
-    raise UserError(f"seed={seed!r}: allowed is an integer of 0 or more")
+    raise UserError(f"seed={seed!r}; allowed: an integer, at least 0")
 
 
 def _sequence(seed: int, names: tuple[str | int, ...]) -> np.random.SeedSequence:
