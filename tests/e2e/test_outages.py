@@ -113,7 +113,7 @@ def test_a_server_that_does_not_gets_them_later(
     assert "threshold_loss" in out, "the result is shown all the same"
     (folder,) = place.spools()
     last = err.splitlines()[-1]
-    assert f"kept in {folder}; allowed, once it answers: memberscope resend {folder}, or a new start" in last
+    assert f"kept in {folder}; allowed, once it answers: memberscope resend {folder}, or start any study on that store" in last
     place.revive()
     if how == "resend":
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,6 +86,23 @@ def test_every_source_gets_its_own_modules_even_if_another_has_some_of_the_same_
     assert [find_source(f"{place}/train.py:train").load()(None) for place in "ab"] == [1, 2]
     Path("a/common_name.py").write_text("VALUE = 333\n")
     assert find_source("a/train.py:train").load()(None) == 333, "what was imported before the change is not used again"
+
+
+def test_a_tree_that_another_thread_disturbs_is_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As CPython 3.11 and 3.12 do when two threads parse at once."""
+    _write(own="def train(job):\n    return job\n")
+    parse, calls = ast.parse, []
+
+    def disturbed(*args: Any, **options: Any) -> ast.Module:
+        calls.append(args)
+        if len(calls) < 3:
+            raise SystemError("AST constructor recursion depth mismatch (before=159, after=94)")
+        return parse(*args, **options)
+
+    expected = find_source("own.py:train").facts()
+    monkeypatch.setattr(ast, "parse", disturbed)
+    assert find_source("own.py:train").facts() == expected
+    assert len(calls) == 3
 
 
 def test_where_a_file_lies_does_not_decide() -> None:

@@ -25,6 +25,7 @@ FORMS = "path/to/file.py:NAME, or package.module:NAME"
 BUILDER = "keras:"  # begins the name of a function that builds an untrained Keras model
 _COPY = "memberscope-trainer-"  # begins the name of a folder with a copy of local modules
 _OURS = Path(__file__).resolve().parents[2]  # this package
+_ATTEMPTS = 20  # to build a syntax tree, see `_tree`
 _FILE_MODULE = "memberscope_trainer_"  # begins the module name of a file, so that it hides no installed module
 
 
@@ -200,11 +201,21 @@ def _text(spec: str, path: Path) -> str:
 
 def _parsed(spec: str, path: Path, text: str) -> ast.Module:
     try:
-        return ast.parse(text, filename=str(path))
+        return _tree(text, path)
     except (SyntaxError, ValueError) as error:
         line = f"line {error.lineno} of " if isinstance(error, SyntaxError) and error.lineno else ""
         why = error.msg if isinstance(error, SyntaxError) else str(error)
         raise UserError(f"trainer={spec}: {line}{path} is not valid Python ({why}); allowed: {_forms(spec)}") from None
+
+
+def _tree(text: str, path: Path) -> ast.Module:
+    """The syntax tree. CPython before 3.13 counts the depth of all threads' trees in one place, and may raise SystemError."""
+    for _ in range(_ATTEMPTS):
+        try:
+            return ast.parse(text, filename=str(path))
+        except SystemError:
+            continue
+    return ast.parse(text, filename=str(path))
 
 
 def _imports(tree: ast.Module, path: Path, root: Path) -> Iterator[str]:
