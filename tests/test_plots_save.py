@@ -64,9 +64,14 @@ def test_another_format_is_left_to_matplotlib(tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "figure.svg").read_text()
 
 
-def test_texts_of_an_audits_figures_keep_to_the_figure_and_do_not_overlap() -> None:
-    """Their places are given, not searched for: with long tick labels, and with many attacks below the curves."""
-    pytest.importorskip("matplotlib")
+@pytest.mark.parametrize(
+    "own", [{}, {"figure.constrained_layout.use": True}, {"figure.autolayout": True}], ids=["", "constrained", "tight"]
+)
+def test_texts_of_an_audits_figures_keep_to_the_figure_and_do_not_overlap(own: dict[str, bool]) -> None:
+    """Their places are given, not searched for: with long tick labels, with many attacks below the curves, and whatever layout the
+    reader's own settings ask for.
+    """
+    matplotlib = pytest.importorskip("matplotlib")
     import pandas as pd
 
     rng = np.random.default_rng(0)
@@ -80,14 +85,15 @@ def test_texts_of_an_audits_figures_keep_to_the_figure_and_do_not_overlap() -> N
     )
     band = pd.DataFrame({"fpr": rates, "low": rates, "high": rates**0.3})
     labels = {name: f"{name} (AUC 0.612)" for name in points["attack"].unique()}
-    made = [
-        *(
-            plots.score_figure(scores * scale, scores > 0.3, title="an attack: AUC 0.612", least=5)
-            for scale in (1e-5, 1, 1e3, 1e6)
-        ),
-        plots.dispersion_figure(frame, title="an attack by class"),
-        plots.roc_figure(points, title="membership inference", labels=labels, band=band),
-    ]
+    with matplotlib.rc_context(own):
+        made = [
+            *(
+                plots.score_figure(scores * scale, scores > 0.3, title="an attack: AUC 0.612", least=5)
+                for scale in (1e-5, 1, 1e3, 1e6)
+            ),
+            plots.dispersion_figure(frame, title="an attack by class"),
+            plots.roc_figure(points, title="membership inference", labels=labels, band=band),
+        ]
     for one in made:
         plots.drawn(one)
         whole = one.bbox

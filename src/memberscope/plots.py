@@ -59,7 +59,7 @@ def new_figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * columns, height * rows), layout=None if margins else "constrained", dpi=120)
+    figure = Figure(figsize=(width * columns, height * rows), layout="none" if margins else "constrained", dpi=120)
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False)
     if margins is not None:
