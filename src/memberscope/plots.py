@@ -59,7 +59,9 @@ def new_figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * columns, height * rows), layout="none" if margins else "constrained", dpi=120)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=120)
+    if margins is not None:
+        figure.set_layout_engine("none")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False)
     if margins is not None:
