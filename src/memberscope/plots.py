@@ -59,9 +59,8 @@ def new_figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=120)
-    if margins is not None:
-        figure.set_layout_engine("none")
+    layout: Any = "none" if margins else "constrained"  # without a name, matplotlib's own settings decide
+    figure = Figure(figsize=(width * columns, height * rows), layout=layout, dpi=120)
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False)
     if margins is not None:
