@@ -28,13 +28,12 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from shared.commits import checked_out
 from shared.targets import last_line
 
 HERE = Path(__file__).resolve().parents[1]
@@ -156,16 +155,6 @@ def median(runs: list[Taken]) -> Taken:
     )
 
 
-@contextmanager
-def worktree(commit: str, folder: Path) -> Iterator[Path]:
-    """A checkout of another commit, removed afterwards."""
-    subprocess.run(["git", "-C", HERE, "worktree", "add", "--quiet", "--detach", folder, commit], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["git", "-C", HERE, "worktree", "remove", "--force", folder], check=True)
-
-
 def measure(sources: dict[str, Path], folder: Path, sizes: tuple[int, ...], quick: bool) -> dict[tuple[str, str, int], Taken]:
     """Run everything, and print a row for each way and size; the sources take turns."""
     from memberscope.clock import Stage
@@ -204,7 +193,7 @@ def main() -> int:
             (folder / str(n)).mkdir()
             make_data(folder / str(n), n)
         if arguments.before:
-            with worktree(arguments.before, folder / "before") as other:
+            with checked_out(arguments.before) as other:
                 found = measure({"before": other, "now": HERE}, folder, sizes, arguments.quick)
         else:
             found = measure({"now": HERE}, folder, sizes, arguments.quick)

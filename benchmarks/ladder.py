@@ -19,10 +19,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from shared.commits import checked_out
 from shared.targets import last_line
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,19 +31,6 @@ BEFORE = "fa347d6"  # trained defended models one after another
 PROGRAM = "import sys; from memberscope import cli; sys.exit(cli.main(sys.argv[1:]))"
 STUDY = ("mitigate", "--dataset=digits", "--members=400", "--private_batch_size=100")
 LONGEST = "--mitigations=dropout,adversarial,adversarial_tuned,dp"
-
-
-@contextmanager
-def checked_out(commit: str) -> Iterator[Path]:
-    """A temporary worktree of a commit."""
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder) / "before"
-        git = ["git", "-C", str(ROOT), "worktree"]
-        subprocess.run([*git, "add", "--quiet", "--detach", str(tree), commit], check=True)
-        try:
-            yield tree
-        finally:
-            subprocess.run([*git, "remove", "--force", str(tree)], check=True)
 
 
 def timed(tree: Path, words: list[str]) -> tuple[float, dict[str, dict[str, object]]]:

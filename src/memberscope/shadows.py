@@ -154,7 +154,7 @@ def _check_numbers(shadows: Any, workers: Any) -> None:
     if not isinstance(shadows, int | np.integer) or shadows < 2 or shadows % 2:
         raise UserError(f"shadows={shadows!r}: shadows come in pairs with opposite halves; allowed: an even number, at least 2")
     if workers is not None and (not isinstance(workers, int | np.integer) or workers < 1):
-        raise UserError(f"workers={workers!r}: allowed: 1 or more, or None for all cores")
+        raise UserError(f"workers={workers!r}; allowed: 1 or more, or None for all cores")
 
 
 def _check_records(n: int, labels: Array, member: Array) -> None:

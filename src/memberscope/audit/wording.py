@@ -44,15 +44,23 @@ def skipped(report: AuditReport) -> dict[str, list[str]]:
     return report.outline.skipped
 
 
+def skips(report: AuditReport) -> list[str]:
+    """A sentence for each reason for which attacks were skipped on all records."""
+    return [_skip(names, reason) for reason, names in skipped(report).items()]
+
+
 def skips_of_named(report: AuditReport, asked: str) -> list[str]:
-    """A sentence on each attack that a request names, not as one of a family, and that was skipped; on all of them if none ran."""
+    """The same for attacks that a request names, not as one of a family; for all of them if none ran."""
+    if report.headline is None:
+        return skips(report)
     words = {name.strip() for name in asked.split(",")}
     named = {attack.name for attack in registry.attacks() if words & {attack.name, attack.tfp_name}}
-    found = {
-        reason: [name for name in names if name in named or report.headline is None]
-        for reason, names in skipped(report).items()
-    }
-    return [f"Skipped: {', '.join(names)}, {reason}." for reason, names in found.items() if names]
+    found = {reason: [name for name in names if name in named] for reason, names in skipped(report).items()}
+    return [_skip(names, reason) for reason, names in found.items() if names]
+
+
+def _skip(names: Sequence[str], reason: str) -> str:
+    return f"Skipped: {', '.join(names)}, {reason}."
 
 
 def summary(report: AuditReport, *, notes: Mapping[str, str], controls: Controls, details: Sequence[str] = ()) -> str:

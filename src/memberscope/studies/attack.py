@@ -25,6 +25,9 @@ from memberscope.studies.recorder import writes_evidence
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import Tracker, as_json
 
+GROUP_NAMES = ("group", "groups")
+"""What the groups of a file are called: a column of a table, and a key of an ``.npz``."""
+
 
 @writes_evidence("attack")
 def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
@@ -72,10 +75,6 @@ def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyRes
         *step.sentences(config, stopped),
     ]
     return StudyResult(table=table_text(report), answer="\n".join(lines), gate=stopped)
-
-
-GROUP_NAMES = ("group", "groups")
-"""What the groups of a file are called: a column of a table, and a key of an ``.npz``."""
 
 
 def _target(config: AttackStudyConfig, trace: LossTrace | None) -> Audited:

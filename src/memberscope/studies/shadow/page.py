@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from memberscope.audit.report import AuditReport
-from memberscope.audit.wording import finding, headline_table, markdown, skipped
+from memberscope.audit.wording import finding, headline_table, markdown, skips
 from memberscope.metrics.rounding import logged
 from memberscope.plans.keyed import shown_digest
 from memberscope.studies.shadow.evidence import FleetOutputs
@@ -43,11 +43,6 @@ def over_targets_table(means: pd.DataFrame) -> pd.DataFrame:
             text += f" ({row['ci_low']:.4f} to {row['ci_high']:.4f})"
         rows.setdefault(str(row["attack"]), {"attack": str(row["attack"])})[str(row["figure"])] = text
     return pd.DataFrame(list(rows.values()))
-
-
-def skips(report: AuditReport) -> list[str]:
-    """The attacks that were skipped, and why."""
-    return [f"Skipped: {', '.join(attacks)}, {reason}." for reason, attacks in skipped(report).items()]
 
 
 def page(

@@ -19,7 +19,7 @@ from memberscope.audit.log import attack_progress, log_audit, log_headline
 from memberscope.audit.promise import OfCanaries, log_bounds, words_of
 from memberscope.audit.request import AuditRequest, make_request
 from memberscope.audit.run import AuditReport, run_audit
-from memberscope.audit.wording import finding, headline_table, markdown
+from memberscope.audit.wording import finding, headline_table, markdown, skips
 from memberscope.config import ShadowStudyConfig, SynthesisConfig, groups
 from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, duplicates, load_dataset
@@ -50,7 +50,7 @@ from memberscope.studies.shadow.evidence import (
     query_fleet,
     query_target,
 )
-from memberscope.studies.shadow.page import headline_metrics, over_targets_table, page, skips
+from memberscope.studies.shadow.page import headline_metrics, over_targets_table, page
 from memberscope.studies.synthesize.sets import METHODS, check_can_be_made, make_set, published
 from memberscope.studies.trainer_log import log_trainer
 from memberscope.tracking import DataInput, Tracker, as_json
