@@ -65,7 +65,9 @@ def test_another_format_is_left_to_matplotlib(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "own", [{}, {"figure.constrained_layout.use": True}, {"figure.autolayout": True}], ids=["", "constrained", "tight"]
+    "own",
+    [{}, {"figure.constrained_layout.use": True}, {"figure.autolayout": True}, {"font.size": 14, "axes.labelsize": "large"}],
+    ids=["", "constrained", "tight", "large texts"],
 )
 def test_texts_of_an_audits_figures_keep_to_the_figure_and_do_not_overlap(own: dict[str, bool]) -> None:
     """Their places are given, not searched for: with long tick labels, with many attacks below the curves, and whatever layout the

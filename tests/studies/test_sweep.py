@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -116,7 +117,9 @@ def test_a_search_for_two_objectives_ends_with_a_front_judged_on_other_records(r
     space = tmp_path / "mine.yaml"
     space.write_text("factors:\n  width: {low: 4, high: 32, log: true}\n  learning_rate: [0.001, 0.01]\n")
     values = {"space": str(space), "sampler": "tpe", "trials": 4, "objectives": "accuracy,advantage_heldout", "seeds": 1}
+    style = {name: matplotlib.rcParams[name] for name in ("axes.facecolor", "axes.labelsize", "axes.prop_cycle", "font.size")}
     result, tracker = run(**values)
+    assert {name: matplotlib.rcParams[name] for name in style} == style, "Optuna's own style is for its own figures"
     frame = tracker.artifacts["results.csv"]
     assert len(frame) == len(tracker.children) == 4
     points = frame[["objective_accuracy", "objective_advantage_heldout"]].to_numpy() * [-1, 1]

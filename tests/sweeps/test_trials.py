@@ -113,6 +113,7 @@ def test_a_silent_worker_loses_its_trial_and_a_speaking_one_keeps_it(open_queue:
 
 
 def test_optunas_own_views_show_factors_and_the_name_of_the_objective(open_queue: Callable[..., TrialQueue]) -> None:
+    import matplotlib
     import optuna
 
     queue = open_queue()
@@ -136,7 +137,7 @@ def test_optunas_own_views_show_factors_and_the_name_of_the_objective(open_queue
     ]
     assert list(frame["params_depth"]) == [1, 1, 4, 4]
     assert list(frame["params_model"]) == ["dense", "dense", "conv", "conv"]
-    with storages.quiet():
+    with storages.quiet(), matplotlib.rc_context():  # Optuna sets a style for all figures that follow
         axes = optuna.visualization.matplotlib.plot_parallel_coordinate(study, target_name="leak")
     labels = [tick.get_text() for tick in axes.get_xticklabels()]
     assert labels == ["leak", "depth", "learning_rate", "model", "seed", "widths"]

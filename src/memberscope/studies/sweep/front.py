@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from memberscope.audit import artifacts
 from memberscope.audit.wording import markdown
 from memberscope.metrics.rounding import logged
+from memberscope.plots import drawn
 from memberscope.studies.result import StudyResult
 from memberscope.studies.sweep.answer import Conclusion, compact
 from memberscope.sweeps.answer import ADVANTAGE
@@ -116,7 +117,7 @@ def search_figures(queue: TrialQueue, search: Search) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if len(queue.trials("COMPLETE")) < 2:
         return found
-    with quiet(), warnings.catch_warnings():
+    with quiet(), warnings.catch_warnings(), matplotlib.rc_context():  # Optuna sets a style for all figures that follow
         warnings.filterwarnings("ignore", message=even)
         for place, name in enumerate(search.objectives):
 
@@ -142,4 +143,5 @@ def _low_is_good(search: Search, place: int) -> Callable[[Any], float]:
 def _figure_of(axes: Any) -> Any:
     import numpy as np
 
-    return np.ravel(axes)[0].figure if not hasattr(axes, "figure") else axes.figure
+    figure = np.ravel(axes)[0].figure if not hasattr(axes, "figure") else axes.figure
+    return drawn(figure)  # in its own style
