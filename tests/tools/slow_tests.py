@@ -170,6 +170,7 @@ class Guard:
     def __init__(self) -> None:
         self.active = False
         importlib.import_module("numpy.testing")  # numpy 1.26 starts lscpu when it is imported
+        importlib.import_module("joblib").cpu_count(only_physical_cores=True)  # it starts cat, once in a process
         sys.addaudithook(self._heard)
         # no event is raised by those of multiprocessing, and of joblib and Dask, which build on it
         multiprocessing.process.BaseProcess.start = self._started(multiprocessing.process.BaseProcess.start)  # type: ignore[method-assign]

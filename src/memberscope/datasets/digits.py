@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
+from numpy.typing import NDArray
 
 from memberscope.datasets.labeled import LabeledData, Sizes
 
 SIDE = 32
+
+
+@lru_cache(maxsize=1)
+def _resized() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The images (1797, 32, 32, 1) and their labels (1797,)."""
+    from PIL import Image
+    from sklearn.datasets import load_digits as load
+
+    bunch = load()
+    small = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    large = [np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)) for image in small]
+    return np.stack(large)[..., None], bunch.target.astype(np.int64)
 
 
 def load_digits() -> LabeledData:
@@ -14,16 +29,11 @@ def load_digits() -> LabeledData:
 
     With clean labels there is too little to memorize, so studies replace a fifth of the labels by default.
     """
-    from PIL import Image
-    from sklearn.datasets import load_digits as load
-
-    bunch = load()
-    small = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    large = [np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)) for image in small]
+    images, labels = _resized()
     return LabeledData(
         name="digits",
-        x=np.stack(large)[..., None],
-        y=bunch.target.astype(np.int64),
+        x=images.copy(),
+        y=labels.copy(),
         class_names=tuple(str(digit) for digit in range(10)),
         source="scikit-learn's digits (UCI Optical Recognition of Handwritten Digits, test part), resized from 8x8 to 32x32",
         sizes=Sizes(members=600, nonmembers=600, validation=300),

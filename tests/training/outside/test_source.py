@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import importlib.util
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,6 +133,32 @@ def test_a_module_of_this_folder_is_local_and_an_installed_one_is_named_by_its_v
     assert not installed.files
     assert "scikit-learn" in dict(installed.versions)
     assert installed.load().__name__ == "RandomForestClassifier"
+
+
+def test_a_package_that_was_installed_or_removed_a_moment_ago_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which distribution provides a module is looked up once for many trainers, while nothing in the folders of the search path changes."""
+    calls: list[int] = []
+    read = importlib.metadata.packages_distributions
+
+    def counted() -> Any:
+        calls.append(1)
+        return read()
+
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", counted)
+    _write(train="import toy_of_a_test\n\n\ndef train(job):\n    return 1\n", places__in__toy_of_a_test="VALUE = 1\n")
+    monkeypatch.syspath_prepend("places/site-packages")
+    installed = Path("places/site-packages")
+    installed.mkdir()
+    Path("places/toy_of_a_test.py").rename(installed / "toy_of_a_test.py")
+    assert "toy-of-a-test" not in dict(find_source("train.py:train").versions)
+    for version in ("1.0", "2.0"):
+        (installed / f"toy_of_a_test-{version}.dist-info").mkdir()
+        (installed / f"toy_of_a_test-{version}.dist-info" / "METADATA").write_text(f"Name: toy-of-a-test\nVersion: {version}\n")
+        (installed / f"toy_of_a_test-{version}.dist-info" / "RECORD").write_text("toy_of_a_test.py,,\n")
+        found = [dict(find_source("train.py:train").versions) for _ in range(3)]
+        assert [versions["toy-of-a-test"] for versions in found] == [version] * 3
+        shutil.rmtree(installed / f"toy_of_a_test-{version}.dist-info")
+    assert 1 <= len(calls) <= 4
 
 
 def test_a_file_hides_no_installed_module() -> None:

@@ -267,12 +267,28 @@ def _versions(modules: Set[str]) -> tuple[tuple[str, str], ...]:
     """The versions of Python, of NumPy and of the distributions that provide the modules."""
     from importlib import metadata
 
-    provided = metadata.packages_distributions()
+    provided = _providers(tuple((place, _changed(place)) for place in sys.path))
     found = {"python": platform.python_version()}
     for module in sorted(modules | {"numpy"}):
         for distribution in provided.get(module, ()) if module not in sys.stdlib_module_names else ():
             found[distribution] = metadata.version(distribution)
     return tuple(sorted(found.items()))
+
+
+def _changed(place: str) -> int:
+    """When something was last added to or removed from a folder of Python's search path, in nanoseconds; 0 if there is no such folder."""
+    try:
+        return os.stat(place or os.curdir).st_mtime_ns
+    except OSError:
+        return 0
+
+
+@functools.lru_cache(maxsize=2)  # half a second where 300 packages are installed
+def _providers(places: tuple[tuple[str, int], ...]) -> dict[str, tuple[str, ...]]:
+    """The distributions that provide each top-level module, while the folders of the search path are as in `places`."""
+    from importlib import metadata
+
+    return {module: tuple(names) for module, names in metadata.packages_distributions().items()}
 
 
 # --------------------------------------------------------------------------------------------------------------------------- import
