@@ -249,7 +249,7 @@ def test_the_usual_slope_is_the_shadows_own(with_models: Callable[[Evidence, np.
 
 @pytest.mark.slow
 @EVERY
-@pytest.mark.parametrize("shadows", [2, 4])
+@pytest.mark.parametrize("shadows", [2, pytest.param(4, marks=pytest.mark.thorough)])
 def test_intervals_cover_one_half_where_there_is_no_signal(name: str, shadows: int) -> None:
     """120 null fleets: the 95% interval misses 1/2 in a share of draws between the ends of a binomial's 99.9% interval."""
     missed, draws = 0, 120

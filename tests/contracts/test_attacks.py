@@ -48,7 +48,7 @@ EVERY_DESIGN = pytest.mark.parametrize(
     [
         pytest.param(
             design, classes, share, attack, id=f"{design}-{classes}-{share}-{attack.name}",
-            marks=() if not _trains(attack) else pytest.mark.slow if number < 2 else (pytest.mark.slow, pytest.mark.thorough),
+            marks=() if not _trains(attack) else pytest.mark.slow if number == 1 else (pytest.mark.slow, pytest.mark.thorough),
         )
         for number, (design, classes, share) in enumerate(DESIGNS)
         for attack in registry.ATTACKS

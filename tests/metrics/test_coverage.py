@@ -121,7 +121,13 @@ def test_partial_auc(distance, n_member, n_nonmember, max_fpr, gaussian, within)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("distance", "n"), [(0.0, 30), (0.0, 500), (0.1, 500), (0.3, 1000), (1.0, 100), (3.0, 100)])
+@pytest.mark.parametrize(
+    ("distance", "n"),
+    [
+        (0.0, 30), (0.0, 500), (3.0, 100),
+        *(pytest.param(*case, marks=pytest.mark.thorough) for case in ((0.1, 500), (0.3, 1000), (1.0, 100))),
+    ],
+)  # fmt: skip
 def test_held_out_advantage_and_ppv(distance: float, n: int, gaussian, within) -> None:  # type: ignore[no-untyped-def]
     # Estimand: the mean true advantage (for PPV: of the mean true rates) of the two thresholds that were chosen.
     rng = np.random.default_rng(int(distance * 10) + n)
