@@ -70,8 +70,8 @@ def test_another_format_is_left_to_matplotlib(tmp_path: Path) -> None:
     ids=["", "constrained", "tight", "large texts"],
 )
 def test_texts_of_an_audits_figures_keep_to_the_figure_and_do_not_overlap(own: dict[str, bool]) -> None:
-    """Their places are given, not searched for: with long tick labels, with many attacks below the curves, and whatever layout the
-    reader's own settings ask for.
+    """Their places are given, not searched for: with long tick labels, with many attacks below the curves, and whatever layout or
+    text sizes the reader's own settings ask for.
     """
     matplotlib = pytest.importorskip("matplotlib")
     import pandas as pd
