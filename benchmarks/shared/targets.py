@@ -45,6 +45,7 @@ TARGETS = {
     "peers": Target(full=2, quick=0.5, why="8 shadow models, so that what is done once counts most; 0.8 was measured"),
     "rmia": Target(full=0.99),
     "settings": Target(full=0.99),
+    "start": Target(full=2),
     "sweep": Target(full=4),
     "synthesis": Target(full=50),
     "trace_against_lira": Target(full=1),
