@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import matplotlib
 import numpy as np
+import optuna
 import pytest
+from matplotlib import pyplot
 
 from memberscope.config import SweepStudyConfig
 from memberscope.datasets import load_dataset
@@ -113,13 +116,28 @@ def test_privacy_trains_with_noise(run: Run) -> None:
     assert len(set(final)) == 4
 
 
-def test_a_search_for_two_objectives_ends_with_a_front_judged_on_other_records(run: Run, tmp_path: Path) -> None:
+def _of_this_process() -> dict[str, object]:
+    """What a notebook has set for its own figures and its own Optuna studies."""
+    style = ("axes.facecolor", "axes.labelsize", "axes.prop_cycle", "font.size")
+    return {
+        **{name: matplotlib.rcParams[name] for name in style},
+        "backend": pyplot.get_backend().lower(), "open": pyplot.get_fignums(), "verbosity": optuna.logging.get_verbosity(),
+    }  # fmt: skip
+
+
+def test_a_search_for_two_objectives_ends_with_a_front_judged_on_other_records(
+    run: Run, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     space = tmp_path / "mine.yaml"
     space.write_text("factors:\n  width: {low: 4, high: 32, log: true}\n  learning_rate: [0.001, 0.01]\n")
     values = {"space": str(space), "sampler": "tpe", "trials": 4, "objectives": "accuracy,advantage_heldout", "seeds": 1}
-    style = {name: matplotlib.rcParams[name] for name in ("axes.facecolor", "axes.labelsize", "axes.prop_cycle", "font.size")}
+    request.addfinalizer(partial(pyplot.switch_backend, pyplot.get_backend()))
+    request.addfinalizer(partial(optuna.logging.set_verbosity, optuna.logging.get_verbosity()))
+    pyplot.switch_backend("svg")
+    optuna.logging.set_verbosity(optuna.logging.DEBUG)
+    before = _of_this_process()
     result, tracker = run(**values)
-    assert {name: matplotlib.rcParams[name] for name in style} == style, "Optuna's own style is for its own figures"
+    assert _of_this_process() == before, "style, backend and silence are for Optuna's own figures and this study's trials"
     frame = tracker.artifacts["results.csv"]
     assert len(frame) == len(tracker.children) == 4
     points = frame[["objective_accuracy", "objective_advantage_heldout"]].to_numpy() * [-1, 1]

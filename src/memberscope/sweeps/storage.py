@@ -63,12 +63,24 @@ def shown(url: str, given: str = "") -> str:
 
 
 @contextmanager
+def errors_alone() -> Iterator[None]:
+    """Keep Optuna's messages to errors; afterwards, its verbosity is what it was."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Silence Optuna's messages on each trial and on each experimental feature (such as heartbeats)."""
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with warnings.catch_warnings():
+    with errors_alone(), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         # It warns that importances are for reaching low values, for which our values are negated.
         warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes")

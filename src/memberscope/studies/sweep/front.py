@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from memberscope.audit import artifacts
@@ -111,13 +112,13 @@ def search_figures(queue: TrialQueue, search: Search) -> dict[str, Any]:
 
     from memberscope.sweeps.storage import quiet
 
-    matplotlib.use("Agg")
     even = "Attempting to set identical low and high"  # matplotlib warns so if every importance is 0
     plots = optuna.visualization.matplotlib
     found: dict[str, Any] = {}
     if len(queue.trials("COMPLETE")) < 2:
         return found
-    with quiet(), warnings.catch_warnings(), matplotlib.rc_context():  # Optuna sets a style for all figures that follow
+    # Optuna sets a style for all figures that follow
+    with quiet(), warnings.catch_warnings(), matplotlib.rc_context(), _without_windows():
         warnings.filterwarnings("ignore", message=even)
         for place, name in enumerate(search.objectives):
 
@@ -134,6 +135,19 @@ def search_figures(queue: TrialQueue, search: Search) -> dict[str, Any]:
     return found
 
 
+@contextmanager
+def _without_windows() -> Iterator[None]:
+    """Keep pyplot, with which Optuna makes its figures, from windows and notebooks; afterwards, its backend is what it was."""
+    from matplotlib import pyplot
+
+    before = pyplot.get_backend()
+    pyplot.switch_backend("Agg")
+    try:
+        yield
+    finally:
+        pyplot.switch_backend(before)
+
+
 def _low_is_good(search: Search, place: int) -> Callable[[Any], float]:
     """An objective, negated if it is maximized: Optuna's importances (PED-ANOVA) are for reaching low values, whatever the direction."""
     sign = -1.0 if search.directions[place] == "maximize" else 1.0
@@ -142,6 +156,8 @@ def _low_is_good(search: Search, place: int) -> Callable[[Any], float]:
 
 def _figure_of(axes: Any) -> Any:
     import numpy as np
+    from matplotlib import pyplot
 
     figure = np.ravel(axes)[0].figure if not hasattr(axes, "figure") else axes.figure
+    pyplot.close(figure)  # a notebook shows those that are open
     return drawn(figure)  # in its own style
