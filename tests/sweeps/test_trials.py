@@ -204,7 +204,7 @@ def test_an_unreachable_storage_is_one_line_within_seconds(url: str, line: str, 
     with pytest.raises(UserError, match=line) as caught:
         storages.open_storage(storages.storage_url(url, tmp_path), heartbeat=60)
     assert "secret" not in str(caught.value)
-    assert time.monotonic() - start < 8
+    assert time.monotonic() - start < 30  # below a second on a quiet machine; a driver that waits by itself takes two minutes
 
 
 def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:
