@@ -168,6 +168,7 @@ def test_text_sets_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_data
+@pytest.mark.thorough
 def test_cifar10_from_disk(cifar10_dir: str) -> None:
     data = load_dataset("cifar10", data_dir=cifar10_dir)
     assert (data.x.shape, data.x.dtype, data.classes) == ((60_000, 32, 32, 3), np.uint8, 10)

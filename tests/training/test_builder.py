@@ -278,6 +278,7 @@ def _figures(trainer: Any, data: LabeledData, seeds: Sequence[int]) -> np.ndarra
     return np.array(found)
 
 
+@pytest.mark.thorough  # twelve trainings
 def test_the_built_in_network_as_a_builder_gives_the_built_in_figures(path: str) -> None:
     """With the same initial weights up to rounding; with Keras's own initialization within the spread of seeds."""
     digits = load_dataset("digits")
