@@ -27,6 +27,7 @@ from memberscope.clock import Clock, Stage
 from memberscope.config import Config, option_name, written
 from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.errors import GateError, Interrupted, UserError, explain_machine_faults, nearest, of_the_machine
+from memberscope.garbage import seldom_collected
 from memberscope.installed import explain_missing_library, is_installed, require
 from memberscope.plugins import GROUPS, offered_names
 from memberscope.quiet import quiet_libraries
@@ -184,6 +185,7 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[Any, bool]:
     return config.from_mapping(given), verbose
 
 
+@seldom_collected()
 def run_study(name: str, arguments: Sequence[str]) -> int:
     """Parse the options, run the study and print its result; returns the exit code."""
     verbose = "--verbose" in arguments

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from memberscope.addresses import in_use
 from memberscope.errors import Interrupted, UserError
+from memberscope.garbage import seldom_collected
 from memberscope.interrupt import StopFlag
 from memberscope.quiet import quiet_libraries
 from memberscope.redact import redact
 
 
+@seldom_collected()
 def main(path: str) -> int:
     """Do the job that a JSON file describes: ``job`` for `memberscope.studies.sweep.work`, ``tracker`` and ``parent`` (a process id).
 

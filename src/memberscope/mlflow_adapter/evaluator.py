@@ -46,6 +46,7 @@ from memberscope.datasets import records as sides
 from memberscope.datasets.schema import Records, few, one_schema
 from memberscope.errors import UserError, nearest
 from memberscope.evidence import Evidence
+from memberscope.garbage import seldom_collected
 from memberscope.mlflow_adapter.existing_run import ExistingRunTracker
 from memberscope.mlflow_adapter.models import Model, wrap
 from memberscope.reading import columns
@@ -69,6 +70,7 @@ class MembershipEvaluator(ModelEvaluator):
         return bool(evaluator_config) and model_type in (None, "classifier")
 
     @unlogged()
+    @seldom_collected()
     def evaluate(
         self,
         *,
