@@ -112,7 +112,7 @@ def test_workers_share_the_queue_and_close_each_trial_once(url: str) -> None:
     _ledger(url, "race").enqueue_cells({"a": {"width": 8}, "b": {"width": 16}}, range(5))
     ledgers = [_ledger(url, "race") for _ in range(4)]
     closed: list[int] = []
-    start = threading.Barrier(len(ledgers))
+    start = threading.Barrier(len(ledgers), timeout=60)
 
     def work(queue: TrialQueue) -> None:
         start.wait()

@@ -45,7 +45,7 @@ def test_every_cell_and_seed_waits_once_however_often_it_is_enqueued(open_queue:
 def test_racing_claims_share_the_queue_without_overlap(open_queue: Callable[..., TrialQueue]) -> None:
     open_queue().enqueue_cells(_settings("a", "b", "c"), range(4))
     won: list[int] = []
-    start = threading.Barrier(3)
+    start = threading.Barrier(3, timeout=60)
 
     def claim_all() -> None:
         queue = open_queue()
@@ -137,7 +137,7 @@ def test_optunas_own_views_show_factors_and_the_name_of_the_objective(open_queue
     ]
     assert list(frame["params_depth"]) == [1, 1, 4, 4]
     assert list(frame["params_model"]) == ["dense", "dense", "conv", "conv"]
-    with storages.quiet(), matplotlib.rc_context():  # Optuna sets a style for all figures that follow
+    with storages.quiet, matplotlib.rc_context():  # Optuna sets a style for all figures that follow
         axes = optuna.visualization.matplotlib.plot_parallel_coordinate(study, target_name="leak")
     labels = [tick.get_text() for tick in axes.get_xticklabels()]
     assert labels == ["leak", "depth", "learning_rate", "model", "seed", "widths"]

@@ -9,9 +9,10 @@ import json
 import os
 import socket
 import sqlite3
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -62,9 +63,33 @@ def shown(url: str, given: str = "") -> str:
     return given if given.startswith(FROM_ENVIRONMENT) else redact(url)
 
 
+class Overlapping:
+    """A context that blocks share which overlap in several threads: the first to begin enters it, and the last to end leaves it.
+
+    Each by itself would restore what it found, such as the filters of `warnings`, while another still relies on its own.
+    """
+
+    def __init__(self, make: Callable[[], AbstractContextManager[None]]) -> None:
+        """Take what makes the context anew."""
+        self._make, self._lock, self._blocks, self._inside = make, threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        """Enter the context unless another block has."""
+        with self._lock:
+            if not self._blocks:
+                self._inside.enter_context(self._make())
+            self._blocks += 1
+
+    def __exit__(self, *error: object) -> None:
+        """Leave the context unless another block still needs it."""
+        with self._lock:
+            self._blocks -= 1
+            if not self._blocks:
+                self._inside.close()
+
+
 @contextmanager
-def errors_alone() -> Iterator[None]:
-    """Keep Optuna's messages to errors; afterwards, its verbosity is what it was."""
+def _errors_alone() -> Iterator[None]:
     import optuna
 
     before = optuna.logging.get_verbosity()
@@ -76,15 +101,20 @@ def errors_alone() -> Iterator[None]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Silence Optuna's messages on each trial and on each experimental feature (such as heartbeats)."""
+def _quiet() -> Iterator[None]:
     import optuna
 
-    with errors_alone(), warnings.catch_warnings():
+    with errors_alone, warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         # It warns that importances are for reaching low values, for which our values are negated.
         warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes")
         yield
+
+
+errors_alone = Overlapping(_errors_alone)
+"""Keeps Optuna's messages to errors; afterwards, its verbosity is what it was."""
+quiet = Overlapping(_quiet)
+"""Silences Optuna's messages on each trial and on each experimental feature (such as heartbeats)."""
 
 
 def open_storage(url: str, *, heartbeat: int, given: str = "", check: Callable[[], None] = nothing) -> PatientStorage:
@@ -115,7 +145,7 @@ def open_storage(url: str, *, heartbeat: int, given: str = "", check: Callable[[
             f"own in that database (CREATE SCHEMA optuna, then {name}?options=-csearch_path%3Doptuna), or another one"
         )
     connect = {"timeout" if url.startswith("sqlite") else "connect_timeout": PATIENCE_SECONDS}
-    with turn(shown(url)), quiet():  # if several processes start on a new storage, one creates the tables
+    with turn(shown(url)), quiet:  # if several processes start on a new storage, one creates the tables
         try:
             if path := _file(url):
                 make_if_absent(path, _create)
@@ -262,7 +292,7 @@ def open_study(
     """
     import optuna
 
-    with quiet():
+    with quiet:
         try:
             study = optuna.create_study(study_name=name, storage=storage, directions=list(directions), sampler=sampler)
         except optuna.exceptions.DuplicatedStudyError:
@@ -285,7 +315,7 @@ def open_study(
             f"{difference(json.loads(kept), json.loads(text))}; allowed: the same space, or another name"
         )
     if objectives and study.metric_names != list(objectives):  # the study is new, or from a version without names of objectives
-        with quiet():
+        with quiet:
             study.set_metric_names(list(objectives))
     return study
 
@@ -294,7 +324,7 @@ def load_study(storage: RDBStorage, name: str, *, sampler: BaseSampler | None = 
     """An existing Optuna study."""
     import optuna
 
-    with quiet():
+    with quiet:
         return optuna.load_study(study_name=name, storage=storage, sampler=sampler)
 
 

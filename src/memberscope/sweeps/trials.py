@@ -129,7 +129,7 @@ class TrialQueue:
         """Fail the trials whose heartbeats have stopped, and put copies of them into the queue."""
         import optuna
 
-        with quiet():
+        with quiet:
             optuna.storages.fail_stale_trials(self.study)
 
     def claim(

@@ -96,7 +96,7 @@ def importances(queue: TrialQueue, search: Search) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for place, name in enumerate(search.objectives):
         try:
-            with quiet():
+            with quiet:
                 found = optuna.importance.get_param_importances(queue.study, target=_low_is_good(search, place))
         except (ValueError, RuntimeError) as error:
             rows.append({"objective": name, "factor": None, "importance": None, "reason": " ".join(str(error).split())})
@@ -118,7 +118,7 @@ def search_figures(queue: TrialQueue, search: Search) -> dict[str, Any]:
     if len(queue.trials("COMPLETE")) < 2:
         return found
     # Optuna sets a style for all figures that follow
-    with quiet(), warnings.catch_warnings(), matplotlib.rc_context(), _without_windows():
+    with quiet, warnings.catch_warnings(), matplotlib.rc_context(), _without_windows():
         warnings.filterwarnings("ignore", message=even)
         for place, name in enumerate(search.objectives):
 

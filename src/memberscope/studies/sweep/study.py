@@ -90,7 +90,7 @@ def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         study = storages.open_study(storage, name, space, directions=directions, objectives=objectives)
     queue = TrialQueue(study=study, storage=storage)
     try:
-        with storages.errors_alone():
+        with storages.errors_alone:
             return _resume(plan, queue, url, space, data, canaries, config, tracker, stop)
     finally:
         queue.close()

@@ -127,7 +127,7 @@ def work(
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each model is retraced
     queue, space = open_queue(job, check=stop.check)
     try:
-        with storages.errors_alone():
+        with storages.errors_alone:
             return _until_done(job, queue, space, tracker, stop, watch, on_ready, on_claim, on_done)
     finally:
         queue.close()
