@@ -1,7 +1,7 @@
 """Compares the time to `--help` of every entry point with the time that importing NumPy and pandas takes.
 
-    python benchmarks/start.py            eleven times; two minutes
-    python benchmarks/start.py --quick    three times; half a minute
+    python benchmarks/start.py            eleven times; half a minute
+    python benchmarks/start.py --quick    three times; ten seconds
 
 A program that imports its libraries at its top makes its reader wait that long for its options. Each time is the processor time of one
 process, the ways in turn; a bare interpreter and `import memberscope` are shown beside. The last line is the ratio of the slowest entry
