@@ -8,8 +8,8 @@ The model is a random forest in an MLflow model folder, the records are simulate
 on the model, ``memberscope attack`` on a file of its outputs, and the evaluator of ``mlflow.models.evaluate``. Each runs in a process of
 its own, in a store that has its tables, and all take turns; the table shows the median of several, in seconds on the wall and of the
 processor (children included), and the stages that the run logged (see `memberscope.clock`). For the evaluators, both are counted from the
-call of `evaluate` on. With 60,000 records, all controls are run (``controls=full``). `--before` makes a temporary `git worktree` and runs its code with this
-interpreter.
+call of `evaluate` on. With 60,000 records, all controls are run (``controls=full``). `--before` makes a temporary `git worktree` and runs
+its code with this interpreter.
 
 The last line is the lowest of these ratios: the budget of a small audit, `BUDGET` processor seconds for ``memberscope audit`` on 500
 records, over what it took; the time of MLflow's own evaluator over that of ours, of the wall or of the processor; and, with `--before`,
