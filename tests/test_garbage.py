@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -23,8 +24,8 @@ def thresholds() -> Iterator[None]:
 )
 def test_thresholds_hold_for_the_block(own: int, inside: int) -> None:
     gc.set_threshold(own, 10, 10)
-    with seldom_collected():
-        with seldom_collected():
+    with seldom_collected:
+        with seldom_collected:
             assert gc.get_threshold()[0] == inside
         assert gc.get_threshold()[0] == inside
     assert gc.get_threshold()[0] == own
@@ -32,15 +33,35 @@ def test_thresholds_hold_for_the_block(own: int, inside: int) -> None:
 
 def test_a_block_that_fails_restores_them() -> None:
     gc.set_threshold(700, 10, 10)
-    with pytest.raises(RuntimeError), seldom_collected():
+    with pytest.raises(RuntimeError), seldom_collected:
         raise RuntimeError
+    assert gc.get_threshold()[0] == 700
+
+
+def test_thresholds_are_restored_after_blocks_that_overlapped() -> None:
+    """As two evaluations in threads do: by itself, the second would put the first one's thresholds back for good."""
+    gc.set_threshold(700, 10, 10)
+    begun, ended = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with seldom_collected:
+            begun.set()
+            ended.wait(30)
+
+    with seldom_collected:
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert begun.wait(30)
+    assert gc.get_threshold()[0] == CONTAINERS
+    ended.set()
+    thread.join(30)
     assert gc.get_threshold()[0] == 700
 
 
 def test_garbage_is_still_found() -> None:
     gc.collect()
     gc.set_threshold(700, 10, 10)
-    with seldom_collected():
+    with seldom_collected:
         found = gc.get_stats()[0]["collected"]
         for _ in range(3 * CONTAINERS):
             one: list[object] = []

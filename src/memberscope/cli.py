@@ -185,7 +185,7 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[Any, bool]:
     return config.from_mapping(given), verbose
 
 
-@seldom_collected()
+@seldom_collected
 def run_study(name: str, arguments: Sequence[str]) -> int:
     """Parse the options, run the study and print its result; returns the exit code."""
     verbose = "--verbose" in arguments

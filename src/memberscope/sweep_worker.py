@@ -17,7 +17,7 @@ from memberscope.quiet import quiet_libraries
 from memberscope.redact import redact
 
 
-@seldom_collected()
+@seldom_collected
 def main(path: str) -> int:
     """Do the job that a JSON file describes: ``job`` for `memberscope.studies.sweep.work`, ``tracker`` and ``parent`` (a process id).
 

@@ -10,7 +10,8 @@ import pytest
 
 optuna = pytest.importorskip("optuna")
 
-from memberscope.sweeps.storage import Overlapping, errors_alone, quiet  # noqa: E402
+from memberscope.overlapping import Overlapping  # noqa: E402  # after the skip where there is no Optuna
+from memberscope.sweeps.silence import errors_alone, quiet  # noqa: E402  # as above
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +70,7 @@ def test_a_context_that_cannot_be_entered_is_tried_by_the_next_block() -> None:
             raise OSError("the first time")
         return threading.Lock()
 
-    shared = Overlapping(failing)  # type: ignore[arg-type]
+    shared = Overlapping(failing)  # type: ignore[arg-type]  # a lock is entered as a context is
     with pytest.raises(OSError, match="the first time"), shared:
         pass
     with shared:

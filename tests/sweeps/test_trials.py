@@ -13,6 +13,7 @@ import pytest
 
 from memberscope.errors import UserError
 from memberscope.sweeps import storage as storages
+from memberscope.sweeps.silence import quiet
 from memberscope.sweeps.trials import CELL, SEED, SignsOfLife, TrialQueue, claim_key, trial_key
 
 SPACE = {"grid": {"cells": {"a": {"epochs": 4}}}}
@@ -137,7 +138,7 @@ def test_optunas_own_views_show_factors_and_the_name_of_the_objective(open_queue
     ]
     assert list(frame["params_depth"]) == [1, 1, 4, 4]
     assert list(frame["params_model"]) == ["dense", "dense", "conv", "conv"]
-    with storages.quiet, matplotlib.rc_context():  # Optuna sets a style for all figures that follow
+    with quiet, matplotlib.rc_context():  # Optuna sets a style for all figures that follow
         axes = optuna.visualization.matplotlib.plot_parallel_coordinate(study, target_name="leak")
     labels = [tick.get_text() for tick in axes.get_xticklabels()]
     assert labels == ["leak", "depth", "learning_rate", "model", "seed", "widths"]
@@ -204,7 +205,7 @@ def test_an_unreachable_storage_is_one_line_within_seconds(url: str, line: str, 
     with pytest.raises(UserError, match=line) as caught:
         storages.open_storage(storages.storage_url(url, tmp_path), heartbeat=60)
     assert "secret" not in str(caught.value)
-    assert time.monotonic() - start < 30  # below a second on a quiet machine; a driver that waits by itself takes two minutes
+    assert time.monotonic() - start < 8
 
 
 def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:

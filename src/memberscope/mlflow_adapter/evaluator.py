@@ -70,7 +70,7 @@ class MembershipEvaluator(ModelEvaluator):
         return bool(evaluator_config) and model_type in (None, "classifier")
 
     @unlogged()
-    @seldom_collected()
+    @seldom_collected
     def evaluate(
         self,
         *,

@@ -9,10 +9,7 @@ import json
 import os
 import socket
 import sqlite3
-import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -24,6 +21,7 @@ from memberscope.outages import limit, nothing
 from memberscope.reading.files import reason
 from memberscope.redact import redact
 from memberscope.sqlite_files import make_if_absent
+from memberscope.sweeps.silence import quiet
 from memberscope.turns import turn
 
 if TYPE_CHECKING:
@@ -61,60 +59,6 @@ def storage_url(storage: str, folder: Path) -> str:
 def shown(url: str, given: str = "") -> str:
     """A storage for people and for what is kept: ``env:NAME`` if that was `given`, else its address without the password."""
     return given if given.startswith(FROM_ENVIRONMENT) else redact(url)
-
-
-class Overlapping:
-    """A context that blocks share which overlap in several threads: the first to begin enters it, and the last to end leaves it.
-
-    Each by itself would restore what it found, such as the filters of `warnings`, while another still relies on its own.
-    """
-
-    def __init__(self, make: Callable[[], AbstractContextManager[None]]) -> None:
-        """Take what makes the context anew."""
-        self._make, self._lock, self._blocks, self._inside = make, threading.Lock(), 0, ExitStack()
-
-    def __enter__(self) -> None:
-        """Enter the context unless another block has."""
-        with self._lock:
-            if not self._blocks:
-                self._inside.enter_context(self._make())
-            self._blocks += 1
-
-    def __exit__(self, *error: object) -> None:
-        """Leave the context unless another block still needs it."""
-        with self._lock:
-            self._blocks -= 1
-            if not self._blocks:
-                self._inside.close()
-
-
-@contextmanager
-def _errors_alone() -> Iterator[None]:
-    import optuna
-
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    import optuna
-
-    with errors_alone, warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # It warns that importances are for reaching low values, for which our values are negated.
-        warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes")
-        yield
-
-
-errors_alone = Overlapping(_errors_alone)
-"""Keeps Optuna's messages to errors; afterwards, its verbosity is what it was."""
-quiet = Overlapping(_quiet)
-"""Silences Optuna's messages on each trial and on each experimental feature (such as heartbeats)."""
 
 
 def open_storage(url: str, *, heartbeat: int, given: str = "", check: Callable[[], None] = nothing) -> PatientStorage:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from memberscope.background import Background
 from memberscope.redact import redact_values
 from memberscope.sweeps.cells import SettingValue
-from memberscope.sweeps.storage import quiet
+from memberscope.sweeps.silence import quiet
 
 if TYPE_CHECKING:
     from optuna import Study

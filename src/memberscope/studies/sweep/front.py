@@ -91,7 +91,7 @@ def importances(queue: TrialQueue, search: Search) -> pd.DataFrame:
     import optuna
     import pandas as pd
 
-    from memberscope.sweeps.storage import quiet
+    from memberscope.sweeps.silence import quiet
 
     rows: list[dict[str, Any]] = []
     for place, name in enumerate(search.objectives):
@@ -110,7 +110,7 @@ def search_figures(queue: TrialQueue, search: Search) -> dict[str, Any]:
     import matplotlib
     import optuna
 
-    from memberscope.sweeps.storage import quiet
+    from memberscope.sweeps.silence import quiet
 
     even = "Attempting to set identical low and high"  # matplotlib warns so if every importance is 0
     plots = optuna.visualization.matplotlib

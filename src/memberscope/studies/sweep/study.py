@@ -41,6 +41,7 @@ from memberscope.sweeps.cells import Grid
 from memberscope.sweeps.data_files import save_data
 from memberscope.sweeps.grids import FEWEST, make_grid
 from memberscope.sweeps.search import OF_CANARIES, Search, read_objectives
+from memberscope.sweeps.silence import errors_alone
 from memberscope.sweeps.space import base_cell, check_corners, read_space, space_grid
 from memberscope.sweeps.trials import SEED, TrialQueue, trial_key
 from memberscope.tracking import Tracker, as_json
@@ -90,7 +91,7 @@ def run(config: SweepStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         study = storages.open_study(storage, name, space, directions=directions, objectives=objectives)
     queue = TrialQueue(study=study, storage=storage)
     try:
-        with storages.errors_alone:
+        with errors_alone:
             return _resume(plan, queue, url, space, data, canaries, config, tracker, stop)
     finally:
         queue.close()

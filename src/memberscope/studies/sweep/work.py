@@ -30,6 +30,7 @@ from memberscope.sweeps.answer import ADVANTAGE
 from memberscope.sweeps.cells import Cell, Grid
 from memberscope.sweeps.data_files import load_data
 from memberscope.sweeps.search import Search
+from memberscope.sweeps.silence import errors_alone
 from memberscope.sweeps.trials import RUN, Claim, SignsOfLife, TrialQueue, claim_key, trial_key
 from memberscope.tracking import Tracker
 from memberscope.training import registry
@@ -127,7 +128,7 @@ def work(
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each model is retraced
     queue, space = open_queue(job, check=stop.check)
     try:
-        with storages.errors_alone:
+        with errors_alone:
             return _until_done(job, queue, space, tracker, stop, watch, on_ready, on_claim, on_done)
     finally:
         queue.close()
