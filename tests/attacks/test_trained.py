@@ -259,10 +259,11 @@ def test_gradients_and_losses_of_the_perceptrons_are_those_written_out_and_of_fi
     net, x, member = _small_nets(inputs, rng), rng.normal(size=(40, inputs)), rng.random(40) < 0.5
     rows = np.stack([rng.permutation(40)[:30] for _ in range(perceptron.NETWORKS)])
     steps = perceptron._Steps.of(net, x, member, most=30)
-    given = net.weights.copy()
+    given, x_given = net.weights.copy(), x.copy()
     (found,) = steps.gradients(rows)
     np.testing.assert_array_equal(net.weights, given)
-    np.testing.assert_array_equal(steps.x, x)  # works in place, but not on what it was given
+    np.testing.assert_array_equal(x, x_given)  # works in place, but not on what it was given
+    np.testing.assert_array_equal(steps.x, np.column_stack([x, np.ones(40)]))
     for k in range(perceptron.NETWORKS):
         w1, b1, w2, b2 = (part[k] for part in (net.w1, net.b1, net.w2, net.b2))
         drawn = x[rows[k]]

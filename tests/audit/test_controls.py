@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from memberscope.attacks import registry
+from memberscope.attacks import crossfit, registry, trained
 from memberscope.attacks.base import Attack, AttackScores, Skip
+from memberscope.audit import controls
 from memberscope.audit.blind import BlindControl, blind_control
 from memberscope.audit.controls import run_controls
 from memberscope.audit.null import refitted_null
@@ -305,6 +306,34 @@ def test_refits_are_counted_and_end_between_two_draws(capsys: pytest.CaptureFixt
     assert line.endswith("trained_knn")
     run_controls(report, evidence, attacks=["trained_lr"], seed=0)
     assert capsys.readouterr().err == ""
+
+
+def test_refits_share_what_they_have_in_common_and_each_is_as_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, n, draws = np.random.default_rng(14), 160, 3
+    member, labels = _sides(n, rng), rng.integers(0, 2, n)
+    evidence = Evidence(target=Predictions(logits=_logits(rng, member, labels, 1.0), labels=labels, member=member))
+    names = ["trained_lr", "trained_mlp", "trained_lowfpr"]
+    report = run_audit(evidence, attacks=",".join(names), seed=5)
+    monkeypatch.setattr(controls, "DRAWS", draws)
+    fits = list[int]()
+
+    def counted(x: np.ndarray, truth: np.ndarray, seed: int) -> trained.Model:
+        fits.append(seed)
+        return trained.fit_perceptron(x, truth, seed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(controls, "fit_perceptron", counted)
+        together = run_controls(report, evidence, attacks=names, seed=5, refit=True).refits
+    assert len(fits) == len(set(fits)) == draws * crossfit.FOLDS, "once for both attacks"
+    for name in names:
+        alone = refitted_null(evidence, registry.get(name), seed=5, draws=draws)
+        assert isinstance(alone, NullControl)
+        np.testing.assert_array_equal(together[name].draws, alone.draws)
+        assert (together[name].auc, together[name].p_value) == (alone.auc, alone.p_value)
+    other = run_controls(report, evidence, attacks=["trained_lr"], seed=6, refit=True).refits["trained_lr"]
+    expected = refitted_null(evidence, registry.get("trained_lr"), seed=6, draws=draws)
+    assert isinstance(expected, NullControl)
+    assert other.auc == expected.auc != together["trained_lr"].auc, "not what the audit found at its own seed"
 
 
 def test_membership_is_permuted_within_classes_and_by_groups_of_one_id() -> None:

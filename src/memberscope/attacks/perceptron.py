@@ -38,12 +38,17 @@ class Perceptrons:
     @cached_property
     def w1(self) -> FloatArray:
         """(networks, inputs, hidden), a view."""
-        return self.weights[:, : self.inputs * HIDDEN].reshape(len(self.weights), self.inputs, HIDDEN)
+        return self.first[:, :-1]
+
+    @cached_property
+    def first(self) -> FloatArray:
+        """(networks, inputs + 1, hidden), a view: `w1`, and `b1` as the weights of one more input, which is always 1."""
+        return self.weights[:, : (self.inputs + 1) * HIDDEN].reshape(len(self.weights), self.inputs + 1, HIDDEN)
 
     @cached_property
     def b1(self) -> FloatArray:
         """(networks, 1, hidden), a view."""
-        return self.weights[:, None, -2 * HIDDEN - 1 : -HIDDEN - 1]
+        return self.first[:, -1:]
 
     @cached_property
     def w2(self) -> FloatArray:
@@ -66,7 +71,7 @@ class Perceptrons:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Steps:
-    """The gradients and the losses of networks on rows of `x` (m, inputs) and `target` (m,).
+    """The gradients and the losses of networks on rows of `x` (m, inputs + 1), whose last column is 1, and `target` (m,).
 
     `hidden`, `back` and `active` are room for the hidden units of all rows of a step, and `gradient` for the gradients, in the order of the
     weights: new arrays of this size in each step would cost as much as what is computed.
@@ -88,7 +93,7 @@ class _Steps:
         """For networks that are changed in place, on features (m, inputs) of members and non-members, up to `most` of them at once."""
         room = (len(net.weights) * most, HIDDEN)
         return cls(
-            net=net, x=np.ascontiguousarray(x), target=member.astype(np.float64),
+            net=net, x=np.column_stack([x, np.ones(len(x))]), target=member.astype(np.float64),
             hidden=np.empty(room), back=np.empty(room), active=np.empty(room),
             gradient=Perceptrons(weights=np.empty_like(net.weights), inputs=net.inputs),
         )  # fmt: skip
@@ -96,8 +101,7 @@ class _Steps:
     def _forward(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Hidden activations (networks, r, hidden), which the next call overwrites, and log-odds (networks, r)."""
         hidden = self.hidden[: x.shape[0] * x.shape[1]].reshape(*x.shape[:2], HIDDEN)
-        np.matmul(x, self.net.w1, out=hidden)
-        hidden += self.net.b1
+        np.matmul(x, self.net.first, out=hidden)
         np.maximum(hidden, 0.0, out=hidden)
         return hidden, (hidden @ self.net.w2 + self.net.b2)[..., 0]
 
@@ -108,9 +112,9 @@ class _Steps:
         back, active = (room[: len(rows) * rows.shape[1]].reshape(hidden.shape) for room in (self.back, self.active))
         slope = np.minimum(np.maximum(odds, -500.0), 500.0)
         slope = (1.0 / (1.0 + np.exp(-slope)) - self.target[rows])[..., None] / rows.shape[1]
-        np.matmul(slope, self.net.w2.transpose(0, 2, 1), out=back)
+        np.multiply(slope, self.net.w2.transpose(0, 2, 1), out=back)
         back *= np.greater(hidden, 0.0, out=active, casting="unsafe")  # ones and zeros, which multiply faster than booleans
-        np.matmul(x.transpose(0, 2, 1), back, out=into.w1)
+        np.matmul(x[..., :-1].transpose(0, 2, 1), back, out=into.w1)
         np.add.reduce(back, axis=1, keepdims=True, out=into.b1)
         np.matmul(hidden.transpose(0, 2, 1), slope, out=into.w2)
         np.add.reduce(slope, axis=1, keepdims=True, out=into.b2)

@@ -14,6 +14,7 @@ from typing import Any
 from memberscope import metrics
 from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, Skip
+from memberscope.attacks.trained import Remembered, fit_perceptron
 from memberscope.audit.blind import BlindControl, blind_control
 from memberscope.audit.null import DRAWS, refitted_null
 from memberscope.audit.report import AuditReport
@@ -146,6 +147,8 @@ def _refits(
     if not attacks:
         return {}
     found: dict[str, metrics.NullControl] = {}
+    perceptrons = Remembered(fit_perceptron)  # two attacks use them
+    known = report.whole_scores if (report.engine, report.seed) == ("fast", seed) else {}
     pooling = "mean" if report.groups is None else report.groups.pooling
     with Progress(len(attacks) * DRAWS, "audit: refits", unit="refit", alive=True) as progress:
         for attack in attacks:
@@ -157,7 +160,10 @@ def _refits(
                 begun += 1
                 check()
 
-            result = refitted_null(evidence, attack, seed=seed, draws=DRAWS, group_scores=pooling, check=before_draw)
+            result = refitted_null(
+                evidence, attack, seed=seed, draws=DRAWS, group_scores=pooling, observed=known.get(attack.name),
+                perceptrons=perceptrons, check=before_draw,
+            )  # fmt: skip
             progress.advance(DRAWS - max(begun - 1, 0))
             if not isinstance(result, Skip):
                 found[attack.name] = result

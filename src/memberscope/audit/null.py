@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import metrics, seeds
-from memberscope.attacks.base import Attack, AttackScores, Skip
+from memberscope.attacks.base import Attack, Skip
+from memberscope.attacks.crossfit import Learner
 from memberscope.attacks.features import extract
 from memberscope.attacks.folds import canonical_order
+from memberscope.attacks.trained import fit_perceptron, for_refits
 from memberscope.audit.blind import check_workers
 from memberscope.audit.groups import Groups, make_groups
-from memberscope.checks import BoolArray
+from memberscope.checks import BoolArray, FloatArray
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence
 from memberscope.metrics.area import auc_value
@@ -38,6 +40,8 @@ def refitted_null(
     draws: int = DRAWS,
     workers: int | None = None,
     group_scores: str = "mean",
+    observed: FloatArray | None = None,
+    perceptrons: Learner = fit_perceptron,
     check: Callable[[], None] = lambda: None,
 ) -> metrics.NullControl | Skip:
     """Refit an attack `draws` times with the target's membership permuted within each class.
@@ -53,6 +57,8 @@ def refitted_null(
         draws: the number of draws, at least 1; the smallest p-value is 1 / (1 + `draws`).
         workers: the number of threads of each refit; None for all cores that this process may use.
         group_scores: as in `memberscope.run_audit`.
+        observed: (n,) the scores of `attack.score(evidence, seed=seed)` where they are known; None to compute them.
+        perceptrons: fits the perceptrons of the refits, see `memberscope.attacks.trained.for_refits`.
         check: called before each draw; an exception that it raises ends the control.
 
     Returns:
@@ -66,9 +72,12 @@ def refitted_null(
     if draws < 1:
         raise UserError(f"draws: {draws}; allowed: 1 or more")
     check_workers(workers)
-    observed = attack.score(evidence, seed=seed, workers=workers)
-    if isinstance(observed, Skip):
-        return observed
+    if observed is None:
+        scored = attack.score(evidence, seed=seed, workers=workers)
+        if isinstance(scored, Skip):
+            return scored
+        observed = scored.scores
+    refitted = for_refits(attack, perceptrons)
     target = evidence.target
     groups = None if target.groups is None else make_groups(target.groups, target.member, target.labels, pooling=group_scores)
     blocks = _blocks(target) if groups is None else _group_blocks(groups)
@@ -79,20 +88,20 @@ def refitted_null(
         drawn = _permuted(target.member if groups is None else groups.member, blocks, rng)
         member = drawn if groups is None else drawn[groups.of]
         changed = replace(evidence, target=target.with_member(member))
-        result = attack.score(changed, seed=seeds.integer(seed, "controls", "refitted", draw), workers=workers)
+        result = refitted.score(changed, seed=seeds.integer(seed, "controls", "refitted", draw), workers=workers)
         if isinstance(result, Skip):
             return result
-        aucs[draw] = _auc(result, member, target, group_scores)
+        aucs[draw] = _auc(result.scores, member, target, group_scores)
     value = _auc(observed, target.member, target, group_scores)
     p_value = float((1 + np.count_nonzero(aucs >= value - 1e-12)) / (1 + draws))
     return metrics.NullControl(auc=value, mean_auc=float(aucs.mean()), draws=aucs, p_value=p_value)
 
 
-def _auc(result: AttackScores, member: BoolArray, target: Predictions, group_scores: str) -> float:
+def _auc(scores: FloatArray, member: BoolArray, target: Predictions, group_scores: str) -> float:
     if target.groups is None:
-        return auc_value(rank(result.scores, member))
+        return auc_value(rank(scores, member))
     groups = make_groups(target.groups, member, target.labels, pooling=group_scores)
-    return auc_value(rank(groups.pool(result.scores), groups.member))
+    return auc_value(rank(groups.pool(scores), groups.member))
 
 
 def _group_blocks(groups: Groups) -> list[NDArray[np.intp]]:
