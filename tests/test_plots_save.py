@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from memberscope import metrics, plots
+from memberscope import Predictions, metrics, plots, run_audit
+from memberscope.audit import artifacts
+from memberscope.audit.controls import Controls
+from memberscope.audit.log import log_whole_audit
+from memberscope.tracking import MemoryTracker
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 pytestmark = pytest.mark.usefixtures("laid_out")
 
@@ -57,6 +65,44 @@ def test_a_figure_is_drawn_once_unless_it_changed(tmp_path: Path, monkeypatch: p
     plots.save(made, tmp_path / "changed.png")
     assert len(times) == 2
     assert (tmp_path / "once.png").read_bytes() != (tmp_path / "changed.png").read_bytes()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_figure_that_is_drawn_on_again_is_as_a_new_one_to_the_last_pixel(seed: int) -> None:
+    """Also after others of another range, number of bins and number of records, with ties, and of one score alone."""
+    pytest.importorskip("matplotlib")
+    rng, on = np.random.default_rng(seed), None
+    for number, n in enumerate((50, 1000, 20, 300, 40)):
+        scores = rng.normal(size=n) * 10.0 ** rng.integers(-6, 6) + rng.normal()
+        scores = {1: np.round(scores / scores.std()), 3: np.zeros(n)}.get(number, scores)
+        member = np.arange(n) < rng.integers(5, n - 5)
+        new = plots.drawn(plots.score_figure(scores, member, title=f"attack {number}", least=5))
+        again = plots.drawn(plots.score_figure(scores, member, title=f"attack {number}", least=5, on=on))
+        assert on is None or again is on
+        pixels = [np.asarray(one.canvas.buffer_rgba()).copy() for one in (new, again)]  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(*pixels)
+        on = again
+
+
+def test_histograms_are_those_that_matplotlib_draws_from_the_scores() -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    rng = np.random.default_rng(1)
+    scores, member = rng.normal(size=400), rng.random(400) < 0.4
+    made = plots.score_figure(scores, member, title="an attack", least=20)
+    figure, axes = plots.new_figure(1, 1, width=5.5, margins=plots.Margins())
+    edges = plots.histogram_edges(scores, bins=59, least=20)
+    highest = 0.0
+    for side, name, colour in ((member, "members", plots.COLOURS[1]), (~member, "non-members", plots.COLOURS[0])):
+        density = np.histogram(scores[side].clip(edges[0], edges[-1]), edges, density=True)[0]
+        axes[0, 0].stairs(density, edges, color=colour, label=name, linewidth=1.5)
+        highest = max(highest, density.max())
+    axes[0, 0].set(xlabel="score (higher = more likely a member)", ylabel="density", ylim=(0, 1.15 * highest))
+    axes[0, 0].set_title("an attack", y=1.0, pad=6, fontsize=plots.TITLE)
+    axes[0, 0].locator_params(nbins=5)
+    axes[0, 0].legend(fontsize=8, frameon=False, loc="upper center", ncols=2)
+    assert isinstance(figure, matplotlib.figure.Figure)
+    pixels = [np.asarray(plots.drawn(one).canvas.buffer_rgba()) for one in (made, figure)]  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(*pixels)
 
 
 def test_another_format_is_left_to_matplotlib(tmp_path: Path) -> None:
@@ -130,3 +176,28 @@ def test_a_page_of_figures_is_laid_out_and_drawn(tmp_path: Path) -> None:
         assert within.y0 <= box.y0 < box.y1 <= within.y1
     assert boxes[0].x1 <= boxes[1].x0, "side by side"
     assert legend.get_window_extent().y1 <= min(box.y0 for box in boxes), "below both"
+
+
+class _Files(MemoryTracker):
+    """Keeps pixels in place of figures, which may then be drawn on again, as a store of files does."""
+
+    def figure(self, figure: Figure, path: str) -> bool:
+        self.artifacts[path] = figure, np.asarray(figure.canvas.buffer_rgba()).copy()  # type: ignore[attr-defined]
+        return True
+
+
+def test_an_audits_histograms_share_their_axes_where_only_pixels_are_saved() -> None:
+    pytest.importorskip("matplotlib")
+    rng, member = np.random.default_rng(2), np.arange(300) < 150
+    target = Predictions(logits=rng.normal(size=(300, 3)) + member[:, None], labels=rng.integers(0, 3, 300), member=member)
+    report = run_audit(target, attacks="threshold,trained_lr")
+    files, memory = _Files(), MemoryTracker()
+    for tracker in (files, memory):
+        log_whole_audit(report, tracker, controls=Controls(), notes={}, seed=0, top=3)
+    paths = [artifacts.score_figure(result.attack) for result in report.whole()]
+    assert len(paths) == 3
+    assert len({id(files.artifacts[path][0]) for path in paths}) == 1
+    assert len({id(memory.artifacts[path]) for path in paths}) == len(paths), "each stays as it is"
+    for path in paths:
+        expected = plots.drawn(memory.artifacts[path]).canvas.buffer_rgba()  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(files.artifacts[path][1], np.asarray(expected), err_msg=path)

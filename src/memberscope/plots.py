@@ -219,18 +219,41 @@ def histogram_edges(scores: NDArray[np.float64], *, bins: int, least: int) -> ND
     return np.array(kept)
 
 
-def score_figure(scores: NDArray[np.float64], member: NDArray[np.bool_], *, title: str, least: int = 1) -> Figure:
-    """Histograms of an attack's scores for members and non-members, each with area one; see `histogram_edges`."""
+def score_figure(
+    scores: NDArray[np.float64], member: NDArray[np.bool_], *, title: str, least: int = 1, on: Figure | None = None
+) -> Figure:
+    """Histograms of an attack's scores for members and non-members, each with area one; see `histogram_edges`.
+
+    Args:
+        scores: (n,).
+        member: (n,) truth.
+        title: the title of the figure.
+        least: the fewest scores in a bin.
+        on: a figure that this function made and that is no longer needed. It is changed to the new histograms and returned, to the same
+            pixels as a new one, for half of the work.
+    """
+    figure = _score_axes() if on is None else on
+    (ax,) = figure.axes
+    edges = histogram_edges(scores, bins=59, least=least)
+    sides = (scores[side].clip(edges[0], edges[-1]) for side in (member, ~member))
+    densities = [np.histogram(side, edges, density=True)[0] for side in sides]
+    for outline, density in zip(ax.patches, densities, strict=True):
+        outline.set_data(density, edges)  # type: ignore[attr-defined]  # a StepPatch
+    ax.relim()
+    ax.autoscale_view(scaley=False)
+    ax.set_ylim(0, 1.15 * max(0.0, *(float(density.max()) for density in densities)))
+    ax.title.set_text(as_text(title))
+    return figure
+
+
+def _score_axes() -> Figure:
+    """A figure for `score_figure` with an outline for each side, and all that does not depend on the scores."""
     figure, axes = new_figure(1, 1, width=5.5, margins=Margins())
     ax = axes[0, 0]
-    edges = histogram_edges(scores, bins=59, least=least)
-    highest = 0.0
-    for side, name, colour in ((member, "members", COLOURS[1]), (~member, "non-members", COLOURS[0])):
-        density = np.histogram(scores[side].clip(edges[0], edges[-1]), edges, density=True)[0]
-        ax.stairs(density, edges, color=colour, label=name, linewidth=1.5)
-        highest = max(highest, float(density.max()))
-    ax.set(xlabel="score (higher = more likely a member)", ylabel="density", ylim=(0, 1.15 * highest))
-    ax.set_title(as_text(title), y=1.0, pad=6, fontsize=TITLE)
+    for name, colour in (("members", COLOURS[1]), ("non-members", COLOURS[0])):
+        ax.stairs([0.0], [0.0, 1.0], color=colour, label=name, linewidth=1.5)
+    ax.set(xlabel="score (higher = more likely a member)", ylabel="density")
+    ax.set_title("", y=1.0, pad=6, fontsize=TITLE)
     ax.locator_params(nbins=5)
     ax.legend(fontsize=8, frameon=False, loc="upper center", ncols=2)  # in the room above both histograms
     return figure

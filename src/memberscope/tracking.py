@@ -139,8 +139,8 @@ class Tracker(Protocol):
     def describe(self, markdown: str) -> None:
         """Set the run's description."""
 
-    def figure(self, figure: Figure, path: str) -> None:
-        """Save a figure as an artifact and close it."""
+    def figure(self, figure: Figure, path: str) -> bool:
+        """Save a figure as an artifact and close it. Returns whether its pixels alone were saved, so that it may be drawn on again."""
 
     def text(self, text: str, path: str) -> None:
         """Save text as an artifact."""
@@ -242,12 +242,13 @@ class MemoryTracker:
         """See `Tracker.describe`."""
         self.description = markdown
 
-    def figure(self, figure: Figure, path: str) -> None:
-        """See `Tracker.figure`."""
+    def figure(self, figure: Figure, path: str) -> bool:
+        """See `Tracker.figure`; the figure itself is kept."""
         from matplotlib import pyplot
 
         self.artifacts[path] = figure
         pyplot.close(figure)
+        return False
 
     def text(self, text: str, path: str) -> None:
         """See `Tracker.text`."""

@@ -65,9 +65,9 @@ class ExistingRunTracker(MlflowTracker):
         self.paths.append(path)
         return f"{FOLDER}/{path}"
 
-    def figure(self, figure: Figure, path: str) -> None:
+    def figure(self, figure: Figure, path: str) -> bool:
         """See `Tracker.figure`."""
-        super().figure(figure, self._ours(path))
+        return super().figure(figure, self._ours(path))
 
     def text(self, text: str, path: str) -> None:
         """See `Tracker.text`."""

@@ -212,10 +212,11 @@ class MlflowTracker:
         """See `Tracker.describe`."""
         self._send("tags", values={"mlflow.note.content": _shortened(redact(markdown))})
 
-    def figure(self, figure: Figure, path: str) -> None:
+    def figure(self, figure: Figure, path: str) -> bool:
         """See `Tracker.figure`."""
         with self._sending("file", path) as local:
             plots.save(figure, local)
+        return True
 
     def text(self, text: str, path: str) -> None:
         """See `Tracker.text`."""

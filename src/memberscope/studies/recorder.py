@@ -163,10 +163,10 @@ class Recorder:
         with self.clock.stage(Stage.TRACKING):
             self.inner.describe(markdown)
 
-    def figure(self, figure: Figure, path: str) -> None:
+    def figure(self, figure: Figure, path: str) -> bool:
         """See `Tracker.figure`."""
         with self.clock.stage(Stage.TRACKING):
-            self.inner.figure(figure, path)
+            return self.inner.figure(figure, path)
 
     def text(self, text: str, path: str) -> None:
         """See `Tracker.text`."""
