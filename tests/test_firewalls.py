@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # what may import TensorFlow or MLflow when it is imported; all the rest must not, whatever room it lies in
 WITH_A_FRAMEWORK = (
+    "mlflow_adapter.evaluation",
     "mlflow_adapter.evaluator",
     "mlflow_adapter.existing_run",
     "datasets.tabular_builders",
@@ -105,6 +106,18 @@ def test_importing_the_package_does_little() -> None:
     _, calls, modules = _counted("import memberscope")
     assert 0 < calls < 15_000  # 10,000 when written
     assert 0 < modules < 45  # 30 when written
+
+
+def test_mlflow_can_look_for_evaluators_at_little_cost() -> None:
+    """MLflow imports every installed evaluator, ours too, whichever one is asked for; `mlflow_adapter.evaluation` does the work."""
+    pytest.importorskip("mlflow")
+    code = "import mlflow.models.evaluation.base, sys; before = set(sys.modules); import memberscope.mlflow_adapter.evaluator; "
+    done = _run(code + "print(*sorted(set(sys.modules) - before))")
+    assert done.returncode == 0, done.stderr
+    loaded = done.stdout.split()
+    assert "memberscope.mlflow_adapter.evaluator" in loaded
+    assert len(loaded) <= 15, loaded
+    assert [name for name in loaded if not name.startswith("memberscope")] == []
 
 
 def test_an_entry_script_runs_the_code_beside_it(tmp_path: Path) -> None:
