@@ -1,0 +1,47 @@
+"""Outboxes without pauses, and what a study leaves in a store without outages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_store import FakeStore, log_study, opened, save_plain
+
+from memberscope import outages
+from memberscope.mlflow_adapter import log_model, outbox, spool
+from memberscope.mlflow_adapter.spool import Spool
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No pause anywhere, and a spool of the test's own."""
+    monkeypatch.setattr(outages, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(outbox, "SECOND_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(outbox, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setenv(spool.VARIABLE, str(tmp_path / "spool"))
+    monkeypatch.setitem(log_model.FRAMEWORKS, "plain", save_plain)  # type: ignore[arg-type]
+    opened: list[Spool] = []
+    initialize = Spool.__init__
+
+    def remembered(self: Spool, **values: Any) -> None:
+        initialize(self, **values)
+        opened.append(self)
+
+    monkeypatch.setattr(Spool, "__init__", remembered)
+    yield
+    for one in opened:
+        one.close(remove=False)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> FakeStore:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(spool.VARIABLE, str(tmp_path_factory.mktemp("spool")))
+        patch.setitem(log_model.FRAMEWORKS, "plain", save_plain)  # type: ignore[arg-type]
+        store = FakeStore()
+        box = opened(store)
+        log_study(box)
+        box.finish()
+    return store
