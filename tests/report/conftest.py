@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import report_pages
 
 from memberscope import Predictions, plots, run_audit
 from memberscope.audit import artifacts
@@ -86,3 +87,9 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages without their drawings, most of the seconds that a page takes: for tests of what its text says."""
     for name in ("roc", "over_seeds", "by_epoch", "intervals"):
         monkeypatch.setattr(figures, name, lambda *_, **__: b'<svg xmlns="http://www.w3.org/2000/svg"/>')
+
+
+@pytest.fixture(scope="session")
+def leaky() -> AuditReport:
+    """The report of an audit that finds a leak."""
+    return report_pages.report()
