@@ -68,7 +68,7 @@ def test_a_figure_is_drawn_once_unless_it_changed(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_figure_that_is_drawn_on_again_is_as_a_new_one_to_the_last_pixel(seed: int) -> None:
+def test_a_figure_that_is_redrawn_is_as_a_new_one_to_the_last_pixel(seed: int) -> None:
     """Also after others of another range, number of bins and number of records, with ties, and of one score alone."""
     pytest.importorskip("matplotlib")
     rng, on = np.random.default_rng(seed), None
@@ -77,7 +77,7 @@ def test_a_figure_that_is_drawn_on_again_is_as_a_new_one_to_the_last_pixel(seed:
         scores = {1: np.round(scores / scores.std()), 3: np.zeros(n)}.get(number, scores)
         member = np.arange(n) < rng.integers(5, n - 5)
         new = plots.drawn(plots.score_figure(scores, member, title=f"attack {number}", least=5))
-        again = plots.drawn(plots.score_figure(scores, member, title=f"attack {number}", least=5, on=on))
+        again = plots.drawn(plots.score_figure(scores, member, title=f"attack {number}", least=5, reuse=on))
         assert on is None or again is on
         pixels = [np.asarray(one.canvas.buffer_rgba()).copy() for one in (new, again)]  # type: ignore[attr-defined]
         np.testing.assert_array_equal(*pixels)
@@ -179,7 +179,7 @@ def test_a_page_of_figures_is_laid_out_and_drawn(tmp_path: Path) -> None:
 
 
 class _Files(MemoryTracker):
-    """Keeps pixels in place of figures, which may then be drawn on again, as a store of files does."""
+    """Keeps pixels in place of figures, which may then be redrawn, as a store of files does."""
 
     def figure(self, figure: Figure, path: str) -> bool:
         self.artifacts[path] = figure, np.asarray(figure.canvas.buffer_rgba()).copy()  # type: ignore[attr-defined]

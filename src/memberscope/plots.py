@@ -220,7 +220,7 @@ def histogram_edges(scores: NDArray[np.float64], *, bins: int, least: int) -> ND
 
 
 def score_figure(
-    scores: NDArray[np.float64], member: NDArray[np.bool_], *, title: str, least: int = 1, on: Figure | None = None
+    scores: NDArray[np.float64], member: NDArray[np.bool_], *, title: str, least: int = 1, reuse: Figure | None = None
 ) -> Figure:
     """Histograms of an attack's scores for members and non-members, each with area one; see `histogram_edges`.
 
@@ -229,10 +229,10 @@ def score_figure(
         member: (n,) truth.
         title: the title of the figure.
         least: the fewest scores in a bin.
-        on: a figure that this function made and that is no longer needed. It is changed to the new histograms and returned, to the same
-            pixels as a new one, for half of the work.
+        reuse: a figure that this function returned before and that nobody needs any more. It is redrawn and returned; the pixels are
+            those of a new figure, for half of the work.
     """
-    figure = _score_axes() if on is None else on
+    figure = _empty_score_figure() if reuse is None else reuse
     (ax,) = figure.axes
     edges = histogram_edges(scores, bins=59, least=least)
     sides = (scores[side].clip(edges[0], edges[-1]) for side in (member, ~member))
@@ -246,7 +246,7 @@ def score_figure(
     return figure
 
 
-def _score_axes() -> Figure:
+def _empty_score_figure() -> Figure:
     """A figure for `score_figure` with an outline for each side, and all that does not depend on the scores."""
     figure, axes = new_figure(1, 1, width=5.5, margins=Margins())
     ax = axes[0, 0]

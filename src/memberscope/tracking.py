@@ -140,7 +140,7 @@ class Tracker(Protocol):
         """Set the run's description."""
 
     def figure(self, figure: Figure, path: str) -> bool:
-        """Save a figure as an artifact and close it. Returns whether its pixels alone were saved, so that it may be drawn on again."""
+        """Save a figure as an artifact and close it. Returns True if only its pixels were kept, so that the caller may reuse the object."""
 
     def text(self, text: str, path: str) -> None:
         """Save text as an artifact."""

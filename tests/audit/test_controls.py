@@ -5,13 +5,13 @@ Bands hold in all but one of a thousand runs with fresh seeds; as the seeds are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from memberscope.attacks import crossfit, registry, trained
+from memberscope.attacks import crossfit, perceptron, registry, trained
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.audit import controls
 from memberscope.audit.blind import BlindControl, blind_control
@@ -314,26 +314,53 @@ def test_refits_share_what_they_have_in_common_and_each_is_as_on_its_own(monkeyp
     evidence = Evidence(target=Predictions(logits=_logits(rng, member, labels, 1.0), labels=labels, member=member))
     names = ["trained_lr", "trained_mlp", "trained_lowfpr"]
     report = run_audit(evidence, attacks=",".join(names), seed=5)
+    assert report.distinct is not None
+    audited = report.distinct.evidence
     monkeypatch.setattr(controls, "DRAWS", draws)
-    fits = list[int]()
+    fits, fit = list[int](), perceptron.fit
 
-    def counted(x: np.ndarray, truth: np.ndarray, seed: int) -> trained.Model:
-        fits.append(seed)
-        return trained.fit_perceptron(x, truth, seed)
+    def counted(x: np.ndarray, truth: np.ndarray, drawn: np.random.Generator) -> perceptron.Perceptrons:
+        fits.append(len(x))
+        return fit(x, truth, drawn)
 
     with monkeypatch.context() as patch:
-        patch.setattr(controls, "fit_perceptron", counted)
-        together = run_controls(report, evidence, attacks=names, seed=5, refit=True).refits
-    assert len(fits) == len(set(fits)) == draws * crossfit.FOLDS, "once for both attacks"
+        patch.setattr(perceptron, "fit", counted)
+        together = run_controls(report, audited, attacks=names, seed=5, refit=True).refits
+    assert len(fits) == draws * crossfit.FOLDS, "once for both attacks, and none for what the audit has found"
     for name in names:
-        alone = refitted_null(evidence, registry.get(name), seed=5, draws=draws)
+        alone = refitted_null(audited, registry.get(name), seed=5, draws=draws)
         assert isinstance(alone, NullControl)
         np.testing.assert_array_equal(together[name].draws, alone.draws)
         assert (together[name].auc, together[name].p_value) == (alone.auc, alone.p_value)
-    other = run_controls(report, evidence, attacks=["trained_lr"], seed=6, refit=True).refits["trained_lr"]
-    expected = refitted_null(evidence, registry.get("trained_lr"), seed=6, draws=draws)
+    assert not np.isin(together["trained_lowfpr"].draws, together["trained_mlp"].draws).any()
+
+
+def test_a_refit_is_the_attack_itself_but_for_its_random_numbers() -> None:
+    rng, n = np.random.default_rng(15), 160
+    member, labels = _sides(n, rng), rng.integers(0, 2, n)
+    evidence = Evidence(target=Predictions(logits=_logits(rng, member, labels, 1.0), labels=labels, member=member))
+    attacks = [registry.get(f"trained_{kind}") for kind in ("lr", "mlp", "rf", "knn", "lowfpr")]
+    *same, low_fpr = trained.for_refits(attacks)
+    for attack, refitted in zip(attacks, (*same, replace(low_fpr, seed_name="")), strict=False):
+        scored = [one.score(evidence, seed=4) for one in (attack, refitted)]
+        np.testing.assert_array_equal(*(one.scores for one in scored if isinstance(one, AttackScores)), err_msg=attack.name)
+
+
+@pytest.mark.parametrize("other", ["seed", "evidence"])
+def test_what_the_audit_found_is_used_for_its_own_seed_and_evidence_alone(other: str) -> None:
+    rng, n = np.random.default_rng(16), 120
+    member, labels = _sides(n, rng), rng.integers(0, 2, n)
+
+    def outputs() -> Evidence:
+        return Evidence(target=Predictions(logits=_logits(rng, member, labels, 1.0), labels=labels, member=member))
+
+    evidence = outputs()
+    report = run_audit(evidence, attacks="trained_lr", seed=5)
+    given, seed = (outputs(), 5) if other == "evidence" else (evidence, 6)
+    found = run_controls(report, given, attacks=["trained_lr"], seed=seed, refit=True).refits["trained_lr"]
+    expected = refitted_null(given, registry.get("trained_lr"), seed=seed)
     assert isinstance(expected, NullControl)
-    assert other.auc == expected.auc != together["trained_lr"].auc, "not what the audit found at its own seed"
+    assert found.auc == expected.auc != report.result("trained_lr").figures["auc"].value
 
 
 def test_membership_is_permuted_within_classes_and_by_groups_of_one_id() -> None:

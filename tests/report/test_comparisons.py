@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from report_pages import kept, report
+from report_pages import report, run_of
 
 from memberscope import metrics, seeds
 from memberscope.audit.run import AuditReport
@@ -18,7 +18,7 @@ from memberscope.tracking import KeptRun
 
 
 def test_a_weak_comparison_is_marked_by_its_status(leaky: AuditReport, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = [kept(leaky), kept(report(shift=0.6, seed=1), name="two")]
+    runs = [run_of(leaky), run_of(report(shift=0.6, seed=1), name="two")]
 
     def marks() -> list[tuple[str, bool]]:
         (pair,) = comparison.pairs(compare_runs(runs, seed=0)).paired
@@ -32,14 +32,14 @@ def test_a_weak_comparison_is_marked_by_its_status(leaky: AuditReport, monkeypat
 
 def test_same_records_are_paired_in_whatever_order(leaky: AuditReport) -> None:
     other = report(shift=0.6, seed=1)
-    second = kept(other, name="two")
+    second = run_of(other, name="two")
     assert second.scores is not None
     order = seeds.stream(0, "shuffle").permutation(1200)
     shuffled = KeptScores(
         member=second.scores.member[order], ranks={name: ranks[order] for name, ranks in second.scores.ranks.items()},
         record_ids=np.arange(1200)[order],
     )  # fmt: skip
-    (pair,) = compare_runs([kept(leaky), replace(second, scores=shuffled)], seed=0)
+    (pair,) = compare_runs([run_of(leaky), replace(second, scores=shuffled)], seed=0)
     assert pair.paired
     assert "the same 1,200 records" in pair.why
     expected = metrics.compare_auc(other.scores("threshold_loss"), leaky.scores("threshold_loss"), leaky.target.member)
@@ -53,7 +53,7 @@ def test_same_records_are_paired_in_whatever_order(leaky: AuditReport) -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_different_records_say_what_can_still_be_said(leaky: AuditReport) -> None:
     other = report(shift=0.2, seed=2, ids=1000)
-    runs = [kept(leaky), kept(other, name="two")]
+    runs = [run_of(leaky), run_of(other, name="two")]
     (pair,) = compare_runs(runs, seed=0)
     assert not pair.paired
     assert "200 of the 1,200 records of the first run are among the 1,200 of the second" in pair.why

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from jinja2 import UndefinedError
-from report_pages import EVIL, kept, read, report, weak_and_strong
+from report_pages import EVIL, read, report, run_of, weak_and_strong
 
 from memberscope import Predictions, run_audit
 from memberscope.audit import artifacts, kept_tables
@@ -29,7 +29,7 @@ from memberscope.tracking import KeptRun, as_json
 
 @pytest.mark.usefixtures("undrawn")
 def test_everything_that_was_asked_for_is_on_the_page(leaky: AuditReport) -> None:
-    page = read(render_page([kept(leaky)]))
+    page = read(render_page([run_of(leaky)]))
     text = " ".join(page.text)
     for heading in (
         "What was audited", "Memorization by epoch", "ROC curves", "Attacks", "Worst classes", "Most exposed records", "Controls",
@@ -47,7 +47,7 @@ def test_everything_that_was_asked_for_is_on_the_page(leaky: AuditReport) -> Non
 
 
 def drawn_page() -> str:
-    return render_page([kept(report()), kept(report(seed=1), name=EVIL)], title=EVIL, seed=3)
+    return render_page([run_of(report()), run_of(report(seed=1), name=EVIL)], title=EVIL, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -81,18 +81,18 @@ def test_the_page_shows_bounds_and_the_verdict_on_a_promise(leaky: AuditReport, 
     text = bounds_frame(rows).to_csv(index=False)
     frame = kept_tables.read(artifacts.BOUNDS, text, where="run one: bounds.csv", allowed="a run")
     assert frame is not None
-    run = kept(leaky)
+    run = run_of(leaky)
     run = replace(run, tables={**run.tables, artifacts.BOUNDS: frame}, tags={**run.tags, "memberscope.promise": "contradicted"})
     page = " ".join(" ".join(read(render_page([run])).text).split())
     assert "Bounds of ε" in page
     assert said in page
     assert ("contradicted" in page.split("Bounds of ε")[1].split("Each row")[0]) == (promised is not None)
-    assert "Bounds of ε" not in " ".join(read(render_page([kept(leaky)])).text)
+    assert "Bounds of ε" not in " ".join(read(render_page([run_of(leaky)])).text)
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_noise_is_not_called_a_leak_nor_safe() -> None:
-    told, lines = facts.plain_words(kept(report(shift=0.0, seed=5)))
+    told, lines = facts.plain_words(run_of(report(shift=0.0, seed=5)))
     assert "cannot be told from non-members better than by chance" in told
     assert "not proof of safety" in lines[-1]
     assert "300 members and 300 non-members" in lines[-2], "the figures are of the reporting half"
@@ -122,12 +122,12 @@ def test_doubt_is_read_as_a_value_and_not_from_a_sentence(leaky: AuditReport) ->
     words = "Blind control: members and non-members differ by more than membership, says the sentence."
     for differs in (True, False):
         texts = {"controls.json": as_json({"blind": {"text": words, "differs": differs}})}
-        assert facts.judged(kept(leaky, texts=texts)) == ("doubt" if differs else "leaks")
+        assert facts.judged(run_of(leaky, texts=texts)) == ("doubt" if differs else "leaks")
 
 
 def _doubted(leaky: AuditReport, texts: list[str], sentence: str) -> str:
     """The page of two runs with these controls, of which the second is in doubt, as `sentence` says."""
-    sure, unsure = (kept(leaky, texts={"controls.json": text}) for text in texts)
+    sure, unsure = (run_of(leaky, texts={"controls.json": text}) for text in texts)
     assert facts.judged(sure) == "leaks"
     assert facts.judged(unsure) == "doubt"
     told, lines = facts.plain_words(unsure)
@@ -182,7 +182,7 @@ def test_no_wording_changes_a_decision() -> None:
         for low in (0.49, 0.51):
             blind = BlindControl(on="inputs", auc=spanning(0.55, low, 0.6))
             text = controls_json(Controls(blind=blind), {})
-            run = kept(
+            run = run_of(
                 audit, name=f"{verdict}{low}", tags={"memberscope.gate": "undecided", "memberscope.gate_reason": "because"}
             )
             runs.append(replace(run, texts={**run.texts, "controls.json": text}))
@@ -208,7 +208,7 @@ def test_a_table_whose_rows_do_not_fit_its_head_is_refused() -> None:
 def test_nothing_that_a_run_brings_becomes_markup() -> None:
     """A user's text in every place that a run has for it."""
     audit = weak_and_strong()
-    run = kept(audit, name=EVIL)
+    run = run_of(audit, name=EVIL)
     table = run.tables["attacks.csv"].replace({"slice": {"class_0": EVIL}})
     table["reason"] = EVIL
     table.loc[table["attack"] == "label_only_gap", ["family"]] = EVIL
@@ -237,13 +237,13 @@ def test_nothing_that_a_run_brings_becomes_markup() -> None:
 
 
 def test_the_lowest_rate_told_is_one_that_the_records_can_measure(leaky: AuditReport) -> None:
-    assert facts.finest_rate(kept(leaky)) == "tpr_at_fpr_0_1"  # 300 non-members allow 3 at 0.01
-    assert facts.finest_rate(kept(report(n=4000))) == "tpr_at_fpr_0_01"
+    assert facts.finest_rate(run_of(leaky)) == "tpr_at_fpr_0_1"  # 300 non-members allow 3 at 0.01
+    assert facts.finest_rate(run_of(report(n=4000))) == "tpr_at_fpr_0_01"
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_study_stands_for_its_models_and_shows_its_verdicts(leaky: AuditReport) -> None:
-    children = (kept(leaky, name="dense"), kept(report(seed=1), name="conv"))
+    children = (run_of(leaky, name="dense"), run_of(report(seed=1), name="conv"))
     verdict = pd.DataFrame(
         [{"experiment": "architecture", "first": "conv", "second": "dense", "verdict": "as expected", "difference": 0.02, "ci_low": 0.01,
           "ci_high": 0.03, "seeds": 5, "p_holm": 0.01}]
@@ -258,7 +258,7 @@ def test_a_study_stands_for_its_models_and_shows_its_verdicts(leaky: AuditReport
 
 @pytest.mark.usefixtures("undrawn")
 def test_runs_that_share_a_name_are_told_apart_and_none_without_audit_pass(leaky: AuditReport) -> None:
-    first, second = kept(leaky), replace(kept(leaky), id="f" * 32)
+    first, second = run_of(leaky), replace(run_of(leaky), id="f" * 32)
     assert "one (ffffffff)" in render_page([first, second])
     with pytest.raises(UserError, match="none contains an audit"):
         render_page([KeptRun(id="1", name="empty")])
@@ -276,7 +276,7 @@ def test_a_users_own_trainer_is_named_instead_of_the_options_that_it_does_not_re
     settings = as_json(
         {"model.model": "conv", "model.depth": 3, "train.epochs": 40, "train.batch_size": 50, "train.learning_rate": 0.001}
     )
-    run = kept(leaky)
+    run = run_of(leaky)
     run = replace(run, texts={**run.texts, "study.json": settings})
     built_in = dict(sections.setup(run))
     assert built_in["model"] == "conv depth 3"
@@ -318,7 +318,7 @@ def test_bounds_of_epsilon_stand_over_their_ceilings() -> None:
     )
 
     def shown(found: AuditReport) -> str:
-        html = render_page([kept(found)])
+        html = render_page([run_of(found)])
         return html[html.index("<h3>Attacks</h3>") : html.index("<h3>Most exposed records</h3>")]
 
     page = shown(told)
@@ -335,7 +335,7 @@ def test_bounds_of_epsilon_stand_over_their_ceilings() -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_heuristic_epsilon_is_not_called_a_guarantee(leaky: AuditReport) -> None:
-    run = kept(leaky)
+    run = run_of(leaky)
     assert "a heuristic, from one split of the records" in render_page([run])
     attacks = run.tables["attacks.csv"]
     without = replace(run, tables={**run.tables, "attacks.csv": attacks[attacks["metric"] != "epsilon_heuristic"]})
@@ -344,7 +344,7 @@ def test_a_heuristic_epsilon_is_not_called_a_guarantee(leaky: AuditReport) -> No
 
 @pytest.mark.usefixtures("undrawn")
 def test_the_finding_counts_groups_where_the_audit_does(leaky: AuditReport) -> None:
-    run = kept(leaky)
+    run = run_of(leaky)
     assert re.search(r"[0-9,]+ members and [0-9,]+ non-members\.$", " ".join(facts.plain_words(run)[1]))
     attacks = run.tables["attacks.csv"]
     rows = attacks[attacks["slice"] == "entire"].assign(slice="rows")

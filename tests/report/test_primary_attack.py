@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from report_pages import kept, report, weak_and_strong
+from report_pages import report, run_of, weak_and_strong
 
 from memberscope.audit.run import AuditReport
 from memberscope.report import facts, figures, render_page
@@ -24,7 +24,7 @@ def test_the_page_opens_with_the_strongest_attack_on_the_other_half_and_not_with
     assert found.whole()[0].attack == "label_only_gap"
     assert found.headline is not None
     assert (found.headline.attack, found.headline.n_member) == ("threshold_loss", 500)
-    html = render_page([kept(found)])
+    html = render_page([run_of(found)])
     opening = html[html.index('class="finding') : html.index("What to do")]
     assert "threshold_loss" in opening
     assert "label_only_gap" not in opening
@@ -37,7 +37,7 @@ def test_the_page_opens_with_the_strongest_attack_on_the_other_half_and_not_with
 
 def test_a_named_attack_opens_the_page_on_all_records() -> None:
     found = weak_and_strong(primary="label_only_gap")
-    told, lines = facts.plain_words(kept(found))
+    told, lines = facts.plain_words(run_of(found))
     assert f"{found.result('label_only_gap').figures['auc'].value:.1%}" in " ".join([told, *lines])
     assert "named before the audit: 1,000 members and 1,000 non-members" in " ".join(lines)
 
@@ -45,13 +45,13 @@ def test_a_named_attack_opens_the_page_on_all_records() -> None:
 def test_runs_from_before_headlines_get_one_from_their_scores() -> None:
     """By the rule of the audits of today, with the draw of seed 0: the very figures that such an audit would have kept."""
     found = weak_and_strong()
-    before = without(kept(found), "headline.json")
+    before = without(run_of(found), "headline.json")
     again, now = facts.headline(before), found.headline
     assert again is not None
     assert now is not None
     assert (again.attack, again.chosen, again.auc) == (now.attack, now.chosen, now.auc)
     assert again.figures["tpr_at_fpr_0_1"] == now.figures["tpr_at_fpr_0_1"]
-    bare = without(kept(found), "headline.json", scores=None)
+    bare = without(run_of(found), "headline.json", scores=None)
     told = facts.headline(bare)
     assert told is not None
     assert (told.attack, told.chosen, told.n_member) == ("label_only_gap", "first", 1000)
@@ -66,7 +66,7 @@ def test_the_primary_attack_is_drawn_wherever_it_stands() -> None:
     assert figures.drawn("a2", names) == ["a2", "a0", "a1", *names[3:8]]
     found = weak_and_strong()
     bands = pd.DataFrame({"fpr": [0.1], "low": [0.0], "high": [1.0], "attack": ["label_only_gap"]})
-    run = kept(found)
+    run = run_of(found)
     run = replace(run, tables={**run.tables, "roc_band.csv": bands})
     band = figures.band(run, "threshold_loss")
     assert band is not None
@@ -79,7 +79,7 @@ def test_the_primary_attack_is_drawn_wherever_it_stands() -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_what_to_do_follows_the_verdict_and_the_gate(leaky: AuditReport) -> None:
-    leaks, quiet = kept(leaky), kept(report(shift=0.0, seed=5))
+    leaks, quiet = run_of(leaky), run_of(report(shift=0.0, seed=5))
     gated = [
         replace(run, tags={"memberscope.gate": outcome, "memberscope.gate_reason": "because"})
         for run, outcome in ((leaks, "trip"), (quiet, "undecided"), (quiet, "pass"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from report_pages import kept, read, report
+from report_pages import read, report, run_of
 
 from memberscope import metrics
 from memberscope.report import facts, figures, render_page
@@ -14,13 +14,13 @@ from memberscope.tracking import KeptRun, as_json
 
 
 def seeded(setting: str, seed: int, *, shift: float = 1.0, **params: str) -> KeptRun:
-    run = kept(report(shift=shift, seed=seed, ids=2000 * seed), name=f"{setting}-s{seed}")
+    run = run_of(report(shift=shift, seed=seed, ids=2000 * seed), name=f"{setting}-s{seed}")
     tags = {"memberscope.setting": setting, "memberscope.seed": str(seed)}
     return replace(run, tags=tags, params={"study.seed": str(seed), "plan.digest": f"d{seed}", **params})
 
 
 def test_runs_of_one_setting_are_those_that_differ_in_the_seed_alone() -> None:
-    runs = [seeded("a", 0), seeded("b", 0), seeded("a", 1), seeded("a", 0, epochs="9"), kept(report(seed=9), name="alone")]
+    runs = [seeded("a", 0), seeded("b", 0), seeded("a", 1), seeded("a", 0, epochs="9"), run_of(report(seed=9), name="alone")]
     found = settings_of(runs)
     assert [(one.name[:1], one.seeds, len(one.runs)) for one in found] == [
         ("a", (0, 1), 2), ("b", (0,), 1), ("a", (0,), 1), ("a", (), 1),

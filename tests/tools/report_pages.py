@@ -31,7 +31,7 @@ def report(*, shift: float = 1.0, seed: int = 0, n: int = 1200, ids: int = 0) ->
     return run_audit(target, attacks="threshold,metric_confidence", slices="all")
 
 
-def kept(found: AuditReport, *, name: str = "one", source: str = "given", **changes: object) -> KeptRun:
+def run_of(found: AuditReport, *, name: str = "one", source: str = "given", **changes: object) -> KeptRun:
     """The run of an audit, as it is read back."""
     curves = {result.attack: result.roc for result in found.whole()}
     tables = {

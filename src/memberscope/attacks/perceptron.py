@@ -77,7 +77,8 @@ class _Steps:
     weights: new arrays of this size in each step would cost as much as what is computed.
 
     `trained_lowfpr` ranks records by the scores, also those that differ by a rounding error alone. Sums are therefore taken one after
-    another, as the formulas have them.
+    another, as the formulas have them. The bias is the weight of the last input, so that the product adds it last; with OpenBLAS this gave
+    the same bits as a sum after the product.
     """
 
     net: Perceptrons

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -124,7 +125,7 @@ class Trained(Attack):
         learner: fits one training part.
         columns: the features that it uses, of those available; None for all.
         class_means: the number of features whose class means are added.
-        stream: the name of the attack whose random numbers it uses; empty for its own.
+        seed_name: the name of the attack whose random numbers it uses; empty for its own.
         one_by_one: whether the folds are fitted one after another, since the learner takes many small steps that hold the interpreter's
             lock: with two threads, 100,000 records took the nearest neighbours as long as with one, and half as much processor time again.
     """
@@ -134,7 +135,7 @@ class Trained(Attack):
     learner: Learner
     columns: tuple[str, ...] | None = None
     class_means: int = 2
-    stream: str = ""
+    seed_name: str = ""
     one_by_one: bool = False
 
     def _score(self, evidence: Evidence, *, seed: int, workers: int | None, folds: int | None) -> AttackScores | Skip:
@@ -147,7 +148,7 @@ class Trained(Attack):
             evidence.target,
             features,
             self.learner,
-            name=self.stream or self.name,
+            name=self.seed_name or self.name,
             seed=seed,
             folds=folds,
             workers=1 if self.one_by_one else workers,
@@ -171,30 +172,37 @@ TRAINED = (
 )
 
 
-class Remembered:
-    """A learner that fits the same training part with the same seed once, and returns the same model from then on."""
+class CachedLearner:
+    """A learner that keeps its models: for a training part and seed that it has seen, it returns the model that it fitted then."""
 
     def __init__(self, learner: Learner) -> None:
-        """Remember the models of `learner`, which must depend on its arguments alone."""
+        """Keep the models of `learner`, which must depend on its arguments alone."""
         self._learner = learner
-        self._models: dict[tuple[bytes, int], Model] = {}
+        self._models: dict[tuple[bytes, tuple[int, ...], int], Model] = {}
 
     def __call__(self, x: FloatArray, member: BoolArray, seed: int) -> Model:
         """See `memberscope.attacks.crossfit.Learner`."""
-        key = hashlib.blake2b(x.tobytes() + member.tobytes()).digest(), seed
+        key = hashlib.blake2b(x.tobytes() + member.tobytes()).digest(), x.shape, seed
         if key not in self._models:
             self._models[key] = self._learner(x, member, seed)
         return self._models[key]
 
 
-def for_refits(attack: Attack, perceptrons: Learner = fit_perceptron) -> Attack:
-    """The attack as the null control refits it, with `perceptrons` in place of `fit_perceptron`.
+def for_refits(attacks: Sequence[Attack]) -> tuple[Attack, ...]:
+    """The attacks as the null control refits them, each under the same permutations and seeds.
 
-    ``trained_lowfpr`` uses the random numbers of ``trained_mlp`` there. In a draw with the same permutation and seed, both then start from
-    the same perceptrons, which a learner that is `Remembered` fits once. Over the draws, each attack is distributed as with its own.
+    In the refits, ``trained_lowfpr`` uses the random numbers of ``trained_mlp``: both then need the same perceptrons, which are fitted
+    once. The AUC of a draw has the same distribution as with random numbers of its own; only the draws of the two attacks become dependent.
+    The attacks keep the perceptrons as long as they live.
     """
-    if isinstance(attack, Trained) and attack.learner is fit_perceptron:
-        return replace(attack, learner=perceptrons)
-    if isinstance(attack, Trained) and attack.learner is fit_low_fpr:
-        return replace(attack, learner=functools.partial(fit_low_fpr, perceptrons=perceptrons), stream="trained_mlp")
-    return attack
+    perceptrons = CachedLearner(fit_perceptron)
+    low_fpr = functools.partial(fit_low_fpr, perceptrons=perceptrons)
+    found: list[Attack] = []
+    for attack in attacks:
+        if isinstance(attack, Trained) and attack.learner is fit_perceptron:
+            found.append(replace(attack, learner=perceptrons))
+        elif isinstance(attack, Trained) and attack.learner is fit_low_fpr:
+            found.append(replace(attack, learner=low_fpr, seed_name="trained_mlp"))
+        else:
+            found.append(attack)
+    return tuple(found)

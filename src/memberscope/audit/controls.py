@@ -14,7 +14,7 @@ from typing import Any
 from memberscope import metrics
 from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, Skip
-from memberscope.attacks.trained import Remembered, fit_perceptron
+from memberscope.attacks.trained import for_refits
 from memberscope.audit.blind import BlindControl, blind_control
 from memberscope.audit.null import DRAWS, refitted_null
 from memberscope.audit.report import AuditReport
@@ -147,11 +147,11 @@ def _refits(
     if not attacks:
         return {}
     found: dict[str, metrics.NullControl] = {}
-    perceptrons = Remembered(fit_perceptron)  # two attacks use them
-    known = report.whole_scores if (report.engine, report.seed) == ("fast", seed) else {}
+    same = evidence.target is report.target and (report.engine, report.seed) == ("fast", seed)
+    known = report.whole_scores if same else {}
     pooling = "mean" if report.groups is None else report.groups.pooling
     with Progress(len(attacks) * DRAWS, "audit: refits", unit="refit", alive=True) as progress:
-        for attack in attacks:
+        for attack, refitted in zip(attacks, for_refits(attacks), strict=True):
             begun = 0
 
             def before_draw(name: str = attack.name) -> None:
@@ -162,7 +162,7 @@ def _refits(
 
             result = refitted_null(
                 evidence, attack, seed=seed, draws=DRAWS, group_scores=pooling, observed=known.get(attack.name),
-                perceptrons=perceptrons, check=before_draw,
+                refitted=refitted, check=before_draw,
             )  # fmt: skip
             progress.advance(DRAWS - max(begun - 1, 0))
             if not isinstance(result, Skip):

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from memberscope import metrics, seeds
 from memberscope.attacks.base import Attack, Skip
-from memberscope.attacks.crossfit import Learner
 from memberscope.attacks.features import extract
 from memberscope.attacks.folds import canonical_order
-from memberscope.attacks.trained import fit_perceptron, for_refits
+from memberscope.attacks.trained import for_refits
 from memberscope.audit.blind import check_workers
 from memberscope.audit.groups import Groups, make_groups
 from memberscope.checks import BoolArray, FloatArray
@@ -41,7 +40,7 @@ def refitted_null(
     workers: int | None = None,
     group_scores: str = "mean",
     observed: FloatArray | None = None,
-    perceptrons: Learner = fit_perceptron,
+    refitted: Attack | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> metrics.NullControl | Skip:
     """Refit an attack `draws` times with the target's membership permuted within each class.
@@ -57,8 +56,10 @@ def refitted_null(
         draws: the number of draws, at least 1; the smallest p-value is 1 / (1 + `draws`).
         workers: the number of threads of each refit; None for all cores that this process may use.
         group_scores: as in `memberscope.run_audit`.
-        observed: (n,) the scores of `attack.score(evidence, seed=seed)` where they are known; None to compute them.
-        perceptrons: fits the perceptrons of the refits, see `memberscope.attacks.trained.for_refits`.
+        observed: (n,) the scores of `attack.score(evidence, seed=seed)`, if they are known; it is not checked that they are. None to
+            compute them.
+        refitted: the attack as it is refitted, one of several that `memberscope.attacks.trained.for_refits` returned together; None for
+            the attack alone.
         check: called before each draw; an exception that it raises ends the control.
 
     Returns:
@@ -77,7 +78,7 @@ def refitted_null(
         if isinstance(scored, Skip):
             return scored
         observed = scored.scores
-    refitted = for_refits(attack, perceptrons)
+    refitted = refitted or for_refits([attack])[0]
     target = evidence.target
     groups = None if target.groups is None else make_groups(target.groups, target.member, target.labels, pooling=group_scores)
     blocks = _blocks(target) if groups is None else _group_blocks(groups)

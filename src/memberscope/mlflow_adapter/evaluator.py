@@ -64,7 +64,7 @@ class MembershipEvaluator(ModelEvaluator):
         Raises:
             UserError: the configuration, the records or the output do not fit; nothing is logged then.
         """
-        # MLflow imports this module for whatever evaluator is asked for, those that audit no membership included
-        from memberscope.mlflow_adapter.evaluation import audit_dataset
+        # MLflow imports this module in every evaluation, even if only other evaluators are requested
+        from memberscope.mlflow_adapter.evaluator_audit import audit_dataset
 
         return audit_dataset(dataset, run_id=run_id, config=evaluator_config or {}, model=model, predictions=predictions)

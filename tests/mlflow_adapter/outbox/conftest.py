@@ -22,16 +22,16 @@ def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
     monkeypatch.setattr(outbox, "PAUSE_SECONDS", 0.0)
     monkeypatch.setenv(spool.VARIABLE, str(tmp_path / "spool"))
     monkeypatch.setitem(log_model.FRAMEWORKS, "plain", save_plain)  # type: ignore[arg-type]
-    opened: list[Spool] = []
+    spools: list[Spool] = []
     initialize = Spool.__init__
 
     def remembered(self: Spool, **values: Any) -> None:
         initialize(self, **values)
-        opened.append(self)
+        spools.append(self)
 
     monkeypatch.setattr(Spool, "__init__", remembered)
     yield
-    for one in opened:
+    for one in spools:
         one.close(remove=False)
 
 

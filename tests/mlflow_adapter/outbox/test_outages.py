@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -320,20 +319,3 @@ def test_a_spool_whose_runs_were_deleted_is_over_and_one_that_may_not_write_is_k
     again = Spool.take(other.folder)
     assert again is not None
     assert len(again.pending) == many
-
-
-def test_operations_from_several_threads_are_all_there() -> None:
-    store = FakeStore()
-    box = opened(store)
-    tracker = PendingTracker(outbox=box, experiment_id="1", name="r", first_tags={}, clock=Clock())
-    tracker.tags({})
-    threads = [
-        threading.Thread(target=lambda k=k: [tracker.metrics({f"m{k}": float(step)}, step=step) for step in range(20)])
-        for k in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    box.finish()
-    assert len(store._contents()[0][0]["metrics"]) == 80
