@@ -152,7 +152,12 @@ def kept_fleet() -> Callable[[Callable[[], Any]], Any]:
     return functools.cache(lambda make: _fleet(make(), _data()))
 
 
-@EVERY
+@pytest.mark.parametrize(
+    "make",
+    # `make test` trains fleets of a builder in tests/training/test_builder.py; each needs a process that imports TensorFlow
+    [pytest.param(make, marks=pytest.mark.thorough) if name == "builder" else make for name, make in TRAINERS.items()],
+    ids=TRAINERS,
+)
 def test_a_fleet_answers_for_each_job_in_its_order(
     make: Callable[[], Any], kept_fleet: Callable[[Callable[[], Any]], Any]
 ) -> None:

@@ -31,6 +31,7 @@ def test_three_blocks_are_the_resnet_20_of_the_paper(trainer_option: str) -> Non
     assert 0.27e6 <= sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) < 0.28e6  # the paper: 0.27 million
 
 
+@pytest.mark.thorough  # `make test` trains a small network of a builder in tests/training/test_builder.py
 def test_it_learns_small_images_and_is_the_same_in_a_fleet(trainer_option: str) -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 160)

@@ -176,6 +176,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryTracker, St
     return *_run(folder, mitigations="dp", members=150, epochs=40, **changes), folder
 
 
+@pytest.mark.thorough  # a study of its own; `make test` has canaries in tests/studies/test_canaries.py
 def test_a_rung_is_judged_by_its_canaries_too(planted: tuple[MemoryTracker, StudyResult, Path]) -> None:
     """Undefended, mislabelled canaries are memorized, and bound epsilon higher than records of which a fifth have wrong labels."""
     table, by_seed = _table(planted), planted[0].artifacts["by_seed.csv"]
@@ -200,6 +201,7 @@ def test_a_rung_is_judged_by_its_canaries_too(planted: tuple[MemoryTracker, Stud
     assert planted[0].children[0].logged_metrics["canary/auc/rmia_online"]
 
 
+@pytest.mark.thorough
 def test_canaries_are_training_records_of_dp_sgd_and_their_cost_is_said(
     planted: tuple[MemoryTracker, StudyResult, Path],
 ) -> None:
