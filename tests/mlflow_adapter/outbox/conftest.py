@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_store import FakeStore, log_study, opened, save_plain
 
 from memberscope import outages
-from memberscope.mlflow_adapter import log_model, outbox, spool
-from memberscope.mlflow_adapter.spool import Spool
+
+if TYPE_CHECKING:
+    from fake_store import FakeStore
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """No pause anywhere, and a spool of the test's own."""
+    from fake_store import save_plain
+
+    from memberscope.mlflow_adapter import log_model, outbox, spool
+    from memberscope.mlflow_adapter.spool import Spool
+
     monkeypatch.setattr(outages, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(outbox, "SECOND_LOOK_SECONDS", 0.0)
     monkeypatch.setattr(outbox, "PAUSE_SECONDS", 0.0)
@@ -37,6 +42,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> FakeStore:
+    """The store of a study without outages."""
+    from fake_store import FakeStore, log_study, opened, save_plain
+
+    from memberscope.mlflow_adapter import log_model, spool
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(spool.VARIABLE, str(tmp_path_factory.mktemp("spool")))
         patch.setitem(log_model.FRAMEWORKS, "plain", save_plain)  # type: ignore[arg-type]
