@@ -27,6 +27,11 @@ def figure():  # type: ignore[no-untyped-def]
     return plots.score_figure(scores, scores > 0.3, title="an attack", least=5)
 
 
+def pixels(figure: Figure) -> np.ndarray:
+    """The pixels (height, width, 4) of a figure that was drawn."""
+    return np.asarray(figure.canvas.buffer_rgba()).copy()  # type: ignore[attr-defined]  # an Agg canvas has them
+
+
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A list that grows with each drawing of a figure."""
     from matplotlib.figure import Figure
@@ -79,8 +84,7 @@ def test_a_figure_that_is_redrawn_is_as_a_new_one_to_the_last_pixel(seed: int) -
         new = plots.drawn(plots.score_figure(scores, member, title=f"attack {number}", least=5))
         again = plots.drawn(plots.score_figure(scores, member, title=f"attack {number}", least=5, reuse=on))
         assert on is None or again is on
-        pixels = [np.asarray(one.canvas.buffer_rgba()).copy() for one in (new, again)]  # type: ignore[attr-defined]
-        np.testing.assert_array_equal(*pixels)
+        np.testing.assert_array_equal(pixels(new), pixels(again))
         on = again
 
 
@@ -101,8 +105,7 @@ def test_histograms_are_those_that_matplotlib_draws_from_the_scores() -> None:
     axes[0, 0].locator_params(nbins=5)
     axes[0, 0].legend(fontsize=8, frameon=False, loc="upper center", ncols=2)
     assert isinstance(figure, matplotlib.figure.Figure)
-    pixels = [np.asarray(plots.drawn(one).canvas.buffer_rgba()) for one in (made, figure)]  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(*pixels)
+    np.testing.assert_array_equal(*(pixels(plots.drawn(one)) for one in (made, figure)))
 
 
 def test_another_format_is_left_to_matplotlib(tmp_path: Path) -> None:
@@ -182,7 +185,7 @@ class _Files(MemoryTracker):
     """Keeps pixels in place of figures, which may then be redrawn, as a store of files does."""
 
     def figure(self, figure: Figure, path: str) -> bool:
-        self.artifacts[path] = figure, np.asarray(figure.canvas.buffer_rgba()).copy()  # type: ignore[attr-defined]
+        self.artifacts[path] = figure, pixels(figure)
         return True
 
 
@@ -199,5 +202,4 @@ def test_an_audits_histograms_share_their_axes_where_only_pixels_are_saved() -> 
     assert len({id(files.artifacts[path][0]) for path in paths}) == 1
     assert len({id(memory.artifacts[path]) for path in paths}) == len(paths), "each stays as it is"
     for path in paths:
-        expected = plots.drawn(memory.artifacts[path]).canvas.buffer_rgba()  # type: ignore[attr-defined]
-        np.testing.assert_array_equal(files.artifacts[path][1], np.asarray(expected), err_msg=path)
+        np.testing.assert_array_equal(files.artifacts[path][1], pixels(plots.drawn(memory.artifacts[path])), err_msg=path)

@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+SACRO, ART = "sacroml", "adversarial-robustness-toolbox"
 INSTALLED = {
-    "sacroml": ("sacroml==2.0.1",),
-    "adversarial-robustness-toolbox": ("adversarial-robustness-toolbox==1.20.1", "packaging", "torch"),  # it declares neither
+    SACRO: ("sacroml==2.0.1",),
+    ART: ("adversarial-robustness-toolbox==1.20.1", "packaging", "torch"),  # it declares neither
 }
 LIMIT = 1_800  # seconds after which an installation or a way is given up
 
@@ -21,7 +22,7 @@ def why(text: str) -> str:
 
 
 class Peers:
-    """The peers' environment, which is made when the first of them is needed."""
+    """Installs peers into one environment, when each is first asked for."""
 
     def __init__(self, cache: Path) -> None:
         """Name the folder."""

@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from shared.peer_environment import ART, SACRO
+
 SEED = 0
-SACRO, ART = "sacroml", "adversarial-robustness-toolbox"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,7 +102,7 @@ def kept_scores(path: Path, task: Task) -> np.ndarray:
 
 def call(task: Task, folder: Path) -> Made:
     """Ours: shadows of the fitted forest, and an audit with one attack."""
-    import sklearn.ensemble  # noqa: F401 - so that imports are apart
+    import sklearn.ensemble  # noqa: F401 - imported before the work is timed
 
     from memberscope.audit.run import run_audit
     from memberscope.shadows import shadow_evidence
@@ -147,7 +148,7 @@ def sacro(task: Task, folder: Path, *, mode: str = "") -> Made:
     """SACRO-ML's likelihood-ratio attack."""
     import logging
 
-    import sklearn.ensemble  # noqa: F401 - so that imports are apart
+    import sklearn.ensemble  # noqa: F401 - imported before the work is timed
     from sacroml.attacks.likelihood_attack import LIRAAttack
     from sacroml.attacks.target import Target
 
@@ -177,7 +178,7 @@ def sacro(task: Task, folder: Path, *, mode: str = "") -> Made:
 
 def art(task: Task, folder: Path, *, kind: str = "") -> Made:
     """ART's shadow models and its learned attack."""
-    import sklearn.ensemble  # noqa: F401 - so that imports are apart
+    import sklearn.ensemble  # noqa: F401 - imported before the work is timed
     from art.attacks.inference.membership_inference import MembershipInferenceBlackBox, ShadowModels
     from art.estimators.classification.scikitlearn import ScikitlearnRandomForestClassifier
     from art.utils import to_categorical
@@ -221,7 +222,7 @@ def looped(task: Task) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 def tfp(task: Task, folder: Path) -> Made:
     """tensorflow_privacy's LiRA on the outputs of the loop's forests."""
-    import sklearn.ensemble  # noqa: F401 - so that imports are apart
+    import sklearn.ensemble  # noqa: F401 - imported before the work is timed
     from tensorflow_privacy.privacy.privacy_tests.membership_inference_attack import advanced_mia
 
     yield {"settings": "compute_score_lira (medians, a variance per record)", "of": "tensorflow-privacy"}
@@ -237,7 +238,7 @@ def tfp(task: Task, folder: Path) -> Made:
 
 def loop(task: Task, folder: Path) -> Made:
     """LiRA by hand on the outputs of the loop's forests."""
-    import sklearn.ensemble  # noqa: F401 - so that imports are apart
+    import sklearn.ensemble  # noqa: F401 - imported before the work is timed
     from scipy.stats import norm
 
     yield {"settings": "means, a variance per record"}

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from memberscope.clock import Clock
-from memberscope.mlflow_adapter import operations
+from memberscope.mlflow_adapter import operations, resend
 from memberscope.mlflow_adapter.outbox import Outbox
 from memberscope.mlflow_adapter.spool import Spool
 from memberscope.mlflow_adapter.tracker import MlflowTracker, PendingTracker
@@ -196,6 +196,11 @@ def log_study(box: Outbox) -> MlflowTracker:
     tracker.tags({"memberscope.exit_code": "0"})
     tracker.end("FINISHED")
     return tracker
+
+
+def deliver(store: FakeStore, left: Spool) -> resend.Sent:
+    """Send what a spool holds."""
+    return resend.deliver(store, left, seconds=0.0)  # type: ignore[arg-type]  # a stand-in for MLflow's client
 
 
 def connection_refused() -> Exception:

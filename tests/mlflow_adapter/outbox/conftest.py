@@ -26,7 +26,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
     monkeypatch.setattr(outbox, "SECOND_LOOK_SECONDS", 0.0)
     monkeypatch.setattr(outbox, "PAUSE_SECONDS", 0.0)
     monkeypatch.setenv(spool.VARIABLE, str(tmp_path / "spool"))
-    monkeypatch.setitem(log_model.FRAMEWORKS, "plain", save_plain)  # type: ignore[arg-type]
+    monkeypatch.setitem(log_model.FRAMEWORKS, "plain", save_plain)  # type: ignore[arg-type]  # no framework
     spools: list[Spool] = []
     initialize = Spool.__init__
 
@@ -49,7 +49,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> FakeStore:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(spool.VARIABLE, str(tmp_path_factory.mktemp("spool")))
-        patch.setitem(log_model.FRAMEWORKS, "plain", save_plain)  # type: ignore[arg-type]
+        patch.setitem(log_model.FRAMEWORKS, "plain", save_plain)  # type: ignore[arg-type]  # no framework
         store = FakeStore()
         box = opened(store)
         log_study(box)

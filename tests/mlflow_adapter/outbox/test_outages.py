@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from fake_store import FakeStore, Killed, connection_refused, failing_from, log_study, moments, opened
+from fake_store import FakeStore, Killed, connection_refused, deliver, failing_from, log_study, moments, opened
 from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import RestException
 
 from memberscope.clock import Clock
 from memberscope.errors import Interrupted, UserError
-from memberscope.mlflow_adapter import resend, spool
+from memberscope.mlflow_adapter import spool
 from memberscope.mlflow_adapter.spool import Spool
 from memberscope.mlflow_adapter.tracker import MlflowTracker, PendingTracker
 from memberscope.outages import Unreachable
@@ -89,7 +89,7 @@ def test_a_store_that_never_comes_back_gets_everything_later(undisturbed: FakeSt
         store.fails = lambda number, moment: None
         left = Spool.take(folder)
         assert left is not None
-        sent = resend.deliver(store, left, seconds=0.0)  # type: ignore[arg-type]
+        sent = deliver(store, left)
         assert store._contents() == undisturbed._contents(), (first, when)
         assert (sent.refused, spool.spools_in(spool.root())) == ((), [])
 
@@ -115,7 +115,7 @@ def test_a_stop_while_the_store_is_waited_for_keeps_everything(
     store.fails = lambda number, moment: None
     left = Spool.take(folder)
     assert left is not None
-    resend.deliver(store, left, seconds=0.0)  # type: ignore[arg-type]
+    deliver(store, left)
     assert store._contents() == undisturbed._contents()
 
 
@@ -134,7 +134,7 @@ def test_a_resend_that_is_cut_off_is_taken_up(undisturbed: FakeStore) -> None:
     left = Spool.take(left_with(whole))
     begun = len(whole.requests)
     assert left is not None
-    resend.deliver(whole, left, seconds=0.0)  # type: ignore[arg-type]
+    deliver(whole, left)
     for error, (number, when) in itertools.product(
         (Killed, connection_refused), itertools.product(range(len(whole.requests) - begun), ("before", "after"))
     ):
@@ -144,11 +144,11 @@ def test_a_resend_that_is_cut_off_is_taken_up(undisturbed: FakeStore) -> None:
         first, second = Spool.take(folder), None
         assert first is not None
         with pytest.raises((Killed, Unreachable)):
-            resend.deliver(store, first, seconds=0.0)  # type: ignore[arg-type]
+            deliver(store, first)
         store.fails = lambda number, moment: None
         second = Spool.take(folder)
         assert second is not None
-        resend.deliver(store, second, seconds=0.0)  # type: ignore[arg-type]
+        deliver(store, second)
         assert store._contents() == undisturbed._contents(), (error, number, when)
 
 
@@ -177,7 +177,7 @@ def test_what_a_killed_process_left_is_there_once_and_its_runs_end(
         store.fails = lambda number, moment: None
         left = Spool.take(box.spool.folder)
         assert left is not None
-        resend.deliver(store, left, seconds=0.0)  # type: ignore[arg-type]
+        deliver(store, left)
         runs, models = store._contents()
         assert {run["status"] for run in runs} <= {"FINISHED", "KILLED"}, "none stays RUNNING"
         assert len(runs) == len({run["name"] for run in runs}) <= 2
@@ -307,7 +307,7 @@ def test_a_spool_whose_runs_were_deleted_is_over_and_one_that_may_not_write_is_k
     store.fails = refusing("INVALID_PARAMETER_VALUE")
     one = left()
     many = len(one.pending)
-    sent = resend.deliver(store, one, seconds=0.0)  # type: ignore[arg-type]
+    sent = deliver(store, one)
     assert (sent.operations, len(sent.refused), spool.spools_in(spool.root())) == (1, many - 1, []), (
         "a run of another process that is gone is no loss"
     )
@@ -315,7 +315,7 @@ def test_a_spool_whose_runs_were_deleted_is_over_and_one_that_may_not_write_is_k
     store.fails = refusing("PERMISSION_DENIED")
     other = left()
     with pytest.raises(UserError, match=r"the store refuses what is kept there \(PERMISSION_DENIED: no\)"):
-        resend.deliver(store, other, seconds=0.0)  # type: ignore[arg-type]
+        deliver(store, other)
     again = Spool.take(other.folder)
     assert again is not None
     assert len(again.pending) == many

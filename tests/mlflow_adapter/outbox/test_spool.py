@@ -82,7 +82,8 @@ def test_a_spool_has_no_password_and_is_its_users_alone() -> None:
     store = FakeStore()
     store.fails = failing_from(0, "before", times=np.inf)
     address = f"postgresql://me:{secret}@host/d"
-    box = Outbox(store, spool=Spool.create(address, study="train"), lookout=Lookout(address, seconds=0.0))  # type: ignore[arg-type]
+    kept = Spool.create(address, study="train")
+    box = Outbox(store, spool=kept, lookout=Lookout(address, seconds=0.0))  # type: ignore[arg-type]  # a stand-in
     tracker = PendingTracker(outbox=box, experiment_id="1", name=f"of {address}", first_tags={"a": address}, clock=Clock())
     tracker.params({"p": address})
     tracker.tags({"t": address})
@@ -109,7 +110,8 @@ def test_what_workers_left_is_delivered_with_their_parents(capsys: pytest.Captur
     tracker = PendingTracker(outbox=box, experiment_id="1", name="parent", first_tags={}, clock=Clock())
     parent = tracker.run_id
     assert box.spool is not None
-    worker = Outbox(store, spool=Spool.create(URI, study="worker", within=box.spool.folder), lookout=Lookout("s", seconds=0.0))  # type: ignore[arg-type]
+    within = Spool.create(URI, study="worker", within=box.spool.folder)
+    worker = Outbox(store, spool=within, lookout=Lookout("s", seconds=0.0))  # type: ignore[arg-type]  # a stand-in
     assert worker.spool is not None
     store.fails = failing_from(len(store.requests), "before", times=np.inf)
     with MlflowTracker(outbox=worker, key=parent, experiment_id="1").child("trial") as child:
