@@ -253,6 +253,17 @@ def _naive_loss(weights: np.ndarray, inputs: int, x: np.ndarray, member: np.ndar
     return float(np.mean(losses) + perceptron.DECAY / 2 * ((w1**2).sum() + (w2**2).sum()))
 
 
+def test_a_step_copies_its_own_rows_alone_however_the_features_lie_in_memory() -> None:
+    """`take` copies an array that lies by column as a whole: cross-fitting passes such features."""
+    rng = np.random.default_rng(0)
+    x, member = rng.normal(size=(90, 3)), rng.random(90) < 0.5
+    fitted = []
+    for features in (np.ascontiguousarray(x), np.asfortranarray(x)):
+        assert perceptron._Steps.of(_small_nets(3, rng), features, member, most=30).x.flags.c_contiguous
+        fitted.append(perceptron.fit(features, member, np.random.default_rng(1)).weights)
+    np.testing.assert_array_equal(*fitted)
+
+
 def test_gradients_and_losses_of_the_perceptrons_are_those_written_out_and_of_finite_differences() -> None:
     rng = np.random.default_rng(3)
     inputs = 3
