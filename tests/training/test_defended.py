@@ -52,7 +52,8 @@ def _fleet(way: str, jobs: list[TrainingJob], plain: Any = None, **run: Any) -> 
     )
 
 
-@pytest.fixture(scope="module", params=["private", "adversarial", "tuned"])
+# `make test` fine-tunes a single model, in test_adversarial.py
+@pytest.fixture(scope="module", params=["private", "adversarial", pytest.param("tuned", marks=pytest.mark.thorough)])
 def expected(request: pytest.FixtureRequest, jobs: list[TrainingJob], plain: Any) -> tuple[str, list[list[np.ndarray]]]:
     """A way to train, and each model by the trainer's own loop for a single model, which compiles every one anew."""
     way, found = request.param, []
