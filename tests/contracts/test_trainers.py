@@ -139,6 +139,12 @@ TRAINERS: dict[str, Callable[[], Any]] = {
     "function": lambda: outside_trainer(f"{FUNCTIONS}:neighbour", {"sharpness": 1.0}),
 }
 EVERY = pytest.mark.parametrize("make", TRAINERS.values(), ids=TRAINERS)
+TRAINED = pytest.mark.parametrize(
+    "make",
+    # `make test` trains fleets of a builder in tests/training/test_builder.py; each needs a process that imports TensorFlow
+    [pytest.param(make, marks=pytest.mark.thorough) if name == "builder" else make for name, make in TRAINERS.items()],
+    ids=TRAINERS,
+)
 MEMBERS = [np.arange(0, 60), np.arange(60, 140), np.arange(30, 90)]
 
 
@@ -152,12 +158,7 @@ def kept_fleet() -> Callable[[Callable[[], Any]], Any]:
     return functools.cache(lambda make: _fleet(make(), _data()))
 
 
-@pytest.mark.parametrize(
-    "make",
-    # `make test` trains fleets of a builder in tests/training/test_builder.py; each needs a process that imports TensorFlow
-    [pytest.param(make, marks=pytest.mark.thorough) if name == "builder" else make for name, make in TRAINERS.items()],
-    ids=TRAINERS,
-)
+@TRAINED
 def test_a_fleet_answers_for_each_job_in_its_order(
     make: Callable[[], Any], kept_fleet: Callable[[Callable[[], Any]], Any]
 ) -> None:
@@ -207,7 +208,7 @@ def test_what_it_refuses(make: Callable[[], Any]) -> None:
     require_capability(trainer, *trainer.capabilities, by="mitigate")
 
 
-@EVERY
+@TRAINED
 def test_what_it_offers_works(make: Callable[[], Any], kept_fleet: Callable[[Callable[[], Any]], Any]) -> None:
     data, trainer = _data(), make()
     able = trainer.capabilities

@@ -90,8 +90,9 @@ def _states(queue: TrialQueue) -> list[str]:
     return sorted(f"{trial.state.name} {trial.params['seed']}" for trial in queue.trials())
 
 
-@pytest.mark.slow  # a sweep for each of its requests
-def test_an_outage_at_any_request_changes_nothing(faults: Faults, opened: Callable[[str], TrialQueue]) -> None:
+@pytest.mark.slow  # a sweep for each of its requests, or in `make test` for one in five
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.thorough)])
+def test_an_outage_at_any_request_changes_nothing(faults: Faults, opened: Callable[[str], TrialQueue], step: int) -> None:
     queue = opened("undisturbed")
     begun = faults.count
     _sweep(queue)
@@ -99,7 +100,7 @@ def test_an_outage_at_any_request_changes_nothing(faults: Faults, opened: Callab
     assert expected == ["COMPLETE 0", "COMPLETE 2", "FAIL 0", "FAIL 1"]
     assert requests > 15
     claims_lost = 0
-    for number in range(requests):
+    for number in range(0, requests, step):
         for when in ("before", "after"):
             queue = opened(f"{number} {when}")
             first = faults.count + number
@@ -115,7 +116,8 @@ def test_an_outage_at_any_request_changes_nothing(faults: Faults, opened: Callab
                 assert (when, len(running), len(found)) in (("after", 1, 3), ("after", 1, 4)), (number, found)
             else:
                 assert found == expected, (number, when)
-    assert 0 < claims_lost <= 4, "one for each claim whose answer was lost"
+    assert claims_lost <= 4, "one for each claim whose answer was lost"
+    assert claims_lost > 0 or step > 1
 
 
 def test_a_longer_outage_is_one_line_and_a_stop_is_heeded(

@@ -60,7 +60,7 @@ def _keras(
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.thorough),  # all models of the fleet, of which `make test` compares every third
         {"activation": "gelu", "l2": 0.01, "label_smoothing": 0.2},
         {"model": "mlp", "widths": (24, 12), "activation": "tanh"},
     ],

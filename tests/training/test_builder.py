@@ -232,21 +232,22 @@ def test_batch_normalization_and_a_regularizer_train_as_in_keras_fit(path: str) 
     assert len(ours.losses) == 1
 
 
-def test_models_answer_in_inference_mode_with_the_moving_statistics_that_were_stored(path: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["normalized", pytest.param("random_layers", marks=pytest.mark.thorough)])
+def test_models_answer_in_inference_mode_with_the_moving_statistics_that_were_stored(
+    path: str, name: str, tmp_path: Path
+) -> None:
     from memberscope.training.store import Store
 
-    data = _data()
-    for name in ("normalized", "random_layers"):
-        trainer = _trainer(path, name)
-        run = Execution(workers=1, store=Store(tmp_path / name))
-        fleet = trainer.train(jobs_for(data, [np.arange(60)], [5]), run)
-        again = trainer.train(jobs_for(data, [np.arange(60)], [5]), run)
-        assert (fleet.reused, again.reused) == (0, 1)
-        whole = again.outputs(data.x)[0]
-        np.testing.assert_array_equal(whole, fleet.outputs(data.x)[0])
-        np.testing.assert_allclose(again.outputs(data.x[:1])[0], whole[:1], atol=1e-5)  # alone as among others
-        hand = fleet.native(0)(data.x.astype(np.float32) / 255, training=False)
-        np.testing.assert_allclose(whole, hand, atol=1e-4)
+    data, trainer = _data(), _trainer(path, name)
+    run = Execution(workers=1, store=Store(tmp_path))
+    fleet = trainer.train(jobs_for(data, [np.arange(60)], [5]), run)
+    again = trainer.train(jobs_for(data, [np.arange(60)], [5]), run)
+    assert (fleet.reused, again.reused) == (0, 1)
+    whole = again.outputs(data.x)[0]
+    np.testing.assert_array_equal(whole, fleet.outputs(data.x)[0])
+    np.testing.assert_allclose(again.outputs(data.x[:1])[0], whole[:1], atol=1e-5)  # alone as among others
+    hand = fleet.native(0)(data.x.astype(np.float32) / 255, training=False)
+    np.testing.assert_allclose(whole, hand, atol=1e-4)
 
 
 def test_every_kernel_is_penalized_and_nothing_else(path: str) -> None:

@@ -52,8 +52,10 @@ def _fleet(way: str, jobs: list[TrainingJob], plain: Any = None, **run: Any) -> 
     )
 
 
-# `make test` fine-tunes a single model, in test_adversarial.py
-@pytest.fixture(scope="module", params=["private", "adversarial", pytest.param("tuned", marks=pytest.mark.thorough)])
+# `make test` trains single models against an attack, in test_adversarial.py
+@pytest.fixture(
+    scope="module", params=["private", *(pytest.param(way, marks=pytest.mark.thorough) for way in ("adversarial", "tuned"))]
+)
 def expected(request: pytest.FixtureRequest, jobs: list[TrainingJob], plain: Any) -> tuple[str, list[list[np.ndarray]]]:
     """A way to train, and each model by the trainer's own loop for a single model, which compiles every one anew."""
     way, found = request.param, []
