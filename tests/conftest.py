@@ -146,6 +146,17 @@ def store(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) ->
     return tmp_path
 
 
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every array is read in many pieces, every file is mapped, and what is put together goes to a temporary file."""
+    from memberscope import mapped, npz, pieces, signals
+
+    monkeypatch.setattr(pieces, "CHUNK_ELEMENTS", 64)
+    monkeypatch.setattr(signals, "CHUNK", 35)
+    monkeypatch.setattr(npz, "MAPPED_FROM", 0)
+    monkeypatch.setattr(mapped, "SPILLED", 0)
+
+
 @pytest.fixture(scope="session")
 def cifar10_dir() -> str:
     """The folder that holds CIFAR-10 as TFDS prepares it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from made_outputs import CLASSES, MODELS, RECORDS, cut, losses_of_models, outputs
 from numpy.typing import NDArray
 
 from memberscope import (
     Evidence,
     Predictions,
     ShadowPredictions,
-    arrow_files,
     file_state,
     mapped,
     npz,
@@ -28,36 +27,7 @@ from memberscope import (
 from memberscope.attacks import calibration
 from memberscope.cli import main
 from memberscope.errors import UserError
-from memberscope.evidence_from_files import read_evidence, read_target
 from memberscope.exposure.table import measure_models
-from memberscope.reading import files
-
-RECORDS, CLASSES, MODELS = 600, 5, 8
-
-
-@pytest.fixture
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every array is read in many pieces, every file is mapped, and what is put together goes to a temporary file."""
-    monkeypatch.setattr(pieces, "CHUNK_ELEMENTS", 64)
-    monkeypatch.setattr(signals, "CHUNK", 35)
-    monkeypatch.setattr(npz, "MAPPED_FROM", 0)
-    monkeypatch.setattr(mapped, "SPILLED", 0)
-
-
-def _outputs() -> dict[str, NDArray[Any]]:
-    rng = np.random.default_rng(0)
-    labels, member = rng.integers(0, CLASSES, RECORDS), rng.random(RECORDS) < 0.5
-    logits = rng.normal(size=(RECORDS, CLASSES)).astype(np.float32)
-    logits[np.arange(RECORDS), labels] += np.where(member, 3, 2)
-    return {"logits": logits, "labels": labels, "member": member}
-
-
-def _models() -> dict[str, NDArray[Any]]:
-    rng = np.random.default_rng(1)
-    half = np.argsort(rng.random((MODELS // 2, RECORDS)), axis=1) < RECORDS // 2
-    member = np.concatenate([half, ~half])
-    losses = rng.exponential(size=(MODELS, RECORDS)) * np.where(member, 0.5, 1.0)
-    return {"loss_nats": losses.astype(np.float32), "member": member}
 
 
 def _mapped(folder: Path, name: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -67,7 +37,7 @@ def _mapped(folder: Path, name: str, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def test_an_audit_of_mapped_logits_equals_that_of_logits_in_memory(tmp_path: Path, small_pieces: None) -> None:
-    held = _outputs()
+    held = outputs()
     ours = Predictions(**held | {"logits": _mapped(tmp_path, "l", held["logits"])}, record_ids=np.arange(RECORDS))
     with pytest.MonkeyPatch.context() as whole:
         whole.setattr(pieces, "CHUNK_ELEMENTS", 1 << 20)
@@ -83,7 +53,7 @@ def test_an_audit_of_mapped_logits_equals_that_of_logits_in_memory(tmp_path: Pat
 
 @pytest.mark.slow
 def test_attacks_on_mapped_losses_of_many_models_equal_those_in_memory(tmp_path: Path, small_pieces: None) -> None:
-    held, ids = _models(), np.arange(RECORDS)
+    held, ids = losses_of_models(), np.arange(RECORDS)
     held["member"][MODELS // 2] = np.roll(held["member"][MODELS // 2], 1)  # no twin of the target, which is model 0
     outside = np.random.default_rng(2).exponential(size=(MODELS, 90)).astype(np.float32)
     labels = np.arange(RECORDS) % CLASSES
@@ -118,7 +88,7 @@ def test_attacks_on_mapped_losses_of_many_models_equal_those_in_memory(tmp_path:
 def test_log_probabilities_at_a_temperature_are_those_of_all_rows_at_once(
     tmp_path: Path, small_pieces: None, form: str
 ) -> None:
-    held = _outputs()
+    held = outputs()
     scores = held["logits"] if form == "logits" else np.exp(held["logits"]) / np.exp(held["logits"]).sum(axis=1, keepdims=True)
     if form == "released":
         scores = np.where(scores < np.median(scores, axis=1, keepdims=True), 0, scores)
@@ -164,10 +134,6 @@ def test_faults_of_mapped_arrays_are_counted_and_placed_as_in_memory(tmp_path: P
         ShadowPredictions(probs=_mapped(tmp_path, "p", probs), labels=np.zeros(40, int), member=member)
 
 
-def _cut(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
 def _written(path: Path) -> None:
     before = path.stat().st_mtime_ns
     os.utime(path, ns=(before, before + 10**9))
@@ -183,7 +149,7 @@ def _replaced(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "how"),
     [
-        (_cut, "it had 12,128 bytes and has 6,064"),
+        (cut, "it had 12,128 bytes and has 6,064"),
         (_written, "it was written to"),
         (_replaced, "another file replaced it"),
         (Path.unlink, "it cannot be found any more"),
@@ -192,7 +158,7 @@ def _replaced(path: Path) -> None:
 def test_a_file_that_changes_while_it_is_read_is_an_error(
     tmp_path: Path, small_pieces: None, change: Callable[[Path], None], how: str
 ) -> None:
-    held = _outputs()
+    held = outputs()
     ours = Predictions(**held | {"logits": _mapped(tmp_path, "l", held["logits"])})
     change(tmp_path / "l.npy")
     with pytest.raises(UserError) as error:
@@ -207,14 +173,14 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(
 def test_a_file_that_changes_between_two_pieces_is_an_error(
     tmp_path: Path, small_pieces: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = _outputs()
+    held = outputs()
     ours = Predictions(**held | {"logits": _mapped(tmp_path, "l", held["logits"])})
     read, seen = signals._Rows.loss_nats, []
 
     def cut_in_the_middle(rows: signals._Rows) -> NDArray[np.float64]:
         seen.append(len(rows.scores))
         if len(seen) == 20:
-            _cut(tmp_path / "l.npy")
+            cut(tmp_path / "l.npy")
         return read(rows)
 
     monkeypatch.setattr(signals._Rows, "loss_nats", cut_in_the_middle)
@@ -226,7 +192,7 @@ def test_a_file_that_changes_between_two_pieces_is_an_error(
 def test_a_piece_that_memory_cannot_hold_is_an_error(
     tmp_path: Path, small_pieces: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = _outputs()
+    held = outputs()
     monkeypatch.setattr(mapped, "free_memory_bytes", lambda: 41_000)
     ours = held | {"logits": _mapped(tmp_path, "l", held["logits"])}
     with pytest.raises(UserError) as error:
@@ -240,204 +206,9 @@ def test_a_piece_that_memory_cannot_hold_is_an_error(
     Predictions(**ours)
 
 
-def test_a_folder_of_mapped_files_and_arrow_tables_are_read_as_arrays_are(tmp_path: Path, small_pieces: None) -> None:
-    pa = pytest.importorskip("pyarrow")
-    held, models, ids = _outputs(), _models(), np.arange(RECORDS)
-    np.savez(tmp_path / "t.npz", **held, record_ids=ids)
-    np.save(tmp_path / "t.npy", held["logits"])
-    for name in ("labels", "member"):
-        np.save(tmp_path / f"t.{name}.npy", held[name])
-    np.save(tmp_path / "t.record_ids.npy", ids)
-    columns = {f"logit_{k}": held["logits"][:, k] for k in reversed(range(CLASSES))}
-    table = pa.table({**columns, "label": held["labels"], "member": held["member"], "record_id": ids})
-    for path, size in (("t.arrow", 70), ("t.feather", 1000)):
-        with pa.OSFile(str(tmp_path / path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table, max_chunksize=size)
-    (tmp_path / "shadows").mkdir()
-    for k, (losses, member) in enumerate(zip(models["loss_nats"], models["member"], strict=True)):
-        np.save(tmp_path / "shadows" / f"m{k}.npy", losses)
-        np.save(tmp_path / "shadows" / f"m{k}.member.npy", member)
-    for name, array in (("labels", held["labels"]), ("record_ids", ids)):
-        np.save(tmp_path / "shadows" / f"{name}.npy", array)
-    np.savez(tmp_path / "s.npz", **models, labels=held["labels"], record_ids=ids)
-    first, _ = read_evidence(read_target(str(tmp_path / "t.npz")), shadows=str(tmp_path / "s.npz"))
-    for path in ("t.npy", "t.arrow", "t.feather"):
-        found, _ = read_evidence(read_target(str(tmp_path / path)), shadows=str(tmp_path / "shadows"))
-        for name in ("logits", "labels", "member", "record_ids"):
-            np.testing.assert_array_equal(getattr(found.target, name), getattr(first.target, name))
-        assert found.target.logits is not None
-        assert found.target.logits.dtype == np.float32
-        assert pieces.mapping_of(found.target.logits) is not None
-        assert found.shadows is not None
-        assert first.shadows is not None
-        for name in ("loss_nats", "labels", "member", "record_ids"):
-            np.testing.assert_array_equal(getattr(found.shadows, name), getattr(first.shadows, name))
-
-
-@pytest.mark.parametrize(
-    ("make", "what"),
-    [
-        (lambda pa, good: pa.table({**good, "logit_1": ["a"] * 4}), "column logit_1 holds string; allowed: numbers"),
-        (lambda pa, good: pa.table({**good, "logit_1": [1.0, 2.0, None, 3.0]}), "column logit_1 is empty in row 2 (counted"),
-        (lambda pa, good: pa.table({name: good[name] for name in ("logit_0", "logit_1")}), "no column label"),
-        (lambda pa, good: pa.table([pa.array([1])] * 2, names=["member", "member"]), "two columns are named member"),
-    ],
-)  # fmt: skip
-def test_an_arrow_file_with_wrong_columns_is_named_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[..., Any], what: str
-) -> None:
-    pa = pytest.importorskip("pyarrow")
-    good = {
-        "logit_0": [1.0, 2.0, 3.0, -4.0],
-        "logit_1": [1.0, 2.0, -3.0, 4.0],
-        "label": [0, 1, 0, 1],
-        "member": [True, False] * 2,
-    }
-    table = make(pa, good)
-    path = tmp_path / "t.arrow"
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    with pytest.raises(UserError) as error:
-        read_target(str(path))
-    line = str(error.value)
-    assert "\n" not in line
-    assert line.startswith(f"predictions={path}: ")
-    assert what in line
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(
-        UserError, match=r"^predictions=.*t\.arrow: cannot be read \(.*; allowed: an \.npz, \.npy, \.csv"
-    ) as cut:
-        read_target(str(path))
-    assert "\n" not in str(cut.value)
-
-
-def _arrow(path: Path, columns: dict[str, Any], *, size: int = 7) -> str:
-    pa = pytest.importorskip("pyarrow")
-    table = pa.table(columns)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=size)
-    return str(path)
-
-
-@pytest.mark.parametrize("name", ["logits", "probs"])
-def test_lists_of_a_fixed_size_are_a_column_for_each_class(tmp_path: Path, small_pieces: None, name: str) -> None:
-    pa, held = pytest.importorskip("pyarrow"), _outputs()
-    values = held["logits"] if name == "logits" else np.exp(held["logits"]) / np.exp(held["logits"]).sum(axis=1, keepdims=True)
-    prefix = name.removesuffix("s") + "_"
-    rest = {"label": held["labels"], "member": held["member"], "record_id": np.arange(RECORDS)}
-    listed = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), CLASSES)
-    found = read_target(_arrow(tmp_path / "lists.arrow", {name: listed, **rest}, size=70))
-    wide = {f"{prefix}{number}": values[:, number] for number in range(CLASSES)}
-    expected = read_target(_arrow(tmp_path / "columns.arrow", {**wide, **rest}, size=70))
-    for field in (name, "labels", "member", "record_ids"):
-        np.testing.assert_array_equal(getattr(found.predictions, field), getattr(expected.predictions, field))
-    assert getattr(found.predictions, name).dtype == np.float32
-    assert pieces.mapping_of(getattr(found.predictions, name)) is not None
-    assert found.classes == expected.classes
-
-
-@pytest.mark.parametrize(
-    ("make", "what"),
-    [
-        (lambda pa: {"logits": pa.array([[1.0, 2.0]] * 9)}, "column logits holds list<item: double>; allowed: lists of a fixed size"),
-        (lambda pa: {"logits": pa.array([[1.0]] * 9, pa.list_(pa.float32(), 1))}, "column logits holds fixed_size_list<"),
-        (lambda pa: {"logits": pa.array([["a", "b"]] * 9, pa.list_(pa.string(), 2))}, "column logits holds fixed_size_list<"),
-        (lambda pa: {"probs": pa.array([0.5] * 9)}, "column probs holds double; allowed: lists of a fixed size of numbers, one for"),
-        (
-            lambda pa: {"logits": pa.array([[1.0, 2.0]] * 8 + [None], pa.list_(pa.float32(), 2))},
-            "column logits is empty in row 8 (counted from 0); allowed: a number",
-        ),
-        (
-            lambda pa: {"logits": pa.array([[1.0, 2.0]] * 4 + [[3.0, None]] + [[1.0, 2.0]] * 4, pa.list_(pa.float32(), 2))},
-            "column logits is empty in row 4 (counted from 0); allowed: a number",
-        ),
-        (
-            lambda pa: {"logits": pa.array([[1.0, 2.0]] * 9, pa.list_(pa.float32(), 2)), "logit_1": [1.0] * 9},
-            "two columns are named logit_1; allowed: a name for each column",
-        ),
-        (lambda pa: {"logit_0": [1.0] * 9, "logit_1": [-1.0] * 9, "member": [True] * 8 + [None]}, "column member is empty in row 8"),
-        (lambda pa: {"logit_0": [1.0] * 9, "logit_1": [-1.0] * 9, "label": pa.array([[1]] * 9)}, "column label holds ndarray"),
-    ],
-)  # fmt: skip
-def test_lists_and_gaps_that_are_no_outputs_are_named_in_one_line(tmp_path: Path, make: Callable[..., Any], what: str) -> None:
-    pa = pytest.importorskip("pyarrow")
-    good = {"label": [0, 1, 0] * 3, "member": [True, False, True] * 3}
-    path = _arrow(tmp_path / "t.arrow", {**good, **make(pa)}, size=5)
-    with pytest.raises(UserError) as error:
-        read_target(path)
-    assert "\n" not in str(error.value)
-    assert str(error.value).startswith(f"predictions={path}: {what}")
-
-
-def test_an_arrow_file_that_is_cut_while_it_is_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = _outputs()
-    wide = {f"logit_{number}": held["logits"][:, number] for number in range(CLASSES)}
-    path = Path(_arrow(tmp_path / "t.arrow", {**wide, "label": held["labels"], "member": held["member"]}, size=70))
-    monkeypatch.setattr(arrow_files, "_BLOCK", 4_000)
-    seen = list[int]()
-
-    class Cut(arrow_files.FileIO):
-        def read(self, size: int = -1, /) -> bytes:
-            seen.append(size)
-            if len(seen) == 3:
-                _cut(path)
-            return super().read(size) or b""
-
-    monkeypatch.setattr(arrow_files, "FileIO", Cut)
-    size = path.stat().st_size
-    with pytest.raises(UserError, match=rf"changed while it was read \(it had {size:,} bytes and has {size // 2:,}\)") as error:
-        read_target(str(path))
-    assert "\n" not in str(error.value)
-    assert len(seen) > 3
-
-
-def test_a_whole_file_that_the_system_gives_no_memory_for_says_how_much_it_takes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    np.save(tmp_path / "t.npy", np.zeros((1000, 5)))
-    np.savez(tmp_path / "t.npz", logits=np.zeros((1000, 5)))
-
-    def none_left(*given: Any, **options: Any) -> None:
-        raise MemoryError("Unable to allocate 39.1 KiB")
-
-    def not_mapped(*given: Any, **options: Any) -> None:
-        raise OSError(errno.ENOMEM, "Cannot allocate memory")
-
-    monkeypatch.setattr(npz.npy, "read_array", none_left)
-    monkeypatch.setattr(npz.npy, "open_memmap", not_mapped)
-    told = "takes 40,000 bytes, and the system gives this process less; allowed: a smaller file, or more free memory"
-    for read, name, what in (
-        (lambda path: npz.read_npy(path, where="x", allowed="y"), "t.npy", "x: its array"),
-        (lambda path: npz.map_npy(path, where="x", allowed="y"), "t.npy", "x: its array"),
-        (npz.read_npz, "t.npz", f"{tmp_path / 't.npz'}: logits"),
-    ):
-        with pytest.raises(UserError) as error:
-            read(tmp_path / name)
-        assert str(error.value) == f"{what} {told}"
-
-
-def test_a_limit_of_the_process_is_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    resource = pytest.importorskip("resource")
-    whole = files.memory_bytes()
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (10**6, 10**7))
-    assert files.memory_bytes() == 10**6
-    with pytest.raises(UserError, match=r"^x: its array takes 2\.0 MB, and this machine has 1\.0 MB; allowed"):
-        files.check_memory(2 * 10**6, where="x", what="its array")
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY,) * 2)
-    assert files.memory_bytes() == whole
-
-
-def test_files_that_a_containers_system_keeps_in_memory_are_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stat = "anon 90000\nactive_file 500000\ninactive_file 400000\n"
-    for name, text in (("CGROUP", "1000000"), ("CGROUP_USED", "990000"), ("CGROUP_STAT", stat)):
-        (tmp_path / name).write_text(text)
-        monkeypatch.setattr(files, name, tmp_path / name)
-    assert files.free_memory_bytes() == 1_000_000 - 90_000
-
-
 def test_another_membership_reads_no_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As each draw of a null control with refitting takes one."""
-    held = _outputs()
+    held = outputs()
     ours = Predictions(**held | {"logits": _mapped(tmp_path, "l", held["logits"])}, record_ids=np.arange(RECORDS))
     monkeypatch.setattr(file_state, "_read", lambda *given: pytest.fail("read"))
     other = ours.with_member(~held["member"])
@@ -452,7 +223,7 @@ def test_another_membership_reads_no_outputs(tmp_path: Path, monkeypatch: pytest
 
 
 def test_numbers_whose_squares_are_none_are_refused(tmp_path: Path, small_pieces: None) -> None:
-    held = _outputs()
+    held = outputs()
     large = held["logits"].astype(np.float64)
     large[7, 2], large[9, 1] = 1e101, -1e200
     for logits in (large, _mapped(tmp_path, "l", large), np.asarray(large, dtype=np.longdouble)):
@@ -470,7 +241,7 @@ def test_numbers_whose_squares_are_none_are_refused(tmp_path: Path, small_pieces
 
 
 def test_exposure_from_mapped_losses_alone_equals_that_in_memory(tmp_path: Path, small_pieces: None) -> None:
-    held = _models()
+    held = losses_of_models()
     labels, paired = np.arange(RECORDS) % CLASSES, held["member"]
     single = np.random.default_rng(4).random(paired.shape) < 0.5
     for member in (paired, single):
@@ -485,10 +256,10 @@ def test_exposure_from_mapped_losses_alone_equals_that_in_memory(tmp_path: Path,
 
 
 def test_a_file_that_changed_before_it_was_checked_is_named_once(tmp_path: Path, small_pieces: None) -> None:
-    held = _outputs()
+    held = outputs()
     np.save(tmp_path / "t.npy", held["logits"])
     arrays = held | {"logits": npz.open_npy(tmp_path / "t.npy", where="predictions=t.npy", allowed="y")}
-    _cut(tmp_path / "t.npy")
+    cut(tmp_path / "t.npy")
     with pytest.raises(UserError, match=r"^predictions=t\.npy: changed while it was read"):
         Predictions.from_arrays(arrays, source="predictions=t.npy")
 
@@ -497,8 +268,8 @@ def test_a_mapped_file_that_is_shorter_than_its_header_ends_with_exit_code_2(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], small_pieces: None
 ) -> None:
     pytest.importorskip("mlflow")
-    np.save(tmp_path / "t.npy", _outputs()["logits"])
-    _cut(tmp_path / "t.npy")
+    np.save(tmp_path / "t.npy", outputs()["logits"])
+    cut(tmp_path / "t.npy")
     assert main(["attack", "--predictions", str(tmp_path / "t.npy")]) == 2
     line = capfd.readouterr().err.strip().splitlines()[-1]
     assert "shorter than its header says: that promises 12,000 bytes of data, and it holds 5,936 bytes" in line

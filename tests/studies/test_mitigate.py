@@ -383,7 +383,7 @@ def test_what_is_kept_is_named_by_all_that_makes_it(monkeypatch: pytest.MonkeyPa
     assert name("undefended") != before
 
 
-@pytest.mark.thorough  # fifteen trainings and their audits
+@pytest.mark.thorough  # fifteen trainings and their audits; `make test` has the verdicts in test_mitigation_verdicts.py
 def test_seeds_give_verdicts_and_no_shadows_the_other_primary_attack(tmp_path: Path) -> None:
     tracker, result = _run(tmp_path, mitigations="fewer_epochs,early_stopping", shadows=0, seeds=5, epochs=12, members=120)
     table = tracker.artifacts["ladder.csv"].set_index("rung")

@@ -90,8 +90,8 @@ def _states(queue: TrialQueue) -> list[str]:
     return sorted(f"{trial.state.name} {trial.params['seed']}" for trial in queue.trials())
 
 
-@pytest.mark.slow  # a sweep for each of its requests, or in `make test` for one in five
-@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.thorough)])
+@pytest.mark.slow  # a sweep for each of its requests, or in `make test` for one in four, which lose the answers to two claims
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.thorough)])
 def test_an_outage_at_any_request_changes_nothing(faults: Faults, opened: Callable[[str], TrialQueue], step: int) -> None:
     queue = opened("undisturbed")
     begun = faults.count
@@ -116,8 +116,7 @@ def test_an_outage_at_any_request_changes_nothing(faults: Faults, opened: Callab
                 assert (when, len(running), len(found)) in (("after", 1, 3), ("after", 1, 4)), (number, found)
             else:
                 assert found == expected, (number, when)
-    assert claims_lost <= 4, "one for each claim whose answer was lost"
-    assert claims_lost > 0 or step > 1
+    assert 0 < claims_lost <= 4, "one for each claim whose answer was lost"
 
 
 def test_a_longer_outage_is_one_line_and_a_stop_is_heeded(

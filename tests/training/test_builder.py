@@ -232,6 +232,7 @@ def test_batch_normalization_and_a_regularizer_train_as_in_keras_fit(path: str) 
     assert len(ours.losses) == 1
 
 
+# `make test` trains the random layers above; only the normalized model has moving statistics
 @pytest.mark.parametrize("name", ["normalized", pytest.param("random_layers", marks=pytest.mark.thorough)])
 def test_models_answer_in_inference_mode_with_the_moving_statistics_that_were_stored(
     path: str, name: str, tmp_path: Path
