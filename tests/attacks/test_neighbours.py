@@ -1,5 +1,7 @@
 """Votes of nearest neighbours against all distances, one query after another."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -147,17 +149,34 @@ def test_a_query_far_from_its_neighbours_in_the_tree_does_not_search_all_points(
 def test_records_are_counted_in_batches_where_points_hold_several(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only queries at whose border two points are too close for float32 are answered one by one."""
     alone: list[int] = []
-    exactly = NeighbourVotes._exactly
+    add = neighbours._Unclear.add
 
-    def counted(self: NeighbourVotes, *given: NDArray[np.float64]) -> NDArray[np.float64]:
-        alone.append(1)
-        return exactly(self, *given)
+    def counted(self: neighbours._Unclear, rows: NDArray[np.intp], *given: Any) -> None:
+        alone.extend(rows)
+        add(self, rows, *given)
 
-    monkeypatch.setattr(NeighbourVotes, "_exactly", counted)
+    monkeypatch.setattr(neighbours._Unclear, "add", counted)
     rng = np.random.default_rng(8)
     points, queries = rng.normal(size=(3_000, 3)), rng.normal(size=(400, 3))
     records = 1 + (rng.random(3_000) < 0.3) * rng.integers(1, 4, 3_000)
     members = np.floor(records * rng.random(3_000))
     found = NeighbourVotes(points, records, members, 60)(queries)
-    assert len(alone) < 20
+    assert len(alone) < 400 / 2  # those whose 60th record shares its point with the next
     np.testing.assert_array_equal(found, naive(points, records, members, 60, queries))
+
+
+@pytest.mark.parametrize("at_once", [1, 100, 1_000_000])
+def test_however_many_wait_for_float64_the_votes_are_the_same(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """Points that differ by a rounding error of float64, as the entropies of permuted probabilities do, and points with many records."""
+    monkeypatch.setattr(neighbours, "_AT_ONCE", at_once)
+    rng = np.random.default_rng(11)
+    drawn = _made("grid", 300, 2, rng)
+    points, records = np.unique(
+        np.concatenate([drawn, drawn + rng.choice([0.0, 1e-16, 3e-16], drawn.shape)]), axis=0, return_counts=True
+    )
+    records = records * rng.choice([1, 2, 90], len(points), p=[0.8, 0.15, 0.05])
+    members = np.floor(records * rng.random(len(points)))
+    queries = np.concatenate([_made("grid", 60, 2, rng), rng.normal(size=(60, 2))])
+    for k in (1, 20, 95):
+        found = NeighbourVotes(points, records, members, k)(queries)
+        np.testing.assert_array_equal(found, naive(points, records, members, k, queries))

@@ -28,6 +28,8 @@ _WIDE = 1.2
 it is too small for a query, the search is repeated with a larger one."""
 _MOST = 8
 """How many times k points may be kept for several queries; with more, they are divided at their widest gap."""
+_AT_ONCE = 1_000_000
+"""How many records at the borders of queries wait at most for float64."""
 _TINY = 1e-12
 _EXPONENT = 500  # of two, at most, of a scale, whose square must be a number
 _EPSILON = float(np.finfo(np.float32).eps)
@@ -79,11 +81,11 @@ def _ordered(squares: Float32) -> Float32:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Leaves:
-    """Points in leaves of 16; the last one is filled with points at infinity that have no records.
+    """Records in leaves of 16; the last one is filled with points at infinity that have no records.
 
     Attributes:
         points: (d, leaves, 16).
-        weights: (leaves, 16, 2) records at each point, and members among them.
+        weights: (leaves, 16, 2) records that each stands for, and members among them.
         centre: (d, leaves) of the leaves' boxes.
         half: (d, leaves) half widths of these boxes.
     """
@@ -107,11 +109,12 @@ class _Leaves:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Area:
-    """The points around neighbouring queries.
+    """The records around neighbouring queries.
 
     Attributes:
         points: (d, m) float64.
         weights: (m, 2), see `_Leaves`.
+        members: (m,) int32, 1 for a member and 0 for another record.
         origin: (d, 1) the centre of the queries' box.
         scale: a power of two that brings offsets from the origin to the size of one, so that their squares are in float32's range.
         offsets: (d, m) float32, from the origin, times `scale`.
@@ -120,15 +123,69 @@ class _Area:
 
     points: FloatArray
     weights: Float32
+    members: NDArray[np.int32]
     origin: FloatArray
     scale: float
     offsets: Float32
     size: float
 
     def error(self, square: float) -> float:
-        """A bound on the error of a squared distance of `offsets` that was computed in float32, and of all smaller ones."""
+        """A bound on the error of a squared distance of `offsets` that was computed in float32 and lost its last bit, and of all smaller
+        ones.
+        """
         d, each = len(self.offsets), 2 * _EPSILON * self.size
-        return 2 * each * math.sqrt(d * square) + d * each**2 + (d + 2) * _EPSILON * square
+        return 2 * each * math.sqrt(d * square) + d * each**2 + (d + 3) * _EPSILON * square
+
+
+class _Unclear:
+    """Queries at whose border float32 cannot tell records apart; they are answered in float64, many at a time.
+
+    Args:
+        k: how many records a neighbourhood has.
+        votes: (r, 2) of all queries, into which the answers are written.
+    """
+
+    def __init__(self, k: int, votes: NDArray[Any]) -> None:
+        """Begin with none."""
+        self._k, self._votes = k, votes
+        self._waiting: list[tuple[Array, NDArray[Any], Array, Float32, FloatArray]] = []
+        self._size = 0
+
+    def add(self, rows: Array, inner: NDArray[Any], counts: Array, weights: Float32, offsets: FloatArray) -> None:
+        """Add queries to which nearer records belong for certain.
+
+        Args:
+            rows: (u,) positions of the queries.
+            inner: (u, 2) nearer records, and members among them.
+            counts: (u,) how many others may be the k-th nearest; at least one.
+            weights: (sum of the counts, 2) of these, query by query.
+            offsets: (d, sum of the counts) from the query to each of them.
+        """
+        self._waiting.append((rows, inner, counts, weights, offsets))
+        self._size += len(weights)
+
+    def __len__(self) -> int:
+        """How many records may be the k-th nearest of the queries that wait."""
+        return self._size
+
+    def answer(self) -> None:
+        """Write the answers to all queries that wait, over what was written for them."""
+        if not self._waiting:
+            return
+        *others, offsets = zip(*self._waiting, strict=True)
+        rows, inner, counts, weights = (np.concatenate(parts) for parts in others)
+        squares = _squares(np.concatenate(offsets, axis=1))
+        self._waiting, self._size = [], 0
+        query = np.repeat(np.arange(len(rows)), counts)
+        order = np.lexsort((squares, query))
+        squares, weights = squares[order], weights[order].astype(np.float64)
+        starts = np.cumsum(counts) - counts
+        total = np.cumsum(weights[:, 0])
+        nearer = total - np.repeat(total[starts] - weights[starts, 0] - inner[:, 0], counts)
+        before = np.add.reduceat(nearer < self._k, starts, dtype=np.intp)
+        kth = squares[starts + np.minimum(before, counts - 1)]
+        weights[squares > np.repeat(kth, counts)] = 0.0
+        self._votes[rows] = inner + np.add.reduceat(weights, starts, axis=0)
 
 
 def _leaves(points: FloatArray, weights: NDArray[Any]) -> _Leaves:
@@ -148,6 +205,21 @@ def _leaves(points: FloatArray, weights: NDArray[Any]) -> _Leaves:
         centre=np.ascontiguousarray(((low + high) / 2).T),
         half=np.ascontiguousarray(((high - low) / 2).T),
     )
+
+
+def _copies(points: FloatArray, records: Array, members: Array, most: int) -> tuple[FloatArray, NDArray[Any]]:
+    """Each point once for each of its records, up to `most` times: points (m, d) and, for each, the records and members (m, 2).
+
+    Each copy stands for one record, members first; where a point has more than `most`, its first copy stands for the rest as well.
+    """
+    counts = np.minimum(records, most)
+    place = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    weights = np.ones((len(place), 2))
+    weights[:, 1] = place < np.repeat(members, counts)
+    first = np.flatnonzero(place == 0)
+    weights[first, 0] += records - counts
+    weights[first, 1] += members - np.add.reduceat(weights[:, 1], first)
+    return np.repeat(points, counts, axis=0), weights
 
 
 def _branches(node: Any, most: int) -> Iterator[Any]:
@@ -172,35 +244,38 @@ class NeighbourVotes:
     """
 
     def __init__(self, points: FloatArray, records: Array, members: Array, k: int) -> None:
-        """Put the points into leaves."""
-        self._leaves = _leaves(points, np.column_stack([records, members]))
-        self._single = bool((records == 1).all())
-        self._k, self._last = k, min(k, len(points)) - 1
+        """Put the records into leaves."""
+        copies, weights = _copies(points, records, members, k + 1)
+        self._leaves = _leaves(copies, weights)
+        self._k, self._last = k, min(k, len(copies)) - 1
 
     def __call__(self, queries: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Records (r,) in the neighbourhoods of (r, d) queries, and the members among them (r,)."""
         from scipy.spatial import cKDTree
 
         out = np.empty((len(queries), 2))
+        unclear = _Unclear(self._k, out)
         tree = cKDTree(queries, leafsize=_FINE)
         for branch in _branches(tree.tree, _COARSE):
             together = queries[tree.indices[branch.start_idx : branch.end_idx]]
             radius = self._radius(together)
             area = self._area(together, radius)
             for leaf in _branches(branch, _FINE):
-                rows = tree.indices[leaf.start_idx : leaf.end_idx]
-                out[rows] = self._answers(area, queries[rows], radius)
+                self._answer(area, queries, tree.indices[leaf.start_idx : leaf.end_idx], radius, unclear, out)
+                if len(unclear) > _AT_ONCE:
+                    unclear.answer()
+        unclear.answer()
         return out[:, 0], out[:, 1]
 
     def _radius(self, queries: FloatArray) -> float:
-        """The squared radius that is searched around queries, infinite where there are no more than k points."""
+        """The squared radius that is searched around queries, infinite where there are no more than k records."""
         centres, need = self._leaves.centre, self._k // _LEAF
         if need >= centres.shape[1]:
             return np.inf
         return float(np.partition(_squares(centres - _box(queries)[0]), need)[need]) * _WIDE**2
 
     def _area(self, queries: FloatArray, radius: float) -> _Area:
-        """All points within a squared radius of the queries' box, and others."""
+        """All records within a squared radius of the queries' box, and others."""
         leaves = self._leaves
         centre, half = _box(queries)
         near = np.flatnonzero(_outside(leaves.centre - centre, leaves.half + half) <= radius)
@@ -210,27 +285,32 @@ class NeighbourVotes:
         scale = 2.0 ** -int(np.clip(math.frexp(size)[1], -_EXPONENT, _EXPONENT))
         offsets *= scale
         return _Area(
-            points=points, weights=weights, origin=centre, scale=scale, offsets=offsets.astype(np.float32), size=size * scale
+            points=points, weights=weights, members=(weights[:, 1] > 0).astype(np.int32), origin=centre, scale=scale,
+            offsets=offsets.astype(np.float32), size=size * scale,
         )  # fmt: skip
 
-    def _answers(self, area: _Area, queries: FloatArray, reach: float) -> NDArray[Any]:
-        """Records and members (r, 2) in the neighbourhoods of the queries, which part where they are far apart."""
-        found = self._votes(area, queries, reach)
+    def _answer(
+        self, area: _Area, queries: FloatArray, rows: Array, reach: float, unclear: _Unclear, out: NDArray[Any]
+    ) -> None:
+        """Write records and members in the neighbourhoods of the queries at `rows` into `out`; they part where they are far apart."""
+        here = queries[rows]
+        found = self._votes(area, here, reach, rows, unclear)
         if isinstance(found, float):
-            return self._answers(self._area(queries, found), queries, found)
-        if found is not None:
-            return found
-        axis = int(np.ptp(queries, axis=0).argmax())
-        order = np.argsort(queries[:, axis])
-        first = 1 + int(np.diff(queries[order, axis]).argmax())
-        votes = np.empty((len(queries), 2))
-        for part in (order[:first], order[first:]):
-            votes[part] = self._answers(area, queries[part], reach)
-        return votes
+            self._answer(self._area(here, found), queries, rows, found, unclear, out)
+        elif found is not None:
+            out[rows] = found
+        else:
+            axis = int(np.ptp(here, axis=0).argmax())
+            order = np.argsort(here[:, axis])
+            first = 1 + int(np.diff(here[order, axis]).argmax())
+            for part in (order[:first], order[first:]):
+                self._answer(area, queries, rows[part], reach, unclear, out)
 
-    def _votes(self, area: _Area, queries: FloatArray, reach: float) -> NDArray[Any] | float | None:
-        """Records and members (r, 2) in the neighbourhoods of the queries, a larger squared radius if they need one, or None if they had
-        better be answered apart.
+    def _votes(
+        self, area: _Area, queries: FloatArray, reach: float, rows: Array, unclear: _Unclear
+    ) -> NDArray[Any] | float | None:
+        """Records and members (r, 2) in the neighbourhoods of the queries, but for those that are added to `unclear`; a larger squared
+        radius if they need one, or None if they had better be answered apart.
         """
         places = ((queries - area.origin.T) * area.scale).astype(np.float32)
         middle, half = _box(places)
@@ -245,49 +325,28 @@ class NeighbourVotes:
         if len(keep) > _MOST * (last + 1) and len(queries) > 1:
             return None
         squares = _pairs(places, area.offsets.take(keep, axis=1))
-        ordered = _ordered(squares)
-        kth = ordered[:, last]
+        bits = squares.view(np.int32)
+        bits &= ~1
+        keys = bits | area.members.take(keep)
+        keys.sort(axis=1)
+        kth = (keys[:, last] & ~1).view(np.float32)
         farthest = float(kth.max())
         needed = farthest + 3 * area.error(farthest)
         if needed > reach:
             return needed * (1 + 4 * _EPSILON) / unit
-        gap = (ordered[:, last + 1] if len(keep) > last + 1 else np.full(len(queries), np.inf, dtype=np.float32)) - kth
-        if not self._single:
-            inside = np.flatnonzero(squares.min(axis=0) <= needed)
-            keep, squares = keep[inside], squares.take(inside, axis=1)
-        weights = area.weights.take(keep, axis=0)
-        if not self._single and weights[:, 0].max() > 1:
-            kth, gap = self._kth_records(squares, weights)
-        votes: NDArray[Any] = (squares <= kth[:, None]).astype(np.float32) @ weights
-        error = area.error(needed)
-        for row in np.flatnonzero(gap <= 2 * error):
-            sure = squares[row] < kth[row] - 2 * error
-            unclear = np.flatnonzero((squares[row] <= kth[row] + 2 * error) & ~sure)
-            inner = sure.astype(np.float32) @ weights
-            votes[row] = inner + self._exactly(area.points[:, keep[unclear]], weights[unclear], queries[row], float(inner[0]))
-        return votes
-
-    def _kth_records(self, squares: Float32, weights: Float32) -> tuple[Float32, Float32]:
-        """The squared distances (r,) of the points with the k-th record, and those (r,) to the next nearer or farther point, if less.
-
-        Distances (r, m) and records are sorted together, as the two halves of one number: the bits of a float that is not negative are in
-        the order of its value. Where a point is as near to another as the rounding errors, either may be the one with the k-th record.
-        """
-        pairs = squares.view(np.int32).astype(np.int64) << 32
-        pairs |= weights[:, 0].astype(np.int64)
-        pairs.sort(axis=1)
-        reached = (np.cumsum(pairs & 0xFFFFFFFF, axis=1) < self._k).sum(axis=1)
-        ends = np.full((len(squares), 1), np.inf, dtype=np.float32)
-        ordered = np.concatenate([-ends, (pairs >> 32).astype(np.int32).view(np.float32), ends], axis=1)
-        before, kth, after = (
-            ordered[np.arange(len(squares)), np.minimum(reached, squares.shape[1] - 1) + step] for step in range(3)
-        )
-        return kth, np.minimum(kth - before, after - kth)
-
-    def _exactly(self, points: FloatArray, weights: Float32, query: FloatArray, nearer: float) -> NDArray[Any]:
-        """Records and members (2,) among points in a neighbourhood to which so many nearer records belong, in float64."""
-        squares = _squares(points - query[:, None])
-        order = np.argsort(squares)
-        reached = int(np.searchsorted(nearer + np.cumsum(weights[order, 0], dtype=np.float64), self._k))
-        votes: NDArray[Any] = weights[squares <= squares[order[min(reached, len(order) - 1)]]].sum(axis=0)
+        votes = np.empty((len(queries), 2))
+        votes[:, 0] = last + 1
+        votes[:, 1] = (keys[:, : last + 1] & 1).sum(axis=1, dtype=np.int32)
+        if len(keep) > last + 1:
+            error = area.error(needed)
+            close = np.flatnonzero((keys[:, last + 1] & ~1).view(np.float32) - kth <= 2 * error)
+            if len(close):
+                border, squares = kth[close, None], squares[close]
+                sure = squares < border - 2 * error
+                which, column = np.nonzero((squares <= border + 2 * error) & ~sure)
+                column = keep[column]
+                unclear.add(
+                    rows[close], sure.astype(np.float32) @ area.weights.take(keep, axis=0), np.bincount(which, minlength=len(close)),
+                    area.weights.take(column, axis=0), area.points.take(column, axis=1) - queries[close[which]].T,
+                )  # fmt: skip
         return votes
