@@ -161,6 +161,19 @@ def test_a_package_that_was_installed_or_removed_a_moment_ago_is_known(monkeypat
     assert 1 <= len(calls) <= 4
 
 
+def test_another_folder_to_work_in_changes_nothing_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(
+        train="import numpy\n\n\ndef train(job):\n    return 1\n",
+        other__in__train="import pytest\n\n\ndef train(job):\n    return 1\n",
+    )
+    monkeypatch.syspath_prepend("other")
+    assert "numpy" in dict(find_source("train.py:train").versions)
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: pytest.fail("read again"))
+    monkeypatch.chdir("other")
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    assert "pytest" in dict(find_source("train.py:train").versions)
+
+
 def test_a_file_hides_no_installed_module() -> None:
     _write(json="VALUE = 1\n\n\ndef train(job):\n    return 1\n")
     loaded = find_source("json.py:train").load()

@@ -267,12 +267,25 @@ def _versions(modules: Set[str]) -> tuple[tuple[str, str], ...]:
     """The versions of Python, of NumPy and of the distributions that provide the modules."""
     from importlib import metadata
 
-    provided = _providers(tuple((place, _changed(place)) for place in sys.path))
+    provided = _providers(tuple((place, _changed(place)) for place in sys.path if _may_hold_distributions(place)))
     found = {"python": platform.python_version()}
     for module in sorted(modules | {"numpy"}):
         for distribution in provided.get(module, ()) if module not in sys.stdlib_module_names else ():
             found[distribution] = metadata.version(distribution)
     return tuple(sorted(found.items()))
+
+
+def _may_hold_distributions(place: str) -> bool:
+    """Whether a place of Python's search path is an archive, or a folder in which something was installed. The folder from which one works
+    changes often, and has nothing to say here.
+    """
+    try:
+        names = os.listdir(place or os.curdir)
+    except NotADirectoryError:
+        return True
+    except OSError:
+        return False
+    return any(name.lower().endswith((".dist-info", "egg-info")) for name in names)
 
 
 def _changed(place: str) -> int:
