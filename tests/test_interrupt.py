@@ -190,8 +190,16 @@ IN_ONE_CALL = "threading.Thread(target=time.sleep, args=(30,)).start(); threadin
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("work", [IN_PYTHON, IN_C, IN_ONE_CALL], ids=["sleep", "hash", "lock"])
+@pytest.mark.parametrize(
+    ("work", "number"),
+    [  # every place with one signal, and the other signal in the first; `.ci/run` has all
+        pytest.param(work, number, id=f"{name}-{number.name}", marks=pytest.mark.thorough if name != "sleep" and number == other else ())
+        for name, work, other in (
+            ("sleep", IN_PYTHON, None), ("hash", IN_C, signal.SIGINT), ("lock", IN_ONE_CALL, signal.SIGTERM),
+        )
+        for number in (signal.SIGINT, signal.SIGTERM)
+    ],
+)  # fmt: skip
 def test_a_second_signal_ends_the_process_at_once(work: str, number: signal.Signals) -> None:
     code, seconds, out, err = _signalled(work, [(0.1, number), (2.0, number)])
     assert (code, out, err) == (130, "last words\n", f"memberscope: stopped at once by a second {number.name}\n")

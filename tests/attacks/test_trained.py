@@ -56,7 +56,7 @@ def test_an_in_sample_forest_finds_everything_in_noise() -> None:
     assert roc_auc_score(predictions.member, forest.predict_proba(predictions.logits)[:, 1]) == 1.0
 
 
-@pytest.mark.parametrize("name", ["trained_lr", "trained_rf", "trained_knn"])
+@pytest.mark.parametrize("name", ["trained_lr", pytest.param("trained_rf", marks=pytest.mark.thorough), "trained_knn"])
 def test_a_chance_imbalance_of_classes_is_not_found(name: str) -> None:
     """All that tells records apart is their class, and that tells nothing of membership: 99.9% band, both ends.
 
@@ -72,7 +72,10 @@ def test_a_chance_imbalance_of_classes_is_not_found(name: str) -> None:
     assert abs(np.mean(values) - 0.5) < 3.29 * 1.4 * _deviation(100, 100) / np.sqrt(12)
 
 
-@pytest.mark.parametrize("name", ["trained_lr", "trained_mlp", "trained_rf", "trained_knn", "trained_lowfpr"])
+@pytest.mark.parametrize(
+    "name",
+    ["trained_lr", "trained_mlp", "trained_rf", "trained_knn", pytest.param("trained_lowfpr", marks=pytest.mark.thorough)],
+)
 def test_a_stratified_split_of_whole_groups_gives_one_half(name: str) -> None:
     """Persons with four records of one class each, drawn stratified by class; outputs that tell the class, half of them with noise.
 

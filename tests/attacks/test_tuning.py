@@ -169,7 +169,7 @@ def test_a_temperature_on_all_outputs_changes_nothing(
     np.testing.assert_allclose(_result(name, other).scores, _result(name, one).scores, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("sharp", [1.0, 6.0], ids=["soft", "saturated"])
+@pytest.mark.parametrize("sharp", [pytest.param(1.0, id="soft", marks=pytest.mark.thorough), pytest.param(6.0, id="saturated")])
 @pytest.mark.parametrize("name", ["rmia_online", "rmia_offline"])
 def test_rmia_is_near_the_best_fixed_setting(name: str, sharp: float) -> None:
     """On models that saturate and that do not, means of four fleets: within .01 of the best fixed setting's AUC, .03 of AUC plus TPR."""

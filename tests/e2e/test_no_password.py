@@ -155,7 +155,13 @@ SETUPS = [
 
 
 @pytest.mark.filterwarnings("ignore:Query string argument")  # SQLAlchemy's, with the parameter's name alone
-@pytest.mark.parametrize(("name", "storage", "tracking", "wrong", "code"), SETUPS, ids=[row[0] for row in SETUPS])
+@pytest.mark.parametrize(
+    ("name", "storage", "tracking", "wrong", "code"),
+    [  # `make test` has sweeps that fail, are stopped or are warned of their address
+        pytest.param(*setup, id=setup[0], marks=pytest.mark.thorough if setup[0] == "a sweep that succeeds" else ())
+        for setup in SETUPS
+    ],
+)
 def test_no_password_is_left(
     place: Place, refusing: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str, storage: str, tracking: str,
     wrong: str, code: int,

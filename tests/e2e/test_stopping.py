@@ -59,7 +59,10 @@ def _start(folder: Path, work: str) -> tuple[subprocess.Popen[str], int]:
     raise AssertionError(process.communicate()[1])
 
 
-@pytest.mark.parametrize("work", ["time.sleep(120)", "while True: pass"], ids=["sleep", "code"])
+@pytest.mark.parametrize(
+    "work",
+    [pytest.param("time.sleep(120)", id="sleep"), pytest.param("while True: pass", id="code", marks=pytest.mark.thorough)],
+)
 def test_work_that_checks_nothing_is_left_and_its_runs_are_killed(work: str, store: Path) -> None:
     process, helper = _start(store, work)
     process.send_signal(signal.SIGINT)

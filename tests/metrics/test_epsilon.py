@@ -122,7 +122,7 @@ def test_the_guesses_do_not_depend_on_the_outcome_and_an_audit_that_cannot_fail_
         metrics.plan_one_run(800, delta=1e-5, promise=-1.0)
 
 
-@pytest.mark.parametrize("epsilon", [0.0, 1.0])
+@pytest.mark.parametrize("epsilon", [pytest.param(0.0, marks=pytest.mark.thorough), 1.0])
 def test_guesses_chosen_by_the_promise_keep_the_false_alarms(epsilon: float, within) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(7)
     bounds = [

@@ -171,6 +171,7 @@ def test_it_does_not_fool_class_wise_metric_attacks_or_trained_ones_as_much(ladd
     assert ladder["memguard"]["metric_entropy"] - ladder["memguard"]["plain"] > 0.08
 
 
+@pytest.mark.thorough  # `make test` has shadows' defences in tests/studies/test_mitigate.py
 @pytest.mark.slow  # attacks are trained
 def test_shadows_get_defences_and_keys_of_their_own(fitted: Release) -> None:
     shadow = overfitted(400, 6)

@@ -230,7 +230,7 @@ def test_in_a_disjoint_design_the_targets_tell_of_their_block() -> None:
     assert not OF_RECORDS & set(tracker.artifacts), "with one target, a row would say whether it was a member"
 
 
-@pytest.mark.parametrize("form", ["loss_nats", "probs"])
+@pytest.mark.parametrize("form", ["loss_nats", pytest.param("probs", marks=pytest.mark.thorough)])
 def test_outputs_of_other_forms_are_measured(form: str, outputs: FleetOutputs) -> None:
     import dataclasses
 

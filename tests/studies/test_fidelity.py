@@ -50,7 +50,7 @@ def _outputs(*, design: str, population: int | str = "auto", n: int = 600, membe
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("design", ["half", "disjoint"])
+@pytest.mark.parametrize("design", [pytest.param("half", marks=pytest.mark.thorough), "disjoint"])
 def test_every_variant_has_shadows_as_large_as_the_target(design: str) -> None:
     outputs = _outputs(design=design)
     seen: dict[str, set[int]] = {}

@@ -210,6 +210,7 @@ def _sweep(folder: Path, **options: Any) -> MemoryTracker:
     return tracker.children[0]
 
 
+@pytest.mark.thorough  # `make test` keeps the traces of single trainings
 def test_a_sweep_keeps_the_traces_of_its_trials_if_asked(tmp_path: Path) -> None:
     without, traced = _sweep(tmp_path / "a"), _sweep(tmp_path / "b", loss_trace="yes")
     assert artifacts.LOSS_TRACE not in without.artifacts

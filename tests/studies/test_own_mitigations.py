@@ -101,6 +101,7 @@ def test_what_the_trainer_cannot_make_is_named_with_the_reason(done: Done) -> No
     assert all(line in done[0].description for line in lines)
 
 
+@pytest.mark.thorough  # `make test` has a rerun in test_mitigate.py
 def test_a_rerun_trains_nothing_and_the_kept_files_hold_probabilities(done: Done) -> None:
     before = done[2].trained()
     _, again = _run(done[2], done[3] / "models", rungs=str(done[3] / "rungs.yaml"))

@@ -195,6 +195,7 @@ def test_shadows_say_why_an_attack_has_no_gradients_and_are_checked(place: Path)
     assert 0.75 < frame[(frame["metric"] == "auc") & (frame["attack"] == "threshold_loss")]["value"].item() <= 1.0
 
 
+@pytest.mark.thorough  # `make test` measures fidelity in test_fidelity.py
 def test_every_query_of_fidelity_is_answered_right_after_training(place: Path) -> None:
     """No model is trained a second time for a query that was not declared: this process asks none."""
     import os

@@ -229,6 +229,7 @@ def test_a_stopped_sweep_gives_its_trials_back(run: Run, monkeypatch: pytest.Mon
     assert len(tracker.children) == 3, "the one that was finished is not repeated"
 
 
+@pytest.mark.thorough  # `make test` stops a sweep above
 def test_an_error_that_a_library_made_of_the_stop_is_no_failed_trial(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -178,6 +178,7 @@ def test_a_sweep_s_runs(own: Own, tmp_path: Path) -> None:
         assert not {artifacts.SCORES, artifacts.MOST_EXPOSED} & set(child.artifacts)
 
 
+@pytest.mark.thorough  # `make test` has runs of another key in tests/mlflow_adapter/test_what_runs_reveal.py
 def test_a_sweep_of_another_key_is_another_sweep(own: Own, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(_sweep(own, tmp_path).children) == 2
     monkeypatch.setenv(VARIABLE, "the key of somebody else")

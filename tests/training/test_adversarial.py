@@ -126,6 +126,7 @@ def test_a_trained_model_is_fine_tuned_after_the_attack_has_warmed_up() -> None:
     assert training.gains[0] > -math.log(2) + 0.03  # the attack knew something when the first epoch began
 
 
+@pytest.mark.thorough  # `make test` has seeds in test_fit.py and test_private.py, and this algorithm written out above
 def test_same_seed_same_weights_other_seed_others() -> None:
     def trained(seed: int) -> list[np.ndarray]:
         model = _model()

@@ -143,6 +143,7 @@ def by_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.thorough  # `make test` trains the same models in processes, below
 def test_conv_models_in_threads_come_out_as_those_of_processes(tmp_path: Path, by_processes: Path) -> None:
     """Byte for byte: both keep to one thread a kernel."""
     code = THREADS.format(here=str(Path(__file__).parent), folder=str(tmp_path))
