@@ -3,10 +3,11 @@
 A k-d tree answers each query separately, and most of its time goes into keeping k neighbours in order, though a vote needs no order. Here
 neighbouring queries share one search. Points and queries are put into k-d trees; for the queries of a branch (128 at most), and then for
 those of each of its leaves (32 at most), the points are kept that may be among the k nearest of any of them, and the rest is arithmetic on
-arrays.
+arrays. A point with several records is kept once for each of them: a sort of the distances then has the k-th record at the k-th place.
 
-The arithmetic is in float32, about the queries' common centre. Where the distances of the k-th and the next neighbour are closer than its
-rounding errors, the query is answered again in float64, so that the neighbours are those of float64 everywhere.
+The arithmetic is in float32, about the queries' common centre, and the last bit of a squared distance says whether the record is a member.
+Where the distances of the k-th and the next neighbour are closer than the rounding errors, the query is answered again in float64, so that
+the neighbours are those of float64 everywhere.
 """
 
 from __future__ import annotations
