@@ -192,11 +192,9 @@ IN_ONE_CALL = "threading.Thread(target=time.sleep, args=(30,)).start(); threadin
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("work", "number"),
-    [  # every place with one signal, and the other signal in the first; `.ci/run` has all
-        pytest.param(work, number, id=f"{name}-{number.name}", marks=pytest.mark.thorough if name != "sleep" and number == other else ())
-        for name, work, other in (
-            ("sleep", IN_PYTHON, None), ("hash", IN_C, signal.SIGINT), ("lock", IN_ONE_CALL, signal.SIGTERM),
-        )
+    [  # `make test` has every place with one signal at least, and the first with both
+        pytest.param(work, number, id=f"{name}-{number.name}", marks=pytest.mark.thorough if number == left else ())
+        for name, work, left in (("sleep", IN_PYTHON, None), ("hash", IN_C, signal.SIGINT), ("lock", IN_ONE_CALL, signal.SIGTERM))
         for number in (signal.SIGINT, signal.SIGTERM)
     ],
 )  # fmt: skip

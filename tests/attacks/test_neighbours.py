@@ -149,13 +149,13 @@ def test_a_query_far_from_its_neighbours_in_the_tree_does_not_search_all_points(
 def test_records_are_counted_in_batches_where_points_hold_several(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only queries at whose border two points are too close for float32 are answered one by one."""
     alone: list[int] = []
-    add = neighbours._Unclear.add
+    wait = neighbours._Answers.wait
 
-    def counted(self: neighbours._Unclear, rows: NDArray[np.intp], *given: Any) -> None:
+    def counted(self: neighbours._Answers, rows: NDArray[np.intp], *given: Any) -> None:
         alone.extend(rows)
-        add(self, rows, *given)
+        wait(self, rows, *given)
 
-    monkeypatch.setattr(neighbours._Unclear, "add", counted)
+    monkeypatch.setattr(neighbours._Answers, "wait", counted)
     rng = np.random.default_rng(8)
     points, queries = rng.normal(size=(3_000, 3)), rng.normal(size=(400, 3))
     records = 1 + (rng.random(3_000) < 0.3) * rng.integers(1, 4, 3_000)

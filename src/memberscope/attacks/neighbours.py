@@ -138,22 +138,26 @@ class _Area:
         return 2 * each * math.sqrt(d * square) + d * each**2 + (d + 3) * _EPSILON * square
 
 
-class _Unclear:
-    """Queries at whose border float32 cannot tell records apart; they are answered in float64, many at a time.
+class _Answers:
+    """Records and members in the neighbourhoods of all queries. Where float32 cannot tell the records at a border apart, queries wait,
+    and are answered in float64, many at a time.
 
     Args:
         k: how many records a neighbourhood has.
-        votes: (r, 2) of all queries, into which the answers are written.
+        queries: how many there are.
+
+    Attributes:
+        votes: (queries, 2).
     """
 
-    def __init__(self, k: int, votes: NDArray[Any]) -> None:
-        """Begin with none."""
-        self._k, self._votes = k, votes
+    def __init__(self, k: int, queries: int) -> None:
+        """Begin with no query that waits."""
+        self._k, self.votes = k, np.empty((queries, 2))
         self._waiting: list[tuple[Array, NDArray[Any], Array, Float32, FloatArray]] = []
         self._size = 0
 
-    def add(self, rows: Array, inner: NDArray[Any], counts: Array, weights: Float32, offsets: FloatArray) -> None:
-        """Add queries to which nearer records belong for certain.
+    def wait(self, rows: Array, inner: NDArray[Any], counts: Array, weights: Float32, offsets: FloatArray) -> None:
+        """Let queries wait, to which nearer records belong for certain.
 
         Args:
             rows: (u,) positions of the queries.
@@ -166,11 +170,11 @@ class _Unclear:
         self._size += len(weights)
 
     def __len__(self) -> int:
-        """How many records may be the k-th nearest of the queries that wait."""
+        """How many records may be the k-th nearest of queries that wait."""
         return self._size
 
-    def answer(self) -> None:
-        """Write the answers to all queries that wait, over what was written for them."""
+    def finish(self) -> None:
+        """Answer all queries that wait, in place of what was written for them."""
         if not self._waiting:
             return
         *others, offsets = zip(*self._waiting, strict=True)
@@ -186,7 +190,7 @@ class _Unclear:
         before = np.add.reduceat(nearer < self._k, starts, dtype=np.intp)
         kth = squares[starts + np.minimum(before, counts - 1)]
         weights[squares > np.repeat(kth, counts)] = 0.0
-        self._votes[rows] = inner + np.add.reduceat(weights, starts, axis=0)
+        self.votes[rows] = inner + np.add.reduceat(weights, starts, axis=0)
 
 
 def _leaves(points: FloatArray, weights: NDArray[Any]) -> _Leaves:
@@ -245,7 +249,11 @@ class NeighbourVotes:
     """
 
     def __init__(self, points: FloatArray, records: Array, members: Array, k: int) -> None:
-        """Put the records into leaves."""
+        """Put the records into leaves.
+
+        Of a point with more than k records there are k + 1 copies. If one of them is among the k nearest, another is not, and the query is
+        answered by weights: what a copy's last bit says of the others that it stands for is never counted.
+        """
         copies, weights = _copies(points, records, members, k + 1)
         self._leaves = _leaves(copies, weights)
         self._k, self._last = k, min(k, len(copies)) - 1
@@ -254,19 +262,18 @@ class NeighbourVotes:
         """Records (r,) in the neighbourhoods of (r, d) queries, and the members among them (r,)."""
         from scipy.spatial import cKDTree
 
-        out = np.empty((len(queries), 2))
-        unclear = _Unclear(self._k, out)
+        answers = _Answers(self._k, len(queries))
         tree = cKDTree(queries, leafsize=_FINE)
         for branch in _branches(tree.tree, _COARSE):
             together = queries[tree.indices[branch.start_idx : branch.end_idx]]
             radius = self._radius(together)
             area = self._area(together, radius)
             for leaf in _branches(branch, _FINE):
-                self._answer(area, queries, tree.indices[leaf.start_idx : leaf.end_idx], radius, unclear, out)
-                if len(unclear) > _AT_ONCE:
-                    unclear.answer()
-        unclear.answer()
-        return out[:, 0], out[:, 1]
+                self._answer(area, queries, tree.indices[leaf.start_idx : leaf.end_idx], radius, answers)
+                if len(answers) > _AT_ONCE:
+                    answers.finish()
+        answers.finish()
+        return answers.votes[:, 0], answers.votes[:, 1]
 
     def _radius(self, queries: FloatArray) -> float:
         """The squared radius that is searched around queries, infinite where there are no more than k records."""
@@ -290,28 +297,26 @@ class NeighbourVotes:
             offsets=offsets.astype(np.float32), size=size * scale,
         )  # fmt: skip
 
-    def _answer(
-        self, area: _Area, queries: FloatArray, rows: Array, reach: float, unclear: _Unclear, out: NDArray[Any]
-    ) -> None:
-        """Write records and members in the neighbourhoods of the queries at `rows` into `out`; they part where they are far apart."""
+    def _answer(self, area: _Area, queries: FloatArray, rows: Array, reach: float, answers: _Answers) -> None:
+        """Answer the queries at `rows`, which part where they are far apart."""
         here = queries[rows]
-        found = self._votes(area, here, reach, rows, unclear)
+        found = self._votes(area, here, rows, reach, answers)
         if isinstance(found, float):
-            self._answer(self._area(here, found), queries, rows, found, unclear, out)
+            self._answer(self._area(here, found), queries, rows, found, answers)
         elif found is not None:
-            out[rows] = found
+            answers.votes[rows] = found
         else:
             axis = int(np.ptp(here, axis=0).argmax())
             order = np.argsort(here[:, axis])
             first = 1 + int(np.diff(here[order, axis]).argmax())
             for part in (order[:first], order[first:]):
-                self._answer(area, queries, rows[part], reach, unclear, out)
+                self._answer(area, queries, rows[part], reach, answers)
 
     def _votes(
-        self, area: _Area, queries: FloatArray, reach: float, rows: Array, unclear: _Unclear
+        self, area: _Area, queries: FloatArray, rows: Array, reach: float, answers: _Answers
     ) -> NDArray[Any] | float | None:
-        """Records and members (r, 2) in the neighbourhoods of the queries, but for those that are added to `unclear`; a larger squared
-        radius if they need one, or None if they had better be answered apart.
+        """Records and members (r, 2) in the neighbourhoods of these queries, but for those that are left to wait; a larger squared radius
+        if they need one, or None if they had better be answered apart.
         """
         places = ((queries - area.origin.T) * area.scale).astype(np.float32)
         middle, half = _box(places)
@@ -346,7 +351,7 @@ class NeighbourVotes:
                 sure = squares < border - 2 * error
                 which, column = np.nonzero((squares <= border + 2 * error) & ~sure)
                 column = keep[column]
-                unclear.add(
+                answers.wait(
                     rows[close], sure.astype(np.float32) @ area.weights.take(keep, axis=0), np.bincount(which, minlength=len(close)),
                     area.weights.take(column, axis=0), area.points.take(column, axis=1) - queries[close[which]].T,
                 )  # fmt: skip
