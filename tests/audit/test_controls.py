@@ -5,6 +5,7 @@ Bands hold in all but one of a thousand runs with fresh seeds; as the seeds are 
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,10 +14,10 @@ from scipy import stats
 
 from memberscope.attacks import crossfit, perceptron, registry, trained
 from memberscope.attacks.base import Attack, AttackScores, Skip
-from memberscope.audit import controls
+from memberscope.audit import controls, null
 from memberscope.audit.blind import BlindControl, blind_control
 from memberscope.audit.controls import run_controls
-from memberscope.audit.null import refitted_null
+from memberscope.audit.null import refitted_null, refitted_nulls
 from memberscope.audit.run import run_audit
 from memberscope.errors import Interrupted, UserError
 from memberscope.evidence import Evidence
@@ -306,6 +307,44 @@ def test_refits_are_counted_and_end_between_two_draws(capsys: pytest.CaptureFixt
     assert line.endswith("trained_knn")
     run_controls(report, evidence, attacks=["trained_lr"], seed=0)
     assert capsys.readouterr().err == ""
+
+
+def _signal(n: int, seed: int) -> Evidence:
+    rng = np.random.default_rng(seed)
+    member, labels = _sides(n, rng), rng.integers(0, 2, n)
+    return Evidence(target=Predictions(logits=_logits(rng, member, labels, 1.0), labels=labels, member=member))
+
+
+def test_draws_side_by_side_find_what_one_after_another_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence, attacks = _signal(160, 17), [registry.get(f"trained_{kind}") for kind in ("lr", "mlp", "rf", "knn", "lowfpr")]
+    monkeypatch.setattr(null, "LEAST_FOR_THREADS", 160)
+    one = refitted_nulls(evidence, attacks, seed=5, draws=3, workers=1)
+    threads = set[int]()
+    three = refitted_nulls(
+        evidence, attacks, seed=5, draws=3, workers=3, before=lambda name: threads.add(threading.get_ident())
+    )
+    assert list(one) == list(three) == [attack.name for attack in attacks]
+    assert len(threads) == 3
+    for name, expected in one.items():
+        found = three[name]
+        assert isinstance(expected, NullControl)
+        assert isinstance(found, NullControl)
+        np.testing.assert_array_equal(found.draws, expected.draws)
+        assert found.auc == expected.auc
+
+
+def test_a_draw_that_fails_ends_those_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(null, "LEAST_FOR_THREADS", 2)
+    begun = list[str]()
+
+    def stop(name: str) -> None:
+        begun.append(name)
+        if len(begun) == 4:
+            raise Interrupted("stopped by SIGINT")
+
+    with pytest.raises(Interrupted, match="SIGINT"):
+        refitted_nulls(_signal(80, 18), [registry.get("trained_lr")], seed=0, draws=50, workers=2, before=stop)
+    assert len(begun) in (4, 5), "one more may have begun just then"
 
 
 def test_refits_share_what_they_have_in_common_and_each_is_as_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

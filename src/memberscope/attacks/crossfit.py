@@ -34,6 +34,7 @@ from memberscope.attacks import folds as fold_plan
 from memberscope.attacks.features import Features, fit_scaling
 from memberscope.checks import BoolArray, FloatArray, row_chunks
 from memberscope.cores import in_threads, one_thread
+from memberscope.overlapping import Overlapping
 from memberscope.predictions import Predictions
 
 Model = Callable[[FloatArray], FloatArray]
@@ -44,9 +45,15 @@ FOLDS = 4
 MOST_TRAINING = 20_000
 """The number of records on each side of a training part; more change the scores little and cost in proportion."""
 _LEAST_A_FOLD = 2
-_LEAST_FOR_THREADS = 5_000
+LEAST_FOR_THREADS = 5_000
 """With fewer records, models are fitted in many small steps that hold the interpreter's lock: of 500, two threads took a third longer
 than one after the other; of 5,000, as long."""
+
+
+kept_filters = Overlapping(warnings.catch_warnings)
+"""Restores Python's warning filters. scikit-learn resets them for each forest, which in threads occasionally leaves the process without
+any.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,9 +106,8 @@ def cross_fit(
             scores[rows] = model(scaling(features, scored[rows]))
         return scores, drawn
 
-    # scikit-learn resets Python's warning filters for each forest; in threads, this occasionally leaves the process without any
-    with warnings.catch_warnings(), one_thread():
-        done = in_threads(one, range(folds), workers=1 if n < _LEAST_FOR_THREADS else workers)
+    with kept_filters, one_thread():
+        done = in_threads(one, range(folds), workers=1 if n < LEAST_FOR_THREADS else workers)
     out = np.empty(n)
     for fold, (scores, _) in enumerate(done):
         out[order[fold_of[order] == fold]] = scores

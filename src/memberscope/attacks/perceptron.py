@@ -73,12 +73,9 @@ class Perceptrons:
 class _Steps:
     """The gradients and the losses of networks on rows of `x` (m, inputs + 1), whose last column is 1, and `target` (m,).
 
-    `hidden`, `back` and `active` are room for the hidden units of all rows of a step, and `gradient` for the gradients, in the order of the
-    weights: new arrays of this size in each step would cost as much as what is computed.
-
-    `trained_lowfpr` ranks records by the scores, also those that differ by a rounding error alone. Sums are therefore taken one after
-    another, as the formulas have them. The bias is the weight of the last input, so that the product adds it last; with OpenBLAS this gave
-    the same bits as a sum after the product.
+    `hidden` and `back` are room for the hidden units of all rows of a step, and `gradient` for the gradients, in the order of the
+    weights: new arrays of this size in each step would cost as much as what is computed. The rows of a step lie along the last axis, since
+    numpy takes several times as long where that axis is as short as the hidden layer.
     """
 
     net: Perceptrons
@@ -86,48 +83,52 @@ class _Steps:
     target: FloatArray
     hidden: FloatArray
     back: FloatArray
-    active: FloatArray
     gradient: Perceptrons
 
     @classmethod
     def of(cls, net: Perceptrons, x: FloatArray, member: BoolArray, *, most: int) -> _Steps:
         """For networks that are changed in place, on features (m, inputs) of members and non-members, up to `most` of them at once."""
-        room = (len(net.weights) * most, HIDDEN)
+        room = len(net.weights) * HIDDEN * most
         # `take` copies an array that lies by column as a whole, in each step: with 40,000 records that was 40% of the training
         rows = np.ascontiguousarray(np.column_stack([x, np.ones(len(x))]))
         return cls(
-            net=net, x=rows, target=member.astype(np.float64),
-            hidden=np.empty(room), back=np.empty(room), active=np.empty(room),
+            net=net, x=rows, target=member.astype(np.float64), hidden=np.empty(room), back=np.empty(room),
             gradient=Perceptrons(weights=np.empty_like(net.weights), inputs=net.inputs),
         )  # fmt: skip
 
     def _forward(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Hidden activations (networks, r, hidden), which the next call overwrites, and log-odds (networks, r)."""
-        hidden = self.hidden[: x.shape[0] * x.shape[1]].reshape(*x.shape[:2], HIDDEN)
-        np.matmul(x, self.net.first, out=hidden)
+        """Of rows (networks, r, inputs + 1): hidden activations (networks, hidden, r), which the next call overwrites, and log-odds
+        (networks, 1, r).
+        """
+        hidden = self.hidden[: HIDDEN * x.shape[0] * x.shape[1]].reshape(len(x), HIDDEN, -1)
+        np.matmul(self.net.first.transpose(0, 2, 1), x.transpose(0, 2, 1), out=hidden)
         np.maximum(hidden, 0.0, out=hidden)
-        return hidden, (hidden @ self.net.w2 + self.net.b2)[..., 0]
+        odds = self.net.w2.transpose(0, 2, 1) @ hidden
+        odds += self.net.b2
+        return hidden, odds
 
     def gradients(self, rows: Array) -> list[FloatArray]:
         """Gradients (networks, weights) of the mean log-loss plus half `DECAY` times the squared weights, on rows (networks, r)."""
         x, into = self.x.take(rows, axis=0), self.gradient
         hidden, odds = self._forward(x)
-        back, active = (room[: len(rows) * rows.shape[1]].reshape(hidden.shape) for room in (self.back, self.active))
+        back = self.back[: hidden.size].reshape(hidden.shape)
         slope = np.minimum(np.maximum(odds, -500.0), 500.0)
-        slope = (1.0 / (1.0 + np.exp(-slope)) - self.target[rows])[..., None] / rows.shape[1]
-        np.multiply(slope, self.net.w2.transpose(0, 2, 1), out=back)
-        back *= np.greater(hidden, 0.0, out=active, casting="unsafe")  # ones and zeros, which multiply faster than booleans
-        np.matmul(x[..., :-1].transpose(0, 2, 1), back, out=into.w1)
-        np.add.reduce(back, axis=1, keepdims=True, out=into.b1)
-        np.matmul(hidden.transpose(0, 2, 1), slope, out=into.w2)
-        np.add.reduce(slope, axis=1, keepdims=True, out=into.b2)
+        slope = (1.0 / (1.0 + np.exp(-slope)) - self.target[rows][:, None]) / rows.shape[1]
+        np.greater(hidden, 0.0, out=back, casting="unsafe")  # ones and zeros, which multiply faster than booleans
+        back *= slope
+        np.matmul(x.transpose(0, 2, 1), back.transpose(0, 2, 1), out=into.first)
+        np.multiply(
+            into.first, self.net.w2.transpose(0, 2, 1), out=into.first
+        )  # w2 is the same for all rows, so once for their sum
+        np.matmul(hidden, slope.transpose(0, 2, 1), out=into.w2)
+        np.add.reduce(slope, axis=2, keepdims=True, out=into.b2)
         for gradient, weight in ((into.w1, self.net.w1), (into.w2, self.net.w2)):
             gradient += DECAY * weight
         return [into.weights]
 
     def loss(self, rows: Array) -> FloatArray:
         """Mean log-loss (networks,) on rows (networks, r)."""
-        odds = self._forward(self.x.take(rows, axis=0))[1]
+        odds = self._forward(self.x.take(rows, axis=0))[1][:, 0]
         loss = np.maximum(odds, 0.0) + np.log1p(np.exp(-np.abs(odds))) - self.target[rows] * odds
         mean: FloatArray = loss.mean(axis=-1)
         return mean

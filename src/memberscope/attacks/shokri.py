@@ -10,7 +10,6 @@ different classes are on one scale and decide at 0.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from memberscope import seeds, signals
 from memberscope.attacks import transfer
 from memberscope.attacks.base import Attack, AttackScores, Skip
-from memberscope.attacks.crossfit import MOST_TRAINING, Model
+from memberscope.attacks.crossfit import MOST_TRAINING, Model, kept_filters
 from memberscope.attacks.folds import Index
 from memberscope.checks import BoolArray, FloatArray
 from memberscope.cores import in_threads, one_thread
@@ -77,7 +76,7 @@ class Shokri(Attack):
             model = self._fit(pool, c, seed=seed, most=most)
             return None if model is None else model(values[target.labels == c])
 
-        with warnings.catch_warnings(), one_thread():  # filters: see `cross_fit`
+        with kept_filters, one_thread():
             done = in_threads(one, classes.tolist(), workers=workers)
             scores = np.empty(len(target))
             borrowed = [int(c) for c, part in zip(classes, done, strict=True) if part is None]

@@ -14,9 +14,8 @@ from typing import Any
 from memberscope import metrics
 from memberscope.attacks import registry
 from memberscope.attacks.base import Attack, Skip
-from memberscope.attacks.trained import for_refits
 from memberscope.audit.blind import BlindControl, blind_control
-from memberscope.audit.null import DRAWS, refitted_null
+from memberscope.audit.null import DRAWS, refitted_nulls
 from memberscope.audit.report import AuditReport
 from memberscope.evidence import Evidence
 from memberscope.metrics import Estimate
@@ -146,28 +145,21 @@ def _refits(
     """The null controls with refitting of the attacks that can run, with their progress."""
     if not attacks:
         return {}
-    found: dict[str, metrics.NullControl] = {}
     same = evidence.target is report.target and (report.engine, report.seed) == ("fast", seed)
-    known = report.whole_scores if same else {}
     pooling = "mean" if report.groups is None else report.groups.pooling
     with Progress(len(attacks) * DRAWS, "audit: refits", unit="refit", alive=True) as progress:
-        for attack, refitted in zip(attacks, for_refits(attacks), strict=True):
-            begun = 0
 
-            def before_draw(name: str = attack.name) -> None:
-                nonlocal begun
-                progress.advance(min(begun, 1), note=name)
-                begun += 1
-                check()
+        def before(name: str) -> None:
+            progress.advance(0, note=name)
+            check()
 
-            result = refitted_null(
-                evidence, attack, seed=seed, draws=DRAWS, group_scores=pooling, observed=known.get(attack.name),
-                refitted=refitted, check=before_draw,
-            )  # fmt: skip
-            progress.advance(DRAWS - max(begun - 1, 0))
-            if not isinstance(result, Skip):
-                found[attack.name] = result
-    return found
+        found = refitted_nulls(
+            evidence, attacks, seed=seed, draws=DRAWS, group_scores=pooling, observed=report.whole_scores if same else {},
+            before=before, after=lambda name: progress.advance(),
+        )  # fmt: skip
+        able = {name: control for name, control in found.items() if not isinstance(control, Skip)}
+        progress.advance(DRAWS * (len(found) - len(able)))
+    return able
 
 
 def _plain(auc: Estimate) -> dict[str, float | None]:
