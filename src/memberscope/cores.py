@@ -55,8 +55,8 @@ def one_blas_thread() -> Iterator[None]:
 def in_threads(task: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None) -> list[Result]:
     """The results of a task for each item, in their order, from at most `workers` threads; None for all cores.
 
-    joblib looks for results every hundredth of a second, which is half of the time of a few short tasks. An exception, Ctrl-C among them,
-    waits for no task that is running.
+    joblib looks for results every hundredth of a second, which is half of the time of a few short tasks. A task's exception is raised
+    when all have ended; Ctrl-C waits for no task that is running.
     """
     given = list(items)
     threads = min(workers or cores(), len(given))

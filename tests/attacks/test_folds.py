@@ -193,7 +193,7 @@ def test_folds_of_few_records_are_fitted_one_after_another_to_the_same_scores(mo
 
     def learner(x: np.ndarray, inside: np.ndarray, seed: int) -> Callable[[np.ndarray], np.ndarray]:
         seen.add(threading.get_ident())
-        if crossfit._LEAST_FOR_THREADS == 0:
+        if crossfit.LEAST_FOR_THREADS == 0:
             both.wait(10)
         weights = np.linalg.lstsq(x, inside - 0.5, rcond=None)[0]
         return lambda rows: rows @ weights + seed * 1e-12
@@ -203,7 +203,7 @@ def test_folds_of_few_records_are_fitted_one_after_another_to_the_same_scores(mo
 
     alone = scores()
     assert seen == {threading.get_ident()}
-    monkeypatch.setattr(crossfit, "_LEAST_FOR_THREADS", 0)
+    monkeypatch.setattr(crossfit, "LEAST_FOR_THREADS", 0)
     seen.clear()
     np.testing.assert_array_equal(scores(), alone)
     assert len(seen) == 2

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from memberscope import metrics
+from memberscope.metrics import null
 
 
 def test_draws_are_aucs_of_memberships_permuted_within_class() -> None:
@@ -29,6 +30,15 @@ def test_draws_are_aucs_of_memberships_permuted_within_class() -> None:
     assert control.auc == metrics.auc(scores, member).value
     assert control.mean_auc == pytest.approx(np.mean(every), abs=0.02)
     assert control.p_value == (1 + (control.draws >= control.auc).sum()) / 9001
+
+
+def test_draws_do_not_depend_on_how_many_are_summed_together(gaussian, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    scores, member = gaussian(0.5, 60, 80, np.random.default_rng(4))
+    labels = np.arange(140) % 3
+    whole = metrics.null_control(scores.round(1), member, labels, rng=np.random.default_rng(5), draws=23)
+    monkeypatch.setattr(null, "_AT_ONCE", 50)
+    parts = metrics.null_control(scores.round(1), member, labels, rng=np.random.default_rng(5), draws=23)
+    np.testing.assert_array_equal(whole.draws, parts.draws)
 
 
 def test_mean_is_one_half_whatever_the_signal(gaussian) -> None:  # type: ignore[no-untyped-def]

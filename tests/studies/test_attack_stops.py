@@ -15,6 +15,7 @@ import pytest
 
 from memberscope import interrupt, npz, signals
 from memberscope.attacks import calibration, crossfit, neighbours
+from memberscope.audit import null
 from memberscope.cli import main
 
 RECORDS, CLASSES, PIECES, MODELS = 600, 5, 120, 4
@@ -28,7 +29,8 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(interrupt, "GRACE_SECONDS", 0.1)
     monkeypatch.setattr(npz, "MAPPED_FROM", 0)
     monkeypatch.setattr(signals, "CHUNK", CLASSES * RECORDS // PIECES)
-    monkeypatch.setattr(crossfit, "_LEAST_FOR_THREADS", 0)
+    monkeypatch.setattr(crossfit, "LEAST_FOR_THREADS", 0)
+    monkeypatch.setattr(null, "LEAST_FOR_THREADS", 0)
     rng = np.random.default_rng(0)
     labels, member = rng.integers(0, CLASSES, RECORDS), rng.random(RECORDS) < 0.5
     logits = rng.normal(size=(RECORDS, CLASSES)).astype(np.float32)

@@ -127,7 +127,8 @@ def run_controls(
         attacks: names of the attacks that ran; the trained ones among them are refitted with `refit`.
         seed: the seed of the controls' draws.
         refit: whether to refit trained attacks with membership permuted, 20 times each.
-        check: called between controls and between the draws of a refit; an exception that it raises ends the controls.
+        check: called between controls and before each refit, then possibly in another thread; an exception that it raises ends the
+            controls.
     """
     if report.headline is None:
         return Controls()
@@ -147,19 +148,23 @@ def _refits(
         return {}
     same = evidence.target is report.target and (report.engine, report.seed) == ("fast", seed)
     pooling = "mean" if report.groups is None else report.groups.pooling
+    made = list[str]()
     with Progress(len(attacks) * DRAWS, "audit: refits", unit="refit", alive=True) as progress:
 
         def before(name: str) -> None:
             progress.advance(0, note=name)
             check()
 
+        def after(name: str) -> None:
+            made.append(name)
+            progress.advance()
+
         found = refitted_nulls(
             evidence, attacks, seed=seed, draws=DRAWS, group_scores=pooling, observed=report.whole_scores if same else {},
-            before=before, after=lambda name: progress.advance(),
+            before=before, after=after,
         )  # fmt: skip
-        able = {name: control for name, control in found.items() if not isinstance(control, Skip)}
-        progress.advance(DRAWS * (len(found) - len(able)))
-    return able
+        progress.advance(len(attacks) * DRAWS - len(made))  # of attacks that could not run
+    return {name: control for name, control in found.items() if not isinstance(control, Skip)}
 
 
 def _plain(auc: Estimate) -> dict[str, float | None]:

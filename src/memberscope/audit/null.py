@@ -7,7 +7,8 @@ that it was trained on.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -32,6 +33,7 @@ from memberscope.predictions import Predictions
 from memberscope.unlogged import unlogged
 
 DRAWS = 20
+_MOST_SIDE_BY_SIDE = 8  # each needs memory for features and models of its own; further threads fit its folds
 _ORDER = (
     "trained_mlp",
     "trained_lowfpr",
@@ -81,8 +83,9 @@ def refitted_nulls(
         workers: the number of threads; None for all cores that this process may use. The figures do not depend on it.
         group_scores: as in `memberscope.run_audit`.
         observed: attack -> (n,) the scores of `attack.score(evidence, seed=seed)`, where they are known; it is not checked that they are.
-        before: called with an attack's name before each refit, by one thread at a time; an exception that it raises ends the control.
-        after: called with an attack's name after each refit that was not skipped, possibly by several threads at once.
+        before: called with an attack's name before each refit, by one thread at a time, not always the caller's; an exception that it
+            raises ends the control.
+        after: called with an attack's name after each refit, possibly by several threads at once.
 
     Returns:
         attack -> the observed AUC, the mean of the draws (0.5 where the attack is sound; a little under it at a few hundred records,
@@ -134,7 +137,7 @@ def _draw(
     target = evidence.target
     groups = None if target.groups is None else make_groups(target.groups, target.member, target.labels, pooling=group_scores)
     blocks = _blocks(target) if groups is None else _group_blocks(groups)
-    side_by_side = min(threads, draws) if len(target) >= LEAST_FOR_THREADS else 1
+    side_by_side = min(threads, draws, _MOST_SIDE_BY_SIDE) if len(target) >= LEAST_FOR_THREADS else 1
     turn, failed = threading.Lock(), threading.Event()
 
     def one(draw: int) -> dict[str, float | Skip]:
@@ -147,34 +150,35 @@ def _draw(
         first = draw % side_by_side * len(refitted) // side_by_side
         aucs: dict[str, float | Skip] = {}
         for attack in (*refitted[first:], *refitted[:first]):
-            with turn:
+            with turn, _set_on_failure(failed):
                 if failed.is_set():
                     break
                 before(attack.name)
             result = attack.score(changed, seed=refit_seed, workers=threads // side_by_side)
-            if isinstance(result, Skip):
-                aucs[attack.name] = result
-            else:
-                aucs[attack.name] = _auc(result.scores, member, target, group_scores)
+            aucs[attack.name] = result if isinstance(result, Skip) else _auc(result.scores, member, target, group_scores)
+            if not failed.is_set():
                 after(attack.name)
         return aucs
 
-    def unless_failed(draw: int) -> dict[str, float | Skip]:
-        """As soon as one draw fails, the others end; they would otherwise be waited for."""
-        try:
-            return one(draw)
-        except BaseException:
-            failed.set()
-            raise
-
-    with one_blas_thread():  # around all threads: each by itself would end the limit for the others
-        done = in_threads(unless_failed, range(draws if attacks else 0), workers=side_by_side)
+    # one limit around all threads: each by itself would end it for the others
+    with one_blas_thread(), _set_on_failure(failed):
+        done = in_threads(_set_on_failure(failed)(one), range(draws if attacks else 0), workers=side_by_side)
     found: dict[str, FloatArray | Skip] = {}
     for attack in attacks:
         each = [aucs[attack.name] for aucs in done]
         skipped = [auc for auc in each if isinstance(auc, Skip)]
         found[attack.name] = skipped[0] if skipped else np.array(each, dtype=np.float64)
     return found
+
+
+@contextmanager
+def _set_on_failure(failed: threading.Event) -> Iterator[None]:
+    """Set the event where the block, or the function that it decorates, fails or is interrupted: other threads then end soon."""
+    try:
+        yield
+    except BaseException:
+        failed.set()
+        raise
 
 
 def _place(attack: Attack) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -257,18 +258,24 @@ def one_run_p_value(n_flips: int, n_guesses: int, n_right: int, *, epsilon: floa
         raise ValueError(f"n_right={n_right}, n_guesses={n_guesses}, n_flips={n_flips} must not decrease from 0")
     if epsilon < 0 or not 0 <= delta <= 1:
         raise ValueError(f"epsilon={epsilon}, delta={delta}; epsilon is at least 0 and delta between 0 and 1")
+    log_ways = None if delta == 0 or n_right == 0 else _log_ways(n_guesses, n_right)
+    return _one_run_p(n_flips, n_guesses, n_right, epsilon=epsilon, delta=delta, log_ways=log_ways)
+
+
+def _log_ways(n_guesses: int, n_right: int) -> Floats:
+    """Logarithms (n_right,) of the number of ways to be right in n_right - 1, n_right - 2, ..., 0 of `n_guesses`."""
+    fewer = np.arange(n_right - 1, -1, -1, dtype=np.float64)
+    ways: Floats = gammaln(n_guesses + 1) - gammaln(fewer + 1) - gammaln(n_guesses - fewer + 1)
+    return ways
+
+
+def _one_run_p(n_flips: int, n_guesses: int, n_right: int, *, epsilon: float, delta: float, log_ways: Floats | None) -> float:
     accuracy = float(expit(epsilon))
     tail = 1.0 if n_right == 0 else float(betainc(n_right, n_guesses - n_right + 1, accuracy))
-    if delta == 0 or n_right == 0:
+    if log_ways is None:
         return tail
-    fewer = np.arange(n_right - 1, -1, -1, dtype=np.float64)  # v - 1, v - 2, ..., 0
-    log_mass = (
-        gammaln(n_guesses + 1)
-        - gammaln(fewer + 1)
-        - gammaln(n_guesses - fewer + 1)
-        + fewer * math.log(accuracy)
-        - (n_guesses - fewer) * float(np.logaddexp(0.0, epsilon))
-    )
+    fewer = np.arange(n_right - 1, -1, -1, dtype=np.float64)
+    log_mass = log_ways + fewer * math.log(accuracy) - (n_guesses - fewer) * float(np.logaddexp(0.0, epsilon))
     worst = float(np.max(np.cumsum(np.exp(log_mass)) / np.arange(1, n_right + 1)))
     return min(1.0, tail + 2 * n_flips * delta * worst)
 
@@ -288,8 +295,17 @@ def one_run_epsilon(n_flips: int, n_guesses: int, n_right: int, *, delta: float,
         raise ValueError(f"delta={delta}; a lower bound on epsilon holds at a stated delta, from 0 to below 1, such as 1e-5")
     miss = 1 - check_fraction("confidence", confidence)
 
+    if not 0 <= n_right <= n_guesses <= n_flips:
+        raise ValueError(f"n_right={n_right}, n_guesses={n_guesses}, n_flips={n_flips} must not decrease from 0")
+    return _first_accepted(n_flips, n_guesses, n_right, delta, miss)
+
+
+@lru_cache(maxsize=4096)  # a few ms each, and the same for all attacks with as many guesses, as where all are right
+def _first_accepted(n_flips: int, n_guesses: int, n_right: int, delta: float, miss: float) -> float:
+    log_ways = None if delta == 0 or n_right == 0 else _log_ways(n_guesses, n_right)
+
     def accepted(epsilon: float) -> bool:
-        return one_run_p_value(n_flips, n_guesses, n_right, epsilon=epsilon, delta=delta) >= miss
+        return _one_run_p(n_flips, n_guesses, n_right, epsilon=epsilon, delta=delta, log_ways=log_ways) >= miss
 
     if n_right == 0 or accepted(0.0):
         return 0.0

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike
 
 from memberscope.metrics.estimate import Floats, check_scores
 
+_AT_ONCE = 100_000  # drawn records whose ranks are summed together: of few records, a sum takes as long as drawing them
+
 
 @dataclass(frozen=True, kw_only=True)
 class NullControl:
@@ -68,7 +70,11 @@ def _member_rank_sums(ranks: Floats, n_member: int, draws: int, rng: np.random.G
     fewer = min(n_member, n - n_member)
     if fewer == 0:
         return np.full(draws, total if n_member else 0.0)
-    sums = np.array([ranks[rng.choice(n, size=fewer, replace=False, shuffle=False)].sum() for _ in range(draws)])
+    sums, at_once = np.empty(draws), max(1, _AT_ONCE // fewer)
+    for start in range(0, draws, at_once):
+        part = sums[start : start + at_once]
+        drawn = np.concatenate([rng.choice(n, size=fewer, replace=False, shuffle=False) for _ in part])
+        np.add.reduce(ranks[drawn].reshape(len(part), fewer), axis=1, out=part)
     return sums if fewer == n_member else total - sums
 
 
