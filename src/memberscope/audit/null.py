@@ -131,8 +131,8 @@ def _draw(
     """The AUCs (draws,) of each attack under permuted membership; with many records, several draws are made side by side.
 
     A draw refits all attacks, one after another. Two draws side by side are half of `_ORDER` apart, so that forests, which leave the
-    interpreter's lock alone, run beside attacks that need it: with 60,000 records, the wall time was 0.8 times that of two folds side by
-    side, and in the registry's order 0.95 times.
+    interpreter's lock alone, run beside attacks that need it: with 60,000 records, the wall time on two cores was 0.8 times that of two
+    folds side by side, and 0.9 times in the registry's order.
     """
     target = evidence.target
     groups = None if target.groups is None else make_groups(target.groups, target.member, target.labels, pooling=group_scores)
