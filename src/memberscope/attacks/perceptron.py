@@ -117,9 +117,8 @@ class _Steps:
         np.greater(hidden, 0.0, out=back, casting="unsafe")  # ones and zeros, which multiply faster than booleans
         back *= slope
         np.matmul(x.transpose(0, 2, 1), back.transpose(0, 2, 1), out=into.first)
-        np.multiply(
-            into.first, self.net.w2.transpose(0, 2, 1), out=into.first
-        )  # w2 is the same for all rows, so once for their sum
+        # w2 is the same for all rows, so it is applied once, to their sum
+        np.multiply(into.first, self.net.w2.transpose(0, 2, 1), out=into.first)
         np.matmul(hidden, slope.transpose(0, 2, 1), out=into.w2)
         np.add.reduce(slope, axis=2, keepdims=True, out=into.b2)
         for gradient, weight in ((into.w1, self.net.w1), (into.w2, self.net.w2)):

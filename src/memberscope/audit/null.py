@@ -34,12 +34,7 @@ from memberscope.unlogged import unlogged
 
 DRAWS = 20
 _MOST_SIDE_BY_SIDE = 8  # each needs memory for features and models of its own; further threads fit its folds
-_ORDER = (
-    "trained_mlp",
-    "trained_lowfpr",
-    "trained_rf",
-    "trained_knn",
-)  # the first two share their perceptrons; the rest follow
+_ORDER = ("trained_mlp", "trained_lowfpr", "trained_rf", "trained_knn")  # the first two share perceptrons; other attacks follow
 
 
 def refitted_null(
@@ -150,7 +145,7 @@ def _draw(
         first = draw % side_by_side * len(refitted) // side_by_side
         aucs: dict[str, float | Skip] = {}
         for attack in (*refitted[first:], *refitted[:first]):
-            with turn, _set_on_failure(failed):
+            with turn, _set_on_failure(failed):  # before the next thread's turn, so that it begins no refit
                 if failed.is_set():
                     break
                 before(attack.name)
@@ -160,7 +155,7 @@ def _draw(
                 after(attack.name)
         return aucs
 
-    # one limit around all threads: each by itself would end it for the others
+    # one limit around all threads: each by itself would end it for the others; Ctrl-C is raised in this thread alone
     with one_blas_thread(), _set_on_failure(failed):
         done = in_threads(_set_on_failure(failed)(one), range(draws if attacks else 0), workers=side_by_side)
     found: dict[str, FloatArray | Skip] = {}

@@ -254,12 +254,16 @@ def one_run_p_value(n_flips: int, n_guesses: int, n_right: int, *, epsilon: floa
     With W ~ Binomial(n_guesses, e^epsilon / (1 + e^epsilon)) and v = n_right:
     P[W >= v] + 2 n_flips delta max over i in 1..v of P[v - i <= W < v] / i, at most 1.
     """
-    if not 0 <= n_right <= n_guesses <= n_flips:
-        raise ValueError(f"n_right={n_right}, n_guesses={n_guesses}, n_flips={n_flips} must not decrease from 0")
+    _check_counts(n_flips, n_guesses, n_right)
     if epsilon < 0 or not 0 <= delta <= 1:
         raise ValueError(f"epsilon={epsilon}, delta={delta}; epsilon is at least 0 and delta between 0 and 1")
-    log_ways = None if delta == 0 or n_right == 0 else _log_ways(n_guesses, n_right)
+    log_ways = _log_ways(n_guesses, n_right) if delta else None
     return _one_run_p(n_flips, n_guesses, n_right, epsilon=epsilon, delta=delta, log_ways=log_ways)
+
+
+def _check_counts(n_flips: int, n_guesses: int, n_right: int) -> None:
+    if not 0 <= n_right <= n_guesses <= n_flips:
+        raise ValueError(f"n_right={n_right}, n_guesses={n_guesses}, n_flips={n_flips} must not decrease from 0")
 
 
 def _log_ways(n_guesses: int, n_right: int) -> Floats:
@@ -272,7 +276,7 @@ def _log_ways(n_guesses: int, n_right: int) -> Floats:
 def _one_run_p(n_flips: int, n_guesses: int, n_right: int, *, epsilon: float, delta: float, log_ways: Floats | None) -> float:
     accuracy = float(expit(epsilon))
     tail = 1.0 if n_right == 0 else float(betainc(n_right, n_guesses - n_right + 1, accuracy))
-    if log_ways is None:
+    if log_ways is None or n_right == 0:
         return tail
     fewer = np.arange(n_right - 1, -1, -1, dtype=np.float64)
     log_mass = log_ways + fewer * math.log(accuracy) - (n_guesses - fewer) * float(np.logaddexp(0.0, epsilon))
@@ -295,14 +299,13 @@ def one_run_epsilon(n_flips: int, n_guesses: int, n_right: int, *, delta: float,
         raise ValueError(f"delta={delta}; a lower bound on epsilon holds at a stated delta, from 0 to below 1, such as 1e-5")
     miss = 1 - check_fraction("confidence", confidence)
 
-    if not 0 <= n_right <= n_guesses <= n_flips:
-        raise ValueError(f"n_right={n_right}, n_guesses={n_guesses}, n_flips={n_flips} must not decrease from 0")
+    _check_counts(n_flips, n_guesses, n_right)
     return _first_accepted(n_flips, n_guesses, n_right, delta, miss)
 
 
 @lru_cache(maxsize=4096)  # a few ms each, and the same for all attacks with as many guesses, as where all are right
 def _first_accepted(n_flips: int, n_guesses: int, n_right: int, delta: float, miss: float) -> float:
-    log_ways = None if delta == 0 or n_right == 0 else _log_ways(n_guesses, n_right)
+    log_ways = _log_ways(n_guesses, n_right) if delta else None
 
     def accepted(epsilon: float) -> bool:
         return _one_run_p(n_flips, n_guesses, n_right, epsilon=epsilon, delta=delta, log_ways=log_ways) >= miss
