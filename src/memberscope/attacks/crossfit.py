@@ -51,8 +51,8 @@ than one after the other; of 5,000, as long."""
 
 
 kept_filters = Overlapping(warnings.catch_warnings)
-"""Restores Python's warning filters. scikit-learn resets them for each forest, which in threads occasionally leaves the process without
-any.
+"""Restores Python's warning filters. scikit-learn, which a learner may use, resets them for each forest; in threads, this occasionally
+leaves the process without any.
 """
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from memberscope.attacks import perceptron
+from memberscope.attacks import forest, perceptron
 from memberscope.attacks.base import Attack, AttackScores, Skip
 from memberscope.attacks.crossfit import FOLDS, Learner, Model, cross_fit, shortage
 from memberscope.attacks.features import distinct, extract
@@ -44,7 +44,7 @@ def fit_perceptron(x: FloatArray, member: BoolArray, seed: int) -> Model:
 
 
 def fit_forest(x: FloatArray, member: BoolArray, seed: int, *, weights: FloatArray | None = None) -> Model:
-    """Sixty trees of about 45 leaves, each on 0.3 of the records (on up to 1,000 where there are few), with 5 or more per leaf.
+    """Sixty trees of up to 45 leaves, each on 0.3 of the records (on up to 1,000 where there are few), with 5 or more per leaf.
 
     Args:
         x: (m, d) features.
@@ -52,17 +52,9 @@ def fit_forest(x: FloatArray, member: BoolArray, seed: int, *, weights: FloatArr
         seed: the seed of the draws of records and of split features.
         weights: (m,) weights of the records; None for equal weights.
     """
-    from sklearn.ensemble import RandomForestClassifier
-
-    drawn = int(np.clip(0.3 * len(x), min(1000, len(x)), len(x)))
-    fitted = RandomForestClassifier(
-        n_estimators=60,
-        min_samples_leaf=max(5, drawn // 45),
-        max_features=min(3, x.shape[1]),
-        max_samples=drawn,
-        random_state=seed,
-    ).fit(x, member, sample_weight=weights)
-    return lambda rows: _log_odds(fitted.predict_proba(rows)[:, 1], len(x))
+    drawn = int(np.clip(0.3 * len(x), min(1000, len(x)), min(len(x), forest.MOST_DRAWN)))
+    fitted = forest.fit(x, member, np.random.default_rng(seed), drawn=drawn, least=max(5, drawn // 45), weights=weights)
+    return lambda rows: _log_odds(fitted(rows), len(x))
 
 
 def top_weights(scores: FloatArray, member: BoolArray) -> FloatArray:
@@ -93,8 +85,8 @@ def fit_low_fpr(x: FloatArray, member: BoolArray, seed: int, *, perceptrons: Lea
         perceptrons: fits the perceptrons.
     """
     net = perceptrons(x, member, seed)
-    forest = fit_forest(x, member, (seed + 1) % 2**31, weights=top_weights(net(x), member))
-    return lambda rows: net(rows) + forest(rows)
+    trees = fit_forest(x, member, (seed + 1) % 2**31, weights=top_weights(net(x), member))
+    return lambda rows: net(rows) + trees(rows)
 
 
 def fit_neighbours(x: FloatArray, member: BoolArray, seed: int) -> Model:

@@ -1,0 +1,259 @@
+"""A random forest for two classes whose trees grow together, level by level, on binned features.
+
+Most of scikit-learn's time goes into sorting the records of every node anew by every feature that it considers. Here each feature is cut
+into `BINS` bins once, as gradient boosting on histograms does (Ke et al. 2017, "LightGBM", section 2), and the nodes of one level of
+several trees share a few counts of all their records. It takes a quarter to a fifth of the time, on few records as on many.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memberscope.attacks.folds import Index
+from memberscope.checks import Array, BoolArray, FloatArray
+
+TREES, FEATURES, BINS = 60, 3, 128
+_AT_ONCE = 150_000  # records of the trees that grow together: of more, the working arrays would leave the processor's cache
+_BITS = 17  # of a sum of records or of their numbers, of which three share a float64
+MOST_DRAWN = 2**_BITS - 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bins:
+    """Bins of equally many records, or one for each value where a feature has at most `BINS`.
+
+    Attributes:
+        edges: for each feature, the (bins - 1,) values between its bins, halfway between neighbouring values of the records.
+    """
+
+    edges: tuple[FloatArray, ...]
+
+    @classmethod
+    def of(cls, x: FloatArray) -> Bins:
+        """The bins of features (m, d)."""
+        return cls(edges=tuple(_edges(column) for column in x.T))
+
+    def __call__(self, x: FloatArray) -> Array:
+        """(d, m) uint8 bins of features (m, d)."""
+        found: Array = np.empty(x.T.shape, dtype=np.uint8)
+        for into, edges, column in zip(found, self.edges, x.T, strict=True):
+            into[:] = np.searchsorted(edges, column, side="right")
+        return found
+
+
+def _edges(column: FloatArray) -> FloatArray:
+    ordered = np.sort(column)
+    values = ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
+    upper = np.arange(1, len(values))
+    if len(values) > BINS:
+        quantiles = ordered[(np.arange(1, BINS) * (len(ordered) / BINS)).astype(np.intp)]
+        upper = np.searchsorted(values, np.unique(quantiles))
+        upper = upper[upper > 0]
+    return np.asarray(0.5 * (values[upper - 1] + values[upper]))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Trees:
+    """Trees that grew together; their roots are the first nodes, and a leaf is its own child.
+
+    Attributes:
+        count: how many trees.
+        depth: the number of steps from a root to the farthest leaf.
+        feature: (nodes,) by which a node is split.
+        most: (nodes,) the last bin of the left child; `BINS` for a leaf, to which every record goes left.
+        left: (nodes,) the left child; the right child follows it.
+        share: (nodes,) the weighted share of members.
+    """
+
+    count: int
+    depth: int
+    feature: Index
+    most: Index
+    left: Index
+    share: FloatArray
+
+    def add_to(self, total: FloatArray, bins: Array) -> None:
+        """Add each tree's share of members in the leaves of the records with `bins` (d, r) to `total` (r,)."""
+        records, flat, start = np.arange(len(total)), bins.ravel(), self.feature * len(total)
+        for tree in range(self.count):
+            node = np.full(len(total), tree)
+            for _ in range(self.depth):
+                place = start.take(node)
+                place += records
+                right = flat.take(place) > self.most.take(node)
+                node = self.left.take(node)
+                node += right
+            total += self.share.take(node)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Forest:
+    """A fitted forest.
+
+    Attributes:
+        bins: of the features.
+        parts: its trees.
+    """
+
+    bins: Bins
+    parts: tuple[_Trees, ...]
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        """(r,) mean over the trees of the share of members in the leaf of features (r, d). Equal records have equal shares."""
+        total, bins = np.zeros(len(x)), self.bins(x)
+        for trees in self.parts:
+            trees.add_to(total, bins)
+        return total / sum(trees.count for trees in self.parts)
+
+
+def fit(
+    x: FloatArray, member: BoolArray, rng: np.random.Generator, *, drawn: int, least: int, weights: FloatArray | None = None
+) -> Forest:
+    """Grow `TREES` trees, each on `drawn` records drawn with replacement.
+
+    A node is split by the one of `FEATURES` features, drawn for it, and the bin at which the children's Gini impurity is least:
+    with the weights W of a child's records and M of its members, sum 2 M (W - M) / W, or -sum M^2 / W up to a constant. A node without a
+    split that leaves `least` records on either side, or with records of one side alone, is a leaf.
+
+    Args:
+        x: (m, d) features, none of them constant.
+        member: (m,) truth.
+        rng: draws the records and the features.
+        drawn: the number of draws, up to `MOST_DRAWN`.
+        least: the least number of records in a leaf; one that was drawn several times is one record.
+        weights: (m,) weights of the records, above 0; None for equal weights.
+    """
+    assert drawn <= MOST_DRAWN, drawn
+    bins = Bins.of(x)
+    binned, together = bins(x), max(1, min(TREES, _AT_ONCE // drawn))
+    parts = [
+        _Growth.begin(binned, member, rng, trees=min(together, TREES - first), drawn=drawn, weights=weights).grow(least, rng)
+        for first in range(0, TREES, together)
+    ]
+    return Forest(bins=bins, parts=tuple(parts))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Split:
+    """The best split of each node of a level, (nodes,) each.
+
+    Attributes:
+        feature: the feature.
+        most: the last bin that goes left.
+        gain: sum of M^2 / W over both children; -inf where there is no split.
+        share: the share of members in the node itself.
+    """
+
+    feature: Index
+    most: Index
+    gain: FloatArray
+    share: FloatArray
+
+    @property
+    def made(self) -> BoolArray:
+        """Which nodes are split."""
+        return np.asarray((self.gain > -np.inf) & (self.share > 0.0) & (self.share < 1.0))
+
+
+@dataclass(kw_only=True, eq=False)
+class _Growth:
+    """The level that is being split.
+
+    Attributes:
+        bins: (d, m) of all records.
+        trees: the number of trees.
+        node: (pairs,) of each pair of a tree and a record that it has drawn, the node of this level in which the record lies.
+        record: (pairs,) the record.
+        sums: what is summed over the pairs of a node and bin: weights and members' weights, (pairs,) each; or, with equal weights,
+            records, draws, and draws of members as one number each, which is exact.
+    """
+
+    bins: Array
+    trees: int
+    node: Index
+    record: Index
+    sums: list[FloatArray]
+
+    @classmethod
+    def begin(
+        cls, bins: Array, member: BoolArray, rng: np.random.Generator, *, trees: int, drawn: int, weights: FloatArray | None
+    ) -> _Growth:
+        """Draw the records of each tree."""
+        m = bins.shape[1]
+        draws = np.bincount((rng.integers(0, m, (trees, drawn)) + (np.arange(trees) * m)[:, None]).ravel(), minlength=trees * m)
+        pairs = np.flatnonzero(draws)
+        node, record = np.divmod(pairs, m)
+        weight = draws.take(pairs).astype(np.float64)
+        if weights is None:
+            sums = [1.0 + weight * 2.0**_BITS + weight * member.take(record) * 2.0 ** (2 * _BITS)]
+        else:
+            weight *= weights.take(record)
+            sums = [weight, weight * member.take(record)]
+        return cls(bins=bins, trees=trees, node=node, record=record, sums=sums)
+
+    def grow(self, least: int, rng: np.random.Generator) -> _Trees:
+        """Split level after level, until all nodes are leaves."""
+        levels, left, base, nodes = list[_Split](), list[Index](), 0, self.trees
+        while True:
+            split = self._best(nodes, least, rng)
+            made = split.made
+            children = 2 * int(made.sum())
+            child = base + np.arange(nodes)
+            child[made] = base + nodes + np.arange(0, children, 2)
+            split.most[~made] = BINS
+            levels.append(split)
+            left.append(child)
+            if not children:
+                break
+            self._descend(split, child - base - nodes, made)
+            base, nodes = base + nodes, children
+        return _Trees(
+            count=self.trees, depth=len(levels) - 1, left=np.concatenate(left), feature=np.concatenate([each.feature for each in levels]),
+            most=np.concatenate([each.most for each in levels]), share=np.concatenate([each.share for each in levels]),
+        )  # fmt: skip
+
+    def _best(self, nodes: int, least: int, rng: np.random.Generator) -> _Split:
+        d, m = self.bins.shape
+        tried = min(FEATURES, d)
+        drawn = np.argpartition(rng.random((nodes, d)), tried - 1, axis=1)[:, :tried]
+        flat, first, every = self.bins.ravel(), self.node * BINS, np.arange(nodes)
+        feature, most, gain = np.zeros(nodes, dtype=np.intp), np.zeros(nodes, dtype=np.intp), np.full(nodes, -np.inf)
+        for column in drawn.T:
+            place = (column * m).take(self.node)
+            place += self.record
+            records, weight, inside = self._below(first + flat.take(place), nodes)
+            of_all, weight_of_all, inside_of_all = records[:, -1:], weight[:, -1:], inside[:, -1:]
+            with np.errstate(divide="ignore", invalid="ignore"):  # an empty side, which is excluded
+                gains = np.square(inside) / weight + np.square(inside_of_all - inside) / (weight_of_all - weight)
+            gains[(records < least) | (of_all - records < least)] = -np.inf
+            at = gains.argmax(axis=1)
+            found = gains[every, at]
+            better = found > gain
+            feature[better], most[better], gain[better] = column[better], at[better], found[better]
+        return _Split(feature=feature, most=most, gain=gain, share=(inside_of_all / weight_of_all)[:, 0])
+
+    def _below(self, key: Index, nodes: int) -> tuple[Array, FloatArray, FloatArray]:
+        """Records, weights and members' weights, (nodes, bins) each, up to and with each bin."""
+
+        def cumulated(values: FloatArray | None) -> Array:
+            return np.bincount(key, weights=values, minlength=nodes * BINS).reshape(nodes, BINS).cumsum(axis=1)
+
+        if len(self.sums) == 2:
+            return cumulated(None), cumulated(self.sums[0]), cumulated(self.sums[1])
+        rest = cumulated(self.sums[0])
+        inside = np.floor(rest * 2.0 ** (-2 * _BITS))
+        rest -= inside * 2.0 ** (2 * _BITS)
+        weight = np.floor(rest * 2.0**-_BITS)
+        return rest - weight * 2.0**_BITS, weight, inside
+
+    def _descend(self, split: _Split, left: Index, made: BoolArray) -> None:
+        """Move the pairs to the children, and drop those in leaves."""
+        kept = np.flatnonzero(made.take(self.node))
+        node, self.record = self.node.take(kept), self.record.take(kept)
+        self.sums = [values.take(kept) for values in self.sums]
+        place = (split.feature * self.bins.shape[1]).take(node)
+        place += self.record
+        self.node = left.take(node)
+        self.node += self.bins.ravel().take(place) > split.most.take(node)
