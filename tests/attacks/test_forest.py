@@ -8,6 +8,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 
 from memberscope.attacks import forest
+from memberscope.attacks.trained import top_weights
 
 
 def _data(m: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,21 +90,23 @@ def test_equal_weights_are_no_weights() -> None:
     np.testing.assert_array_equal(plain(x), weighted(x))
 
 
-def test_bins_hold_equally_many_records_and_each_value_one_bin() -> None:
-    rng = np.random.default_rng(6)
-    often_one = np.where(rng.random(5000) < 0.6, 1.0, rng.random(5000))
-    x = np.column_stack([rng.normal(size=5000), rng.integers(0, forest.BINS, 5000), often_one])
+def test_bins_are_finer_at_both_ends_and_leave_a_frequent_value_alone() -> None:
+    rng, n = np.random.default_rng(6), 5000
+    atoms = rng.random((n, 2))
+    atoms[rng.random(n) < 0.3, 0] = 0.0  # the lowest value
+    atoms[rng.random(n) < 0.3, 1] = 0.5
+    x = np.column_stack([rng.normal(size=n), rng.integers(0, forest.BINS, n), atoms])
     bins = forest.Bins.of(x)(x)
-    assert np.bincount(bins[0]).max() <= 5000 / forest.BINS + 1
+    counts = np.bincount(bins[0], minlength=forest.BINS)
+    expected = np.diff(0.5 - 0.5 * np.cos(np.pi / forest.BINS * np.arange(forest.BINS + 1))) * n
+    assert (np.abs(counts - expected) < 2).all()
     np.testing.assert_array_equal(bins[1], np.unique(x[:, 1], return_inverse=True)[1])
-    for column, binned in zip(x.T, bins, strict=True):
-        order = np.argsort(column, kind="stable")
-        assert (np.diff(binned[order].astype(int)) >= 0).all()
-        assert all(len(np.unique(binned[column == value])) == 1 for value in np.unique(column)[::50])
-    assert len(np.unique(bins[2])) > 0.3 * forest.BINS
+    for column, binned, value in ((atoms[:, 0], bins[2], 0.0), (atoms[:, 1], bins[3], 0.5)):
+        assert set(column[binned == binned[column == value][0]]) == {value}
+        assert np.bincount(binned).astype(bool).sum() > 0.6 * forest.BINS
 
 
-def test_leaves_hold_records_enough_and_a_step_is_found() -> None:
+def test_a_step_is_found() -> None:
     rng = np.random.default_rng(7)
     x = rng.random((4000, 2))
     member = rng.random(4000) < np.where(x[:, 0] > 0.9, 0.8, 0.2)
@@ -115,7 +118,7 @@ def test_leaves_hold_records_enough_and_a_step_is_found() -> None:
 
 @pytest.mark.parametrize(("m", "repeats"), [(200, 12), (3000, 6)])
 def test_it_finds_what_scikit_learns_forest_finds(m: int, repeats: int) -> None:
-    """The mean difference of the AUC on fresh records lies within .01 or three standard errors of it."""
+    """The AUC on fresh records is the same on average, within .005 (three standard errors at most), and varies little between them."""
     drawn = int(np.clip(0.3 * m, min(1000, m), m))
     least, differences = max(5, drawn // 45), []
     for seed in range(repeats):
@@ -126,5 +129,34 @@ def test_it_finds_what_scikit_learns_forest_finds(m: int, repeats: int) -> None:
         ).fit(x, member)
         ours = forest.fit(x, member, np.random.default_rng(seed), drawn=drawn, least=least)
         differences.append(roc_auc_score(truth, ours(rows)) - roc_auc_score(truth, other.predict_proba(rows)[:, 1]))
-    assert abs(np.mean(differences)) < 0.01
+    assert abs(np.mean(differences)) < 0.005
     assert np.std(differences) < 0.02
+
+
+@pytest.mark.slow
+def test_the_top_of_the_ranking_is_that_of_exact_thresholds() -> None:
+    """A narrow cluster of members above which some non-members lie, under weights that concentrate on the top: with 128 bins of equally
+    many records, the TPR at FPR .01 was lower by .006.
+    """
+    differences, levels = [], []
+    for seed in range(4):
+        (x, member, weights), (rows, truth, _) = _cluster(10_000, seed), _cluster(40_000, 50 + seed)
+        other = RandomForestClassifier(
+            forest.TREES, min_samples_leaf=66, max_features=forest.FEATURES, max_samples=3000, random_state=seed
+        ).fit(x, member, sample_weight=weights)
+        ours = forest.fit(x, member, np.random.default_rng(seed), drawn=3000, least=66, weights=weights)
+        found = [(s[truth] > np.quantile(s[~truth], 0.99)).mean() for s in (ours(rows), other.predict_proba(rows)[:, 1])]
+        differences.append(found[0] - found[1])
+        levels.append(found[0])
+    assert -0.003 < np.mean(differences) < 0.006
+    assert 0.04 < np.mean(levels) < 0.09
+
+
+def _cluster(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    member = np.arange(n) < n // 2
+    gap = rng.normal(1.5 + 0.7 * member, 1.5)
+    sure, rare = ~member & (rng.random(n) < 0.04), member & (rng.random(n) < 0.05)
+    gap[sure], gap[rare] = rng.normal(9, 1, sure.sum()), rng.normal(6, 0.3, rare.sum())
+    others = [gap + scale * rng.normal(size=n) for scale in (0.1, 0.3, 1.0)]
+    return np.column_stack([gap, np.log1p(np.exp(-gap)), *others, rng.normal(size=n)]), member, top_weights(gap, member)
