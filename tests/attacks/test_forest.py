@@ -58,12 +58,16 @@ def _naive(
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("groups", [[4], [2, 2], [3, 1]])
-def test_a_forest_is_that_of_a_naive_program(weighted: bool, groups: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("groups", "cells"), [([4], 0), ([4], 10**9), ([2, 2], 2), ([3, 1], 20)])
+def test_a_forest_is_that_of_a_naive_program(
+    weighted: bool, groups: list[int], cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 0 `cells`, all splits are found by sorting; with 10^9, by counting."""
     x, member = _data(90, 0)
     rows, weights = _data(40, 1)[0], np.random.default_rng(2).uniform(0.5, 3.0, 90)
     monkeypatch.setattr(forest, "TREES", sum(groups))
     monkeypatch.setattr(forest, "_AT_ONCE", groups[0] * 70)
+    monkeypatch.setattr(forest, "_CELLS", cells)
     given = weights if weighted else None
     found = forest.fit(x, member, np.random.default_rng(3), drawn=70, least=4, weights=given)
     assert [part.count for part in found.parts] == groups
@@ -88,6 +92,20 @@ def test_equal_weights_are_no_weights() -> None:
         forest.fit(x, member, np.random.default_rng(5), drawn=900, least=20, weights=w) for w in (None, np.ones(2000))
     )
     np.testing.assert_array_equal(plain(x), weighted(x))
+
+
+@pytest.mark.parametrize("m", [40, 2000, 9000])
+def test_sorting_finds_what_counting_finds(m: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exactly, where sums are exact: without weights, and with whole numbers."""
+    x, member = _data(m, 14)
+    for weights in (None, np.random.default_rng(15).integers(1, 9, m).astype(float)):
+        found = []
+        for cells in (0, 2, 10**9):
+            monkeypatch.setattr(forest, "_CELLS", cells)
+            found.append(forest.fit(x, member, np.random.default_rng(16), drawn=m // 2, least=5, weights=weights)(x))
+        np.testing.assert_array_equal(found[0], found[1])
+        np.testing.assert_array_equal(found[0], found[2])
+        assert len(np.unique(found[0])) > 10
 
 
 def test_bins_are_finer_at_both_ends_and_leave_a_frequent_value_alone() -> None:
@@ -118,7 +136,7 @@ def test_a_step_is_found() -> None:
 
 @pytest.mark.parametrize(("m", "repeats"), [(200, 12), (3000, 6)])
 def test_it_finds_what_scikit_learns_forest_finds(m: int, repeats: int) -> None:
-    """The AUC on fresh records is the same on average, within .005 (three standard errors at most), and varies little between them."""
+    """The AUC on fresh records is the same on average, within .005, and varies little between them (standard error of the mean: .002)."""
     drawn = int(np.clip(0.3 * m, min(1000, m), m))
     least, differences = max(5, drawn // 45), []
     for seed in range(repeats):
@@ -131,6 +149,55 @@ def test_it_finds_what_scikit_learns_forest_finds(m: int, repeats: int) -> None:
         differences.append(roc_auc_score(truth, ours(rows)) - roc_auc_score(truth, other.predict_proba(rows)[:, 1]))
     assert abs(np.mean(differences)) < 0.005
     assert np.std(differences) < 0.02
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_most_draws_are_counted_exactly(weighted: bool) -> None:
+    """Two values, one split: the leaves' shares are those of the draws, of which there are so many that a packed count is full."""
+    x, member = np.arange(8)[:, None] % 2.0, np.arange(8) < 6
+    found = forest.fit(
+        x, member, np.random.default_rng(8), drawn=forest.MOST_DRAWN, least=1, weights=np.full(8, 1.0) if weighted else None
+    )
+    draws = np.random.default_rng(8)
+    shares = []
+    for _ in range(forest.TREES):
+        counts = np.bincount(draws.integers(0, 8, forest.MOST_DRAWN), minlength=8)
+        draws.random((1, 1)), draws.random((2, 1))
+        shares.append([(counts * member)[side::2].sum() / counts[side::2].sum() for side in (0, 1)])
+    np.testing.assert_allclose(
+        found(np.array([[0.0], [1.0], [-5.0], [7.0]])), np.mean(shares, axis=0)[[0, 1, 0, 1]], rtol=1e-12
+    )
+
+
+def test_more_draws_than_can_be_counted_are_refused() -> None:
+    x, member = _data(10, 0)
+    with pytest.raises(AssertionError, match=str(forest.MOST_DRAWN + 1)):
+        forest.fit(x, member, np.random.default_rng(0), drawn=forest.MOST_DRAWN + 1, least=1)
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_fewer_features_than_are_tried(d: int) -> None:
+    x, member = _data(1000, 9)
+    found = forest.fit(x[:, :d], member, np.random.default_rng(10), drawn=1000, least=22)
+    assert 0.6 < roc_auc_score(member, found(x[:, :d])) < 0.85
+
+
+@pytest.mark.parametrize(("x", "member"), [(np.zeros((1, 2)), [True]), (np.ones((50, 3)), np.arange(50) < 20)])
+def test_records_that_are_all_alike_get_their_share_of_members(x: np.ndarray, member: np.ndarray) -> None:
+    found = forest.fit(x, np.asarray(member), np.random.default_rng(11), drawn=len(x), least=1)
+    scores = found(np.vstack([x, x + 1, x - 1]))
+    assert len(set(scores)) == 1
+    assert np.isclose(scores[0], np.mean(member), atol=0.05)
+
+
+def test_a_constant_feature_is_never_used() -> None:
+    x, member = _data(400, 12)
+    found = forest.fit(np.column_stack([x[:, :2], np.zeros(400)]), member, np.random.default_rng(13), drawn=400, least=9)
+    assert (
+        found(np.column_stack([x[:, :2], np.full(400, 9.0)])).tolist()
+        == found(np.column_stack([x[:, :2], np.full(400, -9.0)])).tolist()
+    )
+    assert found(x[:, [0, 1, 0]]).std() > 0.1
 
 
 @pytest.mark.slow
