@@ -51,8 +51,8 @@ to 1.1 (``trained_mlp``) times as long as one, for up to 1.6 times the processor
 
 
 kept_filters = Overlapping(warnings.catch_warnings)
-"""Restores Python's warning filters. scikit-learn, which a learner may use, resets them for each forest; in threads, this occasionally
-leaves the process without any.
+"""Restores Python's warning filters. The learners here leave them alone; those of others may not: scikit-learn resets the filters for
+each forest, which in threads occasionally leaves the process without any.
 """
 
 

@@ -16,14 +16,14 @@ from memberscope.checks import Array, BoolArray, FloatArray
 
 TREES, FEATURES, BINS = 60, 3, 256
 _AT_ONCE = 150_000  # records of the trees that grow together: of more, the working arrays would leave the processor's cache
-_CELLS = 2  # with more nodes and bins for each pair of a tree and a record, sorting the pairs is faster than counting
+_CELLS = 2  # with more cells (nodes times bins) than this for each pair of a tree and a record, sorting is faster than counting
 _BITS = 17  # of each of the three counts that are packed into one float64
 MOST_DRAWN = 2**_BITS - 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Bins:
-    """Bins of a feature: one for each value where it has at most `BINS`, else between quantiles.
+    """Bins of each feature: one for each value where it has at most `BINS`, else between quantiles.
 
     The quantiles are at (1 - cos(pi k / `BINS`)) / 2, hence closer together at both ends: the records with the highest scores decide the
     true positive rate at a low false positive rate, and with 128 bins of equally many records it fell by a tenth. A value that many
@@ -58,7 +58,8 @@ def _edges(column: FloatArray) -> FloatArray:
         place = np.asarray(np.searchsorted(values, quantiles))
         upper = np.union1d(place, place[times > 1] + 1)
         upper = upper[(upper > 0) & (upper < len(values))]
-    return np.asarray(0.5 * (values[upper - 1] + values[upper]))
+    middle = 0.5 * (values[upper - 1] + values[upper])
+    return np.where(middle > values[upper - 1], middle, values[upper])  # between neighbouring floats, the middle is rounded
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,20 +123,26 @@ def fit(
 
     A node is split by the one of `FEATURES` features, drawn for it, and the bin at which the children's Gini impurity is least:
     with the weights W of a child's records and M of its members, sum 2 M (W - M) / W, or -sum M^2 / W up to a constant and a factor. A node
-    is a leaf if no split leaves `least` records on each side, for instance if all features drawn for it are constant in it, or if all its
-    records are members, or none.
+    is a leaf if all its records are members, or none, and if no split by these features leaves `least` records on each side. Unlike
+    scikit-learn's, it is also a leaf if all the features drawn for it are constant in it.
 
     Args:
-        x: (m, d) features, none of them constant.
+        x: (m, d) features; there is no split by a constant one.
         member: (m,) truth.
         rng: draws the records and the features.
-        drawn: the number of draws, up to `MOST_DRAWN`.
-        least: the least number of records in a leaf; one that was drawn several times is one record.
+        drawn: the number of draws, 1 to `MOST_DRAWN`.
+        least: the least number of records in a leaf, at least 1; one that was drawn several times is one record.
         weights: (m,) weights of the records, above 0; None for equal weights.
+
+    Raises:
+        ValueError: `drawn` or `least` is out of range.
     """
-    assert drawn <= MOST_DRAWN, drawn
+    if not 1 <= drawn <= MOST_DRAWN:
+        raise ValueError(f"drawn: {drawn}; allowed: 1 to {MOST_DRAWN}")
+    if least < 1:
+        raise ValueError(f"least: {least}; allowed: 1 or more")
     bins = Bins.of(x)
-    binned, together = bins(x), max(1, min(TREES, _AT_ONCE // drawn))
+    binned, together = bins(x), min(TREES, _AT_ONCE // drawn)
     parts = [
         _Growth.begin(binned, member, rng, trees=min(together, TREES - first), drawn=drawn, weights=weights).grow(least, rng)
         for first in range(0, TREES, together)
@@ -231,9 +238,11 @@ class _Growth:
         return _Split(feature=features[best, every], most=most[best, every], gain=gain[best, every], share=share)
 
     def _by_counting(self, features: Index, least: int) -> tuple[Index, FloatArray, FloatArray]:
-        """For each of the `features` (tried, nodes), the best last bin of the left child and its gain, (tried, nodes) each.
+        """Count the records of each node and bin.
 
-        This counts the records of each node and bin. Third, it returns the share of members in each node, (nodes,).
+        Returns:
+            For each of the `features` (tried, nodes), the best last bin of the left child and its gain, (tried, nodes) each; and the
+            share of members in each node, (nodes,).
         """
         most, gain = np.empty(features.shape, dtype=np.intp), np.empty(features.shape)
         nodes, first = features.shape[1], self.node * BINS
@@ -248,7 +257,7 @@ class _Growth:
         return most, gain, inside[:, -1] / weight[:, -1]
 
     def _by_sorting(self, features: Index, least: int) -> tuple[Index, FloatArray, FloatArray]:
-        """The same, up to rounding with weights, from the pairs sorted by node and bin; faster where nodes have few records."""
+        """Find what `_by_counting` finds, up to rounding with weights, from the pairs sorted by node and bin."""
         (tried, nodes), pairs = features.shape, len(self.node)
         count = np.bincount(self.node)
         left = np.arange(1, pairs + 1) - np.repeat(np.cumsum(count) - count, count)

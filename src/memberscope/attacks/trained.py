@@ -47,6 +47,8 @@ def fit_perceptron(x: FloatArray, member: BoolArray, seed: int) -> Model:
 def fit_forest(x: FloatArray, member: BoolArray, seed: int, *, weights: FloatArray | None = None) -> Model:
     """Sixty trees of up to 45 leaves, each on 0.3 of the records (on up to 1,000 where there are few), with 5 or more per leaf.
 
+    Of more than 436,000 records, each tree has `memberscope.attacks.forest.MOST_DRAWN` draws.
+
     Args:
         x: (m, d) features.
         member: (m,) truth.
