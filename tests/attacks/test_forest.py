@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import sklearn
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 
@@ -20,7 +21,7 @@ def _data(m: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _naive(
     x: np.ndarray, member: np.ndarray, rng: np.random.Generator, rows: np.ndarray, *, drawn: int, least: int, groups: list[int],
-    weights: np.ndarray,
+    weights: np.ndarray | None,
 ) -> np.ndarray:  # fmt: skip
     """The mean share over the trees for `rows`, node by node, with the random numbers of `forest.fit`."""
     every = forest.Bins.of(x)
@@ -28,24 +29,24 @@ def _naive(
     d, m = bins.shape
     total = np.zeros(len(rows))
     for trees in groups:
-        draws = rng.integers(0, m, (trees, drawn))
+        size = (trees, drawn)
+        draws = rng.integers(0, m, size) if weights is None else rng.choice(m, size, p=weights / weights.sum())
         level = [(tree, np.bincount(draws[tree], minlength=m), np.arange(len(rows))) for tree in range(trees)]
         while level:
             children = []
             drawn_features = np.argsort(rng.random((len(level), d)), axis=1)[:, : forest.FEATURES]
             for features, (tree, counts, here) in zip(drawn_features, level, strict=True):
-                weight = counts * weights
-                inside = weight * member
+                inside = counts * member
                 best, where = -np.inf, (0, 0)
                 for feature in features:
                     for most in range(forest.BINS):
                         low = bins[feature] <= most
                         if min((counts[low] > 0).sum(), (counts[~low] > 0).sum()) < least:
                             continue
-                        gain = sum(inside[side].sum() ** 2 / weight[side].sum() for side in (low, ~low))
+                        gain = sum(inside[side].sum() ** 2 / counts[side].sum() for side in (low, ~low))
                         if gain > best * (1 + 1e-12) or best == -np.inf:
                             best, where = gain, (feature, most)
-                share = inside.sum() / weight.sum()
+                share = inside.sum() / counts.sum()
                 if best == -np.inf or share in (0.0, 1.0):
                     total[here] += share
                     continue
@@ -80,32 +81,28 @@ def test_a_forest_is_that_of_a_naive_program(
         drawn=70,
         least=4,
         groups=groups,
-        weights=weights if weighted else np.ones(90),
+        weights=given,
     )
     np.testing.assert_allclose(found(rows), expected, rtol=1e-12)
     assert len(np.unique(expected)) > 10
 
 
-def test_equal_weights_are_no_weights() -> None:
-    x, member = _data(2000, 4)
-    plain, weighted = (
-        forest.fit(x, member, np.random.default_rng(5), drawn=900, least=20, weights=w) for w in (None, np.ones(2000))
-    )
-    np.testing.assert_array_equal(plain(x), weighted(x))
+def test_records_are_drawn_in_proportion_to_their_weights() -> None:
+    x, member, weights = np.zeros((3, 1)), np.array([True, False, False]), np.array([1.0, 2.0, 5.0])
+    found = forest.fit(x, member, np.random.default_rng(5), drawn=5000, least=1, weights=weights)
+    assert abs(found(x)[0] - 1 / 8) < 0.0025  # four standard errors: 60 trees of 5,000 draws
 
 
 @pytest.mark.parametrize("m", [40, 2000, 9000])
 def test_sorting_finds_what_counting_finds(m: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exactly, where sums are exact: without weights, and with whole numbers."""
     x, member = _data(m, 14)
-    for weights in (None, np.random.default_rng(15).integers(1, 9, m).astype(float)):
-        found = []
-        for cells in (0, 2, 10**9):
-            monkeypatch.setattr(forest, "_CELLS", cells)
-            found.append(forest.fit(x, member, np.random.default_rng(16), drawn=m // 2, least=5, weights=weights)(x))
-        np.testing.assert_array_equal(found[0], found[1])
-        np.testing.assert_array_equal(found[0], found[2])
-        assert len(np.unique(found[0])) > 10
+    found = []
+    for cells in (0, 2, 10**9):
+        monkeypatch.setattr(forest, "_CELLS", cells)
+        found.append(forest.fit(x, member, np.random.default_rng(16), drawn=m // 2, least=5)(x))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+    assert len(np.unique(found[0])) > 10
 
 
 def test_bins_are_finer_at_both_ends_and_leave_a_frequent_value_alone() -> None:
@@ -161,13 +158,10 @@ def test_it_finds_what_scikit_learns_forest_finds(m: int, repeats: int) -> None:
     assert np.std(differences) < 0.02
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_the_most_draws_are_counted_exactly(weighted: bool) -> None:
+def test_the_most_draws_are_counted_exactly() -> None:
     """Two values, one split: the leaves' shares are those of the draws, of which there are so many that a packed count is full."""
     x, member = np.arange(8)[:, None] % 2.0, np.arange(8) < 6
-    found = forest.fit(
-        x, member, np.random.default_rng(8), drawn=forest.MOST_DRAWN, least=1, weights=np.full(8, 1.0) if weighted else None
-    )
+    found = forest.fit(x, member, np.random.default_rng(8), drawn=forest.MOST_DRAWN, least=1)
     draws = np.random.default_rng(8)
     shares = []
     for _ in range(forest.TREES):
@@ -217,9 +211,12 @@ def test_a_constant_feature_is_never_used() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 9), reason="scikit-learn before 1.9 does not draw by the weights"
+)
 def test_the_top_of_the_ranking_is_that_of_exact_thresholds() -> None:
-    """A narrow cluster of members above which some non-members lie, under weights that concentrate on the top: with 128 bins of equally
-    many records, the TPR at FPR .01 was lower by .006 or more.
+    """A narrow cluster of members above which some non-members lie, under weights that concentrate on the top. Where draws counted by their
+    weights, the TPR at FPR .01 was lower by .011; with 128 bins of equally many records, by .006 more.
     """
     differences, levels = [], []
     for seed in range(4):
@@ -231,8 +228,8 @@ def test_the_top_of_the_ranking_is_that_of_exact_thresholds() -> None:
         found = [(s[truth] > np.quantile(s[~truth], 0.99)).mean() for s in (ours(rows), other.predict_proba(rows)[:, 1])]
         differences.append(found[0] - found[1])
         levels.append(found[0])
-    assert -0.003 < np.mean(differences) < 0.006
-    assert 0.04 < np.mean(levels) < 0.09
+    assert -0.005 < np.mean(differences) < 0.005
+    assert 0.06 < np.mean(levels) < 0.09
 
 
 def _cluster(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

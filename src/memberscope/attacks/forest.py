@@ -72,7 +72,7 @@ class _Trees:
         feature: (nodes,) by which a node is split.
         most: (nodes,) the last bin of the left child; `BINS` for a leaf, so that every record stays in it.
         left: (nodes,) the left child; the right child follows it.
-        share: (nodes,) the weighted share of members.
+        share: (nodes,) the share of members among the draws.
     """
 
     count: int
@@ -119,10 +119,10 @@ class Forest:
 def fit(
     x: FloatArray, member: BoolArray, rng: np.random.Generator, *, drawn: int, least: int, weights: FloatArray | None = None
 ) -> Forest:
-    """Grow `TREES` trees, each on `drawn` records drawn with replacement.
+    """Grow `TREES` trees, each on `drawn` records drawn with replacement, in proportion to their weights.
 
     A node is split by the one of `FEATURES` features, drawn for it, and the bin at which the children's Gini impurity is least:
-    with the weights W of a child's records and M of its members, sum 2 M (W - M) / W, or -sum M^2 / W up to a constant and a factor. A node
+    with W draws in a child, M of them of members, sum 2 M (W - M) / W, or -sum M^2 / W up to a constant and a factor. A node
     is a leaf if all its records are members, or none, and if no split by these features leaves `least` records on each side. Unlike
     scikit-learn's, it is also a leaf if all the features drawn for it are constant in it.
 
@@ -132,7 +132,9 @@ def fit(
         rng: draws the records and the features.
         drawn: the number of draws, 1 to `MOST_DRAWN`.
         least: the least number of records in a leaf, at least 1; one that was drawn several times is one record.
-        weights: (m,) weights of the records, above 0; None for equal weights.
+        weights: (m,) weights of the records, above 0; None for equal weights. As in scikit-learn from version 1.9 on, they decide how
+            often a record is drawn, and not how much a draw counts: on a population with a narrow cluster of members near the top, the
+            TPR at FPR 0.01 was .077 in this way, and .066 in the other.
 
     Raises:
         ValueError: `drawn` or `least` is out of range.
@@ -181,15 +183,16 @@ class _Growth:
         trees: the number of trees.
         node: (pairs,) of each pair of a tree and a record that it has drawn, the node of this level in which the record lies.
         record: (pairs,) the record.
-        sums: what is summed over the pairs of a node and bin: weights and members' weights, (pairs,) each; or, with equal weights,
-            records, draws, and draws of members, packed into one number for each pair; exact.
+        draws: (pairs,) how often it was drawn.
+        inside: (pairs,) the same for a member, and 0 for a non-member.
     """
 
     bins: Array
     trees: int
     node: Index
     record: Index
-    sums: list[FloatArray]
+    draws: FloatArray
+    inside: FloatArray
 
     @classmethod
     def begin(
@@ -197,16 +200,12 @@ class _Growth:
     ) -> _Growth:
         """Draw the records of each tree."""
         m = bins.shape[1]
-        draws = np.bincount((rng.integers(0, m, (trees, drawn)) + (np.arange(trees) * m)[:, None]).ravel(), minlength=trees * m)
-        pairs = np.flatnonzero(draws)
+        records = rng.choice(m, (trees, drawn), p=None if weights is None else weights / weights.sum())
+        times = np.bincount((records + (np.arange(trees) * m)[:, None]).ravel(), minlength=trees * m)
+        pairs = np.flatnonzero(times)
         node, record = np.divmod(pairs, m)
-        weight = draws.take(pairs).astype(np.float64)
-        if weights is None:
-            sums = [1.0 + weight * 2.0**_BITS + weight * member.take(record) * 2.0 ** (2 * _BITS)]
-        else:
-            weight *= weights.take(record)
-            sums = [weight, weight * member.take(record)]
-        return cls(bins=bins, trees=trees, node=node, record=record, sums=sums)
+        draws = times.take(pairs).astype(np.float64)
+        return cls(bins=bins, trees=trees, node=node, record=record, draws=draws, inside=draws * member.take(record))
 
     def grow(self, least: int, rng: np.random.Generator) -> _Trees:
         """Split level after level, until all nodes are leaves."""
@@ -233,31 +232,33 @@ class _Growth:
         d = len(self.bins)
         features = np.argsort(rng.random((nodes, d)), axis=1, kind="stable")[:, : min(FEATURES, d)].T
         search = self._by_sorting if nodes * BINS > _CELLS * len(self.node) else self._by_counting
-        most, gain, share = search(features, least)
+        most, gain = search(features, least)
+        share = np.bincount(self.node, weights=self.inside) / np.bincount(self.node, weights=self.draws)
         best, every = gain.argmax(axis=0), np.arange(nodes)
         return _Split(feature=features[best, every], most=most[best, every], gain=gain[best, every], share=share)
 
-    def _by_counting(self, features: Index, least: int) -> tuple[Index, FloatArray, FloatArray]:
+    def _by_counting(self, features: Index, least: int) -> tuple[Index, FloatArray]:
         """Count the records of each node and bin.
 
         Returns:
-            For each of the `features` (tried, nodes), the best last bin of the left child and its gain, (tried, nodes) each; and the
-            share of members in each node, (nodes,).
+            For each of the `features` (tried, nodes), the best last bin of the left child and its gain, (tried, nodes) each.
         """
         most, gain = np.empty(features.shape, dtype=np.intp), np.empty(features.shape)
         nodes, first = features.shape[1], self.node * BINS
+        packed = 1.0 + self.draws * 2.0**_BITS + self.inside * 2.0 ** (2 * _BITS)
         for row, feature in enumerate(features):
-            records, weight, inside = self._up_to(first + self._bins_by(feature), nodes)
-            right, right_weight, right_inside = (each[:, -1:] - each for each in (records, weight, inside))
+            counts = np.bincount(first + self._bins_by(feature), weights=packed, minlength=nodes * BINS)
+            records, draws, inside = _unpacked(counts.reshape(nodes, BINS).cumsum(axis=1))
+            right, right_draws, right_inside = (each[:, -1:] - each for each in (records, draws, inside))
             with np.errstate(divide="ignore", invalid="ignore"):  # an empty side, which is excluded
-                gains = np.square(inside) / weight + np.square(right_inside) / right_weight
+                gains = np.square(inside) / draws + np.square(right_inside) / right_draws
             gains[(records < least) | (right < least)] = -np.inf
             most[row] = gains.argmax(axis=1)
             gain[row] = gains[np.arange(nodes), most[row]]
-        return most, gain, inside[:, -1] / weight[:, -1]
+        return most, gain
 
-    def _by_sorting(self, features: Index, least: int) -> tuple[Index, FloatArray, FloatArray]:
-        """Find what `_by_counting` finds, up to rounding with weights, from the pairs sorted by node and bin."""
+    def _by_sorting(self, features: Index, least: int) -> tuple[Index, FloatArray]:
+        """Find what `_by_counting` finds, from the pairs sorted by node and bin."""
         (tried, nodes), pairs = features.shape, len(self.node)
         count = np.bincount(self.node)
         left = np.arange(1, pairs + 1) - np.repeat(np.cumsum(count) - count, count)
@@ -276,8 +277,7 @@ class _Growth:
         at += 1
         ends = np.cumsum(np.tile(count, tried))
         begin, end = (ends - np.tile(count, tried)).take(node), ends.take(node)
-        weight, inside = self._weights()
-        up_to, inside_up_to = (np.append(0.0, values.take(pair).cumsum()) for values in (weight, inside))
+        up_to, inside_up_to = (np.append(0.0, values.take(pair).cumsum()) for values in (self.draws, self.inside))
 
         def term(start: Index, stop: Index) -> FloatArray:
             return np.asarray(
@@ -290,8 +290,7 @@ class _Growth:
         gain[node.take(firsts)] = np.maximum.reduceat(gains, firsts)
         found = np.flatnonzero(gains == gain.take(node))[::-1]  # of equal gains, the first bin stays
         most[node.take(found)] = most_left.take(found)
-        share = np.bincount(self.node, weights=inside) / np.bincount(self.node, weights=weight)
-        return most.reshape(features.shape), gain.reshape(features.shape), share
+        return most.reshape(features.shape), gain.reshape(features.shape)
 
     def _bins_by(self, feature: Index) -> Array:
         """(pairs,) bins of the records by the `feature` (nodes,) of their nodes."""
@@ -299,28 +298,11 @@ class _Growth:
         place += self.record
         return self.bins.ravel().take(place)
 
-    def _weights(self) -> tuple[FloatArray, FloatArray]:
-        """Weights and members' weights, (pairs,) each."""
-        if len(self.sums) == 2:
-            return self.sums[0], self.sums[1]
-        _, weight, inside = _unpacked(self.sums[0])
-        return weight, inside
-
-    def _up_to(self, cell: Index, nodes: int) -> tuple[Array, FloatArray, FloatArray]:
-        """Records, weights and members' weights, (nodes, bins) each, up to and with each bin."""
-
-        def cumulated(values: FloatArray | None) -> Array:
-            return np.bincount(cell, weights=values, minlength=nodes * BINS).reshape(nodes, BINS).cumsum(axis=1)
-
-        if len(self.sums) == 2:
-            return cumulated(None), cumulated(self.sums[0]), cumulated(self.sums[1])
-        return _unpacked(cumulated(self.sums[0]))
-
     def _descend(self, split: _Split, left: Index, made: BoolArray) -> None:
         """Move the pairs to the children, and drop those in leaves."""
         kept = np.flatnonzero(made.take(self.node))
         self.node, self.record = self.node.take(kept), self.record.take(kept)
-        self.sums = [values.take(kept) for values in self.sums]
+        self.draws, self.inside = self.draws.take(kept), self.inside.take(kept)
         right = self._bins_by(split.feature) > split.most.take(self.node)
         self.node = left.take(self.node)
         self.node += right

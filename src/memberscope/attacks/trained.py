@@ -29,7 +29,7 @@ from memberscope.evidence import Evidence
 
 RANK_FLOOR = 0.05
 """Where the weights of `fit_low_fpr` level off. On four of the five populations described there, 0.02 and 0.2 gave the same partial AUC
-below FPR 0.01 within 5%; on the fifth, with 20,000 records, 4% more and 11% less."""
+below FPR 0.01 within 4%; on the fifth, with 20,000 records, 2% more and 12% less."""
 
 
 def _log_odds(probability: FloatArray, records: int) -> FloatArray:
@@ -53,7 +53,7 @@ def fit_forest(x: FloatArray, member: BoolArray, seed: int, *, weights: FloatArr
         x: (m, d) features.
         member: (m,) truth.
         seed: the seed of the draws of records and of split features.
-        weights: (m,) weights of the records; None for equal weights.
+        weights: (m,) weights of the records, which are drawn in proportion to them; None for equal weights.
     """
     drawn = int(np.clip(0.3 * len(x), min(1000, len(x)), min(len(x), forest.MOST_DRAWN)))
     fitted = forest.fit(x, member, np.random.default_rng(seed), drawn=drawn, least=max(5, drawn // 45), weights=weights)
@@ -76,11 +76,11 @@ def top_weights(scores: FloatArray, member: BoolArray) -> FloatArray:
 def fit_low_fpr(x: FloatArray, member: BoolArray, seed: int, *, perceptrons: Learner = fit_perceptron) -> Model:
     """Fit the perceptrons, and a forest that concentrates on the records that these rank high; the score is the sum of their log-odds.
 
-    The forest weighs a record at false positive rate r by 1 / (r + 0.05), up to twenty times one at the bottom. On simulated
-    populations, the partial AUC below FPR 0.01 was that of the perceptrons within 3% where the best ranking is smooth (members shifted,
-    or more spread out), and between 2% less and 7% more with a few sure non-members or a narrow cluster of members. Where some non-members
-    score above such a cluster, it was a quarter higher with 20,000 training records, and three times as high with 4,000. The AUC was lower
-    by at most 0.004, and by 0.011 in this last population with 20,000.
+    The forest draws a record at false positive rate r in proportion to 1 / (r + 0.05), up to twenty times as often as one at the bottom. On
+    simulated populations, the partial AUC below FPR 0.01 was between 5% less and 2% more than that of the perceptrons where the best
+    ranking is smooth (members shifted, or more spread out), and between 3% less and 1% more with a few sure non-members or a narrow cluster of
+    members. Where some non-members score above such a cluster, it was 30% higher with 20,000 training records, and three times as high with
+    4,000. The AUC was lower by at most 0.004, and by 0.014 in this last population with 20,000.
 
     Args:
         x: (m, d) features.
