@@ -76,11 +76,11 @@ def top_weights(scores: FloatArray, member: BoolArray) -> FloatArray:
 def fit_low_fpr(x: FloatArray, member: BoolArray, seed: int, *, perceptrons: Learner = fit_perceptron) -> Model:
     """Fit the perceptrons, and a forest that concentrates on the records that these rank high; the score is the sum of their log-odds.
 
-    The forest draws a record at false positive rate r in proportion to 1 / (r + 0.05), up to twenty times as often as one at the bottom. On
-    simulated populations, the partial AUC below FPR 0.01 was between 5% less and 2% more than that of the perceptrons where the best
-    ranking is smooth (members shifted, or more spread out), and between 3% less and 1% more with a few sure non-members or a narrow cluster of
-    members. Where some non-members score above such a cluster, it was 30% higher with 20,000 training records, and three times as high with
-    4,000. The AUC was lower by at most 0.004, and by 0.014 in this last population with 20,000.
+    The forest draws a record at false positive rate r in proportion to 1 / (r + 0.05), up to twenty times as often as one at the bottom.
+    On simulated populations, the partial AUC below FPR 0.01 was between 5% less and 2% more than that of the perceptrons where the best
+    ranking is smooth (members shifted, or more spread out), and between 3% less and 1% more with a few sure non-members or a narrow
+    cluster of members. Where some non-members score above such a cluster, it was 30% higher with 20,000 training records, and three times
+    as high with 4,000. The AUC was lower by at most 0.004, and by 0.014 in this last population with 20,000.
 
     Args:
         x: (m, d) features.
