@@ -65,12 +65,11 @@ def test_a_forest_is_that_of_a_naive_program(
 ) -> None:
     """With 0 `cells`, all splits are found by sorting; with 10^9, by counting."""
     x, member = _data(90, 0)
-    rows, weights = _data(40, 1)[0], np.random.default_rng(2).uniform(0.5, 3.0, 90)
+    rows, weights = _data(40, 1)[0], np.random.default_rng(2).uniform(0.5, 3.0, 90) if weighted else None
     monkeypatch.setattr(forest, "TREES", sum(groups))
     monkeypatch.setattr(forest, "_AT_ONCE", groups[0] * 70)
     monkeypatch.setattr(forest, "_CELLS", cells)
-    given = weights if weighted else None
-    found = forest.fit(x, member, np.random.default_rng(3), drawn=70, least=4, weights=given)
+    found = forest.fit(x, member, np.random.default_rng(3), drawn=70, least=4, weights=weights)
     assert [part.count for part in found.parts] == groups
     assert min(part.depth for part in found.parts) >= 2
     expected = _naive(
@@ -81,7 +80,7 @@ def test_a_forest_is_that_of_a_naive_program(
         drawn=70,
         least=4,
         groups=groups,
-        weights=given,
+        weights=weights,
     )
     np.testing.assert_allclose(found(rows), expected, rtol=1e-12)
     assert len(np.unique(expected)) > 10
