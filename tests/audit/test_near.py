@@ -25,7 +25,7 @@ def _by_pairs(inputs: np.ndarray, member: np.ndarray, tolerance: float) -> int:
     return int(((distance > 0) & (distance <= tolerance)).any(axis=1).sum())
 
 
-@pytest.mark.parametrize("width", [5, 40])
+@pytest.mark.parametrize("width", [5, 40, 400])  # with the last, the sample has fewer records than columns
 def test_counts_are_those_of_all_pairs(width: int) -> None:
     rng = np.random.default_rng(width)
     inputs = rng.normal(size=(300, width)) * rng.uniform(0.1, 50, width) + 7
