@@ -66,7 +66,7 @@ def _last(laboratory: Any) -> str:
     return str(run.info.run_id)
 
 
-@pytest.mark.parametrize("private", ["yes", "no"])
+@pytest.mark.parametrize("private", [pytest.param("yes", marks=pytest.mark.thorough), "no"])
 def test_an_audit_and_the_report_on_it(laboratory: Any, tmp_path: Path, private: str) -> None:
     words = [
         f"--model_uri={laboratory.forest()}",

@@ -37,7 +37,7 @@ def _run(folder: Path, **changes: object) -> tuple[MemoryTracker, StudyResult]:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryTracker, StudyResult, Path]:
     folder = tmp_path_factory.mktemp("models")
-    return *_run(folder, mitigations="release,l2,dp", l2=0.1, coin_flips="yes"), folder
+    return *_run(folder, mitigations="release,l2,dp", l2=0.1, coin_flips="yes", shadows=2), folder
 
 
 def _table(done: tuple[MemoryTracker, StudyResult, Path]) -> pd.DataFrame:
@@ -284,12 +284,13 @@ def test_a_rerun_trains_nothing(done: tuple[MemoryTracker, StudyResult, Path], m
         raise AssertionError("nothing is left to train")
 
     monkeypatch.setattr("memberscope.studies.mitigate.models._train", refuse)
-    again, _ = _run(done[2], mitigations="label_only,l2,dp", l2=0.1, coin_flips="yes")  # a release is made of what is kept
+    again, _ = _run(done[2], mitigations="label_only,l2,dp", l2=0.1, coin_flips="yes", shadows=2)  # a release is made of what is kept
     first, second = (tracker.artifacts["ladder.csv"].set_index("rung").drop(columns="seconds") for tracker in (done[0], again))
     assert second.index.tolist() == [UNDEFENDED, "label_only", "l2", "dp"]
     pd.testing.assert_frame_equal(second, first.loc[second.index])
 
 
+@pytest.mark.thorough  # `make test` has damaged models in tests/training/test_fleet.py
 def test_a_damaged_file_is_trained_anew(done: tuple[MemoryTracker, StudyResult, Path], tmp_path: Path) -> None:
     first, _ = _run(tmp_path, mitigations="undefended")
     (kept,) = (tmp_path / "mitigate").glob("undefended-*.npz")

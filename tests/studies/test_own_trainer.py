@@ -221,7 +221,7 @@ def test_records_with_words_have_no_noisy_variant(place: Path) -> None:
     )
     tracker, result = _shadow(
         place, trainer=f"{place}/words.py:train", dataset=str(place / "t.csv"), attacks="threshold_loss,label_only_robust",
-        members=60, fidelity="yes",
+        members=60, fidelity="yes", workers=1,
     )  # fmt: skip
     names = set(tracker.artifacts["fidelity.csv"]["variant"])
     assert "shuffled features" in names

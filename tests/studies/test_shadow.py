@@ -104,6 +104,7 @@ def test_what_the_parent_shows(done: tuple[MemoryTracker, StudyResult, Path]) ->
     assert "not tested" in result.answer, "three targets are too few for a verdict"
 
 
+@pytest.mark.thorough  # a second whole study; `make test` reruns a ladder in test_mitigate.py
 def test_a_rerun_trains_nothing_and_finds_the_same(done: tuple[MemoryTracker, StudyResult, Path]) -> None:
     tracker, result, folder = done
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.npz")}

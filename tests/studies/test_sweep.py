@@ -109,6 +109,7 @@ def test_the_page_shows_a_law_whatever_its_words(tmp_path: Path) -> None:
     assert "scaling" not in conclusion._page(grid, [], [], 1)
 
 
+@pytest.mark.thorough  # `make test` trains with noise in test_mitigate.py
 def test_privacy_trains_with_noise(run: Run) -> None:
     _, tracker = run(grid="privacy", controls="noise", seeds=1)
     final = [child.latest("train/loss") for child in tracker.children]
@@ -125,6 +126,7 @@ def _of_this_process() -> dict[str, object]:
     }  # fmt: skip
 
 
+@pytest.mark.thorough  # `make test` searches in test_own_sweeps.py
 def test_a_search_for_two_objectives_ends_with_a_front_judged_on_other_records(
     run: Run, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

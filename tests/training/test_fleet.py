@@ -136,9 +136,9 @@ np.save({folder!r} + "/logits.npy", fleet.outputs(DATA.x, models=[2, 0, 1]))
 
 @pytest.fixture(scope="module")
 def by_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store of three models that two processes trained; each takes the time in which TensorFlow is imported."""
+    """The store of three models that another process trained, which takes the time in which TensorFlow is imported."""
     folder = tmp_path_factory.mktemp("processes")
-    fleet = _fleet(3, CONV, workers=2, store=Store(folder))
+    fleet = _fleet(3, CONV, workers=1, store=Store(folder))
     assert (fleet.reused, fleet.trained) == (0, 3)
     return folder
 

@@ -150,6 +150,7 @@ def noise_for_members(
     )  # fmt: skip
 
 
+@lru_cache(maxsize=256)  # every model of a fleet with as many members asks for it
 def epsilon_by_epoch(
     noise_multiplier: float,
     *,
