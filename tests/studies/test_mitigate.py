@@ -284,7 +284,9 @@ def test_a_rerun_trains_nothing(done: tuple[MemoryTracker, StudyResult, Path], m
         raise AssertionError("nothing is left to train")
 
     monkeypatch.setattr("memberscope.studies.mitigate.models._train", refuse)
-    again, _ = _run(done[2], mitigations="label_only,l2,dp", l2=0.1, coin_flips="yes", shadows=2)  # a release is made of what is kept
+    again, _ = _run(
+        done[2], mitigations="label_only,l2,dp", l2=0.1, coin_flips="yes", shadows=2
+    )  # a release is made of what is kept
     first, second = (tracker.artifacts["ladder.csv"].set_index("rung").drop(columns="seconds") for tracker in (done[0], again))
     assert second.index.tolist() == [UNDEFENDED, "label_only", "l2", "dp"]
     pd.testing.assert_frame_equal(second, first.loc[second.index])

@@ -23,7 +23,8 @@ LEAST_COLUMNS = 4
 """With fewer columns that vary, unrelated records are this close by chance."""
 _AXES = 12
 _SAMPLE = 512
-"""How many records tell along which axes the records differ most."""
+_SAMPLED_NUMBERS = 1 << 24
+"""How many records at most, and how many of their numbers, tell along which axes the records differ most."""
 _CANDIDATES = 8
 _STREAM = ("near_copies",)
 
@@ -128,10 +129,11 @@ def _project(flat: Array, mean: FloatArray, scale: FloatArray) -> FloatArray:
 
 
 def _sample(flat: Array) -> Array:
-    """At most `_SAMPLE` of the records, chosen at random."""
-    if len(flat) <= _SAMPLE:
+    """At most `_SAMPLE` of the records, chosen at random; fewer where they are wide."""
+    most = max(_AXES, min(_SAMPLE, _SAMPLED_NUMBERS // flat.shape[1]))
+    if len(flat) <= most:
         return flat
-    chosen: Array = flat[np.sort(seeds.stream(0, *_STREAM).choice(len(flat), _SAMPLE, replace=False))]
+    chosen: Array = flat[np.sort(seeds.stream(0, *_STREAM).choice(len(flat), most, replace=False))]
     return chosen
 
 
