@@ -92,7 +92,7 @@ def test_records_are_drawn_in_proportion_to_their_weights() -> None:
     assert abs(found(x)[0] - 1 / 8) < 0.0025  # four standard errors: 60 trees of 5,000 draws
 
 
-@pytest.mark.parametrize("m", [40, 2000, pytest.param(9000, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("m", [40, 2000, pytest.param(9000, marks=pytest.mark.thorough)])  # larger, and nothing else
 def test_sorting_finds_what_counting_finds(m: int, monkeypatch: pytest.MonkeyPatch) -> None:
     x, member = _data(m, 14)
     found = []

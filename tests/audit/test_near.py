@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from memberscope import Predictions, run_audit
+from memberscope.audit import near
 from memberscope.audit.near import TOLERANCE, near_copies
 from memberscope.audit.wording import copy_notes
 
@@ -38,6 +39,29 @@ def test_counts_are_those_of_all_pairs(width: int) -> None:
     found = near_copies(_target(inputs, member))
     assert found is not None
     assert (found.members, found.among_members, found.compared) == (expected, 0, 150)
+
+
+def test_a_few_groups_of_alike_records_do_not_hide_the_copies_within_them() -> None:
+    """The principal axes tell little but the groups apart here; random ones tell records of one group apart."""
+    rng, n = np.random.default_rng(0), 1200
+    inputs = np.hstack([rng.normal(size=(13, 400))[rng.integers(0, 13, n)], rng.normal(size=(n, 10))])
+    inputs[:60] = inputs[600:660] + rng.normal(size=(60, 410)) * inputs.std(0) * 0.045
+    member = np.arange(n) < 600
+    found = near_copies(_target(inputs, member))
+    assert found is not None
+    assert 58 <= found.members <= _by_pairs(inputs, member, TOLERANCE)
+
+
+@pytest.mark.parametrize(("name", "value"), [("_SAMPLE", 50), ("_SAMPLED_NUMBERS", 400 * 9)])
+def test_a_sample_is_enough_to_find_them(name: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    inputs = rng.normal(size=(300, 8)) @ rng.normal(size=(8, 400)) + 0.3 * rng.normal(size=(300, 400))
+    member = np.arange(300) < 150
+    inputs[:20] = inputs[150:170] + rng.normal(size=(20, 400)) * inputs.std(0) * rng.uniform(0, 2 * TOLERANCE, (20, 1))
+    monkeypatch.setattr(near, name, value)
+    found = near_copies(_target(inputs, member))
+    assert found is not None
+    assert 5 < found.members == _by_pairs(inputs, member, TOLERANCE) < 18
 
 
 def test_images_that_were_compressed_again_are_found() -> None:

@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 TOP = [ROOT / f"{name}.md" for name in ("README", "GLOSSARY", "CONTRIBUTING", "CHANGELOG")]
 PAGES = sorted([*TOP, *(ROOT / "docs").rglob("*.md")])
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
-LONG = [ROOT / "docs" / "howto" / f"audit_{words}.md" for words in ("a_model", "from_anywhere")]  # three to five seconds each
+LONG = [
+    ROOT / "docs" / "howto" / f"audit_{words}.md" for words in ("a_model", "from_anywhere")
+]  # for .ci/run: three to five seconds each
 PYTHON = [page for page in PAGES if "```python" in page.read_text() and "results" not in page.parts]  # those need data
 
 

@@ -75,7 +75,7 @@ def test_work_that_checks_nothing_is_left_and_its_runs_are_killed(work: str, sto
     os.kill(helper, signal.SIGKILL)
 
 
-@pytest.mark.thorough  # `make test` stops twice in tests/test_interrupt.py
+@pytest.mark.thorough  # `make test` stops once here, and twice in tests/test_interrupt.py
 def test_a_second_one_inside_a_library_marks_the_runs_and_ends_what_was_started(store: Path) -> None:
     process, helper = _start(store, "hashlib.pbkdf2_hmac('sha256', b'a', b'b', 2 * 10**9)")
     process.send_signal(signal.SIGINT)

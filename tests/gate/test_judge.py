@@ -295,7 +295,6 @@ def most(probability: float) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.thorough  # `make test` simulates false passes below
 def test_five_figures_at_their_limits_trip_falsely_in_one_of_forty() -> None:
     """Nominal 0.025 in all; without Holm it would be 0.12. Fails once in 1,000 runs at 0.03."""
     assert rate([0.55] * 5, 150, "trip") <= most(0.03)

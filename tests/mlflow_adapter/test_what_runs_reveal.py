@@ -66,6 +66,7 @@ def _last(laboratory: Any) -> str:
     return str(run.info.run_id)
 
 
+# `make test` keeps artifacts private in tests/audit/test_own_artifacts.py
 @pytest.mark.parametrize("private", [pytest.param("yes", marks=pytest.mark.thorough), "no"])
 def test_an_audit_and_the_report_on_it(laboratory: Any, tmp_path: Path, private: str) -> None:
     words = [

@@ -171,7 +171,6 @@ def test_a_plain_file_of_probabilities_or_logits_is_recognized(made: Folders, tm
         assert found.population.shape == (6, 0, 3)
 
 
-@pytest.mark.thorough  # two whole studies
 def test_without_the_data_set_the_scores_are_the_same_and_the_run_says_so(
     made: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,7 +126,6 @@ def _of_this_process() -> dict[str, object]:
     }  # fmt: skip
 
 
-@pytest.mark.thorough  # `make test` searches in test_own_sweeps.py
 def test_a_search_for_two_objectives_ends_with_a_front_judged_on_other_records(
     run: Run, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

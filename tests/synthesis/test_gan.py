@@ -44,7 +44,7 @@ def test_the_same_seed_draws_the_same() -> None:
     assert first.checks == again.checks
 
 
-@pytest.mark.thorough  # compiles the largest networks; `make test` draws tables below
+@pytest.mark.thorough  # the largest networks, which take seconds to compile; `make test` draws tables alone
 def test_images_have_their_shape() -> None:
     rng = np.random.default_rng(0)
     y = np.arange(32) % 2

@@ -101,7 +101,7 @@ def test_strength_zero_is_plain_training() -> None:
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-@pytest.mark.thorough  # whole trainings; `make test` compares an epoch with the algorithm below
+@pytest.mark.thorough  # whole trainings; `make test` has the algorithm written out above, and fine-tunes below
 def test_it_closes_the_gap_and_the_attack_in_the_loop_is_kept_down() -> None:
     """Undefended 0.734 on this data and seed; strength 3 gave 0.63, and 10 a model that has learned next to nothing."""
     undefended, accuracy = _leak(_plain())

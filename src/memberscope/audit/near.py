@@ -21,10 +21,10 @@ TOLERANCE = 0.05
 """The largest root mean square difference of near copies, in standard deviations of each column."""
 LEAST_COLUMNS = 4
 """With fewer columns that vary, unrelated records are this close by chance."""
-_AXES = 12
-_SAMPLE = 512
-_SAMPLED_NUMBERS = 1 << 24
-"""How many records at most, and how many of their numbers, tell along which axes the records differ most."""
+_AXES, _PRINCIPAL = 12, 6
+"""How many axes candidates are looked for on, and how many of them are principal; the others are random."""
+_SAMPLE, _SAMPLED_NUMBERS = 512, 1 << 22
+"""How many records tell the principal axes, and how many numbers these have; of wide records, fewer are taken."""
 _CANDIDATES = 8
 _STREAM = ("near_copies",)
 
@@ -66,8 +66,9 @@ def near_copies(target: Predictions, *, tolerance: float = TOLERANCE) -> NearCop
 
     The distance of two records is the root mean square over columns of their difference in standard deviations of the column; columns that
     are constant do not count, and missing numbers count as the column's mean. Each record is compared, on all columns, with the nearest
-    eight distinct records on the twelve orthonormal axes along which a sample of the records varies most: distances on them are never
-    larger than on all columns, and hardly smaller where few axes hold most of the variance, as with images.
+    eight distinct records on up to twelve orthonormal axes, on which distances are never larger than on all columns. Six are those along
+    which a sample of the records varies most, which tell unrelated records apart where few axes hold most of the variance, as with images;
+    six are random, for what tells records apart when the first say little but to which of a few groups a record belongs.
 
     Args:
         target: n records with inputs (n, ...).
@@ -119,33 +120,35 @@ def _scaled(part: Array, mean: FloatArray, scale: FloatArray) -> FloatArray:
 
 
 def _project(flat: Array, mean: FloatArray, scale: FloatArray) -> FloatArray:
-    """(n, axes) the scaled records on the orthonormal axes along which a sample of them varies most."""
-    width = flat.shape[1]
-    basis = _principal_axes(_scaled(_sample(flat), mean, scale))
+    """(n, axes) the scaled records on orthonormal axes, principal and random ones."""
+    width, rng = flat.shape[1], seeds.stream(0, *_STREAM)
+    principal = _principal_axes(_scaled(_sample(flat, rng), mean, scale))
+    drawn = rng.normal(size=(width, min(_AXES, width) - principal.shape[1]))
+    basis = np.linalg.qr(np.hstack([principal, drawn]))[0]
     out = np.empty((len(flat), basis.shape[1]))
     for rows in row_chunks(len(flat), width):
         out[rows] = _scaled(flat[rows], mean, scale) @ basis
     return out
 
 
-def _sample(flat: Array) -> Array:
-    """At most `_SAMPLE` of the records, chosen at random; fewer where they are wide."""
-    most = max(_AXES, min(_SAMPLE, _SAMPLED_NUMBERS // flat.shape[1]))
+def _sample(flat: Array, rng: np.random.Generator) -> Array:
+    """Some of the records, at random; all if they are few."""
+    most = max(_PRINCIPAL, min(_SAMPLE, _SAMPLED_NUMBERS // flat.shape[1]))
     if len(flat) <= most:
         return flat
-    chosen: Array = flat[np.sort(seeds.stream(0, *_STREAM).choice(len(flat), most, replace=False))]
+    chosen: Array = flat[np.sort(rng.choice(len(flat), most, replace=False))]
     return chosen
 
 
 def _principal_axes(records: FloatArray) -> FloatArray:
-    """(width, axes) orthonormal axes along which (m, width) records vary most, at most `_AXES`."""
+    """(width, axes) axes along which (m, width) records vary most, at most `_PRINCIPAL`; orthogonal, but for rounding."""
     few, width = records.shape
-    axes = min(_AXES, few, width)
+    axes = min(_PRINCIPAL, few, width)
     if width <= few:
-        basis: FloatArray = np.linalg.eigh(records.T @ records)[1][:, -axes:]
+        found: FloatArray = np.linalg.eigh(records.T @ records)[1][:, -axes:]
     else:  # the smaller matrix has the same eigenvalues
-        basis = np.linalg.qr(records.T @ np.linalg.eigh(records @ records.T)[1][:, -axes:])[0]
-    return basis
+        found = records.T @ np.linalg.eigh(records @ records.T)[1][:, -axes:]
+    return found
 
 
 def _count(

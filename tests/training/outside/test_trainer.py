@@ -469,7 +469,6 @@ def test_a_job_that_fails_on_a_cluster_is_one_line_and_the_others_stay(dask: Any
     assert len(list(tmp_path.glob("*.npz"))) == K - 1
 
 
-@pytest.mark.thorough  # `make test` kills workers of this machine above
 def test_a_dask_worker_killed_midway_loses_nothing(dask: Any, tmp_path: Path) -> None:
     first = next(iter(dask.workers.values())).pid
 
