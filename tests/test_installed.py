@@ -116,6 +116,7 @@ CALLS = {
 
 def test_from_python_the_line_is_the_same_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installed, "is_installed", lambda module: module not in EXTRAS)
+    accounting.epsilon_by_epoch.cache_clear()  # another test may have asked for the same
     y = np.tile([0, 1], 40)
     names = {
         "plots": plots, "models": models, "space": space, "storage": storage, "accounting": accounting, "run_audit": run_audit,

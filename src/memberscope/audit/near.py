@@ -68,7 +68,7 @@ def near_copies(target: Predictions, *, tolerance: float = TOLERANCE) -> NearCop
     are constant do not count, and missing numbers count as the column's mean. Each record is compared, on all columns, with the nearest
     eight distinct records on up to twelve orthonormal axes, on which distances are never larger than on all columns. Six are those along
     which a sample of the records varies most, which tell unrelated records apart where few axes hold most of the variance, as with images;
-    six are random, for what tells records apart when the first say little but to which of a few groups a record belongs.
+    six are random, and tell records apart where the principal ones show only to which of a few groups a record belongs.
 
     Args:
         target: n records with inputs (n, ...).
