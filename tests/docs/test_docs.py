@@ -21,9 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOP = [ROOT / f"{name}.md" for name in ("README", "GLOSSARY", "CONTRIBUTING", "CHANGELOG")]
 PAGES = sorted([*TOP, *(ROOT / "docs").rglob("*.md")])
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
-LONG = [
-    ROOT / "docs" / "howto" / f"audit_{words}.md" for words in ("a_model", "from_anywhere")
-]  # for .ci/run: three to five seconds each
+LONG = ("docs/howto/audit_a_model.md", "docs/howto/audit_from_anywhere.md")  # three to five seconds each, and so for .ci/run
 PYTHON = [page for page in PAGES if "```python" in page.read_text() and "results" not in page.parts]  # those need data
 
 
@@ -97,7 +95,7 @@ def registries() -> Iterator[None]:
 @pytest.mark.e2e
 @pytest.mark.usefixtures("registries")
 @pytest.mark.parametrize(
-    "page", [pytest.param(page, marks=pytest.mark.thorough if page in LONG else (), id=_name(page)) for page in PYTHON]
+    "page", [pytest.param(page, id=_name(page), marks=[pytest.mark.thorough] * (_name(page) in LONG)) for page in PYTHON]
 )
 def test_python_on_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In names, a folder and a store of its own, but in this process, which may have imported TensorFlow and MLflow already."""

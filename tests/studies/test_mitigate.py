@@ -25,6 +25,7 @@ TINY = {
     "members": 200, "shadows": 4, "seeds": 1, "epochs": 30, "width": 64, "depth": 1, "perturbed": 4, "private_batch_size": 50,
     "private_epochs": 2, "coin_flips": "no",
 }  # fmt: skip
+LADDER: dict[str, object] = {"l2": 0.1, "coin_flips": "yes", "shadows": 2}  # of the study that most tests here look at
 
 
 def _run(folder: Path, **changes: object) -> tuple[MemoryTracker, StudyResult]:
@@ -37,7 +38,7 @@ def _run(folder: Path, **changes: object) -> tuple[MemoryTracker, StudyResult]:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryTracker, StudyResult, Path]:
     folder = tmp_path_factory.mktemp("models")
-    return *_run(folder, mitigations="release,l2,dp", l2=0.1, coin_flips="yes", shadows=2), folder
+    return *_run(folder, mitigations="release,l2,dp", **LADDER), folder
 
 
 def _table(done: tuple[MemoryTracker, StudyResult, Path]) -> pd.DataFrame:
@@ -284,9 +285,7 @@ def test_a_rerun_trains_nothing(done: tuple[MemoryTracker, StudyResult, Path], m
         raise AssertionError("nothing is left to train")
 
     monkeypatch.setattr("memberscope.studies.mitigate.models._train", refuse)
-    again, _ = _run(
-        done[2], mitigations="label_only,l2,dp", l2=0.1, coin_flips="yes", shadows=2
-    )  # a release is made of what is kept
+    again, _ = _run(done[2], mitigations="label_only,l2,dp", **LADDER)  # a release is made of what is kept
     first, second = (tracker.artifacts["ladder.csv"].set_index("rung").drop(columns="seconds") for tracker in (done[0], again))
     assert second.index.tolist() == [UNDEFENDED, "label_only", "l2", "dp"]
     pd.testing.assert_frame_equal(second, first.loc[second.index])

@@ -136,7 +136,7 @@ np.save({folder!r} + "/logits.npy", fleet.outputs(DATA.x, models=[2, 0, 1]))
 
 @pytest.fixture(scope="module")
 def by_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store of three models that another process trained, which takes the time in which TensorFlow is imported."""
+    """The store of three models that another process trained; only one, since each takes the time in which TensorFlow is imported."""
     folder = tmp_path_factory.mktemp("processes")
     fleet = _fleet(3, CONV, workers=1, store=Store(folder))
     assert (fleet.reused, fleet.trained) == (0, 3)
@@ -145,7 +145,7 @@ def by_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.thorough  # `make test` trains the same models in processes, below
 def test_conv_models_in_threads_come_out_as_those_of_processes(tmp_path: Path, by_processes: Path) -> None:
-    """Byte for byte: both keep to one thread a kernel."""
+    """Byte for byte, from one process and from two at a time: all keep to one thread a kernel."""
     code = THREADS.format(here=str(Path(__file__).parent), folder=str(tmp_path))
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
@@ -153,6 +153,7 @@ def test_conv_models_in_threads_come_out_as_those_of_processes(tmp_path: Path, b
     threads = _fleet(3, CONV, store=Store(tmp_path, reuse="force"))
     assert (threads.reused, threads.trained) == (3, 0)
     assert _same(fleet, threads)
+    assert _same(fleet, _fleet(3, CONV, workers=2))
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), fleet.outputs(DATA.x, models=[2, 0, 1]), atol=1e-6)
 
 

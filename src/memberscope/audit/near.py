@@ -122,7 +122,8 @@ def _scaled(part: Array, mean: FloatArray, scale: FloatArray) -> FloatArray:
 def _project(flat: Array, mean: FloatArray, scale: FloatArray) -> FloatArray:
     """(n, axes) the scaled records on orthonormal axes, principal and random ones."""
     width, rng = flat.shape[1], seeds.stream(0, *_STREAM)
-    principal = _principal_axes(_scaled(_sample(flat, rng), mean, scale))
+    sample = _scaled(_sample(flat, rng), mean, scale)
+    principal = np.linalg.svd(sample, full_matrices=False)[2][:_PRINCIPAL].T
     drawn = rng.normal(size=(width, min(_AXES, width) - principal.shape[1]))
     basis = np.linalg.qr(np.hstack([principal, drawn]))[0]
     out = np.empty((len(flat), basis.shape[1]))
@@ -138,17 +139,6 @@ def _sample(flat: Array, rng: np.random.Generator) -> Array:
         return flat
     chosen: Array = flat[np.sort(rng.choice(len(flat), most, replace=False))]
     return chosen
-
-
-def _principal_axes(records: FloatArray) -> FloatArray:
-    """(width, axes) axes along which (m, width) records vary most, at most `_PRINCIPAL`; orthogonal, but for rounding."""
-    few, width = records.shape
-    axes = min(_PRINCIPAL, few, width)
-    if width <= few:
-        found: FloatArray = np.linalg.eigh(records.T @ records)[1][:, -axes:]
-    else:  # the smaller matrix has the same eigenvalues
-        found = records.T @ np.linalg.eigh(records @ records.T)[1][:, -axes:]
-    return found
 
 
 def _count(
