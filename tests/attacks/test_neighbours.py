@@ -54,7 +54,7 @@ def test_votes_equal_those_of_all_distances(kind: str, d: int, k: int) -> None:
     np.testing.assert_array_equal(inside, expected[1])
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-23, 1e-20, 1e-18, 1e15, 1e20, 1e30])
+@pytest.mark.parametrize("scale", [1e-200, 1e-170, 1e-160, 1e-30, 1e-23, 1e-20, 1e-18, 1e15, 1e20, 1e30, 1e149])
 @pytest.mark.parametrize(("m", "d", "k"), [(1, 1, 3), (2, 3, 1), (17, 2, 40), (300, 3, 20)])
 def test_the_scale_of_the_points_changes_nothing(m: int, d: int, k: int, scale: float) -> None:
     """Also where the squares of distances are no float32 numbers, or are the least of them."""
@@ -65,9 +65,10 @@ def test_the_scale_of_the_points_changes_nothing(m: int, d: int, k: int, scale: 
     np.testing.assert_array_equal(found, naive(points, records, members, k, queries))
 
 
-def test_points_of_all_scales_together() -> None:
+@pytest.mark.parametrize("least", [-30, -250])
+def test_points_of_all_scales_together(least: int) -> None:
     rng = np.random.default_rng(10)
-    points, queries = (rng.normal(size=(size, 2)) * 10.0 ** rng.integers(-30, 2, size=(size, 1)) for size in (400, 80))
+    points, queries = (rng.normal(size=(size, 2)) * 10.0 ** rng.integers(least, 2, size=(size, 1)) for size in (400, 80))
     records, members = np.ones(400, dtype=np.intp), rng.integers(0, 2, 400).astype(float)
     found = NeighbourVotes(points, records, members, 25)(queries)
     np.testing.assert_array_equal(found, naive(points, records, members, 25, queries))
@@ -134,9 +135,9 @@ def test_a_query_far_from_its_neighbours_in_the_tree_does_not_search_all_points(
     searched: list[int] = []
     pairs = neighbours._pairs
 
-    def counted(queries: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    def counted(queries: NDArray[np.float32], points: NDArray[np.float32], lengths: NDArray[np.float32]) -> NDArray[np.float32]:
         searched.append(points.shape[1])
-        return pairs(queries, points)
+        return pairs(queries, points, lengths)
 
     monkeypatch.setattr(neighbours, "_pairs", counted)
     rng = np.random.default_rng(7)
@@ -180,3 +181,25 @@ def test_however_many_wait_for_float64_the_votes_are_the_same(monkeypatch: pytes
     for k in (1, 20, 95):
         found = NeighbourVotes(points, records, members, k)(queries)
         np.testing.assert_array_equal(found, naive(points, records, members, k, queries))
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-3, 0.3, 3.0])
+@pytest.mark.parametrize("scale", [1e-170, 1.0, 1e100])
+def test_the_bound_on_rounding_errors_holds(spread: float, scale: float) -> None:
+    """Near the middle of a few queries of an area, and far from it; the bound is at most a hundred times the largest error."""
+    rng = np.random.default_rng(12)
+    points = rng.normal(size=(4_000, 3)) * rng.choice([1e-4, 0.1, 1.0], (4_000, 1)) * scale
+    points[:2_000] += 2 * scale
+    queries = rng.uniform(-1, 1, (20, 3)) * spread * scale + 2 * scale
+    points[:20] = queries + rng.normal(size=(20, 3)) * 1e-6 * scale
+    votes = NeighbourVotes(points, np.ones(4_000, dtype=np.intp), np.zeros(4_000), 50)
+    area = votes._area(np.concatenate([queries, np.zeros((1, 3))]), np.inf)
+    places, half, offsets = area.around(queries)
+    found = neighbours._pairs(places, offsets, (offsets**2).sum(axis=0)).astype(np.float64)
+    exact = np.zeros_like(found)
+    for axis in range(3):
+        exact += np.subtract.outer(queries[:, axis] * area.scale, area.points[axis] * area.scale) ** 2
+    bound = np.vectorize(area.error)(np.maximum(exact, found), float(np.linalg.norm(half)))
+    share = np.abs(found - exact) / bound
+    assert share.max() < 1
+    assert scale < 1e-160 or share.max() > 0.01

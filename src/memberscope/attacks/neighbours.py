@@ -2,12 +2,12 @@
 
 A k-d tree answers each query separately, and most of its time goes into keeping k neighbours in order, though a vote needs no order. Here
 neighbouring queries share one search. Points and queries are put into k-d trees; for the queries of a branch (128 at most), and then for
-those of each of its leaves (32 at most), the points are kept that may be among the k nearest of any of them, and the rest is arithmetic on
+those of each of its leaves (48 at most), the points are kept that may be among the k nearest of any of them, and the rest is arithmetic on
 arrays. A point with several records is kept once for each of them: a sort of the distances then has the k-th record at the k-th place.
 
-The arithmetic is in float32, about the queries' common centre, and the last bit of a squared distance says whether the record is a member.
-Where the distances of the k-th and the next neighbour are closer than the rounding errors, the query is answered again in float64, so that
-the neighbours are those of float64 everywhere.
+The arithmetic is in float32, about the middle of the queries. Squared distances are one matrix product, |p|^2 + |q|^2 - 2 p q, and the last
+bit of each says whether the record is a member. Where the distances of the k-th and the next neighbour are closer than the rounding errors,
+the query is answered again in float64, so that the neighbours are those of float64 everywhere.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from memberscope.checks import Array, FloatArray
 
 _LEAF = 16
-_COARSE, _FINE = 128, 32
+_COARSE, _FINE = 128, 48
 _WIDE = 1.2
-"""The radius that is searched for a branch of queries, as a multiple of the distance within which the leaves of points hold k of them; if
-it is too small for a query, the search is repeated with a larger one."""
+"""The radius that is searched for a branch of queries, as a multiple of the largest distance within which the leaves of points hold k of
+them around the middle of a leaf of queries; if it is too small for a query, the search is repeated with a larger one."""
 _MOST = 8
 """How many times k points may be kept for several queries; with more, they are divided at their widest gap."""
 _AT_ONCE = 1_000_000
@@ -34,6 +34,7 @@ _AT_ONCE = 1_000_000
 _TINY = 1e-12
 _EXPONENT = 500  # of two, at most, of a scale, whose square must be a number
 _EPSILON = float(np.finfo(np.float32).eps)
+_SMALLEST = float(np.finfo(np.float32).tiny)
 
 Float32 = NDArray[np.float32]
 
@@ -62,16 +63,16 @@ def _outside(offsets: NDArray[Any], half: NDArray[Any]) -> NDArray[Any]:
     return _squares(offsets)
 
 
-def _pairs(queries: NDArray[Any], points: NDArray[Any]) -> NDArray[Any]:
-    """Squared distances (r, m) of (r, d) queries and (d, m) points."""
-    total = np.subtract.outer(queries[:, 0], points[0])
-    total *= total
-    for axis in range(1, len(points)):
-        more = np.subtract.outer(queries[:, axis], points[axis])
-        more *= more
-        total += more
-    found: NDArray[Any] = total
-    return found
+def _pairs(queries: Float32, points: Float32, lengths: Float32) -> Float32:
+    """Squared distances (r, m) of (r, d) queries and (d, m) points, whose squared lengths (m,) are given."""
+    d, m = points.shape
+    left, right = np.ones((len(queries), d + 2), dtype=np.float32), np.ones((d + 2, m), dtype=np.float32)
+    left[:, :d] = queries
+    left[:, d + 1] = _squares(queries.T.copy())
+    np.multiply(points, -2, out=right[:d])
+    right[d] = lengths
+    found: Float32 = left @ right
+    return np.maximum(found, 0, out=found)
 
 
 def _ordered(squares: Float32) -> Float32:
@@ -130,12 +131,27 @@ class _Area:
     offsets: Float32
     size: float
 
-    def error(self, square: float) -> float:
-        """A bound on the error of a squared distance of `offsets` that was computed in float32 and lost its last bit, and of all smaller
-        ones.
+    def around(self, queries: FloatArray) -> tuple[Float32, Float32, Float32]:
+        """Queries (r, d), half the widths (d, 1) of their box, and all points (d, m), from the middle of this box, times `scale`."""
+        places = ((queries - self.origin.T) * self.scale).astype(np.float32)
+        middle, half = _box(places)
+        places -= middle.T
+        return places, half, self.offsets - middle
+
+    def error(self, square: float, spread: float) -> float:
+        """A bound on the error of a squared distance that was computed in float32 and lost its last bit, and of all smaller ones.
+
+        With e = 2**-23, twice the unit roundoff, each coordinate of query and point is rounded to float32 (e/2 times `size`) and moved to
+        the queries' middle (e times `size`), so the difference of two is off by at most 3 e `size`. The rest is relative to the terms that
+        are added up, which sum to at most (|p| + |q|)^2.
+
+        Args:
+            square: the squared distance.
+            spread: the largest distance of a query from the middle.
         """
-        d, each = len(self.offsets), 2 * _EPSILON * self.size
-        return 2 * each * math.sqrt(d * square) + d * each**2 + (d + 3) * _EPSILON * square
+        d, each = len(self.offsets), 3 * _EPSILON * self.size
+        moved = 2 * each * math.sqrt(d * square) + d * each**2
+        return moved + (d + 4) * (_EPSILON * (math.sqrt(square) + 2 * spread) ** 2 + 4 * _SMALLEST)
 
 
 class _Answers:
@@ -263,24 +279,33 @@ class NeighbourVotes:
         from scipy.spatial import cKDTree
 
         answers = _Answers(self._k, len(queries))
-        tree = cKDTree(queries, leafsize=_FINE)
-        for branch in _branches(tree.tree, _COARSE):
-            together = queries[tree.indices[branch.start_idx : branch.end_idx]]
-            radius = self._radius(together)
-            area = self._area(together, radius)
-            for leaf in _branches(branch, _FINE):
-                self._answer(area, queries, tree.indices[leaf.start_idx : leaf.end_idx], radius, answers)
+        tree = cKDTree(queries, leafsize=_FINE, balanced_tree=False)
+        rows = tree.indices
+        branches = [list(_branches(branch, _FINE)) for branch in _branches(tree.tree, _COARSE)]
+        starts = np.array([leaf.start_idx for branch in branches for leaf in branch])
+        radii = self._radii(queries[rows], starts)
+        first = np.cumsum([0] + [len(branch) for branch in branches[:-1]])
+        for branch, radius in zip(branches, np.maximum.reduceat(radii, first).tolist(), strict=True):
+            area = self._area(queries[rows[branch[0].start_idx : branch[-1].end_idx]], radius)
+            for leaf in branch:
+                self._answer(area, queries, rows[leaf.start_idx : leaf.end_idx], radius, answers)
                 if len(answers) > _AT_ONCE:
                     answers.finish()
         answers.finish()
         return answers.votes[:, 0], answers.votes[:, 1]
 
-    def _radius(self, queries: FloatArray) -> float:
-        """The squared radius that is searched around queries, infinite where there are no more than k records."""
-        centres, need = self._leaves.centre, self._k // _LEAF
-        if need >= centres.shape[1]:
-            return np.inf
-        return float(np.partition(_squares(centres - _box(queries)[0]), need)[need]) * _WIDE**2
+    def _radii(self, queries: FloatArray, starts: Array) -> FloatArray:
+        """The squared radii that are searched around leaves of queries, which begin at `starts`; infinite where there are no more than k
+        records.
+        """
+        from scipy.spatial import cKDTree
+
+        centres, need = self._leaves.centre.T, self._k // _LEAF
+        if need >= len(centres):
+            return np.full(len(starts), np.inf)
+        middle = (np.minimum.reduceat(queries, starts) + np.maximum.reduceat(queries, starts)) / 2
+        found: FloatArray = cKDTree(centres).query(middle, k=[need + 1])[0][:, 0]
+        return (_WIDE * found) ** 2
 
     def _area(self, queries: FloatArray, radius: float) -> _Area:
         """All records within a squared radius of the queries' box, and others."""
@@ -290,7 +315,7 @@ class NeighbourVotes:
         points, weights = leaves.of(near)
         offsets = points - centre
         size = max(float(half.max()), float(offsets.max(initial=0.0)), -float(offsets.min(initial=0.0)))
-        scale = 2.0 ** -int(np.clip(math.frexp(size)[1], -_EXPONENT, _EXPONENT))
+        scale = 2.0 ** -max(-_EXPONENT, min(math.frexp(size)[1], _EXPONENT))
         offsets *= scale
         return _Area(
             points=points, weights=weights, members=(weights[:, 1] > 0).astype(np.int32), origin=centre, scale=scale,
@@ -302,7 +327,8 @@ class NeighbourVotes:
         here = queries[rows]
         found = self._votes(area, here, rows, reach, answers)
         if isinstance(found, float):
-            self._answer(self._area(here, found), queries, rows, found, answers)
+            wider = found if found > reach else np.inf  # the squares of tiny distances are 0
+            self._answer(self._area(here, wider), queries, rows, wider, answers)
         elif found is not None:
             answers.votes[rows] = found
         else:
@@ -318,36 +344,38 @@ class NeighbourVotes:
         """Records and members (r, 2) in the neighbourhoods of these queries, but for those that are left to wait; a larger squared radius
         if they need one, or None if they had better be answered apart.
         """
-        places = ((queries - area.origin.T) * area.scale).astype(np.float32)
-        middle, half = _box(places)
+        places, half, offsets = area.around(queries)
         last, unit = self._last, area.scale**2  # of squares
         reach *= unit
-        if area.offsets.shape[1] > last:  # no query needs more than the middle of their box does, and the way from there
-            way = math.sqrt(_ordered(_squares(area.offsets - middle))[last]) + float(np.linalg.norm(half))
-            reach = min(reach, way**2 + 4 * area.error(way**2))
-        keep = np.flatnonzero(_outside(area.offsets - middle, half) <= reach)
+        spread = float(np.linalg.norm(half))
+        lengths = _squares(offsets.copy())
+        if lengths.size > last:  # no query needs more than the middle of their box does, and the way from there
+            way = math.sqrt(_ordered(lengths)[last]) + spread
+            reach = min(reach, way**2 + 4 * area.error(way**2, spread))
+        keep = np.flatnonzero(_outside(offsets.copy(), half) <= reach)
         if len(keep) <= last:
             return 4 * reach / unit if reach > _TINY else np.inf
         if len(keep) > _MOST * (last + 1) and len(queries) > 1:
             return None
-        squares = _pairs(places, area.offsets.take(keep, axis=1))
-        bits = squares.view(np.int32)
-        bits &= ~1
-        keys = bits | area.members.take(keep)
+        near = offsets.take(keep, axis=1), lengths.take(keep)
+        squares = _pairs(places, *near)
+        keys = squares.view(np.int32)
+        keys &= ~1
+        keys |= area.members.take(keep)
         keys.sort(axis=1)
         kth = (keys[:, last] & ~1).view(np.float32)
         farthest = float(kth.max())
-        needed = farthest + 3 * area.error(farthest)
+        needed = farthest + 3 * area.error(farthest, spread)
         if needed > reach:
             return needed * (1 + 4 * _EPSILON) / unit
         votes = np.empty((len(queries), 2))
         votes[:, 0] = last + 1
         votes[:, 1] = (keys[:, : last + 1] & 1).sum(axis=1, dtype=np.int32)
         if len(keep) > last + 1:
-            error = area.error(needed)
+            error = area.error(needed, spread)
             close = np.flatnonzero((keys[:, last + 1] & ~1).view(np.float32) - kth <= 2 * error)
             if len(close):
-                border, squares = kth[close, None], squares[close]
+                border, squares = kth[close, None], _pairs(places[close], *near)
                 sure = squares < border - 2 * error
                 which, column = np.nonzero((squares <= border + 2 * error) & ~sure)
                 column = keep[column]
