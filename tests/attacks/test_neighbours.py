@@ -186,7 +186,9 @@ def test_however_many_wait_for_float64_the_votes_are_the_same(monkeypatch: pytes
 @pytest.mark.parametrize("spread", [0.0, 1e-3, 0.3, 3.0])
 @pytest.mark.parametrize("scale", [1e-170, 1.0, 1e100])
 def test_the_bound_on_rounding_errors_holds(spread: float, scale: float) -> None:
-    """Near the middle of a few queries of an area, and far from it; the bound is at most a hundred times the largest error."""
+    """Near the middle of a few queries of an area, and far from it; unless squares vanish, the bound is at most a hundred times the
+    largest error.
+    """
     rng = np.random.default_rng(12)
     points = rng.normal(size=(4_000, 3)) * rng.choice([1e-4, 0.1, 1.0], (4_000, 1)) * scale
     points[:2_000] += 2 * scale

@@ -46,8 +46,8 @@ def _box(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _squares(offsets: NDArray[Any]) -> NDArray[Any]:
-    """Squared lengths (m,) of (d, m) offsets, which are overwritten."""
-    offsets *= offsets
+    """Squared lengths (m,) of (d, m) offsets."""
+    offsets = offsets * offsets
     total = offsets[0]
     for more in offsets[1:]:
         total += more
@@ -56,8 +56,8 @@ def _squares(offsets: NDArray[Any]) -> NDArray[Any]:
 
 
 def _outside(offsets: NDArray[Any], half: NDArray[Any]) -> NDArray[Any]:
-    """Squared distances (m,) from a box of the given half widths to points at (d, m) offsets from its centre; offsets are overwritten."""
-    np.abs(offsets, out=offsets)
+    """Squared distances (m,) from a box of the given half widths to points at (d, m) offsets from its centre."""
+    offsets = np.abs(offsets)
     offsets -= half
     np.maximum(offsets, 0, out=offsets)
     return _squares(offsets)
@@ -68,7 +68,7 @@ def _pairs(queries: Float32, points: Float32, lengths: Float32) -> Float32:
     d, m = points.shape
     left, right = np.ones((len(queries), d + 2), dtype=np.float32), np.ones((d + 2, m), dtype=np.float32)
     left[:, :d] = queries
-    left[:, d + 1] = _squares(queries.T.copy())
+    left[:, d + 1] = _squares(queries.T)
     np.multiply(points, -2, out=right[:d])
     right[d] = lengths
     found: Float32 = left @ right
@@ -327,7 +327,7 @@ class NeighbourVotes:
         here = queries[rows]
         found = self._votes(area, here, rows, reach, answers)
         if isinstance(found, float):
-            wider = found if found > reach else np.inf  # the squares of tiny distances are 0
+            wider = found if found > reach else np.inf  # tiny radii have squares of 0, which never grow
             self._answer(self._area(here, wider), queries, rows, wider, answers)
         elif found is not None:
             answers.votes[rows] = found
@@ -348,11 +348,11 @@ class NeighbourVotes:
         last, unit = self._last, area.scale**2  # of squares
         reach *= unit
         spread = float(np.linalg.norm(half))
-        lengths = _squares(offsets.copy())
+        lengths = _squares(offsets)
         if lengths.size > last:  # no query needs more than the middle of their box does, and the way from there
             way = math.sqrt(_ordered(lengths)[last]) + spread
             reach = min(reach, way**2 + 4 * area.error(way**2, spread))
-        keep = np.flatnonzero(_outside(offsets.copy(), half) <= reach)
+        keep = np.flatnonzero(_outside(offsets, half) <= reach)
         if len(keep) <= last:
             return 4 * reach / unit if reach > _TINY else np.inf
         if len(keep) > _MOST * (last + 1) and len(queries) > 1:
@@ -375,7 +375,7 @@ class NeighbourVotes:
             error = area.error(needed, spread)
             close = np.flatnonzero((keys[:, last + 1] & ~1).view(np.float32) - kth <= 2 * error)
             if len(close):
-                border, squares = kth[close, None], _pairs(places[close], *near)
+                border, squares = kth[close, None], _pairs(places[close], *near)  # the keys have taken the place of the first
                 sure = squares < border - 2 * error
                 which, column = np.nonzero((squares <= border + 2 * error) & ~sure)
                 column = keep[column]
