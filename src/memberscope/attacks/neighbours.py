@@ -5,7 +5,7 @@ neighbouring queries share one search. Points and queries are put into k-d trees
 those of each of its leaves (48 at most), the points are kept that may be among the k nearest of any of them, and the rest is arithmetic on
 arrays. A point with several records is kept once for each of them: a sort of the distances then has the k-th record at the k-th place.
 
-The arithmetic is in float32, about the middle of the queries. Squared distances are one matrix product, |p|^2 + |q|^2 - 2 p q, and the last
+The arithmetic is in float32, about the middle of the queries. Squared distances are one matrix product, ``p.p + q.q - 2 p.q``, and the last
 bit of each says whether the record is a member. Where the distances of the k-th and the next neighbour are closer than the rounding errors,
 the query is answered again in float64, so that the neighbours are those of float64 everywhere.
 """
