@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import io
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import yaml
+from docutils.core import publish_doctree
+from sphinx.ext.napoleon import Config, GoogleDocstring
 
 import memberscope
 
@@ -62,6 +66,33 @@ def test_every_module_is_in_the_reference(staged: Path) -> None:
     pages = [path for path in _in_contents(staged / "index.md") if path.parent.name == "api"]
     named = [name for page in pages for name in re.findall(r"automodule:: (\S+)", page.read_text())]
     assert sorted(named) == sorted(modules), "each exactly once"
+
+
+def _markup_warnings(docstring: str) -> str:
+    warnings = io.StringIO()
+    markup = str(GoogleDocstring(docstring, Config(napoleon_use_ivar=True)))  # with ivar, without Sphinx's own directives
+    publish_doctree(markup, settings_overrides={"warning_stream": warnings, "report_level": 2, "halt_level": 5})
+    return warnings.getvalue()
+
+
+def test_every_docstring_is_sound_markup() -> None:
+    found: dict[str, str] = {}
+    count = 0
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (
+                text := ast.get_docstring(node)
+            ):
+                count += 1
+                if warnings := _markup_warnings(text):
+                    found[f"{path.relative_to(ROOT)}: {getattr(node, 'name', 'module')}"] = warnings
+    assert not found
+    assert count > 1000
+
+
+def test_a_formula_that_is_no_literal_is_found() -> None:
+    assert "start-string without end-string" in _markup_warnings("Squared distances are |p|^2 + |q|^2 - 2 p q.")
+    assert not _markup_warnings("Squared distances are ``|p|^2 + |q|^2 - 2 p q``.")
 
 
 def test_the_public_names_come_first(staged: Path) -> None:

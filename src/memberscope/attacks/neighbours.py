@@ -143,7 +143,7 @@ class _Area:
 
         With e = 2**-23, twice the unit roundoff, each coordinate of query and point is rounded to float32 (e/2 times `size`) and moved to
         the queries' middle (e times `size`), so the difference of two is off by at most 3 e `size`. The rest is relative to the terms that
-        are added up, which sum to at most (|p| + |q|)^2.
+        are added up, which sum to at most ``(|p| + |q|)^2``.
 
         Args:
             square: the squared distance.

@@ -61,7 +61,7 @@ def expected_calibration_error(
     bin_of = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
 
     def gaps(excess: Floats, bin_of: Ints) -> Floats:
-        """(bins,) |B| / n * (confidence - accuracy), signed."""
+        """(bins,) ``|B| / n * (confidence - accuracy)``, signed."""
         sums: Floats = np.bincount(bin_of, weights=excess, minlength=bins) / truth.size
         return sums
 

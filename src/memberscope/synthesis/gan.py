@@ -243,7 +243,7 @@ class _Pair:
             self._steps.assign_add(1)
 
     def _fake(self, label: tf.Tensor) -> tf.Tensor:
-        """Generated records (packs, PACK, *shape) for one-hot labels (packs, classes)."""
+        """Generated records ``(packs, PACK, *shape)`` for one-hot labels (packs, classes)."""
         packs = tf.shape(label)[0]
         each = tf.repeat(label, PACK, axis=0)
         latent, chance = _noise(self._seed, self._steps, packs * PACK, self._shape)
@@ -287,7 +287,7 @@ def _layers(seed: int, side: str) -> Callable[..., Any]:
 
 
 def _generator(shape: tuple[int, ...], kind: Kind, classes: int, seed: int) -> keras.Model:
-    """(n, latent), (n, classes) -> (n, *shape) in [0, 1]: pixels, or the probability of each bit."""
+    """(n, latent), (n, classes) -> ``(n, *shape)`` in [0, 1]: pixels, or the probability of each bit."""
     make = _layers(seed, "generator")
     latent, label = keras.layers.Input((LATENT,)), keras.layers.Input((classes,))
     h = keras.layers.Concatenate()([latent, label])
@@ -305,7 +305,7 @@ def _generator(shape: tuple[int, ...], kind: Kind, classes: int, seed: int) -> k
 
 
 def _discriminator(shape: tuple[int, ...], kind: Kind, classes: int, seed: int) -> keras.Model:
-    """(n, PACK, *shape), (n, classes) -> (n, 1) logits of being real."""
+    """``(n, PACK, *shape)``, (n, classes) -> (n, 1) logits of being real."""
     make, leaky = _layers(seed, "discriminator"), keras.layers.LeakyReLU
     record, label = keras.layers.Input((PACK, *shape)), keras.layers.Input((classes,))
     h = record
