@@ -11,8 +11,6 @@ from types import ModuleType
 
 import pytest
 import yaml
-from docutils.core import publish_doctree
-from sphinx.ext.napoleon import Config, GoogleDocstring
 
 import memberscope
 
@@ -69,6 +67,10 @@ def test_every_module_is_in_the_reference(staged: Path) -> None:
 
 
 def _markup_warnings(docstring: str) -> str:
+    pytest.importorskip("sphinx", reason="needs Sphinx, which make setup installs")  # make test-core does not
+    from docutils.core import publish_doctree
+    from sphinx.ext.napoleon import Config, GoogleDocstring
+
     warnings = io.StringIO()
     markup = str(GoogleDocstring(docstring, Config(napoleon_use_ivar=True)))  # with ivar, without Sphinx's own directives
     publish_doctree(markup, settings_overrides={"warning_stream": warnings, "report_level": 2, "halt_level": 5})
