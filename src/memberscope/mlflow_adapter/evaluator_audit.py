@@ -85,10 +85,11 @@ def audit_dataset(
     controls = controls_for(options, evidence, report, request, lambda: None, clock=tracker.clock)
     source = "given" if own.get("record_ids") is not None else "content"
     recorder = Recorder.over(tracker, study="evaluate")
-    log_whole_audit(report, recorder, controls=controls, notes=notes, seed=options.seed, top=options.top, source=source,
-        private=options.private_artifacts, show_records=options.show_records,
-    )  # fmt: skip
-    log_evidence(recorder, study="evaluate", status="FINISHED")
+    with tracker.batch.finishing():
+        log_whole_audit(report, recorder, controls=controls, notes=notes, seed=options.seed, top=options.top, source=source,
+            private=options.private_artifacts, show_records=options.show_records,
+        )  # fmt: skip
+        log_evidence(recorder, study="evaluate", status="FINISHED")
     # thresholds are checked against every digit, not what the run shows
     exact = report.headlines() | headline_metrics(report)
     found: EvaluationResult = EvaluationResult(  # type: ignore[no-untyped-call]  # MLflow's own has no types

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow.models.evaluation.base import EvaluationArtifact
 
+from memberscope import plots
 from memberscope.audit.artifacts import FOLDER
-from memberscope.mlflow_adapter.outbox import Outbox
+from memberscope.mlflow_adapter.batch import Batch
 from memberscope.mlflow_adapter.tracker import MlflowTracker
 from memberscope.redact import redact
 
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
 class ExistingRunTracker(MlflowTracker):
     """A tracker in a run that belongs to another: artifacts keep to a folder of ours, facts are tags, and the description stays.
 
-    Facts are tags since a second evaluation in the same run could not change a param.
+    Facts are tags since a second evaluation in the same run could not change a param. What is logged is sent at the end of the block
+    `batch.finishing()`.
     """
 
+    batch: Batch
     sent: dict[str, float] = field(default_factory=dict)
     paths: list[str] = field(default_factory=list)
 
@@ -38,7 +41,8 @@ class ExistingRunTracker(MlflowTracker):
         import mlflow
 
         client = mlflow.MlflowClient()
-        return cls(outbox=Outbox.direct(client), key=run_id, experiment_id=client.get_run(run_id).info.experiment_id)
+        batch = Batch(client, run_id)
+        return cls(batch=batch, outbox=batch, key=run_id, experiment_id=client.get_run(run_id).info.experiment_id)
 
     @contextmanager
     def child(self, name: str, *, tags: Mapping[str, str] | None = None, description: str = "") -> Iterator[MlflowTracker]:
@@ -66,8 +70,10 @@ class ExistingRunTracker(MlflowTracker):
         return f"{FOLDER}/{path}"
 
     def figure(self, figure: Figure, path: str) -> bool:
-        """See `Tracker.figure`."""
-        return super().figure(figure, self._ours(path))
+        """See `Tracker.figure`; the pixels are compressed beside the work that follows."""
+        with self._sending("file", self._ours(path)) as local:
+            self.batch.write(plots.writer(figure, local))
+        return True
 
     def text(self, text: str, path: str) -> None:
         """See `Tracker.text`."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from memberscope.mlflow_adapter.careful import careful
 from memberscope.mlflow_adapter.faults import is_answer, is_outage
 from memberscope.mlflow_adapter.operations import Attempt, carry_out
-from memberscope.mlflow_adapter.spool import FILES, Operation, Spool
+from memberscope.mlflow_adapter.spool import Operation, Spool
 from memberscope.mlflow_adapter.store import failing_requests
 from memberscope.outages import Lookout, Unreachable, is_locked, limit, nothing
 from memberscope.redact import redact
@@ -43,7 +41,7 @@ class Outbox:
 
     Args:
         client: of the store.
-        spool: where operations are written down; without one, they are carried out at once or fail.
+        spool: where operations are written down.
         lookout: what to say about the store, and how long to wait for it.
         writing: makes the context of each write to the store or the spool; half an artifact would look like a whole one.
 
@@ -52,22 +50,17 @@ class Outbox:
     """
 
     def __init__(
-        self, client: MlflowClient, *, spool: Spool | None, lookout: Lookout,
+        self, client: MlflowClient, *, spool: Spool, lookout: Lookout,
         writing: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:  # fmt: skip
         """Deliver what the spool holds, and what follows."""
         self.client, self.spool, self.lookout = careful(client, writing), spool, lookout
         self._client, self._writing = client, writing
-        self._inherited = set(spool.pending) if spool is not None else set()  # nobody knows what a former process came to
+        self._inherited = set(spool.pending)  # nobody knows what a former process came to
         self._tried = self._refused = 0  # the numbers of the operations that were tried, and refused, last
         self._next_attempt = 0.0
         self.gather: Callable[[], None] = nothing  # called before a run of another process is settled
         self._lock = threading.RLock()
-
-    @classmethod
-    def direct(cls, client: MlflowClient) -> Outbox:
-        """One that keeps nothing, for runs that belong to others."""
-        return cls(client, spool=None, lookout=Lookout(named(client.tracking_uri), seconds=0.0))
 
     @classmethod
     def of_worker(
@@ -85,26 +78,14 @@ class Outbox:
             Exception: what the store says, if it refuses an operation.
         """
         with self._lock, self._writing():
-            if self.spool is None:
-                self._carry_out({"n": 0, **operation}, Path(), again=False)
-            else:
-                self.spool.add(operation)
-                self.deliver()
+            self.spool.add(operation)
+            self.deliver()
 
     @contextmanager
     def sending(self, operation: Operation, name: str) -> Iterator[Path]:
         """As `send`, for an operation with a file or folder of that name, which the block writes at the path it is given."""
         with self._lock:
             operation = {**operation, "files": [name]}
-            if self.spool is None:
-                temporary = Path(tempfile.mkdtemp())
-                try:
-                    (temporary / FILES / "0").mkdir(parents=True)
-                    yield temporary / FILES / "0" / name
-                    self._carry_out({"n": 0, **operation}, temporary, again=False)
-                finally:
-                    shutil.rmtree(temporary, ignore_errors=True)
-                return
             with self.spool.files() as (number, folder):
                 yield folder / name
             with self._writing():
@@ -113,8 +94,6 @@ class Outbox:
 
     def id_of(self, run: str) -> str | None:
         """The id of a run that an operation names; None while it is not created."""
-        if self.spool is None:
-            return run
         if run in self.spool.ids:
             return self.spool.ids[run]
         is_ours = any(one["run"] == run and one["kind"] == "create" for one in self.spool.pending.values())
@@ -141,11 +120,11 @@ class Outbox:
         others = 0  # times that the store answered in the next moment: it came back in between, or the error is somebody else's
         while True:
             try:
-                with failing_requests() if self.spool is not None else contextlib.nullcontext():
+                with failing_requests():
                     answer = question(self.client)
             except Exception as error:
                 is_final = first and self.lookout.since is None and is_answer(error)
-                if self.spool is None or not is_outage(error) or is_final:
+                if not is_outage(error) or is_final:
                     raise
                 if self._answers():
                     others += 1
@@ -166,7 +145,6 @@ class Outbox:
             Exception: what the store says, if it refuses an operation twice; that one is not tried again, unless a former process left it.
         """
         with self._lock:
-            assert self.spool is not None
             if self.lookout.since is not None and not now and time.monotonic() < self._next_attempt:
                 return not self.spool.pending
             while self.spool.pending:
@@ -176,7 +154,6 @@ class Outbox:
 
     def _attempt(self, operation: Operation) -> bool:
         """Whether an operation was carried out; False if the store is away."""
-        assert self.spool is not None
         number, begun = operation["n"], time.monotonic()
         again, self._tried = number == self._tried or number in self._inherited, number
         try:
@@ -204,7 +181,7 @@ class Outbox:
         return True
 
     def _carry_out(self, operation: Operation, folder: Path, *, again: bool) -> str | None:
-        ids: dict[str, str] = {} if self.spool is None else self.spool.ids
+        ids = self.spool.ids
         run_id = "" if operation["kind"] == "create" else str(ids.get(operation["run"], operation["run"]))
         return carry_out(Attempt(client=self._client, operation=operation, run_id=run_id, ids=ids, folder=folder, again=again))
 
@@ -224,7 +201,6 @@ class Outbox:
         return self.lookout.wait()
 
     def _unreachable(self) -> Unreachable:
-        assert self.spool is not None
         if self.lookout.since is None:
             began = f"{self.lookout.what}: not everything that worker processes logged could be sent"
         else:
@@ -258,7 +234,6 @@ class Outbox:
         Raises:
             Unreachable: the store does not answer; the spool is kept.
         """
-        assert self.spool is not None
         try:
             if wait:
                 self.deliver_waiting()

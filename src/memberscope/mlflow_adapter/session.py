@@ -294,7 +294,6 @@ def _finish(outbox: Outbox, *, wait: bool = True) -> None:
 
 def _gather(outbox: Outbox, *, seconds: float) -> None:
     """Deliver what worker processes that are gone have left in the spool."""
-    assert outbox.spool is not None
     for folder in outbox.spool.others():
         if (left := Spool.take(folder)) is not None:
             resend.deliver(outbox.client, left, seconds=seconds, check=outbox.lookout.check)

@@ -1,6 +1,6 @@
 """The `Tracker` over MLflow: explicit run ids, no global active run. Passwords in whatever is logged are masked.
 
-Nothing here asks the store to do anything: what is logged becomes operations, which an `Outbox` delivers.
+Nothing here asks the store to do anything: what is logged becomes operations, which an `Outbox` delivers, or a `Batch`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from memberscope import plots
 from memberscope.clock import Clock
@@ -37,10 +37,37 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 BATCH = 1_000  # MLflow's limit of metrics a call
+Answer = TypeVar("Answer")
 DIGEST_LENGTH = 36  # MLflow's limit of a digest
 DESCRIPTION_LENGTH = 8_000  # MLflow's limit of a tag, and so of a description
 CUT = "\n\n*This page ends here, because MLflow keeps only 8,000 characters of it; the files of the run have the rest.*\n"
 NEW = "-new"  # ends the key of a run that is created through the outbox, so that no key is a run's id
+
+
+class Delivery(Protocol):
+    """What brings operations to a store: see `memberscope.mlflow_adapter.outbox.Outbox` for what each method means."""
+
+    @property
+    def client(self) -> MlflowClient:
+        """Of the store."""
+
+    def send(self, operation: Operation) -> None:
+        """See `Outbox.send`."""
+
+    def sending(self, operation: Operation, name: str) -> AbstractContextManager[Path]:
+        """See `Outbox.sending`."""
+
+    def id_of(self, run: str) -> str | None:
+        """See `Outbox.id_of`."""
+
+    def wait_for_id(self, run: str) -> str:
+        """See `Outbox.wait_for_id`."""
+
+    def ask(self, question: Callable[[MlflowClient], Answer]) -> Answer:
+        """See `Outbox.ask`."""
+
+    def finishing(self) -> AbstractContextManager[None]:
+        """A block at whose end all that was sent is delivered."""
 
 
 def _shortened(markdown: str) -> str:
@@ -114,7 +141,7 @@ class MlflowTracker:
         clock: what the run's time is spent on.
     """
 
-    outbox: Outbox
+    outbox: Delivery
     key: str
     experiment_id: str
     waits: bool = True
@@ -304,7 +331,7 @@ class PendingTracker(MlflowTracker):
         clock: what the run's time is spent on.
     """
 
-    def __init__(self, *, outbox: Outbox, experiment_id: str, name: str, first_tags: Mapping[str, str], clock: Clock) -> None:
+    def __init__(self, *, outbox: Delivery, experiment_id: str, name: str, first_tags: Mapping[str, str], clock: Clock) -> None:
         """Remember what the run will be created with."""
         attributes = {
             "outbox": outbox, "experiment_id": experiment_id, "waits": True, "name": name, "first_tags": first_tags, "clock": clock,

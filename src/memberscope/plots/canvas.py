@@ -5,12 +5,17 @@ The colours are Okabe and Ito's, which readers with any colour vision can tell a
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from memberscope.installed import require
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from matplotlib.figure import Figure
@@ -82,15 +87,25 @@ def save(figure: Figure, path: Path) -> None:
 
     For a PNG, `savefig` draws everything twice, the first time for the layout alone, and compresses for longer than it saves.
     """
+    writer(figure, path)()
+
+
+def writer(figure: Figure, path: Path) -> Callable[[], object]:
+    """What `save` does, in two steps: the figure is drawn now, and written when the result is called, possibly in another thread.
+
+    The figure may be changed in between.
+    """
     canvas: Any = figure.canvas
     if path.suffix != ".png" or not hasattr(canvas, "buffer_rgba"):
-        figure.savefig(path)
-        return
+        file = io.BytesIO()
+        figure.savefig(file, format=path.suffix[1:] or None)
+        return partial(path.write_bytes, file.getvalue())
     if figure.stale or getattr(canvas, "renderer", None) is None:
         drawn(figure)
     from matplotlib.image import imsave
 
-    imsave(path, canvas.buffer_rgba(), format="png", origin="upper", dpi=figure.dpi, pil_kwargs={"compress_level": 1})
+    pixels = np.array(canvas.buffer_rgba())
+    return partial(imsave, path, pixels, format="png", origin="upper", dpi=figure.dpi, pil_kwargs={"compress_level": 1})
 
 
 def as_text(given: object) -> str:
