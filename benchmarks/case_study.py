@@ -32,7 +32,7 @@ EVERY = 2
 
 
 def settings(arguments: argparse.Namespace) -> Any:
-    from memberscope.config import CaseStudyConfig
+    from memberscope.config.training import CaseStudyConfig
 
     if arguments.quick:
         return CaseStudyConfig(epochs=arguments.epochs or 12, validation="nonmembers", attacks="threshold", audit_every=EVERY)

@@ -56,7 +56,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="train fewer models for fewer epochs")
     quick = parser.parse_args().quick
-    from memberscope.config import TrainStudyConfig
+    from memberscope.config.training import TrainStudyConfig
     from memberscope.plans.target import target_of
     from memberscope.studies import setup
 

@@ -87,7 +87,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 def tasks(folder: Path, *, shadows: int, trees: int, cores: int, quick: bool) -> Iterator[tuple[str, Task]]:
     """The data sets, each with the target of the plan that `memberscope shadow` draws."""
-    from memberscope.config import ShadowStudyConfig
+    from memberscope.config.outside import ShadowStudyConfig
     from memberscope.studies import setup
     from memberscope.studies.shadow import draw
 

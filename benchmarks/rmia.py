@@ -82,7 +82,7 @@ class Fleet:
 def network(name: str, *, seed: int, on_copies: bool = False, **settings: object) -> Fleet:
     """The built-in models of the `shadow` study, trained on their records or on all copies of them."""
     from memberscope import queries
-    from memberscope.config import ShadowStudyConfig
+    from memberscope.config.outside import ShadowStudyConfig
     from memberscope.interrupt import StopFlag
     from memberscope.studies import setup
     from memberscope.studies.shadow import draw

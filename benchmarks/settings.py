@@ -243,7 +243,7 @@ def networks(seed: int, only: str) -> Iterator[Fleet]:
 
 
 def network(name: str, seed: int, **settings: object) -> Fleet:
-    from memberscope.config import ShadowStudyConfig
+    from memberscope.config.outside import ShadowStudyConfig
     from memberscope.interrupt import StopFlag
     from memberscope.studies import setup
     from memberscope.studies.shadow import draw

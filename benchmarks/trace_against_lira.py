@@ -109,7 +109,7 @@ def main() -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if asked.quick:
         asked.dataset, asked.shadows, asked.targets, asked.epochs = "digits", 8, 2, 20
-    from memberscope.config import ShadowStudyConfig
+    from memberscope.config.outside import ShadowStudyConfig
 
     ratio = 0.0
     for dataset in asked.dataset.split(","):

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from memberscope import Predictions, plots, run_audit
-from memberscope.config import CaseStudyConfig, TrainStudyConfig
+from memberscope.config.training import CaseStudyConfig, TrainStudyConfig
 from memberscope.datasets import load_dataset
 from memberscope.interrupt import StopFlag
 from memberscope.models import build_model

@@ -24,7 +24,7 @@
 # %matplotlib inline
 import tempfile
 
-from memberscope.config import ShadowStudyConfig, SynthesizeConfig
+from memberscope.config.outside import ShadowStudyConfig, SynthesizeConfig
 from memberscope.interrupt import StopFlag
 from memberscope.studies.shadow import study as shadow
 from memberscope.studies.synthesize import study as synthesize

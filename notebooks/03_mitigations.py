@@ -29,7 +29,7 @@ import tempfile
 import numpy as np
 
 from memberscope import Predictions, run_audit
-from memberscope.config import MitigateConfig
+from memberscope.config.mitigation import MitigateConfig
 from memberscope.interrupt import StopFlag
 from memberscope.release import parse_release
 from memberscope.release.apply import apply

@@ -7,18 +7,9 @@ from dataclasses import dataclass
 import pytest
 
 from memberscope import cli
-from memberscope.config import (
-    AuditModelConfig,
-    CaseStudyConfig,
-    Config,
-    DataConfig,
-    Integer,
-    MitigateConfig,
-    TrainConfig,
-    TrainStudyConfig,
-    groups,
-    option,
-)
+from memberscope.config import AuditModelConfig, Config, DataConfig, Integer, TrainConfig, groups, option
+from memberscope.config.mitigation import MitigateConfig
+from memberscope.config.training import CaseStudyConfig, TrainStudyConfig
 from memberscope.errors import UserError
 
 

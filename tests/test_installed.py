@@ -149,7 +149,8 @@ print(sorted(set(frame["status"])), forest.value.between(0.4, 0.6).all())
 
 TFP = """
 from memberscope import cli
-from memberscope.config import AttackStudyConfig, TrainStudyConfig
+from memberscope.config import AttackStudyConfig
+from memberscope.config.training import TrainStudyConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.tracking import MemoryTracker

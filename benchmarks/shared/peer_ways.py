@@ -119,7 +119,7 @@ def call(task: Task, folder: Path) -> Made:
 
 def study_call(task: Task, folder: Path) -> Made:
     """The study `shadow` as a Python call."""
-    from memberscope.config import ShadowStudyConfig
+    from memberscope.config.outside import ShadowStudyConfig
     from memberscope.interrupt import StopFlag
     from memberscope.studies.shadow import study
     from memberscope.tracking import MemoryTracker

@@ -20,7 +20,7 @@ import numpy as np
 from memberscope import metrics
 from memberscope.audit.bounds_table import primary_method
 from memberscope.audit.request import make_request
-from memberscope.config import MitigateConfig
+from memberscope.config.mitigation import MitigateConfig
 from memberscope.interrupt import StopFlag
 from memberscope.studies import setup
 from memberscope.studies.mitigate import promises, study

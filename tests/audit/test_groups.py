@@ -243,7 +243,7 @@ def test_bad_input(changes: dict[str, object], words: str) -> None:
 
 
 def test_tensorflow_privacys_engine_is_refused_before_anything_is_trained() -> None:
-    from memberscope.config import TrainStudyConfig
+    from memberscope.config.training import TrainStudyConfig
     from memberscope.studies import setup
 
     pytest.importorskip("tensorflow_privacy")

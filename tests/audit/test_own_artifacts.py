@@ -12,7 +12,8 @@ from own_artifacts import best_guess, everything, unlisted
 from memberscope import metrics, plots
 from memberscope.audit import artifacts
 from memberscope.audit.log import LEAST_STEP
-from memberscope.config import AttackStudyConfig, ShadowStudyConfig
+from memberscope.config import AttackStudyConfig
+from memberscope.config.outside import ShadowStudyConfig
 from memberscope.datasets import records as sides
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag

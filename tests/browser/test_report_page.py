@@ -15,7 +15,7 @@ import pytest
 
 from memberscope import Evidence, Predictions, ShadowPredictions, plots, run_audit
 from memberscope.audit.artifacts import HEADLINE as FILE
-from memberscope.report import render_page
+from memberscope.report.page import render_page
 from memberscope.scores import KeptScores
 from memberscope.tracking import KeptRun
 

@@ -13,7 +13,10 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from memberscope.config import DataConfig, MitigateConfig, ShadowStudyConfig, TrainStudyConfig
+from memberscope.config import DataConfig
+from memberscope.config.mitigation import MitigateConfig
+from memberscope.config.outside import ShadowStudyConfig
+from memberscope.config.training import TrainStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memberscope.config import ShadowStudyConfig
+from memberscope.config.outside import ShadowStudyConfig
 from memberscope.datasets import LabeledData, load_dataset
 from memberscope.errors import UserError
 from memberscope.studies import setup

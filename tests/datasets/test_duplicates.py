@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from memberscope.config import TrainStudyConfig
+from memberscope.config.training import TrainStudyConfig
 from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from memberscope.config import PlanStudyConfig, SweepStudyConfig, TrainStudyConfig
+from memberscope.config.outside import PlanStudyConfig
 from memberscope.config.shared import CanaryConfig
+from memberscope.config.training import SweepStudyConfig, TrainStudyConfig
 from memberscope.datasets import LabeledData, Table, TableColumn
 from memberscope.errors import UserError
 from memberscope.plans.canaries import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from memberscope.config import SweepStudyConfig, TrainStudyConfig
+from memberscope.config.training import SweepStudyConfig, TrainStudyConfig
 from memberscope.datasets import load_dataset
 from memberscope.plans.target import target_of
 from memberscope.sweeps.base import base_of

@@ -23,7 +23,7 @@ from memberscope.gate import judge, parse_rules
 from memberscope.gate.intervals import figure
 from memberscope.metrics import Estimate, MetricInput, MetricSpec, figures, registry
 from memberscope.metrics.rounding import round_estimate
-from memberscope.report import render_page
+from memberscope.report.page import render_page
 from memberscope.tracking import KeptRun, MemoryTracker
 
 SHIFT = 0.8

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memberscope.config import ShadowStudyConfig, SweepStudyConfig
+from memberscope.config.outside import ShadowStudyConfig
+from memberscope.config.training import SweepStudyConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.studies.shadow import study as shadow

@@ -11,8 +11,9 @@ from report_pages import report, run_of
 
 from memberscope import metrics, seeds
 from memberscope.audit.run import AuditReport
-from memberscope.report import comparison, render_page
+from memberscope.report import comparison
 from memberscope.report.compare import compare_runs, match
+from memberscope.report.page import render_page
 from memberscope.scores import KeptScores
 from memberscope.tracking import KeptRun
 

@@ -16,8 +16,8 @@ import pytest
 
 from memberscope.audit import artifacts
 from memberscope.errors import UserError
-from memberscope.report import evidence, render_page
-from memberscope.report.page import pairs_of
+from memberscope.report import evidence
+from memberscope.report.page import pairs_of, render_page
 from memberscope.tracking import KeptRun
 
 from .conftest import audited, kept

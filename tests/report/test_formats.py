@@ -19,8 +19,9 @@ from memberscope.config import AttackStudyConfig, ReportStudyConfig
 from memberscope.errors import GateError, UserError
 from memberscope.interrupt import StopFlag
 from memberscope.metrics import registry
-from memberscope.report import evidence, formats, render_page
+from memberscope.report import evidence, formats
 from memberscope.report.formats import cyclonedx, junit, markdown
+from memberscope.report.page import render_page
 from memberscope.report.parts import number
 from memberscope.studies import attack, report
 from memberscope.tracking import MemoryTracker

@@ -21,7 +21,8 @@ from memberscope.audit.log import controls_json
 from memberscope.audit.run import AuditReport
 from memberscope.errors import UserError
 from memberscope.metrics.estimate import spanning
-from memberscope.report import facts, overview, render_page, sections, templating
+from memberscope.report import facts, overview, sections, templating
+from memberscope.report.page import render_page
 from memberscope.report.parts import PageTable
 from memberscope.report.settings import settings_of
 from memberscope.tracking import KeptRun, as_json

@@ -9,7 +9,8 @@ import pytest
 from report_pages import report, run_of, weak_and_strong
 
 from memberscope.audit.run import AuditReport
-from memberscope.report import facts, figures, render_page
+from memberscope.report import facts, figures
+from memberscope.report.page import render_page
 from memberscope.tracking import KeptRun
 
 

@@ -8,7 +8,8 @@ import pytest
 from report_pages import read, report, run_of
 
 from memberscope import metrics
-from memberscope.report import facts, figures, render_page
+from memberscope.report import facts, figures
+from memberscope.report.page import render_page
 from memberscope.report.settings import compare_settings, settings_of
 from memberscope.tracking import KeptRun, as_json
 

@@ -13,7 +13,8 @@ from own_artifacts import best_guess, everything, unlisted
 from memberscope import metrics
 from memberscope.audit import artifacts
 from memberscope.audit.canaries import audit_canaries
-from memberscope.config import FleetConfig, TrainStudyConfig
+from memberscope.config import FleetConfig
+from memberscope.config.training import TrainStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence

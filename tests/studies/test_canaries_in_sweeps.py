@@ -11,7 +11,7 @@ import pytest
 from own_artifacts import unlisted
 
 from memberscope.audit import artifacts
-from memberscope.config import SweepStudyConfig
+from memberscope.config.training import SweepStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag

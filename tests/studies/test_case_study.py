@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from own_artifacts import unlisted
 
-from memberscope.config import CaseStudyConfig
+from memberscope.config.training import CaseStudyConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.metrics import verdict

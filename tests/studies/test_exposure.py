@@ -11,7 +11,7 @@ import pytest
 
 from memberscope.attacks import registry
 from memberscope.audit import artifacts
-from memberscope.config import ShadowStudyConfig
+from memberscope.config.outside import ShadowStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.exposure.detection import detect_pooled, passes
 from memberscope.exposure.memorization import memorization

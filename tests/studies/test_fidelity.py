@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memberscope.config import ShadowStudyConfig
+from memberscope.config.outside import ShadowStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.plans.shadow import make_shadow_plan
 from memberscope.studies.setup import trainer_for

@@ -16,7 +16,7 @@ from memberscope import Predictions, cli, signals
 from memberscope.attacks.lira import lira_scores
 from memberscope.audit import artifacts
 from memberscope.audit.run import AuditReport
-from memberscope.config import PlanStudyConfig, ShadowStudyConfig
+from memberscope.config.outside import PlanStudyConfig, ShadowStudyConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.plans.on_disk import read_plan_folder

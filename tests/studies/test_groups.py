@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from memberscope import Predictions
-from memberscope.config import AttackStudyConfig, PlanStudyConfig, ShadowStudyConfig
+from memberscope.config import AttackStudyConfig
+from memberscope.config.outside import PlanStudyConfig, ShadowStudyConfig
 from memberscope.datasets.records import read_records
 from memberscope.datasets.schema import take_groups
 from memberscope.errors import UserError

@@ -9,7 +9,8 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from memberscope.config import ModelConfig, TrainConfig, TrainStudyConfig
+from memberscope.config import ModelConfig, TrainConfig
+from memberscope.config.training import TrainStudyConfig
 from memberscope.interrupt import StopFlag
 from memberscope.studies import logged_model, model_audit, model_page, setup, train
 from memberscope.tracking import MemoryTracker

@@ -12,7 +12,8 @@ from own_artifacts import best_guess, everything
 from memberscope import LossTrace, run_audit, signals
 from memberscope.attacks.loss_trace import lt_iqr
 from memberscope.audit import artifacts
-from memberscope.config import AttackStudyConfig, SweepStudyConfig, TrainStudyConfig
+from memberscope.config import AttackStudyConfig
+from memberscope.config.training import SweepStudyConfig, TrainStudyConfig
 from memberscope.datasets import load_dataset
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from memberscope.config import MitigateConfig
+from memberscope.config.mitigation import MitigateConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.metrics import one_run_epsilon, verdicts

@@ -6,7 +6,8 @@ import pytest
 from sklearn.metrics import auc as area
 
 from memberscope import metrics, plots, signals
-from memberscope.config import AuditConfig, DataConfig, ModelConfig, TrainConfig, TrainStudyConfig
+from memberscope.config import AuditConfig, DataConfig, ModelConfig, TrainConfig
+from memberscope.config.training import TrainStudyConfig
 from memberscope.datasets import load_dataset
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag

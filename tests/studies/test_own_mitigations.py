@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from memberscope.config import MitigateConfig
+from memberscope.config.mitigation import MitigateConfig
 from memberscope.datasets import load_dataset
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memberscope.config import SweepStudyConfig
+from memberscope.config.training import SweepStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memberscope.config import MitigateConfig, ShadowStudyConfig, SweepStudyConfig, SynthesizeConfig, TrainStudyConfig
+from memberscope.config.mitigation import MitigateConfig
+from memberscope.config.outside import ShadowStudyConfig, SynthesizeConfig
+from memberscope.config.training import SweepStudyConfig, TrainStudyConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.studies import seed_check, setup, train

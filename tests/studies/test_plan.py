@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from memberscope import cli
-from memberscope.config import PlanStudyConfig, ShadowStudyConfig
+from memberscope.config.outside import PlanStudyConfig, ShadowStudyConfig
 from memberscope.errors import UserError
 from memberscope.plans.on_disk import read_plan_folder
 from memberscope.studies import setup

@@ -14,7 +14,7 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 
 from memberscope.audit import artifacts
-from memberscope.config import PlanStudyConfig, ShadowStudyConfig
+from memberscope.config.outside import PlanStudyConfig, ShadowStudyConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.plans.on_disk import read_plan_folder

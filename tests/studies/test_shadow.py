@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from memberscope.attacks import registry
-from memberscope.config import ShadowStudyConfig
+from memberscope.config.outside import ShadowStudyConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.metrics.rounding import logged

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from memberscope import metrics
-from memberscope.config import ShadowStudyConfig
+from memberscope.config.outside import ShadowStudyConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.metrics.rounding import logged

@@ -13,7 +13,7 @@ import optuna
 import pytest
 from matplotlib import pyplot
 
-from memberscope.config import SweepStudyConfig
+from memberscope.config.training import SweepStudyConfig
 from memberscope.datasets import load_dataset
 from memberscope.errors import Interrupted, UserError
 from memberscope.interrupt import StopFlag

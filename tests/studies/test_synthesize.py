@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from memberscope.config import ShadowStudyConfig, SynthesizeConfig
+from memberscope.config.outside import ShadowStudyConfig, SynthesizeConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
 from memberscope.studies import setup

@@ -14,14 +14,9 @@ from own_artifacts import best_guess, everything, unlisted
 
 from memberscope import metrics
 from memberscope.audit import artifacts
-from memberscope.config import (
-    MitigateConfig,
-    PlanStudyConfig,
-    ShadowStudyConfig,
-    SweepStudyConfig,
-    SynthesizeConfig,
-    TrainStudyConfig,
-)
+from memberscope.config.mitigation import MitigateConfig
+from memberscope.config.outside import PlanStudyConfig, ShadowStudyConfig, SynthesizeConfig
+from memberscope.config.training import SweepStudyConfig, TrainStudyConfig
 from memberscope.datasets import LabeledData, Sizes, load_dataset
 from memberscope.interrupt import StopFlag
 from memberscope.plans.keyed import shown_digest, split_seed

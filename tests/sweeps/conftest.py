@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memberscope.config import SweepStudyConfig
+from memberscope.config.training import SweepStudyConfig
 from memberscope.datasets import LabeledData, Sizes
 
 CLASSES, PER_CLASS = 6, 60

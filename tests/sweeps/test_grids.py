@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from memberscope.config import SweepStudyConfig
+from memberscope.config.training import SweepStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.sweeps.base import CONTROLS

@@ -9,7 +9,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from memberscope.config import SweepStudyConfig
+from memberscope.config.training import SweepStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.sweeps.search import Search, read_objectives

@@ -13,7 +13,9 @@ import tensorflow as tf
 from tensorflow import keras
 
 from memberscope import metrics
-from memberscope.config import MitigateConfig, ModelConfig, TrainConfig, TrainStudyConfig
+from memberscope.config import ModelConfig, TrainConfig
+from memberscope.config.mitigation import MitigateConfig
+from memberscope.config.training import TrainStudyConfig
 from memberscope.datasets import LabeledData, load_dataset
 from memberscope.datasets.table import Table, TableColumn
 from memberscope.errors import UserError

@@ -125,12 +125,14 @@ def _check_attacks(frame: pd.DataFrame, *, where: str, allowed: str) -> None:
     for status in frame["status"].unique():
         if status not in STATUSES:
             raise UserError(f"{where}: status {status!r}; allowed: {', '.join(STATUSES)}, {allowed}")
-    for metric in frame["metric"].dropna().unique():
-        spec = registry.find(str(metric))
-        low, high = spec.range if spec is not None else (-math.inf, math.inf)
-        values = frame.loc[frame["metric"] == metric, "value"].dropna()
-        odd = values[(values < low - SLACK) | (values > high + SLACK)]
-        if len(odd):
-            raise UserError(
-                f"{where}, row {odd.index[0]}: {metric} is {odd.iloc[0]:g}; allowed: {low:g} to {high:g}, {allowed}"
-            )
+    ranges = {
+        metric: (-math.inf, math.inf) if (spec := registry.find(str(metric))) is None else spec.range
+        for metric in frame["metric"].dropna().unique()
+    }
+    low, high = (frame["metric"].map({metric: ends[end] for metric, ends in ranges.items()}) for end in (0, 1))
+    odd = (frame["value"] < low - SLACK) | (frame["value"] > high + SLACK)  # a missing one is neither
+    if odd.any():
+        row = int(odd.to_numpy().argmax())
+        metric, value = frame["metric"].iloc[row], frame["value"].iloc[row]
+        span = f"{low.iloc[row]:g} to {high.iloc[row]:g}"
+        raise UserError(f"{where}, row {odd.index[row]}: {metric} is {value:g}; allowed: {span}, {allowed}")

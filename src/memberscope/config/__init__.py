@@ -1,7 +1,9 @@
 """Configurations: frozen, keyword-only dataclasses of plain values, with one field for each option of the command line.
 
 A field declares its default, its allowed values and the group under which MLflow shows it; the parser, the checks, MLproject and the
-resolved ``config.json`` all read that one declaration. Only the standard library is imported: ``--help`` must stay quick.
+resolved ``config.json`` all read that one declaration. Only the standard library is imported: ``--help`` must stay quick. The
+configurations of studies that train models are imported from `memberscope.config.training`, `memberscope.config.mitigation` and
+`memberscope.config.outside`, since an audit needs none of them.
 """
 
 from __future__ import annotations
@@ -18,8 +20,6 @@ from memberscope.config.audits import (
 )
 from memberscope.config.base import Config, groups, option, option_name, written
 from memberscope.config.checks import Check, Choice, Integer, Integers, Real, Text, YesNo
-from memberscope.config.mitigation import MitigateConfig
-from memberscope.config.outside import PlanStudyConfig, ShadowPlanConfig, ShadowStudyConfig, SynthesisConfig, SynthesizeConfig
 from memberscope.config.shared import (
     AuditConfig,
     CanaryConfig,
@@ -29,7 +29,6 @@ from memberscope.config.shared import (
     RecordsConfig,
     TrainConfig,
 )
-from memberscope.config.training import CaseStudyConfig, SweepStudyConfig, TrainStudyConfig
 
 __all__ = [
     "AttackOptionsConfig",
@@ -37,7 +36,6 @@ __all__ = [
     "AuditConfig",
     "AuditModelConfig",
     "CanaryConfig",
-    "CaseStudyConfig",
     "Check",
     "Choice",
     "Config",
@@ -47,22 +45,14 @@ __all__ = [
     "GateConfig",
     "Integer",
     "Integers",
-    "MitigateConfig",
     "ModelConfig",
     "ModelFilesConfig",
-    "PlanStudyConfig",
     "PredictionFilesConfig",
     "Real",
     "RecordsConfig",
     "ReportStudyConfig",
-    "ShadowPlanConfig",
-    "ShadowStudyConfig",
-    "SweepStudyConfig",
-    "SynthesisConfig",
-    "SynthesizeConfig",
     "Text",
     "TrainConfig",
-    "TrainStudyConfig",
     "YesNo",
     "groups",
     "option",

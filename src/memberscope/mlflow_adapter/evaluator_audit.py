@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,12 +20,14 @@ from memberscope.audit.wording import copy_notes
 from memberscope.checks import Array, plain_array
 from memberscope.clock import Stage
 from memberscope.config import AttackOptionsConfig, AuditModelConfig
+from memberscope.cores import one_blas_thread
 from memberscope.datasets import records as sides
 from memberscope.datasets.schema import Records, few, one_schema
 from memberscope.errors import UserError, nearest
 from memberscope.evidence import Evidence
 from memberscope.mlflow_adapter.existing_run import ExistingRunTracker
 from memberscope.mlflow_adapter.models import Model, wrap
+from memberscope.predictions import Predictions
 from memberscope.reading import columns
 from memberscope.studies.audit import check_slices, how_queried, slice_columns, what_to_know
 from memberscope.studies.recorder import Recorder, log_evidence
@@ -54,38 +56,15 @@ def audit_dataset(
     wanted = check_slices(options)
     tracker = ExistingRunTracker.in_run(run_id)
     with tracker.clock.stage(Stage.MODEL):
-        records, own = _records(dataset, own)
-        check_counts(int(own["member"].sum()), int((~own["member"]).sum()), min_records=options.min_records)
-        member, extra = own["member"], slice_columns([records], wanted)
-        ready = (
-            None
-            if model is None
-            else wrap(model, facts={"flavour": _flavour(model)}, prefer_labels=own.get("output") == "labels")
-        )
-        if ready is not None and records.columns is not None:
-            ready.check_columns(records.columns, name="data")
-        (records,), read = one_schema([records], shown=None if ready is None else ready.columns)
-        prepared, done = (None, "") if ready is None else ready.prepare(records.x, name="data")
-        ids, overlap, left_out = _identities(records, own, static=ready is None)
-        if ids is not None:
-            refuse_copies({"members": ids[member], "nonmembers": ids[~member]}, duplicates=options.duplicates)
-        reading, queried = _read(dataset, ready, prepared, records.y, own, predictions)
-        queried = " ".join([queried, *(f"Records: {part}." for part in (read, done, left_out) if part)])
-        inputs = records.numbers()
-        target = reading.predictions(
-            member=member,
-            record_ids=ids,
-            inputs=inputs if inputs.shape[-1] else None,
-            columns=extra,
-            groups=own.get("groups"),
-        )
+        target, queried, overlap = _target(dataset, own, options, wanted, model, predictions)
     evidence = Evidence(target=target)
-    report = report_on(evidence, options, request=request, clock=tracker.clock)
-    notes = what_to_know(queried, report.target, overlap) | copy_notes(report, overlap=not overlap)
-    controls = controls_for(options, evidence, report, request, lambda: None, clock=tracker.clock)
-    source = "given" if own.get("record_ids") is not None else "content"
     recorder = Recorder.over(tracker, study="evaluate")
-    with tracker.batch.finishing():
+    source = "given" if own.get("record_ids") is not None else "content"
+    # one block for all of it: each time that BLAS's threads may run again, they spin for a tenth of a second
+    with one_blas_thread(), tracker.batch.finishing():
+        report = report_on(evidence, options, request=request, clock=tracker.clock)
+        notes = what_to_know(queried, report.target, overlap) | copy_notes(report, overlap=not overlap)
+        controls = controls_for(options, evidence, report, request, lambda: None, clock=tracker.clock)
         log_whole_audit(report, recorder, controls=controls, notes=notes, seed=options.seed, top=options.top, source=source,
             private=options.private_artifacts, show_records=options.show_records,
         )  # fmt: skip
@@ -114,6 +93,41 @@ def options_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], AttackOptions
     return own, AttackOptionsConfig.from_mapping(
         {**DEFAULTS, **{key: value for key, value in config.items() if key not in _OWN}}
     )
+
+
+def _target(
+    dataset: Any,
+    own: Mapping[str, Any],
+    options: AttackOptionsConfig,
+    wanted: Sequence[str],
+    model: Any,
+    predictions: str | None,
+) -> tuple[Predictions, str, str]:
+    """What is audited, how it was read, and a note on records that are on both sides."""
+    records, own = _records(dataset, own)
+    check_counts(int(own["member"].sum()), int((~own["member"]).sum()), min_records=options.min_records)
+    member, extra = own["member"], slice_columns([records], wanted)
+    ready = (
+        None if model is None else wrap(model, facts={"flavour": _flavour(model)}, prefer_labels=own.get("output") == "labels")
+    )
+    if ready is not None and records.columns is not None:
+        ready.check_columns(records.columns, name="data")
+    (records,), read = one_schema([records], shown=None if ready is None else ready.columns)
+    prepared, done = (None, "") if ready is None else ready.prepare(records.x, name="data")
+    ids, overlap, left_out = _identities(records, own, static=ready is None)
+    if ids is not None:
+        refuse_copies({"members": ids[member], "nonmembers": ids[~member]}, duplicates=options.duplicates)
+    reading, queried = _read(dataset, ready, prepared, records.y, own, predictions)
+    queried = " ".join([queried, *(f"Records: {part}." for part in (read, done, left_out) if part)])
+    inputs = records.numbers()
+    target = reading.predictions(
+        member=member,
+        record_ids=ids,
+        inputs=inputs if inputs.shape[-1] else None,
+        columns=extra,
+        groups=own.get("groups"),
+    )
+    return target, queried, overlap
 
 
 def _records(dataset: Any, own: Mapping[str, Any]) -> tuple[Records, dict[str, Any]]:

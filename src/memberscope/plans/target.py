@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memberscope.config import DataConfig, RecordsConfig, SweepStudyConfig
+from memberscope.config import DataConfig, RecordsConfig
+from memberscope.config.training import SweepStudyConfig
 from memberscope.datasets.labeled import LabeledData, Sizes
 from memberscope.plans.canaries import CanaryRequest, TargetCanaries, flip_coins
 from memberscope.plans.keyed import split_seed

@@ -90,7 +90,9 @@ def _checked(values: pd.Series, field: Field, *, where: str, allowed: str) -> pd
         raise UserError(f"{where}, row {int(lacking.argmax())}: empty; allowed: {field.allowed}, {allowed}")
     if field.kind == "text":
         return values.astype(object).where(~lacking, None).map(lambda cell: None if cell is None else str(cell)[:MOST_CELL])
-    found = pd.to_numeric(values.where(values.map(lambda cell: not isinstance(cell, bool)), None), errors="coerce")
+    found = values
+    if values.dtype.kind not in "fiu":  # among numpy's numbers are no bools and no words
+        found = pd.to_numeric(values.where(values.map(lambda cell: not isinstance(cell, bool)), None), errors="coerce")
     numbers = found.to_numpy(dtype=np.float64, na_value=np.nan)
     with np.errstate(invalid="ignore"):
         odd = ~lacking & ~((numbers >= field.low) & (numbers <= field.high))

@@ -10,7 +10,7 @@ from memberscope.report import facts, figures
 from memberscope.report.columns import COLUMNS, extra, legend
 from memberscope.report.parts import DASH, PageTable, Picture, TableCell, number, svg_picture, with_interval
 from memberscope.report.sections import Finding
-from memberscope.report.settings import Setting
+from memberscope.report.settings import VERDICTS, Setting
 from memberscope.tracking import KeptRun
 
 MOST_NAMED = 3  # a piece of advice names at most this many settings
@@ -108,7 +108,7 @@ def _finding(settings: Sequence[Setting], runs: Sequence[KeptRun]) -> Finding:
 
 def _counted(judged: Sequence[str], what: str) -> tuple[str, str]:
     """The number of verdicts of each kind, in words, and the most serious of them."""
-    seen = [verdict for verdict in TOLD if verdict in judged]
+    seen = [verdict for verdict in VERDICTS if verdict in judged]
     total = len(judged)
     return "; ".join(f"{judged.count(verdict)} of {total} {what} {TOLD[verdict]}" for verdict in seen), seen[0]
 

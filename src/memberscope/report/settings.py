@@ -16,6 +16,7 @@ from memberscope.tracking import KeptRun
 MARGIN = 0.02  # a difference in AUC smaller than this does not matter, for the verdict "no difference"
 BY_SEED = {"study.seed", "plan.digest", "data.digest"}  # parameters that a seed changes
 
+VERDICTS = ("leaks", "doubt", "odd", "quiet", "none")  # the most serious first
 MOST_DIGITS = 19  # of a seed; a longer one is no seed of ours
 REPLICATE = (
     "memberscope.replicate"  # the tag of a run that was read from an evidence file, which numbers seeds and does not name them

@@ -16,7 +16,8 @@ from memberscope.audit import artifacts
 from memberscope.audit.headline import AUTO
 from memberscope.audit.request import AuditRequest
 from memberscope.audit.wording import headline_table
-from memberscope.config import CaseStudyConfig, DataConfig, ModelConfig, groups
+from memberscope.config import DataConfig, ModelConfig, groups
+from memberscope.config.training import CaseStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from memberscope import queries
-from memberscope.config import PlanStudyConfig
+from memberscope.config.outside import PlanStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag

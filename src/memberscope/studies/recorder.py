@@ -15,7 +15,6 @@ from memberscope.clock import Clock, Stage
 from memberscope.config import Config
 from memberscope.interrupt import StopFlag
 from memberscope.report import evidence
-from memberscope.report.formats import junit
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import DataInput, KeptRun, LoadedModel, Plain, Tracker
 
@@ -61,6 +60,8 @@ def log_evidence(recorder: Recorder, *, study: str, status: str, children: bool 
     document = evidence.written([recorder.kept(status=status, children=children)], study=study)
     recorder.text(evidence.to_json(document), artifacts.EVIDENCE)
     if document["summary"]["gate"] is not None:
+        from memberscope.report.formats import junit
+
         recorder.text(junit.text_of(document), artifacts.GATE_JUNIT)
 
 

@@ -14,10 +14,10 @@ from memberscope.audit.step import declared_of
 from memberscope.config import ReportStudyConfig
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag
-from memberscope.report import evidence, facts, render_page
+from memberscope.report import evidence, facts
 from memberscope.report.compare import Pair
 from memberscope.report.formats import FORMATS, HTML, named
-from memberscope.report.page import pairs_of
+from memberscope.report.page import pairs_of, render_page
 from memberscope.report.risk import under
 from memberscope.studies.result import StudyResult
 from memberscope.tracking import KeptRun, Tracker

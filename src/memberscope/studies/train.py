@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from memberscope.audit import artifacts
-from memberscope.config import TrainStudyConfig, groups
+from memberscope.config import groups
+from memberscope.config.training import TrainStudyConfig
 from memberscope.interrupt import StopFlag
 from memberscope.plans.target import Prepared, target_of
 from memberscope.studies import model_audit, model_page, setup

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memberscope.config import SweepStudyConfig
+from memberscope.config.training import SweepStudyConfig
 from memberscope.datasets.labeled import LabeledData, Sizes
 from memberscope.plans.canaries import CanaryRequest
 from memberscope.plans.target import target_of

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.config import SweepStudyConfig
+from memberscope.config.training import SweepStudyConfig
 from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError, nearest
 from memberscope.models import is_convolutional, largest_depth

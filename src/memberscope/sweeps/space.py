@@ -19,7 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memberscope.config import Integer, Real, SweepStudyConfig
+from memberscope.config import Integer, Real
+from memberscope.config.training import SweepStudyConfig
 from memberscope.datasets.labeled import LabeledData
 from memberscope.errors import UserError, nearest
 from memberscope.reading.text import read_yaml

@@ -55,7 +55,8 @@ def good() -> bytes:
 
 def report(path: Path) -> None:
     """Read a file and make of it all that `report` does, without drawings, CycloneDX's own validator and the disk."""
-    from memberscope.report import evidence, figures, formats, render_page
+    from memberscope.report import evidence, figures, formats
+    from memberscope.report.page import render_page
 
     found = evidence.read(str(path))
     svg = figures.svg

@@ -133,7 +133,8 @@ ONE, TWO = "1" * 32, "2" * 32
 def page(client: Client, *names: str, drawn: bool = False) -> str:
     """The page on these runs; its drawings, most of the seconds that it takes, are left out unless they are to be `drawn`."""
     from memberscope.mlflow_adapter import read
-    from memberscope.report import figures, render_page
+    from memberscope.report import figures
+    from memberscope.report.page import render_page
     from memberscope.tracking import KeptRun
 
     kept: list[KeptRun] = [read.read_run(client, name, experiment_id="0") for name in names]  # type: ignore[arg-type]

@@ -47,7 +47,7 @@ def _sets(folder: Path, *, classes: int) -> None:
 
 def _corners(folder: Path, *, levels: int, factors: int) -> None:
     """What `sweep` checks of a space before a search."""
-    from memberscope.config import SweepStudyConfig
+    from memberscope.config.training import SweepStudyConfig
     from memberscope.datasets import load_dataset
     from memberscope.sweeps.space import base_cell, check_corners, read_space
 

@@ -15,7 +15,7 @@ from memberscope.audit import artifacts, kept_controls, kept_tables
 from memberscope.metrics import registry
 from memberscope.reading.text import plain_object
 from memberscope.redact import redact_values
-from memberscope.report import bounds, facts, figures, overview, risk, settings
+from memberscope.report import bounds, facts, figures, risk, settings
 from memberscope.report.compare import Pair
 from memberscope.tracking import DataInput, KeptRun
 
@@ -189,10 +189,10 @@ def _summary(runs: Sequence[KeptRun], numbers: Mapping[int, int]) -> Document:
     """All settings at a glance."""
     shown = facts.audited(list(runs))
     found = settings.settings_of(shown)
-    order, judged = list(overview.TOLD), [setting.judged for setting in found]
+    judged = [setting.judged for setting in found]
     outcomes = [decided.outcome for run in shown if (decided := facts.gate(run)) is not None]
     return {
-        "verdict": next((verdict for verdict in order if verdict in judged), "none"),
+        "verdict": next((verdict for verdict in settings.VERDICTS if verdict in judged), "none"),
         "gate": next((outcome for outcome in ("trip", "undecided", "pass") if outcome in outcomes), None),
         "settings": [
             {

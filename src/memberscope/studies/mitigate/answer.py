@@ -14,7 +14,7 @@ from memberscope.audit.canaries import canary_metrics
 from memberscope.audit.log import log_repeated
 from memberscope.audit.promise import log_frame, metrics_of
 from memberscope.audit.wording import finding, markdown
-from memberscope.config import MitigateConfig
+from memberscope.config.mitigation import MitigateConfig
 from memberscope.metrics.rounding import logged, logged_each
 from memberscope.release import parse_release
 from memberscope.release.undo import temperature_of

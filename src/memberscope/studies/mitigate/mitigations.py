@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memberscope.attacks import registry
-from memberscope.config import MitigateConfig
+from memberscope.config.mitigation import MitigateConfig
 from memberscope.errors import UserError, nearest
 from memberscope.evidence import Evidence
 from memberscope.predictions import Predictions

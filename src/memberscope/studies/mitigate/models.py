@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from memberscope import queries, seeds
 from memberscope.audit.bounds_table import Records
-from memberscope.config import MitigateConfig
+from memberscope.config.mitigation import MitigateConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.interrupt import StopFlag

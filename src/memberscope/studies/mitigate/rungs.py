@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from memberscope.config import MitigateConfig
+from memberscope.config.mitigation import MitigateConfig
 from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError

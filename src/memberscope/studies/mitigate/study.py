@@ -15,7 +15,8 @@ from memberscope.audit import artifacts
 from memberscope.audit.canaries import LEAST_SIDE
 from memberscope.audit.request import AuditRequest, make_request
 from memberscope.audit.run import run_audit
-from memberscope.config import MitigateConfig, groups
+from memberscope.config import groups
+from memberscope.config.mitigation import MitigateConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence

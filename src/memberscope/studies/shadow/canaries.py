@@ -15,7 +15,7 @@ from memberscope.audit.headline import AUTO
 from memberscope.audit.report import AuditReport
 from memberscope.audit.request import AuditRequest, make_request
 from memberscope.audit.run import run_audit
-from memberscope.config import ShadowStudyConfig
+from memberscope.config.outside import ShadowStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.interrupt import StopFlag
 from memberscope.plans.canaries import CanaryRequest

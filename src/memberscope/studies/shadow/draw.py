@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from memberscope import seeds
-from memberscope.config import PlanStudyConfig, ShadowStudyConfig
+from memberscope.config.outside import PlanStudyConfig, ShadowStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.plans.keyed import split_seed
 from memberscope.plans.shadow import ShadowPlan, make_shadow_plan

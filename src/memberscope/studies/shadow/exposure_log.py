@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memberscope.audit import artifacts
-from memberscope.config import ShadowStudyConfig
+from memberscope.config.outside import ShadowStudyConfig
 from memberscope.exposure.ensemble import Ensemble
 from memberscope.exposure.table import SIGNAL, Exposure
 from memberscope.metrics import rate_name

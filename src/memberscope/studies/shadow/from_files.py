@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.checks import check_finite, is_number
-from memberscope.config import CanaryConfig, PlanStudyConfig, ShadowStudyConfig, written
+from memberscope.config import CanaryConfig, written
+from memberscope.config.outside import PlanStudyConfig, ShadowStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError, nearest
 from memberscope.npz import read_npy, read_npz

@@ -10,7 +10,7 @@ import numpy as np
 
 from memberscope import seeds
 from memberscope.audit.run import AuditReport, run_audit
-from memberscope.config import ShadowStudyConfig
+from memberscope.config.outside import ShadowStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
 from memberscope.evidence import Evidence

@@ -20,7 +20,8 @@ from memberscope.audit.promise import OfCanaries, log_bounds, words_of
 from memberscope.audit.request import AuditRequest, make_request
 from memberscope.audit.run import AuditReport, run_audit
 from memberscope.audit.wording import finding, headline_table, markdown, skips
-from memberscope.config import ShadowStudyConfig, SynthesisConfig, groups
+from memberscope.config import groups
+from memberscope.config.outside import ShadowStudyConfig, SynthesisConfig
 from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData, duplicates, load_dataset
 from memberscope.errors import UserError, nearest

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from memberscope.audit import artifacts
 from memberscope.audit.wording import markdown
-from memberscope.config import SweepStudyConfig
+from memberscope.config.training import SweepStudyConfig
 from memberscope.datasets import LabeledData
 from memberscope.metrics import LEAST_SEEDS
 from memberscope.metrics.rounding import logged

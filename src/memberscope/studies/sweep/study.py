@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memberscope.audit import artifacts
-from memberscope.config import SweepStudyConfig, groups
+from memberscope.config import groups
 from memberscope.config.shared import BUILT_IN_TRAINER, LEAST_CANARIES
+from memberscope.config.training import SweepStudyConfig
 from memberscope.cores import cores
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from memberscope import queries
 from memberscope.checks import row_chunks
-from memberscope.config import SynthesisConfig
+from memberscope.config.outside import SynthesisConfig
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError, nearest
 from memberscope.interrupt import StopFlag

@@ -17,7 +17,8 @@ from memberscope.attacks.base import Skip
 from memberscope.audit import artifacts
 from memberscope.audit.groups import counted
 from memberscope.audit.wording import markdown
-from memberscope.config import SynthesizeConfig, groups
+from memberscope.config import groups
+from memberscope.config.outside import SynthesizeConfig
 from memberscope.config.shared import BUILT_IN_TRAINER
 from memberscope.datasets import LabeledData
 from memberscope.errors import UserError
