@@ -12,6 +12,7 @@ from memberscope.audit.step import controls_for, report_on
 from memberscope.audit.wording import copy_notes, finding, skips_of_named, table_text
 from memberscope.clock import Stage
 from memberscope.config import AttackStudyConfig, groups
+from memberscope.cores import one_blas_thread
 from memberscope.errors import UserError, nearest
 from memberscope.evidence_from_files import read_evidence, read_target
 from memberscope.exposure.trace import LossTrace
@@ -30,6 +31,7 @@ GROUP_NAMES = ("group", "groups")
 
 
 @writes_evidence("attack")
+@one_blas_thread()
 def run(config: AttackStudyConfig, tracker: Tracker, stop: StopFlag) -> StudyResult:
     """Audit the files and log the report to one run.
 

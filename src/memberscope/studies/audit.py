@@ -20,6 +20,7 @@ from memberscope.audit.wording import copy_notes, finding, skips_of_named, table
 from memberscope.checks import Array
 from memberscope.clock import Stage
 from memberscope.config import AttackOptionsConfig, AuditModelConfig, groups
+from memberscope.cores import one_blas_thread
 from memberscope.datasets import records as sides
 from memberscope.datasets.schema import Records, column_values, one_schema, take_groups
 from memberscope.errors import UserError
@@ -76,22 +77,25 @@ def run(config: AuditModelConfig, tracker: Tracker, stop: StopFlag) -> StudyResu
         target = predictions(reading, members, nonmembers, np.concatenate(ids), extra, groups=persons)
     step.check_rules(config, request.attacks, classes=slicing.class_names(target))
     evidence = Evidence(target=target)
-    with attack_progress(request.attacks, "audit", stop, alive=True) as on_attack:
-        # With `refuse`, copies were refused above.
-        duplicates = "keep" if config.duplicates == "keep" else "drop"
-        report = report_on(evidence, config, request=request, duplicates=duplicates, on_attack=on_attack, clock=tracker.clock)
-    stop.check()
-    queried = how_queried(model, reading, "; ".join(part for part in (read, prepared[0][2]) if part))
-    notes = what_to_know(queried, report.target, overlap)
-    log_inputs(config, model, reading, target, (members, nonmembers), ids, tracker)
-    with Waiting("audit: looking for near copies"):
-        notes |= copy_notes(report, overlap=False)
-    stop.check()
-    controls = controls_for(config, evidence, report, request, stop.check, clock=tracker.clock)
-    with Waiting("audit: logging the results"):
-        log_whole_audit(report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top, source="content",
-            private=config.private_artifacts, show_records=config.show_records, check=stop.check,
-        )  # fmt: skip
+    with one_blas_thread():
+        with attack_progress(request.attacks, "audit", stop, alive=True) as on_attack:
+            # With `refuse`, copies were refused above.
+            duplicates = "keep" if config.duplicates == "keep" else "drop"
+            report = report_on(
+                evidence, config, request=request, duplicates=duplicates, on_attack=on_attack, clock=tracker.clock
+            )
+        stop.check()
+        queried = how_queried(model, reading, "; ".join(part for part in (read, prepared[0][2]) if part))
+        notes = what_to_know(queried, report.target, overlap)
+        log_inputs(config, model, reading, target, (members, nonmembers), ids, tracker)
+        with Waiting("audit: looking for near copies"):
+            notes |= copy_notes(report, overlap=False)
+        stop.check()
+        controls = controls_for(config, evidence, report, request, stop.check, clock=tracker.clock)
+        with Waiting("audit: logging the results"):
+            log_whole_audit(report, tracker, controls=controls, notes=notes, seed=config.seed, top=config.top, source="content",
+                private=config.private_artifacts, show_records=config.show_records, check=stop.check,
+            )  # fmt: skip
     stopped = step.gate(report, config, tracker)
     lines = [
         finding(report),
