@@ -206,3 +206,19 @@ def test_an_audits_histograms_share_their_axes_where_only_pixels_are_saved() -> 
     assert len({id(memory.artifacts[path]) for path in paths}) == len(paths), "each stays as it is"
     for path in paths:
         np.testing.assert_array_equal(files.artifacts[path][1], pixels(plots.drawn(memory.artifacts[path])), err_msg=path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_a_figure_may_change_before_it_is_written(suffix: str, tmp_path: Path) -> None:
+    made = figure()
+    plots.save(made, tmp_path / f"now.{suffix}")
+    write = plots.writer(made, tmp_path / f"later.{suffix}")
+    made.axes[0].set_title("another title")
+    plots.drawn(made)
+    write()
+    now, later = ((tmp_path / f"{name}.{suffix}").read_text("latin-1") for name in ("now", "later"))
+    if suffix == "svg":  # with the time and random names
+        assert later.count("<path") == now.count("<path")
+        assert len(later) == len(now)
+    else:
+        assert later == now
