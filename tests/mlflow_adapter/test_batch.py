@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from memberscope.mlflow_adapter import evaluator_audit
-from memberscope.mlflow_adapter.batch import Batch
+from memberscope.mlflow_adapter.batch import RunBatch
 
 TIME = 1_700_000_000_000
 
@@ -34,7 +34,7 @@ class Store:
         self.tags |= {one.key: one.value for one in tags}
 
 
-def fill(batch: Batch) -> None:
+def fill(batch: RunBatch) -> None:
     for number, step in ((1.0, 0), (2.0, 1)):
         batch.send({"kind": "metrics", "run": "r", "values": {"auc": number}, "step": step, "time": TIME})
     batch.send({"kind": "tags", "run": "r", "values": {"a": "first", "b": "kept"}})
@@ -47,7 +47,7 @@ def fill(batch: Batch) -> None:
 def test_everything_is_sent_at_once_the_files_first() -> None:
     pytest.importorskip("mlflow")
     store = Store()
-    batch = Batch(store, "r")  # type: ignore[arg-type]  # as much of a client as it needs
+    batch = RunBatch(store, "r")  # type: ignore[arg-type]  # as much of a client as it needs
     with batch.finishing():
         fill(batch)
         assert not store.requests
@@ -61,7 +61,7 @@ def test_everything_is_sent_at_once_the_files_first() -> None:
 def test_nothing_is_sent_after_a_failure(fails: str) -> None:
     pytest.importorskip("mlflow")
     store = Store()
-    batch = Batch(store, "r")  # type: ignore[arg-type]
+    batch = RunBatch(store, "r")  # type: ignore[arg-type]
 
     def stop() -> None:
         raise OSError("no space left")
@@ -79,7 +79,7 @@ def test_nothing_is_sent_after_a_failure(fails: str) -> None:
 
 
 def test_what_no_guest_may_do_is_refused() -> None:
-    batch = Batch(Store(), "r")  # type: ignore[arg-type]
+    batch = RunBatch(Store(), "r")  # type: ignore[arg-type]
     with pytest.raises(NotImplementedError, match="end"):
         batch.send({"kind": "end", "run": "r", "values": {}})
     with pytest.raises(NotImplementedError, match="model"), batch.sending({"kind": "model", "run": "r"}, "model"):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 
-class Batch:
+class RunBatch:
     """Gathers tags, metrics and files of one run, and sends them together: first the files, then the rest.
 
     If the store does not answer, that is an error, and nothing is kept for later: the run's owner decides whether to evaluate again.

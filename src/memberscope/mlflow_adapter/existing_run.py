@@ -12,7 +12,7 @@ from mlflow.models.evaluation.base import EvaluationArtifact
 
 from memberscope import plots
 from memberscope.audit.artifacts import FOLDER
-from memberscope.mlflow_adapter.batch import Batch
+from memberscope.mlflow_adapter.batch import RunBatch
 from memberscope.mlflow_adapter.tracker import MlflowTracker
 from memberscope.redact import redact
 
@@ -31,7 +31,7 @@ class ExistingRunTracker(MlflowTracker):
     `batch.finishing()`.
     """
 
-    batch: Batch
+    batch: RunBatch
     sent: dict[str, float] = field(default_factory=dict)
     paths: list[str] = field(default_factory=list)
 
@@ -41,7 +41,7 @@ class ExistingRunTracker(MlflowTracker):
         import mlflow
 
         client = mlflow.MlflowClient()
-        batch = Batch(client, run_id)
+        batch = RunBatch(client, run_id)
         return cls(batch=batch, outbox=batch, key=run_id, experiment_id=client.get_run(run_id).info.experiment_id)
 
     @contextmanager

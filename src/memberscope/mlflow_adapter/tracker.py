@@ -1,6 +1,6 @@
 """The `Tracker` over MLflow: explicit run ids, no global active run. Passwords in whatever is logged are masked.
 
-Nothing here asks the store to do anything: what is logged becomes operations, which an `Outbox` delivers, or a `Batch`.
+Nothing here asks the store to do anything: what is logged becomes operations, which an `Outbox` delivers, or a `RunBatch`.
 """
 
 from __future__ import annotations
