@@ -57,6 +57,24 @@ def test_linear_algebra_keeps_to_one_thread_and_is_given_back(monkeypatch: pytes
             assert _blas_threads() == {1}
 
 
+def test_blocks_that_overlap_in_several_threads_keep_to_one_thread_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first to end must not let the others' libraries go, and the last must not restore what it found."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=2, user_api="blas"):
+        before = _blas_threads()
+        first, second = one_thread(), one_blas_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert _blas_threads() == {1}
+        monkeypatch.setitem(sys.modules, "loaded_in_between", types.ModuleType("loaded_in_between"))
+        with one_blas_thread():
+            assert _blas_threads() == {1}
+        second.__exit__(None, None, None)
+        assert _blas_threads() == before == {2}
+
+
 def test_libraries_are_looked_for_again_only_after_an_import(monkeypatch: pytest.MonkeyPatch) -> None:
     import threadpoolctl
 

@@ -21,7 +21,7 @@ class Stage(StrEnum):
     INTERVALS = "intervals"  # metrics of all slices, with their intervals
     CONTROLS = "controls"
     FIGURES = "figures"
-    TRACKING = "tracking"  # whatever is written to the run
+    TRACKING = "tracking"  # whatever is written to the run, up to the moment when the evaluator sends its report
 
 
 @dataclass(kw_only=True, eq=False)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -31,13 +32,44 @@ def _libraries(modules: int) -> ThreadpoolController:
     return ThreadpoolController()
 
 
+class _BlasLimit:
+    """Keeps linear algebra to one thread in blocks that may overlap in several threads: the last to end restores what the first one found.
+
+    The number of threads belongs to the whole process. Libraries that were loaded since a block began are limited when the next one begins.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._blocks, self._modules, self._limits = threading.Lock(), 0, 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            modules = len(sys.modules)
+            if not self._blocks or modules != self._modules:
+                self._limits.enter_context(_libraries(modules).limit(limits=1, user_api="blas"))
+                self._modules = modules
+            self._blocks += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._blocks -= 1
+            if not self._blocks:
+                self._limits.close()
+
+
+_BLAS_LIMIT = _BlasLimit()
+
+
 @contextmanager
 def one_thread(user_api: Literal["blas", "openmp"] | None = None) -> Iterator[None]:
     """Keep linear algebra, OpenMP or both to the calling thread, in a block or, as a decorator, in each call of a function.
 
     OpenMP's limit holds for the calling thread alone, that of linear algebra for all.
     """
-    with _libraries(len(sys.modules)).limit(limits=1, user_api=user_api):
+    with ExitStack() as limits:
+        if user_api != "openmp":
+            limits.enter_context(_BLAS_LIMIT)
+        if user_api != "blas":
+            limits.enter_context(_libraries(len(sys.modules)).limit(limits=1, user_api="openmp"))
         yield
 
 
@@ -46,8 +78,8 @@ def one_blas_thread() -> Iterator[None]:
     """Keep linear algebra to the calling thread, in a block or, as a decorator, in each call of a function.
 
     The products of an audit are small: its threads would wait for work most of the time, which they do by spinning, and took up to a
-    quarter of an audit's processor time. They also spin for a tenth of a second when such a block ends, so that one block around all parts
-    of an audit is better than one around each. With one thread, sums also come out the same for any number of cores.
+    quarter of an audit's processor time. When such a block ends, BLAS's threads spin for a tenth of a second, so that one block around all
+    parts of an audit is better than one around each. With one thread, sums also come out the same for any number of cores.
     """
     with one_thread("blas"):
         yield

@@ -111,15 +111,16 @@ def log_whole_audit(
     )  # fmt: skip
     log_audit(report, tracker, source=source, controls=controls, band_seed=seed, private=private)
     tracker.text(controls_json(controls, notes), artifacts.CONTROLS)
-    histograms = plots.ScoreFigures()
+    reusable = None
     for result in report.whole():
         check()
         if result.scores is not None and result.member is not None:
             title = f"{result.attack}: AUC {result.figures['auc'].value:.3f}"
             with tracker.clock.stage(Stage.FIGURES):
-                figure = histograms.drawn(result.scores, result.member, title=title, least=LEAST_STEP)
-            if not tracker.figure(figure, artifacts.score_figure(result.attack)):  # somebody keeps the object
-                histograms = plots.ScoreFigures()
+                figure = plots.drawn(
+                    plots.score_figure(result.scores, result.member, title=title, least=LEAST_STEP, reuse=reusable)
+                )
+            reusable = figure if tracker.figure(figure, artifacts.score_figure(result.attack)) else None
     check()
     exposed = log_exposed(report, tracker, seed=seed, top=top, source=source, private=private, show_records=show_records)
     details = [*sentences(report), exposed, log_dispersion(report, tracker, seed=seed)]

@@ -12,6 +12,7 @@ from mlflow.models.evaluation.base import EvaluationArtifact
 
 from memberscope import plots
 from memberscope.audit.artifacts import FOLDER
+from memberscope.errors import UserError
 from memberscope.mlflow_adapter.batch import RunBatch
 from memberscope.mlflow_adapter.tracker import MlflowTracker
 from memberscope.redact import redact
@@ -37,12 +38,21 @@ class ExistingRunTracker(MlflowTracker):
 
     @classmethod
     def in_run(cls, run_id: str) -> ExistingRunTracker:
-        """In the run of that id."""
+        """In the run of that id.
+
+        Raises:
+            UserError: it is deleted.
+        """
         import mlflow
 
         client = mlflow.MlflowClient()
+        info = client.get_run(run_id).info
+        if info.lifecycle_stage != "active":
+            raise UserError(
+                f"run {run_id} is deleted; allowed: restore it (mlflow runs restore --run-id {run_id}), or another run"
+            )
         batch = RunBatch(client, run_id)
-        return cls(batch=batch, outbox=batch, key=run_id, experiment_id=client.get_run(run_id).info.experiment_id)
+        return cls(batch=batch, outbox=batch, key=run_id, experiment_id=info.experiment_id)
 
     @contextmanager
     def child(self, name: str, *, tags: Mapping[str, str] | None = None, description: str = "") -> Iterator[MlflowTracker]:

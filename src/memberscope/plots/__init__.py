@@ -1,6 +1,6 @@
 """Figures. Each consists of a data builder (plain arrays or a frame, saved with the figure) and a renderer on a given Axes."""
 
-from memberscope.plots.by_record import ScoreFigures, dispersion_figure, histogram_edges, score_figure
+from memberscope.plots.by_record import dispersion_figure, histogram_edges, score_figure
 from memberscope.plots.canvas import COLOURS, LINES, TEXT, TITLE, Margins, as_text, drawn, new_figure, save, writer
 from memberscope.plots.epochs import draw_by_epoch, leakage_figure, training_figure
 from memberscope.plots.many_models import (
@@ -21,7 +21,6 @@ __all__ = [
     "TEXT",
     "TITLE",
     "Margins",
-    "ScoreFigures",
     "as_text",
     "band_figure",
     "band_points",

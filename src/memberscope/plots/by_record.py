@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memberscope.plots.canvas import COLOURS, TITLE, Margins, as_text, drawn, new_figure
+from memberscope.plots.canvas import COLOURS, TITLE, Margins, as_text, new_figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,9 @@ def histogram_edges(scores: NDArray[np.float64], *, bins: int, least: int) -> ND
     return np.array(kept)
 
 
-def score_figure(scores: NDArray[np.float64], member: NDArray[np.bool_], *, title: str, least: int = 1) -> Figure:
+def score_figure(
+    scores: NDArray[np.float64], member: NDArray[np.bool_], *, title: str, least: int = 1, reuse: Figure | None = None
+) -> Figure:
     """Histograms of an attack's scores for members and non-members, each with area one; see `histogram_edges`.
 
     Args:
@@ -42,43 +44,10 @@ def score_figure(scores: NDArray[np.float64], member: NDArray[np.bool_], *, titl
         member: (n,) truth.
         title: the title of the figure.
         least: the fewest scores in a bin.
+        reuse: a figure that this function returned before and that nobody needs any more. It is redrawn and returned; the pixels are
+            those of a new figure, for half of the work.
     """
-    figure = _empty_score_figure()
-    _fill(figure, scores, member, title=title, least=least)
-    return figure
-
-
-class ScoreFigures:
-    """The figures of `score_figure` for one attack after another, all on one object, to the same pixels for half of the work.
-
-    The legend is drawn once, and its pixels are put into each further figure.
-    """
-
-    def __init__(self) -> None:
-        """The object is made with the first figure."""
-        self._figure: Figure | None = None
-        self._legend: Any = None  # its pixels
-
-    def drawn(self, scores: NDArray[np.float64], member: NDArray[np.bool_], *, title: str, least: int = 1) -> Figure:
-        """The figure of an attack, drawn; for the arguments see `score_figure`. The next one takes its place."""
-        figure = self._figure = _empty_score_figure() if self._figure is None else self._figure
-        _fill(figure, scores, member, title=title, least=least)
-        canvas: Any = figure.canvas
-        (ax,) = figure.axes
-        legend: Any = ax.get_legend()
-        legend.set_visible(self._legend is None)
-        drawn(figure)
-        if self._legend is None:
-            self._legend = canvas.copy_from_bbox(legend.get_window_extent(canvas.renderer))
-        else:
-            canvas.restore_region(self._legend)
-            legend.set_visible(True)
-            figure.stale = False  # it is there
-        return figure
-
-
-def _fill(figure: Figure, scores: NDArray[np.float64], member: NDArray[np.bool_], *, title: str, least: int) -> None:
-    """Put an attack into a figure of `_empty_score_figure`, in place of the one before."""
+    figure = _empty_score_figure() if reuse is None else reuse
     (ax,) = figure.axes
     edges = histogram_edges(scores, bins=59, least=least)
     sides = (scores[side].clip(edges[0], edges[-1]) for side in (member, ~member))
@@ -89,6 +58,7 @@ def _fill(figure: Figure, scores: NDArray[np.float64], member: NDArray[np.bool_]
     ax.autoscale_view(scaley=False)
     ax.set_ylim(0, 1.15 * max(0.0, *(float(density.max()) for density in densities)))
     ax.title.set_text(as_text(title))
+    return figure
 
 
 def _empty_score_figure() -> Figure:
@@ -100,7 +70,6 @@ def _empty_score_figure() -> Figure:
     ax.set(xlabel="score (higher = more likely a member)", ylabel="density")
     ax.set_title("", y=1.0, pad=6, fontsize=TITLE)
     ax.locator_params(nbins=5)
-    ax.grid(False)  # whatever the reader's own settings: its lines would cross the legend
     ax.legend(fontsize=8, frameon=False, loc="upper center", ncols=2)  # in the room above both histograms
     return figure
 

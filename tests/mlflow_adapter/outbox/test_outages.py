@@ -172,7 +172,6 @@ def test_what_a_killed_process_left_is_there_once_and_its_runs_end(
             box = opened(store)
             with pytest.raises(Killed):
                 log_study(box)
-        assert box.spool is not None
         box.spool.close(remove=False)  # as the end of a process does
         store.fails = lambda number, moment: None
         left = Spool.take(box.spool.folder)

@@ -23,7 +23,6 @@ from memberscope.tracking import DataInput
 
 def test_a_spool_is_delivered_by_one_process_alone() -> None:
     box = opened(FakeStore(), seconds=0.0)
-    assert box.spool is not None
     assert Spool.take(box.spool.folder) is None, "its owner is there"
     box.spool.add({"kind": "tags", "run": "f" * 32, "values": {}})
     box.spool.close(remove=False)
@@ -93,7 +92,6 @@ def test_a_spool_has_no_password_and_is_its_users_alone() -> None:
     tracker.data(DataInput(name="d", context="member", digest="a", source=address, shape=(1,), classes=2))
     with tracker.child(address, tags={"t": address}, description=address):
         pass
-    assert box.spool is not None
     files = [path for path in box.spool.folder.rglob("*") if path.is_file()]
     assert {spool.ABOUT, spool.OPERATIONS, "a.txt", "a.csv"} <= {path.name for path in files}
     assert [path for path in files if secret.encode() in path.read_bytes()] == []
@@ -109,10 +107,8 @@ def test_what_workers_left_is_delivered_with_their_parents(capsys: pytest.Captur
     box = opened(store)
     tracker = PendingTracker(outbox=box, experiment_id="1", name="parent", first_tags={}, clock=Clock())
     parent = tracker.run_id
-    assert box.spool is not None
     within = Spool.create(URI, study="worker", within=box.spool.folder)
     worker = Outbox(store, spool=within, lookout=Lookout("s", seconds=0.0))  # type: ignore[arg-type]  # a stand-in
-    assert worker.spool is not None
     store.fails = failing_from(len(store.requests), "before", times=np.inf)
     with MlflowTracker(outbox=worker, key=parent, experiment_id="1").child("trial") as child:
         child.metrics({"m": 1.0})
