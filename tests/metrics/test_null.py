@@ -32,13 +32,31 @@ def test_draws_are_aucs_of_memberships_permuted_within_class() -> None:
     assert control.p_value == (1 + (control.draws >= control.auc).sum()) / 9001
 
 
-def test_draws_do_not_depend_on_how_many_are_summed_together(gaussian, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("classes", [1, 3, 60])
+def test_draws_are_the_same_whether_made_side_by_side_or_one_by_one(
+    gaussian,
+    classes: int,
+    monkeypatch: pytest.MonkeyPatch,  # type: ignore[no-untyped-def]
+) -> None:
     scores, member = gaussian(0.5, 60, 80, np.random.default_rng(4))
-    labels = np.arange(140) % 3
-    whole = metrics.null_control(scores.round(1), member, labels, rng=np.random.default_rng(5), draws=23)
-    monkeypatch.setattr(null, "_AT_ONCE", 50)
-    parts = metrics.null_control(scores.round(1), member, labels, rng=np.random.default_rng(5), draws=23)
-    np.testing.assert_array_equal(whole.draws, parts.draws)
+    labels, found = np.arange(140) % classes, []
+    for side_by_side, at_once in ((4_000_000, 50), (0, 100_000), (0, 50)):
+        monkeypatch.setattr(null, "_SIDE_BY_SIDE", side_by_side)
+        monkeypatch.setattr(null, "_AT_ONCE", at_once)
+        rng = np.random.default_rng(5)
+        found.append([*metrics.null_control(scores.round(1), member, labels, rng=rng, draws=70).draws, rng.random()])
+    assert found[0] == found[1] == found[2]
+
+
+def test_records_are_drawn_as_floyd_draws_them() -> None:
+    ranks, rng, again = np.arange(9) ** 2 / 2, np.random.default_rng(3), np.random.default_rng(3)
+    sums = null._drawn_side_by_side(ranks, 4, 50, rng)
+    for total in sums:
+        drawn: set[int] = set()
+        for last in range(5, 9):
+            number = int(again.integers(0, last, endpoint=True))
+            drawn.add(last if number in drawn else number)
+        assert total == ranks[sorted(drawn)].sum()
 
 
 def test_mean_is_one_half_whatever_the_signal(gaussian) -> None:  # type: ignore[no-untyped-def]

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike
 
 from memberscope.metrics.estimate import Floats, check_scores
 
+_FLOYD = 10_000  # records, up to which numpy draws by Floyd's algorithm
+_SIDE_BY_SIDE = 4_000_000  # records in all draws that are made side by side; more need much memory and gain little
 _AT_ONCE = 100_000  # drawn records whose ranks are summed together: of few records, a sum takes as long as drawing them
 
 
@@ -70,12 +72,33 @@ def _member_rank_sums(ranks: Floats, n_member: int, draws: int, rng: np.random.G
     fewer = min(n_member, n - n_member)
     if fewer == 0:
         return np.full(draws, total if n_member else 0.0)
+    if n <= _FLOYD and fewer <= draws and draws * n <= _SIDE_BY_SIDE:
+        sums = _drawn_side_by_side(ranks, fewer, draws, rng)
+        return sums if fewer == n_member else total - sums
     sums, at_once = np.empty(draws), max(1, _AT_ONCE // fewer)
     for start in range(0, draws, at_once):
         part = sums[start : start + at_once]
         drawn = np.concatenate([rng.choice(n, size=fewer, replace=False, shuffle=False) for _ in part])
         np.add.reduce(ranks[drawn].reshape(len(part), fewer), axis=1, out=part)
     return sums if fewer == n_member else total - sums
+
+
+def _drawn_side_by_side(ranks: Floats, fewer: int, draws: int, rng: np.random.Generator) -> Floats:
+    """Sums (draws,) of `fewer` of `ranks`, drawn without replacement by Floyd's algorithm, one record of all draws at a time.
+
+    The k-th record is one of the first n - fewer + k; if it was drawn before, the last of these is taken in its place. Up to `_FLOYD`
+    records, `Generator.choice` does the same, so that the sums are those of one call for each draw. Where the records are few, most of the
+    time of such a call is not spent on drawing.
+    """
+    n = ranks.size
+    found = rng.integers(0, np.arange(n - fewer, n), size=(draws, fewer), endpoint=True)
+    left, sums = np.ones(draws * n, dtype=bool), np.zeros(draws)  # which records were not drawn, of all draws in a row
+    begin = np.arange(draws) * n
+    for k in range(fewer):
+        drawn = np.where(left[begin + found[:, k]], found[:, k], n - fewer + k)
+        left[begin + drawn] = False
+        sums += ranks[drawn]
+    return sums
 
 
 def _midranks(values: Floats) -> Floats:
