@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import types
+from typing import Literal
 
 import pytest
 
@@ -75,19 +76,40 @@ def test_blocks_that_overlap_in_several_threads_keep_to_one_thread_to_the_last(m
         assert _blas_threads() == before == {2}
 
 
+@pytest.mark.parametrize("first", ["blas", "openmp"])
+def test_a_block_gives_back_only_what_it_limited(first: Literal["blas", "openmp"]) -> None:
+    """Linear algebra's and OpenMP's blocks may overlap: neither ends the other's, nor leaves it in place."""
+    pytest.importorskip("sklearn.cluster")  # loads OpenMP
+    from threadpoolctl import ThreadpoolController, threadpool_limits
+
+    def threads(user_api: str) -> set[int]:
+        return {each["num_threads"] for each in ThreadpoolController().info() if each["user_api"] == user_api}
+
+    second: Literal["blas", "openmp"] = "openmp" if first == "blas" else "blas"
+    with threadpool_limits(limits=2):
+        outer, inner = one_thread(first), one_thread(second)
+        outer.__enter__()
+        inner.__enter__()
+        assert threads("blas") == threads("openmp") == {1}
+        outer.__exit__(None, None, None)
+        assert (threads(first), threads(second)) == ({2}, {1})
+        inner.__exit__(None, None, None)
+        assert threads("blas") == threads("openmp") == {2}
+
+
 def test_libraries_are_looked_for_again_only_after_an_import(monkeypatch: pytest.MonkeyPatch) -> None:
     import threadpoolctl
 
     with one_thread():
         pass
     made: list[str] = []
-    real = threadpoolctl.ThreadpoolController
 
-    def counted() -> object:
-        made.append("made")
-        return real()
+    class Counted(threadpoolctl.ThreadpoolController):  # type: ignore[misc]  # without types
+        def __init__(self) -> None:
+            made.append("made")
+            super().__init__()
 
-    monkeypatch.setattr(threadpoolctl, "ThreadpoolController", counted)
+    monkeypatch.setattr(threadpoolctl, "ThreadpoolController", Counted)
     with one_thread(), one_blas_thread():
         pass
     assert made == []

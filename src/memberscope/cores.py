@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import lru_cache
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -32,6 +32,12 @@ def _libraries(modules: int) -> ThreadpoolController:
     return ThreadpoolController()
 
 
+def _limited(modules: int, user_api: str) -> AbstractContextManager[object]:
+    """A block in which these libraries keep to one thread. At its end, a limit of all libraries would restore those of others, too."""
+    limit: AbstractContextManager[object] = _libraries(modules).select(user_api=user_api).limit(limits=1)
+    return limit
+
+
 class _BlasLimit:
     """Keeps linear algebra to one thread in blocks that may overlap in several threads: the last to end restores what the first one found.
 
@@ -45,7 +51,7 @@ class _BlasLimit:
         with self._lock:
             modules = len(sys.modules)
             if not self._blocks or modules != self._modules:
-                self._limits.enter_context(_libraries(modules).limit(limits=1, user_api="blas"))
+                self._limits.enter_context(_limited(modules, "blas"))
                 self._modules = modules
             self._blocks += 1
 
@@ -69,7 +75,7 @@ def one_thread(user_api: Literal["blas", "openmp"] | None = None) -> Iterator[No
         if user_api != "openmp":
             limits.enter_context(_BLAS_LIMIT)
         if user_api != "blas":
-            limits.enter_context(_libraries(len(sys.modules)).limit(limits=1, user_api="openmp"))
+            limits.enter_context(_limited(len(sys.modules), "openmp"))
         yield
 
 
